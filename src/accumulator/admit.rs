@@ -1,0 +1,152 @@
+//! An op comes in: dedup, partition, conflate, priority. In comes an [`Arrival`], out comes a node in its queue, or an
+//! answer where the op has ended already.
+
+use std::time::Instant;
+
+use super::{
+    Accumulator,
+    node::{Arrival, NONE, Node},
+    partition::Partition,
+};
+use crate::{
+    ack::{End, Waiters},
+    panics,
+    sink::SinkError,
+    stage::Found,
+};
+
+/// What the rules say of an op, before anything has been changed.
+struct Class {
+    /// The partition; if its key is new, the number that it will get.
+    partition: u32,
+    is_new: bool,
+    repeat_of: Found,
+    meets: Found,
+    level: u32,
+    weight: usize,
+    urgent: bool,
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Takes an op in.
+    pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Instant) {
+        self.forget_old(now);
+        let epoch = self.flushes.accept();
+        self.counters.accepted += 1;
+        let Arrival { op, at, ack } = arrival;
+        let mut waiters = Waiters::of(ack);
+
+        // All that the user's functions are asked, they are asked before anything changes, so that a panic in one of
+        // them leaves the buffer as it was.
+        let class = match panics::catch(|| self.classify(&op)) {
+            Ok(class) => class,
+            Err(panic) => return self.refuse_arrival(op, waiters, epoch, &*panic, now),
+        };
+        if let Found::At(key) = class.repeat_of {
+            self.release_level(class.level);
+            self.tally(epoch, End::Deduplicated, None);
+            self.repeat(key, waiters, now);
+            return;
+        }
+        if class.is_new {
+            self.bind_partition();
+        }
+        let slot = self.nodes.vacant_key() as u32;
+        if class.repeat_of == Found::Fresh {
+            waiters.add(self.remember(class.partition, slot, now));
+        }
+        self.nodes.insert(Node {
+            op: Some(op),
+            seq: self.next_seq,
+            at,
+            prev: NONE,
+            next: NONE,
+            partition: class.partition,
+            level: class.level,
+            weight: class.weight,
+            urgent: class.urgent,
+            epoch,
+            conflate: None,
+            waiters,
+            older: NONE,
+            younger: NONE,
+            history: None,
+        });
+        self.next_seq += 1;
+        match class.meets {
+            Found::Unkeyed => self.enqueue_new(slot, now),
+            Found::Fresh => {
+                self.bind_conflation(slot);
+                self.enqueue_new(slot, now);
+            }
+            Found::At(waiting) => self.merge_newer(waiting, slot, now),
+        }
+        self.press_if_full();
+    }
+
+    fn classify(&mut self, op: &T) -> Class {
+        let rules = &mut self.rules;
+        let weight = rules.weight.as_ref().map_or(1, |weigh| weigh(op));
+        let urgent = rules.urgent.as_ref().is_some_and(|urgent| urgent(op));
+        let (partition, is_new) = match &mut rules.partition {
+            None => (0, false),
+            Some(index) => match index.find(0, op) {
+                Found::At(id) => (id, false),
+                Found::Unkeyed | Found::Fresh => (self.partitions.vacant_key() as u32, true),
+            },
+        };
+        let repeat_of = rules.dedup.as_mut().map_or(Found::Unkeyed, |dedup| dedup.index.find(partition, op));
+        let meets = rules.conflate.as_mut().map_or(Found::Unkeyed, |conflate| conflate.index.find(partition, op));
+        // A level is held from here on, so nothing that may panic comes after it.
+        let level = rules.priority.as_mut().map_or(0, |levels| levels.hold(op));
+        Class { partition, is_new, repeat_of, meets, level, weight, urgent }
+    }
+
+    fn bind_partition(&mut self) {
+        let index = self.rules.partition.as_mut().expect("only a key makes a partition");
+        let vacant = self.partitions.vacant_entry();
+        let hash = index.bind(vacant.key() as u32);
+        vacant.insert(Partition { hash: Some(hash), ..Partition::default() });
+    }
+
+    pub(super) fn bind_conflation(&mut self, slot: u32) {
+        let conflate = self.rules.conflate.as_mut().expect("only a conflation key is fresh here");
+        self.nodes[slot as usize].conflate = Some(conflate.index.bind(slot));
+    }
+
+    pub(super) fn enqueue_new(&mut self, slot: u32, now: Instant) {
+        self.waiting += 1;
+        let id = self.nodes[slot as usize].partition;
+        let was_empty = self.partitions[id as usize].queue.is_empty();
+        self.insert(slot, false);
+        self.list_victim(slot);
+        let queue = &self.partitions[id as usize].queue;
+        let full = queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight();
+        if was_empty || full || self.nodes[slot as usize].urgent {
+            self.place(id, now);
+        } else if self.rules.priority.is_some() {
+            self.joined(id, now);
+        }
+    }
+
+    /// Puts a node into its queue; `comes_back` says that it is older than most there.
+    pub(super) fn insert(&mut self, slot: u32, comes_back: bool) {
+        let id = self.nodes[slot as usize].partition;
+        self.partitions[id as usize].queue.insert(&mut self.nodes, self.rules.order(), slot, comes_back);
+    }
+
+    pub(super) fn take_op(&mut self, slot: u32) -> T {
+        self.nodes[slot as usize].op.take().expect("an op that waits is in its node")
+    }
+
+    /// An op may outgrow the cap when it is merged, or when the cap is lowered.
+    pub(super) fn too_heavy(&self, weight: usize) -> SinkError {
+        SinkError::refused(format!("it weighs {weight}, and max_weight is {}", self.limits.weight()))
+    }
+
+    pub(super) fn release_level(&mut self, level: u32) {
+        if let Some(levels) = &mut self.rules.priority {
+            levels.release(level);
+        }
+    }
+}

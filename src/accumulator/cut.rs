@@ -1,0 +1,130 @@
+//! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
+//! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
+
+use std::time::Instant;
+
+use super::Accumulator;
+use crate::{
+    ack::End,
+    batch::{Batch, Verdict},
+    panics,
+};
+
+/// A batch on its way, with what the buffer needs to take it back.
+pub(crate) struct Cut<T, R> {
+    pub(crate) batch: Batch<T, R>,
+    /// The node of each op of the batch.
+    pub(super) slots: Vec<u32>,
+    pub(super) partition: u32,
+    pub(super) at: Instant,
+}
+
+/// The memory of a batch that is settled, for the next one.
+pub(super) type Spare<T, R> = (Vec<T>, Vec<Verdict<R>>, Vec<u32>);
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
+    /// the sink has not asked for a pause.
+    pub(crate) fn cut(&mut self, now: Instant) -> Option<Cut<T, R>> {
+        if self.is_blocked() || self.frozen_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.frozen_until = None;
+        self.advance(now);
+        while let Some(id) = self.next_due() {
+            let cut = self.take(id, now);
+            self.place(id, now);
+            if cut.is_some() {
+                return cut;
+            }
+            // All that it held had expired. What became due meanwhile is looked at in the same round.
+            self.advance(now);
+        }
+        None
+    }
+
+    /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
+    fn take(&mut self, id: u32, now: Instant) -> Option<Cut<T, R>> {
+        let cut_by = self.due_by(id, now)?;
+        let (mut ops, verdicts, mut slots) = self.spares.pop().unwrap_or_default();
+        let cap = self.partitions[id as usize].cap(self.limits.items());
+        let (mut weight, mut attempt) = (0usize, 1);
+        while ops.len() < cap {
+            let Some(head) = self.partitions[id as usize].queue.head(&self.nodes, self.rules.order(), now) else {
+                break;
+            };
+            let slot = head.slot();
+            let more = self.nodes[slot as usize].weight;
+            if !self.may_be_sent(slot, now) {
+                continue;
+            }
+            if weight.saturating_add(more) > self.limits.weight() {
+                if ops.is_empty() {
+                    let error = self.too_heavy(more);
+                    self.unqueue(slot);
+                    self.refuse_unqueued(slot, &error, now);
+                    continue;
+                }
+                break;
+            }
+            weight += more;
+            self.unqueue(slot);
+            attempt = attempt.max(self.nodes[slot as usize].attempts() + 1);
+            ops.push(self.take_op(slot));
+            slots.push(slot);
+        }
+        if ops.is_empty() {
+            self.spares.push((ops, verdicts, slots));
+            return None;
+        }
+        let partition = &mut self.partitions[id as usize];
+        partition.in_flight = true;
+        partition.cut(ops.len());
+        self.batches_in_flight += 1;
+        self.counters.cut(cut_by, ops.len(), weight, &self.limits);
+        Some(Cut { batch: Batch::reusing(ops, verdicts, cut_by, attempt), slots, partition: id, at: now })
+    }
+
+    /// Whether an op is still wanted. Ends it if not.
+    fn may_be_sent(&mut self, slot: u32, now: Instant) -> bool {
+        let Some(expiry) = &self.rules.expiry else {
+            return true;
+        };
+        let op = self.nodes[slot as usize].waiting_op();
+        match panics::catch(|| expiry(op)) {
+            Ok(Some(deadline)) if deadline <= now => {
+                self.unqueue(slot);
+                self.end_unqueued(slot, End::Expired, now);
+                false
+            }
+            Ok(_) => true,
+            Err(panic) => {
+                self.counters.panics += 1;
+                self.unqueue(slot);
+                self.refuse_unqueued(slot, &panics::refusal("a stage", &*panic), now);
+                false
+            }
+        }
+    }
+}
+
+impl<T> Accumulator<T, ()> {
+    /// Hands a batch over to whoever polls the stream: for them, it is delivered.
+    pub(crate) fn hand_over(&mut self, cut: Cut<T, ()>, now: Instant) -> Vec<T> {
+        let Cut { batch, slots, partition, .. } = cut;
+        for slot in slots {
+            let node = self.remove_node(slot);
+            self.settle_node(node, End::Delivered, Ok(()), None, now);
+        }
+        self.batches_in_flight -= 1;
+        self.partitions[partition as usize].in_flight = false;
+        self.place(partition, now);
+        batch.into_parts().0
+    }
+}
+
+impl<T, R> Cut<T, R> {
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}

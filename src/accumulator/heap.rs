@@ -1,0 +1,155 @@
+//! A binary heap of slots whose positions are known, so that a slot can be moved or taken out. In come keys, out comes
+//! the slot with the least. Partitions wait in these: for their linger, for their backoff, for a free slot.
+
+/// Marks a slot that is not in the heap.
+const ABSENT: u32 = u32::MAX;
+
+/// Least key first. Each slot is in it at most once.
+#[derive(Debug)]
+pub(crate) struct Heap<K> {
+    items: Vec<(K, u32)>,
+    /// Where in `items` each slot is.
+    positions: Vec<u32>,
+}
+
+impl<K: Ord + Copy> Heap<K> {
+    pub(crate) fn new() -> Self {
+        Self { items: Vec::new(), positions: Vec::new() }
+    }
+
+    pub(crate) fn peek(&self) -> Option<(K, u32)> {
+        self.items.first().copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        self.position(slot).is_some()
+    }
+
+    /// The slots in no particular order.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> {
+        self.items.iter().map(|(_, slot)| *slot)
+    }
+
+    /// Puts the slot in, or moves it if it is in.
+    pub(crate) fn set(&mut self, slot: u32, key: K) {
+        let at = match self.position(slot) {
+            Some(at) => {
+                self.items[at].0 = key;
+                at
+            }
+            None => {
+                if self.positions.len() <= slot as usize {
+                    self.positions.resize(slot as usize + 1, ABSENT);
+                }
+                self.items.push((key, slot));
+                self.items.len() - 1
+            }
+        };
+        let at = self.sift_up(at);
+        self.sift_down(at);
+    }
+
+    /// Takes the slot out, if it is in.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let Some(at) = self.position(slot) else {
+            return;
+        };
+        self.positions[slot as usize] = ABSENT;
+        self.items.swap_remove(at);
+        if at < self.items.len() {
+            let at = self.sift_up(at);
+            self.sift_down(at);
+        }
+    }
+
+    /// Gives memory back that a peak has left behind.
+    pub(crate) fn shrink(&mut self) {
+        if self.items.is_empty() {
+            *self = Self::new();
+        }
+    }
+
+    fn position(&self, slot: u32) -> Option<usize> {
+        self.positions.get(slot as usize).filter(|at| **at != ABSENT).map(|at| *at as usize)
+    }
+
+    fn sift_up(&mut self, mut at: usize) -> usize {
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if self.items[parent].0 <= self.items[at].0 {
+                break;
+            }
+            self.swap(at, parent);
+            at = parent;
+        }
+        self.positions[self.items[at].1 as usize] = at as u32;
+        at
+    }
+
+    fn sift_down(&mut self, mut at: usize) {
+        loop {
+            let left = 2 * at + 1;
+            let least = match (self.items.get(left), self.items.get(left + 1)) {
+                (Some(one), Some(other)) if other.0 < one.0 => left + 1,
+                (Some(_), _) => left,
+                (None, _) => break,
+            };
+            if self.items[at].0 <= self.items[least].0 {
+                break;
+            }
+            self.swap(at, least);
+            at = least;
+        }
+        self.positions[self.items[at].1 as usize] = at as u32;
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        self.items.swap(one, other);
+        self.positions[self.items[one].1 as usize] = one as u32;
+        self.positions[self.items[other].1 as usize] = other as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Goal: the heap is a priority queue with removal. Method: the same steps on an ordered map.
+        #[test]
+        fn agrees_with_a_sorted_map(steps in prop::collection::vec((0u32..20, prop::option::of(0u32..50)), 0..200)) {
+            let mut heap = Heap::new();
+            let mut model = BTreeMap::new();
+            for (slot, key) in steps {
+                match key {
+                    Some(key) => {
+                        heap.set(slot, key);
+                        model.insert(slot, key);
+                    }
+                    None => {
+                        heap.remove(slot);
+                        model.remove(&slot);
+                    }
+                }
+                prop_assert_eq!(heap.contains(slot), model.contains_key(&slot));
+                prop_assert_eq!(heap.peek().map(|(key, _)| key), model.values().min().copied());
+            }
+            let mut drained = Vec::new();
+            while let Some((key, slot)) = heap.peek() {
+                drained.push(key);
+                heap.remove(slot);
+            }
+            let mut expected: Vec<u32> = model.into_values().collect();
+            expected.sort_unstable();
+            prop_assert_eq!(drained, expected);
+        }
+    }
+}

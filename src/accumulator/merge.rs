@@ -1,0 +1,222 @@
+//! Two ops of one key meet: a newer one comes in, or an older one comes back. In come both, out comes what the user's
+//! merge function makes of them, in the place of the older one.
+
+use std::time::Instant;
+
+use super::{Accumulator, node::NONE};
+use crate::{
+    ack::{End, Waiter},
+    panics,
+    sink::SinkError,
+    stage::Merge,
+};
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// A newer op, which is in no queue yet, meets the one that waits under its key.
+    pub(super) fn merge_newer(&mut self, waiting: u32, newer: u32, now: Instant) {
+        match self.merge(waiting, newer) {
+            Ok(Merge::Into(op)) => {
+                let level = self.absorb(waiting, newer);
+                self.survive(waiting, op, level, now);
+            }
+            Ok(Merge::Net) => {
+                self.end_unqueued(newer, End::Netted, now);
+                self.end_waiting(waiting, End::Netted, now);
+            }
+            Ok(Merge::Apart { waiting: old, newer: new }) => {
+                self.nodes[waiting as usize].op = Some(old);
+                self.nodes[newer as usize].op = Some(new);
+                self.hand_key_over(waiting, newer);
+                self.link(waiting, newer);
+                self.lift_older(newer);
+                self.enqueue_new(newer, now);
+                let id = self.nodes[waiting as usize].partition;
+                self.joined(id, now);
+            }
+            Err(error) => {
+                self.refuse_unqueued(newer, &error, now);
+                self.refuse_waiting(waiting, &error, now);
+            }
+        }
+    }
+
+    /// An op that comes back meets what waits under its key, the youngest of which is given. All of it is newer, so it is
+    /// merged with the eldest: a stale value must not leave after a newer one.
+    pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Instant) {
+        let mut eldest = youngest;
+        while self.nodes[eldest as usize].older != NONE {
+            eldest = self.nodes[eldest as usize].older;
+        }
+        match self.merge(slot, eldest) {
+            Ok(Merge::Into(op)) => {
+                let id = self.nodes[slot as usize].partition;
+                self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
+                self.waiting -= 1;
+                let younger = self.nodes[eldest as usize].younger;
+                self.link(slot, younger);
+                self.hand_key_over(eldest, slot);
+                let level = self.absorb(slot, eldest);
+                if self.renew(slot, op, level, now) {
+                    self.requeue(slot);
+                }
+            }
+            Ok(Merge::Net) => {
+                self.waiting -= 1;
+                self.end_unqueued(slot, End::Netted, now);
+                self.unqueue(eldest);
+                self.end_unqueued(eldest, End::Netted, now);
+            }
+            Ok(Merge::Apart { waiting, newer }) => {
+                self.nodes[slot as usize].op = Some(waiting);
+                self.nodes[eldest as usize].op = Some(newer);
+                self.requeue(slot);
+                self.link(slot, eldest);
+                self.lift_older(eldest);
+            }
+            Err(error) => {
+                self.waiting -= 1;
+                self.refuse_unqueued(slot, &error, now);
+                self.unqueue(eldest);
+                self.refuse_unqueued(eldest, &error, now);
+            }
+        }
+    }
+
+    /// The key by which `from` can be merged with finds `to` from now on.
+    fn hand_key_over(&mut self, from: u32, to: u32) {
+        let hash = self.nodes[from as usize].conflate.take();
+        if let (Some(hash), Some(conflate)) = (hash, &mut self.rules.conflate) {
+            conflate.index.rebind(hash, from, to);
+            self.nodes[to as usize].conflate = Some(hash);
+        }
+    }
+
+    /// Asks the user's function what becomes of two ops, which it uses up if it panics.
+    ///
+    /// An op in doubt may have landed: it can be neither replaced nor netted, only sent again, before the newer one.
+    fn merge(&mut self, older: u32, newer: u32) -> Result<Merge<T>, SinkError> {
+        let (old, new) = (self.take_op(older), self.take_op(newer));
+        if self.nodes[older as usize].in_doubt() {
+            return Ok(Merge::Apart { waiting: old, newer: new });
+        }
+        let merge = &self.rules.conflate.as_ref().expect("only conflated ops meet").merge;
+        panics::catch(|| merge(old, new)).map_err(|panic| {
+            self.counters.panics += 1;
+            panics::refusal("a merge function", &*panic)
+        })
+    }
+
+    /// Two ops of one key wait apart. Either may be `NONE`.
+    fn link(&mut self, older: u32, younger: u32) {
+        if let Some(node) = self.nodes.get_mut(older as usize) {
+            node.younger = younger;
+        }
+        if let Some(node) = self.nodes.get_mut(younger as usize) {
+            node.older = older;
+        }
+    }
+
+    /// An op is no longer there to be merged with; what comes next under its key meets the next in age, if any.
+    pub(super) fn leave_key(&mut self, slot: u32) {
+        let Some(conflate) = &mut self.rules.conflate else {
+            return;
+        };
+        let node = &mut self.nodes[slot as usize];
+        let (older, younger) = (node.older, node.younger);
+        (node.older, node.younger) = (NONE, NONE);
+        match node.conflate {
+            Some(_) if older != NONE => self.hand_key_over(slot, older),
+            Some(hash) => {
+                node.conflate = None;
+                conflate.index.unbind(hash, slot);
+            }
+            None => {}
+        }
+        self.link(older, younger);
+    }
+
+    /// Moves the ops that wait apart from `slot`, and are older, up to its level at least: within a key, nothing leaves
+    /// after something newer, whatever the priorities.
+    fn lift_older(&mut self, slot: u32) {
+        let level = self.nodes[slot as usize].level;
+        let mut next = self.nodes[slot as usize].older;
+        while let Some(node) = self.nodes.get(next as usize) {
+            let order = self.rules.order();
+            if order.rank(node.level) >= order.rank(level) {
+                return;
+            }
+            let (slot, id) = (next, node.partition);
+            next = node.older;
+            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+            if let Some(levels) = &mut self.rules.priority {
+                levels.retain(level);
+                levels.release(std::mem::replace(&mut self.nodes[slot as usize].level, level));
+            }
+            self.insert(slot, false);
+            self.list_victim(slot);
+        }
+    }
+
+    /// Ends a newer op, which is in no queue, by merging it into an older one, whose node takes its waiters over.
+    /// Returns the level that the newer one held: it is still held.
+    fn absorb(&mut self, into: u32, newer: u32) -> u32 {
+        let newer = self.nodes.remove(newer as usize);
+        self.tally(newer.epoch, End::Conflated, None);
+        let waiters = &mut self.nodes[into as usize].waiters;
+        waiters.mark(End::Conflated);
+        newer.waiters.for_each(|waiter| {
+            if let Waiter::Memory(key) = waiter {
+                self.memory.moved(key, into);
+            }
+            waiters.add(waiter);
+        });
+        newer.level
+    }
+
+    /// Puts the survivor of a merge into the node of the op that waited, which keeps its place or moves up.
+    fn survive(&mut self, slot: u32, op: T, newer_level: u32, now: Instant) {
+        let id = self.nodes[slot as usize].partition;
+        self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+        if self.renew(slot, op, newer_level, now) {
+            self.insert(slot, false);
+            self.list_victim(slot);
+            self.lift_older(slot);
+        }
+        self.place(id, now);
+    }
+
+    /// Gives a node that waits, but is in no queue just now, the survivor of a merge and what the rules say of it. Says
+    /// whether it lives: it may have become too heavy to ever leave.
+    fn renew(&mut self, slot: u32, op: T, newer_level: u32, now: Instant) -> bool {
+        let order = self.rules.order();
+        let node = &mut self.nodes[slot as usize];
+        let mut spare_level = newer_level;
+        if order.rank(newer_level) > order.rank(node.level) {
+            std::mem::swap(&mut node.level, &mut spare_level);
+        }
+        let asked = panics::catch(|| {
+            let weight = self.rules.weight.as_ref().map_or(1, |weigh| weigh(&op));
+            (weight, self.rules.urgent.as_ref().is_some_and(|urgent| urgent(&op)))
+        });
+        node.op = Some(op);
+        self.release_level(spare_level);
+        let problem = match asked {
+            Ok((weight, urgent)) => {
+                let node = &mut self.nodes[slot as usize];
+                node.weight = weight;
+                node.urgent |= urgent;
+                (weight > self.limits.weight()).then(|| self.too_heavy(weight))
+            }
+            Err(panic) => {
+                self.counters.panics += 1;
+                Some(panics::refusal("a stage", &*panic))
+            }
+        };
+        if let Some(error) = &problem {
+            self.waiting -= 1;
+            self.leave_key(slot);
+            self.refuse_unqueued(slot, error, now);
+        }
+        problem.is_none()
+    }
+}

@@ -1,0 +1,236 @@
+//! The rules as one state machine: what waits, what merges, what is due, what is cut, and what becomes of a batch that
+//! comes back. In come ops and `now`; out come batches, answers and a deadline. It knows no clock, no task and no
+//! channel, so the actor and the stream can both drive it, and tests can step it by hand. Next room: `batch`.
+
+mod admit;
+mod cut;
+mod heap;
+mod leave;
+mod memory;
+mod merge;
+mod node;
+mod partition;
+mod queue;
+mod schedule;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod victims;
+
+use std::time::Instant;
+
+use slab::Slab;
+
+pub(crate) use cut::Cut;
+pub(crate) use node::{Arrival, History};
+pub(crate) use settle::Written;
+
+use crate::{
+    dead_letter::DeadLetter,
+    flush::{Done, Flush, Flushes, Tally},
+    limits::Limits,
+    retry::{Backoff, Retry},
+    stage::Stages,
+    stats::{Counters, Stats},
+    worker::Returned,
+};
+use memory::Memory;
+use node::Node;
+use partition::Partition;
+use schedule::Schedule;
+use victims::Victims;
+
+/// What a batcher does with an op that failed.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    pub(crate) retry: Retry,
+    /// What is ambiguous may be tried again.
+    pub(crate) idempotent: bool,
+    /// A batch that is refused as a whole is halved until the refused ops stand alone.
+    pub(crate) bisect: bool,
+}
+
+/// See the module's text.
+pub(crate) struct Accumulator<T, R> {
+    rules: Stages<T>,
+    limits: Limits,
+    backoff: Backoff,
+    idempotent: bool,
+    bisect: bool,
+
+    /// Every op that is accepted and not settled, waiting or in flight.
+    nodes: Slab<Node<T, R>>,
+    partitions: Slab<Partition>,
+    schedule: Schedule,
+    memory: Memory<R>,
+    victims: Option<Victims>,
+    next_seq: u64,
+    waiting: usize,
+    batches_in_flight: usize,
+    paused: bool,
+    frozen_until: Option<Instant>,
+    fenced: bool,
+
+    flushes: Flushes,
+    counters: Counters,
+    /// Ops settled since the driver last asked: so much room is free again.
+    settled: usize,
+    letters: Vec<DeadLetter<T>>,
+    returned: Vec<Returned<T>>,
+    spares: Vec<cut::Spare<T, R>>,
+}
+
+/// Below this many slots a slab is not worth replacing.
+const SHRINK_ABOVE: usize = 1024;
+
+impl<T, R: Clone> Accumulator<T, R> {
+    pub(crate) fn new(rules: Stages<T>, limits: Limits, policy: Policy) -> Self {
+        let victims = Victims::for_policy(limits.overflow);
+        let mut partitions = Slab::new();
+        if rules.partition.is_none() {
+            partitions.insert(Partition::default());
+        }
+        Self {
+            rules,
+            limits,
+            backoff: policy.retry.start(),
+            idempotent: policy.idempotent,
+            bisect: policy.bisect,
+            nodes: Slab::new(),
+            partitions,
+            schedule: Schedule::new(),
+            memory: Memory::new(),
+            victims,
+            next_seq: 0,
+            waiting: 0,
+            batches_in_flight: 0,
+            paused: false,
+            frozen_until: None,
+            fenced: false,
+            flushes: Flushes::new(),
+            counters: Counters::default(),
+            settled: 0,
+            letters: Vec::new(),
+            returned: Vec::new(),
+            spares: Vec::new(),
+        }
+    }
+
+    /// Makes everything that was accepted so far due; `flush` is done when all of it is settled.
+    pub(crate) fn flush(&mut self, flush: Flush) {
+        self.schedule.flush_below = self.next_seq;
+        self.flushes.flush(flush);
+    }
+
+    /// Flushes that are done, and what they have reported together with all before them.
+    pub(crate) fn flushed(&mut self) -> (Vec<Done>, Tally) {
+        (self.flushes.done(), self.flushes.reported())
+    }
+
+    /// Makes everything that waits due, since callers wait for room.
+    pub(crate) fn press(&mut self) {
+        self.schedule.pressure_below = self.next_seq;
+    }
+
+    /// Makes everything due, now and later.
+    pub(crate) fn close(&mut self) {
+        self.schedule.closing = true;
+    }
+
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Obeys other limits from the next cut on.
+    pub(crate) fn set_limits(&mut self, limits: Limits, now: Instant) {
+        if limits.overflow != self.limits.overflow {
+            self.victims = Victims::for_policy(limits.overflow);
+            self.list_victims();
+        }
+        self.limits = limits;
+        self.press_if_full();
+        // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
+        let waiting: Vec<u32> = self.partitions.iter().map(|(id, _)| id as u32).collect();
+        for id in waiting {
+            self.place(id, now);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.counters.snapshot(self.waiting, self.nodes.len() - self.waiting, self.batches_in_flight, self.paused)
+    }
+
+    pub(crate) fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// How much room was freed since it was last taken.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled
+    }
+
+    pub(crate) fn take_settled(&mut self) -> usize {
+        std::mem::take(&mut self.settled)
+    }
+
+    pub(crate) fn take_letters(&mut self) -> Vec<DeadLetter<T>> {
+        std::mem::take(&mut self.letters)
+    }
+
+    pub(crate) fn take_returned(&mut self) -> Vec<Returned<T>> {
+        std::mem::take(&mut self.returned)
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Whether a batch is ready and as many ops wait as it may hold, so that there is no hurry to take in more.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.nodes.len() >= self.limits.pending_limit()
+            || (self.next_due().is_some() && self.waiting >= self.limits.items())
+    }
+
+    /// Whether the sink said that a newer leader exists.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
+    /// A full buffer never sits out its linger.
+    fn press_if_full(&mut self) {
+        if self.nodes.len() >= self.limits.pending_limit() {
+            self.press();
+        }
+    }
+}
+
+impl<T, R> Accumulator<T, R> {
+    /// Whether nothing can be cut before something comes back or a caller resumes.
+    fn is_blocked(&self) -> bool {
+        self.paused || self.fenced || self.batches_in_flight >= self.limits.max_in_flight
+    }
+
+    /// A million symbols seen once cost nothing afterwards.
+    fn forget_partition(&mut self, id: u32) {
+        let Some(hash) = self.partitions[id as usize].hash else {
+            return;
+        };
+        self.partitions.remove(id as usize);
+        if let Some(index) = &mut self.rules.partition {
+            index.unbind(hash, id);
+        }
+        if self.partitions.is_empty() && self.partitions.capacity() > SHRINK_ABOVE {
+            self.partitions = Slab::new();
+            self.schedule.shrink();
+        }
+    }
+}

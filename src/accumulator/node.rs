@@ -1,0 +1,69 @@
+//! An op in the buffer, with all that is known of it. In comes what a handle sent, out goes what a batch carries.
+
+use std::time::{Duration, Instant};
+
+use crate::ack::{AckSender, Waiters};
+
+/// Marks the end of a list, and a slot that is none.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// An op as it arrives from a handle.
+#[derive(Debug)]
+pub(crate) struct Arrival<T, R> {
+    pub(crate) op: T,
+    /// When its caller sent it: age counts from here.
+    pub(crate) at: Instant,
+    pub(crate) ack: Option<AckSender<R>>,
+}
+
+/// An op that is accepted and not yet settled.
+#[derive(Debug)]
+pub(crate) struct Node<T, R> {
+    /// `None` while a batch has it.
+    pub(crate) op: Option<T>,
+    /// Order of arrival.
+    pub(crate) seq: u64,
+    pub(crate) at: Instant,
+    /// Neighbors in the list of its level.
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+    pub(crate) partition: u32,
+    pub(crate) level: u32,
+    pub(crate) weight: usize,
+    pub(crate) urgent: bool,
+    /// Which flush covers it.
+    pub(crate) epoch: u64,
+    /// The hash under which it can be merged with: only the youngest of its key that waits has one.
+    pub(crate) conflate: Option<u64>,
+    pub(crate) waiters: Waiters<R>,
+    /// The ops of the same key, next in age, that wait too because they could not be merged.
+    pub(crate) older: u32,
+    pub(crate) younger: u32,
+    /// Only ops that have failed once have one.
+    pub(crate) history: Option<Box<History>>,
+}
+
+/// What an op has been through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct History {
+    /// How often it was handed to the sink and came back.
+    pub(crate) attempts: u32,
+    /// An attempt was ambiguous, so that it can no longer be called refused.
+    pub(crate) in_doubt: bool,
+    pub(crate) backing_off: Duration,
+    pub(crate) writing: Duration,
+}
+
+impl<T, R> Node<T, R> {
+    pub(crate) fn attempts(&self) -> u32 {
+        self.history.as_ref().map_or(0, |history| history.attempts)
+    }
+
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.history.as_ref().is_some_and(|history| history.in_doubt)
+    }
+
+    pub(crate) fn waiting_op(&self) -> &T {
+        self.op.as_ref().expect("an op that waits is in its node")
+    }
+}

@@ -1,0 +1,175 @@
+//! The ops of one partition in the order in which they are to leave: a list per level, by arrival within it. In come
+//! slots, out comes the next one. The lists run through the nodes themselves, so a queue owns next to nothing.
+
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::node::{NONE, Node};
+use crate::stage::Order;
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    id: u32,
+    head: u32,
+    tail: u32,
+}
+
+/// Levels of one queue, greatest first, none of them empty.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    levels: Vec<Level>,
+    len: usize,
+    weight: usize,
+    urgent: usize,
+    /// Ops that have been tried before, or were part of a batch that is being split: they do not linger again.
+    retried: usize,
+}
+
+/// Where a queue stands among others: the partition with the least `Head` goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Head {
+    /// Rank of the level, so that greater is less.
+    rank: std::cmp::Reverse<u32>,
+    seq: u64,
+    slot: u32,
+}
+
+impl Head {
+    pub(crate) fn slot(self) -> u32 {
+        self.slot
+    }
+}
+
+impl Queue {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent > 0
+    }
+
+    pub(crate) fn is_retried(&self) -> bool {
+        self.retried > 0
+    }
+
+    /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
+    /// almost all that wait, any other is newer.
+    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Slab<Node<T, R>>, order: Order<'_>, slot: u32, comes_back: bool) {
+        let node = &nodes[slot as usize];
+        let (seq, level) = (node.seq, node.level);
+        self.len += 1;
+        self.weight = self.weight.saturating_add(node.weight);
+        self.urgent += usize::from(node.urgent);
+        self.retried += usize::from(node.history.is_some());
+        let rank = order.rank(level);
+        let at = self.levels.iter().position(|other| order.rank(other.id) <= rank).unwrap_or(self.levels.len());
+        if self.levels.get(at).is_none_or(|other| other.id != level) {
+            self.levels.insert(at, Level { id: level, head: slot, tail: slot });
+            link(nodes, NONE, slot);
+            link(nodes, slot, NONE);
+            return;
+        }
+        let level = &mut self.levels[at];
+        let seq_of = |slot: u32| nodes[slot as usize].seq;
+        let (prev, next) = if comes_back {
+            let mut next = level.head;
+            while next != NONE && seq_of(next) < seq {
+                next = nodes[next as usize].next;
+            }
+            (if next == NONE { level.tail } else { nodes[next as usize].prev }, next)
+        } else {
+            let mut prev = level.tail;
+            while prev != NONE && seq_of(prev) > seq {
+                prev = nodes[prev as usize].prev;
+            }
+            (prev, if prev == NONE { level.head } else { nodes[prev as usize].next })
+        };
+        link(nodes, prev, slot);
+        link(nodes, slot, next);
+        if prev == NONE {
+            level.head = slot;
+        }
+        if next == NONE {
+            level.tail = slot;
+        }
+    }
+
+    /// Takes a node out, wherever it stands.
+    pub(crate) fn remove<T, R>(&mut self, nodes: &mut Slab<Node<T, R>>, slot: u32) {
+        let node = &nodes[slot as usize];
+        let (prev, next, level) = (node.prev, node.next, node.level);
+        self.len -= 1;
+        self.urgent -= usize::from(node.urgent);
+        self.retried -= usize::from(node.history.is_some());
+        self.weight = match self.len {
+            // Weights may have saturated; an empty queue weighs nothing.
+            0 => 0,
+            _ => self.weight.saturating_sub(node.weight),
+        };
+        let at = self.levels.iter().position(|other| other.id == level).expect("the level of a queued op is listed");
+        let level = &mut self.levels[at];
+        if prev == NONE {
+            level.head = next;
+        }
+        if next == NONE {
+            level.tail = prev;
+        }
+        link(nodes, prev, next);
+        if level.head == NONE {
+            self.levels.remove(at);
+        }
+    }
+
+    /// What leaves next.
+    pub(crate) fn head<T, R>(&self, nodes: &Slab<Node<T, R>>, order: Order<'_>, now: Instant) -> Option<Head> {
+        let head = |level: &Level| {
+            let node = &nodes[level.head as usize];
+            let rank = order.aged(level.id, now.saturating_duration_since(node.at));
+            Head { rank: std::cmp::Reverse(rank), seq: node.seq, slot: level.head }
+        };
+        match order.aging {
+            None => self.levels.first().map(head),
+            Some(_) => self.levels.iter().map(head).min(),
+        }
+    }
+
+    /// When age will next move one of the heads up, if it can still rise.
+    pub(crate) fn rises_at<T, R>(&self, nodes: &Slab<Node<T, R>>, order: Order<'_>, now: Instant) -> Option<Instant> {
+        let after = order.aging?;
+        let top = order.ranks.len().saturating_sub(1) as u32;
+        let rises = self.levels.iter().filter_map(|level| {
+            let at = nodes[level.head as usize].at;
+            let age = now.saturating_duration_since(at);
+            if order.aged(level.id, age) >= top {
+                return None;
+            }
+            let steps = u32::try_from(age.as_nanos() / after.as_nanos() + 1).ok()?;
+            at.checked_add(after.checked_mul(steps)?)
+        });
+        rises.min()
+    }
+
+    /// The slot of the op that arrived first.
+    pub(crate) fn oldest<T, R>(&self, nodes: &Slab<Node<T, R>>) -> Option<u32> {
+        self.levels.iter().map(|level| level.head).min_by_key(|head| nodes[*head as usize].seq)
+    }
+}
+
+fn link<T, R>(nodes: &mut Slab<Node<T, R>>, prev: u32, next: u32) {
+    if let Some(node) = nodes.get_mut(prev as usize) {
+        node.next = next;
+    }
+    if let Some(node) = nodes.get_mut(next as usize) {
+        node.prev = prev;
+    }
+}

@@ -1,0 +1,216 @@
+//! Where partitions wait: for their linger, for their backoff, for a free slot. In comes `now`, out comes which
+//! partition to cut next and when to look again. Next room: `cut`.
+
+use std::time::{Duration, Instant};
+
+use super::{Accumulator, heap::Heap, queue::Head};
+use crate::batch::CutBy;
+
+/// A partition stands in at most one of the first three heaps; in none while it is empty or being written.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    /// Not due. Ordered by the arrival of the oldest op, and so by deadline, since the linger is the same for all.
+    lingering: Heap<u64>,
+    /// Ordered by the end of the backoff.
+    backing_off: Heap<Instant>,
+    /// Ordered by the op that would leave next.
+    due: Heap<Head>,
+    /// Those of `due` whose place will change by age, ordered by when.
+    rising: Heap<Instant>,
+    /// Ops that arrived before these are due, for the reason that names them.
+    pub(crate) flush_below: u64,
+    pub(crate) pressure_below: u64,
+    pub(crate) together_below: u64,
+    /// Everything is due, now and later.
+    pub(crate) closing: bool,
+    /// The version of the levels by which `due` is ordered.
+    levels_version: u64,
+}
+
+impl Schedule {
+    pub(crate) fn new() -> Self {
+        Self {
+            lingering: Heap::new(),
+            backing_off: Heap::new(),
+            due: Heap::new(),
+            rising: Heap::new(),
+            flush_below: 0,
+            pressure_below: 0,
+            together_below: 0,
+            closing: false,
+            levels_version: 0,
+        }
+    }
+
+    fn remove(&mut self, partition: u32) {
+        self.lingering.remove(partition);
+        self.backing_off.remove(partition);
+        self.due.remove(partition);
+        self.rising.remove(partition);
+    }
+
+    fn due_below(&self) -> u64 {
+        if self.closing { u64::MAX } else { self.flush_below.max(self.pressure_below).max(self.together_below) }
+    }
+
+    pub(crate) fn shrink(&mut self) {
+        self.lingering.shrink();
+        self.backing_off.shrink();
+        self.due.shrink();
+        self.rising.shrink();
+    }
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Puts a partition where it belongs by now, or forgets it. To be called whenever its state has changed.
+    pub(super) fn place(&mut self, id: u32, now: Instant) {
+        let partition = &mut self.partitions[id as usize];
+        if partition.in_flight || partition.queue.is_empty() {
+            self.schedule.remove(id);
+            partition.oldest = None;
+            if !partition.in_flight {
+                // Nothing is left of what failed or was split.
+                partition.backing_off = None;
+                partition.parts.clear();
+            }
+            if partition.is_idle() {
+                self.forget_partition(id);
+            }
+            return;
+        }
+        let oldest = partition.queue.oldest(&self.nodes).expect("the queue is not empty");
+        let oldest = &self.nodes[oldest as usize];
+        partition.oldest = Some((oldest.seq, oldest.at));
+        if let Some(until) = partition.backing_off {
+            if now < until {
+                self.schedule.remove(id);
+                self.schedule.backing_off.set(id, until);
+                return;
+            }
+            partition.backing_off = None;
+        }
+        let seq = oldest.seq;
+        self.schedule.lingering.remove(id);
+        self.schedule.backing_off.remove(id);
+        if self.due_by(id, now).is_some() {
+            self.enqueue(id, now);
+            if self.rules.together {
+                self.schedule.together_below = self.next_seq;
+            }
+        } else {
+            self.schedule.remove(id);
+            self.schedule.lingering.set(id, seq);
+        }
+    }
+
+    /// Orders a due partition among the others by the op that it would send next.
+    fn enqueue(&mut self, id: u32, now: Instant) {
+        let order = self.rules.order();
+        let queue = &self.partitions[id as usize].queue;
+        let head = queue.head(&self.nodes, order, now).expect("a due partition is not empty");
+        match queue.rises_at(&self.nodes, order, now) {
+            Some(at) => self.schedule.rising.set(id, at),
+            None => self.schedule.rising.remove(id),
+        }
+        self.schedule.due.set(id, head);
+    }
+
+    /// Why the partition is to be cut, or `None` if it is not. Its backoff and its flight are another matter.
+    pub(super) fn due_by(&self, id: u32, now: Instant) -> Option<CutBy> {
+        let partition = &self.partitions[id as usize];
+        let (seq, at) = partition.oldest?;
+        let queue = &partition.queue;
+        let schedule = &self.schedule;
+        if queue.is_retried() {
+            Some(CutBy::Retry)
+        } else if queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight() {
+            Some(CutBy::Full)
+        } else if queue.is_urgent() {
+            Some(CutBy::Urgent)
+        } else if schedule.closing {
+            Some(CutBy::Close)
+        } else if seq < schedule.flush_below {
+            Some(CutBy::Flush)
+        } else if self.lingers_until(at).is_some_and(|until| until <= now) {
+            Some(CutBy::Linger)
+        } else if seq < schedule.pressure_below {
+            Some(CutBy::Pressure)
+        } else if seq < schedule.together_below {
+            Some(CutBy::Together)
+        } else {
+            None
+        }
+    }
+
+    /// `None`: for ever.
+    fn lingers_until(&self, since: Instant) -> Option<Instant> {
+        since.checked_add(self.limits.linger)
+    }
+
+    /// Moves every partition whose time has come to where it belongs.
+    pub(super) fn advance(&mut self, now: Instant) {
+        while let Some((until, id)) = self.schedule.backing_off.peek()
+            && until <= now
+        {
+            self.place(id, now);
+        }
+        // With `together`, the first one that is due raises the bar for those after it.
+        while let Some((seq, id)) = self.schedule.lingering.peek()
+            && (seq < self.schedule.due_below() || self.due_by(id, now).is_some())
+        {
+            self.place(id, now);
+        }
+        let version = self.rules.priority.as_ref().map_or(0, |levels| levels.version());
+        if version != self.schedule.levels_version {
+            self.schedule.levels_version = version;
+            let due: Vec<u32> = self.schedule.due.slots().collect();
+            due.into_iter().for_each(|id| self.enqueue(id, now));
+        }
+        while let Some((at, id)) = self.schedule.rising.peek()
+            && at <= now
+        {
+            self.enqueue(id, now);
+        }
+    }
+
+    /// The partition to cut next.
+    pub(super) fn next_due(&self) -> Option<u32> {
+        self.schedule.due.peek().map(|(_, id)| id)
+    }
+
+    /// Whether a partition that is due has to be ordered anew because a better op has joined it.
+    pub(super) fn joined(&mut self, id: u32, now: Instant) {
+        if self.schedule.due.contains(id) {
+            self.enqueue(id, now);
+        }
+    }
+
+    /// When to call [`cut`](Self::cut) again if nothing else happens before; `None` if never. That nothing is cut
+    /// while no slot is free needs no timer.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.is_blocked() || self.waiting == 0 {
+            return None;
+        }
+        if let Some(until) = self.frozen_until
+            && now < until
+        {
+            return Some(until);
+        }
+        if !self.schedule.due.is_empty() {
+            return Some(now);
+        }
+        let lingering = self.schedule.lingering.peek().and_then(|(_, id)| {
+            let (_, at) = self.partitions[id as usize].oldest?;
+            self.lingers_until(at)
+        });
+        let backing_off = self.schedule.backing_off.peek().map(|(until, _)| until);
+        lingering.into_iter().chain(backing_off).min()
+    }
+
+    /// How long the destination wants to hear nothing: from now on, unless it already asked for longer.
+    pub(super) fn freeze(&mut self, now: Instant, pause: Duration) {
+        // A pause too long for the clock is one for ever, which nothing but a restart ends; a year is as good.
+        let until = now.checked_add(pause).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
+        self.frozen_until = self.frozen_until.max(Some(until));
+    }
+}

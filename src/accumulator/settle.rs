@@ -1,0 +1,243 @@
+//! A batch comes back from the sink, with a verdict for each op. In comes a [`Cut`] and how the write ended; out come
+//! answers, dead letters, and ops that go back into the buffer, in front, where all rules hold for them again.
+
+use std::time::{Duration, Instant};
+
+use super::{Accumulator, Cut, node::History};
+use crate::{
+    ack::{AckError, End},
+    batch::Verdict,
+    dead_letter::DeadLetter,
+    panics,
+    sink::{ErrorKind, SinkError},
+    stage::Found,
+    worker::Returned,
+};
+
+/// How a write ended.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// The sink says that each op has its verdict.
+    Answered,
+    /// Ops without a verdict have this one.
+    Failed(SinkError),
+    /// What the panic said. Nobody knows what became of ops without a verdict.
+    Panicked(String),
+    /// The shutdown was over first.
+    Aborted,
+}
+
+/// What is to be done with an op that has no receipt.
+enum Next {
+    Again,
+    GiveUp(SinkError),
+    InDoubt(SinkError),
+    Return { in_flight: bool },
+    Lose,
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Takes a batch back.
+    pub(crate) fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Instant) {
+        let Cut { batch, mut slots, partition: id, at } = cut;
+        let (mut ops, mut verdicts) = batch.into_parts();
+        self.batches_in_flight -= 1;
+        self.partitions[id as usize].in_flight = false;
+
+        let rest = self.rest_of(written, now);
+        let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
+        let split = rest.as_ref().is_some_and(|error| unanswered > 1 && self.splits(error));
+        let mut again = Vec::new();
+        for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
+            let (error, is_rest) = match verdict {
+                Verdict::Accepted(receipt) => {
+                    self.deliver(slot, receipt, at, now);
+                    continue;
+                }
+                Verdict::Failed(error) => (Some(error), false),
+                Verdict::Pending => (rest.clone(), true),
+            };
+            self.nodes[slot as usize].op = Some(op);
+            self.record_attempt(slot, at, now, split && is_rest);
+            let next = match error {
+                None => Next::Return { in_flight: true },
+                Some(_) if split && is_rest => Next::Again,
+                Some(error) => self.failed(slot, error, now),
+            };
+            match next {
+                Next::Again => again.push(slot),
+                Next::GiveUp(error) => self.refuse_written(slot, &error, now),
+                Next::InDoubt(error) => self.doubt(slot, &error, now),
+                Next::Return { in_flight } => self.hand_back(slot, in_flight, now),
+                Next::Lose => drop(self.end_unqueued(slot, End::Lost, now)),
+            }
+        }
+        if split {
+            self.partitions[id as usize].split(unanswered);
+            self.counters.splits += 1;
+        }
+        self.take_back(id, &again, split, now);
+        self.place(id, now);
+        self.spares.push((ops, verdicts, slots));
+    }
+
+    /// The verdict on the ops that have none; `None` gives them back.
+    fn rest_of(&mut self, written: Written, now: Instant) -> Option<SinkError> {
+        let error = match written {
+            Written::Aborted => return None,
+            Written::Answered => SinkError::ambiguous("the sink gave no verdict"),
+            Written::Panicked(message) => {
+                self.counters.panics += 1;
+                SinkError::ambiguous(format!("the sink panicked: {message}"))
+            }
+            Written::Failed(error) => error,
+        };
+        // What concerns the destination as a whole counts even where every op has a verdict of its own.
+        match error.kind() {
+            ErrorKind::Throttled { retry_after } => self.freeze(now, retry_after),
+            ErrorKind::Fenced => self.fenced = true,
+            _ => {}
+        }
+        Some(error)
+    }
+
+    /// Whether an error of a whole batch of several ops is answered by halving it.
+    fn splits(&self, error: &SinkError) -> bool {
+        match error.kind() {
+            ErrorKind::TooLarge => true,
+            ErrorKind::Refused => self.bisect,
+            _ => false,
+        }
+    }
+
+    fn failed(&mut self, slot: u32, error: SinkError, now: Instant) -> Next {
+        let node = &mut self.nodes[slot as usize];
+        let last = node.attempts() >= self.backoff.max_attempts();
+        match error.kind() {
+            ErrorKind::Throttled { retry_after } => {
+                self.freeze(now, retry_after);
+                if last { Next::GiveUp(error) } else { Next::Again }
+            }
+            ErrorKind::Transient if !last => Next::Again,
+            ErrorKind::Ambiguous => {
+                node.history.get_or_insert_default().in_doubt = true;
+                if self.idempotent && !last { Next::Again } else { Next::InDoubt(error) }
+            }
+            ErrorKind::Fenced => {
+                self.fenced = true;
+                Next::Return { in_flight: false }
+            }
+            ErrorKind::Lost => Next::Lose,
+            ErrorKind::Transient | ErrorKind::Refused | ErrorKind::TooLarge => Next::GiveUp(error),
+        }
+    }
+
+    fn record_attempt(&mut self, slot: u32, at: Instant, now: Instant, split: bool) {
+        let history = self.nodes[slot as usize].history.get_or_insert_default();
+        // Being in a batch that was too large is not the op's failure.
+        history.attempts += u32::from(!split);
+        history.writing += now.saturating_duration_since(at);
+    }
+
+    fn deliver(&mut self, slot: u32, receipt: R, at: Instant, now: Instant) {
+        let mut node = self.remove_node(slot);
+        let mut history = node.history.take().map(|history| *history).unwrap_or_default();
+        history.writing += now.saturating_duration_since(at);
+        self.counters.time(node.at, &history, now);
+        let attempts = history.attempts + 1;
+        self.tally(node.epoch, End::Delivered, None);
+        self.answer(node.waiters, End::Delivered, attempts, Ok(receipt), now);
+    }
+
+    fn refuse_written(&mut self, slot: u32, error: &SinkError, now: Instant) {
+        self.time_node(slot, now);
+        self.refuse_unqueued(slot, error, now);
+    }
+
+    fn doubt(&mut self, slot: u32, error: &SinkError, now: Instant) {
+        self.time_node(slot, now);
+        let node = self.remove_node(slot);
+        let attempts = node.attempts();
+        if let Some(op) = self.settle_node(node, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(error), now)
+        {
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts));
+        }
+    }
+
+    fn hand_back(&mut self, slot: u32, in_flight: bool, now: Instant) {
+        let node = self.remove_node(slot);
+        let in_doubt = in_flight || node.in_doubt();
+        if let Some(op) = self.settle_node(node, End::Returned, Err(AckError::Returned { in_flight }), None, now) {
+            self.returned.push(Returned::new(op, in_flight, in_doubt));
+        }
+    }
+
+    fn time_node(&mut self, slot: u32, now: Instant) {
+        let node = &self.nodes[slot as usize];
+        let history = node.history.as_deref().cloned().unwrap_or_default();
+        self.counters.time(node.at, &history, now);
+    }
+
+    /// Puts ops that are to be tried again back in front of their partition, which backs off unless it was split.
+    fn take_back(&mut self, id: u32, again: &[u32], split: bool, now: Instant) {
+        let Some(attempts) = again.iter().map(|slot| self.nodes[*slot as usize].attempts()).max() else {
+            return;
+        };
+        let mut delay = Duration::ZERO;
+        if !split {
+            delay = self.backoff.delay(attempts);
+            self.counters.retries += again.len() as u64;
+        }
+        let until = now.checked_add(delay);
+        let frozen = self.frozen_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let partition = &mut self.partitions[id as usize];
+        partition.backing_off = until.filter(|_| !delay.is_zero());
+        // The last goes first, so that each finds its place at the front.
+        for slot in again.iter().rev() {
+            self.waiting += 1;
+            let history = self.nodes[*slot as usize].history.get_or_insert_default();
+            history.backing_off += delay.max(frozen);
+            self.come_back(*slot, now);
+        }
+    }
+
+    /// Puts one op back, merged with what has come in under its key meanwhile.
+    fn come_back(&mut self, slot: u32, now: Instant) {
+        match self.meets_on_return(slot) {
+            Err(error) => {
+                self.waiting -= 1;
+                self.refuse_unqueued(slot, &error, now);
+            }
+            Ok(Found::Unkeyed) => self.requeue(slot),
+            Ok(Found::Fresh) => {
+                self.bind_conflation(slot);
+                self.requeue(slot);
+            }
+            Ok(Found::At(newer)) => self.merge_returned(slot, newer, now),
+        }
+    }
+
+    /// Which op waits under the key of one that comes back.
+    fn meets_on_return(&mut self, slot: u32) -> Result<Found, SinkError> {
+        let Some(conflate) = &mut self.rules.conflate else {
+            return Ok(Found::Unkeyed);
+        };
+        let node = &self.nodes[slot as usize];
+        panics::catch(|| conflate.index.find(node.partition, node.waiting_op())).map_err(|panic| {
+            self.counters.panics += 1;
+            panics::refusal("a stage", &*panic)
+        })
+    }
+
+    pub(super) fn requeue(&mut self, slot: u32) {
+        self.insert(slot, true);
+        self.list_victim(slot);
+    }
+}
+
+impl History {
+    /// The part of the time since an op was sent that it spent neither backing off nor being written.
+    pub(crate) fn waiting(&self, total: Duration) -> Duration {
+        total.saturating_sub(self.backing_off).saturating_sub(self.writing)
+    }
+}

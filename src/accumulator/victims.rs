@@ -1,0 +1,118 @@
+//! Who makes room in a full buffer. In come ops as they start to wait, out comes the one to evict. It exists only while
+//! the overflow policy evicts.
+//!
+//! Each list is in order of arrival and may name ops that no longer wait; they are skipped when they come up, and
+//! cleaned out before they outnumber those that do.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use super::{Accumulator, node::Node};
+use crate::{ack::End, limits::Overflow};
+
+#[derive(Debug)]
+pub(super) struct Victims {
+    by_level: bool,
+    lists: HashMap<u32, VecDeque<Entry>>,
+    listed: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    seq: u64,
+    slot: u32,
+}
+
+impl Victims {
+    pub(super) fn for_policy(overflow: Overflow) -> Option<Self> {
+        let by_level = match overflow {
+            Overflow::EvictOldest => false,
+            Overflow::EvictLowest => true,
+            Overflow::Wait | Overflow::Reject => return None,
+        };
+        Some(Self { by_level, lists: HashMap::new(), listed: 0 })
+    }
+
+    fn list<T, R>(&mut self, nodes: &Slab<Node<T, R>>, slot: u32) {
+        let node = &nodes[slot as usize];
+        let list = self.lists.entry(if self.by_level { node.level } else { 0 }).or_default();
+        let entry = Entry { seq: node.seq, slot };
+        // What comes back is older than what has waited meanwhile.
+        match list.front() {
+            Some(front) if node.seq < front.seq => list.push_front(entry),
+            _ => list.push_back(entry),
+        }
+        self.listed += 1;
+    }
+
+    fn waits<T, R>(&self, nodes: &Slab<Node<T, R>>, level: u32, entry: Entry) -> bool {
+        nodes
+            .get(entry.slot as usize)
+            .is_some_and(|node| node.seq == entry.seq && node.op.is_some() && (!self.by_level || node.level == level))
+    }
+
+    fn next<T, R>(&mut self, nodes: &Slab<Node<T, R>>, ranks: &[u32]) -> Option<u32> {
+        let mut levels: Vec<u32> = self.lists.keys().copied().collect();
+        levels.sort_unstable_by_key(|level| ranks.get(*level as usize).copied().unwrap_or(0));
+        for level in levels {
+            while let Some(entry) = self.lists.get(&level).and_then(|list| list.front()).copied() {
+                if self.waits(nodes, level, entry) {
+                    return Some(entry.slot);
+                }
+                self.lists.get_mut(&level).and_then(VecDeque::pop_front);
+                self.listed -= 1;
+            }
+            self.lists.remove(&level);
+        }
+        None
+    }
+
+    fn clean<T, R>(&mut self, nodes: &Slab<Node<T, R>>) {
+        let mut lists = std::mem::take(&mut self.lists);
+        for (level, list) in &mut lists {
+            list.retain(|entry| self.waits(nodes, *level, *entry));
+        }
+        lists.retain(|_, list| !list.is_empty());
+        self.listed = lists.values().map(VecDeque::len).sum();
+        self.lists = lists;
+    }
+}
+
+/// So many stale entries are not worth cleaning out.
+const STALE: usize = 64;
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Notes that an op waits and may be asked to make room.
+    pub(super) fn list_victim(&mut self, slot: u32) {
+        let Some(victims) = &mut self.victims else {
+            return;
+        };
+        victims.list(&self.nodes, slot);
+        if victims.listed > 2 * self.nodes.len() + STALE {
+            victims.clean(&self.nodes);
+        }
+    }
+
+    /// Lists all that wait, after the policy has changed.
+    pub(super) fn list_victims(&mut self) {
+        let mut waiting: Vec<(u64, u32)> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.op.is_some())
+            .map(|(slot, node)| (node.seq, slot as u32))
+            .collect();
+        waiting.sort_unstable();
+        waiting.into_iter().for_each(|(_, slot)| self.list_victim(slot));
+    }
+
+    /// Lets one op that waits make room. Says whether one was found: all may be in flight.
+    pub(crate) fn evict(&mut self, now: std::time::Instant) -> bool {
+        let ranks = self.rules.priority.as_ref().map_or(&[][..], |levels| levels.ranks());
+        let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, ranks));
+        if let Some(slot) = victim {
+            self.end_waiting(slot, End::Evicted, now);
+        }
+        victim.is_some()
+    }
+}

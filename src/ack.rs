@@ -1,0 +1,288 @@
+//! The answer to one op. In comes the verdict on the op, or on the one that it was merged into; out goes what its
+//! caller awaits. The end of an op's way.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::sink::SinkError;
+
+/// How an op ended. Each accepted op ends in exactly one of these ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum End {
+    /// The sink accepted it.
+    Delivered,
+    /// It was given up: the sink refused it, or it failed once too often. It became a dead letter.
+    Refused,
+    /// Nobody knows whether it landed. It became a dead letter too, to be looked into.
+    InDoubt,
+    /// It was merged with another op of its key, which went on.
+    Conflated,
+    /// It was a repeat of an op seen shortly before.
+    Deduplicated,
+    /// It and another op canceled out while both waited.
+    Netted,
+    /// It was still waiting when its time was over.
+    Expired,
+    /// It made room for another op in a full buffer.
+    Evicted,
+    /// A caller took it back out.
+    Withdrawn,
+    /// It was not settled when the shutdown was over, and was given back.
+    Returned,
+    /// The task was killed.
+    Lost,
+}
+
+impl End {
+    pub(crate) const COUNT: usize = 11;
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Delivered,
+        Self::Refused,
+        Self::InDoubt,
+        Self::Conflated,
+        Self::Deduplicated,
+        Self::Netted,
+        Self::Expired,
+        Self::Evicted,
+        Self::Withdrawn,
+        Self::Returned,
+        Self::Lost,
+    ];
+
+    /// The name used in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Refused => "refused",
+            Self::InDoubt => "in_doubt",
+            Self::Conflated => "conflated",
+            Self::Deduplicated => "deduplicated",
+            Self::Netted => "netted",
+            Self::Expired => "expired",
+            Self::Evicted => "evicted",
+            Self::Withdrawn => "withdrawn",
+            Self::Returned => "returned",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// Why an op was not delivered.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// It was given up, and became a dead letter.
+    #[error("the operation was refused")]
+    Refused(#[source] SinkError),
+    /// It may or may not have landed.
+    #[error("the operation is in doubt: it may or may not have landed")]
+    InDoubt(#[source] SinkError),
+    /// It and another op canceled out; neither was sent.
+    #[error("the operation was netted with another one and not sent")]
+    Netted,
+    /// Its time was over before it could be sent.
+    #[error("the operation expired before it could be sent")]
+    Expired,
+    /// It made room for another op in a full buffer.
+    #[error("the operation was evicted from a full buffer")]
+    Evicted,
+    /// A caller took it back out.
+    #[error("the operation was withdrawn")]
+    Withdrawn,
+    /// The shutdown was over before it was settled; it is in the [`Summary`](crate::Summary).
+    #[error("the operation was returned at shutdown")]
+    Returned {
+        /// Whether it was being written just then, so that it may have landed.
+        in_flight: bool,
+    },
+    /// The task that would have answered is gone.
+    #[error("the operation was lost with its batcher")]
+    Lost,
+}
+
+impl AckError {
+    /// How the op ended that this is about.
+    pub fn end(&self) -> End {
+        match self {
+            Self::Refused(_) => End::Refused,
+            Self::InDoubt(_) => End::InDoubt,
+            Self::Netted => End::Netted,
+            Self::Expired => End::Expired,
+            Self::Evicted => End::Evicted,
+            Self::Withdrawn => End::Withdrawn,
+            Self::Returned { .. } => End::Returned,
+            Self::Lost => End::Lost,
+        }
+    }
+}
+
+/// All there is to say of one op.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Outcome<R = ()> {
+    /// The receipt, or why there is none. An op that was conflated or deduplicated has the result of the other one.
+    pub result: Result<R, AckError>,
+    /// How this op ended.
+    pub end: End,
+    /// How often it, or the op it was merged into, was handed to the sink.
+    pub attempts: u32,
+    /// From `submit` to the verdict.
+    pub latency: Duration,
+}
+
+/// Resolves to the receipt of one submitted op, or to why there is none.
+///
+/// Dropping it withdraws nothing.
+///
+/// # Cancel safety
+///
+/// Cancel safe: it can be polled on, by reference, after a `select!` has dropped the borrow.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use roundlot::{Batcher, End, sink_fn};
+///
+/// let (desk, _worker) = Batcher::new(sink_fn(|batch: &mut roundlot::Batch<&str, usize>| {
+///     Box::pin(async move { Ok(batch.accept_all_with(|_, name| name.len())) })
+/// }))
+/// .spawn();
+///
+/// let receipt = desk.submit("four").await?.await?;
+/// assert_eq!(receipt, 4);
+///
+/// let outcome = desk.submit("seven").await?.outcome().await;
+/// assert_eq!(outcome.end, End::Delivered);
+/// println!("answered after {:?}", outcome.latency);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "an ack tells what became of the operation; await it, or use `send`"]
+pub struct Ack<R = ()> {
+    verdict: oneshot::Receiver<Outcome<R>>,
+    sent_at: Instant,
+}
+
+impl<R> Ack<R> {
+    /// Like awaiting the ack itself, with more to read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Takes the ack, so that dropping the future gives up on the answer. The op goes its way all the same.
+    pub async fn outcome(self) -> Outcome<R> {
+        let sent_at = self.sent_at;
+        self.verdict.await.unwrap_or_else(|_| Outcome {
+            result: Err(AckError::Lost),
+            end: End::Lost,
+            attempts: 0,
+            latency: tokio::time::Instant::now().into_std().saturating_duration_since(sent_at),
+        })
+    }
+}
+
+impl<R> Future for Ack<R> {
+    type Output = Result<R, AckError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The sender answers when dropped, too: no path leaves a caller waiting.
+        Poll::Ready(match ready!(Pin::new(&mut self.verdict).poll(cx)) {
+            Ok(outcome) => outcome.result,
+            Err(_) => Err(AckError::Lost),
+        })
+    }
+}
+
+/// The other end of an [`Ack`]. Dropped without an answer, it says that the op is lost.
+#[derive(Debug)]
+pub(crate) struct AckSender<R> {
+    verdict: oneshot::Sender<Outcome<R>>,
+    sent_at: Instant,
+}
+
+impl<R> AckSender<R> {
+    pub(crate) fn pair(sent_at: Instant) -> (Self, Ack<R>) {
+        let (sender, verdict) = oneshot::channel();
+        (Self { verdict: sender, sent_at }, Ack { verdict, sent_at })
+    }
+
+    pub(crate) fn answer(self, now: Instant, end: End, attempts: u32, result: Result<R, AckError>) {
+        let latency = now.saturating_duration_since(self.sent_at);
+        // A caller who dropped the ack does not want to know.
+        let _ = self.verdict.send(Outcome { result, end, attempts, latency });
+    }
+}
+
+/// Who wants to know what becomes of an op: nobody, its caller, or many, once ops were merged.
+#[derive(Debug)]
+pub(crate) enum Waiters<R> {
+    None,
+    One(Waiter<R>),
+    Many(Vec<Waiter<R>>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Waiter<R> {
+    Caller {
+        ack: AckSender<R>,
+        /// How the caller's own op has ended already, if it lives on only in another.
+        ended: Option<End>,
+    },
+    /// The memory of a key, by its number, which answers repeats.
+    Memory(u32),
+}
+
+impl<R> Waiters<R> {
+    pub(crate) fn of(ack: Option<AckSender<R>>) -> Self {
+        ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, ended: None }))
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::None)
+    }
+
+    pub(crate) fn add(&mut self, waiter: Waiter<R>) {
+        *self = match self.take() {
+            Self::None => Self::One(waiter),
+            Self::One(first) => Self::Many(vec![first, waiter]),
+            Self::Many(mut all) => {
+                all.push(waiter);
+                Self::Many(all)
+            }
+        };
+    }
+
+    /// Notes that the ops of the callers so far have ended, in this way, in another op.
+    pub(crate) fn mark(&mut self, end: End) {
+        let all = match self {
+            Self::None => return,
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(all) => all,
+        };
+        for waiter in all {
+            if let Waiter::Caller { ended: ended @ None, .. } = waiter {
+                *ended = Some(end);
+            }
+        }
+    }
+
+    pub(crate) fn for_each(self, mut each: impl FnMut(Waiter<R>)) {
+        match self {
+            Self::None => {}
+            Self::One(one) => each(one),
+            Self::Many(all) => all.into_iter().for_each(each),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The builder of a batcher. In come a sink, stages, limits and policies; out go a [`Handle`] and the task's owner. Next
+//! room: `handle`.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    accumulator::{Accumulator, Policy},
+    actor::Actor,
+    command::Inbox,
+    dead_letter::{DeadLetter, Letters},
+    handle::Handle,
+    limits::{Limits, LimitsError, Overflow},
+    retry::Retry,
+    sink::Sink,
+    stage::Stages,
+    worker::{Summary, TellStop, Worker, WorkerFuture},
+};
+
+/// Builds a batching actor: a task that owns the buffer, and a [`Handle`] to send operations to it.
+///
+/// Only the sink is required. Without [`limits`](Self::limits) a batch holds up to 500 ops and is cut whenever the sink
+/// is free.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use roundlot::{Batch, Batcher, Limits, Retry, Stages, sink_fn, stage};
+///
+/// struct Tick { symbol: &'static str, price: u64 }
+///
+/// let show = sink_fn(|batch: &mut Batch<Tick>| {
+///     Box::pin(async move {
+///         for tick in batch.pending() {
+///             println!("{} {}", tick.symbol, tick.price);
+///         }
+///         Ok(batch.accept_all())
+///     })
+/// });
+/// let (desk, worker) = Batcher::new(show)
+///     .stages(Stages::new().conflate_by(|tick: &Tick| tick.symbol, stage::latest))
+///     .limits(Limits::new(500).linger(Duration::from_millis(10)))
+///     .retry(Retry::exponential(Duration::from_millis(50), Duration::from_secs(5)))
+///     .spawn();
+///
+/// desk.send(Tick { symbol: "BTCUSDT", price: 1 }).await?;
+/// desk.send(Tick { symbol: "BTCUSDT", price: 2 }).await?;
+/// let summary = worker.shutdown().await?;
+/// assert_eq!((summary.stats.delivered, summary.stats.conflated), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a batcher does nothing until it is spawned"]
+pub struct Batcher<T, R, S> {
+    sink: S,
+    name: Arc<str>,
+    stages: Stages<T>,
+    limits: Limits,
+    policy: Policy,
+    letters: Option<PreparedLetters<T>>,
+    stop: CancellationToken,
+    receipts: PhantomData<fn() -> R>,
+}
+
+/// The dead letters' own batcher, and its task, which runs inside that of the main one.
+struct PreparedLetters<T> {
+    handle: Handle<DeadLetter<T>>,
+    task: WorkerFuture<DeadLetter<T>>,
+}
+
+/// A batcher that is built and not yet running.
+struct Parts<T, R> {
+    handle: Handle<T, R>,
+    stop: TellStop,
+    task: BoxFuture<'static, Summary<T>>,
+}
+
+/// A batch size that suits most destinations: the price of a call is spread over so many ops that more gain little.
+const DEFAULT_ITEMS: usize = 500;
+
+impl<T, R, S> Batcher<T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// A batcher that writes to `sink`.
+    pub fn new(sink: S) -> Self {
+        Self {
+            sink,
+            name: Arc::from("batcher"),
+            stages: Stages::new(),
+            limits: Limits::new(DEFAULT_ITEMS),
+            policy: Policy::default(),
+            letters: None,
+            stop: CancellationToken::new(),
+            receipts: PhantomData,
+        }
+    }
+
+    /// The name under which logs and metrics speak of it. The default is `batcher`.
+    pub fn name(self, name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// The rules that apply to ops while they wait.
+    pub fn stages(self, stages: Stages<T>) -> Self {
+        Self { stages, ..self }
+    }
+
+    /// How large, how old and how many. Takes `500`, `(500, Duration::from_millis(2))`, or the full [`Limits`].
+    pub fn limits(self, limits: impl Into<Limits>) -> Self {
+        Self { limits: limits.into(), ..self }
+    }
+
+    /// How often and when to try again what failed with [`Transient`](crate::ErrorKind::Transient) or
+    /// [`Throttled`](crate::ErrorKind::Throttled).
+    pub fn retry(self, retry: Retry) -> Self {
+        let policy = Policy { retry, ..self.policy };
+        Self { policy, ..self }
+    }
+
+    /// Says that an op may be written twice without harm, so that what is [`Ambiguous`](crate::ErrorKind::Ambiguous) is
+    /// tried again, too. Without it an ambiguous op ends in doubt: a timed out order that is sent again is a second order.
+    pub fn idempotent(self) -> Self {
+        let policy = Policy { idempotent: true, ..self.policy };
+        Self { policy, ..self }
+    }
+
+    /// Halves a batch that is refused as a whole, until the refused ops stand alone: for a sink that can only say yes or
+    /// no to all of it. Every half is written on its own, so refusing must have no effect.
+    pub fn bisect(self) -> Self {
+        let policy = Policy { bisect: true, ..self.policy };
+        Self { policy, ..self }
+    }
+
+    /// Where ops go that were given up or are in doubt: any [`Sink`] of [`DeadLetter`]s. Without one they are dropped,
+    /// counted and logged.
+    ///
+    /// Letters wait in a buffer of their own, of 65,536 and for no longer than the shutdown has time, so that a sink for
+    /// them that is slow, fails or panics stalls nobody. One that finds no room is counted in
+    /// [`letters_lost`](crate::Stats::letters_lost); those not taken at the end are in the [`Summary`].
+    pub fn dead_letters(self, sink: impl Sink<DeadLetter<T>>) -> Self {
+        let (handle, task) = Batcher::new(sink)
+            .name(format!("{}-letters", self.name))
+            .limits(Limits::new(DEFAULT_ITEMS).overflow(Overflow::Reject))
+            .split();
+        Self { letters: Some(PreparedLetters { handle, task }), ..self }
+    }
+
+    /// Drains the batcher and ends it when `token` is canceled.
+    pub fn stop_on(self, token: CancellationToken) -> Self {
+        Self { stop: token, ..self }
+    }
+
+    /// Starts the batcher on the current runtime.
+    ///
+    /// # Panics
+    ///
+    /// If limits and stages contradict each other, or outside of a Tokio runtime with time enabled. Where settings come
+    /// from a file, use [`try_spawn`](Self::try_spawn).
+    pub fn spawn(self) -> (Handle<T, R>, Worker<T>) {
+        self.try_spawn().unwrap_or_else(|error| panic!("invalid batcher: {error}"))
+    }
+
+    /// Like [`spawn`](Self::spawn), for settings that may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that contradicts itself or another.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with time enabled.
+    pub fn try_spawn(self) -> Result<(Handle<T, R>, Worker<T>), LimitsError> {
+        let Parts { handle, stop, task } = self.build()?;
+        Ok((handle, Worker::new(tokio::spawn(task), stop)))
+    }
+
+    /// The handle, and the task as a future to be driven by hand: for tests, simulations and tasks of one's own.
+    ///
+    /// # Panics
+    ///
+    /// If limits and stages contradict each other; see [`try_split`](Self::try_split).
+    pub fn split(self) -> (Handle<T, R>, WorkerFuture<T>) {
+        self.try_split().unwrap_or_else(|error| panic!("invalid batcher: {error}"))
+    }
+
+    /// Like [`split`](Self::split), for settings that may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that contradicts itself or another.
+    pub fn try_split(self) -> Result<(Handle<T, R>, WorkerFuture<T>), LimitsError> {
+        let Parts { handle, task, .. } = self.build()?;
+        Ok((handle, WorkerFuture::new(task)))
+    }
+
+    fn build(self) -> Result<Parts<T, R>, LimitsError> {
+        let Self { sink, name, stages, limits, policy, letters, stop, .. } = self;
+        stages.check(&limits)?;
+        if limits.max_in_flight > 1 && stages.partition.is_none() {
+            warn!(batcher = %name, "max_in_flight is more than 1 without partition_by: one batch is written at a time");
+        }
+        let inbox = Arc::new(Inbox::new(&limits, stages.weight.clone()));
+        let handle = Handle::first(Arc::clone(&inbox));
+        let told = Arc::clone(&inbox);
+        let tell_stop: TellStop = Arc::new(move |stop| told.tell(|news| news.stop = Some(stop)));
+
+        let mut accumulator = Accumulator::new(stages, limits, policy);
+        accumulator.counters().report_as(&name);
+        let (letters, letters_task) =
+            letters.map(|PreparedLetters { handle, task }| (Letters::new(handle), task)).unzip();
+        let actor = Actor::new(name, sink, inbox, accumulator, letters, stop);
+        let task: BoxFuture<'static, Summary<T>> = match letters_task {
+            None => Box::pin(actor.run()),
+            Some(letters) => Box::pin(async move {
+                let (mut summary, letters) = futures::join!(actor.run(), letters);
+                let returned = letters.returned.into_iter().map(|letter| letter.op);
+                let dead = letters.letters.into_iter().map(|letter| letter.op);
+                summary.letters.extend(returned.chain(dead));
+                summary
+            }),
+        };
+        Ok(Parts { handle, stop: tell_stop, task })
+    }
+}
+
+impl<T, R, S> fmt::Debug for Batcher<T, R, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batcher")
+            .field("name", &self.name)
+            .field("stages", &self.stages)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

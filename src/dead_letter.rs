@@ -1,0 +1,63 @@
+//! An op that could not be written, on its way to whoever looks into it. In comes an op that was given up, out it goes
+//! to a sink of its own.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    command::Stop,
+    handle::Handle,
+    sink::{ErrorKind, SinkError},
+};
+
+/// An op that was given up, or is in doubt, with the reason.
+#[non_exhaustive]
+pub struct DeadLetter<T> {
+    /// The op.
+    pub op: T,
+    /// The last error.
+    pub error: SinkError,
+    /// How often it was handed to the sink.
+    pub attempts: u32,
+}
+
+impl<T> DeadLetter<T> {
+    pub(crate) fn new(op: T, error: SinkError, attempts: u32) -> Self {
+        Self { op, error, attempts }
+    }
+
+    /// Whether the op may have landed all the same, so that sending it again may send it twice.
+    pub fn is_in_doubt(&self) -> bool {
+        self.error.kind() == ErrorKind::Ambiguous
+    }
+}
+
+/// The payload is never printed: it may be secret.
+impl<T> fmt::Debug for DeadLetter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetter")
+            .field("error", &self.error)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A batcher of its own for dead letters, so that a sink for them that is slow, fails or panics stalls nobody.
+pub(crate) struct Letters<T> {
+    handle: Handle<DeadLetter<T>>,
+}
+
+impl<T> Letters<T> {
+    pub(crate) fn new(handle: Handle<DeadLetter<T>>) -> Self {
+        Self { handle }
+    }
+
+    /// Puts a letter in. `false`: there was no room for it.
+    pub(crate) fn post(&self, letter: DeadLetter<T>) -> bool {
+        self.handle.try_send(letter).is_ok()
+    }
+
+    /// Lets the letters' batcher drain and end, in the time that is left.
+    pub(crate) fn stop(self, within: Option<Duration>) {
+        self.handle.stop(Stop { within, deserted: true });
+    }
+}

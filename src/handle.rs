@@ -1,0 +1,425 @@
+//! What callers hold. In come ops and wishes, out go commands, and for each op that can't be taken the op itself. Next
+//! room: `command`.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::{sync::oneshot, task::coop, time::Instant};
+
+use crate::{
+    accumulator::Arrival,
+    ack::{Ack, AckSender},
+    command::{Barred, Command, Inbox, Stop},
+    error::{Closed, SendAllError, SendError, TrySendError},
+    flush::{Flush, FlushReport},
+    limits::{Limits, LimitsError, Overflow},
+    panics,
+    stats::Stats,
+};
+
+/// A cheap, clonable way to a [`Batcher`](crate::Batcher)'s task. It names neither its stages nor its sink.
+///
+/// When the last handle is dropped the batcher drains and ends. Every method returns at once when the task is gone.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use roundlot::{Batch, Batcher, sink_fn};
+///
+/// let print = sink_fn(|batch: &mut Batch<u32>| {
+///     Box::pin(async move {
+///         println!("{:?}", batch.ops());
+///         Ok(batch.accept_all())
+///     })
+/// });
+/// let (desk, worker) = Batcher::new(print).limits(100).spawn();
+///
+/// desk.send(1).await?;
+/// desk.send_all([2, 3, 4]).await?;
+/// desk.submit(5).await?.await?;
+/// let report = desk.flush().await?;
+/// assert_eq!(report.delivered, 5);
+/// worker.shutdown().await?;
+/// assert!(desk.send(6).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Handle<T, R = ()> {
+    inbox: Arc<Inbox<T, R>>,
+}
+
+/// [`Handle::send_all`] takes room and the lock for so many ops at a time: enough to make both cheap, few enough to
+/// let others in between.
+const CHUNK: usize = 128;
+
+/// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
+const SENDS_PER_BUDGET: u64 = 32;
+
+impl<T, R> Handle<T, R> {
+    /// The first handle of a batcher, which its inbox has already counted.
+    pub(crate) fn first(inbox: Arc<Inbox<T, R>>) -> Self {
+        Self { inbox }
+    }
+
+    /// Hands an op in, waiting for room if [`Overflow::Wait`] says so.
+    ///
+    /// Callers get room in the order in which they asked.
+    ///
+    /// # Errors
+    ///
+    /// Gives the op back: [`Closed`](SendError::Closed), [`TooHeavy`](SendError::TooHeavy), or, unless the policy is to
+    /// wait, [`Full`](SendError::Full).
+    ///
+    /// # Cancel safety
+    ///
+    /// **An op is lost to its caller if the future is dropped** while it waits for room; it is then not sent. Where that
+    /// matters, [`reserve`](Self::reserve) first.
+    pub async fn send(&self, op: T) -> Result<(), SendError<T>> {
+        self.hand_in(op, None).await
+    }
+
+    /// Hands an op in if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// Gives the op back: [`Full`](SendError::Full), [`Closed`](SendError::Closed) or
+    /// [`TooHeavy`](SendError::TooHeavy).
+    pub fn try_send(&self, op: T) -> Result<(), TrySendError<T>> {
+        let op = self.weighed(op)?;
+        match self.take_room() {
+            Ok(paid) => self.put(op, None, paid),
+            Err(barred) => Err(barred.error(op)),
+        }
+    }
+
+    /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
+    ///
+    /// # Errors
+    ///
+    /// Gives back the ops that were not taken, from the first one on that could not be.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Not cancel safe:** a dropped future may have sent some of the ops, and drops the rest.
+    pub async fn send_all(&self, ops: impl IntoIterator<Item = T>) -> Result<(), SendAllError<T>> {
+        let mut ops = ops.into_iter();
+        let mut next = ops.next();
+        while let Some(op) = next.take() {
+            // The first op of a chunk waits for room, the others come along as far as there is some.
+            match self.room_for_one().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    // It makes its own room, by evicting another.
+                    if let Err(error) = self.weighed(op).and_then(|op| self.put(op, None, false)) {
+                        let reason = error.reason();
+                        return Err(rest(std::iter::once(error.into_inner()).chain(ops), reason));
+                    }
+                    next = ops.next();
+                    continue;
+                }
+                Err(barred) => return Err(rest(std::iter::once(op).chain(ops), barred.error(()))),
+            }
+            let mut chunk = Vec::with_capacity(CHUNK.min(ops.size_hint().0 + 1));
+            let at = Instant::now().into_std();
+            let mut problem = None;
+            let mut candidate = Some(op);
+            while let Some(op) = candidate.take() {
+                match self.weighed(op) {
+                    Ok(op) => chunk.push(Arrival { op, at, ack: None }),
+                    Err(error) => {
+                        // Its room is not needed.
+                        self.inbox.room.add_permits(1);
+                        problem = Some(error);
+                        break;
+                    }
+                }
+                next = ops.next();
+                if next.is_some()
+                    && chunk.len() < CHUNK
+                    && self.inbox.room.try_acquire().map(|room| room.forget()).is_ok()
+                {
+                    candidate = next.take();
+                }
+            }
+            let taken = chunk.len();
+            if let Err(chunk) = self.inbox.push_all(chunk) {
+                self.inbox.room.add_permits(taken);
+                let back = chunk.into_iter().map(|arrival| arrival.op);
+                let after = problem.map(SendError::into_inner).into_iter().chain(next).chain(ops);
+                return Err(rest(back.chain(after), SendError::Closed(())));
+            }
+            if let Some(error) = problem {
+                let reason = error.reason();
+                return Err(rest(std::iter::once(error.into_inner()).chain(next).chain(ops), reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for room, so that the op itself can be handed in without waiting: the cancel-safe form of `send`.
+    ///
+    /// It waits whatever the overflow policy says. A permit takes up room until it is used or dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future takes no room, though it loses its place in the line.
+    pub async fn reserve(&self) -> Result<Permit<'_, T, R>, Closed> {
+        match self.wait_for_room().await {
+            Ok(()) => Ok(Permit { handle: self, used: false }),
+            Err(_) => Err(Closed),
+        }
+    }
+
+    /// Hands an op in like [`send`](Self::send), and returns an [`Ack`] that resolves to its receipt: the first await is
+    /// for room, the second for the verdict.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn submit(&self, op: T) -> Result<Ack<R>, SendError<T>> {
+        let (sender, ack) = AckSender::pair(Instant::now().into_std());
+        self.hand_in(op, Some(sender)).await?;
+        Ok(ack)
+    }
+
+    /// Makes all that was accepted so far due, and waits until it is settled: what is in flight or backing off included,
+    /// what comes later not. Says what became of it.
+    ///
+    /// It shortens no backoff and breaks no limit; while the batcher is paused it waits.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher is closed, or ends before the flush is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: once polled, the ops are flushed even if the future is dropped.
+    pub async fn flush(&self) -> Result<FlushReport, Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.push_other(|since| Command::Flush(Flush { since, reply })).map_err(|_| Closed)?;
+        answer.await.map_err(|_| Closed)
+    }
+
+    /// Takes back out every waiting op that satisfies the predicate: the kill switch. Ops that are in flight can't be
+    /// withdrawn; those that back off can. Their callers are told that they were withdrawn.
+    ///
+    /// The predicate runs on the batcher's task.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that was polled and is dropped before it is done may have withdrawn the ops all the same; **they are then
+    /// dropped**, never sent.
+    pub async fn withdraw(&self, wanted: impl FnMut(&T) -> bool + Send + 'static) -> Result<Vec<T>, Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.push_other(|_| Command::Withdraw { wanted: Box::new(wanted), reply }).map_err(|_| Closed)?;
+        answer.await.map_err(|_| Closed)
+    }
+
+    /// Stops cutting batches. Writes that have begun go on, and so does intake until the buffer is full.
+    pub fn pause(&self) {
+        self.inbox.tell(|news| news.paused = Some(true));
+    }
+
+    /// Starts cutting batches again.
+    pub fn resume(&self) {
+        self.inbox.tell(|news| news.paused = Some(false));
+    }
+
+    /// Changes the limits, from the next cut on. A smaller `max_pending` lets ops that are accepted already finish.
+    ///
+    /// # Errors
+    ///
+    /// If the limits contradict themselves, or set a `max_weight` where ops have no weight. Nothing is changed then.
+    pub fn set_limits(&self, limits: impl Into<Limits>) -> Result<(), LimitsError> {
+        let limits = limits.into();
+        limits.check()?;
+        if limits.max_weight.is_some() && self.inbox.weigh.is_none() {
+            return Err(LimitsError::new("max_weight", "needs a weigh_by stage, which says what an op weighs"));
+        }
+        self.inbox.set_limits(&limits);
+        self.inbox.tell(|news| news.limits = Some(limits));
+        Ok(())
+    }
+
+    /// Counters and gauges of one moment.
+    pub fn stats(&self) -> Stats {
+        self.inbox.stats()
+    }
+
+    /// Whether the batcher takes no more ops.
+    pub fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
+    pub(crate) fn stop(&self, stop: Stop) {
+        self.inbox.tell(|news| news.stop = Some(stop));
+    }
+
+    async fn hand_in(&self, op: T, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
+        let op = self.weighed(op)?;
+        self.spend_budget().await;
+        match self.room_for_one().await {
+            Ok(paid) => self.put(op, ack, paid),
+            Err(barred) => Err(barred.error(op)),
+        }
+    }
+
+    fn put(&self, op: T, ack: Option<AckSender<R>>, paid: bool) -> Result<(), SendError<T>> {
+        let arrival = Arrival { op, at: Instant::now().into_std(), ack };
+        self.inbox.push(arrival, paid).map_err(|(barred, op)| {
+            if paid {
+                self.inbox.room.add_permits(1);
+            }
+            barred.error(op)
+        })
+    }
+
+    /// Takes room for one op, waiting for it if that is the policy. Says whether the op has a permit, or is to evict
+    /// another.
+    async fn room_for_one(&self) -> Result<bool, Barred> {
+        match self.take_room() {
+            Err(Barred::Full) if self.inbox.overflow() == Overflow::Wait => self.wait_for_room().await.map(|()| true),
+            taken => taken,
+        }
+    }
+
+    /// The same without waiting.
+    fn take_room(&self) -> Result<bool, Barred> {
+        match self.inbox.room.try_acquire() {
+            Ok(room) => {
+                room.forget();
+                Ok(true)
+            }
+            Err(_) if self.inbox.room.is_closed() => Err(Barred::Closed),
+            Err(_) => match self.inbox.overflow() {
+                Overflow::EvictOldest | Overflow::EvictLowest => Ok(false),
+                Overflow::Wait | Overflow::Reject => {
+                    self.inbox.tell(|news| news.pressed = true);
+                    Err(Barred::Full)
+                }
+            },
+        }
+    }
+
+    /// Waits for room for one op, in line. The batcher learns that somebody waits: a full buffer does not linger.
+    async fn wait_for_room(&self) -> Result<(), Barred> {
+        let room = match self.inbox.room.try_acquire() {
+            Ok(room) => Ok(room),
+            Err(_) => {
+                self.inbox.tell(|news| news.pressed = true);
+                self.inbox.room.acquire().await
+            }
+        };
+        room.map(|room| room.forget()).map_err(|_| Barred::Closed)
+    }
+
+    /// Refuses an op at the door that no batch could hold. If weighing it panics, the task will find out and answer.
+    fn weighed(&self, op: T) -> Result<T, SendError<T>> {
+        let Some(weigh) = &self.inbox.weigh else {
+            return Ok(op);
+        };
+        let max = self.inbox.max_weight();
+        match panics::catch(|| weigh(&op)) {
+            Ok(weight) if weight > max => Err(SendError::TooHeavy(op)),
+            _ => Ok(op),
+        }
+    }
+
+    /// Lets a sender that always finds room yield now and then.
+    async fn spend_budget(&self) {
+        // A lost update only shifts when it happens.
+        let sends = self.inbox.sends.load(Ordering::Relaxed).wrapping_add(1);
+        self.inbox.sends.store(sends, Ordering::Relaxed);
+        if sends.is_multiple_of(SENDS_PER_BUDGET) {
+            coop::consume_budget().await;
+        }
+    }
+}
+
+fn rest<T>(ops: impl Iterator<Item = T>, reason: SendError<()>) -> SendAllError<T> {
+    SendAllError { rest: ops.collect(), reason }
+}
+
+impl<T, R> Clone for Handle<T, R> {
+    fn clone(&self) -> Self {
+        self.inbox.add_handle();
+        Self { inbox: Arc::clone(&self.inbox) }
+    }
+}
+
+impl<T, R> Drop for Handle<T, R> {
+    fn drop(&mut self) {
+        self.inbox.remove_handle();
+    }
+}
+
+impl<T, R> fmt::Debug for Handle<T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("is_closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
+#[must_use = "a permit takes up room until it is used or dropped"]
+pub struct Permit<'a, T, R = ()> {
+    handle: &'a Handle<T, R>,
+    used: bool,
+}
+
+impl<T, R> Permit<'_, T, R> {
+    /// Hands an op in, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Gives the op back if the batcher was closed meanwhile, or if it is too heavy.
+    pub fn send(self, op: T) -> Result<(), SendError<T>> {
+        self.put(op, None)
+    }
+
+    /// Hands an op in, without waiting, and returns an [`Ack`] that resolves to its receipt.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
+        let (sender, ack) = AckSender::pair(Instant::now().into_std());
+        self.put(op, Some(sender))?;
+        Ok(ack)
+    }
+
+    fn put(mut self, op: T, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
+        let op = self.handle.weighed(op)?;
+        self.used = true;
+        self.handle.put(op, ack, true)
+    }
+}
+
+impl<T, R> Drop for Permit<'_, T, R> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.handle.inbox.room.add_permits(1);
+        }
+    }
+}
+
+impl<T, R> fmt::Debug for Permit<'_, T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! The trading nouns: what an op of a trading app is made of. Text and decimals from a feed come in, checked values
+//! go out, and [`TradeOp`] carries them into a batcher. Nothing here knows channels, timers or venues.
+//!
+//! Three rules hold for all of it:
+//!
+//! * **No binary floats.** [`Price`] and [`Quantity`] are decimals that print the digits they were read from.
+//! * **Checked once.** A value that exists is valid; what is not is an [`InvalidField`] that names the field.
+//! * **Small and inline.** A [`Symbol`] is 32 bytes and `Copy`, so that a key of it costs no allocation.
+//!
+//! Times are `i64` nanoseconds since the Unix epoch on the clock of whoever stamped them. Exchange clocks run ahead
+//! of the local one and step back at times, so no code here takes a later message for a later time.
+//!
+//! # Examples
+//!
+//! ```
+//! use roundlot::{
+//!     market::{Order, Priority, Purpose, Side, Symbol, TradeOp},
+//!     stage::Merge,
+//! };
+//!
+//! # fn main() -> Result<(), roundlot::market::InvalidField> {
+//! let symbol = Symbol::new("BTCUSDT")?;
+//! let order = Order::limit(42.into(), symbol, Side::Sell, "61250.10".parse()?, "0.25".parse()?)?
+//!     .with_purpose(Purpose::StopLoss);
+//! let cancel = TradeOp::from(order.cancel());
+//! let order = TradeOp::from(order);
+//!
+//! assert_eq!(order.priority(), Priority::Critical);
+//! assert_eq!(order.conflation_key(), cancel.conflation_key()); // so that they meet while both wait
+//! assert_eq!(TradeOp::merge(order, cancel), Merge::Net); // and net: neither is sent
+//! # Ok(())
+//! # }
+//! ```
+
+mod change;
+mod decimal;
+mod error;
+mod id;
+mod log_line;
+mod merge;
+mod op;
+mod order;
+mod price;
+mod price_update;
+mod priority;
+mod purpose;
+mod quantity;
+mod quote;
+mod side;
+mod symbol;
+mod text;
+mod trade;
+
+pub use change::{Cancel, StopMove};
+pub use error::{InvalidField, Reason};
+pub use id::{ClientOrderId, TradeId};
+pub use log_line::LogLine;
+pub use op::{ConflationKey, TradeOp};
+pub use order::{Order, OrderKind};
+pub use price::Price;
+pub use price_update::PriceUpdate;
+pub use priority::Priority;
+pub use purpose::Purpose;
+pub use quantity::Quantity;
+pub use quote::Quote;
+pub use side::Side;
+pub use symbol::Symbol;
+pub use trade::Trade;

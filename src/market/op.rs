@@ -1,0 +1,243 @@
+//! One operation of a trading app, and the answers that the stages ask of it: partition, key, priority, merge.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cancel, ClientOrderId, LogLine, Order, PriceUpdate, Priority, Side, StopMove, Symbol};
+
+/// One operation of a trading app.
+///
+/// Its methods are made for [`Stages`](crate::Stages): partition by [`symbol`](Self::symbol) and
+/// [`side`](Self::side), conflate by [`conflation_key`](Self::conflation_key) with [`merge`](Self::merge), order by
+/// [`priority`](Self::priority).
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::{
+///     market::{InvalidField, PriceUpdate, Priority, Symbol, TradeOp},
+///     stage::Merge,
+/// };
+///
+/// let at = |time_ns, price: &str| -> Result<TradeOp, InvalidField> {
+///     let symbol = Symbol::from_static("BTCUSDT");
+///     Ok(TradeOp::from(PriceUpdate { symbol, price: price.parse()?, time_ns }))
+/// };
+/// let (early, late) = (at(1, "61250.10")?, at(2, "61250.20")?);
+///
+/// assert_eq!(early.priority(), Priority::Normal);
+/// assert_eq!(early.conflation_key(), late.conflation_key());
+/// assert_eq!(TradeOp::merge(early.clone(), late.clone()), Merge::Into(late.clone()));
+/// assert_eq!(TradeOp::merge(late.clone(), early), Merge::Into(late)); // it came later, but is older
+/// # Ok::<(), InvalidField>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TradeOp {
+    /// A new price of an instrument.
+    Price(PriceUpdate),
+    /// A new order.
+    Order(Order),
+    /// The cancel of an order.
+    Cancel(Cancel),
+    /// A new place for the stop of an order.
+    StopMove(StopMove),
+    /// A line for the log.
+    Log(LogLine),
+}
+
+/// Ops with the same key may become one while they wait. [`TradeOp::conflation_key`] makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ConflationKey {
+    /// The price of an instrument: the latest counts.
+    Price(Symbol),
+    /// All that is asked of one order: the order, its stop moves, its cancel. The symbol is part of the key because
+    /// some callers number their orders by symbol.
+    Order(Symbol, ClientOrderId),
+}
+
+impl TradeOp {
+    /// The instrument it is about; `None` for a log line.
+    pub const fn symbol(&self) -> Option<Symbol> {
+        match self {
+            Self::Price(update) => Some(update.symbol),
+            Self::Order(order) => Some(order.symbol()),
+            Self::Cancel(cancel) => Some(cancel.symbol),
+            Self::StopMove(stop) => Some(stop.symbol),
+            Self::Log(_) => None,
+        }
+    }
+
+    /// The side of the order it is about; `None` for prices and log lines.
+    pub const fn side(&self) -> Option<Side> {
+        match self {
+            Self::Order(order) => Some(order.side()),
+            Self::Cancel(cancel) => Some(cancel.side),
+            Self::StopMove(stop) => Some(stop.side),
+            Self::Price(_) | Self::Log(_) => None,
+        }
+    }
+
+    /// How soon it has to leave.
+    ///
+    /// * An order for a stop-loss or a liquidation is critical, any other is high.
+    /// * A cancel is as urgent as the order it cancels, so it leaves neither before that order, even where nothing is
+    ///   conflated, nor after the order that replaces it.
+    /// * A stop move is high: until it lands the position has a stop, if not the best one, and trailing stops that move
+    ///   with each tick would crowd out what protects a position without one.
+    /// * A price is normal, a log line low.
+    pub const fn priority(&self) -> Priority {
+        match self {
+            Self::Order(order) => order.purpose().priority(),
+            Self::Cancel(cancel) => cancel.purpose.priority(),
+            Self::StopMove(_) => Priority::High,
+            Self::Price(_) => Priority::Normal,
+            Self::Log(_) => Priority::Low,
+        }
+    }
+
+    /// What it may be merged with while it waits; `None` for a log line, which is never merged.
+    ///
+    /// An order, its stop moves and its cancel have the same key. Two orders of one symbol do not.
+    ///
+    /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::stage::latest)**, which would drop an order when
+    /// its stop moves.
+    pub const fn conflation_key(&self) -> Option<ConflationKey> {
+        match self {
+            Self::Price(update) => Some(ConflationKey::Price(update.symbol)),
+            Self::Order(order) => Some(ConflationKey::Order(order.symbol(), order.id())),
+            Self::Cancel(cancel) => Some(ConflationKey::Order(cancel.symbol, cancel.order_id)),
+            Self::StopMove(stop) => Some(ConflationKey::Order(stop.symbol, stop.order_id)),
+            Self::Log(_) => None,
+        }
+    }
+
+    /// Whether it is a new order, and not the change of one.
+    pub const fn is_order(&self) -> bool {
+        matches!(self, Self::Order(_))
+    }
+
+    /// Whether it is a cancel.
+    pub const fn is_cancel(&self) -> bool {
+        matches!(self, Self::Cancel(_))
+    }
+
+    /// The new order that it is, if it is one.
+    pub const fn as_order(&self) -> Option<&Order> {
+        match self {
+            Self::Order(order) => Some(order),
+            _ => None,
+        }
+    }
+}
+
+impl From<PriceUpdate> for TradeOp {
+    fn from(update: PriceUpdate) -> Self {
+        Self::Price(update)
+    }
+}
+
+impl From<Order> for TradeOp {
+    fn from(order: Order) -> Self {
+        Self::Order(order)
+    }
+}
+
+impl From<Cancel> for TradeOp {
+    fn from(cancel: Cancel) -> Self {
+        Self::Cancel(cancel)
+    }
+}
+
+impl From<StopMove> for TradeOp {
+    fn from(stop: StopMove) -> Self {
+        Self::StopMove(stop)
+    }
+}
+
+impl From<LogLine> for TradeOp {
+    fn from(line: LogLine) -> Self {
+        Self::Log(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market::Purpose;
+
+    const BTC: Symbol = Symbol::from_static("BTCUSDT");
+    const ETH: Symbol = Symbol::from_static("ETHUSDT");
+
+    fn order(id: u64, symbol: Symbol) -> Order {
+        Order::market(id.into(), symbol, Side::Sell, "1".parse().expect("valid")).expect("valid")
+    }
+
+    fn stop_move(id: u64) -> TradeOp {
+        let stop_price = "9".parse().expect("valid");
+        StopMove { order_id: id.into(), symbol: BTC, side: Side::Sell, stop_price }.into()
+    }
+
+    fn price(symbol: Symbol) -> TradeOp {
+        PriceUpdate { symbol, price: "10".parse().expect("valid"), time_ns: 1 }.into()
+    }
+
+    fn log() -> TradeOp {
+        LogLine { time_ns: 1, text: "checked the exits".to_owned() }.into()
+    }
+
+    #[test]
+    fn priorities_are_as_the_desk_wants_them() {
+        let of = |purpose| order(1, BTC).with_purpose(purpose);
+        for purpose in [Purpose::StopLoss, Purpose::Liquidation] {
+            assert_eq!(TradeOp::from(of(purpose)).priority(), Priority::Critical);
+        }
+        for purpose in [Purpose::Entry, Purpose::Exit] {
+            assert_eq!(TradeOp::from(of(purpose)).priority(), Priority::High);
+        }
+        assert_eq!(stop_move(1).priority(), Priority::High);
+        assert_eq!(price(BTC).priority(), Priority::Normal);
+        assert_eq!(log().priority(), Priority::Low);
+    }
+
+    /// Goal: without conflation a cancel does not overtake its order. Method: the two have the same priority.
+    #[test]
+    fn a_cancel_is_as_urgent_as_its_order() {
+        for purpose in [Purpose::Entry, Purpose::Exit, Purpose::StopLoss, Purpose::Liquidation] {
+            let order = order(1, BTC).with_purpose(purpose);
+            assert_eq!(TradeOp::from(order.cancel()).priority(), TradeOp::from(order).priority());
+        }
+    }
+
+    #[test]
+    fn all_that_is_asked_of_an_order_has_one_address() {
+        let order = order(1, BTC);
+        let (cancel, order) = (TradeOp::from(order.cancel()), TradeOp::from(order));
+        let address = |op: &TradeOp| (op.symbol(), op.side(), op.conflation_key());
+        assert_eq!(address(&order), (Some(BTC), Some(Side::Sell), Some(ConflationKey::Order(BTC, 1.into()))));
+        assert_eq!(address(&cancel), address(&order));
+        assert_eq!(address(&stop_move(1)), address(&order));
+        assert_eq!(address(&price(BTC)), (Some(BTC), None, Some(ConflationKey::Price(BTC))));
+        assert_eq!(address(&log()), (None, None, None));
+    }
+
+    #[test]
+    fn orders_of_one_symbol_and_like_ids_of_two_symbols_stay_apart() {
+        let key = |id, symbol| TradeOp::from(order(id, symbol)).conflation_key();
+        assert_ne!(key(1, BTC), key(2, BTC));
+        assert_ne!(key(1, BTC), key(1, ETH));
+        assert_ne!(price(BTC).conflation_key(), price(ETH).conflation_key());
+    }
+
+    #[test]
+    fn orders_and_cancels_are_told_apart() {
+        let order = order(1, BTC);
+        let cancel = TradeOp::from(order.cancel());
+        let op = TradeOp::from(order.clone());
+        assert!(op.is_order() && !op.is_cancel());
+        assert!(cancel.is_cancel() && !cancel.is_order());
+        assert_eq!(op.as_order(), Some(&order));
+        assert!(!stop_move(1).is_order() && price(BTC).as_order().is_none());
+    }
+}

@@ -1,0 +1,251 @@
+//! A new order: what the venue is asked to do. Checked parts come in, an order that makes sense goes out.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cancel, ClientOrderId, InvalidField, Price, Purpose, Quantity, Reason, Side, StopMove, Symbol};
+
+/// A new order.
+///
+/// Its quantity is above zero and its kind has the prices it needs, so a sink need not look again. It can be cloned
+/// but is not `Copy`: an order that was handed in cannot be handed in again by accident.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::market::{Order, Priority, Purpose, Side, Symbol};
+///
+/// const BTC: Symbol = Symbol::from_static("BTCUSDT");
+///
+/// let entry = Order::limit(1.into(), BTC, Side::Buy, "61250.10".parse()?, "0.25".parse()?)?;
+/// let guard = Order::stop(2.into(), BTC, Side::Sell, "60000".parse()?, "0.25".parse()?)?;
+///
+/// assert_eq!(entry.purpose(), Purpose::Entry);
+/// assert_eq!(guard.purpose(), Purpose::StopLoss);
+/// assert!(guard.purpose().priority() > entry.purpose().priority());
+///
+/// let error = Order::market(3.into(), BTC, Side::Buy, "0.0".parse()?).unwrap_err();
+/// assert_eq!(error.to_string(), "quantity is zero");
+/// # Ok::<(), roundlot::market::InvalidField>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    id: ClientOrderId,
+    symbol: Symbol,
+    side: Side,
+    kind: OrderKind,
+    #[serde(deserialize_with = "Quantity::deserialize_positive")]
+    quantity: Quantity,
+    purpose: Purpose,
+}
+
+impl Order {
+    /// An order of any kind. Its purpose is [`StopLoss`](Purpose::StopLoss) if it waits for a stop price, since most
+    /// that do are, and [`Entry`](Purpose::Entry) otherwise; [`with_purpose`](Self::with_purpose) changes it.
+    ///
+    /// # Errors
+    ///
+    /// The quantity is zero.
+    pub fn new(
+        id: ClientOrderId,
+        symbol: Symbol,
+        side: Side,
+        kind: OrderKind,
+        quantity: Quantity,
+    ) -> Result<Self, InvalidField> {
+        let quantity = quantity.positive()?;
+        let purpose = if kind.stop_price().is_some() { Purpose::StopLoss } else { Purpose::Entry };
+        Ok(Self { id, symbol, side, kind, quantity, purpose })
+    }
+
+    /// An order that takes what is there.
+    ///
+    /// # Errors
+    ///
+    /// The quantity is zero.
+    pub fn market(id: ClientOrderId, symbol: Symbol, side: Side, quantity: Quantity) -> Result<Self, InvalidField> {
+        Self::new(id, symbol, side, OrderKind::Market, quantity)
+    }
+
+    /// An order that trades at this price or a better one.
+    ///
+    /// # Errors
+    ///
+    /// The quantity is zero.
+    pub fn limit(
+        id: ClientOrderId,
+        symbol: Symbol,
+        side: Side,
+        price: Price,
+        quantity: Quantity,
+    ) -> Result<Self, InvalidField> {
+        Self::new(id, symbol, side, OrderKind::Limit { price }, quantity)
+    }
+
+    /// An order that becomes a market order once the market reaches the stop price.
+    ///
+    /// # Errors
+    ///
+    /// The quantity is zero.
+    pub fn stop(
+        id: ClientOrderId,
+        symbol: Symbol,
+        side: Side,
+        stop_price: Price,
+        quantity: Quantity,
+    ) -> Result<Self, InvalidField> {
+        Self::new(id, symbol, side, OrderKind::Stop { stop_price }, quantity)
+    }
+
+    /// The same order for another purpose.
+    #[must_use = "the order is returned, not changed in place"]
+    pub fn with_purpose(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
+    }
+
+    /// The cancel of this order. Made here it has the symbol and side of its order, so that the two meet in one
+    /// partition, and its purpose, so that it does not leave before it.
+    pub fn cancel(&self) -> Cancel {
+        Cancel { order_id: self.id, symbol: self.symbol, side: self.side, purpose: self.purpose }
+    }
+
+    /// The move of this order's stop price.
+    ///
+    /// # Errors
+    ///
+    /// The order has no stop price: the stop price is not expected.
+    pub fn move_stop(&self, stop_price: Price) -> Result<StopMove, InvalidField> {
+        match self.kind.stop_price() {
+            Some(_) => Ok(StopMove { order_id: self.id, symbol: self.symbol, side: self.side, stop_price }),
+            None => Err(InvalidField::new("stop price", Reason::Unexpected)),
+        }
+    }
+
+    /// The order with its stop elsewhere; the order unchanged if it has none.
+    pub(super) fn with_stop_price(self, stop_price: Price) -> Result<Self, Self> {
+        let kind = match self.kind {
+            OrderKind::Stop { .. } => OrderKind::Stop { stop_price },
+            OrderKind::StopLimit { price, .. } => OrderKind::StopLimit { stop_price, price },
+            OrderKind::Market | OrderKind::Limit { .. } => return Err(self),
+        };
+        Ok(Self { kind, ..self })
+    }
+
+    /// The caller's name for it.
+    pub const fn id(&self) -> ClientOrderId {
+        self.id
+    }
+
+    /// The instrument.
+    pub const fn symbol(&self) -> Symbol {
+        self.symbol
+    }
+
+    /// Buy or sell.
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Its kind, with the prices that belong to it.
+    pub const fn kind(&self) -> OrderKind {
+        self.kind
+    }
+
+    /// The limit, if it has one.
+    pub const fn price(&self) -> Option<Price> {
+        self.kind.price()
+    }
+
+    /// The stop price, if it has one.
+    pub const fn stop_price(&self) -> Option<Price> {
+        self.kind.stop_price()
+    }
+
+    /// How much, above zero.
+    pub const fn quantity(&self) -> Quantity {
+        self.quantity
+    }
+
+    /// What it is for.
+    pub const fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+}
+
+/// The kind of an order, with the prices that belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum OrderKind {
+    /// Takes what is there.
+    Market,
+    /// Trades at the price or a better one.
+    Limit {
+        /// The worst price it takes.
+        price: Price,
+    },
+    /// Waits for the stop price, then takes what is there.
+    Stop {
+        /// Where it wakes.
+        stop_price: Price,
+    },
+    /// Waits for the stop price, then trades at the price or a better one.
+    StopLimit {
+        /// Where it wakes.
+        stop_price: Price,
+        /// The worst price it takes.
+        price: Price,
+    },
+}
+
+impl OrderKind {
+    /// The kind that a row of a file or a request describes: its word, `market`, `limit`, `stop` or `stop_limit` in
+    /// any case, and the prices that came with it.
+    ///
+    /// # Errors
+    ///
+    /// The word is unknown, or a price that the kind needs is missing, or one is given that it has no use for.
+    pub fn from_parts(word: &str, price: Option<Price>, stop_price: Option<Price>) -> Result<Self, InvalidField> {
+        let is = |known: &str| word.eq_ignore_ascii_case(known);
+        let needed = |value: Option<Price>, field| value.ok_or(InvalidField::new(field, Reason::Missing));
+        let absent = |value: Option<Price>, field| match value {
+            None => Ok(()),
+            Some(_) => Err(InvalidField::new(field, Reason::Unexpected)),
+        };
+        if is("market") {
+            absent(price, "price")?;
+            absent(stop_price, "stop price")?;
+            Ok(Self::Market)
+        } else if is("limit") {
+            absent(stop_price, "stop price")?;
+            Ok(Self::Limit { price: needed(price, "price")? })
+        } else if is("stop") {
+            absent(price, "price")?;
+            Ok(Self::Stop { stop_price: needed(stop_price, "stop price")? })
+        } else if is("stop_limit") {
+            Ok(Self::StopLimit { stop_price: needed(stop_price, "stop price")?, price: needed(price, "price")? })
+        } else {
+            Err(InvalidField::new("order kind", Reason::UnknownWord))
+        }
+    }
+
+    /// The limit, if it has one.
+    pub const fn price(&self) -> Option<Price> {
+        match *self {
+            Self::Limit { price } | Self::StopLimit { price, .. } => Some(price),
+            Self::Market | Self::Stop { .. } => None,
+        }
+    }
+
+    /// The stop price, if it has one.
+    pub const fn stop_price(&self) -> Option<Price> {
+        match *self {
+            Self::Stop { stop_price } | Self::StopLimit { stop_price, .. } => Some(stop_price),
+            Self::Market | Self::Limit { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

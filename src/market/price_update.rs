@@ -1,0 +1,52 @@
+//! A new price of an instrument, which makes the one before it worthless.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Price, Symbol, Trade};
+
+/// A new price of an instrument.
+///
+/// The symbol says all: where one app watches an instrument on two venues, the symbols have to differ, or the prices
+/// of the two replace each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceUpdate {
+    /// The instrument.
+    pub symbol: Symbol,
+    /// What one unit costs now.
+    pub price: Price,
+    /// Since when, in nanoseconds since the Unix epoch by the venue's clock.
+    pub time_ns: i64,
+}
+
+impl PriceUpdate {
+    /// The one that is true now: the later by its own time, and of two of the same time the one that came later.
+    /// Feeds step back in time, and a message that took a longer way is old news.
+    pub(super) fn latest(waiting: Self, newer: Self) -> Self {
+        if newer.time_ns < waiting.time_ns { waiting } else { newer }
+    }
+}
+
+impl From<&Trade> for PriceUpdate {
+    fn from(trade: &Trade) -> Self {
+        Self { symbol: trade.symbol, price: trade.price, time_ns: trade.time_ns }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time_ns: i64, price: i64) -> PriceUpdate {
+        let price = Price::from_scaled(price, 0).expect("valid");
+        PriceUpdate { symbol: Symbol::from_static("BTCUSDT"), price, time_ns }
+    }
+
+    #[test]
+    fn later_wins_and_an_arrival_wins_a_tie() {
+        assert_eq!(PriceUpdate::latest(at(1, 10), at(2, 11)), at(2, 11));
+        assert_eq!(PriceUpdate::latest(at(2, 10), at(2, 11)), at(2, 11));
+        assert_eq!(PriceUpdate::latest(at(2, 10), at(1, 11)), at(2, 10));
+        assert_eq!(PriceUpdate::latest(at(i64::MAX, 10), at(i64::MIN, 11)), at(i64::MAX, 10), "no difference is taken");
+    }
+}

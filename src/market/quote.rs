@@ -1,0 +1,90 @@
+//! The best bid and ask of an instrument.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::{Price, Quantity, Symbol};
+
+/// The best bid and ask of an instrument, with the size at each.
+///
+/// A bid above its ask is not refused: feeds that join venues show such moments, and
+/// [`is_crossed`](Self::is_crossed) tells.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::market::{Quote, Symbol};
+///
+/// let quote = Quote {
+///     symbol: Symbol::from_static("BTCUSDT"),
+///     bid: "61250.10".parse()?,
+///     bid_size: "0.25".parse()?,
+///     ask: "61250.20".parse()?,
+///     ask_size: "1.5".parse()?,
+///     time_ns: 1_723_075_200_123_000_000,
+/// };
+/// assert_eq!(quote.spread(), Some("0.10".parse()?));
+/// assert_eq!(quote.mid(), Some("61250.15".parse()?));
+/// # Ok::<(), roundlot::market::InvalidField>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quote {
+    /// The instrument.
+    pub symbol: Symbol,
+    /// The best price that somebody pays.
+    pub bid: Price,
+    /// How much is bid for at that price; zero where the level is empty.
+    pub bid_size: Quantity,
+    /// The best price that somebody asks for.
+    pub ask: Price,
+    /// How much is offered at that price; zero where the level is empty.
+    pub ask_size: Quantity,
+    /// Since when, in nanoseconds since the Unix epoch by the venue's clock.
+    pub time_ns: i64,
+}
+
+impl Quote {
+    /// Ask less bid; negative if they are crossed. `None` if it is too large for a decimal.
+    pub fn spread(&self) -> Option<Price> {
+        self.ask.checked_sub(self.bid)
+    }
+
+    /// The middle between bid and ask. `None` if their sum is too large for a decimal.
+    pub fn mid(&self) -> Option<Price> {
+        let sum = self.bid.checked_add(self.ask)?.to_decimal();
+        sum.checked_div(Decimal::TWO).map(Price::new)
+    }
+
+    /// Whether somebody pays more than somebody asks for.
+    pub fn is_crossed(&self) -> bool {
+        self.bid > self.ask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quote(bid: Price, ask: Price) -> Quote {
+        let (symbol, size) = (Symbol::from_static("BTCUSDT"), Quantity::ZERO);
+        Quote { symbol, bid, bid_size: size, ask, ask_size: size, time_ns: 0 }
+    }
+
+    #[test]
+    fn crossed_and_locked_quotes_are_told_apart() {
+        let price = |number| Price::from_scaled(number, 1).expect("valid");
+        assert!(!quote(price(10), price(11)).is_crossed());
+        assert!(!quote(price(11), price(11)).is_crossed());
+        assert!(quote(price(12), price(11)).is_crossed());
+        assert_eq!(quote(price(12), price(11)).spread(), Some(price(-1)));
+        assert_eq!(quote(price(10), price(11)).mid(), Some("1.05".parse().expect("valid")));
+    }
+
+    #[test]
+    fn too_large_is_none() {
+        let largest = Price::new(Decimal::MAX);
+        assert_eq!(quote(largest, largest).mid(), None);
+        assert_eq!(quote(Price::new(Decimal::MIN), largest).spread(), None);
+    }
+}

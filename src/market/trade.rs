@@ -1,0 +1,42 @@
+//! A trade that happened.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Price, Quantity, Side, Symbol, TradeId};
+
+/// A trade that happened. No two are the same, even where all their fields are: tapes repeat prints that are real, so
+/// trades are never conflated.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::market::{PriceUpdate, Side, Symbol, Trade};
+///
+/// let trade = Trade {
+///     id: 3_748_319_201.into(),
+///     symbol: Symbol::from_static("BTCUSDT"),
+///     price: "61250.10".parse()?,
+///     quantity: "0.00080".parse()?,
+///     side: Some(Side::of_taker(true)),
+///     time_ns: 1_723_075_200_123_000_000,
+/// };
+/// assert_eq!(trade.side, Some(Side::Sell));
+/// assert_eq!(PriceUpdate::from(&trade).price, trade.price);
+/// # Ok::<(), roundlot::market::InvalidField>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trade {
+    /// The name its venue or its file gives it.
+    pub id: TradeId,
+    /// The instrument.
+    pub symbol: Symbol,
+    /// What one unit cost.
+    pub price: Price,
+    /// How much changed hands.
+    pub quantity: Quantity,
+    /// The side of who took the liquidity; `None` where the feed does not tell, as the tapes of US stocks.
+    pub side: Option<Side>,
+    /// When it happened, in nanoseconds since the Unix epoch by the venue's clock.
+    pub time_ns: i64,
+}

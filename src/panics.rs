@@ -1,0 +1,26 @@
+//! What a caught panic has to say. In comes its payload, out comes text.
+
+use std::any::Any;
+
+use crate::sink::SinkError;
+
+/// The message of a panic, as far as it has one.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "without a message"
+    }
+}
+
+/// A function of the user panicked while the op was in the buffer: nothing was sent, and asking again will not help.
+pub(crate) fn refusal(what: &str, panic: &(dyn Any + Send)) -> SinkError {
+    SinkError::refused(format!("{what} panicked: {}", message(panic)))
+}
+
+/// Runs a function of the user. Only functions that leave nothing half done may be caught.
+pub(crate) fn catch<V>(function: impl FnOnce() -> V) -> Result<V, Box<dyn Any + Send>> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(function))
+}

@@ -1,0 +1,146 @@
+//! What a sink says when it could not write: a kind that decides what happens next, and the cause.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+/// Why a write, or one op of it, did not succeed. Cheap to clone, since several callers may hear of it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use roundlot::{ErrorKind, SinkError};
+///
+/// let error = SinkError::transient("connection reset");
+/// assert_eq!(error.kind(), ErrorKind::Transient);
+///
+/// let error = SinkError::throttled(Duration::from_secs(1));
+/// assert_eq!(error.kind(), ErrorKind::Throttled { retry_after: Duration::from_secs(1) });
+/// ```
+#[derive(Clone)]
+pub struct SinkError {
+    kind: ErrorKind,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What a failed write means for the ops in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Nothing landed. The op is tried again, as [`Retry`](crate::Retry) says.
+    Transient,
+    /// Nothing landed, and the destination asks for a pause. The whole batcher cuts nothing until it is over, and
+    /// the op is then tried again, after its backoff if that is longer.
+    Throttled {
+        /// How long to send nothing.
+        retry_after: Duration,
+    },
+    /// It may have landed. The op is tried again only by a batcher that was built
+    /// [`idempotent`](crate::Batcher::idempotent); otherwise it ends in doubt.
+    Ambiguous,
+    /// It never will land: a dead letter.
+    Refused,
+    /// The batch is too large for the destination: it is split in two and both halves are tried. One op by itself
+    /// is refused.
+    TooLarge,
+    /// A newer leader exists: the batcher stops, and gives back what it holds.
+    Fenced,
+    /// No verdict was given, because the task that would have given it is gone.
+    Lost,
+}
+
+impl SinkError {
+    /// An error of any kind with its cause.
+    pub fn new(kind: ErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source: Some(Arc::from(source.into())) }
+    }
+
+    /// Nothing landed; try again later.
+    pub fn transient(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Transient, source)
+    }
+
+    /// Nothing landed; send nothing at all for `retry_after`.
+    pub fn throttled(retry_after: Duration) -> Self {
+        ErrorKind::Throttled { retry_after }.into()
+    }
+
+    /// It may have landed.
+    pub fn ambiguous(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Ambiguous, source)
+    }
+
+    /// It never will land.
+    pub fn refused(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Refused, source)
+    }
+
+    /// The batch is larger than the destination takes.
+    pub fn too_large(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::TooLarge, source)
+    }
+
+    /// A newer leader writes to this destination; this batcher must stop.
+    pub fn fenced(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Fenced, source)
+    }
+
+    /// What the error means for the ops it applies to.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The same cause under another kind.
+    #[must_use]
+    pub fn with_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// The kind, and the causes behind it, in one line: for logs and reports.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<ErrorKind> for SinkError {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ErrorKind::Transient => f.write_str("not written for now"),
+            ErrorKind::Throttled { retry_after } => write!(f, "throttled for {retry_after:?}"),
+            ErrorKind::Ambiguous => f.write_str("may or may not have been written"),
+            ErrorKind::Refused => f.write_str("refused"),
+            ErrorKind::TooLarge => f.write_str("batch too large"),
+            ErrorKind::Fenced => f.write_str("fenced by a newer leader"),
+            ErrorKind::Lost => f.write_str("lost without a verdict"),
+        }
+    }
+}
+
+impl fmt::Debug for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("SinkError");
+        debug.field("kind", &self.kind);
+        if let Some(source) = &self.source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+impl Error for SinkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}

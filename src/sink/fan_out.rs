@@ -1,0 +1,333 @@
+//! Two sinks, one after the other. In comes a batch, out go verdicts that hold for both.
+
+use std::mem;
+
+use super::{ErrorKind, Sink, SinkError};
+use crate::batch::{Batch, Settled, Verdict};
+
+/// Writes to one sink and what that accepted to a second; made by [`Sink::fan_out`].
+///
+/// * The first sink is lent the batch as it is. Ops that it fails keep its verdict, and the second never sees them.
+/// * The second sink is lent the same batch with the accepted ops pending again. If there are none it is not called.
+/// * An op that both took has the receipt of the first; that of the second is dropped.
+/// * An op that the first took and the second did not is [`Ambiguous`](ErrorKind::Ambiguous), whatever the second
+///   said, because a part of it has landed: to try it again is safe only where writing twice is.
+///
+/// The sinks are written one after the other, not at once: the second must not take what the first refuses. So put
+/// the one first whose answer counts. For a copy whose fate does not matter, write a sink that ignores its errors.
+///
+/// # Cancel safety
+///
+/// A write that is dropped, or panics, while the first sink writes leaves what that had accepted ambiguous, since
+/// the second was never asked. While the second writes: what it had accepted by then is accepted, the rest in doubt.
+///
+/// # Errors
+///
+/// If the first sink fails as a whole and accepts nothing, its error. If the second fails as a whole, or asks for a
+/// pause or reports a newer leader for one op, its error: no op takes its verdict from that, but the batcher must
+/// hear of it.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::{Batch, Sink, SinkError, sink_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let venue = sink_fn(|batch: &mut Batch<&str, u64>| {
+///     Box::pin(async move { Ok(batch.accept_all_with(|i, _| 100 + i as u64)) })
+/// });
+/// let journal = sink_fn(|_| Box::pin(async move { Err(SinkError::transient("disk is full")) }));
+/// let sink = venue.fan_out(journal);
+///
+/// // The caller of an order hears "may or may not have been written: the first sink took it, the second did not: ..".
+/// # let mut batch = Batch::for_test(vec!["buy"]);
+/// # assert!(sink.write(&mut batch).await.is_err());
+/// # assert_eq!(
+/// #     batch.verdict(0).unwrap().unwrap_err().chain(),
+/// #     "may or may not have been written: the first sink took it, the second did not: not written for now: disk is full",
+/// # );
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct FanOut<A, B> {
+    first: A,
+    second: B,
+}
+
+impl<A, B> FanOut<A, B> {
+    pub(crate) fn new(first: A, second: B) -> Self {
+        Self { first, second }
+    }
+}
+
+impl<T, R, A, B> Sink<T, R> for FanOut<A, B>
+where
+    A: Sink<T, R>,
+    B: Sink<T, R>,
+    T: Send,
+    R: Send,
+{
+    async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
+        let open = batch.pending().indexed().map(|(i, _)| i).collect();
+        let mut both = Both { batch, open, taken: None };
+        let answer = self.first.write(both.batch).await;
+        if !both.put_receipts_aside(&answer) {
+            return answer;
+        }
+        let answer = self.second.write(both.batch).await.err();
+        match both.combine(answer.as_ref()).or(answer) {
+            Some(error) => Err(error),
+            None => both.batch.settled(),
+        }
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        // Both, whatever the first says: a connection left open is worse than a second error left unsaid.
+        let first = self.first.close().await;
+        let second = self.second.close().await;
+        first.and(second)
+    }
+}
+
+/// The batch while two sinks write it. A write may be dropped or panic at any await, and a verdict must not say
+/// "accepted" when half of that is unknown; so what is unfinished is put right in `Drop`.
+struct Both<'a, T, R> {
+    batch: &'a mut Batch<T, R>,
+    /// The ops without a verdict before the first write. Others are none of our business.
+    open: Vec<usize>,
+    /// What the first sink took, with its receipts; `None` while it writes.
+    taken: Option<Vec<(usize, R)>>,
+}
+
+impl<T, R> Both<'_, T, R> {
+    /// Makes what the first sink took pending for the second. False if that is nothing.
+    fn put_receipts_aside(&mut self, answer: &Result<Settled, SinkError>) -> bool {
+        let verdicts = self.batch.verdicts_mut();
+        let accepted = |&i: &usize| matches!(verdicts[i], Verdict::Accepted(_));
+        if !self.open.iter().any(accepted) {
+            self.taken = Some(Vec::new());
+            return false;
+        }
+        let mut taken = Vec::with_capacity(self.open.len());
+        for &i in &self.open {
+            match mem::replace(&mut verdicts[i], Verdict::Pending) {
+                Verdict::Accepted(receipt) => taken.push((i, receipt)),
+                Verdict::Failed(error) => verdicts[i] = Verdict::Failed(error),
+                // An op that the first sink left open must not go to the second, even if the first says all is done.
+                Verdict::Pending => verdicts[i] = Verdict::Failed(unanswered(answer)),
+            }
+        }
+        self.taken = Some(taken);
+        true
+    }
+
+    /// Gives what both took its receipt, and makes what only the first took ambiguous; `rest` is the second sink's
+    /// error for ops to which it gave no verdict. Returns an error that concerns more than its op.
+    fn combine(&mut self, rest: Option<&SinkError>) -> Option<SinkError> {
+        let verdicts = self.batch.verdicts_mut();
+        let mut signal = None;
+        for (i, receipt) in self.taken.iter_mut().flat_map(|taken| taken.drain(..)) {
+            let verdict = &mut verdicts[i];
+            match mem::replace(verdict, Verdict::Pending) {
+                Verdict::Accepted(_) => *verdict = Verdict::Accepted(receipt),
+                Verdict::Failed(error) => {
+                    if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Throttled { .. }) {
+                        signal = Some(error.clone());
+                    }
+                    *verdict = Verdict::Failed(half_written(error));
+                }
+                Verdict::Pending => {
+                    if let Some(error) = rest {
+                        *verdict = Verdict::Failed(half_written(error.clone()));
+                    }
+                }
+            }
+        }
+        signal
+    }
+}
+
+impl<T, R> Drop for Both<'_, T, R> {
+    fn drop(&mut self) {
+        if self.taken.is_some() {
+            // Nothing is left to combine unless the second write was cut off.
+            self.combine(None);
+            return;
+        }
+        let verdicts = self.batch.verdicts_mut();
+        for &i in &self.open {
+            if matches!(verdicts[i], Verdict::Accepted(_)) {
+                verdicts[i] = Verdict::Failed(SinkError::ambiguous("the first sink took it, the second was not asked"));
+            }
+        }
+    }
+}
+
+fn unanswered(answer: &Result<Settled, SinkError>) -> SinkError {
+    match answer {
+        Err(error) => error.clone(),
+        Ok(_) => SinkError::ambiguous("the first sink gave it no verdict"),
+    }
+}
+
+fn half_written(source: SinkError) -> SinkError {
+    SinkError::ambiguous(HalfWritten { source })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the first sink took it, the second did not")]
+struct HalfWritten {
+    source: SinkError,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// What a sink does with one op; the sink answers op `i` by script `i`.
+    #[derive(Clone, Copy)]
+    enum Say {
+        Accept(u32),
+        Fail(ErrorKind),
+        Nothing,
+        Hang,
+    }
+    use Say::{Accept, Fail, Hang, Nothing};
+
+    /// Answers each op it finds pending as scripted, and errs at the end if told so.
+    #[derive(Default)]
+    struct Scripted {
+        says: Vec<Say>,
+        error: Option<ErrorKind>,
+        offered: AtomicU32,
+        closed: AtomicU32,
+    }
+
+    fn says(says: &[Say]) -> Arc<Scripted> {
+        Arc::new(Scripted { says: says.to_vec(), ..Scripted::default() })
+    }
+
+    fn errs(says: &[Say], error: ErrorKind) -> Arc<Scripted> {
+        Arc::new(Scripted { says: says.to_vec(), error: Some(error), ..Scripted::default() })
+    }
+
+    impl Sink<u8, u32> for Scripted {
+        async fn write(&self, batch: &mut Batch<u8, u32>) -> Result<Settled, SinkError> {
+            let open: Vec<usize> = batch.pending().indexed().map(|(i, _)| i).collect();
+            for i in open {
+                self.offered.fetch_add(1, Ordering::Relaxed);
+                match self.says[i] {
+                    Accept(receipt) => batch.accept(i, receipt),
+                    Fail(kind) => batch.refuse(i, SinkError::from(kind)),
+                    Nothing => {}
+                    Hang => std::future::pending().await,
+                }
+            }
+            self.error.map_or_else(|| batch.settled(), |kind| Err(kind.into()))
+        }
+
+        async fn close(&self) -> Result<(), SinkError> {
+            self.closed.fetch_add(1, Ordering::Relaxed);
+            self.error.map_or(Ok(()), |kind| Err(kind.into()))
+        }
+    }
+
+    impl Scripted {
+        fn offered(&self) -> u32 {
+            self.offered.load(Ordering::Relaxed)
+        }
+    }
+
+    type Outcome = (Vec<Option<Result<u32, ErrorKind>>>, Option<ErrorKind>);
+
+    /// Writes one op per script of the first sink, for at most a second; gives each verdict and the error.
+    async fn outcome(first: &Arc<Scripted>, second: &Arc<Scripted>) -> Outcome {
+        let mut batch = Batch::for_test((0..first.says.len() as u8).collect());
+        let sink = first.clone().fan_out(second.clone()).timeout(Duration::from_secs(1));
+        let error = sink.write(&mut batch).await.err().map(|error| error.kind());
+        let verdicts = (0..batch.len()).map(|i| batch.verdict(i).map(|v| v.copied().map_err(SinkError::kind)));
+        (verdicts.collect(), error)
+    }
+
+    use ErrorKind::{Ambiguous, Fenced, Refused, Transient};
+
+    /// Accepted by both, refused by the first, refused by the second: each in its way, with the first's receipts.
+    #[tokio::test]
+    async fn the_second_sees_what_the_first_took() {
+        let first = says(&[Accept(10), Fail(Refused), Accept(12)]);
+        let second = says(&[Accept(20), Accept(21), Fail(Transient)]);
+        let verdicts = vec![Some(Ok(10)), Some(Err(Refused)), Some(Err(Ambiguous))];
+        assert_eq!(outcome(&first, &second).await, (verdicts, None));
+        assert_eq!(second.offered(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_second_is_not_called_for_nothing() {
+        let second = says(&[]);
+        let first = errs(&[Nothing, Fail(Refused)], ErrorKind::TooLarge);
+        assert_eq!(outcome(&first, &second).await, (vec![None, Some(Err(Refused))], Some(ErrorKind::TooLarge)));
+        assert_eq!(second.offered(), 0);
+    }
+
+    /// The first fails midway: what it took goes on to the second, what it left open does not.
+    #[tokio::test]
+    async fn the_first_fails_after_it_took_some() {
+        let (first, second) = (errs(&[Accept(10), Nothing], Transient), says(&[Accept(20), Accept(21)]));
+        assert_eq!(outcome(&first, &second).await, (vec![Some(Ok(10)), Some(Err(Transient))], None));
+        assert_eq!(second.offered(), 1);
+    }
+
+    /// Even a transient error of the second is ambiguous for the op; the batcher hears of it as it was.
+    #[tokio::test]
+    async fn the_second_fails_after_it_took_some() {
+        let (first, second) = (says(&[Accept(10), Accept(11)]), errs(&[Accept(20), Nothing], Transient));
+        assert_eq!(outcome(&first, &second).await, (vec![Some(Ok(10)), Some(Err(Ambiguous))], Some(Transient)));
+    }
+
+    #[tokio::test]
+    async fn a_fence_is_not_lost_in_an_ambiguous_op() {
+        let (first, second) = (says(&[Accept(10), Accept(11)]), says(&[Fail(Fenced), Accept(21)]));
+        assert_eq!(outcome(&first, &second).await, (vec![Some(Err(Ambiguous)), Some(Ok(11))], Some(Fenced)));
+    }
+
+    /// A regression to guard against: the first had said "accepted", and the second was never asked.
+    #[tokio::test(start_paused = true)]
+    async fn a_write_dropped_in_the_first_accepts_nothing() {
+        let (first, second) = (says(&[Accept(10), Fail(Refused), Hang]), says(&[]));
+        let verdicts = vec![Some(Err(Ambiguous)), Some(Err(Refused)), None];
+        assert_eq!(outcome(&first, &second).await, (verdicts, Some(Ambiguous)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_dropped_in_the_second_accepts_what_both_took() {
+        let (first, second) = (says(&[Accept(10), Accept(11)]), says(&[Accept(20), Hang]));
+        assert_eq!(outcome(&first, &second).await, (vec![Some(Ok(10)), None], Some(Ambiguous)));
+    }
+
+    /// A verdict from before, in a sink made of several, is not taken for the first sink's.
+    #[tokio::test]
+    async fn earlier_verdicts_are_left_alone() {
+        let (first, second) = (says(&[Nothing, Accept(11)]), says(&[Nothing, Accept(21)]));
+        let mut batch = Batch::for_test(vec![1, 2]);
+        batch.accept(0, 99);
+        assert!(first.fan_out(second.clone()).write(&mut batch).await.is_ok());
+        assert_eq!(batch.verdict(0).unwrap().unwrap(), &99);
+        assert_eq!(second.offered(), 1);
+    }
+
+    #[tokio::test]
+    async fn both_are_closed_and_the_first_error_is_told() {
+        let (first, second) = (errs(&[], Refused), errs(&[], Transient));
+        let error = first.fan_out(second.clone()).close().await.unwrap_err();
+        assert_eq!((error.kind(), second.closed.load(Ordering::Relaxed)), (Refused, 1));
+    }
+}

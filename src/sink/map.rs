@@ -1,0 +1,192 @@
+//! A sink behind a translation. In comes a batch of `U`, through goes one of `T`, back come its verdicts.
+
+use std::{fmt, marker::PhantomData, mem};
+
+use super::{Sink, SinkError};
+use crate::batch::{Batch, Settled, Verdict};
+
+/// A sink for `U` made of a sink for `T`; made by [`Sink::map`].
+///
+/// The ops without a verdict are translated, in order, into a batch of their own, and the verdicts that the sink
+/// inside gives are moved back to the ops they belong to. The ops themselves stay where they are, so a retry
+/// translates anew. Receipts pass through unchanged.
+///
+/// # Cancel safety
+///
+/// A write that is dropped midway keeps the verdicts that the sink inside has given by then, as if there were no
+/// translation. Those that it had not given yet are missing, as always.
+///
+/// # Errors
+///
+/// Those of the sink inside.
+///
+/// # Panics
+///
+/// If the translation panics, nothing of the batch is written.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::{Batch, Sink, sink_fn};
+///
+/// struct Trade { symbol: &'static str, price: u32 }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let lines = sink_fn(|batch: &mut Batch<String>| {
+///     Box::pin(async move {
+///         println!("{}", batch.ops().join("\n"));
+///         Ok(batch.accept_all())
+///     })
+/// });
+/// let trades = lines.map(|trade: &Trade| format!("{} {}", trade.symbol, trade.price));
+/// # let mut batch = Batch::<Trade>::for_test(vec![Trade { symbol: "BTC", price: 7 }]);
+/// # assert!(trades.write(&mut batch).await.is_ok());
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Map<S, T, F> {
+    inner: S,
+    translate: F,
+    /// `T` is made by `F` and taken by `S`, and kept by neither, so it asks nothing of `Send` and `Sync`.
+    translated: PhantomData<fn() -> T>,
+}
+
+impl<S, T, F> Map<S, T, F> {
+    pub(crate) fn new(inner: S, translate: F) -> Self {
+        Self { inner, translate, translated: PhantomData }
+    }
+}
+
+impl<U, T, R, S, F> Sink<U, R> for Map<S, T, F>
+where
+    S: Sink<T, R>,
+    F: Fn(&U) -> T + Send + Sync + 'static,
+    U: Send,
+    T: Send + 'static,
+    R: Send,
+{
+    async fn write(&self, batch: &mut Batch<U, R>) -> Result<Settled, SinkError> {
+        let mut loan = {
+            let (indexes, ops): (Vec<_>, Vec<_>) =
+                batch.pending().indexed().map(|(i, op)| (i, (self.translate)(op))).unzip();
+            let inner = Batch::new(ops, batch.cut_by(), batch.attempt());
+            Loan { outer: batch, inner, indexes }
+        };
+        if loan.indexes.is_empty() {
+            return loan.outer.settled();
+        }
+        self.inner.write(&mut loan.inner).await
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        self.inner.close().await
+    }
+}
+
+/// Moves the verdicts back when it is dropped, because a write ends in four ways: done, failed, canceled, panicked.
+struct Loan<'a, U, T, R> {
+    outer: &'a mut Batch<U, R>,
+    inner: Batch<T, R>,
+    /// Where op `i` of `inner` stands in `outer`.
+    indexes: Vec<usize>,
+}
+
+impl<U, T, R> Drop for Loan<'_, U, T, R> {
+    fn drop(&mut self) {
+        let outer = self.outer.verdicts_mut();
+        for (&i, verdict) in self.indexes.iter().zip(self.inner.verdicts_mut()) {
+            outer[i] = mem::replace(verdict, Verdict::Pending);
+        }
+    }
+}
+
+impl<S: fmt::Debug, T, F> fmt::Debug for Map<S, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{batch::CutBy, sink::sink_fn};
+
+    struct Number(u32);
+
+    /// The receipt is the op as the inner sink saw it; what stays without a verdict is `fate`'s.
+    fn echo(fate: Result<(), SinkError>) -> impl Sink<String, String> {
+        sink_fn(move |batch: &mut Batch<String, String>| {
+            let fate = fate.clone();
+            Box::pin(async move {
+                for i in 0..batch.len() {
+                    match &*batch[i].clone() {
+                        "bad" => batch.refuse(i, SinkError::refused("bad")),
+                        "silent" => {}
+                        op => batch.accept(i, op.to_owned()),
+                    }
+                }
+                fate.and_then(|()| batch.settled())
+            })
+        })
+    }
+
+    fn name(number: &Number) -> String {
+        match number.0 {
+            0 => "bad".to_owned(),
+            1 => "silent".to_owned(),
+            n => n.to_string(),
+        }
+    }
+
+    /// Op 0 has a verdict before the write: it must not be translated, and the others keep their places.
+    #[tokio::test]
+    async fn verdicts_come_back_to_the_ops_they_belong_to() {
+        let sink = echo(Ok(())).map(name);
+        let mut batch = Batch::new(vec![Number(9), Number(0), Number(5)], CutBy::Full, 3);
+        batch.accept(0, "before".to_owned());
+        assert!(sink.write(&mut batch).await.is_ok());
+        assert_eq!(batch.verdict(0).unwrap().unwrap(), "before");
+        assert_eq!(batch.verdict(1).unwrap().unwrap_err().chain(), "refused: bad");
+        assert_eq!(batch.verdict(2).unwrap().unwrap(), "5");
+        assert!(sink.write(&mut batch).await.is_ok(), "nothing is pending, so nothing is asked of the inner sink");
+    }
+
+    #[tokio::test]
+    async fn verdicts_come_back_with_an_error_too() {
+        let sink = echo(Err(SinkError::transient("lost the line"))).map(name);
+        let mut batch = Batch::for_test(vec![Number(1), Number(5)]);
+        assert_eq!(sink.write(&mut batch).await.unwrap_err().chain(), "not written for now: lost the line");
+        assert!(batch.verdict(0).is_none());
+        assert_eq!(batch.verdict(1).unwrap().unwrap(), "5");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn verdicts_come_back_from_a_write_that_is_dropped() {
+        let hangs = sink_fn(|batch: &mut Batch<String>| {
+            Box::pin(async move {
+                batch.accept(1, ());
+                std::future::pending().await
+            })
+        });
+        let sink = hangs.map(name).timeout(Duration::from_secs(1));
+        let mut batch = Batch::for_test(vec![Number(2), Number(3)]);
+        assert!(sink.write(&mut batch).await.is_err());
+        assert!(batch.verdict(0).is_none());
+        assert!(batch.verdict(1).unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_inner_batch_says_why_it_was_cut() {
+        let sink = sink_fn(|batch: &mut Batch<u32, (CutBy, u32)>| {
+            let seen = (batch.cut_by(), batch.attempt());
+            Box::pin(async move { Ok(batch.accept_all_with(|_, _| seen)) })
+        })
+        .map(|number: &Number| number.0);
+        let mut batch = Batch::new(vec![Number(1)], CutBy::Urgent, 4);
+        assert!(sink.write(&mut batch).await.is_ok());
+        assert_eq!(batch.verdict(0).unwrap().unwrap(), &(CutBy::Urgent, 4));
+    }
+}

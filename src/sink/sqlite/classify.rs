@@ -1,0 +1,102 @@
+//! What SQLite's errors mean for a batch: in comes an error, out goes a verdict and whose fault it is.
+
+use rusqlite::{Error, ErrorCode, ffi};
+
+use crate::sink::{ErrorKind, SinkError};
+
+/// What was being done when it failed. Up to COMMIT all can be rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Anything inside or before the transaction.
+    Statement,
+    /// Ending the transaction.
+    Commit,
+}
+
+/// Whose fault it is, and so who hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// One row, which is found by trying them one by one; the others can land.
+    Row,
+    /// No row: the whole batch shares the verdict.
+    Batch,
+}
+
+/// A failure that has been understood.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) blame: Blame,
+    pub(super) kind: ErrorKind,
+    pub(super) failure: Failure,
+}
+
+/// Says in words what SQLite's own message, which follows as the source, leaves open: what is in the file now, and
+/// whether it is worth trying again.
+#[derive(Debug, thiserror::Error)]
+#[error("{meaning}")]
+pub(super) struct Failure {
+    pub(super) meaning: &'static str,
+    pub(super) source: Error,
+}
+
+/// The one place that decides what an error of SQLite means.
+///
+/// * Another connection is in the way, or memory is short: transient; the transaction was rolled back.
+/// * A row breaks a rule of the table: refused, that row alone.
+/// * The disk is full, the file damaged, read-only or gone: refused, for the next attempt would fail as well, and
+///   whoever reads the dead letters has to act first.
+/// * The disk failed while the transaction was being committed: ambiguous. Its pages may have reached the log before
+///   the failure, and are then recovered when the file is next opened after a crash.
+pub(super) fn classify(doing: Doing, source: Error) -> Fault {
+    use Blame::{Batch, Row};
+    use ErrorKind::{Ambiguous, Refused, Transient};
+    let (blame, kind, meaning) = match code(&source) {
+        Some(ErrorCode::ConstraintViolation) => (Row, Refused, "the row breaks a constraint of the table"),
+        Some(ErrorCode::TypeMismatch) => (Row, Refused, "a value does not suit the type of its column"),
+        Some(ErrorCode::TooBig) => (Row, Refused, "the row is larger than SQLite takes"),
+        // A missing table or column, but also a function in a check or an index that fails on this row's values.
+        Some(ErrorCode::Unknown) => (Row, Refused, "final: SQLite rejects the row or the statement"),
+
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+            (Batch, Transient, "another connection holds the lock, nothing was written")
+        }
+        Some(ErrorCode::SchemaChanged) => (Batch, Transient, "the schema keeps changing, nothing was written"),
+        Some(ErrorCode::OutOfMemory) => (Batch, Transient, "out of memory, nothing was written"),
+        Some(ErrorCode::OperationInterrupted | ErrorCode::OperationAborted) => {
+            (Batch, Transient, "interrupted, nothing was written")
+        }
+
+        Some(ErrorCode::SystemIoFailure) if doing == Doing::Commit => {
+            (Batch, Ambiguous, "the disk failed during the commit, the batch may or may not be in the file")
+        }
+        Some(ErrorCode::SystemIoFailure) => (Batch, Refused, "final: the disk failed, nothing was written"),
+        Some(ErrorCode::DiskFull) => {
+            (Batch, Refused, "final: the disk is full or the file is at its page limit, nothing was written")
+        }
+        Some(ErrorCode::DatabaseCorrupt) => {
+            (Batch, Refused, "final: the database file is damaged, nothing was written")
+        }
+        Some(ErrorCode::NotADatabase) => (Batch, Refused, "final: the file is not a SQLite database"),
+        Some(ErrorCode::ReadOnly) => (Batch, Refused, "final: the database is read-only or was moved"),
+        Some(ErrorCode::CannotOpen) => (Batch, Refused, "final: the database file or its log cannot be opened"),
+        Some(ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => {
+            (Batch, Refused, "final: no permission to write to the database")
+        }
+        _ => (Batch, Refused, "final: SQLite failed in a way that is not expected of it, nothing was written"),
+    };
+    Fault { blame, kind, failure: Failure { meaning, source } }
+}
+
+impl From<Fault> for SinkError {
+    fn from(fault: Fault) -> Self {
+        Self::new(fault.kind, fault.failure)
+    }
+}
+
+/// SQLite's primary result code, where the error is one of SQLite's. Codes that rusqlite does not know are told from
+/// the plain SQLITE_ERROR, which it calls by the same name.
+fn code(error: &Error) -> Option<ErrorCode> {
+    let (Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. }) = error else { return None };
+    let known = error.code != ErrorCode::Unknown || error.extended_code & 0xff == ffi::SQLITE_ERROR;
+    known.then_some(error.code)
+}

@@ -1,0 +1,105 @@
+//! How a SQLite file is opened: in come settings, out goes a sink. Next room: `thread`, which opens it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{OpenError, SqliteSink};
+use crate::sink::table::Table;
+
+/// The settings of a [`SqliteSink`], each with a default that suits most programs.
+///
+/// The file is created if it is missing, and kept in write-ahead-log mode, so that others may read while the sink
+/// writes.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use roundlot::sink::{sqlite::{Sqlite, Synchronous}, table::Table};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("trades.db");
+/// let ticks = Table::<i64>::new("ticks").integer("price", |price| *price).create_if_missing();
+/// let sink = Sqlite::file(path)
+///     .synchronous(Synchronous::Full)
+///     .busy_timeout(Duration::from_millis(50))
+///     .open(ticks)
+///     .await?;
+/// # drop(sink);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "settings do nothing until `open`"]
+pub struct Sqlite {
+    pub(super) path: PathBuf,
+    pub(super) synchronous: Synchronous,
+    pub(super) busy_timeout: Duration,
+    pub(super) max_pages: Option<u32>,
+}
+
+/// When an accepted row is safe from what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Synchronous {
+    /// Accepted rows survive a crash of the program. A loss of power may take the latest of them, but never tears a
+    /// batch apart or damages the file.
+    #[default]
+    Normal,
+    /// Accepted rows survive a loss of power too: the disk is waited for at the end of each batch.
+    Full,
+}
+
+/// Short, because a batch that goes back to the buffer can still be superseded, and one that waits for the lock
+/// cannot.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Sqlite {
+    /// Settings for the database in this file.
+    pub fn file(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().into(),
+            synchronous: Synchronous::default(),
+            busy_timeout: BUSY_TIMEOUT,
+            max_pages: None,
+        }
+    }
+
+    /// Sets what an accepted row is safe from; [`Synchronous::Normal`] unless set.
+    pub fn synchronous(mut self, level: Synchronous) -> Self {
+        self.synchronous = level;
+        self
+    }
+
+    /// Sets how long a batch waits, on the writer thread and in real time, for another connection that writes; 1 s
+    /// unless set. After that the batch is tried again as the batcher's retry says.
+    pub fn busy_timeout(mut self, limit: Duration) -> Self {
+        self.busy_timeout = limit;
+        self
+    }
+
+    /// Caps the database at this many pages, of 4096 bytes unless the file was made with others. A batch that does
+    /// not fit is refused as on a full disk.
+    pub fn max_pages(mut self, pages: u32) -> Self {
+        self.max_pages = Some(pages);
+        self
+    }
+
+    /// Opens the file on a thread of its own, creates the table if that was asked for, and checks that it has the
+    /// columns of the mapping.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the file again; a table that was created by then stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open<T>(self, table: Table<T>) -> Result<SqliteSink<T>, OpenError> {
+        SqliteSink::open_with(self, table).await
+    }
+}

@@ -1,0 +1,205 @@
+//! The sink itself: in comes a batch, whose values go to the writer thread, out go the verdicts that come back. Next
+//! room: `thread`.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Mutex, PoisonError, atomic::Ordering},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    OpenError, Sqlite,
+    open::Plan,
+    rows::{NoRow, Rows},
+    thread::{self, Job, Thread},
+};
+use crate::{
+    batch::{Batch, Settled},
+    sink::{Sink, SinkError, table::Table},
+};
+
+/// A [`Sink`] that writes each batch to a table of a SQLite file, in one transaction.
+///
+/// * Rows land in the order of the batch. Every value is bound, every name quoted.
+/// * A row that breaks a constraint is refused alone, with SQLite's error as the cause; the others of its batch land.
+/// * Integers, flags (0 and 1) and timestamps (nanoseconds) are INTEGER, floats REAL, bytes BLOB; text, JSON and
+///   decimals are TEXT, decimals exactly as they print. A float that is NaN is refused, for SQLite would store NULL.
+/// * The database has a thread of its own, which the runtime never waits for. It lives in real time: under a paused
+///   tokio clock, a timeout can pass at once while the disk is still at work.
+///
+/// # What errors mean
+///
+/// | what happened | kind | what is in the file |
+/// |---|---|---|
+/// | another connection holds the lock longer than the [`busy_timeout`](Sqlite::busy_timeout) | transient | nothing of the batch |
+/// | out of memory, or the schema keeps changing | transient | nothing of the batch |
+/// | a row breaks a constraint, is larger than SQLite takes, or its value does not suit the column | refused | the other rows |
+/// | the disk is full, the page limit reached | refused, "final" | nothing of the batch |
+/// | the file is damaged, no database, read-only, gone or not permitted | refused, "final" | nothing of the batch |
+/// | the table or a column was removed since | refused, "final" | nothing of the batch |
+/// | the disk failed before the commit | refused, "final" | nothing of the batch |
+/// | the disk failed during the commit, or the writer thread died | ambiguous | all of the batch or nothing |
+/// | more than 4 GiB of text and bytes in one batch | too large | nothing of the batch |
+///
+/// A deferred foreign key is checked when the transaction ends, where SQLite does not say which row broke it. The
+/// batch is then halved until the rows stand alone, and lands in more than one transaction.
+///
+/// # Cancel safety
+///
+/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt: a write that has not begun is not begun,
+/// one that has is finished by the thread. The next write is not affected. Dropping the future of
+/// [`close`](Sink::close) leaves the file to close in its own time.
+///
+/// # Dropping it
+///
+/// Ends the thread once the write in hand is finished, without waiting for it; [`close`](Sink::close) waits.
+///
+/// # Panics
+///
+/// A panic in a column's closure leaves `write` before anything was sent to the database.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::sink::{sqlite::SqliteSink, table::{Conflict, Table}};
+///
+/// struct Fill { id: String, time_ns: i64 }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("fills.db");
+/// let fills = Table::<Fill>::new("fills")
+///     .text("id", |fill| &fill.id)
+///     .timestamp("time_ns", |fill| fill.time_ns)
+///     .key(["id"])
+///     .on_conflict(Conflict::Ignore)
+///     .create_if_missing();
+/// let sink = SqliteSink::open(path, fills).await?; // and then `Batcher::new(sink)`
+/// # drop(sink);
+/// # Ok(())
+/// # }
+/// ```
+pub struct SqliteSink<T> {
+    table: Table<T>,
+    thread: Thread,
+    /// Buffers that came back, to be filled again. As many as were ever in use at once.
+    spare: Mutex<Vec<Rows>>,
+}
+
+impl<T> SqliteSink<T> {
+    /// Opens the database in this file, created if it is missing, with the default settings of [`Sqlite`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Sqlite::open`].
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open(path: impl AsRef<Path>, table: Table<T>) -> Result<Self, OpenError> {
+        Self::open_with(Sqlite::file(path), table).await
+    }
+
+    pub(super) async fn open_with(options: Sqlite, table: Table<T>) -> Result<Self, OpenError> {
+        let plan = Plan::of(&table)?;
+        let (thread, is_open) = thread::start(options, plan).map_err(OpenError::Thread)?;
+        is_open.await.map_err(|_| OpenError::Gone)??;
+        Ok(Self { table, thread, spare: Mutex::default() })
+    }
+
+    /// Copies the values of all pending ops into a buffer, and refuses the ops that have no row.
+    fn rows_of(&self, batch: &mut Batch<T>) -> Result<Rows, SinkError> {
+        // The lock is not held while closures run: one that panics takes a buffer with it and nothing else.
+        let mut rows = self.spares().pop().unwrap_or_default();
+        let mut refused = Vec::new();
+        for (i, op) in batch.pending().indexed() {
+            match rows.push(&self.table, i, op) {
+                Ok(()) => {}
+                Err(NoRow::Refused(error)) => refused.push((i, error)),
+                Err(NoRow::Overflow(error)) => return Err(error),
+            }
+        }
+        for (i, error) in refused {
+            batch.refuse(i, error);
+        }
+        Ok(rows)
+    }
+
+    fn keep(&self, mut rows: Rows) {
+        rows.clear();
+        self.spares().push(rows);
+    }
+
+    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Rows>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing was handed over, so nothing landed, and nothing ever will.
+    fn gone(&self) -> SinkError {
+        SinkError::refused(if self.is_closed() {
+            "the SQLite sink is closed"
+        } else {
+            "final: the SQLite writer thread has died"
+        })
+    }
+
+    /// A thread that was closed has left the jobs behind the close alone; one that died may have died in this one.
+    fn unanswered(&self) -> SinkError {
+        if self.is_closed() {
+            self.gone()
+        } else {
+            SinkError::ambiguous("the SQLite writer thread died before it answered")
+        }
+    }
+
+    /// A second close finds the file closed, and that is what it asked for.
+    fn ended(&self) -> Result<(), SinkError> {
+        if self.is_closed() { Ok(()) } else { Err(self.gone()) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.thread.closed.load(Ordering::Acquire)
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for SqliteSink<T> {
+    async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
+        let rows = self.rows_of(batch)?;
+        if rows.is_empty() {
+            self.keep(rows);
+            return batch.settled();
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.thread.jobs.send(Job::Write(rows, reply)).await;
+        if let Err(back) = sent {
+            if let Job::Write(r, _) = back.0 {
+                self.keep(r);
+            }
+            return Err(self.gone());
+        }
+        let (rows, failed) = answer.await.map_err(|_| self.unanswered())?;
+        for (row, error) in failed {
+            batch.refuse(rows.op(row), error);
+        }
+        self.keep(rows);
+        Ok(batch.accept_all())
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.thread.jobs.send(Job::Close(reply)).await;
+        match sent {
+            Ok(()) => answer.await.unwrap_or_else(|_| self.ended()),
+            Err(_) => self.ended(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for SqliteSink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteSink").field("table", &self.table).finish_non_exhaustive()
+    }
+}

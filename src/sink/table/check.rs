@@ -1,0 +1,117 @@
+//! What can be wrong with a mapping before any database has seen it: in comes a table, out goes the first mistake.
+
+use super::{ColumnType, Conflict, Table};
+
+/// What is wrong with a [`Table`]. It names the column.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// The name of the table or of a column is empty or contains a NUL character.
+    #[error("{name:?} cannot name {what}: it is empty or contains a NUL")]
+    BadName {
+        /// "a table" or "a column".
+        what: &'static str,
+        /// The name as it was given.
+        name: String,
+    },
+    /// It has no columns.
+    #[error("table {0:?} has no columns")]
+    NoColumns(String),
+    /// Two columns have this name; upper and lower case do not tell them apart.
+    #[error("column {0:?} is there twice")]
+    Duplicate(String),
+    /// The key names a column that is not in the table.
+    #[error("key column {0:?} is not among the columns of the table")]
+    NoKeyColumn(String),
+    /// The conflict rule goes by a key, and none is set.
+    #[error("the conflict rule {0:?} needs a key: name its columns with Table::key")]
+    NoKey(Conflict),
+    /// A column's closure returned a value that does not suit the type of the column.
+    #[error("column {column:?} holds {holds}, its closure returned {value}")]
+    WrongType {
+        /// The column.
+        column: String,
+        /// What it holds.
+        holds: ColumnType,
+        /// What the closure returned.
+        value: &'static str,
+    },
+}
+
+impl<T> Table<T> {
+    /// Checks the mapping by itself. Every sink does so when it is opened.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake found: see [`TableError`].
+    pub fn check(&self) -> Result<(), TableError> {
+        check_name("a table", &self.name)?;
+        if self.columns.is_empty() {
+            return Err(TableError::NoColumns(self.name.clone()));
+        }
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name()).collect();
+        let key: Vec<&str> = self.key.iter().map(String::as_str).collect();
+        for name in &names {
+            check_name("a column", name)?;
+        }
+        check_distinct(&names)?;
+        check_distinct(&key)?;
+        if let Some(missing) = key.iter().find(|key| !contains(&names, key)) {
+            return Err(TableError::NoKeyColumn((*missing).into()));
+        }
+        if self.conflict != Conflict::Fail && key.is_empty() {
+            return Err(TableError::NoKey(self.conflict));
+        }
+        Ok(())
+    }
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), TableError> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(TableError::BadName { what, name: name.into() });
+    }
+    Ok(())
+}
+
+fn check_distinct(names: &[&str]) -> Result<(), TableError> {
+    match names.iter().enumerate().find(|(i, name)| contains(&names[..*i], name)) {
+        Some((_, twice)) => Err(TableError::Duplicate((*twice).into())),
+        None => Ok(()),
+    }
+}
+
+/// Databases fold the case of ASCII letters alone, or none.
+fn contains(names: &[&str], name: &str) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(columns: &[&str]) -> Table<i64> {
+        columns.iter().fold(Table::new("t"), |table, name| table.integer(*name, |op| *op))
+    }
+
+    #[test]
+    fn a_good_mapping_passes() {
+        assert_eq!(table(&["a", "b"]).key(["B"]).on_conflict(Conflict::Update).check(), Ok(()));
+        assert_eq!(table(&["\"; drop table t; --", "größe", " "]).check(), Ok(()));
+    }
+
+    #[test]
+    fn each_mistake_names_its_column() {
+        let message = |table: Table<i64>| table.check().expect_err("a mistake").to_string();
+        assert_eq!(message(Table::new("")), r#""" cannot name a table: it is empty or contains a NUL"#);
+        assert_eq!(message(table(&[])), r#"table "t" has no columns"#);
+        assert_eq!(message(table(&["a", ""])), r#""" cannot name a column: it is empty or contains a NUL"#);
+        assert_eq!(message(table(&["a\0"])), r#""a\0" cannot name a column: it is empty or contains a NUL"#);
+        assert_eq!(message(table(&["a", "b", "A"])), r#"column "A" is there twice"#);
+        assert_eq!(message(table(&["a"]).key(["a", "A"])), r#"column "A" is there twice"#);
+        assert_eq!(message(table(&["a"]).key(["b"])), r#"key column "b" is not among the columns of the table"#);
+        assert_eq!(
+            message(table(&["a"]).on_conflict(Conflict::Ignore)),
+            "the conflict rule Ignore needs a key: name its columns with Table::key",
+        );
+    }
+}

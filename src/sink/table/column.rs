@@ -1,0 +1,146 @@
+//! One column of a table: in comes an op, out goes its value, if that suits the column's type.
+
+use std::fmt;
+
+use super::{TableError, Value};
+
+type Extract<T> = Box<dyn for<'a> Fn(&'a T) -> Value<'a> + Send + Sync>;
+
+/// A column of a [`Table`](super::Table), made by one of its methods.
+pub struct Column<T> {
+    name: String,
+    holds: ColumnType,
+    extract: Extract<T>,
+}
+
+/// What a column holds. Each database stores it in the type that keeps it exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ColumnType {
+    /// Whole numbers of 64 bits.
+    Integer,
+    /// Binary floating point numbers of 64 bits.
+    Float,
+    /// Flags. SQLite stores 0 and 1.
+    Bool,
+    /// Text.
+    Text,
+    /// Bytes.
+    Bytes,
+    /// Exact decimal numbers. SQLite stores them as text.
+    Decimal,
+    /// Points in time, in nanoseconds since 1970-01-01 00:00 UTC. SQLite stores that integer.
+    Timestamp,
+    /// JSON documents. SQLite stores them as text.
+    Json,
+}
+
+impl<T> Column<T> {
+    pub(super) fn new(name: String, holds: ColumnType, extract: Extract<T>) -> Self {
+        Self { name, holds, extract }
+    }
+
+    /// Its name, as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it holds.
+    pub fn holds(&self) -> ColumnType {
+        self.holds
+    }
+
+    /// What the closure returns for `op`.
+    ///
+    /// # Panics
+    ///
+    /// If the closure panics.
+    pub fn value<'a>(&self, op: &'a T) -> Value<'a> {
+        (self.extract)(op)
+    }
+
+    /// Checks that a value may stand in this column.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::WrongType`] if it does not suit the type of the column.
+    pub fn check(&self, value: &Value<'_>) -> Result<(), TableError> {
+        if self.holds.takes(value) { Ok(()) } else { Err(self.wrong_type(value)) }
+    }
+
+    #[cold]
+    fn wrong_type(&self, value: &Value<'_>) -> TableError {
+        TableError::WrongType { column: self.name.clone(), holds: self.holds, value: value.kind() }
+    }
+}
+
+impl ColumnType {
+    /// Whether a value may stand in such a column.
+    fn takes(self, value: &Value<'_>) -> bool {
+        matches!(
+            (self, value),
+            (_, Value::Null)
+                | (Self::Integer | Self::Timestamp, Value::Integer(_))
+                | (Self::Float, Value::Float(_))
+                | (Self::Bool, Value::Bool(_))
+                | (Self::Text | Self::Json, Value::Text(_))
+                | (Self::Bytes, Value::Bytes(_))
+                | (Self::Decimal, Value::Decimal(_))
+        )
+    }
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Integer => "integers",
+            Self::Float => "floats",
+            Self::Bool => "flags",
+            Self::Text => "text",
+            Self::Bytes => "bytes",
+            Self::Decimal => "decimals",
+            Self::Timestamp => "timestamps",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl<T> fmt::Debug for Column<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Column").field("name", &self.name).field("holds", &self.holds).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(holds: ColumnType) -> Column<()> {
+        Column::new("x".into(), holds, Box::new(|()| Value::Null))
+    }
+
+    #[test]
+    fn each_type_takes_null_and_its_own_values_alone() {
+        use ColumnType::{Bool, Bytes, Decimal, Float, Integer, Json, Text, Timestamp};
+        let values: [(Value<'static>, &[ColumnType]); 6] = [
+            (1_i64.into(), &[Integer, Timestamp]),
+            (1.0.into(), &[Float]),
+            (true.into(), &[Bool]),
+            ("x".into(), &[Text, Json]),
+            (vec![1_u8].into(), &[Bytes]),
+            (rust_decimal::Decimal::ONE.into(), &[Decimal]),
+        ];
+        for holds in [Bool, Bytes, Decimal, Float, Integer, Json, Text, Timestamp] {
+            assert!(column(holds).check(&Value::Null).is_ok());
+            for (value, homes) in &values {
+                assert_eq!(column(holds).check(value).is_ok(), homes.contains(&holds), "{holds} {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_without_the_value() {
+        let error = column(ColumnType::Decimal).check(&"secret".into()).expect_err("text is no decimal");
+        assert_eq!(error.to_string(), r#"column "x" holds decimals, its closure returned text"#);
+    }
+}

@@ -1,0 +1,223 @@
+//! How an op becomes a row: in come ops, out goes one typed value per column, for any SQL database. Next room: the
+//! sink of the database, such as `sqlite`.
+
+mod check;
+mod column;
+#[cfg(feature = "sqlite")]
+mod sql;
+mod value;
+
+use std::fmt;
+
+use rust_decimal::Decimal;
+
+pub use check::TableError;
+pub use column::{Column, ColumnType};
+pub use value::Value;
+
+/// Where ops of type `T` go in a database: the table's name, its columns with one closure each, and what happens to
+/// a row whose key is there already.
+///
+/// The mapping knows no database: each sink that takes one writes it in its own dialect, with every name quoted and
+/// every value bound. Columns stand in the order in which they are added.
+///
+/// A typed method per kind of column covers the everyday case. Its closure returns the plain value; numbers,
+/// decimals, flags and timestamps may also be an `Option`, where `None` is NULL. [`column`](Self::column) takes a
+/// closure that returns a [`Value`]: for text that may be NULL, or that is made on the way.
+///
+/// # Panics
+///
+/// Building never panics. A panic in a column's closure is a panic of the sink's `write`, which the batcher contains:
+/// nothing of that batch is written.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::sink::table::{ColumnType, Conflict, Table};
+/// use rust_decimal::Decimal;
+///
+/// struct Trade {
+///     id: String,
+///     time_ns: i64,
+///     symbol: &'static str,
+///     price: Decimal,
+///     note: Option<String>,
+/// }
+///
+/// let trades = Table::<Trade>::new("trades")
+///     .text("id", |t| &t.id)
+///     .timestamp("time_ns", |t| t.time_ns)
+///     .text("symbol", |t| t.symbol)
+///     .decimal("price", |t| t.price)
+///     .column("note", ColumnType::Text, |t| t.note.as_deref().into())
+///     .key(["id"])
+///     .on_conflict(Conflict::Ignore)
+///     .create_if_missing();
+///
+/// assert!(trades.check().is_ok());
+/// ```
+#[must_use = "a table does nothing until a sink is opened with it"]
+pub struct Table<T> {
+    name: String,
+    columns: Vec<Column<T>>,
+    key: Vec<String>,
+    conflict: Conflict,
+    create: bool,
+}
+
+/// What happens to a row whose key is in the table already, from before or from earlier in the same batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Conflict {
+    /// It breaks a constraint, if the table has one on the key, and is refused; the rows around it land.
+    #[default]
+    Fail,
+    /// The row that is there stays as it is, and the op counts as accepted. Any other constraint still refuses.
+    Ignore,
+    /// The columns outside the key take the new values.
+    Update,
+}
+
+impl<T> Table<T> {
+    /// A mapping to the table of this name, with no columns yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), columns: Vec::new(), key: Vec::new(), conflict: Conflict::Fail, create: false }
+    }
+
+    /// Adds a column of any type, whose closure may return NULL or borrow from the op.
+    ///
+    /// A value that does not suit the type refuses the op.
+    pub fn column<F>(mut self, name: impl Into<String>, holds: ColumnType, value: F) -> Self
+    where
+        F: for<'a> Fn(&'a T) -> Value<'a> + Send + Sync + 'static,
+    {
+        self.columns.push(Column::new(name.into(), holds, Box::new(value)));
+        self
+    }
+
+    /// Adds a column of integers.
+    pub fn integer<F, V>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: Fn(&T) -> V + Send + Sync + 'static,
+        V: Into<Option<i64>>,
+    {
+        self.column(name, ColumnType::Integer, move |op| value(op).into().into())
+    }
+
+    /// Adds a column of binary floating point numbers; for money use [`decimal`](Self::decimal).
+    pub fn float<F, V>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: Fn(&T) -> V + Send + Sync + 'static,
+        V: Into<Option<f64>>,
+    {
+        self.column(name, ColumnType::Float, move |op| value(op).into().into())
+    }
+
+    /// Adds a column of flags.
+    pub fn boolean<F, V>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: Fn(&T) -> V + Send + Sync + 'static,
+        V: Into<Option<bool>>,
+    {
+        self.column(name, ColumnType::Bool, move |op| value(op).into().into())
+    }
+
+    /// Adds a column of decimals, which are stored exactly, trailing zeros included where the database can.
+    pub fn decimal<F, V>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: Fn(&T) -> V + Send + Sync + 'static,
+        V: Into<Option<Decimal>>,
+    {
+        self.column(name, ColumnType::Decimal, move |op| value(op).into().into())
+    }
+
+    /// Adds a column of points in time, given in nanoseconds since 1970-01-01 00:00 UTC.
+    pub fn timestamp<F, V>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: Fn(&T) -> V + Send + Sync + 'static,
+        V: Into<Option<i64>>,
+    {
+        self.column(name, ColumnType::Timestamp, move |op| value(op).into().into())
+    }
+
+    /// Adds a column of text, borrowed from the op.
+    pub fn text<F>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: for<'a> Fn(&'a T) -> &'a str + Send + Sync + 'static,
+    {
+        self.column(name, ColumnType::Text, move |op| value(op).into())
+    }
+
+    /// Adds a column of JSON documents, as text borrowed from the op. The text is not checked here.
+    pub fn json<F>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: for<'a> Fn(&'a T) -> &'a str + Send + Sync + 'static,
+    {
+        self.column(name, ColumnType::Json, move |op| value(op).into())
+    }
+
+    /// Adds a column of bytes, borrowed from the op.
+    pub fn bytes<F>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: for<'a> Fn(&'a T) -> &'a [u8] + Send + Sync + 'static,
+    {
+        self.column(name, ColumnType::Bytes, move |op| value(op).into())
+    }
+
+    /// Names the columns that tell one row from another: the primary key of a table that is created, and what the
+    /// conflict rule goes by. A second call replaces the first.
+    pub fn key<N: Into<String>>(mut self, columns: impl IntoIterator<Item = N>) -> Self {
+        self.key = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets what happens to a row whose key is there already; [`Conflict::Fail`] unless set.
+    ///
+    /// The rules other than `Fail` need a [`key`](Self::key) on which the table has a unique constraint.
+    pub fn on_conflict(mut self, rule: Conflict) -> Self {
+        self.conflict = rule;
+        self
+    }
+
+    /// Has the sink create the table when it opens, unless it exists.
+    pub fn create_if_missing(mut self) -> Self {
+        self.create = true;
+        self
+    }
+
+    /// The table's name, as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The columns, in the order in which they were added.
+    pub fn columns(&self) -> &[Column<T>] {
+        &self.columns
+    }
+
+    /// The names of the key columns.
+    pub fn key_columns(&self) -> &[String] {
+        &self.key
+    }
+
+    /// What happens to a row whose key is there already.
+    pub fn conflict(&self) -> Conflict {
+        self.conflict
+    }
+
+    /// Whether the sink is to create the table if it is missing.
+    pub fn creates(&self) -> bool {
+        self.create
+    }
+}
+
+impl<T> fmt::Debug for Table<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("columns", &self.columns)
+            .field("key", &self.key)
+            .field("conflict", &self.conflict)
+            .field("create", &self.create)
+            .finish()
+    }
+}

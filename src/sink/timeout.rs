@@ -1,0 +1,131 @@
+//! A sink with a bound on the time of each write. In comes a batch, out go its verdicts, or an error in time.
+
+use std::time::Duration;
+
+use super::{Sink, SinkError};
+use crate::batch::{Batch, Settled};
+
+/// Bounds each write, and the close, of the sink inside; made by [`Sink::timeout`].
+///
+/// A write that takes longer is dropped. The verdicts that it has given by then stand, since they live in the batch;
+/// the ops without one get [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous): nobody knows whether they landed.
+/// It is a late answer, not a failed one, so only an [`idempotent`](crate::Batcher::idempotent) batcher sends again.
+///
+/// A write whose future never yields (a blocking call) cannot be interrupted; put such work on a thread.
+///
+/// # Cancel safety
+///
+/// That of the sink inside, which must bear being dropped at any await.
+///
+/// # Errors
+///
+/// `write took longer than 5s`, or those of the sink inside.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use roundlot::{Batch, ErrorKind, Sink, sink_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let hung = sink_fn(|_: &mut Batch<u32>| Box::pin(std::future::pending()));
+/// let sink = hung.timeout(Duration::from_millis(5));
+/// # let mut batch = Batch::<u32>::for_test(vec![1]);
+/// let error = sink.write(&mut batch).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Ambiguous);
+/// assert_eq!(error.chain(), "may or may not have been written: write took longer than 5ms");
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Timeout<S> {
+    inner: S,
+    limit: Duration,
+}
+
+impl<S> Timeout<S> {
+    pub(crate) fn new(inner: S, limit: Duration) -> Self {
+        Self { inner, limit }
+    }
+
+    fn elapsed(&self, what: &str) -> SinkError {
+        SinkError::ambiguous(format!("{what} took longer than {:?}", self.limit))
+    }
+}
+
+impl<T, R, S> Sink<T, R> for Timeout<S>
+where
+    S: Sink<T, R>,
+    T: Send,
+    R: Send,
+{
+    async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
+        match tokio::time::timeout(self.limit, self.inner.write(batch)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.elapsed("write")),
+        }
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        match tokio::time::timeout(self.limit, self.inner.close()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.elapsed("close")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::sink::ErrorKind;
+
+    /// Accepts the first op at once; the rest, and the close, after the given time.
+    struct Slow(Duration);
+
+    impl Sink<u8> for Slow {
+        async fn write(&self, batch: &mut Batch<u8>) -> Result<Settled, SinkError> {
+            batch.accept(0, ());
+            tokio::time::sleep(self.0).await;
+            Ok(batch.accept_all())
+        }
+
+        async fn close(&self) -> Result<(), SinkError> {
+            tokio::time::sleep(self.0).await;
+            Ok(())
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_in_time_is_left_alone() {
+        let sink = Slow(LIMIT - Duration::from_millis(1)).timeout(LIMIT);
+        let mut batch = Batch::for_test(vec![1, 2]);
+        assert!(sink.write(&mut batch).await.is_ok());
+        assert!(batch.verdict(1).unwrap().is_ok());
+        assert!(sink.close().await.is_ok());
+    }
+
+    /// The verdict given before the limit stands; the op without one is ambiguous, at the limit and not later.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_write_is_ambiguous_and_keeps_its_verdicts() {
+        let sink = Slow(Duration::from_secs(3600)).timeout(LIMIT);
+        let started = Instant::now();
+        let mut batch = Batch::for_test(vec![1, 2]);
+        let error = sink.write(&mut batch).await.unwrap_err();
+        assert_eq!(started.elapsed(), LIMIT);
+        assert_eq!(error.kind(), ErrorKind::Ambiguous);
+        assert_eq!(error.chain(), "may or may not have been written: write took longer than 5s");
+        assert!(batch.verdict(0).unwrap().is_ok());
+        assert!(batch.verdict(1).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn close_is_bounded_too() {
+        let sink = Slow(Duration::MAX).timeout(LIMIT);
+        let error = sink.close().await.unwrap_err();
+        assert_eq!(error.chain(), "may or may not have been written: close took longer than 5s");
+    }
+}

@@ -1,0 +1,138 @@
+//! A table from key to slot that hides the type of the key, so that the rules after it need not name it. Partitions,
+//! conflation and deduplication each have one. In comes an op, out comes the slot that goes by its key.
+
+use std::hash::{BuildHasher, Hash};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// What an [`Index`] says of an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The op has no key: the rule does not apply.
+    Unkeyed,
+    /// The slot that was bound under the op's key.
+    At(u32),
+    /// Nothing is bound under the key yet; [`Index::bind`] may follow.
+    Fresh,
+}
+
+/// The table as the accumulator sees it. A slot stands under at most one key; `scope` is a part of the key, for keys
+/// that live within a partition.
+///
+/// Only `find` runs code of the user (the key function, `Hash`, `Eq`), and it changes nothing but the remembered key,
+/// so that a panic in it leaves the table whole.
+pub(crate) trait Index<T>: Send {
+    /// Looks the op's key up and remembers it for `bind`.
+    fn find(&mut self, scope: u32, op: &T) -> Found;
+
+    /// Binds `slot` under the key that `find` just called fresh. Returns the hash by which to unbind.
+    fn bind(&mut self, slot: u32) -> u64;
+
+    /// Puts `new` in the place of `old`.
+    fn rebind(&mut self, hash: u64, old: u32, new: u32);
+
+    /// Forgets `slot`.
+    fn unbind(&mut self, hash: u64, slot: u32);
+}
+
+pub(crate) type BoxIndex<T> = Box<dyn Index<T>>;
+
+struct Entry<K> {
+    hash: u64,
+    scope: u32,
+    slot: u32,
+    key: K,
+}
+
+pub(crate) struct KeyIndex<K, F> {
+    key: F,
+    table: HashTable<Entry<K>>,
+    hasher: DefaultHashBuilder,
+    fresh: Option<Entry<K>>,
+}
+
+impl<K, F> KeyIndex<K, F> {
+    pub(crate) fn new(key: F) -> Self {
+        Self { key, table: HashTable::new(), hasher: DefaultHashBuilder::default(), fresh: None }
+    }
+}
+
+/// Below this many entries a table is not worth shrinking.
+const SHRINK_ABOVE: usize = 1024;
+
+impl<T, K, F> Index<T> for KeyIndex<K, F>
+where
+    K: Hash + Eq + Send,
+    F: Fn(&T) -> Option<K> + Send,
+{
+    fn find(&mut self, scope: u32, op: &T) -> Found {
+        let Some(key) = (self.key)(op) else {
+            return Found::Unkeyed;
+        };
+        let hash = self.hasher.hash_one((scope, &key));
+        match self.table.find(hash, |entry| entry.scope == scope && entry.key == key) {
+            Some(entry) => Found::At(entry.slot),
+            None => {
+                self.fresh = Some(Entry { hash, scope, slot: 0, key });
+                Found::Fresh
+            }
+        }
+    }
+
+    fn bind(&mut self, slot: u32) -> u64 {
+        let entry = self.fresh.take().expect("bind follows a find that said fresh");
+        let hash = entry.hash;
+        self.table.insert_unique(hash, Entry { slot, ..entry }, |entry| entry.hash);
+        hash
+    }
+
+    fn rebind(&mut self, hash: u64, old: u32, new: u32) {
+        if let Some(entry) = self.table.find_mut(hash, |entry| entry.slot == old) {
+            entry.slot = new;
+        }
+    }
+
+    fn unbind(&mut self, hash: u64, slot: u32) {
+        if let Ok(entry) = self.table.find_entry(hash, |entry| entry.slot == slot) {
+            entry.remove();
+        }
+        // A million keys seen once must cost nothing afterwards; a quarter full keeps this rare.
+        if self.table.capacity() > SHRINK_ABOVE && self.table.len() < self.table.capacity() / 8 {
+            self.table.shrink_to(self.table.len() * 2, |entry| entry.hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_in_its_scope_until_unbound() {
+        let mut index = KeyIndex::new(|op: &u32| (*op != 0).then_some(*op));
+        assert_eq!(index.find(0, &0), Found::Unkeyed);
+        assert_eq!(index.find(0, &7), Found::Fresh);
+        let hash = Index::<u32>::bind(&mut index, 3);
+        assert_eq!(index.find(0, &7), Found::At(3));
+        assert_eq!(index.find(1, &7), Found::Fresh);
+        Index::<u32>::rebind(&mut index, hash, 3, 4);
+        assert_eq!(index.find(0, &7), Found::At(4));
+        Index::<u32>::unbind(&mut index, hash, 4);
+        assert_eq!(index.find(0, &7), Found::Fresh);
+    }
+
+    #[test]
+    fn a_table_of_dead_keys_shrinks() {
+        let mut index = KeyIndex::new(|op: &u32| Some(*op));
+        let hashes: Vec<u64> = (0..100_000)
+            .map(|op| {
+                assert_eq!(index.find(0, &op), Found::Fresh);
+                Index::<u32>::bind(&mut index, op)
+            })
+            .collect();
+        for (slot, hash) in hashes.into_iter().enumerate() {
+            Index::<u32>::unbind(&mut index, hash, slot as u32);
+        }
+        assert!(index.table.capacity() <= 2 * SHRINK_ABOVE, "{}", index.table.capacity());
+    }
+}

@@ -1,0 +1,150 @@
+//! Levels of priority of any ordered type, numbered. In comes an op, out comes the id of its level; ids compare by
+//! their rank. Next room: the queue of a partition, which keeps one list per level.
+
+use std::time::Duration;
+
+/// How levels compare, and how age moves an op up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) ranks: &'a [u32],
+    pub(crate) aging: Option<Duration>,
+}
+
+impl Order<'_> {
+    pub(crate) fn rank(&self, level: u32) -> u32 {
+        self.ranks.get(level as usize).copied().unwrap_or(0)
+    }
+
+    /// The rank of an op of this level and age.
+    pub(crate) fn aged(&self, level: u32, age: Duration) -> u32 {
+        let rank = self.rank(level);
+        let Some(after) = self.aging else {
+            return rank;
+        };
+        let steps = u32::try_from(age.as_nanos() / after.as_nanos()).unwrap_or(u32::MAX);
+        let top = self.ranks.len().saturating_sub(1) as u32;
+        rank.saturating_add(steps).min(top.max(rank))
+    }
+}
+
+/// The levels that ops have been seen with, as the accumulator sees them.
+///
+/// Ranks are dense: 0 is the lowest level known. A level that is new shifts the ranks above it, which is cheap as long
+/// as levels are few, as levels of priority are.
+pub(crate) trait Levels<T>: Send {
+    /// The id of the op's level. The op now holds on to it; `release` lets go.
+    fn hold(&mut self, op: &T) -> u32;
+
+    /// Another op holds on to a level that is held.
+    fn retain(&mut self, id: u32);
+
+    /// Lets go of a level.
+    fn release(&mut self, id: u32);
+
+    /// The rank of each id.
+    fn ranks(&self) -> &[u32];
+
+    /// Changes when ranks have shifted, so that whoever remembers one can look again.
+    fn version(&self) -> u64;
+}
+
+pub(crate) type BoxLevels<T> = Box<dyn Levels<T>>;
+
+/// So many levels are remembered even when no op has them, so that the usual few keep their number.
+const REMEMBERED: usize = 64;
+
+pub(crate) struct LevelTable<L, F> {
+    level: F,
+    /// In ascending order: the level, and its id.
+    sorted: Vec<(L, u32)>,
+    ranks: Vec<u32>,
+    holders: Vec<u32>,
+    free: Vec<u32>,
+    version: u64,
+}
+
+impl<L, F> LevelTable<L, F> {
+    pub(crate) fn new(level: F) -> Self {
+        Self { level, sorted: Vec::new(), ranks: Vec::new(), holders: Vec::new(), free: Vec::new(), version: 0 }
+    }
+
+    fn renumber(&mut self, from: usize) {
+        for (rank, (_, id)) in self.sorted.iter().enumerate().skip(from) {
+            self.ranks[*id as usize] = rank as u32;
+        }
+        self.version += 1;
+    }
+}
+
+impl<T, L, F> Levels<T> for LevelTable<L, F>
+where
+    L: Ord + Send,
+    F: Fn(&T) -> L + Send,
+{
+    fn hold(&mut self, op: &T) -> u32 {
+        let level = (self.level)(op);
+        let id = match self.sorted.binary_search_by(|(known, _)| known.cmp(&level)) {
+            Ok(rank) => self.sorted[rank].1,
+            Err(rank) => {
+                let id = self.free.pop().unwrap_or_else(|| {
+                    self.ranks.push(0);
+                    self.holders.push(0);
+                    self.ranks.len() as u32 - 1
+                });
+                self.sorted.insert(rank, (level, id));
+                self.renumber(rank);
+                id
+            }
+        };
+        self.holders[id as usize] += 1;
+        id
+    }
+
+    fn retain(&mut self, id: u32) {
+        self.holders[id as usize] += 1;
+    }
+
+    fn release(&mut self, id: u32) {
+        let holders = &mut self.holders[id as usize];
+        *holders -= 1;
+        if *holders == 0 && self.sorted.len() > REMEMBERED {
+            let rank = self.ranks[id as usize] as usize;
+            self.sorted.remove(rank);
+            self.free.push(id);
+            self.renumber(rank);
+        }
+    }
+
+    fn ranks(&self) -> &[u32] {
+        &self.ranks
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_follow_the_order_of_the_levels() {
+        let mut levels = LevelTable::new(|op: &i32| *op);
+        let ids: Vec<u32> = [5, -3, 9, 5].iter().map(|op| levels.hold(op)).collect();
+        assert_eq!(ids[0], ids[3]);
+        let rank = |id: u32| Levels::<i32>::ranks(&levels)[id as usize];
+        assert!(rank(ids[1]) < rank(ids[0]) && rank(ids[0]) < rank(ids[2]));
+    }
+
+    #[test]
+    fn levels_without_ops_are_forgotten_beyond_a_few() {
+        let mut levels = LevelTable::new(|op: &u32| *op);
+        for op in 0..10_000 {
+            let id = levels.hold(&op);
+            Levels::<u32>::release(&mut levels, id);
+        }
+        assert!(levels.sorted.len() <= REMEMBERED + 1);
+        assert!(levels.ranks.len() <= REMEMBERED + 2);
+    }
+}

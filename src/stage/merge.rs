@@ -1,0 +1,36 @@
+//! What two ops of one key become. In come the op that waits and the newer one, out comes a [`Merge`].
+
+/// What a merge function makes of the op that waits and a newer one of the same key.
+///
+/// A function may also return an `Option`: `Some` is [`Into`](Merge::Into), `None` is [`Net`](Merge::Net).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Merge<T> {
+    /// This op waits on, in the place of the one that waited.
+    Into(T),
+    /// The two cancel out: neither is sent, and both callers are told that they were netted.
+    Net,
+    /// The two cannot be merged: both are sent, the waiting one in its place and the newer one in its own. What comes
+    /// next under the key meets the newer one.
+    Apart {
+        /// The op that waited.
+        waiting: T,
+        /// The op that came.
+        newer: T,
+    },
+}
+
+impl<T> From<Option<T>> for Merge<T> {
+    fn from(survivor: Option<T>) -> Self {
+        survivor.map_or(Self::Net, Self::Into)
+    }
+}
+
+/// Keeps the newer op: the usual rule for market data. For [`conflate_by`](crate::Stages::conflate_by).
+pub fn latest<T>(_waiting: T, newer: T) -> Option<T> {
+    Some(newer)
+}
+
+/// Keeps the op that waits. For [`conflate_by`](crate::Stages::conflate_by).
+pub fn first<T>(waiting: T, _newer: T) -> Option<T> {
+    Some(waiting)
+}

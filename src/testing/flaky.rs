@@ -1,0 +1,321 @@
+//! A sink that fails as told. In comes a batch and a script, out go failures, and what may pass to the sink inside.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    batch::{Batch, Settled, Verdict},
+    sink::{Sink, SinkError},
+};
+
+/// A sink that fails as scripted, around one that works. A clone is another handle to the same script.
+///
+/// The script is a queue of steps, and each write takes one when it begins; when there are none left, writes pass to
+/// the sink inside. Each call adds its step to the end and returns a handle, so calls chain, before the batcher is
+/// built and while it runs. [`fail_ops`](Self::fail_ops) and [`slow`](Self::slow) are no steps: they hold for
+/// all writes until they are changed.
+///
+/// # Cancel safety
+///
+/// A write that is dropped has taken its step.
+///
+/// # Errors
+///
+/// Those of the script, and those of the sink inside.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::{Batch, Sink, SinkError, testing::{Flaky, Recorder}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let recorder = Recorder::new();
+/// let flaky = Flaky::new(recorder.clone())
+///     .fail_times(2, SinkError::transient("connection reset"))
+///     .pass(1)
+///     .land_and_fail(SinkError::ambiguous("no answer"));
+///
+/// let mut outcomes = Vec::new();
+/// for op in 1..=5 {
+///     outcomes.push(flaky.write(&mut Batch::for_test(vec![op])).await.is_ok());
+/// }
+/// assert_eq!(outcomes, [false, false, true, false, true]);
+/// assert_eq!(recorder.ops(), [3, 4, 5]); // 4 landed, though nobody was told
+/// # }
+/// ```
+pub struct Flaky<S, T> {
+    shared: Arc<Shared<S, T>>,
+}
+
+struct Shared<S, T> {
+    inner: S,
+    script: Mutex<Script<T>>,
+}
+
+struct Script<T> {
+    steps: VecDeque<Step>,
+    writes: usize,
+    slow: Duration,
+    fail_ops: Option<FailOps<T>>,
+    close_error: Option<SinkError>,
+}
+
+type FailOps<T> = Arc<dyn Fn(&T) -> Option<SinkError> + Send + Sync>;
+
+enum Step {
+    Pass,
+    Fail(SinkError),
+    LandAndFail(SinkError),
+    Unanswered,
+    Panic,
+    Hang,
+}
+
+impl<S, T> Flaky<S, T> {
+    /// Passes every write to `inner` until it is told otherwise.
+    pub fn new<R>(inner: S) -> Self
+    where
+        S: Sink<T, R>,
+    {
+        let script =
+            Script { steps: VecDeque::new(), writes: 0, slow: Duration::ZERO, fail_ops: None, close_error: None };
+        Self { shared: Arc::new(Shared { inner, script: Mutex::new(script) }) }
+    }
+
+    /// A write fails with `error`; nothing reaches the sink inside.
+    pub fn fail(&self, error: SinkError) -> Self {
+        self.fail_times(1, error)
+    }
+
+    /// `times` writes in a row fail with `error`.
+    pub fn fail_times(&self, times: usize, error: SinkError) -> Self {
+        self.then(times, || Step::Fail(error.clone()))
+    }
+
+    /// A write reaches the sink inside, whose verdicts get lost on the way back: the caller gets `error` for each op.
+    pub fn land_and_fail(&self, error: SinkError) -> Self {
+        self.then(1, || Step::LandAndFail(error.clone()))
+    }
+
+    /// `times` writes pass to the sink inside: for failures that come later.
+    pub fn pass(&self, times: usize) -> Self {
+        self.then(times, || Step::Pass)
+    }
+
+    /// A write panics.
+    pub fn panic(&self) -> Self {
+        self.then(1, || Step::Panic)
+    }
+
+    /// A write never returns: it ends when it is dropped. [`Gate`](super::Gate) holds writes that can go on later.
+    pub fn hang(&self) -> Self {
+        self.then(1, || Step::Hang)
+    }
+
+    /// A write returns without a verdict for any op, as a sink does that overlooks some of a reply.
+    pub fn unanswered(&self) -> Self {
+        self.then(1, || Step::Unanswered)
+    }
+
+    /// From now on each op for which `error` has one fails with it, in every write; only the others go on to the
+    /// step and the sink inside. It replaces the one before.
+    pub fn fail_ops(&self, error: impl Fn(&T) -> Option<SinkError> + Send + Sync + 'static) -> Self {
+        self.script().fail_ops = Some(Arc::new(error));
+        self.clone()
+    }
+
+    /// From now on each write takes this long before its step is played.
+    pub fn slow(&self, time: Duration) -> Self {
+        self.script().slow = time;
+        self.clone()
+    }
+
+    /// Closing fails with `error`, after the sink inside was closed.
+    pub fn fail_close(&self, error: SinkError) -> Self {
+        self.script().close_error = Some(error);
+        self.clone()
+    }
+
+    /// Works from now on: drops the steps that are left, and ends `fail_ops`, `slow` and `fail_close`.
+    pub fn heal(&self) -> Self {
+        let mut script = self.script();
+        script.steps.clear();
+        script.slow = Duration::ZERO;
+        script.fail_ops = None;
+        script.close_error = None;
+        drop(script);
+        self.clone()
+    }
+
+    /// How many writes have begun.
+    pub fn writes(&self) -> usize {
+        self.script().writes
+    }
+
+    /// How many steps no write has taken yet.
+    pub fn steps_left(&self) -> usize {
+        self.script().steps.len()
+    }
+
+    fn then(&self, times: usize, step: impl FnMut() -> Step) -> Self {
+        self.script().steps.extend(std::iter::repeat_with(step).take(times));
+        self.clone()
+    }
+
+    /// No code of the user's runs under this lock, so it is never poisoned.
+    fn script(&self) -> MutexGuard<'_, Script<T>> {
+        self.shared.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the write that begins now has to go through.
+    fn begin(&self) -> (Step, Duration, Option<FailOps<T>>) {
+        let mut script = self.script();
+        script.writes += 1;
+        (script.steps.pop_front().unwrap_or(Step::Pass), script.slow, script.fail_ops.clone())
+    }
+}
+
+impl<T, R, S> Sink<T, R> for Flaky<S, T>
+where
+    S: Sink<T, R>,
+    T: Send + 'static,
+    R: Send,
+{
+    async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
+        let (step, slow, fail_ops) = self.begin();
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
+        if let Some(fail_ops) = fail_ops {
+            let failures: Vec<_> = batch.pending().indexed().filter_map(|(i, op)| Some((i, fail_ops(op)?))).collect();
+            for (i, error) in failures {
+                batch.refuse(i, error);
+            }
+        }
+        match step {
+            Step::Pass if batch.pending().len() == 0 => batch.settled(),
+            Step::Pass => self.shared.inner.write(batch).await,
+            Step::Fail(error) => Err(error),
+            Step::LandAndFail(error) => {
+                let open: Vec<usize> = batch.pending().indexed().map(|(i, _)| i).collect();
+                let _lost = self.shared.inner.write(batch).await;
+                for i in open {
+                    batch.verdicts_mut()[i] = Verdict::Pending;
+                }
+                Err(error)
+            }
+            Step::Unanswered => batch.settled(),
+            Step::Panic => panic!("the script of a `Flaky` sink says so"),
+            Step::Hang => std::future::pending().await,
+        }
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        self.shared.inner.close().await?;
+        self.script().close_error.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl<S, T> Clone for Flaky<S, T> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S, T> fmt::Debug for Flaky<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let script = self.script();
+        f.debug_struct("Flaky")
+            .field("writes", &script.writes)
+            .field("steps_left", &script.steps.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::{sink::ErrorKind, testing::Recorder};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn write(flaky: &Flaky<Recorder<u8>, u8>, ops: &[u8]) -> (Batch<u8>, Result<(), ErrorKind>) {
+        let mut batch = Batch::for_test(ops.to_vec());
+        let answer = flaky.write(&mut batch).await;
+        (batch, answer.map(drop).map_err(|error| error.kind()))
+    }
+
+    #[tokio::test]
+    async fn steps_are_played_in_order_and_then_all_passes() {
+        let recorder = Recorder::new();
+        let flaky = Flaky::new(recorder.clone()).fail(SinkError::transient("a")).pass(1).unanswered();
+        let handle = flaky.clone();
+        handle.fail(SinkError::refused("b"));
+
+        assert_eq!(write(&flaky, &[1]).await.1, Err(ErrorKind::Transient));
+        assert_eq!(write(&flaky, &[2]).await.1, Ok(()));
+        assert_eq!(write(&flaky, &[3]).await.1, Err(ErrorKind::Ambiguous));
+        assert_eq!(handle.steps_left(), 1);
+        assert_eq!(write(&flaky, &[4]).await.1, Err(ErrorKind::Refused));
+        assert_eq!(write(&flaky, &[5]).await.1, Ok(()));
+        assert_eq!(recorder.batches(), [[2], [5]]);
+        assert_eq!(handle.writes(), 5);
+    }
+
+    #[tokio::test]
+    async fn some_ops_fail_and_the_others_pass() {
+        let recorder = Recorder::new();
+        let flaky = Flaky::new(recorder.clone())
+            .fail_ops(|op| (*op > 10).then(|| SinkError::refused("too large")))
+            .fail(SinkError::transient("later"));
+        for answer in [Err(ErrorKind::Transient), Ok(())] {
+            let (batch, outcome) = write(&flaky, &[1, 11, 2]).await;
+            assert_eq!(outcome, answer);
+            assert_eq!(batch.verdict(1).unwrap().unwrap_err().kind(), ErrorKind::Refused);
+        }
+        assert_eq!(write(&flaky, &[12]).await.1, Ok(()), "each op has its verdict");
+        assert_eq!(recorder.batches(), [[1, 2]], "an empty batch does not reach the sink inside");
+        assert_eq!(write(&flaky.heal(), &[12]).await.1, Ok(()));
+        assert_eq!(recorder.ops(), [1, 2, 12]);
+    }
+
+    #[tokio::test]
+    async fn what_landed_can_be_denied() {
+        let recorder = Recorder::new();
+        let flaky = Flaky::new(recorder.clone()).land_and_fail(SinkError::ambiguous("no answer"));
+        let (batch, outcome) = write(&flaky, &[1]).await;
+        assert_eq!(outcome, Err(ErrorKind::Ambiguous));
+        assert!(batch.verdict(0).is_none());
+        assert_eq!(recorder.ops(), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_hang_panic_and_take_their_time() {
+        let flaky = Flaky::new(Recorder::new()).hang().panic();
+        assert!(timeout(SECOND, write(&flaky, &[1])).await.is_err());
+        let panicked = tokio::spawn({
+            let flaky = flaky.clone();
+            async move { write(&flaky, &[1]).await.1 }
+        });
+        assert!(panicked.await.unwrap_err().is_panic());
+
+        let started = Instant::now();
+        assert_eq!(write(&flaky.slow(SECOND), &[1]).await.1, Ok(()));
+        assert_eq!(started.elapsed(), SECOND);
+    }
+
+    #[tokio::test]
+    async fn closing_fails_after_the_sink_inside_is_closed() {
+        let recorder = Recorder::<u8>::new();
+        let flaky = Flaky::new(recorder.clone()).fail_close(SinkError::transient("busy"));
+        assert!(flaky.close().await.is_err());
+        assert!(recorder.is_closed());
+    }
+}

@@ -1,0 +1,60 @@
+//! The one timer of a driver, and its clock. In comes a deadline, out comes a wake-up. It is moved only when the
+//! deadline has moved, and sleeps for good when there is none.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::time::Sleep;
+
+/// The runtime's clock, which tests can pause, in terms of the rules.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    /// Made when first needed, and then moved: making one costs more.
+    sleep: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
+}
+
+impl Timer {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn set(&mut self, deadline: Option<Instant>) {
+        if self.deadline == deadline {
+            return;
+        }
+        self.deadline = deadline;
+        if let Some(deadline) = deadline {
+            let deadline = tokio::time::Instant::from_std(deadline);
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(deadline),
+                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
+            }
+        }
+    }
+
+    /// Ready when the deadline has passed; never without one.
+    pub(crate) fn poll_fired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(_), Some(sleep)) = (self.deadline, &mut self.sleep) else {
+            return Poll::Pending;
+        };
+        let fired = sleep.as_mut().poll(cx);
+        if fired.is_ready() {
+            // Whoever sets the same deadline again means a new wake-up.
+            self.deadline = None;
+        }
+        fired
+    }
+
+    pub(crate) fn fired(&mut self) -> impl Future<Output = ()> {
+        std::future::poll_fn(|cx| self.poll_fired(cx))
+    }
+}
