@@ -3,11 +3,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{
-    command::Stop,
-    handle::Handle,
-    sink::{ErrorKind, SinkError},
-};
+use crate::{command::Stop, handle::Handle, sink::SinkError};
 
 /// An op that was given up, or is in doubt, with the reason.
 #[non_exhaustive]
@@ -18,16 +14,18 @@ pub struct DeadLetter<T> {
     pub error: SinkError,
     /// How often it was handed to the sink.
     pub attempts: u32,
+    in_doubt: bool,
 }
 
 impl<T> DeadLetter<T> {
-    pub(crate) fn new(op: T, error: SinkError, attempts: u32) -> Self {
-        Self { op, error, attempts }
+    pub(crate) fn new(op: T, error: SinkError, attempts: u32, in_doubt: bool) -> Self {
+        Self { op, error, attempts, in_doubt }
     }
 
-    /// Whether the op may have landed all the same, so that sending it again may send it twice.
+    /// Whether the op may have landed all the same, in this attempt or an earlier one, so that sending it again may send
+    /// it twice.
     pub fn is_in_doubt(&self) -> bool {
-        self.error.kind() == ErrorKind::Ambiguous
+        self.in_doubt
     }
 }
 

@@ -70,6 +70,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             waiters,
             older: NONE,
             younger: NONE,
+            behind: 0,
             history: None,
         });
         self.next_seq += 1;

@@ -49,6 +49,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let (mut ops, verdicts, mut slots) = self.spares.pop().unwrap_or_default();
         let cap = self.partitions[id as usize].cap(self.limits.items());
         let (mut weight, mut attempt) = (0usize, 1);
+        self.cuts += 1;
         while ops.len() < cap {
             let Some(head) = self.partitions[id as usize].queue.head(&self.nodes, self.rules.order(), now) else {
                 break;
@@ -57,6 +58,9 @@ impl<T, R: Clone> Accumulator<T, R> {
             let more = self.nodes[slot as usize].weight;
             if !self.may_be_sent(slot, now) {
                 continue;
+            }
+            if self.nodes[slot as usize].behind == self.cuts {
+                break;
             }
             if weight.saturating_add(more) > self.limits.weight() {
                 if ops.is_empty() {
@@ -68,6 +72,10 @@ impl<T, R: Clone> Accumulator<T, R> {
                 break;
             }
             weight += more;
+            let younger = self.nodes[slot as usize].younger;
+            if let Some(younger) = self.nodes.get_mut(younger as usize) {
+                younger.behind = self.cuts;
+            }
             self.unqueue(slot);
             attempt = attempt.max(self.nodes[slot as usize].attempts() + 1);
             ops.push(self.take_op(slot));

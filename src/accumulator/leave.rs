@@ -103,7 +103,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             (End::Refused, AckError::Refused(error.clone()))
         };
         if let Some(op) = self.settle_node(node, end, Err(why), Some(error), now) {
-            self.letters.push(DeadLetter::new(op, error.clone(), attempts));
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts, end == End::InDoubt));
         }
     }
 
@@ -174,6 +174,6 @@ impl<T, R: Clone> Accumulator<T, R> {
         let error = panics::refusal("a stage", panic);
         self.tally(epoch, End::Refused, Some(&error));
         self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
-        self.letters.push(DeadLetter::new(op, error, 0));
+        self.letters.push(DeadLetter::new(op, error, 0, false));
     }
 }

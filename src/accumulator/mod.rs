@@ -65,6 +65,8 @@ pub(crate) struct Accumulator<T, R> {
     memory: Memory<R>,
     victims: Option<Victims>,
     next_seq: u64,
+    /// Batches begun so far.
+    cuts: u64,
     waiting: usize,
     batches_in_flight: usize,
     paused: bool,
@@ -102,6 +104,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             memory: Memory::new(),
             victims,
             next_seq: 0,
+            cuts: 0,
             waiting: 0,
             batches_in_flight: 0,
             paused: false,

@@ -39,6 +39,9 @@ pub(crate) struct Node<T, R> {
     /// The ops of the same key, next in age, that wait too because they could not be merged.
     pub(crate) older: u32,
     pub(crate) younger: u32,
+    /// The number of the batch that the next older op of its key left in. The two must not share one: if the older one
+    /// alone had to be tried again, it would land after the newer one.
+    pub(crate) behind: u64,
     /// Only ops that have failed once have one.
     pub(crate) history: Option<Box<History>>,
 }

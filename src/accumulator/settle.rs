@@ -160,7 +160,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let attempts = node.attempts();
         if let Some(op) = self.settle_node(node, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(error), now)
         {
-            self.letters.push(DeadLetter::new(op, error.clone(), attempts));
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts, true));
         }
     }
 

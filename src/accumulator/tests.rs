@@ -309,7 +309,9 @@ impl Model {
             let weight: usize = ops.iter().map(|w| w.op.weight).sum();
             let next = &part.waiting[best];
             let expired = next.op.expires.is_some_and(|at| Duration::from_millis(at) <= now);
-            if !expired && weight + next.op.weight > max_weight {
+            let key = self.key_of(&next.op);
+            let has_key = key.is_some() && ops.iter().any(|w| self.key_of(&w.op) == key);
+            if !expired && (has_key || weight + next.op.weight > max_weight) {
                 break;
             }
             let next = self.parts.get_mut(&id).unwrap().waiting.remove(best);
