@@ -134,32 +134,28 @@ impl<T, R> Inbox<T, R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts one op in. The number of those without a permit is bounded, too.
+    /// Puts one op in.
     pub(crate) fn push(&self, arrival: Arrival<T, R>, paid: bool) -> Result<(), (Barred, T)> {
         let mut state = self.state();
-        if state.closed {
-            return Err((Barred::Closed, arrival.op));
+        if let Err(barred) = state.admit(1, paid) {
+            return Err((barred, arrival.op));
         }
-        if !paid {
-            if state.unpaid >= MOST_UNPAID {
-                return Err((Barred::Full, arrival.op));
-            }
-            state.unpaid += 1;
-        }
-        state.pushed += 1;
         state.commands.push(Command::Op { arrival, paid });
         wake(state);
         Ok(())
     }
 
-    /// Puts ops in that all have a permit, as one command: nothing comes between them.
-    pub(crate) fn push_all(&self, arrivals: Vec<Arrival<T, R>>) -> Result<(), Vec<Arrival<T, R>>> {
+    /// Puts ops in as one command: nothing comes between them.
+    pub(crate) fn push_all(
+        &self,
+        arrivals: Vec<Arrival<T, R>>,
+        paid: bool,
+    ) -> Result<(), (Barred, Vec<Arrival<T, R>>)> {
         let mut state = self.state();
-        if state.closed {
-            return Err(arrivals);
+        if let Err(barred) = state.admit(arrivals.len(), paid) {
+            return Err((barred, arrivals));
         }
-        state.pushed += arrivals.len() as u64;
-        state.commands.extend(arrivals.into_iter().map(|arrival| Command::Op { arrival, paid: true }));
+        state.commands.extend(arrivals.into_iter().map(|arrival| Command::Op { arrival, paid }));
         wake(state);
         Ok(())
     }
@@ -288,6 +284,23 @@ impl<T, R> Inbox<T, R> {
 
 /// So many ops may be on their way to evict others: enough for a burst, not enough to matter.
 const MOST_UNPAID: usize = 65_536;
+
+impl<T, R> State<T, R> {
+    /// Counts ops in, if they may come in. The number of those without a permit is bounded, too.
+    fn admit(&mut self, ops: usize, paid: bool) -> Result<(), Barred> {
+        if self.closed {
+            return Err(Barred::Closed);
+        }
+        if !paid {
+            if self.unpaid >= MOST_UNPAID {
+                return Err(Barred::Full);
+            }
+            self.unpaid += ops;
+        }
+        self.pushed += ops as u64;
+        Ok(())
+    }
+}
 
 /// Wakes the task if it sleeps. It leaves its waker only when it found nothing, so this is one wake-up for however
 /// many commands come before it looks again.

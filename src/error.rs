@@ -31,15 +31,6 @@ impl<T> SendError<T> {
         }
     }
 
-    /// The same without the op.
-    pub(crate) fn reason(&self) -> SendError<()> {
-        match self {
-            Self::Full(_) => SendError::Full(()),
-            Self::Closed(_) => SendError::Closed(()),
-            Self::TooHeavy(_) => SendError::TooHeavy(()),
-        }
-    }
-
     /// Whether the batcher takes nothing any more.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))

@@ -16,6 +16,8 @@ use crate::{
     flush::{Flush, FlushReport},
     limits::{Limits, LimitsError, Overflow},
     panics,
+    permit::Permit,
+    send_all::send_all,
     stats::Stats,
 };
 
@@ -49,12 +51,8 @@ use crate::{
 /// # }
 /// ```
 pub struct Handle<T, R = ()> {
-    inbox: Arc<Inbox<T, R>>,
+    pub(crate) inbox: Arc<Inbox<T, R>>,
 }
-
-/// [`Handle::send_all`] takes room and the lock for so many ops at a time: enough to make both cheap, few enough to
-/// let others in between.
-const CHUNK: usize = 128;
 
 /// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
 const SENDS_PER_BUDGET: u64 = 32;
@@ -106,58 +104,7 @@ impl<T, R> Handle<T, R> {
     ///
     /// **Not cancel safe:** a dropped future may have sent some of the ops, and drops the rest.
     pub async fn send_all(&self, ops: impl IntoIterator<Item = T>) -> Result<(), SendAllError<T>> {
-        let mut ops = ops.into_iter();
-        let mut next = ops.next();
-        while let Some(op) = next.take() {
-            // The first op of a chunk waits for room, the others come along as far as there is some.
-            match self.room_for_one().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    // It makes its own room, by evicting another.
-                    if let Err(error) = self.weighed(op).and_then(|op| self.put(op, None, false)) {
-                        let reason = error.reason();
-                        return Err(rest(std::iter::once(error.into_inner()).chain(ops), reason));
-                    }
-                    next = ops.next();
-                    continue;
-                }
-                Err(barred) => return Err(rest(std::iter::once(op).chain(ops), barred.error(()))),
-            }
-            let mut chunk = Vec::with_capacity(CHUNK.min(ops.size_hint().0 + 1));
-            let at = Instant::now().into_std();
-            let mut problem = None;
-            let mut candidate = Some(op);
-            while let Some(op) = candidate.take() {
-                match self.weighed(op) {
-                    Ok(op) => chunk.push(Arrival { op, at, ack: None }),
-                    Err(error) => {
-                        // Its room is not needed.
-                        self.inbox.room.add_permits(1);
-                        problem = Some(error);
-                        break;
-                    }
-                }
-                next = ops.next();
-                if next.is_some()
-                    && chunk.len() < CHUNK
-                    && self.inbox.room.try_acquire().map(|room| room.forget()).is_ok()
-                {
-                    candidate = next.take();
-                }
-            }
-            let taken = chunk.len();
-            if let Err(chunk) = self.inbox.push_all(chunk) {
-                self.inbox.room.add_permits(taken);
-                let back = chunk.into_iter().map(|arrival| arrival.op);
-                let after = problem.map(SendError::into_inner).into_iter().chain(next).chain(ops);
-                return Err(rest(back.chain(after), SendError::Closed(())));
-            }
-            if let Some(error) = problem {
-                let reason = error.reason();
-                return Err(rest(std::iter::once(error.into_inner()).chain(next).chain(ops), reason));
-            }
-        }
-        Ok(())
+        send_all(self, ops.into_iter().peekable()).await
     }
 
     /// Waits for room, so that the op itself can be handed in without waiting: the cancel-safe form of `send`.
@@ -173,7 +120,7 @@ impl<T, R> Handle<T, R> {
     /// Cancel safe: a dropped future takes no room, though it loses its place in the line.
     pub async fn reserve(&self) -> Result<Permit<'_, T, R>, Closed> {
         match self.wait_for_room().await {
-            Ok(()) => Ok(Permit { handle: self, used: false }),
+            Ok(()) => Ok(Permit::new(self)),
             Err(_) => Err(Closed),
         }
     }
@@ -280,7 +227,7 @@ impl<T, R> Handle<T, R> {
         }
     }
 
-    fn put(&self, op: T, ack: Option<AckSender<R>>, paid: bool) -> Result<(), SendError<T>> {
+    pub(crate) fn put(&self, op: T, ack: Option<AckSender<R>>, paid: bool) -> Result<(), SendError<T>> {
         let arrival = Arrival { op, at: Instant::now().into_std(), ack };
         self.inbox.push(arrival, paid).map_err(|(barred, op)| {
             if paid {
@@ -292,7 +239,7 @@ impl<T, R> Handle<T, R> {
 
     /// Takes room for one op, waiting for it if that is the policy. Says whether the op has a permit, or is to evict
     /// another.
-    async fn room_for_one(&self) -> Result<bool, Barred> {
+    pub(crate) async fn room_for_one(&self) -> Result<bool, Barred> {
         match self.take_room() {
             Err(Barred::Full) if self.inbox.overflow() == Overflow::Wait => self.wait_for_room().await.map(|()| true),
             taken => taken,
@@ -330,7 +277,7 @@ impl<T, R> Handle<T, R> {
     }
 
     /// Refuses an op at the door that no batch could hold. If weighing it panics, the task will find out and answer.
-    fn weighed(&self, op: T) -> Result<T, SendError<T>> {
+    pub(crate) fn weighed(&self, op: T) -> Result<T, SendError<T>> {
         let Some(weigh) = &self.inbox.weigh else {
             return Ok(op);
         };
@@ -352,10 +299,6 @@ impl<T, R> Handle<T, R> {
     }
 }
 
-fn rest<T>(ops: impl Iterator<Item = T>, reason: SendError<()>) -> SendAllError<T> {
-    SendAllError { rest: ops.collect(), reason }
-}
-
 impl<T, R> Clone for Handle<T, R> {
     fn clone(&self) -> Self {
         self.inbox.add_handle();
@@ -372,54 +315,5 @@ impl<T, R> Drop for Handle<T, R> {
 impl<T, R> fmt::Debug for Handle<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("is_closed", &self.is_closed()).finish_non_exhaustive()
-    }
-}
-
-/// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
-#[must_use = "a permit takes up room until it is used or dropped"]
-pub struct Permit<'a, T, R = ()> {
-    handle: &'a Handle<T, R>,
-    used: bool,
-}
-
-impl<T, R> Permit<'_, T, R> {
-    /// Hands an op in, without waiting.
-    ///
-    /// # Errors
-    ///
-    /// Gives the op back if the batcher was closed meanwhile, or if it is too heavy.
-    pub fn send(self, op: T) -> Result<(), SendError<T>> {
-        self.put(op, None)
-    }
-
-    /// Hands an op in, without waiting, and returns an [`Ack`] that resolves to its receipt.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let (sender, ack) = AckSender::pair(Instant::now().into_std());
-        self.put(op, Some(sender))?;
-        Ok(ack)
-    }
-
-    fn put(mut self, op: T, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
-        let op = self.handle.weighed(op)?;
-        self.used = true;
-        self.handle.put(op, ack, true)
-    }
-}
-
-impl<T, R> Drop for Permit<'_, T, R> {
-    fn drop(&mut self) {
-        if !self.used {
-            self.handle.inbox.room.add_permits(1);
-        }
-    }
-}
-
-impl<T, R> fmt::Debug for Permit<'_, T, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").finish_non_exhaustive()
     }
 }

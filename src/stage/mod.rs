@@ -139,7 +139,7 @@ impl<T> Stages<T> {
     /// Does not queue an op whose key has been seen in its partition within `window`, whatever became of the first.
     ///
     /// The caller of the repeat learns the first one's fate. The window counts from the first op and a repeat does not
-    /// prolong it. Keys are remembered for the window, at most [`REMEMBERED_KEYS`](crate::stage::REMEMBERED_KEYS) of
+    /// prolong it. Keys are remembered for the window, at most [`REMEMBERED_KEYS`] of
     /// them: then the oldest is forgotten early.
     ///
     /// The key is an `Option`, where `None` means never a repeat, or for the usual types the key itself: see

@@ -12,6 +12,7 @@
 mod classify;
 mod open;
 mod options;
+mod plan;
 mod rows;
 mod sink;
 mod thread;

@@ -8,19 +8,10 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 use super::{
     classify::{Doing, classify},
     options::{Sqlite, Synchronous},
+    plan::{Plan, type_name},
     writer::Writer,
 };
-use crate::sink::table::{ColumnType, Table, TableError};
-
-/// Rows per statement at most. More gains nothing.
-const STATEMENT_ROWS: usize = 100;
-
-/// How many texts and byte strings one statement binds at most. SQLite keeps small ones in a pool of about this many
-/// slots; beyond them each costs an allocation, and a statement of 100 rows took 1.6 times as long per row as one of 20.
-const STATEMENT_TEXTS: usize = 100;
-
-/// How many values one statement may bind: the limit that the bundled SQLite is compiled with.
-const STATEMENT_VALUES: usize = 32_766;
+use crate::sink::table::{ColumnType, TableError};
 
 /// Why a SQLite sink could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +20,7 @@ pub enum OpenError {
     /// The mapping is wrong by itself.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The table is not there, and [`Table::create_if_missing`] was not called.
+    /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not called.
     #[error("there is no table {table:?} in {path:?}, and creating it was not asked for", path = path.display().to_string())]
     NoTable {
         /// The file.
@@ -71,54 +62,6 @@ pub enum OpenError {
     /// The writer thread ended before it said anything.
     #[error("the writer thread ended before the database was open")]
     Gone,
-}
-
-/// What the writer thread has to know of a table, which is all but the ops.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) table: String,
-    pub(super) columns: Vec<(String, ColumnType)>,
-    pub(super) create: Option<String>,
-    /// Statements by falling number of rows.
-    pub(super) inserts: Vec<(usize, String)>,
-}
-
-impl Plan {
-    pub(super) fn of<T>(table: &Table<T>) -> Result<Self, TableError> {
-        table.check()?;
-        let width = table.columns().len();
-        let tuple = format!("({})", vec!["?"; width].join(", "));
-        // The mapping's conflict rule holds, whatever rule the table was created with.
-        let insert = |rows| table.insert_sql("INSERT OR ABORT", &vec![tuple.as_str(); rows].join(", "));
-        let inserts = statement_rows(table).into_iter().map(|rows| (rows, insert(rows))).collect();
-        Ok(Self {
-            table: table.name().into(),
-            columns: table.columns().iter().map(|column| (column.name().into(), column.holds())).collect(),
-            create: table.creates().then(|| table.create_sql(type_name)),
-            inserts,
-        })
-    }
-}
-
-/// The numbers of rows for which there is a statement, falling: three of them serve every size of batch.
-fn statement_rows<T>(table: &Table<T>) -> Vec<usize> {
-    let width = table.columns().len();
-    let texts = table.columns().iter().filter(|column| matches!(type_name(column.holds()), "TEXT" | "BLOB")).count();
-    let many = STATEMENT_ROWS.min(STATEMENT_VALUES / width).min(STATEMENT_TEXTS / texts.max(1));
-    let mut rows = vec![many, many / 4, 1];
-    rows.retain(|rows| *rows > 0);
-    rows.dedup();
-    rows
-}
-
-/// The type that keeps the values of such a column as they are.
-fn type_name(holds: ColumnType) -> &'static str {
-    match holds {
-        ColumnType::Integer | ColumnType::Bool | ColumnType::Timestamp => "INTEGER",
-        ColumnType::Float => "REAL",
-        ColumnType::Text | ColumnType::Decimal | ColumnType::Json => "TEXT",
-        ColumnType::Bytes => "BLOB",
-    }
 }
 
 /// Opens the file, and creates the table if that was asked for.

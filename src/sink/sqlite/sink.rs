@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     OpenError, Sqlite,
-    open::Plan,
+    plan::Plan,
     rows::{NoRow, Rows},
     thread::{self, Job, Thread},
 };

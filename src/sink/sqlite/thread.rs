@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     OpenError, Sqlite,
     classify::{Doing, classify},
-    open::{self, Plan},
+    open,
+    plan::Plan,
     rows::Rows,
     writer::{Failed, Writer},
 };

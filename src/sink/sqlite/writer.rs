@@ -4,8 +4,7 @@
 //! write --> fast:    BEGIN, many rows a statement, COMMIT
 //!             | a row is at fault
 //!             v
-//!           careful: BEGIN, the same with a savepoint around each statement, the rows of one that fails again one by
-//!             |      one, and those that fail alone stay out, COMMIT
+//!           careful: BEGIN, row by row, those that SQLite refuses stay out, COMMIT
 //!             | a row is at fault, and SQLite does not say which
 //!             v
 //!           both halves, each as a transaction of its own
@@ -17,7 +16,7 @@ use rusqlite::{Connection, Statement};
 
 use super::{
     classify::{Blame, Doing, Fault, classify},
-    open::Plan,
+    plan::{Insert, Plan},
     rows::Rows,
 };
 use crate::sink::SinkError;
@@ -35,34 +34,21 @@ pub(super) struct Writer<'c> {
     release: Statement<'c>,
     undo: Statement<'c>,
     /// By falling number of rows; the last takes one.
-    inserts: Vec<Insert<'c>>,
+    fast: Vec<Insert<Statement<'c>>>,
+    careful: Insert<Statement<'c>>,
     columns: usize,
-}
-
-/// How a transaction is gone about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// All rows are good, most likely: a savepoint would cost a tenth of the rate.
-    Fast,
-    /// Some row is not: what it did is undone, and nothing else.
-    Careful,
-}
-
-struct Insert<'c> {
-    rows: usize,
-    statement: Statement<'c>,
 }
 
 impl<'c> Writer<'c> {
     pub(super) fn prepare(connection: &'c Connection, plan: &Plan) -> rusqlite::Result<Self> {
-        // Ones first: what is wrong with the table shows in the shortest statement.
-        let mut inserts = Vec::new();
-        for (rows, sql) in plan.inserts.iter().rev() {
-            inserts.push(Insert { rows: *rows, statement: connection.prepare(sql)? });
-        }
-        inserts.reverse();
+        let prepare = |insert: &Insert<String>| {
+            Ok(Insert { rows: insert.rows, statement: connection.prepare(&insert.statement)? })
+        };
         Ok(Self {
             connection,
+            // First, for what is wrong with the table shows best in the shortest statement.
+            careful: prepare(&plan.careful)?,
+            fast: plan.fast.iter().map(prepare).collect::<rusqlite::Result<_>>()?,
             // The write lock is taken at once: taken later, it could be refused when rows are already in.
             begin: connection.prepare("BEGIN IMMEDIATE")?,
             commit: connection.prepare("COMMIT")?,
@@ -70,7 +56,6 @@ impl<'c> Writer<'c> {
             savepoint: connection.prepare("SAVEPOINT roundlot")?,
             release: connection.prepare("RELEASE roundlot")?,
             undo: connection.prepare("ROLLBACK TO roundlot")?,
-            inserts,
             columns: plan.columns.len(),
         })
     }
@@ -83,14 +68,15 @@ impl<'c> Writer<'c> {
     }
 
     fn write_range(&mut self, rows: &Rows, range: Range<usize>, failed: &mut Failed) {
-        let before = failed.len();
-        let mut done = self.transaction(Mode::Fast, rows, range.clone(), failed);
-        if done.as_ref().is_err_and(|fault| fault.blame == Blame::Row) {
-            done = self.transaction(Mode::Careful, rows, range.clone(), failed);
+        let Err(mut fault) = self.transaction(|writer| writer.insert_fast(rows, range.clone())) else { return };
+        if fault.blame == Blame::Row {
+            let mut refused = Failed::new();
+            match self.transaction(|writer| writer.insert_carefully(rows, range.clone(), &mut refused)) {
+                Ok(()) => return failed.append(&mut refused),
+                // What was said of single rows held only within the transaction, which is gone.
+                Err(other) => fault = other,
+            }
         }
-        let Err(fault) = done else { return };
-        // What was said of single rows held only within the transaction, which is gone.
-        failed.truncate(before);
         if fault.blame == Blame::Row && range.len() > 1 {
             // A deferred foreign key that fails at COMMIT, or a trigger that rolls back: neither tells the row.
             let middle = range.start + range.len() / 2;
@@ -102,15 +88,12 @@ impl<'c> Writer<'c> {
         }
     }
 
-    fn transaction(&mut self, mode: Mode, rows: &Rows, range: Range<usize>, failed: &mut Failed) -> Result<(), Fault> {
+    /// Does all of `inserts` or nothing.
+    fn transaction(&mut self, inserts: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         // Only open here if the last rollback failed.
         self.end_transaction()?;
         control(&mut self.begin)?;
-        let inserted = match mode {
-            Mode::Fast => self.insert_all(rows, range),
-            Mode::Careful => self.insert_good(0, rows, range, failed),
-        };
-        let done = inserted.and_then(|()| match self.commit.raw_execute() {
+        let done = inserts(self).and_then(|()| match self.commit.raw_execute() {
             Ok(_) => Ok(()),
             Err(error) => Err(classify(Doing::Commit, error)),
         });
@@ -125,76 +108,45 @@ impl<'c> Writer<'c> {
         if self.connection.is_autocommit() { Ok(()) } else { control(&mut self.rollback) }
     }
 
-    fn insert_all(&mut self, rows: &Rows, mut range: Range<usize>) -> Result<(), Fault> {
-        for which in 0..self.inserts.len() {
-            while range.len() >= self.inserts[which].rows {
-                self.insert(which, rows, range.start)?;
-                range.start += self.inserts[which].rows;
+    fn insert_fast(&mut self, rows: &Rows, mut range: Range<usize>) -> Result<(), Fault> {
+        for insert in &mut self.fast {
+            while range.len() >= insert.rows {
+                insert.run(rows, range.start, self.columns)?;
+                range.start += insert.rows;
             }
         }
         Ok(())
     }
 
-    /// Inserts the rows that SQLite takes, with the statements from `first` on, which hold ever fewer rows.
-    fn insert_good(
-        &mut self,
-        first: usize,
-        rows: &Rows,
-        mut range: Range<usize>,
-        failed: &mut Failed,
-    ) -> Result<(), Fault> {
-        for which in first..self.inserts.len() {
-            let size = self.inserts[which].rows;
-            while range.len() >= size {
-                let some = range.start..range.start + size;
-                range.start += size;
-                let Err(fault) = self.insert_or_undo(which, rows, some.start) else { continue };
-                if self.is_over(&fault) {
+    fn insert_carefully(&mut self, rows: &Rows, range: Range<usize>, refused: &mut Failed) -> Result<(), Fault> {
+        for row in range {
+            // SQLite undoes a failed insert itself, unless a trigger of the table says `RAISE(FAIL)`.
+            control(&mut self.savepoint)?;
+            if let Err(fault) = self.careful.run(rows, row, self.columns) {
+                // A trigger may have rolled the transaction back, and the rows before went with it.
+                if fault.blame == Blame::Batch || self.connection.is_autocommit() {
                     return Err(fault);
                 }
-                if size == 1 {
-                    failed.push((some.start, fault.into()));
-                } else {
-                    self.insert_good(which + 1, rows, some, failed)?;
-                }
+                control(&mut self.undo)?;
+                refused.push((row, fault.into()));
             }
+            control(&mut self.release)?;
         }
         Ok(())
     }
+}
 
-    /// Inserts all the rows of one statement or none of them. SQLite itself does so, unless a trigger of the table
-    /// says `RAISE(FAIL)`, which keeps what the statement did before: hence the savepoint.
-    fn insert_or_undo(&mut self, which: usize, rows: &Rows, first: usize) -> Result<(), Fault> {
-        control(&mut self.savepoint)?;
-        let inserted = self.insert(which, rows, first);
-        match &inserted {
-            Ok(()) => control(&mut self.release)?,
-            Err(fault) if self.is_over(fault) => {}
-            Err(_) => {
-                control(&mut self.undo)?;
-                control(&mut self.release)?;
-            }
-        }
-        inserted
-    }
-
-    /// Whether a failed insert ends the transaction: the batch is at fault, or a trigger has rolled it back.
-    fn is_over(&self, fault: &Fault) -> bool {
-        fault.blame == Blame::Batch || self.connection.is_autocommit()
-    }
-
-    /// Runs statement `which` with the rows from `first`.
-    fn insert(&mut self, which: usize, rows: &Rows, first: usize) -> Result<(), Fault> {
-        let columns = self.columns;
-        let Insert { rows: count, statement } = &mut self.inserts[which];
+impl Insert<Statement<'_>> {
+    /// Inserts the rows from `first` on.
+    fn run(&mut self, rows: &Rows, first: usize, columns: usize) -> Result<(), Fault> {
         let mut parameter = 0;
-        for row in first..first + *count {
+        for row in first..first + self.rows {
             for column in 0..columns {
                 parameter += 1;
-                statement.raw_bind_parameter(parameter, rows.bind(row, column, columns)).map_err(in_statement)?;
+                self.statement.raw_bind_parameter(parameter, rows.bind(row, column, columns)).map_err(in_statement)?;
             }
         }
-        statement.raw_execute().map(drop).map_err(in_statement)
+        self.statement.raw_execute().map(drop).map_err(in_statement)
     }
 }
 

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs all tests, on a machine that has Rust and a Debian-like system and nothing else: installs what is missing, then
+# formatting, lints, documentation, each feature by itself, all tests, every example, and the trading app.
+# Exits with 0 only if all of it passed. `--quick` leaves out what a change of code rarely breaks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=false
+[ "${1:-}" = "--quick" ] && quick=true
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+step() { printf '\n== %s\n' "$*"; }
+
+# need PROGRAM PACKAGE...: installs the packages if the program is missing.
+need() {
+    local program=$1
+    shift
+    command -v "$program" >/dev/null && return
+    step "installing $*"
+    local sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# SQLite is compiled from source.
+need cc gcc libc6-dev
+for component in rustfmt clippy; do
+    cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
+done
+
+step "formatting"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+if ! $quick; then
+    step "each feature by itself"
+    for features in "" testing sqlite; do
+        cargo check --quiet --locked --no-default-features --features "$features"
+    done
+
+    step "documentation"
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace --all-features --document-private-items --quiet
+fi
+
+step "tests"
+cargo test --locked --workspace --all-features
+
+step "examples"
+for source in examples/*.rs; do
+    name=$(basename "$source" .rs)
+    cargo run --quiet --locked --all-features --example "$name" >"$tmp/$name.txt" 2>&1 || {
+        cat "$tmp/$name.txt"
+        echo "example $name failed"
+        exit 1
+    }
+    lines=$(wc -l <"$tmp/$name.txt")
+    [ "$lines" -ge 3 ] || { echo "example $name printed $lines lines"; exit 1; }
+    echo "$name: $lines lines"
+done
+
+step "trading app"
+cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$tmp/app.db" --report "$tmp/app.json"
+grep -q '"delivered"' "$tmp/app.json"
+
+printf '\nall tests passed\n'

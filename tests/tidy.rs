@@ -1,0 +1,86 @@
+//! Keeps the source pleasant to read: small files, small functions, a first line that tells what a file is.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// One concept fits in so many lines.
+const MOST_LINES: usize = 400;
+/// One thought fits in so many.
+const MOST_LINES_OF_A_FUNCTION: usize = 70;
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// Goal: no file grows into a god file. Method: count lines; tests against a model may be longer.
+#[test]
+fn files_are_small() {
+    for (path, text) in sources("src") {
+        let limit = if path.ends_with("tests.rs") { 2 * MOST_LINES } else { MOST_LINES };
+        let lines = text.lines().count();
+        assert!(lines <= limit, "{} has {lines} lines", path.display());
+    }
+}
+
+/// Goal: no function grows beyond a page. Method: from `fn` to the brace that closes at the same indentation.
+#[test]
+fn functions_are_small() {
+    for folder in ["src", "examples"] {
+        for (path, text) in sources(folder) {
+            let lines: Vec<&str> = text.lines().collect();
+            for (start, line) in lines.iter().enumerate() {
+                let code = line.trim_start();
+                let is_function = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn "]
+                    .iter()
+                    .any(|prefix| code.starts_with(prefix));
+                if !is_function || code.ends_with(';') || code.ends_with('}') {
+                    continue;
+                }
+                let close = format!("{}}}", &line[..line.len() - code.len()]);
+                let length = lines[start..].iter().position(|line| *line == close).map_or(0, |length| length + 1);
+                assert!(length <= MOST_LINES_OF_A_FUNCTION, "{}:{} has {length} lines", path.display(), start + 1);
+            }
+        }
+    }
+}
+
+/// Goal: whoever opens a file knows at once where they are. Method: each starts with a `//!` line.
+#[test]
+fn files_say_what_they_are() {
+    for folder in ["src", "examples", "tests"] {
+        for (path, text) in sources(folder) {
+            let first = text.lines().next().unwrap_or_default();
+            assert!(first.starts_with("//!") || first.starts_with("#![doc"), "{} starts with {first}", path.display());
+        }
+    }
+}
+
+/// Goal: nothing unfinished is left behind. Method: the words for it, put together so that this file has none.
+#[test]
+fn nothing_is_left_to_do() {
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("todo", "!(")];
+    for folder in ["src", "examples", "tests"] {
+        for (path, text) in sources(folder) {
+            for mark in marks {
+                assert!(!text.contains(mark), "{} has a {mark}", path.display());
+            }
+        }
+    }
+}
