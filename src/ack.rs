@@ -2,6 +2,7 @@
 //! caller awaits. The end of an op's way.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -77,6 +78,12 @@ impl End {
     }
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// Why an op was not delivered.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
@@ -122,6 +129,14 @@ impl AckError {
             Self::Withdrawn => End::Withdrawn,
             Self::Returned { .. } => End::Returned,
             Self::Lost => End::Lost,
+        }
+    }
+
+    /// What happened, and the causes behind it, in one line: for logs and reports.
+    pub fn chain(&self) -> String {
+        match self {
+            Self::Refused(error) | Self::InDoubt(error) => format!("{self}: {}", error.chain()),
+            _ => self.to_string(),
         }
     }
 }

@@ -24,13 +24,14 @@ use crate::sink::{ErrorKind, SinkError};
 ///
 /// impl Sink<Order, u64> for Venue {
 ///     async fn write(&self, batch: &mut Batch<Order, u64>) -> Result<Settled, SinkError> {
-///         for i in 0..batch.len() {
-///             match batch[i].quantity {
-///                 0 => batch.refuse(i, SinkError::refused("quantity is zero")),
-///                 _ => batch.accept(i, 1000 + i as u64),
+///         let mut next_id = 1000;
+///         Ok(batch.settle_each(|order| match order.quantity {
+///             0 => Err(SinkError::refused("quantity is zero")),
+///             _ => {
+///                 next_id += 1;
+///                 Ok(next_id)
 ///             }
-///         }
-///         batch.settled()
+///         }))
 ///     }
 /// }
 /// ```
@@ -94,6 +95,12 @@ impl CutBy {
             Self::Retry => "retry",
             Self::Close => "close",
         }
+    }
+}
+
+impl fmt::Display for CutBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -192,6 +199,17 @@ impl<T, R> Batch<T, R> {
         for (i, verdict) in self.verdicts.iter_mut().enumerate() {
             if matches!(verdict, Verdict::Pending) {
                 *verdict = Verdict::Accepted(receipt(i, &self.ops[i]));
+            }
+        }
+        Settled(())
+    }
+
+    /// Gives every op that has no verdict yet the one that `verdict` returns for it: a receipt, or an error as in
+    /// [`refuse`](Self::refuse).
+    pub fn settle_each(&mut self, mut verdict: impl FnMut(&T) -> Result<R, SinkError>) -> Settled {
+        for (op, answer) in self.ops.iter().zip(&mut self.verdicts) {
+            if matches!(answer, Verdict::Pending) {
+                *answer = verdict(op).map_or_else(Verdict::Failed, Verdict::Accepted);
             }
         }
         Settled(())

@@ -12,6 +12,7 @@ mod flush;
 mod handle;
 mod limits;
 pub mod market;
+mod meter;
 mod panics;
 mod permit;
 mod retry;

@@ -1,12 +1,11 @@
-//! What has happened so far, in numbers. In comes each event from the accumulator, out comes a [`Stats`], and the same
-//! through the `metrics` facade. The one place that names metrics.
+//! What has happened so far, in numbers. In comes each event from the accumulator, out comes a [`Stats`]. Next room:
+//! `meter`, which tells the `metrics` facade the same.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::Serialize;
 
-use crate::{accumulator::History, ack::End, batch::CutBy, flush::Tally, limits::Limits};
+use crate::{ack::End, batch::CutBy, flush::Tally, limits::Limits, meter::Meter};
 
 /// Counters and gauges of one batcher, or of one batched stream, all of the same moment.
 ///
@@ -187,6 +186,14 @@ impl Timer {
     }
 }
 
+/// Where the time of one op went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    pub(crate) waiting: Duration,
+    pub(crate) backing_off: Duration,
+    pub(crate) writing: Duration,
+}
+
 /// The counters as the accumulator keeps them.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -196,7 +203,7 @@ pub(crate) struct Counters {
     pub(crate) splits: u64,
     pub(crate) panics: u64,
     pub(crate) letters_lost: u64,
-    cuts: [u64; CutBy::ALL.len()],
+    pub(crate) cuts: [u64; CutBy::ALL.len()],
     written: u64,
     last_batch: u64,
     fill_sum: f64,
@@ -231,19 +238,18 @@ impl Counters {
     }
 
     /// An op that was handed to the sink is settled.
-    pub(crate) fn time(&mut self, sent_at: Instant, history: &History, now: Instant) {
-        let total = now.saturating_duration_since(sent_at);
-        let waiting = history.waiting(total);
+    pub(crate) fn time(&mut self, spent: Spent) {
+        let total = spent.waiting + spent.backing_off + spent.writing;
         self.timed += 1;
         self.in_buffer.add(total);
-        self.waiting.add(waiting);
-        self.backing_off.add(history.backing_off);
-        self.writing.add(history.writing);
+        self.waiting.add(spent.waiting);
+        self.backing_off.add(spent.backing_off);
+        self.writing.add(spent.writing);
         if let Some(meter) = &self.meter {
             meter.in_buffer.record(total);
-            meter.waiting_time.record(waiting);
-            meter.backing_off_time.record(history.backing_off);
-            meter.writing_time.record(history.writing);
+            meter.waiting_time.record(spent.waiting);
+            meter.backing_off_time.record(spent.backing_off);
+            meter.writing_time.record(spent.writing);
         }
     }
 
@@ -300,66 +306,5 @@ impl Counters {
         if let Some(meter) = &self.meter {
             meter.emit(self, stats);
         }
-    }
-}
-
-/// The handles of one batcher's metrics. The label `batcher` is its name; nothing is labeled by symbol, so the number
-/// of series is bounded.
-struct Meter {
-    accepted: Counter,
-    ended: [Counter; End::COUNT],
-    batches: [Counter; CutBy::ALL.len()],
-    retries: Counter,
-    splits: Counter,
-    panics: Counter,
-    letters_lost: Counter,
-    waiting: Gauge,
-    in_flight: Gauge,
-    batch_ops: Histogram,
-    batch_fill: Histogram,
-    in_buffer: Histogram,
-    waiting_time: Histogram,
-    backing_off_time: Histogram,
-    writing_time: Histogram,
-}
-
-impl Meter {
-    fn new(name: &str) -> Self {
-        let batcher = || name.to_owned();
-        Self {
-            accepted: counter!("roundlot_ops_accepted_total", "batcher" => batcher()),
-            ended: End::ALL
-                .map(|end| counter!("roundlot_ops_ended_total", "batcher" => batcher(), "end" => end.name())),
-            batches: CutBy::ALL
-                .map(|by| counter!("roundlot_batches_total", "batcher" => batcher(), "cut_by" => by.name())),
-            retries: counter!("roundlot_retries_total", "batcher" => batcher()),
-            splits: counter!("roundlot_splits_total", "batcher" => batcher()),
-            panics: counter!("roundlot_panics_total", "batcher" => batcher()),
-            letters_lost: counter!("roundlot_dead_letters_lost_total", "batcher" => batcher()),
-            waiting: gauge!("roundlot_ops_waiting", "batcher" => batcher()),
-            in_flight: gauge!("roundlot_ops_in_flight", "batcher" => batcher()),
-            batch_ops: histogram!("roundlot_batch_ops", "batcher" => batcher()),
-            batch_fill: histogram!("roundlot_batch_fill_ratio", "batcher" => batcher()),
-            in_buffer: histogram!("roundlot_op_in_buffer_seconds", "batcher" => batcher()),
-            waiting_time: histogram!("roundlot_op_waiting_seconds", "batcher" => batcher()),
-            backing_off_time: histogram!("roundlot_op_backing_off_seconds", "batcher" => batcher()),
-            writing_time: histogram!("roundlot_op_writing_seconds", "batcher" => batcher()),
-        }
-    }
-
-    fn emit(&self, counters: &Counters, stats: &Stats) {
-        self.accepted.absolute(counters.accepted);
-        for (counter, end) in self.ended.iter().zip(End::ALL) {
-            counter.absolute(counters.ended.of(end));
-        }
-        for (counter, by) in self.batches.iter().zip(CutBy::ALL) {
-            counter.absolute(counters.cuts[by as usize]);
-        }
-        self.retries.absolute(counters.retries);
-        self.splits.absolute(counters.splits);
-        self.panics.absolute(counters.panics);
-        self.letters_lost.absolute(counters.letters_lost);
-        self.waiting.set(stats.waiting as f64);
-        self.in_flight.set(stats.in_flight as f64);
     }
 }

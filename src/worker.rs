@@ -18,7 +18,6 @@ use crate::{command::Stop, dead_letter::DeadLetter, error::WorkerGone, sink::Sin
 /// What a batcher has come to.
 #[derive(Debug)]
 #[non_exhaustive]
-#[must_use = "what could not be written is in the summary"]
 pub struct Summary<T> {
     /// The final statistics.
     pub stats: Stats,

@@ -118,12 +118,13 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(super) fn enqueue_new(&mut self, slot: u32, now: Instant) {
         self.waiting += 1;
         let id = self.nodes[slot as usize].partition;
-        let was_empty = self.partitions[id as usize].queue.is_empty();
         self.insert(slot, false);
         self.list_victim(slot);
         let queue = &self.partitions[id as usize].queue;
+        let is_first = queue.len() == 1;
         let full = queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight();
-        if was_empty || full || self.nodes[slot as usize].urgent {
+        // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
+        if is_first || ((full || self.nodes[slot as usize].urgent) && self.is_lingering(id)) {
             self.place(id, now);
         } else if self.rules.priority.is_some() {
             self.joined(id, now);

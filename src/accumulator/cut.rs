@@ -51,10 +51,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
         while ops.len() < cap {
-            let Some(head) = self.partitions[id as usize].queue.head(&self.nodes, self.rules.order(), now) else {
+            let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, self.rules.order(), now) else {
                 break;
             };
-            let slot = head.slot();
             let more = self.nodes[slot as usize].weight;
             if !self.may_be_sent(slot, now) {
                 continue;

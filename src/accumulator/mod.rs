@@ -22,7 +22,7 @@ use std::time::Instant;
 use slab::Slab;
 
 pub(crate) use cut::Cut;
-pub(crate) use node::{Arrival, History};
+pub(crate) use node::Arrival;
 pub(crate) use settle::Written;
 
 use crate::{

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ack::{AckSender, Waiters};
+use crate::{
+    ack::{AckSender, Waiters},
+    stats::Spent,
+};
 
 /// Marks the end of a list, and a slot that is none.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -60,6 +63,18 @@ pub(crate) struct History {
 impl<T, R> Node<T, R> {
     pub(crate) fn attempts(&self) -> u32 {
         self.history.as_ref().map_or(0, |history| history.attempts)
+    }
+
+    /// Where its time went, if it was cut at `at` and then written for so long.
+    pub(crate) fn spent(&self, at: Instant, writing: Duration, now: Instant) -> Spent {
+        match &self.history {
+            None => Spent { waiting: at.saturating_duration_since(self.at), backing_off: Duration::ZERO, writing },
+            Some(history) => {
+                let total = now.saturating_duration_since(self.at);
+                let &History { backing_off, writing, .. } = &**history;
+                Spent { waiting: total.saturating_sub(backing_off).saturating_sub(writing), backing_off, writing }
+            }
+        }
     }
 
     pub(crate) fn in_doubt(&self) -> bool {

@@ -35,12 +35,6 @@ pub(crate) struct Head {
     slot: u32,
 }
 
-impl Head {
-    pub(crate) fn slot(self) -> u32 {
-        self.slot
-    }
-}
-
 impl Queue {
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -130,7 +124,16 @@ impl Queue {
         }
     }
 
-    /// What leaves next.
+    /// The slot of what leaves next.
+    pub(crate) fn next<T, R>(&self, nodes: &Slab<Node<T, R>>, order: Order<'_>, now: Instant) -> Option<u32> {
+        match order.aging {
+            // What stands first is first: this is the way of every op.
+            None => self.levels.first().map(|level| level.head),
+            Some(_) => self.head(nodes, order, now).map(|head| head.slot),
+        }
+    }
+
+    /// What leaves next, and how it compares with the heads of other queues.
     pub(crate) fn head<T, R>(&self, nodes: &Slab<Node<T, R>>, order: Order<'_>, now: Instant) -> Option<Head> {
         let head = |level: &Level| {
             let node = &nodes[level.head as usize];

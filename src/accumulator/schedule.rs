@@ -178,7 +178,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.schedule.due.peek().map(|(_, id)| id)
     }
 
-    /// Whether a partition that is due has to be ordered anew because a better op has joined it.
+    /// Whether a partition waits for company, and is not due.
+    pub(super) fn is_lingering(&self, id: u32) -> bool {
+        self.schedule.lingering.contains(id)
+    }
+
+    /// Orders a partition that is due anew, since a better op may have joined it.
     pub(super) fn joined(&mut self, id: u32, now: Instant) {
         if self.schedule.due.contains(id) {
             self.enqueue(id, now);

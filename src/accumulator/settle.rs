@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Accumulator, Cut, node::History};
+use super::{Accumulator, Cut};
 use crate::{
     ack::{AckError, End},
     batch::Verdict,
@@ -47,18 +47,19 @@ impl<T, R: Clone> Accumulator<T, R> {
         let rest = self.rest_of(written, now);
         let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
         let split = rest.as_ref().is_some_and(|error| unanswered > 1 && self.splits(error));
+        let writing = now.saturating_duration_since(at);
         let mut again = Vec::new();
         for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
             let (error, is_rest) = match verdict {
                 Verdict::Accepted(receipt) => {
-                    self.deliver(slot, receipt, at, now);
+                    self.deliver(slot, receipt, at, writing, now);
                     continue;
                 }
                 Verdict::Failed(error) => (Some(error), false),
                 Verdict::Pending => (rest.clone(), true),
             };
             self.nodes[slot as usize].op = Some(op);
-            self.record_attempt(slot, at, now, split && is_rest);
+            self.record_attempt(slot, writing, split && is_rest);
             let next = match error {
                 None => Next::Return { in_flight: true },
                 Some(_) if split && is_rest => Next::Again,
@@ -132,19 +133,21 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    fn record_attempt(&mut self, slot: u32, at: Instant, now: Instant, split: bool) {
+    fn record_attempt(&mut self, slot: u32, writing: Duration, split: bool) {
         let history = self.nodes[slot as usize].history.get_or_insert_default();
         // Being in a batch that was too large is not the op's failure.
         history.attempts += u32::from(!split);
-        history.writing += now.saturating_duration_since(at);
+        history.writing += writing;
     }
 
-    fn deliver(&mut self, slot: u32, receipt: R, at: Instant, now: Instant) {
+    fn deliver(&mut self, slot: u32, receipt: R, at: Instant, writing: Duration, now: Instant) {
         let mut node = self.remove_node(slot);
-        let mut history = node.history.take().map(|history| *history).unwrap_or_default();
-        history.writing += now.saturating_duration_since(at);
-        self.counters.time(node.at, &history, now);
-        let attempts = history.attempts + 1;
+        if let Some(history) = &mut node.history {
+            history.attempts += 1;
+            history.writing += writing;
+        }
+        self.counters.time(node.spent(at, writing, now));
+        let attempts = node.attempts().max(1);
         self.tally(node.epoch, End::Delivered, None);
         self.answer(node.waiters, End::Delivered, attempts, Ok(receipt), now);
     }
@@ -174,8 +177,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     fn time_node(&mut self, slot: u32, now: Instant) {
         let node = &self.nodes[slot as usize];
-        let history = node.history.as_deref().cloned().unwrap_or_default();
-        self.counters.time(node.at, &history, now);
+        self.counters.time(node.spent(now, Duration::ZERO, now));
     }
 
     /// Puts ops that are to be tried again back in front of their partition, which backs off unless it was split.
@@ -232,12 +234,5 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(super) fn requeue(&mut self, slot: u32) {
         self.insert(slot, true);
         self.list_victim(slot);
-    }
-}
-
-impl History {
-    /// The part of the time since an op was sent that it spent neither backing off nor being written.
-    pub(crate) fn waiting(&self, total: Duration) -> Duration {
-        total.saturating_sub(self.backing_off).saturating_sub(self.writing)
     }
 }

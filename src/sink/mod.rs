@@ -33,6 +33,7 @@ use crate::batch::{Batch, Settled};
 /// [`Settled`] that the batch hands out once none is missing:
 ///
 /// * `Ok(batch.accept_all())` accepts all that have no verdict yet;
+/// * `Ok(batch.settle_each(|op| ..))` asks for a receipt or an error for each of them;
 /// * [`Batch::accept`], [`Batch::refuse`] and [`Batch::retry`] answer one op each, and [`Batch::settled`] closes;
 /// * `Err(error)` answers every op that has no verdict yet with that error.
 ///
@@ -40,6 +41,9 @@ use crate::batch::{Batch, Settled};
 ///
 /// `write` takes `&self` because up to [`max_in_flight`](crate::Limits::max_in_flight) writes run at once; batches
 /// of one partition never overlap.
+///
+/// The future must be `Send`. One that holds on to a borrow of the batch, such as [`Batch::pending`], across an await
+/// is so only if the ops are `Sync`; take what is needed out first otherwise.
 ///
 /// # Cancel safety
 ///

@@ -1,0 +1,93 @@
+//! What leaves first when not all can leave at once: what protects from a loss before orders, orders before prices,
+//! prices before log lines. And aging, so that the last in line does not wait for ever.
+//!
+//! Run it with `cargo run --example priority`.
+//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+
+use std::{error::Error, time::Duration};
+
+use roundlot::{
+    Batch, Batcher, Sink, Stages,
+    market::{InvalidField, LogLine, Order, PriceUpdate, Purpose, Side, Symbol, TradeOp},
+    sink_fn,
+};
+use tokio::time::{Instant, sleep};
+
+const BTC: Symbol = Symbol::from_static("BTCUSDT");
+const WRITE_TIME: Duration = Duration::from_millis(10);
+
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+async fn main() -> Result<(), Box<dyn Error>> {
+    println!("Five operations come in the worst order while the connection is down; each write takes one of them:\n");
+    println!("  {:<10} {:<9} operation", "written at", "priority");
+    let (desk, worker) = Batcher::new(screen()).stages(Stages::new().priority_by(TradeOp::priority)).limits(1).spawn();
+    desk.pause();
+    desk.send(log_line("stop touched")).await?;
+    desk.send(PriceUpdate { symbol: BTC, price: "61250.10".parse()?, time_ns: 0 }.into()).await?;
+    desk.send(order(1, Purpose::Entry)?).await?;
+    desk.send(order(2, Purpose::StopLoss)?).await?;
+    desk.send(order(3, Purpose::Liquidation)?).await?;
+    desk.resume();
+    let _ = worker.shutdown().await?; // writes what waits, and ends
+
+    println!("\nThen 100 orders, one each 10 ms, which is all that the sink can write. A log line comes second.\n");
+    let by_priority = || Stages::new().priority_by(TradeOp::priority);
+    let patient = log_line_waits(by_priority()).await?;
+    let aged = log_line_waits(by_priority().aging(Duration::from_millis(200))).await?;
+    println!("  without aging              the log line waits {patient:>6?}: until the orders are through");
+    println!(
+        "  with .aging(200 ms)        the log line waits {aged:>6?}: then it ranks with the orders, and is the oldest"
+    );
+    Ok(())
+}
+
+/// How long a log line waits that comes in right after the first of many orders.
+async fn log_line_waits(stages: Stages<TradeOp>) -> Result<Duration, Box<dyn Error>> {
+    let sink = sink_fn(|batch: &mut Batch<TradeOp>| {
+        Box::pin(async move {
+            sleep(WRITE_TIME).await;
+            Ok(batch.accept_all())
+        })
+    });
+    let (desk, worker) = Batcher::new(sink).stages(stages).limits(1).spawn();
+    let mut line = None;
+    for id in 0..100 {
+        desk.send(order(id, Purpose::Entry)?).await?;
+        if id == 1 {
+            line = Some(desk.submit(log_line("entered BTCUSDT")).await?);
+        }
+        sleep(WRITE_TIME).await;
+    }
+    let _ = worker.shutdown().await?;
+    let line = line.ok_or("no log line was sent")?;
+    Ok(line.outcome().await.latency - WRITE_TIME)
+}
+
+/// A sink that takes 10 ms for a batch, and shows it.
+fn screen() -> impl Sink<TradeOp> {
+    let started = Instant::now();
+    sink_fn(move |batch: &mut Batch<TradeOp>| {
+        Box::pin(async move {
+            sleep(WRITE_TIME).await;
+            for op in batch.pending() {
+                let (at, priority) = (started.elapsed().as_millis(), format!("{:?}", op.priority()));
+                match op {
+                    TradeOp::Order(order) => println!("  {at:>7} ms {priority:<9} order for {:?}", order.purpose()),
+                    TradeOp::Price(update) => println!("  {at:>7} ms {priority:<9} price {}", update.price),
+                    TradeOp::Log(line) => println!("  {at:>7} ms {priority:<9} log \"{}\"", line.text),
+                    other => println!("  {at:>7} ms {priority:<9} {other:?}"),
+                }
+            }
+            Ok(batch.accept_all())
+        })
+    })
+}
+
+fn order(id: u64, purpose: Purpose) -> Result<TradeOp, InvalidField> {
+    let order = Order::market(id.into(), BTC, Side::Sell, "0.25".parse()?)?;
+    Ok(order.with_purpose(purpose).into())
+}
+
+fn log_line(text: &str) -> TradeOp {
+    LogLine { time_ns: 0, text: text.to_owned() }.into()
+}

@@ -1,0 +1,92 @@
+//! Fewer calls for the same orders. What a strategy asks for is grouped by symbol and side, netted and merged while
+//! it waits, and sent in few calls. The calls saved are counted at the exchange, not estimated.
+//!
+//! Run it with `cargo run --example smart_orders`.
+//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use roundlot::{
+    Batch, Batcher, Limits, Sink, Stages, Stats,
+    market::{InvalidField, Order, Side, Symbol, TradeOp},
+    sink_fn,
+};
+use tokio::time::sleep;
+
+/// What the exchange counts, by symbol and side: calls, and the operations in them.
+type Calls = BTreeMap<(Option<Symbol>, Option<Side>), (usize, usize)>;
+
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (calls, stats) = trade(Stages::new(), Limits::new(1)).await?;
+    let single: usize = calls.values().map(|(calls, _)| calls).sum();
+    println!("One by one: {} operations of a strategy cost {single} calls.\n", stats.accepted);
+
+    let stages = Stages::new()
+        .partition_by(|op: &TradeOp| (op.symbol(), op.side())) // what one call can hold
+        .conflate_by(TradeOp::conflation_key, TradeOp::merge) // order and cancel net, a moved stop is sent once
+        .together(); // when one group is due, all go
+    let limits = Limits::new(20).linger(Duration::from_millis(50)).max_in_flight(8);
+    let (calls, stats) = trade(stages, limits).await?;
+
+    println!("Smart: up to 20 operations of one symbol and side in a call, which wait for each other up to 50 ms.\n");
+    println!("  {:<8}  {:<4}  {:>5}  {:>10}", "symbol", "side", "calls", "operations");
+    for ((symbol, side), (calls, ops)) in &calls {
+        let (symbol, side) = symbol.zip(*side).ok_or("all that the strategy asks for has a symbol and a side")?;
+        println!("  {symbol:<8}  {side:<4}  {calls:>5}  {ops:>10}");
+    }
+    let smart: usize = calls.values().map(|(calls, _)| calls).sum();
+    println!("\n  {:>3} operations asked for", stats.accepted);
+    println!("  {:>3} never sent: order and cancel netted while both waited", stats.netted);
+    println!("  {:>3} never sent: a stop moved while its order waited, and went out once", stats.conflated);
+    println!("  {:>3} sent, {:.1} in a call", stats.delivered, stats.mean_batch());
+    println!("  {smart:>3} calls instead of {single}: {}% saved", 100 * (single - smart) / single);
+    Ok(())
+}
+
+/// Lets the strategy trade for 250 ms, and returns what the exchange counted.
+async fn trade(stages: Stages<TradeOp>, limits: Limits) -> Result<(Calls, Stats), Box<dyn Error>> {
+    let calls = Arc::new(Mutex::new(Calls::new()));
+    let (desk, worker) = Batcher::new(exchange(calls.clone())).stages(stages).limits(limits).spawn();
+    for round in 0..25 {
+        desk.send_all(strategy(round)?).await?;
+        sleep(Duration::from_millis(10)).await;
+    }
+    let stats = worker.shutdown().await?.stats;
+    let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((calls, stats))
+}
+
+/// For each symbol an entry, a stop for it, a move of that stop, and in each third round a change of mind.
+fn strategy(round: u64) -> Result<Vec<TradeOp>, InvalidField> {
+    let mut ops = Vec::new();
+    for (n, symbol) in (0..).zip(["BTCUSDT", "ETHUSDT", "SOLUSDT"]) {
+        let (symbol, id) = (Symbol::new(symbol)?, round * 10 + n);
+        let side = if (round / 5 + n).is_multiple_of(2) { Side::Buy } else { Side::Sell };
+        let entry = Order::limit(id.into(), symbol, side, "100".parse()?, "1".parse()?)?;
+        let stop = Order::stop((1000 + id).into(), symbol, side.opposite(), "95".parse()?, "1".parse()?)?;
+        let (moved, cancel) = (stop.move_stop("96".parse()?)?, entry.cancel());
+        ops.extend([entry.into(), stop.into(), moved.into()]);
+        ops.extend((round.is_multiple_of(3)).then_some(cancel.into()));
+    }
+    Ok(ops)
+}
+
+/// An exchange that takes 2 ms for a call, and counts.
+fn exchange(calls: Arc<Mutex<Calls>>) -> impl Sink<TradeOp> {
+    sink_fn(move |batch: &mut Batch<TradeOp>| {
+        let calls = calls.clone();
+        Box::pin(async move {
+            sleep(Duration::from_millis(2)).await;
+            let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let (count, ops) = calls.entry((batch[0].symbol(), batch[0].side())).or_default();
+            (*count, *ops) = (*count + 1, *ops + batch.len());
+            Ok(batch.accept_all())
+        })
+    })
+}
