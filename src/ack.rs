@@ -6,14 +6,14 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::sink::SinkError;
+use crate::{moment::Moment, sink::SinkError};
 
 /// How an op ended. Each accepted op ends in exactly one of these ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -109,8 +109,10 @@ pub enum AckError {
     /// The shutdown was over before it was settled; it is in the [`Summary`](crate::Summary).
     #[error("the operation was returned at shutdown")]
     Returned {
-        /// Whether it was being written just then, so that it may have landed.
+        /// Whether it was being written just then.
         in_flight: bool,
+        /// Whether it may have landed: it was in flight, or an earlier attempt was ambiguous.
+        in_doubt: bool,
     },
     /// The task that would have answered is gone.
     #[error("the operation was lost with its batcher")]
@@ -188,7 +190,7 @@ pub struct Outcome<R = ()> {
 #[must_use = "an ack tells what became of the operation; await it, or use `send`"]
 pub struct Ack<R = ()> {
     verdict: oneshot::Receiver<Outcome<R>>,
-    sent_at: Instant,
+    sent_at: Moment,
 }
 
 impl<R> Ack<R> {
@@ -203,7 +205,7 @@ impl<R> Ack<R> {
             result: Err(AckError::Lost),
             end: End::Lost,
             attempts: 0,
-            latency: tokio::time::Instant::now().into_std().saturating_duration_since(sent_at),
+            latency: Moment::now().since(sent_at),
         })
     }
 }
@@ -224,19 +226,32 @@ impl<R> Future for Ack<R> {
 #[derive(Debug)]
 pub(crate) struct AckSender<R> {
     verdict: oneshot::Sender<Outcome<R>>,
-    sent_at: Instant,
+    sent_at: Moment,
 }
 
 impl<R> AckSender<R> {
-    pub(crate) fn pair(sent_at: Instant) -> (Self, Ack<R>) {
+    pub(crate) fn pair(sent_at: Moment) -> (Self, Ack<R>) {
         let (sender, verdict) = oneshot::channel();
         (Self { verdict: sender, sent_at }, Ack { verdict, sent_at })
     }
 
-    pub(crate) fn answer(self, now: Instant, end: End, attempts: u32, result: Result<R, AckError>) {
-        let latency = now.saturating_duration_since(self.sent_at);
+    pub(crate) fn answer(self, now: Moment, end: End, attempts: u32, result: Result<R, AckError>) -> Answer<R> {
+        let latency = now.since(self.sent_at);
+        Answer { verdict: self.verdict, outcome: Outcome { result, end, attempts, latency } }
+    }
+}
+
+/// What one caller is to be told.
+#[derive(Debug)]
+pub(crate) struct Answer<R> {
+    verdict: oneshot::Sender<Outcome<R>>,
+    outcome: Outcome<R>,
+}
+
+impl<R> Answer<R> {
+    pub(crate) fn tell(self) {
         // A caller who dropped the ack does not want to know.
-        let _ = self.verdict.send(Outcome { result, end, attempts, latency });
+        let _ = self.verdict.send(self.outcome);
     }
 }
 

@@ -2,22 +2,23 @@
 //! statistics. It holds no rules: those are in `accumulator`, which it asks with `now` at each turn. Next room: `write`,
 //! and the sink.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
     accumulator::{Accumulator, Arrival, Cut, Written},
+    ack::Answer,
     command::{Command, Inbox, News, Stop},
-    dead_letter::Letters,
+    dead_letter::{DeadLetter, Letters},
+    flush::Done,
     limits::Limits,
+    moment::Moment,
     sink::Sink,
-    timer::{Timer, now},
+    timer::Timer,
     worker::Summary,
     write::{close, write},
 };
@@ -25,33 +26,44 @@ use crate::{
 /// So much is dealt with before the task lets others run: some 100 microseconds.
 const WORK_PER_TURN: usize = 1024;
 
+/// So many dead letters that nobody took are kept for the summary.
+const MOST_LETTERS: usize = 65_536;
+
 /// Everything a batcher's task owns.
 pub(crate) struct Actor<T, R: Clone, S> {
     pub(crate) name: Arc<str>,
     pub(crate) sink: Arc<S>,
     pub(crate) inbox: Arc<Inbox<T, R>>,
     pub(crate) accumulator: Accumulator<T, R>,
-    pub(crate) letters: Option<Letters<T>>,
+    pub(crate) letters: Letters<T>,
     /// Drain and end when it is canceled.
     pub(crate) stop: CancellationToken,
-    state: State,
+    state: State<T, R>,
 }
 
 /// What the task remembers from turn to turn, besides what is in the accumulator.
-#[derive(Default)]
-struct State {
-    /// Room that is taken away as soon as it is freed: `max_pending` was lowered, or an op came in without a permit.
-    debt: usize,
+struct State<T, R> {
+    /// What callers are to be told at the end of the turn.
+    answers: Vec<Answer<R>>,
+    withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
+    /// Dead letters that nobody took, if they are to be kept.
+    letters: Vec<DeadLetter<T>>,
     /// Set once intake is closed.
     closing: Option<Closing>,
     /// There is a summary: nothing can be lost any more.
     ended: bool,
 }
 
+impl<T, R> State<T, R> {
+    fn new() -> Self {
+        Self { answers: Vec::new(), withdrawn: Vec::new(), letters: Vec::new(), closing: None, ended: false }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Closing {
     /// `None`: the drain may take for ever.
-    deadline: Option<Instant>,
+    deadline: Option<Moment>,
     /// Nobody is left who could resume a paused batcher.
     deserted: bool,
 }
@@ -69,10 +81,10 @@ where
         sink: S,
         inbox: Arc<Inbox<T, R>>,
         accumulator: Accumulator<T, R>,
-        letters: Option<Letters<T>>,
+        letters: Letters<T>,
         stop: CancellationToken,
     ) -> Self {
-        Self { name, sink: Arc::new(sink), inbox, accumulator, letters, stop, state: State::default() }
+        Self { name, sink: Arc::new(sink), inbox, accumulator, letters, stop, state: State::new() }
     }
 
     /// Runs until the batcher is closed and drained, or its time is over.
@@ -87,7 +99,7 @@ where
         let mut work = 0;
         loop {
             work += self.take_in(&mut commands).await;
-            let now = now();
+            let now = Moment::now();
             if self.is_overdue(now) {
                 abort.cancel();
             }
@@ -118,14 +130,11 @@ where
     async fn take_in(&mut self, commands: &mut Vec<Command<T, R>>) -> usize {
         let news = self.inbox.take(commands);
         let count = commands.len();
-        if let Some(limits) = news.limits.clone() {
-            self.set_limits(limits);
-        }
-        let mut now = now();
+        let mut now = Moment::now();
         for (done, command) in commands.drain(..).enumerate() {
             if done % WORK_PER_TURN == WORK_PER_TURN - 1 {
                 tokio::task::yield_now().await;
-                now = crate::timer::now();
+                now = Moment::now();
             }
             self.obey(command, now);
         }
@@ -133,7 +142,7 @@ where
         count
     }
 
-    fn obey(&mut self, command: Command<T, R>, now: Instant) {
+    fn obey(&mut self, command: Command<T, R>, now: Moment) {
         match command {
             Command::Op { arrival, paid: true } => self.accumulator.push(arrival, now),
             Command::Op { arrival, paid: false } => self.push_unpaid(arrival, now),
@@ -143,19 +152,16 @@ where
             Command::Withdraw { wanted, reply } => {
                 let ops = self.accumulator.withdraw(wanted, now);
                 debug!(batcher = %self.name, ops = ops.len(), "operations withdrawn");
-                // Withdrawn is withdrawn, even if the caller gave up just now.
-                let _ = reply.send(ops);
+                self.state.withdrawn.push((reply, ops));
             }
         }
     }
 
     /// Takes in an op that came without a permit: another one makes room, if none has done so yet.
-    fn push_unpaid(&mut self, arrival: Arrival<T, R>, now: Instant) {
-        if self.inbox.room.forget_permits(1) == 0 {
-            self.state.debt += 1;
-        }
+    fn push_unpaid(&mut self, arrival: Arrival<T, R>, now: Moment) {
+        self.inbox.take_away(1);
         self.accumulator.push(arrival, now);
-        if self.accumulator.settled() < self.state.debt {
+        if self.accumulator.settled() < self.inbox.debt() {
             self.accumulator.evict(now);
         }
     }
@@ -164,7 +170,11 @@ where
         if let Some(paused) = news.paused {
             self.accumulator.set_paused(paused);
         }
-        if news.pressed {
+        // Limits count from here on: what came before them came under the old ones.
+        if let Some(limits) = news.limits {
+            self.set_limits(limits);
+        }
+        if news.pressed || self.inbox.is_pressed() {
             self.accumulator.press();
         }
         if let Some(Stop { within, deserted }) = news.stop {
@@ -175,17 +185,15 @@ where
     fn set_limits(&mut self, limits: Limits) {
         let (old, new) = (self.accumulator.limits().pending_limit(), limits.pending_limit());
         if new < old {
-            self.state.debt += old - new - self.inbox.room.forget_permits(old - new);
+            self.inbox.take_away(old - new);
         } else {
-            let paid = self.state.debt.min(new - old);
-            self.state.debt -= paid;
-            self.inbox.room.add_permits(new - old - paid);
+            self.inbox.free(new - old);
         }
-        self.accumulator.set_limits(limits, now());
+        self.accumulator.set_limits(limits, Moment::now());
     }
 
     /// Cuts what is due, as long as there are slots.
-    fn begin_writes(&mut self, writes: &mut Writes<T, R>, abort: &CancellationToken, now: Instant) {
+    fn begin_writes(&mut self, writes: &mut Writes<T, R>, abort: &CancellationToken, now: Moment) {
         if abort.is_cancelled() {
             return;
         }
@@ -200,7 +208,7 @@ where
     fn settle(&mut self, cut: Cut<T, R>, written: Written) -> usize {
         let work = cut.len();
         let retries = self.accumulator.counters().retries;
-        self.accumulator.settle(cut, written, now());
+        self.accumulator.settle(cut, written, Moment::now());
         let retried = self.accumulator.counters().retries - retries;
         if retried > 0 {
             warn!(batcher = %self.name, ops = retried, "operations will be tried again");
@@ -212,30 +220,44 @@ where
         work
     }
 
-    /// Gives back the room of what is settled, and lets everybody see how things stand.
+    /// Gives back the room of what is settled, lets everybody see how things stand, and then answers: who has been
+    /// answered finds the room, and statistics that know of it.
     fn balance(&mut self) {
-        let settled = self.accumulator.take_settled();
-        let paid = self.state.debt.min(settled);
-        self.state.debt -= paid;
-        if settled > paid {
-            self.inbox.room.add_permits(settled - paid);
-        }
         for letter in self.accumulator.take_letters() {
-            let (error, attempts) = (letter.error.chain(), letter.attempts);
-            warn!(batcher = %self.name, %error, attempts, in_doubt = letter.is_in_doubt(), "dead letter");
-            if self.letters.as_ref().is_some_and(|letters| !letters.post(letter)) {
-                error!(batcher = %self.name, "the dead letters' own buffer is full: one is lost");
-                self.accumulator.counters().letters_lost += 1;
-            }
+            self.post(letter);
         }
-        let (done, reported) = self.accumulator.flushed();
+        for message in self.accumulator.take_caught() {
+            error!(batcher = %self.name, message, "caught a panic");
+        }
+        self.inbox.free(self.accumulator.take_settled());
+        let done = self.accumulator.flushed();
         let stats = self.accumulator.stats();
         self.accumulator.counters().emit(&stats);
-        // Published first: who has been answered sees statistics that know of it.
-        self.inbox.publish(stats, reported);
-        for done in done {
-            // A caller who gave up needs no report.
-            let _ = done.reply.send(done.report);
+        self.inbox.publish(stats);
+        self.accumulator.take_answers(&mut self.state.answers);
+        self.state.answers.drain(..).for_each(Answer::tell);
+        for (reply, ops) in self.state.withdrawn.drain(..) {
+            // Withdrawn is withdrawn, even if the caller gave up just now.
+            let _ = reply.send(ops);
+        }
+        done.into_iter().for_each(Done::tell);
+    }
+
+    fn post(&mut self, letter: DeadLetter<T>) {
+        let (error, attempts) = (letter.error.chain(), letter.attempts);
+        warn!(batcher = %self.name, %error, attempts, in_doubt = letter.is_in_doubt(), "dead letter");
+        let taken = match &self.letters {
+            Letters::Dropped => true,
+            Letters::Posted(batcher) => batcher.try_send(letter).is_ok(),
+            Letters::Kept if self.state.letters.len() < MOST_LETTERS => {
+                self.state.letters.push(letter);
+                true
+            }
+            Letters::Kept => false,
+        };
+        if !taken {
+            error!(batcher = %self.name, "there is no room for dead letters: one is lost");
+            self.accumulator.counters().letters_lost += 1;
         }
     }
 
@@ -246,26 +268,26 @@ where
         let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
         let closing = self.state.closing.get_or_insert_with(|| {
             info!(batcher = %self.name, ?limit, "closing");
-            Closing { deadline: now().checked_add(limit), deserted }
+            Closing { deadline: Moment::now().checked_add(limit), deserted }
         });
         closing.deserted |= deserted;
         if within.is_some() {
-            closing.deadline = now().checked_add(limit);
+            closing.deadline = Moment::now().checked_add(limit);
         }
     }
 
-    fn is_overdue(&self, now: Instant) -> bool {
+    fn is_overdue(&self, now: Moment) -> bool {
         self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
     }
 
     /// When to look again if nothing happens.
-    fn deadline(&self, now: Instant) -> Option<Instant> {
+    fn deadline(&self, now: Moment) -> Option<Moment> {
         let closing = self.state.closing.and_then(|closing| closing.deadline).filter(|deadline| now < *deadline);
         self.accumulator.deadline(now).into_iter().chain(closing).min()
     }
 
     /// Whether everything is drained, or what is left can't be before the deadline.
-    fn is_done(&self, idle: bool, now: Instant) -> bool {
+    fn is_done(&self, idle: bool, now: Moment) -> bool {
         let Some(closing) = self.state.closing else {
             return false;
         };
@@ -285,21 +307,22 @@ where
 
     /// Gives back what was not drained, closes the sink, and sums up.
     async fn end(mut self) -> Summary<T> {
-        self.accumulator.return_waiting(now());
+        self.accumulator.return_waiting(Moment::now());
         self.balance();
         let returned = self.accumulator.take_returned();
         let left = |closing: Option<Closing>| {
             let deadline = closing.and_then(|closing| closing.deadline);
-            deadline.map(|deadline| deadline.saturating_duration_since(now()))
+            deadline.map(|deadline| deadline.since(Moment::now()))
         };
         let close_error = close(&self.name, &*self.sink, left(self.state.closing)).await.err();
-        if let Some(letters) = self.letters.take() {
-            letters.stop(left(self.state.closing));
+        if let Letters::Posted(batcher) = &self.letters {
+            batcher.stop(left(self.state.closing));
         }
         self.state.ended = true;
         let stats = self.inbox.stats();
         info!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
-        Summary::new(stats, returned, close_error)
+        let letters = std::mem::take(&mut self.state.letters);
+        Summary { stats, returned, letters, close_error }
     }
 }
 
@@ -311,11 +334,8 @@ impl<T, R: Clone, S> Drop for Actor<T, R, S> {
             return;
         }
         self.inbox.close();
-        self.accumulator.lose_all(now());
-        let (done, reported) = self.accumulator.flushed();
-        drop(done);
-        self.inbox.publish(self.accumulator.stats(), reported);
-        let lost = self.inbox.lose_rest();
+        // What waits for an answer gets one as it is dropped; the accumulator itself may be in the middle of something.
+        let lost = self.inbox.lose_all();
         if lost > 0 {
             error!(batcher = %self.name, ops = lost, "the task was dropped: operations are lost");
         }

@@ -180,7 +180,7 @@ impl<T, R> Batch<T, R> {
     pub fn retry(&mut self, i: usize, error: impl Into<SinkError>) {
         let error = error.into();
         let error = match error.kind() {
-            ErrorKind::Transient | ErrorKind::Throttled { .. } | ErrorKind::TooLarge => error,
+            ErrorKind::Transient | ErrorKind::Throttled { .. } => error,
             _ => error.with_kind(ErrorKind::Transient),
         };
         self.answer(i, Verdict::Failed(error));

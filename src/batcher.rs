@@ -63,16 +63,13 @@ pub struct Batcher<T, R, S> {
     stages: Stages<T>,
     limits: Limits,
     policy: Policy,
-    letters: Option<PreparedLetters<T>>,
+    letters: PrepareLetters<T>,
     stop: CancellationToken,
     receipts: PhantomData<fn() -> R>,
 }
 
-/// The dead letters' own batcher, and its task, which runs inside that of the main one.
-struct PreparedLetters<T> {
-    handle: Handle<DeadLetter<T>>,
-    task: WorkerFuture<DeadLetter<T>>,
-}
+/// Makes the dead letters' own batcher, by the name of the main one; its task, if it has one, runs inside that one's.
+type PrepareLetters<T> = Box<dyn FnOnce(&str) -> (Letters<T>, Option<WorkerFuture<DeadLetter<T>>>) + Send>;
 
 /// A batcher that is built and not yet running.
 struct Parts<T, R> {
@@ -98,7 +95,7 @@ where
             stages: Stages::new(),
             limits: Limits::new(DEFAULT_ITEMS),
             policy: Policy::default(),
-            letters: None,
+            letters: Box::new(|_| (Letters::Dropped, None)),
             stop: CancellationToken::new(),
             receipts: PhantomData,
         }
@@ -147,11 +144,15 @@ where
     /// them that is slow, fails or panics stalls nobody. One that finds no room is counted in
     /// [`letters_lost`](crate::Stats::letters_lost); those not taken at the end are in the [`Summary`].
     pub fn dead_letters(self, sink: impl Sink<DeadLetter<T>>) -> Self {
-        let (handle, task) = Batcher::new(sink)
-            .name(format!("{}-letters", self.name))
-            .limits(Limits::new(DEFAULT_ITEMS).overflow(Overflow::Reject))
-            .split();
-        Self { letters: Some(PreparedLetters { handle, task }), ..self }
+        let prepare = move |name: &str| {
+            let mut batcher = Batcher::new(sink)
+                .name(format!("{name}-letters"))
+                .limits(Limits::new(DEFAULT_ITEMS).overflow(Overflow::Reject));
+            batcher.letters = Box::new(|_| (Letters::Kept, None));
+            let (handle, task) = batcher.split();
+            (Letters::Posted(handle), Some(task))
+        };
+        Self { letters: Box::new(prepare), ..self }
     }
 
     /// Drains the batcher and ends it when `token` is canceled.
@@ -211,12 +212,11 @@ where
         let inbox = Arc::new(Inbox::new(&limits, stages.weight.clone()));
         let handle = Handle::first(Arc::clone(&inbox));
         let told = Arc::clone(&inbox);
-        let tell_stop: TellStop = Arc::new(move |stop| told.tell(|news| news.stop = Some(stop)));
+        let tell_stop: TellStop = Arc::new(move |within| told.tell(|news| news.stop(within, false)));
 
         let mut accumulator = Accumulator::new(stages, limits, policy);
         accumulator.counters().report_as(&name);
-        let (letters, letters_task) =
-            letters.map(|PreparedLetters { handle, task }| (Letters::new(handle), task)).unzip();
+        let (letters, letters_task) = letters(&name);
         let actor = Actor::new(name, sink, inbox, accumulator, letters, stop);
         let task: BoxFuture<'static, Summary<T>> = match letters_task {
             None => Box::pin(actor.run()),
@@ -225,6 +225,7 @@ where
                 let returned = letters.returned.into_iter().map(|letter| letter.op);
                 let dead = letters.letters.into_iter().map(|letter| letter.op);
                 summary.letters.extend(returned.chain(dead));
+                summary.stats.letters_lost += letters.stats.letters_lost + letters.stats.lost;
                 summary
             }),
         };

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::{
     accumulator::Arrival,
     error::SendError,
-    flush::{Flush, Tally},
+    flush::Flush,
     limits::{Limits, Overflow},
     stage::Weigh,
     stats::Stats,
@@ -60,6 +60,10 @@ pub(crate) struct Inbox<T, R> {
     state: Mutex<State<T, R>>,
     /// One permit per op that may be accepted and not yet settled.
     pub(crate) room: Semaphore,
+    /// Room that is taken away as soon as it is freed: `max_pending` was lowered, or an op came in without a permit.
+    debt: AtomicUsize,
+    /// Senders that wait for room.
+    in_line: AtomicUsize,
     pub(crate) weigh: Option<Weigh<T>>,
     max_weight: AtomicUsize,
     overflow: AtomicUsize,
@@ -79,7 +83,6 @@ struct State<T, R> {
     news: News,
     waker: Option<Waker>,
     stats: Stats,
-    reported: Tally,
 }
 
 /// What handles want of the task besides commands. The last wish counts, so that wishes do not pile up.
@@ -101,6 +104,15 @@ pub(crate) struct Stop {
 }
 
 impl News {
+    /// Adds a wish to stop to one that may be there already.
+    pub(crate) fn stop(&mut self, within: Option<Duration>, deserted: bool) {
+        let before = self.stop;
+        self.stop = Some(Stop {
+            within: within.or(before.and_then(|stop| stop.within)),
+            deserted: deserted || before.is_some_and(|stop| stop.deserted),
+        });
+    }
+
     fn is_none(&self) -> bool {
         self.limits.is_none() && self.paused.is_none() && !self.pressed && self.stop.is_none()
     }
@@ -118,9 +130,10 @@ impl<T, R> Inbox<T, R> {
                 news: News::default(),
                 waker: None,
                 stats: Stats::default(),
-                reported: Tally::default(),
             }),
             room: Semaphore::new(limits.pending_limit()),
+            debt: AtomicUsize::new(0),
+            in_line: AtomicUsize::new(0),
             weigh,
             max_weight: AtomicUsize::new(limits.weight()),
             overflow: AtomicUsize::new(limits.overflow as usize),
@@ -160,12 +173,11 @@ impl<T, R> Inbox<T, R> {
         Ok(())
     }
 
-    pub(crate) fn push_other(&self, command: impl FnOnce(Tally) -> Command<T, R>) -> Result<(), Barred> {
+    pub(crate) fn push_other(&self, command: Command<T, R>) -> Result<(), Barred> {
         let mut state = self.state();
         if state.closed {
             return Err(Barred::Closed);
         }
-        let command = command(state.reported);
         state.commands.push(command);
         wake(state);
         Ok(())
@@ -221,12 +233,11 @@ impl<T, R> Inbox<T, R> {
         state.commands.is_empty() && state.news.is_none()
     }
 
-    /// Lets everybody see `stats`, and what flushes have reported so far.
-    pub(crate) fn publish(&self, stats: Stats, reported: Tally) {
+    /// Lets everybody see `stats`.
+    pub(crate) fn publish(&self, stats: Stats) {
         let mut state = self.state();
         state.told = stats.accepted;
         state.stats = stats;
-        state.reported = reported;
     }
 
     /// The statistics, with what the task has not looked at yet counted as waiting.
@@ -239,19 +250,51 @@ impl<T, R> Inbox<T, R> {
         stats
     }
 
-    /// The task is gone: whatever it has not told of is lost. Returns how much was lost altogether.
-    pub(crate) fn lose_rest(&self) -> u64 {
+    /// The task is gone: whatever has not ended, as far as it has told, is lost. Returns how much that was.
+    pub(crate) fn lose_all(&self) -> u64 {
         let mut state = self.state();
         // Dropping the commands answers whoever waits, so that has to happen outside of the lock.
         let commands = std::mem::take(&mut state.commands);
         let unseen = state.pushed - state.told;
         state.told = state.pushed;
-        state.stats.accepted += unseen;
-        state.stats.lost += unseen;
-        let lost = state.stats.lost;
+        let stats = &mut state.stats;
+        let lost = unseen + stats.waiting + stats.in_flight;
+        stats.accepted += unseen;
+        stats.lost += lost;
+        (stats.waiting, stats.in_flight, stats.batches_in_flight) = (0, 0, 0);
         drop(state);
         drop(commands);
         lost
+    }
+
+    /// Gives room back. What is owed is paid first.
+    pub(crate) fn free(&self, room: usize) {
+        let pay = |debt: usize| Some(debt - debt.min(room));
+        let owed = self.debt.fetch_update(Ordering::AcqRel, Ordering::Acquire, pay).unwrap_or_default();
+        if room > owed {
+            self.room.add_permits(room - owed);
+        }
+    }
+
+    /// Takes room away: what is free now, and the rest as it is freed.
+    pub(crate) fn take_away(&self, room: usize) {
+        let missing = room - self.room.forget_permits(room);
+        self.debt.fetch_add(missing, Ordering::AcqRel);
+    }
+
+    pub(crate) fn debt(&self) -> usize {
+        self.debt.load(Ordering::Acquire)
+    }
+
+    /// Waits in line for room for one op.
+    pub(crate) async fn wait_for_room(&self) -> Result<(), Barred> {
+        let _in_line = InLine::join(&self.in_line);
+        self.tell(|news| news.pressed = true);
+        self.room.acquire().await.map(|room| room.forget()).map_err(|_| Barred::Closed)
+    }
+
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.in_line.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn set_limits(&self, limits: &Limits) {
@@ -277,7 +320,7 @@ impl<T, R> Inbox<T, R> {
     pub(crate) fn remove_handle(&self) {
         if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
-            self.tell(|news| news.stop = Some(Stop { within: news.stop.and_then(|stop| stop.within), deserted: true }));
+            self.tell(|news| news.stop(None, true));
         }
     }
 }
@@ -299,6 +342,22 @@ impl<T, R> State<T, R> {
         }
         self.pushed += ops as u64;
         Ok(())
+    }
+}
+
+/// Counts a sender that waits, for as long as it does.
+struct InLine<'a>(&'a AtomicUsize);
+
+impl<'a> InLine<'a> {
+    fn join(line: &'a AtomicUsize) -> Self {
+        line.fetch_add(1, Ordering::Relaxed);
+        Self(line)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,9 +1,9 @@
 //! An op that could not be written, on its way to whoever looks into it. In comes an op that was given up, out it goes
 //! to a sink of its own.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use crate::{command::Stop, handle::Handle, sink::SinkError};
+use crate::{handle::Handle, sink::SinkError};
 
 /// An op that was given up, or is in doubt, with the reason.
 #[non_exhaustive]
@@ -39,23 +39,12 @@ impl<T> fmt::Debug for DeadLetter<T> {
     }
 }
 
-/// A batcher of its own for dead letters, so that a sink for them that is slow, fails or panics stalls nobody.
-pub(crate) struct Letters<T> {
-    handle: Handle<DeadLetter<T>>,
-}
-
-impl<T> Letters<T> {
-    pub(crate) fn new(handle: Handle<DeadLetter<T>>) -> Self {
-        Self { handle }
-    }
-
-    /// Puts a letter in. `false`: there was no room for it.
-    pub(crate) fn post(&self, letter: DeadLetter<T>) -> bool {
-        self.handle.try_send(letter).is_ok()
-    }
-
-    /// Lets the letters' batcher drain and end, in the time that is left.
-    pub(crate) fn stop(self, within: Option<Duration>) {
-        self.handle.stop(Stop { within, deserted: true });
-    }
+/// Where a batcher puts its dead letters.
+pub(crate) enum Letters<T> {
+    /// Nowhere: they are counted and logged.
+    Dropped,
+    /// Into a batcher of their own, so that a sink for them that is slow, fails or panics stalls nobody.
+    Posted(Handle<DeadLetter<T>>),
+    /// Into the summary: this is such a batcher itself.
+    Kept,
 }

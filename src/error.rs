@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::limits::LimitsError;
+
 /// An op was not taken. It comes back in the error.
 #[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -84,6 +86,18 @@ impl<T> fmt::Debug for SendAllError<T> {
 #[error("the batcher is closed")]
 #[non_exhaustive]
 pub struct Closed;
+
+/// Limits were not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SetLimitsError {
+    /// They contradict themselves, or the stages.
+    #[error(transparent)]
+    Invalid(#[from] LimitsError),
+    /// The batcher is shutting down, or gone.
+    #[error("the batcher is closed")]
+    Closed,
+}
 
 /// The task of a batcher ended without a summary: it was aborted, or its runtime was shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -17,8 +17,8 @@ use crate::{ack::End, sink::SinkError};
 /// A report keeps this many errors; the counts tell how many there were.
 const KEPT_ERRORS: usize = 8;
 
-/// What became of the ops that a flush covered: all that were accepted before it and that no earlier flush, done
-/// before this one was called, has reported.
+/// What became of the ops that a flush covered: all that were accepted before it, through whatever handle, and that this
+/// handle has not been told of by an earlier flush. A clone of a handle has been told what the original had.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 #[must_use = "a flush that is done may have failed: the report tells"]
@@ -43,14 +43,16 @@ pub struct FlushReport {
     pub withdrawn: u64,
     /// Ops given back because the batcher ended.
     pub returned: u64,
+    /// Ops that the sink has lost.
+    pub lost: u64,
     /// The first errors, at most eight, of ops that were refused or are in doubt.
     pub errors: Vec<SinkError>,
 }
 
 impl FlushReport {
-    /// Whether nothing failed: no op was refused, is in doubt, was evicted or returned.
+    /// Whether nothing failed: no op was refused, is in doubt, was evicted, returned or lost.
     pub fn is_ok(&self) -> bool {
-        self.refused + self.in_doubt + self.evicted + self.returned == 0
+        self.refused + self.in_doubt + self.evicted + self.returned + self.lost == 0
     }
 
     /// How many ops it covers.
@@ -65,6 +67,7 @@ impl FlushReport {
             + self.evicted
             + self.withdrawn
             + self.returned
+            + self.lost
     }
 
     fn new(tally: Tally, errors: Vec<SinkError>) -> Self {
@@ -79,6 +82,7 @@ impl FlushReport {
             evicted: tally.of(End::Evicted),
             withdrawn: tally.of(End::Withdrawn),
             returned: tally.of(End::Returned),
+            lost: tally.of(End::Lost),
             errors,
         }
     }
@@ -113,12 +117,44 @@ impl Sub for Tally {
     }
 }
 
+/// How far a handle has been told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mark {
+    /// All ends in the epochs up to `epoch`.
+    ended: Tally,
+    /// Epochs below this one have been told.
+    epoch: u64,
+}
+
+impl Mark {
+    /// Flushes of one handle may be done in another order than they were called.
+    pub(crate) fn advance(&mut self, other: Self) {
+        if other.epoch > self.epoch {
+            *self = other;
+        }
+    }
+}
+
 /// A flush on its way: who waits for it, and from where on it reports.
 #[derive(Debug)]
 pub(crate) struct Flush {
-    /// What the last flush that was done before this one was called had reported.
-    pub(crate) since: Tally,
-    pub(crate) reply: oneshot::Sender<FlushReport>,
+    pub(crate) since: Mark,
+    pub(crate) reply: oneshot::Sender<(FlushReport, Mark)>,
+}
+
+/// A flush that is done.
+#[derive(Debug)]
+pub(crate) struct Done {
+    reply: oneshot::Sender<(FlushReport, Mark)>,
+    report: FlushReport,
+    mark: Mark,
+}
+
+impl Done {
+    pub(crate) fn tell(self) {
+        // A caller who gave up needs no report; the next one of that handle will cover the same.
+        let _ = self.reply.send((self.report, self.mark));
+    }
 }
 
 /// Ops accepted between two flushes.
@@ -126,16 +162,8 @@ pub(crate) struct Flush {
 struct Epoch {
     unsettled: u64,
     ended: Tally,
-    errors: Vec<SinkError>,
-    /// Flushes that closed this epoch, each with the errors of the epochs before that it covers.
-    flushes: Vec<(Flush, Vec<SinkError>)>,
-}
-
-/// A flush that is done, to be answered once `reported` is known to whoever calls the next one.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) reply: oneshot::Sender<FlushReport>,
-    pub(crate) report: FlushReport,
+    /// Flushes that closed this epoch.
+    flushes: Vec<Flush>,
 }
 
 /// The epochs that hold unsettled ops, and the one that is open. See the module's text.
@@ -145,12 +173,18 @@ pub(crate) struct Flushes {
     /// The number of the first of `epochs`.
     first: u64,
     /// All ends in the epochs before the first.
-    reported: Tally,
+    ended: Tally,
+    /// The last errors, each with the epoch of its op.
+    errors: VecDeque<(u64, SinkError)>,
 }
+
+/// So many errors are remembered for reports to come.
+const REMEMBERED_ERRORS: usize = 64;
 
 impl Flushes {
     pub(crate) fn new() -> Self {
-        Self { epochs: VecDeque::from([Epoch::default()]), first: 0, reported: Tally::default() }
+        let epochs = VecDeque::from([Epoch::default()]);
+        Self { epochs, first: 0, ended: Tally::default(), errors: VecDeque::new() }
     }
 
     /// Counts an op in; returns the epoch that it belongs to.
@@ -161,20 +195,19 @@ impl Flushes {
 
     /// Counts an op of `epoch` out.
     pub(crate) fn end(&mut self, epoch: u64, end: End, error: Option<&SinkError>) {
-        let epoch = &mut self.epochs[(epoch - self.first) as usize];
-        epoch.unsettled -= 1;
-        epoch.ended.add(end);
-        if let Some(error) = error
-            && epoch.errors.len() < KEPT_ERRORS
-        {
-            epoch.errors.push(error.clone());
+        let ops = &mut self.epochs[(epoch - self.first) as usize];
+        ops.unsettled -= 1;
+        ops.ended.add(end);
+        if let Some(error) = error {
+            self.errors.truncate(REMEMBERED_ERRORS - 1);
+            self.errors.push_front((epoch, error.clone()));
         }
     }
 
     /// Closes the open epoch: `flush` waits for it and for all before it.
     pub(crate) fn flush(&mut self, flush: Flush) {
         self.forget_abandoned();
-        self.open().flushes.push((flush, Vec::new()));
+        self.open().flushes.push(flush);
         self.epochs.push_back(Epoch::default());
     }
 
@@ -185,21 +218,16 @@ impl Flushes {
         while self.epochs.len() > 1 && self.epochs[0].unsettled == 0 {
             let epoch = self.epochs.pop_front().expect("there is more than one epoch");
             self.first += 1;
-            self.reported += epoch.ended;
-            let later = self.epochs.iter_mut().flat_map(|epoch| &mut epoch.flushes).map(|(_, errors)| errors);
-            later.for_each(|errors| add_errors(errors, &epoch.errors));
-            for (flush, mut errors) in epoch.flushes {
-                add_errors(&mut errors, &epoch.errors);
-                let report = FlushReport::new(self.reported - flush.since, errors);
-                done.push(Done { reply: flush.reply, report });
+            self.ended += epoch.ended;
+            let mark = Mark { ended: self.ended, epoch: self.first };
+            for Flush { since, reply } in epoch.flushes {
+                let covered = since.epoch..mark.epoch;
+                let errors = self.errors.iter().rev().filter(|(epoch, _)| covered.contains(epoch));
+                let errors = errors.take(KEPT_ERRORS).map(|(_, error)| error.clone()).collect();
+                done.push(Done { reply, report: FlushReport::new(mark.ended - since.ended, errors), mark });
             }
         }
         done
-    }
-
-    /// What all flushes up to now have reported; the next one starts from there.
-    pub(crate) fn reported(&self) -> Tally {
-        self.reported
     }
 
     fn open(&mut self) -> &mut Epoch {
@@ -208,16 +236,12 @@ impl Flushes {
 
     /// Callers may drop flushes faster than a stuck sink settles ops: what nobody waits for must not pile up.
     fn forget_abandoned(&mut self) {
-        let before_open = self.epochs.len().saturating_sub(2);
-        let Some(epoch) = self.epochs.get_mut(before_open) else {
+        let Some(closed) = self.epochs.len().checked_sub(2) else {
             return;
         };
-        epoch.flushes.retain(|(flush, _)| !flush.reply.is_closed());
+        self.epochs[closed].flushes.retain(|flush| !flush.reply.is_closed());
         // An epoch that no flush closes any more is one with the next, unless ops already carry that one's number.
-        if self.epochs.len() > 1
-            && self.epochs[before_open].flushes.is_empty()
-            && self.epochs[before_open + 1].is_unused()
-        {
+        if self.epochs[closed].flushes.is_empty() && self.epochs[closed + 1].is_unused() {
             self.epochs.pop_back();
         }
     }
@@ -229,27 +253,20 @@ impl Epoch {
     }
 }
 
-fn add_errors(errors: &mut Vec<SinkError>, more: &[SinkError]) {
-    let room = KEPT_ERRORS - errors.len();
-    errors.extend(more.iter().take(room).cloned());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn flush(flushes: &mut Flushes) -> oneshot::Receiver<FlushReport> {
+    fn flush(flushes: &mut Flushes, since: Mark) -> oneshot::Receiver<(FlushReport, Mark)> {
         let (reply, answer) = oneshot::channel();
-        flushes.flush(Flush { since: flushes.reported(), reply });
+        flushes.flush(Flush { since, reply });
         answer
     }
 
     fn answer(flushes: &mut Flushes) -> usize {
         let done = flushes.done();
         let count = done.len();
-        for done in done {
-            let _ = done.reply.send(done.report);
-        }
+        done.into_iter().for_each(Done::tell);
         count
     }
 
@@ -257,19 +274,19 @@ mod tests {
     fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
         let mut flushes = Flushes::new();
         let early = flushes.accept();
-        let mut first = flush(&mut flushes);
+        let mut first = flush(&mut flushes, Mark::default());
         let late = flushes.accept();
         assert_eq!(answer(&mut flushes), 0);
         flushes.end(late, End::Netted, None);
         assert_eq!(answer(&mut flushes), 0);
         flushes.end(early, End::Delivered, None);
         assert_eq!(answer(&mut flushes), 1);
-        let report = first.try_recv().unwrap();
+        let (report, mark) = first.try_recv().unwrap();
         assert_eq!((report.delivered, report.total()), (1, 1));
 
-        let mut second = flush(&mut flushes);
+        let mut second = flush(&mut flushes, mark);
         assert_eq!(answer(&mut flushes), 1);
-        let report = second.try_recv().unwrap();
+        let (report, _) = second.try_recv().unwrap();
         assert_eq!((report.netted, report.total()), (1, 1));
     }
 
@@ -277,14 +294,28 @@ mod tests {
     fn flushes_at_the_same_time_report_the_same() {
         let mut flushes = Flushes::new();
         let op = flushes.accept();
-        let mut both = [flush(&mut flushes), flush(&mut flushes)];
+        let mut both = [flush(&mut flushes, Mark::default()), flush(&mut flushes, Mark::default())];
         flushes.end(op, End::Refused, Some(&SinkError::refused("no")));
         assert_eq!(answer(&mut flushes), 2);
         for report in &mut both {
-            let report = report.try_recv().unwrap();
+            let (report, _) = report.try_recv().unwrap();
             assert_eq!((report.refused, report.errors.len()), (1, 1));
             assert!(!report.is_ok());
         }
+    }
+
+    /// Guards: a flush that was given up once made the next one say that nothing had failed.
+    #[test]
+    fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
+        let mut flushes = Flushes::new();
+        let op = flushes.accept();
+        drop(flush(&mut flushes, Mark::default()));
+        flushes.end(op, End::Refused, Some(&SinkError::refused("no")));
+        answer(&mut flushes);
+        let mut next = flush(&mut flushes, Mark::default());
+        answer(&mut flushes);
+        let (report, _) = next.try_recv().unwrap();
+        assert_eq!((report.refused, report.errors.len()), (1, 1));
     }
 
     #[test]
@@ -292,12 +323,12 @@ mod tests {
         let mut flushes = Flushes::new();
         let op = flushes.accept();
         for _ in 0..1000 {
-            drop(flush(&mut flushes));
+            drop(flush(&mut flushes, Mark::default()));
         }
         assert!(flushes.epochs.len() <= 3, "{}", flushes.epochs.len());
-        let mut kept = flush(&mut flushes);
+        let mut kept = flush(&mut flushes, Mark::default());
         flushes.end(op, End::Delivered, None);
         answer(&mut flushes);
-        assert_eq!(kept.try_recv().unwrap().delivered, 1);
+        assert_eq!(kept.try_recv().unwrap().0.delivered, 1);
     }
 }

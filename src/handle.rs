@@ -3,18 +3,20 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
-use tokio::{sync::oneshot, task::coop, time::Instant};
+use tokio::{sync::oneshot, task::coop};
 
 use crate::{
     accumulator::Arrival,
     ack::{Ack, AckSender},
-    command::{Barred, Command, Inbox, Stop},
-    error::{Closed, SendAllError, SendError, TrySendError},
-    flush::{Flush, FlushReport},
+    command::{Barred, Command, Inbox},
+    error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
+    flush::{Flush, FlushReport, Mark},
     limits::{Limits, LimitsError, Overflow},
+    moment::Moment,
     panics,
     permit::Permit,
     send_all::send_all,
@@ -23,7 +25,8 @@ use crate::{
 
 /// A cheap, clonable way to a [`Batcher`](crate::Batcher)'s task. It names neither its stages nor its sink.
 ///
-/// When the last handle is dropped the batcher drains and ends. Every method returns at once when the task is gone.
+/// When the last handle is dropped the batcher drains and ends; one that is paused then, which nobody could resume any
+/// more, gives back what waits instead. Every method returns at once when the task is gone.
 ///
 /// # Examples
 ///
@@ -52,6 +55,8 @@ use crate::{
 /// ```
 pub struct Handle<T, R = ()> {
     pub(crate) inbox: Arc<Inbox<T, R>>,
+    /// What this handle's flushes have reported so far.
+    told: Mutex<Mark>,
 }
 
 /// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
@@ -60,7 +65,7 @@ const SENDS_PER_BUDGET: u64 = 32;
 impl<T, R> Handle<T, R> {
     /// The first handle of a batcher, which its inbox has already counted.
     pub(crate) fn first(inbox: Arc<Inbox<T, R>>) -> Self {
-        Self { inbox }
+        Self { inbox, told: Mutex::default() }
     }
 
     /// Hands an op in, waiting for room if [`Overflow::Wait`] says so.
@@ -77,7 +82,7 @@ impl<T, R> Handle<T, R> {
     /// **An op is lost to its caller if the future is dropped** while it waits for room; it is then not sent. Where that
     /// matters, [`reserve`](Self::reserve) first.
     pub async fn send(&self, op: T) -> Result<(), SendError<T>> {
-        self.hand_in(op, None).await
+        self.hand_in(op, Moment::now(), None).await
     }
 
     /// Hands an op in if there is room now.
@@ -89,7 +94,7 @@ impl<T, R> Handle<T, R> {
     pub fn try_send(&self, op: T) -> Result<(), TrySendError<T>> {
         let op = self.weighed(op)?;
         match self.take_room() {
-            Ok(paid) => self.put(op, None, paid),
+            Ok(paid) => self.put(op, Moment::now(), None, paid),
             Err(barred) => Err(barred.error(op)),
         }
     }
@@ -136,15 +141,16 @@ impl<T, R> Handle<T, R> {
     ///
     /// As [`send`](Self::send).
     pub async fn submit(&self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let (sender, ack) = AckSender::pair(Instant::now().into_std());
-        self.hand_in(op, Some(sender)).await?;
+        let at = Moment::now();
+        let (sender, ack) = AckSender::pair(at);
+        self.hand_in(op, at, Some(sender)).await?;
         Ok(ack)
     }
 
     /// Makes all that was accepted so far due, and waits until it is settled: what is in flight or backing off included,
     /// what comes later not. Says what became of it.
     ///
-    /// It shortens no backoff and breaks no limit; while the batcher is paused it waits.
+    /// It shortens no backoff, breaks no limit and overtakes no priority; while the batcher is paused it waits.
     ///
     /// # Errors
     ///
@@ -155,8 +161,11 @@ impl<T, R> Handle<T, R> {
     /// Cancel safe: once polled, the ops are flushed even if the future is dropped.
     pub async fn flush(&self) -> Result<FlushReport, Closed> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.push_other(|since| Command::Flush(Flush { since, reply })).map_err(|_| Closed)?;
-        answer.await.map_err(|_| Closed)
+        let since = *self.told();
+        self.inbox.push_other(Command::Flush(Flush { since, reply })).map_err(|_| Closed)?;
+        let (report, mark) = answer.await.map_err(|_| Closed)?;
+        self.told().advance(mark);
+        Ok(report)
     }
 
     /// Takes back out every waiting op that satisfies the predicate: the kill switch. Ops that are in flight can't be
@@ -174,7 +183,7 @@ impl<T, R> Handle<T, R> {
     /// dropped**, never sent.
     pub async fn withdraw(&self, wanted: impl FnMut(&T) -> bool + Send + 'static) -> Result<Vec<T>, Closed> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.push_other(|_| Command::Withdraw { wanted: Box::new(wanted), reply }).map_err(|_| Closed)?;
+        self.inbox.push_other(Command::Withdraw { wanted: Box::new(wanted), reply }).map_err(|_| Closed)?;
         answer.await.map_err(|_| Closed)
     }
 
@@ -192,12 +201,16 @@ impl<T, R> Handle<T, R> {
     ///
     /// # Errors
     ///
-    /// If the limits contradict themselves, or set a `max_weight` where ops have no weight. Nothing is changed then.
-    pub fn set_limits(&self, limits: impl Into<Limits>) -> Result<(), LimitsError> {
+    /// If the limits contradict themselves, or set a `max_weight` where ops have no weight, or if the batcher is closed.
+    /// Nothing is changed then.
+    pub fn set_limits(&self, limits: impl Into<Limits>) -> Result<(), SetLimitsError> {
         let limits = limits.into();
         limits.check()?;
         if limits.max_weight.is_some() && self.inbox.weigh.is_none() {
-            return Err(LimitsError::new("max_weight", "needs a weigh_by stage, which says what an op weighs"));
+            return Err(LimitsError::unweighed().into());
+        }
+        if self.inbox.is_closed() {
+            return Err(SetLimitsError::Closed);
         }
         self.inbox.set_limits(&limits);
         self.inbox.tell(|news| news.limits = Some(limits));
@@ -214,24 +227,28 @@ impl<T, R> Handle<T, R> {
         self.inbox.is_closed()
     }
 
-    pub(crate) fn stop(&self, stop: Stop) {
-        self.inbox.tell(|news| news.stop = Some(stop));
+    pub(crate) fn stop(&self, within: Option<Duration>) {
+        self.inbox.tell(|news| news.stop(within, false));
     }
 
-    async fn hand_in(&self, op: T, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
+    fn told(&self) -> MutexGuard<'_, Mark> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `at` is when the caller asked: age counts from there, the wait for room included.
+    async fn hand_in(&self, op: T, at: Moment, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
         let op = self.weighed(op)?;
         self.spend_budget().await;
         match self.room_for_one().await {
-            Ok(paid) => self.put(op, ack, paid),
+            Ok(paid) => self.put(op, at, ack, paid),
             Err(barred) => Err(barred.error(op)),
         }
     }
 
-    pub(crate) fn put(&self, op: T, ack: Option<AckSender<R>>, paid: bool) -> Result<(), SendError<T>> {
-        let arrival = Arrival { op, at: Instant::now().into_std(), ack };
-        self.inbox.push(arrival, paid).map_err(|(barred, op)| {
+    pub(crate) fn put(&self, op: T, at: Moment, ack: Option<AckSender<R>>, paid: bool) -> Result<(), SendError<T>> {
+        self.inbox.push(Arrival { op, at, ack }, paid).map_err(|(barred, op)| {
             if paid {
-                self.inbox.room.add_permits(1);
+                self.inbox.free(1);
             }
             barred.error(op)
         })
@@ -241,7 +258,9 @@ impl<T, R> Handle<T, R> {
     /// another.
     pub(crate) async fn room_for_one(&self) -> Result<bool, Barred> {
         match self.take_room() {
-            Err(Barred::Full) if self.inbox.overflow() == Overflow::Wait => self.wait_for_room().await.map(|()| true),
+            Err(Barred::Full) if self.inbox.overflow() == Overflow::Wait => {
+                self.inbox.wait_for_room().await.map(|()| true)
+            }
             taken => taken,
         }
     }
@@ -264,16 +283,15 @@ impl<T, R> Handle<T, R> {
         }
     }
 
-    /// Waits for room for one op, in line. The batcher learns that somebody waits: a full buffer does not linger.
+    /// Waits for room for one op, whatever the policy says.
     async fn wait_for_room(&self) -> Result<(), Barred> {
-        let room = match self.inbox.room.try_acquire() {
-            Ok(room) => Ok(room),
-            Err(_) => {
-                self.inbox.tell(|news| news.pressed = true);
-                self.inbox.room.acquire().await
+        match self.inbox.room.try_acquire() {
+            Ok(room) => {
+                room.forget();
+                Ok(())
             }
-        };
-        room.map(|room| room.forget()).map_err(|_| Barred::Closed)
+            Err(_) => self.inbox.wait_for_room().await,
+        }
     }
 
     /// Refuses an op at the door that no batch could hold. If weighing it panics, the task will find out and answer.
@@ -302,7 +320,7 @@ impl<T, R> Handle<T, R> {
 impl<T, R> Clone for Handle<T, R> {
     fn clone(&self) -> Self {
         self.inbox.add_handle();
-        Self { inbox: Arc::clone(&self.inbox) }
+        Self { inbox: Arc::clone(&self.inbox), told: Mutex::new(*self.told()) }
     }
 }
 

@@ -99,6 +99,10 @@ impl LimitsError {
         Self { field, problem: problem.into() }
     }
 
+    pub(crate) fn unweighed() -> Self {
+        Self::new("max_weight", "needs a weigh_by stage, which says what an op weighs")
+    }
+
     /// The name of the setting that is wrong.
     pub fn field(&self) -> &'static str {
         self.field

@@ -1,6 +1,8 @@
 //! The statistics, told to the `metrics` facade, and so to any exporter. In come counters, out go metrics. The one place
 //! that names them.
 
+use std::time::Duration;
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -8,7 +10,7 @@ use metrics::{
 use crate::{
     ack::End,
     batch::CutBy,
-    stats::{Counters, Stats},
+    stats::{Counters, Spent, Stats},
 };
 
 const ACCEPTED: &str = "roundlot_ops_accepted_total";
@@ -59,10 +61,10 @@ pub(crate) struct Meter {
     in_flight: Gauge,
     pub(crate) batch_ops: Histogram,
     pub(crate) batch_fill: Histogram,
-    pub(crate) in_buffer: Histogram,
-    pub(crate) waiting_time: Histogram,
-    pub(crate) backing_off_time: Histogram,
-    pub(crate) writing_time: Histogram,
+    in_buffer: Histogram,
+    waiting_time: Histogram,
+    backing_off_time: Histogram,
+    writing_time: Histogram,
 }
 
 impl Meter {
@@ -86,6 +88,14 @@ impl Meter {
             backing_off_time: histogram!(BACKING_OFF_TIME, "batcher" => batcher()),
             writing_time: histogram!(WRITING_TIME, "batcher" => batcher()),
         }
+    }
+
+    /// Records where the time of one op went.
+    pub(crate) fn time(&self, total: u64, spent: Spent) {
+        self.in_buffer.record(Duration::from_nanos(total));
+        self.waiting_time.record(Duration::from_nanos(spent.waiting));
+        self.backing_off_time.record(Duration::from_nanos(spent.backing_off));
+        self.writing_time.record(Duration::from_nanos(spent.writing));
     }
 
     /// Brings counters and gauges up to date.

@@ -6,7 +6,7 @@ use crate::{
     ack::{Ack, AckSender},
     error::SendError,
     handle::Handle,
-    timer::now,
+    moment::Moment,
 };
 
 /// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
@@ -28,7 +28,7 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// Gives the op back if the batcher was closed meanwhile, or if it is too heavy.
     pub fn send(self, op: T) -> Result<(), SendError<T>> {
-        self.put(op, None)
+        self.put(op, Moment::now(), None)
     }
 
     /// Hands an op in, without waiting, and returns an [`Ack`] that resolves to its receipt.
@@ -37,22 +37,23 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// As [`send`](Self::send).
     pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let (sender, ack) = AckSender::pair(now());
-        self.put(op, Some(sender))?;
+        let at = Moment::now();
+        let (sender, ack) = AckSender::pair(at);
+        self.put(op, at, Some(sender))?;
         Ok(ack)
     }
 
-    fn put(mut self, op: T, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
+    fn put(mut self, op: T, at: Moment, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
         let op = self.handle.weighed(op)?;
         self.used = true;
-        self.handle.put(op, ack, true)
+        self.handle.put(op, at, ack, true)
     }
 }
 
 impl<T, R> Drop for Permit<'_, T, R> {
     fn drop(&mut self) {
         if !self.used {
-            self.handle.inbox.room.add_permits(1);
+            self.handle.inbox.free(1);
         }
     }
 }

@@ -5,9 +5,10 @@ use std::iter::Peekable;
 
 use crate::{
     accumulator::Arrival,
+    command::Inbox,
     error::{SendAllError, SendError},
     handle::Handle,
-    timer::now,
+    moment::Moment,
 };
 
 /// Ops per chunk: enough to make room and lock cheap, few enough to let others in between.
@@ -19,16 +20,20 @@ pub(crate) async fn send_all<T, R>(
     mut ops: Peekable<impl Iterator<Item = T>>,
 ) -> Result<(), SendAllError<T>> {
     while ops.peek().is_some() {
+        let at = Moment::now();
         // The first op of a chunk waits for room; the others come along as far as there is some.
         let paid = match handle.room_for_one().await {
             Ok(paid) => paid,
             Err(barred) => return Err(not_taken(ops, barred.error(()))),
         };
-        let room = 1 + if paid { more_room(handle) } else { 0 };
-        let at = now();
-        let mut chunk = Vec::with_capacity(room);
+        let mut room = Room { inbox: &handle.inbox, permits: usize::from(paid) };
+        if paid {
+            room.add_what_there_is(CHUNK - 1);
+        }
+        let size = room.permits.max(1);
+        let mut chunk = Vec::with_capacity(size);
         let mut too_heavy = None;
-        while chunk.len() < room
+        while chunk.len() < size
             && let Some(op) = ops.next()
         {
             match handle.weighed(op) {
@@ -40,15 +45,11 @@ pub(crate) async fn send_all<T, R>(
             }
         }
         let taken = chunk.len();
-        let refused = handle.inbox.push_all(chunk, paid);
-        if paid {
-            let used = if refused.is_ok() { taken } else { 0 };
-            handle.inbox.room.add_permits(room - used);
-        }
-        if let Err((barred, chunk)) = refused {
+        if let Err((barred, chunk)) = handle.inbox.push_all(chunk, paid) {
             let back = chunk.into_iter().map(|arrival| arrival.op);
             return Err(not_taken(back.chain(too_heavy).chain(ops), barred.error(())));
         }
+        room.permits = room.permits.saturating_sub(taken);
         if let Some(op) = too_heavy {
             return Err(not_taken(std::iter::once(op).chain(ops), SendError::TooHeavy(())));
         }
@@ -56,17 +57,27 @@ pub(crate) async fn send_all<T, R>(
     Ok(())
 }
 
-/// Takes room for the rest of a chunk, as far as there is some right now.
-fn more_room<T, R>(handle: &Handle<T, R>) -> usize {
-    let room = &handle.inbox.room;
-    let more = room.available_permits().min(CHUNK - 1);
-    // Somebody else may have been faster; then one at a time will do.
-    match room.try_acquire_many(more as u32) {
-        Ok(permits) => {
+/// Room that is taken and not used yet. It is given back whatever happens: the caller's iterator may panic.
+struct Room<'a, T, R> {
+    inbox: &'a Inbox<T, R>,
+    permits: usize,
+}
+
+impl<T, R> Room<'_, T, R> {
+    /// Takes more, as far as there is some right now.
+    fn add_what_there_is(&mut self, most: usize) {
+        let more = self.inbox.room.available_permits().min(most);
+        // Somebody else may have been faster; then one at a time will do.
+        if let Ok(permits) = self.inbox.room.try_acquire_many(more as u32) {
             permits.forget();
-            more
+            self.permits += more;
         }
-        Err(_) => 0,
+    }
+}
+
+impl<T, R> Drop for Room<'_, T, R> {
+    fn drop(&mut self) {
+        self.inbox.free(self.permits);
     }
 }
 

@@ -170,28 +170,29 @@ fn ratio(part: u64, whole: u64) -> f64 {
 /// A time that is being averaged.
 #[derive(Debug, Clone, Copy, Default)]
 struct Timer {
-    sum: Duration,
-    max: Duration,
+    sum: u128,
+    max: u64,
 }
 
 impl Timer {
-    fn add(&mut self, time: Duration) {
-        self.sum = self.sum.saturating_add(time);
-        self.max = self.max.max(time);
+    fn add(&mut self, nanos: u64) {
+        self.sum += u128::from(nanos);
+        self.max = self.max.max(nanos);
     }
 
     fn times(self, count: u64) -> Times {
-        let nanos = self.sum.as_nanos().checked_div(u128::from(count)).unwrap_or(0);
-        Times { mean: Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)), max: self.max }
+        let nanos = self.sum.checked_div(u128::from(count)).unwrap_or(0);
+        let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Times { mean, max: Duration::from_nanos(self.max) }
     }
 }
 
-/// Where the time of one op went.
+/// Where the time of one op went, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
-    pub(crate) waiting: Duration,
-    pub(crate) backing_off: Duration,
-    pub(crate) writing: Duration,
+    pub(crate) waiting: u64,
+    pub(crate) backing_off: u64,
+    pub(crate) writing: u64,
 }
 
 /// The counters as the accumulator keeps them.
@@ -246,10 +247,7 @@ impl Counters {
         self.backing_off.add(spent.backing_off);
         self.writing.add(spent.writing);
         if let Some(meter) = &self.meter {
-            meter.in_buffer.record(total);
-            meter.waiting_time.record(spent.waiting);
-            meter.backing_off_time.record(spent.backing_off);
-            meter.writing_time.record(spent.writing);
+            meter.time(total, spent);
         }
     }
 

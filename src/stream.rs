@@ -12,9 +12,10 @@ use futures::{Stream, stream::FusedStream};
 use crate::{
     accumulator::{Accumulator, Arrival, Policy},
     limits::{Limits, LimitsError},
+    moment::Moment,
     stage::Stages,
     stats::Stats,
-    timer::{Timer, now},
+    timer::Timer,
 };
 
 /// Items that one poll takes from a stream that is always ready, before it lets others run.
@@ -107,7 +108,7 @@ where
 
     /// Gives up batching: the stream, pinned where it is, if it has not ended; and the items that wait, oldest first.
     pub fn into_parts(mut self) -> (Option<Pin<Box<S>>>, Vec<T>) {
-        self.accumulator.return_waiting(now());
+        self.accumulator.return_waiting(Moment::now());
         let waiting = self.accumulator.take_returned().into_iter().map(|item| item.op).collect();
         (self.source.take(), waiting)
     }
@@ -130,7 +131,7 @@ where
                     return false;
                 }
                 Poll::Ready(Some(op)) => {
-                    let now = now();
+                    let now = Moment::now();
                     self.accumulator.push(Arrival { op, at: now, ack: None }, now);
                     // Items that a stage panicked over are gone, as the docs of the stages say.
                     self.accumulator.take_letters();
@@ -150,7 +151,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<T>>> {
         let this = &mut *self;
         let has_more = this.fill(cx);
-        let now = now();
+        let now = Moment::now();
         if let Some(cut) = this.accumulator.cut(now) {
             return Poll::Ready(Some(this.accumulator.hand_over(cut, now)));
         }

@@ -1,25 +1,21 @@
-//! The one timer of a driver, and its clock. In comes a deadline, out comes a wake-up. It is moved only when the
+//! The one timer of a driver. In comes a deadline, out comes a wake-up. It is moved only when the
 //! deadline has moved, and sleeps for good when there is none.
 
 use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use tokio::time::Sleep;
 
-/// The runtime's clock, which tests can pause, in terms of the rules.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
+use crate::moment::Moment;
 
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     /// Made when first needed, and then moved: making one costs more.
     sleep: Option<Pin<Box<Sleep>>>,
-    deadline: Option<Instant>,
+    deadline: Option<Moment>,
 }
 
 impl Timer {
@@ -27,17 +23,17 @@ impl Timer {
         Self::default()
     }
 
-    pub(crate) fn set(&mut self, deadline: Option<Instant>) {
+    pub(crate) fn set(&mut self, deadline: Option<Moment>) {
         if self.deadline == deadline {
             return;
         }
         self.deadline = deadline;
-        if let Some(deadline) = deadline {
-            let deadline = tokio::time::Instant::from_std(deadline);
-            match &mut self.sleep {
-                Some(sleep) => sleep.as_mut().reset(deadline),
-                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
-            }
+        let deadline = deadline.map(Moment::to_instant);
+        match (&mut self.sleep, deadline) {
+            (Some(sleep), Some(deadline)) => sleep.as_mut().reset(deadline),
+            (None, Some(deadline)) => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
+            // One that is left alone would still wake the task.
+            (_, None) => self.sleep = None,
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 
-use crate::{command::Stop, dead_letter::DeadLetter, error::WorkerGone, sink::SinkError, stats::Stats};
+use crate::{dead_letter::DeadLetter, error::WorkerGone, sink::SinkError, stats::Stats};
 
 /// What a batcher has come to.
 #[derive(Debug)]
@@ -27,12 +27,6 @@ pub struct Summary<T> {
     pub letters: Vec<DeadLetter<T>>,
     /// Why the sink was not closed properly, if it was not.
     pub close_error: Option<SinkError>,
-}
-
-impl<T> Summary<T> {
-    pub(crate) fn new(stats: Stats, returned: Vec<Returned<T>>, close_error: Option<SinkError>) -> Self {
-        Self { stats, returned, letters: Vec::new(), close_error }
-    }
 }
 
 /// An op that was not settled when the batcher ended.
@@ -62,8 +56,8 @@ impl<T> fmt::Debug for Returned<T> {
     }
 }
 
-/// How a worker tells its task to stop, without naming the type of its receipts.
-pub(crate) type TellStop = Arc<dyn Fn(Stop) + Send + Sync>;
+/// How a worker tells its task to stop, within some time, without naming the type of its receipts.
+pub(crate) type TellStop = Arc<dyn Fn(Option<Duration>) + Send + Sync>;
 
 /// The owner of a batcher's task, from [`Batcher::spawn`](crate::Batcher::spawn).
 ///
@@ -154,7 +148,7 @@ impl<T: Send + 'static> IntoFuture for Shutdown<T> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            (self.worker.stop)(Stop { within: self.within, deserted: false });
+            (self.worker.stop)(self.within);
             self.worker.join().await
         })
     }

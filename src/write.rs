@@ -1,7 +1,14 @@
 //! One write, with all that may go wrong in it. In comes a batch, out it comes again with its verdicts, whatever the
 //! sink did: returned, hung, panicked, or was given up on. Next room: the sink; then back to `actor`.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -34,36 +41,84 @@ where
         attempt = cut.batch.attempt(),
         outcome = field::Empty,
     );
-    let written = async {
-        let attempt = AssertUnwindSafe(async { sink.write(&mut cut.batch).await }).catch_unwind();
-        tokio::select! {
-            // A verdict that is there counts, even if the time is over.
-            biased;
-            written = bounded(limit, attempt) => written,
-            () = abort.cancelled() => Written::Aborted,
-        }
-    }
-    .instrument(span.clone())
-    .await;
+    let attempt = async { sink.write(&mut cut.batch).await };
+    let written = match contained(attempt, limit, abort.cancelled()).instrument(span.clone()).await {
+        Ended::Done(Ok(_)) => Written::Answered,
+        Ended::Done(Err(error)) => Written::Failed(error),
+        Ended::Panicked(message) => Written::Panicked(message),
+        Ended::TimedOut(limit) => Written::Failed(SinkError::ambiguous(format!("no answer within {limit:?}"))),
+        Ended::Aborted => Written::Aborted,
+    };
     record(&span, &batcher, &written);
     (cut, written)
 }
 
+/// Closes the sink, within the time that is left.
+pub(crate) async fn close<T, R, S: Sink<T, R>>(
+    batcher: &str,
+    sink: &S,
+    limit: Option<Duration>,
+) -> Result<(), SinkError> {
+    let result = match contained(async { sink.close().await }, limit, std::future::pending()).await {
+        Ended::Done(result) => result,
+        Ended::Panicked(message) => Err(SinkError::ambiguous(format!("closing it panicked: {message}"))),
+        Ended::TimedOut(_) | Ended::Aborted => Err(SinkError::ambiguous("it was not closed in time")),
+    };
+    if let Err(error) = &result {
+        error!(batcher, error = error.chain(), "the sink was not closed properly");
+    }
+    result
+}
+
+/// How a future of the user ended.
+enum Ended<V> {
+    Done(V),
+    Panicked(String),
+    TimedOut(Duration),
+    Aborted,
+}
+
+/// Runs a future of the user until it is done, its time is over or it is given up on. A panic in it, also while it is
+/// being dropped, ends there.
+async fn contained<V>(
+    attempt: impl Future<Output = V>,
+    limit: Option<Duration>,
+    abort: impl Future<Output = ()>,
+) -> Ended<V> {
+    let mut attempt = pin!(Some(attempt));
+    let ended = {
+        let polls = poll_fn(|cx| match attempt.as_mut().as_pin_mut() {
+            Some(attempt) => attempt.poll(cx),
+            None => unreachable!("it is dropped only below"),
+        });
+        let polls = AssertUnwindSafe(polls).catch_unwind();
+        tokio::select! {
+            // A verdict that is there counts, even if the time is over.
+            biased;
+            ended = bounded(limit, polls) => ended,
+            () = abort => Ended::Aborted,
+        }
+    };
+    match panics::catch(|| Pin::set(&mut attempt, None)) {
+        Ok(()) => ended,
+        Err(panic) => Ended::Panicked(panics::message(&*panic).to_owned()),
+    }
+}
+
 async fn bounded<V>(
     limit: Option<Duration>,
-    attempt: impl Future<Output = Result<Result<V, SinkError>, Box<dyn std::any::Any + Send>>>,
-) -> Written {
+    attempt: impl Future<Output = Result<V, Box<dyn Any + Send>>>,
+) -> Ended<V> {
     let answer = match limit {
         None => attempt.await,
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(answer) => answer,
-            Err(_) => return Written::Failed(SinkError::ambiguous(format!("no answer within {limit:?}"))),
+            Err(_) => return Ended::TimedOut(limit),
         },
     };
     match answer {
-        Ok(Ok(_)) => Written::Answered,
-        Ok(Err(error)) => Written::Failed(error),
-        Err(panic) => Written::Panicked(panics::message(&*panic).to_owned()),
+        Ok(value) => Ended::Done(value),
+        Err(panic) => Ended::Panicked(panics::message(&*panic).to_owned()),
     }
 }
 
@@ -77,27 +132,4 @@ fn record(span: &Span, batcher: &str, written: &Written) {
             span.record("outcome", "panicked")
         }
     };
-}
-
-/// Closes the sink, within the time that is left.
-pub(crate) async fn close<T, R, S: Sink<T, R>>(
-    batcher: &str,
-    sink: &S,
-    limit: Option<Duration>,
-) -> Result<(), SinkError> {
-    let close = AssertUnwindSafe(async { sink.close().await }).catch_unwind();
-    let closed = match limit {
-        None => close.await,
-        Some(limit) => match tokio::time::timeout(limit, close).await {
-            Ok(closed) => closed,
-            Err(_) => Ok(Err(SinkError::ambiguous("it was not closed in time"))),
-        },
-    };
-    let result = closed.unwrap_or_else(|panic| {
-        Err(SinkError::ambiguous(format!("closing it panicked: {}", panics::message(&*panic))))
-    });
-    if let Err(error) = &result {
-        error!(batcher, error = error.chain(), "the sink was not closed properly");
-    }
-    result
 }

@@ -1,7 +1,7 @@
 //! An op comes in: dedup, partition, conflate, priority. In comes an [`Arrival`], out comes a node in its queue, or an
 //! answer where the op has ended already.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
 use super::{
     Accumulator,
@@ -29,7 +29,7 @@ struct Class {
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes an op in.
-    pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Instant) {
+    pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
         self.forget_old(now);
         let epoch = self.flushes.accept();
         self.counters.accepted += 1;
@@ -51,11 +51,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         if class.is_new {
             self.bind_partition();
         }
-        let slot = self.nodes.vacant_key() as u32;
+        let slot = self.nodes.vacant();
         if class.repeat_of == Found::Fresh {
             waiters.add(self.remember(class.partition, slot, now));
         }
         self.nodes.insert(Node {
+            is_live: true,
             op: Some(op),
             seq: self.next_seq,
             at,
@@ -112,19 +113,19 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     pub(super) fn bind_conflation(&mut self, slot: u32) {
         let conflate = self.rules.conflate.as_mut().expect("only a conflation key is fresh here");
-        self.nodes[slot as usize].conflate = Some(conflate.index.bind(slot));
+        self.nodes[slot].conflate = Some(conflate.index.bind(slot));
     }
 
-    pub(super) fn enqueue_new(&mut self, slot: u32, now: Instant) {
+    pub(super) fn enqueue_new(&mut self, slot: u32, now: Moment) {
         self.waiting += 1;
-        let id = self.nodes[slot as usize].partition;
+        let id = self.nodes[slot].partition;
         self.insert(slot, false);
         self.list_victim(slot);
         let queue = &self.partitions[id as usize].queue;
         let is_first = queue.len() == 1;
         let full = queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight();
         // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
-        if is_first || ((full || self.nodes[slot as usize].urgent) && self.is_lingering(id)) {
+        if is_first || ((full || self.nodes[slot].urgent) && self.is_lingering(id)) {
             self.place(id, now);
         } else if self.rules.priority.is_some() {
             self.joined(id, now);
@@ -133,12 +134,12 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Puts a node into its queue; `comes_back` says that it is older than most there.
     pub(super) fn insert(&mut self, slot: u32, comes_back: bool) {
-        let id = self.nodes[slot as usize].partition;
+        let id = self.nodes[slot].partition;
         self.partitions[id as usize].queue.insert(&mut self.nodes, self.rules.order(), slot, comes_back);
     }
 
     pub(super) fn take_op(&mut self, slot: u32) -> T {
-        self.nodes[slot as usize].op.take().expect("an op that waits is in its node")
+        self.nodes[slot].op.take().expect("an op that waits is in its node")
     }
 
     /// An op may outgrow the cap when it is merged, or when the cap is lowered.

@@ -1,7 +1,7 @@
 //! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
 //! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
 use super::Accumulator;
 use crate::{
@@ -16,7 +16,7 @@ pub(crate) struct Cut<T, R> {
     /// The node of each op of the batch.
     pub(super) slots: Vec<u32>,
     pub(super) partition: u32,
-    pub(super) at: Instant,
+    pub(super) at: Moment,
 }
 
 /// The memory of a batch that is settled, for the next one.
@@ -25,7 +25,7 @@ pub(super) type Spare<T, R> = (Vec<T>, Vec<Verdict<R>>, Vec<u32>);
 impl<T, R: Clone> Accumulator<T, R> {
     /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
     /// the sink has not asked for a pause.
-    pub(crate) fn cut(&mut self, now: Instant) -> Option<Cut<T, R>> {
+    pub(crate) fn cut(&mut self, now: Moment) -> Option<Cut<T, R>> {
         if self.is_blocked() || self.frozen_until.is_some_and(|until| now < until) {
             return None;
         }
@@ -44,7 +44,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
-    fn take(&mut self, id: u32, now: Instant) -> Option<Cut<T, R>> {
+    fn take(&mut self, id: u32, now: Moment) -> Option<Cut<T, R>> {
         let cut_by = self.due_by(id, now)?;
         let (mut ops, verdicts, mut slots) = self.spares.pop().unwrap_or_default();
         let cap = self.partitions[id as usize].cap(self.limits.items());
@@ -54,11 +54,11 @@ impl<T, R: Clone> Accumulator<T, R> {
             let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, self.rules.order(), now) else {
                 break;
             };
-            let more = self.nodes[slot as usize].weight;
+            let more = self.nodes[slot].weight;
             if !self.may_be_sent(slot, now) {
                 continue;
             }
-            if self.nodes[slot as usize].behind == self.cuts {
+            if self.nodes[slot].behind == self.cuts {
                 break;
             }
             if weight.saturating_add(more) > self.limits.weight() {
@@ -71,12 +71,12 @@ impl<T, R: Clone> Accumulator<T, R> {
                 break;
             }
             weight += more;
-            let younger = self.nodes[slot as usize].younger;
-            if let Some(younger) = self.nodes.get_mut(younger as usize) {
+            let younger = self.nodes[slot].younger;
+            if let Some(younger) = self.nodes.get_mut(younger) {
                 younger.behind = self.cuts;
             }
             self.unqueue(slot);
-            attempt = attempt.max(self.nodes[slot as usize].attempts() + 1);
+            attempt = attempt.max(self.nodes[slot].attempts() + 1);
             ops.push(self.take_op(slot));
             slots.push(slot);
         }
@@ -93,22 +93,22 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Whether an op is still wanted. Ends it if not.
-    fn may_be_sent(&mut self, slot: u32, now: Instant) -> bool {
+    fn may_be_sent(&mut self, slot: u32, now: Moment) -> bool {
         let Some(expiry) = &self.rules.expiry else {
             return true;
         };
-        let op = self.nodes[slot as usize].waiting_op();
+        let op = self.nodes[slot].waiting_op();
         match panics::catch(|| expiry(op)) {
-            Ok(Some(deadline)) if deadline <= now => {
+            Ok(Some(deadline)) if Moment::from(deadline) <= now => {
                 self.unqueue(slot);
                 self.end_unqueued(slot, End::Expired, now);
                 false
             }
             Ok(_) => true,
             Err(panic) => {
-                self.counters.panics += 1;
+                let error = self.caught("a stage", &*panic);
                 self.unqueue(slot);
-                self.refuse_unqueued(slot, &panics::refusal("a stage", &*panic), now);
+                self.refuse_unqueued(slot, &error, now);
                 false
             }
         }
@@ -117,11 +117,12 @@ impl<T, R: Clone> Accumulator<T, R> {
 
 impl<T> Accumulator<T, ()> {
     /// Hands a batch over to whoever polls the stream: for them, it is delivered.
-    pub(crate) fn hand_over(&mut self, cut: Cut<T, ()>, now: Instant) -> Vec<T> {
+    pub(crate) fn hand_over(&mut self, cut: Cut<T, ()>, now: Moment) -> Vec<T> {
         let Cut { batch, slots, partition, .. } = cut;
         for slot in slots {
-            let node = self.remove_node(slot);
-            self.settle_node(node, End::Delivered, Ok(()), None, now);
+            self.counters.time(self.nodes[slot].spent(now, 0, now));
+            let gone = self.remove_node(slot);
+            self.settle_node(gone, End::Delivered, Ok(()), None, now);
         }
         self.batches_in_flight -= 1;
         self.partitions[partition as usize].in_flight = false;

@@ -1,9 +1,9 @@
 //! An op leaves the buffer without having been written: netted, expired, evicted, withdrawn, returned. In comes a
 //! slot and the way it ends, out come the answers to its callers.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
-use super::{Accumulator, SHRINK_ABOVE, node::Node};
+use super::Accumulator;
 use crate::{
     ack::{AckError, End, Waiter, Waiters},
     dead_letter::DeadLetter,
@@ -12,131 +12,159 @@ use crate::{
     worker::Returned,
 };
 
+/// So many panics of one turn are logged with what they said; all are counted.
+const MOST_CAUGHT: usize = 16;
+
+/// What is left of an op whose slot is free again.
+pub(super) struct Gone<T, R> {
+    /// `None` if a merge has used it up, or a sink has it.
+    op: Option<T>,
+    epoch: u64,
+    pub(super) attempts: u32,
+    pub(super) in_doubt: bool,
+    waiters: Waiters<R>,
+}
+
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes out every op that waits and satisfies the predicate.
-    pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Instant) -> Vec<T> {
+    pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Moment) -> Vec<T> {
         let mut waiting: Vec<(u64, u32)> = Vec::new();
-        for (slot, node) in &self.nodes {
+        let mut panics = Vec::new();
+        for (slot, node) in self.nodes.iter() {
             let Some(op) = &node.op else { continue };
             match panics::catch(|| wanted(op)) {
-                Ok(true) => waiting.push((node.seq, slot as u32)),
+                Ok(true) => waiting.push((node.seq, slot)),
                 Ok(false) => {}
                 // An op about which the predicate can't tell stays where it is.
-                Err(_) => self.counters.panics += 1,
+                Err(panic) => panics.push(panic),
             }
         }
+        panics.into_iter().for_each(|panic| drop(self.caught("a predicate", &*panic)));
         waiting.sort_unstable();
         waiting.into_iter().filter_map(|(_, slot)| self.end_waiting(slot, End::Withdrawn, now)).collect()
     }
 
     /// Gives back everything that waits: the shutdown is over.
-    pub(crate) fn return_waiting(&mut self, now: Instant) {
-        let mut waiting: Vec<(u64, u32)> = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| node.op.is_some())
-            .map(|(slot, node)| (node.seq, slot as u32))
-            .collect();
+    pub(crate) fn return_waiting(&mut self, now: Moment) {
+        let mut waiting: Vec<(u64, u32)> =
+            self.nodes.iter().filter(|(_, node)| node.op.is_some()).map(|(slot, node)| (node.seq, slot)).collect();
         waiting.sort_unstable();
         for (_, slot) in waiting {
-            let in_doubt = self.nodes[slot as usize].in_doubt();
-            if let Some(op) = self.end_waiting(slot, End::Returned, now) {
-                self.returned.push(Returned::new(op, false, in_doubt));
-            }
+            let id = self.nodes[slot].partition;
+            self.unqueue(slot);
+            self.give_back(slot, false, now);
+            self.place(id, now);
         }
     }
 
-    /// The task is being killed: whatever is accepted and not settled is lost, with notice.
-    pub(crate) fn lose_all(&mut self, now: Instant) -> usize {
-        let slots: Vec<u32> = self.nodes.iter().map(|(slot, _)| slot as u32).collect();
-        let lost = slots.len();
-        for slot in slots {
-            if self.nodes[slot as usize].op.is_some() {
-                self.end_waiting(slot, End::Lost, now);
-            } else {
-                self.end_unqueued(slot, End::Lost, now);
-            }
+    /// Gives an op back that stands in no queue.
+    pub(super) fn give_back(&mut self, slot: u32, in_flight: bool, now: Moment) {
+        let seq = self.nodes[slot].seq;
+        let gone = self.remove_node(slot);
+        let in_doubt = in_flight || gone.in_doubt;
+        let why = AckError::Returned { in_flight, in_doubt };
+        if let Some(op) = self.settle_node(gone, End::Returned, Err(why), None, now) {
+            self.returned.push((seq, Returned::new(op, in_flight, in_doubt)));
         }
-        self.batches_in_flight = 0;
-        lost
     }
 
     /// Ends an op that stands in a queue. Gives it back, unless a merge has used it up.
-    pub(super) fn end_waiting(&mut self, slot: u32, end: End, now: Instant) -> Option<T> {
+    pub(super) fn end_waiting(&mut self, slot: u32, end: End, now: Moment) -> Option<T> {
         self.unqueue(slot);
-        let id = self.nodes[slot as usize].partition;
+        let id = self.nodes[slot].partition;
         let op = self.end_unqueued(slot, end, now);
         self.place(id, now);
         op
     }
 
     /// Ends an op that stands in no queue.
-    pub(super) fn end_unqueued(&mut self, slot: u32, end: End, now: Instant) -> Option<T> {
+    pub(super) fn end_unqueued(&mut self, slot: u32, end: End, now: Moment) -> Option<T> {
         let error = match end {
             End::Netted => AckError::Netted,
             End::Expired => AckError::Expired,
             End::Evicted => AckError::Evicted,
             End::Withdrawn => AckError::Withdrawn,
-            End::Returned => AckError::Returned { in_flight: false },
             _ => AckError::Lost,
         };
-        let node = self.remove_node(slot);
-        self.settle_node(node, end, Err(error), None, now)
+        let gone = self.remove_node(slot);
+        if gone.in_doubt && end != End::Lost {
+            return self.end_in_doubt(gone, end, now);
+        }
+        self.settle_node(gone, end, Err(error), None, now)
+    }
+
+    /// Ends an op that an earlier attempt may have landed: whatever kept it from being tried again, it is in doubt.
+    fn end_in_doubt(&mut self, gone: Gone<T, R>, end: End, now: Moment) -> Option<T> {
+        let error = SinkError::ambiguous(format!("an attempt may have landed before it was {end}"));
+        let attempts = gone.attempts;
+        let op = self.settle_node(gone, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(&error), now)?;
+        if end == End::Withdrawn {
+            return Some(op);
+        }
+        self.letters.push(DeadLetter::new(op, error, attempts, true));
+        None
     }
 
     /// Gives up an op that stands in a queue.
-    pub(super) fn refuse_waiting(&mut self, slot: u32, error: &SinkError, now: Instant) {
+    pub(super) fn refuse_waiting(&mut self, slot: u32, error: &SinkError, now: Moment) {
         self.unqueue(slot);
-        let id = self.nodes[slot as usize].partition;
+        let id = self.nodes[slot].partition;
         self.refuse_unqueued(slot, error, now);
         self.place(id, now);
     }
 
     /// Gives up an op that stands in no queue: a dead letter, unless a merge has used it up.
-    pub(super) fn refuse_unqueued(&mut self, slot: u32, error: &SinkError, now: Instant) {
-        let node = self.remove_node(slot);
-        let attempts = node.attempts();
+    pub(super) fn refuse_unqueued(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        let gone = self.remove_node(slot);
+        let attempts = gone.attempts;
         // An attempt that may have landed makes it in doubt, whatever came after.
-        let (end, why) = if node.in_doubt() {
+        let (end, why) = if gone.in_doubt {
             (End::InDoubt, AckError::InDoubt(error.clone()))
         } else {
             (End::Refused, AckError::Refused(error.clone()))
         };
-        if let Some(op) = self.settle_node(node, end, Err(why), Some(error), now) {
+        if let Some(op) = self.settle_node(gone, end, Err(why), Some(error), now) {
             self.letters.push(DeadLetter::new(op, error.clone(), attempts, end == End::InDoubt));
         }
     }
 
     /// Takes a waiting op out of its queue and out of reach of merges. Its partition has to be placed afterwards.
     pub(super) fn unqueue(&mut self, slot: u32) {
-        let id = self.nodes[slot as usize].partition;
+        let id = self.nodes[slot].partition;
         self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
         self.waiting -= 1;
         self.leave_key(slot);
     }
 
-    pub(super) fn remove_node(&mut self, slot: u32) -> Node<T, R> {
-        let node = self.nodes.remove(slot as usize);
-        self.release_level(node.level);
-        if self.nodes.is_empty() && self.nodes.capacity() > SHRINK_ABOVE {
-            self.nodes = slab::Slab::new();
-        }
-        node
+    /// Frees the slot of an op that stands in no queue.
+    pub(super) fn remove_node(&mut self, slot: u32) -> Gone<T, R> {
+        let node = &mut self.nodes[slot];
+        let gone = Gone {
+            op: node.op.take(),
+            epoch: node.epoch,
+            attempts: node.attempts(),
+            in_doubt: node.in_doubt(),
+            waiters: node.waiters.take(),
+        };
+        node.history = None;
+        let level = node.level;
+        self.nodes.remove(slot);
+        self.release_level(level);
+        gone
     }
 
     /// Counts an op's end and tells its callers.
     pub(super) fn settle_node(
         &mut self,
-        node: Node<T, R>,
+        gone: Gone<T, R>,
         end: End,
         result: Result<R, AckError>,
         error: Option<&SinkError>,
-        now: Instant,
+        now: Moment,
     ) -> Option<T> {
-        let attempts = node.attempts();
-        self.tally(node.epoch, end, error);
-        self.answer(node.waiters, end, attempts, result, now);
-        node.op
+        self.tally(gone.epoch, end, error);
+        self.answer(gone.waiters, end, gone.attempts, result, now);
+        gone.op
     }
 
     /// Counts an op out: in the statistics, for the flushes that cover it, and for the room that it took.
@@ -146,19 +174,34 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.settled += 1;
     }
 
-    /// Tells everyone who waits for an op what became of it.
+    /// Prepares what everyone who waits for an op is to be told.
     pub(super) fn answer(
         &mut self,
         waiters: Waiters<R>,
         end: End,
         attempts: u32,
         result: Result<R, AckError>,
-        now: Instant,
+        now: Moment,
     ) {
+        if let Waiters::None = waiters {
+            return;
+        }
         waiters.for_each(|waiter| match waiter {
-            Waiter::Caller { ack, ended } => ack.answer(now, ended.unwrap_or(end), attempts, result.clone()),
+            Waiter::Caller { ack, ended } => {
+                self.answers.push(ack.answer(now, ended.unwrap_or(end), attempts, result.clone()));
+            }
             Waiter::Memory(key) => self.remember_fate(key, attempts, result.clone()),
         });
+    }
+
+    /// Counts a panic of a function of the user, and remembers what it said for the log.
+    pub(super) fn caught(&mut self, what: &str, panic: &(dyn std::any::Any + Send)) -> SinkError {
+        self.counters.panics += 1;
+        let error = panics::refusal(what, panic);
+        if self.caught.len() < MOST_CAUGHT {
+            self.caught.push(error.chain());
+        }
+        error
     }
 
     /// A function of the user panicked over an op that has not been queued yet.
@@ -168,10 +211,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         waiters: Waiters<R>,
         epoch: u64,
         panic: &(dyn std::any::Any + Send),
-        now: Instant,
+        now: Moment,
     ) {
-        self.counters.panics += 1;
-        let error = panics::refusal("a stage", panic);
+        let error = self.caught("a stage", panic);
         self.tally(epoch, End::Refused, Some(&error));
         self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
         self.letters.push(DeadLetter::new(op, error, 0, false));

@@ -1,13 +1,14 @@
 //! Keys that dedup has seen within its window, and what became of their ops. In comes a key's first op, out comes the
 //! answer to its repeats.
 
-use std::{collections::VecDeque, time::Instant};
+use std::collections::VecDeque;
 
 use slab::Slab;
 
 use super::Accumulator;
 use crate::{
     ack::{AckError, End, Waiter, Waiters},
+    moment::Moment,
     stage::REMEMBERED_KEYS,
 };
 
@@ -23,7 +24,7 @@ struct Key<R> {
     partition: u32,
     hash: u64,
     /// `None`: for ever.
-    until: Option<Instant>,
+    until: Option<Moment>,
     /// Its window is over; it stays only until the op that refers to it is settled.
     forgotten: bool,
     fate: Fate<R>,
@@ -52,7 +53,7 @@ impl<R> Memory<R> {
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns who answers its repeats.
-    pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Instant) -> Waiter<R> {
+    pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Moment) -> Waiter<R> {
         let dedup = self.rules.dedup.as_mut().expect("only a dedup key is fresh here");
         let id = self.memory.keys.vacant_key() as u32;
         let hash = dedup.index.bind(id);
@@ -64,11 +65,11 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Lets the callers of a repeat share the fate of the first.
-    pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<R>, now: Instant) {
+    pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<R>, now: Moment) {
         waiters.mark(End::Deduplicated);
         match &self.memory.keys[key as usize].fate {
             Fate::Unsettled(slot) => {
-                let first = &mut self.nodes[*slot as usize].waiters;
+                let first = &mut self.nodes[*slot].waiters;
                 waiters.for_each(|waiter| first.add(waiter));
             }
             Fate::Settled { attempts, result } => {
@@ -88,7 +89,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Forgets the keys whose window is over, and the oldest if there are too many.
-    pub(super) fn forget_old(&mut self, now: Instant) {
+    pub(super) fn forget_old(&mut self, now: Moment) {
         while let Some(id) = self.memory.by_age.front().copied() {
             let key = &mut self.memory.keys[id as usize];
             let over = key.until.is_some_and(|until| until <= now);

@@ -1,7 +1,7 @@
 //! Two ops of one key meet: a newer one comes in, or an older one comes back. In come both, out comes what the user's
 //! merge function makes of them, in the place of the older one.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
 use super::{Accumulator, node::NONE};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// A newer op, which is in no queue yet, meets the one that waits under its key.
-    pub(super) fn merge_newer(&mut self, waiting: u32, newer: u32, now: Instant) {
+    pub(super) fn merge_newer(&mut self, waiting: u32, newer: u32, now: Moment) {
         match self.merge(waiting, newer) {
             Ok(Merge::Into(op)) => {
                 let level = self.absorb(waiting, newer);
@@ -24,13 +24,13 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.end_waiting(waiting, End::Netted, now);
             }
             Ok(Merge::Apart { waiting: old, newer: new }) => {
-                self.nodes[waiting as usize].op = Some(old);
-                self.nodes[newer as usize].op = Some(new);
+                self.nodes[waiting].op = Some(old);
+                self.nodes[newer].op = Some(new);
                 self.hand_key_over(waiting, newer);
                 self.link(waiting, newer);
                 self.lift_older(newer);
                 self.enqueue_new(newer, now);
-                let id = self.nodes[waiting as usize].partition;
+                let id = self.nodes[waiting].partition;
                 self.joined(id, now);
             }
             Err(error) => {
@@ -42,17 +42,17 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// An op that comes back meets what waits under its key, the youngest of which is given. All of it is newer, so it is
     /// merged with the eldest: a stale value must not leave after a newer one.
-    pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Instant) {
+    pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Moment) {
         let mut eldest = youngest;
-        while self.nodes[eldest as usize].older != NONE {
-            eldest = self.nodes[eldest as usize].older;
+        while self.nodes[eldest].older != NONE {
+            eldest = self.nodes[eldest].older;
         }
         match self.merge(slot, eldest) {
             Ok(Merge::Into(op)) => {
-                let id = self.nodes[slot as usize].partition;
+                let id = self.nodes[slot].partition;
                 self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
                 self.waiting -= 1;
-                let younger = self.nodes[eldest as usize].younger;
+                let younger = self.nodes[eldest].younger;
                 self.link(slot, younger);
                 self.hand_key_over(eldest, slot);
                 let level = self.absorb(slot, eldest);
@@ -67,8 +67,8 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.end_unqueued(eldest, End::Netted, now);
             }
             Ok(Merge::Apart { waiting, newer }) => {
-                self.nodes[slot as usize].op = Some(waiting);
-                self.nodes[eldest as usize].op = Some(newer);
+                self.nodes[slot].op = Some(waiting);
+                self.nodes[eldest].op = Some(newer);
                 self.requeue(slot);
                 self.link(slot, eldest);
                 self.lift_older(eldest);
@@ -84,10 +84,10 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// The key by which `from` can be merged with finds `to` from now on.
     fn hand_key_over(&mut self, from: u32, to: u32) {
-        let hash = self.nodes[from as usize].conflate.take();
+        let hash = self.nodes[from].conflate.take();
         if let (Some(hash), Some(conflate)) = (hash, &mut self.rules.conflate) {
             conflate.index.rebind(hash, from, to);
-            self.nodes[to as usize].conflate = Some(hash);
+            self.nodes[to].conflate = Some(hash);
         }
     }
 
@@ -96,22 +96,20 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// An op in doubt may have landed: it can be neither replaced nor netted, only sent again, before the newer one.
     fn merge(&mut self, older: u32, newer: u32) -> Result<Merge<T>, SinkError> {
         let (old, new) = (self.take_op(older), self.take_op(newer));
-        if self.nodes[older as usize].in_doubt() {
+        if self.nodes[older].in_doubt() || self.nodes[newer].in_doubt() {
             return Ok(Merge::Apart { waiting: old, newer: new });
         }
         let merge = &self.rules.conflate.as_ref().expect("only conflated ops meet").merge;
-        panics::catch(|| merge(old, new)).map_err(|panic| {
-            self.counters.panics += 1;
-            panics::refusal("a merge function", &*panic)
-        })
+        let merged = panics::catch(|| merge(old, new));
+        merged.map_err(|panic| self.caught("a merge function", &*panic))
     }
 
     /// Two ops of one key wait apart. Either may be `NONE`.
     fn link(&mut self, older: u32, younger: u32) {
-        if let Some(node) = self.nodes.get_mut(older as usize) {
+        if let Some(node) = self.nodes.get_mut(older) {
             node.younger = younger;
         }
-        if let Some(node) = self.nodes.get_mut(younger as usize) {
+        if let Some(node) = self.nodes.get_mut(younger) {
             node.older = older;
         }
     }
@@ -121,7 +119,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let Some(conflate) = &mut self.rules.conflate else {
             return;
         };
-        let node = &mut self.nodes[slot as usize];
+        let node = &mut self.nodes[slot];
         let (older, younger) = (node.older, node.younger);
         (node.older, node.younger) = (NONE, NONE);
         match node.conflate {
@@ -138,9 +136,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Moves the ops that wait apart from `slot`, and are older, up to its level at least: within a key, nothing leaves
     /// after something newer, whatever the priorities.
     fn lift_older(&mut self, slot: u32) {
-        let level = self.nodes[slot as usize].level;
-        let mut next = self.nodes[slot as usize].older;
-        while let Some(node) = self.nodes.get(next as usize) {
+        let level = self.nodes[slot].level;
+        let mut next = self.nodes[slot].older;
+        while let Some(node) = self.nodes.get(next) {
             let order = self.rules.order();
             if order.rank(node.level) >= order.rank(level) {
                 return;
@@ -150,7 +148,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
             if let Some(levels) = &mut self.rules.priority {
                 levels.retain(level);
-                levels.release(std::mem::replace(&mut self.nodes[slot as usize].level, level));
+                levels.release(std::mem::replace(&mut self.nodes[slot].level, level));
             }
             self.insert(slot, false);
             self.list_victim(slot);
@@ -160,22 +158,25 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Ends a newer op, which is in no queue, by merging it into an older one, whose node takes its waiters over.
     /// Returns the level that the newer one held: it is still held.
     fn absorb(&mut self, into: u32, newer: u32) -> u32 {
-        let newer = self.nodes.remove(newer as usize);
-        self.tally(newer.epoch, End::Conflated, None);
-        let waiters = &mut self.nodes[into as usize].waiters;
+        let node = &mut self.nodes[newer];
+        let (epoch, level, newer_waiters) = (node.epoch, node.level, node.waiters.take());
+        node.history = None;
+        self.nodes.remove(newer);
+        self.tally(epoch, End::Conflated, None);
+        let waiters = &mut self.nodes[into].waiters;
         waiters.mark(End::Conflated);
-        newer.waiters.for_each(|waiter| {
+        newer_waiters.for_each(|waiter| {
             if let Waiter::Memory(key) = waiter {
                 self.memory.moved(key, into);
             }
             waiters.add(waiter);
         });
-        newer.level
+        level
     }
 
     /// Puts the survivor of a merge into the node of the op that waited, which keeps its place or moves up.
-    fn survive(&mut self, slot: u32, op: T, newer_level: u32, now: Instant) {
-        let id = self.nodes[slot as usize].partition;
+    fn survive(&mut self, slot: u32, op: T, newer_level: u32, now: Moment) {
+        let id = self.nodes[slot].partition;
         self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
         if self.renew(slot, op, newer_level, now) {
             self.insert(slot, false);
@@ -187,9 +188,9 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Gives a node that waits, but is in no queue just now, the survivor of a merge and what the rules say of it. Says
     /// whether it lives: it may have become too heavy to ever leave.
-    fn renew(&mut self, slot: u32, op: T, newer_level: u32, now: Instant) -> bool {
+    fn renew(&mut self, slot: u32, op: T, newer_level: u32, now: Moment) -> bool {
         let order = self.rules.order();
-        let node = &mut self.nodes[slot as usize];
+        let node = &mut self.nodes[slot];
         let mut spare_level = newer_level;
         if order.rank(newer_level) > order.rank(node.level) {
             std::mem::swap(&mut node.level, &mut spare_level);
@@ -202,15 +203,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.release_level(spare_level);
         let problem = match asked {
             Ok((weight, urgent)) => {
-                let node = &mut self.nodes[slot as usize];
+                let node = &mut self.nodes[slot];
                 node.weight = weight;
                 node.urgent |= urgent;
                 (weight > self.limits.weight()).then(|| self.too_heavy(weight))
             }
-            Err(panic) => {
-                self.counters.panics += 1;
-                Some(panics::refusal("a stage", &*panic))
-            }
+            Err(panic) => Some(self.caught("a stage", &*panic)),
         };
         if let Some(error) = &problem {
             self.waiting -= 1;

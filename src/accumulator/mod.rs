@@ -9,6 +9,7 @@ mod leave;
 mod memory;
 mod merge;
 mod node;
+mod nodes;
 mod partition;
 mod queue;
 mod schedule;
@@ -17,7 +18,7 @@ mod settle;
 mod tests;
 mod victims;
 
-use std::time::Instant;
+use crate::moment::Moment;
 
 use slab::Slab;
 
@@ -26,8 +27,9 @@ pub(crate) use node::Arrival;
 pub(crate) use settle::Written;
 
 use crate::{
+    ack::Answer,
     dead_letter::DeadLetter,
-    flush::{Done, Flush, Flushes, Tally},
+    flush::{Done, Flush, Flushes},
     limits::Limits,
     retry::{Backoff, Retry},
     stage::Stages,
@@ -35,7 +37,7 @@ use crate::{
     worker::Returned,
 };
 use memory::Memory;
-use node::Node;
+use nodes::Nodes;
 use partition::Partition;
 use schedule::Schedule;
 use victims::Victims;
@@ -59,7 +61,7 @@ pub(crate) struct Accumulator<T, R> {
     bisect: bool,
 
     /// Every op that is accepted and not settled, waiting or in flight.
-    nodes: Slab<Node<T, R>>,
+    nodes: Nodes<T, R>,
     partitions: Slab<Partition>,
     schedule: Schedule,
     memory: Memory<R>,
@@ -70,7 +72,7 @@ pub(crate) struct Accumulator<T, R> {
     waiting: usize,
     batches_in_flight: usize,
     paused: bool,
-    frozen_until: Option<Instant>,
+    frozen_until: Option<Moment>,
     fenced: bool,
 
     flushes: Flushes,
@@ -78,7 +80,12 @@ pub(crate) struct Accumulator<T, R> {
     /// Ops settled since the driver last asked: so much room is free again.
     settled: usize,
     letters: Vec<DeadLetter<T>>,
-    returned: Vec<Returned<T>>,
+    /// What panics of the user's functions said, for the log.
+    caught: Vec<String>,
+    /// Ops given back, by their place in the order of arrival.
+    returned: Vec<(u64, Returned<T>)>,
+    /// Told by the driver, once the room and the statistics are up to date that callers may look at next.
+    answers: Vec<Answer<R>>,
     spares: Vec<cut::Spare<T, R>>,
 }
 
@@ -98,7 +105,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             backoff: policy.retry.start(),
             idempotent: policy.idempotent,
             bisect: policy.bisect,
-            nodes: Slab::new(),
+            nodes: Nodes::new(),
             partitions,
             schedule: Schedule::new(),
             memory: Memory::new(),
@@ -114,7 +121,9 @@ impl<T, R: Clone> Accumulator<T, R> {
             counters: Counters::default(),
             settled: 0,
             letters: Vec::new(),
+            caught: Vec::new(),
             returned: Vec::new(),
+            answers: Vec::new(),
             spares: Vec::new(),
         }
     }
@@ -125,9 +134,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.flushes.flush(flush);
     }
 
-    /// Flushes that are done, and what they have reported together with all before them.
-    pub(crate) fn flushed(&mut self) -> (Vec<Done>, Tally) {
-        (self.flushes.done(), self.flushes.reported())
+    /// Flushes that are done.
+    pub(crate) fn flushed(&mut self) -> Vec<Done> {
+        self.flushes.done()
     }
 
     /// Makes everything that waits due, since callers wait for room.
@@ -153,7 +162,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Obeys other limits from the next cut on.
-    pub(crate) fn set_limits(&mut self, limits: Limits, now: Instant) {
+    pub(crate) fn set_limits(&mut self, limits: Limits, now: Moment) {
         if limits.overflow != self.limits.overflow {
             self.victims = Victims::for_policy(limits.overflow);
             self.list_victims();
@@ -188,8 +197,20 @@ impl<T, R: Clone> Accumulator<T, R> {
         std::mem::take(&mut self.letters)
     }
 
+    pub(crate) fn take_caught(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.caught)
+    }
+
+    /// Swaps what callers are to be told for the empty `into`.
+    pub(crate) fn take_answers(&mut self, into: &mut Vec<Answer<R>>) {
+        std::mem::swap(&mut self.answers, into);
+    }
+
+    /// Ops given back, in the order in which they came.
     pub(crate) fn take_returned(&mut self) -> Vec<Returned<T>> {
-        std::mem::take(&mut self.returned)
+        let mut returned = std::mem::take(&mut self.returned);
+        returned.sort_by_key(|(seq, _)| *seq);
+        returned.into_iter().map(|(_, returned)| returned).collect()
     }
 
     /// Whether nothing waits and nothing is in flight.

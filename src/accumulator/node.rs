@@ -1,9 +1,8 @@
 //! An op in the buffer, with all that is known of it. In comes what a handle sent, out goes what a batch carries.
 
-use std::time::{Duration, Instant};
-
 use crate::{
     ack::{AckSender, Waiters},
+    moment::Moment,
     stats::Spent,
 };
 
@@ -15,18 +14,20 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) struct Arrival<T, R> {
     pub(crate) op: T,
     /// When its caller sent it: age counts from here.
-    pub(crate) at: Instant,
+    pub(crate) at: Moment,
     pub(crate) ack: Option<AckSender<R>>,
 }
 
 /// An op that is accepted and not yet settled.
 #[derive(Debug)]
 pub(crate) struct Node<T, R> {
+    /// Whether an op lives here: the slot may be free.
+    pub(crate) is_live: bool,
     /// `None` while a batch has it.
     pub(crate) op: Option<T>,
     /// Order of arrival.
     pub(crate) seq: u64,
-    pub(crate) at: Instant,
+    pub(crate) at: Moment,
     /// Neighbors in the list of its level.
     pub(crate) prev: u32,
     pub(crate) next: u32,
@@ -56,8 +57,9 @@ pub(crate) struct History {
     pub(crate) attempts: u32,
     /// An attempt was ambiguous, so that it can no longer be called refused.
     pub(crate) in_doubt: bool,
-    pub(crate) backing_off: Duration,
-    pub(crate) writing: Duration,
+    /// In nanoseconds, as the time below.
+    pub(crate) backing_off: u64,
+    pub(crate) writing: u64,
 }
 
 impl<T, R> Node<T, R> {
@@ -66,11 +68,11 @@ impl<T, R> Node<T, R> {
     }
 
     /// Where its time went, if it was cut at `at` and then written for so long.
-    pub(crate) fn spent(&self, at: Instant, writing: Duration, now: Instant) -> Spent {
+    pub(crate) fn spent(&self, at: Moment, writing: u64, now: Moment) -> Spent {
         match &self.history {
-            None => Spent { waiting: at.saturating_duration_since(self.at), backing_off: Duration::ZERO, writing },
+            None => Spent { waiting: at.nanos_since(self.at), backing_off: 0, writing },
             Some(history) => {
-                let total = now.saturating_duration_since(self.at);
+                let total = now.nanos_since(self.at);
                 let &History { backing_off, writing, .. } = &**history;
                 Spent { waiting: total.saturating_sub(backing_off).saturating_sub(writing), backing_off, writing }
             }

@@ -1,6 +1,6 @@
 //! One partition: its queue, and what keeps it from being cut. In come ops of one key, out comes the reason to cut.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
 use super::queue::Queue;
 
@@ -11,13 +11,13 @@ pub(crate) struct Partition {
     pub(crate) hash: Option<u64>,
     /// At most one batch of a partition is being written, so that its order holds.
     pub(crate) in_flight: bool,
-    pub(crate) backing_off: Option<Instant>,
+    pub(crate) backing_off: Option<Moment>,
     /// Sizes of the parts that a batch was split into, the next one last. Empty: no part is smaller than the limits say.
     pub(crate) parts: Vec<usize>,
     /// How many remembered keys name this partition.
     pub(crate) remembered: usize,
     /// When its oldest op came, as far as it lingers: order of arrival, and time of sending.
-    pub(crate) oldest: Option<(u64, Instant)>,
+    pub(crate) oldest: Option<(u64, Moment)>,
 }
 
 impl Partition {
@@ -33,7 +33,7 @@ impl Partition {
 
     /// Remembers that `count` ops that failed together are to be tried in two halves.
     pub(crate) fn split(&mut self, count: usize) {
-        self.parts.extend([count / 2, count - count / 2]);
+        self.parts.extend([count / 2, count - count / 2].into_iter().filter(|part| *part > 0));
     }
 
     /// Counts what was cut against the part that it was meant for.

@@ -1,11 +1,9 @@
 //! The ops of one partition in the order in which they are to leave: a list per level, by arrival within it. In come
 //! slots, out comes the next one. The lists run through the nodes themselves, so a queue owns next to nothing.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
-use slab::Slab;
-
-use super::node::{NONE, Node};
+use super::{node::NONE, nodes::Nodes};
 use crate::stage::Order;
 
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +56,8 @@ impl Queue {
 
     /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
     /// almost all that wait, any other is newer.
-    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Slab<Node<T, R>>, order: Order<'_>, slot: u32, comes_back: bool) {
-        let node = &nodes[slot as usize];
+    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32, comes_back: bool) {
+        let node = &nodes[slot];
         let (seq, level) = (node.seq, node.level);
         self.len += 1;
         self.weight = self.weight.saturating_add(node.weight);
@@ -74,19 +72,19 @@ impl Queue {
             return;
         }
         let level = &mut self.levels[at];
-        let seq_of = |slot: u32| nodes[slot as usize].seq;
+        let seq_of = |slot: u32| nodes[slot].seq;
         let (prev, next) = if comes_back {
             let mut next = level.head;
             while next != NONE && seq_of(next) < seq {
-                next = nodes[next as usize].next;
+                next = nodes[next].next;
             }
-            (if next == NONE { level.tail } else { nodes[next as usize].prev }, next)
+            (if next == NONE { level.tail } else { nodes[next].prev }, next)
         } else {
             let mut prev = level.tail;
             while prev != NONE && seq_of(prev) > seq {
-                prev = nodes[prev as usize].prev;
+                prev = nodes[prev].prev;
             }
-            (prev, if prev == NONE { level.head } else { nodes[prev as usize].next })
+            (prev, if prev == NONE { level.head } else { nodes[prev].next })
         };
         link(nodes, prev, slot);
         link(nodes, slot, next);
@@ -99,8 +97,8 @@ impl Queue {
     }
 
     /// Takes a node out, wherever it stands.
-    pub(crate) fn remove<T, R>(&mut self, nodes: &mut Slab<Node<T, R>>, slot: u32) {
-        let node = &nodes[slot as usize];
+    pub(crate) fn remove<T, R>(&mut self, nodes: &mut Nodes<T, R>, slot: u32) {
+        let node = &nodes[slot];
         let (prev, next, level) = (node.prev, node.next, node.level);
         self.len -= 1;
         self.urgent -= usize::from(node.urgent);
@@ -125,7 +123,7 @@ impl Queue {
     }
 
     /// The slot of what leaves next.
-    pub(crate) fn next<T, R>(&self, nodes: &Slab<Node<T, R>>, order: Order<'_>, now: Instant) -> Option<u32> {
+    pub(crate) fn next<T, R>(&self, nodes: &Nodes<T, R>, order: Order<'_>, now: Moment) -> Option<u32> {
         match order.aging {
             // What stands first is first: this is the way of every op.
             None => self.levels.first().map(|level| level.head),
@@ -134,10 +132,10 @@ impl Queue {
     }
 
     /// What leaves next, and how it compares with the heads of other queues.
-    pub(crate) fn head<T, R>(&self, nodes: &Slab<Node<T, R>>, order: Order<'_>, now: Instant) -> Option<Head> {
+    pub(crate) fn head<T, R>(&self, nodes: &Nodes<T, R>, order: Order<'_>, now: Moment) -> Option<Head> {
         let head = |level: &Level| {
-            let node = &nodes[level.head as usize];
-            let rank = order.aged(level.id, now.saturating_duration_since(node.at));
+            let node = &nodes[level.head];
+            let rank = order.aged(level.id, now.since(node.at));
             Head { rank: std::cmp::Reverse(rank), seq: node.seq, slot: level.head }
         };
         match order.aging {
@@ -147,12 +145,12 @@ impl Queue {
     }
 
     /// When age will next move one of the heads up, if it can still rise.
-    pub(crate) fn rises_at<T, R>(&self, nodes: &Slab<Node<T, R>>, order: Order<'_>, now: Instant) -> Option<Instant> {
+    pub(crate) fn rises_at<T, R>(&self, nodes: &Nodes<T, R>, order: Order<'_>, now: Moment) -> Option<Moment> {
         let after = order.aging?;
         let top = order.ranks.len().saturating_sub(1) as u32;
         let rises = self.levels.iter().filter_map(|level| {
-            let at = nodes[level.head as usize].at;
-            let age = now.saturating_duration_since(at);
+            let at = nodes[level.head].at;
+            let age = now.since(at);
             if order.aged(level.id, age) >= top {
                 return None;
             }
@@ -163,16 +161,16 @@ impl Queue {
     }
 
     /// The slot of the op that arrived first.
-    pub(crate) fn oldest<T, R>(&self, nodes: &Slab<Node<T, R>>) -> Option<u32> {
-        self.levels.iter().map(|level| level.head).min_by_key(|head| nodes[*head as usize].seq)
+    pub(crate) fn oldest<T, R>(&self, nodes: &Nodes<T, R>) -> Option<u32> {
+        self.levels.iter().map(|level| level.head).min_by_key(|head| nodes[*head].seq)
     }
 }
 
-fn link<T, R>(nodes: &mut Slab<Node<T, R>>, prev: u32, next: u32) {
-    if let Some(node) = nodes.get_mut(prev as usize) {
-        node.next = next;
+fn link<T, R>(nodes: &mut Nodes<T, R>, prev: u32, next: u32) {
+    if prev != NONE {
+        nodes[prev].next = next;
     }
-    if let Some(node) = nodes.get_mut(next as usize) {
-        node.prev = prev;
+    if next != NONE {
+        nodes[next].prev = prev;
     }
 }

@@ -1,7 +1,9 @@
 //! Where partitions wait: for their linger, for their backoff, for a free slot. In comes `now`, out comes which
 //! partition to cut next and when to look again. Next room: `cut`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 use super::{Accumulator, heap::Heap, queue::Head};
 use crate::batch::CutBy;
@@ -12,11 +14,11 @@ pub(crate) struct Schedule {
     /// Not due. Ordered by the arrival of the oldest op, and so by deadline, since the linger is the same for all.
     lingering: Heap<u64>,
     /// Ordered by the end of the backoff.
-    backing_off: Heap<Instant>,
+    backing_off: Heap<Moment>,
     /// Ordered by the op that would leave next.
     due: Heap<Head>,
     /// Those of `due` whose place will change by age, ordered by when.
-    rising: Heap<Instant>,
+    rising: Heap<Moment>,
     /// Ops that arrived before these are due, for the reason that names them.
     pub(crate) flush_below: u64,
     pub(crate) pressure_below: u64,
@@ -63,7 +65,7 @@ impl Schedule {
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Puts a partition where it belongs by now, or forgets it. To be called whenever its state has changed.
-    pub(super) fn place(&mut self, id: u32, now: Instant) {
+    pub(super) fn place(&mut self, id: u32, now: Moment) {
         let partition = &mut self.partitions[id as usize];
         if partition.in_flight || partition.queue.is_empty() {
             self.schedule.remove(id);
@@ -79,7 +81,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             return;
         }
         let oldest = partition.queue.oldest(&self.nodes).expect("the queue is not empty");
-        let oldest = &self.nodes[oldest as usize];
+        let oldest = &self.nodes[oldest];
         partition.oldest = Some((oldest.seq, oldest.at));
         if let Some(until) = partition.backing_off {
             if now < until {
@@ -104,7 +106,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Orders a due partition among the others by the op that it would send next.
-    fn enqueue(&mut self, id: u32, now: Instant) {
+    fn enqueue(&mut self, id: u32, now: Moment) {
         let order = self.rules.order();
         let queue = &self.partitions[id as usize].queue;
         let head = queue.head(&self.nodes, order, now).expect("a due partition is not empty");
@@ -116,7 +118,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Why the partition is to be cut, or `None` if it is not. Its backoff and its flight are another matter.
-    pub(super) fn due_by(&self, id: u32, now: Instant) -> Option<CutBy> {
+    pub(super) fn due_by(&self, id: u32, now: Moment) -> Option<CutBy> {
         let partition = &self.partitions[id as usize];
         let (seq, at) = partition.oldest?;
         let queue = &partition.queue;
@@ -143,12 +145,12 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// `None`: for ever.
-    fn lingers_until(&self, since: Instant) -> Option<Instant> {
+    fn lingers_until(&self, since: Moment) -> Option<Moment> {
         since.checked_add(self.limits.linger)
     }
 
     /// Moves every partition whose time has come to where it belongs.
-    pub(super) fn advance(&mut self, now: Instant) {
+    pub(super) fn advance(&mut self, now: Moment) {
         while let Some((until, id)) = self.schedule.backing_off.peek()
             && until <= now
         {
@@ -184,7 +186,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Orders a partition that is due anew, since a better op may have joined it.
-    pub(super) fn joined(&mut self, id: u32, now: Instant) {
+    pub(super) fn joined(&mut self, id: u32, now: Moment) {
         if self.schedule.due.contains(id) {
             self.enqueue(id, now);
         }
@@ -192,7 +194,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// When to call [`cut`](Self::cut) again if nothing else happens before; `None` if never. That nothing is cut
     /// while no slot is free needs no timer.
-    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Moment) -> Option<Moment> {
         if self.is_blocked() || self.waiting == 0 {
             return None;
         }
@@ -213,9 +215,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// How long the destination wants to hear nothing: from now on, unless it already asked for longer.
-    pub(super) fn freeze(&mut self, now: Instant, pause: Duration) {
-        // A pause too long for the clock is one for ever, which nothing but a restart ends; a year is as good.
-        let until = now.checked_add(pause).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
+    pub(super) fn freeze(&mut self, now: Moment, pause: Duration) {
+        // A pause too long for the clock is one for ever.
+        let until = now.checked_add(pause).unwrap_or(Moment::END);
         self.frozen_until = self.frozen_until.max(Some(until));
     }
 }

@@ -1,7 +1,9 @@
 //! A batch comes back from the sink, with a verdict for each op. In comes a [`Cut`] and how the write ended; out come
 //! answers, dead letters, and ops that go back into the buffer, in front, where all rules hold for them again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 use super::{Accumulator, Cut};
 use crate::{
@@ -11,7 +13,6 @@ use crate::{
     panics,
     sink::{ErrorKind, SinkError},
     stage::Found,
-    worker::Returned,
 };
 
 /// How a write ended.
@@ -33,12 +34,12 @@ enum Next {
     GiveUp(SinkError),
     InDoubt(SinkError),
     Return { in_flight: bool },
-    Lose,
+    Lose(SinkError),
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
-    pub(crate) fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Instant) {
+    pub(crate) fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) {
         let Cut { batch, mut slots, partition: id, at } = cut;
         let (mut ops, mut verdicts) = batch.into_parts();
         self.batches_in_flight -= 1;
@@ -46,8 +47,8 @@ impl<T, R: Clone> Accumulator<T, R> {
 
         let rest = self.rest_of(written, now);
         let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
-        let split = rest.as_ref().is_some_and(|error| unanswered > 1 && self.splits(error));
-        let writing = now.saturating_duration_since(at);
+        let split = rest.as_ref().is_some_and(|error| unanswered > 0 && ops.len() > 1 && self.splits(error));
+        let writing = now.nanos_since(at);
         let mut again = Vec::new();
         for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
             let (error, is_rest) = match verdict {
@@ -58,7 +59,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 Verdict::Failed(error) => (Some(error), false),
                 Verdict::Pending => (rest.clone(), true),
             };
-            self.nodes[slot as usize].op = Some(op);
+            self.nodes[slot].op = Some(op);
             self.record_attempt(slot, writing, split && is_rest);
             let next = match error {
                 None => Next::Return { in_flight: true },
@@ -69,8 +70,8 @@ impl<T, R: Clone> Accumulator<T, R> {
                 Next::Again => again.push(slot),
                 Next::GiveUp(error) => self.refuse_written(slot, &error, now),
                 Next::InDoubt(error) => self.doubt(slot, &error, now),
-                Next::Return { in_flight } => self.hand_back(slot, in_flight, now),
-                Next::Lose => drop(self.end_unqueued(slot, End::Lost, now)),
+                Next::Return { in_flight } => self.give_back(slot, in_flight, now),
+                Next::Lose(error) => self.lose(slot, &error, now),
             }
         }
         if split {
@@ -83,7 +84,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// The verdict on the ops that have none; `None` gives them back.
-    fn rest_of(&mut self, written: Written, now: Instant) -> Option<SinkError> {
+    fn rest_of(&mut self, written: Written, now: Moment) -> Option<SinkError> {
         let error = match written {
             Written::Aborted => return None,
             Written::Answered => SinkError::ambiguous("the sink gave no verdict"),
@@ -111,8 +112,8 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    fn failed(&mut self, slot: u32, error: SinkError, now: Instant) -> Next {
-        let node = &mut self.nodes[slot as usize];
+    fn failed(&mut self, slot: u32, error: SinkError, now: Moment) -> Next {
+        let node = &mut self.nodes[slot];
         let last = node.attempts() >= self.backoff.max_attempts();
         match error.kind() {
             ErrorKind::Throttled { retry_after } => {
@@ -128,61 +129,61 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.fenced = true;
                 Next::Return { in_flight: false }
             }
-            ErrorKind::Lost => Next::Lose,
+            ErrorKind::Lost => Next::Lose(error),
             ErrorKind::Transient | ErrorKind::Refused | ErrorKind::TooLarge => Next::GiveUp(error),
         }
     }
 
-    fn record_attempt(&mut self, slot: u32, writing: Duration, split: bool) {
-        let history = self.nodes[slot as usize].history.get_or_insert_default();
+    fn record_attempt(&mut self, slot: u32, writing: u64, split: bool) {
+        let history = self.nodes[slot].history.get_or_insert_default();
         // Being in a batch that was too large is not the op's failure.
         history.attempts += u32::from(!split);
         history.writing += writing;
     }
 
-    fn deliver(&mut self, slot: u32, receipt: R, at: Instant, writing: Duration, now: Instant) {
-        let mut node = self.remove_node(slot);
+    fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
+        let node = &mut self.nodes[slot];
         if let Some(history) = &mut node.history {
             history.attempts += 1;
             history.writing += writing;
         }
         self.counters.time(node.spent(at, writing, now));
-        let attempts = node.attempts().max(1);
-        self.tally(node.epoch, End::Delivered, None);
-        self.answer(node.waiters, End::Delivered, attempts, Ok(receipt), now);
+        let mut gone = self.remove_node(slot);
+        gone.attempts = gone.attempts.max(1);
+        self.settle_node(gone, End::Delivered, Ok(receipt), None, now);
     }
 
-    fn refuse_written(&mut self, slot: u32, error: &SinkError, now: Instant) {
+    fn refuse_written(&mut self, slot: u32, error: &SinkError, now: Moment) {
         self.time_node(slot, now);
         self.refuse_unqueued(slot, error, now);
     }
 
-    fn doubt(&mut self, slot: u32, error: &SinkError, now: Instant) {
+    fn doubt(&mut self, slot: u32, error: &SinkError, now: Moment) {
         self.time_node(slot, now);
-        let node = self.remove_node(slot);
-        let attempts = node.attempts();
-        if let Some(op) = self.settle_node(node, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(error), now)
+        let gone = self.remove_node(slot);
+        let attempts = gone.attempts;
+        if let Some(op) = self.settle_node(gone, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(error), now)
         {
             self.letters.push(DeadLetter::new(op, error.clone(), attempts, true));
         }
     }
 
-    fn hand_back(&mut self, slot: u32, in_flight: bool, now: Instant) {
-        let node = self.remove_node(slot);
-        let in_doubt = in_flight || node.in_doubt();
-        if let Some(op) = self.settle_node(node, End::Returned, Err(AckError::Returned { in_flight }), None, now) {
-            self.returned.push(Returned::new(op, in_flight, in_doubt));
+    fn lose(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        let gone = self.remove_node(slot);
+        let attempts = gone.attempts;
+        if let Some(op) = self.settle_node(gone, End::Lost, Err(AckError::Lost), Some(error), now) {
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts, true));
         }
     }
 
-    fn time_node(&mut self, slot: u32, now: Instant) {
-        let node = &self.nodes[slot as usize];
-        self.counters.time(node.spent(now, Duration::ZERO, now));
+    fn time_node(&mut self, slot: u32, now: Moment) {
+        let node = &self.nodes[slot];
+        self.counters.time(node.spent(now, 0, now));
     }
 
     /// Puts ops that are to be tried again back in front of their partition, which backs off unless it was split.
-    fn take_back(&mut self, id: u32, again: &[u32], split: bool, now: Instant) {
-        let Some(attempts) = again.iter().map(|slot| self.nodes[*slot as usize].attempts()).max() else {
+    fn take_back(&mut self, id: u32, again: &[u32], split: bool, now: Moment) {
+        let Some(attempts) = again.iter().map(|slot| self.nodes[*slot].attempts()).max() else {
             return;
         };
         let mut delay = Duration::ZERO;
@@ -190,21 +191,23 @@ impl<T, R: Clone> Accumulator<T, R> {
             delay = self.backoff.delay(attempts);
             self.counters.retries += again.len() as u64;
         }
-        let until = now.checked_add(delay);
-        let frozen = self.frozen_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        // A backoff too long for the clock is one for ever.
+        let until = now.checked_add(delay).unwrap_or(Moment::END);
+        let thawed = self.frozen_until.unwrap_or(now);
+        let backing_off = until.max(thawed).nanos_since(now);
         let partition = &mut self.partitions[id as usize];
-        partition.backing_off = until.filter(|_| !delay.is_zero());
+        partition.backing_off = (!delay.is_zero()).then_some(until);
         // The last goes first, so that each finds its place at the front.
         for slot in again.iter().rev() {
             self.waiting += 1;
-            let history = self.nodes[*slot as usize].history.get_or_insert_default();
-            history.backing_off += delay.max(frozen);
+            let history = self.nodes[*slot].history.get_or_insert_default();
+            history.backing_off = history.backing_off.saturating_add(backing_off);
             self.come_back(*slot, now);
         }
     }
 
     /// Puts one op back, merged with what has come in under its key meanwhile.
-    fn come_back(&mut self, slot: u32, now: Instant) {
+    fn come_back(&mut self, slot: u32, now: Moment) {
         match self.meets_on_return(slot) {
             Err(error) => {
                 self.waiting -= 1;
@@ -224,11 +227,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         let Some(conflate) = &mut self.rules.conflate else {
             return Ok(Found::Unkeyed);
         };
-        let node = &self.nodes[slot as usize];
-        panics::catch(|| conflate.index.find(node.partition, node.waiting_op())).map_err(|panic| {
-            self.counters.panics += 1;
-            panics::refusal("a stage", &*panic)
-        })
+        let node = &self.nodes[slot];
+        let found = panics::catch(|| conflate.index.find(node.partition, node.waiting_op()));
+        found.map_err(|panic| self.caught("a stage", &*panic))
     }
 
     pub(super) fn requeue(&mut self, slot: u32) {

@@ -204,7 +204,7 @@ impl Model {
         let met = self.newest(part, &new.op);
         let waiting = &mut self.parts.entry(part).or_default().waiting;
         let Some(met) = met else { return waiting.push(new) };
-        let outcome = if waiting[met].in_doubt {
+        let outcome = if waiting[met].in_doubt || new.in_doubt {
             Merge::Apart { waiting: waiting[met].op.clone(), newer: new.op.clone() }
         } else {
             merge(waiting[met].op.clone(), new.op.clone())
@@ -316,7 +316,7 @@ impl Model {
             }
             let next = self.parts.get_mut(&id).unwrap().waiting.remove(best);
             if expired {
-                self.end(End::Expired);
+                self.end(if next.in_doubt { End::InDoubt } else { End::Expired });
             } else {
                 ops.push(next);
             }
@@ -348,7 +348,9 @@ impl Model {
             self.frozen = self.frozen.max(Some(now + THROTTLE));
         }
         let open = (0..ops.len()).filter(|i| verdict(verdicts, *i).is_none()).count();
-        let split = open > 1 && (matches!(rest, Rest::TooLarge) || self.recipe.bisect && matches!(rest, Rest::Refused));
+        let split = open > 0
+            && ops.len() > 1
+            && (matches!(rest, Rest::TooLarge) || self.recipe.bisect && matches!(rest, Rest::Refused));
         let mut again = Vec::new();
         for (i, mut op) in ops.into_iter().enumerate() {
             op.was_written = true;
@@ -372,7 +374,7 @@ impl Model {
         }
         let part = self.parts.get_mut(&id).unwrap();
         if split {
-            part.parts.extend([open / 2, open - open / 2]);
+            part.parts.extend([open / 2, open - open / 2].into_iter().filter(|size| *size > 0));
         }
         if let Some(attempts) = again.iter().map(|op| op.attempts).max()
             && !split
@@ -393,7 +395,7 @@ impl Model {
         let met = (0..waiting.len()).filter(|i| same(&waiting[*i].op)).min_by_key(|i| waiting[*i].seq);
         let waiting = &mut self.parts.get_mut(&part).unwrap().waiting;
         let Some(met) = met else { return waiting.push(old) };
-        let outcome = if old.in_doubt {
+        let outcome = if old.in_doubt || waiting[met].in_doubt {
             Merge::Apart { waiting: old.op.clone(), newer: waiting[met].op.clone() }
         } else {
             merge(old.op.clone(), waiting[met].op.clone())
@@ -433,7 +435,7 @@ impl Model {
             gone.extend(out);
         }
         gone.sort_by_key(|w| w.seq);
-        gone.iter().for_each(|_| self.end(End::Withdrawn));
+        gone.iter().for_each(|w| self.end(if w.in_doubt { End::InDoubt } else { End::Withdrawn }));
         gone.into_iter().map(|w| w.op.id).collect()
     }
 
@@ -481,7 +483,7 @@ fn error(rest: Rest) -> SinkError {
     }
 }
 
-fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Cut<Op, ()>, verdicts: &[u8], rest: Rest, now: Instant) {
+fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Cut<Op, ()>, verdicts: &[u8], rest: Rest, now: Moment) {
     for i in 0..cut.batch.len() {
         match verdict(verdicts, i) {
             None => {}
@@ -533,7 +535,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut cuts: Vec<Cut<Op, ()>> = Vec::new();
     let mut now = Duration::ZERO;
     for step in steps {
-        let at = start + now;
+        let at = Moment::from(start + now);
         match step.clone() {
             Step::Push(op) => {
                 real.push(Arrival { op: op.clone(), at, ack: None }, at);
@@ -551,7 +553,10 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
                     prop_assert!(weight <= recipe.limits.weight());
                     cuts.push(cut);
                 } else {
-                    prop_assert_eq!(real.deadline(at).map(|until| until - start), model.deadline(now));
+                    prop_assert_eq!(
+                        real.deadline(at).map(|until| until.since(Moment::from(start))),
+                        model.deadline(now)
+                    );
                 }
             }
             Step::Settle(which, verdicts, rest) if !cuts.is_empty() => {
@@ -566,7 +571,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
             }
             Step::Flush => {
                 let (reply, _) = tokio::sync::oneshot::channel();
-                real.flush(Flush { since: real.flushes.reported(), reply });
+                real.flush(Flush { since: Default::default(), reply });
                 real.flushed();
                 model.flush_below = model.next_seq;
             }

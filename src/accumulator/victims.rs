@@ -6,10 +6,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use slab::Slab;
-
-use super::{Accumulator, node::Node};
-use crate::{ack::End, limits::Overflow};
+use super::{Accumulator, nodes::Nodes};
+use crate::{ack::End, limits::Overflow, moment::Moment};
 
 #[derive(Debug)]
 pub(super) struct Victims {
@@ -34,8 +32,8 @@ impl Victims {
         Some(Self { by_level, lists: HashMap::new(), listed: 0 })
     }
 
-    fn list<T, R>(&mut self, nodes: &Slab<Node<T, R>>, slot: u32) {
-        let node = &nodes[slot as usize];
+    fn list<T, R>(&mut self, nodes: &Nodes<T, R>, slot: u32) {
+        let node = &nodes[slot];
         let list = self.lists.entry(if self.by_level { node.level } else { 0 }).or_default();
         let entry = Entry { seq: node.seq, slot };
         // What comes back is older than what has waited meanwhile.
@@ -46,13 +44,13 @@ impl Victims {
         self.listed += 1;
     }
 
-    fn waits<T, R>(&self, nodes: &Slab<Node<T, R>>, level: u32, entry: Entry) -> bool {
+    fn waits<T, R>(&self, nodes: &Nodes<T, R>, level: u32, entry: Entry) -> bool {
         nodes
-            .get(entry.slot as usize)
+            .get(entry.slot)
             .is_some_and(|node| node.seq == entry.seq && node.op.is_some() && (!self.by_level || node.level == level))
     }
 
-    fn next<T, R>(&mut self, nodes: &Slab<Node<T, R>>, ranks: &[u32]) -> Option<u32> {
+    fn next<T, R>(&mut self, nodes: &Nodes<T, R>, ranks: &[u32]) -> Option<u32> {
         let mut levels: Vec<u32> = self.lists.keys().copied().collect();
         levels.sort_unstable_by_key(|level| ranks.get(*level as usize).copied().unwrap_or(0));
         for level in levels {
@@ -68,7 +66,7 @@ impl Victims {
         None
     }
 
-    fn clean<T, R>(&mut self, nodes: &Slab<Node<T, R>>) {
+    fn clean<T, R>(&mut self, nodes: &Nodes<T, R>) {
         let mut lists = std::mem::take(&mut self.lists);
         for (level, list) in &mut lists {
             list.retain(|entry| self.waits(nodes, *level, *entry));
@@ -96,20 +94,23 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Lists all that wait, after the policy has changed.
     pub(super) fn list_victims(&mut self) {
-        let mut waiting: Vec<(u64, u32)> = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| node.op.is_some())
-            .map(|(slot, node)| (node.seq, slot as u32))
-            .collect();
+        let mut waiting: Vec<(u64, u32)> =
+            self.nodes.iter().filter(|(_, node)| node.op.is_some()).map(|(slot, node)| (node.seq, slot)).collect();
         waiting.sort_unstable();
         waiting.into_iter().for_each(|(_, slot)| self.list_victim(slot));
     }
 
     /// Lets one op that waits make room. Says whether one was found: all may be in flight.
-    pub(crate) fn evict(&mut self, now: std::time::Instant) -> bool {
+    pub(crate) fn evict(&mut self, now: Moment) -> bool {
         let ranks = self.rules.priority.as_ref().map_or(&[][..], |levels| levels.ranks());
-        let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, ranks));
+        let victim = match &mut self.victims {
+            Some(victims) => victims.next(&self.nodes, ranks),
+            // The policy has changed while the op that needs room was on its way.
+            None => {
+                let waiting = self.nodes.iter().filter(|(_, node)| node.op.is_some());
+                waiting.min_by_key(|(_, node)| node.seq).map(|(slot, _)| slot)
+            }
+        };
         if let Some(slot) = victim {
             self.end_waiting(slot, End::Evicted, now);
         }

@@ -205,7 +205,7 @@ impl<T> Stages<T> {
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), LimitsError> {
         limits.check()?;
         if limits.max_weight.is_some() && self.weight.is_none() {
-            return Err(LimitsError::new("max_weight", "needs a weigh_by stage, which says what an op weighs"));
+            return Err(LimitsError::unweighed());
         }
         if self.aging.is_some() && self.priority.is_none() {
             return Err(LimitsError::new("aging", "needs a priority_by stage, whose levels an op moves up"));

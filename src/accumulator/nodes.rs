@@ -1,0 +1,91 @@
+//! The slots that ops live in from accept to settle. In comes an op, out comes the number of its slot, by which queues and
+//! batches speak of it. Slots are used again, last freed first, so that memory stays warm.
+
+use std::ops::{Index, IndexMut};
+
+use super::node::{NONE, Node};
+
+#[derive(Debug)]
+pub(crate) struct Nodes<T, R> {
+    slots: Vec<Node<T, R>>,
+    /// The first of the free slots, which are chained by `next`.
+    free: u32,
+    len: usize,
+}
+
+/// So many slots are kept when all are free; what a peak took beyond is given back.
+const KEPT: usize = 1024;
+
+impl<T, R> Nodes<T, R> {
+    pub(crate) fn new() -> Self {
+        Self { slots: Vec::new(), free: NONE, len: 0 }
+    }
+
+    /// How many are in use.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The slot that the next `insert` will use.
+    pub(crate) fn vacant(&self) -> u32 {
+        if self.free == NONE { self.slots.len() as u32 } else { self.free }
+    }
+
+    pub(crate) fn insert(&mut self, node: Node<T, R>) -> u32 {
+        let slot = self.vacant();
+        self.len += 1;
+        match self.slots.get_mut(slot as usize) {
+            Some(free) => {
+                self.free = free.next;
+                *free = node;
+            }
+            None => self.slots.push(node),
+        }
+        slot
+    }
+
+    /// Frees a slot. Whoever wants what the node owns has taken it out.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let node = &mut self.slots[slot as usize];
+        debug_assert!(node.is_live, "a slot is freed once");
+        node.is_live = false;
+        node.op = None;
+        node.next = self.free;
+        self.free = slot;
+        self.len -= 1;
+        if self.len == 0 && self.slots.len() > KEPT {
+            *self = Self::new();
+        }
+    }
+
+    /// The node in a slot, if one lives there.
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Node<T, R>> {
+        self.slots.get_mut(slot as usize).filter(|node| node.is_live)
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> Option<&Node<T, R>> {
+        self.slots.get(slot as usize).filter(|node| node.is_live)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Node<T, R>)> {
+        self.slots.iter().enumerate().filter(|(_, node)| node.is_live).map(|(slot, node)| (slot as u32, node))
+    }
+}
+
+impl<T, R> Index<u32> for Nodes<T, R> {
+    type Output = Node<T, R>;
+
+    fn index(&self, slot: u32) -> &Node<T, R> {
+        &self.slots[slot as usize]
+    }
+}
+
+impl<T, R> IndexMut<u32> for Nodes<T, R> {
+    fn index_mut(&mut self, slot: u32) -> &mut Node<T, R> {
+        &mut self.slots[slot as usize]
+    }
+}

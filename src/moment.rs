@@ -1,0 +1,69 @@
+//! A point in time as the rules see it. In comes the runtime's clock, out comes a number that is cheap to compare,
+//! subtract and store.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+/// Nanoseconds since this process first asked for the time. 64 bits of them last for 584 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Moment(u64);
+
+static ORIGIN: OnceLock<Instant> = OnceLock::new();
+
+impl Moment {
+    /// Never, for all practical purposes.
+    pub(crate) const END: Self = Self(u64::MAX);
+
+    /// By the runtime's clock, which tests can pause.
+    pub(crate) fn now() -> Self {
+        Self::from(tokio::time::Instant::now().into_std())
+    }
+
+    /// `None` if it is too far away to be counted.
+    pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
+        let nanos = u64::try_from(time.as_nanos()).ok()?;
+        self.0.checked_add(nanos).map(Self)
+    }
+
+    /// Nanoseconds since `earlier`; 0 if that is later.
+    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The time since `earlier`; zero if that is later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// The same point for the runtime's timers.
+    pub(crate) fn to_instant(self) -> tokio::time::Instant {
+        let origin = *ORIGIN.get_or_init(Instant::now);
+        // Far beyond any timer, where the sum would overflow.
+        let instant = origin.checked_add(Duration::from_nanos(self.0)).unwrap_or(origin + Duration::from_secs(1 << 32));
+        instant.into()
+    }
+}
+
+impl From<Instant> for Moment {
+    fn from(instant: Instant) -> Self {
+        let origin = *ORIGIN.get_or_init(|| instant);
+        let nanos = instant.saturating_duration_since(origin).as_nanos();
+        Self(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adding_and_asking_back_agree() {
+        let now = Moment::from(Instant::now());
+        let later = now.checked_add(Duration::from_millis(7)).unwrap();
+        assert_eq!(later.since(now), Duration::from_millis(7));
+        assert_eq!(now.since(later), Duration::ZERO);
+        assert_eq!(now.checked_add(Duration::MAX), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! The promises of the design, one by one: directed tests on a paused clock, one module for each promise or subject.
+//!
+//! Time is stepped by hand, so every instant below is exact. Tests that race on several threads assert only what must
+//! hold in each interleaving. Random operations are the business of `tests/laws.rs`.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod age;
+mod caps;
+mod containment;
+mod doubt;
+mod flush;
+mod overflow;
+mod retry;
+mod runtimes;
+mod shutdown;
+mod telemetry;
+
+use std::{future::Future, time::Duration};
+
+use roundlot::Stats;
+use tokio::time::Instant;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// An age of the paused clock: who still waits then waits for ever.
+const AGES: Duration = Duration::from_secs(3600 * 24 * 30);
+
+/// What `future` gives, which must not take any time on the paused clock.
+async fn at_once<F: Future>(future: F) -> F::Output {
+    let before = Instant::now();
+    let output = eventually(future).await;
+    assert_eq!(Instant::now() - before, Duration::ZERO, "it waited for the clock");
+    output
+}
+
+/// What `future` gives, however long it takes on the paused clock; a hang is a failure.
+async fn eventually<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(AGES, future).await.expect("it hangs")
+}
+
+/// Conservation, as `Stats` tells it.
+#[track_caller]
+fn conserved(stats: &Stats) {
+    assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {stats:?}");
+}
