@@ -38,6 +38,15 @@ pub(crate) enum Command<T, R> {
     },
 }
 
+impl<T, R> Command<T, R> {
+    pub(crate) fn into_op(self) -> Option<T> {
+        match self {
+            Self::Op { arrival, .. } => Some(arrival.op),
+            _ => None,
+        }
+    }
+}
+
 /// Why a handle's command was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Barred {
@@ -158,17 +167,11 @@ impl<T, R> Inbox<T, R> {
         Ok(())
     }
 
-    /// Puts ops in as one command: nothing comes between them.
-    pub(crate) fn push_all(
-        &self,
-        arrivals: Vec<Arrival<T, R>>,
-        paid: bool,
-    ) -> Result<(), (Barred, Vec<Arrival<T, R>>)> {
+    /// Puts ops in at once, so that nothing comes between them, and leaves `ops` empty; or as it was, if it fails.
+    pub(crate) fn push_all(&self, ops: &mut Vec<Command<T, R>>, paid: bool) -> Result<(), Barred> {
         let mut state = self.state();
-        if let Err(barred) = state.admit(arrivals.len(), paid) {
-            return Err((barred, arrivals));
-        }
-        state.commands.extend(arrivals.into_iter().map(|arrival| Command::Op { arrival, paid }));
+        state.admit(ops.len(), paid)?;
+        state.commands.append(ops);
         wake(state);
         Ok(())
     }

@@ -93,6 +93,7 @@ impl FlushReport {
 pub(crate) struct Tally([u64; End::COUNT]);
 
 impl Tally {
+    #[inline]
     pub(crate) fn add(&mut self, end: End) {
         self.0[end as usize] += 1;
     }
@@ -188,12 +189,14 @@ impl Flushes {
     }
 
     /// Counts an op in; returns the epoch that it belongs to.
+    #[inline]
     pub(crate) fn accept(&mut self) -> u64 {
         self.open().unsettled += 1;
         self.first + self.epochs.len() as u64 - 1
     }
 
     /// Counts an op of `epoch` out.
+    #[inline]
     pub(crate) fn end(&mut self, epoch: u64, end: End, error: Option<&SinkError>) {
         let ops = &mut self.epochs[(epoch - self.first) as usize];
         ops.unsettled -= 1;

@@ -92,7 +92,9 @@ impl<T, R> Handle<T, R> {
     /// Gives the op back: [`Full`](SendError::Full), [`Closed`](SendError::Closed) or
     /// [`TooHeavy`](SendError::TooHeavy).
     pub fn try_send(&self, op: T) -> Result<(), TrySendError<T>> {
-        let op = self.weighed(op)?;
+        if self.is_too_heavy(&op) {
+            return Err(SendError::TooHeavy(op));
+        }
         match self.take_room() {
             Ok(paid) => self.put(op, Moment::now(), None, paid),
             Err(barred) => Err(barred.error(op)),
@@ -237,7 +239,9 @@ impl<T, R> Handle<T, R> {
 
     /// `at` is when the caller asked: age counts from there, the wait for room included.
     async fn hand_in(&self, op: T, at: Moment, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
-        let op = self.weighed(op)?;
+        if self.is_too_heavy(&op) {
+            return Err(SendError::TooHeavy(op));
+        }
         self.spend_budget().await;
         match self.room_for_one().await {
             Ok(paid) => self.put(op, at, ack, paid),
@@ -294,16 +298,15 @@ impl<T, R> Handle<T, R> {
         }
     }
 
-    /// Refuses an op at the door that no batch could hold. If weighing it panics, the task will find out and answer.
-    pub(crate) fn weighed(&self, op: T) -> Result<T, SendError<T>> {
+    /// Whether no batch could hold the op, so that it has to be refused at the door. If weighing it panics, the task will
+    /// find out and answer.
+    #[inline]
+    pub(crate) fn is_too_heavy(&self, op: &T) -> bool {
         let Some(weigh) = &self.inbox.weigh else {
-            return Ok(op);
+            return false;
         };
         let max = self.inbox.max_weight();
-        match panics::catch(|| weigh(&op)) {
-            Ok(weight) if weight > max => Err(SendError::TooHeavy(op)),
-            _ => Ok(op),
-        }
+        panics::catch(|| weigh(op)).is_ok_and(|weight| weight > max)
     }
 
     /// Lets a sender that always finds room yield now and then.

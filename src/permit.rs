@@ -44,7 +44,9 @@ impl<'a, T, R> Permit<'a, T, R> {
     }
 
     fn put(mut self, op: T, at: Moment, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
-        let op = self.handle.weighed(op)?;
+        if self.handle.is_too_heavy(&op) {
+            return Err(SendError::TooHeavy(op));
+        }
         self.used = true;
         self.handle.put(op, at, ack, true)
     }

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 
 use crate::{
     accumulator::Arrival,
-    command::Inbox,
+    command::{Command, Inbox},
     error::{SendAllError, SendError},
     handle::Handle,
     moment::Moment,
@@ -19,6 +19,7 @@ pub(crate) async fn send_all<T, R>(
     handle: &Handle<T, R>,
     mut ops: Peekable<impl Iterator<Item = T>>,
 ) -> Result<(), SendAllError<T>> {
+    let mut chunk = Vec::with_capacity(CHUNK.min(ops.size_hint().0));
     while ops.peek().is_some() {
         let at = Moment::now();
         // The first op of a chunk waits for room; the others come along as far as there is some.
@@ -31,27 +32,19 @@ pub(crate) async fn send_all<T, R>(
             room.add_what_there_is(CHUNK - 1);
         }
         let size = room.permits.max(1);
-        let mut chunk = Vec::with_capacity(size);
-        let mut too_heavy = None;
         while chunk.len() < size
-            && let Some(op) = ops.next()
+            && let Some(op) = ops.next_if(|op| !handle.is_too_heavy(op))
         {
-            match handle.weighed(op) {
-                Ok(op) => chunk.push(Arrival { op, at, ack: None }),
-                Err(error) => {
-                    too_heavy = Some(error.into_inner());
-                    break;
-                }
-            }
+            chunk.push(Command::Op { arrival: Arrival { op, at, ack: None }, paid });
         }
         let taken = chunk.len();
-        if let Err((barred, chunk)) = handle.inbox.push_all(chunk, paid) {
-            let back = chunk.into_iter().map(|arrival| arrival.op);
-            return Err(not_taken(back.chain(too_heavy).chain(ops), barred.error(())));
+        if let Err(barred) = handle.inbox.push_all(&mut chunk, paid) {
+            let back = chunk.into_iter().filter_map(Command::into_op);
+            return Err(not_taken(back.chain(ops), barred.error(())));
         }
         room.permits = room.permits.saturating_sub(taken);
-        if let Some(op) = too_heavy {
-            return Err(not_taken(std::iter::once(op).chain(ops), SendError::TooHeavy(())));
+        if taken < size && ops.peek().is_some() {
+            return Err(not_taken(ops, SendError::TooHeavy(())));
         }
     }
     Ok(())

@@ -239,6 +239,7 @@ impl Counters {
     }
 
     /// An op that was handed to the sink is settled.
+    #[inline]
     pub(crate) fn time(&mut self, spent: Spent) {
         let total = spent.waiting + spent.backing_off + spent.writing;
         self.timed += 1;

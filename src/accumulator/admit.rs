@@ -3,11 +3,7 @@
 
 use crate::moment::Moment;
 
-use super::{
-    Accumulator,
-    node::{Arrival, NONE, Node},
-    partition::Partition,
-};
+use super::{Accumulator, node::Arrival, partition::Partition};
 use crate::{
     ack::{End, Waiters},
     panics,
@@ -27,20 +23,36 @@ struct Class {
     urgent: bool,
 }
 
+impl Class {
+    /// Of any op, where there are no rules.
+    const PLAIN: Self = Self {
+        partition: 0,
+        is_new: false,
+        repeat_of: Found::Unkeyed,
+        meets: Found::Unkeyed,
+        level: 0,
+        weight: 1,
+        urgent: false,
+    };
+}
+
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes an op in.
     pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
-        self.forget_old(now);
         let epoch = self.flushes.accept();
         self.counters.accepted += 1;
         let Arrival { op, at, ack } = arrival;
         let mut waiters = Waiters::of(ack);
-
-        // All that the user's functions are asked, they are asked before anything changes, so that a panic in one of
-        // them leaves the buffer as it was.
-        let class = match panics::catch(|| self.classify(&op)) {
-            Ok(class) => class,
-            Err(panic) => return self.refuse_arrival(op, waiters, epoch, &*panic, now),
+        let class = if self.rules.is_empty() {
+            Class::PLAIN
+        } else {
+            self.forget_old(now);
+            // All that the user's functions are asked, they are asked before anything changes, so that a panic in one
+            // of them leaves the buffer as it was.
+            match panics::catch(|| self.classify(&op)) {
+                Ok(class) => class,
+                Err(panic) => return self.refuse_arrival(op, waiters, epoch, &*panic, now),
+            }
         };
         if let Found::At(key) = class.repeat_of {
             self.release_level(class.level);
@@ -55,25 +67,16 @@ impl<T, R: Clone> Accumulator<T, R> {
         if class.repeat_of == Found::Fresh {
             waiters.add(self.remember(class.partition, slot, now));
         }
-        self.nodes.insert(Node {
-            is_live: true,
-            op: Some(op),
-            seq: self.next_seq,
-            at,
-            prev: NONE,
-            next: NONE,
-            partition: class.partition,
-            level: class.level,
-            weight: class.weight,
-            urgent: class.urgent,
-            epoch,
-            conflate: None,
-            waiters,
-            older: NONE,
-            younger: NONE,
-            behind: 0,
-            history: None,
-        });
+        let node = self.nodes.insert();
+        node.op = Some(op);
+        node.seq = self.next_seq;
+        node.at = at;
+        node.partition = class.partition;
+        node.level = class.level;
+        node.weight = class.weight;
+        node.urgent = class.urgent;
+        node.epoch = epoch;
+        node.waiters = waiters;
         self.next_seq += 1;
         match class.meets {
             Found::Unkeyed => self.enqueue_new(slot, now),
@@ -116,16 +119,20 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.nodes[slot].conflate = Some(conflate.index.bind(slot));
     }
 
+    /// Lets an op wait that has just come: it is younger than all that do.
     pub(super) fn enqueue_new(&mut self, slot: u32, now: Moment) {
         self.waiting += 1;
-        let id = self.nodes[slot].partition;
-        self.insert(slot, false);
-        self.list_victim(slot);
-        let queue = &self.partitions[id as usize].queue;
+        let node = &self.nodes[slot];
+        let (id, urgent) = (node.partition, node.urgent);
+        let queue = &mut self.partitions[id as usize].queue;
+        queue.append(&mut self.nodes, self.rules.order(), slot);
         let is_first = queue.len() == 1;
         let full = queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight();
+        if self.victims.is_some() {
+            self.list_victim(slot);
+        }
         // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
-        if is_first || ((full || self.nodes[slot].urgent) && self.is_lingering(id)) {
+        if is_first || ((full || urgent) && self.is_lingering(id)) {
             self.place(id, now);
         } else if self.rules.priority.is_some() {
             self.joined(id, now);

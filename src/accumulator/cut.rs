@@ -50,15 +50,17 @@ impl<T, R: Clone> Accumulator<T, R> {
         let cap = self.partitions[id as usize].cap(self.limits.items());
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
+        let has_keys = self.rules.conflate.is_some();
         while ops.len() < cap {
             let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, self.rules.order(), now) else {
                 break;
             };
-            let more = self.nodes[slot].weight;
-            if !self.may_be_sent(slot, now) {
+            if self.rules.expiry.is_some() && !self.may_be_sent(slot, now) {
                 continue;
             }
-            if self.nodes[slot].behind == self.cuts {
+            let node = &self.nodes[slot];
+            let more = node.weight;
+            if node.behind == self.cuts {
                 break;
             }
             if weight.saturating_add(more) > self.limits.weight() {
@@ -71,11 +73,15 @@ impl<T, R: Clone> Accumulator<T, R> {
                 break;
             }
             weight += more;
-            let younger = self.nodes[slot].younger;
-            if let Some(younger) = self.nodes.get_mut(younger) {
-                younger.behind = self.cuts;
+            if has_keys {
+                let younger = self.nodes[slot].younger;
+                if let Some(younger) = self.nodes.get_mut(younger) {
+                    younger.behind = self.cuts;
+                }
+                self.leave_key(slot);
             }
-            self.unqueue(slot);
+            self.waiting -= 1;
+            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
             attempt = attempt.max(self.nodes[slot].attempts() + 1);
             ops.push(self.take_op(slot));
             slots.push(slot);

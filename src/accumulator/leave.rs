@@ -168,6 +168,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Counts an op out: in the statistics, for the flushes that cover it, and for the room that it took.
+    #[inline]
     pub(super) fn tally(&mut self, epoch: u64, end: End, error: Option<&SinkError>) {
         self.flushes.end(epoch, end, error);
         self.counters.ended.add(end);

@@ -115,6 +115,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// An op is no longer there to be merged with; what comes next under its key meets the next in age, if any.
+    #[inline]
     pub(super) fn leave_key(&mut self, slot: u32) {
         let Some(conflate) = &mut self.rules.conflate else {
             return;
@@ -161,6 +162,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let node = &mut self.nodes[newer];
         let (epoch, level, newer_waiters) = (node.epoch, node.level, node.waiters.take());
         node.history = None;
+        (node.older, node.younger) = (NONE, NONE);
         self.nodes.remove(newer);
         self.tally(epoch, End::Conflated, None);
         let waiters = &mut self.nodes[into].waiters;

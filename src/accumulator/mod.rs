@@ -56,6 +56,8 @@ pub(crate) struct Policy {
 pub(crate) struct Accumulator<T, R> {
     rules: Stages<T>,
     limits: Limits,
+    /// What the limits say of it, looked at with each op.
+    max_pending: usize,
     backoff: Backoff,
     idempotent: bool,
     bisect: bool,
@@ -101,6 +103,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         Self {
             rules,
+            max_pending: limits.pending_limit(),
             limits,
             backoff: policy.retry.start(),
             idempotent: policy.idempotent,
@@ -167,6 +170,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.victims = Victims::for_policy(limits.overflow);
             self.list_victims();
         }
+        self.max_pending = limits.pending_limit();
         self.limits = limits;
         self.press_if_full();
         // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
@@ -220,8 +224,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Whether a batch is ready and as many ops wait as it may hold, so that there is no hurry to take in more.
     pub(crate) fn has_enough(&self) -> bool {
-        self.nodes.len() >= self.limits.pending_limit()
-            || (self.next_due().is_some() && self.waiting >= self.limits.items())
+        self.nodes.len() >= self.max_pending || (self.next_due().is_some() && self.waiting >= self.limits.items())
     }
 
     /// Whether the sink said that a newer leader exists.
@@ -231,7 +234,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// A full buffer never sits out its linger.
     fn press_if_full(&mut self) {
-        if self.nodes.len() >= self.limits.pending_limit() {
+        if self.nodes.len() >= self.max_pending {
             self.press();
         }
     }

@@ -63,11 +63,46 @@ pub(crate) struct History {
 }
 
 impl<T, R> Node<T, R> {
+    /// As a slot is before an op comes into it, and after it has left.
+    pub(crate) fn blank() -> Self {
+        Self {
+            is_live: false,
+            op: None,
+            seq: 0,
+            at: Moment::END,
+            prev: NONE,
+            next: NONE,
+            partition: 0,
+            level: 0,
+            weight: 0,
+            urgent: false,
+            epoch: 0,
+            conflate: None,
+            waiters: Waiters::None,
+            older: NONE,
+            younger: NONE,
+            behind: 0,
+            history: None,
+        }
+    }
+
+    /// Whether it owns nothing, and no other node refers to it by its key.
+    pub(crate) fn is_blank(&self) -> bool {
+        let Self { op, conflate, waiters, older, younger, history, .. } = self;
+        op.is_none()
+            && conflate.is_none()
+            && matches!(waiters, Waiters::None)
+            && (*older, *younger) == (NONE, NONE)
+            && history.is_none()
+    }
+
+    #[inline]
     pub(crate) fn attempts(&self) -> u32 {
         self.history.as_ref().map_or(0, |history| history.attempts)
     }
 
     /// Where its time went, if it was cut at `at` and then written for so long.
+    #[inline]
     pub(crate) fn spent(&self, at: Moment, writing: u64, now: Moment) -> Spent {
         match &self.history {
             None => Spent { waiting: at.nanos_since(self.at), backing_off: 0, writing },

@@ -35,25 +35,29 @@ impl<T, R> Nodes<T, R> {
         if self.free == NONE { self.slots.len() as u32 } else { self.free }
     }
 
-    pub(crate) fn insert(&mut self, node: Node<T, R>) -> u32 {
-        let slot = self.vacant();
+    /// A blank node in the slot that was vacant, with no op in it yet.
+    #[inline]
+    pub(crate) fn insert(&mut self) -> &mut Node<T, R> {
+        let slot = self.vacant() as usize;
         self.len += 1;
-        match self.slots.get_mut(slot as usize) {
-            Some(free) => {
-                self.free = free.next;
-                *free = node;
-            }
-            None => self.slots.push(node),
+        if slot == self.slots.len() {
+            self.slots.push(Node::blank());
         }
-        slot
+        let node = &mut self.slots[slot];
+        if self.free != NONE {
+            self.free = node.next;
+        }
+        node.is_live = true;
+        node
     }
 
     /// Frees a slot. Whoever wants what the node owns has taken it out.
+    #[inline]
     pub(crate) fn remove(&mut self, slot: u32) {
         let node = &mut self.slots[slot as usize];
         debug_assert!(node.is_live, "a slot is freed once");
+        debug_assert!(node.is_blank(), "what a node owns is taken out first");
         node.is_live = false;
-        node.op = None;
         node.next = self.free;
         self.free = slot;
         self.len -= 1;

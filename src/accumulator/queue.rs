@@ -54,6 +54,21 @@ impl Queue {
         self.retried > 0
     }
 
+    /// Puts a node at the end of its level: it is younger than all that wait.
+    #[inline]
+    pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32) {
+        let node = &mut nodes[slot];
+        let Some(level) = self.levels.iter_mut().find(|level| level.id == node.level) else {
+            return self.insert(nodes, order, slot, false);
+        };
+        (node.prev, node.next) = (level.tail, NONE);
+        self.len += 1;
+        self.weight = self.weight.saturating_add(node.weight);
+        self.urgent += usize::from(node.urgent);
+        nodes[level.tail].next = slot;
+        level.tail = slot;
+    }
+
     /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
     /// almost all that wait, any other is newer.
     pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32, comes_back: bool) {
@@ -97,6 +112,7 @@ impl Queue {
     }
 
     /// Takes a node out, wherever it stands.
+    #[inline]
     pub(crate) fn remove<T, R>(&mut self, nodes: &mut Nodes<T, R>, slot: u32) {
         let node = &nodes[slot];
         let (prev, next, level) = (node.prev, node.next, node.level);
@@ -108,7 +124,8 @@ impl Queue {
             0 => 0,
             _ => self.weight.saturating_sub(node.weight),
         };
-        let at = self.levels.iter().position(|other| other.id == level).expect("the level of a queued op is listed");
+        let listed = self.levels.iter().position(|other| other.id == level);
+        let at = listed.expect("the level of a queued op is listed");
         let level = &mut self.levels[at];
         if prev == NONE {
             level.head = next;

@@ -7,7 +7,7 @@ use crate::moment::Moment;
 
 use super::{Accumulator, Cut};
 use crate::{
-    ack::{AckError, End},
+    ack::{AckError, End, Waiters},
     batch::Verdict,
     dead_letter::DeadLetter,
     panics,
@@ -44,43 +44,58 @@ impl<T, R: Clone> Accumulator<T, R> {
         let (mut ops, mut verdicts) = batch.into_parts();
         self.batches_in_flight -= 1;
         self.partitions[id as usize].in_flight = false;
-
         let rest = self.rest_of(written, now);
-        let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
-        let split = rest.as_ref().is_some_and(|error| unanswered > 0 && ops.len() > 1 && self.splits(error));
         let writing = now.nanos_since(at);
-        let mut again = Vec::new();
-        for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
-            let (error, is_rest) = match verdict {
-                Verdict::Accepted(receipt) => {
+        if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) {
+            // The way of most batches: the ops themselves are not needed any more.
+            ops.clear();
+        }
+        if ops.is_empty() {
+            for (verdict, slot) in verdicts.drain(..).zip(slots.drain(..)) {
+                if let Verdict::Accepted(receipt) = verdict {
                     self.deliver(slot, receipt, at, writing, now);
-                    continue;
                 }
-                Verdict::Failed(error) => (Some(error), false),
-                Verdict::Pending => (rest.clone(), true),
-            };
-            self.nodes[slot].op = Some(op);
-            self.record_attempt(slot, writing, split && is_rest);
-            let next = match error {
-                None => Next::Return { in_flight: true },
-                Some(_) if split && is_rest => Next::Again,
-                Some(error) => self.failed(slot, error, now),
-            };
-            match next {
-                Next::Again => again.push(slot),
-                Next::GiveUp(error) => self.refuse_written(slot, &error, now),
-                Next::InDoubt(error) => self.doubt(slot, &error, now),
-                Next::Return { in_flight } => self.give_back(slot, in_flight, now),
-                Next::Lose(error) => self.lose(slot, &error, now),
             }
+        } else {
+            let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
+            let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
+            let mut again = Vec::new();
+            for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
+                let (error, is_rest) = match verdict {
+                    Verdict::Accepted(receipt) => {
+                        self.deliver(slot, receipt, at, writing, now);
+                        continue;
+                    }
+                    Verdict::Failed(error) => (Some(error), false),
+                    Verdict::Pending => (rest.clone(), true),
+                };
+                self.nodes[slot].op = Some(op);
+                self.record_attempt(slot, writing, split && is_rest);
+                let next = match error {
+                    None => Next::Return { in_flight: true },
+                    Some(_) if split && is_rest => Next::Again,
+                    Some(error) => self.failed(slot, error, now),
+                };
+                self.follow(next, slot, &mut again, now);
+            }
+            if split {
+                self.partitions[id as usize].split(unanswered);
+                self.counters.splits += 1;
+            }
+            self.take_back(id, &again, split, now);
         }
-        if split {
-            self.partitions[id as usize].split(unanswered);
-            self.counters.splits += 1;
-        }
-        self.take_back(id, &again, split, now);
         self.place(id, now);
         self.spares.push((ops, verdicts, slots));
+    }
+
+    fn follow(&mut self, next: Next, slot: u32, again: &mut Vec<u32>, now: Moment) {
+        match next {
+            Next::Again => again.push(slot),
+            Next::GiveUp(error) => self.refuse_written(slot, &error, now),
+            Next::InDoubt(error) => self.doubt(slot, &error, now),
+            Next::Return { in_flight } => self.give_back(slot, in_flight, now),
+            Next::Lose(error) => self.lose(slot, &error, now),
+        }
     }
 
     /// The verdict on the ops that have none; `None` gives them back.
@@ -141,6 +156,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         history.writing += writing;
     }
 
+    #[inline]
     fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
         let node = &mut self.nodes[slot];
         if let Some(history) = &mut node.history {
@@ -148,6 +164,14 @@ impl<T, R: Clone> Accumulator<T, R> {
             history.writing += writing;
         }
         self.counters.time(node.spent(at, writing, now));
+        if node.history.is_none() && matches!(node.waiters, Waiters::None) {
+            // The way of most: nobody waits to be told.
+            let (epoch, level) = (node.epoch, node.level);
+            self.nodes.remove(slot);
+            self.release_level(level);
+            self.tally(epoch, End::Delivered, None);
+            return;
+        }
         let mut gone = self.remove_node(slot);
         gone.attempts = gone.attempts.max(1);
         self.settle_node(gone, End::Delivered, Ok(receipt), None, now);

@@ -196,6 +196,17 @@ impl<T> Stages<T> {
         self
     }
 
+    /// Whether no rule has anything to say.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { partition, conflate, dedup, priority, urgent, weight, .. } = self;
+        partition.is_none()
+            && conflate.is_none()
+            && dedup.is_none()
+            && priority.is_none()
+            && urgent.is_none()
+            && weight.is_none()
+    }
+
     /// How ops that wait compare.
     pub(crate) fn order(&self) -> Order<'_> {
         Order { ranks: self.priority.as_ref().map_or(&[], |levels| levels.ranks()), aging: self.aging }
