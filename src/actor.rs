@@ -12,9 +12,11 @@ use tracing::{debug, error, info, warn};
 use crate::{
     accumulator::{Accumulator, Arrival, Cut, Written},
     ack::Answer,
-    command::{Command, Inbox, News, Stop},
-    dead_letter::{DeadLetter, Letters},
+    command::{Command, News, Stop},
+    dead_letter::DeadLetter,
     flush::Done,
+    inbox::Inbox,
+    letters::Letters,
     limits::Limits,
     moment::Moment,
     sink::Sink,

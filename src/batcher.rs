@@ -10,9 +10,10 @@ use tracing::warn;
 use crate::{
     accumulator::{Accumulator, Policy},
     actor::Actor,
-    command::Inbox,
-    dead_letter::{DeadLetter, Letters},
+    dead_letter::DeadLetter,
     handle::Handle,
+    inbox::Inbox,
+    letters::Letters,
     limits::{Limits, LimitsError, Overflow},
     retry::Retry,
     sink::Sink,

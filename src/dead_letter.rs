@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::{handle::Handle, sink::SinkError};
+use crate::sink::SinkError;
 
 /// An op that was given up, or is in doubt, with the reason.
 #[non_exhaustive]
@@ -37,14 +37,4 @@ impl<T> fmt::Debug for DeadLetter<T> {
             .field("attempts", &self.attempts)
             .finish_non_exhaustive()
     }
-}
-
-/// Where a batcher puts its dead letters.
-pub(crate) enum Letters<T> {
-    /// Nowhere: they are counted and logged.
-    Dropped,
-    /// Into a batcher of their own, so that a sink for them that is slow, fails or panics stalls nobody.
-    Posted(Handle<DeadLetter<T>>),
-    /// Into the summary: this is such a batcher itself.
-    Kept,
 }

@@ -12,9 +12,10 @@ use tokio::{sync::oneshot, task::coop};
 use crate::{
     accumulator::Arrival,
     ack::{Ack, AckSender},
-    command::{Barred, Command, Inbox},
+    command::{Barred, Command},
     error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
     flush::{Flush, FlushReport, Mark},
+    inbox::Inbox,
     limits::{Limits, LimitsError, Overflow},
     moment::Moment,
     panics,

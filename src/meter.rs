@@ -7,11 +7,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::{
-    ack::End,
-    batch::CutBy,
-    stats::{Counters, Spent, Stats},
-};
+use crate::{ack::End, batch::CutBy, stats::Stats};
 
 const ACCEPTED: &str = "roundlot_ops_accepted_total";
 const ENDED: &str = "roundlot_ops_ended_total";
@@ -90,27 +86,27 @@ impl Meter {
         }
     }
 
-    /// Records where the time of one op went.
-    pub(crate) fn time(&self, total: u64, spent: Spent) {
-        self.in_buffer.record(Duration::from_nanos(total));
-        self.waiting_time.record(Duration::from_nanos(spent.waiting));
-        self.backing_off_time.record(Duration::from_nanos(spent.backing_off));
-        self.writing_time.record(Duration::from_nanos(spent.writing));
+    /// Records where the time of one op went, in nanoseconds.
+    pub(crate) fn time(&self, waiting: u64, backing_off: u64, writing: u64) {
+        self.in_buffer.record(Duration::from_nanos(waiting + backing_off + writing));
+        self.waiting_time.record(Duration::from_nanos(waiting));
+        self.backing_off_time.record(Duration::from_nanos(backing_off));
+        self.writing_time.record(Duration::from_nanos(writing));
     }
 
     /// Brings counters and gauges up to date.
-    pub(crate) fn emit(&self, counters: &Counters, stats: &Stats) {
-        self.accepted.absolute(counters.accepted);
+    pub(crate) fn emit(&self, stats: &Stats) {
+        self.accepted.absolute(stats.accepted);
         for (counter, end) in self.ended.iter().zip(End::ALL) {
-            counter.absolute(counters.ended.of(end));
+            counter.absolute(stats.ended_by(end));
         }
         for (counter, by) in self.batches.iter().zip(CutBy::ALL) {
-            counter.absolute(counters.cuts[by as usize]);
+            counter.absolute(stats.cuts.by(by));
         }
-        self.retries.absolute(counters.retries);
-        self.splits.absolute(counters.splits);
-        self.panics.absolute(counters.panics);
-        self.letters_lost.absolute(counters.letters_lost);
+        self.retries.absolute(stats.retries);
+        self.splits.absolute(stats.splits);
+        self.panics.absolute(stats.panics);
+        self.letters_lost.absolute(stats.letters_lost);
         self.waiting.set(stats.waiting as f64);
         self.in_flight.set(stats.in_flight as f64);
     }

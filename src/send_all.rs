@@ -5,9 +5,10 @@ use std::iter::Peekable;
 
 use crate::{
     accumulator::Arrival,
-    command::{Command, Inbox},
+    command::Command,
     error::{SendAllError, SendError},
     handle::Handle,
+    inbox::Inbox,
     moment::Moment,
 };
 

@@ -1,11 +1,10 @@
-//! What has happened so far, in numbers. In comes each event from the accumulator, out comes a [`Stats`]. Next room:
-//! `meter`, which tells the `metrics` facade the same.
+//! What has happened so far, in numbers, as callers see it. In comes a snapshot of the counters, out goes a [`Stats`].
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{ack::End, batch::CutBy, flush::Tally, limits::Limits, meter::Meter};
+use crate::{ack::End, batch::CutBy};
 
 /// Counters and gauges of one batcher, or of one batched stream, all of the same moment.
 ///
@@ -136,20 +135,43 @@ fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok
     serializer.serialize_f64(time.as_secs_f64())
 }
 
+impl Cuts {
+    /// How many batches were cut for this reason.
+    pub fn by(&self, reason: CutBy) -> u64 {
+        match reason {
+            CutBy::Full => self.full,
+            CutBy::Linger => self.linger,
+            CutBy::Urgent => self.urgent,
+            CutBy::Flush => self.flush,
+            CutBy::Pressure => self.pressure,
+            CutBy::Together => self.together,
+            CutBy::Retry => self.retry,
+            CutBy::Close => self.close,
+        }
+    }
+}
+
 impl Stats {
     /// Ops that have ended, in whatever way.
     pub fn ended(&self) -> u64 {
-        self.delivered
-            + self.refused
-            + self.in_doubt
-            + self.conflated
-            + self.deduplicated
-            + self.netted
-            + self.expired
-            + self.evicted
-            + self.withdrawn
-            + self.returned
-            + self.lost
+        End::ALL.into_iter().map(|end| self.ended_by(end)).sum()
+    }
+
+    /// How many ops ended in this way.
+    pub fn ended_by(&self, end: End) -> u64 {
+        match end {
+            End::Delivered => self.delivered,
+            End::Refused => self.refused,
+            End::InDoubt => self.in_doubt,
+            End::Conflated => self.conflated,
+            End::Deduplicated => self.deduplicated,
+            End::Netted => self.netted,
+            End::Expired => self.expired,
+            End::Evicted => self.evicted,
+            End::Withdrawn => self.withdrawn,
+            End::Returned => self.returned,
+            End::Lost => self.lost,
+        }
     }
 
     /// The average number of ops in a batch; 0 before the first.
@@ -163,147 +185,6 @@ impl Stats {
     }
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
-/// A time that is being averaged.
-#[derive(Debug, Clone, Copy, Default)]
-struct Timer {
-    sum: u128,
-    max: u64,
-}
-
-impl Timer {
-    fn add(&mut self, nanos: u64) {
-        self.sum += u128::from(nanos);
-        self.max = self.max.max(nanos);
-    }
-
-    fn times(self, count: u64) -> Times {
-        let nanos = self.sum.checked_div(u128::from(count)).unwrap_or(0);
-        let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        Times { mean, max: Duration::from_nanos(self.max) }
-    }
-}
-
-/// Where the time of one op went, in nanoseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Spent {
-    pub(crate) waiting: u64,
-    pub(crate) backing_off: u64,
-    pub(crate) writing: u64,
-}
-
-/// The counters as the accumulator keeps them.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) accepted: u64,
-    pub(crate) ended: Tally,
-    pub(crate) retries: u64,
-    pub(crate) splits: u64,
-    pub(crate) panics: u64,
-    pub(crate) letters_lost: u64,
-    pub(crate) cuts: [u64; CutBy::ALL.len()],
-    written: u64,
-    last_batch: u64,
-    fill_sum: f64,
-    fill_last: f64,
-    timed: u64,
-    in_buffer: Timer,
-    waiting: Timer,
-    backing_off: Timer,
-    writing: Timer,
-    meter: Option<Meter>,
-}
-
-impl Counters {
-    /// Reports to the `metrics` facade, too, under this name.
-    pub(crate) fn report_as(&mut self, batcher: &str) {
-        self.meter = Some(Meter::new(batcher));
-    }
-
-    /// A batch was cut.
-    pub(crate) fn cut(&mut self, by: CutBy, items: usize, weight: usize, limits: &Limits) {
-        let by_items = ratio(items as u64, limits.max_items as u64);
-        let by_weight = limits.max_weight.map_or(0.0, |max| ratio(weight as u64, max as u64));
-        self.cuts[by as usize] += 1;
-        self.written += items as u64;
-        self.last_batch = items as u64;
-        self.fill_last = by_items.max(by_weight);
-        self.fill_sum += self.fill_last;
-        if let Some(meter) = &self.meter {
-            meter.batch_ops.record(items as f64);
-            meter.batch_fill.record(self.fill_last);
-        }
-    }
-
-    /// An op that was handed to the sink is settled.
-    #[inline]
-    pub(crate) fn time(&mut self, spent: Spent) {
-        let total = spent.waiting + spent.backing_off + spent.writing;
-        self.timed += 1;
-        self.in_buffer.add(total);
-        self.waiting.add(spent.waiting);
-        self.backing_off.add(spent.backing_off);
-        self.writing.add(spent.writing);
-        if let Some(meter) = &self.meter {
-            meter.time(total, spent);
-        }
-    }
-
-    pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize, paused: bool) -> Stats {
-        let batches = self.cuts.iter().sum();
-        let cut = |by: CutBy| self.cuts[by as usize];
-        let ended = |end: End| self.ended.of(end);
-        Stats {
-            accepted: self.accepted,
-            delivered: ended(End::Delivered),
-            refused: ended(End::Refused),
-            in_doubt: ended(End::InDoubt),
-            conflated: ended(End::Conflated),
-            deduplicated: ended(End::Deduplicated),
-            netted: ended(End::Netted),
-            expired: ended(End::Expired),
-            evicted: ended(End::Evicted),
-            withdrawn: ended(End::Withdrawn),
-            returned: ended(End::Returned),
-            lost: ended(End::Lost),
-            waiting: waiting as u64,
-            in_flight: in_flight as u64,
-            batches,
-            written: self.written,
-            cuts: Cuts {
-                full: cut(CutBy::Full),
-                linger: cut(CutBy::Linger),
-                urgent: cut(CutBy::Urgent),
-                flush: cut(CutBy::Flush),
-                pressure: cut(CutBy::Pressure),
-                together: cut(CutBy::Together),
-                retry: cut(CutBy::Retry),
-                close: cut(CutBy::Close),
-            },
-            forced_flushes: cut(CutBy::Flush) + cut(CutBy::Close),
-            last_batch: self.last_batch,
-            fill_mean: if batches == 0 { 0.0 } else { self.fill_sum / batches as f64 },
-            fill_last: self.fill_last,
-            retries: self.retries,
-            splits: self.splits,
-            panics: self.panics,
-            letters_lost: self.letters_lost,
-            batches_in_flight: batches_in_flight as u64,
-            paused,
-            in_buffer: self.in_buffer.times(self.timed),
-            waiting_time: self.waiting.times(self.timed),
-            backing_off_time: self.backing_off.times(self.timed),
-            writing_time: self.writing.times(self.timed),
-        }
-    }
-
-    /// Brings the facade's counters and gauges up to date.
-    pub(crate) fn emit(&self, stats: &Stats) {
-        if let Some(meter) = &self.meter {
-            meter.emit(self, stats);
-        }
-    }
 }

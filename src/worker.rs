@@ -13,7 +13,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 
-use crate::{dead_letter::DeadLetter, error::WorkerGone, sink::SinkError, stats::Stats};
+use crate::{dead_letter::DeadLetter, error::WorkerGone, returned::Returned, sink::SinkError, stats::Stats};
 
 /// What a batcher has come to.
 #[derive(Debug)]
@@ -27,33 +27,6 @@ pub struct Summary<T> {
     pub letters: Vec<DeadLetter<T>>,
     /// Why the sink was not closed properly, if it was not.
     pub close_error: Option<SinkError>,
-}
-
-/// An op that was not settled when the batcher ended.
-#[non_exhaustive]
-pub struct Returned<T> {
-    /// The op.
-    pub op: T,
-    /// Whether it was being written when the time was over.
-    pub in_flight: bool,
-    /// Whether it may have landed: it was in flight, or an earlier attempt was ambiguous.
-    pub in_doubt: bool,
-}
-
-impl<T> Returned<T> {
-    pub(crate) fn new(op: T, in_flight: bool, in_doubt: bool) -> Self {
-        Self { op, in_flight, in_doubt }
-    }
-}
-
-/// The payload is never printed: it may be secret.
-impl<T> fmt::Debug for Returned<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Returned")
-            .field("in_flight", &self.in_flight)
-            .field("in_doubt", &self.in_doubt)
-            .finish_non_exhaustive()
-    }
 }
 
 /// How a worker tells its task to stop, within some time, without naming the type of its receipts.

@@ -8,8 +8,8 @@ use crate::{
     ack::{AckError, End, Waiter, Waiters},
     dead_letter::DeadLetter,
     panics,
+    returned::Returned,
     sink::SinkError,
-    worker::Returned,
 };
 
 /// So many panics of one turn are logged with what they said; all are counted.

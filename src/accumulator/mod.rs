@@ -28,13 +28,14 @@ pub(crate) use settle::Written;
 
 use crate::{
     ack::Answer,
+    counters::Counters,
     dead_letter::DeadLetter,
     flush::{Done, Flush, Flushes},
     limits::Limits,
     retry::{Backoff, Retry},
+    returned::Returned,
     stage::Stages,
-    stats::{Counters, Stats},
-    worker::Returned,
+    stats::Stats,
 };
 use memory::Memory;
 use nodes::Nodes;

@@ -2,8 +2,8 @@
 
 use crate::{
     ack::{AckSender, Waiters},
+    counters::Spent,
     moment::Moment,
-    stats::Spent,
 };
 
 /// Marks the end of a list, and a slot that is none.

@@ -1,0 +1,154 @@
+//! What has happened so far, as the accumulator counts it. In comes each event, out comes a snapshot. Next rooms: `stats`,
+//! for callers, and `meter`, for the `metrics` facade.
+
+use std::time::Duration;
+
+use crate::{
+    ack::End,
+    batch::CutBy,
+    flush::Tally,
+    limits::Limits,
+    meter::Meter,
+    stats::{Cuts, Stats, Times, ratio},
+};
+
+/// A time that is being averaged.
+#[derive(Debug, Clone, Copy, Default)]
+struct Timer {
+    sum: u128,
+    max: u64,
+}
+
+impl Timer {
+    fn add(&mut self, nanos: u64) {
+        self.sum += u128::from(nanos);
+        self.max = self.max.max(nanos);
+    }
+
+    fn times(self, count: u64) -> Times {
+        let nanos = self.sum.checked_div(u128::from(count)).unwrap_or(0);
+        let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Times { mean, max: Duration::from_nanos(self.max) }
+    }
+}
+
+/// Where the time of one op went, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    pub(crate) waiting: u64,
+    pub(crate) backing_off: u64,
+    pub(crate) writing: u64,
+}
+
+/// The counters as the accumulator keeps them.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: u64,
+    pub(crate) ended: Tally,
+    pub(crate) retries: u64,
+    pub(crate) splits: u64,
+    pub(crate) panics: u64,
+    pub(crate) letters_lost: u64,
+    cuts: [u64; CutBy::ALL.len()],
+    written: u64,
+    last_batch: u64,
+    fill_sum: f64,
+    fill_last: f64,
+    timed: u64,
+    in_buffer: Timer,
+    waiting: Timer,
+    backing_off: Timer,
+    writing: Timer,
+    meter: Option<Meter>,
+}
+
+impl Counters {
+    /// Reports to the `metrics` facade, too, under this name.
+    pub(crate) fn report_as(&mut self, batcher: &str) {
+        self.meter = Some(Meter::new(batcher));
+    }
+
+    /// A batch was cut.
+    pub(crate) fn cut(&mut self, by: CutBy, items: usize, weight: usize, limits: &Limits) {
+        let by_items = ratio(items as u64, limits.max_items as u64);
+        let by_weight = limits.max_weight.map_or(0.0, |max| ratio(weight as u64, max as u64));
+        self.cuts[by as usize] += 1;
+        self.written += items as u64;
+        self.last_batch = items as u64;
+        self.fill_last = by_items.max(by_weight);
+        self.fill_sum += self.fill_last;
+        if let Some(meter) = &self.meter {
+            meter.batch_ops.record(items as f64);
+            meter.batch_fill.record(self.fill_last);
+        }
+    }
+
+    /// An op that was handed to the sink is settled.
+    #[inline]
+    pub(crate) fn time(&mut self, spent: Spent) {
+        let total = spent.waiting + spent.backing_off + spent.writing;
+        self.timed += 1;
+        self.in_buffer.add(total);
+        self.waiting.add(spent.waiting);
+        self.backing_off.add(spent.backing_off);
+        self.writing.add(spent.writing);
+        if let Some(meter) = &self.meter {
+            meter.time(spent.waiting, spent.backing_off, spent.writing);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize, paused: bool) -> Stats {
+        let batches = self.cuts.iter().sum();
+        let cut = |by: CutBy| self.cuts[by as usize];
+        let ended = |end: End| self.ended.of(end);
+        Stats {
+            accepted: self.accepted,
+            delivered: ended(End::Delivered),
+            refused: ended(End::Refused),
+            in_doubt: ended(End::InDoubt),
+            conflated: ended(End::Conflated),
+            deduplicated: ended(End::Deduplicated),
+            netted: ended(End::Netted),
+            expired: ended(End::Expired),
+            evicted: ended(End::Evicted),
+            withdrawn: ended(End::Withdrawn),
+            returned: ended(End::Returned),
+            lost: ended(End::Lost),
+            waiting: waiting as u64,
+            in_flight: in_flight as u64,
+            batches,
+            written: self.written,
+            cuts: Cuts {
+                full: cut(CutBy::Full),
+                linger: cut(CutBy::Linger),
+                urgent: cut(CutBy::Urgent),
+                flush: cut(CutBy::Flush),
+                pressure: cut(CutBy::Pressure),
+                together: cut(CutBy::Together),
+                retry: cut(CutBy::Retry),
+                close: cut(CutBy::Close),
+            },
+            forced_flushes: cut(CutBy::Flush) + cut(CutBy::Close),
+            last_batch: self.last_batch,
+            fill_mean: if batches == 0 { 0.0 } else { self.fill_sum / batches as f64 },
+            fill_last: self.fill_last,
+            retries: self.retries,
+            splits: self.splits,
+            panics: self.panics,
+            letters_lost: self.letters_lost,
+            batches_in_flight: batches_in_flight as u64,
+            paused,
+            in_buffer: self.in_buffer.times(self.timed),
+            waiting_time: self.waiting.times(self.timed),
+            backing_off_time: self.backing_off.times(self.timed),
+            writing_time: self.writing.times(self.timed),
+        }
+    }
+
+    /// Brings the facade's counters and gauges up to date.
+    pub(crate) fn emit(&self, stats: &Stats) {
+        if let Some(meter) = &self.meter {
+            meter.emit(stats);
+        }
+    }
+}
