@@ -116,6 +116,8 @@ where
     /// Takes in what the stream has to give, until something is full: the later a batch is cut, the less of it is
     /// stale. Says whether the stream may have more right now.
     fn fill(&mut self, cx: &mut Context<'_>) -> bool {
+        // Items of one poll come at the same time, as far as anybody can tell.
+        let now = Moment::now();
         for _ in 0..ITEMS_PER_POLL {
             if self.accumulator.has_enough() {
                 return true;
@@ -131,7 +133,6 @@ where
                     return false;
                 }
                 Poll::Ready(Some(op)) => {
-                    let now = Moment::now();
                     self.accumulator.push(Arrival { op, at: now, ack: None }, now);
                     // Items that a stage panicked over are gone, as the docs of the stages say.
                     self.accumulator.take_letters();
@@ -152,8 +153,8 @@ where
         let this = &mut *self;
         let has_more = this.fill(cx);
         let now = Moment::now();
-        if let Some(cut) = this.accumulator.cut(now) {
-            return Poll::Ready(Some(this.accumulator.hand_over(cut, now)));
+        if let Some(batch) = this.accumulator.hand_over(now) {
+            return Poll::Ready(Some(batch));
         }
         if this.source.is_none() && this.accumulator.is_empty() {
             return Poll::Ready(None);

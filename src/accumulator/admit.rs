@@ -111,7 +111,8 @@ impl<T, R: Clone> Accumulator<T, R> {
         let index = self.rules.partition.as_mut().expect("only a key makes a partition");
         let vacant = self.partitions.vacant_entry();
         let hash = index.bind(vacant.key() as u32);
-        vacant.insert(Partition { hash: Some(hash), ..Partition::default() });
+        let queue = self.spare_queues.pop().unwrap_or_default();
+        vacant.insert(Partition { hash: Some(hash), queue, ..Partition::default() });
     }
 
     pub(super) fn bind_conflation(&mut self, slot: u32) {
@@ -127,6 +128,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let queue = &mut self.partitions[id as usize].queue;
         queue.append(&mut self.nodes, self.rules.order(), slot);
         let is_first = queue.len() == 1;
+        let leads = self.rules.priority.is_some() && queue.next(&self.nodes, self.rules.order(), now) == Some(slot);
         let full = queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight();
         if self.victims.is_some() {
             self.list_victim(slot);
@@ -134,7 +136,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
         if is_first || ((full || urgent) && self.is_lingering(id)) {
             self.place(id, now);
-        } else if self.rules.priority.is_some() {
+        } else if leads {
             self.joined(id, now);
         }
     }

@@ -1,12 +1,11 @@
 //! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
 //! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
 
-use crate::moment::Moment;
-
 use super::Accumulator;
 use crate::{
     ack::End,
-    batch::{Batch, Verdict},
+    batch::{Batch, CutBy},
+    moment::Moment,
     panics,
 };
 
@@ -19,23 +18,35 @@ pub(crate) struct Cut<T, R> {
     pub(super) at: Moment,
 }
 
-/// The memory of a batch that is settled, for the next one.
-pub(super) type Spare<T, R> = (Vec<T>, Vec<Verdict<R>>, Vec<u32>);
+/// What was taken out of one partition, to leave together.
+struct Taken<T> {
+    ops: Vec<T>,
+    slots: Vec<u32>,
+    partition: u32,
+    cut_by: CutBy,
+    attempt: u32,
+}
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
     /// the sink has not asked for a pause.
     pub(crate) fn cut(&mut self, now: Moment) -> Option<Cut<T, R>> {
+        let Taken { ops, slots, partition, cut_by, attempt } = self.take_best(now)?;
+        let verdicts = self.spare_verdicts.pop().unwrap_or_default();
+        Some(Cut { batch: Batch::reusing(ops, verdicts, cut_by, attempt), slots, partition, at: now })
+    }
+
+    fn take_best(&mut self, now: Moment) -> Option<Taken<T>> {
         if self.is_blocked() || self.frozen_until.is_some_and(|until| now < until) {
             return None;
         }
         self.frozen_until = None;
         self.advance(now);
         while let Some(id) = self.next_due() {
-            let cut = self.take(id, now);
+            let taken = self.take(id, now);
             self.place(id, now);
-            if cut.is_some() {
-                return cut;
+            if taken.is_some() {
+                return taken;
             }
             // All that it held had expired. What became due meanwhile is looked at in the same round.
             self.advance(now);
@@ -44,9 +55,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
-    fn take(&mut self, id: u32, now: Moment) -> Option<Cut<T, R>> {
+    fn take(&mut self, id: u32, now: Moment) -> Option<Taken<T>> {
         let cut_by = self.due_by(id, now)?;
-        let (mut ops, verdicts, mut slots) = self.spares.pop().unwrap_or_default();
+        let (mut ops, mut slots) = self.spares.pop().unwrap_or_default();
         let cap = self.partitions[id as usize].cap(self.limits.items());
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
@@ -87,7 +98,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             slots.push(slot);
         }
         if ops.is_empty() {
-            self.spares.push((ops, verdicts, slots));
+            self.spares.push((ops, slots));
             return None;
         }
         let partition = &mut self.partitions[id as usize];
@@ -95,7 +106,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         partition.cut(ops.len());
         self.batches_in_flight += 1;
         self.counters.cut(cut_by, ops.len(), weight, &self.limits);
-        Some(Cut { batch: Batch::reusing(ops, verdicts, cut_by, attempt), slots, partition: id, at: now })
+        Some(Taken { ops, slots, partition: id, cut_by, attempt })
     }
 
     /// Whether an op is still wanted. Ends it if not.
@@ -122,18 +133,17 @@ impl<T, R: Clone> Accumulator<T, R> {
 }
 
 impl<T> Accumulator<T, ()> {
-    /// Hands a batch over to whoever polls the stream: for them, it is delivered.
-    pub(crate) fn hand_over(&mut self, cut: Cut<T, ()>, now: Moment) -> Vec<T> {
-        let Cut { batch, slots, partition, .. } = cut;
-        for slot in slots {
-            self.counters.time(self.nodes[slot].spent(now, 0, now));
-            let gone = self.remove_node(slot);
-            self.settle_node(gone, End::Delivered, Ok(()), None, now);
+    /// Cuts a batch and hands it over to whoever polls the stream: for them, it is delivered.
+    pub(crate) fn hand_over(&mut self, now: Moment) -> Option<Vec<T>> {
+        let Taken { ops, mut slots, partition, .. } = self.take_best(now)?;
+        for slot in slots.drain(..) {
+            self.deliver(slot, (), now, 0, now);
         }
         self.batches_in_flight -= 1;
         self.partitions[partition as usize].in_flight = false;
         self.place(partition, now);
-        batch.into_parts().0
+        self.spares.push((Vec::new(), slots));
+        Some(ops)
     }
 }
 

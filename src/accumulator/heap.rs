@@ -25,7 +25,8 @@ impl<K: Ord + Copy> Heap<K> {
         self.items.is_empty()
     }
 
-    pub(crate) fn contains(&self, slot: u32) -> bool {
+    #[cfg(test)]
+    fn contains(&self, slot: u32) -> bool {
         self.position(slot).is_some()
     }
 

@@ -28,6 +28,7 @@ pub(crate) use settle::Written;
 
 use crate::{
     ack::Answer,
+    batch::Verdict,
     counters::Counters,
     dead_letter::DeadLetter,
     flush::{Done, Flush, Flushes},
@@ -40,6 +41,7 @@ use crate::{
 use memory::Memory;
 use nodes::Nodes;
 use partition::Partition;
+use queue::Queue;
 use schedule::Schedule;
 use victims::Victims;
 
@@ -89,8 +91,14 @@ pub(crate) struct Accumulator<T, R> {
     returned: Vec<(u64, Returned<T>)>,
     /// Told by the driver, once the room and the statistics are up to date that callers may look at next.
     answers: Vec<Answer<R>>,
-    spares: Vec<cut::Spare<T, R>>,
+    /// The memory of batches that are settled, for the next ones.
+    spares: Vec<(Vec<T>, Vec<u32>)>,
+    spare_verdicts: Vec<Vec<Verdict<R>>>,
+    spare_queues: Vec<Queue>,
 }
+
+/// Queues of forgotten partitions, kept for those that come next: as many as the usual number of symbols.
+const SPARE_QUEUES: usize = 256;
 
 /// Below this many slots a slab is not worth replacing.
 const SHRINK_ABOVE: usize = 1024;
@@ -129,6 +137,8 @@ impl<T, R: Clone> Accumulator<T, R> {
             returned: Vec::new(),
             answers: Vec::new(),
             spares: Vec::new(),
+            spare_verdicts: Vec::new(),
+            spare_queues: Vec::new(),
         }
     }
 
@@ -252,7 +262,10 @@ impl<T, R> Accumulator<T, R> {
         let Some(hash) = self.partitions[id as usize].hash else {
             return;
         };
-        self.partitions.remove(id as usize);
+        let partition = self.partitions.remove(id as usize);
+        if self.spare_queues.len() < SPARE_QUEUES {
+            self.spare_queues.push(partition.queue);
+        }
         if let Some(index) = &mut self.rules.partition {
             index.unbind(hash, id);
         }

@@ -4,6 +4,18 @@ use crate::moment::Moment;
 
 use super::queue::Queue;
 
+/// Where a partition stands in the schedule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It is empty, or being written.
+    #[default]
+    Nowhere,
+    /// It waits for company.
+    Lingering,
+    BackingOff,
+    Due,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     pub(crate) queue: Queue,
@@ -16,6 +28,7 @@ pub(crate) struct Partition {
     pub(crate) parts: Vec<usize>,
     /// How many remembered keys name this partition.
     pub(crate) remembered: usize,
+    pub(crate) place: Place,
     /// When its oldest op came, as far as it lingers: order of arrival, and time of sending.
     pub(crate) oldest: Option<(u64, Moment)>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-use super::{Accumulator, heap::Heap, queue::Head};
+use super::{Accumulator, heap::Heap, partition::Place, queue::Head};
 use crate::batch::CutBy;
 
 /// A partition stands in at most one of the first three heaps; in none while it is empty or being written.
@@ -44,11 +44,16 @@ impl Schedule {
         }
     }
 
-    fn remove(&mut self, partition: u32) {
-        self.lingering.remove(partition);
-        self.backing_off.remove(partition);
-        self.due.remove(partition);
-        self.rising.remove(partition);
+    fn remove(&mut self, partition: u32, from: Place) {
+        match from {
+            Place::Nowhere => {}
+            Place::Lingering => self.lingering.remove(partition),
+            Place::BackingOff => self.backing_off.remove(partition),
+            Place::Due => {
+                self.due.remove(partition);
+                self.rising.remove(partition);
+            }
+        }
     }
 
     fn due_below(&self) -> u64 {
@@ -68,7 +73,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(super) fn place(&mut self, id: u32, now: Moment) {
         let partition = &mut self.partitions[id as usize];
         if partition.in_flight || partition.queue.is_empty() {
-            self.schedule.remove(id);
+            self.schedule.remove(id, std::mem::take(&mut partition.place));
             partition.oldest = None;
             if !partition.in_flight {
                 // Nothing is left of what failed or was split.
@@ -85,23 +90,29 @@ impl<T, R: Clone> Accumulator<T, R> {
         partition.oldest = Some((oldest.seq, oldest.at));
         if let Some(until) = partition.backing_off {
             if now < until {
-                self.schedule.remove(id);
+                self.move_to(id, Place::BackingOff);
                 self.schedule.backing_off.set(id, until);
                 return;
             }
             partition.backing_off = None;
         }
         let seq = oldest.seq;
-        self.schedule.lingering.remove(id);
-        self.schedule.backing_off.remove(id);
         if self.due_by(id, now).is_some() {
+            self.move_to(id, Place::Due);
             self.enqueue(id, now);
             if self.rules.together {
                 self.schedule.together_below = self.next_seq;
             }
         } else {
-            self.schedule.remove(id);
+            self.move_to(id, Place::Lingering);
             self.schedule.lingering.set(id, seq);
+        }
+    }
+
+    fn move_to(&mut self, id: u32, place: Place) {
+        let from = std::mem::replace(&mut self.partitions[id as usize].place, place);
+        if from != place {
+            self.schedule.remove(id, from);
         }
     }
 
@@ -110,9 +121,11 @@ impl<T, R: Clone> Accumulator<T, R> {
         let order = self.rules.order();
         let queue = &self.partitions[id as usize].queue;
         let head = queue.head(&self.nodes, order, now).expect("a due partition is not empty");
-        match queue.rises_at(&self.nodes, order, now) {
-            Some(at) => self.schedule.rising.set(id, at),
-            None => self.schedule.rising.remove(id),
+        if order.aging.is_some() {
+            match queue.rises_at(&self.nodes, order, now) {
+                Some(at) => self.schedule.rising.set(id, at),
+                None => self.schedule.rising.remove(id),
+            }
         }
         self.schedule.due.set(id, head);
     }
@@ -182,12 +195,12 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Whether a partition waits for company, and is not due.
     pub(super) fn is_lingering(&self, id: u32) -> bool {
-        self.schedule.lingering.contains(id)
+        self.partitions[id as usize].place == Place::Lingering
     }
 
     /// Orders a partition that is due anew, since a better op may have joined it.
     pub(super) fn joined(&mut self, id: u32, now: Moment) {
-        if self.schedule.due.contains(id) {
+        if self.partitions[id as usize].place == Place::Due {
             self.enqueue(id, now);
         }
     }

@@ -85,7 +85,8 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.take_back(id, &again, split, now);
         }
         self.place(id, now);
-        self.spares.push((ops, verdicts, slots));
+        self.spares.push((ops, slots));
+        self.spare_verdicts.push(verdicts);
     }
 
     fn follow(&mut self, next: Next, slot: u32, again: &mut Vec<u32>, now: Moment) {
@@ -157,7 +158,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     #[inline]
-    fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
+    pub(super) fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
         let node = &mut self.nodes[slot];
         if let Some(history) = &mut node.history {
             history.attempts += 1;
