@@ -213,7 +213,7 @@ where
         self.accumulator.settle(cut, written, Moment::now());
         let retried = self.accumulator.counters().retries - retries;
         if retried > 0 {
-            warn!(batcher = %self.name, ops = retried, "operations will be tried again");
+            info!(batcher = %self.name, ops = retried, "operations will be tried again");
         }
         if self.accumulator.is_fenced() && self.state.closing.is_none() {
             warn!(batcher = %self.name, "fenced by a newer leader");
@@ -246,8 +246,12 @@ where
     }
 
     fn post(&mut self, letter: DeadLetter<T>) {
-        let (error, attempts) = (letter.error.chain(), letter.attempts);
-        warn!(batcher = %self.name, %error, attempts, in_doubt = letter.is_in_doubt(), "dead letter");
+        let (error, attempts, in_doubt) = (letter.error.chain(), letter.attempts, letter.is_in_doubt());
+        match &self.letters {
+            Letters::Dropped => warn!(batcher = %self.name, %error, attempts, in_doubt, "dead letter, dropped"),
+            // Whoever takes them decides how loud to be: a venue refuses orders every day.
+            _ => debug!(batcher = %self.name, %error, attempts, in_doubt, "dead letter"),
+        }
         let taken = match &self.letters {
             Letters::Dropped => true,
             Letters::Posted(batcher) => batcher.try_send(letter).is_ok(),

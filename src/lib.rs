@@ -23,6 +23,7 @@ mod retry;
 mod returned;
 mod send_all;
 pub mod sink;
+mod span;
 pub mod stage;
 mod stats;
 mod stream;

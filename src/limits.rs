@@ -1,10 +1,12 @@
 //! How large, how old and how many: the numbers a batcher keeps to. One struct for code and for configuration files.
 //! In come settings, out comes a checked [`Limits`]. Next room: `accumulator`, which obeys them.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::span::Span;
 
 /// What `max_pending` is at least when it is not set: large enough for bursts, small enough to stay in a cache.
 const DEFAULT_PENDING: usize = 65_536;
@@ -280,42 +282,6 @@ impl From<Limits> for Unchecked {
             write_timeout: limits.write_timeout.map(Span),
             shutdown_timeout: Span(limits.shutdown_timeout),
         }
-    }
-}
-
-/// A duration written as "10ms", "1m 30s", or "max" for no end.
-#[derive(Default)]
-struct Span(Duration);
-
-impl Serialize for Span {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Duration::MAX => serializer.serialize_str("max"),
-            span => serializer.collect_str(&humantime::format_duration(span)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = Span;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration in quotes, with its unit, such as \"10ms\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                if text == "max" {
-                    return Ok(Span(Duration::MAX));
-                }
-                humantime::parse_duration(text)
-                    .map(Span)
-                    .map_err(|error| E::custom(format_args!("\"{text}\" is no duration such as \"10ms\": {error}")))
-            }
-        }
-        deserializer.deserialize_any(Text)
     }
 }
 

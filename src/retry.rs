@@ -6,6 +6,10 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
+use crate::span::Span;
+
 /// Retry with jittered exponential backoff.
 ///
 /// After the `n`th failed attempt a partition backs off for a random time between half and all of
@@ -23,8 +27,13 @@ use std::{
 ///
 /// let retry = Retry::exponential(Duration::from_millis(50), Duration::from_secs(5)).max_attempts(8);
 /// let never = Retry::none();
+///
+/// let same: Retry = toml::from_str("base = \"50ms\"\nmax = \"5s\"\nmax_attempts = 8")?;
+/// assert_eq!(same, retry);
+/// # Ok::<(), toml::de::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "File", into = "File")]
 #[must_use = "a retry policy does nothing until a batcher gets it"]
 pub struct Retry {
     base: Duration,
@@ -63,6 +72,37 @@ impl Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self::exponential(Duration::from_millis(50), Duration::from_secs(5))
+    }
+}
+
+/// The same as it stands in a configuration file; what is left out has its default.
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    base: Span,
+    max: Span,
+    max_attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Retry::default().into()
+    }
+}
+
+impl From<File> for Retry {
+    fn from(file: File) -> Self {
+        let retry = Self::exponential(file.base.0, file.max.0).max_attempts(file.max_attempts);
+        Self { seed: file.seed, ..retry }
+    }
+}
+
+impl From<Retry> for File {
+    fn from(retry: Retry) -> Self {
+        let Retry { base, max, max_attempts, seed } = retry;
+        Self { base: Span(base), max: Span(max), max_attempts, seed }
     }
 }
 

@@ -66,3 +66,6 @@ pub use quote::Quote;
 pub use side::Side;
 pub use symbol::Symbol;
 pub use trade::Trade;
+
+/// The decimal that prices and quantities are made of, of the crate `rust_decimal`.
+pub use rust_decimal::Decimal;

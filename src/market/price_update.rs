@@ -22,8 +22,16 @@ pub struct PriceUpdate {
 impl PriceUpdate {
     /// The one that is true now: the later by its own time, and of two of the same time the one that came later.
     /// Feeds step back in time, and a message that took a longer way is old news.
-    pub(super) fn latest(waiting: Self, newer: Self) -> Self {
-        if newer.time_ns < waiting.time_ns { waiting } else { newer }
+    ///
+    /// For [`conflate_by`](crate::Stages::conflate_by); it never nets.
+    ///
+    /// ```
+    /// use roundlot::{Stages, market::PriceUpdate};
+    ///
+    /// let stages = Stages::new().conflate_by(|update: &PriceUpdate| update.symbol, PriceUpdate::latest);
+    /// ```
+    pub fn latest(waiting: Self, newer: Self) -> Option<Self> {
+        Some(if newer.time_ns < waiting.time_ns { waiting } else { newer })
     }
 }
 
@@ -44,9 +52,13 @@ mod tests {
 
     #[test]
     fn later_wins_and_an_arrival_wins_a_tie() {
-        assert_eq!(PriceUpdate::latest(at(1, 10), at(2, 11)), at(2, 11));
-        assert_eq!(PriceUpdate::latest(at(2, 10), at(2, 11)), at(2, 11));
-        assert_eq!(PriceUpdate::latest(at(2, 10), at(1, 11)), at(2, 10));
-        assert_eq!(PriceUpdate::latest(at(i64::MAX, 10), at(i64::MIN, 11)), at(i64::MAX, 10), "no difference is taken");
+        assert_eq!(PriceUpdate::latest(at(1, 10), at(2, 11)), Some(at(2, 11)));
+        assert_eq!(PriceUpdate::latest(at(2, 10), at(2, 11)), Some(at(2, 11)));
+        assert_eq!(PriceUpdate::latest(at(2, 10), at(1, 11)), Some(at(2, 10)));
+        assert_eq!(
+            PriceUpdate::latest(at(i64::MAX, 10), at(i64::MIN, 11)),
+            Some(at(i64::MAX, 10)),
+            "no difference is taken"
+        );
     }
 }

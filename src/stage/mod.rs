@@ -47,7 +47,7 @@ use levels::{BoxLevels, LevelTable};
 ///
 /// let stages = Stages::<TradeOp>::new()
 ///     .partition_by(|op| (op.symbol(), op.side()))
-///     .conflate_by(|op| op.conflation_key(), stage::latest)
+///     .conflate_by(|op| op.conflation_key(), TradeOp::merge)
 ///     .priority_by(|op| op.priority());
 /// ```
 #[must_use = "stages do nothing until a batcher or a stream gets them"]

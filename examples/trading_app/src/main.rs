@@ -1,1 +1,96 @@
-fn main() {}
+//! A trading bot on roundlot. In come a feed and settings, out go orders, a database of trades and a report. This file
+//! wires the parts together:
+//!
+//! ```text
+//!   feed ──ticks──> trader ──updates─> prices ─> portfolio
+//!                     │ ▲  ──trades──> trades ─> SQLite
+//!             strategy┘ └verdicts────< orders ─> paper venue
+//! ```
+
+mod cli;
+mod database;
+mod desks;
+mod dice;
+mod feed;
+mod meter;
+mod numbers;
+mod portfolio;
+mod progress;
+mod report;
+mod settings;
+mod stop;
+mod strategy;
+mod tick;
+mod trader;
+mod unbatched;
+mod venue;
+
+use std::{env, process::ExitCode};
+
+use clap::Parser;
+use tokio::time::Instant;
+
+use crate::{
+    cli::Cli, feed::Feed, portfolio::Portfolio, progress::Progress, report::Report, strategy::Strategy, trader::Trader,
+    venue::PaperVenue,
+};
+
+/// Whatever ends the app: it is told, and not handled.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", report::with_causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Error> {
+    let settings = &settings::load(&Cli::parse(), env::vars_os())?;
+    let progress = Progress::start(&settings.log)?;
+    let stop = stop::token(settings.run_time(), progress.clone())?;
+
+    let mut feed = Feed::start(settings, stop.clone(), &progress)?;
+    let (path, database) = database::open(settings.database.as_deref(), &progress).await?;
+    let portfolio = Portfolio::new(settings.strategy.cash);
+    let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
+    let (desks, workers) = desks::open(settings, portfolio.clone(), venue.clone(), database)?;
+
+    let display = tokio::spawn(progress.clone().show(desks.clone(), portfolio.clone(), settings.progress));
+    let strategy = Strategy::new(&settings.strategy);
+    let mut trader = Trader::new(desks, venue, portfolio.clone(), strategy, settings.unbatched.sample);
+    let (meters, rejections) = (workers.meters.clone(), workers.rejections.clone());
+
+    let began = Instant::now();
+    let traded = trader.run(&mut feed, &progress, &stop, settings.drain).await;
+    let seconds = began.elapsed().as_secs_f64();
+    // However the feed ended: what waits is written, and the venue's last words are heard.
+    let batchers = workers.shutdown(settings.drain).await?;
+    let drain_seconds = began.elapsed().as_secs_f64() - seconds;
+    trader.finish().await?;
+    display.abort();
+    progress.finish();
+
+    let report = Report {
+        feed: feed.title,
+        strict: settings.replay.strict,
+        seconds,
+        drain_seconds,
+        operations: batchers.operations(),
+        batched: batchers.cost(&meters, seconds + drain_seconds),
+        unbatched: unbatched::measure(trader.sample, settings, &portfolio, &path).await,
+        batchers,
+        log: trader.log,
+        rejections: rejections.reasons(),
+        portfolio_value: numbers::money(portfolio.value()),
+        fills: portfolio.fills(),
+        database: path,
+    };
+    report.publish(settings.report.as_deref())?;
+    traded?;
+    report.problem().map_or(Ok(()), |problem| Err(problem.into()))
+}

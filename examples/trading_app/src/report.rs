@@ -1,0 +1,214 @@
+//! The report at the end. In comes all that was counted and measured, out goes a table for people, JSON for programs, and
+//! the verdict on the run.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    io::{self, Write},
+    iter::successors,
+    path::{Path, PathBuf},
+};
+
+use roundlot::Stats;
+use serde::Serialize;
+
+use crate::{
+    Error,
+    desks::Meters,
+    meter::Meter,
+    numbers,
+    trader::Log,
+    unbatched::{Cost, Unbatched},
+};
+
+#[derive(Serialize)]
+pub struct Report {
+    pub feed: String,
+    pub strict: bool,
+    /// Until the feed ended.
+    pub seconds: f64,
+    /// Until what waited then was written.
+    pub drain_seconds: f64,
+    pub operations: u64,
+    /// The full accounting of each batcher.
+    pub batchers: Batchers,
+    /// What the sinks were asked for in the run.
+    pub batched: Batched,
+    /// What a sample of the same operations asked of sinks of the same kind, one at a time.
+    pub unbatched: Option<Unbatched>,
+    #[serde(flatten)]
+    pub log: Log,
+    /// Why orders failed, and how often.
+    pub rejections: BTreeMap<String, u64>,
+    pub portfolio_value: String,
+    pub fills: u64,
+    pub database: PathBuf,
+}
+
+#[derive(Serialize)]
+pub struct Batchers {
+    pub prices: Stats,
+    pub orders: Stats,
+    pub trades: Stats,
+}
+
+#[derive(Serialize)]
+pub struct Batched {
+    pub prices: Cost,
+    pub orders: Cost,
+    pub trades: Cost,
+}
+
+impl Batchers {
+    fn each(&self) -> [&Stats; 3] {
+        [&self.prices, &self.orders, &self.trades]
+    }
+
+    pub fn operations(&self) -> u64 {
+        self.each().iter().map(|stats| stats.accepted).sum()
+    }
+
+    pub fn cost(&self, meters: &Meters, seconds: f64) -> Batched {
+        let cost = |stats: &Stats, meter: &Meter| Cost {
+            operations: stats.accepted,
+            calls: meter.calls(),
+            sink_seconds: meter.time().as_secs_f64(),
+            seconds,
+        };
+        Batched {
+            prices: cost(&self.prices, &meters.prices),
+            orders: cost(&self.orders, &meters.orders),
+            trades: cost(&self.trades, &meters.trades),
+        }
+    }
+}
+
+/// An error and what it came of, in one line.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Operations that were handed in, and not done as they were meant to be.
+fn failures(stats: &Stats) -> u64 {
+    stats.refused + stats.in_doubt + stats.evicted + stats.returned + stats.lost
+}
+
+impl Report {
+    /// Prints it, and writes it as JSON if somebody wants that.
+    pub fn publish(&self, path: Option<&Path>) -> Result<(), Error> {
+        // A reader that has gone away is no reason not to save it.
+        let _ = write!(io::stdout(), "{self}");
+        let Some(path) = path else {
+            return Ok(());
+        };
+        let mut json = serde_json::to_string_pretty(self)?;
+        json.push('\n');
+        fs::write(path, json).map_err(|error| format!("cannot write the report to {}: {error}", path.display()).into())
+    }
+
+    /// Why the run was no success, if it wasn't. Orders that the venue rejects are a part of trading; trades that are not
+    /// in the database are not.
+    pub fn problem(&self) -> Option<String> {
+        if let (true, Some(bad)) = (self.strict, self.log.bad.first()) {
+            return Some(format!("line {}: {} (--strict)", bad.line, bad.problem));
+        }
+        let lost = failures(&self.batchers.trades);
+        if lost > 0 {
+            return Some(format!("{} trades are not in the database", numbers::count(lost)));
+        }
+        let returned: u64 = self.batchers.each().iter().map(|stats| stats.returned + stats.lost).sum();
+        (returned > 0).then(|| format!("{} operations were still to be done at the end", numbers::count(returned)))
+    }
+
+    fn rows(&self) -> Vec<(&'static str, [String; 3])> {
+        let row = |name, cell: fn(&Stats) -> String| (name, self.batchers.each().map(cell));
+        vec![
+            row("operations", |stats| numbers::count(stats.accepted)),
+            row("batches", |stats| numbers::count(stats.batches)),
+            row("mean size", |stats| format!("{:.1}", stats.mean_batch())),
+            row("conflated", |stats| numbers::percent(stats.conflated, stats.accepted)),
+            row("netted", |stats| numbers::percent(stats.netted, stats.accepted)),
+            row("forced flushes", |stats| numbers::count(stats.forced_flushes)),
+            row("mean time in buffer", |stats| numbers::time(stats.in_buffer.mean)),
+            row("  waiting", |stats| numbers::time(stats.waiting_time.mean)),
+            row("  being written", |stats| numbers::time(stats.writing_time.mean)),
+            row("longest in buffer", |stats| numbers::time(stats.in_buffer.max)),
+            row("retries", |stats| numbers::count(stats.retries)),
+            row("failures", |stats| numbers::count(failures(stats))),
+            row("delivered", |stats| numbers::count(stats.delivered)),
+        ]
+    }
+
+    /// The two columns of costs side by side, per batcher.
+    fn costs(&self, unbatched: &Unbatched) -> Vec<(&'static str, [String; 3])> {
+        let Batched { prices, orders, trades } = &self.batched;
+        let pairs = [(prices, &unbatched.prices), (orders, &unbatched.orders), (trades, &unbatched.trades)];
+        let row = |name, cell: fn((&Cost, &Cost)) -> String| (name, pairs.map(cell));
+        vec![
+            row("calls", |(ran, _)| numbers::count(ran.calls)),
+            row("calls, unbatched", |(ran, one)| numbers::count(one.calls_for(ran.operations))),
+            row("time in sink per op", |(ran, _)| numbers::seconds(ran.per_operation())),
+            row("the same, unbatched", |(_, one)| numbers::seconds(one.per_operation())),
+            row("unbatched costs", |(ran, one)| times(ran.per_operation(), one.per_operation())),
+        ]
+    }
+}
+
+/// How many times as much.
+fn times(this: f64, that: f64) -> String {
+    match that / this {
+        ratio if !ratio.is_finite() => "-".to_owned(),
+        ratio @ 9.95.. => format!("{ratio:.0} x"),
+        ratio => format!("{ratio:.1} x"),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = numbers::count((self.operations as f64 / self.seconds.max(0.001)) as u64);
+        let [ran, drained] = [self.seconds, self.drain_seconds].map(numbers::seconds);
+        writeln!(f, "{}", self.feed)?;
+        write!(f, "{} operations in {ran}: {rate} per second; ", numbers::count(self.operations))?;
+        writeln!(f, "what waited then took {drained}\n")?;
+        table(f, &self.rows())?;
+        if let Some(unbatched) = &self.unbatched {
+            let measured = [&unbatched.prices, &unbatched.orders, &unbatched.trades];
+            let [prices, orders, trades] = measured.map(|cost| numbers::count(cost.operations));
+            writeln!(f, "\nWhat the same work costs unbatched. Measured after the run on its first {prices}")?;
+            writeln!(f, "prices, {orders} orders and {trades} trades, each alone in a call to a sink of its kind;")?;
+            writeln!(f, "the number of calls is scaled up to all of them.")?;
+            table(f, &self.costs(unbatched))?;
+        }
+        writeln!(f)?;
+        self.closing_lines(f)
+    }
+}
+
+impl Report {
+    fn closing_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdicts = &self.log.verdicts;
+        let [landed, netted, failed] = [verdicts.landed, verdicts.netted, verdicts.failed].map(numbers::count);
+        let [mean, max] = [verdicts.mean_seconds, verdicts.max_seconds].map(numbers::seconds);
+        writeln!(f, "venue      {landed} operations landed, {netted} netted out, {failed} failed")?;
+        writeln!(f, "           verdict in {mean} on average, {max} at most")?;
+        for (reason, count) in &self.rejections {
+            writeln!(f, "           {:>6} {reason}", numbers::count(*count))?;
+        }
+        writeln!(f, "portfolio  {}, {} orders filled", self.portfolio_value, numbers::count(self.fills))?;
+        let (delivered, database) = (numbers::count(self.batchers.trades.delivered), self.database.display());
+        writeln!(f, "database   {delivered} rows written to {database}")?;
+        if self.log.bad_rows > 0 {
+            writeln!(f, "file       {} bad rows were left out", numbers::count(self.log.bad_rows))?;
+        }
+        Ok(())
+    }
+}
+
+fn table(f: &mut fmt::Formatter<'_>, rows: &[(&str, [String; 3])]) -> fmt::Result {
+    writeln!(f, "  {:<22}{:>14}{:>14}{:>14}", "", "prices", "orders", "trades")?;
+    for (name, [prices, orders, trades]) in rows {
+        writeln!(f, "  {name:<22}{prices:>14}{orders:>14}{trades:>14}")?;
+    }
+    Ok(())
+}

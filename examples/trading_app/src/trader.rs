@@ -1,0 +1,168 @@
+//! From the feed to the desks. In come chunks of ticks, out go price updates, trades and whatever the strategy makes of
+//! them; back come fills and verdicts. The loop of the app.
+
+use std::time::Duration;
+
+use roundlot::{
+    AckError, Outcome,
+    market::{ClientOrderId, PriceUpdate, Symbol, TradeOp},
+};
+use serde::Serialize;
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error,
+    desks::Desks,
+    feed::{BadRow, Chunk, Feed},
+    portfolio::Portfolio,
+    progress::Progress,
+    strategy::Strategy,
+    unbatched::Sample,
+    venue::{PaperVenue, VenueOrderId},
+};
+
+pub struct Trader {
+    desks: Desks,
+    venue: PaperVenue,
+    portfolio: Portfolio,
+    strategy: Strategy,
+    /// One task per op that the venue has not answered yet: as many as the desk has room for.
+    answers: JoinSet<Answer>,
+    ops: Vec<TradeOp>,
+    pub log: Log,
+    pub sample: Sample,
+}
+
+/// What the run has come to, but for what the batchers count themselves.
+#[derive(Debug, Default, Serialize)]
+pub struct Log {
+    pub rows: u64,
+    pub bad_rows: u64,
+    /// The first of them.
+    pub bad: Vec<BadRow>,
+    pub verdicts: Verdicts,
+}
+
+/// What the venue said to the ops of the orders desk.
+#[derive(Debug, Default, Serialize)]
+pub struct Verdicts {
+    pub landed: u64,
+    /// Canceled before they were sent, and so their cancels.
+    pub netted: u64,
+    pub failed: u64,
+    /// From `submit` to the verdict.
+    pub mean_seconds: f64,
+    pub max_seconds: f64,
+}
+
+/// What became of one op.
+struct Answer {
+    symbol: Option<Symbol>,
+    order: Option<ClientOrderId>,
+    outcome: Outcome<VenueOrderId>,
+}
+
+/// So many bad rows are kept for the report, and all are counted.
+const KEPT_BAD_ROWS: usize = 10_000;
+
+impl Trader {
+    pub fn new(desks: Desks, venue: PaperVenue, portfolio: Portfolio, strategy: Strategy, sample: usize) -> Self {
+        let (answers, ops, log) = (JoinSet::new(), Vec::new(), Log::default());
+        Self { desks, venue, portfolio, strategy, answers, ops, log, sample: Sample::new(sample) }
+    }
+
+    /// Trades until the feed ends. Once all is to stop, a desk without room may hold it up for so long and no longer.
+    pub async fn run(
+        &mut self,
+        feed: &mut Feed,
+        progress: &Progress,
+        stop: &CancellationToken,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let late = async {
+            stop.cancelled().await;
+            sleep(patience).await;
+        };
+        tokio::select! {
+            biased;
+            traded = self.trade_all(feed, progress) => traded,
+            () = late => Err("a desk has had no room since the stop: not all was handed in".into()),
+        }
+    }
+
+    async fn trade_all(&mut self, feed: &mut Feed, progress: &Progress) -> Result<(), Error> {
+        while let Some(chunk) = feed.next().await {
+            let Chunk { ticks, bad } = chunk?;
+            for bad in bad {
+                progress.say(&format!("line {}: {}", bad.line, bad.problem));
+                self.log.bad_rows += 1;
+                if self.log.bad.len() < KEPT_BAD_ROWS {
+                    self.log.bad.push(bad);
+                }
+            }
+            self.log.rows += ticks.len() as u64;
+            let updates: Vec<PriceUpdate> = ticks.iter().map(|tick| tick.update()).collect();
+            self.sample.take(&ticks, &updates);
+            // A database that is slow slows the feed down: this waits for room, and nothing is lost.
+            self.desks.trades.send_all(ticks).await?;
+            self.desks.prices.send_all(updates.iter().copied()).await?;
+            for update in &updates {
+                self.trade(update).await?;
+            }
+            while let Some(answer) = self.answers.try_join_next() {
+                self.hear(answer?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears the verdicts that are still to come, once the desk is closed and they will.
+    pub async fn finish(&mut self) -> Result<(), Error> {
+        while let Some(answer) = self.answers.join_next().await {
+            self.hear(answer?);
+        }
+        Ok(())
+    }
+
+    async fn trade(&mut self, update: &PriceUpdate) -> Result<(), Error> {
+        for fill in self.venue.on_price(update) {
+            self.portfolio.on_fill(&fill);
+            self.strategy.on_fill(&fill);
+        }
+        self.strategy.on_price(update, &mut self.ops)?;
+        self.sample.take_orders(&self.ops);
+        for op in self.ops.drain(..) {
+            let (symbol, order) = (op.symbol(), op.as_order().map(|order| order.id()));
+            // The first await is for room, the second, in a task of its own, for the verdict.
+            let answer = self.desks.orders.submit(op).await?;
+            self.answers.spawn(async move { Answer { symbol, order, outcome: answer.outcome().await } });
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, answer: Answer) {
+        let Answer { symbol, order, outcome } = answer;
+        self.log.verdicts.add(&outcome);
+        // A netted order is one that the strategy itself has canceled.
+        if let (Some(symbol), Some(order), Err(error)) = (symbol, order, outcome.result)
+            && !matches!(error, AckError::Netted)
+        {
+            tracing::debug!(%symbol, %order, %error, "order failed");
+            self.strategy.on_failure(symbol, order);
+        }
+    }
+}
+
+impl Verdicts {
+    fn add(&mut self, outcome: &Outcome<VenueOrderId>) {
+        match &outcome.result {
+            Ok(VenueOrderId(_)) => self.landed += 1,
+            Err(AckError::Netted) => self.netted += 1,
+            Err(_) => self.failed += 1,
+        }
+        let (seconds, heard) = (outcome.latency.as_secs_f64(), self.landed + self.netted + self.failed);
+        self.mean_seconds += (seconds - self.mean_seconds) / heard as f64;
+        self.max_seconds = self.max_seconds.max(seconds);
+    }
+}

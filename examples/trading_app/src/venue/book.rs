@@ -1,0 +1,127 @@
+//! The orders that rest at the paper venue. In come orders and prices, out go ids and fills.
+
+use std::collections::HashMap;
+
+use roundlot::market::{Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, StopMove, Symbol};
+
+/// The name that the venue gives an order: the receipt of an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VenueOrderId(pub u64);
+
+/// An order that the market has reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fill {
+    pub order_id: ClientOrderId,
+    pub symbol: Symbol,
+    pub side: Side,
+    pub price: Price,
+    pub quantity: Quantity,
+}
+
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Few per symbol.
+    resting: HashMap<Symbol, Vec<Resting>>,
+    last_id: u64,
+}
+
+#[derive(Debug)]
+struct Resting {
+    id: VenueOrderId,
+    order: Order,
+    /// Where its stop is now, if it has one.
+    stop_price: Option<Price>,
+}
+
+impl Book {
+    pub fn add(&mut self, order: &Order) -> Result<VenueOrderId, &'static str> {
+        let resting = self.resting.entry(order.symbol()).or_default();
+        if resting.iter().any(|other| other.order.id() == order.id()) {
+            return Err("the order id is in use");
+        }
+        self.last_id += 1;
+        let id = VenueOrderId(self.last_id);
+        resting.push(Resting { id, order: order.clone(), stop_price: order.stop_price() });
+        Ok(id)
+    }
+
+    pub fn cancel(&mut self, cancel: &Cancel) -> Result<VenueOrderId, &'static str> {
+        let resting = self.resting.entry(cancel.symbol).or_default();
+        let at = resting.iter().position(|other| other.order.id() == cancel.order_id).ok_or(UNKNOWN)?;
+        Ok(resting.remove(at).id)
+    }
+
+    pub fn move_stop(&mut self, stop: &StopMove) -> Result<VenueOrderId, &'static str> {
+        let resting = self.resting.entry(stop.symbol).or_default();
+        let order = resting.iter_mut().find(|other| other.order.id() == stop.order_id).ok_or(UNKNOWN)?;
+        order.stop_price = Some(stop.stop_price);
+        Ok(order.id)
+    }
+
+    /// Fills what the price has reached: limits at their price, all else at the market's.
+    pub fn on_price(&mut self, update: &PriceUpdate) -> Vec<Fill> {
+        let Some(resting) = self.resting.get_mut(&update.symbol) else {
+            return Vec::new();
+        };
+        let filled = resting.extract_if(.., |resting| resting.is_reached(update.price));
+        filled.map(|Resting { order, .. }| fill(&order, update.price)).collect()
+    }
+}
+
+const UNKNOWN: &str = "there is no such order";
+
+impl Resting {
+    fn is_reached(&self, market: Price) -> bool {
+        let limit = self.order.price().is_none_or(|limit| match self.order.side() {
+            Side::Buy => market <= limit,
+            Side::Sell => market >= limit,
+        });
+        let stop = self.stop_price.is_none_or(|stop| match self.order.side() {
+            Side::Buy => market >= stop,
+            Side::Sell => market <= stop,
+        });
+        limit && stop
+    }
+}
+
+fn fill(order: &Order, market: Price) -> Fill {
+    let price = match order.kind() {
+        OrderKind::Limit { price } => price,
+        _ => market,
+    };
+    Fill { order_id: order.id(), symbol: order.symbol(), side: order.side(), price, quantity: order.quantity() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BTC: Symbol = Symbol::from_static("BTC");
+
+    fn price(text: &str) -> Price {
+        text.parse().unwrap()
+    }
+
+    fn filled(book: &mut Book, market: &str) -> Vec<(String, String)> {
+        let fills = book.on_price(&PriceUpdate { symbol: BTC, price: price(market), time_ns: 0 });
+        fills.iter().map(|fill| (fill.order_id.to_string(), fill.price.to_string())).collect()
+    }
+
+    #[test]
+    fn orders_are_filled_when_the_market_reaches_them() {
+        let mut book = Book::default();
+        let one: Quantity = "1".parse().unwrap();
+        let stop = Order::stop(3.into(), BTC, Side::Sell, price("90"), one).unwrap();
+        book.add(&Order::limit(1.into(), BTC, Side::Buy, price("99"), one).unwrap()).unwrap();
+        book.add(&Order::limit(2.into(), BTC, Side::Sell, price("105"), one).unwrap()).unwrap();
+        book.add(&stop).unwrap();
+        let pair = |id: &str, price: &str| (id.to_owned(), price.to_owned());
+        assert_eq!(filled(&mut book, "100"), []);
+        assert_eq!(filled(&mut book, "98"), [pair("1", "99")]);
+        assert_eq!(filled(&mut book, "106"), [pair("2", "105")]);
+        book.move_stop(&stop.move_stop(price("97")).unwrap()).unwrap();
+        assert_eq!(filled(&mut book, "96"), [pair("3", "96")]);
+        assert_eq!(filled(&mut book, "1"), []);
+        assert_eq!(book.cancel(&stop.cancel()), Err(UNKNOWN));
+    }
+}

@@ -1,0 +1,94 @@
+//! The app runs: in come settings from all sides, out come reports, and errors that name the mistake.
+
+use std::fs;
+
+use crate::common::{App, rows};
+
+/// Goal: the main job does what it says. Method: a short run of it, and what it leaves behind.
+#[test]
+fn the_simulated_feed_is_traded_and_reported() {
+    let app = App::new();
+    let settings = ["--set", "venue.latency=1ms", "--set", "unbatched.sample=20", "--set", "progress=100ms"];
+    let outcome =
+        app.run_as_is(&[&["--seconds", "1", "--report", "it.json", "--database", "it.db"], &settings[..]].concat());
+    outcome.succeeded();
+    let report = app.report("it.json");
+    let trades = report["batchers"]["trades"]["delivered"].as_u64().unwrap();
+    assert_eq!(rows(&app.path("it.db")).len() as u64, trades);
+    assert!(trades > 0);
+    assert!(report["batchers"]["orders"]["delivered"].as_u64().unwrap() > 0);
+    for desk in ["prices", "orders", "trades"] {
+        let cost = &report["unbatched"][desk];
+        assert_eq!(cost["operations"], 20, "{desk}");
+        assert!(cost["calls"].as_u64() >= Some(20) && cost["sink_seconds"].as_f64() > Some(0.0), "{cost}");
+    }
+    for words in ["mean time in buffer", "forced flushes", "retries", "failures", "unbatched costs"] {
+        assert!(outcome.stdout.contains(words), "{}", outcome.stdout);
+    }
+    assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 80), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("operations, ") && outcome.stderr.contains(" per batch, "), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains('\x1b') && !outcome.stdout.contains('\x1b'), "plain lines");
+    let left: Vec<_> = fs::read_dir(app.path("")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing but the database and the report is left: {left:?}");
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_the_command_line_both() {
+    let mut app = App::new();
+    app.write("config/trading_app.toml", "seed = 1\nseconds = 1\n[sim]\npairs = 2\n");
+    app.environment = vec![("ROUNDLOT_SIM__PAIRS", "3"), ("ROUNDLOT_SEED", "5")];
+    assert!(app.run(&[]).stdout.contains("simulated feed, 3 pairs, seed 5\n"));
+    assert!(app.run(&["--seed", "6"]).stdout.contains("simulated feed, 3 pairs, seed 6\n"));
+    app.write("other.toml", "seconds = 1\n");
+    assert!(app.run(&["--config", "other.toml", "--set", "sim.pairs=4"]).stdout.contains("4 pairs, seed 5\n"));
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_done() {
+    let mut app = App::new();
+    app.write("bad.toml", "[orders.limits]\nmax_itmes = 5\n");
+    app.write("empty.csv", "");
+    let cases: [(&[&str], &str); 5] = [
+        (&["--config", "bad.toml"], "bad.toml: "),
+        (&["--config", "bad.toml"], "max_itmes"),
+        (&["--replay", "no.csv"], "cannot replay no.csv: "),
+        (&["--replay", "empty.csv"], "cannot replay empty.csv: it is empty"),
+        (&["--database", "no/such/folder/it.db"], "no/such/folder/it.db"),
+    ];
+    for (arguments, expected) in cases {
+        let outcome = app.run(arguments);
+        assert_eq!(outcome.code, Some(1));
+        assert!(outcome.stderr.contains("error: ") && outcome.stderr.contains(expected), "{}", outcome.stderr);
+    }
+    assert!(!app.path("trading_app.db").exists());
+    app.environment = vec![("ROUNDLOT_ORDERS__LIMITS__MAX_ITMES", "5")];
+    let outcome = app.run(&[]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("ROUNDLOT_ORDERS__LIMITS__MAX_ITMES"), "{}", outcome.stderr);
+}
+
+#[test]
+fn help_explains() {
+    let outcome = App::new().run(&["--help"]);
+    outcome.succeeded();
+    for word in
+        ["--replay", "--speed", "--strict", "--seconds", "--seed", "--database", "--report", "--config", "--set"]
+    {
+        assert!(outcome.stdout.contains(word), "{word}");
+    }
+    assert!(outcome.stdout.contains("ROUNDLOT_SECONDS") && outcome.stdout.contains("config/trading_app.toml"));
+}
+
+/// Goal: a venue that hangs holds nothing up for longer than the drain may take. Method: one that takes a day for a call,
+/// and a desk that is soon full.
+#[test]
+fn a_venue_that_hangs_ends_in_a_report() {
+    let app = App::new();
+    let settings = ["--set", "venue.latency=1day", "--set", "orders.limits.max_pending=9", "--set", "drain=50ms"];
+    let outcome = app.run(&[&["--seconds", "1", "--report", "it.json"], &settings[..]].concat());
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("no room"), "{}", outcome.stderr);
+    let report = app.report("it.json");
+    assert_eq!(report["batchers"]["orders"]["returned"], 9);
+    assert_eq!(report["batchers"]["trades"]["delivered"], report["batchers"]["trades"]["accepted"]);
+}

@@ -1,0 +1,76 @@
+//! The app when it is told to stop: in come signals, and nothing is lost.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command},
+};
+
+use crate::common::{App, QUICK, rows};
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Reads what the app says until it says this. No clock is looked at: it waits as long as it takes.
+fn wait_for(words: &str, lines: &mut impl BufRead) {
+    let mut line = String::new();
+    while !line.contains(words) {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the app ended before it said {words:?}");
+    }
+}
+
+/// Goal: Ctrl-C and a supervisor's SIGTERM lose nothing. Method: stop an endless run once it has traded, and compare its
+/// report with the database.
+#[test]
+fn a_signal_stops_it_cleanly() {
+    for name in ["-INT", "-TERM"] {
+        let app = App::new();
+        let arguments = ["--seconds", "0", "--database", "it.db", "--report", "it.json", "--set", "progress=50ms"];
+        let mut child = app.command(&[QUICK, &arguments].concat()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        for _ in 0..3 {
+            wait_for("operations", &mut stderr);
+        }
+        signal(&child, name);
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{rest}");
+        assert!(rest.contains("stopping"), "{rest}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains("mean time in buffer"));
+        let trades = app.report("it.json")["batchers"]["trades"].clone();
+        assert_eq!(trades["delivered"], trades["accepted"]);
+        assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
+    }
+}
+
+/// Goal: who can't wait need not. Method: a venue that never answers, so that the drain takes for ever.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let app = App::new();
+    let arguments = ["--seconds", "0", "--set", "venue.latency=1day", "--set", "drain=1day", "--set", "progress=50ms"];
+    let mut child = app.command(&arguments).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    wait_for("operations", &mut stderr);
+    signal(&child, "-INT");
+    wait_for("stopping", &mut stderr);
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// Goal: a replay in recorded time can be stopped, too. Method: a file whose second row is due in a year.
+#[test]
+fn a_replay_that_waits_can_be_stopped() {
+    let app = App::new();
+    app.write("BTC.csv", "time_s,price\n0,1\n31536000,2\n");
+    let arguments = ["--replay", "BTC.csv", "--report", "it.json", "--set", "progress=20ms"];
+    let mut child = app.command(&[QUICK, &arguments].concat()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    wait_for("operations", &mut stderr);
+    signal(&child, "-INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
+    assert_eq!(app.report("it.json")["rows"], 1);
+}
