@@ -6,6 +6,7 @@ use std::fmt;
 use crate::sink::SinkError;
 
 /// An op that was given up, or is in doubt, with the reason.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct DeadLetter<T> {
     /// The op.

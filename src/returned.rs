@@ -4,6 +4,7 @@
 use std::fmt;
 
 /// An op that was not settled when the batcher ended.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Returned<T> {
     /// The op.
