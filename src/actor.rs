@@ -2,7 +2,7 @@
 //! statistics. It holds no rules: those are in `accumulator`, which it asks with `now` at each turn. Next room: `write`,
 //! and the sink.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration, vec::Drain};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::oneshot;
@@ -132,16 +132,26 @@ where
     async fn take_in(&mut self, commands: &mut Vec<Command<T, R>>) -> usize {
         let news = self.inbox.take(commands);
         let count = commands.len();
-        let mut now = Moment::now();
-        for (done, command) in commands.drain(..).enumerate() {
-            if done % WORK_PER_TURN == WORK_PER_TURN - 1 {
-                tokio::task::yield_now().await;
-                now = Moment::now();
-            }
-            self.obey(command, now);
+        let mut commands = commands.drain(..);
+        while self.obey_some(&mut commands) {
+            tokio::task::yield_now().await;
         }
+        drop(commands);
         self.heed(news);
         count
+    }
+
+    /// Deals with some of what was sent. Says whether there may be more.
+    fn obey_some(&mut self, commands: &mut Drain<'_, Command<T, R>>) -> bool {
+        let now = Moment::now();
+        for _ in 0..WORK_PER_TURN {
+            match commands.next() {
+                Some(Command::Op { arrival, paid: true }) => self.accumulator.push(arrival, now),
+                Some(command) => self.obey(command, now),
+                None => return false,
+            }
+        }
+        true
     }
 
     fn obey(&mut self, command: Command<T, R>, now: Moment) {

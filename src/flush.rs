@@ -170,8 +170,10 @@ struct Epoch {
 /// The epochs that hold unsettled ops, and the one that is open. See the module's text.
 #[derive(Debug)]
 pub(crate) struct Flushes {
-    epochs: VecDeque<Epoch>,
-    /// The number of the first of `epochs`.
+    /// Epochs that a flush has closed and that hold unsettled ops, or wait for one before them that does.
+    closed: VecDeque<Epoch>,
+    open: Epoch,
+    /// The number of the first of all these.
     first: u64,
     /// All ends in the epochs before the first.
     ended: Tally,
@@ -184,21 +186,21 @@ const REMEMBERED_ERRORS: usize = 64;
 
 impl Flushes {
     pub(crate) fn new() -> Self {
-        let epochs = VecDeque::from([Epoch::default()]);
-        Self { epochs, first: 0, ended: Tally::default(), errors: VecDeque::new() }
+        let (closed, open) = (VecDeque::new(), Epoch::default());
+        Self { closed, open, first: 0, ended: Tally::default(), errors: VecDeque::new() }
     }
 
     /// Counts an op in; returns the epoch that it belongs to.
     #[inline]
     pub(crate) fn accept(&mut self) -> u64 {
-        self.open().unsettled += 1;
-        self.first + self.epochs.len() as u64 - 1
+        self.open.unsettled += 1;
+        self.first + self.closed.len() as u64
     }
 
     /// Counts an op of `epoch` out.
     #[inline]
     pub(crate) fn end(&mut self, epoch: u64, end: End, error: Option<&SinkError>) {
-        let ops = &mut self.epochs[(epoch - self.first) as usize];
+        let ops = self.closed.get_mut((epoch - self.first) as usize).unwrap_or(&mut self.open);
         ops.unsettled -= 1;
         ops.ended.add(end);
         if let Some(error) = error {
@@ -210,16 +212,16 @@ impl Flushes {
     /// Closes the open epoch: `flush` waits for it and for all before it.
     pub(crate) fn flush(&mut self, flush: Flush) {
         self.forget_abandoned();
-        self.open().flushes.push(flush);
-        self.epochs.push_back(Epoch::default());
+        self.open.flushes.push(flush);
+        self.closed.push_back(std::mem::take(&mut self.open));
     }
 
     /// The flushes that are done by now.
     pub(crate) fn done(&mut self) -> Vec<Done> {
         let mut done = Vec::new();
-        // The last epoch is open: no flush waits for it yet.
-        while self.epochs.len() > 1 && self.epochs[0].unsettled == 0 {
-            let epoch = self.epochs.pop_front().expect("there is more than one epoch");
+        while self.closed.front().is_some_and(|epoch| epoch.unsettled == 0)
+            && let Some(epoch) = self.closed.pop_front()
+        {
             self.first += 1;
             self.ended += epoch.ended;
             let mark = Mark { ended: self.ended, epoch: self.first };
@@ -233,19 +235,18 @@ impl Flushes {
         done
     }
 
-    fn open(&mut self) -> &mut Epoch {
-        self.epochs.back_mut().expect("one epoch is always open")
-    }
-
     /// Callers may drop flushes faster than a stuck sink settles ops: what nobody waits for must not pile up.
     fn forget_abandoned(&mut self) {
-        let Some(closed) = self.epochs.len().checked_sub(2) else {
+        let Some(last) = self.closed.back_mut() else {
             return;
         };
-        self.epochs[closed].flushes.retain(|flush| !flush.reply.is_closed());
+        last.flushes.retain(|flush| !flush.reply.is_closed());
         // An epoch that no flush closes any more is one with the next, unless ops already carry that one's number.
-        if self.epochs[closed].flushes.is_empty() && self.epochs[closed + 1].is_unused() {
-            self.epochs.pop_back();
+        if last.flushes.is_empty()
+            && self.open.is_unused()
+            && let Some(last) = self.closed.pop_back()
+        {
+            self.open = last;
         }
     }
 }
@@ -328,7 +329,7 @@ mod tests {
         for _ in 0..1000 {
             drop(flush(&mut flushes, Mark::default()));
         }
-        assert!(flushes.epochs.len() <= 3, "{}", flushes.epochs.len());
+        assert!(flushes.closed.len() <= 2, "{}", flushes.closed.len());
         let mut kept = flush(&mut flushes, Mark::default());
         flushes.end(op, End::Delivered, None);
         answer(&mut flushes);

@@ -43,7 +43,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.counters.accepted += 1;
         let Arrival { op, at, ack } = arrival;
         let mut waiters = Waiters::of(ack);
-        let class = if self.rules.is_empty() {
+        let class = if !self.has_rules {
             Class::PLAIN
         } else {
             self.forget_old(now);
@@ -129,7 +129,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         queue.append(&mut self.nodes, self.rules.order(), slot);
         let is_first = queue.len() == 1;
         let leads = self.rules.priority.is_some() && queue.next(&self.nodes, self.rules.order(), now) == Some(slot);
-        let full = queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight();
+        let full = queue.len() >= self.max_items || queue.weight() >= self.max_weight;
         if self.victims.is_some() {
             self.list_victim(slot);
         }
@@ -153,7 +153,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// An op may outgrow the cap when it is merged, or when the cap is lowered.
     pub(super) fn too_heavy(&self, weight: usize) -> SinkError {
-        SinkError::refused(format!("it weighs {weight}, and max_weight is {}", self.limits.weight()))
+        SinkError::refused(format!("it weighs {weight}, and max_weight is {}", self.max_weight))
     }
 
     pub(super) fn release_level(&mut self, level: u32) {

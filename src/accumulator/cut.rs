@@ -58,7 +58,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn take(&mut self, id: u32, now: Moment) -> Option<Taken<T>> {
         let cut_by = self.due_by(id, now)?;
         let (mut ops, mut slots) = self.spares.pop().unwrap_or_default();
-        let cap = self.partitions[id as usize].cap(self.limits.items());
+        let cap = self.partitions[id as usize].cap(self.max_items);
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
         let has_keys = self.rules.conflate.is_some();
@@ -74,7 +74,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             if node.behind == self.cuts {
                 break;
             }
-            if weight.saturating_add(more) > self.limits.weight() {
+            if weight.saturating_add(more) > self.max_weight {
                 if ops.is_empty() {
                     let error = self.too_heavy(more);
                     self.unqueue(slot);

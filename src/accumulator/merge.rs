@@ -208,7 +208,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 let node = &mut self.nodes[slot];
                 node.weight = weight;
                 node.urgent |= urgent;
-                (weight > self.limits.weight()).then(|| self.too_heavy(weight))
+                (weight > self.max_weight).then(|| self.too_heavy(weight))
             }
             Err(panic) => Some(self.caught("a stage", &*panic)),
         };

@@ -59,8 +59,11 @@ pub(crate) struct Policy {
 pub(crate) struct Accumulator<T, R> {
     rules: Stages<T>,
     limits: Limits,
-    /// What the limits say of it, looked at with each op.
+    /// What limits and rules say, as far as it is looked at with each op.
     max_pending: usize,
+    max_items: usize,
+    max_weight: usize,
+    has_rules: bool,
     backoff: Backoff,
     idempotent: bool,
     bisect: bool,
@@ -111,8 +114,11 @@ impl<T, R: Clone> Accumulator<T, R> {
             partitions.insert(Partition::default());
         }
         Self {
+            has_rules: !rules.is_empty(),
             rules,
             max_pending: limits.pending_limit(),
+            max_items: limits.items(),
+            max_weight: limits.weight(),
             limits,
             backoff: policy.retry.start(),
             idempotent: policy.idempotent,
@@ -182,6 +188,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.list_victims();
         }
         self.max_pending = limits.pending_limit();
+        (self.max_items, self.max_weight) = (limits.items(), limits.weight());
         self.limits = limits;
         self.press_if_full();
         // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
@@ -235,7 +242,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Whether a batch is ready and as many ops wait as it may hold, so that there is no hurry to take in more.
     pub(crate) fn has_enough(&self) -> bool {
-        self.nodes.len() >= self.max_pending || (self.next_due().is_some() && self.waiting >= self.limits.items())
+        self.nodes.len() >= self.max_pending || (self.next_due().is_some() && self.waiting >= self.max_items)
     }
 
     /// Whether the sink said that a newer leader exists.

@@ -138,7 +138,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let schedule = &self.schedule;
         if queue.is_retried() {
             Some(CutBy::Retry)
-        } else if queue.len() >= self.limits.items() || queue.weight() >= self.limits.weight() {
+        } else if queue.len() >= self.max_items || queue.weight() >= self.max_weight {
             Some(CutBy::Full)
         } else if queue.is_urgent() {
             Some(CutBy::Urgent)
