@@ -76,7 +76,9 @@ fn screen() -> impl Sink<TradeOp> {
         Box::pin(async move {
             for op in batch.pending() {
                 match op {
-                    TradeOp::Price(update) => println!("  written  price of {} {:>9}", update.symbol, update.price),
+                    TradeOp::PriceUpdate(update) => {
+                        println!("  written  price of {} {:>9}", update.symbol, update.price)
+                    }
                     TradeOp::Order(order) => match order.stop_price() {
                         Some(stop) => println!("  written  order {}, stop at {stop}", order.id()),
                         None => println!("  written  order {}", order.id()),

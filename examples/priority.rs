@@ -73,7 +73,7 @@ fn screen() -> impl Sink<TradeOp> {
                 let (at, priority) = (started.elapsed().as_millis(), format!("{:?}", op.priority()));
                 match op {
                     TradeOp::Order(order) => println!("  {at:>7} ms {priority:<9} order for {:?}", order.purpose()),
-                    TradeOp::Price(update) => println!("  {at:>7} ms {priority:<9} price {}", update.price),
+                    TradeOp::PriceUpdate(update) => println!("  {at:>7} ms {priority:<9} price {}", update.price),
                     TradeOp::Log(line) => println!("  {at:>7} ms {priority:<9} log \"{}\"", line.text),
                     other => println!("  {at:>7} ms {priority:<9} {other:?}"),
                 }

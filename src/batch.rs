@@ -301,6 +301,24 @@ pub struct Pending<'a, T, R = ()> {
 }
 
 impl<'a, T, R> Pending<'a, T, R> {
+    /// The same ops once more, from where this iterator stands.
+    pub fn iter(&self) -> Self {
+        self.clone()
+    }
+
+    /// Whether every op has its verdict.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies of the ops.
+    pub fn to_vec(&self) -> Vec<T>
+    where
+        T: Clone,
+    {
+        self.iter().cloned().collect()
+    }
+
     /// The same ops, each with its index in the batch, which is what a verdict is given by.
     pub fn indexed(mut self) -> impl Iterator<Item = (usize, &'a T)> {
         std::iter::from_fn(move || self.advance())

@@ -79,9 +79,6 @@ struct Parts<T, R> {
     task: BoxFuture<'static, Summary<T>>,
 }
 
-/// A batch size that suits most destinations: the price of a call is spread over so many ops that more gain little.
-const DEFAULT_ITEMS: usize = 500;
-
 impl<T, R, S> Batcher<T, R, S>
 where
     T: Send + 'static,
@@ -94,7 +91,7 @@ where
             sink,
             name: Arc::from("batcher"),
             stages: Stages::new(),
-            limits: Limits::new(DEFAULT_ITEMS),
+            limits: Limits::default(),
             policy: Policy::default(),
             letters: Box::new(|_| (Letters::Dropped, None)),
             stop: CancellationToken::new(),
@@ -146,9 +143,8 @@ where
     /// [`letters_lost`](crate::Stats::letters_lost); those not taken at the end are in the [`Summary`].
     pub fn dead_letters(self, sink: impl Sink<DeadLetter<T>>) -> Self {
         let prepare = move |name: &str| {
-            let mut batcher = Batcher::new(sink)
-                .name(format!("{name}-letters"))
-                .limits(Limits::new(DEFAULT_ITEMS).overflow(Overflow::Reject));
+            let mut batcher =
+                Batcher::new(sink).name(format!("{name}-letters")).limits(Limits::default().overflow(Overflow::Reject));
             batcher.letters = Box::new(|_| (Letters::Kept, None));
             let (handle, task) = batcher.split();
             (Letters::Posted(handle), Some(task))

@@ -8,7 +8,6 @@ use crate::limits::LimitsError;
 
 /// An op was not taken. It comes back in the error.
 #[derive(Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
 pub enum SendError<T> {
     /// `max_pending` ops are accepted and not yet settled. From [`send`](crate::Handle::send) only where
     /// [`Overflow`](crate::Overflow) says so.

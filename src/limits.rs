@@ -61,15 +61,24 @@ const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked", into = "Unchecked")]
 #[must_use = "limits do nothing until a batcher or a stream gets them"]
+#[non_exhaustive]
 pub struct Limits {
-    pub(crate) max_items: usize,
-    pub(crate) max_weight: Option<usize>,
-    pub(crate) linger: Duration,
-    max_pending: Option<usize>,
-    pub(crate) max_in_flight: usize,
-    pub(crate) overflow: Overflow,
-    pub(crate) write_timeout: Option<Duration>,
-    pub(crate) shutdown_timeout: Duration,
+    /// Ops in a batch, at most.
+    pub max_items: usize,
+    /// Weight of a batch, at most, if there is a cap.
+    pub max_weight: Option<usize>,
+    /// How long the oldest op may wait for company.
+    pub linger: Duration,
+    /// Ops accepted and not yet settled, at most, if it is set; see [`pending_limit`](Self::pending_limit).
+    pub max_pending: Option<usize>,
+    /// Batches being written at once, at most.
+    pub max_in_flight: usize,
+    /// What becomes of a send when `max_pending` is reached.
+    pub overflow: Overflow,
+    /// How long one write may take, if there is an end to it.
+    pub write_timeout: Option<Duration>,
+    /// How long the drain of a shutdown may take.
+    pub shutdown_timeout: Duration,
 }
 
 /// What becomes of a send when `max_pending` ops are accepted and not yet settled.
@@ -172,6 +181,8 @@ impl Limits {
 
     /// Whether the limits make sense by themselves; what reads them from a file, and what builds a batcher, asks.
     ///
+    /// A `max_pending` below `max_items` does: such a batcher cuts when its buffer is full.
+    ///
     /// # Errors
     ///
     /// Names the first setting that does not.
@@ -207,6 +218,13 @@ impl Limits {
 
     pub(crate) fn weight(&self) -> usize {
         self.max_weight.unwrap_or(usize::MAX)
+    }
+}
+
+/// Batches of at most 500 ops: the price of a call is then spread over so many that more gain little.
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(500)
     }
 }
 

@@ -45,7 +45,9 @@ impl TradeOp {
             return Merge::Apart { waiting, newer };
         }
         match (waiting, newer) {
-            (Self::Price(waiting), Self::Price(newer)) => PriceUpdate::latest(waiting, newer).map(Self::from).into(),
+            (Self::PriceUpdate(waiting), Self::PriceUpdate(newer)) => {
+                PriceUpdate::latest(waiting, newer).map(Self::from).into()
+            }
             (Self::Order(_), Self::Cancel(_)) => Merge::Net,
             (Self::Order(order), Self::StopMove(stop)) => match order.with_stop_price(stop.stop_price) {
                 Ok(moved) => Merge::Into(moved.into()),

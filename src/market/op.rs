@@ -35,7 +35,7 @@ use super::{Cancel, ClientOrderId, LogLine, Order, PriceUpdate, Priority, Side, 
 #[non_exhaustive]
 pub enum TradeOp {
     /// A new price of an instrument.
-    Price(PriceUpdate),
+    PriceUpdate(PriceUpdate),
     /// A new order.
     Order(Order),
     /// The cancel of an order.
@@ -61,7 +61,7 @@ impl TradeOp {
     /// The instrument it is about; `None` for a log line.
     pub const fn symbol(&self) -> Option<Symbol> {
         match self {
-            Self::Price(update) => Some(update.symbol),
+            Self::PriceUpdate(update) => Some(update.symbol),
             Self::Order(order) => Some(order.symbol()),
             Self::Cancel(cancel) => Some(cancel.symbol),
             Self::StopMove(stop) => Some(stop.symbol),
@@ -75,7 +75,7 @@ impl TradeOp {
             Self::Order(order) => Some(order.side()),
             Self::Cancel(cancel) => Some(cancel.side),
             Self::StopMove(stop) => Some(stop.side),
-            Self::Price(_) | Self::Log(_) => None,
+            Self::PriceUpdate(_) | Self::Log(_) => None,
         }
     }
 
@@ -92,7 +92,7 @@ impl TradeOp {
             Self::Order(order) => order.purpose().priority(),
             Self::Cancel(cancel) => cancel.purpose.priority(),
             Self::StopMove(_) => Priority::High,
-            Self::Price(_) => Priority::Normal,
+            Self::PriceUpdate(_) => Priority::Normal,
             Self::Log(_) => Priority::Low,
         }
     }
@@ -105,7 +105,7 @@ impl TradeOp {
     /// its stop moves.
     pub const fn conflation_key(&self) -> Option<ConflationKey> {
         match self {
-            Self::Price(update) => Some(ConflationKey::Price(update.symbol)),
+            Self::PriceUpdate(update) => Some(ConflationKey::Price(update.symbol)),
             Self::Order(order) => Some(ConflationKey::Order(order.symbol(), order.id())),
             Self::Cancel(cancel) => Some(ConflationKey::Order(cancel.symbol, cancel.order_id)),
             Self::StopMove(stop) => Some(ConflationKey::Order(stop.symbol, stop.order_id)),
@@ -134,7 +134,7 @@ impl TradeOp {
 
 impl From<PriceUpdate> for TradeOp {
     fn from(update: PriceUpdate) -> Self {
-        Self::Price(update)
+        Self::PriceUpdate(update)
     }
 }
 

@@ -18,8 +18,10 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 /// ```
 #[derive(Clone)]
 pub struct SinkError {
-    kind: ErrorKind,
-    source: Option<Arc<dyn Error + Send + Sync>>,
+    /// What the error means for the ops it applies to.
+    pub kind: ErrorKind,
+    /// What happened. The message of the error itself does not repeat it: print [`chain`](Self::chain).
+    pub source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// What a failed write means for the ops in it.

@@ -26,6 +26,9 @@ impl<T> From<Option<T>> for Merge<T> {
 }
 
 /// Keeps the newer op: the usual rule for market data. For [`conflate_by`](crate::Stages::conflate_by).
+///
+/// It can't net: ops of which the newer one does not stand for both, such as an order and its cancel, need a merge
+/// function of their own, such as [`TradeOp::merge`](crate::market::TradeOp::merge).
 pub fn latest<T>(_waiting: T, newer: T) -> Option<T> {
     Some(newer)
 }

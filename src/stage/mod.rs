@@ -179,8 +179,10 @@ impl<T> Stages<T> {
 
     /// Never sends an op at or past the instant that is returned for it; its caller is told that it expired.
     ///
-    /// That is looked at when a batch is cut, so also after a backoff and after a pause. `None` never expires. Both
-    /// `std::time::Instant` and `tokio::time::Instant` will do.
+    /// That is looked at when a batch is cut, so also after a backoff and after a pause; an op that lingers on past its
+    /// time is told so when its partition is due. Return an instant that the op carries: `Instant::now()` plus a time to
+    /// live never comes, since it is asked for anew. `None` never expires. Both `std::time::Instant` and
+    /// `tokio::time::Instant` will do.
     pub fn expire_by<I>(mut self, deadline: impl Fn(&T) -> Option<I> + Send + 'static) -> Self
     where
         I: Into<Instant>,

@@ -198,7 +198,7 @@ where
             }
         }
         match step {
-            Step::Pass if batch.pending().len() == 0 => batch.settled(),
+            Step::Pass if batch.pending().is_empty() => batch.settled(),
             Step::Pass => self.shared.inner.write(batch).await,
             Step::Fail(error) => Err(error),
             Step::LandAndFail(error) => {
