@@ -149,7 +149,8 @@ impl AckError {
 pub struct Outcome<R = ()> {
     /// The receipt, or why there is none. An op that was conflated or deduplicated has the result of the other one.
     pub result: Result<R, AckError>,
-    /// How this op ended.
+    /// How this op ended. Of two ops that were merged, it is the one that waited that is [`Conflated`](End::Conflated),
+    /// whichever of their values went on.
     pub end: End,
     /// How often it, or the op it was merged into, was handed to the sink.
     pub attempts: u32,

@@ -5,7 +5,7 @@ use std::{fmt, ops::Index};
 
 use serde::Serialize;
 
-use crate::sink::{ErrorKind, SinkError};
+use crate::sink::SinkError;
 
 /// A batch of ops on its way to a [`Sink`](crate::Sink), with a verdict for each.
 ///
@@ -49,6 +49,8 @@ pub(crate) enum Verdict<R> {
     Accepted(R),
     /// The error's kind tells whether it is tried again.
     Failed(SinkError),
+    /// It is tried again, whatever the kind.
+    Again(SinkError),
 }
 
 /// Proof that every op of a batch has its verdict. Only [`Batch::accept_all`] and [`Batch::settled`] make one.
@@ -171,19 +173,14 @@ impl<T, R> Batch<T, R> {
         self.answer(i, Verdict::Failed(error.into()));
     }
 
-    /// Fails op `i` for now: it goes back into the buffer. An error whose kind would not be tried again is
-    /// taken for [`ErrorKind::Transient`].
+    /// Fails op `i` for now: it goes back into the buffer, whatever the error's kind. One that is
+    /// [`Ambiguous`](crate::ErrorKind::Ambiguous) still counts as an attempt that may have landed.
     ///
     /// # Panics
     ///
     /// If there is no op `i`.
     pub fn retry(&mut self, i: usize, error: impl Into<SinkError>) {
-        let error = error.into();
-        let error = match error.kind() {
-            ErrorKind::Transient | ErrorKind::Throttled { .. } => error,
-            _ => error.with_kind(ErrorKind::Transient),
-        };
-        self.answer(i, Verdict::Failed(error));
+        self.answer(i, Verdict::Again(error.into()));
     }
 
     /// Accepts every op that has no verdict yet, with the default receipt.
@@ -219,7 +216,7 @@ impl<T, R> Batch<T, R> {
     ///
     /// # Errors
     ///
-    /// An [`ErrorKind::Ambiguous`] error if one has none: nobody knows what became of it.
+    /// An [`Ambiguous`](crate::ErrorKind::Ambiguous) error if one has none: nobody knows what became of it.
     pub fn settled(&self) -> Result<Settled, SinkError> {
         match self.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Pending)) {
             None => Ok(Settled(())),
@@ -260,7 +257,7 @@ impl<T, R> Batch<T, R> {
         match &self.verdicts[i] {
             Verdict::Pending => None,
             Verdict::Accepted(receipt) => Some(Ok(receipt)),
-            Verdict::Failed(error) => Some(Err(error)),
+            Verdict::Failed(error) | Verdict::Again(error) => Some(Err(error)),
         }
     }
 }

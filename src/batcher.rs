@@ -99,7 +99,8 @@ where
         }
     }
 
-    /// The name under which logs and metrics speak of it. The default is `batcher`.
+    /// The name under which logs and metrics speak of it. The default is `batcher`. Give each its own: the metrics of two
+    /// that share a name overwrite each other.
     pub fn name(self, name: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), ..self }
     }

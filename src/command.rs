@@ -29,6 +29,23 @@ impl<T, R> Command<T, R> {
     }
 }
 
+/// How an op comes to its place in the buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pass {
+    /// It has a permit; otherwise it makes its own room by evicting another.
+    pub(crate) paid: bool,
+    /// It had to wait for room: there was none, and so nothing that waits now is to linger.
+    pub(crate) stood_in_line: bool,
+}
+
+impl Pass {
+    /// With a permit that was there.
+    pub(crate) const PAID: Self = Self { paid: true, stood_in_line: false };
+    /// With one that had to be waited for.
+    pub(crate) const WAITED: Self = Self { paid: true, stood_in_line: true };
+    pub(crate) const UNPAID: Self = Self { paid: false, stood_in_line: false };
+}
+
 /// Why a handle's command was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Barred {

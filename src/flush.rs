@@ -163,6 +163,8 @@ impl Done {
 struct Epoch {
     unsettled: u64,
     ended: Tally,
+    /// The first errors.
+    errors: Vec<SinkError>,
     /// Flushes that closed this epoch.
     flushes: Vec<Flush>,
 }
@@ -177,12 +179,12 @@ pub(crate) struct Flushes {
     first: u64,
     /// All ends in the epochs before the first.
     ended: Tally,
-    /// The last errors, each with the epoch of its op.
-    errors: VecDeque<(u64, SinkError)>,
+    /// The first errors of the last epochs before those, by the number of the epoch.
+    errors: VecDeque<(u64, Vec<SinkError>)>,
 }
 
-/// So many errors are remembered for reports to come.
-const REMEMBERED_ERRORS: usize = 64;
+/// The errors of so many epochs are remembered for reports to come.
+const REMEMBERED_EPOCHS: usize = 64;
 
 impl Flushes {
     pub(crate) fn new() -> Self {
@@ -203,9 +205,10 @@ impl Flushes {
         let ops = self.closed.get_mut((epoch - self.first) as usize).unwrap_or(&mut self.open);
         ops.unsettled -= 1;
         ops.ended.add(end);
-        if let Some(error) = error {
-            self.errors.truncate(REMEMBERED_ERRORS - 1);
-            self.errors.push_front((epoch, error.clone()));
+        if let Some(error) = error
+            && ops.errors.len() < KEPT_ERRORS
+        {
+            ops.errors.push(error.clone());
         }
     }
 
@@ -225,10 +228,14 @@ impl Flushes {
             self.first += 1;
             self.ended += epoch.ended;
             let mark = Mark { ended: self.ended, epoch: self.first };
+            if !epoch.errors.is_empty() {
+                self.errors.truncate(REMEMBERED_EPOCHS - 1);
+                self.errors.push_front((mark.epoch - 1, epoch.errors));
+            }
             for Flush { since, reply } in epoch.flushes {
                 let covered = since.epoch..mark.epoch;
                 let errors = self.errors.iter().rev().filter(|(epoch, _)| covered.contains(epoch));
-                let errors = errors.take(KEPT_ERRORS).map(|(_, error)| error.clone()).collect();
+                let errors = errors.flat_map(|(_, errors)| errors).take(KEPT_ERRORS).cloned().collect();
                 done.push(Done { reply, report: FlushReport::new(mark.ended - since.ended, errors), mark });
             }
         }

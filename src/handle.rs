@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, task::coop};
 use crate::{
     accumulator::Arrival,
     ack::{Ack, AckSender},
-    command::{Barred, Command},
+    command::{Barred, Command, Pass},
     error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
     flush::{Flush, FlushReport, Mark},
     inbox::Inbox,
@@ -97,7 +97,7 @@ impl<T, R> Handle<T, R> {
             return Err(SendError::TooHeavy(op));
         }
         match self.take_room() {
-            Ok(paid) => self.put(op, Moment::now(), None, paid),
+            Ok(pass) => self.put(op, Moment::now(), None, pass),
             Err(barred) => Err(barred.error(op)),
         }
     }
@@ -153,7 +153,8 @@ impl<T, R> Handle<T, R> {
     /// Makes all that was accepted so far due, and waits until it is settled: what is in flight or backing off included,
     /// what comes later not. Says what became of it.
     ///
-    /// It shortens no backoff, breaks no limit and overtakes no priority; while the batcher is paused it waits.
+    /// It shortens no backoff, breaks no limit and overtakes no priority; while the batcher is paused it waits. A sink that
+    /// awaits it inside of a write waits for that very write.
     ///
     /// # Errors
     ///
@@ -245,41 +246,40 @@ impl<T, R> Handle<T, R> {
         }
         self.spend_budget().await;
         match self.room_for_one().await {
-            Ok(paid) => self.put(op, at, ack, paid),
+            Ok(pass) => self.put(op, at, ack, pass),
             Err(barred) => Err(barred.error(op)),
         }
     }
 
-    pub(crate) fn put(&self, op: T, at: Moment, ack: Option<AckSender<R>>, paid: bool) -> Result<(), SendError<T>> {
-        self.inbox.push(Arrival { op, at, ack }, paid).map_err(|(barred, op)| {
-            if paid {
+    pub(crate) fn put(&self, op: T, at: Moment, ack: Option<AckSender<R>>, pass: Pass) -> Result<(), SendError<T>> {
+        self.inbox.push(Arrival { op, at, ack }, pass).map_err(|(barred, op)| {
+            if pass.paid {
                 self.inbox.free(1);
             }
             barred.error(op)
         })
     }
 
-    /// Takes room for one op, waiting for it if that is the policy. Says whether the op has a permit, or is to evict
-    /// another.
-    pub(crate) async fn room_for_one(&self) -> Result<bool, Barred> {
+    /// Takes room for one op, waiting for it if that is the policy.
+    pub(crate) async fn room_for_one(&self) -> Result<Pass, Barred> {
         match self.take_room() {
             Err(Barred::Full) if self.inbox.overflow() == Overflow::Wait => {
-                self.inbox.wait_for_room().await.map(|()| true)
+                self.inbox.wait_for_room().await.map(|()| Pass::WAITED)
             }
             taken => taken,
         }
     }
 
     /// The same without waiting.
-    fn take_room(&self) -> Result<bool, Barred> {
+    fn take_room(&self) -> Result<Pass, Barred> {
         match self.inbox.room.try_acquire() {
             Ok(room) => {
                 room.forget();
-                Ok(true)
+                Ok(Pass::PAID)
             }
             Err(_) if self.inbox.room.is_closed() => Err(Barred::Closed),
             Err(_) => match self.inbox.overflow() {
-                Overflow::EvictOldest | Overflow::EvictLowest => Ok(false),
+                Overflow::EvictOldest | Overflow::EvictLowest => Ok(Pass::UNPAID),
                 Overflow::Wait | Overflow::Reject => {
                     self.inbox.tell(|news| news.pressed = true);
                     Err(Barred::Full)

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     accumulator::Arrival,
-    command::{Barred, Command, News},
+    command::{Barred, Command, News, Pass},
     limits::{Limits, Overflow},
     stage::Weigh,
     stats::Stats,
@@ -83,20 +83,20 @@ impl<T, R> Inbox<T, R> {
     }
 
     /// Puts one op in.
-    pub(crate) fn push(&self, arrival: Arrival<T, R>, paid: bool) -> Result<(), (Barred, T)> {
+    pub(crate) fn push(&self, arrival: Arrival<T, R>, pass: Pass) -> Result<(), (Barred, T)> {
         let mut state = self.state();
-        if let Err(barred) = state.admit(1, paid) {
+        if let Err(barred) = state.admit(1, pass) {
             return Err((barred, arrival.op));
         }
-        state.commands.push(Command::Op { arrival, paid });
+        state.commands.push(Command::Op { arrival, paid: pass.paid });
         wake(state);
         Ok(())
     }
 
     /// Puts ops in at once, so that nothing comes between them, and leaves `ops` empty; or as it was, if it fails.
-    pub(crate) fn push_all(&self, ops: &mut Vec<Command<T, R>>, paid: bool) -> Result<(), Barred> {
+    pub(crate) fn push_all(&self, ops: &mut Vec<Command<T, R>>, pass: Pass) -> Result<(), Barred> {
         let mut state = self.state();
-        state.admit(ops.len(), paid)?;
+        state.admit(ops.len(), pass)?;
         state.commands.append(ops);
         wake(state);
         Ok(())
@@ -259,16 +259,17 @@ const MOST_UNPAID: usize = 65_536;
 
 impl<T, R> State<T, R> {
     /// Counts ops in, if they may come in. The number of those without a permit is bounded, too.
-    fn admit(&mut self, ops: usize, paid: bool) -> Result<(), Barred> {
+    fn admit(&mut self, ops: usize, pass: Pass) -> Result<(), Barred> {
         if self.closed {
             return Err(Barred::Closed);
         }
-        if !paid {
+        if !pass.paid {
             if self.unpaid >= MOST_UNPAID {
                 return Err(Barred::Full);
             }
             self.unpaid += ops;
         }
+        self.news.pressed |= pass.stood_in_line;
         self.pushed += ops as u64;
         Ok(())
     }

@@ -6,11 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Nanoseconds since this process first asked for the time. 64 bits of them last for 584 years.
+/// Nanoseconds since a year before this process first asked for the time. 64 bits of them last for 584 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Moment(u64);
 
-static ORIGIN: OnceLock<Instant> = OnceLock::new();
+/// Runtimes have clocks of their own, and tests advance theirs at will: none of them starts before this.
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    const LONG_AGO: Duration = Duration::from_secs(365 * 24 * 3600);
+    *ORIGIN.get_or_init(|| {
+        let now = Instant::now();
+        now.checked_sub(LONG_AGO).unwrap_or(now)
+    })
+}
 
 impl Moment {
     /// Never, for all practical purposes.
@@ -39,7 +47,7 @@ impl Moment {
 
     /// The same point for the runtime's timers.
     pub(crate) fn to_instant(self) -> tokio::time::Instant {
-        let origin = *ORIGIN.get_or_init(Instant::now);
+        let origin = origin();
         // Far beyond any timer, where the sum would overflow.
         let instant = origin.checked_add(Duration::from_nanos(self.0)).unwrap_or(origin + Duration::from_secs(1 << 32));
         instant.into()
@@ -48,8 +56,7 @@ impl Moment {
 
 impl From<Instant> for Moment {
     fn from(instant: Instant) -> Self {
-        let origin = *ORIGIN.get_or_init(|| instant);
-        let nanos = instant.saturating_duration_since(origin).as_nanos();
+        let nanos = instant.saturating_duration_since(origin()).as_nanos();
         Self(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }

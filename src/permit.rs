@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::{
     ack::{Ack, AckSender},
+    command::Pass,
     error::SendError,
     handle::Handle,
     moment::Moment,
@@ -48,7 +49,7 @@ impl<'a, T, R> Permit<'a, T, R> {
             return Err(SendError::TooHeavy(op));
         }
         self.used = true;
-        self.handle.put(op, at, ack, true)
+        self.handle.put(op, at, ack, Pass::PAID)
     }
 }
 

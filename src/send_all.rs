@@ -24,22 +24,22 @@ pub(crate) async fn send_all<T, R>(
     while ops.peek().is_some() {
         let at = Moment::now();
         // The first op of a chunk waits for room; the others come along as far as there is some.
-        let paid = match handle.room_for_one().await {
-            Ok(paid) => paid,
+        let pass = match handle.room_for_one().await {
+            Ok(pass) => pass,
             Err(barred) => return Err(not_taken(ops, barred.error(()))),
         };
-        let mut room = Room { inbox: &handle.inbox, permits: usize::from(paid) };
-        if paid {
+        let mut room = Room { inbox: &handle.inbox, permits: usize::from(pass.paid) };
+        if pass.paid {
             room.add_what_there_is(CHUNK - 1);
         }
         let size = room.permits.max(1);
         while chunk.len() < size
             && let Some(op) = ops.next_if(|op| !handle.is_too_heavy(op))
         {
-            chunk.push(Command::Op { arrival: Arrival { op, at, ack: None }, paid });
+            chunk.push(Command::Op { arrival: Arrival { op, at, ack: None }, paid: pass.paid });
         }
         let taken = chunk.len();
-        if let Err(barred) = handle.inbox.push_all(&mut chunk, paid) {
+        if let Err(barred) = handle.inbox.push_all(&mut chunk, pass) {
             let back = chunk.into_iter().filter_map(Command::into_op);
             return Err(not_taken(back.chain(ops), barred.error(())));
         }

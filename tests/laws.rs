@@ -323,7 +323,7 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
     prop_assert_eq!(stats.waiting + stats.in_flight, 0);
     prop_assert_eq!(stats.accepted as usize, model.sent.len() - model.canceled.len());
     prop_assert!(desk.is_closed());
-    let seen = seen.lock().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
     prop_assert!(seen.problems.is_empty(), "{:?}", seen.problems);
     let returned: Vec<u64> = summary.returned.iter().map(|returned| returned.op.id).collect();
     let letters = letters.ops();

@@ -133,6 +133,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         if self.victims.is_some() {
             self.list_victim(slot);
         }
+        if self.rules.together && self.next_due().is_some() {
+            self.schedule.together_below = self.next_seq;
+        }
         // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
         if is_first || ((full || urgent) && self.is_lingering(id)) {
             self.place(id, now);

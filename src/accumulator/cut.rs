@@ -66,14 +66,14 @@ impl<T, R: Clone> Accumulator<T, R> {
             let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, self.rules.order(), now) else {
                 break;
             };
+            // First of all, since one that has expired must not let the next of its key in, either.
+            if self.nodes[slot].behind == self.cuts {
+                break;
+            }
             if self.rules.expiry.is_some() && !self.may_be_sent(slot, now) {
                 continue;
             }
-            let node = &self.nodes[slot];
-            let more = node.weight;
-            if node.behind == self.cuts {
-                break;
-            }
+            let more = self.nodes[slot].weight;
             if weight.saturating_add(more) > self.max_weight {
                 if ops.is_empty() {
                     let error = self.too_heavy(more);

@@ -40,7 +40,11 @@ impl Partition {
     }
 
     /// How many ops the next batch may hold.
-    pub(crate) fn cap(&self, max_items: usize) -> usize {
+    pub(crate) fn cap(&mut self, max_items: usize) -> usize {
+        if !self.queue.is_retried() {
+            // None of the ops is left that the parts were made for.
+            self.parts.clear();
+        }
         self.parts.last().map_or(max_items, |part| max_items.min(*part))
     }
 

@@ -61,20 +61,21 @@ impl<T, R: Clone> Accumulator<T, R> {
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
             let mut again = Vec::new();
             for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
-                let (error, is_rest) = match verdict {
+                let (error, is_rest, again_anyway) = match verdict {
                     Verdict::Accepted(receipt) => {
                         self.deliver(slot, receipt, at, writing, now);
                         continue;
                     }
-                    Verdict::Failed(error) => (Some(error), false),
-                    Verdict::Pending => (rest.clone(), true),
+                    Verdict::Failed(error) => (Some(error), false, false),
+                    Verdict::Again(error) => (Some(error), false, true),
+                    Verdict::Pending => (rest.clone(), true, false),
                 };
                 self.nodes[slot].op = Some(op);
                 self.record_attempt(slot, writing, split && is_rest);
                 let next = match error {
                     None => Next::Return { in_flight: true },
                     Some(_) if split && is_rest => Next::Again,
-                    Some(error) => self.failed(slot, error, now),
+                    Some(error) => self.failed(slot, error, again_anyway, now),
                 };
                 self.follow(next, slot, &mut again, now);
             }
@@ -128,25 +129,31 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    fn failed(&mut self, slot: u32, error: SinkError, now: Moment) -> Next {
+    fn failed(&mut self, slot: u32, error: SinkError, again_anyway: bool, now: Moment) -> Next {
         let node = &mut self.nodes[slot];
         let last = node.attempts() >= self.backoff.max_attempts();
+        let (mut again, mut in_doubt) = (again_anyway, false);
         match error.kind() {
             ErrorKind::Throttled { retry_after } => {
                 self.freeze(now, retry_after);
-                if last { Next::GiveUp(error) } else { Next::Again }
+                again = true;
             }
-            ErrorKind::Transient if !last => Next::Again,
+            ErrorKind::Transient => again = true,
             ErrorKind::Ambiguous => {
                 node.history.get_or_insert_default().in_doubt = true;
-                if self.idempotent && !last { Next::Again } else { Next::InDoubt(error) }
+                (again, in_doubt) = (again || self.idempotent, true);
             }
             ErrorKind::Fenced => {
                 self.fenced = true;
-                Next::Return { in_flight: false }
+                return Next::Return { in_flight: false };
             }
-            ErrorKind::Lost => Next::Lose(error),
-            ErrorKind::Transient | ErrorKind::Refused | ErrorKind::TooLarge => Next::GiveUp(error),
+            ErrorKind::Lost if !again => return Next::Lose(error),
+            ErrorKind::Lost | ErrorKind::Refused | ErrorKind::TooLarge => {}
+        }
+        match (again && !last, in_doubt) {
+            (true, _) => Next::Again,
+            (false, true) => Next::InDoubt(error),
+            (false, false) => Next::GiveUp(error),
         }
     }
 

@@ -76,6 +76,8 @@ enum Rest {
     Accept,
     Transient,
     Ambiguous,
+    /// Only for one op: it may have landed, and is to be tried again all the same.
+    AmbiguousAgain,
     Refused,
     TooLarge,
     Throttled,
@@ -299,6 +301,10 @@ impl Model {
 
     fn take(&mut self, id: u8, now: Duration) -> Option<Vec<u32>> {
         let max_weight = self.recipe.limits.weight();
+        let part = self.parts.get_mut(&id).unwrap();
+        if !part.waiting.iter().any(|w| w.was_written) {
+            part.parts.clear();
+        }
         let cap = self.parts[&id].parts.last().map_or(usize::MAX, |cap| *cap).min(self.recipe.limits.max_items);
         let mut ops: Vec<Waiting> = Vec::new();
         while ops.len() < cap {
@@ -311,7 +317,7 @@ impl Model {
             let expired = next.op.expires.is_some_and(|at| Duration::from_millis(at) <= now);
             let key = self.key_of(&next.op);
             let has_key = key.is_some() && ops.iter().any(|w| self.key_of(&w.op) == key);
-            if !expired && (has_key || weight + next.op.weight > max_weight) {
+            if has_key || (!expired && weight + next.op.weight > max_weight) {
                 break;
             }
             let next = self.parts.get_mut(&id).unwrap().waiting.remove(best);
@@ -367,6 +373,10 @@ impl Model {
                 Rest::Ambiguous | Rest::Panicked => {
                     op.in_doubt = true;
                     if self.recipe.idempotent && !last { again.push(op) } else { self.end(End::InDoubt) }
+                }
+                Rest::AmbiguousAgain => {
+                    op.in_doubt = true;
+                    if last { self.end(End::InDoubt) } else { again.push(op) }
                 }
                 Rest::Aborted => self.end(End::Returned),
                 _ => self.end(if op.in_doubt { End::InDoubt } else { End::Refused }),
@@ -469,6 +479,7 @@ fn verdict(verdicts: &[u8], i: usize) -> Option<Rest> {
         1 => Some(Rest::Transient),
         2 => Some(Rest::Refused),
         3 => Some(Rest::Ambiguous),
+        4 => Some(Rest::AmbiguousAgain),
         _ => None,
     }
 }
@@ -476,7 +487,7 @@ fn verdict(verdicts: &[u8], i: usize) -> Option<Rest> {
 fn error(rest: Rest) -> SinkError {
     match rest {
         Rest::Transient => SinkError::transient("later"),
-        Rest::Ambiguous => SinkError::ambiguous("who knows"),
+        Rest::Ambiguous | Rest::AmbiguousAgain => SinkError::ambiguous("who knows"),
         Rest::TooLarge => SinkError::too_large("half of it"),
         Rest::Throttled => ErrorKind::Throttled { retry_after: THROTTLE }.into(),
         _ => SinkError::refused("never"),
@@ -488,6 +499,7 @@ fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Cut<Op, ()>, verdicts:
         match verdict(verdicts, i) {
             None => {}
             Some(Rest::Accept) => cut.batch.accept(i, ()),
+            Some(Rest::AmbiguousAgain) => cut.batch.retry(i, error(Rest::AmbiguousAgain)),
             Some(failure) => cut.batch.refuse(i, error(failure)),
         }
     }
@@ -524,6 +536,17 @@ fn stages(recipe: &Recipe, start: Instant) -> Stages<Op> {
         stages = stages.aging(Duration::from_millis(after));
     }
     stages
+}
+
+/// Both have counted the same, and no op is missing.
+fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseError> {
+    let stats = real.stats();
+    prop_assert_eq!(stats.accepted, model.accepted);
+    prop_assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {:?}", stats);
+    for end in End::ALL {
+        prop_assert_eq!(stats.ended_by(end), model.ends.get(&end).copied().unwrap_or(0), "{:?}", end);
+    }
+    Ok(())
 }
 
 /// Takes the same steps with both, comparing as it goes.
@@ -589,12 +612,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
             }
         }
         model.forget_idle();
-        let stats = real.stats();
-        prop_assert_eq!(stats.accepted, model.accepted);
-        prop_assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {:?}", stats);
-        for end in End::ALL {
-            prop_assert_eq!(real.counters.ended.of(end), model.ends.get(&end).copied().unwrap_or(0), "{:?}", end);
-        }
+        compare(&real, &model)?;
     }
     Ok(())
 }

@@ -36,11 +36,9 @@ impl Victims {
         let node = &nodes[slot];
         let list = self.lists.entry(if self.by_level { node.level } else { 0 }).or_default();
         let entry = Entry { seq: node.seq, slot };
-        // What comes back is older than what has waited meanwhile.
-        match list.front() {
-            Some(front) if node.seq < front.seq => list.push_front(entry),
-            _ => list.push_back(entry),
-        }
+        // Most are younger than all before them; what comes back or moves up is not.
+        let at = list.partition_point(|other| other.seq < node.seq);
+        list.insert(at, entry);
         self.listed += 1;
     }
 

@@ -113,7 +113,7 @@ impl<T, R> Both<'_, T, R> {
         for &i in &self.open {
             match mem::replace(&mut verdicts[i], Verdict::Pending) {
                 Verdict::Accepted(receipt) => taken.push((i, receipt)),
-                Verdict::Failed(error) => verdicts[i] = Verdict::Failed(error),
+                failed @ (Verdict::Failed(_) | Verdict::Again(_)) => verdicts[i] = failed,
                 // An op that the first sink left open must not go to the second, even if the first says all is done.
                 Verdict::Pending => verdicts[i] = Verdict::Failed(unanswered(answer)),
             }
@@ -131,7 +131,7 @@ impl<T, R> Both<'_, T, R> {
             let verdict = &mut verdicts[i];
             match mem::replace(verdict, Verdict::Pending) {
                 Verdict::Accepted(_) => *verdict = Verdict::Accepted(receipt),
-                Verdict::Failed(error) => {
+                Verdict::Failed(error) | Verdict::Again(error) => {
                     if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Throttled { .. }) {
                         signal = Some(error.clone());
                     }

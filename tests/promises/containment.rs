@@ -1,11 +1,197 @@
 //! Proves promise 9: no panic and no hang of the user's code reaches further than the ops it touched.
 
-use roundlot::{
-    Batch, Batcher, End, Limits, SinkError, sink_fn,
-    testing::{Flaky, Recorder, until_idle},
+use std::{
+    cell::Cell,
+    cmp::Ordering,
+    hash::{Hash, Hasher},
 };
 
-use crate::ms;
+use roundlot::{
+    Batch, Batcher, DeadLetter, End, Limits, Retry, Sink, SinkError, Stages, sink_fn, stage,
+    testing::{Flaky, Recorder, advance, until_idle},
+};
+use tokio_test::{assert_pending, task};
+
+use crate::{AGES, at_once, conserved, down, ms, refused, secs, took};
+
+/// The op over which the user's code panics.
+const BAD: u32 = 13;
+
+fn checked(op: &u32) -> u32 {
+    assert_ne!(*op, BAD, "a bad op");
+    *op
+}
+
+/// A key, or a level, that can't be hashed, or compared, if it is the bad one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Touchy(u32);
+
+impl Hash for Touchy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        checked(&self.0).hash(state);
+    }
+}
+
+impl PartialOrd for Touchy {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Touchy {
+    fn cmp(&self, other: &Self) -> Ordering {
+        checked(&self.0).cmp(&checked(&other.0))
+    }
+}
+
+/// Goal: a panic in a function of the stages ends the op it was called for, as refused, and no other. Method: each
+/// function in turn panics over one op of four; the others are delivered, twice over.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_stage_refuses_its_op_and_no_other() {
+    type Make = fn() -> Stages<u32>;
+    let cases: [(&str, Make); 9] = [
+        ("partition", || Stages::new().partition_by(checked)),
+        ("hash of a partition", || Stages::new().partition_by(|op| Touchy(*op))),
+        ("conflation", || Stages::new().conflate_by(checked, stage::latest)),
+        ("dedup", || Stages::new().dedup_by(|op| Some(Touchy(*op)), ms(1))),
+        ("priority", || Stages::new().priority_by(checked)),
+        ("order of priorities", || Stages::new().priority_by(|op| Touchy(*op))),
+        ("urgent", || Stages::new().urgent_by(|op| checked(op) == 0)),
+        ("expiry", || Stages::new().expire_by(|op| Some(tokio::time::Instant::now() + secs(checked(op).into())))),
+        ("weight", || Stages::new().weigh_by(|op| checked(op) as usize)),
+    ];
+    for (name, stages) in cases {
+        let (sink, letters) = (Recorder::new(), Recorder::<u32>::new());
+        let (desk, _worker) = Batcher::new(sink.clone())
+            .stages(stages())
+            .limits((100, AGES))
+            .dead_letters(letters.clone().map(|letter: &DeadLetter<u32>| letter.op))
+            .spawn();
+        for round in 0..2 {
+            advance(ms(2)).await;
+            let good = desk.submit(1).await.unwrap();
+            let bad = desk.submit(BAD).await.unwrap();
+            desk.send_all([20, 3]).await.unwrap();
+            let report = at_once(desk.flush()).await.unwrap();
+            assert_eq!((report.delivered, report.refused), (3, 1), "{name}, round {round}");
+            assert_eq!(at_once(good.outcome()).await.end, End::Delivered);
+            let outcome = at_once(bad.outcome()).await;
+            let error = outcome.result.unwrap_err().chain();
+            assert!(outcome.end == End::Refused && error.contains("a bad op"), "{name}: {error}");
+        }
+        until_idle().await;
+        assert_eq!((letters.ops(), desk.stats().panics), (vec![BAD; 2], 2), "{name}");
+        conserved(&desk.stats());
+    }
+}
+
+/// Goal: a panic while an op is put back, or is weighed after a merge, is contained as well. Method: key and weight
+/// panic the second time that they are asked about the op.
+#[tokio::test(start_paused = true)]
+async fn a_panic_on_the_way_back_refuses_its_op_and_no_other() {
+    /// The op, and how often it may still be asked about.
+    #[derive(Clone)]
+    struct Op(u32, Cell<u32>);
+    impl Op {
+        fn ask(&self) -> u32 {
+            self.1.set(self.1.get().checked_sub(1).expect("asked too often"));
+            self.0
+        }
+    }
+    let patient = |op| Op(op, Cell::new(u32::MAX));
+    let sink = Recorder::<u32>::new();
+    let (desk, _worker) = Batcher::new(Flaky::new(sink.clone()).fail(down()).map(|op: &Op| op.0))
+        .stages(Stages::new().conflate_by(|op: &Op| op.ask(), stage::latest))
+        .limits((2, AGES))
+        .spawn();
+    desk.send_all([Op(1, Cell::new(1)), patient(2)]).await.unwrap();
+    sink.wait_for(1).await;
+    until_idle().await;
+    assert_eq!((sink.ops(), desk.stats().refused), (vec![2], 1));
+    desk.send_all([patient(1), patient(2)]).await.unwrap();
+    at_once(sink.wait_for(3)).await;
+    conserved(&desk.stats());
+}
+
+/// Goal: a merge that panics ends the two ops that it has used up, and the key is free again. Method: two ops of one
+/// key, and one of another; then both keys again.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_merge_refuses_the_two_ops() {
+    let sink = Recorder::new();
+    let merge = |_: u32, newer: u32| -> Option<u32> { if newer == BAD { panic!("a bad op") } else { Some(newer) } };
+    let (desk, _worker) = Batcher::new(sink.clone())
+        .stages(Stages::new().conflate_by(|op: &u32| op % 10, merge))
+        .limits((10, AGES))
+        .spawn();
+    let acks = [desk.submit(3).await.unwrap(), desk.submit(4).await.unwrap(), desk.submit(BAD).await.unwrap()];
+    desk.send_all([23, 33]).await.unwrap();
+    let report = at_once(desk.flush()).await.unwrap();
+    assert_eq!((report.delivered, report.refused, report.conflated), (2, 2, 1));
+    assert_eq!(sink.ops(), [4, 33]);
+    for (ack, end) in acks.into_iter().zip([End::Refused, End::Delivered, End::Refused]) {
+        assert_eq!(at_once(ack.outcome()).await.end, end);
+    }
+    assert_eq!(desk.stats().panics, 1);
+}
+
+/// Goal: an op about which a predicate panics stays where it is; the others are withdrawn. Method: three ops.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_predicate_leaves_its_op_where_it_is() {
+    let sink = Recorder::new();
+    let (desk, _worker) = Batcher::new(sink.clone()).limits((10, AGES)).spawn();
+    desk.send_all([1, BAD, 2]).await.unwrap();
+    assert_eq!(at_once(desk.withdraw(|op| checked(op) > 0)).await.unwrap(), [1, 2]);
+    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!((sink.ops(), desk.stats().panics), (vec![BAD], 1));
+}
+
+/// Goal: verdicts that were given before a panic stand. Method: a sink that accepts one op, refuses one, and panics.
+#[tokio::test(start_paused = true)]
+async fn verdicts_before_a_panic_in_the_sink_stand() {
+    let sink = sink_fn(|batch: &mut Batch<u32>| {
+        Box::pin(async move {
+            batch.accept(0, ());
+            batch.refuse(1, refused());
+            checked(&BAD);
+            Ok(batch.accept_all())
+        })
+    });
+    let (desk, _worker) = Batcher::new(sink).limits((3, AGES)).spawn();
+    desk.send_all(0..3).await.unwrap();
+    let report = at_once(desk.flush()).await.unwrap();
+    assert_eq!((report.delivered, report.refused, report.in_doubt), (1, 1, 1));
+    assert_eq!(desk.stats().panics, 1);
+}
+
+/// Goal: a hung sink stops neither intake, nor timers, statistics, withdrawals, flush commands, limits or a shutdown.
+/// Method: one of two partitions hangs, and all of that is asked for.
+#[tokio::test(start_paused = true)]
+async fn a_hung_sink_stops_nothing_else() {
+    let sink = Recorder::new();
+    let flaky = Flaky::new(sink.clone()).hang();
+    let limits = Limits::new(10).linger(ms(10)).max_in_flight(2);
+    let stages = Stages::new().partition_by(|op: &u32| op / 10);
+    let (desk, worker) = Batcher::new(flaky).stages(stages).limits(limits.clone()).spawn();
+    desk.send(1).await.unwrap();
+    advance(ms(10)).await;
+    let start = tokio::time::Instant::now();
+    desk.send_all([2, 20, 21]).await.unwrap();
+    took(ms(10), sink.wait_for(2)).await;
+    let mut flush = task::spawn(desk.flush());
+    assert_pending!(flush.poll());
+    desk.send(22).await.unwrap();
+    assert_eq!(at_once(desk.withdraw(|op| *op == 22)).await.unwrap(), [22]);
+    desk.set_limits(limits.linger(ms(5))).unwrap();
+    desk.send(23).await.unwrap();
+    took(ms(5), sink.wait_for(3)).await;
+    until_idle().await;
+    let stats = desk.stats();
+    assert_eq!((stats.in_flight, stats.waiting, stats.delivered, stats.withdrawn), (1, 1, 3, 1));
+    assert_eq!(start.elapsed(), ms(15));
+    let summary = took(secs(1), worker.shutdown().within(secs(1)).into_future()).await.unwrap();
+    assert_eq!(summary.returned.len(), 2);
+    assert_eq!(at_once(flush).await.unwrap().returned, 2);
+}
 
 /// Panics when a write that was given up on is dropped.
 struct Bomb;
@@ -17,10 +203,9 @@ impl Drop for Bomb {
 }
 
 /// Goal: a sink whose future panics when it is dropped takes nobody with it. Method: its first write exceeds the write
-/// timeout; the next op must be written.
+/// timeout; the next op must be written. Guards: panics outside of a poll.
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_panics_when_its_late_write_is_dropped_kills_nobody() {
-    // Guards: only polls are guarded. The panic of the drop unwinds through the batcher's task, which is gone.
     let sink = sink_fn(|batch: &mut Batch<u32>| {
         Box::pin(async move {
             if batch[0] == 1 {
@@ -37,19 +222,46 @@ async fn a_sink_that_panics_when_its_late_write_is_dropped_kills_nobody() {
     assert_eq!(second.end, End::Delivered);
 }
 
+/// Goal: a sink for dead letters that is slow, fails, panics or hangs never stalls the main path. Method: each of them,
+/// while every other op is refused; none of the others may wait, and at the end each letter is in the summary or was
+/// taken.
+#[tokio::test(start_paused = true)]
+async fn trouble_with_dead_letters_never_stalls_the_main_path() {
+    type Trouble = fn(Flaky<Recorder<u32>, u32>) -> Flaky<Recorder<u32>, u32>;
+    let troubles: [(&str, Trouble); 4] = [
+        ("slow", |post| post.slow(secs(5))),
+        ("failing", |post| post.fail_times(1000, SinkError::transient("down"))),
+        ("panicking", |post| (0..1000).fold(post, |post, _| post.panic())),
+        ("hung", |post| post.hang()),
+    ];
+    for (name, trouble) in troubles {
+        let taken = Recorder::new();
+        let post = trouble(Flaky::new(taken.clone())).map(|letter: &DeadLetter<u32>| letter.op);
+        let main = Flaky::new(Recorder::new()).fail_ops(|op| (op % 2 == 1).then(refused));
+        let (desk, worker) = Batcher::new(main).limits(1).dead_letters(post).spawn();
+        for op in 0..20 {
+            let outcome = at_once(desk.submit(op).await.unwrap().outcome()).await;
+            assert_eq!(outcome.end == End::Refused, op % 2 == 1, "{name}: {op}");
+        }
+        let summary = worker.shutdown().within(secs(3)).await.unwrap();
+        let mut letters: Vec<u32> = summary.letters.iter().map(|letter| letter.op).collect();
+        letters.extend(taken.ops());
+        letters.sort_unstable();
+        assert_eq!(letters, (0..10).map(|op| 2 * op + 1).collect::<Vec<_>>(), "{name}");
+        assert_eq!((summary.stats.refused, summary.stats.letters_lost), (10, 0), "{name}");
+    }
+}
+
 /// Goal: a dead letter that its own sink does not take is not lost in silence: it is in the summary, or counted.
-/// Method: a sink for letters that refuses, and one that panics.
+/// Method: a sink for letters that refuses, and one that panics. Guards: letters have no letters of their own.
 #[tokio::test(start_paused = true)]
 async fn letters_that_their_sink_refuses_are_accounted_for() {
-    // Guards: the letters' batcher has no letters of its own, so what its sink refuses is dropped: neither in
-    // `Summary::letters` ("dead letters that their own sink did not take") nor in `letters_lost` ("no room or no taker").
     for panics in [false, true] {
         let post = Flaky::new(Recorder::new());
-        let post = if panics { post.panic() } else { post.fail(SinkError::refused("no such table")) };
-        let main = Flaky::new(Recorder::<u32>::new()).fail(SinkError::refused("no"));
-        let post = post.fail_ops(|_: &u32| None);
-        let letters = roundlot::Sink::map(post, |letter: &roundlot::DeadLetter<u32>| letter.op);
-        let (desk, worker) = Batcher::new(main).dead_letters(letters).spawn();
+        let post = if panics { post.panic() } else { post.fail(refused()) };
+        let main = Flaky::new(Recorder::<u32>::new()).fail(refused());
+        let letters = post.map(|letter: &DeadLetter<u32>| letter.op);
+        let (desk, worker) = Batcher::new(main).retry(Retry::none()).dead_letters(letters).spawn();
         desk.send(7).await.unwrap();
         until_idle().await;
         let lost = desk.stats().letters_lost;

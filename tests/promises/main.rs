@@ -5,19 +5,29 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod age;
+mod auto_traits;
+mod cancel_safety;
 mod caps;
+mod conflation;
+mod conservation;
 mod containment;
+mod dedup;
 mod doubt;
 mod flush;
+mod limits;
+mod order;
 mod overflow;
+mod poison;
 mod retry;
 mod runtimes;
 mod shutdown;
+mod stages;
+mod stream;
 mod telemetry;
 
 use std::{future::Future, time::Duration};
 
-use roundlot::Stats;
+use roundlot::{SinkError, Stats};
 use tokio::time::Instant;
 
 fn ms(n: u64) -> Duration {
@@ -33,9 +43,14 @@ const AGES: Duration = Duration::from_secs(3600 * 24 * 30);
 
 /// What `future` gives, which must not take any time on the paused clock.
 async fn at_once<F: Future>(future: F) -> F::Output {
+    took(Duration::ZERO, future).await
+}
+
+/// What `future` gives, which must take exactly `time` on the paused clock.
+async fn took<F: Future>(time: Duration, future: F) -> F::Output {
     let before = Instant::now();
     let output = eventually(future).await;
-    assert_eq!(Instant::now() - before, Duration::ZERO, "it waited for the clock");
+    assert_eq!(Instant::now() - before, time, "it took another time");
     output
 }
 
@@ -48,4 +63,14 @@ async fn eventually<F: Future>(future: F) -> F::Output {
 #[track_caller]
 fn conserved(stats: &Stats) {
     assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {stats:?}");
+}
+
+/// What a sink says that never will take something.
+fn refused() -> SinkError {
+    SinkError::refused("no")
+}
+
+/// What a sink says that takes nothing just now.
+fn down() -> SinkError {
+    SinkError::transient("down")
 }

@@ -1,25 +1,162 @@
 //! Proves the overflow policies: wait, reject, evict the oldest, evict the lowest.
 
 use roundlot::{
-    Batcher, Limits, Overflow,
-    testing::{Recorder, until_idle},
+    Ack, Batcher, End, Handle, Limits, Overflow, SendError, Stages, stage,
+    testing::{Gate, Recorder, until_idle},
 };
+use tokio_test::{assert_pending, task};
 
-use crate::AGES;
+use crate::{AGES, at_once, conserved};
+
+/// A batcher of three ops that keeps what it is sent until it is resumed.
+fn paused<T: Clone + Send + 'static>(stages: Stages<T>, overflow: Overflow) -> (Handle<T>, Recorder<T>) {
+    let sink = Recorder::new();
+    let limits = Limits::new(100).linger(AGES).max_pending(3).overflow(overflow);
+    let (desk, worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).spawn();
+    desk.pause();
+    drop(worker);
+    (desk, sink)
+}
+
+/// What is written once it is resumed.
+async fn written<T: Clone + Send + 'static>(desk: &Handle<T>, sink: &Recorder<T>) -> Vec<T> {
+    desk.resume();
+    let _ = at_once(desk.flush()).await.unwrap();
+    conserved(&desk.stats());
+    sink.ops()
+}
+
+/// Goal: `Wait` is first come, first served, and nobody overtakes. Method: two senders in line behind a full buffer,
+/// and a `try_send` after them.
+#[tokio::test(start_paused = true)]
+async fn senders_wait_in_line_and_are_let_in_in_order() {
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    desk.send_all([1, 2, 3]).await.unwrap();
+    let mut lines = [task::spawn(desk.send(4)), task::spawn(desk.send(5))];
+    for line in &mut lines {
+        assert_pending!(line.poll());
+    }
+    assert_eq!(desk.try_send(6), Err(SendError::Full(6)));
+    desk.resume();
+    for line in lines {
+        at_once(line).await.unwrap();
+    }
+    assert_eq!(written(&desk, &sink).await, [1, 2, 3, 4, 5]);
+}
+
+/// Goal: `Reject` gives the op back at once. Method: each way to send, with a full buffer.
+#[tokio::test(start_paused = true)]
+async fn ops_are_rejected_when_the_buffer_is_full() {
+    let (desk, sink) = paused(Stages::new(), Overflow::Reject);
+    let rest = at_once(desk.send_all(1..=5)).await.unwrap_err();
+    assert_eq!(rest.reason(), &SendError::Full(()));
+    assert_eq!(rest.into_inner(), [4, 5]);
+    assert_eq!(at_once(desk.send(4)).await, Err(SendError::Full(4)));
+    assert_eq!(desk.try_send(4), Err(SendError::Full(4)));
+    assert_eq!(at_once(desk.submit(4)).await.unwrap_err(), SendError::Full(4));
+    assert_eq!(written(&desk, &sink).await, [1, 2, 3]);
+}
+
+/// Goal: `EvictOldest` lets the op in and the oldest out, whose caller is told. Method: five ops into a buffer of
+/// three.
+#[tokio::test(start_paused = true)]
+async fn the_oldest_op_makes_room() {
+    let (desk, sink) = paused(Stages::new(), Overflow::EvictOldest);
+    let first = desk.submit(1).await.unwrap();
+    desk.send_all(2..=4).await.unwrap();
+    desk.try_send(5).unwrap();
+    assert_eq!(at_once(first.outcome()).await.end, End::Evicted);
+    assert_eq!(written(&desk, &sink).await, [3, 4, 5]);
+    assert_eq!(desk.stats().evicted, 2);
+}
+
+/// Goal: `EvictLowest` lets the oldest of the lowest level go, be it the new one. Method: ops of levels 2, 1, 1, and
+/// then of levels 3, 2 and 0.
+#[tokio::test(start_paused = true)]
+async fn the_oldest_op_of_the_lowest_level_makes_room() {
+    let stages = Stages::new().priority_by(|op: &(u32, u32)| op.0);
+    let (desk, sink) = paused(stages, Overflow::EvictLowest);
+    desk.send_all([(2, 0), (1, 1), (1, 2)]).await.unwrap();
+    desk.send_all([(3, 3), (2, 4)]).await.unwrap();
+    let lowest = desk.submit((0, 5)).await.unwrap();
+    assert_eq!(at_once(lowest.outcome()).await.end, End::Evicted);
+    assert_eq!(written(&desk, &sink).await, [(3, 3), (2, 0), (2, 4)]);
+}
+
+// Guards: an op that a merge has moved up is listed as the youngest of its new level, wherever it stands there.
+/// Goal: among equals it is the oldest that makes room, also if it was lifted there. Method: a low op between two high
+/// ones is lifted by a merge; two more high ones come, and the two that came first must go.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_moved_up_is_evicted_by_its_age() {
+    let stages = Stages::new()
+        .priority_by(|op: &(&'static str, u32)| op.1)
+        .conflate_by(|op: &(&'static str, u32)| op.0, stage::latest);
+    let (desk, sink) = paused(stages, Overflow::EvictLowest);
+    desk.send_all([("first", 5), ("second", 1), ("third", 5)]).await.unwrap();
+    until_idle().await;
+    desk.send(("second", 5)).await.unwrap();
+    until_idle().await;
+    desk.send_all([("fourth", 5), ("fifth", 5)]).await.unwrap();
+    let left: Vec<_> = written(&desk, &sink).await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, ["third", "fourth", "fifth"]);
+}
+
+/// Goal: what is in flight can't be evicted, and the bound holds all the same. Method: the buffer is in flight as a
+/// whole; the newcomer is the only one that waits.
+#[tokio::test(start_paused = true)]
+async fn the_newcomer_goes_when_all_others_are_in_flight() {
+    for overflow in [Overflow::EvictOldest, Overflow::EvictLowest] {
+        let sink = Recorder::new();
+        let gate = Gate::new(sink.clone());
+        let (desk, _worker) =
+            Batcher::new(gate.clone()).limits(Limits::new(3).max_pending(3).overflow(overflow)).spawn();
+        desk.send_all([1, 2, 3]).await.unwrap();
+        gate.reached(1).await;
+        let newcomer: Ack = desk.submit(4).await.unwrap();
+        assert_eq!(at_once(newcomer.outcome()).await.end, End::Evicted);
+        gate.open();
+        let _ = at_once(desk.flush()).await.unwrap();
+        assert_eq!(sink.ops(), [1, 2, 3]);
+    }
+}
+
+/// Goal: an op that is merged into another, or is a repeat, makes nobody leave. Method: a full buffer that evicts, and
+/// one op more under a key that waits.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_takes_no_room_evicts_nobody() {
+    let conflated = Stages::new().conflate_by(|op: &u32| op % 10, stage::latest);
+    let deduplicated = Stages::new().dedup_by(|op: &u32| op % 10, AGES);
+    for stages in [conflated, deduplicated] {
+        let (desk, sink) = paused(stages, Overflow::EvictOldest);
+        desk.send_all([1, 2, 3, 11]).await.unwrap();
+        let ops = written(&desk, &sink).await;
+        assert_eq!(ops.into_iter().map(|op| op % 10).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(desk.stats().evicted, 0);
+    }
+}
 
 /// Goal: the bound holds when the policy changes under ops that came to evict. Method: a full, paused buffer, three ops
-/// more under `EvictOldest`, and `Wait` before the task has looked.
+/// more under `EvictOldest`, and `Wait` before the task has looked. Guards: ops that were let in under the old policy.
 #[tokio::test(start_paused = true)]
 async fn ops_on_their_way_to_evict_keep_the_bound_when_the_policy_becomes_wait() {
-    // Guards: the task takes the new limits before the ops that were sent under the old ones, and then evicts for none.
-    let limits = Limits::new(100).linger(AGES).max_pending(2).overflow(Overflow::EvictOldest);
-    let (desk, _worker) = Batcher::new(Recorder::new()).limits(limits.clone()).spawn();
-    desk.pause();
+    let (desk, _sink) = paused(Stages::new(), Overflow::EvictOldest);
     until_idle().await;
-    for op in 0..5u32 {
+    for op in 0..6u32 {
         desk.try_send(op).unwrap();
     }
-    desk.set_limits(limits.overflow(Overflow::Wait)).unwrap();
+    desk.set_limits(Limits::new(100).linger(AGES).max_pending(3)).unwrap();
     until_idle().await;
-    assert!(desk.stats().waiting <= 2, "{:?}", desk.stats());
+    assert_eq!((desk.stats().waiting, desk.stats().evicted), (3, 3));
+}
+
+/// Goal: the policy can be changed while ops wait, and knows those that came before. Method: `Wait` becomes
+/// `EvictOldest` with a full buffer.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_evicts_from_now_on_knows_what_waits_already() {
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    desk.send_all([1, 2, 3]).await.unwrap();
+    until_idle().await;
+    desk.set_limits(Limits::new(100).linger(AGES).max_pending(3).overflow(Overflow::EvictOldest)).unwrap();
+    desk.try_send(4).unwrap();
+    assert_eq!(written(&desk, &sink).await, [2, 3, 4]);
 }

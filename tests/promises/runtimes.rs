@@ -2,24 +2,26 @@
 
 use std::{
     collections::HashSet,
+    process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use roundlot::{
     AckError, Batcher, End, Limits, Overflow, SendError, Stages, stage,
-    testing::{Gate, Recorder, until_idle},
+    testing::{Gate, Recorder, advance, until_idle},
 };
 
-use crate::{AGES, at_once, conserved};
+use tokio::sync::Notify;
 
-/// Goal: a verdict means that the op takes no room any more. Method: on two threads, wait for the verdict on the only op
-/// that may be pending, and send the next at once.
+use crate::{AGES, at_once, conserved, eventually, ms, secs};
+
+/// Goal: a verdict means that the op takes no room any more. Method: on two threads, wait for the verdict on the only
+/// op that may be pending, and send the next at once. Guards: answers that go out before the room is free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_knows_the_verdict_finds_the_room() {
-    // Guards: callers are answered in `settle`, their room is given back only in `balance`.
     let limits = Limits::new(10).max_pending(1).overflow(Overflow::Reject);
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(limits).spawn();
     for op in 0..5000u32 {
@@ -29,10 +31,9 @@ async fn who_knows_the_verdict_finds_the_room() {
 }
 
 /// Goal: who has been answered sees statistics that know of it. Method: on two threads, look right after each verdict.
+/// Guards: answers that go out before the statistics are published, which shows a few times in 100,000.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_knows_the_verdict_finds_it_in_the_statistics() {
-    // Guards: only flushes are answered after the statistics are published; acks and withdrawals are answered before. (Rare:
-    // a few in 100,000 without other load.)
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(10).spawn();
     for op in 0..50_000u64 {
         desk.submit(op).await.unwrap().await.unwrap();
@@ -40,8 +41,8 @@ async fn who_knows_the_verdict_finds_it_in_the_statistics() {
     }
 }
 
-/// Goal: statistics are of one moment, at every moment. Method: two senders, a sink, conflation, and a third thread that
-/// adds them up all the time.
+/// Goal: statistics are of one moment, at every moment. Method: two senders, a sink, conflation, and a third thread
+/// that adds them up all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statistics_add_up_whenever_somebody_looks() {
     let stages = Stages::new().conflate_by(|op: &u32| op.is_multiple_of(2).then_some(op % 8), stage::latest);
@@ -78,19 +79,22 @@ async fn statistics_add_up_whenever_somebody_looks() {
 }
 
 /// Goal: a send that races with shutdown is delivered or gives its op back; never `Ok` and lost. Method: two thousand
-/// times, two tasks send until they are turned away while a third shuts down.
+/// times, two tasks send until they are turned away, and a third shuts down once one of them has got so far.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sends_that_race_with_shutdown_are_delivered_or_given_back() {
     for round in 0..2000u32 {
         let sink = Recorder::new();
         let (desk, worker) = Batcher::new(sink.clone()).limits(Limits::new(3).max_pending(4)).spawn();
-        let sent = Arc::new(AtomicU32::new(0));
+        let got_so_far = Arc::new(Notify::new());
         let senders: Vec<_> = (0..2u32)
             .map(|sender| {
-                let (desk, sent) = (desk.clone(), sent.clone());
+                let (desk, got_so_far) = (desk.clone(), got_so_far.clone());
                 tokio::spawn(async move {
                     let mut taken = Vec::new();
                     for op in 0.. {
+                        if op == round % 20 {
+                            got_so_far.notify_one();
+                        }
                         let op = op * 2 + sender;
                         match desk.send(op).await {
                             Ok(()) => taken.push(op),
@@ -100,15 +104,12 @@ async fn sends_that_race_with_shutdown_are_delivered_or_given_back() {
                             }
                             Err(error) => panic!("{error}"),
                         }
-                        sent.fetch_add(1, Ordering::Relaxed);
                     }
                     taken
                 })
             })
             .collect();
-        while sent.load(Ordering::Relaxed) < round % 20 {
-            tokio::task::yield_now().await;
-        }
+        got_so_far.notified().await;
         let summary = worker.shutdown().await.unwrap();
         let mut taken = HashSet::new();
         for sender in senders {
@@ -121,8 +122,8 @@ async fn sends_that_race_with_shutdown_are_delivered_or_given_back() {
     }
 }
 
-/// Goal: the same for the last handle and for a submitted op. Method: two thousand times, one task submits and drops its
-/// handle while another drops the last but one.
+/// Goal: the same for the last handle and for a submitted op. Method: two thousand times, one task submits and drops
+/// its handle while another drops the last but one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_submitted_before_the_last_handle_is_dropped_is_delivered() {
     for round in 0..2000u32 {
@@ -188,4 +189,56 @@ async fn a_runtime_that_is_dropped_answers_everybody() {
     conserved(&stats);
     assert_eq!((stats.accepted, stats.lost, stats.waiting, stats.in_flight), (3, 3, 0, 0));
     assert!(at_once(worker.join()).await.is_err());
+}
+
+/// Goal: the same on each kind of runtime, with a real clock and with a paused one. Method: an op that lingers, one
+/// whose receipt is awaited, a flush and a shutdown.
+#[test]
+fn it_runs_on_each_kind_of_runtime() {
+    let current =
+        |paused| tokio::runtime::Builder::new_current_thread().enable_time().start_paused(paused).build().unwrap();
+    let multi =
+        |threads| tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_time().build().unwrap();
+    for runtime in [current(true), current(false), multi(1), multi(2)] {
+        runtime.block_on(async {
+            let (desk, worker) = Batcher::new(Recorder::new()).limits((10, ms(1))).spawn();
+            desk.submit(1).await.unwrap().await.unwrap();
+            desk.send(2).await.unwrap();
+            assert_eq!(eventually(desk.flush()).await.unwrap().delivered, 2);
+            desk.send(3).await.unwrap();
+            assert_eq!(eventually(worker.shutdown().into_future()).await.unwrap().stats.delivered, 3);
+        });
+    }
+}
+
+/// Says to this test program that it runs the one test of its own process.
+const ALONE: &str = "ROUNDLOT_TEST_ALONE";
+
+// Guards: `Moment` counts from the clock that first asked, which a paused test may have set ahead: for all others, time
+// stands still until they have caught up with it.
+/// Goal: a paused clock that is ahead of the others does not stop theirs. Method: in a process of its own, since it is
+/// about who comes first: a runtime is a day ahead when it builds the first batcher; on the next one a linger of 10 ms
+/// must end.
+#[test]
+fn clocks_of_other_runtimes_do_not_matter() {
+    let name = "runtimes::clocks_of_other_runtimes_do_not_matter";
+    if std::env::var_os(ALONE).is_none() {
+        let this = std::env::current_exe().unwrap();
+        let output = Command::new(this).args(["--exact", name]).env(ALONE, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime().block_on(async {
+        tokio::time::advance(secs(24 * 3600)).await;
+        let (desk, _worker) = Batcher::new(Recorder::new()).limits(1).spawn();
+        desk.submit(1).await.unwrap().await.unwrap();
+    });
+    runtime().block_on(async {
+        let sink = Recorder::new();
+        let (desk, _worker) = Batcher::new(sink.clone()).limits((10, ms(10))).spawn();
+        desk.send(2).await.unwrap();
+        advance(ms(10)).await;
+        assert_eq!(sink.ops(), [2]);
+    });
 }

@@ -1,21 +1,318 @@
 //! Proves promise 8: shutdown drains, waits nothing out, and gives back what it could not write.
 
-use std::time::Duration;
-
-use roundlot::{
-    Batcher, Limits, Stages,
-    testing::{Gate, Recorder, until_idle},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::{AGES, at_once, secs};
+use roundlot::{
+    Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary,
+    testing::{Flaky, Gate, Recorder, advance, until_idle},
+};
+use tokio_test::{assert_pending, task};
+use tokio_util::sync::CancellationToken;
 
-/// Goal: nobody waits for a resume that cannot come. Method: the last handle of a paused batcher is dropped right before
-/// the worker is shut down without a limit.
+use crate::{AGES, at_once, conserved, down, eventually, ms, secs, took};
+
+fn lingering(max_items: usize) -> Limits {
+    Limits::new(max_items).linger(AGES)
+}
+
+/// What came back, and whether it was in flight.
+fn returned<T: Copy>(summary: &Summary<T>) -> Vec<(T, bool)> {
+    conserved(&summary.stats);
+    assert_eq!(summary.returned.len() as u64, summary.stats.returned);
+    summary.returned.iter().map(|returned| (returned.op, returned.in_flight)).collect()
+}
+
+/// Goal: everything that was accepted is written at once, whatever its linger, and intake is closed. Method: two
+/// partitions that linger; each way to send afterwards gives its op back.
+#[tokio::test(start_paused = true)]
+async fn shutdown_drains_at_once_and_closes_intake() {
+    let sink = Recorder::new();
+    let stages = Stages::new().partition_by(|op: &u32| op % 2);
+    let (desk, worker) = Batcher::new(sink.clone()).stages(stages).limits(lingering(10)).spawn();
+    desk.send_all(0..5).await.unwrap();
+    let summary = at_once(worker.shutdown().into_future()).await.unwrap();
+    assert_eq!(sink.batches(), [vec![0, 2, 4], vec![1, 3]]);
+    assert_eq!((summary.stats.delivered, summary.stats.cuts.close, returned(&summary).len()), (5, 2, 0));
+    assert!(desk.is_closed() && sink.is_closed());
+    assert_eq!(desk.send(7).await, Err(SendError::Closed(7)));
+    assert_eq!(desk.try_send(7), Err(SendError::Closed(7)));
+    assert_eq!(desk.send_all([7, 8]).await.unwrap_err().into_inner(), [7, 8]);
+    assert_eq!(desk.submit(7).await.unwrap_err(), SendError::Closed(7));
+    assert!(desk.reserve().await.is_err() && desk.flush().await.is_err() && desk.withdraw(|_| true).await.is_err());
+    assert!(desk.set_limits(5).is_err());
+}
+
+/// Goal: past its limit, what is not settled comes back in order, and what was in flight is flagged. Method: two slots
+/// hang with a batch each, and more waits in both partitions.
+#[tokio::test(start_paused = true)]
+async fn past_the_limit_the_unsettled_ops_come_back_in_order() {
+    let gate = Gate::new(Recorder::new());
+    let stages = Stages::new().partition_by(|op: &u32| op % 2);
+    let (desk, worker) = Batcher::new(gate.clone()).stages(stages).limits(Limits::new(2).max_in_flight(2)).spawn();
+    desk.send_all(0..8).await.unwrap();
+    gate.reached(2).await;
+    let summary = took(secs(3), worker.shutdown().within(secs(3)).into_future()).await.unwrap();
+    let expected: Vec<_> = (0..8).map(|op| (op, op < 4)).collect();
+    assert_eq!(returned(&summary), expected);
+    assert!(summary.returned.iter().all(|returned| returned.in_doubt == returned.in_flight));
+    assert_eq!(gate.running(), 0, "the hung writes are dropped");
+}
+
+/// Goal: a limit of zero writes nothing more. Method: ops that wait, none in flight.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_within_no_time_gives_everything_back() {
+    let sink = Recorder::new();
+    let (desk, worker) = Batcher::new(sink.clone()).limits(lingering(10)).spawn();
+    desk.send_all([1, 2]).await.unwrap();
+    let summary = at_once(worker.shutdown().within(Duration::ZERO).into_future()).await.unwrap();
+    assert_eq!(returned(&summary), [(1, false), (2, false)]);
+    assert!(sink.is_empty() && sink.is_closed());
+}
+
+/// Goal: a verdict that is there as the time ends counts. Method: a write that takes exactly as long as the shutdown may.
+#[tokio::test(start_paused = true)]
+async fn a_verdict_at_the_very_end_counts() {
+    let (desk, worker) = Batcher::new(Flaky::new(Recorder::new()).slow(secs(1))).limits(1).spawn();
+    desk.send_all([1, 2]).await.unwrap();
+    let summary = took(secs(1), worker.shutdown().within(secs(1)).into_future()).await.unwrap();
+    assert_eq!((summary.stats.delivered, returned(&summary)), (1, vec![(2, false)]));
+}
+
+/// Goal: the limit of the settings counts where none is given. Method: a hung write and a `shutdown_timeout` of 7 s.
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_of_its_own_a_shutdown_takes_that_of_the_settings() {
+    let gate = Gate::new(Recorder::new());
+    let (desk, worker) = Batcher::new(gate.clone()).limits(Limits::new(1).shutdown_timeout(secs(7))).spawn();
+    desk.send(1).await.unwrap();
+    gate.reached(1).await;
+    let summary = took(secs(7), worker.shutdown().into_future()).await.unwrap();
+    assert_eq!(returned(&summary), [(1, true)]);
+}
+
+/// Goal: a backoff is not cut short, and waited for if it ends in time. Method: the only op backs off for at least 1 s
+/// when the batcher has 10 s.
+#[tokio::test(start_paused = true)]
+async fn a_backoff_that_ends_in_time_is_waited_for() {
+    let sink = Recorder::new();
+    let (desk, worker) = Batcher::new(Flaky::new(sink.clone()).fail(down()))
+        .limits(1)
+        .retry(Retry::exponential(secs(2), secs(2)))
+        .spawn();
+    let ack = desk.submit(1).await.unwrap();
+    until_idle().await;
+    let summary = worker.shutdown().within(secs(10)).await.unwrap();
+    let outcome = ack.outcome().await;
+    assert_eq!((outcome.end, outcome.attempts, returned(&summary).len()), (End::Delivered, 2, 0));
+    assert!((secs(1)..=ms(2001)).contains(&outcome.latency), "{:?}", outcome.latency);
+}
+
+/// Goal: a backoff that ends too late is not waited out, nor is a pause that the sink has asked for. Method: 10 s of
+/// time, a minute of backoff; another partition is written meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_backoff_that_ends_too_late_is_not_waited_out() {
+    for error in [down(), SinkError::throttled(secs(60))] {
+        let sink = Recorder::new();
+        let (desk, worker) = Batcher::new(Flaky::new(sink.clone()).fail(error))
+            .limits(1)
+            .retry(Retry::exponential(secs(120), secs(120)))
+            .spawn();
+        desk.send(1).await.unwrap();
+        until_idle().await;
+        let summary = at_once(worker.shutdown().within(secs(10)).into_future()).await.unwrap();
+        assert_eq!(returned(&summary), [(1, false)]);
+    }
+}
+
+/// Goal: while one partition backs off beyond the limit the others are drained, before anything comes back. Method:
+/// three slow writes of another partition.
+#[tokio::test(start_paused = true)]
+async fn others_are_drained_while_one_backs_off_too_long() {
+    let sink = Recorder::new();
+    let flaky = Flaky::new(sink.clone()).slow(ms(500)).fail(down());
+    let stages = Stages::new().partition_by(|op: &u32| op / 10);
+    let (desk, worker) =
+        Batcher::new(flaky).stages(stages).limits(1).retry(Retry::exponential(secs(120), secs(120))).spawn();
+    desk.send(1).await.unwrap();
+    advance(ms(600)).await;
+    desk.send_all([21, 22, 23]).await.unwrap();
+    let summary = took(ms(1500), worker.shutdown().within(secs(10)).into_future()).await.unwrap();
+    assert_eq!(sink.ops(), [21, 22, 23]);
+    assert_eq!(returned(&summary), [(1, false)]);
+}
+
+/// Goal: a batcher that is paused waits for `resume` as long as it has time, and no longer. Method: it is resumed after
+/// 2 s, and never.
+#[tokio::test(start_paused = true)]
+async fn a_paused_batcher_waits_for_resume_as_long_as_it_has_time() {
+    for resumes in [true, false] {
+        let sink = Recorder::new();
+        let (desk, worker) = Batcher::new(sink.clone()).limits(1).spawn();
+        desk.pause();
+        desk.send(1).await.unwrap();
+        let shutdown = tokio::spawn(worker.shutdown().within(secs(5)).into_future());
+        advance(secs(2)).await;
+        if resumes {
+            desk.resume();
+        }
+        let summary = took(secs(if resumes { 0 } else { 3 }), shutdown).await.unwrap().unwrap();
+        assert_eq!((sink.len(), returned(&summary).len()), if resumes { (1, 0) } else { (0, 1) });
+    }
+}
+
+/// Goal: a canceled token drains and ends the batcher. Method: before and after ops were sent; with the handle alive.
+#[tokio::test(start_paused = true)]
+async fn a_canceled_token_drains_and_ends_it() {
+    for canceled_first in [false, true] {
+        let (sink, token) = (Recorder::new(), CancellationToken::new());
+        if canceled_first {
+            token.cancel();
+        }
+        let (desk, worker) = Batcher::new(sink.clone()).limits(lingering(10)).stop_on(token.child_token()).spawn();
+        desk.send_all([1, 2]).await.unwrap();
+        if !canceled_first {
+            until_idle().await;
+            assert!(sink.is_empty());
+        }
+        token.cancel();
+        let summary = at_once(worker.join()).await.unwrap();
+        assert_eq!((summary.stats.delivered, sink.ops()), (2, vec![1, 2]));
+        assert!(desk.is_closed());
+    }
+}
+
+/// Goal: nobody needs to hold the worker. Method: it is dropped; ops are written, and the last handle drains.
+#[tokio::test(start_paused = true)]
+async fn without_its_worker_a_batcher_goes_on_until_the_last_handle_is_dropped() {
+    let sink = Recorder::new();
+    let (desk, worker) = Batcher::new(sink.clone()).limits(lingering(2)).spawn();
+    drop(worker);
+    desk.send_all([1, 2]).await.unwrap();
+    at_once(sink.wait_for(2)).await;
+    let clone = desk.clone();
+    drop(desk);
+    clone.send(3).await.unwrap();
+    until_idle().await;
+    assert!(!sink.is_closed() && !clone.is_closed());
+    drop(clone);
+    at_once(sink.wait_closed()).await;
+    assert_eq!(sink.batches(), [vec![1, 2], vec![3]]);
+}
+
+/// Goal: the last handle drops, what waits is drained, and `join` ends with the summary. Method: `join` runs before.
+#[tokio::test(start_paused = true)]
+async fn join_waits_for_the_last_handle_and_the_drain() {
+    let (desk, worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
+    let join = tokio::spawn(worker.join());
+    desk.send(1).await.unwrap();
+    advance(secs(3600)).await;
+    assert!(!join.is_finished());
+    drop(desk);
+    let summary = at_once(join).await.unwrap().unwrap();
+    assert_eq!((summary.stats.delivered, summary.close_error.is_none()), (1, true));
+}
+
+/// Goal: whoever waits for room when the batcher closes gets the op back, and whoever waits for a flush its report.
+/// Method: a hung write, a sender in line, a permit that is used too late, and a flush.
+#[tokio::test(start_paused = true)]
+async fn who_waits_when_it_closes_is_answered() {
+    let gate = Gate::new(Recorder::new());
+    let (desk, worker) = Batcher::new(gate.clone()).limits(Limits::new(1).max_pending(2)).spawn();
+    desk.send(1).await.unwrap();
+    gate.reached(1).await;
+    let permit = desk.reserve().await.unwrap();
+    let (mut line, mut flush) = (task::spawn(desk.send(2)), task::spawn(desk.flush()));
+    assert_pending!(line.poll());
+    assert_pending!(flush.poll());
+    let shutdown = tokio::spawn(worker.shutdown().within(secs(1)).into_future());
+    assert_eq!(at_once(line).await, Err(SendError::Closed(2)));
+    assert_eq!(permit.send(3), Err(SendError::Closed(3)));
+    assert_eq!(took(secs(1), flush).await.unwrap().returned, 1);
+    assert_eq!(returned(&shutdown.await.unwrap().unwrap()), [(1, true)]);
+}
+
+/// Counts what is asked of it, and fails to close.
+#[derive(Clone, Default)]
+struct Audited(Arc<Audit>);
+
+#[derive(Default)]
+struct Audit {
+    writing: AtomicUsize,
+    closes: AtomicUsize,
+    late: AtomicUsize,
+}
+
+impl Sink<u32> for Audited {
+    async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
+        self.0.late.fetch_add(self.0.closes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.writing.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(ms(10)).await;
+        self.0.writing.fetch_sub(1, Ordering::Relaxed);
+        Ok(batch.accept_all())
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        self.0.late.fetch_add(self.0.writing.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.closes.fetch_add(1, Ordering::Relaxed);
+        Err(SinkError::refused("cannot close"))
+    }
+}
+
+/// Goal: the sink is closed once, after the last write, and its error is told. Method: three partitions are being
+/// written when the batcher is told to stop, in each of the three ways.
+#[tokio::test(start_paused = true)]
+async fn the_sink_is_closed_once_after_the_last_write() {
+    for way in 0..3 {
+        let (sink, token) = (Audited::default(), CancellationToken::new());
+        let (desk, worker) = Batcher::new(sink.clone())
+            .stages(Stages::new().partition_by(|op: &u32| op % 3))
+            .limits(Limits::new(1).max_in_flight(3))
+            .stop_on(token.clone())
+            .spawn();
+        desk.send_all(0..7).await.unwrap();
+        until_idle().await;
+        match way {
+            0 => token.cancel(),
+            1 => drop(desk),
+            _ => {}
+        }
+        let ended = if way == 2 { worker.shutdown().into_future().await } else { worker.join().await };
+        let summary = ended.unwrap();
+        assert_eq!((sink.0.closes.load(Ordering::Relaxed), sink.0.late.load(Ordering::Relaxed)), (1, 0));
+        assert_eq!(summary.stats.delivered, 7);
+        assert_eq!(summary.close_error.unwrap().kind(), ErrorKind::Refused);
+    }
+}
+
+/// Goal: a close that hangs holds nobody up longer than the shutdown may take. Method: a sink whose close never ends.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_hangs_ends_with_the_time_of_the_shutdown() {
+    struct Hung;
+    impl Sink<u32> for Hung {
+        async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
+            Ok(batch.accept_all())
+        }
+
+        async fn close(&self) -> Result<(), SinkError> {
+            std::future::pending().await
+        }
+    }
+    let (desk, worker) = Batcher::new(Hung).limits(1).spawn();
+    desk.send(1).await.unwrap();
+    let summary = took(secs(4), worker.shutdown().within(secs(4)).into_future()).await.unwrap();
+    assert_eq!((summary.stats.delivered, summary.close_error.is_some()), (1, true));
+}
+
+/// Goal: nobody waits for a resume that cannot come. Method: the last handle of a paused batcher is dropped right
+/// before the worker is shut down without a limit. Guards: one wish to stop that replaces another.
 #[tokio::test(start_paused = true)]
 async fn a_paused_batcher_without_handles_ends_though_its_shutdown_has_all_the_time() {
-    // Guards: the worker's `Stop` replaces the one of the last handle before the task has seen it, and with it the notice
-    // that nobody can resume. Without the shutdown, or with a turn of the task in between, it ends at once.
-    let (desk, worker) = Batcher::new(Recorder::new()).limits(Limits::new(10).linger(AGES)).spawn();
+    let (desk, worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
     desk.pause();
     until_idle().await;
@@ -25,19 +322,16 @@ async fn a_paused_batcher_without_handles_ends_though_its_shutdown_has_all_the_t
 }
 
 /// Goal: what comes back does so in the order in which it came, as the summary says. Method: a low op, a high one that
-/// overtakes it and hangs, and a shutdown that does not wait.
+/// overtakes it and hangs, and a shutdown that does not wait. Guards: ops in flight that stand before all that wait.
 #[tokio::test(start_paused = true)]
 async fn returned_ops_are_in_the_order_in_which_they_came() {
-    // Guards: ops in flight stand before all that wait, whatever came first.
     let gate = Gate::new(Recorder::new());
     let stages = Stages::new().priority_by(|op: &u32| *op);
-    let (desk, worker) = Batcher::new(gate.clone()).stages(stages).limits(1).spawn();
+    let (desk, worker): (Handle<u32>, _) = Batcher::new(gate.clone()).stages(stages).limits(1).spawn();
     desk.pause();
-    desk.send(1).await.unwrap();
-    desk.send(2).await.unwrap();
+    desk.send_all([1, 2]).await.unwrap();
     desk.resume();
     gate.reached(1).await;
-    let summary = worker.shutdown().within(secs(1)).await.unwrap();
-    let returned: Vec<_> = summary.returned.iter().map(|returned| (returned.op, returned.in_flight)).collect();
-    assert_eq!(returned, [(1, false), (2, true)]);
+    let summary = eventually(worker.shutdown().within(secs(1)).into_future()).await.unwrap();
+    assert_eq!(returned(&summary), [(1, false), (2, true)]);
 }

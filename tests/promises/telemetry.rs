@@ -1,19 +1,23 @@
 //! Proves what is told of a batcher: a span per batch, events, metrics, and never the payload of an op.
 
 use std::{
-    fmt::Write as _,
-    sync::{Arc, Mutex},
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+    sync::{Arc, Mutex, OnceLock},
 };
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use roundlot::{
-    Batcher, Limits, Stages,
-    testing::{Recorder, until_idle},
+    Batch, Batcher, DeadLetter, Limits, Retry, Sink, SinkError, Stages, sink_fn, stage,
+    testing::{Flaky, Gate, Recorder, until_idle},
 };
 use tracing::{Event, Id, Subscriber, field::Visit, span};
 use tracing_subscriber::{
     layer::{Context, Layer, SubscriberExt},
     registry::LookupSpan,
 };
+
+use crate::{AGES, at_once, down, eventually, ms, refused, secs};
 
 /// All spans and events as text, one a line: what was recorded later on a span is added to its line.
 #[derive(Clone, Default)]
@@ -25,7 +29,7 @@ type Line = (Option<u64>, String);
 struct Text<'a>(&'a mut String);
 
 impl Visit for Text<'_> {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
         write!(self.0, " {}={value:?}", field.name()).unwrap();
     }
 }
@@ -60,7 +64,7 @@ impl Log {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().iter().map(|(_, line)| line.clone()).filter(|line| line.contains("batcher=")).collect()
+        self.0.lock().unwrap().iter().map(|(_, line)| line.clone()).collect()
     }
 
     fn count(&self, start: &str, part: &str) -> usize {
@@ -68,11 +72,63 @@ impl Log {
     }
 }
 
-/// Goal: no panic of the user's code is silent. Method: a merge function that panics; two ops are gone, and an event must
-/// say so.
+/// Goal: a span per batch, with reason, size, attempt and outcome. Method: a write of each outcome: answered, failed,
+/// hung, panicked, aborted.
+#[tokio::test(start_paused = true)]
+async fn each_batch_has_a_span() {
+    let (log, _guard) = Log::capture();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).pass(1).hang().panic().hang();
+    let limits = Limits::new(2).linger(ms(5)).write_timeout(secs(1));
+    let (desk, worker) = Batcher::new(flaky).name("spans").limits(limits).retry(Retry::default().seed(1)).spawn();
+    desk.send_all([1, 2]).await.unwrap();
+    let _ = eventually(desk.flush()).await.unwrap();
+    for op in 3..5 {
+        let _ = eventually(desk.submit(op).await.unwrap().outcome()).await;
+    }
+    desk.send(5).await.unwrap();
+    let _ = eventually(worker.shutdown().within(ms(10)).into_future()).await.unwrap();
+    let spans: Vec<_> = log.lines().into_iter().filter(|line| line.starts_with("span batch")).collect();
+    let prefix = "span batch batcher=\"spans\" reason";
+    let outcomes = [
+        "\"full\" size=2 attempt=1 outcome=not written for now: down",
+        "\"retry\" size=2 attempt=2 outcome=\"answered\"",
+        "\"linger\" size=1 attempt=1 outcome=may or may not have been written: no answer within 1s",
+        "\"linger\" size=1 attempt=1 outcome=\"panicked\"",
+        "\"close\" size=1 attempt=1 outcome=\"aborted\"",
+    ];
+    assert_eq!(spans, outcomes.map(|outcome| format!("{prefix}={outcome}")));
+}
+
+/// Goal: there are events for a retry, a dead letter, a panic and the stop, with the batcher's name. Method: one of
+/// each.
+#[tokio::test(start_paused = true)]
+async fn retries_letters_panics_and_the_stop_are_events() {
+    let (log, _guard) = Log::capture();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(refused()).panic();
+    let (desk, worker) = Batcher::new(flaky).name("events").limits(3).spawn();
+    desk.send_all([1, 2, 3]).await.unwrap();
+    let _ = eventually(desk.flush()).await.unwrap();
+    desk.send(4).await.unwrap();
+    let _ = eventually(desk.flush()).await.unwrap();
+    let _ = worker.shutdown().await.unwrap();
+    let events = [
+        ("tried again batcher=events ops=3", 1),
+        ("batcher=events error=refused: no attempts=2 in_doubt=false", 3),
+        ("attempts=1 in_doubt=true", 1),
+        ("dead letter", 4),
+        ("the sink panicked", 2),
+        ("closing batcher=events", 1),
+        ("ended batcher=events delivered=0 returned=0", 1),
+    ];
+    for (part, count) in events {
+        assert_eq!(log.count("event", part), count, "{part}: {:#?}", log.lines());
+    }
+}
+
+/// Goal: no panic of the user's code is silent. Method: a merge function that panics; two ops are gone, and an event
+/// must say so. Guards: ops that the merge has used up leave no letter that would be logged.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_merge_is_told_in_an_event() {
-    // Guards: both ops are used up by the merge, so that there is no letter to log, and nothing else is logged.
     let (log, _guard) = Log::capture();
     let merge = |_: u32, _: u32| -> Option<u32> { panic!("cannot merge") };
     let stages = Stages::new().conflate_by(|_: &u32| (), merge);
@@ -81,4 +137,157 @@ async fn a_panic_in_a_merge_is_told_in_an_event() {
     until_idle().await;
     assert_eq!((desk.stats().refused, desk.stats().panics), (2, 1));
     assert!(log.count("event", "panicked") > 0, "{:#?}", log.lines());
+}
+
+/// What must not be told.
+const SECRET: &str = "SECRET-7f3a";
+
+/// An op that tells its secret to whoever prints it.
+#[derive(Clone)]
+struct Secret(u32);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SECRET} {}", self.0)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Goal: the payload of an op is never told, by no event, span, `Debug` or message of this crate. Method: ops that go
+/// each way there is, and everything that holds one is printed.
+#[tokio::test(start_paused = true)]
+async fn the_payload_of_an_op_is_never_told() {
+    let (log, _guard) = Log::capture();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(SinkError::too_large("no")).pass(1).panic().hang();
+    let flaky = Gate::new(flaky.fail_ops(|op: &Secret| (op.0 == 5).then(refused)));
+    let post = Flaky::new(Recorder::<String>::new()).fail(refused()).panic();
+    let stages = Stages::new()
+        .partition_by(|op: &Secret| op.0 / 100)
+        .conflate_by(|op: &Secret| op.0, stage::latest)
+        .priority_by(|op: &Secret| assert_ne!(op.0, 6, "no level"));
+    let limits = Limits::new(4).linger(AGES).max_pending(20).write_timeout(secs(1));
+    let batcher = Batcher::new(flaky.clone())
+        .name("secrets")
+        .stages(stages)
+        .limits(limits)
+        .dead_letters(post.map(|letter: &DeadLetter<Secret>| format!("{}", letter.op.0)));
+    let mut told = format!("{batcher:?}");
+    let (desk, worker) = batcher.spawn();
+    desk.send_all((0..10).map(Secret)).await.unwrap();
+    desk.send_all((0..3).map(Secret)).await.unwrap();
+    let ack = desk.submit(Secret(200)).await.unwrap();
+    let gone = desk.withdraw(|op| op.0 == 7).await.unwrap().len();
+    assert_eq!(gone, 1);
+    flaky.open();
+    let report = eventually(desk.flush()).await.unwrap();
+    desk.pause();
+    desk.send_all((10..30).map(Secret)).await.unwrap();
+    write!(told, "{desk:?} {worker:?} {ack:?} {report:?} {:?}", desk.try_send(Secret(1))).unwrap();
+    let summary = eventually(worker.shutdown().within(secs(9)).into_future()).await.unwrap();
+    write!(told, "{:?} {:?} {summary:?}", eventually(ack.outcome()).await, desk.send_all([Secret(1)]).await).unwrap();
+    for error in [desk.send(Secret(1)).await.unwrap_err(), roundlot::SendError::Full(Secret(2))] {
+        write!(told, "{error:?} {error}").unwrap();
+    }
+    let batch = Batch::<Secret>::for_test(vec![Secret(1)]);
+    write!(told, "{batch:?} {:?}", summary.letters).unwrap();
+    assert!(!told.contains(SECRET), "{told}");
+    let lines = log.lines();
+    assert!(lines.len() > 10 && !lines.iter().any(|line| line.contains(SECRET)), "{lines:#?}");
+    assert!(summary.stats.refused > 1 && summary.returned.len() > 1 && summary.stats.retries > 0);
+}
+
+/// The exporter of this program's tests, which all batchers with a name of their own tell their metrics.
+fn exporter() -> &'static PrometheusHandle {
+    static EXPORTER: OnceLock<PrometheusHandle> = OnceLock::new();
+    EXPORTER.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
+}
+
+/// The lines of one batcher: name and labels, and the value.
+fn page(batcher: &str) -> Vec<(String, String)> {
+    let page = exporter().render();
+    let label = format!("batcher=\"{batcher}\"");
+    let lines = page.lines().filter(|line| line.contains(&label));
+    lines.map(|line| line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap()).collect()
+}
+
+/// The value of one series of a batcher.
+fn value(batcher: &str, name: &str, label: &str) -> Option<String> {
+    let found = page(batcher)
+        .into_iter()
+        .find(|(series, _)| series.split('{').next() == Some(name) && (label.is_empty() || series.contains(label)));
+    found.map(|(_, value)| value)
+}
+
+/// Goal: the `metrics` facade hears what the statistics say, histograms included. Method: ops that are delivered,
+/// refused, retried and conflated, and a page of an existing exporter.
+#[tokio::test(start_paused = true)]
+async fn metrics_say_what_the_statistics_say() {
+    exporter();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).fail_ops(|op: &u32| (*op == 3).then(refused));
+    let stages = Stages::new().conflate_by(|op: &u32| *op, stage::latest);
+    let gate = Gate::new(flaky);
+    let (desk, _worker) = Batcher::new(gate.clone()).name("metrics").stages(stages).limits((4, AGES)).spawn();
+    desk.send_all([1, 2, 2, 3]).await.unwrap();
+    until_idle().await;
+    let value = |name: &str, label: &str| value("metrics", name, label).unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!(value("roundlot_ops_waiting", ""), "3");
+    let mut flush = tokio_test::task::spawn(desk.flush());
+    assert!(flush.poll().is_pending());
+    gate.reached(1).await;
+    until_idle().await;
+    assert_eq!((value("roundlot_ops_in_flight", ""), value("roundlot_ops_waiting", "")), ("3".into(), "0".into()));
+    gate.open();
+    let _ = eventually(flush).await.unwrap();
+    let stats = desk.stats();
+    let counters = [
+        ("roundlot_ops_accepted_total", "", stats.accepted),
+        ("roundlot_ops_ended_total", "end=\"delivered\"", stats.delivered),
+        ("roundlot_ops_ended_total", "end=\"refused\"", stats.refused),
+        ("roundlot_ops_ended_total", "end=\"conflated\"", stats.conflated),
+        ("roundlot_ops_ended_total", "end=\"in_doubt\"", 0),
+        ("roundlot_batches_total", "cut_by=\"flush\"", stats.cuts.flush),
+        ("roundlot_batches_total", "cut_by=\"retry\"", stats.cuts.retry),
+        ("roundlot_retries_total", "", stats.retries),
+        ("roundlot_splits_total", "", 0),
+        ("roundlot_panics_total", "", 0),
+        ("roundlot_dead_letters_lost_total", "", 0),
+        ("roundlot_batch_ops_count", "", stats.batches),
+        ("roundlot_batch_fill_ratio_count", "", stats.batches),
+        ("roundlot_op_in_buffer_seconds_count", "", 3),
+        ("roundlot_op_waiting_seconds_count", "", 3),
+        ("roundlot_op_backing_off_seconds_count", "", 3),
+        ("roundlot_op_writing_seconds_count", "", 3),
+    ];
+    for (name, label, expected) in counters {
+        assert_eq!(value(name, label), expected.to_string(), "{name} {label}");
+    }
+    assert_eq!((stats.delivered, stats.refused, stats.conflated, stats.retries), (2, 1, 1, 2));
+}
+
+/// Goal: the number of series is bounded: nothing is labeled by symbol. Method: one symbol and then a thousand; the
+/// same series, and of labels only the batcher's name, the end, the reason, and what the exporter adds to a histogram.
+#[tokio::test(start_paused = true)]
+async fn the_number_of_series_does_not_grow_with_the_symbols() {
+    exporter();
+    let sink = sink_fn(|batch: &mut Batch<u32>| Box::pin(async move { Ok(batch.accept_all()) }));
+    let stages = Stages::new().partition_by(|op: &u32| *op).conflate_by(|op: &u32| *op, stage::latest);
+    let (desk, _worker) = Batcher::new(sink).name("bounded").stages(stages).limits((10, AGES)).spawn();
+    desk.send(0).await.unwrap();
+    let _ = at_once(desk.flush()).await.unwrap();
+    let series = || page("bounded").into_iter().map(|(series, _)| series).collect::<BTreeSet<_>>();
+    let before = series();
+    desk.send_all(0..1000).await.unwrap();
+    let _ = at_once(desk.flush()).await.unwrap();
+    assert_eq!(series(), before);
+    let labels: BTreeSet<_> = before
+        .iter()
+        .flat_map(|series| series.split_once('{').unwrap().1.trim_end_matches('}').split(','))
+        .map(|label| label.split_once('=').unwrap().0)
+        .collect();
+    assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["batcher", "cut_by", "end", "quantile"]);
 }

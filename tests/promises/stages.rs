@@ -1,0 +1,200 @@
+//! Proves what the stages do to what is due: urgent, together, expiry, partitions that cost nothing afterwards, and
+//! that the order of calls on `Stages` means nothing.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::atomic::{AtomicIsize, Ordering},
+};
+
+use roundlot::{
+    Batch, Batcher, CutBy, End, Limits, Stages, sink_fn, stage,
+    testing::{Gate, Recorder, advance, until_idle},
+};
+use tokio::time::Instant;
+
+use crate::{AGES, at_once, conserved, ms};
+
+/// Partition, key, level, and a number.
+type Op = (char, char, u32, u32);
+
+/// Goal: an urgent op makes its partition due at once, with what waits there, and no other partition. Method: two
+/// partitions that linger for ages.
+#[tokio::test(start_paused = true)]
+async fn an_urgent_op_takes_its_partition_with_it_and_no_other() {
+    let sink = Recorder::new();
+    let stages = Stages::new().partition_by(|op: &u32| op % 2).urgent_by(|op| *op >= 100);
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits((10, AGES)).spawn();
+    desk.send_all([1, 2, 3]).await.unwrap();
+    until_idle().await;
+    assert!(sink.is_empty());
+    desk.send(101).await.unwrap();
+    at_once(sink.wait_for(3)).await;
+    assert_eq!((sink.batches(), sink.cuts()), (vec![vec![1, 3, 101]], vec![CutBy::Urgent]));
+    desk.send(5).await.unwrap();
+    until_idle().await;
+    assert_eq!(desk.stats().waiting, 2, "what comes after it lingers");
+}
+
+/// Goal: an urgent op does not linger behind a full batch. Method: it is the seventh in a partition whose batches hold
+/// three.
+#[tokio::test(start_paused = true)]
+async fn an_urgent_op_far_back_in_its_queue_does_not_linger() {
+    let sink = Recorder::new();
+    let (desk, _worker) =
+        Batcher::new(sink.clone()).stages(Stages::new().urgent_by(|op: &u32| *op == 6)).limits((3, AGES)).spawn();
+    desk.pause();
+    desk.send_all(0..7).await.unwrap();
+    desk.resume();
+    at_once(sink.wait_for(7)).await;
+    assert_eq!(sink.cuts(), [CutBy::Full, CutBy::Full, CutBy::Urgent]);
+}
+
+/// Goal: with `together`, one partition that is due makes all of them due; what comes later lingers. Method: three
+/// partitions; the linger of the first ends, and then the batch of one is full.
+#[tokio::test(start_paused = true)]
+async fn together_one_due_partition_makes_all_of_them_due() {
+    let sink = Recorder::new();
+    let stages = Stages::new().partition_by(|op: &u32| op / 10).together();
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits((2, ms(10))).spawn();
+    for op in [10, 20, 30] {
+        desk.send(op).await.unwrap();
+        advance(ms(3)).await;
+    }
+    advance(ms(1)).await;
+    assert_eq!(sink.batches(), [[10], [20], [30]]);
+    assert_eq!(sink.cuts(), [CutBy::Linger, CutBy::Together, CutBy::Together]);
+    sink.take();
+    desk.send(40).await.unwrap();
+    advance(ms(5)).await;
+    assert!(sink.is_empty());
+    desk.send_all([50, 51]).await.unwrap();
+    at_once(sink.wait_for(3)).await;
+    assert_eq!(sink.cuts(), [CutBy::Together, CutBy::Full]);
+}
+
+/// Goal: expiry is looked at when a batch is cut: at the very instant it is over. Method: an op that expires at 10 ms;
+/// it is cut at 9, at 10, and at 11 ms, by the end of a pause.
+#[tokio::test(start_paused = true)]
+async fn an_op_expires_at_the_cut_after_a_pause() {
+    for (resumed_at, end) in [(9, End::Delivered), (10, End::Expired), (11, End::Expired)] {
+        let over = Instant::now() + ms(10);
+        let stages = Stages::new().expire_by(move |_: &u32| Some(over));
+        let (desk, _worker) = Batcher::new(Recorder::new()).stages(stages).limits(10).spawn();
+        desk.pause();
+        let ack = desk.submit(1).await.unwrap();
+        advance(ms(resumed_at)).await;
+        desk.resume();
+        assert_eq!(at_once(ack.outcome()).await.end, end, "resumed at {resumed_at} ms");
+    }
+}
+
+/// Goal: an op that expires while it waits for a slot is not sent; its neighbors are, and one already in flight is not
+/// taken back. Method: a gate that is shut until the time is over.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_expires_while_the_sink_is_busy_is_not_sent() {
+    let sink = Recorder::new();
+    let gate = Gate::new(sink.clone());
+    let over = Instant::now() + ms(10);
+    let stages = Stages::new().expire_by(move |op: &u32| (*op < 10).then_some(over));
+    let (desk, _worker) = Batcher::new(gate.clone()).stages(stages).limits(1).spawn();
+    desk.send_all([1, 2, 11]).await.unwrap();
+    gate.reached(1).await;
+    advance(ms(20)).await;
+    gate.open();
+    let report = at_once(desk.flush()).await.unwrap();
+    assert_eq!((sink.ops(), report.expired, report.is_ok()), (vec![1, 11], 1, true));
+}
+
+/// Goal: calls on `Stages` may come in any order and mean the same. Method: all rules in one order and in the other,
+/// with the same ops; the batches must be equal.
+#[tokio::test(start_paused = true)]
+async fn the_order_of_the_calls_means_nothing() {
+    let over = Instant::now() + ms(10);
+    let forward = Stages::<Op>::new()
+        .dedup_by(|op| op.3 % 7, AGES)
+        .partition_by(|op| op.0)
+        .conflate_by(|op| op.1, stage::latest)
+        .priority_by(|op| op.2)
+        .aging(ms(50))
+        .urgent_by(|op| op.3 == 99)
+        .expire_by(move |op| (op.1 == 'e').then_some(over))
+        .weigh_by(|op| op.3 as usize)
+        .together();
+    let backward = Stages::<Op>::new()
+        .together()
+        .weigh_by(|op| op.3 as usize)
+        .expire_by(move |op| (op.1 == 'e').then_some(over))
+        .urgent_by(|op| op.3 == 99)
+        .aging(ms(50))
+        .priority_by(|op| op.2)
+        .conflate_by(|op| op.1, stage::latest)
+        .partition_by(|op| op.0)
+        .dedup_by(|op| op.3 % 7, AGES);
+    let mut all = Vec::new();
+    for stages in [forward, backward] {
+        let sink = Recorder::new();
+        let limits = Limits::new(3).max_weight(100).linger(ms(20));
+        let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).spawn();
+        desk.pause();
+        for number in 0..20 {
+            let part = ['a', 'b'][number as usize % 2];
+            let key = ['c', 'd', 'e', 'f', 'g'][number as usize % 5];
+            desk.send((part, key, number % 3, number * 5 + 4)).await.unwrap();
+        }
+        advance(ms(15)).await;
+        desk.resume();
+        let _ = at_once(desk.flush()).await.unwrap();
+        let stats = desk.stats();
+        conserved(&stats);
+        assert!(stats.deduplicated > 0 && stats.conflated > 0 && stats.expired > 0 && stats.delivered > 0);
+        all.push(sink.batches());
+    }
+    assert_eq!(all[0], all[1]);
+}
+
+/// How many keys are alive.
+static KEYS: AtomicIsize = AtomicIsize::new(0);
+
+/// Counts itself.
+#[derive(PartialEq, Eq)]
+struct Counted(u32);
+
+impl Counted {
+    fn new(key: u32) -> Self {
+        KEYS.fetch_add(1, Ordering::Relaxed);
+        Self(key)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        KEYS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Hash for Counted {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+/// Goal: a symbol seen once costs nothing afterwards. Method: 50,000 keys of partition, conflation and dedup, each for
+/// one op; once all is settled and the window of dedup is over, no key is alive but that of the last op.
+#[tokio::test(start_paused = true)]
+async fn symbols_seen_once_leave_nothing_behind() {
+    const SYMBOLS: u32 = 50_000;
+    let sink = sink_fn(|batch: &mut Batch<u32>| Box::pin(async move { Ok(batch.accept_all()) }));
+    let stages = Stages::new()
+        .partition_by(|op: &u32| Counted::new(*op))
+        .conflate_by(|op| Some(Counted::new(*op)), stage::latest)
+        .dedup_by(|op| Some(Counted::new(*op)), ms(10));
+    let (desk, _worker) = Batcher::new(sink).stages(stages).limits(Limits::new(10).max_in_flight(4)).spawn();
+    desk.send_all(0..SYMBOLS).await.unwrap();
+    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, u64::from(SYMBOLS));
+    // Two of each op: the partition lives as long as a key of dedup names it.
+    assert_eq!(KEYS.load(Ordering::Relaxed), 2 * SYMBOLS as isize);
+    advance(ms(10)).await;
+    desk.send(SYMBOLS).await.unwrap();
+    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(KEYS.load(Ordering::Relaxed), 2);
+}
