@@ -1,7 +1,7 @@
 //! The values of one batch on their way to the writer thread: in come values that borrow from ops, out go owned
 //! cells. The ops themselves stay where they are. Next room: `writer`.
 
-use std::io::Write;
+use std::{io::Write, sync::mpsc::Receiver};
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rust_decimal::Decimal;
@@ -11,17 +11,29 @@ use crate::sink::{
     table::{Column, Table, Value},
 };
 
-/// A buffer that held one huge batch is not kept for ever: larger ones give their memory back.
-const KEPT_BYTES: usize = 4 << 20;
+/// Rows per block. The writer inserts one block while the next is filled, which hides the filling of all but the first.
+pub(super) const BLOCK: usize = 128;
 
-/// Rows of equal width, flat, in two allocations that are used again for the next batch.
+/// A block that held huge rows gives the memory beyond this back.
+const KEPT_BYTES: usize = 1 << 16;
+
+/// The rows of a batch as far as they have arrived, in blocks that are full but for the last.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
+    blocks: Vec<Block>,
+    whole: bool,
+}
+
+/// Rows of equal width, flat, in allocations that are used again for the next batch.
+#[derive(Debug, Default)]
+pub(super) struct Block {
     cells: Vec<Cell>,
     /// Text and bytes of all cells, one after another.
     arena: Vec<u8>,
     /// Which op of the batch each row came from.
     ops: Vec<usize>,
+    /// Whether no other follows.
+    pub(super) last: bool,
 }
 
 /// One value. 16 bytes, which is why spans are counted in 32 bits.
@@ -50,25 +62,56 @@ pub(super) enum NoRow {
 }
 
 impl Rows {
+    /// Waits for the next block. There is none once all have arrived, or if the write was given up on the way.
+    pub(super) fn receive(&mut self, arriving: &Receiver<Block>) -> bool {
+        if self.whole {
+            return false;
+        }
+        let Ok(block) = arriving.recv() else { return false };
+        self.whole = block.last;
+        self.blocks.push(block);
+        true
+    }
+
+    /// Waits for all that is missing, and says whether it came.
+    pub(super) fn receive_all(&mut self, arriving: &Receiver<Block>) -> bool {
+        while self.receive(arriving) {}
+        self.whole
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.blocks.last().map_or(0, |last| (self.blocks.len() - 1) * BLOCK + last.len())
+    }
+
+    /// The index in the batch of the op that row `row` came from.
+    pub(super) fn op(&self, row: usize) -> usize {
+        self.blocks[row / BLOCK].ops[row % BLOCK]
+    }
+
+    /// The cells of row `row`, as SQLite binds them.
+    pub(super) fn row(&self, row: usize, columns: usize) -> impl Iterator<Item = Bind<'_>> {
+        let block = &self.blocks[row / BLOCK];
+        block.cells[row % BLOCK * columns..][..columns].iter().map(|cell| block.bind(*cell))
+    }
+
+    /// The blocks, to be filled again.
+    pub(super) fn into_blocks(self) -> Vec<Block> {
+        self.blocks
+    }
+}
+
+impl Block {
     pub(super) fn clear(&mut self) {
         self.cells.clear();
         self.arena.clear();
         self.ops.clear();
+        self.last = false;
         self.cells.shrink_to(KEPT_BYTES / size_of::<Cell>());
         self.arena.shrink_to(KEPT_BYTES);
     }
 
     pub(super) fn len(&self) -> usize {
         self.ops.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ops.is_empty()
-    }
-
-    /// The index in the batch of the op that row `row` came from.
-    pub(super) fn op(&self, row: usize) -> usize {
-        self.ops[row]
     }
 
     /// Adds the row of `op`, the `i`-th of its batch, whole or not at all.
@@ -83,21 +126,6 @@ impl Rows {
         }
         self.ops.push(i);
         Ok(())
-    }
-
-    /// Cell `column` of row `row`, as SQLite binds it.
-    pub(super) fn bind(&self, row: usize, column: usize, columns: usize) -> Bind<'_> {
-        Bind(match self.cells[row * columns + column] {
-            Cell::Null => ValueRef::Null,
-            Cell::Integer(value) => ValueRef::Integer(value),
-            Cell::Real(value) => ValueRef::Real(value),
-            Cell::Text(span) => ValueRef::Text(self.span(span)),
-            Cell::Blob(span) => ValueRef::Blob(self.span(span)),
-        })
-    }
-
-    fn span(&self, Span { start, len }: Span) -> &[u8] {
-        &self.arena[start as usize..][..len as usize]
     }
 
     fn push_value<T>(&mut self, column: &Column<T>, value: Value<'_>) -> Result<(), NoRow> {
@@ -122,12 +150,23 @@ impl Rows {
         write(&mut self.arena);
         match (u32::try_from(start), u32::try_from(self.arena.len() - start)) {
             (Ok(start), Ok(len)) => Ok(Span { start, len }),
-            _ => Err(NoRow::Overflow(SinkError::too_large("the text and bytes of the batch exceed 4 GiB"))),
+            _ => Err(NoRow::Overflow(SinkError::too_large("the text and bytes of 128 rows exceed 4 GiB"))),
         }
+    }
+
+    fn bind(&self, cell: Cell) -> Bind<'_> {
+        let span = |Span { start, len }| &self.arena[start as usize..][..len as usize];
+        Bind(match cell {
+            Cell::Null => ValueRef::Null,
+            Cell::Integer(value) => ValueRef::Integer(value),
+            Cell::Real(value) => ValueRef::Real(value),
+            Cell::Text(text) => ValueRef::Text(span(text)),
+            Cell::Blob(bytes) => ValueRef::Blob(span(bytes)),
+        })
     }
 }
 
-/// A cell that borrows its text from the buffer.
+/// A cell that borrows its text from the block.
 pub(super) struct Bind<'a>(ValueRef<'a>);
 
 impl ToSql for Bind<'_> {

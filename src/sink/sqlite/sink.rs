@@ -4,16 +4,17 @@
 use std::{
     fmt,
     path::Path,
-    sync::{Mutex, PoisonError, atomic::Ordering},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering, mpsc},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::Permit, oneshot};
 
 use super::{
     OpenError, Sqlite,
     plan::Plan,
-    rows::{NoRow, Rows},
+    rows::{BLOCK, Block, NoRow, Rows},
     thread::{self, Job, Thread},
+    writer::Failed,
 };
 use crate::{
     batch::{Batch, Settled},
@@ -41,7 +42,7 @@ use crate::{
 /// | the table or a column was removed since | refused, "final" | nothing of the batch |
 /// | the disk failed before the commit | refused, "final" | nothing of the batch |
 /// | the disk failed during the commit, or the writer thread died | ambiguous | all of the batch or nothing |
-/// | more than 4 GiB of text and bytes in one batch | too large | nothing of the batch |
+/// | more than 4 GiB of text and bytes in 128 rows | too large | nothing of the batch |
 ///
 /// A deferred foreign key is checked when the transaction ends, where SQLite does not say which row broke it. The
 /// batch is then halved until the rows stand alone, and lands in more than one transaction.
@@ -85,9 +86,14 @@ use crate::{
 pub struct SqliteSink<T> {
     table: Table<T>,
     thread: Thread,
-    /// Buffers that came back, to be filled again. As many as were ever in use at once.
-    spare: Mutex<Vec<Rows>>,
+    /// Blocks that came back, to be filled again.
+    spare: Mutex<Vec<Block>>,
 }
+
+/// Enough for a batch of 10,000 rows; what one that is larger took is given back.
+const KEPT_BLOCKS: usize = 10_000 / BLOCK;
+
+type Answer = oneshot::Receiver<(Rows, Failed)>;
 
 impl<T> SqliteSink<T> {
     /// Opens the database in this file, created if it is missing, with the default settings of [`Sqlite`].
@@ -110,30 +116,56 @@ impl<T> SqliteSink<T> {
         Ok(Self { table, thread, spare: Mutex::default() })
     }
 
-    /// Copies the values of all pending ops into a buffer, and refuses the ops that have no row.
-    fn rows_of(&self, batch: &mut Batch<T>) -> Result<Rows, SinkError> {
-        // The lock is not held while closures run: one that panics takes a buffer with it and nothing else.
-        let mut rows = self.spares().pop().unwrap_or_default();
+    /// Copies the values of all pending ops into blocks, each of which goes to the thread as soon as it is full, and
+    /// refuses the ops that have no row. Returns where the answer will come from, unless no row is left.
+    ///
+    /// Leaving early, by an error or by a panic in a closure, tells the thread that nothing of it is to be written.
+    fn hand_over(&self, batch: &mut Batch<T>, room: Permit<'_, Job>) -> Result<Option<Answer>, SinkError> {
+        let (blocks, arriving) = mpsc::channel();
+        let (reply, answer) = oneshot::channel();
+        let mut start = Some((room, Job::Write(arriving, reply)));
+        let mut hand = |block| {
+            // If the thread has died, the answer says so.
+            let _dead = blocks.send(block);
+            if let Some((room, job)) = start.take() {
+                room.send(job);
+            }
+        };
         let mut refused = Vec::new();
+        let mut block = self.spare();
         for (i, op) in batch.pending().indexed() {
-            match rows.push(&self.table, i, op) {
+            match block.push(&self.table, i, op) {
+                Ok(()) if block.len() == BLOCK => hand(std::mem::replace(&mut block, self.spare())),
                 Ok(()) => {}
                 Err(NoRow::Refused(error)) => refused.push((i, error)),
                 Err(NoRow::Overflow(error)) => return Err(error),
             }
         }
+        let has_rows = refused.len() < batch.pending().len();
+        if has_rows {
+            block.last = true;
+            hand(block);
+        }
         for (i, error) in refused {
             batch.refuse(i, error);
         }
-        Ok(rows)
+        Ok(has_rows.then_some(answer))
     }
 
-    fn keep(&self, mut rows: Rows) {
-        rows.clear();
-        self.spares().push(rows);
+    /// The lock is never held while a closure runs: one that panics takes a block with it and nothing else.
+    fn spare(&self) -> Block {
+        self.spares().pop().unwrap_or_default()
     }
 
-    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Rows>> {
+    fn keep(&self, rows: Rows) {
+        let mut blocks = rows.into_blocks();
+        blocks.iter_mut().for_each(Block::clear);
+        let mut spare = self.spares();
+        blocks.truncate(KEPT_BLOCKS.saturating_sub(spare.len()));
+        spare.append(&mut blocks);
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<Block>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -167,19 +199,8 @@ impl<T> SqliteSink<T> {
 
 impl<T: Send + 'static> Sink<T> for SqliteSink<T> {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
-        let rows = self.rows_of(batch)?;
-        if rows.is_empty() {
-            self.keep(rows);
-            return batch.settled();
-        }
-        let (reply, answer) = oneshot::channel();
-        let sent = self.thread.jobs.send(Job::Write(rows, reply)).await;
-        if let Err(back) = sent {
-            if let Job::Write(r, _) = back.0 {
-                self.keep(r);
-            }
-            return Err(self.gone());
-        }
+        let room = self.thread.jobs.reserve().await.map_err(|_| self.gone())?;
+        let Some(answer) = self.hand_over(batch, room)? else { return batch.settled() };
         let (rows, failed) = answer.await.map_err(|_| self.unanswered())?;
         for (row, error) in failed {
             batch.refuse(rows.op(row), error);

@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
     },
     thread::Builder,
 };
@@ -18,7 +19,7 @@ use super::{
     classify::{Doing, classify},
     open,
     plan::Plan,
-    rows::Rows,
+    rows::{Block, Rows},
     writer::{Failed, Writer},
 };
 use crate::sink::SinkError;
@@ -28,7 +29,8 @@ use crate::sink::SinkError;
 const QUEUE: usize = 1;
 
 pub(super) enum Job {
-    Write(Rows, oneshot::Sender<(Rows, Failed)>),
+    /// A batch, of which the blocks arrive while it is written.
+    Write(Receiver<Block>, oneshot::Sender<(Rows, Failed)>),
     Close(oneshot::Sender<Result<(), SinkError>>),
 }
 
@@ -88,8 +90,8 @@ fn serve(writer: &mut Writer<'_>, inbox: &mut mpsc::Receiver<Job>) -> Option<one
         match inbox.blocking_recv()? {
             // Its write was given up before it began: its ops are in doubt, and better not written than written twice.
             Job::Write(_, reply) if reply.is_closed() => {}
-            Job::Write(rows, reply) => {
-                let failed = writer.write(&rows);
+            Job::Write(arriving, reply) => {
+                let Some((rows, failed)) = writer.write(&arriving) else { continue };
                 // A write that was given up meanwhile has nobody to tell.
                 let _unheard = reply.send((rows, failed));
             }

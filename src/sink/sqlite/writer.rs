@@ -1,7 +1,7 @@
 //! One batch, one transaction: in come rows, out goes which of them did not land and why. Next room: the file.
 //!
 //! ```text
-//! write --> fast:    BEGIN, many rows a statement, COMMIT
+//! write --> fast:    BEGIN, many rows a statement as they arrive, COMMIT
 //!             | a row is at fault
 //!             v
 //!           careful: BEGIN, row by row, those that SQLite refuses stay out, COMMIT
@@ -10,14 +10,14 @@
 //!           both halves, each as a transaction of its own
 //! ```
 
-use std::ops::Range;
+use std::{ops::Range, sync::mpsc::Receiver};
 
 use rusqlite::{Connection, Statement};
 
 use super::{
     classify::{Blame, Doing, Fault, classify},
     plan::{Insert, Plan},
-    rows::Rows,
+    rows::{Block, Rows},
 };
 use crate::sink::SinkError;
 
@@ -60,18 +60,35 @@ impl<'c> Writer<'c> {
         })
     }
 
-    /// Writes all rows; those that are not among the failed have landed.
-    pub(super) fn write(&mut self, rows: &Rows) -> Failed {
+    /// Writes the rows that arrive; those that are not among the failed have landed. If they do not arrive to the last,
+    /// the write was given up, and nothing has landed.
+    pub(super) fn write(&mut self, arriving: &Receiver<Block>) -> Option<(Rows, Failed)> {
+        let mut rows = Rows::default();
         let mut failed = Failed::new();
-        self.write_range(rows, 0..rows.len(), &mut failed);
-        failed
+        let inserted = self.begin().and_then(|()| self.insert_arriving(&mut rows, arriving));
+        if !rows.receive_all(arriving) {
+            let _tried_again = self.end_transaction();
+            return None;
+        }
+        if let Err(fault) = self.finish(inserted) {
+            self.find_fault(fault, &rows, 0..rows.len(), &mut failed);
+        }
+        Some((rows, failed))
     }
 
     fn write_range(&mut self, rows: &Rows, range: Range<usize>, failed: &mut Failed) {
-        let Err(mut fault) = self.transaction(|writer| writer.insert_fast(rows, range.clone())) else { return };
+        let inserted = self.begin().and_then(|()| self.insert_fast(rows, range.clone()));
+        if let Err(fault) = self.finish(inserted) {
+            self.find_fault(fault, rows, range, failed);
+        }
+    }
+
+    /// After a failed transaction: fails the rows that are at fault, and lands the others.
+    fn find_fault(&mut self, mut fault: Fault, rows: &Rows, range: Range<usize>, failed: &mut Failed) {
         if fault.blame == Blame::Row {
             let mut refused = Failed::new();
-            match self.transaction(|writer| writer.insert_carefully(rows, range.clone(), &mut refused)) {
+            let inserted = self.begin().and_then(|()| self.insert_carefully(rows, range.clone(), &mut refused));
+            match self.finish(inserted) {
                 Ok(()) => return failed.append(&mut refused),
                 // What was said of single rows held only within the transaction, which is gone.
                 Err(other) => fault = other,
@@ -88,12 +105,15 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// Does all of `inserts` or nothing.
-    fn transaction(&mut self, inserts: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn begin(&mut self) -> Result<(), Fault> {
         // Only open here if the last rollback failed.
         self.end_transaction()?;
-        control(&mut self.begin)?;
-        let done = inserts(self).and_then(|()| match self.commit.raw_execute() {
+        control(&mut self.begin)
+    }
+
+    /// Ends the transaction: all of it lands, or nothing.
+    fn finish(&mut self, inserted: Result<(), Fault>) -> Result<(), Fault> {
+        let done = inserted.and_then(|()| match self.commit.raw_execute() {
             Ok(_) => Ok(()),
             Err(error) => Err(classify(Doing::Commit, error)),
         });
@@ -108,12 +128,17 @@ impl<'c> Writer<'c> {
         if self.connection.is_autocommit() { Ok(()) } else { control(&mut self.rollback) }
     }
 
+    fn insert_arriving(&mut self, rows: &mut Rows, arriving: &Receiver<Block>) -> Result<(), Fault> {
+        let mut next = 0;
+        while rows.receive(arriving) {
+            next = self.fast[0].run_through(rows, next..rows.len(), self.columns)?;
+        }
+        self.insert_fast(rows, next..rows.len())
+    }
+
     fn insert_fast(&mut self, rows: &Rows, mut range: Range<usize>) -> Result<(), Fault> {
         for insert in &mut self.fast {
-            while range.len() >= insert.rows {
-                insert.run(rows, range.start, self.columns)?;
-                range.start += insert.rows;
-            }
+            range.start = insert.run_through(rows, range.clone(), self.columns)?;
         }
         Ok(())
     }
@@ -137,13 +162,22 @@ impl<'c> Writer<'c> {
 }
 
 impl Insert<Statement<'_>> {
+    /// Inserts rows while there are enough of them, and returns the first that is left.
+    fn run_through(&mut self, rows: &Rows, mut range: Range<usize>, columns: usize) -> Result<usize, Fault> {
+        while range.len() >= self.rows {
+            self.run(rows, range.start, columns)?;
+            range.start += self.rows;
+        }
+        Ok(range.start)
+    }
+
     /// Inserts the rows from `first` on.
     fn run(&mut self, rows: &Rows, first: usize, columns: usize) -> Result<(), Fault> {
         let mut parameter = 0;
         for row in first..first + self.rows {
-            for column in 0..columns {
+            for value in rows.row(row, columns) {
                 parameter += 1;
-                self.statement.raw_bind_parameter(parameter, rows.bind(row, column, columns)).map_err(in_statement)?;
+                self.statement.raw_bind_parameter(parameter, value).map_err(in_statement)?;
             }
         }
         self.statement.raw_execute().map(drop).map_err(in_statement)
