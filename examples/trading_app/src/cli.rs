@@ -19,7 +19,7 @@ pub struct Cli {
     /// Replay this CSV file instead of the simulated feed.
     ///
     /// The columns are found by the names in its header, or, for the trade dumps that Binance publishes, by their
-    /// shape; any other file is described in the section [replay] of the configuration.
+    /// shape; any other file is described in the section `replay` of the configuration.
     #[arg(long, value_name = "FILE", env = "ROUNDLOT_REPLAY")]
     pub replay: Option<PathBuf>,
 

@@ -21,3 +21,5 @@ mod writer;
 pub use open::OpenError;
 pub use options::{Sqlite, Synchronous};
 pub use sink::SqliteSink;
+
+pub use super::table::{ColumnType, Conflict, Table, TableError, Value};
