@@ -3,11 +3,9 @@
 
 use crate::sink::table::{ColumnType, Table, TableError};
 
-/// Rows per statement at most. More gains nothing.
-const STATEMENT_ROWS: usize = 100;
-
-/// How many texts and byte strings one statement binds at most. SQLite keeps short ones in a pool of some more slots,
-/// beyond which each costs an allocation: binding took twice as long per row with 500 as with up to 100.
+/// How many texts and byte strings one statement binds at most, and how many rows. SQLite keeps short ones in a pool of
+/// some more slots, beyond which each costs an allocation: binding took twice as long per row with 500 as with up to
+/// 100. More rows than this gain nothing.
 const STATEMENT_TEXTS: usize = 60;
 
 /// How many values one statement may bind: the limit that the bundled SQLite is compiled with.
@@ -53,7 +51,7 @@ impl Plan {
 fn statement_rows<T>(table: &Table<T>) -> Vec<usize> {
     let width = table.columns().len();
     let texts = table.columns().iter().filter(|column| matches!(type_name(column.holds()), "TEXT" | "BLOB")).count();
-    let many = STATEMENT_ROWS.min(STATEMENT_VALUES / width).min(STATEMENT_TEXTS / texts.max(1));
+    let many = (STATEMENT_TEXTS / texts.max(1)).min(STATEMENT_VALUES / width);
     let mut rows = vec![many, many / 4, 1];
     rows.retain(|rows| *rows > 0);
     rows.dedup();
@@ -82,7 +80,7 @@ mod tests {
     #[test]
     fn statements_take_ever_fewer_rows_down_to_one() {
         assert_eq!(statement_rows(&table(1, 5)), [12, 3, 1]);
-        assert_eq!(statement_rows(&table(6, 0)), [100, 25, 1]);
+        assert_eq!(statement_rows(&table(6, 0)), [60, 15, 1]);
         assert_eq!(statement_rows(&table(0, 30)), [2, 1]);
         assert_eq!(statement_rows(&table(0, 60)), [1]);
         assert_eq!(statement_rows(&table(0, 61)), [1]);
