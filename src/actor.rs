@@ -146,7 +146,6 @@ where
         let now = Moment::now();
         for _ in 0..WORK_PER_TURN {
             match commands.next() {
-                Some(Command::Op { arrival, paid: true }) => self.accumulator.push(arrival, now),
                 Some(command) => self.obey(command, now),
                 None => return false,
             }

@@ -91,9 +91,11 @@ pub enum Overflow {
     Wait,
     /// `send` and `try_send` give the op back as full.
     Reject,
-    /// The op that has waited longest makes room and ends as evicted.
+    /// The op that has waited longest makes room and ends as evicted. No sender waits; up to 65,536 ops more than
+    /// `max_pending` may be on their way to the task, which decides.
     EvictOldest,
-    /// The oldest op of the lowest priority makes room and ends as evicted; that may be the new one.
+    /// The oldest op of the lowest priority makes room and ends as evicted; that may be the new one. Otherwise like
+    /// [`EvictOldest`](Self::EvictOldest).
     EvictLowest,
 }
 
