@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::span::Span;
+use crate::{limits::LimitsError, span::Span};
 
 /// Retry with jittered exponential backoff.
 ///
@@ -33,7 +33,7 @@ use crate::span::Span;
 /// # Ok::<(), toml::de::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "File", into = "File")]
+#[serde(try_from = "File", into = "File")]
 #[must_use = "a retry policy does nothing until a batcher gets it"]
 pub struct Retry {
     base: Duration,
@@ -92,10 +92,18 @@ impl Default for File {
     }
 }
 
-impl From<File> for Retry {
-    fn from(file: File) -> Self {
+impl TryFrom<File> for Retry {
+    type Error = LimitsError;
+
+    fn try_from(file: File) -> Result<Self, LimitsError> {
+        if file.max_attempts == 0 {
+            return Err(LimitsError::new("max_attempts", "must be at least 1, the first attempt"));
+        }
+        if file.base.0 > file.max.0 {
+            return Err(LimitsError::new("base", "must not be longer than max"));
+        }
         let retry = Self::exponential(file.base.0, file.max.0).max_attempts(file.max_attempts);
-        Self { seed: file.seed, ..retry }
+        Ok(Self { seed: file.seed, ..retry })
     }
 }
 
@@ -158,6 +166,15 @@ mod tests {
         let mut backoff = Retry::exponential(Duration::MAX, Duration::MAX).start();
         assert!(backoff.delay(9) >= Duration::MAX / 2);
         assert_eq!(Retry::none().start().delay(1), Duration::ZERO);
+    }
+
+    #[test]
+    fn files_with_mistakes_are_told_where() {
+        let read = |text: &str| toml::from_str::<Retry>(text);
+        assert_eq!(read("").unwrap(), Retry::default());
+        assert!(read("max_attempts = 0").unwrap_err().to_string().contains("max_attempts"));
+        assert!(read("base = \"10s\"\nmax = \"1s\"").unwrap_err().to_string().contains("base must not be longer"));
+        assert!(read("bsae = \"1s\"").unwrap_err().to_string().contains("bsae"));
     }
 
     #[test]
