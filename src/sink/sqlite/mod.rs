@@ -2,11 +2,11 @@
 //! file.
 //!
 //! ```text
-//!   write()  Batch -> Rows (values copied out of the ops)      sink.rs, rows.rs
-//!      |  bounded channel                  ^ rows, and which of them failed
+//!   write()  Batch -> blocks of values, copied out of the ops   sink, rows
+//!      |  blocks, while more are filled    ^ which rows failed, and the blocks
 //!      v                                   |
-//!   writer thread: owns the connection, one transaction        thread.rs, writer.rs
-//!                  per batch                                   open.rs, classify.rs
+//!   writer thread: owns the connection, one transaction         thread, open, plan
+//!                  per batch                                    writer, classify
 //! ```
 
 mod classify;

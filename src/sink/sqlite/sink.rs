@@ -224,3 +224,67 @@ impl<T> fmt::Debug for SqliteSink<T> {
         f.debug_struct("SqliteSink").field("table", &self.table).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicBool};
+
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::sink::ErrorKind;
+
+    /// A sink whose thread is played by the test.
+    fn sink(closed: bool) -> (SqliteSink<i64>, Receiver<Job>) {
+        let (jobs, inbox) = channel(1);
+        let thread = Thread { jobs, closed: Arc::new(AtomicBool::new(closed)) };
+        let table = Table::new("t").integer("id", |id: &i64| *id);
+        (SqliteSink { table, thread, spare: Mutex::default() }, inbox)
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_has_died_is_final_for_the_next_write() {
+        let (sink, inbox) = sink(false);
+        drop(inbox);
+        let error = sink.write(&mut Batch::for_test(vec![1])).await.expect_err("there is nobody");
+        assert_eq!(error.chain(), "refused: final: the SQLite writer thread has died");
+        assert!(sink.close().await.is_err(), "nobody closed the file");
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_dies_in_a_write_leaves_it_in_doubt() {
+        let (sink, mut inbox) = sink(false);
+        let mut batch = Batch::for_test(vec![1]);
+        let die = async { drop(inbox.recv().await) };
+        let (written, ()) = tokio::join!(sink.write(&mut batch), die);
+        let error = written.expect_err("no answer");
+        assert_eq!(error.kind(), ErrorKind::Ambiguous);
+        assert_eq!(error.chain(), "may or may not have been written: the SQLite writer thread died before it answered");
+    }
+
+    #[tokio::test]
+    async fn a_write_behind_a_close_was_never_made() {
+        let (sink, mut inbox) = sink(true);
+        let mut batch = Batch::for_test(vec![1]);
+        let close = async { drop(inbox.recv().await) };
+        let (written, ()) = tokio::join!(sink.write(&mut batch), close);
+        assert_eq!(written.expect_err("no answer").chain(), "refused: the SQLite sink is closed");
+    }
+
+    #[tokio::test]
+    async fn blocks_are_used_again_up_to_a_limit() {
+        let (sink, mut inbox) = sink(false);
+        let mut batch = Batch::for_test((0..20_000).collect());
+        let answer = async {
+            let Some(Job::Write(arriving, reply)) = inbox.recv().await else { panic!("a write") };
+            let mut rows = Rows::default();
+            assert!(rows.receive_all(&arriving));
+            assert_eq!((rows.len(), rows.op(19_999)), (20_000, 19_999));
+            reply.send((rows, Failed::new())).expect("the write waits");
+        };
+        let (written, ()) = tokio::join!(sink.write(&mut batch), answer);
+        assert!(written.is_ok());
+        assert_eq!(sink.spares().len(), KEPT_BLOCKS);
+        assert!(sink.spares().iter().all(|block| block.len() == 0));
+    }
+}

@@ -164,7 +164,7 @@ impl<T> Table<T> {
     }
 
     /// Names the columns that tell one row from another: the primary key of a table that is created, and what the
-    /// conflict rule goes by. A second call replaces the first.
+    /// conflict rule goes by. A second call replaces the first. An op with NULL in its key is refused.
     pub fn key<N: Into<String>>(mut self, columns: impl IntoIterator<Item = N>) -> Self {
         self.key = columns.into_iter().map(Into::into).collect();
         self
@@ -197,6 +197,11 @@ impl<T> Table<T> {
     /// The names of the key columns.
     pub fn key_columns(&self) -> &[String] {
         &self.key
+    }
+
+    /// Whether a column is part of the key.
+    pub fn is_key(&self, column: &str) -> bool {
+        self.key.iter().any(|key| key.eq_ignore_ascii_case(column))
     }
 
     /// What happens to a row whose key is there already.

@@ -46,10 +46,6 @@ impl<T> Table<T> {
             Conflict::Ignore | Conflict::Update => format!(" ON CONFLICT ({target}) DO NOTHING"),
         }
     }
-
-    fn is_key(&self, name: &str) -> bool {
-        self.key.iter().any(|key| key.eq_ignore_ascii_case(name))
-    }
 }
 
 fn list(names: impl Iterator<Item = impl AsRef<str>>) -> String {

@@ -1,0 +1,147 @@
+//! What an error leaves behind: the file as it was, and words that say whether to try again.
+
+use std::{
+    fs::OpenOptions,
+    io::{Seek, SeekFrom, Write},
+    time::Duration,
+};
+
+use roundlot::{
+    Batch, ErrorKind, Sink,
+    sink::{
+        sqlite::{Sqlite, SqliteSink},
+        table::Table,
+    },
+};
+
+use crate::{file, keyed, mapping, refusals, refused, trade, trades, write};
+
+/// Goal: a lock held elsewhere costs nothing but time. Method: another connection holds it and then lets go.
+#[tokio::test]
+async fn a_locked_database_is_transient_and_nothing_lands() {
+    let file = file();
+    let sink = Sqlite::file(&file).busy_timeout(Duration::ZERO).open(keyed()).await.unwrap();
+    let other = file.connect();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let failed = write(&sink, trades(0..300)).await;
+    assert_eq!(failed.len(), 300);
+    for refusal in &failed {
+        assert_eq!(refusal.kind, ErrorKind::Transient, "{refusal:?}");
+    }
+    assert!(failed[0].story.contains("another connection holds the lock, nothing was written"), "{:?}", failed[0]);
+    assert!(file.ids().is_empty());
+
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(write(&sink, trades(0..300)).await.is_empty());
+    assert_eq!(file.ids().len(), 300);
+}
+
+/// Goal: a full disk is said clearly, and what was there stays. Method: a cap on the pages of the file.
+#[tokio::test]
+async fn a_full_disk_is_final_and_nothing_of_the_batch_lands() {
+    let file = file();
+    let sink = Sqlite::file(&file).max_pages(20).open(keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..10)).await.is_empty());
+    let failed = write(&sink, trades(10..20_000)).await;
+    assert_eq!(refused(&failed).len(), 19_990);
+    let story = &failed[0].story;
+    assert!(story.contains("final: the disk is full or the file is at its page limit, nothing was written"), "{story}");
+    assert_eq!(file.ids(), (0..10).collect::<Vec<_>>());
+
+    assert!(write(&sink, trades(10..20)).await.is_empty(), "what fits is still taken");
+    sink.close().await.unwrap();
+    assert_eq!(file.query("PRAGMA integrity_check"), ["ok"]);
+}
+
+/// Goal: a damaged file is said clearly. Method: all pages but the first are overwritten.
+#[tokio::test]
+async fn a_damaged_file_is_final() {
+    let file = file();
+    let table = || mapping().key(["symbol", "id"]).create_if_missing();
+    let sink = SqliteSink::open(&file, table()).await.unwrap();
+    assert!(write(&sink, trades(0..1000)).await.is_empty());
+    sink.close().await.unwrap();
+    let mut raw = OpenOptions::new().write(true).open(&file).unwrap();
+    let length = raw.metadata().unwrap().len();
+    raw.seek(SeekFrom::Start(4096)).unwrap();
+    raw.write_all(&vec![0x5a; length as usize - 4096]).unwrap();
+    drop(raw);
+
+    let sink = SqliteSink::open(&file, table()).await.unwrap();
+    let failed = write(&sink, trades(5000..5010)).await;
+    assert_eq!(refused(&failed).len(), 10);
+    let story = &failed[0].story;
+    assert!(story.contains("final: the database file is damaged, nothing was written"), "{story}");
+}
+
+#[tokio::test]
+async fn a_table_that_was_dropped_is_final() {
+    let file = file();
+    let sink = SqliteSink::open(&file, keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..10)).await.is_empty());
+    file.execute("DROP TABLE trades");
+    let failed = write(&sink, trades(10..40)).await;
+    assert_eq!(refused(&failed).len(), 30);
+    assert!(failed[7].story.contains("final") && failed[7].story.contains("no such table"), "{:?}", failed[7]);
+
+    file.execute("CREATE TABLE trades (id INT, symbol TEXT, price TEXT)");
+    assert!(write(&sink, trades(40..50)).await.is_empty(), "and when it is back, it goes on");
+}
+
+#[tokio::test]
+async fn a_column_that_was_renamed_is_final() {
+    let file = file();
+    let sink = SqliteSink::open(&file, keyed()).await.unwrap();
+    file.execute("ALTER TABLE trades RENAME COLUMN price TO cost");
+    let failed = write(&sink, trades(0..3)).await;
+    assert_eq!(refused(&failed).len(), 3);
+    assert!(failed[0].story.contains("price"), "{:?}", failed[0]);
+}
+
+#[tokio::test]
+async fn closing_twice_is_closing_once() {
+    let file = file();
+    let sink = SqliteSink::open(&file, keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..10)).await.is_empty());
+    let (first, second) = tokio::join!(sink.close(), sink.close());
+    first.unwrap();
+    second.unwrap();
+    sink.close().await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(file.path.parent().unwrap()).unwrap().collect();
+    assert_eq!(left.len(), 1, "the log went into the file: {left:?}");
+    assert_eq!(file.ids().len(), 10);
+}
+
+#[tokio::test]
+async fn a_closed_sink_refuses() {
+    let file = file();
+    let sink = SqliteSink::open(&file, keyed()).await.unwrap();
+    sink.close().await.unwrap();
+    let mut batch = Batch::for_test(vec![trade(1)]);
+    let error = sink.write(&mut batch).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.chain(), "refused: the SQLite sink is closed");
+    assert!(batch.verdict(0).is_none());
+}
+
+/// Goal: writes that run at once do not mix. Method: many at a time, each with a bad row of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_run_at_once_keep_to_themselves() {
+    let file = file();
+    let table = Table::new("trades").integer("id", |id: &i64| *id).key(["id"]).create_if_missing();
+    let sink = std::sync::Arc::new(SqliteSink::open(&file, table).await.unwrap());
+    assert!(write(&sink, (0..20).map(|i| i * 1000 + 7).collect()).await.is_empty());
+    let mut writes = tokio::task::JoinSet::new();
+    for i in 0..20 {
+        let sink = sink.clone();
+        writes.spawn(async move {
+            let mut batch = Batch::for_test((i * 1000..i * 1000 + 300).collect());
+            sink.write(&mut batch).await.map(drop).unwrap();
+            refused(&refusals(&batch))
+        });
+    }
+    while let Some(failed) = writes.join_next().await {
+        assert_eq!(failed.unwrap(), [7]);
+    }
+    assert_eq!(file.ids().len(), 20 * 300);
+}
