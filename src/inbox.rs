@@ -149,6 +149,9 @@ impl<T, R> Inbox<T, R> {
             if !state.commands.is_empty() || !state.news.is_none() {
                 return Poll::Ready(());
             }
+            if state.commands.capacity() > KEPT {
+                state.commands = Vec::new();
+            }
             match &mut state.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
@@ -254,6 +257,9 @@ impl<T, R> Inbox<T, R> {
     }
 }
 
+/// Room for so many commands is kept while the task sleeps; what a burst took beyond is given back.
+const KEPT: usize = 16_384;
+
 /// So many ops may be on their way to evict others: enough for a burst, not enough to matter.
 const MOST_UNPAID: usize = 65_536;
 
@@ -298,5 +304,34 @@ fn wake<T, R>(mut state: MutexGuard<'_, State<T, R>>) {
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_test::{assert_pending, task};
+
+    use super::*;
+    use crate::moment::Moment;
+
+    /// Goal: a burst costs no memory afterwards. Method: one, and then the task goes to sleep twice, since it swaps two
+    /// buffers.
+    #[test]
+    fn the_memory_of_a_burst_is_given_back() {
+        let inbox = Inbox::<u64, ()>::new(&Limits::default(), None);
+        let mut taken = Vec::new();
+        let burst = |size: u64| {
+            (0..size).for_each(|op| {
+                let arrival = Arrival { op, at: Moment::now(), ack: None };
+                assert!(inbox.push(arrival, Pass::PAID).is_ok());
+            });
+        };
+        for size in [100_000, 1, 1] {
+            burst(size);
+            inbox.take(&mut taken);
+            taken.clear();
+            assert_pending!(task::spawn(inbox.stirred()).poll());
+        }
+        assert!(inbox.state().commands.capacity() <= KEPT && taken.capacity() <= KEPT);
     }
 }
