@@ -54,7 +54,7 @@ pub struct Cli {
     /// The SQLite file whose table `trades` gets every trade.
     ///
     /// A file that exists is kept, and rows are added to it. If it isn't given, `trading_app.db` in the current folder
-    /// is made anew by each run.
+    /// is made anew by each run, one run at a time.
     #[arg(long, value_name = "FILE", env = "ROUNDLOT_DATABASE")]
     pub database: Option<PathBuf>,
 
@@ -90,8 +90,8 @@ Output:
 
 Exit status:
   0    all went well; Ctrl-C is no failure
-  1    something is wrong with the settings or the file, --strict met a bad
-       row, or something could not be written
+  1    something is wrong with the settings or the file, no row of it could
+       be read, --strict met a bad row, or something could not be written
   2    the command line is wrong
   130  a second Ctrl-C, which doesn't wait for what is still to be written
 

@@ -32,6 +32,14 @@ pub struct Desks {
     pub trades: Handle<Tick>,
 }
 
+impl Desks {
+    /// How many operations have been handed in and have no verdict yet.
+    pub fn unsettled(&self) -> u64 {
+        let stats = [self.prices.stats(), self.orders.stats(), self.trades.stats()];
+        stats.iter().map(|stats| stats.waiting + stats.in_flight).sum()
+    }
+}
+
 /// What ends the batchers, and what they have done.
 pub struct Workers {
     prices: Worker<PriceUpdate>,

@@ -25,7 +25,11 @@ mod trader;
 mod unbatched;
 mod venue;
 
-use std::{env, process::ExitCode};
+use std::{
+    env,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
 
 use clap::Parser;
 use tokio::time::Instant;
@@ -43,7 +47,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", report::with_causes(&*error));
+            progress::print(&format!("error: {}", report::with_causes(&*error)));
             ExitCode::FAILURE
         }
     }
@@ -52,13 +56,16 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Error> {
     let settings = &settings::load(&Cli::parse(), env::vars_os())?;
     let progress = Progress::start(&settings.log)?;
-    let stop = stop::token(settings.run_time(), progress.clone())?;
+    let opened = Arc::new(OnceLock::new());
+    let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
 
     let mut feed = Feed::start(settings, stop.clone(), &progress)?;
-    let (path, database) = database::open(settings.database.as_deref(), &progress).await?;
+    settings.report.as_deref().map_or(Ok(()), report::check)?;
+    let database = database::open(settings.database.as_deref(), &progress).await?;
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
-    let (desks, workers) = desks::open(settings, portfolio.clone(), venue.clone(), database)?;
+    let (desks, workers) = desks::open(settings, portfolio.clone(), venue.clone(), database.sink)?;
+    opened.get_or_init(|| desks.clone());
 
     let display = tokio::spawn(progress.clone().show(desks.clone(), portfolio.clone(), settings.progress));
     let strategy = Strategy::new(&settings.strategy);
@@ -82,13 +89,13 @@ async fn run() -> Result<(), Error> {
         drain_seconds,
         operations: batchers.operations(),
         batched: batchers.cost(&meters, seconds + drain_seconds),
-        unbatched: unbatched::measure(trader.sample, settings, &portfolio, &path).await,
+        unbatched: unbatched::measure(trader.sample, settings, &portfolio, &database.path).await,
         batchers,
         log: trader.log,
         rejections: rejections.reasons(),
         portfolio_value: numbers::money(portfolio.value()),
         fills: portfolio.fills(),
-        database: path,
+        database: database.path,
     };
     report.publish(settings.report.as_deref())?;
     traded?;

@@ -30,7 +30,7 @@ fn grouped(digits: &str) -> String {
     text
 }
 
-/// Three digits and a unit.
+/// Three digits and a unit; a dash for no time at all.
 pub fn time(time: Duration) -> String {
     seconds(time.as_secs_f64())
 }
@@ -46,14 +46,19 @@ pub fn seconds(seconds: f64) -> String {
     match number {
         99.95.. => format!("{number:.0} {unit}"),
         9.995.. => format!("{number:.1} {unit}"),
-        _ if number == 0.0 => "0".to_owned(),
+        _ if number == 0.0 => "-".to_owned(),
         _ => format!("{number:.2} {unit}"),
     }
 }
 
-/// A part of a whole, in percent; a dash for nothing at all.
+/// A part of a whole, in percent; a dash for nothing at all. Only all of it is 100 %.
 pub fn percent(part: u64, whole: u64) -> String {
-    if part == 0 { "-".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64) }
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
+    match part {
+        0 => "-".to_owned(),
+        _ if part < whole => format!("{:.1} %", percent.min(99.9)),
+        _ => format!("{percent:.1} %"),
+    }
 }
 
 #[cfg(test)]
@@ -66,9 +71,10 @@ mod tests {
         assert_eq!(money("-1234.5".parse().unwrap()), "-1,234.50");
         assert_eq!(money("999".parse().unwrap()), "999.00");
         let times = [0, 12, 999, 1_000, 12_345, 123_456_000, 1_230_000_000, 99_960_000_000, 3_600_000_000_000];
-        let expected = ["0", "12.0 ns", "999 ns", "1.00 µs", "12.3 µs", "123 ms", "1.23 s", "100 s", "3600 s"];
+        let expected = ["-", "12.0 ns", "999 ns", "1.00 µs", "12.3 µs", "123 ms", "1.23 s", "100 s", "3600 s"];
         assert_eq!(times.map(|nanos| time(Duration::from_nanos(nanos))), expected);
         assert_eq!(seconds(3.21e-10), "0.32 ns");
         assert_eq!((percent(1, 3), percent(0, 3), percent(1, 0)), ("33.3 %".into(), "-".into(), "100.0 %".into()));
+        assert_eq!((percent(99_999, 100_000), percent(9, 9)), ("99.9 %".into(), "100.0 %".into()));
     }
 }

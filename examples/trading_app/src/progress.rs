@@ -44,8 +44,8 @@ impl Progress {
     /// Prints a message.
     pub fn say(&self, message: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{message}")),
-            None => eprintln!("{message}"),
+            Some(bar) => bar.suspend(|| print(message)),
+            None => print(message),
         }
     }
 
@@ -60,7 +60,7 @@ impl Progress {
             let now = Now::of(&desks, &portfolio, began);
             match &self.bar {
                 Some(bar) => bar.set_message(now.drawn()),
-                None => eprintln!("{}", now.plain(&before)),
+                None => print(&now.plain(&before)),
             }
             before = now;
         }
@@ -72,6 +72,11 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Prints a line to stderr. That nobody can read it is no reason to stop trading.
+pub fn print(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// How things stand.
@@ -122,7 +127,7 @@ impl Now {
             "batches",
             "mean size",
             "in buffer",
-            "waiting",
+            "queued",
         );
         for (name, stats) in self.desks() {
             let line = format!(
@@ -162,13 +167,14 @@ impl<'a> MakeWriter<'a> for Progress {
     }
 }
 
-/// Logs go above what is drawn.
+/// Logs go above what is drawn. They never fail: `tracing` would report it to where it can't write.
 impl Write for Progress {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| io::stderr().write(bytes)),
-            None => io::stderr().write(bytes),
-        }
+        let _ = match &self.bar {
+            Some(bar) => bar.suspend(|| io::stderr().write_all(bytes)),
+            None => io::stderr().write_all(bytes),
+        };
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt, fs,
-    io::{self, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     iter::successors,
     path::{Path, PathBuf},
 };
@@ -89,6 +89,17 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Whether a report can be written there: better known before the run than after it.
+pub fn check(path: &Path) -> Result<(), Error> {
+    // What is in the file stays until there is something better.
+    let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+    opened.map(drop).map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    format!("cannot write the report to {}: {error}", path.display()).into()
+}
+
 /// Operations that were handed in, and not done as they were meant to be.
 fn failures(stats: &Stats) -> u64 {
     stats.refused + stats.in_doubt + stats.evicted + stats.returned + stats.lost
@@ -97,21 +108,39 @@ fn failures(stats: &Stats) -> u64 {
 impl Report {
     /// Prints it, and writes it as JSON if somebody wants that.
     pub fn publish(&self, path: Option<&Path>) -> Result<(), Error> {
-        // A reader that has gone away is no reason not to save it.
-        let _ = write!(io::stdout(), "{self}");
-        let Some(path) = path else {
-            return Ok(());
-        };
-        let mut json = serde_json::to_string_pretty(self)?;
-        json.push('\n');
-        fs::write(path, json).map_err(|error| format!("cannot write the report to {}: {error}", path.display()).into())
+        let printed = self.print();
+        if let Some(path) = path {
+            let mut json = serde_json::to_string_pretty(self)?;
+            json.push('\n');
+            fs::write(path, json).map_err(|error| cannot_write(path, &error))?;
+        }
+        match printed {
+            // A reader that has gone away has read enough.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(format!("cannot print the report: {error}").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn print(&self) -> io::Result<()> {
+        let mut out = io::stdout();
+        // On a terminal the feed was named when it began.
+        if !(out.is_terminal() && io::stderr().is_terminal()) {
+            writeln!(out, "{}", self.feed)?;
+        }
+        write!(out, "{self}")?;
+        out.flush()
     }
 
     /// Why the run was no success, if it wasn't. Orders that the venue rejects are a part of trading; trades that are not
     /// in the database are not.
     pub fn problem(&self) -> Option<String> {
         if let (true, Some(bad)) = (self.strict, self.log.bad.first()) {
-            return Some(format!("line {}: {} (--strict)", bad.line, bad.problem));
+            return Some(format!("{bad} (--strict)"));
+        }
+        if let (0, Some(bad)) = (self.log.rows, self.log.bad.first()) {
+            return Some(format!("no row could be read: {bad}"));
         }
         let lost = failures(&self.batchers.trades);
         if lost > 0 {
@@ -123,21 +152,26 @@ impl Report {
 
     fn rows(&self) -> Vec<(&'static str, [String; 3])> {
         let row = |name, cell: fn(&Stats) -> String| (name, self.batchers.each().map(cell));
-        vec![
+        let mut rows = vec![
             row("operations", |stats| numbers::count(stats.accepted)),
             row("batches", |stats| numbers::count(stats.batches)),
             row("mean size", |stats| format!("{:.1}", stats.mean_batch())),
             row("conflated", |stats| numbers::percent(stats.conflated, stats.accepted)),
             row("netted", |stats| numbers::percent(stats.netted, stats.accepted)),
             row("forced flushes", |stats| numbers::count(stats.forced_flushes)),
-            row("mean time in buffer", |stats| numbers::time(stats.in_buffer.mean)),
+            row("send to verdict", |stats| numbers::time(stats.in_buffer.mean)),
             row("  waiting", |stats| numbers::time(stats.waiting_time.mean)),
+            row("  backing off", |stats| numbers::time(stats.backing_off_time.mean)),
             row("  being written", |stats| numbers::time(stats.writing_time.mean)),
-            row("longest in buffer", |stats| numbers::time(stats.in_buffer.max)),
+            row("longest to verdict", |stats| numbers::time(stats.in_buffer.max)),
             row("retries", |stats| numbers::count(stats.retries)),
             row("failures", |stats| numbers::count(failures(stats))),
             row("delivered", |stats| numbers::count(stats.delivered)),
-        ]
+        ];
+        if self.batchers.each().iter().all(|stats| stats.backing_off_time.max.is_zero()) {
+            rows.retain(|(name, _)| *name != "  backing off");
+        }
+        rows
     }
 
     /// The two columns of costs side by side, per batcher.
@@ -150,10 +184,19 @@ impl Report {
             row("calls, unbatched", |(ran, one)| numbers::count(one.calls_for(ran.operations))),
             row("time in sink per op", |(ran, _)| numbers::seconds(ran.per_operation())),
             row("the same, unbatched", |(_, one)| numbers::seconds(one.per_operation())),
-            row("unbatched costs", |(ran, one)| times(ran.per_operation(), one.per_operation())),
+            row("unbatched costs", |(ran, one)| match ran.calls.min(one.calls) {
+                ..FEWEST_CALLS => "-".to_owned(),
+                _ => times(ran.per_operation(), one.per_operation()),
+            }),
         ]
     }
 }
+
+/// With fewer calls than this, times are chance.
+const FEWEST_CALLS: u64 = 10;
+
+/// A faster run says nothing about a rate.
+const SHORTEST_RUN: f64 = 0.001;
 
 /// How many times as much.
 fn times(this: f64, that: f64) -> String {
@@ -166,18 +209,20 @@ fn times(this: f64, that: f64) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = numbers::count((self.operations as f64 / self.seconds.max(0.001)) as u64);
         let [ran, drained] = [self.seconds, self.drain_seconds].map(numbers::seconds);
-        writeln!(f, "{}", self.feed)?;
-        write!(f, "{} operations in {ran}: {rate} per second; ", numbers::count(self.operations))?;
-        writeln!(f, "what waited then took {drained}\n")?;
+        write!(f, "{} operations in {ran}", numbers::count(self.operations))?;
+        if self.seconds >= SHORTEST_RUN {
+            write!(f, ": {} per second", numbers::count((self.operations as f64 / self.seconds) as u64))?;
+        }
+        writeln!(f, "; what waited then took {drained}\n")?;
         table(f, &self.rows())?;
+        writeln!(f, "  (Times are means but for the longest; forced flushes count the shutdown.)")?;
         if let Some(unbatched) = &self.unbatched {
             let measured = [&unbatched.prices, &unbatched.orders, &unbatched.trades];
             let [prices, orders, trades] = measured.map(|cost| numbers::count(cost.operations));
             writeln!(f, "\nWhat the same work costs unbatched. Measured after the run on its first {prices}")?;
             writeln!(f, "prices, {orders} orders and {trades} trades, each alone in a call to a sink of its kind;")?;
-            writeln!(f, "the number of calls is scaled up to all of them.")?;
+            writeln!(f, "the number of calls, with retries, is scaled up to all of them.")?;
             table(f, &self.costs(unbatched))?;
         }
         writeln!(f)?;
@@ -190,18 +235,19 @@ impl Report {
         let verdicts = &self.log.verdicts;
         let [landed, netted, failed] = [verdicts.landed, verdicts.netted, verdicts.failed].map(numbers::count);
         let [mean, max] = [verdicts.mean_seconds, verdicts.max_seconds].map(numbers::seconds);
-        writeln!(f, "venue      {landed} operations landed, {netted} netted out, {failed} failed")?;
-        writeln!(f, "           verdict in {mean} on average, {max} at most")?;
+        writeln!(f, "venue      {landed} delivered or conflated, {netted} netted out, {failed} failed")?;
+        writeln!(f, "           verdict in {mean} on average (netted ones included), {max} at most")?;
         for (reason, count) in &self.rejections {
             writeln!(f, "           {:>6} {reason}", numbers::count(*count))?;
         }
         writeln!(f, "portfolio  {}, {} orders filled", self.portfolio_value, numbers::count(self.fills))?;
         let (delivered, database) = (numbers::count(self.batchers.trades.delivered), self.database.display());
         writeln!(f, "database   {delivered} rows written to {database}")?;
-        if self.log.bad_rows > 0 {
-            writeln!(f, "file       {} bad rows were left out", numbers::count(self.log.bad_rows))?;
+        match self.log.bad_rows {
+            0 => Ok(()),
+            1 => writeln!(f, "file       1 bad row was left out"),
+            more => writeln!(f, "file       {} bad rows were left out", numbers::count(more)),
         }
-        Ok(())
     }
 }
 

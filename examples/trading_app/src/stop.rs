@@ -1,18 +1,26 @@
 //! When to stop. In come signals and the end of the time, out goes one token that is canceled.
 
-use std::{io, process, time::Duration};
+use std::{
+    io, process,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::progress::Progress;
+use crate::{desks::Desks, numbers, progress::Progress};
 
 /// What shells say of a program that Ctrl-C has ended.
 const INTERRUPTED: i32 = 130;
 
 /// A token that is canceled by Ctrl-C, by SIGTERM, or when the time is over. A second signal ends the program at once,
-/// whatever still waits to be written.
-pub fn token(after: Option<Duration>, progress: Progress) -> io::Result<CancellationToken> {
+/// whatever still waits to be written, and says how much that is, once there are desks.
+pub fn token(
+    after: Option<Duration>,
+    progress: Progress,
+    desks: Arc<OnceLock<Desks>>,
+) -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut signals = Signals::listen()?;
     let stopped = stop.clone();
@@ -21,6 +29,8 @@ pub fn token(after: Option<Duration>, progress: Progress) -> io::Result<Cancella
         progress.say("stopping: what waits is written first; a second Ctrl-C doesn't wait");
         stopped.cancel();
         signals.next().await;
+        let unsettled = desks.get().map_or(0, Desks::unsettled);
+        progress.say(&format!("quit: {} operations were not settled", numbers::count(unsettled)));
         process::exit(INTERRUPTED);
     });
     if let Some(after) = after {

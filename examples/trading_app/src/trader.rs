@@ -95,7 +95,9 @@ impl Trader {
         while let Some(chunk) = feed.next().await {
             let Chunk { ticks, bad } = chunk?;
             for bad in bad {
-                progress.say(&format!("line {}: {}", bad.line, bad.problem));
+                if !feed.strict {
+                    progress.say(&bad.to_string());
+                }
                 self.log.bad_rows += 1;
                 if self.log.bad.len() < KEPT_BAD_ROWS {
                     self.log.bad.push(bad);

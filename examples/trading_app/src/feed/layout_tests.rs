@@ -102,10 +102,7 @@ fn any_file_can_be_described() {
     };
     let text = "up,1723075200.5,12345,1\ndown,1723075201,12300,2\nunknown,1723075201,1,3\nsideways,1,1,1";
     let mut read = read(&settings, "x.csv", text);
-    assert_eq!(
-        read.pop().unwrap(),
-        Err("column 1 is \"sideways\", which is no side: see replay.buy and replay.sell".into())
-    );
+    assert_eq!(read.pop().unwrap(), Err("column 1 \"sideways\" is no side: see replay.buy and replay.sell".into()));
     let good: Vec<String> = read.into_iter().map(Result::unwrap).collect();
     assert_eq!(
         good,
@@ -128,17 +125,18 @@ fn what_is_wrong_with_a_row_names_its_column() {
     let header = "time_ms,symbol,price,qty";
     let cases = [
         ("1,BTC,12,5", None),
-        ("x,BTC,12,5", Some("time_ms is not a decimal number")),
-        ("1,B TC,12,5", Some("symbol must not contain ' ', found at byte 1")),
+        ("x,BTC,12,5", Some("time_ms \"x\" is not a decimal number")),
+        ("1,B TC,12,5", Some("symbol \"B TC\" must not contain ' ', found at byte 1")),
         ("1,,12,5", Some("symbol is empty")),
         ("1,BTC,,5", Some("price is empty")),
-        ("1,BTC,NaN,5", Some("price is not a decimal number")),
-        ("1,BTC,12,-5", Some("qty is negative")),
+        ("1,BTC,NaN,5", Some("price \"NaN\" is not a decimal number")),
+        ("1,BTC,12,-5", Some("qty \"-5\" is negative")),
         ("1,BTC,12,", None),
         ("1,BTC,12", Some("wrong number of fields, 3 instead of 4")),
         ("1,BTC,1,200,5", Some("wrong number of fields, 5 instead of 4")),
         ("1,BTC,12,5,", None),
-        ("99999999999999999,BTC,12,5", Some("time_ms is too large for a time")),
+        ("99999999999999999,BTC,12,5", Some("time_ms \"99999999999999999\" is too large for a time")),
+        ("1,BTC,a price that nobody can read,5", Some("price \"a price that nobody can …\" is not a decimal number")),
     ];
     for (row, problem) in cases {
         let read = read(&none(), "x.csv", &format!("{header}\n{row}")).remove(0);

@@ -9,7 +9,7 @@ mod replay;
 mod row;
 mod sim;
 
-use std::{mem, thread};
+use std::{fmt, mem, thread};
 
 use serde::Serialize;
 use tokio::{
@@ -36,10 +36,18 @@ pub struct BadRow {
     pub problem: String,
 }
 
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
+}
+
 /// The feed as its reader holds it.
 pub struct Feed {
     /// What it is, for people.
     pub title: String,
+    /// Whether the first bad row is the end, and so an error that is told there.
+    pub strict: bool,
     chunks: Receiver<Result<Chunk, Error>>,
 }
 
@@ -68,7 +76,7 @@ impl Feed {
                 title
             }
         };
-        Ok(Self { title, chunks })
+        Ok(Self { title, strict: settings.replay.strict, chunks })
     }
 
     /// The next chunk; `None` at the end.

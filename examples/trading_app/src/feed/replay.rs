@@ -44,11 +44,17 @@ impl Replay {
             sample.push_back(line);
         }
         let rows: Vec<StringRecord> = sample.iter().filter_map(|(_, row)| row.clone().ok()).collect();
+        if let (true, Some((line, Err(problem)))) = (rows.is_empty(), sample.front()) {
+            return Err(wrong(format!("no row could be read: line {line}: {problem}")).into());
+        }
         let layout = Layout::of(settings, path, &rows).map_err(wrong)?;
         if layout.has_header
             && let Some(header) = sample.iter().position(|(_, row)| row.is_ok())
         {
             sample.remove(header);
+        }
+        if sample.is_empty() {
+            return Err(wrong("no row could be read: there is none below the header".to_owned()).into());
         }
         let delimiter = delimiter.unwrap_or(',');
         Ok(Self { lines, delimiter, layout, sample, strict: settings.strict })

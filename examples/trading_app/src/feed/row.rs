@@ -13,6 +13,9 @@ use crate::{settings::Unit, tick::Tick};
 /// What vendors write where there is no value.
 const NO_VALUE: [&str; 7] = ["", "null", "none", "nan", "n", "unknown", "-"];
 
+/// Characters of a value that a message shows.
+const QUOTED: usize = 24;
+
 impl Layout {
     /// Reads a row; `line` names a row that has no id.
     pub fn tick(&self, line: u64, row: &StringRecord) -> Result<Tick, String> {
@@ -21,7 +24,8 @@ impl Layout {
         }
         let text = |column: usize| row.get(column).unwrap_or_default();
         let value = |column: Option<usize>| Some((column?, text(column?))).filter(|(_, field)| !is_no_value(field));
-        let wrong = |column: usize| move |problem: String| format!("{} {problem}", self.names[column]);
+        let wrong =
+            |column: usize| move |problem: String| format!("{}{} {problem}", self.names[column], quoted(text(column)));
         let symbol = match self.symbol {
             SymbolFrom::Constant(symbol) => symbol,
             SymbolFrom::Column(column) => read(text(column)).map_err(wrong(column))?,
@@ -61,8 +65,17 @@ impl Words {
         } else if is(&self.sell) {
             Ok(Side::Sell)
         } else {
-            Err(format!("is {text:?}, which is no side: see replay.buy and replay.sell"))
+            Err("is no side: see replay.buy and replay.sell".to_owned())
         }
+    }
+}
+
+/// A value for a message, if there is one: its beginning in quotes.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        _ if text.is_empty() => String::new(),
+        Some((end, _)) => format!(" {:?}", format!("{}…", &text[..end])),
+        None => format!(" {text:?}"),
     }
 }
 

@@ -66,9 +66,14 @@ fn assigned(table: Table, path: &[String], text: &str) -> Result<Table, String> 
     match format!("value = {text}").parse::<Table>() {
         Ok(mut parsed) => parsed
             .remove("value")
-            .map_or_else(as_text, |value| with(value).or_else(|error| as_text().map_err(|_| error))),
+            .map_or_else(as_text, |value| with(value).or_else(|error| as_text().map_err(|text| apter(error, text)))),
         Err(_) => as_text(),
     }
+}
+
+/// Of what is wrong with a value and with the same as text, what is not merely its type.
+fn apter(as_value: String, as_text: String) -> String {
+    if as_value.starts_with("invalid type") { as_text } else { as_value }
 }
 
 fn merged(mut under: Table, over: Table) -> Table {
@@ -174,6 +179,10 @@ mod tests {
             ("[venue]\nlatency = \"fast\"", "\"fast\" is no duration"),
             ("[replay]\nspeed = -1.0", "a speed is a number from 0 on"),
             ("[replay]\nprice = true", "a column is its name in quotes"),
+            ("[sim]\npairs = 0", "it must be at least 1\nin `sim.pairs`"),
+            ("[sim]\nupdates_per_second = 0", "in `sim.updates_per_second`"),
+            ("[venue]\nreject_percent = 101", "it must be at most 100 percent\nin `venue.reject_percent`"),
+            ("[strategy]\nstop_percent = \"100.1\"", "in `strategy.stop_percent`"),
             ("seed = ", "line 1"),
         ];
         for (text, expected) in wrong {

@@ -3,7 +3,7 @@
 
 mod load;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use roundlot::{
     Limits, Retry,
@@ -41,8 +41,11 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sim {
+    #[serde(deserialize_with = "positive")]
     pub pairs: usize,
+    #[serde(deserialize_with = "positive")]
     pub updates_per_second: u64,
+    #[serde(deserialize_with = "percent")]
     pub step_percent: Quantity,
 }
 
@@ -92,9 +95,12 @@ pub enum Unit {
 pub struct Strategy {
     pub cash: Quantity,
     pub notional: Quantity,
+    #[serde(deserialize_with = "percent")]
     pub entry_percent: Quantity,
     pub exit_percent: Quantity,
+    #[serde(deserialize_with = "percent")]
     pub stop_percent: Quantity,
+    #[serde(deserialize_with = "percent")]
     pub requote_percent: Quantity,
 }
 
@@ -103,11 +109,14 @@ pub struct Strategy {
 pub struct Venue {
     #[serde(deserialize_with = "span")]
     pub latency: Duration,
+    #[serde(deserialize_with = "percent")]
     pub slow_percent: u64,
     pub slow_calls: u64,
     #[serde(deserialize_with = "span")]
     pub slow_latency: Duration,
+    #[serde(deserialize_with = "percent")]
     pub unavailable_percent: u64,
+    #[serde(deserialize_with = "percent")]
     pub reject_percent: u64,
 }
 
@@ -140,6 +149,18 @@ impl Settings {
 fn speed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let speed = f64::deserialize(deserializer)?;
     if speed.is_finite() && speed >= 0.0 { Ok(speed) } else { Err(D::Error::custom("a speed is a number from 0 on")) }
+}
+
+fn positive<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + From<u8>>(from: D) -> Result<T, D::Error> {
+    let number = T::deserialize(from)?;
+    if number >= T::from(1) { Ok(number) } else { Err(D::Error::custom("it must be at least 1")) }
+}
+
+/// A percentage of something, of which there is no more than all.
+fn percent<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + FromStr>(from: D) -> Result<T, D::Error> {
+    let percent = T::deserialize(from)?;
+    let most = "100".parse::<T>().map_err(|_| D::Error::custom("100 is no such number"))?;
+    if percent <= most { Ok(percent) } else { Err(D::Error::custom("it must be at most 100 percent")) }
 }
 
 /// A duration written as "10ms".

@@ -78,10 +78,10 @@ fn bad_rows_are_reported_with_their_lines_and_left_out() {
     let outcome = app.run(&["--replay", "x.csv", "--speed", "0", "--database", "it.db", "--report", "it.json"]);
     outcome.succeeded();
     for line in [
-        "line 3: price is not a decimal number",
+        "line 3: price \"one\" is not a decimal number",
         "line 5: wrong number of fields, 2 instead of 3",
         "line 6: a quote is not closed",
-        "line 7: symbol must not contain ' ', found at byte 1",
+        "line 7: symbol \"B TC\" must not contain ' ', found at byte 1",
     ] {
         assert!(outcome.stderr.contains(line), "{}", outcome.stderr);
     }
@@ -100,6 +100,8 @@ fn a_strict_replay_ends_at_the_first_bad_row() {
         app.run(&["--replay", "x.csv", "--speed", "0", "--strict", "--database", "it.db", "--report", "it.json"]);
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.stderr.contains("error: line 4: price is empty (--strict)"), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.matches("line 4").count(), 1, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("1 bad row was left out"), "{}", outcome.stdout);
     let prices: Vec<String> = rows(&app.path("it.db")).into_iter().map(|row| row.price).collect();
     assert_eq!(prices, ["1", "2"], "what came before is written");
     assert_eq!(app.report("it.json")["batchers"]["trades"]["delivered"], 2);

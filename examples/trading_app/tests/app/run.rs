@@ -22,7 +22,7 @@ fn the_simulated_feed_is_traded_and_reported() {
         assert_eq!(cost["operations"], 20, "{desk}");
         assert!(cost["calls"].as_u64() >= Some(20) && cost["sink_seconds"].as_f64() > Some(0.0), "{cost}");
     }
-    for words in ["mean time in buffer", "forced flushes", "retries", "failures", "unbatched costs"] {
+    for words in ["send to verdict", "  waiting", "forced flushes", "retries", "failures", "unbatched costs"] {
         assert!(outcome.stdout.contains(words), "{}", outcome.stdout);
     }
     assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 80), "{}", outcome.stdout);

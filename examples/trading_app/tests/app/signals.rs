@@ -38,7 +38,7 @@ fn a_signal_stops_it_cleanly() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{rest}");
         assert!(rest.contains("stopping"), "{rest}");
-        assert!(String::from_utf8(output.stdout).unwrap().contains("mean time in buffer"));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("send to verdict"));
         let trades = app.report("it.json")["batchers"]["trades"].clone();
         assert_eq!(trades["delivered"], trades["accepted"]);
         assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
@@ -56,6 +56,9 @@ fn a_second_signal_ends_it_at_once() {
     signal(&child, "-INT");
     wait_for("stopping", &mut stderr);
     signal(&child, "-INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("quit: ") && rest.contains(" operations were not settled"), "{rest}");
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 

@@ -1,0 +1,91 @@
+//! What the app can't read or write: in come bad files, streams and places, out come exit statuses and reasons.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use crate::common::{App, QUICK, rows};
+
+const REPLAY: &[&str] = &["--replay", "BTC.csv", "--speed", "0"];
+
+#[test]
+fn a_file_without_a_good_row_is_an_error() {
+    let app = App::new();
+    let cases: [(&[u8], &str); 4] = [
+        (b"time_ms,price\n8.8.2024,1\nx,2\n", "no row could be read: line 2: time_ms \"8.8.2024\" is not a decimal"),
+        (b"time_ms,price\n", "no row could be read: there is none below the header"),
+        (b"\xff\n", "no row could be read: line 1: the line is not UTF-8"),
+        (b"1,2,3\n", "cannot replay BTC.csv: set replay.time"),
+    ];
+    for (text, expected) in cases {
+        fs::write(app.path("BTC.csv"), text).unwrap();
+        let outcome = app.run(REPLAY);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+    }
+}
+
+/// Goal: two runs don't share the database that each makes anew. Method: a second run while the first is on, which then
+/// finds all its trades.
+#[test]
+fn the_usual_database_is_for_one_run_at_a_time() {
+    let app = App::new();
+    let arguments = ["--seconds", "2", "--report", "it.json", "--set", "progress=10ms"];
+    let mut first = app.command(&[QUICK, &arguments].concat()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(first.stderr.take().unwrap());
+    while !line.contains("operations, ") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0);
+    }
+    let second = app.run(&["--seconds", "1"]);
+    assert_eq!(second.code, Some(1));
+    let expected = "error: trading_app.db is in use by another run; give --database";
+    assert!(second.stderr.contains(expected), "{}", second.stderr);
+    std::io::copy(&mut stderr, &mut std::io::sink()).unwrap();
+    assert!(first.wait_with_output().unwrap().status.success());
+    let trades = &app.report("it.json")["batchers"]["trades"]["delivered"];
+    assert_eq!(rows(&app.path("trading_app.db")).len() as u64, *trades);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_an_error_at_the_start() {
+    let app = App::new();
+    let outcome = app.run(&["--seconds", "0", "--report", "no/such/folder/it.json"]);
+    assert_eq!(outcome.code, Some(1));
+    let expected = "error: cannot write the report to no/such/folder/it.json: ";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+    assert!(!app.path("trading_app.db").exists());
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    for (name, value) in [
+        ("sim.pairs", "0"),
+        ("sim.updates_per_second", "0"),
+        ("venue.slow_percent", "101"),
+        ("strategy.stop_percent", "101"),
+    ] {
+        let outcome = App::new().run(&["--set", &format!("{name}={value}")]);
+        assert_eq!(outcome.code, Some(1));
+        assert!(outcome.stderr.contains(&format!("{name}={value}: it must be at ")), "{}", outcome.stderr);
+    }
+}
+
+/// Goal: streams that fail neither stop the trading nor lose the report unseen. Method: a device that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn streams_that_fail_are_told_apart() {
+    let app = App::new();
+    app.write("BTC.csv", "time_ms,price\n1,1\nx,1\n");
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let arguments = [QUICK, REPLAY, &["--log", "trace"]].concat();
+    let deaf = app.command(&arguments).stderr(full()).output().unwrap();
+    assert_eq!(deaf.status.code(), Some(0));
+    assert!(String::from_utf8(deaf.stdout).unwrap().contains("1 rows written"));
+    let mute = app.command(&arguments).stdout(full()).output().unwrap();
+    assert_eq!(mute.status.code(), Some(1));
+    assert!(String::from_utf8(mute.stderr).unwrap().contains("error: cannot print the report: "));
+}
