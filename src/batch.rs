@@ -53,7 +53,8 @@ pub(crate) enum Verdict<R> {
     Again(SinkError),
 }
 
-/// Proof that every op of a batch has its verdict. Only [`Batch::accept_all`] and [`Batch::settled`] make one.
+/// Proof that every op of a batch has its verdict. Only the batch makes one: [`Batch::accept_all`],
+/// [`Batch::accept_all_with`], [`Batch::settle_each`] and [`Batch::settled`].
 #[derive(Debug)]
 #[must_use = "return it from `Sink::write`"]
 pub struct Settled(());

@@ -1,7 +1,7 @@
 //! The builder of a batcher. In come a sink, stages, limits and policies; out go a [`Handle`] and the task's owner. Next
 //! room: `handle`.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -144,8 +144,9 @@ where
     /// [`letters_lost`](crate::Stats::letters_lost); those not taken at the end are in the [`Summary`].
     pub fn dead_letters(self, sink: impl Sink<DeadLetter<T>>) -> Self {
         let prepare = move |name: &str| {
-            let mut batcher =
-                Batcher::new(sink).name(format!("{name}-letters")).limits(Limits::default().overflow(Overflow::Reject));
+            let mut batcher = Batcher::new(sink)
+                .name(format!("{name}-letters"))
+                .limits(Limits::default().overflow(Overflow::Reject).shutdown_timeout(Duration::MAX));
             batcher.letters = Box::new(|_| (Letters::Kept, None));
             let (handle, task) = batcher.split();
             (Letters::Posted(handle), Some(task))
@@ -182,7 +183,8 @@ where
         Ok((handle, Worker::new(tokio::spawn(task), stop)))
     }
 
-    /// The handle, and the task as a future to be driven by hand: for tests, simulations and tasks of one's own.
+    /// The handle, and the task as a future to be driven by hand: for tests, simulations and tasks of one's own. It has to be
+    /// polled inside of a Tokio runtime with time enabled.
     ///
     /// # Panics
     ///
@@ -223,7 +225,7 @@ where
                 let returned = letters.returned.into_iter().map(|letter| letter.op);
                 let dead = letters.letters.into_iter().map(|letter| letter.op);
                 summary.letters.extend(returned.chain(dead));
-                summary.stats.letters_lost += letters.stats.letters_lost + letters.stats.lost;
+                summary.stats.letters_lost += letters.stats.letters_lost;
                 summary
             }),
         };

@@ -14,12 +14,12 @@ use crate::{
 
 /// A time that is being averaged.
 #[derive(Debug, Clone, Copy, Default)]
-struct Timer {
+struct TimeSum {
     sum: u128,
     max: u64,
 }
 
-impl Timer {
+impl TimeSum {
     fn add(&mut self, nanos: u64) {
         self.sum += u128::from(nanos);
         self.max = self.max.max(nanos);
@@ -55,10 +55,10 @@ pub(crate) struct Counters {
     fill_sum: f64,
     fill_last: f64,
     timed: u64,
-    in_buffer: Timer,
-    waiting: Timer,
-    backing_off: Timer,
-    writing: Timer,
+    in_buffer: TimeSum,
+    waiting: TimeSum,
+    backing_off: TimeSum,
+    writing: TimeSum,
     meter: Option<Meter>,
 }
 

@@ -98,7 +98,7 @@ pub enum SetLimitsError {
     Closed,
 }
 
-/// The task of a batcher ended without a summary: it was aborted, or its runtime was shut down.
+/// The task of a batcher ended without a summary: it was aborted, it panicked, or its runtime was shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the batcher's task is gone without a summary")]
 #[non_exhaustive]

@@ -25,7 +25,7 @@ const KEPT_ERRORS: usize = 8;
 pub struct FlushReport {
     /// Ops the sink accepted.
     pub delivered: u64,
-    /// Ops given up; each became a dead letter.
+    /// Ops given up; each became a dead letter, unless a merge that panicked has used it up.
     pub refused: u64,
     /// Ops that may or may not have landed.
     pub in_doubt: u64,

@@ -173,7 +173,8 @@ impl<T, R> Handle<T, R> {
     }
 
     /// Takes back out every waiting op that satisfies the predicate: the kill switch. Ops that are in flight can't be
-    /// withdrawn; those that back off can. Their callers are told that they were withdrawn.
+    /// withdrawn; those that back off can. Their callers are told that they were withdrawn or, where an earlier attempt may
+    /// have landed, that they are in doubt.
     ///
     /// The predicate runs on the batcher's task.
     ///
@@ -216,8 +217,7 @@ impl<T, R> Handle<T, R> {
         if self.inbox.is_closed() {
             return Err(SetLimitsError::Closed);
         }
-        self.inbox.set_limits(&limits);
-        self.inbox.tell(|news| news.limits = Some(limits));
+        self.inbox.set_limits(limits);
         Ok(())
     }
 

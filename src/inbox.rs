@@ -229,9 +229,13 @@ impl<T, R> Inbox<T, R> {
         self.in_line.load(Ordering::Relaxed) > 0
     }
 
-    pub(crate) fn set_limits(&self, limits: &Limits) {
-        self.max_weight.store(limits.weight(), Ordering::Relaxed);
-        self.overflow.store(limits.overflow as usize, Ordering::Relaxed);
+    /// Lets handles and task obey other limits, in the same order if several callers change them at once.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.tell(|news| {
+            self.max_weight.store(limits.weight(), Ordering::Relaxed);
+            self.overflow.store(limits.overflow as usize, Ordering::Relaxed);
+            news.limits = Some(limits);
+        });
     }
 
     pub(crate) fn max_weight(&self) -> usize {

@@ -91,8 +91,8 @@ pub enum Overflow {
     Wait,
     /// `send` and `try_send` give the op back as full.
     Reject,
-    /// The op that has waited longest makes room and ends as evicted. No sender waits; up to 65,536 ops more than
-    /// `max_pending` may be on their way to the task, which decides.
+    /// The op that has waited longest makes room and ends as evicted. No sender waits: up to 65,536 ops more than
+    /// `max_pending` may wait for the task to take them in. Beyond that a send is given back as full.
     EvictOldest,
     /// The oldest op of the lowest priority makes room and ends as evicted; that may be the new one. Otherwise like
     /// [`EvictOldest`](Self::EvictOldest).

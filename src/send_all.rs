@@ -3,6 +3,8 @@
 
 use std::iter::Peekable;
 
+use tokio::task::coop;
+
 use crate::{
     accumulator::Arrival,
     command::Command,
@@ -22,6 +24,8 @@ pub(crate) async fn send_all<T, R>(
 ) -> Result<(), SendAllError<T>> {
     let mut chunk = Vec::with_capacity(CHUNK.min(ops.size_hint().0));
     while ops.peek().is_some() {
+        // Whoever always finds room yields now and then, so that the task can take in what was sent.
+        coop::consume_budget().await;
         let at = Moment::now();
         // The first op of a chunk waits for room; the others come along as far as there is some.
         let pass = match handle.room_for_one().await {

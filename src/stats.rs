@@ -53,7 +53,7 @@ pub struct Stats {
     pub withdrawn: u64,
     /// Ops given back at shutdown.
     pub returned: u64,
-    /// Ops lost because the task was killed.
+    /// Ops lost because the task was killed, or by the sink.
     pub lost: u64,
     /// Ops that wait now, those backing off and those still in the channel included.
     pub waiting: u64,
@@ -80,7 +80,7 @@ pub struct Stats {
     pub splits: u64,
     /// Panics caught in the sink and in the functions of the stages.
     pub panics: u64,
-    /// Dead letters that found no room or no taker.
+    /// Dead letters that found no room in the buffer for them; without a sink for them none is counted.
     pub letters_lost: u64,
     /// Batches being written now.
     pub batches_in_flight: u64,

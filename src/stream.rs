@@ -26,8 +26,9 @@ pub trait BatchExt: Stream {
     /// Groups the stream's items into batches, by the same rules as a [`Batcher`](crate::Batcher).
     ///
     /// * Emits a batch when it is full, when its oldest item has waited for the linger, when an item is urgent, and with
-    ///   a linger of zero as soon as the stream has nothing more to give just then. Items that expired, were conflated,
-    ///   deduplicated or netted are not emitted.
+    ///   a linger of zero as soon as the stream has nothing more to give just then, or has given 1,024 items in one poll.
+    ///   Items that expired, were conflated, deduplicated or netted, weigh more than `max_weight`, or over which a stage
+    ///   panicked, are not emitted.
     /// * Backpressures: it polls the stream only when it is polled, and not while a batch is ready and full or
     ///   `max_pending` items wait; the overflow policy has nothing to do.
     /// * Completes when the stream has ended and what waited has been emitted.

@@ -1,11 +1,10 @@
 //! An op comes in: dedup, partition, conflate, priority. In comes an [`Arrival`], out comes a node in its queue, or an
 //! answer where the op has ended already.
 
-use crate::moment::Moment;
-
 use super::{Accumulator, node::Arrival, partition::Partition};
 use crate::{
     ack::{End, Waiters},
+    moment::Moment,
     panics,
     sink::SinkError,
     stage::Found,
@@ -130,9 +129,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let is_first = queue.len() == 1;
         let leads = self.rules.priority.is_some() && queue.next(&self.nodes, self.rules.order(), now) == Some(slot);
         let full = queue.len() >= self.max_items || queue.weight() >= self.max_weight;
-        if self.victims.is_some() {
-            self.list_victim(slot);
-        }
+        self.list_victim(slot);
         if self.rules.together && self.next_due().is_some() {
             self.schedule.together_below = self.next_seq;
         }

@@ -1,12 +1,11 @@
 //! An op leaves the buffer without having been written: netted, expired, evicted, withdrawn, returned. In comes a
 //! slot and the way it ends, out come the answers to its callers.
 
-use crate::moment::Moment;
-
 use super::Accumulator;
 use crate::{
     ack::{AckError, End, Waiter, Waiters},
     dead_letter::DeadLetter,
+    moment::Moment,
     panics,
     returned::Returned,
     sink::SinkError,
@@ -84,10 +83,10 @@ impl<T, R: Clone> Accumulator<T, R> {
             End::Expired => AckError::Expired,
             End::Evicted => AckError::Evicted,
             End::Withdrawn => AckError::Withdrawn,
-            _ => AckError::Lost,
+            _ => unreachable!("the other ends have ways of their own"),
         };
         let gone = self.remove_node(slot);
-        if gone.in_doubt && end != End::Lost {
+        if gone.in_doubt {
             return self.end_in_doubt(gone, end, now);
         }
         self.settle_node(gone, end, Err(error), None, now)

@@ -1,11 +1,10 @@
 //! Two ops of one key meet: a newer one comes in, or an older one comes back. In come both, out comes what the user's
 //! merge function makes of them, in the place of the older one.
 
-use crate::moment::Moment;
-
 use super::{Accumulator, node::NONE};
 use crate::{
     ack::{End, Waiter},
+    moment::Moment,
     panics,
     sink::SinkError,
     stage::Merge,

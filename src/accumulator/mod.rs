@@ -18,8 +18,6 @@ mod settle;
 mod tests;
 mod victims;
 
-use crate::moment::Moment;
-
 use slab::Slab;
 
 pub(crate) use cut::Cut;
@@ -33,6 +31,7 @@ use crate::{
     dead_letter::DeadLetter,
     flush::{Done, Flush, Flushes},
     limits::Limits,
+    moment::Moment,
     retry::{Backoff, Retry},
     returned::Returned,
     stage::Stages,
@@ -114,7 +113,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             partitions.insert(Partition::default());
         }
         Self {
-            has_rules: !rules.is_empty(),
+            has_rules: !rules.asks_nothing_on_arrival(),
             rules,
             max_pending: limits.pending_limit(),
             max_items: limits.items(),

@@ -46,7 +46,7 @@ pub(crate) struct Node<T, R> {
     /// The number of the batch that the next older op of its key left in. The two must not share one: if the older one
     /// alone had to be tried again, it would land after the newer one.
     pub(crate) behind: u64,
-    /// Only ops that have failed once have one.
+    /// Only ops that a write has brought back have one.
     pub(crate) history: Option<Box<History>>,
 }
 

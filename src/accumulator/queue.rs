@@ -1,10 +1,8 @@
 //! The ops of one partition in the order in which they are to leave: a list per level, by arrival within it. In come
 //! slots, out comes the next one. The lists run through the nodes themselves, so a queue owns next to nothing.
 
-use crate::moment::Moment;
-
 use super::{node::NONE, nodes::Nodes};
-use crate::stage::Order;
+use crate::{moment::Moment, stage::Order};
 
 #[derive(Debug, Clone, Copy)]
 struct Level {

@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use crate::moment::Moment;
-
 use super::{Accumulator, heap::Heap, partition::Place, queue::Head};
-use crate::batch::CutBy;
+use crate::{batch::CutBy, moment::Moment};
 
 /// A partition stands in at most one of the first three heaps; in none while it is empty or being written.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    /// Not due. Ordered by the arrival of the oldest op, and so by deadline, since the linger is the same for all.
+    /// Not due. Ordered by the arrival of the oldest op, and so, but for senders that raced, by deadline, since the linger
+    /// is the same for all.
     lingering: Heap<u64>,
     /// Ordered by the end of the backoff.
     backing_off: Heap<Moment>,

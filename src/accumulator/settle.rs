@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use crate::moment::Moment;
-
 use super::{Accumulator, Cut};
 use crate::{
     ack::{AckError, End, Waiters},
     batch::Verdict,
     dead_letter::DeadLetter,
+    moment::Moment,
     panics,
     sink::{ErrorKind, SinkError},
     stage::Found,
@@ -28,11 +27,18 @@ pub(crate) enum Written {
     Aborted,
 }
 
+/// The ops of a batch that go back into the buffer.
+#[derive(Default)]
+struct Again {
+    slots: Vec<u32>,
+    /// How many of them failed, and were not only part of a batch that is being split.
+    failed: u64,
+}
+
 /// What is to be done with an op that has no receipt.
 enum Next {
     Again,
     GiveUp(SinkError),
-    InDoubt(SinkError),
     Return { in_flight: bool },
     Lose(SinkError),
 }
@@ -49,8 +55,6 @@ impl<T, R: Clone> Accumulator<T, R> {
         if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) {
             // The way of most batches: the ops themselves are not needed any more.
             ops.clear();
-        }
-        if ops.is_empty() {
             for (verdict, slot) in verdicts.drain(..).zip(slots.drain(..)) {
                 if let Verdict::Accepted(receipt) = verdict {
                     self.deliver(slot, receipt, at, writing, now);
@@ -59,7 +63,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         } else {
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
-            let mut again = Vec::new();
+            let mut again = Again::default();
             for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
                 let (error, is_rest, again_anyway) = match verdict {
                     Verdict::Accepted(receipt) => {
@@ -74,7 +78,10 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.record_attempt(slot, writing, split && is_rest);
                 let next = match error {
                     None => Next::Return { in_flight: true },
-                    Some(_) if split && is_rest => Next::Again,
+                    Some(_) if split && is_rest => {
+                        again.slots.push(slot);
+                        continue;
+                    }
                     Some(error) => self.failed(slot, error, again_anyway, now),
                 };
                 self.follow(next, slot, &mut again, now);
@@ -83,18 +90,20 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.partitions[id as usize].split(unanswered);
                 self.counters.splits += 1;
             }
-            self.take_back(id, &again, split, now);
+            self.take_back(id, &again, now);
         }
         self.place(id, now);
         self.spares.push((ops, slots));
         self.spare_verdicts.push(verdicts);
     }
 
-    fn follow(&mut self, next: Next, slot: u32, again: &mut Vec<u32>, now: Moment) {
+    fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {
         match next {
-            Next::Again => again.push(slot),
+            Next::Again => {
+                again.slots.push(slot);
+                again.failed += 1;
+            }
             Next::GiveUp(error) => self.refuse_written(slot, &error, now),
-            Next::InDoubt(error) => self.doubt(slot, &error, now),
             Next::Return { in_flight } => self.give_back(slot, in_flight, now),
             Next::Lose(error) => self.lose(slot, &error, now),
         }
@@ -132,7 +141,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn failed(&mut self, slot: u32, error: SinkError, again_anyway: bool, now: Moment) -> Next {
         let node = &mut self.nodes[slot];
         let last = node.attempts() >= self.backoff.max_attempts();
-        let (mut again, mut in_doubt) = (again_anyway, false);
+        let mut again = again_anyway;
         match error.kind() {
             ErrorKind::Throttled { retry_after } => {
                 self.freeze(now, retry_after);
@@ -141,7 +150,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             ErrorKind::Transient => again = true,
             ErrorKind::Ambiguous => {
                 node.history.get_or_insert_default().in_doubt = true;
-                (again, in_doubt) = (again || self.idempotent, true);
+                again |= self.idempotent;
             }
             ErrorKind::Fenced => {
                 self.fenced = true;
@@ -150,11 +159,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             ErrorKind::Lost if !again => return Next::Lose(error),
             ErrorKind::Lost | ErrorKind::Refused | ErrorKind::TooLarge => {}
         }
-        match (again && !last, in_doubt) {
-            (true, _) => Next::Again,
-            (false, true) => Next::InDoubt(error),
-            (false, false) => Next::GiveUp(error),
-        }
+        if again && !last { Next::Again } else { Next::GiveUp(error) }
     }
 
     fn record_attempt(&mut self, slot: u32, writing: u64, split: bool) {
@@ -190,16 +195,6 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.refuse_unqueued(slot, error, now);
     }
 
-    fn doubt(&mut self, slot: u32, error: &SinkError, now: Moment) {
-        self.time_node(slot, now);
-        let gone = self.remove_node(slot);
-        let attempts = gone.attempts;
-        if let Some(op) = self.settle_node(gone, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(error), now)
-        {
-            self.letters.push(DeadLetter::new(op, error.clone(), attempts, true));
-        }
-    }
-
     fn lose(&mut self, slot: u32, error: &SinkError, now: Moment) {
         let gone = self.remove_node(slot);
         let attempts = gone.attempts;
@@ -213,15 +208,14 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.counters.time(node.spent(now, 0, now));
     }
 
-    /// Puts ops that are to be tried again back in front of their partition, which backs off unless it was split.
-    fn take_back(&mut self, id: u32, again: &[u32], split: bool, now: Moment) {
-        let Some(attempts) = again.iter().map(|slot| self.nodes[*slot].attempts()).max() else {
-            return;
-        };
+    /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only
+    /// part of a batch that is being split.
+    fn take_back(&mut self, id: u32, again: &Again, now: Moment) {
         let mut delay = Duration::ZERO;
-        if !split {
-            delay = self.backoff.delay(attempts);
-            self.counters.retries += again.len() as u64;
+        if again.failed > 0 {
+            let attempts = again.slots.iter().map(|slot| self.nodes[*slot].attempts()).max();
+            delay = self.backoff.delay(attempts.unwrap_or(1));
+            self.counters.retries += again.failed;
         }
         // A backoff too long for the clock is one for ever.
         let until = now.checked_add(delay).unwrap_or(Moment::END);
@@ -230,7 +224,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let partition = &mut self.partitions[id as usize];
         partition.backing_off = (!delay.is_zero()).then_some(until);
         // The last goes first, so that each finds its place at the front.
-        for slot in again.iter().rev() {
+        for slot in again.slots.iter().rev() {
             self.waiting += 1;
             let history = self.nodes[*slot].history.get_or_insert_default();
             history.backing_off = history.backing_off.saturating_add(backing_off);

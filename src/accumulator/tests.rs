@@ -357,7 +357,7 @@ impl Model {
         let split = open > 0
             && ops.len() > 1
             && (matches!(rest, Rest::TooLarge) || self.recipe.bisect && matches!(rest, Rest::Refused));
-        let mut again = Vec::new();
+        let (mut again, mut failed) = (Vec::new(), false);
         for (i, mut op) in ops.into_iter().enumerate() {
             op.was_written = true;
             let given = verdict(verdicts, i);
@@ -365,6 +365,7 @@ impl Model {
                 again.push(op);
                 continue;
             }
+            let before = again.len();
             op.attempts += 1;
             let last = op.attempts >= self.recipe.max_attempts;
             match given.unwrap_or(rest) {
@@ -381,13 +382,14 @@ impl Model {
                 Rest::Aborted => self.end(End::Returned),
                 _ => self.end(if op.in_doubt { End::InDoubt } else { End::Refused }),
             }
+            failed |= again.len() > before;
         }
         let part = self.parts.get_mut(&id).unwrap();
         if split {
             part.parts.extend([open / 2, open - open / 2].into_iter().filter(|size| *size > 0));
         }
         if let Some(attempts) = again.iter().map(|op| op.attempts).max()
-            && !split
+            && failed
         {
             part.backing_off = Some(now + self.backoff.delay(attempts));
         }

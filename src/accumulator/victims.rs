@@ -38,8 +38,11 @@ impl Victims {
         let entry = Entry { seq: node.seq, slot };
         // Most are younger than all before them; what comes back or moves up is not.
         let at = list.partition_point(|other| other.seq < node.seq);
-        list.insert(at, entry);
-        self.listed += 1;
+        // A survivor of a merge is listed already.
+        if list.get(at).is_none_or(|other| other.seq != node.seq) {
+            list.insert(at, entry);
+            self.listed += 1;
+        }
     }
 
     fn waits<T, R>(&self, nodes: &Nodes<T, R>, level: u32, entry: Entry) -> bool {
@@ -113,5 +116,28 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.end_waiting(slot, End::Evicted, now);
         }
         victim.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        accumulator::{Arrival, Policy},
+        limits::Limits,
+        stage::{Stages, latest},
+    };
+
+    /// Goal: an op that is merged again and again is listed once. Method: many updates of one key.
+    #[test]
+    fn survivors_of_merges_do_not_pile_up() {
+        let stages = Stages::new().conflate_by(|_: &u32| 0, latest);
+        let limits = Limits::new(10).linger(Duration::MAX).overflow(Overflow::EvictOldest);
+        let mut buffer = Accumulator::<u32, ()>::new(stages, limits, Policy::default());
+        let now = Moment::now();
+        (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        assert_eq!(buffer.victims.as_ref().map(|victims| victims.listed), Some(1));
     }
 }

@@ -96,7 +96,8 @@ where
         if let Ok(entry) = self.table.find_entry(hash, |entry| entry.slot == slot) {
             entry.remove();
         }
-        // A million keys seen once must cost nothing afterwards; a quarter full keeps this rare.
+        // A million keys seen once must cost nothing afterwards. Below an eighth it shrinks to room for twice what is left,
+        // so that this is rare.
         if self.table.capacity() > SHRINK_ABOVE && self.table.len() < self.table.capacity() / 8 {
             self.table.shrink_to(self.table.len() * 2, |entry| entry.hash);
         }

@@ -198,8 +198,8 @@ impl<T> Stages<T> {
         self
     }
 
-    /// Whether no rule has anything to say.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether no rule has anything to say of an op as it comes; expiry is asked at the cut.
+    pub(crate) fn asks_nothing_on_arrival(&self) -> bool {
         let Self { partition, conflate, dedup, priority, urgent, weight, .. } = self;
         partition.is_none()
             && conflate.is_none()

@@ -160,3 +160,14 @@ async fn a_policy_that_evicts_from_now_on_knows_what_waits_already() {
     desk.try_send(4).unwrap();
     assert_eq!(written(&desk, &sink).await, [2, 3, 4]);
 }
+
+/// Goal: under an evicting policy, many ops at once get in, however many they are. Method: far more than may be on their
+/// way, on one thread, where the task can take them in only if the sender yields.
+#[tokio::test(start_paused = true)]
+async fn a_long_send_all_lets_the_task_take_it_in() {
+    let limits = Limits::new(10).max_pending(10).overflow(Overflow::EvictOldest);
+    let (desk, worker) = Batcher::new(Recorder::new()).limits(limits).spawn();
+    desk.send_all(0..200_000u32).await.unwrap();
+    let stats = worker.shutdown().await.unwrap().stats;
+    assert_eq!((stats.accepted, stats.delivered + stats.evicted), (200_000, 200_000));
+}
