@@ -211,8 +211,8 @@ where
         }
         let inbox = Arc::new(Inbox::new(&limits, stages.weight.clone()));
         let handle = Handle::first(Arc::clone(&inbox));
-        let told = Arc::clone(&inbox);
-        let tell_stop: TellStop = Arc::new(move |within| told.tell(|news| news.stop(within, false)));
+        let stopped = Arc::clone(&inbox);
+        let tell_stop: TellStop = Arc::new(move |within| stopped.tell(|news| news.stop(within, false)));
 
         let mut accumulator = Accumulator::new(stages, limits, policy);
         accumulator.counters().report_as(&name);

@@ -57,7 +57,7 @@ use crate::{
 pub struct Handle<T, R = ()> {
     pub(crate) inbox: Arc<Inbox<T, R>>,
     /// What this handle's flushes have reported so far.
-    told: Mutex<Mark>,
+    reported: Mutex<Mark>,
 }
 
 /// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
@@ -66,7 +66,7 @@ const SENDS_PER_BUDGET: u64 = 32;
 impl<T, R> Handle<T, R> {
     /// The first handle of a batcher, which its inbox has already counted.
     pub(crate) fn first(inbox: Arc<Inbox<T, R>>) -> Self {
-        Self { inbox, told: Mutex::default() }
+        Self { inbox, reported: Mutex::default() }
     }
 
     /// Hands an op in, waiting for room if [`Overflow::Wait`] says so.
@@ -165,10 +165,10 @@ impl<T, R> Handle<T, R> {
     /// Cancel safe: once polled, the ops are flushed even if the future is dropped.
     pub async fn flush(&self) -> Result<FlushReport, Closed> {
         let (reply, answer) = oneshot::channel();
-        let since = *self.told();
+        let since = *self.reported();
         self.inbox.push_other(Command::Flush(Flush { since, reply })).map_err(|_| Closed)?;
         let (report, mark) = answer.await.map_err(|_| Closed)?;
-        self.told().advance(mark);
+        self.reported().advance(mark);
         Ok(report)
     }
 
@@ -235,8 +235,8 @@ impl<T, R> Handle<T, R> {
         self.inbox.tell(|news| news.stop(within, false));
     }
 
-    fn told(&self) -> MutexGuard<'_, Mark> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reported(&self) -> MutexGuard<'_, Mark> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `at` is when the caller asked: age counts from there, the wait for room included.
@@ -324,7 +324,7 @@ impl<T, R> Handle<T, R> {
 impl<T, R> Clone for Handle<T, R> {
     fn clone(&self) -> Self {
         self.inbox.add_handle();
-        Self { inbox: Arc::clone(&self.inbox), told: Mutex::new(*self.told()) }
+        Self { inbox: Arc::clone(&self.inbox), reported: Mutex::new(*self.reported()) }
     }
 }
 

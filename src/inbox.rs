@@ -44,7 +44,7 @@ struct State<T, R> {
     commands: Vec<Command<T, R>>,
     /// Ops that were ever put in, and how many of those the task has told of in `stats`.
     pushed: u64,
-    told: u64,
+    published: u64,
     /// Ops in `commands` that are not paid for.
     unpaid: usize,
     closed: bool,
@@ -59,7 +59,7 @@ impl<T, R> Inbox<T, R> {
             state: Mutex::new(State {
                 commands: Vec::new(),
                 pushed: 0,
-                told: 0,
+                published: 0,
                 unpaid: 0,
                 closed: false,
                 news: News::default(),
@@ -168,14 +168,14 @@ impl<T, R> Inbox<T, R> {
     /// Lets everybody see `stats`.
     pub(crate) fn publish(&self, stats: Stats) {
         let mut state = self.state();
-        state.told = stats.accepted;
+        state.published = stats.accepted;
         state.stats = stats;
     }
 
     /// The statistics, with what the task has not looked at yet counted as waiting.
     pub(crate) fn stats(&self) -> Stats {
         let state = self.state();
-        let unseen = state.pushed - state.told;
+        let unseen = state.pushed - state.published;
         let mut stats = state.stats.clone();
         stats.accepted += unseen;
         stats.waiting += unseen;
@@ -187,8 +187,8 @@ impl<T, R> Inbox<T, R> {
         let mut state = self.state();
         // Dropping the commands answers whoever waits, so that has to happen outside of the lock.
         let commands = std::mem::take(&mut state.commands);
-        let unseen = state.pushed - state.told;
-        state.told = state.pushed;
+        let unseen = state.pushed - state.published;
+        state.published = state.pushed;
         let stats = &mut state.stats;
         let lost = unseen + stats.waiting + stats.in_flight;
         stats.accepted += unseen;

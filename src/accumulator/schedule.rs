@@ -98,7 +98,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let seq = oldest.seq;
         if self.due_by(id, now).is_some() {
             self.move_to(id, Place::Due);
-            self.enqueue(id, now);
+            self.rank_due(id, now);
             if self.rules.together {
                 self.schedule.together_below = self.next_seq;
             }
@@ -116,7 +116,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Orders a due partition among the others by the op that it would send next.
-    fn enqueue(&mut self, id: u32, now: Moment) {
+    fn rank_due(&mut self, id: u32, now: Moment) {
         let order = self.rules.order();
         let queue = &self.partitions[id as usize].queue;
         let head = queue.head(&self.nodes, order, now).expect("a due partition is not empty");
@@ -178,12 +178,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         if version != self.schedule.levels_version {
             self.schedule.levels_version = version;
             let due: Vec<u32> = self.schedule.due.slots().collect();
-            due.into_iter().for_each(|id| self.enqueue(id, now));
+            due.into_iter().for_each(|id| self.rank_due(id, now));
         }
         while let Some((at, id)) = self.schedule.rising.peek()
             && at <= now
         {
-            self.enqueue(id, now);
+            self.rank_due(id, now);
         }
     }
 
@@ -200,7 +200,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Orders a partition that is due anew, since a better op may have joined it.
     pub(super) fn joined(&mut self, id: u32, now: Moment) {
         if self.partitions[id as usize].place == Place::Due {
-            self.enqueue(id, now);
+            self.rank_due(id, now);
         }
     }
 
