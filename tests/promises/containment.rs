@@ -7,7 +7,7 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Batcher, DeadLetter, End, Limits, Retry, Sink, SinkError, Stages, sink_fn, stage,
+    Batch, Batcher, DeadLetter, End, ErrorKind, Limits, Retry, Sink, SinkError, Stages, sink_fn, stage,
     testing::{Flaky, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -278,4 +278,16 @@ async fn a_borrowed_proof_delivers_nothing() {
     let (desk, _worker) = Batcher::new(sink).limits(1).spawn();
     assert_eq!(desk.submit(1).await.unwrap().outcome().await.end, End::InDoubt);
     assert_eq!(desk.stats().delivered, 0);
+}
+
+/// Goal: a letter that its own sink loses is accounted for once. Method: such a sink, and a look at both places.
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_its_sink_loses_comes_back_once() {
+    let refusing = Flaky::new(Recorder::<u32>::new()).fail(SinkError::refused("never"));
+    let losing = Flaky::new(Recorder::<DeadLetter<u32>>::new()).fail(ErrorKind::Lost.into());
+    let (desk, worker) = Batcher::new(refusing).dead_letters(losing).spawn();
+    desk.send(1).await.unwrap();
+    let summary = worker.shutdown().await.unwrap();
+    assert_eq!(summary.letters.iter().map(|letter| letter.op).collect::<Vec<_>>(), [1]);
+    assert_eq!(summary.stats.letters_lost, 0);
 }
