@@ -27,28 +27,29 @@ pub(super) struct Gone<T, R> {
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes out every op that waits and satisfies the predicate.
     pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Moment) -> Vec<T> {
-        let mut waiting: Vec<(u64, u32)> = Vec::new();
-        let mut panics = Vec::new();
-        for (slot, node) in self.nodes.iter() {
-            let Some(op) = &node.op else { continue };
-            match panics::catch(|| wanted(op)) {
-                Ok(true) => waiting.push((node.seq, slot)),
+        let mut gone = Vec::new();
+        for slot in self.waiting_by_age() {
+            match panics::catch(|| wanted(self.nodes[slot].waiting_op())) {
+                Ok(true) => gone.extend(self.end_waiting(slot, End::Withdrawn, now)),
                 Ok(false) => {}
                 // An op about which the predicate can't tell stays where it is.
-                Err(panic) => panics.push(panic),
+                Err(panic) => drop(self.caught("a predicate", &*panic)),
             }
         }
-        panics.into_iter().for_each(|panic| drop(self.caught("a predicate", &*panic)));
+        gone
+    }
+
+    /// The slots of all ops that wait, in the order in which they came.
+    pub(super) fn waiting_by_age(&self) -> Vec<u32> {
+        let waiting = self.nodes.iter().filter(|(_, node)| node.op.is_some());
+        let mut waiting: Vec<(u64, u32)> = waiting.map(|(slot, node)| (node.seq, slot)).collect();
         waiting.sort_unstable();
-        waiting.into_iter().filter_map(|(_, slot)| self.end_waiting(slot, End::Withdrawn, now)).collect()
+        waiting.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// Gives back everything that waits: the shutdown is over.
     pub(crate) fn return_waiting(&mut self, now: Moment) {
-        let mut waiting: Vec<(u64, u32)> =
-            self.nodes.iter().filter(|(_, node)| node.op.is_some()).map(|(slot, node)| (node.seq, slot)).collect();
-        waiting.sort_unstable();
-        for (_, slot) in waiting {
+        for slot in self.waiting_by_age() {
             let id = self.nodes[slot].partition;
             self.unqueue(slot);
             self.give_back(slot, false, now);

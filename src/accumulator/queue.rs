@@ -1,7 +1,10 @@
 //! The ops of one partition in the order in which they are to leave: a list per level, by arrival within it. In come
 //! slots, out comes the next one. The lists run through the nodes themselves, so a queue owns next to nothing.
 
-use super::{node::NONE, nodes::Nodes};
+use super::{
+    node::{NONE, Node},
+    nodes::Nodes,
+};
 use crate::{moment::Moment, stage::Order};
 
 #[derive(Debug, Clone, Copy)]
@@ -60,11 +63,16 @@ impl Queue {
             return self.insert(nodes, order, slot, false);
         };
         (node.prev, node.next) = (level.tail, NONE);
+        nodes[level.tail].next = slot;
+        level.tail = slot;
+        self.count_in(&nodes[slot]);
+    }
+
+    fn count_in<T, R>(&mut self, node: &Node<T, R>) {
         self.len += 1;
         self.weight = self.weight.saturating_add(node.weight);
         self.urgent += usize::from(node.urgent);
-        nodes[level.tail].next = slot;
-        level.tail = slot;
+        self.retried += usize::from(node.history.is_some());
     }
 
     /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
@@ -72,10 +80,7 @@ impl Queue {
     pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32, comes_back: bool) {
         let node = &nodes[slot];
         let (seq, level) = (node.seq, node.level);
-        self.len += 1;
-        self.weight = self.weight.saturating_add(node.weight);
-        self.urgent += usize::from(node.urgent);
-        self.retried += usize::from(node.history.is_some());
+        self.count_in(node);
         let rank = order.rank(level);
         let at = self.levels.iter().position(|other| order.rank(other.id) <= rank).unwrap_or(self.levels.len());
         if self.levels.get(at).is_none_or(|other| other.id != level) {

@@ -95,10 +95,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Lists all that wait, after the policy has changed.
     pub(super) fn list_victims(&mut self) {
-        let mut waiting: Vec<(u64, u32)> =
-            self.nodes.iter().filter(|(_, node)| node.op.is_some()).map(|(slot, node)| (node.seq, slot)).collect();
-        waiting.sort_unstable();
-        waiting.into_iter().for_each(|(_, slot)| self.list_victim(slot));
+        self.waiting_by_age().into_iter().for_each(|slot| self.list_victim(slot));
     }
 
     /// Lets one op that waits make room. Says whether one was found: all may be in flight.
@@ -107,10 +104,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let victim = match &mut self.victims {
             Some(victims) => victims.next(&self.nodes, ranks),
             // The policy has changed while the op that needs room was on its way.
-            None => {
-                let waiting = self.nodes.iter().filter(|(_, node)| node.op.is_some());
-                waiting.min_by_key(|(_, node)| node.seq).map(|(slot, _)| slot)
-            }
+            None => self.waiting_by_age().first().copied(),
         };
         if let Some(slot) = victim {
             self.end_waiting(slot, End::Evicted, now);
