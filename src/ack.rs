@@ -11,9 +11,12 @@ use std::{
 
 use serde::Serialize;
 use thiserror::Error;
-use tokio::sync::oneshot;
 
-use crate::{moment::Moment, sink::SinkError};
+use crate::{
+    moment::Moment,
+    reply::{Receiver, Replies, Sender},
+    sink::SinkError,
+};
 
 /// How an op ended. Each accepted op ends in exactly one of these ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -190,7 +193,7 @@ pub struct Outcome<R = ()> {
 #[derive(Debug)]
 #[must_use = "an ack tells what became of the operation; await it, or use `send`"]
 pub struct Ack<R = ()> {
-    verdict: oneshot::Receiver<Outcome<R>>,
+    verdict: Receiver<Outcome<R>>,
     sent_at: Moment,
 }
 
@@ -202,7 +205,7 @@ impl<R> Ack<R> {
     /// Takes the ack, so that dropping the future gives up on the answer. The op goes its way all the same.
     pub async fn outcome(self) -> Outcome<R> {
         let sent_at = self.sent_at;
-        self.verdict.await.unwrap_or_else(|_| Outcome {
+        self.verdict.await.unwrap_or_else(|| Outcome {
             result: Err(AckError::Lost),
             end: End::Lost,
             attempts: 0,
@@ -217,8 +220,8 @@ impl<R> Future for Ack<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The sender answers when dropped, too: no path leaves a caller waiting.
         Poll::Ready(match ready!(Pin::new(&mut self.verdict).poll(cx)) {
-            Ok(outcome) => outcome.result,
-            Err(_) => Err(AckError::Lost),
+            Some(outcome) => outcome.result,
+            None => Err(AckError::Lost),
         })
     }
 }
@@ -226,13 +229,13 @@ impl<R> Future for Ack<R> {
 /// The other end of an [`Ack`]. Dropped without an answer, it says that the op is lost.
 #[derive(Debug)]
 pub(crate) struct AckSender<R> {
-    verdict: oneshot::Sender<Outcome<R>>,
+    verdict: Sender<Outcome<R>>,
     sent_at: Moment,
 }
 
 impl<R> AckSender<R> {
-    pub(crate) fn pair(sent_at: Moment) -> (Self, Ack<R>) {
-        let (sender, verdict) = oneshot::channel();
+    pub(crate) fn pair(replies: &Replies<Outcome<R>>, sent_at: Moment) -> (Self, Ack<R>) {
+        let (sender, verdict) = replies.pair();
         (Self { verdict: sender, sent_at }, Ack { verdict, sent_at })
     }
 
@@ -245,14 +248,13 @@ impl<R> AckSender<R> {
 /// What one caller is to be told.
 #[derive(Debug)]
 pub(crate) struct Answer<R> {
-    verdict: oneshot::Sender<Outcome<R>>,
+    verdict: Sender<Outcome<R>>,
     outcome: Outcome<R>,
 }
 
 impl<R> Answer<R> {
     pub(crate) fn tell(self) {
-        // A caller who dropped the ack does not want to know.
-        let _ = self.verdict.send(self.outcome);
+        self.verdict.tell(self.outcome);
     }
 }
 

@@ -2,20 +2,20 @@
 //! statistics. It holds no rules: those are in `accumulator`, which it asks with `now` at each turn. Next room: `write`,
 //! and the sink.
 
-use std::{sync::Arc, time::Duration, vec::Drain};
+use std::{sync::Arc, task::Poll, time::Duration, vec};
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, future::BoxFuture, poll, stream::FuturesUnordered};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    accumulator::{Accumulator, Arrival, Cut, Written},
+    accumulator::{Accumulator, Cut, Written},
     ack::Answer,
-    command::{Command, News, Stop},
+    command::{Command, News, Run, Stop},
     dead_letter::DeadLetter,
     flush::Done,
-    inbox::Inbox,
+    inbox::{Inbox, Taken},
     letters::Letters,
     limits::Limits,
     moment::Moment,
@@ -25,8 +25,9 @@ use crate::{
     write::{close, write},
 };
 
-/// So much is dealt with before the task lets others run: some 100 microseconds.
-const WORK_PER_TURN: usize = 1024;
+/// So much is dealt with before the task lets others run: some 100 microseconds, and more than a sender sends before it
+/// does the same.
+const WORK_PER_TURN: usize = 8192;
 
 /// So many dead letters that nobody took are kept for the summary.
 const MOST_LETTERS: usize = 65_536;
@@ -97,15 +98,22 @@ where
         let mut writes = Writes::new();
         let abort = CancellationToken::new();
         let mut timer = Timer::new();
-        let mut commands = Vec::new();
+        let mut taken = Taken::new();
         let mut work = 0;
         loop {
-            work += self.take_in(&mut commands).await;
+            work += self.take_in(&mut taken).await;
             let now = Moment::now();
             if self.is_overdue(now) {
                 abort.cancel();
             }
             self.begin_writes(&mut writes, &abort, now);
+            if work < WORK_PER_TURN
+                && let Poll::Ready(Some((cut, written))) = poll!(writes.next())
+            {
+                // A sink that takes a batch at once takes the next one in the same turn.
+                work += self.settle(cut, written);
+                continue;
+            }
             self.balance();
             if self.is_done(writes.is_empty(), now) {
                 break;
@@ -129,35 +137,39 @@ where
     }
 
     /// Takes in everything that has been sent so far. Returns how much it was.
-    async fn take_in(&mut self, commands: &mut Vec<Command<T, R>>) -> usize {
-        let news = self.inbox.take(commands);
-        let count = commands.len();
-        let mut commands = commands.drain(..);
-        while self.obey_some(&mut commands) {
+    async fn take_in(&mut self, taken: &mut Taken<T, R>) -> usize {
+        let news = self.inbox.take(taken);
+        let count = taken.ops.len();
+        let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
+        while self.obey_some(&mut commands, &mut ops) {
             tokio::task::yield_now().await;
         }
-        drop(commands);
+        drop((ops, commands));
         self.heed(news);
         count
     }
 
     /// Deals with some of what was sent. Says whether there may be more.
-    fn obey_some(&mut self, commands: &mut Drain<'_, Command<T, R>>) -> bool {
+    fn obey_some(&mut self, commands: &mut vec::Drain<'_, Command<T, R>>, ops: &mut vec::Drain<'_, T>) -> bool {
         let now = Moment::now();
+        let most = ops.len().saturating_sub(WORK_PER_TURN);
         for _ in 0..WORK_PER_TURN {
             match commands.next() {
-                Some(command) => self.obey(command, now),
+                Some(command) => self.obey(command, ops, now),
                 None => return false,
+            }
+            if ops.len() < most {
+                break;
             }
         }
         true
     }
 
-    fn obey(&mut self, command: Command<T, R>, now: Moment) {
+    fn obey(&mut self, command: Command<T, R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
         match command {
-            Command::Op { arrival, paid: true } => self.accumulator.push(arrival, now),
-            Command::Op { arrival, paid: false } => self.push_unpaid(arrival, now),
-            Command::Flush(flush) => self.accumulator.flush(flush),
+            Command::Ops(run) if run.paid => self.accumulator.accept(run, ops, now),
+            Command::Ops(run) => self.accept_unpaid(run, ops, now),
+            Command::Flush(flush) => self.accumulator.flush(*flush),
             // A caller who has given up must not be sent ops.
             Command::Withdraw { reply, .. } if reply.is_closed() => {}
             Command::Withdraw { wanted, reply } => {
@@ -168,12 +180,14 @@ where
         }
     }
 
-    /// Takes in an op that came without a permit: another one makes room, if none has done so yet.
-    fn push_unpaid(&mut self, arrival: Arrival<T, R>, now: Moment) {
-        self.inbox.take_away(1);
-        self.accumulator.push(arrival, now);
-        if self.accumulator.settled() < self.inbox.debt() {
-            self.accumulator.evict(now);
+    /// Takes in ops that came without room: for each another one makes some, if none has done so yet.
+    fn accept_unpaid(&mut self, mut run: Run<R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
+        for _ in 0..run.count {
+            self.inbox.take_away(1);
+            self.accumulator.accept(Run { count: 1, ack: run.ack.take(), ..run }, ops, now);
+            if self.accumulator.settled() < self.inbox.debt() {
+                self.accumulator.evict(now);
+            }
         }
     }
 
@@ -185,7 +199,7 @@ where
         if let Some(limits) = news.limits {
             self.set_limits(limits);
         }
-        if news.pressed || self.inbox.is_pressed() {
+        if news.pressed {
             self.accumulator.press();
         }
         if let Some(Stop { within, deserted }) = news.stop {
@@ -240,11 +254,10 @@ where
         for message in self.accumulator.take_caught() {
             error!(batcher = %self.name, message, "caught a panic");
         }
-        self.inbox.free(self.accumulator.take_settled());
         let done = self.accumulator.flushed();
         let stats = self.accumulator.stats();
         self.accumulator.counters().emit(&stats);
-        self.inbox.publish(stats);
+        self.inbox.balance(self.accumulator.take_settled(), stats);
         self.accumulator.take_answers(&mut self.state.answers);
         self.state.answers.drain(..).for_each(Answer::tell);
         for (reply, ops) in self.state.withdrawn.drain(..) {

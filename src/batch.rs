@@ -37,6 +37,7 @@ use crate::sink::SinkError;
 /// ```
 pub struct Batch<T, R = ()> {
     ops: Vec<T>,
+    /// As many as were asked for so far; beyond them all are pending.
     verdicts: Vec<Verdict<R>>,
     cut_by: CutBy,
     attempt: u32,
@@ -115,7 +116,6 @@ impl<T, R> Batch<T, R> {
     /// Like `new`, with the memory of verdicts that are settled.
     pub(crate) fn reusing(ops: Vec<T>, mut verdicts: Vec<Verdict<R>>, cut_by: CutBy, attempt: u32) -> Self {
         verdicts.clear();
-        verdicts.resize_with(ops.len(), || Verdict::Pending);
         Self { ops, verdicts, cut_by, attempt }
     }
 
@@ -199,12 +199,17 @@ impl<T, R> Batch<T, R> {
                 *verdict = Verdict::Accepted(receipt(i, &self.ops[i]));
             }
         }
+        // The way of most batches: nobody has said anything yet.
+        let given = self.verdicts.len();
+        let rest = self.ops.iter().enumerate().skip(given);
+        self.verdicts.extend(rest.map(|(i, op)| Verdict::Accepted(receipt(i, op))));
         Settled(())
     }
 
     /// Gives every op that has no verdict yet the one that `verdict` returns for it: a receipt, or an error as in
     /// [`refuse`](Self::refuse).
     pub fn settle_each(&mut self, mut verdict: impl FnMut(&T) -> Result<R, SinkError>) -> Settled {
+        self.list_all();
         for (op, answer) in self.ops.iter().zip(&mut self.verdicts) {
             if matches!(answer, Verdict::Pending) {
                 *answer = verdict(op).map_or_else(Verdict::Failed, Verdict::Accepted);
@@ -219,13 +224,14 @@ impl<T, R> Batch<T, R> {
     ///
     /// An [`Ambiguous`](crate::ErrorKind::Ambiguous) error if one has none: nobody knows what became of it.
     pub fn settled(&self) -> Result<Settled, SinkError> {
-        match self.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Pending)) {
+        match (0..self.len()).find(|i| self.is_pending(*i)) {
             None => Ok(Settled(())),
             Some(i) => Err(SinkError::ambiguous(format!("the sink gave op {i} of {} no verdict", self.len()))),
         }
     }
 
     fn answer(&mut self, i: usize, answer: Verdict<R>) {
+        self.list_all();
         let verdict = &mut self.verdicts[i];
         if matches!(verdict, Verdict::Pending) {
             *verdict = answer;
@@ -233,11 +239,22 @@ impl<T, R> Batch<T, R> {
     }
 
     /// Verdicts as they stand, for sinks that are made of others.
+    fn list_all(&mut self) {
+        self.verdicts.resize_with(self.ops.len(), || Verdict::Pending);
+    }
+
+    #[inline]
+    fn is_pending(&self, i: usize) -> bool {
+        self.verdicts.get(i).is_none_or(|verdict| matches!(verdict, Verdict::Pending))
+    }
+
     pub(crate) fn verdicts_mut(&mut self) -> &mut [Verdict<R>] {
+        self.list_all();
         &mut self.verdicts
     }
 
-    pub(crate) fn into_parts(self) -> (Vec<T>, Vec<Verdict<R>>) {
+    pub(crate) fn into_parts(mut self) -> (Vec<T>, Vec<Verdict<R>>) {
+        self.list_all();
         (self.ops, self.verdicts)
     }
 }
@@ -255,10 +272,11 @@ impl<T, R> Batch<T, R> {
     ///
     /// If there is no op `i`.
     pub fn verdict(&self, i: usize) -> Option<Result<&R, &SinkError>> {
-        match &self.verdicts[i] {
-            Verdict::Pending => None,
-            Verdict::Accepted(receipt) => Some(Ok(receipt)),
-            Verdict::Failed(error) | Verdict::Again(error) => Some(Err(error)),
+        assert!(i < self.len(), "there is no op {i}");
+        match self.verdicts.get(i) {
+            None | Some(Verdict::Pending) => None,
+            Some(Verdict::Accepted(receipt)) => Some(Ok(receipt)),
+            Some(Verdict::Failed(error) | Verdict::Again(error)) => Some(Err(error)),
         }
     }
 }
@@ -323,8 +341,7 @@ impl<'a, T, R> Pending<'a, T, R> {
     }
 
     fn advance(&mut self) -> Option<(usize, &'a T)> {
-        let open = &self.batch.verdicts[self.next..];
-        let i = self.next + open.iter().position(|verdict| matches!(verdict, Verdict::Pending))?;
+        let i = (self.next..self.batch.len()).find(|i| self.batch.is_pending(*i))?;
         self.next = i + 1;
         Some((i, &self.batch.ops[i]))
     }
@@ -338,8 +355,7 @@ impl<'a, T, R> Iterator for Pending<'a, T, R> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let open = &self.batch.verdicts[self.next..];
-        let count = open.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
+        let count = (self.next..self.batch.len()).filter(|i| self.batch.is_pending(*i)).count();
         (count, Some(count))
     }
 }

@@ -1,49 +1,65 @@
-//! What crosses from the handles to the task: ops, each with a permit that covers it until it is settled, and wishes. Next
+//! What crosses from the handles to the task: ops, each with room that it keeps until it is settled, and wishes. Next
 //! room: `inbox`, on which they cross.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::{accumulator::Arrival, error::SendError, flush::Flush, limits::Limits};
+use crate::{ack::AckSender, error::SendError, flush::Flush, limits::Limits, moment::Moment};
 
 pub(crate) enum Command<T, R> {
-    /// An op. One that is not `paid` for took no permit: it makes its own room by evicting another.
-    Op {
-        arrival: Arrival<T, R>,
-        paid: bool,
-    },
-    Flush(Flush),
+    /// The next ops of those that were sent.
+    Ops(Run<R>),
+    Flush(Box<Flush>),
     Withdraw {
         wanted: Box<dyn FnMut(&T) -> bool + Send>,
         reply: oneshot::Sender<Vec<T>>,
     },
 }
 
-impl<T, R> Command<T, R> {
-    pub(crate) fn into_op(self) -> Option<T> {
-        match self {
-            Self::Op { arrival, .. } => Some(arrival.op),
-            _ => None,
-        }
+/// An op on its way in.
+pub(crate) struct Parcel<T, R> {
+    pub(crate) op: T,
+    /// When its caller sent it, if not just now.
+    pub(crate) at: Option<Moment>,
+    pub(crate) ack: Option<AckSender<R>>,
+}
+
+impl<T, R> Parcel<T, R> {
+    pub(crate) fn new(op: T) -> Self {
+        Self { op, at: None, ack: None }
     }
 }
 
-/// How an op comes to its place in the buffer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pass {
-    /// It has a permit; otherwise it makes its own room by evicting another.
+/// Ops that came one after the other and of which the same is known.
+#[derive(Debug)]
+pub(crate) struct Run<R> {
+    pub(crate) count: u32,
+    /// When their callers sent them: age counts from here.
+    pub(crate) at: Moment,
+    /// Otherwise they took no room, and each makes its own by evicting another op.
     pub(crate) paid: bool,
-    /// It had to wait for room: there was none, and so nothing that waits now is to linger.
-    pub(crate) stood_in_line: bool,
+    /// Who waits for the verdict; if somebody does, it is on one op.
+    pub(crate) ack: Option<AckSender<R>>,
 }
 
-impl Pass {
-    /// With a permit that was there.
-    pub(crate) const PAID: Self = Self { paid: true, stood_in_line: false };
-    /// With one that had to be waited for.
-    pub(crate) const WAITED: Self = Self { paid: true, stood_in_line: true };
-    pub(crate) const UNPAID: Self = Self { paid: false, stood_in_line: false };
+impl<R> Run<R> {
+    /// Whether one more op, about which nothing else is known, can join a run of at most so many.
+    #[inline]
+    pub(crate) fn takes(&self, paid: bool, most: u32) -> bool {
+        self.ack.is_none() && self.paid && paid && self.count < most
+    }
+}
+
+/// How an op comes to its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// It takes some if there is some, or makes its own by evicting another op if that is the policy.
+    Free,
+    /// It has a permit.
+    Paid,
+    /// It had to wait for it: there was none, and so nothing that waits now is to linger.
+    Waited,
 }
 
 /// Why a handle's command was not taken.
@@ -55,11 +71,18 @@ pub(crate) enum Barred {
 
 impl Barred {
     /// The error that gives the op back.
+    #[cold]
     pub(crate) fn error<T>(self, op: T) -> SendError<T> {
         match self {
             Self::Closed => SendError::Closed(op),
             Self::Full => SendError::Full(op),
         }
+    }
+
+    /// The same for an op that was not taken out of its slot.
+    #[cold]
+    pub(crate) fn give_back<T, R>(self, parcel: &mut Option<Parcel<T, R>>) -> SendError<T> {
+        self.error(parcel.take().expect("what is not let in stays where it is").op)
     }
 }
 

@@ -20,8 +20,8 @@ struct TimeSum {
 }
 
 impl TimeSum {
-    fn add(&mut self, nanos: u64) {
-        self.sum += u128::from(nanos);
+    fn add(&mut self, nanos: u64, count: u64) {
+        self.sum += u128::from(nanos) * u128::from(count);
         self.max = self.max.max(nanos);
     }
 
@@ -85,15 +85,15 @@ impl Counters {
 
     /// An op that was handed to the sink is settled.
     #[inline]
-    pub(crate) fn time(&mut self, spent: Spent) {
+    pub(crate) fn time(&mut self, spent: Spent, count: u64) {
         let total = spent.waiting + spent.backing_off + spent.writing;
-        self.timed += 1;
-        self.in_buffer.add(total);
-        self.waiting.add(spent.waiting);
-        self.backing_off.add(spent.backing_off);
-        self.writing.add(spent.writing);
+        self.timed += count;
+        self.in_buffer.add(total, count);
+        self.waiting.add(spent.waiting, count);
+        self.backing_off.add(spent.backing_off, count);
+        self.writing.add(spent.writing, count);
         if let Some(meter) = &self.meter {
-            meter.time(spent.waiting, spent.backing_off, spent.writing);
+            meter.time(spent, count as usize);
         }
     }
 

@@ -94,8 +94,8 @@ pub(crate) struct Tally([u64; End::COUNT]);
 
 impl Tally {
     #[inline]
-    pub(crate) fn add(&mut self, end: End) {
-        self.0[end as usize] += 1;
+    pub(crate) fn add(&mut self, end: End, count: u64) {
+        self.0[end as usize] += count;
     }
 
     pub(crate) fn of(&self, end: End) -> u64 {
@@ -194,17 +194,17 @@ impl Flushes {
 
     /// Counts an op in; returns the epoch that it belongs to.
     #[inline]
-    pub(crate) fn accept(&mut self) -> u64 {
-        self.open.unsettled += 1;
+    pub(crate) fn accept(&mut self, count: u64) -> u64 {
+        self.open.unsettled += count;
         self.first + self.closed.len() as u64
     }
 
     /// Counts an op of `epoch` out.
     #[inline]
-    pub(crate) fn end(&mut self, epoch: u64, end: End, error: Option<&SinkError>) {
+    pub(crate) fn end(&mut self, epoch: u64, end: End, error: Option<&SinkError>, count: u64) {
         let ops = self.closed.get_mut((epoch - self.first) as usize).unwrap_or(&mut self.open);
-        ops.unsettled -= 1;
-        ops.ended.add(end);
+        ops.unsettled -= count;
+        ops.ended.add(end, count);
         if let Some(error) = error
             && ops.errors.len() < KEPT_ERRORS
         {
@@ -284,13 +284,13 @@ mod tests {
     #[test]
     fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
         let mut flushes = Flushes::new();
-        let early = flushes.accept();
+        let early = flushes.accept(1);
         let mut first = flush(&mut flushes, Mark::default());
-        let late = flushes.accept();
+        let late = flushes.accept(1);
         assert_eq!(answer(&mut flushes), 0);
-        flushes.end(late, End::Netted, None);
+        flushes.end(late, End::Netted, None, 1);
         assert_eq!(answer(&mut flushes), 0);
-        flushes.end(early, End::Delivered, None);
+        flushes.end(early, End::Delivered, None, 1);
         assert_eq!(answer(&mut flushes), 1);
         let (report, mark) = first.try_recv().unwrap();
         assert_eq!((report.delivered, report.total()), (1, 1));
@@ -304,9 +304,9 @@ mod tests {
     #[test]
     fn flushes_at_the_same_time_report_the_same() {
         let mut flushes = Flushes::new();
-        let op = flushes.accept();
+        let op = flushes.accept(1);
         let mut both = [flush(&mut flushes, Mark::default()), flush(&mut flushes, Mark::default())];
-        flushes.end(op, End::Refused, Some(&SinkError::refused("no")));
+        flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
         assert_eq!(answer(&mut flushes), 2);
         for report in &mut both {
             let (report, _) = report.try_recv().unwrap();
@@ -319,9 +319,9 @@ mod tests {
     #[test]
     fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
         let mut flushes = Flushes::new();
-        let op = flushes.accept();
+        let op = flushes.accept(1);
         drop(flush(&mut flushes, Mark::default()));
-        flushes.end(op, End::Refused, Some(&SinkError::refused("no")));
+        flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
         answer(&mut flushes);
         let mut next = flush(&mut flushes, Mark::default());
         answer(&mut flushes);
@@ -332,13 +332,13 @@ mod tests {
     #[test]
     fn flushes_that_nobody_waits_for_do_not_pile_up() {
         let mut flushes = Flushes::new();
-        let op = flushes.accept();
+        let op = flushes.accept(1);
         for _ in 0..1000 {
             drop(flush(&mut flushes, Mark::default()));
         }
         assert!(flushes.closed.len() <= 2, "{}", flushes.closed.len());
         let mut kept = flush(&mut flushes, Mark::default());
-        flushes.end(op, End::Delivered, None);
+        flushes.end(op, End::Delivered, None, 1);
         answer(&mut flushes);
         assert_eq!(kept.try_recv().unwrap().0.delivered, 1);
     }

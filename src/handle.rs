@@ -3,24 +3,28 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::{sync::oneshot, task::coop};
+use tokio::sync::oneshot;
 
 use crate::{
-    accumulator::Arrival,
     ack::{Ack, AckSender},
-    command::{Barred, Command, Pass},
+    command::{Command, Parcel, Pass},
     error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
     flush::{Flush, FlushReport, Mark},
     inbox::Inbox,
-    limits::{Limits, LimitsError, Overflow},
+    limits::{Limits, LimitsError},
     moment::Moment,
     panics,
     permit::Permit,
+    room::room,
     send_all::send_all,
+    sending::Sending,
     stats::Stats,
 };
 
@@ -58,15 +62,17 @@ pub struct Handle<T, R = ()> {
     pub(crate) inbox: Arc<Inbox<T, R>>,
     /// What this handle's flushes have reported so far.
     reported: Mutex<Mark>,
+    /// Sends so far, roughly: decides when one of them spends cooperative budget.
+    sends: AtomicU32,
 }
 
 /// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
-const SENDS_PER_BUDGET: u64 = 32;
+pub(crate) const SENDS_PER_BUDGET: u32 = 32;
 
 impl<T, R> Handle<T, R> {
     /// The first handle of a batcher, which its inbox has already counted.
     pub(crate) fn first(inbox: Arc<Inbox<T, R>>) -> Self {
-        Self { inbox, reported: Mutex::default() }
+        Self { inbox, reported: Mutex::default(), sends: AtomicU32::new(0) }
     }
 
     /// Hands an op in, waiting for room if [`Overflow::Wait`] says so.
@@ -82,8 +88,9 @@ impl<T, R> Handle<T, R> {
     ///
     /// **An op is lost to its caller if the future is dropped** while it waits for room; it is then not sent. Where that
     /// matters, [`reserve`](Self::reserve) first.
-    pub async fn send(&self, op: T) -> Result<(), SendError<T>> {
-        self.hand_in(op, Moment::now(), None).await
+    #[inline]
+    pub fn send(&self, op: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        Sending::new(self, Parcel::new(op))
     }
 
     /// Hands an op in if there is room now.
@@ -96,10 +103,7 @@ impl<T, R> Handle<T, R> {
         if self.is_too_heavy(&op) {
             return Err(SendError::TooHeavy(op));
         }
-        match self.take_room() {
-            Ok(pass) => self.put(op, Moment::now(), None, pass),
-            Err(barred) => Err(barred.error(op)),
-        }
+        self.put(Parcel::new(op), Pass::Free)
     }
 
     /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
@@ -112,7 +116,7 @@ impl<T, R> Handle<T, R> {
     ///
     /// **Not cancel safe:** a dropped future may have sent some of the ops, and drops the rest.
     pub async fn send_all(&self, ops: impl IntoIterator<Item = T>) -> Result<(), SendAllError<T>> {
-        send_all(self, ops.into_iter().peekable()).await
+        send_all(self, ops.into_iter()).await
     }
 
     /// Waits for room, so that the op itself can be handed in without waiting: the cancel-safe form of `send`.
@@ -127,7 +131,7 @@ impl<T, R> Handle<T, R> {
     ///
     /// Cancel safe: a dropped future takes no room, though it loses its place in the line.
     pub async fn reserve(&self) -> Result<Permit<'_, T, R>, Closed> {
-        match self.wait_for_room().await {
+        match room(&self.inbox).await {
             Ok(()) => Ok(Permit::new(self)),
             Err(_) => Err(Closed),
         }
@@ -144,9 +148,8 @@ impl<T, R> Handle<T, R> {
     ///
     /// As [`send`](Self::send).
     pub async fn submit(&self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let at = Moment::now();
-        let (sender, ack) = AckSender::pair(at);
-        self.hand_in(op, at, Some(sender)).await?;
+        let (parcel, ack) = self.parcel(op);
+        Sending::new(self, parcel).await?;
         Ok(ack)
     }
 
@@ -166,7 +169,7 @@ impl<T, R> Handle<T, R> {
     pub async fn flush(&self) -> Result<FlushReport, Closed> {
         let (reply, answer) = oneshot::channel();
         let since = *self.reported();
-        self.inbox.push_other(Command::Flush(Flush { since, reply })).map_err(|_| Closed)?;
+        self.inbox.push_other(Command::Flush(Box::new(Flush { since, reply }))).map_err(|_| Closed)?;
         let (report, mark) = answer.await.map_err(|_| Closed)?;
         self.reported().advance(mark);
         Ok(report)
@@ -239,64 +242,17 @@ impl<T, R> Handle<T, R> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `at` is when the caller asked: age counts from there, the wait for room included.
-    async fn hand_in(&self, op: T, at: Moment, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
-        if self.is_too_heavy(&op) {
-            return Err(SendError::TooHeavy(op));
-        }
-        self.spend_budget().await;
-        match self.room_for_one().await {
-            Ok(pass) => self.put(op, at, ack, pass),
-            Err(barred) => Err(barred.error(op)),
-        }
+    /// Hands in an op without waiting.
+    pub(crate) fn put(&self, parcel: Parcel<T, R>, pass: Pass) -> Result<(), SendError<T>> {
+        let mut parcel = Some(parcel);
+        self.inbox.push(&mut parcel, pass).map_err(|barred| barred.give_back(&mut parcel))
     }
 
-    pub(crate) fn put(&self, op: T, at: Moment, ack: Option<AckSender<R>>, pass: Pass) -> Result<(), SendError<T>> {
-        self.inbox.push(Arrival { op, at, ack }, pass).map_err(|(barred, op)| {
-            if pass.paid {
-                self.inbox.free(1);
-            }
-            barred.error(op)
-        })
-    }
-
-    /// Takes room for one op, waiting for it if that is the policy.
-    pub(crate) async fn room_for_one(&self) -> Result<Pass, Barred> {
-        match self.take_room() {
-            Err(Barred::Full) if self.inbox.overflow() == Overflow::Wait => {
-                self.inbox.wait_for_room().await.map(|()| Pass::WAITED)
-            }
-            taken => taken,
-        }
-    }
-
-    /// The same without waiting.
-    fn take_room(&self) -> Result<Pass, Barred> {
-        match self.inbox.room.try_acquire() {
-            Ok(room) => {
-                room.forget();
-                Ok(Pass::PAID)
-            }
-            Err(_) if self.inbox.room.is_closed() => Err(Barred::Closed),
-            Err(_) => match self.inbox.overflow() {
-                Overflow::EvictOldest | Overflow::EvictLowest => Ok(Pass::UNPAID),
-                Overflow::Wait | Overflow::Reject => {
-                    self.inbox.tell(|news| news.pressed = true);
-                    Err(Barred::Full)
-                }
-            },
-        }
-    }
-
-    /// Waits for room for one op, whatever the policy says.
-    async fn wait_for_room(&self) -> Result<(), Barred> {
-        match self.inbox.room.try_acquire() {
-            Ok(room) => {
-                room.forget();
-                Ok(())
-            }
-            Err(_) => self.inbox.wait_for_room().await,
-        }
+    /// An op whose caller waits for the verdict.
+    pub(crate) fn parcel(&self, op: T) -> (Parcel<T, R>, Ack<R>) {
+        let at = Moment::now();
+        let (sender, ack) = AckSender::pair(&self.inbox.replies, at);
+        (Parcel { op, at: Some(at), ack: Some(sender) }, ack)
     }
 
     /// Whether no batch could hold the op, so that it has to be refused at the door. If weighing it panics, the task will
@@ -310,21 +266,21 @@ impl<T, R> Handle<T, R> {
         panics::catch(|| weigh(op)).is_ok_and(|weight| weight > max)
     }
 
-    /// Lets a sender that always finds room yield now and then.
-    async fn spend_budget(&self) {
+    /// Whether a sender that always finds room has to let others run now.
+    #[inline]
+    pub(crate) fn is_budget_due(&self) -> bool {
         // A lost update only shifts when it happens.
-        let sends = self.inbox.sends.load(Ordering::Relaxed).wrapping_add(1);
-        self.inbox.sends.store(sends, Ordering::Relaxed);
-        if sends.is_multiple_of(SENDS_PER_BUDGET) {
-            coop::consume_budget().await;
-        }
+        let sends = self.sends.load(Ordering::Relaxed).wrapping_add(1);
+        self.sends.store(sends, Ordering::Relaxed);
+        sends.is_multiple_of(SENDS_PER_BUDGET)
     }
 }
 
 impl<T, R> Clone for Handle<T, R> {
     fn clone(&self) -> Self {
         self.inbox.add_handle();
-        Self { inbox: Arc::clone(&self.inbox), reported: Mutex::new(*self.reported()) }
+        let reported = Mutex::new(*self.reported());
+        Self { inbox: Arc::clone(&self.inbox), reported, sends: AtomicU32::new(0) }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::span::Span;
 /// What `max_pending` is at least when it is not set: large enough for bursts, small enough to stay in a cache.
 const DEFAULT_PENDING: usize = 65_536;
 
-/// The most that `max_pending` may be; the semaphore behind it can count no further.
-const MOST_PENDING: usize = tokio::sync::Semaphore::MAX_PERMITS;
+/// The most that `max_pending` may be: room is counted with a sign.
+const MOST_PENDING: usize = usize::MAX >> 3;
 
 /// The most that `max_items` may be: a slot in the buffer is numbered with 32 bits.
 const MOST_ITEMS: usize = u32::MAX as usize / 2;

@@ -7,7 +7,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::{ack::End, batch::CutBy, stats::Stats};
+use crate::{ack::End, batch::CutBy, counters::Spent, stats::Stats};
 
 const ACCEPTED: &str = "roundlot_ops_accepted_total";
 const ENDED: &str = "roundlot_ops_ended_total";
@@ -86,12 +86,13 @@ impl Meter {
         }
     }
 
-    /// Records where the time of one op went, in nanoseconds.
-    pub(crate) fn time(&self, waiting: u64, backing_off: u64, writing: u64) {
-        self.in_buffer.record(Duration::from_nanos(waiting + backing_off + writing));
-        self.waiting_time.record(Duration::from_nanos(waiting));
-        self.backing_off_time.record(Duration::from_nanos(backing_off));
-        self.writing_time.record(Duration::from_nanos(writing));
+    /// Records where the time of so many ops went.
+    pub(crate) fn time(&self, spent: Spent, count: usize) {
+        let Spent { waiting, backing_off, writing } = spent;
+        self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + writing), count);
+        self.waiting_time.record_many(Duration::from_nanos(waiting), count);
+        self.backing_off_time.record_many(Duration::from_nanos(backing_off), count);
+        self.writing_time.record_many(Duration::from_nanos(writing), count);
     }
 
     /// Brings counters and gauges up to date.

@@ -2,13 +2,15 @@
 //! subtract and store.
 
 use std::{
+    num::NonZeroU64,
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
-/// Nanoseconds since a year before this process first asked for the time. 64 bits of them last for 584 years.
+/// Nanoseconds since a year before this process first asked for the time. 64 bits of them last for 584 years. It is
+/// never zero, so that none costs no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Moment(u64);
+pub(crate) struct Moment(NonZeroU64);
 
 /// Runtimes have clocks of their own, and tests advance theirs at will: none of them starts before this.
 fn origin() -> Instant {
@@ -22,7 +24,7 @@ fn origin() -> Instant {
 
 impl Moment {
     /// Never, for all practical purposes.
-    pub(crate) const END: Self = Self(u64::MAX);
+    pub(crate) const END: Self = Self(NonZeroU64::MAX);
 
     /// By the runtime's clock, which tests can pause.
     pub(crate) fn now() -> Self {
@@ -37,7 +39,7 @@ impl Moment {
 
     /// Nanoseconds since `earlier`; 0 if that is later.
     pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+        self.0.get().saturating_sub(earlier.0.get())
     }
 
     /// The time since `earlier`; zero if that is later.
@@ -49,7 +51,8 @@ impl Moment {
     pub(crate) fn to_instant(self) -> tokio::time::Instant {
         let origin = origin();
         // Far beyond any timer, where the sum would overflow.
-        let instant = origin.checked_add(Duration::from_nanos(self.0)).unwrap_or(origin + Duration::from_secs(1 << 32));
+        let instant =
+            origin.checked_add(Duration::from_nanos(self.0.get())).unwrap_or(origin + Duration::from_secs(1 << 32));
         instant.into()
     }
 }
@@ -57,7 +60,7 @@ impl Moment {
 impl From<Instant> for Moment {
     fn from(instant: Instant) -> Self {
         let nanos = instant.saturating_duration_since(origin()).as_nanos();
-        Self(u64::try_from(nanos).unwrap_or(u64::MAX))
+        Self(u64::try_from(nanos).map_or(NonZeroU64::MAX, |nanos| NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN)))
     }
 }
 

@@ -3,11 +3,10 @@
 use std::fmt;
 
 use crate::{
-    ack::{Ack, AckSender},
-    command::Pass,
+    ack::Ack,
+    command::{Parcel, Pass},
     error::SendError,
     handle::Handle,
-    moment::Moment,
 };
 
 /// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
@@ -29,7 +28,7 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// Gives the op back if the batcher was closed meanwhile, or if it is too heavy.
     pub fn send(self, op: T) -> Result<(), SendError<T>> {
-        self.put(op, Moment::now(), None)
+        self.put(Parcel::new(op))
     }
 
     /// Hands an op in, without waiting, and returns an [`Ack`] that resolves to its receipt.
@@ -38,18 +37,17 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// As [`send`](Self::send).
     pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let at = Moment::now();
-        let (sender, ack) = AckSender::pair(at);
-        self.put(op, at, Some(sender))?;
+        let (parcel, ack) = self.handle.parcel(op);
+        self.put(parcel)?;
         Ok(ack)
     }
 
-    fn put(mut self, op: T, at: Moment, ack: Option<AckSender<R>>) -> Result<(), SendError<T>> {
-        if self.handle.is_too_heavy(&op) {
-            return Err(SendError::TooHeavy(op));
+    fn put(mut self, parcel: Parcel<T, R>) -> Result<(), SendError<T>> {
+        if self.handle.is_too_heavy(&parcel.op) {
+            return Err(SendError::TooHeavy(parcel.op));
         }
         self.used = true;
-        self.handle.put(op, at, ack, Pass::PAID)
+        self.handle.put(parcel, Pass::Paid)
     }
 }
 

@@ -1,7 +1,9 @@
 //! An op comes in: dedup, partition, conflate, priority. In comes an [`Arrival`], out comes a node in its queue, or an
 //! answer where the op has ended already.
 
-use super::{Accumulator, node::Arrival, partition::Partition};
+use std::iter;
+
+use super::{Accumulator, Stretch, node::Arrival, partition::Partition};
 use crate::{
     ack::{End, Waiters},
     moment::Moment,
@@ -38,9 +40,13 @@ impl Class {
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes an op in.
     pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
-        let epoch = self.flushes.accept();
-        self.counters.accepted += 1;
         let Arrival { op, at, ack } = arrival;
+        if self.is_plain {
+            return self.line_up(Stretch { count: 1, seq: 0, at, epoch: 0, ack }, &mut iter::once(op), now);
+        }
+        let epoch = self.flushes.accept(1);
+        self.counters.accepted += 1;
+        self.pending += 1;
         let mut waiters = Waiters::of(ack);
         let class = if !self.has_rules {
             Class::PLAIN
@@ -55,7 +61,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         };
         if let Found::At(key) = class.repeat_of {
             self.release_level(class.level);
-            self.tally(epoch, End::Deduplicated, None);
+            self.tally(epoch, End::Deduplicated, None, 1);
             self.repeat(key, waiters, now);
             return;
         }

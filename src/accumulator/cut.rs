@@ -1,7 +1,9 @@
 //! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
 //! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
 
-use super::Accumulator;
+use std::iter;
+
+use super::{Accumulator, Spare, Stretch};
 use crate::{
     ack::End,
     batch::{Batch, CutBy},
@@ -14,14 +16,15 @@ pub(crate) struct Cut<T, R> {
     pub(crate) batch: Batch<T, R>,
     /// The node of each op of the batch.
     pub(super) slots: Vec<u32>,
+    /// What is known of the ops after those.
+    pub(super) stretches: Vec<Stretch<R>>,
     pub(super) partition: u32,
     pub(super) at: Moment,
 }
 
 /// What was taken out of one partition, to leave together.
-struct Taken<T> {
-    ops: Vec<T>,
-    slots: Vec<u32>,
+struct Taken<T, R> {
+    parts: Spare<T, R>,
     partition: u32,
     cut_by: CutBy,
     attempt: u32,
@@ -31,12 +34,12 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
     /// the sink has not asked for a pause.
     pub(crate) fn cut(&mut self, now: Moment) -> Option<Cut<T, R>> {
-        let Taken { ops, slots, partition, cut_by, attempt } = self.take_best(now)?;
-        let verdicts = self.spare_verdicts.pop().unwrap_or_default();
-        Some(Cut { batch: Batch::reusing(ops, verdicts, cut_by, attempt), slots, partition, at: now })
+        let Taken { parts, partition, cut_by, attempt } = self.take_best(now)?;
+        let Spare { ops, slots, stretches, verdicts } = parts;
+        Some(Cut { batch: Batch::reusing(ops, verdicts, cut_by, attempt), slots, stretches, partition, at: now })
     }
 
-    fn take_best(&mut self, now: Moment) -> Option<Taken<T>> {
+    fn take_best(&mut self, now: Moment) -> Option<Taken<T, R>> {
         if self.is_blocked() || self.frozen_until.is_some_and(|until| now < until) {
             return None;
         }
@@ -55,9 +58,10 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
-    fn take(&mut self, id: u32, now: Moment) -> Option<Taken<T>> {
+    fn take(&mut self, id: u32, now: Moment) -> Option<Taken<T, R>> {
         let cut_by = self.due_by(id, now)?;
-        let (mut ops, mut slots) = self.spares.pop().unwrap_or_default();
+        let mut parts = self.spares.pop().unwrap_or_default();
+        let Spare { ops, slots, stretches, .. } = &mut parts;
         let cap = self.partitions[id as usize].cap(self.max_items);
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
@@ -97,16 +101,23 @@ impl<T, R: Clone> Accumulator<T, R> {
             ops.push(self.take_op(slot));
             slots.push(slot);
         }
-        if ops.is_empty() {
-            self.spares.push((ops, slots));
+        let more = self.lane.len().min(cap - ops.len());
+        if more > 0 {
+            self.lane.take(more, ops, stretches);
+            self.waiting -= more;
+            weight += more;
+        }
+        let count = ops.len();
+        if count == 0 {
+            self.spares.push(parts);
             return None;
         }
         let partition = &mut self.partitions[id as usize];
         partition.in_flight = true;
-        partition.cut(ops.len());
+        partition.cut(count);
         self.batches_in_flight += 1;
-        self.counters.cut(cut_by, ops.len(), weight, &self.limits);
-        Some(Taken { ops, slots, partition: id, cut_by, attempt })
+        self.counters.cut(cut_by, count, weight, &self.limits);
+        Some(Taken { parts, partition: id, cut_by, attempt })
     }
 
     /// Whether an op is still wanted. Ends it if not.
@@ -135,20 +146,24 @@ impl<T, R: Clone> Accumulator<T, R> {
 impl<T> Accumulator<T, ()> {
     /// Cuts a batch and hands it over to whoever polls the stream: for them, it is delivered.
     pub(crate) fn hand_over(&mut self, now: Moment) -> Option<Vec<T>> {
-        let Taken { ops, mut slots, partition, .. } = self.take_best(now)?;
-        for slot in slots.drain(..) {
+        let Taken { mut parts, partition, .. } = self.take_best(now)?;
+        let ops = std::mem::take(&mut parts.ops);
+        for slot in parts.slots.drain(..) {
             self.deliver(slot, (), now, 0, now);
+        }
+        for stretch in parts.stretches.drain(..) {
+            self.deliver_stretch(stretch, &mut iter::empty(), now, 0, now);
         }
         self.batches_in_flight -= 1;
         self.partitions[partition as usize].in_flight = false;
         self.place(partition, now);
-        self.spares.push((Vec::new(), slots));
+        self.spares.push(parts);
         Some(ops)
     }
 }
 
 impl<T, R> Cut<T, R> {
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.batch.len()
     }
 }

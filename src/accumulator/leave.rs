@@ -28,6 +28,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Takes out every op that waits and satisfies the predicate.
     pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Moment) -> Vec<T> {
         let mut gone = Vec::new();
+        self.clear_lane();
         for slot in self.waiting_by_age() {
             match panics::catch(|| wanted(self.nodes[slot].waiting_op())) {
                 Ok(true) => gone.extend(self.end_waiting(slot, End::Withdrawn, now)),
@@ -49,6 +50,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Gives back everything that waits: the shutdown is over.
     pub(crate) fn return_waiting(&mut self, now: Moment) {
+        self.clear_lane();
         for slot in self.waiting_by_age() {
             let id = self.nodes[slot].partition;
             self.unqueue(slot);
@@ -162,17 +164,18 @@ impl<T, R: Clone> Accumulator<T, R> {
         error: Option<&SinkError>,
         now: Moment,
     ) -> Option<T> {
-        self.tally(gone.epoch, end, error);
+        self.tally(gone.epoch, end, error, 1);
         self.answer(gone.waiters, end, gone.attempts, result, now);
         gone.op
     }
 
-    /// Counts an op out: in the statistics, for the flushes that cover it, and for the room that it took.
+    /// Counts ops out: in the statistics, for the flushes that cover them, and for the room that they took.
     #[inline]
-    pub(super) fn tally(&mut self, epoch: u64, end: End, error: Option<&SinkError>) {
-        self.flushes.end(epoch, end, error);
-        self.counters.ended.add(end);
-        self.settled += 1;
+    pub(super) fn tally(&mut self, epoch: u64, end: End, error: Option<&SinkError>, count: u64) {
+        self.flushes.end(epoch, end, error, count);
+        self.counters.ended.add(end, count);
+        self.settled += count as usize;
+        self.pending -= count as usize;
     }
 
     /// Prepares what everyone who waits for an op is to be told.
@@ -215,7 +218,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         now: Moment,
     ) {
         let error = self.caught("a stage", panic);
-        self.tally(epoch, End::Refused, Some(&error));
+        self.tally(epoch, End::Refused, Some(&error), 1);
         self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
         self.letters.push(DeadLetter::new(op, error, 0, false));
     }

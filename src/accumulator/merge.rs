@@ -163,7 +163,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         node.history = None;
         (node.older, node.younger) = (NONE, NONE);
         self.nodes.remove(newer);
-        self.tally(epoch, End::Conflated, None);
+        self.tally(epoch, End::Conflated, None, 1);
         let waiters = &mut self.nodes[into].waiters;
         waiters.mark(End::Conflated);
         newer_waiters.for_each(|waiter| {

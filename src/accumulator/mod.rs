@@ -5,6 +5,7 @@
 mod admit;
 mod cut;
 mod heap;
+mod lane;
 mod leave;
 mod memory;
 mod merge;
@@ -37,6 +38,7 @@ use crate::{
     stage::Stages,
     stats::Stats,
 };
+use lane::{Lane, Stretch};
 use memory::Memory;
 use nodes::Nodes;
 use partition::Partition;
@@ -63,12 +65,15 @@ pub(crate) struct Accumulator<T, R> {
     max_items: usize,
     max_weight: usize,
     has_rules: bool,
+    /// No rule has anything to say of any op, ever: all wait in the lane.
+    is_plain: bool,
     backoff: Backoff,
     idempotent: bool,
     bisect: bool,
 
-    /// Every op that is accepted and not settled, waiting or in flight.
+    /// Every op that is accepted and not settled, waiting or in flight, but for those of the lane.
     nodes: Nodes<T, R>,
+    lane: Lane<T, R>,
     partitions: Slab<Partition>,
     schedule: Schedule,
     memory: Memory<R>,
@@ -76,6 +81,8 @@ pub(crate) struct Accumulator<T, R> {
     next_seq: u64,
     /// Batches begun so far.
     cuts: u64,
+    /// Ops that are accepted and not settled, and those of them that wait.
+    pending: usize,
     waiting: usize,
     batches_in_flight: usize,
     paused: bool,
@@ -94,9 +101,22 @@ pub(crate) struct Accumulator<T, R> {
     /// Told by the driver, once the room and the statistics are up to date that callers may look at next.
     answers: Vec<Answer<R>>,
     /// The memory of batches that are settled, for the next ones.
-    spares: Vec<(Vec<T>, Vec<u32>)>,
-    spare_verdicts: Vec<Vec<Verdict<R>>>,
+    spares: Vec<Spare<T, R>>,
     spare_queues: Vec<Queue>,
+}
+
+/// The memory of a batch that is settled: its ops, and what was known of them.
+struct Spare<T, R> {
+    ops: Vec<T>,
+    slots: Vec<u32>,
+    stretches: Vec<Stretch<R>>,
+    verdicts: Vec<Verdict<R>>,
+}
+
+impl<T, R> Default for Spare<T, R> {
+    fn default() -> Self {
+        Self { ops: Vec::new(), slots: Vec::new(), stretches: Vec::new(), verdicts: Vec::new() }
+    }
 }
 
 /// Queues of forgotten partitions, kept for those that come next: as many as the usual number of symbols.
@@ -114,6 +134,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         Self {
             has_rules: !rules.asks_nothing_on_arrival(),
+            is_plain: rules.asks_nothing() && victims.is_none(),
             rules,
             max_pending: limits.pending_limit(),
             max_items: limits.items(),
@@ -123,12 +144,14 @@ impl<T, R: Clone> Accumulator<T, R> {
             idempotent: policy.idempotent,
             bisect: policy.bisect,
             nodes: Nodes::new(),
+            lane: Lane::new(),
             partitions,
             schedule: Schedule::new(),
             memory: Memory::new(),
             victims,
             next_seq: 0,
             cuts: 0,
+            pending: 0,
             waiting: 0,
             batches_in_flight: 0,
             paused: false,
@@ -142,7 +165,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             returned: Vec::new(),
             answers: Vec::new(),
             spares: Vec::new(),
-            spare_verdicts: Vec::new(),
             spare_queues: Vec::new(),
         }
     }
@@ -184,6 +206,8 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(crate) fn set_limits(&mut self, limits: Limits, now: Moment) {
         if limits.overflow != self.limits.overflow {
             self.victims = Victims::for_policy(limits.overflow);
+            self.clear_lane();
+            self.is_plain = self.rules.asks_nothing() && self.victims.is_none();
             self.list_victims();
         }
         self.max_pending = limits.pending_limit();
@@ -198,7 +222,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.snapshot(self.waiting, self.nodes.len() - self.waiting, self.batches_in_flight, self.paused)
+        self.counters.snapshot(self.waiting, self.pending - self.waiting, self.batches_in_flight, self.paused)
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {
@@ -236,12 +260,12 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Whether nothing waits and nothing is in flight.
     pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.pending == 0
     }
 
     /// Whether a batch is ready and as many ops wait as it may hold, so that there is no hurry to take in more.
     pub(crate) fn has_enough(&self) -> bool {
-        self.nodes.len() >= self.max_pending || (self.next_due().is_some() && self.waiting >= self.max_items)
+        self.pending >= self.max_pending || (self.next_due().is_some() && self.waiting >= self.max_items)
     }
 
     /// Whether the sink said that a newer leader exists.
@@ -251,7 +275,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// A full buffer never sits out its linger.
     fn press_if_full(&mut self) {
-        if self.nodes.len() >= self.max_pending {
+        if self.pending >= self.max_pending {
             self.press();
         }
     }

@@ -26,10 +26,6 @@ impl<T, R> Nodes<T, R> {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The slot that the next `insert` will use.
     pub(crate) fn vacant(&self) -> u32 {
         if self.free == NONE { self.slots.len() as u32 } else { self.free }

@@ -34,6 +34,13 @@ pub(crate) struct Head {
     slot: u32,
 }
 
+impl Head {
+    /// Of the only partition there is, if all of it waits in the lane.
+    pub(crate) fn of_lane() -> Self {
+        Self { rank: std::cmp::Reverse(0), seq: 0, slot: NONE }
+    }
+}
+
 impl Queue {
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -180,9 +187,10 @@ impl Queue {
         rises.min()
     }
 
-    /// The slot of the op that arrived first.
-    pub(crate) fn oldest<T, R>(&self, nodes: &Nodes<T, R>) -> Option<u32> {
-        self.levels.iter().map(|level| level.head).min_by_key(|head| nodes[*head].seq)
+    /// The order of arrival of the op that arrived first, and when it was sent.
+    pub(crate) fn oldest<T, R>(&self, nodes: &Nodes<T, R>) -> Option<(u64, Moment)> {
+        let heads = self.levels.iter().map(|level| &nodes[level.head]);
+        heads.map(|head| (head.seq, head.at)).min_by_key(|(seq, _)| *seq)
     }
 }
 

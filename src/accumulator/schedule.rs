@@ -71,7 +71,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Puts a partition where it belongs by now, or forgets it. To be called whenever its state has changed.
     pub(super) fn place(&mut self, id: u32, now: Moment) {
         let partition = &mut self.partitions[id as usize];
-        if partition.in_flight || partition.queue.is_empty() {
+        if partition.in_flight || (partition.queue.is_empty() && self.lane.is_empty()) {
             self.schedule.remove(id, std::mem::take(&mut partition.place));
             partition.oldest = None;
             if !partition.in_flight {
@@ -84,9 +84,9 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             return;
         }
-        let oldest = partition.queue.oldest(&self.nodes).expect("the queue is not empty");
-        let oldest = &self.nodes[oldest];
-        partition.oldest = Some((oldest.seq, oldest.at));
+        // All that stand in the queue came before what is in the lane.
+        let oldest = partition.queue.oldest(&self.nodes).or_else(|| self.lane.first());
+        partition.oldest = oldest;
         if let Some(until) = partition.backing_off {
             if now < until {
                 self.move_to(id, Place::BackingOff);
@@ -95,7 +95,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             partition.backing_off = None;
         }
-        let seq = oldest.seq;
         if self.due_by(id, now).is_some() {
             self.move_to(id, Place::Due);
             self.rank_due(id, now);
@@ -104,7 +103,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
         } else {
             self.move_to(id, Place::Lingering);
-            self.schedule.lingering.set(id, seq);
+            self.schedule.lingering.set(id, oldest.map_or(0, |(seq, _)| seq));
         }
     }
 
@@ -119,7 +118,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn rank_due(&mut self, id: u32, now: Moment) {
         let order = self.rules.order();
         let queue = &self.partitions[id as usize].queue;
-        let head = queue.head(&self.nodes, order, now).expect("a due partition is not empty");
+        let head = queue.head(&self.nodes, order, now).unwrap_or_else(Head::of_lane);
         if order.aging.is_some() {
             match queue.rises_at(&self.nodes, order, now) {
                 Some(at) => self.schedule.rising.set(id, at),
@@ -137,7 +136,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let schedule = &self.schedule;
         if queue.is_retried() {
             Some(CutBy::Retry)
-        } else if queue.len() >= self.max_items || queue.weight() >= self.max_weight {
+        } else if self.queued(id) >= self.max_items || queue.weight() >= self.max_weight {
             Some(CutBy::Full)
         } else if queue.is_urgent() {
             Some(CutBy::Urgent)

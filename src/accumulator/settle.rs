@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Accumulator, Cut};
+use super::{Accumulator, Cut, Spare};
 use crate::{
     ack::{AckError, End, Waiters},
     batch::Verdict,
@@ -46,7 +46,7 @@ enum Next {
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) {
-        let Cut { batch, mut slots, partition: id, at } = cut;
+        let Cut { batch, mut slots, mut stretches, partition: id, at } = cut;
         let (mut ops, mut verdicts) = batch.into_parts();
         self.batches_in_flight -= 1;
         self.partitions[id as usize].in_flight = false;
@@ -55,12 +55,17 @@ impl<T, R: Clone> Accumulator<T, R> {
         if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) {
             // The way of most batches: the ops themselves are not needed any more.
             ops.clear();
-            for (verdict, slot) in verdicts.drain(..).zip(slots.drain(..)) {
+            let mut verdicts = verdicts.drain(..);
+            for (slot, verdict) in slots.drain(..).zip(&mut verdicts) {
                 if let Verdict::Accepted(receipt) = verdict {
                     self.deliver(slot, receipt, at, writing, now);
                 }
             }
+            for stretch in stretches.drain(..) {
+                self.deliver_stretch(stretch, &mut verdicts, at, writing, now);
+            }
         } else {
+            self.part(stretches.drain(..), &mut slots);
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
             let mut again = Again::default();
@@ -93,8 +98,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.take_back(id, &again, now);
         }
         self.place(id, now);
-        self.spares.push((ops, slots));
-        self.spare_verdicts.push(verdicts);
+        self.spares.push(Spare { ops, slots, stretches, verdicts });
     }
 
     fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {
@@ -176,13 +180,13 @@ impl<T, R: Clone> Accumulator<T, R> {
             history.attempts += 1;
             history.writing += writing;
         }
-        self.counters.time(node.spent(at, writing, now));
+        self.counters.time(node.spent(at, writing, now), 1);
         if node.history.is_none() && matches!(node.waiters, Waiters::None) {
             // The way of most: nobody waits to be told.
             let (epoch, level) = (node.epoch, node.level);
             self.nodes.remove(slot);
             self.release_level(level);
-            self.tally(epoch, End::Delivered, None);
+            self.tally(epoch, End::Delivered, None, 1);
             return;
         }
         let mut gone = self.remove_node(slot);
@@ -205,7 +209,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     fn time_node(&mut self, slot: u32, now: Moment) {
         let node = &self.nodes[slot];
-        self.counters.time(node.spent(now, 0, now));
+        self.counters.time(node.spent(now, 0, now), 1);
     }
 
     /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only

@@ -9,7 +9,7 @@ use std::{
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 
 use super::*;
-use crate::{CutBy, ErrorKind, SinkError, ack::End, retry::Backoff, stage::Merge};
+use crate::{CutBy, ErrorKind, SinkError, ack::End, command::Run, retry::Backoff, stage::Merge};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Op {
@@ -43,9 +43,18 @@ fn merge(waiting: Op, newer: Op) -> Merge<Op> {
     }
 }
 
+impl Op {
+    /// An op of which no rule has anything to say.
+    fn plain(self) -> Self {
+        Self { weight: 1, urgent: false, expires: None, ..self }
+    }
+}
+
 /// Which rules a run uses.
 #[derive(Debug, Clone)]
 struct Recipe {
+    /// None at all.
+    plain: bool,
     partition: bool,
     conflate: bool,
     dedup: Option<u64>,
@@ -59,7 +68,7 @@ struct Recipe {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Push(Op),
+    Push(Vec<Op>),
     Wait(u64),
     Cut,
     /// Settles one of the batches in flight: a verdict per op, and one for the rest.
@@ -518,6 +527,9 @@ fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Cut<Op, ()>, verdicts:
 }
 
 fn stages(recipe: &Recipe, start: Instant) -> Stages<Op> {
+    if recipe.plain {
+        return Stages::new();
+    }
     let mut stages = Stages::new()
         .urgent_by(|op: &Op| op.urgent)
         .expire_by(move |op: &Op| op.expires.map(|ms| start + Duration::from_millis(ms)))
@@ -562,9 +574,13 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     for step in steps {
         let at = Moment::from(start + now);
         match step.clone() {
-            Step::Push(op) => {
-                real.push(Arrival { op: op.clone(), at, ack: None }, at);
-                model.push(op, now.as_millis() as u64);
+            Step::Push(mut ops) => {
+                if recipe.plain {
+                    ops = ops.into_iter().map(Op::plain).collect();
+                }
+                ops.iter().for_each(|op| model.push(op.clone(), now.as_millis() as u64));
+                let run = Run { count: ops.len() as u32, at, paid: true, ack: None };
+                real.accept(run, &mut ops.into_iter(), at);
             }
             Step::Wait(ms) => now += Duration::from_millis(ms),
             Step::Cut => {
@@ -659,7 +675,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Rest::Aborted),
     ];
     let step = prop_oneof![
-        12 => ops().prop_map(Step::Push),
+        12 => prop::collection::vec(ops(), 1..4).prop_map(Step::Push),
         4 => (0u64..40).prop_map(Step::Wait),
         6 => Just(Step::Cut),
         4 => (0usize..8, prop::collection::vec(0u8..8, 0..6), rest).prop_map(|(which, v, rest)| Step::Settle(which, v, rest)),
@@ -686,20 +702,40 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         (any::<bool>(), any::<bool>(), prop::option::of(1u64..100), any::<bool>(), prop::option::of(1u64..60)),
         limits,
         (1u32..5, any::<bool>(), any::<bool>()),
+        prop::bool::weighted(0.2),
     )
-        .prop_map(|((partition, conflate, dedup, priority, aging), limits, (max_attempts, idempotent, bisect))| {
-            Recipe {
-                partition,
-                conflate,
-                dedup,
-                priority,
-                aging: aging.filter(|_| priority),
-                limits,
-                max_attempts,
-                idempotent,
-                bisect,
-            }
-        })
+        .prop_map(
+            |((partition, conflate, dedup, priority, aging), limits, (max_attempts, idempotent, bisect), plain)| {
+                if plain {
+                    let limits = Limits { max_weight: None, ..limits };
+                    let (partition, conflate, dedup, priority, aging) = (false, false, None, false, None);
+                    return Recipe {
+                        plain,
+                        partition,
+                        conflate,
+                        dedup,
+                        priority,
+                        aging,
+                        limits,
+                        max_attempts,
+                        idempotent,
+                        bisect,
+                    };
+                }
+                Recipe {
+                    plain,
+                    partition,
+                    conflate,
+                    dedup,
+                    priority,
+                    aging: aging.filter(|_| priority),
+                    limits,
+                    max_attempts,
+                    idempotent,
+                    bisect,
+                }
+            },
+        )
 }
 
 proptest! {

@@ -100,6 +100,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Lets one op that waits make room. Says whether one was found: all may be in flight.
     pub(crate) fn evict(&mut self, now: Moment) -> bool {
+        self.clear_lane();
         let ranks = self.rules.priority.as_ref().map_or(&[][..], |levels| levels.ranks());
         let victim = match &mut self.victims {
             Some(victims) => victims.next(&self.nodes, ranks),

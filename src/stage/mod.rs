@@ -209,6 +209,11 @@ impl<T> Stages<T> {
             && weight.is_none()
     }
 
+    /// Whether no rule has anything to say of an op, ever.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        self.asks_nothing_on_arrival() && self.expiry.is_none()
+    }
+
     /// How ops that wait compare.
     pub(crate) fn order(&self) -> Order<'_> {
         Order { ranks: self.priority.as_ref().map_or(&[], |levels| levels.ranks()), aging: self.aging }

@@ -1,0 +1,169 @@
+//! Where ops wait of which no rule has anything to say: in order of arrival, and what is known of them is known of whole
+//! stretches. In come runs of ops, out come the next ones. An op gets a node of its own only when something happens to
+//! it: it is evicted, withdrawn, or comes back from a write that failed.
+
+use std::collections::VecDeque;
+
+use super::Accumulator;
+use crate::{
+    ack::{AckSender, End, Waiters},
+    batch::Verdict,
+    command::Run,
+    counters::Spent,
+    moment::Moment,
+};
+
+/// Ops that came one after the other and of which the same is known.
+#[derive(Debug)]
+pub(crate) struct Stretch<R> {
+    pub(super) count: usize,
+    /// Order of arrival of the first.
+    pub(super) seq: u64,
+    pub(super) at: Moment,
+    /// Which flush covers them.
+    pub(super) epoch: u64,
+    /// Who waits for the verdict on the only one.
+    pub(super) ack: Option<AckSender<R>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane<T, R> {
+    ops: VecDeque<T>,
+    stretches: VecDeque<Stretch<R>>,
+}
+
+/// Room for so many ops is kept while none waits; what a burst took beyond is given back.
+const KEPT: usize = 1024;
+
+impl<T, R> Lane<T, R> {
+    pub(super) fn new() -> Self {
+        Self { ops: VecDeque::new(), stretches: VecDeque::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Order of arrival of the first, and when it was sent.
+    pub(super) fn first(&self) -> Option<(u64, Moment)> {
+        self.stretches.front().map(|stretch| (stretch.seq, stretch.at))
+    }
+
+    /// Takes the first `count` ops.
+    pub(super) fn take(&mut self, count: usize, ops: &mut Vec<T>, stretches: &mut Vec<Stretch<R>>) {
+        ops.extend(self.ops.drain(..count));
+        let mut missing = count;
+        while missing > 0 {
+            let first = self.stretches.front_mut().expect("each op is in a stretch");
+            if first.count > missing {
+                stretches.push(first.split_off(missing));
+                break;
+            }
+            missing -= first.count;
+            stretches.extend(self.stretches.pop_front());
+        }
+        if self.ops.is_empty() && self.ops.capacity() > KEPT {
+            *self = Self::new();
+        }
+    }
+}
+
+impl<R> Stretch<R> {
+    /// The first `count` ops of a longer stretch, which begins behind them now. Nobody waits for either.
+    fn split_off(&mut self, count: usize) -> Self {
+        let first = Self { count, ack: None, ..*self };
+        self.count -= count;
+        self.seq += count as u64;
+        first
+    }
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Takes in the ops of a run, which come next in `ops`.
+    pub(crate) fn accept(&mut self, run: Run<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
+        let Run { count, at, ack, .. } = run;
+        if self.is_plain {
+            return self.line_up(Stretch { count: count as usize, seq: 0, at, epoch: 0, ack }, ops, now);
+        }
+        let mut ack = ack;
+        for op in ops.take(count as usize) {
+            self.push(super::Arrival { op, at, ack: ack.take() }, now);
+        }
+    }
+
+    pub(super) fn line_up(&mut self, stretch: Stretch<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
+        let count = stretch.count;
+        let was_empty = self.lane.is_empty() && self.partitions[0].queue.is_empty();
+        self.lane.ops.extend(ops.take(count));
+        let (seq, epoch) = (self.next_seq, self.flushes.accept(count as u64));
+        self.next_seq += count as u64;
+        self.counters.accepted += count as u64;
+        self.pending += count;
+        self.waiting += count;
+        self.lane.stretches.push_back(Stretch { seq, epoch, ..stretch });
+        if was_empty || (self.queued(0) >= self.max_items && self.is_lingering(0)) {
+            self.place(0, now);
+        }
+        self.press_if_full();
+    }
+
+    /// How many ops of a partition wait.
+    #[inline]
+    pub(super) fn queued(&self, id: u32) -> usize {
+        // While the lane is in use there is no partition but one.
+        self.partitions[id as usize].queue.len() + self.lane.len()
+    }
+
+    /// The ops of a stretch have landed.
+    pub(super) fn deliver_stretch(
+        &mut self,
+        stretch: Stretch<R>,
+        verdicts: &mut impl Iterator<Item = Verdict<R>>,
+        at: Moment,
+        writing: u64,
+        now: Moment,
+    ) {
+        let Stretch { count, epoch, mut ack, .. } = stretch;
+        let spent = Spent { waiting: at.nanos_since(stretch.at), backing_off: 0, writing };
+        self.counters.time(spent, count as u64);
+        self.tally(epoch, End::Delivered, None, count as u64);
+        for verdict in verdicts.take(count) {
+            if let Verdict::Accepted(receipt) = verdict
+                && let Some(ack) = ack.take()
+            {
+                self.answers.push(ack.answer(now, End::Delivered, 1, Ok(receipt)));
+            }
+        }
+    }
+
+    /// Gives the ops of stretches, which a batch holds, nodes of their own.
+    pub(super) fn part(&mut self, stretches: impl Iterator<Item = Stretch<R>>, slots: &mut Vec<u32>) {
+        for Stretch { count, seq, at, epoch, mut ack } in stretches {
+            for i in 0..count {
+                slots.push(self.nodes.vacant());
+                let node = self.nodes.insert();
+                (node.seq, node.at, node.epoch) = (seq + i as u64, at, epoch);
+                (node.partition, node.level, node.weight, node.urgent) = (0, 0, 1, false);
+                node.waiters = Waiters::of(ack.take());
+            }
+        }
+    }
+
+    /// Moves all that wait in the lane to nodes of their own, since one of them may be picked out.
+    pub(super) fn clear_lane(&mut self) {
+        if self.lane.is_empty() {
+            return;
+        }
+        let Lane { ops, stretches } = std::mem::replace(&mut self.lane, Lane::new());
+        let mut slots = Vec::new();
+        self.part(stretches.into_iter(), &mut slots);
+        for (op, slot) in ops.into_iter().zip(slots) {
+            self.nodes[slot].op = Some(op);
+            self.partitions[0].queue.append(&mut self.nodes, self.rules.order(), slot);
+        }
+    }
+}

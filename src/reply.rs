@@ -1,0 +1,194 @@
+//! One answer from the task to a caller, in memory that is used again. In comes a value, out it comes on the other end.
+//! Next room: `ack`.
+//!
+//! It does what a oneshot channel does. Each of those is an allocation, though, and with an ack per op that is the
+//! largest part of what an ack costs.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use crate::sync::Mutex;
+
+/// Slots that have been used, the one that has been in use longest first.
+#[derive(Debug)]
+pub(crate) struct Replies<V> {
+    slots: Mutex<VecDeque<Arc<Slot<V>>>>,
+}
+
+#[derive(Debug)]
+struct Slot<V>(Mutex<State<V>>);
+
+#[derive(Debug)]
+enum State<V> {
+    /// Nothing has happened yet.
+    Open,
+    /// The receiver waits.
+    Waiting(Waker),
+    Told(V),
+    /// The sender is gone without an answer, or the receiver is gone.
+    Over,
+}
+
+/// The end that answers. Dropped without an answer, it tells that there will be none.
+#[derive(Debug)]
+pub(crate) struct Sender<V>(Arc<Slot<V>>);
+
+/// The end that waits: for the answer, or `None` if there will be none.
+#[derive(Debug)]
+pub(crate) struct Receiver<V>(Arc<Slot<V>>);
+
+/// So many slots are kept, for as many callers that wait at a time: some 200 kB.
+const KEPT: usize = 2048;
+
+impl<V> Replies<V> {
+    pub(crate) fn new() -> Self {
+        Self { slots: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Both ends of a new reply.
+    pub(crate) fn pair(&self) -> (Sender<V>, Receiver<V>) {
+        let mut slots = self.slots.lock();
+        let mut first = slots.pop_front();
+        // Nobody else holds on to a slot that is free.
+        let is_free = first.as_mut().and_then(Arc::get_mut).is_some();
+        let slot = match &first {
+            Some(slot) if is_free => {
+                *slot.0.lock() = State::Open;
+                Arc::clone(slot)
+            }
+            _ => Arc::new(Slot(Mutex::new(State::Open))),
+        };
+        if first.is_none() || (!is_free && slots.len() + 1 < KEPT) {
+            slots.push_back(Arc::clone(&slot));
+        }
+        slots.extend(first);
+        (Sender(Arc::clone(&slot)), Receiver(slot))
+    }
+}
+
+impl<V> Sender<V> {
+    pub(crate) fn tell(self, value: V) {
+        self.end(State::Told(value));
+    }
+
+    fn end(&self, end: State<V>) {
+        let mut state = self.0.0.lock();
+        let before = match &*state {
+            State::Open | State::Waiting(_) => mem::replace(&mut *state, end),
+            // It was answered before, or a receiver that is gone does not want to know.
+            State::Told(_) | State::Over => return,
+        };
+        drop(state);
+        if let State::Waiting(waker) = before {
+            waker.wake();
+        }
+    }
+}
+
+impl<V> Drop for Sender<V> {
+    fn drop(&mut self) {
+        self.end(State::Over);
+    }
+}
+
+impl<V> Future for Receiver<V> {
+    type Output = Option<V>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<V>> {
+        let mut state = self.0.0.lock();
+        match &mut *state {
+            State::Open => {
+                *state = State::Waiting(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Waiting(waker) => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            State::Told(_) | State::Over => match mem::replace(&mut *state, State::Over) {
+                State::Told(value) => Poll::Ready(Some(value)),
+                _ => Poll::Ready(None),
+            },
+        }
+    }
+}
+
+impl<V> Drop for Receiver<V> {
+    fn drop(&mut self) {
+        // What nobody will read is not kept until the slot is used again.
+        let left = mem::replace(&mut *self.0.0.lock(), State::Over);
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_test::{assert_pending, assert_ready_eq, task};
+
+    use super::*;
+
+    /// Goal: an answer arrives whichever comes first, the answer or the wait for it. Method: both orders.
+    #[test]
+    fn an_answer_arrives() {
+        let replies = Replies::new();
+        let (sender, receiver) = replies.pair();
+        let mut early = task::spawn(receiver);
+        assert_pending!(early.poll());
+        sender.tell(1);
+        assert!(early.is_woken());
+        assert_ready_eq!(early.poll(), Some(1));
+
+        let (sender, receiver) = replies.pair();
+        sender.tell(2);
+        assert_ready_eq!(task::spawn(receiver).poll(), Some(2));
+    }
+
+    /// Goal: no path leaves a caller waiting. Method: the sender is dropped.
+    #[test]
+    fn a_sender_that_is_dropped_answers_that_there_is_no_answer() {
+        let replies = Replies::<u32>::new();
+        let (sender, receiver) = replies.pair();
+        let mut waits = task::spawn(receiver);
+        assert_pending!(waits.poll());
+        drop(sender);
+        assert!(waits.is_woken());
+        assert_ready_eq!(waits.poll(), None);
+    }
+
+    /// Goal: memory is used again, and only when both ends are gone. Method: count the slots.
+    #[test]
+    fn slots_are_used_again_when_both_ends_are_gone() {
+        let replies = Replies::new();
+        for value in 0..100 {
+            let (sender, receiver) = replies.pair();
+            sender.tell(value);
+            assert_ready_eq!(task::spawn(receiver).poll(), Some(value));
+        }
+        assert_eq!(replies.slots.lock().len(), 1);
+
+        let (sender, receiver) = replies.pair();
+        drop(receiver);
+        let (_other, receiver) = replies.pair();
+        sender.tell(1);
+        assert_pending!(task::spawn(receiver).poll());
+        assert_eq!(replies.slots.lock().len(), 2);
+    }
+
+    /// Goal: what is kept is bounded, and an answer that nobody reads is not kept. Method: many at a time.
+    #[test]
+    fn a_burst_leaves_no_more_than_so_many_slots() {
+        let replies = Replies::new();
+        let value = Arc::new(());
+        let burst: Vec<_> = (0..2 * KEPT).map(|_| replies.pair()).collect();
+        for (sender, receiver) in burst {
+            sender.tell(Arc::clone(&value));
+            drop(receiver);
+        }
+        assert_eq!((replies.slots.lock().len(), Arc::strong_count(&value)), (KEPT, 1));
+    }
+}

@@ -1,0 +1,42 @@
+//! The wait for room. In comes a sender that found none, out it goes with room for one op. Next room: `inbox`.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use crate::{command::Barred, inbox::Inbox, line::Place};
+
+/// Waits in line for room for one op, unless there is some already.
+///
+/// # Cancel safety
+///
+/// Cancel safe: a dropped future takes no room, though it loses its place in the line.
+pub(crate) async fn room<T, R>(inbox: &Inbox<T, R>) -> Result<(), Barred> {
+    let mut turn = Turn::new(inbox);
+    poll_fn(|cx| turn.poll(cx)).await
+}
+
+/// A sender's turn, which passes to the next one if the sender is gone.
+pub(crate) struct Turn<'a, T, R> {
+    inbox: &'a Inbox<T, R>,
+    place: Place,
+}
+
+impl<'a, T, R> Turn<'a, T, R> {
+    pub(crate) fn new(inbox: &'a Inbox<T, R>) -> Self {
+        Self { inbox, place: Place::Outside }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Barred>> {
+        self.inbox.poll_room(&mut self.place, cx)
+    }
+}
+
+impl<T, R> Drop for Turn<'_, T, R> {
+    fn drop(&mut self) {
+        if self.place != Place::Outside {
+            self.inbox.leave_line(self.place);
+        }
+    }
+}
