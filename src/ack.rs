@@ -311,6 +311,19 @@ impl<R> Waiters<R> {
         }
     }
 
+    /// The memories of keys among them.
+    pub(crate) fn memories(&self) -> impl Iterator<Item = u32> {
+        let all = match self {
+            Self::None => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(all) => &all[..],
+        };
+        all.iter().filter_map(|waiter| match waiter {
+            Waiter::Memory(key) => Some(*key),
+            Waiter::Caller { .. } => None,
+        })
+    }
+
     pub(crate) fn for_each(self, mut each: impl FnMut(Waiter<R>)) {
         match self {
             Self::None => {}

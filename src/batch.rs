@@ -54,6 +54,16 @@ pub(crate) enum Verdict<R> {
     Again(SinkError),
 }
 
+impl<R> Verdict<R> {
+    #[inline]
+    pub(crate) fn into_receipt(self) -> Option<R> {
+        match self {
+            Self::Accepted(receipt) => Some(receipt),
+            Self::Pending | Self::Failed(_) | Self::Again(_) => None,
+        }
+    }
+}
+
 /// Proof that every op of a batch has its verdict. Only the batch makes one: [`Batch::accept_all`],
 /// [`Batch::accept_all_with`], [`Batch::settle_each`] and [`Batch::settled`].
 #[derive(Debug)]

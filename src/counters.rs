@@ -25,6 +25,11 @@ impl TimeSum {
         self.max = self.max.max(nanos);
     }
 
+    fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
+
     fn times(self, count: u64) -> Times {
         let nanos = self.sum.checked_div(u128::from(count)).unwrap_or(0);
         let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -38,6 +43,14 @@ pub(crate) struct Spent {
     pub(crate) waiting: u64,
     pub(crate) backing_off: u64,
     pub(crate) writing: u64,
+}
+
+/// How long ops of one batch waited, to which nothing else has happened.
+#[derive(Debug, Default)]
+pub(crate) struct Waited {
+    count: u64,
+    sum: u128,
+    max: u64,
 }
 
 /// The counters as the accumulator keeps them.
@@ -95,6 +108,30 @@ impl Counters {
         if let Some(meter) = &self.meter {
             meter.time(spent, count as usize);
         }
+    }
+
+    /// Counts how long one op of a batch waited. The batch itself counts when it is complete.
+    #[inline]
+    pub(crate) fn waited(&self, nanos: u64, writing: u64, all: &mut Waited) {
+        all.count += 1;
+        all.sum += u128::from(nanos);
+        all.max = all.max.max(nanos);
+        if let Some(meter) = &self.meter {
+            meter.time(Spent { waiting: nanos, backing_off: 0, writing }, 1);
+        }
+    }
+
+    /// Counts the ops of a batch, which took so long to write.
+    pub(crate) fn time_all(&mut self, waited: &Waited, writing: u64) {
+        let &Waited { count, sum, max } = waited;
+        if count == 0 {
+            return;
+        }
+        let total = TimeSum { sum: sum + u128::from(writing) * u128::from(count), max: max + writing };
+        self.timed += count;
+        self.in_buffer.merge(total);
+        self.waiting.merge(TimeSum { sum, max });
+        self.writing.add(writing, count);
     }
 
     pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize, paused: bool) -> Stats {

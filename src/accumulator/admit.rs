@@ -3,7 +3,11 @@
 
 use std::iter;
 
-use super::{Accumulator, Stretch, node::Arrival, partition::Partition};
+use super::{
+    Accumulator, Stretch,
+    node::{Arrival, Newcomer},
+    partition::Partition,
+};
 use crate::{
     ack::{End, Waiters},
     moment::Moment,
@@ -60,7 +64,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
         };
         if let Found::At(key) = class.repeat_of {
-            self.release_level(class.level);
             self.tally(epoch, End::Deduplicated, None, 1);
             self.repeat(key, waiters, now);
             return;
@@ -68,28 +71,25 @@ impl<T, R: Clone> Accumulator<T, R> {
         if class.is_new {
             self.bind_partition();
         }
-        let slot = self.nodes.vacant();
         if class.repeat_of == Found::Fresh {
+            let slot = class.meets.slot().unwrap_or(self.nodes.vacant());
             waiters.add(self.remember(class.partition, slot, now));
         }
-        let node = self.nodes.insert();
-        node.op = Some(op);
-        node.seq = self.next_seq;
-        node.at = at;
-        node.partition = class.partition;
-        node.level = class.level;
-        node.weight = class.weight;
-        node.urgent = class.urgent;
-        node.epoch = epoch;
-        node.waiters = waiters;
+        let seq = self.next_seq;
         self.next_seq += 1;
+        let Class { partition, level, weight, urgent, .. } = class;
+        let newcomer = Newcomer { seq, at, partition, level, weight, urgent, epoch, waiters };
         match class.meets {
-            Found::Unkeyed => self.enqueue_new(slot, now),
+            Found::At(waiting) => self.meet(waiting, op, newcomer, now),
             Found::Fresh => {
+                let slot = self.nodes.insert(op, newcomer);
                 self.bind_conflation(slot);
                 self.enqueue_new(slot, now);
             }
-            Found::At(waiting) => self.merge_newer(waiting, slot, now),
+            Found::Unkeyed => {
+                let slot = self.nodes.insert(op, newcomer);
+                self.enqueue_new(slot, now);
+            }
         }
         self.press_if_full();
     }
@@ -107,8 +107,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         };
         let repeat_of = rules.dedup.as_mut().map_or(Found::Unkeyed, |dedup| dedup.index.find(partition, op));
         let meets = rules.conflate.as_mut().map_or(Found::Unkeyed, |conflate| conflate.index.find(partition, op));
-        // A level is held from here on, so nothing that may panic comes after it.
-        let level = rules.priority.as_mut().map_or(0, |levels| levels.hold(op));
+        let level = rules.priority.as_mut().map_or(0, |levels| levels.of(op));
         Class { partition, is_new, repeat_of, meets, level, weight, urgent }
     }
 
@@ -160,11 +159,5 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// An op may outgrow the cap when it is merged, or when the cap is lowered.
     pub(super) fn too_heavy(&self, weight: usize) -> SinkError {
         SinkError::refused(format!("it weighs {weight}, and max_weight is {}", self.max_weight))
-    }
-
-    pub(super) fn release_level(&mut self, level: u32) {
-        if let Some(levels) = &mut self.rules.priority {
-            levels.release(level);
-        }
     }
 }

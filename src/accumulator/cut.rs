@@ -63,6 +63,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let mut parts = self.spares.pop().unwrap_or_default();
         let Spare { ops, slots, stretches, .. } = &mut parts;
         let cap = self.partitions[id as usize].cap(self.max_items);
+        ops.reserve(cap.min(self.queued(id)));
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
         let has_keys = self.rules.conflate.is_some();
@@ -148,9 +149,8 @@ impl<T> Accumulator<T, ()> {
     pub(crate) fn hand_over(&mut self, now: Moment) -> Option<Vec<T>> {
         let Taken { mut parts, partition, .. } = self.take_best(now)?;
         let ops = std::mem::take(&mut parts.ops);
-        for slot in parts.slots.drain(..) {
-            self.deliver(slot, (), now, 0, now);
-        }
+        self.deliver_all(&parts.slots, &mut iter::repeat(()), now, 0, now);
+        parts.slots.clear();
         for stretch in parts.stretches.drain(..) {
             self.deliver_stretch(stretch, &mut iter::empty(), now, 0, now);
         }

@@ -4,10 +4,9 @@
 
 use std::collections::VecDeque;
 
-use super::Accumulator;
+use super::{Accumulator, node::Newcomer};
 use crate::{
     ack::{AckSender, End, Waiters},
-    batch::Verdict,
     command::Run,
     counters::Spent,
     moment::Moment,
@@ -73,6 +72,10 @@ impl<T, R> Lane<T, R> {
 }
 
 impl<R> Stretch<R> {
+    fn is_continued_by(&self, next: &Self, epoch: u64) -> bool {
+        self.at == next.at && self.epoch == epoch && self.ack.is_none() && next.ack.is_none()
+    }
+
     /// The first `count` ops of a longer stretch, which begins behind them now. Nobody waits for either.
     fn split_off(&mut self, count: usize) -> Self {
         let first = Self { count, ack: None, ..*self };
@@ -104,7 +107,10 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.counters.accepted += count as u64;
         self.pending += count;
         self.waiting += count;
-        self.lane.stretches.push_back(Stretch { seq, epoch, ..stretch });
+        match self.lane.stretches.back_mut() {
+            Some(last) if last.is_continued_by(&stretch, epoch) => last.count += count,
+            _ => self.lane.stretches.push_back(Stretch { seq, epoch, ..stretch }),
+        }
         if was_empty || (self.queued(0) >= self.max_items && self.is_lingering(0)) {
             self.place(0, now);
         }
@@ -122,20 +128,20 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(super) fn deliver_stretch(
         &mut self,
         stretch: Stretch<R>,
-        verdicts: &mut impl Iterator<Item = Verdict<R>>,
+        receipts: &mut impl Iterator<Item = R>,
         at: Moment,
         writing: u64,
         now: Moment,
     ) {
-        let Stretch { count, epoch, mut ack, .. } = stretch;
+        let Stretch { count, epoch, ack, .. } = stretch;
         let spent = Spent { waiting: at.nanos_since(stretch.at), backing_off: 0, writing };
         self.counters.time(spent, count as u64);
         self.tally(epoch, End::Delivered, None, count as u64);
-        for verdict in verdicts.take(count) {
-            if let Verdict::Accepted(receipt) = verdict
-                && let Some(ack) = ack.take()
-            {
-                self.answers.push(ack.answer(now, End::Delivered, 1, Ok(receipt)));
+        match ack {
+            None => receipts.take(count).for_each(drop),
+            Some(ack) => {
+                let answer = receipts.next().map(|receipt| ack.answer(now, End::Delivered, 1, Ok(receipt)));
+                self.answers.extend(answer);
             }
         }
     }
@@ -143,12 +149,10 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Gives the ops of stretches, which a batch holds, nodes of their own.
     pub(super) fn part(&mut self, stretches: impl Iterator<Item = Stretch<R>>, slots: &mut Vec<u32>) {
         for Stretch { count, seq, at, epoch, mut ack } in stretches {
-            for i in 0..count {
-                slots.push(self.nodes.vacant());
-                let node = self.nodes.insert();
-                (node.seq, node.at, node.epoch) = (seq + i as u64, at, epoch);
-                (node.partition, node.level, node.weight, node.urgent) = (0, 0, 1, false);
-                node.waiters = Waiters::of(ack.take());
+            for seq in seq..seq + count as u64 {
+                let waiters = Waiters::of(ack.take());
+                let op = Newcomer { seq, at, partition: 0, level: 0, weight: 1, urgent: false, epoch, waiters };
+                slots.push(self.nodes.insert(None, op));
             }
         }
     }

@@ -149,9 +149,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             waiters: node.waiters.take(),
         };
         node.history = None;
-        let level = node.level;
         self.nodes.remove(slot);
-        self.release_level(level);
         gone
     }
 
@@ -172,6 +170,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Counts ops out: in the statistics, for the flushes that cover them, and for the room that they took.
     #[inline]
     pub(super) fn tally(&mut self, epoch: u64, end: End, error: Option<&SinkError>, count: u64) {
+        if count == 0 {
+            return;
+        }
         self.flushes.end(epoch, end, error, count);
         self.counters.ended.add(end, count);
         self.settled += count as usize;

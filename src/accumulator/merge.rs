@@ -1,9 +1,12 @@
 //! Two ops of one key meet: a newer one comes in, or an older one comes back. In come both, out comes what the user's
 //! merge function makes of them, in the place of the older one.
 
-use super::{Accumulator, node::NONE};
+use super::{
+    Accumulator,
+    node::{NONE, Newcomer},
+};
 use crate::{
-    ack::{End, Waiter},
+    ack::{AckError, End, Waiter, Waiters},
     moment::Moment,
     panics,
     sink::SinkError,
@@ -11,20 +14,26 @@ use crate::{
 };
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// A newer op, which is in no queue yet, meets the one that waits under its key.
-    pub(super) fn merge_newer(&mut self, waiting: u32, newer: u32, now: Moment) {
-        match self.merge(waiting, newer) {
+    /// An op that has just come meets the one that waits under its key.
+    pub(super) fn meet(&mut self, waiting: u32, op: T, newcomer: Newcomer<R>, now: Moment) {
+        let in_doubt = self.nodes[waiting].in_doubt();
+        let waiting_op = self.take_op(waiting);
+        match self.merge(waiting_op, op, in_doubt) {
             Ok(Merge::Into(op)) => {
-                let level = self.absorb(waiting, newer);
-                self.survive(waiting, op, level, now);
+                self.tally(newcomer.epoch, End::Conflated, None, 1);
+                self.take_over(waiting, newcomer.waiters);
+                self.survive(waiting, op, newcomer.level, now);
             }
             Ok(Merge::Net) => {
-                self.end_unqueued(newer, End::Netted, now);
+                self.tally(newcomer.epoch, End::Netted, None, 1);
+                self.answer(newcomer.waiters, End::Netted, 0, Err(AckError::Netted), now);
                 self.end_waiting(waiting, End::Netted, now);
             }
             Ok(Merge::Apart { waiting: old, newer: new }) => {
+                let newer = self.nodes.vacant();
+                newcomer.waiters.memories().for_each(|key| self.memory.moved(key, newer));
+                self.nodes.insert(new, newcomer);
                 self.nodes[waiting].op = Some(old);
-                self.nodes[newer].op = Some(new);
                 self.hand_key_over(waiting, newer);
                 self.link(waiting, newer);
                 self.lift_older(newer);
@@ -33,7 +42,8 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.joined(id, now);
             }
             Err(error) => {
-                self.refuse_unqueued(newer, &error, now);
+                self.tally(newcomer.epoch, End::Refused, Some(&error), 1);
+                self.answer(newcomer.waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
                 self.refuse_waiting(waiting, &error, now);
             }
         }
@@ -46,7 +56,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         while self.nodes[eldest].older != NONE {
             eldest = self.nodes[eldest].older;
         }
-        match self.merge(slot, eldest) {
+        let in_doubt = self.nodes[slot].in_doubt() || self.nodes[eldest].in_doubt();
+        let (older, newer) = (self.take_op(slot), self.take_op(eldest));
+        match self.merge(older, newer, in_doubt) {
             Ok(Merge::Into(op)) => {
                 let id = self.nodes[slot].partition;
                 self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
@@ -93,13 +105,12 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Asks the user's function what becomes of two ops, which it uses up if it panics.
     ///
     /// An op in doubt may have landed: it can be neither replaced nor netted, only sent again, before the newer one.
-    fn merge(&mut self, older: u32, newer: u32) -> Result<Merge<T>, SinkError> {
-        let (old, new) = (self.take_op(older), self.take_op(newer));
-        if self.nodes[older].in_doubt() || self.nodes[newer].in_doubt() {
-            return Ok(Merge::Apart { waiting: old, newer: new });
+    fn merge(&mut self, older: T, newer: T, in_doubt: bool) -> Result<Merge<T>, SinkError> {
+        if in_doubt {
+            return Ok(Merge::Apart { waiting: older, newer });
         }
         let merge = &self.rules.conflate.as_ref().expect("only conflated ops meet").merge;
-        let merged = panics::catch(|| merge(old, new));
+        let merged = panics::catch(|| merge(older, newer));
         merged.map_err(|panic| self.caught("a merge function", &*panic))
     }
 
@@ -146,38 +157,53 @@ impl<T, R: Clone> Accumulator<T, R> {
             let (slot, id) = (next, node.partition);
             next = node.older;
             self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
-            if let Some(levels) = &mut self.rules.priority {
-                levels.retain(level);
-                levels.release(std::mem::replace(&mut self.nodes[slot].level, level));
-            }
+            self.nodes[slot].level = level;
             self.insert(slot, false);
             self.list_victim(slot);
         }
     }
 
     /// Ends a newer op, which is in no queue, by merging it into an older one, whose node takes its waiters over.
-    /// Returns the level that the newer one held: it is still held.
+    /// Returns the level of the newer one.
     fn absorb(&mut self, into: u32, newer: u32) -> u32 {
         let node = &mut self.nodes[newer];
-        let (epoch, level, newer_waiters) = (node.epoch, node.level, node.waiters.take());
+        let (epoch, level, waiters) = (node.epoch, node.level, node.waiters.take());
         node.history = None;
         (node.older, node.younger) = (NONE, NONE);
         self.nodes.remove(newer);
         self.tally(epoch, End::Conflated, None, 1);
+        self.take_over(into, waiters);
+        level
+    }
+
+    /// Lets those who wait for an op that was merged into another wait for that.
+    fn take_over(&mut self, into: u32, newer: Waiters<R>) {
         let waiters = &mut self.nodes[into].waiters;
+        if let (Waiters::None, Waiters::None) = (&*waiters, &newer) {
+            return;
+        }
         waiters.mark(End::Conflated);
-        newer_waiters.for_each(|waiter| {
+        newer.for_each(|waiter| {
             if let Waiter::Memory(key) = waiter {
                 self.memory.moved(key, into);
             }
             waiters.add(waiter);
         });
-        level
     }
 
     /// Puts the survivor of a merge into the node of the op that waited, which keeps its place or moves up.
     fn survive(&mut self, slot: u32, op: T, newer_level: u32, now: Moment) {
-        let id = self.nodes[slot].partition;
+        let order = self.rules.order();
+        let node = &mut self.nodes[slot];
+        if self.rules.weight.is_none()
+            && self.rules.urgent.is_none()
+            && order.rank(newer_level) <= order.rank(node.level)
+        {
+            // The way of most: nothing by which it is placed has changed.
+            node.op = Some(op);
+            return;
+        }
+        let id = node.partition;
         self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
         if self.renew(slot, op, newer_level, now) {
             self.insert(slot, false);
@@ -192,16 +218,14 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn renew(&mut self, slot: u32, op: T, newer_level: u32, now: Moment) -> bool {
         let order = self.rules.order();
         let node = &mut self.nodes[slot];
-        let mut spare_level = newer_level;
         if order.rank(newer_level) > order.rank(node.level) {
-            std::mem::swap(&mut node.level, &mut spare_level);
+            node.level = newer_level;
         }
         let asked = panics::catch(|| {
             let weight = self.rules.weight.as_ref().map_or(1, |weigh| weigh(&op));
             (weight, self.rules.urgent.as_ref().is_some_and(|urgent| urgent(&op)))
         });
         node.op = Some(op);
-        self.release_level(spare_level);
         let problem = match asked {
             Ok((weight, urgent)) => {
                 let node = &mut self.nodes[slot];

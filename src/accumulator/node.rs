@@ -18,6 +18,19 @@ pub(crate) struct Arrival<T, R> {
     pub(crate) ack: Option<AckSender<R>>,
 }
 
+/// What is known of an op that has come in, and has no node yet.
+#[derive(Debug)]
+pub(crate) struct Newcomer<R> {
+    pub(crate) seq: u64,
+    pub(crate) at: Moment,
+    pub(crate) partition: u32,
+    pub(crate) level: u32,
+    pub(crate) weight: usize,
+    pub(crate) urgent: bool,
+    pub(crate) epoch: u64,
+    pub(crate) waiters: Waiters<R>,
+}
+
 /// An op that is accepted and not yet settled.
 #[derive(Debug)]
 pub(crate) struct Node<T, R> {

@@ -3,7 +3,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::node::{NONE, Node};
+use super::node::{NONE, Newcomer, Node};
 
 #[derive(Debug)]
 pub(crate) struct Nodes<T, R> {
@@ -31,9 +31,9 @@ impl<T, R> Nodes<T, R> {
         if self.free == NONE { self.slots.len() as u32 } else { self.free }
     }
 
-    /// A blank node in the slot that was vacant, with no op in it yet.
+    /// Gives a newcomer, whose op may be elsewhere, the slot that was vacant.
     #[inline]
-    pub(crate) fn insert(&mut self) -> &mut Node<T, R> {
+    pub(crate) fn insert(&mut self, op: impl Into<Option<T>>, newcomer: Newcomer<R>) -> u32 {
         let slot = self.vacant() as usize;
         self.len += 1;
         if slot == self.slots.len() {
@@ -44,7 +44,16 @@ impl<T, R> Nodes<T, R> {
             self.free = node.next;
         }
         node.is_live = true;
-        node
+        node.op = op.into();
+        node.seq = newcomer.seq;
+        node.at = newcomer.at;
+        node.partition = newcomer.partition;
+        node.level = newcomer.level;
+        node.weight = newcomer.weight;
+        node.urgent = newcomer.urgent;
+        node.epoch = newcomer.epoch;
+        node.waiters = newcomer.waiters;
+        slot as u32
     }
 
     /// Frees a slot. Whoever wants what the node owns has taken it out.

@@ -1,7 +1,7 @@
 //! Where partitions wait: for their linger, for their backoff, for a free slot. In comes `now`, out comes which
 //! partition to cut next and when to look again. Next room: `cut`.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{Accumulator, heap::Heap, partition::Place, queue::Head};
 use crate::{batch::CutBy, moment::Moment};
@@ -173,9 +173,14 @@ impl<T, R: Clone> Accumulator<T, R> {
         {
             self.place(id, now);
         }
-        let version = self.rules.priority.as_ref().map_or(0, |levels| levels.version());
-        if version != self.schedule.levels_version {
-            self.schedule.levels_version = version;
+        if let Some(levels) = &mut self.rules.priority
+            && levels.version() != self.schedule.levels_version
+        {
+            if levels.is_crowded() {
+                let in_use: HashSet<u32> = self.nodes.iter().map(|(_, node)| node.level).collect();
+                levels.forget_unused(&|level| in_use.contains(&level));
+            }
+            self.schedule.levels_version = levels.version();
             let due: Vec<u32> = self.schedule.due.slots().collect();
             due.into_iter().for_each(|id| self.rank_due(id, now));
         }

@@ -7,6 +7,7 @@ use super::{Accumulator, Cut, Spare};
 use crate::{
     ack::{AckError, End, Waiters},
     batch::Verdict,
+    counters::Waited,
     dead_letter::DeadLetter,
     moment::Moment,
     panics,
@@ -55,14 +56,11 @@ impl<T, R: Clone> Accumulator<T, R> {
         if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) {
             // The way of most batches: the ops themselves are not needed any more.
             ops.clear();
-            let mut verdicts = verdicts.drain(..);
-            for (slot, verdict) in slots.drain(..).zip(&mut verdicts) {
-                if let Verdict::Accepted(receipt) = verdict {
-                    self.deliver(slot, receipt, at, writing, now);
-                }
-            }
+            let mut receipts = verdicts.drain(..).filter_map(Verdict::into_receipt);
+            self.deliver_all(&slots, &mut receipts, at, writing, now);
+            slots.clear();
             for stretch in stretches.drain(..) {
-                self.deliver_stretch(stretch, &mut verdicts, at, writing, now);
+                self.deliver_stretch(stretch, &mut receipts, at, writing, now);
             }
         } else {
             self.part(stretches.drain(..), &mut slots);
@@ -173,7 +171,37 @@ impl<T, R: Clone> Accumulator<T, R> {
         history.writing += writing;
     }
 
-    #[inline]
+    /// Counts in one go what most ops of a batch have in common: that nobody waits for them, and nothing has happened to
+    /// them before.
+    pub(super) fn deliver_all(
+        &mut self,
+        slots: &[u32],
+        receipts: &mut impl Iterator<Item = R>,
+        at: Moment,
+        writing: u64,
+        now: Moment,
+    ) {
+        let mut waited = Waited::default();
+        let (mut epoch, mut count) = (0, 0);
+        for (&slot, receipt) in slots.iter().zip(receipts) {
+            let node = &self.nodes[slot];
+            if node.history.is_some() || !matches!(node.waiters, Waiters::None) {
+                self.deliver(slot, receipt, at, writing, now);
+                continue;
+            }
+            let (of, sent) = (node.epoch, node.at);
+            if of != epoch {
+                self.tally(epoch, End::Delivered, None, count);
+                (epoch, count) = (of, 0);
+            }
+            count += 1;
+            self.counters.waited(at.nanos_since(sent), writing, &mut waited);
+            self.nodes.remove(slot);
+        }
+        self.tally(epoch, End::Delivered, None, count);
+        self.counters.time_all(&waited, writing);
+    }
+
     pub(super) fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
         let node = &mut self.nodes[slot];
         if let Some(history) = &mut node.history {
@@ -181,14 +209,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             history.writing += writing;
         }
         self.counters.time(node.spent(at, writing, now), 1);
-        if node.history.is_none() && matches!(node.waiters, Waiters::None) {
-            // The way of most: nobody waits to be told.
-            let (epoch, level) = (node.epoch, node.level);
-            self.nodes.remove(slot);
-            self.release_level(level);
-            self.tally(epoch, End::Delivered, None, 1);
-            return;
-        }
         let mut gone = self.remove_node(slot);
         gone.attempts = gone.attempts.max(1);
         self.settle_node(gone, End::Delivered, Ok(receipt), None, now);

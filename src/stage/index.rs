@@ -16,6 +16,15 @@ pub(crate) enum Found {
     Fresh,
 }
 
+impl Found {
+    pub(crate) fn slot(self) -> Option<u32> {
+        match self {
+            Self::At(slot) => Some(slot),
+            Self::Unkeyed | Self::Fresh => None,
+        }
+    }
+}
+
 /// The table as the accumulator sees it. A slot stands under at most one key; `scope` is a part of the key, for keys
 /// that live within a partition.
 ///
@@ -49,16 +58,18 @@ pub(crate) struct KeyIndex<K, F> {
     table: HashTable<Entry<K>>,
     hasher: DefaultHashBuilder,
     fresh: Option<Entry<K>>,
+    /// Removals since more than an eighth of the table was last in use.
+    sparse: usize,
 }
 
 impl<K, F> KeyIndex<K, F> {
     pub(crate) fn new(key: F) -> Self {
-        Self { key, table: HashTable::new(), hasher: DefaultHashBuilder::default(), fresh: None }
+        Self { key, table: HashTable::new(), hasher: DefaultHashBuilder::default(), fresh: None, sparse: 0 }
     }
 }
 
 /// Below this many entries a table is not worth shrinking.
-const SHRINK_ABOVE: usize = 1024;
+const SHRINK_ABOVE: usize = 4096;
 
 impl<T, K, F> Index<T> for KeyIndex<K, F>
 where
@@ -96,10 +107,15 @@ where
         if let Ok(entry) = self.table.find_entry(hash, |entry| entry.slot == slot) {
             entry.remove();
         }
-        // A million keys seen once must cost nothing afterwards. Below an eighth it shrinks to room for twice what is left,
-        // so that this is rare.
-        if self.table.capacity() > SHRINK_ABOVE && self.table.len() < self.table.capacity() / 8 {
-            self.table.shrink_to(self.table.len() * 2, |entry| entry.hash);
+        // A million keys seen once must cost nothing afterwards; but a table that fills and empties again and again is
+        // left as it is.
+        let (capacity, len) = (self.table.capacity(), self.table.len());
+        if capacity <= SHRINK_ABOVE {
+            return;
+        }
+        self.sparse = if len > capacity / 8 { 0 } else { self.sparse + 1 };
+        if len == 0 || self.sparse > capacity {
+            self.table.shrink_to(len * 2, |entry| entry.hash);
         }
     }
 }

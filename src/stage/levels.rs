@@ -32,14 +32,14 @@ impl Order<'_> {
 /// Ranks are dense: 0 is the lowest level known. A level that is new shifts the ranks above it, which is cheap as long
 /// as levels are few, as levels of priority are.
 pub(crate) trait Levels<T>: Send {
-    /// The id of the op's level. The op now holds on to it; `release` lets go.
-    fn hold(&mut self, op: &T) -> u32;
+    /// The id of the op's level.
+    fn of(&mut self, op: &T) -> u32;
 
-    /// Another op holds on to a level that is held.
-    fn retain(&mut self, id: u32);
+    /// Whether so many are known that it is time to forget those that no op has.
+    fn is_crowded(&self) -> bool;
 
-    /// Lets go of a level.
-    fn release(&mut self, id: u32);
+    /// Forgets all levels but those whose ids are in use.
+    fn forget_unused(&mut self, in_use: &dyn Fn(u32) -> bool);
 
     /// The rank of each id.
     fn ranks(&self) -> &[u32];
@@ -50,7 +50,7 @@ pub(crate) trait Levels<T>: Send {
 
 pub(crate) type BoxLevels<T> = Box<dyn Levels<T>>;
 
-/// So many levels are remembered even when no op has them, so that the usual few keep their number.
+/// So many levels are remembered without asking whether an op has them: more than the usual few.
 const REMEMBERED: usize = 64;
 
 pub(crate) struct LevelTable<L, F> {
@@ -58,14 +58,16 @@ pub(crate) struct LevelTable<L, F> {
     /// In ascending order: the level, and its id.
     sorted: Vec<(L, u32)>,
     ranks: Vec<u32>,
-    holders: Vec<u32>,
     free: Vec<u32>,
+    /// Above so many it is time to forget some.
+    crowded_above: usize,
     version: u64,
 }
 
 impl<L, F> LevelTable<L, F> {
     pub(crate) fn new(level: F) -> Self {
-        Self { level, sorted: Vec::new(), ranks: Vec::new(), holders: Vec::new(), free: Vec::new(), version: 0 }
+        let (sorted, ranks, free) = (Vec::new(), Vec::new(), Vec::new());
+        Self { level, sorted, ranks, free, crowded_above: REMEMBERED, version: 0 }
     }
 
     fn renumber(&mut self, from: usize) {
@@ -81,38 +83,38 @@ where
     L: Ord + Send,
     F: Fn(&T) -> L + Send,
 {
-    fn hold(&mut self, op: &T) -> u32 {
+    fn of(&mut self, op: &T) -> u32 {
         let level = (self.level)(op);
-        let id = match self.sorted.binary_search_by(|(known, _)| known.cmp(&level)) {
+        match self.sorted.binary_search_by(|(known, _)| known.cmp(&level)) {
             Ok(rank) => self.sorted[rank].1,
             Err(rank) => {
                 let id = self.free.pop().unwrap_or_else(|| {
                     self.ranks.push(0);
-                    self.holders.push(0);
                     self.ranks.len() as u32 - 1
                 });
                 self.sorted.insert(rank, (level, id));
                 self.renumber(rank);
                 id
             }
-        };
-        self.holders[id as usize] += 1;
-        id
-    }
-
-    fn retain(&mut self, id: u32) {
-        self.holders[id as usize] += 1;
-    }
-
-    fn release(&mut self, id: u32) {
-        let holders = &mut self.holders[id as usize];
-        *holders -= 1;
-        if *holders == 0 && self.sorted.len() > REMEMBERED {
-            let rank = self.ranks[id as usize] as usize;
-            self.sorted.remove(rank);
-            self.free.push(id);
-            self.renumber(rank);
         }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.sorted.len() > self.crowded_above
+    }
+
+    fn forget_unused(&mut self, in_use: &dyn Fn(u32) -> bool) {
+        let free = &mut self.free;
+        self.sorted.retain(|(_, id)| {
+            let stays = in_use(*id);
+            if !stays {
+                free.push(*id);
+            }
+            stays
+        });
+        // Twice as many as are in use may come before it is worth asking again.
+        self.crowded_above = REMEMBERED.max(2 * self.sorted.len());
+        self.renumber(0);
     }
 
     fn ranks(&self) -> &[u32] {
@@ -131,7 +133,7 @@ mod tests {
     #[test]
     fn ranks_follow_the_order_of_the_levels() {
         let mut levels = LevelTable::new(|op: &i32| *op);
-        let ids: Vec<u32> = [5, -3, 9, 5].iter().map(|op| levels.hold(op)).collect();
+        let ids: Vec<u32> = [5, -3, 9, 5].iter().map(|op| levels.of(op)).collect();
         assert_eq!(ids[0], ids[3]);
         let rank = |id: u32| Levels::<i32>::ranks(&levels)[id as usize];
         assert!(rank(ids[1]) < rank(ids[0]) && rank(ids[0]) < rank(ids[2]));
@@ -141,8 +143,10 @@ mod tests {
     fn levels_without_ops_are_forgotten_beyond_a_few() {
         let mut levels = LevelTable::new(|op: &u32| *op);
         for op in 0..10_000 {
-            let id = levels.hold(&op);
-            Levels::<u32>::release(&mut levels, id);
+            let id = levels.of(&op);
+            if Levels::<u32>::is_crowded(&levels) {
+                Levels::<u32>::forget_unused(&mut levels, &|other| other == id);
+            }
         }
         assert!(levels.sorted.len() <= REMEMBERED + 1);
         assert!(levels.ranks.len() <= REMEMBERED + 2);
