@@ -122,6 +122,10 @@ where
                 work = 0;
                 tokio::task::yield_now().await;
             }
+            if (taken.has_excess() || self.accumulator.has_excess()) && self.inbox.is_empty() {
+                taken = Taken::new();
+                self.accumulator.trim();
+            }
             timer.set(self.deadline(now));
             tokio::select! {
                 // What frees room and slots goes first, what takes room goes last but for the clock, which each turn
@@ -140,6 +144,10 @@ where
     async fn take_in(&mut self, taken: &mut Taken<T, R>) -> usize {
         let news = self.inbox.take(taken);
         let count = taken.ops.len();
+        if self.accumulator.accept_all(taken, Moment::now()) {
+            self.heed(news);
+            return count;
+        }
         let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
         while self.obey_some(&mut commands, &mut ops) {
             tokio::task::yield_now().await;

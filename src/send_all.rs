@@ -7,9 +7,9 @@ use crate::{
     command::{Barred, Pass},
     error::{SendAllError, SendError},
     handle::{Handle, SENDS_PER_BUDGET},
+    inbox::room,
     limits::Overflow,
     moment::Moment,
-    room::room,
 };
 
 /// Ops per chunk: enough to make room and lock cheap, few enough to let others in between.

@@ -14,9 +14,9 @@ use crate::{
     command::{Barred, Parcel, Pass},
     error::SendError,
     handle::Handle,
+    inbox::Turn,
     limits::Overflow,
     moment::Moment,
-    room::Turn,
 };
 
 /// Hands an op in, waiting for room if that is the policy.

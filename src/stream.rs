@@ -165,6 +165,9 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if this.accumulator.has_excess() {
+            this.accumulator.trim();
+        }
         this.timer.set(this.accumulator.deadline(now));
         if this.timer.poll_fired(cx).is_ready() {
             cx.waker().wake_by_ref();

@@ -1,13 +1,16 @@
 //! The mutex that the inbox is built on, so that a model checker can put its own in the place of the usual one.
 
-#[cfg(roundlot_loom)]
+#[cfg(all(test, roundlot_loom))]
 use loom::sync;
-#[cfg(not(roundlot_loom))]
+#[cfg(not(all(test, roundlot_loom)))]
 use std::sync;
 
-use std::sync::PoisonError;
+use std::{hint, sync::PoisonError};
 
 pub(crate) use sync::MutexGuard;
+
+/// How long to wait between looks at a lock, in spins of some ten nanoseconds.
+const BACKOFF: &[u32] = if cfg!(roundlot_loom) { &[] } else { &[16, 32, 64, 128, 256] };
 
 /// A mutex that does not care for poison: nothing that can panic runs under it, but for the allocator.
 #[derive(Debug, Default)]
@@ -20,6 +23,24 @@ impl<T> Mutex<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        match self.0.try_lock() {
+            Ok(guard) => guard,
+            Err(_) => self.lock_contended(),
+        }
+    }
+
+    /// Leaves the lock alone for longer and longer before it looks again, and blocks in the end.
+    ///
+    /// Whoever has it appends many times in a row meanwhile, with all of it in the cache of one core; looking at it all
+    /// the time would take it away from there.
+    #[cold]
+    fn lock_contended(&self) -> MutexGuard<'_, T> {
+        for spins in BACKOFF {
+            (0..*spins).for_each(|_| hint::spin_loop());
+            if let Ok(guard) = self.0.try_lock() {
+                return guard;
+            }
+        }
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,12 +4,13 @@
 use std::iter;
 
 use super::{
-    Accumulator, Stretch,
+    Accumulator,
     node::{Arrival, Newcomer},
     partition::Partition,
 };
 use crate::{
     ack::{End, Waiters},
+    command::Run,
     moment::Moment,
     panics,
     sink::SinkError,
@@ -46,7 +47,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
         let Arrival { op, at, ack } = arrival;
         if self.is_plain {
-            return self.line_up(Stretch { count: 1, seq: 0, at, epoch: 0, ack }, &mut iter::once(op), now);
+            return self.accept(Run { count: 1, at, paid: true, ack }, &mut iter::once(op), now);
         }
         let epoch = self.flushes.accept(1);
         self.counters.accepted += 1;
@@ -130,11 +131,13 @@ impl<T, R: Clone> Accumulator<T, R> {
         let node = &self.nodes[slot];
         let (id, urgent) = (node.partition, node.urgent);
         let queue = &mut self.partitions[id as usize].queue;
-        queue.append(&mut self.nodes, self.rules.order(), slot);
-        let is_first = queue.len() == 1;
-        let leads = self.rules.priority.is_some() && queue.next(&self.nodes, self.rules.order(), now) == Some(slot);
+        let heads_its_level = queue.append(&mut self.nodes, self.rules.order(), slot);
+        let is_first = heads_its_level && queue.len() == 1;
+        let leads = heads_its_level && queue.next(&self.nodes, self.rules.order(), now) == Some(slot);
         let full = queue.len() >= self.max_items || queue.weight() >= self.max_weight;
-        self.list_victim(slot);
+        if self.victims.is_some() {
+            self.list_victim(slot);
+        }
         if self.rules.together && self.next_due().is_some() {
             self.schedule.together_below = self.next_seq;
         }

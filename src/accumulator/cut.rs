@@ -97,7 +97,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.leave_key(slot);
             }
             self.waiting -= 1;
-            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+            self.partitions[id as usize].queue.pop(&mut self.nodes, slot);
             attempt = attempt.max(self.nodes[slot].attempts() + 1);
             ops.push(self.take_op(slot));
             slots.push(slot);

@@ -4,11 +4,16 @@
 
 use std::collections::VecDeque;
 
-use super::{Accumulator, node::Newcomer};
+use super::{
+    Accumulator,
+    fifo::Fifo,
+    node::{Arrival, Newcomer},
+};
 use crate::{
     ack::{AckSender, End, Waiters},
-    command::Run,
+    command::{Command, Run},
     counters::Spent,
+    inbox::Taken,
     moment::Moment,
 };
 
@@ -27,16 +32,13 @@ pub(crate) struct Stretch<R> {
 
 #[derive(Debug)]
 pub(super) struct Lane<T, R> {
-    ops: VecDeque<T>,
+    ops: Fifo<T>,
     stretches: VecDeque<Stretch<R>>,
 }
 
-/// Room for so many ops is kept while none waits; what a burst took beyond is given back.
-const KEPT: usize = 1024;
-
 impl<T, R> Lane<T, R> {
     pub(super) fn new() -> Self {
-        Self { ops: VecDeque::new(), stretches: VecDeque::new() }
+        Self { ops: Fifo::new(), stretches: VecDeque::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -54,7 +56,7 @@ impl<T, R> Lane<T, R> {
 
     /// Takes the first `count` ops.
     pub(super) fn take(&mut self, count: usize, ops: &mut Vec<T>, stretches: &mut Vec<Stretch<R>>) {
-        ops.extend(self.ops.drain(..count));
+        self.ops.take(count, ops);
         let mut missing = count;
         while missing > 0 {
             let first = self.stretches.front_mut().expect("each op is in a stretch");
@@ -65,17 +67,15 @@ impl<T, R> Lane<T, R> {
             missing -= first.count;
             stretches.extend(self.stretches.pop_front());
         }
-        if self.ops.is_empty() && self.ops.capacity() > KEPT {
-            *self = Self::new();
-        }
+    }
+
+    /// Room for how many it has, of ops or of stretches.
+    pub(super) fn capacity(&self) -> usize {
+        self.ops.capacity().max(self.stretches.capacity())
     }
 }
 
 impl<R> Stretch<R> {
-    fn is_continued_by(&self, next: &Self, epoch: u64) -> bool {
-        self.at == next.at && self.epoch == epoch && self.ack.is_none() && next.ack.is_none()
-    }
-
     /// The first `count` ops of a longer stretch, which begins behind them now. Nobody waits for either.
     fn split_off(&mut self, count: usize) -> Self {
         let first = Self { count, ack: None, ..*self };
@@ -86,31 +86,56 @@ impl<R> Stretch<R> {
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// Takes in the ops of a run, which come next in `ops`.
-    pub(crate) fn accept(&mut self, run: Run<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
-        let Run { count, at, ack, .. } = run;
-        if self.is_plain {
-            return self.line_up(Stretch { count: count as usize, seq: 0, at, epoch: 0, ack }, ops, now);
+    /// Takes in what came in one go, if it is nothing but ops and no rule has anything to say of them. Otherwise it is
+    /// left as it is.
+    pub(crate) fn accept_all(&mut self, taken: &mut Taken<T, R>, now: Moment) -> bool {
+        let is_plain = |command: &Command<T, R>| matches!(command, Command::Ops(run) if run.paid);
+        if !self.is_plain || !taken.commands.iter().all(is_plain) {
+            return false;
         }
-        let mut ack = ack;
-        for op in ops.take(count as usize) {
-            self.push(super::Arrival { op, at, ack: ack.take() }, now);
+        let was_empty = self.queued(0) == 0;
+        self.lane.ops.append(&mut taken.ops);
+        for command in taken.commands.drain(..) {
+            if let Command::Ops(run) = command {
+                self.count_in(run);
+            }
+        }
+        self.lined_up(was_empty, now);
+        true
+    }
+
+    /// Takes in the ops of a run, which come next in `ops`.
+    pub(crate) fn accept(&mut self, mut run: Run<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
+        let ops = ops.take(run.count as usize);
+        if self.is_plain {
+            let was_empty = self.queued(0) == 0;
+            self.lane.ops.extend(ops);
+            self.count_in(run);
+            return self.lined_up(was_empty, now);
+        }
+        for op in ops {
+            self.push(Arrival { op, at: run.at, ack: run.ack.take() }, now);
         }
     }
 
-    pub(super) fn line_up(&mut self, stretch: Stretch<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
-        let count = stretch.count;
-        let was_empty = self.lane.is_empty() && self.partitions[0].queue.is_empty();
-        self.lane.ops.extend(ops.take(count));
+    /// Notes what is known of ops that have been put into the lane.
+    fn count_in(&mut self, run: Run<R>) {
+        let Run { count, at, ack, .. } = run;
+        let count = count as usize;
         let (seq, epoch) = (self.next_seq, self.flushes.accept(count as u64));
         self.next_seq += count as u64;
         self.counters.accepted += count as u64;
         self.pending += count;
         self.waiting += count;
         match self.lane.stretches.back_mut() {
-            Some(last) if last.is_continued_by(&stretch, epoch) => last.count += count,
-            _ => self.lane.stretches.push_back(Stretch { seq, epoch, ..stretch }),
+            Some(last) if last.at == at && last.epoch == epoch && last.ack.is_none() && ack.is_none() => {
+                last.count += count;
+            }
+            _ => self.lane.stretches.push_back(Stretch { count, seq, at, epoch, ack }),
         }
+    }
+
+    fn lined_up(&mut self, was_empty: bool, now: Moment) {
         if was_empty || (self.queued(0) >= self.max_items && self.is_lingering(0)) {
             self.place(0, now);
         }

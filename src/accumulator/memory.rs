@@ -45,6 +45,14 @@ impl<R> Memory<R> {
         Self { keys: Slab::new(), by_age: VecDeque::new() }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity()
+    }
+
     /// The op of a key lives on in another node.
     pub(super) fn moved(&mut self, key: u32, slot: u32) {
         self.keys[key as usize].fate = Fate::Unsettled(slot);
@@ -109,9 +117,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             if self.partitions[partition as usize].is_idle() {
                 self.place(partition, now);
             }
-        }
-        if self.memory.keys.is_empty() && self.memory.keys.capacity() > super::SHRINK_ABOVE {
-            self.memory = Memory::new();
         }
     }
 }

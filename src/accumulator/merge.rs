@@ -67,8 +67,13 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.link(slot, younger);
                 self.hand_key_over(eldest, slot);
                 let level = self.absorb(slot, eldest);
-                if self.renew(slot, op, level, now) {
-                    self.requeue(slot);
+                match self.renew(slot, op, level) {
+                    None => self.requeue(slot),
+                    Some(error) => {
+                        self.waiting -= 1;
+                        self.leave_key(slot);
+                        self.refuse_unqueued(slot, &error, now);
+                    }
                 }
             }
             Ok(Merge::Net) => {
@@ -132,6 +137,13 @@ impl<T, R: Clone> Accumulator<T, R> {
         };
         let node = &mut self.nodes[slot];
         let (older, younger) = (node.older, node.younger);
+        if (older, younger) == (NONE, NONE) {
+            // The way of most: no other op of its key waits.
+            if let Some(hash) = node.conflate.take() {
+                conflate.index.unbind(hash, slot);
+            }
+            return;
+        }
         (node.older, node.younger) = (NONE, NONE);
         match node.conflate {
             Some(_) if older != NONE => self.hand_key_over(slot, older),
@@ -204,18 +216,28 @@ impl<T, R: Clone> Accumulator<T, R> {
             return;
         }
         let id = node.partition;
-        self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
-        if self.renew(slot, op, newer_level, now) {
+        let (weight, urgent) = (node.weight, node.urgent);
+        let rises = order.rank(newer_level) > order.rank(node.level);
+        if rises {
+            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+        }
+        let problem = self.renew(slot, op, newer_level);
+        if rises {
             self.insert(slot, false);
             self.list_victim(slot);
             self.lift_older(slot);
+        } else {
+            self.partitions[id as usize].queue.recount(weight, urgent, &self.nodes[slot]);
         }
-        self.place(id, now);
+        match problem {
+            None => self.place(id, now),
+            Some(error) => self.refuse_waiting(slot, &error, now),
+        }
     }
 
-    /// Gives a node that waits, but is in no queue just now, the survivor of a merge and what the rules say of it. Says
-    /// whether it lives: it may have become too heavy to ever leave.
-    fn renew(&mut self, slot: u32, op: T, newer_level: u32, now: Moment) -> bool {
+    /// Gives a node the survivor of a merge and what the rules say of it. Says what is wrong with it, if anything: it may
+    /// have become too heavy to ever leave.
+    fn renew(&mut self, slot: u32, op: T, newer_level: u32) -> Option<SinkError> {
         let order = self.rules.order();
         let node = &mut self.nodes[slot];
         if order.rank(newer_level) > order.rank(node.level) {
@@ -226,20 +248,13 @@ impl<T, R: Clone> Accumulator<T, R> {
             (weight, self.rules.urgent.as_ref().is_some_and(|urgent| urgent(&op)))
         });
         node.op = Some(op);
-        let problem = match asked {
+        match asked {
             Ok((weight, urgent)) => {
-                let node = &mut self.nodes[slot];
                 node.weight = weight;
                 node.urgent |= urgent;
                 (weight > self.max_weight).then(|| self.too_heavy(weight))
             }
             Err(panic) => Some(self.caught("a stage", &*panic)),
-        };
-        if let Some(error) = &problem {
-            self.waiting -= 1;
-            self.leave_key(slot);
-            self.refuse_unqueued(slot, error, now);
         }
-        problem.is_none()
     }
 }

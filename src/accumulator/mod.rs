@@ -4,6 +4,7 @@
 
 mod admit;
 mod cut;
+mod fifo;
 mod heap;
 mod lane;
 mod leave;
@@ -122,8 +123,8 @@ impl<T, R> Default for Spare<T, R> {
 /// Queues of forgotten partitions, kept for those that come next: as many as the usual number of symbols.
 const SPARE_QUEUES: usize = 256;
 
-/// Below this many slots a slab is not worth replacing.
-const SHRINK_ABOVE: usize = 1024;
+/// Room for so many of each is kept while there are none.
+const KEPT: usize = 2048;
 
 impl<T, R: Clone> Accumulator<T, R> {
     pub(crate) fn new(rules: Stages<T>, limits: Limits, policy: Policy) -> Self {
@@ -299,7 +300,29 @@ impl<T, R> Accumulator<T, R> {
         if let Some(index) = &mut self.rules.partition {
             index.unbind(hash, id);
         }
-        if self.partitions.is_empty() && self.partitions.capacity() > SHRINK_ABOVE {
+    }
+
+    /// Whether it has memory that a burst has left behind.
+    pub(crate) fn has_excess(&self) -> bool {
+        let Self { nodes, lane, partitions, memory, .. } = self;
+        (nodes.len() == 0 && nodes.capacity() > KEPT)
+            || (lane.is_empty() && lane.capacity() > KEPT)
+            || (memory.is_empty() && memory.capacity() > KEPT)
+            || (partitions.is_empty() && partitions.capacity() > KEPT)
+    }
+
+    /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.
+    pub(crate) fn trim(&mut self) {
+        if self.nodes.len() == 0 {
+            self.nodes = Nodes::new();
+        }
+        if self.lane.is_empty() {
+            self.lane = Lane::new();
+        }
+        if self.memory.is_empty() {
+            self.memory = Memory::new();
+        }
+        if self.partitions.is_empty() {
             self.partitions = Slab::new();
             self.schedule.shrink();
         }

@@ -4,6 +4,7 @@
 use std::ops::{Index, IndexMut};
 
 use super::node::{NONE, Newcomer, Node};
+use crate::ack::Waiters;
 
 #[derive(Debug)]
 pub(crate) struct Nodes<T, R> {
@@ -12,9 +13,6 @@ pub(crate) struct Nodes<T, R> {
     free: u32,
     len: usize,
 }
-
-/// So many slots are kept when all are free; what a peak took beyond is given back.
-const KEPT: usize = 1024;
 
 impl<T, R> Nodes<T, R> {
     pub(crate) fn new() -> Self {
@@ -32,7 +30,7 @@ impl<T, R> Nodes<T, R> {
     }
 
     /// Gives a newcomer, whose op may be elsewhere, the slot that was vacant.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, op: impl Into<Option<T>>, newcomer: Newcomer<R>) -> u32 {
         let slot = self.vacant() as usize;
         self.len += 1;
@@ -52,7 +50,10 @@ impl<T, R> Nodes<T, R> {
         node.weight = newcomer.weight;
         node.urgent = newcomer.urgent;
         node.epoch = newcomer.epoch;
-        node.waiters = newcomer.waiters;
+        // A blank node has none, and most ops bring none.
+        if !matches!(newcomer.waiters, Waiters::None) {
+            node.waiters = newcomer.waiters;
+        }
         slot as u32
     }
 
@@ -66,9 +67,10 @@ impl<T, R> Nodes<T, R> {
         node.next = self.free;
         self.free = slot;
         self.len -= 1;
-        if self.len == 0 && self.slots.len() > KEPT {
-            *self = Self::new();
-        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
     }
 
     /// The node in a slot, if one lives there.

@@ -62,17 +62,22 @@ impl Queue {
         self.retried > 0
     }
 
-    /// Puts a node at the end of its level: it is younger than all that wait.
+    /// Puts a node at the end of its level: it is younger than all that wait. Says whether it is the only one there.
     #[inline]
-    pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32) {
+    pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32) -> bool {
         let node = &mut nodes[slot];
         let Some(level) = self.levels.iter_mut().find(|level| level.id == node.level) else {
-            return self.insert(nodes, order, slot, false);
+            self.insert(nodes, order, slot, false);
+            return true;
         };
         (node.prev, node.next) = (level.tail, NONE);
+        self.len += 1;
+        self.weight = self.weight.saturating_add(node.weight);
+        self.urgent += usize::from(node.urgent);
+        self.retried += usize::from(node.history.is_some());
         nodes[level.tail].next = slot;
         level.tail = slot;
-        self.count_in(&nodes[slot]);
+        false
     }
 
     fn count_in<T, R>(&mut self, node: &Node<T, R>) {
@@ -118,6 +123,29 @@ impl Queue {
         }
         if next == NONE {
             level.tail = slot;
+        }
+    }
+
+    /// Counts a node anew that stays where it is and had another weight and urgency.
+    pub(crate) fn recount<T, R>(&mut self, weight: usize, urgent: bool, node: &Node<T, R>) {
+        self.weight = self.weight.saturating_sub(weight).saturating_add(node.weight);
+        self.urgent = self.urgent - usize::from(urgent) + usize::from(node.urgent);
+    }
+
+    /// Takes out what leaves next, if that is the head of the first level.
+    #[inline]
+    pub(crate) fn pop<T, R>(&mut self, nodes: &mut Nodes<T, R>, slot: u32) {
+        match self.levels.first_mut() {
+            Some(level) if level.head == slot && level.tail != slot => {
+                let node = &nodes[slot];
+                level.head = node.next;
+                self.len -= 1;
+                self.weight = self.weight.saturating_sub(node.weight);
+                self.urgent -= usize::from(node.urgent);
+                self.retried -= usize::from(node.history.is_some());
+                nodes[level.head].prev = NONE;
+            }
+            _ => self.remove(nodes, slot),
         }
     }
 

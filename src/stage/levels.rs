@@ -53,6 +53,9 @@ pub(crate) type BoxLevels<T> = Box<dyn Levels<T>>;
 /// So many levels are remembered without asking whether an op has them: more than the usual few.
 const REMEMBERED: usize = 64;
 
+/// Up to so many levels are few.
+const FEW: usize = 8;
+
 pub(crate) struct LevelTable<L, F> {
     level: F,
     /// In ascending order: the level, and its id.
@@ -70,6 +73,17 @@ impl<L, F> LevelTable<L, F> {
         Self { level, sorted, ranks, free, crowded_above: REMEMBERED, version: 0 }
     }
 
+    #[cold]
+    fn insert(&mut self, rank: usize, level: L) -> u32 {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.ranks.push(0);
+            self.ranks.len() as u32 - 1
+        });
+        self.sorted.insert(rank, (level, id));
+        self.renumber(rank);
+        id
+    }
+
     fn renumber(&mut self, from: usize) {
         for (rank, (_, id)) in self.sorted.iter().enumerate().skip(from) {
             self.ranks[*id as usize] = rank as u32;
@@ -85,17 +99,15 @@ where
 {
     fn of(&mut self, op: &T) -> u32 {
         let level = (self.level)(op);
+        // Few levels, as they are meant to be, are looked through faster than they are searched.
+        if self.sorted.len() <= FEW
+            && let Some((_, id)) = self.sorted.iter().find(|(known, _)| *known == level)
+        {
+            return *id;
+        }
         match self.sorted.binary_search_by(|(known, _)| known.cmp(&level)) {
             Ok(rank) => self.sorted[rank].1,
-            Err(rank) => {
-                let id = self.free.pop().unwrap_or_else(|| {
-                    self.ranks.push(0);
-                    self.ranks.len() as u32 - 1
-                });
-                self.sorted.insert(rank, (level, id));
-                self.renumber(rank);
-                id
-            }
+            Err(rank) => self.insert(rank, level),
         }
     }
 

@@ -5,22 +5,31 @@
 //! what is known of them into another, run by run, and the task swaps both for empty ones. Only what comes into an
 //! empty inbox wakes the task. That takes a fraction of the time per op that linked blocks and a semaphore take.
 
+mod line;
+#[cfg(all(test, roundlot_loom))]
+mod model;
+mod room;
+mod state;
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
 
+pub(crate) use room::{Turn, room};
+
 use crate::{
     ack::Outcome,
     command::{Barred, Command, News, Parcel, Pass, Run},
     limits::{Limits, Overflow},
-    line::{Line, Place},
     moment::Moment,
     reply::Replies,
     stage::Weigh,
     stats::Stats,
     sync::{Mutex, MutexGuard},
 };
+use line::Place;
+use state::{State, free, signed, wake};
 
 /// The channel, and what handles and task share besides.
 ///
@@ -34,29 +43,6 @@ pub(crate) struct Inbox<T, R> {
     pub(crate) replies: Replies<Outcome<R>>,
 }
 
-#[repr(C)]
-struct State<T, R> {
-    ops: Vec<T>,
-    commands: Vec<Command<T, R>>,
-    /// So many ops may still come in. Below zero: what is freed next is owed, since `max_pending` was lowered or an op
-    /// came in without room.
-    room: isize,
-    /// Ops that were ever put in.
-    pushed: u64,
-    /// How to wake the task, while it sleeps.
-    waker: Option<Waker>,
-    closed: bool,
-    overflow: Overflow,
-    /// Who waits for room.
-    line: Line,
-    /// Ops that are not paid for.
-    unpaid: usize,
-    news: News,
-    /// How many of the ops the task has told of in `stats`.
-    published: u64,
-    stats: Stats,
-}
-
 /// What the task takes out in one go. Its memory is used again.
 pub(crate) struct Taken<T, R> {
     pub(crate) ops: Vec<T>,
@@ -67,6 +53,11 @@ impl<T, R> Taken<T, R> {
     pub(crate) fn new() -> Self {
         Self { ops: Vec::new(), commands: Vec::new() }
     }
+
+    /// Whether it has memory that a burst has left behind.
+    pub(crate) fn has_excess(&self) -> bool {
+        self.ops.capacity().max(self.commands.capacity()) > KEPT
+    }
 }
 
 /// So many sends in a row share the time stamp of the first, unless the task has looked in between. An op may so count
@@ -75,28 +66,12 @@ impl<T, R> Taken<T, R> {
 const STAMPED_TOGETHER: u32 = 16;
 
 /// Room for so many ops is kept while the task sleeps; what a burst took beyond is given back.
-const KEPT: usize = 1024;
-
-/// So many ops may be on their way to evict others: enough for a burst, not enough to matter.
-const MOST_UNPAID: usize = 65_536;
+const KEPT: usize = 2048;
 
 impl<T, R> Inbox<T, R> {
     pub(crate) fn new(limits: &Limits, weigh: Option<Weigh<T>>) -> Self {
         Self {
-            state: Mutex::new(State {
-                ops: Vec::new(),
-                commands: Vec::new(),
-                room: signed(limits.pending_limit()),
-                pushed: 0,
-                waker: None,
-                closed: false,
-                overflow: limits.overflow,
-                line: Line::new(),
-                unpaid: 0,
-                news: News::default(),
-                published: 0,
-                stats: Stats::default(),
-            }),
+            state: Mutex::new(State::new(limits)),
             weigh,
             max_weight: AtomicUsize::new(limits.weight()),
             handles: AtomicUsize::new(1),
@@ -253,7 +228,7 @@ impl<T, R> Inbox<T, R> {
     }
 
     /// Takes room for one op if there is some and nobody waits for it; otherwise joins the line.
-    pub(crate) fn poll_room(&self, place: &mut Place, cx: &mut Context<'_>) -> Poll<Result<(), Barred>> {
+    fn poll_room(&self, place: &mut Place, cx: &mut Context<'_>) -> Poll<Result<(), Barred>> {
         let mut state = self.state();
         if state.closed {
             return Poll::Ready(Err(Barred::Closed));
@@ -271,7 +246,7 @@ impl<T, R> Inbox<T, R> {
     }
 
     /// Whoever was in line for room gives up.
-    pub(crate) fn leave_line(&self, place: Place) {
+    fn leave_line(&self, place: Place) {
         let mut state = self.state();
         if state.line.leave(place) {
             free(state, 1);
@@ -334,89 +309,6 @@ impl<T, R> Inbox<T, R> {
             self.tell(|news| news.stop(None, true));
         }
     }
-}
-
-impl<T, R> State<T, R> {
-    fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.news.is_none()
-    }
-
-    fn has_room(&self) -> bool {
-        self.room > 0 && self.line.is_empty()
-    }
-
-    /// Lets one op in, if it may come in. Says whether it is paid for.
-    #[inline]
-    fn admit(&mut self, pass: Pass) -> Result<bool, Barred> {
-        if self.closed {
-            // Room that the op had makes no difference any more.
-            return Err(Barred::Closed);
-        }
-        match pass {
-            Pass::Paid => {}
-            Pass::Waited => self.news.pressed = true,
-            Pass::Free if self.has_room() => self.room -= 1,
-            Pass::Free => {
-                let evicts = matches!(self.overflow, Overflow::EvictOldest | Overflow::EvictLowest);
-                if !evicts || self.unpaid >= MOST_UNPAID {
-                    self.news.pressed = true;
-                    return Err(Barred::Full);
-                }
-                self.unpaid += 1;
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Lets in as many more of the same as can come in right now.
-    fn admit_more(&mut self, most: usize, paid: bool) -> usize {
-        if !paid {
-            let more = most.min(MOST_UNPAID - self.unpaid);
-            self.unpaid += more;
-            return more;
-        }
-        let room = if self.line.is_empty() { usize::try_from(self.room).unwrap_or(0) } else { 0 };
-        let more = most.min(room);
-        self.room -= signed(more);
-        more
-    }
-}
-
-/// What is owed is paid first.
-fn free<T, R>(mut state: MutexGuard<'_, State<T, R>>, room: usize) {
-    state.room = state.room.saturating_add(signed(room));
-    if state.line.is_empty() {
-        return;
-    }
-    let mut called = Vec::new();
-    while state.room > 0
-        && let Some(waker) = state.line.call()
-    {
-        state.room -= 1;
-        called.push(waker);
-    }
-    drop(state);
-    called.into_iter().for_each(Waker::wake);
-}
-
-/// Wakes the task if it sleeps. It leaves its waker only when it found nothing, so this is one wake-up for however
-/// many commands come before it looks again.
-#[inline]
-fn wake<T, R>(mut state: MutexGuard<'_, State<T, R>>) {
-    if state.waker.is_none() {
-        return;
-    }
-    let waker = state.waker.take();
-    drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-/// Room, as it is counted: more than can ever be used is as good as endless.
-fn signed(room: usize) -> isize {
-    isize::try_from(room).unwrap_or(isize::MAX)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{command::Barred, inbox::Inbox, line::Place};
+use super::{Inbox, line::Place};
+use crate::command::Barred;
 
 /// Waits in line for room for one op, unless there is some already.
 ///

@@ -1,5 +1,5 @@
 //! Senders in line for room. In comes a sender that found none, out it comes, first come, first served, once room is
-//! there for it. Next room: `inbox`, which keeps the line.
+//! there for it. Next room: `state`, which keeps the line.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 /// By the number that each sender drew.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Line {
+pub(super) struct Line {
     waiting: BTreeMap<u64, Waker>,
     next: u64,
     /// Those who have room and have not noticed yet.
@@ -18,22 +18,22 @@ pub(crate) struct Line {
 
 /// Where a sender stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(super) enum Place {
     Outside,
     Number(u64),
 }
 
 impl Line {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { next: 0, waiting: BTreeMap::new(), called: BTreeSet::new() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Joins the line, or looks whether one has been called.
-    pub(crate) fn poll(&mut self, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
         let number = match *place {
             Place::Number(number) => number,
             Place::Outside => {
@@ -51,14 +51,14 @@ impl Line {
     }
 
     /// Calls the first in line.
-    pub(crate) fn call(&mut self) -> Option<Waker> {
+    pub(super) fn call(&mut self) -> Option<Waker> {
         let (number, waker) = self.waiting.pop_first()?;
         self.called.insert(number);
         Some(waker)
     }
 
     /// Leaves the line. Says whether room is left over, since the sender had been called.
-    pub(crate) fn leave(&mut self, place: Place) -> bool {
+    pub(super) fn leave(&mut self, place: Place) -> bool {
         let Place::Number(number) = place else {
             return false;
         };
@@ -66,7 +66,7 @@ impl Line {
     }
 
     /// Sends everyone home.
-    pub(crate) fn disband(&mut self) -> impl Iterator<Item = Waker> + use<> {
+    pub(super) fn disband(&mut self) -> impl Iterator<Item = Waker> + use<> {
         std::mem::take(&mut self.waiting).into_values()
     }
 }

@@ -1,0 +1,139 @@
+//! What is behind the inbox's mutex: what has come in, who may come in, and who waits. In comes an op that wants in,
+//! out comes whether it may. Next room: `inbox`, which holds the lock.
+
+use std::task::Waker;
+
+use super::line::Line;
+use crate::{
+    command::{Barred, Command, News, Pass},
+    limits::{Limits, Overflow},
+    stats::Stats,
+    sync::MutexGuard,
+};
+
+/// What each send looks at comes first, so that it lies next to the lock.
+#[repr(C)]
+pub(super) struct State<T, R> {
+    pub(super) ops: Vec<T>,
+    pub(super) commands: Vec<Command<T, R>>,
+    /// So many ops may still come in. Below zero: what is freed next is owed, since `max_pending` was lowered or an op
+    /// came in without room.
+    pub(super) room: isize,
+    /// Ops that were ever put in.
+    pub(super) pushed: u64,
+    /// How to wake the task, while it sleeps.
+    pub(super) waker: Option<Waker>,
+    pub(super) closed: bool,
+    pub(super) overflow: Overflow,
+    /// Who waits for room.
+    pub(super) line: Line,
+    /// Ops that are not paid for.
+    pub(super) unpaid: usize,
+    pub(super) news: News,
+    /// How many of the ops the task has told of in `stats`.
+    pub(super) published: u64,
+    pub(super) stats: Stats,
+}
+
+/// So many ops may be on their way to evict others: enough for a burst, not enough to matter.
+const MOST_UNPAID: usize = 65_536;
+
+impl<T, R> State<T, R> {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            ops: Vec::new(),
+            commands: Vec::new(),
+            room: signed(limits.pending_limit()),
+            pushed: 0,
+            waker: None,
+            closed: false,
+            overflow: limits.overflow,
+            line: Line::new(),
+            unpaid: 0,
+            news: News::default(),
+            published: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.news.is_none()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.room > 0 && self.line.is_empty()
+    }
+
+    /// Lets one op in, if it may come in. Says whether it is paid for.
+    #[inline]
+    pub(super) fn admit(&mut self, pass: Pass) -> Result<bool, Barred> {
+        if self.closed {
+            // Room that the op had makes no difference any more.
+            return Err(Barred::Closed);
+        }
+        match pass {
+            Pass::Paid => {}
+            Pass::Waited => self.news.pressed = true,
+            Pass::Free if self.has_room() => self.room -= 1,
+            Pass::Free => {
+                let evicts = matches!(self.overflow, Overflow::EvictOldest | Overflow::EvictLowest);
+                if !evicts || self.unpaid >= MOST_UNPAID {
+                    self.news.pressed = true;
+                    return Err(Barred::Full);
+                }
+                self.unpaid += 1;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets in as many more of the same as can come in right now.
+    pub(super) fn admit_more(&mut self, most: usize, paid: bool) -> usize {
+        if !paid {
+            let more = most.min(MOST_UNPAID - self.unpaid);
+            self.unpaid += more;
+            return more;
+        }
+        let room = if self.line.is_empty() { usize::try_from(self.room).unwrap_or(0) } else { 0 };
+        let more = most.min(room);
+        self.room -= signed(more);
+        more
+    }
+}
+
+/// What is owed is paid first.
+pub(super) fn free<T, R>(mut state: MutexGuard<'_, State<T, R>>, room: usize) {
+    state.room = state.room.saturating_add(signed(room));
+    if state.line.is_empty() {
+        return;
+    }
+    let mut called = Vec::new();
+    while state.room > 0
+        && let Some(waker) = state.line.call()
+    {
+        state.room -= 1;
+        called.push(waker);
+    }
+    drop(state);
+    called.into_iter().for_each(Waker::wake);
+}
+
+/// Wakes the task if it sleeps. It leaves its waker only when it found nothing, so this is one wake-up for however
+/// many commands come before it looks again.
+#[inline]
+pub(super) fn wake<T, R>(mut state: MutexGuard<'_, State<T, R>>) {
+    if state.waker.is_none() {
+        return;
+    }
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Room, as it is counted: more than can ever be used is as good as endless.
+pub(super) fn signed(room: usize) -> isize {
+    isize::try_from(room).unwrap_or(isize::MAX)
+}
