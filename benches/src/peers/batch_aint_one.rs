@@ -1,0 +1,57 @@
+//! batch-aint-one: a `Processor` and `Batcher::add`, which awaits the answer to each op. In come ops, out go answers.
+
+use std::convert::Infallible;
+
+use batch_aint_one::{Batcher, BatchingPolicy, Limits, Processor};
+
+use super::BATCH;
+use crate::{
+    load::{Load, join},
+    op::Op,
+    target::Target,
+};
+
+#[derive(Debug, Clone)]
+struct Store(Target);
+
+impl Processor for Store {
+    type Key = ();
+    type Input = Op;
+    type Output = ();
+    type Error = Infallible;
+    type Resources = ();
+
+    async fn acquire_resources(&self, (): ()) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    async fn process(&self, (): (), inputs: impl Iterator<Item = Op> + Send, (): ()) -> Result<Vec<()>, Infallible> {
+        let ops: Vec<Op> = inputs.collect();
+        self.0.take(&ops);
+        Ok(vec![(); ops.len()])
+    }
+}
+
+/// Each caller waits for the answer to one op before it adds the next; `at_once` batches may be processed at a time.
+pub async fn submit(load: Load, at_once: usize) {
+    let target = Target::default();
+    let batcher = Batcher::builder()
+        .name("bench")
+        .processor(Store(target.clone()))
+        .limits(Limits::builder().max_batch_size(BATCH).max_key_concurrency(at_once).build())
+        .batching_policy(BatchingPolicy::Immediate)
+        .build();
+    let callers = load.start(|share| {
+        let batcher = batcher.clone();
+        async move {
+            for i in share {
+                batcher.add((), Op::numbered(i)).await.expect("every op is answered");
+            }
+        }
+    });
+    join(callers).await;
+    let worker = batcher.worker_handle();
+    worker.shut_down().await;
+    worker.wait_for_shutdown().await;
+    target.check(load.ops);
+}

@@ -1,0 +1,80 @@
+//! roundlot, by its public face alone. In come ops, out go batches.
+
+use roundlot::{Batcher, Handle, Limits, Stages, Worker, stage};
+
+use super::BATCH;
+use crate::{
+    load::{Load, join},
+    op::Op,
+    target::Target,
+};
+
+/// A batcher as all rows use it: natural batching, one write at a time, the default for all else.
+pub fn batcher(target: &Target, stages: Stages<Op>) -> (Handle<Op>, Worker<Op>) {
+    Batcher::new(target.clone()).stages(stages).limits(Limits::new(BATCH).max_in_flight(1)).spawn()
+}
+
+/// The three stages of the rows `rules` and `staged`.
+pub fn stages() -> Stages<Op> {
+    Stages::new()
+        .partition_by(|op: &Op| op.symbol)
+        .conflate_by(|op: &Op| op.key, stage::latest)
+        .priority_by(|op: &Op| op.level)
+}
+
+/// One `send` per op.
+pub async fn send(load: Load, stages: Stages<Op>, op: impl Fn(u64) -> Op + Copy + Send + 'static) {
+    let target = Target::default();
+    let (desk, worker) = batcher(&target, stages);
+    let producers = load.start(|share| {
+        let desk = desk.clone();
+        async move {
+            for i in share {
+                desk.send(op(i)).await.expect("the batcher runs");
+            }
+        }
+    });
+    join(producers).await;
+    end(load, &target, worker).await;
+}
+
+/// A chunk of ops at a time.
+pub async fn send_all(load: Load, chunk: usize) {
+    let target = Target::default();
+    let (desk, worker) = batcher(&target, Stages::new());
+    let producers = load.start(|mut share| {
+        let desk = desk.clone();
+        async move {
+            while !share.is_empty() {
+                let ops = share.by_ref().take(chunk).map(Op::numbered);
+                desk.send_all(ops).await.expect("the batcher runs");
+            }
+        }
+    });
+    join(producers).await;
+    end(load, &target, worker).await;
+}
+
+/// Each caller waits for the verdict on one op before it submits the next.
+pub async fn submit(load: Load) {
+    let target = Target::default();
+    let (desk, worker) = batcher(&target, Stages::new());
+    let callers = load.start(|share| {
+        let desk = desk.clone();
+        async move {
+            for i in share {
+                let ack = desk.submit(Op::numbered(i)).await.expect("the batcher runs");
+                ack.await.expect("every op is accepted");
+            }
+        }
+    });
+    join(callers).await;
+    end(load, &target, worker).await;
+}
+
+/// Drains, and checks that every op was delivered, or superseded by one that was.
+async fn end(load: Load, target: &Target, worker: Worker<Op>) {
+    let stats = worker.shutdown().await.expect("the batcher ends by itself").stats;
+    assert_eq!(stats.delivered + stats.conflated, load.ops, "ops that have ended well");
+    target.check(stats.delivered);
+}

@@ -1,0 +1,77 @@
+//! What a million symbols that were seen once leave behind. Resident memory, in a process of its own.
+
+use std::fs;
+
+use roundlot::Stages;
+use tokio::runtime::Builder;
+
+use super::Row;
+use crate::{
+    Error,
+    bench::Bench,
+    child,
+    op::Op,
+    peers::ours,
+    report::{Report, Table, thousands},
+    target::Target,
+};
+
+pub(super) const ROW: Row = Row { name: "memory", about: "memory per symbol that was seen once", run };
+
+pub(super) const JOB: &str = "memory";
+
+const SYMBOLS: u64 = 1_000_000;
+
+/// Ops and symbols of the warm-up, after which memory counts.
+const WARM_UP: u64 = 10_000;
+const WARM_SYMBOLS: u64 = 100;
+
+fn run(bench: &Bench) -> Result<Report, Error> {
+    let symbols = bench.sized(SYMBOLS);
+    let grown = child::ask(JOB, symbols)?;
+    let per_symbol = grown.max(0.0) / symbols as f64;
+    let table = Table::new(["symbols", "bytes above the start", "bytes per symbol"]).row([
+        thousands(symbols as f64),
+        thousands(grown),
+        format!("{per_symbol:.2}"),
+    ]);
+    let report = Report { table, ..Report::default() };
+    Ok(report
+        .note(
+            "VmRSS of a process of its own after the last op was settled, less VmRSS after 10,000 ops of 100 symbols.",
+        )
+        .figure("memory_per_dead_symbol", per_symbol))
+}
+
+/// How many bytes of resident memory so many symbols have left behind.
+pub(super) fn in_child(symbols: u64) -> Result<f64, Error> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        tokio::spawn(async move {
+            let target = Target::default();
+            let (desk, worker) = ours::batcher(&target, Stages::new().partition_by(|op: &Op| op.symbol));
+            let of = |symbol| Op { symbol, ..Op::numbered(u64::from(symbol)) };
+            for i in 0..WARM_UP {
+                desk.send(of((i % WARM_SYMBOLS) as u32)).await?;
+            }
+            assert_eq!(desk.flush().await?.delivered, WARM_UP, "ops of the warm-up");
+            let before = resident()?;
+            for i in 0..symbols {
+                desk.send(of((WARM_SYMBOLS + i) as u32)).await?;
+            }
+            assert_eq!(desk.flush().await?.delivered, symbols, "ops of one symbol each");
+            let after = resident()?;
+            worker.shutdown().await?;
+            target.check(WARM_UP + symbols);
+            Ok(after - before)
+        })
+        .await?
+    })
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> Result<f64, Error> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+}

@@ -1,0 +1,52 @@
+//! The rows of the results, a file each. In comes a [`Bench`], out comes a [`Report`]. A new row is a file here and a line
+//! in [`all`].
+
+mod allocations;
+mod idle;
+mod keys;
+mod latency;
+mod memory;
+mod rules;
+mod send;
+mod send_all;
+mod sqlite;
+mod staged;
+mod submit;
+
+use crate::{Error, bench::Bench, report::Report};
+
+/// One row of the results.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// What the command line calls it.
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn(&Bench) -> Result<Report, Error>,
+}
+
+/// All rows, in the order in which they run.
+pub fn all() -> Vec<Row> {
+    let mut rows = Vec::new();
+    rows.extend(send::ROWS);
+    rows.extend(send_all::ROWS);
+    rows.extend([
+        submit::ROW,
+        rules::ROW,
+        staged::ROW,
+        allocations::ROW,
+        latency::ROW,
+        idle::ROW,
+        memory::ROW,
+        sqlite::ROW,
+        keys::ROW,
+    ]);
+    rows
+}
+
+/// Does a row's job in a process of its own, and returns the number that it is about.
+pub fn child_answer(job: &str, size: u64) -> Result<f64, Error> {
+    match job {
+        memory::JOB => memory::in_child(size),
+        _ => Err(format!("there is no job {job}").into()),
+    }
+}

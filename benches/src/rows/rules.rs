@@ -1,0 +1,120 @@
+//! The rules alone, all three on, against a `VecDeque`: the CPU time of one thread, with ops that are made beforehand.
+
+use std::{
+    collections::VecDeque,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use roundlot::{BatchExt, Limits, Stages};
+use tokio::runtime::{Builder, Runtime};
+
+use super::Row;
+use crate::{
+    Error,
+    bench::Bench,
+    clock::{Span, thread_cpu},
+    measure::{Variant, measure_fixed, named},
+    op::{Op, mix},
+    peers::ours,
+    report::Report,
+};
+
+pub(super) const ROW: Row = Row { name: "rules", about: "the three rules alone, in CPU time, against a VecDeque", run };
+
+/// Ops in a run.
+const OPS: u64 = 400_000;
+
+/// Ops in a batch, at most.
+const BATCH: usize = 1000;
+
+/// What waits at most by default.
+const PENDING: usize = 65_536;
+
+const DEEP_FIFO: &str = "VecDeque, 65,536 wait";
+const DEEP: &str = "roundlot, three stages, 65,536 wait";
+
+fn run(bench: &Bench) -> Result<Report, Error> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = &runtime;
+    let ops = mix(bench.sized(OPS) as usize);
+    let ops = ops.as_slice();
+    let variants = vec![
+        Variant::timed("VecDeque", |_| fifo(ops, BATCH)),
+        Variant::timed("roundlot, three stages", |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH))),
+        Variant::timed("roundlot, no stages", |_| batched(runtime, ops, Stages::new(), Limits::new(BATCH))),
+        Variant::timed(DEEP_FIFO, |_| fifo(ops, PENDING)),
+        Variant::timed(DEEP, |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH).linger(Duration::MAX))),
+    ];
+    let results = measure_fixed(bench, variants, ops.len() as u64);
+    let deep = named(&results, DEEP).cpu_against(named(&results, DEEP_FIFO));
+    let report = Report::of(&results)
+        .left_out("all peers", "none has these rules")
+        .note(
+            "Time is CPU time of the one thread. All of it counts: taking the op from a Vec made beforehand, holding it, \
+             taking it out of its batch, dropping it. Batches have at most 1,000 ops.",
+        )
+        .note("About 1,000 ops wait at a time, in both: that is when a stream without a linger hands a batch over.")
+        .note(format!("With 65,536 waiting, which a linger without end comes to, the multiple is {deep:.2}."));
+    Ok(report
+        .figure("rules_vs_fifo", named(&results, "roundlot, three stages").cpu_against(named(&results, "VecDeque"))))
+}
+
+/// In at the back, and out in front, in batches, as soon as so many wait.
+fn fifo(ops: &[Op], waiting: usize) -> (u64, Span) {
+    let ops = ops.to_vec();
+    let mut out = 0;
+    let (total, clock) = (ops.len() as u64, Clock::start());
+    let mut queue = VecDeque::new();
+    let mut leave = |queue: &mut VecDeque<Op>| {
+        let size = BATCH.min(queue.len());
+        for op in queue.drain(..size) {
+            black_box(op);
+            out += 1;
+        }
+    };
+    for op in ops {
+        queue.push_back(op);
+        if queue.len() == waiting {
+            leave(&mut queue);
+        }
+    }
+    while !queue.is_empty() {
+        leave(&mut queue);
+    }
+    let span = clock.stop();
+    assert_eq!(out, total, "ops that came out");
+    (total, span)
+}
+
+fn batched(runtime: &Runtime, ops: &[Op], stages: Stages<Op>, limits: Limits) -> (u64, Span) {
+    let ops = ops.to_vec();
+    let (total, clock) = (ops.len() as u64, Clock::start());
+    let mut batches = stream::iter(ops).batched(stages, limits);
+    let mut out = 0;
+    runtime.block_on(async {
+        while let Some(batch) = batches.next().await {
+            for op in batch {
+                black_box(op);
+                out += 1;
+            }
+        }
+    });
+    let span = clock.stop();
+    assert_eq!(out + batches.stats().conflated, total, "ops that came out or were superseded");
+    (total, span)
+}
+
+/// What this thread has had of the CPU; for a single thread that never waits, the only time there is.
+struct Clock(u64, Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(thread_cpu(), Instant::now())
+    }
+
+    fn stop(self) -> Span {
+        Span { wall: self.1.elapsed(), cpu: Duration::from_nanos(thread_cpu() - self.0) }
+    }
+}

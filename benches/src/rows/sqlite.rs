@@ -1,0 +1,226 @@
+//! Rows into a SQLite file: the sink, in batches of 1,000, against the `.import` of the sqlite3 shell of the same rows into
+//! a table of the same schema, and against a loop by hand.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use roundlot::{
+    Batcher, Limits, Sink,
+    sink::{sqlite::SqliteSink, table::Table as Mapping},
+};
+use rusqlite::{Connection, params};
+use rust_decimal::Decimal;
+use tempfile::TempDir;
+
+use super::Row;
+use crate::{
+    Error,
+    bench::Bench,
+    clock::{Span, Stopwatch},
+    machine,
+    measure::{Variant, measure_fixed, named},
+    report::Report,
+};
+
+pub(super) const ROW: Row = Row { name: "sqlite", about: "rows into SQLite, in batches of 1,000", run };
+
+const ROWS: u64 = 200_000;
+
+/// Rows in a transaction.
+const BATCH: usize = 1000;
+
+/// What the sink sets by default, and the others are told.
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;";
+
+const SYMBOLS: [&str; 4] = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"];
+
+#[derive(Debug, Clone, Copy)]
+struct Trade {
+    id: i64,
+    time_ns: i64,
+    symbol: &'static str,
+    price: Decimal,
+    quantity: Decimal,
+    is_buy: bool,
+}
+
+fn run(bench: &Bench) -> Result<Report, Error> {
+    let folder = TempDir::new_in(&bench.folder)?;
+    let trades: Vec<Trade> = (0..bench.sized(ROWS)).map(trade).collect();
+    let place = Place { folder: folder.path().into(), trades, schema: schema(bench, folder.path())? };
+    let version = machine::said_by("sqlite3", "--version");
+    let has_shell = Command::new("sqlite3").arg("--version").output().is_ok();
+    place.write_csv()?;
+    let mut variants = vec![
+        Variant::timed("roundlot, SQLite sink", |_| place.measured(|| place.through_roundlot(bench))),
+        Variant::timed("rusqlite by hand", |_| place.measured(|| place.by_hand())),
+    ];
+    if has_shell {
+        variants.push(Variant::timed("sqlite3 .import", |_| place.measured(|| place.by_shell())));
+    }
+    let results = measure_fixed(bench, variants, place.trades.len() as u64);
+    let report = Report::of(&results)
+        .note(
+            "Six columns: two integers, a text, two decimals as text, a flag. WAL, synchronous NORMAL, one file each.",
+        )
+        .note("From the first row until the file is closed. By hand: a prepared INSERT, a commit per 1,000 rows.")
+        .note(format!("The shell is {version}; the sink brings {} along.", rusqlite::version()))
+        .note("Allocations and heap of the shell are its own and not counted; its CPU time is, in ticks of 10 ms.");
+    if !has_shell {
+        return Ok(report.note("The figure sqlite_vs_import is missing: there is no sqlite3 on this machine."));
+    }
+    let ratio = named(&results, "roundlot, SQLite sink").speed_against(named(&results, "sqlite3 .import"));
+    Ok(report.figure("sqlite_vs_import", ratio))
+}
+
+fn trade(i: u64) -> Trade {
+    let id = i as i64;
+    Trade {
+        id,
+        time_ns: 1_723_075_200_000_000_000 + id * 1_000_000,
+        symbol: SYMBOLS[i as usize % SYMBOLS.len()],
+        price: Decimal::new(6_100_000 + id % 9973, 2),
+        quantity: Decimal::new(250 + id % 977, 4),
+        is_buy: i.is_multiple_of(3),
+    }
+}
+
+fn mapping() -> Mapping<Trade> {
+    Mapping::new("trades")
+        .integer("id", |trade: &Trade| trade.id)
+        .timestamp("time_ns", |trade| trade.time_ns)
+        .text("symbol", |trade| trade.symbol)
+        .decimal("price", |trade| trade.price)
+        .decimal("quantity", |trade| trade.quantity)
+        .boolean("is_buy", |trade| trade.is_buy)
+        .key(["id"])
+        .create_if_missing()
+}
+
+/// The statement that makes the table, as the sink says it.
+fn schema(bench: &Bench, folder: &Path) -> Result<String, Error> {
+    let path = folder.join("schema.db");
+    let sink = bench.runtime.block_on(SqliteSink::open(&path, mapping()))?;
+    bench.runtime.block_on(sink.close())?;
+    let table = "SELECT sql FROM sqlite_master WHERE name = 'trades'";
+    Ok(Connection::open(path)?.query_row(table, [], |row| row.get(0))?)
+}
+
+/// The rows, and the folder in which each run gets a new file.
+struct Place {
+    folder: PathBuf,
+    trades: Vec<Trade>,
+    schema: String,
+}
+
+impl Place {
+    fn database(&self) -> PathBuf {
+        self.folder.join("trades.db")
+    }
+
+    fn csv(&self) -> PathBuf {
+        self.folder.join("trades.csv")
+    }
+
+    fn write_csv(&self) -> Result<(), Error> {
+        let line = |t: &Trade| {
+            format!("{},{},{},{},{},{}\n", t.id, t.time_ns, t.symbol, t.price, t.quantity, u8::from(t.is_buy))
+        };
+        Ok(fs::write(self.csv(), self.trades.iter().map(line).collect::<String>())?)
+    }
+
+    /// A run on a new file with the sink's schema, and a check that all rows are in it afterwards.
+    fn measured(&self, write: impl FnOnce() -> Result<Span, Error>) -> (u64, Span) {
+        let run = || {
+            for end in ["", "-wal", "-shm"] {
+                remove(&self.folder.join(format!("trades.db{end}")))?;
+            }
+            let span = write()?;
+            let found = Connection::open(self.database())?.query_row(
+                "SELECT count(*), sum(id), sum(is_buy), max(price) FROM trades",
+                [],
+                |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))
+                },
+            )?;
+            Ok::<_, Error>((span, found))
+        };
+        let (span, found) = run().unwrap_or_else(|error| panic!("the row sqlite failed: {error}"));
+        let rows = self.trades.len() as i64;
+        let buys = self.trades.iter().map(|trade| i64::from(trade.is_buy)).sum();
+        let dearest = self.trades.iter().map(|trade| trade.price.to_string()).max().unwrap_or_default();
+        assert_eq!(found, (rows, self.trades.iter().map(|trade| trade.id).sum(), buys, dearest), "what is in the file");
+        (self.trades.len() as u64, span)
+    }
+
+    /// From the first send until the shutdown has returned.
+    fn through_roundlot(&self, bench: &Bench) -> Result<Span, Error> {
+        let (path, trades) = (self.database(), self.trades.clone());
+        bench.runtime.block_on(async {
+            tokio::spawn(async move {
+                let sink = SqliteSink::open(path, mapping()).await?;
+                // The linger fills the first batches; all others fill while one is written.
+                let limits = Limits::new(BATCH).linger(Duration::from_millis(10));
+                let (desk, worker) = Batcher::new(sink).limits(limits).spawn();
+                let watch = Stopwatch::start();
+                for trade in trades {
+                    desk.send(trade).await?;
+                }
+                let summary = worker.shutdown().await?;
+                let span = watch.stop();
+                summary.close_error.map_or(Ok(span), |error| Err(error.chain().into()))
+            })
+            .await?
+        })
+    }
+
+    /// An empty table, as the sink makes it.
+    fn create(&self) -> Result<Connection, Error> {
+        let connection = Connection::open(self.database())?;
+        connection.execute_batch(PRAGMAS)?;
+        connection.execute_batch(&self.schema)?;
+        Ok(connection)
+    }
+
+    fn by_hand(&self) -> Result<Span, Error> {
+        let mut connection = self.create()?;
+        let watch = Stopwatch::start();
+        for batch in self.trades.chunks(BATCH) {
+            let transaction = connection.transaction()?;
+            let mut insert = transaction.prepare_cached("INSERT INTO trades VALUES (?, ?, ?, ?, ?, ?)")?;
+            for t in batch {
+                let (price, quantity) = (t.price.to_string(), t.quantity.to_string());
+                insert.execute(params![t.id, t.time_ns, t.symbol, price, quantity, t.is_buy])?;
+            }
+            drop(insert);
+            transaction.commit()?;
+        }
+        connection.close().map_err(|(_, error)| error)?;
+        Ok(watch.stop())
+    }
+
+    fn by_shell(&self) -> Result<Span, Error> {
+        let connection = self.create()?;
+        connection.close().map_err(|(_, error)| error)?;
+        let watch = Stopwatch::start();
+        let mut shell =
+            Command::new("sqlite3").arg(self.database()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let script = format!(".bail on\n{PRAGMAS}\n.mode csv\n.import \"{}\" trades\n", self.csv().display());
+        shell.stdin.take().ok_or("no way in")?.write_all(script.as_bytes())?;
+        let status = shell.wait()?;
+        let span = watch.stop();
+        if status.success() { Ok(span) } else { Err("sqlite3 failed".into()) }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
