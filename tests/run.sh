@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all tests, on a machine that has Rust and a Debian-like system and nothing else: installs what is missing, then
-# formatting, lints, documentation, each feature by itself, all tests, every example, and the trading app.
+# formatting, lints, documentation, each feature by itself, all tests, every example, the trading app, and the bench.
 # Exits with 0 only if all of it passed. `--quick` leaves out what a change of code rarely breaks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -66,5 +66,21 @@ done
 step "trading app"
 cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$tmp/app.db" --report "$tmp/app.json"
 grep -q '"delivered"' "$tmp/app.json"
+
+# Release builds, callgrind and servers to compare with: what a change of code can break, but not in a minute.
+if ! $quick; then
+    need valgrind valgrind
+    need sqlite3 sqlite3
+
+    step "instructions per op"
+    cargo run --quiet --release --locked -p roundlot-bench --bin instructions
+
+    step "every row of the bench, too short to mean anything"
+    cargo run --quiet --release --locked -p roundlot-bench -- --scale 0.01 --plot >"$tmp/bench.txt" 2>&1 || {
+        cat "$tmp/bench.txt"
+        exit 1
+    }
+    grep '^figure' "$tmp/bench.txt"
+fi
 
 printf '\nall tests passed\n'

@@ -31,7 +31,7 @@ pub struct Bar {
 const WIDTH: i32 = 900;
 const HEAD: i32 = 50;
 const LINE: i32 = 30;
-const LEFT: i32 = 300;
+const LEFT: i32 = 320;
 const RIGHT: i32 = 120;
 
 const PAPER: RGBColor = RGBColor(250, 250, 248);
@@ -48,17 +48,17 @@ impl Chart {
         let text = |size: i32, side: HPos| {
             TextStyle::from(("sans-serif", size).into_font()).color(&INK).pos(Pos::new(side, VPos::Center))
         };
-        area.draw(&Text::new(self.title.clone(), (20, HEAD / 2), text(18, HPos::Left)))?;
+        area.draw(&Text::new(self.title.clone(), (20, HEAD / 2), text(22, HPos::Left)))?;
         let longest = self.bars.iter().map(|bar| bar.high.max(bar.value)).fold(f64::MIN_POSITIVE, f64::max);
         let x = |value: f64| LEFT + (value / longest * f64::from(WIDTH - LEFT - RIGHT)) as i32;
         for (bar, i) in self.bars.iter().zip(0..) {
             let (top, middle) = (HEAD + LINE * i, HEAD + LINE * i + LINE / 2);
             let colour = if bar.name.starts_with("roundlot") { OURS } else { THEIRS };
-            area.draw(&Text::new(bar.name.clone(), (LEFT - 10, middle), text(14, HPos::Right)))?;
+            area.draw(&Text::new(bar.name.clone(), (LEFT - 10, middle), text(17, HPos::Right)))?;
             area.draw(&Rectangle::new([(LEFT, top + 5), (x(bar.value), top + LINE - 5)], colour.filled()))?;
             area.draw(&PathElement::new([(x(bar.low), middle), (x(bar.high), middle)], INK.stroke_width(2)))?;
             let end = x(bar.value.max(bar.high)) + 10;
-            area.draw(&Text::new(readable(bar.value), (end, middle), text(14, HPos::Left)))?;
+            area.draw(&Text::new(readable(bar.value), (end, middle), text(17, HPos::Left)))?;
         }
         Ok(area.present()?)
     }

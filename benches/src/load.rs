@@ -13,11 +13,11 @@ pub struct Load {
 
 impl Load {
     /// A task for each producer, which gets the numbers of the ops that it is to send.
-    pub fn start<F>(self, mut producer: impl FnMut(Range<u64>) -> F) -> JoinSet<()>
+    pub fn start<F>(self, producer: impl FnMut(Range<u64>) -> F) -> JoinSet<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.shares().map(|share| producer(share)).collect()
+        self.shares().map(producer).collect()
     }
 
     /// All ops, split as evenly as can be.

@@ -73,16 +73,19 @@ fn run(cli: &Cli) -> Result<(), Error> {
     println!("{}* scale: {}, {} rounds\n", machine::describe(), bench.scale, bench.rounds);
     let mut figures = Vec::new();
     for row in chosen {
-        let report = (row.run)(&bench)?;
+        let mut report = (row.run)(&bench)?;
         println!("### {}: {}\n\n{report}", row.name, row.about);
         if cli.plot {
-            for chart in &report.charts {
+            for chart in &mut report.charts {
+                chart.title = format!("{}: {}", row.about, chart.title);
                 let path = bench.folder.join(format!("{}.svg", row.name));
                 chart.write(&path)?;
-                println!("* Chart: target/bench/{}.svg\n", row.name);
             }
         }
         figures.extend(report.figures);
+    }
+    if cli.plot {
+        println!("Charts: target/bench/*.svg\n");
     }
     println!("{:.0} s, load after: {}\n", start.elapsed().as_secs_f64(), machine::load());
     figures.iter().for_each(|(name, value)| println!("figure {name} {value:.4}"));

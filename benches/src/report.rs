@@ -79,9 +79,20 @@ impl Table {
         self
     }
 
-    /// One line per variant.
+    /// One line per variant. "x first" is how many times as much it gets done as the first one, in the same time or with
+    /// the same CPU time.
     fn of(results: &[Measured]) -> Self {
-        let head = ["variant", "ops/s", "quartiles", "x first", "ns/op", "CPU ns/op", "allocations/op", "peak heap"];
+        let head = [
+            "variant",
+            "ops/s",
+            "quartiles",
+            "x first",
+            "ns/op",
+            "CPU ns/op",
+            "x first, CPU",
+            "allocations/op",
+            "peak heap",
+        ];
         results.iter().fold(Self::new(head), |table, measured| {
             let speed = measured.speed();
             table.row([
@@ -91,6 +102,7 @@ impl Table {
                 results.first().map_or(String::new(), |first| digits(measured.speed_against(first))),
                 digits(1e9 / speed.median),
                 digits(measured.cpu().median),
+                results.first().map_or(String::new(), |first| digits(first.cpu_against(measured))),
                 format!("{:.3}", measured.allocations_per_op),
                 bytes(measured.peak_bytes),
             ])

@@ -10,6 +10,7 @@ use super::Row;
 use crate::{
     Error,
     bench::Bench,
+    child,
     op::Op,
     report::{Report, Table},
     target::Target,
@@ -19,9 +20,12 @@ pub(super) const ROW: Row = Row { name: "idle", about: "wake-ups of an idle acto
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+pub(super) const JOB: &str = "idle";
+
+/// In a process of its own: once a clock was paused, every clock of the process takes longer to read.
 fn run(_bench: &Bench) -> Result<Report, Error> {
-    let natural = wake_ups(Limits::new(1024))?;
-    let lingering = wake_ups(Limits::new(1024).linger(Duration::from_millis(10)))?;
+    let natural = child::ask(JOB, 0)?;
+    let lingering = child::ask(JOB, 10)?;
     let table = Table::new(["variant", "wake-ups per idle hour"])
         .row(["roundlot, natural batching".into(), natural.to_string()])
         .row(["roundlot, linger of 10 ms".into(), lingering.to_string()])
@@ -29,15 +33,17 @@ fn run(_bench: &Bench) -> Result<Report, Error> {
     let report = Report { table, ..Report::default() };
     Ok(report
         .note("Polls of the worker's future in a paused hour, after one op was sent and written.")
-        .figure("idle_wakeups", natural.max(lingering) as f64))
+        .figure("idle_wakeups", natural.max(lingering)))
 }
 
-fn wake_ups(limits: Limits) -> Result<u64, Error> {
+/// How often the worker was polled in an hour.
+pub(super) fn in_child(linger_ms: u64) -> Result<f64, Error> {
+    let limits = Limits::new(1024).linger(Duration::from_millis(linger_ms));
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
     runtime.block_on(async {
         let target = Target::default();
         let (desk, worker) = Batcher::new(target.clone()).limits(limits).split();
-        let polls = Cell::new(0);
+        let polls = Cell::new(0_u32);
         let mut worker = pin!(worker);
         let counted = poll_fn(|cx| {
             polls.set(polls.get() + 1);
@@ -59,6 +65,6 @@ fn wake_ups(limits: Limits) -> Result<u64, Error> {
         // The end of the hour wakes this task, too. A set of one polls the worker only if the worker was woken.
         let mut worker: FuturesUnordered<_> = iter::once(counted).collect();
         let (_summary, polled) = tokio::join!(worker.next(), idle);
-        Ok(polled)
+        Ok(f64::from(polled))
     })
 }

@@ -73,7 +73,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         table = table.row([(*name).into(), digits(median), spread, at(0.9), at(0.99), at(0.999)]);
         bars.push(Bar { name: (*name).into(), value: median, low, high });
     }
-    let chart = Chart { title: "median time from send to the sink, in µs".into(), bars };
+    let chart = Chart { title: "median, in µs".into(), bars };
     let by_task = paired_ratio(&medians[3], &medians[2]);
     let report = Report { table, charts: vec![chart], ..Report::default() };
     Ok(report
