@@ -10,7 +10,7 @@ use crate::Error;
 const ROUND: Duration = Duration::from_millis(200);
 
 /// Enough for quartiles, few enough for all rows to be done in minutes.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 /// Threads of the runtime that the variants run on.
 const WORKERS: usize = 2;

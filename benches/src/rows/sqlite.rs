@@ -70,7 +70,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         )
         .note("From the first row until the file is closed. By hand: a prepared INSERT, a commit per 1,000 rows.")
         .note(format!("The shell is {version}; the sink brings {} along.", rusqlite::version()))
-        .note("Allocations and heap of the shell are its own and not counted; its CPU time is, in ticks of 10 ms.");
+        .note("What SQLite itself allocates is counted for nobody. The shell's CPU time is counted in ticks of 10 ms.");
     if !has_shell {
         return Ok(report.note("The figure sqlite_vs_import is missing: there is no sqlite3 on this machine."));
     }

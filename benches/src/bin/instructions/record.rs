@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml");
 
-/// What a count may differ by. Seeds of hash tables and addresses make for some 2 %.
+/// What a count may differ by. Seeds of hash tables and addresses make for half a percent.
 pub(crate) const MARGIN_PERCENT: f64 = 8.0;
 
 const HEAD: &str = "\
