@@ -97,7 +97,7 @@ fn choose(names: &[String]) -> Result<Vec<Row>, Error> {
     if let Some(name) = names.iter().find(|name| !all.iter().any(|row| row.name.starts_with(name.as_str()))) {
         return Err(format!("there is no row {name}; --list says which there are").into());
     }
-    // `send_1` means that row alone, though `send_1` begins no other; `send` means all that begin so.
+    // The whole name of a row means that row alone, the beginning of names all that begin so.
     let is_chosen = |row: &Row| {
         let exact = |name: &String| row.name == name;
         let begins = |name: &String| row.name.starts_with(name.as_str()) && !all.iter().any(|other| other.name == name);
