@@ -2,9 +2,14 @@
 //! statistics. It holds no rules: those are in `accumulator`, which it asks with `now` at each turn. Next room: `write`,
 //! and the sink.
 
-use std::{sync::Arc, task::Poll, time::Duration, vec};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
 
-use futures::{StreamExt, future::BoxFuture, poll, stream::FuturesUnordered};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -23,6 +28,7 @@ use crate::{
     timer::Timer,
     worker::Summary,
     write::{close, write},
+    writes::Writes,
 };
 
 /// So much is dealt with before the task lets others run: some 100 microseconds, and more than a sender sends before it
@@ -71,8 +77,6 @@ struct Closing {
     deserted: bool,
 }
 
-type Writes<T, R> = FuturesUnordered<BoxFuture<'static, (Cut<T, R>, Written)>>;
-
 impl<T, R, S> Actor<T, R, S>
 where
     T: Send + 'static,
@@ -100,19 +104,20 @@ where
         let mut timer = Timer::new();
         let mut taken = Taken::new();
         let mut work = 0;
+        let mut now = Moment::now();
         loop {
-            work += self.take_in(&mut taken).await;
-            let now = Moment::now();
+            work += self.take_in(&mut taken, now).await;
             if self.is_overdue(now) {
                 abort.cancel();
             }
-            self.begin_writes(&mut writes, &abort, now);
-            if work < WORK_PER_TURN
-                && let Poll::Ready(Some((cut, written))) = poll!(writes.next())
-            {
-                // A sink that takes a batch at once takes the next one in the same turn.
-                work += self.settle(cut, written);
-                continue;
+            let back = poll_fn(|cx| self.begin_writes(&mut writes, &abort, now, cx)).await;
+            if let Some((cut, written)) = back {
+                now = Moment::now();
+                work += self.settle(cut, written, now);
+                if work < WORK_PER_TURN {
+                    // A sink that takes a batch at once takes the next one in the same turn.
+                    continue;
+                }
             }
             self.balance();
             if self.is_done(writes.is_empty(), now) {
@@ -131,26 +136,31 @@ where
                 // What frees room and slots goes first, what takes room goes last but for the clock, which each turn
                 // looks at anyway. Polling in order also costs less than at random.
                 biased;
-                Some((cut, written)) = writes.next(), if !writes.is_empty() => work += self.settle(cut, written),
+                Some((cut, written)) = poll_fn(|cx| writes.poll_next(cx)), if !writes.is_empty() => {
+                    work += self.settle(cut, written, Moment::now());
+                }
                 () = self.stop.cancelled(), if self.state.closing.is_none() => self.close(None, false),
                 () = self.inbox.stirred() => {}
                 () = timer.fired() => {}
             }
+            now = Moment::now();
         }
         self.end().await
     }
 
     /// Takes in everything that has been sent so far. Returns how much it was.
-    async fn take_in(&mut self, taken: &mut Taken<T, R>) -> usize {
+    async fn take_in(&mut self, taken: &mut Taken<T, R>, now: Moment) -> usize {
         let news = self.inbox.take(taken);
         let count = taken.ops.len();
-        if self.accumulator.accept_all(taken, Moment::now()) {
+        if self.accumulator.accept_all(taken, now) {
             self.heed(news);
             return count;
         }
         let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
-        while self.obey_some(&mut commands, &mut ops) {
+        let mut now = now;
+        while self.obey_some(&mut commands, &mut ops, now) {
             tokio::task::yield_now().await;
+            now = Moment::now();
         }
         drop((ops, commands));
         self.heed(news);
@@ -158,8 +168,12 @@ where
     }
 
     /// Deals with some of what was sent. Says whether there may be more.
-    fn obey_some(&mut self, commands: &mut vec::Drain<'_, Command<T, R>>, ops: &mut vec::Drain<'_, T>) -> bool {
-        let now = Moment::now();
+    fn obey_some(
+        &mut self,
+        commands: &mut vec::Drain<'_, Command<T, R>>,
+        ops: &mut vec::Drain<'_, T>,
+        now: Moment,
+    ) -> bool {
         let most = ops.len().saturating_sub(WORK_PER_TURN);
         for _ in 0..WORK_PER_TURN {
             match commands.next() {
@@ -225,23 +239,32 @@ where
         self.accumulator.set_limits(limits, Moment::now());
     }
 
-    /// Cuts what is due, as long as there are slots.
-    fn begin_writes(&mut self, writes: &mut Writes<T, R>, abort: &CancellationToken, now: Moment) {
-        if abort.is_cancelled() {
-            return;
-        }
-        while let Some(cut) = self.accumulator.cut(now) {
+    /// Cuts what is due, as long as there are slots. Ready with the first batch that has come back by then.
+    fn begin_writes(
+        &mut self,
+        writes: &mut Writes<T, R>,
+        abort: &CancellationToken,
+        now: Moment,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(Cut<T, R>, Written)>> {
+        while !abort.is_cancelled()
+            && let Some(cut) = self.accumulator.cut(now)
+        {
             let limit = self.accumulator.limits().write_timeout;
             let sink = Arc::clone(&self.sink);
-            writes.push(Box::pin(write(Arc::clone(&self.name), sink, cut, limit, abort.clone())));
+            writes.begin(write(Arc::clone(&self.name), sink, cut, limit, abort.clone()), cx);
+        }
+        match writes.poll_next(cx) {
+            Poll::Ready(back) => Poll::Ready(back),
+            Poll::Pending => Poll::Ready(None),
         }
     }
 
     /// Deals with a batch that has come back. Returns how much that was.
-    fn settle(&mut self, cut: Cut<T, R>, written: Written) -> usize {
+    fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) -> usize {
         let work = cut.len();
         let retries = self.accumulator.counters().retries;
-        self.accumulator.settle(cut, written, Moment::now());
+        self.accumulator.settle(cut, written, now);
         let retried = self.accumulator.counters().retries - retries;
         if retried > 0 {
             info!(batcher = %self.name, ops = retried, "operations will be tried again");

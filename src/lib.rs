@@ -35,6 +35,7 @@ pub mod testing;
 mod timer;
 mod worker;
 mod write;
+mod writes;
 
 pub use ack::{Ack, AckError, End, Outcome};
 pub use batch::{Batch, CutBy, Pending, Settled};

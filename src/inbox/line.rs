@@ -2,7 +2,7 @@
 //! there for it. Next room: `state`, which keeps the line.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::VecDeque,
     task::{Context, Poll, Waker},
 };
 
@@ -10,10 +10,10 @@ use std::{
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Line {
-    waiting: BTreeMap<u64, Waker>,
-    next: u64,
+    waiting: Numbered<Waker>,
     /// Those who have room and have not noticed yet.
-    called: BTreeSet<u64>,
+    called: Numbered<()>,
+    next: u64,
 }
 
 /// Where a sender stands.
@@ -25,35 +25,36 @@ pub(super) enum Place {
 
 impl Line {
     pub(super) fn new() -> Self {
-        Self { next: 0, waiting: BTreeMap::new(), called: BTreeSet::new() }
+        Self { waiting: Numbered::new(), called: Numbered::new(), next: 0 }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.len == 0
     }
 
     /// Joins the line, or looks whether one has been called.
     pub(super) fn poll(&mut self, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
-        let number = match *place {
-            Place::Number(number) => number,
-            Place::Outside => {
-                self.next += 1;
-                *place = Place::Number(self.next);
-                self.next
-            }
+        let Place::Number(number) = *place else {
+            self.next += 1;
+            *place = Place::Number(self.next);
+            self.waiting.push(self.next, cx.waker().clone());
+            return Poll::Pending;
         };
-        if self.called.remove(&number) {
+        if self.called.take(number).is_some() {
             *place = Place::Outside;
             return Poll::Ready(());
         }
-        self.waiting.entry(number).or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        if let Some(waker) = self.waiting.get_mut(number) {
+            waker.clone_from(cx.waker());
+        }
         Poll::Pending
     }
 
     /// Calls the first in line.
     pub(super) fn call(&mut self) -> Option<Waker> {
-        let (number, waker) = self.waiting.pop_first()?;
-        self.called.insert(number);
+        let (number, waker) = self.waiting.pop()?;
+        self.called.push(number, ());
         Some(waker)
     }
 
@@ -62,11 +63,83 @@ impl Line {
         let Place::Number(number) = place else {
             return false;
         };
-        self.waiting.remove(&number).is_none() && self.called.remove(&number)
+        self.waiting.take(number).is_none() && self.called.take(number).is_some()
     }
 
     /// Sends everyone home.
     pub(super) fn disband(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        std::mem::take(&mut self.waiting).into_values()
+        let mut waiting = std::mem::replace(&mut self.waiting, Numbered::new());
+        std::iter::from_fn(move || waiting.pop()).map(|(_, waker)| waker)
+    }
+}
+
+/// Values by numbers that only grow. One that is taken out leaves a gap, until all before it are gone.
+#[derive(Debug)]
+struct Numbered<V> {
+    entries: VecDeque<(u64, Option<V>)>,
+    len: usize,
+}
+
+impl<V> Numbered<V> {
+    fn new() -> Self {
+        Self { entries: VecDeque::new(), len: 0 }
+    }
+
+    /// Adds a value under a number greater than all before.
+    fn push(&mut self, number: u64, value: V) {
+        self.entries.push_back((number, Some(value)));
+        self.len += 1;
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut V> {
+        let at = self.entries.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.entries[at].1.as_mut()
+    }
+
+    fn take(&mut self, number: u64) -> Option<V> {
+        let at = self.entries.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let value = self.entries[at].1.take()?;
+        self.len -= 1;
+        while self.entries.front().is_some_and(|(_, value)| value.is_none()) {
+            self.entries.pop_front();
+        }
+        Some(value)
+    }
+
+    fn pop(&mut self) -> Option<(u64, V)> {
+        let number = self.entries.front()?.0;
+        self.take(number).map(|value| (number, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Goal: values are found by their number, and come out in its order. Method: the same steps on a sorted map.
+        #[test]
+        fn agrees_with_a_sorted_map(steps in prop::collection::vec((0u8..3, 0u64..30), 0..100)) {
+            let (mut numbered, mut model) = (Numbered::new(), BTreeMap::new());
+            for (next, (step, number)) in steps.into_iter().enumerate() {
+                let next = next as u64;
+                match step {
+                    0 => {
+                        numbered.push(next, next);
+                        model.insert(next, next);
+                    }
+                    1 => prop_assert_eq!(numbered.take(number), model.remove(&number)),
+                    _ => prop_assert_eq!(numbered.pop(), model.pop_first()),
+                }
+                prop_assert_eq!(numbered.len, model.len());
+                prop_assert_eq!(numbered.get_mut(number), model.get_mut(&number));
+                // Gaps do not pile up in front.
+                prop_assert!(numbered.entries.front().is_none_or(|(_, value)| value.is_some()));
+            }
+        }
     }
 }

@@ -209,12 +209,12 @@ impl<T, R> Inbox<T, R> {
         let mut state = self.state();
         state.published = stats.accepted;
         state.stats = stats;
-        free(state, room);
+        free(&self.state, state, room);
     }
 
     /// Gives room back, to those who wait for it first.
     pub(crate) fn free(&self, room: usize) {
-        free(self.state(), room);
+        free(&self.state, self.state(), room);
     }
 
     /// Takes room away: what is free now, and the rest as it is freed.
@@ -249,7 +249,7 @@ impl<T, R> Inbox<T, R> {
     fn leave_line(&self, place: Place) {
         let mut state = self.state();
         if state.line.leave(place) {
-            free(state, 1);
+            free(&self.state, state, 1);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     command::{Barred, Command, News, Pass},
     limits::{Limits, Overflow},
     stats::Stats,
-    sync::MutexGuard,
+    sync::{Mutex, MutexGuard},
 };
 
 /// What each send looks at comes first, so that it lies next to the lock.
@@ -37,6 +37,9 @@ pub(super) struct State<T, R> {
 
 /// So many ops may be on their way to evict others: enough for a burst, not enough to matter.
 const MOST_UNPAID: usize = 65_536;
+
+/// So many senders are called under one lock: few enough to be held on the stack.
+const CALLED_AT_ONCE: usize = 16;
 
 impl<T, R> State<T, R> {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -88,6 +91,15 @@ impl<T, R> State<T, R> {
         Ok(true)
     }
 
+    /// Gives room to some of those who wait for it, who have to be woken when the lock is free again.
+    fn call_some(&mut self) -> [Option<Waker>; CALLED_AT_ONCE] {
+        std::array::from_fn(|_| {
+            let waker = if self.room > 0 { self.line.call() } else { None };
+            self.room -= isize::from(waker.is_some());
+            waker
+        })
+    }
+
     /// Lets in as many more of the same as can come in right now.
     pub(super) fn admit_more(&mut self, most: usize, paid: bool) -> usize {
         if !paid {
@@ -102,21 +114,15 @@ impl<T, R> State<T, R> {
     }
 }
 
-/// What is owed is paid first.
-pub(super) fn free<T, R>(mut state: MutexGuard<'_, State<T, R>>, room: usize) {
+/// Gives room back, to those who wait for it first. What is owed is paid before.
+pub(super) fn free<'a, T, R>(inbox: &'a Mutex<State<T, R>>, mut state: MutexGuard<'a, State<T, R>>, room: usize) {
     state.room = state.room.saturating_add(signed(room));
-    if state.line.is_empty() {
-        return;
+    while !state.line.is_empty() && state.room > 0 {
+        let called = state.call_some();
+        drop(state);
+        called.into_iter().flatten().for_each(Waker::wake);
+        state = inbox.lock();
     }
-    let mut called = Vec::new();
-    while state.room > 0
-        && let Some(waker) = state.line.call()
-    {
-        state.room -= 1;
-        called.push(waker);
-    }
-    drop(state);
-    called.into_iter().for_each(Waker::wake);
 }
 
 /// Wakes the task if it sleeps. It leaves its waker only when it found nothing, so this is one wake-up for however
