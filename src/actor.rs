@@ -35,6 +35,9 @@ use crate::{
 /// does the same.
 const WORK_PER_TURN: usize = 8192;
 
+/// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited.
+const BUSY: usize = 256;
+
 /// So many dead letters that nobody took are kept for the summary.
 const MOST_LETTERS: usize = 65_536;
 
@@ -103,10 +106,12 @@ where
         let abort = CancellationToken::new();
         let mut timer = Timer::new();
         let mut taken = Taken::new();
-        let mut work = 0;
+        // Ops dealt with since the task let others run, and taken in since it waited.
+        let (mut work, mut came) = (0, 0);
         let mut now = Moment::now();
         loop {
-            work += self.take_in(&mut taken, now).await;
+            let count = self.take_in(&mut taken, now).await;
+            (work, came) = (work + count, came + count);
             if self.is_overdue(now) {
                 abort.cancel();
             }
@@ -127,7 +132,8 @@ where
                 work = 0;
                 tokio::task::yield_now().await;
             }
-            if (taken.has_excess() || self.accumulator.has_excess()) && self.inbox.is_empty() {
+            let quiet = came < BUSY;
+            if quiet && (taken.has_excess() || self.accumulator.has_excess()) {
                 taken = Taken::new();
                 self.accumulator.trim();
             }
@@ -140,10 +146,10 @@ where
                     work += self.settle(cut, written, Moment::now());
                 }
                 () = self.stop.cancelled(), if self.state.closing.is_none() => self.close(None, false),
-                () = self.inbox.stirred() => {}
+                () = self.inbox.stirred(quiet) => {}
                 () = timer.fired() => {}
             }
-            now = Moment::now();
+            (now, came) = (Moment::now(), 0);
         }
         self.end().await
     }

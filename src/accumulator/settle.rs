@@ -51,9 +51,13 @@ impl<T, R: Clone> Accumulator<T, R> {
         let (mut ops, mut verdicts) = batch.into_parts();
         self.batches_in_flight -= 1;
         self.partitions[id as usize].in_flight = false;
-        let rest = self.rest_of(written, now);
         let writing = now.nanos_since(at);
-        if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) {
+        let all_accepted = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_)));
+        let rest = match written {
+            Written::Answered if all_accepted => None,
+            written => self.rest_of(written, now),
+        };
+        if all_accepted {
             // The way of most batches: the ops themselves are not needed any more.
             ops.clear();
             let mut receipts = verdicts.drain(..).filter_map(Verdict::into_receipt);

@@ -175,21 +175,21 @@ impl<T, R> Inbox<T, R> {
         std::mem::take(&mut state.news)
     }
 
-    /// Ready as soon as there is something to take.
+    /// Ready as soon as there is something to take. While it is `quiet`, memory that a burst has left behind is given back.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: it takes nothing.
-    pub(crate) fn stirred(&self) -> impl Future<Output = ()> {
-        std::future::poll_fn(|cx| {
+    pub(crate) fn stirred(&self, quiet: bool) -> impl Future<Output = ()> {
+        std::future::poll_fn(move |cx| {
             let mut state = self.state();
             if !state.is_empty() {
                 return Poll::Ready(());
             }
-            if state.ops.capacity() > KEPT {
+            if quiet && state.ops.capacity() > KEPT {
                 state.ops = Vec::new();
             }
-            if state.commands.capacity() > KEPT {
+            if quiet && state.commands.capacity() > KEPT {
                 state.commands = Vec::new();
             }
             match &mut state.waker {
@@ -328,7 +328,7 @@ mod tests {
             inbox.take(&mut taken);
             taken.ops.clear();
             taken.commands.clear();
-            assert_pending!(task::spawn(inbox.stirred()).poll());
+            assert_pending!(task::spawn(inbox.stirred(true)).poll());
         }
         assert!(inbox.state().ops.capacity() <= KEPT && taken.ops.capacity() <= KEPT);
     }
