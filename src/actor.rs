@@ -108,10 +108,17 @@ where
         let mut taken = Taken::new();
         // Ops dealt with since the task let others run, and taken in since it waited.
         let (mut work, mut came) = (0, 0);
+        let mut looked_twice = false;
         let mut now = Moment::now();
         loop {
             let count = self.take_in(&mut taken, now).await;
             (work, came) = (work + count, came + count);
+            if count > 1 && !looked_twice {
+                looked_twice = true;
+                tokio::task::yield_now().await;
+                continue;
+            }
+            looked_twice = false;
             if self.is_overdue(now) {
                 abort.cancel();
             }
