@@ -12,6 +12,8 @@ mod sink_fn;
 pub mod sqlite;
 pub mod table;
 mod timeout;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

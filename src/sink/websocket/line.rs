@@ -1,0 +1,385 @@
+//! One connection's state, shared by those who write and the task that reads. In come messages to feed and messages read,
+//! out goes whether the connection is up, down for now, or over. Next room: `socket`.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::{SinkExt, StreamExt};
+use tokio::{
+    sync::{Mutex, MutexGuard, mpsc, watch},
+    time::timeout,
+};
+
+use super::{
+    Close, FrameStats, Message, Socket,
+    socket::{BoxError, Incoming, Outgoing},
+    tally::{Own, Tally},
+};
+use crate::sink::{ErrorKind, SinkError};
+
+/// How long a peer may take to hear why it is hung up on: it may have a backlog to read first.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// How long the other things may take that a peer owes when a connection ends.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// See the module's text.
+pub(super) struct Line {
+    status: watch::Sender<Status>,
+    /// The half that writes. Whoever holds the lock feeds; frames of two writes never mix.
+    outgoing: Mutex<Option<Outgoing>>,
+    own: Own,
+    tally: Arc<Tally>,
+    policy: Policy,
+}
+
+/// What to do with a connection that is lost.
+pub(super) struct Policy {
+    /// Whether it is opened again at all.
+    pub(super) redials: bool,
+    /// After which closes of the peer.
+    pub(super) come_back_when: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
+    /// How long a peer may take nothing.
+    pub(super) stall: Duration,
+}
+
+#[derive(Clone)]
+pub(super) struct Status {
+    phase: Phase,
+    /// Connections so far.
+    epoch: u64,
+    /// The last ping that was answered.
+    confirmed: u64,
+    /// Why this side hangs up, once it does.
+    hang_up: Option<Close>,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Up,
+    /// For now; the error says why, and is transient.
+    Down(SinkError),
+    /// For good; the error says why.
+    Over(SinkError),
+}
+
+impl Status {
+    fn is_up(&self, epoch: u64) -> bool {
+        self.epoch == epoch && matches!(self.phase, Phase::Up)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over(_))
+    }
+
+    fn is_settled(&self) -> bool {
+        !matches!(self.phase, Phase::Down(_))
+    }
+
+    fn why(&self) -> SinkError {
+        match &self.phase {
+            Phase::Down(error) | Phase::Over(error) => error.clone(),
+            Phase::Up => SinkError::transient("the connection changed"),
+        }
+    }
+}
+
+impl Line {
+    /// A line with a connection, or without one yet.
+    pub(super) fn new(outgoing: Option<Outgoing>, tally: Arc<Tally>, policy: Policy) -> Self {
+        let up = outgoing.is_some();
+        let phase = if up { Phase::Up } else { Phase::Down(SinkError::transient("not connected yet")) };
+        let status = Status { phase, epoch: u64::from(up), confirmed: 0, hang_up: None };
+        let line = Self {
+            status: watch::Sender::new(status),
+            outgoing: Mutex::new(outgoing),
+            own: Own::default(),
+            tally,
+            policy,
+        };
+        if up {
+            line.count(&FrameStats { connections: 1, ..FrameStats::default() });
+        }
+        line
+    }
+
+    pub(super) fn count(&self, more: &FrameStats) {
+        self.own.add(more);
+        self.tally.add(more);
+    }
+
+    pub(super) fn stats(&self) -> FrameStats {
+        self.own.stats()
+    }
+
+    /// Takes a new connection up. Returns the half that reads.
+    pub(super) async fn take_up(&self, socket: Socket) -> Incoming {
+        *self.outgoing.lock().await = Some(socket.outgoing);
+        self.count(&FrameStats { connections: 1, ..FrameStats::default() });
+        self.status.send_modify(|status| {
+            status.epoch += 1;
+            status.phase = Phase::Up;
+        });
+        socket.incoming
+    }
+
+    /// Notes why there is no connection for now.
+    pub(super) fn stay_down(&self, error: SinkError) {
+        self.status.send_modify(|status| status.phase = Phase::Down(error.with_kind(ErrorKind::Transient)));
+    }
+
+    /// Ends it for good, unless it is over already.
+    pub(super) fn end(&self, error: SinkError) {
+        self.status.send_if_modified(|status| {
+            let ends = !status.is_over();
+            if ends {
+                status.phase = Phase::Over(error);
+            }
+            ends
+        });
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.status.borrow().is_over()
+    }
+
+    /// Ends this connection, unless it is over already: for now if it is worth coming back and that was asked for.
+    fn lose(&self, epoch: u64, comes_back: bool, error: BoxError) {
+        self.status.send_if_modified(|status| {
+            let ends = status.is_up(epoch);
+            if ends {
+                status.phase = if comes_back && self.policy.redials {
+                    Phase::Down(SinkError::transient(error))
+                } else {
+                    Phase::Over(SinkError::refused(format!("final: {error}")))
+                };
+            }
+            ends
+        });
+    }
+
+    /// Asks the task to hang up, and waits until it has.
+    pub(super) async fn hang_up(&self, close: Close) {
+        self.status.send_modify(|status| {
+            status.hang_up.get_or_insert(close);
+        });
+        self.reached(Status::is_over).await;
+    }
+
+    /// Waits until a connection is up, or will never be.
+    pub(super) async fn ready(&self) -> Result<(), SinkError> {
+        self.reached(Status::is_settled).await;
+        let status = self.status.borrow();
+        if status.is_over() { Err(status.why()) } else { Ok(()) }
+    }
+
+    async fn reached(&self, wanted: impl Fn(&Status) -> bool) {
+        // The sender is `self.status`, so it can't be gone.
+        drop(self.status.subscribe().wait_for(|status| wanted(status)).await);
+    }
+
+    /// Waits until this side is to hang up and there is no connection whose peer would have to be told.
+    pub(super) async fn hung_up_while_down(&self) {
+        self.reached(|status| status.hang_up.is_some() && matches!(status.phase, Phase::Down(_))).await;
+    }
+
+    /// Waits for its turn to feed, which others can't take before it is dropped.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, SinkError> {
+        let outgoing = self.outgoing.lock().await;
+        let status = self.status.borrow();
+        match &status.phase {
+            Phase::Up if status.hang_up.is_none() => Ok(Turn { line: self, epoch: status.epoch, outgoing }),
+            Phase::Up => Err(closed()),
+            Phase::Down(_) | Phase::Over(_) => Err(status.why()),
+        }
+    }
+
+    /// Reads the connection until it ends, from either side; then says goodbye.
+    pub(super) async fn listen(&self, mut incoming: Incoming, messages: &mut Option<mpsc::Sender<Message>>) {
+        let epoch = self.status.borrow().epoch;
+        let ended = {
+            let told = self.reached(|status| !status.is_up(epoch) || status.hang_up.is_some());
+            tokio::select! {
+                biased;
+                () = told => false,
+                ended = self.read(epoch, &mut incoming, messages) => ended,
+            }
+        };
+        let (close, limit) = match self.status.borrow().hang_up.clone() {
+            Some(close) => (Some(close), GOODBYE),
+            None => (None, MOMENT),
+        };
+        if !ended {
+            // A peer that does not answer in time is not waited for.
+            let _ = timeout(limit, self.say_goodbye(close, &mut incoming)).await;
+        }
+        self.lose(epoch, true, "the connection has ended".into());
+        *self.outgoing.lock().await = None;
+    }
+
+    /// Reads until the connection is lost, or the peer closes it. Says whether there is nothing more to read.
+    async fn read(
+        &self,
+        epoch: u64,
+        incoming: &mut Incoming,
+        messages: &mut Option<mpsc::Sender<Message>>,
+    ) -> bool {
+        loop {
+            match incoming.next().await {
+                Some(Ok(Message::Close(close))) => {
+                    let comes_back = close.as_ref().is_some_and(|close| (self.policy.come_back_when)(close));
+                    let reason = close.map_or("no code".to_owned(), |close| close.to_string());
+                    self.lose(epoch, comes_back, format!("the peer closed the connection: {reason}").into());
+                    return false;
+                }
+                Some(Ok(Message::Pong(payload))) => self.confirm(&payload),
+                Some(Ok(Message::Ping(_))) => {}
+                Some(Ok(message)) => {
+                    self.count(&FrameStats { received: 1, ..FrameStats::default() });
+                    if let Some(sender) = messages
+                        && sender.send(message).await.is_err()
+                    {
+                        *messages = None;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.lose(epoch, true, error);
+                    return true;
+                }
+                None => {
+                    self.lose(epoch, true, "the connection ended without a close".into());
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn confirm(&self, payload: &[u8]) {
+        // Pongs that nobody asked for are allowed; those of ours carry a number.
+        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
+        self.status.send_if_modified(|status| {
+            let is_news = number > status.confirmed;
+            status.confirmed = status.confirmed.max(number);
+            is_news
+        });
+    }
+
+    /// Tells the peer why, and reads until it has closed its side.
+    async fn say_goodbye(&self, close: Option<Close>, incoming: &mut Incoming) {
+        let tell = async {
+            if let Some(close) = close
+                && let Some(outgoing) = self.outgoing.lock().await.as_mut()
+                && outgoing.send(Message::Close(Some(close))).await.is_err()
+            {
+                return;
+            }
+            pending().await
+        };
+        let hear = async { while let Some(Ok(_)) = incoming.next().await {} };
+        tokio::select! {
+            () = tell => {}
+            () = hear => {}
+        }
+    }
+}
+
+/// The right to feed messages. Dropped at any time, it leaves a connection on which each message is whole.
+pub(super) struct Turn<'a> {
+    line: &'a Line,
+    epoch: u64,
+    outgoing: MutexGuard<'a, Option<Outgoing>>,
+}
+
+/// A message was not fed, or may have been.
+pub(super) struct NotFed {
+    pub(super) error: SinkError,
+    pub(super) begun: bool,
+}
+
+impl Turn<'_> {
+    /// Feeds one message, whole or not at all: between the check for room and the feed there is no await.
+    pub(super) async fn feed(&mut self, message: Message) -> Result<(), NotFed> {
+        let mut message = Some(message);
+        let fed = self.drive(|mut outgoing, cx| {
+            if let Err(error) = ready!(outgoing.as_mut().poll_ready(cx)) {
+                return Err(error).into();
+            }
+            message.take().map_or(Ok(()), |message| outgoing.start_send(message)).into()
+        });
+        fed.await.map_err(|error| NotFed { error, begun: message.is_none() })
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), SinkError> {
+        self.drive(|outgoing, cx| outgoing.poll_flush(cx)).await
+    }
+
+    /// Waits until the peer has answered the ping of this number, or a later one.
+    pub(super) async fn confirmed(&mut self, number: u64) -> Result<(), SinkError> {
+        let (line, epoch) = (self.line, self.epoch);
+        let answered = line.reached(|status| status.confirmed >= number || !status.is_up(epoch));
+        match timeout(line.policy.stall, answered).await {
+            Ok(()) if line.status.borrow().confirmed >= number => Ok(()),
+            Ok(()) => Err(line.status.borrow().why()),
+            Err(_) => Err(self.give_up("confirmed")),
+        }
+    }
+
+    /// Does a step of the outgoing half, for as long as the connection is up and the peer takes anything.
+    async fn drive(
+        &mut self,
+        mut step: impl FnMut(Pin<&mut (dyn futures::Sink<Message, Error = BoxError> + Send)>, &mut Context<'_>) -> Poll<Result<(), BoxError>>,
+    ) -> Result<(), SinkError> {
+        let (line, epoch) = (self.line, self.epoch);
+        let Some(outgoing) = self.outgoing.as_mut() else {
+            return Err(line.status.borrow().why());
+        };
+        let done = timeout(line.policy.stall, poll_fn(|cx| step(outgoing.as_mut(), cx)));
+        let result = tokio::select! {
+            // What is not fed when the connection ends has not landed.
+            biased;
+            () = line.reached(|status| !status.is_up(epoch)) => return Err(line.status.borrow().why()),
+            result = done => result,
+        };
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.fail(error).await),
+            Err(_) => Err(self.give_up("took")),
+        }
+    }
+
+    /// A write failed. The reading side often knows why: the peer's close comes in there.
+    async fn fail(&mut self, error: BoxError) -> SinkError {
+        let (line, epoch) = (self.line, self.epoch);
+        let _ = timeout(MOMENT, line.reached(|status| !status.is_up(epoch))).await;
+        line.lose(epoch, true, error);
+        line.status.borrow().why()
+    }
+
+    /// The peer has been stuck for too long.
+    fn give_up(&mut self, verb: &str) -> SinkError {
+        let line = self.line;
+        line.lose(self.epoch, true, format!("the peer {verb} nothing for {:?}", line.policy.stall).into());
+        if line.is_over() {
+            line.status.send_modify(|status| {
+                status.hang_up.get_or_insert_with(too_slow);
+            });
+        }
+        line.status.borrow().why()
+    }
+}
+
+/// What a peer is told that takes nothing. Not 1008, a broken rule, which clients take for final: a laptop that slept may
+/// come back, and gets a snapshot.
+pub(super) fn too_slow() -> Close {
+    Close::new(Close::TRY_AGAIN, "too slow")
+}
+
+/// What a sink says that was closed by this side.
+pub(super) fn closed() -> SinkError {
+    SinkError::refused("the WebSocket sink is closed")
+}

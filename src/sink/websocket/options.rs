@@ -1,0 +1,195 @@
+//! How WebSocket sinks of one kind are made. In come settings and a connection, or the means to open one, out goes a
+//! [`WebSocketSink`]. Next room: `sink`.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::{
+    Close, FrameStats, Frames, Message, Socket, WebSocketSink,
+    line::{Line, Policy},
+    redial::Task,
+    tally::Tally,
+};
+use crate::{retry::Retry, sink::SinkError};
+
+/// How long a peer may take nothing if nobody says otherwise.
+const DEFAULT_STALL: Duration = Duration::from_secs(30);
+
+/// Settings of WebSocket sinks, and what all that are made with them have sent.
+///
+/// A clone shares the statistics.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot::sink::websocket::{Frames, WebSocket};
+/// use std::time::Duration;
+///
+/// let page = WebSocket::<u32>::new(Frames::json().max_bytes(16 * 1024)).name("page").stall_after(Duration::from_secs(10));
+/// assert_eq!(page.stats().frames, 0);
+/// ```
+#[must_use = "settings do nothing until a connection gets them"]
+pub struct WebSocket<T> {
+    frames: Frames<T>,
+    confirmed: bool,
+    stall: Duration,
+    retry: Retry,
+    come_back_when: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
+    farewell: Option<Close>,
+    messages: Option<mpsc::Sender<Message>>,
+    tally: Arc<Tally>,
+}
+
+impl<T> WebSocket<T> {
+    /// Sinks that send such frames.
+    pub fn new(frames: Frames<T>) -> Self {
+        Self {
+            frames,
+            confirmed: false,
+            stall: DEFAULT_STALL,
+            // For ever: a client that gives up needs somebody who starts it again.
+            retry: Retry::exponential(Duration::from_millis(100), Duration::from_secs(30)).max_attempts(u32::MAX),
+            come_back_when: Arc::new(Close::is_passing),
+            farewell: None,
+            messages: None,
+            tally: Arc::new(Tally::new("websocket")),
+        }
+    }
+
+    /// The name under which metrics speak of the sinks that are made from here, together; `websocket` by default.
+    pub fn name(self, name: &str) -> Self {
+        Self { tally: Arc::new(Tally::new(name)), ..self }
+    }
+
+    /// Accepts a batch only when the peer has proven that it read it: each is followed by a ping, which a peer answers
+    /// after what it was sent before. Costs a round trip for each batch, in which the next one grows.
+    ///
+    /// It proves that the peer's WebSocket library has read the frames, not that its program has dealt with them. Without
+    /// it a batch is accepted when the operating system has taken it, so that what was under way when a connection broke
+    /// is lost without notice.
+    pub fn confirmed(self) -> Self {
+        Self { confirmed: true, ..self }
+    }
+
+    /// How long a peer may take nothing of what it is sent, or leave a ping of [`confirmed`](Self::confirmed) unanswered,
+    /// until the connection is given up: 30 s by default. Each frame begins the time anew.
+    pub fn stall_after(self, stall: Duration) -> Self {
+        Self { stall, ..self }
+    }
+
+    /// When a client opens a lost connection again. By default after 100 ms, later and later up to 30 s, for ever.
+    ///
+    /// `max_attempts` counts connections in a row that could not be opened, or were lost before they had lived for as
+    /// long as was waited for them. After the last the sink is over.
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// After which closes by the peer a client comes back. By default after those that speak of a state that passes:
+    /// [`Close::is_passing`]. A close without a code is final, a connection that just breaks is not.
+    pub fn come_back_when(self, wanted: impl Fn(&Close) -> bool + Send + Sync + 'static) -> Self {
+        Self { come_back_when: Arc::new(wanted), ..self }
+    }
+
+    /// What a peer is told when the sink is closed. By default 1000 by a client and 1001 by a server; and 1013, whatever
+    /// is said here, if it was stuck in a write.
+    pub fn farewell(self, close: Close) -> Self {
+        Self { farewell: Some(close), ..self }
+    }
+
+    /// Where the text and binary messages go that the peer sends; otherwise they are dropped. The receiver ends when the
+    /// sink is over.
+    ///
+    /// The channel is the bound. While it is full the connection is not read from: then pings stay unanswered and a close
+    /// unnoticed, so read it, or drop the receiver.
+    pub fn incoming(self, messages: mpsc::Sender<Message>) -> Self {
+        Self { messages: Some(messages), ..self }
+    }
+
+    /// A sink that writes to a connection which somebody opened to us. When it ends the sink is over.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn server(&self, socket: impl Into<Socket>) -> WebSocketSink<T> {
+        self.once(socket.into(), false)
+    }
+
+    /// A sink that writes to a connection which we opened. When it ends the sink is over.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn client(&self, socket: impl Into<Socket>) -> WebSocketSink<T> {
+        self.once(socket.into(), true)
+    }
+
+    /// A sink that opens a connection by `open`, and again when it is lost: [`dial`](super::dial) for a URL, or a function
+    /// of your own that returns a [`Socket`] on which ops can be sent, that is after whatever login the peer wants.
+    ///
+    /// An error that `open` returns is final if it is [`Refused`](crate::ErrorKind::Refused), and tried again if it is
+    /// [`Transient`](crate::ErrorKind::Transient) or [`Throttled`](crate::ErrorKind::Throttled).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with time enabled. A panic in `open` ends the sink.
+    pub fn connect<F, Fut>(&self, open: F) -> WebSocketSink<T>
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Socket, SinkError>> + Send,
+    {
+        let line = Arc::new(Line::new(None, Arc::clone(&self.tally), self.policy(true)));
+        let task = Task::keep(&line, open, self.retry.clone(), self.messages.clone());
+        self.sink(line, task, true)
+    }
+
+    /// What all sinks that were made from here have sent.
+    pub fn stats(&self) -> FrameStats {
+        self.tally.stats()
+    }
+
+    fn once(&self, socket: Socket, is_client: bool) -> WebSocketSink<T> {
+        let Socket { outgoing, incoming } = socket;
+        let line = Arc::new(Line::new(Some(outgoing), Arc::clone(&self.tally), self.policy(false)));
+        let task = Task::serve(&line, incoming, self.messages.clone());
+        self.sink(line, task, is_client)
+    }
+
+    fn policy(&self, redials: bool) -> Policy {
+        Policy { redials, come_back_when: Arc::clone(&self.come_back_when), stall: self.stall }
+    }
+
+    fn sink(&self, line: Arc<Line>, task: Task, is_client: bool) -> WebSocketSink<T> {
+        let usual = || {
+            if is_client { Close::new(Close::NORMAL, "") } else { Close::new(Close::GOING_AWAY, "") }
+        };
+        let farewell = self.farewell.clone().unwrap_or_else(usual);
+        WebSocketSink::new(self.frames.clone(), line, task, self.confirmed, is_client, farewell)
+    }
+}
+
+impl<T> Clone for WebSocket<T> {
+    fn clone(&self) -> Self {
+        Self {
+            frames: self.frames.clone(),
+            retry: self.retry.clone(),
+            come_back_when: Arc::clone(&self.come_back_when),
+            farewell: self.farewell.clone(),
+            messages: self.messages.clone(),
+            tally: Arc::clone(&self.tally),
+            ..*self
+        }
+    }
+}
+
+impl<T> fmt::Debug for WebSocket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("frames", &self.frames)
+            .field("confirmed", &self.confirmed)
+            .field("stall_after", &self.stall)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! The task of a sink: it reads the connection, and dials again when it is lost. In come connections, out goes the line's
+//! state. Next room: `line`.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
+
+use super::{Message, Socket, line::{Line, closed}, socket::Incoming};
+use crate::{
+    retry::Retry,
+    sink::{ErrorKind, SinkError},
+};
+
+/// Ends the task with the sink.
+pub(super) struct Task(AbortHandle);
+
+impl Task {
+    /// Reads one connection until it ends.
+    pub(super) fn serve(line: &Arc<Line>, incoming: Incoming, messages: Option<mpsc::Sender<Message>>) -> Self {
+        let guard = Guard(Arc::clone(line));
+        let mut messages = messages;
+        Self::spawn(async move {
+            guard.0.listen(incoming, &mut messages).await;
+            guard.0.end(closed());
+        })
+    }
+
+    /// Opens a connection, reads it, and opens the next when it is lost.
+    pub(super) fn keep<F, Fut>(line: &Arc<Line>, dial: F, retry: Retry, messages: Option<mpsc::Sender<Message>>) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Socket, SinkError>> + Send,
+    {
+        let guard = Guard(Arc::clone(line));
+        Self::spawn(async move {
+            let line = &guard.0;
+            tokio::select! {
+                biased;
+                () = keep(line, dial, retry, messages) => {}
+                // While the connection is up, `keep` says goodbye first.
+                () = line.hung_up_while_down() => {}
+            }
+            line.end(closed());
+        })
+    }
+
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task).abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Whatever ends the task, nobody waits for it afterwards: a panic of a user's function does, too.
+struct Guard(Arc<Line>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.end(SinkError::refused("final: the task of the WebSocket sink is gone"));
+    }
+}
+
+async fn keep<F, Fut>(line: &Line, dial: F, retry: Retry, mut messages: Option<mpsc::Sender<Message>>)
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Socket, SinkError>> + Send,
+{
+    let mut backoff = retry.start();
+    let (mut failures, mut delay) = (0, Duration::ZERO);
+    loop {
+        let mut at_least = Duration::ZERO;
+        match dial().await {
+            Ok(socket) => {
+                let since = Instant::now();
+                let incoming = line.take_up(socket).await;
+                line.listen(incoming, &mut messages).await;
+                // One that lived for longer than was waited for it counts as a success. So a server that accepts and
+                // hangs up is not asked more often than it deserves.
+                if since.elapsed() >= delay {
+                    failures = 0;
+                }
+                if line.is_over() {
+                    return;
+                }
+            }
+            Err(error) => {
+                match error.kind() {
+                    ErrorKind::Transient | ErrorKind::Ambiguous => {}
+                    ErrorKind::Throttled { retry_after } => at_least = retry_after,
+                    _ => return line.end(SinkError::refused(format!("final: cannot connect: {}", error.chain()))),
+                }
+                line.stay_down(error);
+            }
+        }
+        failures += 1;
+        if failures >= backoff.max_attempts() {
+            warn!(failures, "the WebSocket is given up");
+            return line.end(SinkError::refused(format!("final: {failures} connections failed in a row")));
+        }
+        delay = backoff.delay(failures).max(at_least);
+        info!(?delay, failures, "the WebSocket is down");
+        sleep(delay).await;
+    }
+}

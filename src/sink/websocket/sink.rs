@@ -1,0 +1,169 @@
+//! The sink itself: in comes a batch, which is packed into frames that are fed one by one and flushed once, out go the
+//! verdicts. Next room: `line`.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    Close, FrameStats, Frames, Message,
+    frames::{Frame, Packer},
+    line::{Line, NotFed, too_slow},
+    redial::Task,
+    tally::header_bytes,
+};
+use crate::{
+    batch::{Batch, Settled},
+    sink::{ErrorKind, Sink, SinkError},
+};
+
+/// A [`Sink`] that sends each batch over one WebSocket connection, in few frames; made by a
+/// [`WebSocket`](super::WebSocket).
+///
+/// * Frames leave in the order of the batch, and batches in the order of the writes.
+/// * An op that fits into no frame is refused by itself, see [`Frames`].
+/// * A task reads the connection, whether or not anything is written, so that pings are answered and a close is noticed.
+///   It ends with the sink.
+///
+/// # What errors mean
+///
+/// | what happened | ops that were fed | the others |
+/// |---|---|---|
+/// | the connection broke, and it is opened again | ambiguous | transient |
+/// | the peer closed it with a code to come back after, and it is opened again | ambiguous | transient |
+/// | the peer took nothing for [`stall_after`](super::WebSocket::stall_after), and it is opened again | ambiguous | transient |
+/// | it is down for now | - | transient |
+/// | one of these, and it is not opened again; or the peer closed it with any other code | ambiguous | refused, "final" |
+/// | it is over: the error says why, with code and reason if the peer gave them | - | refused, "final" |
+///
+/// A batch is accepted when the operating system has taken all of it, or, if that was asked for, when the peer has
+/// [confirmed](super::WebSocket::confirmed) it.
+///
+/// # Cancel safety
+///
+/// Dropping the future of [`write`](Sink::write) at any point leaves a connection on which each frame is whole: a frame is
+/// fed in one step or not at all, and goes on its way with the next write. The batch is in doubt. Dropping the future of
+/// [`close`](Sink::close) lets the task go on to say goodbye, until the sink is dropped.
+///
+/// # Dropping it
+///
+/// Closes the connection without a goodbye; [`close`](Sink::close) says one, for at most 10 s.
+///
+/// # Panics
+///
+/// A panic in an encoder leaves `write` before the op's frame was fed.
+pub struct WebSocketSink<T> {
+    frames: Frames<T>,
+    line: Arc<Line>,
+    confirmed: bool,
+    is_client: bool,
+    farewell: Close,
+    /// The number of the last ping.
+    pings: AtomicU64,
+    /// A write has begun and not ended: if it was dropped, the peer was stuck.
+    midway: AtomicBool,
+    _task: Task,
+}
+
+impl<T> WebSocketSink<T> {
+    pub(super) fn new(
+        frames: Frames<T>,
+        line: Arc<Line>,
+        task: Task,
+        confirmed: bool,
+        is_client: bool,
+        farewell: Close,
+    ) -> Self {
+        let (pings, midway) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { frames, line, confirmed, is_client, farewell, pings, midway, _task: task }
+    }
+
+    /// What this sink has sent.
+    pub fn stats(&self) -> FrameStats {
+        self.line.stats()
+    }
+
+    /// Waits until there is a connection.
+    ///
+    /// # Errors
+    ///
+    /// If there never will be one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only looks.
+    pub async fn ready(&self) -> Result<(), SinkError> {
+        self.line.ready().await
+    }
+
+    /// Feeds everything and sees it off. An error is that of the ops that were not fed; those that were are in doubt.
+    async fn send(&self, batch: &mut Batch<T>) -> Result<FrameStats, SinkError>
+    where
+        T: Send,
+    {
+        let mut turn = self.line.turn().await?;
+        let mut packer = Packer::new(&self.frames, self.is_client, batch);
+        let mut sent = FrameStats::default();
+        let mut before = packer.position();
+        while let Some(Frame { message, messages, payload, apart }) = packer.next(batch) {
+            if let Err(NotFed { error, begun }) = turn.feed(message).await {
+                let fed = if begun { packer.position() } else { before };
+                return Err(in_doubt(batch, packer.ops(0..fed), error));
+            }
+            before = packer.position();
+            sent.add_frame(messages, (payload + header_bytes(payload, self.is_client)) as u64, apart);
+        }
+        if sent.frames == 0 {
+            return Ok(sent);
+        }
+        let seen_off = async {
+            let number = self.pings.fetch_add(u64::from(self.confirmed), Ordering::Relaxed) + 1;
+            if self.confirmed {
+                turn.feed(Message::Ping(number.to_be_bytes().into())).await.map_err(|not_fed| not_fed.error)?;
+            }
+            turn.flush().await?;
+            if self.confirmed { turn.confirmed(number).await } else { Ok(()) }
+        };
+        match seen_off.await {
+            Ok(()) => Ok(sent),
+            Err(error) => Err(in_doubt(batch, packer.ops(0..before), error)),
+        }
+    }
+}
+
+fn in_doubt<T>(batch: &mut Batch<T>, ops: &[usize], error: SinkError) -> SinkError {
+    // What was refused already stays so.
+    for &i in ops {
+        batch.refuse(i, error.clone().with_kind(ErrorKind::Ambiguous));
+    }
+    error
+}
+
+impl<T: Send + 'static> Sink<T> for WebSocketSink<T> {
+    async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
+        self.midway.store(true, Ordering::Relaxed);
+        let sent = self.send(batch).await;
+        self.midway.store(false, Ordering::Relaxed);
+        self.line.count(&sent?);
+        Ok(batch.accept_all())
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        let is_stuck = self.midway.load(Ordering::Relaxed);
+        self.line.hang_up(if is_stuck { too_slow() } else { self.farewell.clone() }).await;
+        Ok(())
+    }
+}
+
+impl<T> fmt::Debug for WebSocketSink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketSink")
+            .field("frames", &self.frames)
+            .field("confirmed", &self.confirmed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! What was sent, in numbers. In come frames as they leave, out goes a [`FrameStats`], for one connection and for all
+//! that were made from one [`WebSocket`](super::WebSocket).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use metrics::{Counter, Unit, counter, describe_counter};
+use serde::Serialize;
+
+const MESSAGES: &str = "roundlot_websocket_messages_total";
+const FRAMES: &str = "roundlot_websocket_frames_total";
+const BYTES: &str = "roundlot_websocket_bytes_total";
+const CONNECTIONS: &str = "roundlot_websocket_connections_total";
+
+/// What WebSocket sinks have sent: what was flushed, or confirmed where that was asked for. What is in doubt is not in it,
+/// nor are pings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FrameStats {
+    /// Messages, one for each op.
+    pub messages: u64,
+    /// Frames that held them.
+    pub frames: u64,
+    /// Bytes of these frames, headers and the mask of a client included; what TCP and TLS add is not.
+    pub bytes: u64,
+    /// Bytes that one frame for each message would have had.
+    pub bytes_apart: u64,
+    /// Connections that came about: for a client, one more than it lost.
+    pub connections: u64,
+    /// Text and binary messages that peers sent.
+    pub received: u64,
+}
+
+impl FrameStats {
+    /// Frames saved, against one for each message.
+    pub fn frames_saved(&self) -> u64 {
+        self.messages - self.frames
+    }
+
+    /// Bytes saved, against one frame for each message. Less than zero where what stands around the messages is more than
+    /// the headers that it saves.
+    pub fn bytes_saved(&self) -> i64 {
+        self.bytes_apart as i64 - self.bytes as i64
+    }
+
+    pub(super) fn add_frame(&mut self, messages: u64, bytes: u64, apart: u64) {
+        self.messages += messages;
+        self.frames += 1;
+        self.bytes += bytes;
+        self.bytes_apart += apart;
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.messages += more.messages;
+        self.frames += more.frames;
+        self.bytes += more.bytes;
+        self.bytes_apart += more.bytes_apart;
+        self.connections += more.connections;
+        self.received += more.received;
+    }
+}
+
+/// The bytes of a frame's header, by RFC 6455, section 5.2.
+pub(super) fn header_bytes(payload: usize, masked: bool) -> usize {
+    let length = match payload {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    };
+    length + if masked { 4 } else { 0 }
+}
+
+/// The sums over all sinks of one kind, told to the `metrics` facade too. The label `socket` is the name that they share,
+/// so the number of series does not grow with the connections.
+pub(super) struct Tally {
+    sum: Mutex<FrameStats>,
+    messages: Counter,
+    frames: Counter,
+    bytes: Counter,
+    connections: Counter,
+}
+
+impl Tally {
+    pub(super) fn new(name: &str) -> Self {
+        describe_counter!(MESSAGES, Unit::Count, "Messages sent over WebSockets");
+        describe_counter!(FRAMES, Unit::Count, "Frames that held them");
+        describe_counter!(BYTES, Unit::Bytes, "Bytes of these frames");
+        describe_counter!(CONNECTIONS, Unit::Count, "WebSocket connections that came about");
+        let socket = || name.to_owned();
+        Self {
+            sum: Mutex::default(),
+            messages: counter!(MESSAGES, "socket" => socket()),
+            frames: counter!(FRAMES, "socket" => socket()),
+            bytes: counter!(BYTES, "socket" => socket()),
+            connections: counter!(CONNECTIONS, "socket" => socket()),
+        }
+    }
+
+    pub(super) fn add(&self, more: &FrameStats) {
+        lock(&self.sum).add(more);
+        self.messages.increment(more.messages);
+        self.frames.increment(more.frames);
+        self.bytes.increment(more.bytes);
+        self.connections.increment(more.connections);
+    }
+
+    pub(super) fn stats(&self) -> FrameStats {
+        *lock(&self.sum)
+    }
+}
+
+/// The counters of one connection.
+#[derive(Default)]
+pub(super) struct Own(Mutex<FrameStats>);
+
+impl Own {
+    pub(super) fn add(&self, more: &FrameStats) {
+        lock(&self.0).add(more);
+    }
+
+    pub(super) fn stats(&self) -> FrameStats {
+        *lock(&self.0)
+    }
+}
+
+/// Nothing that can panic runs under the lock.
+fn lock(stats: &Mutex<FrameStats>) -> MutexGuard<'_, FrameStats> {
+    stats.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_by_the_protocol() {
+        let sizes = [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)];
+        for (payload, header) in sizes {
+            assert_eq!(header_bytes(payload, false), header);
+            assert_eq!(header_bytes(payload, true), header + 4);
+        }
+    }
+}
