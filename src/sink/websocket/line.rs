@@ -223,12 +223,7 @@ impl Line {
     }
 
     /// Reads until the connection is lost, or the peer closes it. Says whether there is nothing more to read.
-    async fn read(
-        &self,
-        epoch: u64,
-        incoming: &mut Incoming,
-        messages: &mut Option<mpsc::Sender<Message>>,
-    ) -> bool {
+    async fn read(&self, epoch: u64, incoming: &mut Incoming, messages: &mut Option<mpsc::Sender<Message>>) -> bool {
         loop {
             match incoming.next().await {
                 Some(Ok(Message::Close(close))) => {
@@ -332,7 +327,10 @@ impl Turn<'_> {
     /// Does a step of the outgoing half, for as long as the connection is up and the peer takes anything.
     async fn drive(
         &mut self,
-        mut step: impl FnMut(Pin<&mut (dyn futures::Sink<Message, Error = BoxError> + Send)>, &mut Context<'_>) -> Poll<Result<(), BoxError>>,
+        mut step: impl FnMut(
+            Pin<&mut (dyn futures::Sink<Message, Error = BoxError> + Send)>,
+            &mut Context<'_>,
+        ) -> Poll<Result<(), BoxError>>,
     ) -> Result<(), SinkError> {
         let (line, epoch) = (self.line, self.epoch);
         let Some(outgoing) = self.outgoing.as_mut() else {

@@ -65,10 +65,7 @@ impl Close {
     /// All others are final: the job is done (1000), or what was sent broke a rule and would again. The codes from 3000 on
     /// mean what the peer's documentation says; see [`WebSocket::come_back_when`](super::WebSocket::come_back_when).
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self.code,
-            Self::GOING_AWAY | Self::INTERNAL | Self::RESTART | Self::TRY_AGAIN | Self::BAD_GATEWAY
-        )
+        matches!(self.code, Self::GOING_AWAY | Self::INTERNAL | Self::RESTART | Self::TRY_AGAIN | Self::BAD_GATEWAY)
     }
 
     fn meaning(&self) -> &'static str {
@@ -121,9 +118,7 @@ impl From<Wire> for Message {
             Wire::Binary(bytes) => Self::Binary(bytes.into()),
             Wire::Ping(bytes) => Self::Ping(bytes.into()),
             Wire::Pong(bytes) => Self::Pong(bytes.into()),
-            Wire::Close(close) => {
-                Self::Close(close.map(|close| Close::new(close.code.into(), close.reason.as_str())))
-            }
+            Wire::Close(close) => Self::Close(close.map(|close| Close::new(close.code.into(), close.reason.as_str()))),
             // A raw frame is never read, only written.
             Wire::Frame(frame) => Self::Binary(frame.into_payload().into()),
         }

@@ -10,7 +10,11 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Message, Socket, line::{Line, closed}, socket::Incoming};
+use super::{
+    Message, Socket,
+    line::{Line, closed},
+    socket::Incoming,
+};
 use crate::{
     retry::Retry,
     sink::{ErrorKind, SinkError},

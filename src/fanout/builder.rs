@@ -1,0 +1,136 @@
+//! The builder of a fanout. In come the functions that tell topics and keys, out go a [`Feed`] and the task's owner. Next
+//! room: `feed`.
+
+use std::{fmt, hash::Hash, sync::Arc};
+
+use tokio::sync::{Mutex, watch};
+
+use super::{
+    Feed,
+    hub::{Counts, Hub, Shared, Topic},
+    latest::{Latest, Places, Table},
+    spread::Spread,
+};
+use crate::{
+    batcher::Batcher,
+    limits::{Limits, LimitsError, Overflow},
+    retry::Retry,
+    stage::{IntoKey, Stages, latest},
+    worker::Worker,
+};
+
+/// How many keys are remembered for snapshots if nobody says otherwise.
+const DEFAULT_MAX_KEYS: u32 = 65_536;
+
+/// Builds one feed for many subscribers; see the [module](super).
+///
+/// An update is cloned once for each subscriber that wants it, so it should be small, or an `Arc`.
+#[must_use = "a fanout does nothing until it is spawned"]
+pub struct Fanout<T, S> {
+    topic: Topic<T, S>,
+    places: Box<dyn Places<T>>,
+    stages: Arc<dyn Fn() -> Stages<T> + Send + Sync>,
+    limits: Limits,
+    max_keys: u32,
+    name: Arc<str>,
+}
+
+impl<T, S> Fanout<T, S>
+where
+    T: Clone + Send + Sync + 'static,
+    S: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// A fanout with a topic for each update, such as its symbol: what subscribers choose by. The latest of a topic
+    /// replaces the one before; [`key_by`](Self::key_by) says otherwise.
+    pub fn by(topic: impl Fn(&T) -> S + Send + Sync + 'static) -> Self {
+        let bare = Self {
+            topic: Arc::new(topic),
+            places: Box::new(Table::new(|_: &T| None::<()>)),
+            stages: Arc::new(Stages::new),
+            limits: Limits::new(1024).overflow(Overflow::EvictOldest),
+            max_keys: DEFAULT_MAX_KEYS,
+            name: Arc::from("fanout"),
+        };
+        bare.key_by(|_| ())
+    }
+
+    /// Says which updates of a topic replace each other: those of one key. `None` is for updates that nothing replaces,
+    /// such as fills: all of them are handed on, and none is in a snapshot.
+    pub fn key_by<K: IntoKey>(self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self {
+        let topic = Arc::clone(&self.topic);
+        let key = Arc::new(move |op: &T| key(op).into_key().map(|key| (topic(op), key)));
+        let by = Arc::clone(&key);
+        Self {
+            places: Box::new(Table::new(move |op: &T| by(op))),
+            stages: Arc::new(move || {
+                let by = Arc::clone(&key);
+                Stages::new().conflate_by(move |op: &T| by(op), latest)
+            }),
+            ..self
+        }
+    }
+
+    /// How many keys are remembered for snapshots at most: 65,536 by default. Updates of those that come later are handed
+    /// on and [counted](super::FanoutStats::forgotten).
+    pub fn max_keys(self, max_keys: u32) -> Self {
+        Self { max_keys, ..self }
+    }
+
+    /// Limits of the feed itself: by default up to 1024 updates are handed on at a time, and `max_pending` is 65,536.
+    /// `overflow` is always [`EvictOldest`](Overflow::EvictOldest): who publishes does not wait.
+    pub fn limits(self, limits: impl Into<Limits>) -> Self {
+        Self { limits: limits.into().overflow(Overflow::EvictOldest), ..self }
+    }
+
+    /// The name under which logs and metrics speak of the feed; `fanout` by default.
+    pub fn name(self, name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// Starts it on the current runtime. The worker ends when the last [`Feed`] is dropped or it is shut down, and then
+    /// ends every subscription.
+    ///
+    /// # Panics
+    ///
+    /// If the limits contradict themselves, or outside of a Tokio runtime with time enabled. Where settings come from a
+    /// file, use [`try_spawn`](Self::try_spawn).
+    pub fn spawn(self) -> (Feed<T, S>, Worker<T>) {
+        self.try_spawn().unwrap_or_else(|error| panic!("invalid fanout: {error}"))
+    }
+
+    /// Like [`spawn`](Self::spawn), for settings that may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that contradicts itself or another.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with time enabled.
+    pub fn try_spawn(self) -> Result<(Feed<T, S>, Worker<T>), LimitsError> {
+        let Self { topic, places, stages, limits, max_keys, name } = self;
+        let shared = Arc::new(Shared {
+            hub: Mutex::new(Hub::new(Latest::new(places, max_keys))),
+            topic,
+            counts: Counts::default(),
+            live: watch::Sender::new(0),
+        });
+        let (handle, worker) = Batcher::new(Spread(Arc::clone(&shared)))
+            .name(name)
+            .stages(stages())
+            .limits(limits)
+            .retry(Retry::none())
+            .try_spawn()?;
+        Ok((Feed { handle, shared, usual_stages: stages }, worker))
+    }
+}
+
+impl<T, S> fmt::Debug for Fanout<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fanout")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .field("max_keys", &self.max_keys)
+            .finish_non_exhaustive()
+    }
+}

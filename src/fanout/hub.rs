@@ -1,0 +1,262 @@
+//! Who wants what. In come updates and wishes, out go updates to each subscriber's batcher, and snapshots. One lock covers
+//! both, so that a snapshot and what follows it have no gap. Next room: the batchers of the subscribers.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Ended,
+    latest::{Latest, Place},
+    subscribe::SubscribeError,
+};
+use crate::handle::Handle;
+
+/// The most topics that one subscriber may ask for by name: they may come from a browser.
+const MOST_TOPICS: usize = 16_384;
+
+pub(super) type Topic<T, S> = Arc<dyn Fn(&T) -> S + Send + Sync>;
+
+/// What the feed, its sink and the subscriptions share.
+pub(super) struct Shared<T, S> {
+    pub(super) hub: Mutex<Hub<T, S>>,
+    pub(super) topic: Topic<T, S>,
+    pub(super) counts: Counts,
+    /// Subscribers whose batchers have not ended.
+    pub(super) live: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) subscribed: AtomicU64,
+    pub(super) closed: AtomicU64,
+    pub(super) stuck: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) offered: AtomicU64,
+    pub(super) missed: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    pub(super) keys: AtomicU64,
+    pub(super) forgotten: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn ended(&self, ended: &Ended) {
+        let count = match ended {
+            Ended::Closed => &self.closed,
+            Ended::Stuck(_) => &self.stuck,
+            Ended::Failed(_) => &self.failed,
+        };
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+/// See the module's text.
+pub(super) struct Hub<T, S> {
+    latest: Latest<T>,
+    interest: HashMap<S, Interest>,
+    members: HashMap<u64, Member<T, S>>,
+    /// Those who want everything.
+    want_all: Vec<u64>,
+    next_id: u64,
+    is_closed: bool,
+    /// Who is to get which of the updates in hand; kept for its memory.
+    pairs: Vec<(u64, u32)>,
+}
+
+/// One topic: who wants it, and where its latest values are.
+#[derive(Default)]
+struct Interest {
+    wanted_by: Vec<u64>,
+    places: Vec<u32>,
+}
+
+struct Member<T, S> {
+    handle: Handle<T>,
+    stop: CancellationToken,
+    max_pending: usize,
+    wants: Wants<S>,
+}
+
+enum Wants<S> {
+    All,
+    Topics(HashSet<S>),
+}
+
+impl<T, S> Hub<T, S>
+where
+    T: Clone + Send + Sync + 'static,
+    S: Hash + Eq + Clone + Send + 'static,
+{
+    pub(super) fn new(latest: Latest<T>) -> Self {
+        Self {
+            latest,
+            interest: HashMap::new(),
+            members: HashMap::new(),
+            want_all: Vec::new(),
+            next_id: 0,
+            is_closed: false,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// Takes a subscriber in, who wants nothing yet. `None` if the feed is over.
+    pub(super) fn admit(&mut self, handle: Handle<T>, stop: CancellationToken, max_pending: usize) -> Option<u64> {
+        if self.is_closed {
+            return None;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.members.insert(id, Member { handle, stop, max_pending, wants: Wants::Topics(HashSet::new()) });
+        Some(id)
+    }
+
+    /// Sends the latest values of topics that a subscriber does not want yet, and from here on their updates.
+    pub(super) async fn want(&mut self, id: u64, topics: Vec<S>) -> Result<(), SubscribeError> {
+        let Self { members, interest, latest, .. } = self;
+        let member = members.get_mut(&id).ok_or(SubscribeError::Closed)?;
+        let Wants::Topics(wants) = &mut member.wants else {
+            return Ok(());
+        };
+        let mut fresh: Vec<S> = Vec::new();
+        for topic in topics {
+            if !wants.contains(&topic) && !fresh.contains(&topic) {
+                fresh.push(topic);
+            }
+        }
+        if wants.len() + fresh.len() > MOST_TOPICS {
+            return Err(SubscribeError::TooManyTopics { most: MOST_TOPICS });
+        }
+        let places = fresh.iter().filter_map(|topic| interest.get(topic)).flat_map(|interest| &interest.places);
+        let snapshot: Vec<T> = places.map(|place| latest.values[*place as usize].clone()).collect();
+        member.send_snapshot(snapshot).await?;
+        let Wants::Topics(wants) = &mut member.wants else {
+            return Ok(());
+        };
+        for topic in fresh {
+            interest.entry(topic.clone()).or_default().wanted_by.push(id);
+            wants.insert(topic);
+        }
+        Ok(())
+    }
+
+    /// Sends all latest values, and from here on all updates.
+    pub(super) async fn want_all(&mut self, id: u64) -> Result<(), SubscribeError> {
+        let member = self.members.get_mut(&id).ok_or(SubscribeError::Closed)?;
+        if matches!(member.wants, Wants::All) {
+            return Ok(());
+        }
+        member.send_snapshot(self.latest.values.clone()).await?;
+        if let Wants::Topics(topics) = std::mem::replace(&mut member.wants, Wants::All) {
+            topics.iter().for_each(|topic| self.lose_interest(id, topic));
+        }
+        self.want_all.push(id);
+        Ok(())
+    }
+
+    /// Sends no more updates of these topics. Returns those that were wanted.
+    pub(super) fn unwant(&mut self, id: u64, topics: &[S]) -> HashSet<S> {
+        let Some(Member { wants: Wants::Topics(wants), .. }) = self.members.get_mut(&id) else {
+            return HashSet::new();
+        };
+        let gone: HashSet<S> = topics.iter().filter_map(|topic| wants.take(topic)).collect();
+        gone.iter().for_each(|topic| self.lose_interest(id, topic));
+        gone
+    }
+
+    fn lose_interest(&mut self, id: u64, topic: &S) {
+        let Some(interest) = self.interest.get_mut(topic) else { return };
+        interest.wanted_by.retain(|other| *other != id);
+        if interest.wanted_by.is_empty() && interest.places.is_empty() {
+            self.interest.remove(topic);
+        }
+    }
+
+    /// Forgets a subscriber.
+    pub(super) fn leave(&mut self, id: u64) {
+        match self.members.remove(&id).map(|member| member.wants) {
+            Some(Wants::All) => self.want_all.retain(|other| *other != id),
+            Some(Wants::Topics(topics)) => topics.iter().for_each(|topic| self.lose_interest(id, topic)),
+            None => {}
+        }
+    }
+
+    /// Hands updates on, in order. No subscriber is waited for: room is made in its own buffer.
+    pub(super) async fn spread(&mut self, ops: &[T], topic: &Topic<T, S>, counts: &Counts) {
+        let mut pairs = std::mem::take(&mut self.pairs);
+        for (n, op) in ops.iter().enumerate() {
+            let topic = topic(op);
+            match self.latest.put(op) {
+                Place::Fresh => {
+                    let place = self.latest.values.len() as u32 - 1;
+                    self.interest.entry(topic.clone()).or_default().places.push(place);
+                }
+                Place::Full => {
+                    counts.forgotten.fetch_add(1, Relaxed);
+                }
+                Place::Known(_) | Place::Unkeyed => {}
+            }
+            if let Some(interest) = self.interest.get(&topic) {
+                pairs.extend(interest.wanted_by.iter().map(|id| (*id, n as u32)));
+            }
+        }
+        counts.keys.store(self.latest.values.len() as u64, Relaxed);
+        let mut gone = Vec::new();
+        for id in &self.want_all {
+            offer(&self.members, *id, ops.iter().cloned(), counts, &mut gone).await;
+        }
+        // A subscriber gets all that is for it at once: one lock and one wake-up for each.
+        pairs.sort_unstable();
+        let mut wanted = Vec::with_capacity(ops.len());
+        for group in pairs.chunk_by(|a, b| a.0 == b.0) {
+            wanted.extend(group.iter().map(|(_, n)| ops[*n as usize].clone()));
+            offer(&self.members, group[0].0, wanted.drain(..), counts, &mut gone).await;
+        }
+        pairs.clear();
+        self.pairs = pairs;
+        gone.into_iter().for_each(|id| self.leave(id));
+    }
+
+    /// Lets no more subscribers in, and lets those that are there drain and end.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        self.members.values().for_each(|member| member.stop.cancel());
+    }
+}
+
+/// Hands updates to one subscriber. One that has ended is noted.
+async fn offer<T, S>(
+    members: &HashMap<u64, Member<T, S>>,
+    id: u64,
+    ops: impl ExactSizeIterator<Item = T>,
+    counts: &Counts,
+    gone: &mut Vec<u64>,
+) {
+    let Some(member) = members.get(&id) else { return };
+    counts.offered.fetch_add(ops.len() as u64, Relaxed);
+    if let Err(error) = member.handle.send_all(ops).await {
+        if error.reason().is_closed() {
+            gone.push(id);
+        }
+        counts.missed.fetch_add(error.into_inner().len() as u64, Relaxed);
+    }
+}
+
+impl<T, S> Member<T, S> {
+    /// A snapshot of which a part would push out another would be a lie.
+    async fn send_snapshot(&self, values: Vec<T>) -> Result<(), SubscribeError> {
+        let stats = self.handle.stats();
+        let room = self.max_pending.saturating_sub((stats.waiting + stats.in_flight) as usize);
+        if values.len() > room {
+            return Err(SubscribeError::NoRoom { values: values.len(), room });
+        }
+        self.handle.send_all(values).await.map_err(|_| SubscribeError::Closed)
+    }
+}

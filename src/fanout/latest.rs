@@ -1,0 +1,96 @@
+//! The latest value of each key. In come updates, out goes the place of each, and snapshots. The type of the key is hidden,
+//! so that nothing behind it has to name it.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+};
+
+/// Where an update belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Where the value before it is.
+    Known(u32),
+    /// Behind all others.
+    Fresh,
+    /// Nowhere: it has no key, and nobody is to be told of it later.
+    Unkeyed,
+    /// Nowhere: there is room for no more keys.
+    Full,
+}
+
+/// A table from key to place.
+pub(super) trait Places<T>: Send {
+    /// The place of an update. A fresh one is at `next`, unless that is `most`.
+    fn find(&mut self, op: &T, next: u32, most: u32) -> Place;
+}
+
+pub(super) struct Table<K, F> {
+    key: F,
+    places: HashMap<K, u32>,
+}
+
+impl<K, F> Table<K, F> {
+    pub(super) fn new(key: F) -> Self {
+        Self { key, places: HashMap::new() }
+    }
+}
+
+impl<T, K, F> Places<T> for Table<K, F>
+where
+    K: Hash + Eq + Send,
+    F: Fn(&T) -> Option<K> + Send,
+{
+    fn find(&mut self, op: &T, next: u32, most: u32) -> Place {
+        let Some(key) = (self.key)(op) else {
+            return Place::Unkeyed;
+        };
+        match self.places.entry(key) {
+            Entry::Occupied(place) => Place::Known(*place.get()),
+            Entry::Vacant(_) if next >= most => Place::Full,
+            Entry::Vacant(place) => {
+                place.insert(next);
+                Place::Fresh
+            }
+        }
+    }
+}
+
+/// The values, in the order in which their keys first came.
+pub(super) struct Latest<T> {
+    places: Box<dyn Places<T>>,
+    pub(super) values: Vec<T>,
+    most: u32,
+}
+
+impl<T: Clone> Latest<T> {
+    pub(super) fn new(places: Box<dyn Places<T>>, most: u32) -> Self {
+        Self { places, values: Vec::new(), most }
+    }
+
+    /// Remembers an update.
+    pub(super) fn put(&mut self, op: &T) -> Place {
+        let next = self.values.len() as u32;
+        let place = self.places.find(op, next, self.most);
+        match place {
+            Place::Known(at) => self.values[at as usize] = op.clone(),
+            Place::Fresh => self.values.push(op.clone()),
+            Place::Unkeyed | Place::Full => {}
+        }
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_of_each_key_in_order_of_first_arrival() {
+        let key = |op: &(u8, u8)| (op.0 != 0).then_some(op.0);
+        let mut latest = Latest::new(Box::new(Table::new(key)), 2);
+        let places: Vec<Place> = [(7, 1), (3, 2), (7, 3), (0, 4), (5, 5)].iter().map(|op| latest.put(op)).collect();
+        assert_eq!(places, [Place::Fresh, Place::Fresh, Place::Known(0), Place::Unkeyed, Place::Full]);
+        assert_eq!(latest.values, [(7, 3), (3, 2)]);
+    }
+}

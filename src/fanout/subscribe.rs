@@ -1,0 +1,201 @@
+//! How a subscriber is made. In come its sink, topics, stages and limits, out goes a [`Subscription`]. Next room: `hub`.
+
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use metrics::NoopRecorder;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Ended, Subscription, hub::Shared, watched::Watched};
+use crate::{
+    batcher::Batcher,
+    limits::{Limits, LimitsError, Overflow},
+    retry::Retry,
+    sink::Sink,
+    stage::Stages,
+};
+
+/// How long a subscriber may take nothing if nobody says otherwise.
+const DEFAULT_STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// A subscriber in the making, from [`Feed::subscribe`](super::Feed::subscribe).
+#[must_use = "a subscription begins when it is started"]
+pub struct Subscribe<T, S, K> {
+    shared: Arc<Shared<T, S>>,
+    sink: K,
+    topics: Vec<S>,
+    all: bool,
+    stages: Stages<T>,
+    limits: Limits,
+    stuck_after: Duration,
+}
+
+/// A subscriber can't have what it wants.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// Its limits or stages contradict each other.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The snapshot is larger than the room for it, which is what `max_pending` leaves.
+    #[error("a snapshot of {values} values, where there is room for {room}")]
+    NoRoom {
+        /// Values in the snapshot.
+        values: usize,
+        /// Room for so many.
+        room: usize,
+    },
+    /// It names more topics than one subscriber may.
+    #[error("more than {most} topics")]
+    TooManyTopics {
+        /// So many it may name.
+        most: usize,
+    },
+    /// The feed is over, or the subscription is.
+    #[error("the feed or the subscription has ended")]
+    Closed,
+}
+
+impl<T, S, K> Subscribe<T, S, K>
+where
+    T: Clone + Send + Sync + 'static,
+    S: Hash + Eq + Clone + Send + Sync + 'static,
+    K: Sink<T>,
+{
+    pub(super) fn new(shared: Arc<Shared<T, S>>, sink: K, stages: Stages<T>) -> Self {
+        let limits = Limits::new(1000).max_pending(4096);
+        Self { shared, sink, topics: Vec::new(), all: false, stages, limits, stuck_after: DEFAULT_STUCK_AFTER }
+    }
+
+    /// Topics that it wants. Without any it gets nothing until it [adds](Subscription::add) some.
+    pub fn to(mut self, topics: impl IntoIterator<Item = S>) -> Self {
+        self.topics.extend(topics);
+        self
+    }
+
+    /// Wants everything.
+    pub fn to_all(self) -> Self {
+        Self { all: true, ..self }
+    }
+
+    /// Rules of its own for what waits for it. By default the latest of each key of the feed.
+    pub fn stages(self, stages: Stages<T>) -> Self {
+        Self { stages, ..self }
+    }
+
+    /// Limits of its own: by default batches of 1000, and 4096 updates that wait or are being written.
+    ///
+    /// `max_pending` bounds its memory. With conflation it should be at least the number of keys that it wants: what the
+    /// oldest update is evicted for is otherwise the only one of its key. Nobody waits for a subscriber, so
+    /// [`Overflow::Wait`] means [`Overflow::EvictOldest`] here. `shutdown_timeout` is the time that a subscriber has
+    /// for what waits when the subscription ends, and for the closing of its sink.
+    pub fn limits(self, limits: impl Into<Limits>) -> Self {
+        Self { limits: limits.into(), ..self }
+    }
+
+    /// How long its sink may take nothing while there is something to take, until it is dropped: 10 s by default. A batch
+    /// that is refused for now counts as nothing taken.
+    pub fn stuck_after(self, stuck_after: Duration) -> Self {
+        Self { stuck_after, ..self }
+    }
+
+    /// Begins it. The latest values of what it wants go first.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubscribeError`]. The sink is closed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped subscribes nobody; the sink is closed.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with time enabled.
+    pub async fn start(self) -> Result<Subscription<T, S>, SubscribeError> {
+        let Self { shared, sink, topics, all, stages, mut limits, stuck_after } = self;
+        if limits.overflow == Overflow::Wait {
+            limits = limits.overflow(Overflow::EvictOldest);
+        }
+        let (stop, reason) = (CancellationToken::new(), Arc::new(OnceLock::new()));
+        let watched = Watched {
+            sink,
+            shared: Arc::clone(&shared),
+            stuck_after,
+            since: Mutex::default(),
+            ended: Arc::clone(&reason),
+        };
+        let max_pending = limits.pending_limit();
+        let batcher = Batcher::new(watched)
+            .name("subscriber")
+            .stages(stages)
+            .limits(limits)
+            // Being stuck is what ends it, not a number of attempts.
+            .retry(Retry::default().max_attempts(u32::MAX))
+            .stop_on(stop.clone());
+        // Ten thousand subscribers would overwrite each other's metrics under one name, and be too many under their own.
+        let (handle, task) = metrics::with_local_recorder(&NoopRecorder, || batcher.try_split())?;
+
+        let (tell, ended) = watch::channel(None);
+        let mut hub = shared.hub.lock().await;
+        let id = hub.admit(handle.clone(), stop.clone(), max_pending);
+        // Dropped on any way out but the last, it ends the subscriber again; its task then closes the sink.
+        let subscription =
+            Subscription { id: id.unwrap_or_default(), shared: Arc::clone(&shared), handle, stop, ended };
+        let live = Live::count(&shared);
+        tokio::spawn(async move {
+            task.await;
+            let ended = reason.get().cloned().unwrap_or(Ended::Closed);
+            if let Some(id) = id {
+                live.0.hub.lock().await.leave(id);
+            }
+            live.0.counts.ended(&ended);
+            drop(live);
+            // Nobody may want to know.
+            let _ = tell.send(Some(ended));
+        });
+        let id = id.ok_or(SubscribeError::Closed)?;
+        if all {
+            hub.want_all(id).await?
+        } else {
+            hub.want(id, topics).await?
+        }
+        drop(hub);
+        Ok(subscription)
+    }
+}
+
+/// Counts a subscriber for as long as its task lives, however that ends.
+struct Live<T, S>(Arc<Shared<T, S>>);
+
+impl<T, S> Live<T, S> {
+    fn count(shared: &Arc<Shared<T, S>>) -> Self {
+        shared.counts.subscribed.fetch_add(1, Relaxed);
+        shared.live.send_modify(|live| *live += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl<T, S> Drop for Live<T, S> {
+    fn drop(&mut self) {
+        self.0.live.send_modify(|live| *live -= 1);
+    }
+}
+
+impl<T, S, K> fmt::Debug for Subscribe<T, S, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribe")
+            .field("topics", &self.topics.len())
+            .field("all", &self.all)
+            .field("stages", &self.stages)
+            .field("limits", &self.limits)
+            .field("stuck_after", &self.stuck_after)
+            .finish_non_exhaustive()
+    }
+}
