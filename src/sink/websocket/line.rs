@@ -210,15 +210,16 @@ impl Line {
                 ended = self.read(epoch, &mut incoming, messages) => ended,
             }
         };
-        let (close, limit) = match self.status.borrow().hang_up.clone() {
-            Some(close) => (Some(close), GOODBYE),
-            None => (None, MOMENT),
-        };
+        let hang_up = self.status.borrow().hang_up.clone();
+        let is_over = hang_up.is_some();
         if !ended {
+            let limit = if is_over { GOODBYE } else { MOMENT };
             // A peer that does not answer in time is not waited for.
-            let _ = timeout(limit, self.say_goodbye(close, &mut incoming)).await;
+            let _ = timeout(limit, self.say_goodbye(hang_up, &mut incoming)).await;
         }
-        self.lose(epoch, true, "the connection has ended".into());
+        if is_over {
+            self.end(closed());
+        }
         *self.outgoing.lock().await = None;
     }
 
