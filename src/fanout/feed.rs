@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::{Subscribe, hub::Shared};
 use crate::{
     error::{Closed, TrySendError},
-    flush::FlushReport,
     handle::Handle,
     sink::Sink,
     stage::Stages,
@@ -86,8 +85,8 @@ where
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn settled(&self) -> Result<FlushReport, Closed> {
-        self.handle.flush().await
+    pub async fn settled(&self) -> Result<(), Closed> {
+        self.handle.flush().await.map(drop)
     }
 
     /// Counters and gauges. Costs the same whatever the number of subscribers.

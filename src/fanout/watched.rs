@@ -53,7 +53,8 @@ where
 {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
         let open = batch.pending().len();
-        match timeout(self.patience(), self.sink.write(batch)).await {
+        let written = timeout(self.patience(), self.sink.write(batch)).await;
+        match written {
             Ok(Ok(settled)) => {
                 self.has_taken();
                 self.shared.counts.delivered.fetch_add(open as u64, Relaxed);
@@ -63,8 +64,8 @@ where
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Fenced | ErrorKind::Lost) => {
                 Err(self.end(Ended::Failed(error)))
             }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.end(Ended::Stuck(self.stuck_after))),
+            Ok(Err(error)) if !self.patience().is_zero() => Err(error),
+            Ok(Err(_)) | Err(_) => Err(self.end(Ended::Stuck(self.stuck_after))),
         }
     }
 

@@ -19,7 +19,9 @@ async fn drop_after(polls: usize, bytes: usize, buffer: usize, length: usize, ea
     let (socket, mut there) = pipe(buffer, Role::Server).await;
     let frames = if each { Frames::<String>::json().each() } else { Frames::json().max_bytes(100 + length) };
     let sink = WebSocket::new(frames).server(socket);
-    let op = move |batch: usize| (0..20).map(move |n| format!("{batch:02}-{n:02}-{}", "x".repeat(length))).collect::<Vec<_>>();
+    let op = move |batch: usize| {
+        (0..20).map(move |n| format!("{batch:02}-{n:02}-{}", "x".repeat(length))).collect::<Vec<_>>()
+    };
 
     let mut wire = Vec::new();
     let mut first = Batch::for_test(op(1));

@@ -49,7 +49,8 @@ async fn a_close_by_the_peer_is_final_and_named() {
     for (close, named) in cases {
         let (socket, mut client) = served(4096).await;
         let sink = numbers().server(socket);
-        let frame = close.map_or(Frame::close_raw(vec![].into()), |(code, reason)| Frame::close(code, reason.as_bytes()));
+        let frame =
+            close.map_or(Frame::close_raw(vec![].into()), |(code, reason)| Frame::close(code, reason.as_bytes()));
         client.write_frame(frame).await.unwrap();
         // The peer's close is answered, and then the connection ends.
         assert!(matches!(read(&mut client).await, Seen::Close(..)));
