@@ -39,7 +39,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 if ! $quick; then
     step "each feature by itself"
-    for features in "" testing sqlite; do
+    for features in "" testing sqlite websocket; do
         cargo check --quiet --locked --no-default-features --features "$features"
     done
 

@@ -65,6 +65,9 @@ impl<T> WebSocket<T> {
     /// Accepts a batch only when the peer has proven that it read it: each is followed by a ping, which a peer answers
     /// after what it was sent before. Costs a round trip for each batch, in which the next one grows.
     ///
+    /// It also keeps the buffers of the network empty: without it a slow peer has many frames under way that are stale when
+    /// it reads them; with it, one batch. For a screen at its own pace, ask for it.
+    ///
     /// It proves that the peer's WebSocket library has read the frames, not that its program has dealt with them. Without
     /// it a batch is accepted when the operating system has taken it, so that what was under way when a connection broke
     /// is lost without notice.
