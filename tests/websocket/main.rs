@@ -102,7 +102,7 @@ async fn write<T: Send + 'static>(sink: &WebSocketSink<T>, ops: Vec<T>) -> Vec<O
 
 /// The error of a write that must fail.
 async fn write_error(sink: &WebSocketSink<u32>) -> roundlot::SinkError {
-    sink.write(&mut Batch::for_test(vec![1])).await.err().expect("it must fail")
+    sink.write(&mut Batch::for_test(vec![1])).await.expect_err("it must fail")
 }
 
 fn ms(n: u64) -> Duration {

@@ -317,7 +317,7 @@ async fn closing_while_down() {
     until_idle().await;
     let before = Instant::now();
     eventually(sink.close()).await.unwrap();
-    let hangs = numbers().connect(|| std::future::pending::<Result<Socket, SinkError>>());
+    let hangs = numbers().connect(std::future::pending::<Result<Socket, SinkError>>);
     eventually(hangs.close()).await.unwrap();
     assert_eq!(before.elapsed(), secs(0));
     server.set(UP);

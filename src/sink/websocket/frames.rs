@@ -1,7 +1,7 @@
 //! How ops become frames. In come ops, each is encoded and put into a frame with its neighbors, out go frames that keep
 //! to the cap, and refusals of what fits into none. Next room: `sink`, which feeds them.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, str::Utf8Error, sync::Arc};
 
 use serde::Serialize;
 
@@ -115,9 +115,6 @@ impl<T> Frames<T> {
         if self.between == "\n" && out.contains(&b'\n') {
             return Err(SinkError::refused("a newline in a message, where newlines part the messages"));
         }
-        if self.text && std::str::from_utf8(out).is_err() {
-            return Err(SinkError::refused("a text message that is not UTF-8"));
-        }
         Ok(())
     }
 }
@@ -150,6 +147,58 @@ pub(super) struct Frame {
     pub(super) apart: u64,
 }
 
+/// A payload that grows. Text is looked at once, as it is added.
+enum Payload {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Payload {
+    fn new(text: bool) -> Self {
+        if text { Self::Text(String::new()) } else { Self::Binary(Vec::new()) }
+    }
+
+    fn reserve(&mut self, size: usize) {
+        match self {
+            Self::Text(text) => text.reserve(size),
+            Self::Binary(bytes) => bytes.reserve(size),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Adds a message behind `lead`, or nothing if it is not UTF-8 where it must be.
+    fn push(&mut self, lead: &str, message: &[u8]) -> Result<(), Utf8Error> {
+        match self {
+            Self::Text(text) => {
+                let message = std::str::from_utf8(message)?;
+                text.push_str(lead);
+                text.push_str(message);
+            }
+            Self::Binary(bytes) => {
+                bytes.extend_from_slice(lead.as_bytes());
+                bytes.extend_from_slice(message);
+            }
+        }
+        Ok(())
+    }
+
+    fn close(self, close: &str) -> Message {
+        match self {
+            Self::Text(text) => Message::Text(text + close),
+            Self::Binary(mut bytes) => {
+                bytes.extend_from_slice(close.as_bytes());
+                Message::Binary(bytes)
+            }
+        }
+    }
+}
+
 /// Packs the ops of one batch into frames, one frame at a time, so that no more than one is in memory.
 pub(super) struct Packer<'a, T> {
     frames: &'a Frames<T>,
@@ -160,20 +209,18 @@ pub(super) struct Packer<'a, T> {
     /// The message of `open[next]`, if it is encoded already: it did not fit into the frame before.
     encoded: Vec<u8>,
     is_encoded: bool,
-    /// The size of the last frame, for the next.
-    size: usize,
 }
 
 impl<'a, T> Packer<'a, T> {
     pub(super) fn new<R>(frames: &'a Frames<T>, masked: bool, batch: &Batch<T, R>) -> Self {
         let open = batch.pending().indexed().map(|(i, _)| i).collect();
-        Self { frames, masked, open, next: 0, encoded: Vec::new(), is_encoded: false, size: 0 }
+        Self { frames, masked, open, next: 0, encoded: Vec::new(), is_encoded: false }
     }
 
     /// The next frame, or `None` when all ops are packed. Ops that fit into none are refused.
     pub(super) fn next<R>(&mut self, batch: &mut Batch<T, R>) -> Option<Frame> {
         let frames = self.frames;
-        let mut payload = Vec::with_capacity(self.size);
+        let mut payload = Payload::new(frames.text);
         let (mut messages, mut apart) = (0, 0);
         while let Some(&i) = self.open.get(self.next) {
             if !self.is_encoded
@@ -189,24 +236,30 @@ impl<'a, T> Packer<'a, T> {
             if messages > 0 && (frames.each || size > frames.max_bytes) {
                 break;
             }
-            payload.extend_from_slice(lead.as_bytes());
-            payload.extend_from_slice(&self.encoded);
-            apart += (self.encoded.len() + header_bytes(self.encoded.len(), self.masked)) as u64;
-            messages += 1;
+            if messages == 0 {
+                payload.reserve(self.likely_size());
+            }
             self.is_encoded = false;
             self.next += 1;
+            if payload.push(lead, &self.encoded).is_err() {
+                batch.refuse(i, SinkError::refused("a text message that is not UTF-8"));
+                continue;
+            }
+            apart += (self.encoded.len() + header_bytes(self.encoded.len(), self.masked)) as u64;
+            messages += 1;
         }
         if messages == 0 {
             return None;
         }
-        payload.extend_from_slice(frames.close.as_bytes());
-        self.size = payload.len();
-        let message = if frames.text {
-            Message::Text(String::from_utf8(payload).expect("each part of it is text"))
-        } else {
-            Message::Binary(payload)
-        };
-        Some(Frame { message, messages, payload: self.size, apart })
+        let size = payload.len() + frames.close.len();
+        Some(Frame { message: payload.close(frames.close), messages, payload: size, apart })
+    }
+
+    /// The size of a frame if all that are left are as long as the next: a buffer that need not grow is not copied.
+    fn likely_size(&self) -> usize {
+        let left = if self.frames.each { 1 } else { self.open.len() - self.next };
+        let one = self.encoded.len() + self.frames.between.len();
+        self.frames.max_bytes.min(self.frames.open.len() + one.saturating_mul(left) + self.frames.close.len())
     }
 
     /// How far it has come, as a mark for [`ops`](Self::ops).

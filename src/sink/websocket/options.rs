@@ -128,7 +128,7 @@ impl<T> WebSocket<T> {
         self.once(socket.into(), true)
     }
 
-    /// A sink that opens a connection by `open`, and again when it is lost: [`dial`](super::dial) for a URL, or a function
+    /// A sink that opens a connection by `open`, and again when it is lost: [`dial`](super::dial()) for a URL, or a function
     /// of your own that returns a [`Socket`] on which ops can be sent, that is after whatever login the peer wants.
     ///
     /// An error that `open` returns is final if it is [`Refused`](crate::ErrorKind::Refused), and tried again if it is
