@@ -11,6 +11,7 @@ use metrics::NoopRecorder;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::{Ended, Subscription, hub::Shared, watched::Watched};
 use crate::{
@@ -109,7 +110,7 @@ where
     ///
     /// # Errors
     ///
-    /// See [`SubscribeError`]. The sink is closed then.
+    /// See [`SubscribeError`]. The sink is closed then, or only dropped if the settings were wrong.
     ///
     /// # Cancel safety
     ///
@@ -156,6 +157,7 @@ where
                 live.0.hub.lock().await.leave(id);
             }
             live.0.counts.ended(&ended);
+            info!(reason = %ended, "a subscriber has ended");
             drop(live);
             // Nobody may want to know.
             let _ = tell.send(Some(ended));

@@ -123,7 +123,11 @@ async fn a_page_by_symbol() {
 
     say(&mut other, "ETH").await;
     assert_eq!(next(&mut other).await, Wire::Text(r#"[["ETH",4]]"#.into()));
-    let (ended, goodbye) = tokio::join!(worker.shutdown().within(secs(30)).into_future(), next(&mut other));
+    let (ended, goodbye) = tokio::join!(worker.shutdown().within(secs(30)).into_future(), async {
+        let goodbye = next(&mut other).await;
+        while let Some(Ok(_)) = other.next().await {}
+        goodbye
+    });
     let Wire::Close(Some(close)) = goodbye else { panic!("{goodbye}") };
     assert_eq!(u16::from(close.code), 1001);
     assert_eq!(ended.unwrap().stats.accepted, 7);

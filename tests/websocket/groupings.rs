@@ -108,3 +108,50 @@ async fn nothing_is_sent_of_a_batch_that_is_refused() {
     drop(sink);
     assert_eq!(read(&mut client).await, Seen::End);
 }
+
+/// Goal: an exporter sees the sums, under the name of all sinks of a kind. Method: two connections, one page of metrics.
+#[tokio::test(start_paused = true)]
+async fn metrics_have_one_series_for_all_connections() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let page = metrics::with_local_recorder(&recorder, || numbers().name("page"));
+    for ops in [vec![1, 2], vec![3, 4, 5]] {
+        let (socket, _client) = served(4096).await;
+        assert!(write(&page.server(socket), ops).await.iter().all(Option::is_none));
+    }
+    let text = recorder.handle().render();
+    for line in [
+        "roundlot_websocket_messages_total{socket=\"page\"} 5",
+        "roundlot_websocket_frames_total{socket=\"page\"} 2",
+        "roundlot_websocket_bytes_total{socket=\"page\"} 16",
+        "roundlot_websocket_connections_total{socket=\"page\"} 2",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+/// Goal: a panic in an encoder costs its batch and nothing else. Method: a batcher, whose next batch lands.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_an_encoder_is_contained() {
+    let (socket, mut client) = served(4096).await;
+    let frames = Frames::text(|op: &u32, out| {
+        assert_ne!(*op, 13);
+        out.extend(op.to_string().as_bytes());
+        Ok(())
+    });
+    let (desk, _worker) = roundlot::Batcher::new(WebSocket::new(frames).server(socket)).spawn();
+    for op in [13, 14] {
+        let landed = desk.submit(op).await.unwrap().await.is_ok();
+        assert_eq!(landed, op == 14);
+    }
+    assert_eq!(read(&mut client).await, text("14"));
+}
+
+/// Goal: everything can be held and awaited on any thread. Method: the compiler.
+#[test]
+fn all_of_it_is_send_and_sync() {
+    fn both<T: Send + Sync>() {}
+    both::<roundlot::sink::websocket::WebSocketSink<std::cell::Cell<u32>>>();
+    both::<WebSocket<std::rc::Rc<u32>>>();
+    both::<roundlot::Feed<u32, u32>>();
+    both::<roundlot::Subscription<u32, u32>>();
+}
