@@ -92,8 +92,8 @@ where
 
     /// Limits of its own: by default batches of 1000, and 4096 updates that wait or are being written.
     ///
-    /// `max_pending` bounds its memory. With conflation it should be at least the number of keys that it wants: what the
-    /// oldest update is evicted for is otherwise the only one of its key. Nobody waits for a subscriber, so
+    /// `max_pending` bounds its memory. With conflation it should be at least the number of keys that it wants, since an
+    /// update that is evicted may be the only one of its key. Nobody waits for a subscriber, so
     /// [`Overflow::Wait`] means [`Overflow::EvictOldest`] here. `shutdown_timeout` is the time that a subscriber has
     /// for what waits when the subscription ends, and for the closing of its sink.
     pub fn limits(self, limits: impl Into<Limits>) -> Self {
