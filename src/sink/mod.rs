@@ -7,6 +7,8 @@ mod fan_out;
 mod from_futures;
 mod from_service;
 mod map;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod sink_fn;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -2,42 +2,12 @@
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-use crate::sink::{ErrorKind, SinkError};
+use crate::sink::{
+    ErrorKind,
+    table::fault::{self, Blame, Doing, Failure},
+};
 
-/// What was being done when it failed. Up to COMMIT all can be rolled back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doing {
-    /// Anything inside or before the transaction.
-    Statement,
-    /// Ending the transaction.
-    Commit,
-}
-
-/// Whose fault it is, and so who hears of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
-    /// One row, which is found by trying them one by one; the others can land.
-    Row,
-    /// No row: the whole batch shares the verdict.
-    Batch,
-}
-
-/// A failure that has been understood.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) blame: Blame,
-    pub(super) kind: ErrorKind,
-    pub(super) failure: Failure,
-}
-
-/// Says in words what SQLite's own message, which follows as the source, leaves open: what is in the file now, and
-/// whether it is worth trying again.
-#[derive(Debug, thiserror::Error)]
-#[error("{meaning}")]
-pub(super) struct Failure {
-    pub(super) meaning: &'static str,
-    pub(super) source: Error,
-}
+pub(super) type Fault = fault::Fault<Error>;
 
 /// The one place that decides what an error of SQLite means.
 ///
@@ -87,12 +57,6 @@ pub(super) fn classify(doing: Doing, source: Error) -> Fault {
     Fault { blame, kind, failure: Failure { meaning, source } }
 }
 
-impl From<Fault> for SinkError {
-    fn from(fault: Fault) -> Self {
-        Self::new(fault.kind, fault.failure)
-    }
-}
-
 /// SQLite's primary result code, where the error is one of SQLite's. Codes that rusqlite does not know are told from
 /// the plain SQLITE_ERROR, which it calls by the same name.
 fn code(error: &Error) -> Option<ErrorCode> {
@@ -109,6 +73,7 @@ mod tests {
     use ErrorKind::{Ambiguous, Refused, Transient};
 
     use super::*;
+    use crate::sink::SinkError;
 
     fn failure(code: i32) -> Error {
         Error::SqliteFailure(ffi::Error::new(code), Some("as SQLite says".into()))
@@ -198,7 +163,7 @@ mod tests {
         let chain = error.chain();
         assert!(chain.starts_with("refused: final: the disk is full or"), "{chain}");
         assert!(chain.contains("as SQLite says"), "{chain}");
-        let failure = error.source().and_then(|source| source.downcast_ref::<Failure>()).expect("our own failure");
+        let failure = error.source().and_then(|source| source.downcast_ref::<Failure<Error>>()).expect("our own failure");
         assert_eq!(failure.source.sqlite_error_code(), Some(ErrorCode::DiskFull));
     }
 }

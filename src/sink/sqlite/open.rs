@@ -12,12 +12,12 @@ use std::{
 use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
 use super::{
-    classify::{Doing, classify},
+    classify::classify,
     options::{Sqlite, Synchronous},
     plan::{Plan, type_name},
     writer::Writer,
 };
-use crate::sink::table::{ColumnType, TableError};
+use crate::sink::table::{ColumnType, TableError, fault::Doing};
 
 /// How many pages the log holds before a commit moves them to the database, and how much of the database is kept in
 /// memory. SQLite's own 1000 pages and 2 MB suit keys that come in order; with random ones, such as client order ids,

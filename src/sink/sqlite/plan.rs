@@ -1,7 +1,7 @@
 //! What the writer thread has to know of a table, which is all but the ops: in comes the mapping, out goes SQL. Next
 //! room: `open`.
 
-use crate::sink::table::{ColumnType, Table, TableError};
+use crate::sink::table::{ColumnType, Table, TableError, sql::quoted};
 
 /// How many texts and byte strings one statement binds at most, and how many rows. SQLite keeps short ones in a pool of
 /// some more slots, beyond which each costs an allocation: binding took twice as long per row with 500 as with up to
@@ -34,8 +34,11 @@ impl Plan {
     pub(super) fn of<T>(table: &Table<T>) -> Result<Self, TableError> {
         table.check()?;
         let tuple = format!("({})", vec!["?"; table.columns().len()].join(", "));
-        let insert =
-            |verb, rows| Insert { rows, statement: table.insert_sql(verb, &vec![tuple.as_str(); rows].join(", ")) };
+        let into = quoted(table.name());
+        let insert = |verb, rows| {
+            let values = format!("VALUES {}", vec![tuple.as_str(); rows].join(", "));
+            Insert { rows, statement: table.insert_sql(verb, &into, &values) }
+        };
         Ok(Self {
             table: table.name().into(),
             columns: table.columns().iter().map(|column| (column.name().into(), column.holds())).collect(),

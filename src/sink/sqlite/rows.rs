@@ -118,7 +118,8 @@ impl Block {
     pub(super) fn push<T>(&mut self, table: &Table<T>, i: usize, op: &T) -> Result<(), NoRow> {
         let (cells, arena) = (self.cells.len(), self.arena.len());
         for column in table.columns() {
-            if let Err(error) = self.push_value(table, column, column.value(op)) {
+            let value = table.value(column, op).map_err(NoRow::Refused);
+            if let Err(error) = value.and_then(|value| self.push_value(column, value)) {
                 self.cells.truncate(cells);
                 self.arena.truncate(arena);
                 return Err(error);
@@ -128,17 +129,14 @@ impl Block {
         Ok(())
     }
 
-    fn push_value<T>(&mut self, table: &Table<T>, column: &Column<T>, value: Value<'_>) -> Result<(), NoRow> {
-        column.check(&value).map_err(|error| NoRow::Refused(SinkError::refused(error)))?;
+    fn push_value<T>(&mut self, column: &Column<T>, value: Value<'_>) -> Result<(), NoRow> {
         let cell = match value {
-            // SQLite would make up a value for an integer key, in silence.
-            Value::Null if table.is_key(column.name()) => return Err(refused("key column", column, "is NULL")),
             Value::Null => Cell::Null,
             Value::Integer(value) => Cell::Integer(value),
             Value::Bool(value) => Cell::Integer(value.into()),
             // SQLite would store NULL in silence.
             Value::Float(value) if value.is_nan() => {
-                return Err(refused("column", column, "is NaN, which SQLite cannot store"));
+                return Err(NoRow::Refused(column.refusal("is NaN, which SQLite cannot store")));
             }
             Value::Float(value) => Cell::Real(value),
             Value::Text(text) => Cell::Text(self.store(|arena| arena.extend_from_slice(text.as_bytes()))?),
@@ -177,11 +175,6 @@ impl ToSql for Bind<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(self.0))
     }
-}
-
-#[cold]
-fn refused<T>(what: &str, column: &Column<T>, why: &str) -> NoRow {
-    NoRow::Refused(SinkError::refused(format!("{what} {:?} {why}", column.name())))
 }
 
 /// The same text as `Display`, which takes five times as long.

@@ -14,11 +14,13 @@ use super::{
     plan::Plan,
     rows::{BLOCK, Block, NoRow, Rows},
     thread::{self, Job, Thread},
-    writer::Failed,
 };
 use crate::{
     batch::{Batch, Settled},
-    sink::{Sink, SinkError, table::Table},
+    sink::{
+        Sink, SinkError,
+        table::{Table, fault::Failed},
+    },
 };
 
 /// A [`Sink`] that writes each batch to a table of a SQLite file, in one transaction.

@@ -16,13 +16,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     OpenError, Sqlite,
-    classify::{Doing, classify},
+    classify::classify,
     open,
     plan::Plan,
     rows::{Block, Rows},
-    writer::{Failed, Writer},
+    writer::Writer,
 };
-use crate::sink::SinkError;
+use crate::sink::{
+    SinkError,
+    table::fault::{Doing, Failed},
+};
 
 /// Jobs that wait while one is done. One keeps the thread busy; more would wait here rather than in the buffer, where
 /// they can still be superseded.

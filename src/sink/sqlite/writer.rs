@@ -15,14 +15,14 @@ use std::{ops::Range, sync::mpsc::Receiver};
 use rusqlite::{Connection, Statement};
 
 use super::{
-    classify::{Blame, Doing, Fault, classify},
+    classify::{Fault, classify},
     plan::{Insert, Plan},
     rows::{Block, Rows},
 };
-use crate::sink::SinkError;
-
-/// Rows by number, each with why it did not land.
-pub(super) type Failed = Vec<(usize, SinkError)>;
+use crate::sink::{
+    SinkError,
+    table::fault::{Blame, Doing, Failed},
+};
 
 /// The statements of one table on one connection, prepared once.
 pub(super) struct Writer<'c> {

@@ -23,6 +23,12 @@ pub enum TableError {
     /// The key names a column that is not in the table.
     #[error("key column {0:?} is not among the columns of the table")]
     NoKeyColumn(String),
+    /// The column that [`Table::once_by`] names is not in the table.
+    #[error("column {0:?}, which is to tell one op from another, is not among the columns of the table")]
+    NoOnceColumn(String),
+    /// [`Table::once_by`] goes with [`Conflict::Fail`] alone: the other rules decide about repeats themselves.
+    #[error("once_by needs the conflict rule Fail, {0:?} decides about repeats by the key")]
+    OnceByRule(Conflict),
     /// The conflict rule goes by a key, and none is set.
     #[error("the conflict rule {0:?} needs a key: name its columns with Table::key")]
     NoKey(Conflict),
@@ -62,6 +68,14 @@ impl<T> Table<T> {
         if self.conflict != Conflict::Fail && key.is_empty() {
             return Err(TableError::NoKey(self.conflict));
         }
+        if let Some(once) = &self.once {
+            if !contains(&names, once) {
+                return Err(TableError::NoOnceColumn(once.clone()));
+            }
+            if self.conflict != Conflict::Fail {
+                return Err(TableError::OnceByRule(self.conflict));
+            }
+        }
         Ok(())
     }
 }
@@ -95,6 +109,7 @@ mod tests {
 
     #[test]
     fn a_good_mapping_passes() {
+        assert_eq!(table(&["a", "b"]).key(["a"]).once_by("B").check(), Ok(()));
         assert_eq!(table(&["a", "b"]).key(["B"]).on_conflict(Conflict::Update).check(), Ok(()));
         assert_eq!(table(&["\"; drop table t; --", "größe", " "]).check(), Ok(()));
     }
@@ -112,6 +127,14 @@ mod tests {
         assert_eq!(
             message(table(&["a"]).on_conflict(Conflict::Ignore)),
             "the conflict rule Ignore needs a key: name its columns with Table::key",
+        );
+        assert_eq!(
+            message(table(&["a"]).once_by("b")),
+            r#"column "b", which is to tell one op from another, is not among the columns of the table"#
+        );
+        assert_eq!(
+            message(table(&["a"]).key(["a"]).on_conflict(Conflict::Update).once_by("a")),
+            "once_by needs the conflict rule Fail, Update decides about repeats by the key",
         );
     }
 }

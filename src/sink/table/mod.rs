@@ -1,10 +1,14 @@
 //! How an op becomes a row: in come ops, out goes one typed value per column, for any SQL database. Next room: the
-//! sink of the database, such as `sqlite`.
+//! sink of the database: `sqlite`, `postgres`.
 
 mod check;
 mod column;
-#[cfg(feature = "sqlite")]
-mod sql;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod fault;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod row;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod sql;
 mod value;
 
 use std::fmt;
@@ -62,6 +66,7 @@ pub struct Table<T> {
     columns: Vec<Column<T>>,
     key: Vec<String>,
     conflict: Conflict,
+    once: Option<String>,
     create: bool,
 }
 
@@ -80,7 +85,14 @@ pub enum Conflict {
 impl<T> Table<T> {
     /// A mapping to the table of this name, with no columns yet.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), columns: Vec::new(), key: Vec::new(), conflict: Conflict::Fail, create: false }
+        Self {
+            name: name.into(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            conflict: Conflict::Fail,
+            once: None,
+            create: false,
+        }
     }
 
     /// Adds a column of any type, whose closure may return NULL or borrow from the op.
@@ -178,6 +190,18 @@ impl<T> Table<T> {
         self
     }
 
+    /// Names the column that tells one op from another, and so makes a batch that is written again harmless: an op whose
+    /// value is in the table already is accepted and not written a second time.
+    ///
+    /// With it, a batcher may be [`idempotent`](crate::Batcher::idempotent), and what was in doubt is sent again. The
+    /// column must have a unique constraint of its own, which a table that is created gets; an op with NULL in it is
+    /// refused. It goes with [`Conflict::Fail`] alone, which still refuses a row whose [`key`](Self::key) is there under
+    /// another value of this column. [`Conflict::Ignore`] has the same effect by the key.
+    pub fn once_by(mut self, column: impl Into<String>) -> Self {
+        self.once = Some(column.into());
+        self
+    }
+
     /// Has the sink create the table when it opens, unless it exists.
     pub fn create_if_missing(mut self) -> Self {
         self.create = true;
@@ -209,6 +233,11 @@ impl<T> Table<T> {
         self.conflict
     }
 
+    /// The column that tells one op from another, if a repeat is to be harmless.
+    pub fn once_column(&self) -> Option<&str> {
+        self.once.as_deref()
+    }
+
     /// Whether the sink is to create the table if it is missing.
     pub fn creates(&self) -> bool {
         self.create
@@ -222,6 +251,7 @@ impl<T> fmt::Debug for Table<T> {
             .field("columns", &self.columns)
             .field("key", &self.key)
             .field("conflict", &self.conflict)
+            .field("once", &self.once)
             .field("create", &self.create)
             .finish()
     }

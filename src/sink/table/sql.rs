@@ -4,52 +4,77 @@
 use super::{ColumnType, Conflict, Table};
 
 /// A name as SQL reads it, whatever characters are in it.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Names, quoted and separated by commas.
+pub(crate) fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    names.into_iter().map(|name| quoted(name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 impl<T> Table<T> {
     /// `CREATE TABLE IF NOT EXISTS`, with the key as the primary key.
     pub(crate) fn create_sql(&self, type_name: impl Fn(ColumnType) -> &'static str) -> String {
+        let (key, once) = (self.key_names(), self.once_name());
         let mut parts: Vec<String> = Vec::new();
         for column in &self.columns {
-            let not_null = if self.is_key(column.name()) { " NOT NULL" } else { "" };
-            parts.push(format!("{} {}{not_null}", quoted(column.name()), type_name(column.holds())));
+            let name = column.name();
+            let not_null = if key.contains(&name) || once == Some(name) { " NOT NULL" } else { "" };
+            parts.push(format!("{} {}{not_null}", quoted(name), type_name(column.holds())));
         }
-        if !self.key.is_empty() {
-            parts.push(format!("PRIMARY KEY ({})", list(self.key.iter())));
+        if !key.is_empty() {
+            parts.push(format!("PRIMARY KEY ({})", list(&key)));
+        }
+        if let Some(once) = once.filter(|once| key != [*once]) {
+            parts.push(format!("UNIQUE ({})", quoted(once)));
         }
         format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted(&self.name), parts.join(", "))
     }
 
-    /// `verb INTO table (columns) VALUES tuples`, followed by the conflict rule. `tuples` are placeholders, never
-    /// values.
-    pub(crate) fn insert_sql(&self, verb: &str, tuples: &str) -> String {
+    /// `verb INTO into (columns) rows`, followed by the conflict rule. `into` is the table as SQL reads it; `rows` is
+    /// `VALUES` of placeholders or a `SELECT`, and never has values in it.
+    pub(crate) fn insert_sql(&self, verb: &str, into: &str, rows: &str) -> String {
         let names = list(self.columns.iter().map(|column| column.name()));
-        format!("{verb} INTO {} ({names}) VALUES {tuples}{}", quoted(&self.name), self.conflict_sql())
+        format!("{verb} INTO {into} ({names}) {rows}{}", self.conflict_sql())
     }
 
     fn conflict_sql(&self) -> String {
-        let target = list(self.key.iter());
-        let assignments: Vec<String> = self
+        let key = self.key_names();
+        let target = list(&key);
+        let updates: Vec<String> = self
             .columns
             .iter()
-            .filter(|column| !self.is_key(column.name()))
+            .filter(|column| !key.contains(&column.name()))
             .map(|column| format!("{0} = excluded.{0}", quoted(column.name())))
             .collect();
         match self.conflict {
-            Conflict::Fail => String::new(),
+            Conflict::Fail => match self.once_name() {
+                Some(once) => format!(" ON CONFLICT ({}) DO NOTHING", quoted(once)),
+                None => String::new(),
+            },
             // A row that is all key has nothing to update.
-            Conflict::Update if !assignments.is_empty() => {
-                format!(" ON CONFLICT ({target}) DO UPDATE SET {}", assignments.join(", "))
+            Conflict::Update if !updates.is_empty() => {
+                format!(" ON CONFLICT ({target}) DO UPDATE SET {}", updates.join(", "))
             }
             Conflict::Ignore | Conflict::Update => format!(" ON CONFLICT ({target}) DO NOTHING"),
         }
     }
-}
 
-fn list(names: impl Iterator<Item = impl AsRef<str>>) -> String {
-    names.map(|name| quoted(name.as_ref())).collect::<Vec<_>>().join(", ")
+    /// The columns of the key, spelled as the columns are: some databases fold no case.
+    pub(crate) fn key_names(&self) -> Vec<&str> {
+        self.key.iter().map(|key| self.spelled(key)).collect()
+    }
+
+    /// The column that tells one op from another, spelled as the column is.
+    pub(crate) fn once_name(&self) -> Option<&str> {
+        self.once.as_deref().map(|once| self.spelled(once))
+    }
+
+    fn spelled<'a>(&'a self, name: &'a str) -> &'a str {
+        let same = |column: &&str| column.eq_ignore_ascii_case(name);
+        self.columns.iter().map(|column| column.name()).find(same).unwrap_or(name)
+    }
 }
 
 #[cfg(test)]
@@ -60,18 +85,29 @@ mod tests {
         Table::new("my \"t\"").integer("id", |op| *op).text("a;b", |_| "").key(["id"])
     }
 
+    fn create(table: &Table<i64>) -> String {
+        table.create_sql(|holds| if holds == ColumnType::Integer { "INTEGER" } else { "TEXT" })
+    }
+
     #[test]
     fn names_are_quoted_and_quotes_doubled() {
         assert_eq!(quoted(r#"a"b"#), r#""a""b""#);
-        assert_eq!(table().insert_sql("INSERT", "(?, ?)"), r#"INSERT INTO "my ""t""" ("id", "a;b") VALUES (?, ?)"#);
+        let insert = table().insert_sql("INSERT", &quoted("t"), "VALUES (?, ?)");
+        assert_eq!(insert, r#"INSERT INTO "t" ("id", "a;b") VALUES (?, ?)"#);
     }
 
     #[test]
     fn the_key_is_the_primary_key() {
         assert_eq!(
-            table().create_sql(|holds| if holds == ColumnType::Integer { "INTEGER" } else { "TEXT" }),
+            create(&table()),
             r#"CREATE TABLE IF NOT EXISTS "my ""t""" ("id" INTEGER NOT NULL, "a;b" TEXT, PRIMARY KEY ("id"))"#
         );
+    }
+
+    #[test]
+    fn what_tells_ops_apart_is_unique_once() {
+        assert!(create(&table().once_by("A;B")).ends_with(r#""a;b" TEXT NOT NULL, PRIMARY KEY ("id"), UNIQUE ("a;b"))"#));
+        assert!(create(&table().once_by("ID")).ends_with(r#"PRIMARY KEY ("id"))"#));
     }
 
     #[test]
@@ -81,6 +117,7 @@ mod tests {
         assert_eq!(clause(Conflict::Ignore), r#" ON CONFLICT ("id") DO NOTHING"#);
         assert_eq!(clause(Conflict::Update), r#" ON CONFLICT ("id") DO UPDATE SET "a;b" = excluded."a;b""#);
         let all_key = table().key(["ID", "a;b"]).on_conflict(Conflict::Update).conflict_sql();
-        assert_eq!(all_key, r#" ON CONFLICT ("ID", "a;b") DO NOTHING"#);
+        assert_eq!(all_key, r#" ON CONFLICT ("id", "a;b") DO NOTHING"#);
+        assert_eq!(table().once_by("A;b").conflict_sql(), r#" ON CONFLICT ("a;b") DO NOTHING"#);
     }
 }

@@ -1,0 +1,174 @@
+//! One connection: in come a range of rows and what is to happen before them, out goes whether the server took them.
+//! Next room: the server.
+
+use std::{ops::Range, pin::pin, time::Duration};
+
+use bytes::Bytes;
+use futures::{SinkExt, future::join};
+use tokio::{runtime::Handle, task::JoinHandle};
+use tokio_postgres::{Client, CopyInSink, Error, Statement};
+
+use super::{
+    classify::{Fault, classify},
+    plan::Plan,
+    rows::Rows,
+    tls::Tls,
+};
+use crate::sink::table::fault::Doing;
+
+/// What the binary format of COPY begins and ends with.
+const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const COPY_TAIL: &[u8] = &[0xff; 2];
+
+/// How much is handed to the socket at once.
+const CHUNK: usize = 64 << 10;
+
+/// How long the server may take to hear that a statement is given up.
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A session, and the task that reads and writes its socket.
+pub(super) struct Session {
+    client: Client,
+    task: JoinHandle<()>,
+}
+
+/// A session with the statements of one table, prepared once, and the buffer of the batch that it writes.
+pub(super) struct Connection {
+    session: Session,
+    unnest: Statement,
+    bulk: Option<Prepared>,
+    pub(super) rows: Rows,
+}
+
+struct Prepared {
+    copy: Statement,
+    merge: Option<Statement>,
+}
+
+impl Session {
+    pub(super) fn new(client: Client, task: JoinHandle<()>) -> Self {
+        Self { client, task }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) async fn prepare(self, plan: &Plan) -> Result<Connection, Error> {
+        let unnest = self.client.prepare_typed(&plan.unnest, &plan.arrays).await?;
+        Ok(Connection { session: self, unnest, bulk: None, rows: Rows::default() })
+    }
+
+    /// Says goodbye, and waits until it is said.
+    async fn end(self) {
+        drop(self.client);
+        // A task that failed has said goodbye as well.
+        let _ended = self.task.await;
+    }
+
+    /// Gives up whatever the server is doing for this session, without waiting: what is not committed is rolled back
+    /// and lets go of its locks.
+    fn abandon(self, tls: Tls) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let canceled = tokio::time::timeout(CANCEL_LIMIT, self.client.cancel_token().cancel_query(tls)).await;
+            if !matches!(canceled, Ok(Ok(()))) {
+                tracing::debug!("the server was not told that a statement is given up, it will find out by itself");
+            }
+            self.task.abort();
+        });
+    }
+}
+
+impl Connection {
+    pub(super) fn is_closed(&self) -> bool {
+        self.session.client.is_closed()
+    }
+
+    pub(super) async fn end(self) {
+        self.session.end().await;
+    }
+
+    pub(super) fn abandon(self, tls: Tls) {
+        self.session.abandon(tls);
+    }
+
+    /// Whether it has been made ready for large batches.
+    pub(super) fn has_bulk(&self) -> bool {
+        self.bulk.is_some()
+    }
+
+    /// Runs statements that have no row in them.
+    pub(super) async fn control(&self, statements: &str, doing: Doing) -> Result<(), Fault> {
+        self.session.client.batch_execute(statements).await.map_err(|error| classify(doing, error))
+    }
+
+    /// Whether a transaction that may be open is rolled back.
+    pub(super) async fn rolled_back(&self) -> bool {
+        self.session.client.batch_execute("ROLLBACK").await.is_ok()
+    }
+
+    /// Prepares what this batch needs and has not been used yet. Not inside a transaction, since one that has failed
+    /// prepares nothing.
+    pub(super) async fn ready(&mut self, plan: &Plan) -> Result<(), Fault> {
+        if self.bulk.is_some() {
+            return Ok(());
+        }
+        let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.bytes(0..self.rows.len()).len()) else { return Ok(()) };
+        let client = &self.session.client;
+        let prepare = async {
+            let merge = match &bulk.stage {
+                Some(stage) => {
+                    client.batch_execute(&stage.create).await?;
+                    Some(client.prepare(&stage.merge).await?)
+                }
+                None => None,
+            };
+            Ok(Prepared { copy: client.prepare(&bulk.copy).await?, merge })
+        };
+        self.bulk = Some(prepare.await.map_err(in_statement)?);
+        Ok(())
+    }
+
+    /// Runs the statements of `before` and writes the rows, in as few round trips as that takes.
+    pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<(), Fault> {
+        let bytes = self.rows.bytes(rows.clone());
+        let written = match plan.bulk_for(rows.len(), bytes.len()).and(self.bulk.as_ref()) {
+            Some(bulk) => self.copy(bulk, before, bytes).await,
+            None => self.unnest(plan, before, rows).await,
+        };
+        written.map_err(in_statement)
+    }
+
+    async fn unnest(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<(), Error> {
+        let client = &self.session.client;
+        let arrays = plan.fields.iter().enumerate().map(|(i, field)| self.rows.array(field, i, rows.clone()));
+        // Polled in this order, so they leave in this order, and the first is not waited for.
+        let (begun, written) = join(client.batch_execute(before), client.execute_raw(&self.unnest, arrays)).await;
+        written?;
+        // A BEGIN that was canceled from outside left the statement to be a transaction of its own, and it has landed.
+        drop(begun);
+        Ok(())
+    }
+
+    async fn copy(&self, bulk: &Prepared, before: &str, rows: Bytes) -> Result<(), Error> {
+        let client = &self.session.client;
+        let (begun, copying) = join(client.batch_execute(before), client.copy_in(&bulk.copy)).await;
+        let mut copying: std::pin::Pin<&mut CopyInSink<Bytes>> = pin!(copying?);
+        begun?;
+        copying.as_mut().feed(Bytes::from_static(COPY_HEAD)).await?;
+        for start in (0..rows.len()).step_by(CHUNK) {
+            copying.as_mut().feed(rows.slice(start..rows.len().min(start + CHUNK))).await?;
+        }
+        copying.as_mut().feed(Bytes::from_static(COPY_TAIL)).await?;
+        copying.finish().await?;
+        if let Some(merge) = &bulk.merge {
+            client.execute(merge, &[]).await?;
+        }
+        Ok(())
+    }
+}
+
+fn in_statement(error: Error) -> Fault {
+    classify(Doing::Statement, error)
+}

@@ -1,0 +1,34 @@
+//! Batches into a PostgreSQL table: in comes a batch, out goes one transaction and a verdict for each row. Next room:
+//! the server.
+//!
+//! ```text
+//!   write()  Batch -> a connection that is idle, or a new one   sink, pool, url, tls
+//!      |
+//!      |     values -> cells as they cross the wire             rows, wire, numeric
+//!      v
+//!   BEGIN, the rows by one of three ways, COMMIT                connection, plan
+//!      |
+//!      | a row is at fault
+//!      v
+//!   BEGIN, ever smaller parts, those at fault stay out, COMMIT  writer, classify
+//! ```
+
+mod classify;
+mod connection;
+mod numeric;
+mod open;
+mod options;
+mod plan;
+mod pool;
+mod rows;
+mod sink;
+mod tls;
+mod url;
+mod wire;
+mod writer;
+
+pub use open::OpenError;
+pub use options::Postgres;
+pub use sink::PostgresSink;
+
+pub use super::table::{ColumnType, Conflict, Table, TableError, Value};

@@ -1,0 +1,176 @@
+//! From settings to a connection and what it found: in comes a mapping, out goes the table as the server has it, or the
+//! reason why rows could not be written to it. Next room: `plan`.
+
+use std::error::Error as StdError;
+
+use tokio_postgres::{Client, Error, Row, error::SqlState};
+
+use super::{
+    classify::classify,
+    connection::Connection,
+    options::Postgres,
+    plan::{Plan, qualified},
+    pool::{Pool, Server},
+    tls,
+    wire::{Declared, Field, type_name},
+};
+use crate::sink::table::{ColumnType, Table, TableError, fault::Doing, sql::quoted};
+
+/// Why a PostgreSQL sink could not be opened. Neither the user nor the password is in it, nor any other part of the URL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The mapping is wrong by itself.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The URL or one of the `PG*` variables cannot be used.
+    #[error("the address of the PostgreSQL server cannot be used: {0}")]
+    Address(String),
+    /// The server cannot be reached or lets nobody in.
+    #[error("cannot connect to PostgreSQL")]
+    Connect(#[source] Box<dyn StdError + Send + Sync>),
+    /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not called.
+    #[error("there is no table {0:?}, and creating it was not asked for")]
+    NoTable(String),
+    /// It is a view or the like.
+    #[error("{0:?} is no table")]
+    NotATable(String),
+    /// The table has no such column; upper and lower case matter.
+    #[error("table {table:?} has no column {column:?}")]
+    NoColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The column's type cannot keep the values as they are.
+    #[error("column {column:?} of table {table:?} is to hold {holds}, which {declared} cannot keep exactly")]
+    WrongType {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What it is to hold.
+        holds: ColumnType,
+        /// The type it was created with.
+        declared: String,
+    },
+    /// Repeats cannot be told, since the table has no unique constraint on exactly these columns.
+    #[error("table {table:?} has no unique constraint on {columns:?}, by which repeats are to be told")]
+    NotUnique {
+        /// The table.
+        table: String,
+        /// The key, or the column of [`Table::once_by`](crate::sink::table::Table::once_by).
+        columns: Vec<String>,
+    },
+    /// The server does not take the mapping's statements.
+    #[error("table {table:?} cannot be written to")]
+    Database {
+        /// The table.
+        table: String,
+        /// What went wrong.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// The table as the server has it.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its name with that of its schema, as SQL reads it.
+    pub(super) into: String,
+    /// In the order of the mapping.
+    pub(super) fields: Vec<Field>,
+    /// Whether policies say which rows it takes from us.
+    pub(super) guarded: bool,
+    /// Whether we may have temporary tables.
+    pub(super) may_stage: bool,
+}
+
+/// Connects and checks everything that can be checked before there is a row.
+pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Pool, OpenError> {
+    table.check()?;
+    let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
+    let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
+    let server = Server { config: address.config.clone(), tls };
+    let session = server.connect().await.map_err(|error| OpenError::Connect(boxed(error)))?;
+    let found = find_or_create(session.client(), table).await?;
+    let plan = Plan::of(table, &found, settings);
+    session.client().batch_execute(&plan.check).await.map_err(|error| rejected(table, error))?;
+    let first: Connection = session.prepare(&plan).await.map_err(|error| rejected(table, error))?;
+    Ok(Pool::new(server, plan, first, settings.max_connections))
+}
+
+async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, OpenError> {
+    if let Some(found) = find(client, table).await? {
+        return Ok(found);
+    }
+    if !table.creates() {
+        return Err(OpenError::NoTable(table.name().into()));
+    }
+    let created = client.batch_execute(&table.create_sql(type_name)).await;
+    match (find(client, table).await?, created) {
+        // Two that create it at once are in each other's way, and then it is there.
+        (Some(found), _) => Ok(found),
+        (None, Err(error)) => Err(database(table, error)),
+        (None, Ok(())) => Err(OpenError::NoTable(table.name().into())),
+    }
+}
+
+const TABLE: &str = "SELECT s.nspname::text, t.relname::text, t.relkind::text, row_security_active(t.oid),
+    has_database_privilege(current_database(), 'TEMPORARY')
+    FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace WHERE t.oid = to_regclass($1)";
+
+/// The columns, with the types that domains stand for.
+const COLUMNS: &str = "WITH RECURSIVE c AS (
+        SELECT attname, atttypid AS type, atttypmod AS modifier, format_type(atttypid, atttypmod) AS declared
+        FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+        UNION ALL
+        SELECT c.attname, t.typbasetype, greatest(c.modifier, t.typtypmod), c.declared
+        FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype = 'd'
+    )
+    SELECT c.attname::text, c.declared, t.typname::text, t.oid::regtype::text, t.typtype = 'e', c.modifier
+    FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype <> 'd'";
+
+async fn find<T>(client: &Client, table: &Table<T>) -> Result<Option<Found>, OpenError> {
+    let name = quoted(table.name());
+    let rows = client.query(TABLE, &[&name]).await.map_err(|error| database(table, error))?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (schema, relation, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+    if !["r", "p", "f"].contains(&kind.as_str()) {
+        return Err(OpenError::NotATable(table.name().into()));
+    }
+    let columns = client.query(COLUMNS, &[&name]).await.map_err(|error| database(table, error))?;
+    let fields = table.columns().iter().map(|column| field(table, column.name(), column.holds(), &columns));
+    Ok(Some(Found {
+        into: qualified(&schema, &relation),
+        fields: fields.collect::<Result<_, _>>()?,
+        guarded: row.get(3),
+        may_stage: row.get(4),
+    }))
+}
+
+fn field<T>(table: &Table<T>, column: &str, holds: ColumnType, columns: &[Row]) -> Result<Field, OpenError> {
+    let (table, column) = (table.name().to_owned(), column.to_owned());
+    let Some(row) = columns.iter().find(|row| row.get::<_, &str>(0) == column) else {
+        return Err(OpenError::NoColumn { table, column });
+    };
+    let declared = Declared { name: row.get(2), reference: row.get(3), is_enum: row.get(4), modifier: row.get(5) };
+    let wrong = || OpenError::WrongType { table, column, holds, declared: row.get(1) };
+    Field::of(holds, &declared).ok_or_else(wrong)
+}
+
+fn rejected<T>(table: &Table<T>, error: Error) -> OpenError {
+    if error.code() == Some(&SqlState::INVALID_COLUMN_REFERENCE) {
+        let columns = table.once_column().map_or_else(|| table.key_columns().to_vec(), |once| vec![once.into()]);
+        return OpenError::NotUnique { table: table.name().into(), columns };
+    }
+    database(table, error)
+}
+
+fn database<T>(table: &Table<T>, error: Error) -> OpenError {
+    OpenError::Database { table: table.name().into(), source: boxed(error) }
+}
+
+fn boxed(error: Error) -> Box<dyn StdError + Send + Sync> {
+    Box::new(classify(Doing::Statement, error).failure)
+}

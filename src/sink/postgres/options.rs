@@ -1,0 +1,126 @@
+//! How a PostgreSQL table is opened: in come settings, out goes a sink. Next room: `open`, which looks at the table.
+
+use std::fmt;
+
+use super::{
+    OpenError, PostgresSink,
+    url::{self, Address},
+};
+use crate::sink::table::Table;
+
+/// The settings of a [`PostgresSink`], each with a default that suits most programs.
+///
+/// # Examples
+///
+/// ```no_run
+/// use roundlot::sink::{postgres::Postgres, table::Table};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ticks = Table::<i64>::new("ticks").integer("price", |price| *price).create_if_missing();
+/// let sink = Postgres::url("postgres://bob@db.example/trades?sslmode=verify-full&options=-cstatement_timeout%3D5s")
+///     .max_connections(4)
+///     .open(ticks)
+///     .await?;
+/// # drop(sink);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "settings do nothing until `open`"]
+pub struct Postgres {
+    pub(super) address: Result<Address, String>,
+    pub(super) max_connections: usize,
+    pub(super) copy_from: usize,
+    pub(super) stage_from: usize,
+}
+
+/// More writes at once than this are rare, and servers often take 100 connections in all.
+const MAX_CONNECTIONS: usize = 16;
+
+/// Where COPY overtakes UNNEST.
+const COPY_FROM: usize = 1000;
+
+/// Where COPY and a second statement overtake UNNEST.
+const STAGE_FROM: usize = 5000;
+
+impl Postgres {
+    /// Settings for the server and database of this URL: `postgres://user:password@host:port/database?options`.
+    ///
+    /// * What it leaves out comes from the variables that every PostgreSQL client reads: `PGHOST`, `PGHOSTADDR`,
+    ///   `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
+    ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`. There is no `.pgpass`.
+    /// * What is no letter or digit in a user name or password has to be percent-encoded, such as `%40` for `@`.
+    /// * `sslmode` is `disable`, `prefer` (the default: encrypted if the server can), `require` (encrypted, with whom is
+    ///   not looked at), `verify-ca` or `verify-full`. `sslrootcert` is a PEM file of whom to trust; without it, the
+    ///   certificates of the system are.
+    /// * `options=-csearch_path%3Dtrading` sets where the table is looked for, `options=-cstatement_timeout%3D5s` how
+    ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set.
+    ///
+    /// A URL that cannot be read is an error of [`open`](Self::open). No part of it is ever in an error or a log.
+    pub fn url(url: impl AsRef<str>) -> Self {
+        Self {
+            address: url::read(url.as_ref(), |name| std::env::var(name).ok()),
+            max_connections: MAX_CONNECTIONS,
+            copy_from: COPY_FROM,
+            stage_from: STAGE_FROM,
+        }
+    }
+
+    /// Settings for the server and database that the `PG*` variables name, as [`url`](Self::url) lists them.
+    pub fn env() -> Self {
+        Self::url("postgres://")
+    }
+
+    /// Sets how many connections there may be; 16 unless set. One is opened when a batch is to be written and none is
+    /// idle, so there are as many as the batcher's [`max_in_flight`](crate::Limits::max_in_flight) in the end. A write
+    /// beyond this number waits.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        assert!(connections > 0, "a sink without connections would write nothing");
+        self.max_connections = connections;
+        self
+    }
+
+    /// Sets from how many rows on a batch goes by `COPY`, where no conflict rule is set; 1,000 unless set. Smaller ones
+    /// go as one array per column, which saves a round trip.
+    pub fn copy_from(mut self, rows: usize) -> Self {
+        self.copy_from = rows;
+        self
+    }
+
+    /// Sets from how many rows on a batch goes by `COPY` into a temporary table and on from there, where a conflict rule
+    /// is set; 5,000 unless set.
+    pub fn stage_from(mut self, rows: usize) -> Self {
+        self.stage_from = rows;
+        self
+    }
+
+    /// Connects, creates the table if that was asked for, and checks that it takes what the mapping has.
+    ///
+    /// Must be called on a Tokio runtime, on which the tasks of the connections run then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection; a table that was created by then stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A server that cannot be reached is one: later, when the sink is open, it is waited for.
+    pub async fn open<T>(self, table: Table<T>) -> Result<PostgresSink<T>, OpenError> {
+        PostgresSink::open_with(self, table).await
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("max_connections", &self.max_connections)
+            .field("copy_from", &self.copy_from)
+            .field("stage_from", &self.stage_from)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,148 @@
+//! What a connection has to know of a table, which is all but the ops: in come the mapping and the table as the server
+//! has it, out goes SQL and which way a batch of a given size takes. Next room: `connection`.
+
+use tokio_postgres::types::Type;
+
+use super::{open::Found, options::Postgres, wire::Field};
+use crate::sink::table::{
+    Conflict, Table,
+    sql::{list, quoted},
+};
+
+/// Where rows wait that go on under a conflict rule. It is empty again after each transaction.
+const STAGE: &str = "pg_temp.roundlot_rows";
+
+/// A batch of more bytes than this is never sent as arrays: a message to the server is at most 1 GB, and is held in
+/// memory on both sides several times over.
+const MOST_ARRAY_BYTES: usize = 16 << 20;
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) fields: Vec<Field>,
+    /// One statement that takes an array per column, and the types of the arrays.
+    pub(super) unnest: String,
+    pub(super) arrays: Vec<Type>,
+    /// The same statement as the server plans it, and so checks it, without executing it.
+    pub(super) check: String,
+    pub(super) bulk: Option<Bulk>,
+    /// From how many rows on a batch takes the bulk way.
+    bulk_from: usize,
+}
+
+/// How many rows are written at once, by COPY.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    pub(super) copy: String,
+    /// COPY knows no conflict rule: it then fills a table of its own, and a statement moves the rows on.
+    pub(super) stage: Option<Stage>,
+}
+
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) create: String,
+    pub(super) merge: String,
+    pub(super) empty: String,
+}
+
+impl Plan {
+    pub(super) fn of<T>(table: &Table<T>, found: &Found, settings: &Postgres) -> Self {
+        let sql = Sql { table, found };
+        let has_rule = table.conflict() != Conflict::Fail || table.once_column().is_some();
+        // COPY refuses a table whose rows are guarded by policies.
+        let staged = has_rule || found.guarded;
+        let stage = || Stage {
+            create: format!("CREATE TEMP TABLE IF NOT EXISTS roundlot_rows ({}) ON COMMIT DELETE ROWS", sql.cells()),
+            merge: sql.insert(STAGE, "ctid"),
+            empty: format!("TRUNCATE {STAGE}"),
+        };
+        let bulk = match staged {
+            false => Some(Bulk { copy: sql.copy(&found.into, table.columns().iter().map(|c| quoted(c.name()))), stage: None }),
+            true if found.may_stage => {
+                Some(Bulk { copy: sql.copy(STAGE, (0..found.fields.len()).map(cell)), stage: Some(stage()) })
+            }
+            true => None,
+        };
+        Self {
+            unnest: sql.insert(&sql.unnest(|i| format!("${}", i + 1)), "n"),
+            arrays: found.fields.iter().map(|field| field.wire.array()).collect(),
+            check: format!("EXPLAIN {}", sql.insert(&sql.unnest(|_| "NULL".into()), "n")),
+            bulk,
+            bulk_from: if staged { settings.stage_from } else { settings.copy_from },
+            fields: found.fields.clone(),
+        }
+    }
+
+    /// The bulk way, if that is the one for so many rows.
+    pub(super) fn bulk_for(&self, rows: usize, bytes: usize) -> Option<&Bulk> {
+        self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MOST_ARRAY_BYTES)
+    }
+}
+
+/// The name of a column's cells on the way.
+fn cell(column: usize) -> String {
+    format!("c{column}")
+}
+
+struct Sql<'a, T> {
+    table: &'a Table<T>,
+    found: &'a Found,
+}
+
+impl<T> Sql<'_, T> {
+    /// The arrays as rows, which are counted.
+    fn unnest(&self, array: impl Fn(usize) -> String) -> String {
+        let arrays: Vec<String> =
+            self.fields().map(|(i, field)| format!("{}::{}[]", array(i), field.wire.name())).collect();
+        let names: Vec<String> = self.fields().map(|(i, _)| cell(i)).collect();
+        format!("unnest({}) WITH ORDINALITY AS u({}, n)", arrays.join(", "), names.join(", "))
+    }
+
+    /// `INSERT INTO` the table from where the cells are, in the order in which they stand there.
+    fn insert(&self, from: &str, order: &str) -> String {
+        let values: Vec<String> = self.fields().map(|(i, _)| self.value(i)).collect();
+        let values = values.join(", ");
+        let rows = match self.table.conflict() {
+            // The server updates no row twice in one statement, and the last of them would win anyway. In the order of
+            // the key, two batches that meet do not wait for each other.
+            Conflict::Update => {
+                let key = self.key_values();
+                format!("SELECT DISTINCT ON ({key}) {values} FROM {from} ORDER BY {key}, {order} DESC")
+            }
+            Conflict::Fail | Conflict::Ignore => format!("SELECT {values} FROM {from}"),
+        };
+        self.table.insert_sql("INSERT", &self.found.into, &rows)
+    }
+
+    fn value(&self, column: usize) -> String {
+        match &self.found.fields[column].cast {
+            Some(cast) => format!("{}::{cast}", cell(column)),
+            None => cell(column),
+        }
+    }
+
+    fn key_values(&self) -> String {
+        let columns = self.table.columns().iter().enumerate();
+        let key: Vec<String> =
+            columns.filter(|(_, column)| self.table.is_key(column.name())).map(|(i, _)| self.value(i)).collect();
+        key.join(", ")
+    }
+
+    fn copy(&self, into: &str, names: impl Iterator<Item = String>) -> String {
+        format!("COPY {into} ({}) FROM STDIN (FORMAT binary)", names.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The columns of the stage.
+    fn cells(&self) -> String {
+        let cells: Vec<String> = self.fields().map(|(i, field)| format!("{} {}", cell(i), field.wire.name())).collect();
+        cells.join(", ")
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (usize, &Field)> {
+        self.found.fields.iter().enumerate()
+    }
+}
+
+/// The table as SQL reads it.
+pub(super) fn qualified(schema: &str, table: &str) -> String {
+    list([schema, table]).replace("\", \"", "\".\"")
+}

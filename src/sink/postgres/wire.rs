@@ -1,0 +1,298 @@
+//! How the values of a column cross the wire: in comes what a column of the table was declared as, out goes the type
+//! that its values are sent in, or that there is none. Then: in comes a value, out go its bytes. Next room: `rows`.
+
+use bytes::{BufMut, BytesMut};
+use tokio_postgres::types::Type;
+
+use super::numeric;
+use crate::sink::table::{ColumnType, Value};
+
+/// The type that a value is sent in: that of the column itself, or one that the column reads in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    Int2,
+    Int4,
+    Int8,
+    Float8,
+    Bool,
+    Text,
+    Bytea,
+    Numeric,
+    Timestamp,
+    Timestamptz,
+    Json,
+    Jsonb,
+}
+
+/// One column of the mapping as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) wire: Wire,
+    /// The digits behind the point that the column keeps; `None` for all.
+    scale: Option<u32>,
+    /// The type to convert to inside a statement, where the server would not do so by itself.
+    pub(super) cast: Option<String>,
+}
+
+/// A column as the server describes it, with domains resolved.
+#[derive(Debug)]
+pub(super) struct Declared {
+    /// The type's plain name, such as `int4`.
+    pub(super) name: String,
+    /// The same as SQL reads it, with its schema where that is needed.
+    pub(super) reference: String,
+    pub(super) is_enum: bool,
+    /// What stands in the brackets behind the type, as the server packs it; -1 if nothing does.
+    pub(super) modifier: i32,
+}
+
+/// A field of PostgreSQL is at most 1 GB, its header included.
+const MOST_BYTES: usize = (1 << 30) - 64;
+
+/// From 1970 to 2000, where PostgreSQL counts from.
+const EPOCH_US: i64 = 946_684_800_000_000;
+
+/// How a value that is not NULL, which is -1, begins: with its length, filled in afterwards.
+const LENGTH: usize = 4;
+
+impl Field {
+    /// The way into a column that was declared like this, if there is one that changes no value.
+    pub(super) fn of(holds: ColumnType, declared: &Declared) -> Option<Self> {
+        let plain = |wire| Some(Self { wire, scale: None, cast: None });
+        match (holds, declared.name.as_str()) {
+            (ColumnType::Integer, "int2") => plain(Wire::Int2),
+            (ColumnType::Integer, "int4") => plain(Wire::Int4),
+            (ColumnType::Integer, "int8") => plain(Wire::Int8),
+            (ColumnType::Integer | ColumnType::Decimal, "numeric") => {
+                Some(Self { wire: Wire::Numeric, scale: numeric_scale(declared.modifier)?, cast: None })
+            }
+            (ColumnType::Float, "float8") => plain(Wire::Float8),
+            (ColumnType::Bool, "bool") => plain(Wire::Bool),
+            (ColumnType::Text | ColumnType::Json, "text" | "varchar") | (ColumnType::Text, "bpchar") => plain(Wire::Text),
+            // These read text on the wire, but statements do not turn text into them unasked.
+            (ColumnType::Text, name) if declared.is_enum || name == "citext" => {
+                Some(Self { wire: Wire::Text, scale: None, cast: Some(declared.reference.clone()) })
+            }
+            (ColumnType::Bytes, "bytea") => plain(Wire::Bytea),
+            (ColumnType::Timestamp, "timestamp") => plain(Wire::Timestamp),
+            (ColumnType::Timestamp, "timestamptz") => plain(Wire::Timestamptz),
+            (ColumnType::Json, "json") => plain(Wire::Json),
+            (ColumnType::Json, "jsonb") => plain(Wire::Jsonb),
+            _ => None,
+        }
+    }
+
+    /// Appends the value with its length in front, whole or not at all; an error says why it cannot be stored.
+    pub(super) fn put(&self, out: &mut BytesMut, value: &Value<'_>) -> Result<(), &'static str> {
+        let start = out.len();
+        out.put_i32(-1);
+        if *value == Value::Null {
+            return Ok(());
+        }
+        let put = self.put_bytes(out, value).and_then(|()| match out.len() - start - LENGTH {
+            length if length > MOST_BYTES => Err("is larger than PostgreSQL takes, 1 GB"),
+            length => Ok(out[start..start + LENGTH].copy_from_slice(&(length as i32).to_be_bytes())),
+        });
+        if put.is_err() {
+            out.truncate(start);
+        }
+        put
+    }
+
+    fn put_bytes(&self, out: &mut BytesMut, value: &Value<'_>) -> Result<(), &'static str> {
+        match (self.wire, value) {
+            (Wire::Int8, Value::Integer(value)) => out.put_i64(*value),
+            (Wire::Int4, Value::Integer(value)) => {
+                out.put_i32(i32::try_from(*value).map_err(|_| "is beyond the range of integer")?);
+            }
+            (Wire::Int2, Value::Integer(value)) => {
+                out.put_i16(i16::try_from(*value).map_err(|_| "is beyond the range of smallint")?);
+            }
+            (Wire::Numeric, Value::Integer(value)) => numeric::put(out, (*value).into()),
+            (Wire::Numeric, Value::Decimal(value)) => {
+                if self.scale.is_some_and(|scale| value.scale() > scale && value.normalize().scale() > scale) {
+                    return Err("has more digits behind the point than the column keeps");
+                }
+                numeric::put(out, *value);
+            }
+            // Rounded down, so that order is kept and no time is later than it was.
+            (Wire::Timestamp | Wire::Timestamptz, Value::Integer(ns)) => out.put_i64(ns.div_euclid(1000) - EPOCH_US),
+            (Wire::Float8, Value::Float(value)) => out.put_f64(*value),
+            (Wire::Bool, Value::Bool(value)) => out.put_u8((*value).into()),
+            (Wire::Bytea, Value::Bytes(bytes)) => out.extend_from_slice(bytes),
+            (Wire::Text | Wire::Json | Wire::Jsonb, Value::Text(text)) => {
+                if text.as_bytes().contains(&0) {
+                    return Err("contains a NUL character, which PostgreSQL cannot store in text");
+                }
+                if self.wire == Wire::Jsonb {
+                    out.put_u8(1); // The version of its format.
+                }
+                out.extend_from_slice(text.as_bytes());
+            }
+            _ => return Err("does not suit the type of the column"),
+        }
+        Ok(())
+    }
+}
+
+/// How many digits a numeric column keeps behind the point, `Some(None)` for all; `None` if it rounds whole numbers.
+fn numeric_scale(modifier: i32) -> Option<Option<u32>> {
+    if modifier < 4 {
+        return Some(None);
+    }
+    // Eleven bits with a sign, as PostgreSQL has it since scales may be negative.
+    let scale = (((modifier - 4) & 0x7ff) ^ 1024) - 1024;
+    u32::try_from(scale).ok().map(Some)
+}
+
+impl Wire {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Int2 => "int2",
+            Self::Int4 => "int4",
+            Self::Int8 => "int8",
+            Self::Float8 => "float8",
+            Self::Bool => "bool",
+            Self::Text => "text",
+            Self::Bytea => "bytea",
+            Self::Numeric => "numeric",
+            Self::Timestamp => "timestamp",
+            Self::Timestamptz => "timestamptz",
+            Self::Json => "json",
+            Self::Jsonb => "jsonb",
+        }
+    }
+
+    /// The number of the type, which an array of it begins with.
+    pub(super) fn oid(self) -> u32 {
+        match self {
+            Self::Int2 => Type::INT2.oid(),
+            Self::Int4 => Type::INT4.oid(),
+            Self::Int8 => Type::INT8.oid(),
+            Self::Float8 => Type::FLOAT8.oid(),
+            Self::Bool => Type::BOOL.oid(),
+            Self::Text => Type::TEXT.oid(),
+            Self::Bytea => Type::BYTEA.oid(),
+            Self::Numeric => Type::NUMERIC.oid(),
+            Self::Timestamp => Type::TIMESTAMP.oid(),
+            Self::Timestamptz => Type::TIMESTAMPTZ.oid(),
+            Self::Json => Type::JSON.oid(),
+            Self::Jsonb => Type::JSONB.oid(),
+        }
+    }
+
+    pub(super) fn array(self) -> Type {
+        match self {
+            Self::Int2 => Type::INT2_ARRAY,
+            Self::Int4 => Type::INT4_ARRAY,
+            Self::Int8 => Type::INT8_ARRAY,
+            Self::Float8 => Type::FLOAT8_ARRAY,
+            Self::Bool => Type::BOOL_ARRAY,
+            Self::Text => Type::TEXT_ARRAY,
+            Self::Bytea => Type::BYTEA_ARRAY,
+            Self::Numeric => Type::NUMERIC_ARRAY,
+            Self::Timestamp => Type::TIMESTAMP_ARRAY,
+            Self::Timestamptz => Type::TIMESTAMPTZ_ARRAY,
+            Self::Json => Type::JSON_ARRAY,
+            Self::Jsonb => Type::JSONB_ARRAY,
+        }
+    }
+}
+
+/// The type of a column in a table that is created.
+pub(super) fn type_name(holds: ColumnType) -> &'static str {
+    match holds {
+        ColumnType::Integer => "bigint",
+        ColumnType::Float => "double precision",
+        ColumnType::Bool => "boolean",
+        ColumnType::Text => "text",
+        ColumnType::Bytes => "bytea",
+        ColumnType::Decimal => "numeric",
+        ColumnType::Timestamp => "timestamptz",
+        ColumnType::Json => "jsonb",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(holds: ColumnType, name: &str, modifier: i32) -> Option<Field> {
+        let declared = Declared { name: name.into(), reference: name.into(), is_enum: name == "side", modifier };
+        Field::of(holds, &declared)
+    }
+
+    fn put(holds: ColumnType, name: &str, modifier: i32, value: Value<'_>) -> Result<Vec<u8>, &'static str> {
+        let mut out = BytesMut::from(&b"before"[..]);
+        let result = field(holds, name, modifier).expect("a way in").put(&mut out, &value);
+        assert!(result.is_ok() || out == b"before"[..], "all or nothing");
+        result.map(|()| out[6..].to_vec())
+    }
+
+    /// The modifier of `numeric(20, scale)`.
+    fn numeric(scale: i32) -> i32 {
+        ((20 << 16) | (scale & 0x7ff)) + 4
+    }
+
+    #[test]
+    fn what_would_change_values_has_no_way_in() {
+        use ColumnType::{Bool, Bytes, Decimal, Float, Integer, Json, Text, Timestamp};
+        let taken = [
+            (Integer, &["int2", "int4", "int8", "numeric"][..]),
+            (Float, &["float8"]),
+            (Bool, &["bool"]),
+            (Text, &["text", "varchar", "bpchar", "citext", "side"]),
+            (Bytes, &["bytea"]),
+            (Decimal, &["numeric"]),
+            (Timestamp, &["timestamp", "timestamptz"]),
+            (Json, &["json", "jsonb", "text", "varchar"]),
+        ];
+        let all = ["int2", "int4", "int8", "numeric", "float4", "float8", "bool", "text", "varchar", "bpchar", "citext"];
+        let more = ["side", "bytea", "timestamp", "timestamptz", "date", "time", "json", "jsonb", "uuid", "money"];
+        for (holds, names) in taken {
+            for name in all.iter().chain(&more) {
+                assert_eq!(field(holds, name, -1).is_some(), names.contains(name), "{holds} into {name}");
+            }
+        }
+        assert!(field(Decimal, "numeric", numeric(-3)).is_none(), "it rounds to thousands");
+    }
+
+    #[test]
+    fn only_digits_that_are_not_zero_are_too_many() {
+        let put = |text: &str, scale| {
+            let value = text.parse::<rust_decimal::Decimal>().expect("a decimal");
+            put(ColumnType::Decimal, "numeric", scale, value.into()).is_ok()
+        };
+        assert!(put("1.25", numeric(2)) && put("1.2500", numeric(2)) && put("7", numeric(0)));
+        assert!(!put("1.251", numeric(2)) && !put("0.5", numeric(0)));
+        assert!(put("0.0000000000000000000000000001", -1));
+    }
+
+    #[test]
+    fn integers_keep_to_the_range_of_their_column() {
+        let put = |name, value: i64| put(ColumnType::Integer, name, -1, value.into());
+        assert_eq!(put("int8", i64::MIN).map(|bytes| bytes.len()), Ok(12));
+        assert_eq!(put("int4", -1), Ok(vec![0, 0, 0, 4, 255, 255, 255, 255]));
+        assert_eq!(put("int4", 1 << 31), Err("is beyond the range of integer"));
+        assert_eq!(put("int2", -32_768), Ok(vec![0, 0, 0, 2, 0x80, 0]));
+        assert_eq!(put("int2", 32_768), Err("is beyond the range of smallint"));
+    }
+
+    #[test]
+    fn timestamps_are_rounded_down() {
+        let us = |ns: i64| {
+            let bytes = put(ColumnType::Timestamp, "timestamptz", -1, ns.into()).expect("a timestamp");
+            i64::from_be_bytes(bytes[4..].try_into().expect("eight bytes")) + EPOCH_US
+        };
+        assert_eq!([us(1_999), us(0), us(-1), us(-1_000), us(-1_001)], [1, 0, -1, -1, -2]);
+        assert_eq!(us(i64::MIN), -9_223_372_036_854_776);
+    }
+
+    #[test]
+    fn null_and_empty_differ_and_nul_is_refused() {
+        let put = |value| put(ColumnType::Text, "varchar", 8, value);
+        assert_eq!(put(Value::Null), Ok(vec![255; 4]));
+        assert_eq!(put("".into()), Ok(vec![0; 4]));
+        assert!(put("a\0b".into()).is_err_and(|why| why.contains("NUL")));
+    }
+}

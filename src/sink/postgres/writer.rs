@@ -1,0 +1,82 @@
+//! One batch, one transaction: in come rows, out goes which of them did not land and why. Next room: `connection`.
+//!
+//! ```text
+//! write --> at once:  BEGIN, all rows, COMMIT
+//!             | a row is at fault
+//!             v
+//!           in parts: BEGIN, each half, and again the halves of a half with a fault in it, down to the row that stays
+//!                     out, COMMIT
+//! ```
+
+use std::ops::Range;
+
+use super::{classify::Fault, connection::Connection, plan::Plan};
+use crate::sink::table::fault::{Blame, Doing, Failed};
+
+/// Constraints that wait for the COMMIT would not tell which row they are about.
+const BEGIN_IN_PARTS: &str = "ROLLBACK; BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
+
+/// Writes the rows of the connection; those that are not among the failed have landed. After an error nothing has, but
+/// for what the error says of it, and the transaction may still be open.
+pub(super) async fn write(connection: &mut Connection, plan: &Plan) -> Result<Failed, Fault> {
+    let all = 0..connection.rows.len();
+    connection.ready(plan).await?;
+    match at_once(connection, plan, all.clone()).await {
+        Ok(()) => Ok(Failed::new()),
+        Err(fault) if fault.blame == Blame::Batch => Err(fault),
+        Err(fault) if all.len() == 1 => {
+            connection.control("ROLLBACK", Doing::Statement).await?;
+            Ok(vec![(0, fault.into())])
+        }
+        Err(_) => in_parts(connection, plan, all).await,
+    }
+}
+
+async fn at_once(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Result<(), Fault> {
+    connection.insert(plan, "BEGIN", rows).await?;
+    // Only now, not together with the rows: up to here a lost connection means that nothing has landed.
+    connection.control("COMMIT", Doing::Commit).await
+}
+
+async fn in_parts(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Result<Failed, Fault> {
+    // Waited for: were it canceled, the parts would land one by one.
+    connection.control(BEGIN_IN_PARTS, Doing::Statement).await?;
+    let mut failed = Failed::new();
+    let mut parts = halves(rows).to_vec();
+    let mut before = SAVE.to_owned();
+    let go_on = go_on(connection, plan);
+    while let Some(part) = parts.pop() {
+        match connection.insert(plan, &before, part.clone()).await {
+            Ok(()) => before.clone_from(&go_on),
+            Err(fault) if fault.blame == Blame::Batch => return Err(fault),
+            Err(fault) => {
+                UNDO.clone_into(&mut before);
+                if part.len() == 1 {
+                    failed.push((part.start, fault.into()));
+                } else {
+                    parts.extend(halves(part));
+                }
+            }
+        }
+    }
+    let end = if before == UNDO { format!("{UNDO}; COMMIT") } else { "COMMIT".to_owned() };
+    connection.control(&end, Doing::Commit).await?;
+    Ok(failed)
+}
+
+const SAVE: &str = "SAVEPOINT roundlot";
+const UNDO: &str = "ROLLBACK TO SAVEPOINT roundlot";
+
+/// What lets a part stand and makes room for the next.
+fn go_on(connection: &Connection, plan: &Plan) -> String {
+    match plan.bulk.as_ref().and_then(|bulk| bulk.stage.as_ref()) {
+        Some(stage) if connection.has_bulk() => format!("RELEASE SAVEPOINT roundlot; {}; {SAVE}", stage.empty),
+        _ => format!("RELEASE SAVEPOINT roundlot; {SAVE}"),
+    }
+}
+
+/// The second half first, so that the first is popped first: rows keep their order.
+fn halves(rows: Range<usize>) -> [Range<usize>; 2] {
+    let middle = rows.start + rows.len() / 2;
+    [middle..rows.end, rows.start..middle]
+}
