@@ -114,7 +114,9 @@ impl Connection {
         if self.bulk.is_some() {
             return Ok(());
         }
-        let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.bytes(0..self.rows.len()).len()) else { return Ok(()) };
+        let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.bytes(0..self.rows.len()).len()) else {
+            return Ok(());
+        };
         let client = &self.session.client;
         let prepare = async {
             let merge = match &bulk.stage {

@@ -56,7 +56,10 @@ impl Plan {
             empty: format!("TRUNCATE {STAGE}"),
         };
         let bulk = match staged {
-            false => Some(Bulk { copy: sql.copy(&found.into, table.columns().iter().map(|c| quoted(c.name()))), stage: None }),
+            false => Some(Bulk {
+                copy: sql.copy(&found.into, table.columns().iter().map(|c| quoted(c.name()))),
+                stage: None,
+            }),
             true if found.may_stage => {
                 Some(Bulk { copy: sql.copy(STAGE, (0..found.fields.len()).map(cell)), stage: Some(stage()) })
             }

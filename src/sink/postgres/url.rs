@@ -54,7 +54,9 @@ pub(super) fn read(url: &str, variable: impl Fn(&str) -> Option<String>) -> Resu
         }
     }
     for (name, option) in OPTIONS {
-        if let Some(value) = variable(name).filter(|_| !others.iter().any(|other| other.starts_with(&format!("{option}=")))) {
+        if let Some(value) =
+            variable(name).filter(|_| !others.iter().any(|other| other.starts_with(&format!("{option}="))))
+        {
             others.push(format!("{option}={}", encoded(&value)));
         }
     }
@@ -174,7 +176,9 @@ fn decoded(text: &str) -> Result<String, String> {
             b'%' => {
                 let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
                 let (high, low) = (digit(rest.next()), digit(rest.next()));
-                high.zip(low).map(|(high, low)| (high * 16 + low) as u8).ok_or("sslrootcert has a % that encodes nothing")?
+                high.zip(low)
+                    .map(|(high, low)| (high * 16 + low) as u8)
+                    .ok_or("sslrootcert has a % that encodes nothing")?
             }
             byte => byte,
         });
@@ -198,7 +202,8 @@ mod tests {
     #[test]
     fn a_url_says_it_all() {
         let all = "postgresql://bob:p%40ss@db.example:6432/trades?application_name=desk&options=-csearch_path%3Dx";
-        let config = with(all, &[("PGHOST", "other"), ("PGPORT", "1"), ("PGPASSWORD", "other"), ("PGAPPNAME", "other")]).config;
+        let config =
+            with(all, &[("PGHOST", "other"), ("PGPORT", "1"), ("PGPASSWORD", "other"), ("PGAPPNAME", "other")]).config;
         assert_eq!(config.get_hosts(), [Host::Tcp("db.example".into())]);
         assert_eq!((config.get_ports(), config.get_dbname()), (&[6432][..], Some("trades")));
         assert_eq!((config.get_user(), config.get_password()), (Some("bob"), Some(&b"p@ss"[..])));

@@ -68,7 +68,9 @@ impl Field {
             }
             (ColumnType::Float, "float8") => plain(Wire::Float8),
             (ColumnType::Bool, "bool") => plain(Wire::Bool),
-            (ColumnType::Text | ColumnType::Json, "text" | "varchar") | (ColumnType::Text, "bpchar") => plain(Wire::Text),
+            (ColumnType::Text | ColumnType::Json, "text" | "varchar") | (ColumnType::Text, "bpchar") => {
+                plain(Wire::Text)
+            }
             // These read text on the wire, but statements do not turn text into them unasked.
             (ColumnType::Text, name) if declared.is_enum || name == "citext" => {
                 Some(Self { wire: Wire::Text, scale: None, cast: Some(declared.reference.clone()) })
@@ -247,7 +249,8 @@ mod tests {
             (Timestamp, &["timestamp", "timestamptz"]),
             (Json, &["json", "jsonb", "text", "varchar"]),
         ];
-        let all = ["int2", "int4", "int8", "numeric", "float4", "float8", "bool", "text", "varchar", "bpchar", "citext"];
+        let all =
+            ["int2", "int4", "int8", "numeric", "float4", "float8", "bool", "text", "varchar", "bpchar", "citext"];
         let more = ["side", "bytea", "timestamp", "timestamptz", "date", "time", "json", "jsonb", "uuid", "money"];
         for (holds, names) in taken {
             for name in all.iter().chain(&more) {

@@ -163,7 +163,8 @@ mod tests {
         let chain = error.chain();
         assert!(chain.starts_with("refused: final: the disk is full or"), "{chain}");
         assert!(chain.contains("as SQLite says"), "{chain}");
-        let failure = error.source().and_then(|source| source.downcast_ref::<Failure<Error>>()).expect("our own failure");
+        let failure =
+            error.source().and_then(|source| source.downcast_ref::<Failure<Error>>()).expect("our own failure");
         assert_eq!(failure.source.sqlite_error_code(), Some(ErrorCode::DiskFull));
     }
 }

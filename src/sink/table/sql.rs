@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn what_tells_ops_apart_is_unique_once() {
-        assert!(create(&table().once_by("A;B")).ends_with(r#""a;b" TEXT NOT NULL, PRIMARY KEY ("id"), UNIQUE ("a;b"))"#));
+        assert!(
+            create(&table().once_by("A;B")).ends_with(r#""a;b" TEXT NOT NULL, PRIMARY KEY ("id"), UNIQUE ("a;b"))"#)
+        );
         assert!(create(&table().once_by("ID")).ends_with(r#"PRIMARY KEY ("id"))"#));
     }
 

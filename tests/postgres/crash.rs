@@ -1,0 +1,74 @@
+//! A server that is killed the hard way and comes back, under load: what each caller was told is what is in the table.
+
+use std::sync::Arc;
+
+use roundlot::{ErrorKind, sink::postgres::Postgres};
+
+use crate::{Db, account, fail, keyed, mapping, server::Server, trades, write};
+
+/// Kills the server in the middle of the load, and brings it back.
+async fn killed_midway(server: Arc<Server>) {
+    tokio::task::spawn_blocking(move || {
+        server.kill();
+        server.up();
+    })
+    .await
+    .unwrap();
+}
+
+/// Goal: without once_by, every row is there exactly once or accounted for by name. Method: kill -9 under load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_killed_server_leaves_every_row_accounted_for() {
+    let server = Arc::new(Server::start(&[]));
+    let db = Db::on(&server.url()).await;
+    let sink = Postgres::url(db.url()).open(mapping().create_if_missing()).await.unwrap();
+    let account = account::run(account::batcher(sink), 0..10_000, async || killed_midway(server.clone()).await).await;
+    let db = Db { client: crate::connect(&db.url()).await, ..db };
+    account.agrees_with(&db).await;
+    assert!(account.refused.is_empty(), "{:?}", account.refused);
+    assert!(account.in_doubt.len() <= 200, "no more than was in flight: {}", account.in_doubt.len());
+    for why in account.in_doubt.values() {
+        assert!(why.contains("the connection was lost during the commit"), "{why}");
+    }
+}
+
+/// Goal: with once_by, every row is there exactly once. Method: as above, three times in a row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_killed_server_costs_nothing_where_once_was_asked_for() {
+    let server = Arc::new(Server::start(&[]));
+    let db = Db::on(&server.url()).await;
+    let sink = Postgres::url(db.url()).open(mapping().once_by("id").create_if_missing()).await.unwrap();
+    let batcher = account::batcher(sink).idempotent();
+    let account = account::run(batcher, 0..10_000, async || {
+        for _ in 0..3 {
+            killed_midway(server.clone()).await;
+        }
+    })
+    .await;
+    let db = Db { client: crate::connect(&db.url()).await, ..db };
+    account.agrees_with(&db).await;
+    assert_eq!(account.delivered.len(), 10_000, "{:?} {:?}", account.refused, account.in_doubt);
+}
+
+/// Goal: a server that is down is transient, and what it had accepted is there when it is back. Method: killed while
+/// idle.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_server_that_is_down_is_waited_for() {
+    let server = Server::start(&[]);
+    let db = Db::on(&server.url()).await;
+    let sink = Postgres::url(db.url()).open(keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..300)).await.is_empty());
+    server.kill();
+    for _ in 0..2 {
+        let (kind, said) = fail(&sink, trades(300..303)).await;
+        assert_eq!(kind, ErrorKind::Transient, "{said}");
+        assert!(said.contains("no connection to the server, nothing was written"), "{said}");
+    }
+    server.up();
+    assert!(write(&sink, trades(300..303)).await.is_empty());
+    let db = Db { client: crate::connect(&db.url()).await, ..db };
+    assert_eq!(db.ids().await, (0..303).collect::<Vec<_>>());
+}

@@ -1,0 +1,89 @@
+//! Credentials are never in what is printed: settings, sinks, errors and logs.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use roundlot::{Sink, sink::postgres::Postgres};
+
+use crate::{Db, keyed, server::Server, story, trades, write};
+
+const PASSWORD: &str = "k33p/it@s3cret";
+const ENCODED: &str = "k33p%2Fit%40s3cret";
+
+/// All that is logged, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn is_clean(text: &str) {
+    for secret in ["k33p", "s3cret", "K33P", "wr0ng"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+/// Goal: no part of a password is ever printed. Method: a server that asks for one; everything that can be printed, with
+/// the right one, a wrong one, and a server that goes away, with a log of all levels.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn passwords_are_never_printed() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+    let _log = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+
+    let server = Server::start(&["password_encryption = 'scram-sha-256'"]);
+    let db = Db::on(&server.url()).await;
+    db.execute(&format!("CREATE ROLE clerk LOGIN PASSWORD '{PASSWORD}'; GRANT ALL ON SCHEMA {} TO clerk", db.schema))
+        .await;
+    let rules = server.data().join("pg_hba.conf");
+    let usual = std::fs::read_to_string(&rules).unwrap();
+    std::fs::write(&rules, format!("host all clerk 127.0.0.1/32 scram-sha-256\n{usual}")).unwrap();
+    db.execute("SELECT pg_reload_conf()").await;
+    db.until("SELECT 1 FROM pg_hba_file_rules WHERE user_name = '{clerk}'").await;
+
+    let url = |password: &str| db.url().replace("roundlot@", &format!("clerk:{password}@"));
+    // The reload reaches the part of the server that lets people in a moment later.
+    let mut error = Postgres::url(url("wr0ng")).open(keyed()).await.err();
+    for _ in 0..500 {
+        if error.is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        error = Postgres::url(url("wr0ng")).open(keyed()).await.err();
+    }
+    let error = error.expect("a wrong password");
+    assert!(story(&error).contains("final: the server does not accept the credentials"), "{}", story(&error));
+    is_clean(&format!("{} {error:?}", story(&error)));
+
+    let settings = Postgres::url(url(ENCODED));
+    is_clean(&format!("{settings:?} {settings:#?}"));
+    let sink = settings.open(keyed()).await.unwrap();
+    is_clean(&format!("{sink:?} {sink:#?}"));
+    assert!(write(&sink, trades(0..3)).await.is_empty());
+    server.kill();
+    let (_, said) = crate::fail(&sink, trades(3..6)).await;
+    is_clean(&said);
+    is_clean(&format!("{:?}", sink.close().await));
+    is_clean(&String::from_utf8_lossy(&log.0.lock().unwrap()));
+
+    for bad in
+        ["postgres://clerk:k33p@s3cret@host/db", "k33p", "postgres://clerk:s3cret/db", "postgres://h?k33p=s3cret"]
+    {
+        let settings = Postgres::url(bad);
+        is_clean(&format!("{settings:?}"));
+        let error = settings.open(keyed()).await.unwrap_err();
+        is_clean(&format!("{} {error:?}", story(&error)));
+    }
+}

@@ -1,0 +1,233 @@
+//! What the server does to single batches: sessions ended from outside, limits, deadlocks, read-only times. Each is
+//! transient, nothing of the batch lands, and the next one goes on.
+
+use roundlot::{ErrorKind, sink::postgres::Postgres};
+
+use crate::{Db, account, db, fail, keyed, mapping, server::Server, story, trade, trades, write};
+
+/// Goal: a session that is ended in mid-batch is replaced, and no row is lost or twice. Method: the batch waits for a
+/// lock when its session is ended.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_terminated_connection_is_transient_and_replaced() {
+    for from in [usize::MAX, 1] {
+        let db = db().await;
+        let sink = Postgres::url(db.named_url("")).copy_from(from).open(keyed()).await.unwrap();
+        let other = db.other().await;
+        other.batch_execute("BEGIN; INSERT INTO trades VALUES (99, 'other', 0)").await.unwrap();
+        let ended = async {
+            let pid = db.session("%trades%", "wait_event_type = 'Lock'").await;
+            db.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+        };
+        let ((kind, said), ()) = tokio::join!(fail(&sink, trades(0..300)), ended);
+        assert_eq!(kind, ErrorKind::Transient, "{said}");
+        assert!(said.contains("nothing was written"), "{said}");
+        other.batch_execute("ROLLBACK").await.unwrap();
+        assert!(db.ids().await.is_empty());
+        assert!(write(&sink, trades(0..300)).await.is_empty(), "on a new connection");
+        assert_eq!(db.ids().await.len(), 300);
+    }
+}
+
+/// Goal: a load bears the end of its sessions. Method: all of them are ended, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn sessions_that_end_under_load_cost_nothing() {
+    let db = db().await;
+    let sink = Postgres::url(db.named_url("")).open(mapping().once_by("id").create_if_missing()).await.unwrap();
+    let batcher = account::batcher(sink).idempotent();
+    let account = account::run(batcher, 0..6000, async || {
+        for _ in 0..20 {
+            let ended = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'",
+                db.schema
+            );
+            db.until(&ended).await;
+        }
+    })
+    .await;
+    account.agrees_with(&db).await;
+    assert_eq!(account.delivered.len(), 6000, "{:?} {:?}", account.refused, account.in_doubt);
+}
+
+/// Goal: an idle connection that broke is not used. Method: it is ended between two batches.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_connection_that_broke_while_idle_is_not_noticed() {
+    let db = db().await;
+    let sink = Postgres::url(db.named_url("")).open(keyed()).await.unwrap();
+    for i in 0..3 {
+        assert!(write(&sink, vec![trade(i)]).await.is_empty());
+        let pid = db.session("%", "state = 'idle'").await;
+        db.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+        db.until(&format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")).await;
+        // The end of the session is on its way to us; on loopback that is no more than a turn of the runtime.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(db.ids().await, [0, 1, 2]);
+}
+
+/// Goal: a batch that takes too long lands later and once. Method: the server's limit passes while a lock is waited for.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_statement_that_is_out_of_time_is_transient() {
+    for (setting, from, words) in [
+        ("-cstatement_timeout=200", usize::MAX, "canceled or out of time"),
+        ("-cstatement_timeout=200", 1, "canceled or out of time"),
+        ("-clock_timeout=200", usize::MAX, "another transaction holds the lock"),
+    ] {
+        let db = db().await;
+        let sink = Postgres::url(db.url_with(setting)).copy_from(from).open(keyed()).await.unwrap();
+        let other = db.other().await;
+        other.batch_execute("BEGIN; INSERT INTO trades VALUES (299, 'other', 0)").await.unwrap();
+        let (kind, said) = fail(&sink, trades(0..300)).await;
+        assert_eq!(kind, ErrorKind::Transient, "{said}");
+        assert!(said.contains(words) && said.contains("nothing was written"), "{said}");
+        assert!(db.ids().await.is_empty());
+        other.batch_execute("ROLLBACK").await.unwrap();
+        assert!(write(&sink, trades(0..300)).await.is_empty());
+        assert_eq!(db.ids().await, (0..300).collect::<Vec<_>>());
+    }
+}
+
+/// Goal: the server's limit under load loses nothing. Method: a table that is locked for longer than the limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn time_limits_under_load_cost_nothing() {
+    let db = db().await;
+    let settings = Postgres::url(db.url_with("-cstatement_timeout=100"));
+    let sink = settings.open(mapping().create_if_missing()).await.unwrap();
+    let account = account::run(account::batcher(sink), 0..3000, async || {
+        let other = db.other().await;
+        other.batch_execute("BEGIN; LOCK TABLE trades; SELECT pg_sleep(0.5); COMMIT").await.unwrap();
+    })
+    .await;
+    account.agrees_with(&db).await;
+    assert_eq!(account.delivered.len(), 3000, "{:?} {:?}", account.refused, account.in_doubt);
+}
+
+/// Goal: a deadlock is transient for the one that the server chooses. Method: two transactions cross.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_deadlock_is_transient() {
+    let db = db().await;
+    let sink = Postgres::url(db.url_with("-cdeadlock_timeout=50ms")).open(keyed()).await.unwrap();
+    let other = db.other().await;
+    // The other one looks for deadlocks later than the sink does, which is then the one that gives way.
+    other
+        .batch_execute("SET deadlock_timeout = '60s'; BEGIN; INSERT INTO trades VALUES (2, 'other', 0)")
+        .await
+        .unwrap();
+    let cross = async {
+        db.until("SELECT 1 FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()").await;
+        other.batch_execute("INSERT INTO trades VALUES (1, 'other', 0)").await
+    };
+    let mut batch = roundlot::Batch::for_test(trades([1, 2]));
+    let (written, crossed) = tokio::join!(roundlot::Sink::write(&sink, &mut batch), cross);
+    let error = written.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient);
+    assert!(error.chain().contains("a deadlock with another transaction, nothing was written"), "{}", error.chain());
+    crossed.unwrap();
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert!(write(&sink, trades([1, 2])).await.is_empty());
+}
+
+/// Goal: what cannot be serialized is tried again. Method: a serializable update of a row that changed meanwhile.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_serialization_failure_is_transient() {
+    let db = db().await;
+    let settings = Postgres::url(db.url_with("-cdefault_transaction_isolation=serializable"));
+    let table = keyed().on_conflict(roundlot::sink::table::Conflict::Update);
+    let sink = settings.open(table).await.unwrap();
+    assert!(write(&sink, vec![trade(1)]).await.is_empty());
+    let other = db.other().await;
+    other.batch_execute("BEGIN; UPDATE trades SET symbol = 'other' WHERE id = 1").await.unwrap();
+    let release = async {
+        db.until("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%unnest%'").await;
+        other.batch_execute("COMMIT").await.unwrap();
+    };
+    let ((kind, said), ()) = tokio::join!(fail(&sink, trades(0..3)), release);
+    assert_eq!(kind, ErrorKind::Transient, "{said}");
+    assert!(said.contains("another transaction was in the way"), "{said}");
+    assert!(write(&sink, trades(0..3)).await.is_empty());
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_server_that_only_reads_is_waited_for() {
+    let server = Server::start(&[]);
+    let db = Db::on(&server.url()).await;
+    let sink = Postgres::url(db.url()).open(keyed()).await.unwrap();
+    db.execute("ALTER SYSTEM SET default_transaction_read_only = on").await;
+    db.execute("SELECT pg_reload_conf()").await;
+    db.until("SELECT 1 WHERE current_setting('default_transaction_read_only') = 'on'").await;
+    let mut said = fail_soon(&sink).await;
+    assert_eq!(said.0, ErrorKind::Transient);
+    assert!(said.1.contains("the server only reads for now, nothing was written"), "{}", said.1);
+    db.execute("SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only").await;
+    db.execute("SELECT pg_reload_conf()").await;
+    said.1.clear();
+    let fresh = db.other().await;
+    while fresh.query_one("SHOW default_transaction_read_only", &[]).await.unwrap().get::<_, String>(0) == "on" {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(write(&sink, trades(1000..1003)).await.is_empty());
+}
+
+/// Writes until it fails: a session hears of a change of the configuration between two statements.
+async fn fail_soon(sink: &roundlot::sink::postgres::PostgresSink<crate::Trade>) -> (ErrorKind, String) {
+    for id in 0..1000 {
+        let mut batch = roundlot::Batch::for_test(vec![trade(id)]);
+        if let Err(error) = roundlot::Sink::write(sink, &mut batch).await.map(drop) {
+            return (error.kind(), error.chain());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("it never fails")
+}
+
+/// Goal: a server with no connection left is transient, and waited for. Method: others take all that there are.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn too_many_connections_are_transient() {
+    let server = Server::start(&["max_connections = 4", "superuser_reserved_connections = 0", "max_wal_senders = 0"]);
+    let db = Db::on(&server.url()).await;
+    let sink = Postgres::url(db.url()).open(keyed()).await.unwrap();
+    let others = [db.other().await, db.other().await];
+    db.execute("BEGIN; LOCK TABLE trades").await;
+    let mut held = roundlot::Batch::for_test(trades(0..3));
+    let mut holding = std::pin::pin!(roundlot::Sink::write(&sink, &mut held));
+    assert!(futures::poll!(&mut holding).is_pending());
+    let (kind, said) = fail(&sink, trades(10..13)).await;
+    assert_eq!(kind, ErrorKind::Transient, "{said}");
+    assert!(said.contains("the server has too many connections"), "{said}");
+    let error = Postgres::url(db.url()).open(keyed()).await.unwrap_err();
+    assert!(story(&error).contains("too many connections"), "{}", story(&error));
+    drop(others);
+    db.execute("COMMIT").await;
+    holding.await.map(drop).unwrap();
+    for _ in 0..1000 {
+        let mut batch = roundlot::Batch::for_test(trades(10..13));
+        if roundlot::Sink::write(&sink, &mut batch).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(db.ids().await, [0, 1, 2, 10, 11, 12]);
+}
+
+/// Goal: a full disk is transient, and nothing of the batch lands. Method: the server may not write large temporary
+/// files, which is the one such limit that can be set privately; a batch under a rule needs them to sort its rows.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_limit_on_disk_is_transient() {
+    let db = db().await;
+    let settings = Postgres::url(db.url_with("-ctemp_file_limit=64kB -cwork_mem=64kB"));
+    let sink = settings.open(keyed().on_conflict(roundlot::sink::table::Conflict::Update)).await.unwrap();
+    let (kind, said) = fail(&sink, trades(0..4000)).await;
+    assert_eq!(kind, ErrorKind::Transient, "{said}");
+    assert!(said.contains("the server is short of resources, nothing was written"), "{said}");
+    assert!(db.ids().await.is_empty());
+    assert!(write(&sink, trades(0..100)).await.is_empty());
+}
