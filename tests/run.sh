@@ -9,7 +9,12 @@ quick=false
 [ "${1:-}" = "--quick" ] && quick=true
 
 tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+server="" # the folder of the PostgreSQL server, while there is one
+clean_up() {
+    [ -z "$server" ] || as_postgres pg_ctl -D "$server/data" -m immediate stop >/dev/null || true
+    rm -rf "$tmp"
+}
+trap clean_up EXIT
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -23,6 +28,38 @@ need() {
     [ "$(id -u)" = 0 ] || sudo=sudo
     $sudo apt-get update -qq
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# PostgreSQL's programs are not on the path of Debian, and do not run as root.
+as_postgres() {
+    local program=$1
+    shift
+    program=$(command -v "$program" || ls -d /usr/lib/postgresql/*/bin/"$program" | sort -V | tail -n 1)
+    if [ "$(id -u)" = 0 ]; then
+        (cd "$server" && runuser -u postgres -- "$program" "$@")
+    else
+        (cd "$server" && "$program" "$@")
+    fi
+}
+
+# Starts a private server on a free port of the loopback interface, and names it to the tests.
+start_postgres() {
+    server=$tmp/postgres
+    mkdir "$server"
+    chmod 711 "$tmp"
+    [ "$(id -u)" != 0 ] || chown postgres "$server"
+    as_postgres initdb -D "$server/data" -U roundlot --auth=trust -E UTF8 --no-sync >"$tmp/initdb.txt"
+    local port
+    for _ in 1 2 3 4 5; do
+        port=$((20000 + RANDOM % 12000))
+        local options="-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$server"
+        if as_postgres pg_ctl -D "$server/data" -l "$server/log" -o "$options" -w start >/dev/null; then
+            export ROUNDLOT_POSTGRES_URL="postgres://roundlot@127.0.0.1:$port/postgres"
+            return
+        fi
+    done
+    cat "$server/log"
+    return 1
 }
 
 # SQLite is compiled from source.
@@ -40,6 +77,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 if ! $quick; then
     step "each feature by itself"
     for features in "" testing sqlite websocket; do
+    for features in "" testing sqlite postgres; do
         cargo check --quiet --locked --no-default-features --features "$features"
     done
 
@@ -49,6 +87,12 @@ fi
 
 step "tests"
 cargo test --locked --workspace --all-features
+
+step "tests that need a PostgreSQL server"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
+need openssl openssl
+start_postgres
+cargo test --locked --all-features --test postgres -- --ignored
 
 step "examples"
 for source in examples/*.rs; do

@@ -103,7 +103,8 @@ async fn giving_up_works_through_tls() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let sink = Postgres::url(format!("{}&sslmode=require", db.named_url(""))).open(keyed()).await.unwrap();
-    db.execute("BEGIN; LOCK TABLE trades").await;
+    let other = db.other().await;
+    other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
     let mut batch = roundlot::Batch::for_test(trades(0..3));
     {
         let mut writing = std::pin::pin!(sink.write(&mut batch));
@@ -117,6 +118,6 @@ async fn giving_up_works_through_tls() {
         db.schema
     ))
     .await;
-    db.execute("COMMIT").await;
+    other.batch_execute("COMMIT").await.unwrap();
     assert!(write(&sink, trades(0..3)).await.is_empty());
 }

@@ -162,12 +162,12 @@ async fn a_server_that_only_reads_is_waited_for() {
     db.execute("ALTER SYSTEM SET default_transaction_read_only = on").await;
     db.execute("SELECT pg_reload_conf()").await;
     db.until("SELECT 1 WHERE current_setting('default_transaction_read_only') = 'on'").await;
-    let mut said = fail_soon(&sink).await;
-    assert_eq!(said.0, ErrorKind::Transient);
-    assert!(said.1.contains("the server only reads for now, nothing was written"), "{}", said.1);
-    db.execute("SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only").await;
+    let (kind, said) = fail_soon(&sink).await;
+    assert_eq!(kind, ErrorKind::Transient);
+    assert!(said.contains("the server only reads for now, nothing was written"), "{said}");
+    db.execute("SET default_transaction_read_only = off").await;
+    db.execute("ALTER SYSTEM RESET default_transaction_read_only").await;
     db.execute("SELECT pg_reload_conf()").await;
-    said.1.clear();
     let fresh = db.other().await;
     while fresh.query_one("SHOW default_transaction_read_only", &[]).await.unwrap().get::<_, String>(0) == "on" {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

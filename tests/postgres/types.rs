@@ -143,7 +143,7 @@ async fn a_column_that_changes_its_type_is_final_or_harmless() {
         db.execute("ALTER TABLE t ALTER x TYPE bigint").await;
         if from == 1 {
             let (kind, story) = crate::fail(&sink, vec![2, 3]).await;
-            assert_eq!(kind, roundlot::ErrorKind::Refused);
+            assert_eq!(kind, roundlot::ErrorKind::Refused, "{story}");
             assert!(story.contains("final: the columns of the table have changed since it was opened"), "{story}");
             assert_eq!(db.query("SELECT x FROM t").await, ["1"]);
         } else {

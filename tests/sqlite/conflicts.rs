@@ -187,3 +187,22 @@ async fn a_strict_table_refuses_what_does_not_suit_it() {
     assert_eq!(refused(&failed), [0, 1]);
     assert!(failed[0].story.contains("cannot store TEXT value in BLOB column trades.price"), "{failed:?}");
 }
+
+/// Goal: a batch that is written again is harmless where that was asked for. Method: the same batch twice, and one that
+/// overlaps; the key still refuses what is there under another id.
+#[tokio::test]
+async fn a_replay_is_harmless() {
+    let file = file();
+    let table = Table::new("trades").text("symbol", |t: &Trade| &t.symbol).integer("id", |t| t.id);
+    let sink = SqliteSink::open(&file, table.key(["symbol"]).once_by("id").create_if_missing()).await.unwrap();
+    let fills = |ids: std::ops::Range<i64>| ids.map(|id| named(id, &format!("s{id}"))).collect::<Vec<_>>();
+    for _ in 0..2 {
+        assert!(write(&sink, fills(0..300)).await.is_empty());
+    }
+    assert!(write(&sink, fills(200..400)).await.is_empty());
+    assert_eq!(
+        refused(&write(&sink, vec![named(7, "s7"), named(900, "s8"), Trade { id: None, ..trade(1) }]).await),
+        [1, 2]
+    );
+    assert_eq!(file.query("SELECT count(*), max(id) FROM trades"), ["400|399"]);
+}

@@ -42,6 +42,8 @@ pub(super) fn classify(doing: Doing, error: Error) -> Fault {
     Fault { blame, kind, failure: Failure { meaning, source: Said(said(&error)) } }
 }
 
+const CHANGED: &str = "final: the columns of the table have changed since it was opened";
+
 type Verdict = (Blame, ErrorKind, &'static str);
 
 use Blame::{Batch, Row};
@@ -55,6 +57,8 @@ fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
         _ if doing == Doing::Commit && (ended || class == "08") => lost(doing),
         ("40", "003") => (Batch, Ambiguous, "the server does not know whether the batch landed"),
 
+        // Poolers say this and hang up. A server that goes on has met a row that it does not understand.
+        ("08", "P01") if !ended => (Batch, Refused, CHANGED),
         ("08", _) => (Batch, Transient, "no connection to the server, nothing was written"),
         ("25", "006") => (Batch, Transient, "the server only reads for now, nothing was written"),
         ("25", "P02" | "P03") => (Batch, Transient, "the transaction was ended from outside, nothing was written"),
@@ -73,7 +77,7 @@ fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
         ("58", _) => (Batch, Transient, "the system of the server failed, nothing was written"),
         ("72", _) => (Batch, Transient, "the snapshot is too old, nothing was written"),
 
-        ("22", "P03" | "P04") => (Batch, Refused, "final: the columns of the table have changed since it was opened"),
+        ("22", "P03" | "P04") => (Batch, Refused, CHANGED),
         ("28", _) => (Batch, Refused, "final: the server does not accept the credentials"),
         ("3D", _) => (Batch, Refused, "final: there is no such database"),
         ("3F", _) | ("42", "P01") => (Batch, Refused, "final: there is no such table"),
@@ -153,7 +157,7 @@ mod tests {
         ("08004", (Batch, Transient)), // server rejected
         ("08006", (Batch, Transient)), // failure
         ("08007", (Batch, Transient)), // transaction_resolution_unknown, said of a statement
-        ("08P01", (Batch, Transient)), // protocol_violation, what poolers say
+        ("08P01", (Batch, Refused)),   // protocol_violation, a row that is not understood
         ("0A000", (Batch, Refused)),   // feature_not_supported
         ("21000", (Row, Refused)),     // cardinality_violation
         ("22001", (Row, Refused)),     // string_data_right_truncation
@@ -241,6 +245,7 @@ mod tests {
     fn what_ends_the_connection_is_no_row_s_fault_unless_known_to_be() {
         assert_eq!(judged(Doing::Statement, "57P01", true), (Batch, Transient));
         assert_eq!(judged(Doing::Statement, "28P01", true), (Batch, Refused));
+        assert_eq!(judged(Doing::Statement, "08P01", true), (Batch, Transient), "what poolers say");
         assert_eq!(judged(Doing::Statement, "XX000", true), (Batch, Transient));
         assert_eq!(judged(Doing::Statement, "P0001", true), (Batch, Transient));
     }

@@ -38,10 +38,12 @@ pub struct Postgres {
 /// More writes at once than this are rare, and servers often take 100 connections in all.
 const MAX_CONNECTIONS: usize = 16;
 
-/// Where COPY overtakes UNNEST.
+/// Where COPY overtakes UNNEST: rows of six columns came in at 0.5-0.9 of its rate in batches of 100, 0.9-1.0 of 500,
+/// 0.9-1.2 of 1,000, 1.1 of 2,000, and 1.5-1.9 of 10,000.
 const COPY_FROM: usize = 1000;
 
-/// Where COPY and a second statement overtake UNNEST.
+/// Where COPY and a second statement overtake UNNEST: 0.6 of its rate in batches of 100, 0.8 of 1,000, 0.9-1.1 of
+/// 5,000, 1.1-1.3 of 10,000.
 const STAGE_FROM: usize = 5000;
 
 impl Postgres {

@@ -4,10 +4,7 @@
 use tokio_postgres::types::Type;
 
 use super::{open::Found, options::Postgres, wire::Field};
-use crate::sink::table::{
-    Conflict, Table,
-    sql::{list, quoted},
-};
+use crate::sink::table::{Conflict, Table, sql::quoted};
 
 /// Where rows wait that go on under a conflict rule. It is empty again after each transaction.
 const STAGE: &str = "pg_temp.roundlot_rows";
@@ -147,5 +144,70 @@ impl<T> Sql<'_, T> {
 
 /// The table as SQL reads it.
 pub(super) fn qualified(schema: &str, table: &str) -> String {
-    list([schema, table]).replace("\", \"", "\".\"")
+    format!("{}.{}", quoted(schema), quoted(table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{postgres::wire::Declared, table::ColumnType};
+
+    fn plan(table: &Table<i64>, guarded: bool, may_stage: bool) -> Plan {
+        let field = |holds, name: &str, is_enum| {
+            let declared = Declared { name: name.into(), reference: format!("\"{name}\""), is_enum, modifier: -1 };
+            Field::of(holds, &declared).expect("a way in")
+        };
+        let fields = vec![field(ColumnType::Integer, "int4", false), field(ColumnType::Text, "side", true)];
+        let found = Found { into: qualified("s", "t"), fields, guarded, may_stage };
+        Plan::of(table, &found, &Postgres::url("postgres://").copy_from(3).stage_from(5))
+    }
+
+    fn table() -> Table<i64> {
+        Table::new("t").integer("id", |op| *op).text("x", |_| "").key(["ID"])
+    }
+
+    #[test]
+    fn arrays_become_rows_in_their_order() {
+        let plan = plan(&table(), false, true);
+        let rows = "unnest($1::int4[], $2::text[]) WITH ORDINALITY AS u(c0, c1, n)";
+        assert_eq!(plan.unnest, format!(r#"INSERT INTO "s"."t" ("id", "x") SELECT c0, c1::"side" FROM {rows}"#));
+        assert_eq!(plan.check, format!("EXPLAIN {}", plan.unnest.replace("$1", "NULL").replace("$2", "NULL")));
+        let copy = plan.bulk.expect("a way for many");
+        assert_eq!(copy.copy, r#"COPY "s"."t" ("id", "x") FROM STDIN (FORMAT binary)"#);
+        assert!(copy.stage.is_none());
+    }
+
+    #[test]
+    fn of_the_rows_of_one_key_the_last_one_counts() {
+        let plan = plan(&table().on_conflict(Conflict::Update), false, true);
+        let last = |from: &str, order: &str| {
+            format!(
+                r#"INSERT INTO "s"."t" ("id", "x") SELECT DISTINCT ON (c0) c0, c1::"side" FROM {from} ORDER BY c0, {order} DESC ON CONFLICT ("id") DO UPDATE SET "x" = excluded."x""#
+            )
+        };
+        assert_eq!(plan.unnest, last("unnest($1::int4[], $2::text[]) WITH ORDINALITY AS u(c0, c1, n)", "n"));
+        let bulk = plan.bulk.expect("a way for many");
+        assert_eq!(bulk.copy, "COPY pg_temp.roundlot_rows (c0, c1) FROM STDIN (FORMAT binary)");
+        let stage = bulk.stage.expect("a rule needs one");
+        assert_eq!(stage.merge, last("pg_temp.roundlot_rows", "ctid"));
+        let columns = "(c0 int4, c1 text) ON COMMIT DELETE ROWS";
+        assert_eq!(stage.create, format!("CREATE TEMP TABLE IF NOT EXISTS roundlot_rows {columns}"));
+    }
+
+    #[test]
+    fn size_rule_and_rights_decide() {
+        let from = |plan: &Plan| (1..10).find(|rows| plan.bulk_for(*rows, 0).is_some());
+        let is_staged = |plan: &Plan| plan.bulk.as_ref().map(|bulk| bulk.stage.is_some());
+        let cases = [
+            (plan(&table(), false, false), Some(3), Some(false)),
+            (plan(&table(), true, true), Some(5), Some(true)),
+            (plan(&table(), true, false), None, None),
+            (plan(&table().once_by("x"), false, true), Some(5), Some(true)),
+            (plan(&table().on_conflict(Conflict::Ignore), false, false), None, None),
+        ];
+        for (i, (plan, rows, staged)) in cases.iter().enumerate() {
+            assert_eq!((from(plan), is_staged(plan)), (*rows, *staged), "case {i}");
+        }
+        assert!(cases[0].0.bulk_for(1, MOST_ARRAY_BYTES + 1).is_some(), "many bytes count as many rows");
+    }
 }

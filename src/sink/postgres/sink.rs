@@ -10,6 +10,92 @@ use crate::{
 };
 
 /// A [`Sink`] that writes each batch to a PostgreSQL table, in one transaction.
+///
+/// * Rows land in the order of the batch; under [`Conflict::Update`](crate::sink::table::Conflict::Update) in that of
+///   the key, of which the last one counts. Every value is bound, every name quoted.
+/// * A row that breaks a rule of the table is refused alone, with the server's error as the cause; the others of its
+///   batch land. It is found by writing ever smaller parts of the batch, still in one transaction.
+/// * A batch goes as one array per column; from [`copy_from`](Postgres::copy_from) rows on by binary `COPY`, under a
+///   conflict rule from [`stage_from`](Postgres::stage_from) rows on by `COPY` into a temporary table and on from there.
+/// * A connection is opened when a batch is to be written and none is idle, and is replaced when it broke. Each write
+///   has one of its own: [`max_in_flight`](crate::Limits::max_in_flight) and
+///   [`partition_by`](crate::Stages::partition_by) decide how many there are.
+///
+/// # What values become
+///
+/// | column of | in a table that is created | what else it may be, as long as each value fits |
+/// |---|---|---|
+/// | integers | `bigint` | `integer`, `smallint`, `numeric` |
+/// | floats | `double precision`, NaN and infinities included | |
+/// | flags | `boolean` | |
+/// | text, without NUL characters | `text` | `varchar`, `char`, `citext`, an enum |
+/// | bytes | `bytea` | |
+/// | decimals | `numeric`, with every digit and its zeros | `numeric` with fewer digits |
+/// | timestamps | `timestamptz`, rounded down to microseconds | `timestamp`, which is then UTC |
+/// | JSON | `jsonb` | `json`, `text`, `varchar` |
+///
+/// A domain is what it is made of. A value that does not fit, such as a price of three digits behind the point in a
+/// column of two, is refused and never rounded; only timestamps are, down to the microsecond, and where the column says
+/// so on to what it keeps. A column of any other type is an error when the sink is opened.
+///
+/// # What errors mean
+///
+/// | what happened | kind | what is in the table |
+/// |---|---|---|
+/// | no connection, too many of them, the server starts, stops or only reads | transient | nothing of the batch |
+/// | a deadlock, a serialization failure, a lock or statement timeout | transient | nothing of the batch |
+/// | the server's disk is full, or its memory | transient | nothing of the batch |
+/// | a row breaks a constraint, or its value does not suit the column; a trigger or a policy objects | refused | the other rows |
+/// | no permission, no such table or column, wrong credentials, an untrusted certificate | refused, "final" | nothing of the batch |
+/// | the connection was lost during the COMMIT | ambiguous | all of the batch or nothing |
+/// | more than 4 GiB in one batch | too large | nothing of the batch |
+///
+/// With [`Table::once_by`] or [`Conflict::Ignore`](crate::sink::table::Conflict::Ignore) a batch that is written again
+/// is harmless, so the batcher can be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
+///
+/// A network that swallows everything makes a write wait for as long as the system does: set a
+/// [`write_timeout`](crate::Limits::write_timeout). A pooler in between has to keep sessions together.
+///
+/// # Cancel safety
+///
+/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has not landed unless its COMMIT
+/// was under way. The connection is thrown away, and the server is told to stop what it does for it. The next write is
+/// not affected. Dropping the future of [`close`](Sink::close) leaves the connections to close in their own time.
+///
+/// # Dropping it
+///
+/// Ends the connections without waiting for it; [`close`](Sink::close) waits.
+///
+/// # Panics
+///
+/// A panic in a column's closure leaves `write` before anything was sent to the server.
+///
+/// # Examples
+///
+/// ```no_run
+/// use roundlot::{Batcher, Limits, Stages};
+/// use roundlot::sink::{postgres::PostgresSink, table::Table};
+///
+/// struct Fill { id: String, account: u32, time_ns: i64 }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let fills = Table::<Fill>::new("fills")
+///     .text("id", |fill| &fill.id)
+///     .integer("account", |fill| i64::from(fill.account))
+///     .timestamp("time", |fill| fill.time_ns)
+///     .once_by("id")
+///     .create_if_missing();
+/// let sink = PostgresSink::open("postgres://bob@db.example/trades?sslmode=verify-full", fills).await?;
+/// let (desk, worker) = Batcher::new(sink)
+///     .stages(Stages::new().partition_by(|fill: &Fill| fill.account % 4))
+///     .limits(Limits::new(1000).max_in_flight(4))
+///     .idempotent()
+///     .spawn();
+/// # drop((desk, worker));
+/// # Ok(())
+/// # }
+/// ```
 pub struct PostgresSink<T> {
     table: Table<T>,
     pool: Pool,
