@@ -40,7 +40,7 @@ async fn all_rows_land_in_order() {
     let db = db().await;
     let sink = db.open(mapping().create_if_missing()).await;
     let mut expected = Vec::new();
-    for size in [1, 2, 57, 500, 999, 1000, 1001, 5000] {
+    for size in [1, 2, 57, 500, 1000, 2499, 2500, 2501, 6000] {
         // Falling, so that the order is not that of the ids by chance.
         let ids: Vec<i64> = (0..size).rev().collect();
         assert!(write(&sink, trades(ids.clone())).await.is_empty());

@@ -89,12 +89,17 @@ struct Sql<'a, T> {
 }
 
 impl<T> Sql<'_, T> {
-    /// The arrays as rows, which are counted.
+    /// The arrays as rows, which are counted where their order matters. Side by side in a list, not in FROM, where the
+    /// server would store each array's elements once more: that took 1.5 times as long.
     fn unnest(&self, array: impl Fn(usize) -> String) -> String {
-        let arrays: Vec<String> =
-            self.fields().map(|(i, field)| format!("{}::{}[]", array(i), field.wire.name())).collect();
-        let names: Vec<String> = self.fields().map(|(i, _)| cell(i)).collect();
-        format!("unnest({}) WITH ORDINALITY AS u({}, n)", arrays.join(", "), names.join(", "))
+        let mut lists: Vec<String> = self
+            .fields()
+            .map(|(i, field)| format!("unnest({}::{}[]) {}", array(i), field.wire.name(), cell(i)))
+            .collect();
+        if self.table.conflict() == Conflict::Update {
+            lists.push(format!("generate_subscripts({}::{}[], 1) n", array(0), self.found.fields[0].wire.name()));
+        }
+        format!("(SELECT {}) u", lists.join(", "))
     }
 
     /// `INSERT INTO` the table from where the cells are, in the order in which they stand there.
@@ -169,7 +174,7 @@ mod tests {
     #[test]
     fn arrays_become_rows_in_their_order() {
         let plan = plan(&table(), false, true);
-        let rows = "unnest($1::int4[], $2::text[]) WITH ORDINALITY AS u(c0, c1, n)";
+        let rows = "(SELECT unnest($1::int4[]) c0, unnest($2::text[]) c1) u";
         assert_eq!(plan.unnest, format!(r#"INSERT INTO "s"."t" ("id", "x") SELECT c0, c1::"side" FROM {rows}"#));
         assert_eq!(plan.check, format!("EXPLAIN {}", plan.unnest.replace("$1", "NULL").replace("$2", "NULL")));
         let copy = plan.bulk.expect("a way for many");
@@ -185,7 +190,8 @@ mod tests {
                 r#"INSERT INTO "s"."t" ("id", "x") SELECT DISTINCT ON (c0) c0, c1::"side" FROM {from} ORDER BY c0, {order} DESC ON CONFLICT ("id") DO UPDATE SET "x" = excluded."x""#
             )
         };
-        assert_eq!(plan.unnest, last("unnest($1::int4[], $2::text[]) WITH ORDINALITY AS u(c0, c1, n)", "n"));
+        let rows = "(SELECT unnest($1::int4[]) c0, unnest($2::text[]) c1, generate_subscripts($1::int4[], 1) n) u";
+        assert_eq!(plan.unnest, last(rows, "n"));
         let bulk = plan.bulk.expect("a way for many");
         assert_eq!(bulk.copy, "COPY pg_temp.roundlot_rows (c0, c1) FROM STDIN (FORMAT binary)");
         let stage = bulk.stage.expect("a rule needs one");

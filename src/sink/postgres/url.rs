@@ -61,7 +61,7 @@ pub(super) fn read(url: &str, variable: impl Fn(&str) -> Option<String>) -> Resu
         }
     }
     let mut config: Config = format!("{start}?{}", others.join("&")).parse().map_err(|error| unreadable(&error))?;
-    fill_in(&mut config, &variable)?;
+    fill_in(&mut config, variable)?;
     check_hosts(&config)?;
     own.mode = own.mode.or_else(|| variable("PGSSLMODE"));
     own.roots = own.roots.or_else(|| variable("PGSSLROOTCERT"));

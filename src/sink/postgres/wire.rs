@@ -91,14 +91,14 @@ impl Field {
         if *value == Value::Null {
             return Ok(());
         }
-        let put = self.put_bytes(out, value).and_then(|()| match out.len() - start - LENGTH {
-            length if length > MOST_BYTES => Err("is larger than PostgreSQL takes, 1 GB"),
-            length => Ok(out[start..start + LENGTH].copy_from_slice(&(length as i32).to_be_bytes())),
-        });
-        if put.is_err() {
+        self.put_bytes(out, value).inspect_err(|_| out.truncate(start))?;
+        let length = out.len() - start - LENGTH;
+        if length > MOST_BYTES {
             out.truncate(start);
+            return Err("is larger than PostgreSQL takes, 1 GB");
         }
-        put
+        out[start..start + LENGTH].copy_from_slice(&(length as i32).to_be_bytes());
+        Ok(())
     }
 
     fn put_bytes(&self, out: &mut BytesMut, value: &Value<'_>) -> Result<(), &'static str> {
