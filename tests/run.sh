@@ -15,6 +15,7 @@ clean_up() {
     rm -rf "$tmp"
 }
 trap clean_up EXIT
+trap 'exit 130' INT TERM
 
 step() { printf '\n== %s\n' "$*"; }
 

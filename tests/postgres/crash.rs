@@ -72,3 +72,40 @@ async fn a_server_that_is_down_is_waited_for() {
     let db = Db { client: crate::connect(&db.url()).await, ..db };
     assert_eq!(db.ids().await, (0..303).collect::<Vec<_>>());
 }
+
+/// Goal: a commit whose answer is lost is in doubt, and nothing else is. Method: a constraint that is checked in the
+/// COMMIT waits for a lock, and the session is ended or the server killed meanwhile.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_commit_without_an_answer_is_in_doubt() {
+    let server = Server::start(&[]);
+    let db = Db::on(&server.url()).await;
+    db.execute(
+        "CREATE TABLE trades (id bigint, symbol text, price numeric); CREATE TABLE gate (x int);
+         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
+             $$ BEGIN PERFORM count(*) FROM gate; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON trades DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION wait()",
+    )
+    .await;
+    let sink = Postgres::url(db.named_url("")).open(mapping()).await.unwrap();
+    let other = db.other().await;
+    other.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
+    for kill in [false, true] {
+        let end = async {
+            let pid = db.session("COMMIT", "wait_event_type = 'Lock'").await;
+            if kill {
+                server.kill();
+            } else {
+                db.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+            }
+        };
+        let ((kind, said), ()) = tokio::join!(fail(&sink, trades(0..3)), end);
+        assert_eq!(kind, ErrorKind::Ambiguous, "{said}");
+        assert!(said.contains("the connection was lost during the commit, the batch may have landed"), "{said}");
+    }
+    server.up();
+    assert!(write(&sink, trades(3..6)).await.is_empty());
+    let db = Db { client: crate::connect(&db.url()).await, ..db };
+    assert_eq!(db.ids().await, [3, 4, 5], "as it happens, neither has landed");
+}
