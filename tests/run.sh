@@ -77,8 +77,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 if ! $quick; then
     step "each feature by itself"
-    for features in "" testing sqlite websocket; do
-    for features in "" testing sqlite postgres; do
+    for features in "" testing sqlite postgres websocket; do
         cargo check --quiet --locked --no-default-features --features "$features"
     done
 
