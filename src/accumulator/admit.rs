@@ -116,8 +116,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let index = self.rules.partition.as_mut().expect("only a key makes a partition");
         let vacant = self.partitions.vacant_entry();
         let hash = index.bind(vacant.key() as u32);
-        let queue = self.spare_queues.pop().unwrap_or_default();
-        vacant.insert(Partition { hash: Some(hash), queue, ..Partition::default() });
+        vacant.insert(Partition { hash: Some(hash), ..Partition::default() });
     }
 
     pub(super) fn bind_conflation(&mut self, slot: u32) {

@@ -43,7 +43,6 @@ use lane::{Lane, Stretch};
 use memory::Memory;
 use nodes::Nodes;
 use partition::Partition;
-use queue::Queue;
 use schedule::Schedule;
 use victims::Victims;
 
@@ -103,7 +102,6 @@ pub(crate) struct Accumulator<T, R> {
     answers: Vec<Answer<R>>,
     /// The memory of batches that are settled, for the next ones.
     spares: Vec<Spare<T, R>>,
-    spare_queues: Vec<Queue>,
 }
 
 /// The memory of a batch that is settled: its ops, and what was known of them.
@@ -119,9 +117,6 @@ impl<T, R> Default for Spare<T, R> {
         Self { ops: Vec::new(), slots: Vec::new(), stretches: Vec::new(), verdicts: Vec::new() }
     }
 }
-
-/// Queues of forgotten partitions, kept for those that come next: as many as the usual number of symbols.
-const SPARE_QUEUES: usize = 256;
 
 /// Room for so many of each is kept while there are none.
 const KEPT: usize = 2048;
@@ -166,7 +161,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             returned: Vec::new(),
             answers: Vec::new(),
             spares: Vec::new(),
-            spare_queues: Vec::new(),
         }
     }
 
@@ -293,10 +287,7 @@ impl<T, R> Accumulator<T, R> {
         let Some(hash) = self.partitions[id as usize].hash else {
             return;
         };
-        let partition = self.partitions.remove(id as usize);
-        if self.spare_queues.len() < SPARE_QUEUES {
-            self.spare_queues.push(partition.queue);
-        }
+        self.partitions.remove(id as usize);
         if let Some(index) = &mut self.rules.partition {
             index.unbind(hash, id);
         }
@@ -313,6 +304,7 @@ impl<T, R> Accumulator<T, R> {
 
     /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.
     pub(crate) fn trim(&mut self) {
+        self.spares = Vec::new();
         if self.nodes.len() == 0 {
             self.nodes = Nodes::new();
         }

@@ -1,6 +1,8 @@
 //! The ops of one partition in the order in which they are to leave: a list per level, by arrival within it. In come
 //! slots, out comes the next one. The lists run through the nodes themselves, so a queue owns next to nothing.
 
+use smallvec::SmallVec;
+
 use super::{
     node::{NONE, Node},
     nodes::Nodes,
@@ -17,7 +19,7 @@ struct Level {
 /// Levels of one queue, greatest first, none of them empty.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    levels: Vec<Level>,
+    levels: SmallVec<[Level; 4]>,
     len: usize,
     weight: usize,
     urgent: usize,

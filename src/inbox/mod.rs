@@ -49,6 +49,12 @@ pub(crate) struct Taken<T, R> {
     pub(crate) commands: Vec<Command<T, R>>,
 }
 
+impl<T, R> Default for Taken<T, R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T, R> Taken<T, R> {
     pub(crate) fn new() -> Self {
         Self { ops: Vec::new(), commands: Vec::new() }
@@ -175,22 +181,16 @@ impl<T, R> Inbox<T, R> {
         std::mem::take(&mut state.news)
     }
 
-    /// Ready as soon as there is something to take. While it is `quiet`, memory that a burst has left behind is given back.
+    /// Ready as soon as there is something to take.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: it takes nothing.
-    pub(crate) fn stirred(&self, quiet: bool) -> impl Future<Output = ()> {
-        std::future::poll_fn(move |cx| {
+    pub(crate) fn stirred(&self) -> impl Future<Output = ()> {
+        std::future::poll_fn(|cx| {
             let mut state = self.state();
             if !state.is_empty() {
                 return Poll::Ready(());
-            }
-            if quiet && state.ops.capacity() > KEPT {
-                state.ops = Vec::new();
-            }
-            if quiet && state.commands.capacity() > KEPT {
-                state.commands = Vec::new();
             }
             match &mut state.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
@@ -202,6 +202,17 @@ impl<T, R> Inbox<T, R> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.state().is_empty()
+    }
+
+    /// Gives memory back that a burst has left behind.
+    pub(crate) fn trim(&self) {
+        let mut state = self.state();
+        if state.ops.is_empty() {
+            state.ops = Vec::new();
+        }
+        if state.commands.is_empty() {
+            state.commands = Vec::new();
+        }
     }
 
     /// Gives room back, to those who wait for it first, and lets everybody see `stats`.
@@ -317,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    /// Goal: a burst costs no memory afterwards. Method: one, and then the task goes to sleep twice, since it swaps two
+    /// Goal: a burst costs no memory afterwards. Method: one, and then the task tidies up twice, since it swaps two
     /// buffers.
     #[test]
     fn the_memory_of_a_burst_is_given_back() {
@@ -328,7 +339,8 @@ mod tests {
             inbox.take(&mut taken);
             taken.ops.clear();
             taken.commands.clear();
-            assert_pending!(task::spawn(inbox.stirred(true)).poll());
+            assert_pending!(task::spawn(inbox.stirred()).poll());
+            inbox.trim();
         }
         assert!(inbox.state().ops.capacity() <= KEPT && taken.ops.capacity() <= KEPT);
     }

@@ -47,7 +47,7 @@ async fn send(inbox: &Numbers, op: u32) -> Result<(), Barred> {
 async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {
     let (mut taken, mut got) = (Taken::new(), Vec::new());
     while got.len() < count {
-        inbox.stirred(true).await;
+        inbox.stirred().await;
         let news = inbox.take(&mut taken);
         taken.commands.clear();
         inbox.free(taken.ops.len());

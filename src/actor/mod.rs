@@ -2,32 +2,34 @@
 //! statistics. It holds no rules: those are in `accumulator`, which it asks with `now` at each turn. Next room: `write`,
 //! and the sink.
 
+mod closing;
+mod intake;
+
 use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
-    vec,
 };
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use closing::Closing;
+
 use crate::{
     accumulator::{Accumulator, Cut, Written},
     ack::Answer,
-    command::{Command, News, Run, Stop},
     dead_letter::DeadLetter,
     flush::Done,
     inbox::{Inbox, Taken},
     letters::Letters,
-    limits::Limits,
     moment::Moment,
     sink::Sink,
     timer::Timer,
     worker::Summary,
-    write::{close, write},
+    write::write,
     writes::Writes,
 };
 
@@ -35,8 +37,11 @@ use crate::{
 /// does the same.
 const WORK_PER_TURN: usize = 8192;
 
-/// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited.
+/// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited;
 const BUSY: usize = 256;
+
+/// or when nothing at all has come for so long.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
 
 /// So many dead letters that nobody took are kept for the summary.
 const MOST_LETTERS: usize = 65_536;
@@ -55,6 +60,8 @@ pub(crate) struct Actor<T, R: Clone, S> {
 
 /// What the task remembers from turn to turn, besides what is in the accumulator.
 struct State<T, R> {
+    /// What was taken out of the inbox last.
+    taken: Taken<T, R>,
     /// What callers are to be told at the end of the turn.
     answers: Vec<Answer<R>>,
     withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
@@ -68,16 +75,15 @@ struct State<T, R> {
 
 impl<T, R> State<T, R> {
     fn new() -> Self {
-        Self { answers: Vec::new(), withdrawn: Vec::new(), letters: Vec::new(), closing: None, ended: false }
+        Self {
+            taken: Taken::new(),
+            answers: Vec::new(),
+            withdrawn: Vec::new(),
+            letters: Vec::new(),
+            closing: None,
+            ended: false,
+        }
     }
-}
-
-#[derive(Clone, Copy)]
-struct Closing {
-    /// `None`: the drain may take for ever.
-    deadline: Option<Moment>,
-    /// Nobody is left who could resume a paused batcher.
-    deserted: bool,
 }
 
 impl<T, R, S> Actor<T, R, S>
@@ -105,15 +111,15 @@ where
         let mut writes = Writes::new();
         let abort = CancellationToken::new();
         let mut timer = Timer::new();
-        let mut taken = Taken::new();
         // Ops dealt with since the task let others run, and taken in since it waited.
         let (mut work, mut came) = (0, 0);
         let mut looked_twice = false;
         let mut now = Moment::now();
         loop {
-            let count = self.take_in(&mut taken, now).await;
+            let count = self.take_in(now).await;
             (work, came) = (work + count, came + count);
             if count > 1 && !looked_twice {
+                // Ops come in company: whoever sends more of them goes first.
                 looked_twice = true;
                 tokio::task::yield_now().await;
                 continue;
@@ -139,12 +145,7 @@ where
                 work = 0;
                 tokio::task::yield_now().await;
             }
-            let quiet = came < BUSY;
-            if quiet && (taken.has_excess() || self.accumulator.has_excess()) {
-                taken = Taken::new();
-                self.accumulator.trim();
-            }
-            timer.set(self.deadline(now));
+            timer.set(self.deadline(now).into_iter().chain(self.tidy(came, now)).min());
             tokio::select! {
                 // What frees room and slots goes first, what takes room goes last but for the clock, which each turn
                 // looks at anyway. Polling in order also costs less than at random.
@@ -153,7 +154,7 @@ where
                     work += self.settle(cut, written, Moment::now());
                 }
                 () = self.stop.cancelled(), if self.state.closing.is_none() => self.close(None, false),
-                () = self.inbox.stirred(quiet) => {}
+                () = self.inbox.stirred() => {}
                 () = timer.fired() => {}
             }
             (now, came) = (Moment::now(), 0);
@@ -161,95 +162,23 @@ where
         self.end().await
     }
 
-    /// Takes in everything that has been sent so far. Returns how much it was.
-    async fn take_in(&mut self, taken: &mut Taken<T, R>, now: Moment) -> usize {
-        let news = self.inbox.take(taken);
-        let count = taken.ops.len();
-        if self.accumulator.accept_all(taken, now) {
-            self.heed(news);
-            return count;
+    /// Gives memory back that a burst has left behind, if not much came since the task last waited. Otherwise it says when
+    /// to look again: a burst may be one of many.
+    fn tidy(&mut self, came: usize, now: Moment) -> Option<Moment> {
+        if !self.state.taken.has_excess() && !self.accumulator.has_excess() {
+            return None;
         }
-        let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
-        let mut now = now;
-        while self.obey_some(&mut commands, &mut ops, now) {
-            tokio::task::yield_now().await;
-            now = Moment::now();
+        if came >= BUSY {
+            return now.checked_add(TIDY_AFTER);
         }
-        drop((ops, commands));
-        self.heed(news);
-        count
+        self.trim();
+        None
     }
 
-    /// Deals with some of what was sent. Says whether there may be more.
-    fn obey_some(
-        &mut self,
-        commands: &mut vec::Drain<'_, Command<T, R>>,
-        ops: &mut vec::Drain<'_, T>,
-        now: Moment,
-    ) -> bool {
-        let most = ops.len().saturating_sub(WORK_PER_TURN);
-        for _ in 0..WORK_PER_TURN {
-            match commands.next() {
-                Some(command) => self.obey(command, ops, now),
-                None => return false,
-            }
-            if ops.len() < most {
-                break;
-            }
-        }
-        true
-    }
-
-    fn obey(&mut self, command: Command<T, R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
-        match command {
-            Command::Ops(run) if run.paid => self.accumulator.accept(run, ops, now),
-            Command::Ops(run) => self.accept_unpaid(run, ops, now),
-            Command::Flush(flush) => self.accumulator.flush(*flush),
-            // A caller who has given up must not be sent ops.
-            Command::Withdraw { reply, .. } if reply.is_closed() => {}
-            Command::Withdraw { wanted, reply } => {
-                let ops = self.accumulator.withdraw(wanted, now);
-                debug!(batcher = %self.name, ops = ops.len(), "operations withdrawn");
-                self.state.withdrawn.push((reply, ops));
-            }
-        }
-    }
-
-    /// Takes in ops that came without room: for each another one makes some, if none has done so yet.
-    fn accept_unpaid(&mut self, mut run: Run<R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
-        for _ in 0..run.count {
-            self.inbox.take_away(1);
-            self.accumulator.accept(Run { count: 1, ack: run.ack.take(), ..run }, ops, now);
-            if self.accumulator.settled() < self.inbox.debt() {
-                self.accumulator.evict(now);
-            }
-        }
-    }
-
-    fn heed(&mut self, news: News) {
-        if let Some(paused) = news.paused {
-            self.accumulator.set_paused(paused);
-        }
-        // Limits count from here on: what came before them came under the old ones.
-        if let Some(limits) = news.limits {
-            self.set_limits(limits);
-        }
-        if news.pressed {
-            self.accumulator.press();
-        }
-        if let Some(Stop { within, deserted }) = news.stop {
-            self.close(within, deserted);
-        }
-    }
-
-    fn set_limits(&mut self, limits: Limits) {
-        let (old, new) = (self.accumulator.limits().pending_limit(), limits.pending_limit());
-        if new < old {
-            self.inbox.take_away(old - new);
-        } else {
-            self.inbox.free(new - old);
-        }
-        self.accumulator.set_limits(limits, Moment::now());
+    fn trim(&mut self) {
+        self.state.taken = Taken::new();
+        self.accumulator.trim();
+        self.inbox.trim();
     }
 
     /// Cuts what is due, as long as there are slots. Ready with the first batch that has come back by then.
@@ -308,6 +237,10 @@ where
             // Withdrawn is withdrawn, even if the caller gave up just now.
             let _ = reply.send(ops);
         }
+        if !done.is_empty() && self.accumulator.is_empty() {
+            // Whoever flushes marks the end of something.
+            self.trim();
+        }
         done.into_iter().for_each(Done::tell);
     }
 
@@ -330,86 +263,6 @@ where
         if !taken {
             error!(batcher = %self.name, "there is no room for dead letters: one is lost");
             self.accumulator.counters().letters_lost += 1;
-        }
-    }
-
-    /// Closes intake and makes everything due.
-    fn close(&mut self, within: Option<Duration>, deserted: bool) {
-        self.inbox.close();
-        self.accumulator.close();
-        let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
-        let closing = self.state.closing.get_or_insert_with(|| {
-            info!(batcher = %self.name, ?limit, "closing");
-            Closing { deadline: Moment::now().checked_add(limit), deserted }
-        });
-        closing.deserted |= deserted;
-        if within.is_some() {
-            closing.deadline = Moment::now().checked_add(limit);
-        }
-    }
-
-    fn is_overdue(&self, now: Moment) -> bool {
-        self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
-    }
-
-    /// When to look again if nothing happens.
-    fn deadline(&self, now: Moment) -> Option<Moment> {
-        let closing = self.state.closing.and_then(|closing| closing.deadline).filter(|deadline| now < *deadline);
-        self.accumulator.deadline(now).into_iter().chain(closing).min()
-    }
-
-    /// Whether everything is drained, or what is left can't be before the deadline.
-    fn is_done(&self, idle: bool, now: Moment) -> bool {
-        let Some(closing) = self.state.closing else {
-            return false;
-        };
-        if !self.inbox.is_empty() || !idle {
-            return false;
-        }
-        if self.accumulator.is_empty() || self.accumulator.is_fenced() || self.is_overdue(now) {
-            return true;
-        }
-        if self.accumulator.is_paused() {
-            return closing.deserted;
-        }
-        // A backoff is not cut short, and one that ends too late is not waited out.
-        let next = self.accumulator.deadline(now);
-        closing.deadline.is_some_and(|deadline| next.is_none_or(|next| deadline <= next))
-    }
-
-    /// Gives back what was not drained, closes the sink, and sums up.
-    async fn end(mut self) -> Summary<T> {
-        self.accumulator.return_waiting(Moment::now());
-        self.balance();
-        let returned = self.accumulator.take_returned();
-        let left = |closing: Option<Closing>| {
-            let deadline = closing.and_then(|closing| closing.deadline);
-            deadline.map(|deadline| deadline.since(Moment::now()))
-        };
-        let close_error = close(&self.name, &*self.sink, left(self.state.closing)).await.err();
-        if let Letters::Posted(batcher) = &self.letters {
-            batcher.stop(left(self.state.closing));
-        }
-        self.state.ended = true;
-        let stats = self.inbox.stats();
-        info!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
-        let letters = std::mem::take(&mut self.state.letters);
-        Summary { stats, returned, letters, close_error }
-    }
-}
-
-/// Whoever drops the task before it has ended loses what it held, but not without notice: callers are answered, and the
-/// statistics tell.
-impl<T, R: Clone, S> Drop for Actor<T, R, S> {
-    fn drop(&mut self) {
-        if self.state.ended {
-            return;
-        }
-        self.inbox.close();
-        // What waits for an answer gets one as it is dropped; the accumulator itself may be in the middle of something.
-        let lost = self.inbox.lose_all();
-        if lost > 0 {
-            error!(batcher = %self.name, ops = lost, "the task was dropped: operations are lost");
         }
     }
 }

@@ -1,0 +1,110 @@
+//! What was sent comes in: ops, commands and wishes, in order. In comes what the inbox held, out goes what the rules are to
+//! know of it. Next room: `accumulator`.
+
+use std::vec;
+
+use tracing::debug;
+
+use super::{Actor, WORK_PER_TURN};
+use crate::{
+    command::{Command, News, Run, Stop},
+    limits::Limits,
+    moment::Moment,
+    sink::Sink,
+};
+
+impl<T, R, S> Actor<T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// Takes in everything that has been sent so far. Returns how much it was.
+    pub(super) async fn take_in(&mut self, mut now: Moment) -> usize {
+        let mut taken = std::mem::take(&mut self.state.taken);
+        let news = self.inbox.take(&mut taken);
+        let count = taken.ops.len();
+        if !self.accumulator.accept_all(&mut taken, now) {
+            let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
+            while self.obey_some(&mut commands, &mut ops, now) {
+                tokio::task::yield_now().await;
+                now = Moment::now();
+            }
+        }
+        self.state.taken = taken;
+        self.heed(news);
+        count
+    }
+
+    /// Deals with some of what was sent. Says whether there may be more.
+    fn obey_some(
+        &mut self,
+        commands: &mut vec::Drain<'_, Command<T, R>>,
+        ops: &mut vec::Drain<'_, T>,
+        now: Moment,
+    ) -> bool {
+        let most = ops.len().saturating_sub(WORK_PER_TURN);
+        for _ in 0..WORK_PER_TURN {
+            match commands.next() {
+                Some(command) => self.obey(command, ops, now),
+                None => return false,
+            }
+            if ops.len() < most {
+                break;
+            }
+        }
+        true
+    }
+
+    fn obey(&mut self, command: Command<T, R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
+        match command {
+            Command::Ops(run) if run.paid => self.accumulator.accept(run, ops, now),
+            Command::Ops(run) => self.accept_unpaid(run, ops, now),
+            Command::Flush(flush) => self.accumulator.flush(*flush),
+            // A caller who has given up must not be sent ops.
+            Command::Withdraw { reply, .. } if reply.is_closed() => {}
+            Command::Withdraw { wanted, reply } => {
+                let ops = self.accumulator.withdraw(wanted, now);
+                debug!(batcher = %self.name, ops = ops.len(), "operations withdrawn");
+                self.state.withdrawn.push((reply, ops));
+            }
+        }
+    }
+
+    /// Takes in ops that came without room: for each another one makes some, if none has done so yet.
+    fn accept_unpaid(&mut self, mut run: Run<R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
+        for _ in 0..run.count {
+            self.inbox.take_away(1);
+            self.accumulator.accept(Run { count: 1, ack: run.ack.take(), ..run }, ops, now);
+            if self.accumulator.settled() < self.inbox.debt() {
+                self.accumulator.evict(now);
+            }
+        }
+    }
+
+    fn heed(&mut self, news: News) {
+        if let Some(paused) = news.paused {
+            self.accumulator.set_paused(paused);
+        }
+        // Limits count from here on: what came before them came under the old ones.
+        if let Some(limits) = news.limits {
+            self.set_limits(limits);
+        }
+        if news.pressed {
+            self.accumulator.press();
+        }
+        if let Some(Stop { within, deserted }) = news.stop {
+            self.close(within, deserted);
+        }
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        let (old, new) = (self.accumulator.limits().pending_limit(), limits.pending_limit());
+        if new < old {
+            self.inbox.take_away(old - new);
+        } else {
+            self.inbox.free(new - old);
+        }
+        self.accumulator.set_limits(limits, Moment::now());
+    }
+}
