@@ -122,6 +122,7 @@ where
                 // Ops come in company: whoever sends more of them goes first.
                 looked_twice = true;
                 tokio::task::yield_now().await;
+                now = Moment::now();
                 continue;
             }
             looked_twice = false;
@@ -144,6 +145,8 @@ where
             if work >= WORK_PER_TURN {
                 work = 0;
                 tokio::task::yield_now().await;
+                now = Moment::now();
+                continue;
             }
             timer.set(self.deadline(now).into_iter().chain(self.tidy(came, now)).min());
             tokio::select! {
