@@ -36,11 +36,11 @@ enum State<V> {
 
 /// The end that answers. Dropped without an answer, it tells that there will be none.
 #[derive(Debug)]
-pub(crate) struct Sender<V>(Arc<Slot<V>>);
+pub(crate) struct Sender<V>(Option<Arc<Slot<V>>>);
 
 /// The end that waits: for the answer, or `None` if there will be none.
 #[derive(Debug)]
-pub(crate) struct Receiver<V>(Arc<Slot<V>>);
+pub(crate) struct Receiver<V>(Option<Arc<Slot<V>>>);
 
 /// So many slots are kept, for as many callers that wait at a time: some 200 kB.
 const KEPT: usize = 2048;
@@ -53,34 +53,29 @@ impl<V> Replies<V> {
     /// Both ends of a new reply.
     pub(crate) fn pair(&self) -> (Sender<V>, Receiver<V>) {
         let mut slots = self.slots.lock();
-        let mut first = slots.pop_front();
         // Nobody else holds on to a slot that is free.
-        let is_free = first.as_mut().and_then(Arc::get_mut).is_some();
-        let slot = match &first {
-            Some(slot) if is_free => {
-                *slot.0.lock() = State::Open;
-                Arc::clone(slot)
+        let free = slots.front_mut().and_then(Arc::get_mut).map(|slot| *slot.0.get_mut() = State::Open);
+        let slot = match free.and_then(|()| slots.pop_front()) {
+            Some(slot) => slot,
+            None => {
+                if slots.len() >= KEPT {
+                    // The one that has been in use longest is given up.
+                    slots.pop_front();
+                }
+                Arc::new(Slot(Mutex::new(State::Open)))
             }
-            _ => Arc::new(Slot(Mutex::new(State::Open))),
         };
-        if first.is_none() || (!is_free && slots.len() + 1 < KEPT) {
-            slots.push_back(Arc::clone(&slot));
-        }
-        slots.extend(first);
-        (Sender(Arc::clone(&slot)), Receiver(slot))
+        slots.push_back(Arc::clone(&slot));
+        (Sender(Some(Arc::clone(&slot))), Receiver(Some(slot)))
     }
 }
 
-impl<V> Sender<V> {
-    pub(crate) fn tell(self, value: V) {
-        self.end(State::Told(value));
-    }
-
+impl<V> Slot<V> {
     fn end(&self, end: State<V>) {
-        let mut state = self.0.0.lock();
+        let mut state = self.0.lock();
         let before = match &*state {
             State::Open | State::Waiting(_) => mem::replace(&mut *state, end),
-            // It was answered before, or a receiver that is gone does not want to know.
+            // A receiver that is gone does not want to know.
             State::Told(_) | State::Over => return,
         };
         drop(state);
@@ -90,39 +85,58 @@ impl<V> Sender<V> {
     }
 }
 
+impl<V> Sender<V> {
+    pub(crate) fn tell(mut self, value: V) {
+        if let Some(slot) = self.0.take() {
+            slot.end(State::Told(value));
+        }
+    }
+}
+
 impl<V> Drop for Sender<V> {
     fn drop(&mut self) {
-        self.end(State::Over);
+        if let Some(slot) = &self.0 {
+            slot.end(State::Over);
+        }
     }
 }
 
 impl<V> Future for Receiver<V> {
     type Output = Option<V>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<V>> {
-        let mut state = self.0.0.lock();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<V>> {
+        let Some(slot) = &self.0 else {
+            return Poll::Ready(None);
+        };
+        let mut state = slot.0.lock();
         match &mut *state {
             State::Open => {
                 *state = State::Waiting(cx.waker().clone());
-                Poll::Pending
+                return Poll::Pending;
             }
             State::Waiting(waker) => {
                 waker.clone_from(cx.waker());
-                Poll::Pending
+                return Poll::Pending;
             }
-            State::Told(_) | State::Over => match mem::replace(&mut *state, State::Over) {
-                State::Told(value) => Poll::Ready(Some(value)),
-                _ => Poll::Ready(None),
-            },
+            State::Told(_) | State::Over => {}
         }
+        let end = mem::replace(&mut *state, State::Over);
+        drop(state);
+        self.0 = None;
+        Poll::Ready(match end {
+            State::Told(value) => Some(value),
+            _ => None,
+        })
     }
 }
 
 impl<V> Drop for Receiver<V> {
     fn drop(&mut self) {
-        // What nobody will read is not kept until the slot is used again.
-        let left = mem::replace(&mut *self.0.0.lock(), State::Over);
-        drop(left);
+        if let Some(slot) = &self.0 {
+            // What nobody will read is not kept until the slot is used again.
+            let left = mem::replace(&mut *slot.0.lock(), State::Over);
+            drop(left);
+        }
     }
 }
 

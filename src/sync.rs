@@ -29,6 +29,10 @@ impl<T> Mutex<T> {
         }
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Leaves the lock alone for longer and longer before it looks again, and blocks in the end.
     ///
     /// Whoever has it appends many times in a row meanwhile, with all of it in the cache of one core; looking at it all

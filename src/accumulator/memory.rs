@@ -1,7 +1,7 @@
 //! Keys that dedup has seen within its window, and what became of their ops. In comes a key's first op, out comes the
 //! answer to its repeats.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, num::NonZeroU64};
 
 use slab::Slab;
 
@@ -22,7 +22,7 @@ pub(super) struct Memory<R> {
 #[derive(Debug)]
 struct Key<R> {
     partition: u32,
-    hash: u64,
+    hash: NonZeroU64,
     /// `None`: for ever.
     until: Option<Moment>,
     /// Its window is over; it stays only until the op that refers to it is settled.

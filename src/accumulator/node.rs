@@ -1,5 +1,7 @@
 //! An op in the buffer, with all that is known of it. In comes what a handle sent, out goes what a batch carries.
 
+use std::num::NonZeroU64;
+
 use crate::{
     ack::{AckSender, Waiters},
     counters::Spent,
@@ -32,35 +34,39 @@ pub(crate) struct Newcomer<R> {
 }
 
 /// An op that is accepted and not yet settled.
+///
+/// What a merge looks at comes first, then what a cut looks at: where many ops wait, most of the time goes into fetching
+/// the lines that they are on.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Node<T, R> {
-    /// Whether an op lives here: the slot may be free.
-    pub(crate) is_live: bool,
     /// `None` while a batch has it.
     pub(crate) op: Option<T>,
-    /// Order of arrival.
-    pub(crate) seq: u64,
-    pub(crate) at: Moment,
+    /// Only ops that a write has brought back have one.
+    pub(crate) history: Option<Box<History>>,
+    pub(crate) waiters: Waiters<R>,
+    pub(crate) level: u32,
+    pub(crate) partition: u32,
     /// Neighbors in the list of its level.
     pub(crate) prev: u32,
     pub(crate) next: u32,
-    pub(crate) partition: u32,
-    pub(crate) level: u32,
-    pub(crate) weight: usize,
-    pub(crate) urgent: bool,
-    /// Which flush covers it.
-    pub(crate) epoch: u64,
-    /// The hash under which it can be merged with: only the youngest of its key that waits has one.
-    pub(crate) conflate: Option<u64>,
-    pub(crate) waiters: Waiters<R>,
     /// The ops of the same key, next in age, that wait too because they could not be merged.
     pub(crate) older: u32,
     pub(crate) younger: u32,
+    /// The hash under which it can be merged with: only the youngest of its key that waits has one.
+    pub(crate) conflate: Option<NonZeroU64>,
     /// The number of the batch that the next older op of its key left in. The two must not share one: if the older one
     /// alone had to be tried again, it would land after the newer one.
     pub(crate) behind: u64,
-    /// Only ops that a write has brought back have one.
-    pub(crate) history: Option<Box<History>>,
+    pub(crate) weight: usize,
+    pub(crate) at: Moment,
+    /// Order of arrival.
+    pub(crate) seq: u64,
+    /// Which flush covers it.
+    pub(crate) epoch: u64,
+    pub(crate) urgent: bool,
+    /// Whether an op lives here: the slot may be free.
+    pub(crate) is_live: bool,
 }
 
 /// What an op has been through.

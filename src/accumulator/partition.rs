@@ -1,5 +1,7 @@
 //! One partition: its queue, and what keeps it from being cut. In come ops of one key, out comes the reason to cut.
 
+use std::num::NonZeroU64;
+
 use crate::moment::Moment;
 
 use super::queue::Queue;
@@ -20,7 +22,7 @@ pub(crate) enum Place {
 pub(crate) struct Partition {
     pub(crate) queue: Queue,
     /// By which the table of keys finds it; `None` for the one partition of a batcher that has no keys.
-    pub(crate) hash: Option<u64>,
+    pub(crate) hash: Option<NonZeroU64>,
     /// At most one batch of a partition is being written, so that its order holds.
     pub(crate) in_flight: bool,
     pub(crate) backing_off: Option<Moment>,

@@ -1,7 +1,10 @@
 //! A table from key to slot that hides the type of the key, so that the rules after it need not name it. Partitions,
 //! conflation and deduplication each have one. In comes an op, out comes the slot that goes by its key.
 
-use std::hash::{BuildHasher, Hash};
+use std::{
+    hash::{BuildHasher, Hash},
+    num::NonZeroU64,
+};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -35,19 +38,19 @@ pub(crate) trait Index<T>: Send {
     fn find(&mut self, scope: u32, op: &T) -> Found;
 
     /// Binds `slot` under the key that `find` just called fresh. Returns the hash by which to unbind.
-    fn bind(&mut self, slot: u32) -> u64;
+    fn bind(&mut self, slot: u32) -> NonZeroU64;
 
     /// Puts `new` in the place of `old`.
-    fn rebind(&mut self, hash: u64, old: u32, new: u32);
+    fn rebind(&mut self, hash: NonZeroU64, old: u32, new: u32);
 
     /// Forgets `slot`.
-    fn unbind(&mut self, hash: u64, slot: u32);
+    fn unbind(&mut self, hash: NonZeroU64, slot: u32);
 }
 
 pub(crate) type BoxIndex<T> = Box<dyn Index<T>>;
 
 struct Entry<K> {
-    hash: u64,
+    hash: NonZeroU64,
     scope: u32,
     slot: u32,
     key: K,
@@ -80,8 +83,9 @@ where
         let Some(key) = (self.key)(op) else {
             return Found::Unkeyed;
         };
-        let hash = self.hasher.hash_one((scope, &key));
-        match self.table.find(hash, |entry| entry.scope == scope && entry.key == key) {
+        // One bit less costs nothing, and lets none be told from some.
+        let hash = NonZeroU64::MIN | self.hasher.hash_one((scope, &key));
+        match self.table.find(hash.get(), |entry| entry.scope == scope && entry.key == key) {
             Some(entry) => Found::At(entry.slot),
             None => {
                 self.fresh = Some(Entry { hash, scope, slot: 0, key });
@@ -90,21 +94,21 @@ where
         }
     }
 
-    fn bind(&mut self, slot: u32) -> u64 {
+    fn bind(&mut self, slot: u32) -> NonZeroU64 {
         let entry = self.fresh.take().expect("bind follows a find that said fresh");
         let hash = entry.hash;
-        self.table.insert_unique(hash, Entry { slot, ..entry }, |entry| entry.hash);
+        self.table.insert_unique(hash.get(), Entry { slot, ..entry }, |entry| entry.hash.get());
         hash
     }
 
-    fn rebind(&mut self, hash: u64, old: u32, new: u32) {
-        if let Some(entry) = self.table.find_mut(hash, |entry| entry.slot == old) {
+    fn rebind(&mut self, hash: NonZeroU64, old: u32, new: u32) {
+        if let Some(entry) = self.table.find_mut(hash.get(), |entry| entry.slot == old) {
             entry.slot = new;
         }
     }
 
-    fn unbind(&mut self, hash: u64, slot: u32) {
-        if let Ok(entry) = self.table.find_entry(hash, |entry| entry.slot == slot) {
+    fn unbind(&mut self, hash: NonZeroU64, slot: u32) {
+        if let Ok(entry) = self.table.find_entry(hash.get(), |entry| entry.slot == slot) {
             entry.remove();
         }
         // A million keys seen once must cost nothing afterwards; but a table that fills and empties again and again is
@@ -115,7 +119,7 @@ where
         }
         self.sparse = if len > capacity / 8 { 0 } else { self.sparse + 1 };
         if len == 0 || self.sparse > capacity {
-            self.table.shrink_to(len * 2, |entry| entry.hash);
+            self.table.shrink_to(len * 2, |entry| entry.hash.get());
         }
     }
 }
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn a_table_of_dead_keys_shrinks() {
         let mut index = KeyIndex::new(|op: &u32| Some(*op));
-        let hashes: Vec<u64> = (0..100_000)
+        let hashes: Vec<NonZeroU64> = (0..100_000)
             .map(|op| {
                 assert_eq!(index.find(0, &op), Found::Fresh);
                 Index::<u32>::bind(&mut index, op)
