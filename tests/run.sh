@@ -88,6 +88,13 @@ fi
 step "tests"
 cargo test --locked --workspace --all-features
 
+if ! $quick; then
+    step "the channel under a model checker"
+    # Built apart, since its flags concern every crate.
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom RUSTFLAGS="--cfg roundlot_loom" \
+        cargo test --quiet --release --locked --lib inbox::model
+fi
+
 step "tests that need a PostgreSQL server"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 need openssl openssl
