@@ -145,6 +145,9 @@ where
             if work >= WORK_PER_TURN {
                 work = 0;
                 tokio::task::yield_now().await;
+                if self.stop.is_cancelled() {
+                    self.close(None, false);
+                }
                 now = Moment::now();
                 continue;
             }

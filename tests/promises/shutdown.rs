@@ -9,7 +9,7 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary,
+    Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary, sink_fn,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -163,6 +163,28 @@ async fn a_paused_batcher_waits_for_resume_as_long_as_it_has_time() {
         let summary = took(secs(if resumes { 0 } else { 3 }), shutdown).await.unwrap().unwrap();
         assert_eq!((sink.len(), returned(&summary).len()), if resumes { (1, 0) } else { (0, 1) });
     }
+}
+
+/// Goal: a canceled token is noticed however much there is to do. Method: a sender that never pauses, and a sink that takes
+/// everything at once.
+#[tokio::test(start_paused = true)]
+async fn a_canceled_token_is_noticed_under_load() {
+    let token = CancellationToken::new();
+    let (desk, worker) = Batcher::new(sink_fn(|batch: &mut Batch<u32>| {
+        Box::pin(std::future::ready(Ok(batch.accept_all())))
+    }))
+    .limits(1024)
+    .stop_on(token.clone())
+    .spawn();
+    let mut sent = 0;
+    while desk.send(sent).await.is_ok() {
+        sent += 1;
+        if sent == 100_000 {
+            token.cancel();
+        }
+        assert!(sent < 1_000_000, "nobody has looked at the token");
+    }
+    assert_eq!(worker.join().await.unwrap().stats.delivered, u64::from(sent));
 }
 
 /// Goal: a canceled token drains and ends the batcher. Method: before and after ops were sent; with the handle alive.
