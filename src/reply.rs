@@ -45,6 +45,9 @@ pub(crate) struct Receiver<V>(Option<Arc<Slot<V>>>);
 /// So many slots are kept, for as many callers that wait at a time: some 200 kB.
 const KEPT: usize = 2048;
 
+/// So many slots are looked at for a free one: with callers that wait about equally long, the first will do.
+const LOOKED_AT: usize = 2;
+
 impl<V> Replies<V> {
     pub(crate) fn new() -> Self {
         Self { slots: Mutex::new(VecDeque::new()) }
@@ -53,19 +56,24 @@ impl<V> Replies<V> {
     /// Both ends of a new reply.
     pub(crate) fn pair(&self) -> (Sender<V>, Receiver<V>) {
         let mut slots = self.slots.lock();
-        // Nobody else holds on to a slot that is free.
-        let free = slots.front_mut().and_then(Arc::get_mut).map(|slot| *slot.0.get_mut() = State::Open);
-        let slot = match free.and_then(|()| slots.pop_front()) {
-            Some(slot) => slot,
-            None => {
-                if slots.len() >= KEPT {
-                    // The one that has been in use longest is given up.
-                    slots.pop_front();
+        let slot = (0..LOOKED_AT).find_map(|_| {
+            let mut first = slots.pop_front()?;
+            // Nobody else holds on to a slot that is free.
+            match Arc::get_mut(&mut first) {
+                Some(slot) => {
+                    *slot.0.get_mut() = State::Open;
+                    Some(first)
                 }
-                Arc::new(Slot(Mutex::new(State::Open)))
+                None => {
+                    slots.push_back(first);
+                    None
+                }
             }
-        };
-        slots.push_back(Arc::clone(&slot));
+        });
+        let slot = slot.unwrap_or_else(|| Arc::new(Slot(Mutex::new(State::Open))));
+        if slots.len() < KEPT {
+            slots.push_back(Arc::clone(&slot));
+        }
         (Sender(Some(Arc::clone(&slot))), Receiver(Some(slot)))
     }
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary, sink_fn,
+    Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary,
+    sink_fn,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -170,12 +171,11 @@ async fn a_paused_batcher_waits_for_resume_as_long_as_it_has_time() {
 #[tokio::test(start_paused = true)]
 async fn a_canceled_token_is_noticed_under_load() {
     let token = CancellationToken::new();
-    let (desk, worker) = Batcher::new(sink_fn(|batch: &mut Batch<u32>| {
-        Box::pin(std::future::ready(Ok(batch.accept_all())))
-    }))
-    .limits(1024)
-    .stop_on(token.clone())
-    .spawn();
+    let (desk, worker) =
+        Batcher::new(sink_fn(|batch: &mut Batch<u32>| Box::pin(std::future::ready(Ok(batch.accept_all())))))
+            .limits(1024)
+            .stop_on(token.clone())
+            .spawn();
     let mut sent = 0;
     while desk.send(sent).await.is_ok() {
         sent += 1;
