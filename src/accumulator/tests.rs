@@ -578,7 +578,10 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
                 if recipe.plain {
                     ops = ops.into_iter().map(Op::plain).collect();
                 }
-                ops.iter().for_each(|op| model.push(op.clone(), now.as_millis() as u64));
+                for op in &ops {
+                    model.push(op.clone(), now.as_millis() as u64);
+                    model.forget_idle();
+                }
                 let run = Run { count: ops.len() as u32, at, paid: true, ack: None };
                 real.accept(run, &mut ops.into_iter(), at);
             }
