@@ -13,8 +13,11 @@ pub mod op;
 pub mod peers;
 pub mod report;
 pub mod rows;
+pub mod server;
 pub mod statistics;
 pub mod target;
+pub mod trade;
+pub mod wire;
 
 /// Whatever ends the bench: it is told, and not handled.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

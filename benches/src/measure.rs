@@ -91,12 +91,17 @@ pub fn measure(bench: &Bench, mut variants: Vec<Variant<'_>>) -> Vec<Measured> {
 }
 
 /// The same with sizes that are given, and a warm-up of one run each.
-pub fn measure_fixed(bench: &Bench, mut variants: Vec<Variant<'_>>, ops: u64) -> Vec<Measured> {
+pub fn measure_fixed(bench: &Bench, variants: Vec<Variant<'_>>, ops: u64) -> Vec<Measured> {
     let sizes = vec![ops; variants.len()];
-    for variant in &mut variants {
-        (variant.run)(ops);
+    measure_each(bench, variants, &sizes)
+}
+
+/// The same with a size for each variant, where they differ by too much for one.
+pub fn measure_each(bench: &Bench, mut variants: Vec<Variant<'_>>, sizes: &[u64]) -> Vec<Measured> {
+    for (variant, size) in variants.iter_mut().zip(sizes) {
+        (variant.run)(*size);
     }
-    measure_sized(bench, variants, &sizes)
+    measure_sized(bench, variants, sizes)
 }
 
 fn measure_sized(bench: &Bench, mut variants: Vec<Variant<'_>>, sizes: &[u64]) -> Vec<Measured> {

@@ -6,12 +6,14 @@ mod idle;
 mod keys;
 mod latency;
 mod memory;
+mod postgres;
 mod rules;
 mod send;
 mod send_all;
 mod sqlite;
 mod staged;
 mod submit;
+mod websocket;
 
 use crate::{Error, bench::Bench, report::Report};
 
@@ -38,6 +40,8 @@ pub fn all() -> Vec<Row> {
         idle::ROW,
         memory::ROW,
         sqlite::ROW,
+        postgres::ROW,
+        websocket::ROW,
         keys::ROW,
     ]);
     rows

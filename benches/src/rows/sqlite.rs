@@ -9,12 +9,8 @@ use std::{
     time::Duration,
 };
 
-use roundlot::{
-    Batcher, Limits, Sink,
-    sink::{sqlite::SqliteSink, table::Table as Mapping},
-};
+use roundlot::{Batcher, Limits, Sink, sink::sqlite::SqliteSink};
 use rusqlite::{Connection, params};
-use rust_decimal::Decimal;
 use tempfile::TempDir;
 
 use super::Row;
@@ -25,6 +21,7 @@ use crate::{
     machine,
     measure::{Variant, measure_fixed, named},
     report::Report,
+    trade::{self, Trade},
 };
 
 pub(super) const ROW: Row = Row { name: "sqlite", about: "rows into SQLite, in batches of 1,000", run };
@@ -37,21 +34,9 @@ const BATCH: usize = 1000;
 /// What the sink sets by default, and the others are told.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;";
 
-const SYMBOLS: [&str; 4] = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"];
-
-#[derive(Debug, Clone, Copy)]
-struct Trade {
-    id: i64,
-    time_ns: i64,
-    symbol: &'static str,
-    price: Decimal,
-    quantity: Decimal,
-    is_buy: bool,
-}
-
 fn run(bench: &Bench) -> Result<Report, Error> {
     let folder = TempDir::new_in(&bench.folder)?;
-    let trades: Vec<Trade> = (0..bench.sized(ROWS)).map(trade).collect();
+    let trades: Vec<Trade> = (0..bench.sized(ROWS)).map(Trade::numbered).collect();
     let place = Place { folder: folder.path().into(), trades, schema: schema(bench, folder.path())? };
     let version = machine::said_by("sqlite3", "--version");
     let has_shell = Command::new("sqlite3").arg("--version").output().is_ok();
@@ -78,34 +63,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     Ok(report.figure("sqlite_vs_import", ratio))
 }
 
-fn trade(i: u64) -> Trade {
-    let id = i as i64;
-    Trade {
-        id,
-        time_ns: 1_723_075_200_000_000_000 + id * 1_000_000,
-        symbol: SYMBOLS[i as usize % SYMBOLS.len()],
-        price: Decimal::new(6_100_000 + id % 9973, 2),
-        quantity: Decimal::new(250 + id % 977, 4),
-        is_buy: i.is_multiple_of(3),
-    }
-}
-
-fn mapping() -> Mapping<Trade> {
-    Mapping::new("trades")
-        .integer("id", |trade: &Trade| trade.id)
-        .timestamp("time_ns", |trade| trade.time_ns)
-        .text("symbol", |trade| trade.symbol)
-        .decimal("price", |trade| trade.price)
-        .decimal("quantity", |trade| trade.quantity)
-        .boolean("is_buy", |trade| trade.is_buy)
-        .key(["id"])
-        .create_if_missing()
-}
-
 /// The statement that makes the table, as the sink says it.
 fn schema(bench: &Bench, folder: &Path) -> Result<String, Error> {
     let path = folder.join("schema.db");
-    let sink = bench.runtime.block_on(SqliteSink::open(&path, mapping()))?;
+    let sink = bench.runtime.block_on(SqliteSink::open(&path, trade::mapping()))?;
     bench.runtime.block_on(sink.close())?;
     let table = "SELECT sql FROM sqlite_master WHERE name = 'trades'";
     Ok(Connection::open(path)?.query_row(table, [], |row| row.get(0))?)
@@ -163,7 +124,7 @@ impl Place {
         let (path, trades) = (self.database(), self.trades.clone());
         bench.runtime.block_on(async {
             tokio::spawn(async move {
-                let sink = SqliteSink::open(path, mapping()).await?;
+                let sink = SqliteSink::open(path, trade::mapping()).await?;
                 // The linger fills the first batches; all others fill while one is written.
                 let limits = Limits::new(BATCH).linger(Duration::from_millis(10));
                 let (desk, worker) = Batcher::new(sink).limits(limits).spawn();

@@ -1,0 +1,250 @@
+//! Rows into PostgreSQL: the sink, in batches of three sizes and two at once, against `\copy` of psql of the same rows into
+//! the same table, against sqlx with arrays and against one statement a row.
+
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
+
+use roundlot::{Batcher, Limits, Stages, sink::postgres::PostgresSink};
+use rust_decimal::Decimal;
+use sqlx_core::{connection::Connection as _, query::query};
+use sqlx_postgres::PgConnection;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+
+use super::Row;
+use crate::{
+    Error,
+    bench::Bench,
+    clock::{Span, Stopwatch},
+    load::join,
+    measure::{Variant, measure_each, named},
+    report::Report,
+    server::{Server, find, said},
+    trade::{self, Trade},
+};
+
+pub(super) const ROW: Row = Row { name: "postgres", about: "rows into PostgreSQL, in batches of three sizes", run };
+
+/// Writes at once, for the sink and for sqlx.
+const CONNECTIONS: usize = 2;
+
+/// Rows of a run by psql, whose start and login are in it.
+const COPIED: u64 = 300_000;
+
+/// The file that psql reads.
+const TEXT: &str = "trades.txt";
+
+const COPY: &str = "psql \\copy";
+const ROW_BY_ROW: &str = "sqlx, row by row";
+/// Rows of a run of these.
+const SINGLE: u64 = 500;
+
+struct Size {
+    batch: usize,
+    /// Rows of a run, which takes some half a second.
+    rows: u64,
+    ours: &'static str,
+    sqlx: &'static str,
+    figure: &'static str,
+}
+
+const SIZES: [Size; 3] = [
+    Size {
+        batch: 100,
+        rows: 40_000,
+        ours: "roundlot, batches of 100",
+        sqlx: "sqlx UNNEST, batches of 100",
+        figure: "postgres_100_vs_copy",
+    },
+    Size {
+        batch: 1000,
+        rows: 100_000,
+        ours: "roundlot, batches of 1,000",
+        sqlx: "sqlx UNNEST, batches of 1,000",
+        figure: "postgres_1000_vs_copy",
+    },
+    Size {
+        batch: 10_000,
+        rows: 300_000,
+        ours: "roundlot, batches of 10,000",
+        sqlx: "sqlx UNNEST, batches of 10,000",
+        figure: "postgres_10000_vs_copy",
+    },
+];
+
+const INSERT: &str = "INSERT INTO trades VALUES ($1, $2, $3, $4, $5, $6)";
+const UNNEST: &str = "INSERT INTO trades SELECT * FROM \
+    UNNEST($1::bigint[], $2::timestamptz[], $3::text[], $4::numeric[], $5::numeric[], $6::boolean[])";
+
+fn run(bench: &Bench) -> Result<Report, Error> {
+    let (Some(server), Some(psql)) = (Server::start()?, find("psql")) else {
+        return Ok(Report::default().note("Skipped: PostgreSQL is not installed, or psql is not."));
+    };
+    let folder = TempDir::new_in(&bench.folder)?;
+    let place = Place::new(bench, &server, &psql, folder.path())?;
+    let mut variants = vec![Variant::timed(COPY, |rows| place.measured(rows, || place.by_psql()))];
+    let mut sizes = vec![COPIED];
+    for Size { batch, rows, ours, sqlx, .. } in SIZES {
+        let place = &place;
+        variants
+            .push(Variant::timed(ours, move |rows| place.measured(rows, || place.on_runtime(rows, |a| a.ours(batch)))));
+        variants
+            .push(Variant::timed(sqlx, move |rows| place.measured(rows, || place.on_runtime(rows, |a| a.sqlx(batch)))));
+        sizes.extend([rows; 2]);
+    }
+    variants.push(Variant::timed(ROW_BY_ROW, |rows| place.measured(rows, || place.on_runtime(rows, |a| a.sqlx(1)))));
+    sizes.push(SINGLE);
+    let sizes: Vec<u64> = sizes.into_iter().map(|rows| bench.sized(rows).max(10)).collect();
+    let results = measure_each(bench, variants, &sizes);
+    let copy = named(&results, COPY);
+    let against = |name: &str| named(&results, name).speed_against(named(&results, ROW_BY_ROW));
+    let report = Report::of(&results)
+        .note(format!("The server is {}, with its defaults but for autovacuum, which is off.", place.version))
+        .note("A table of six typed columns with a primary key, emptied before each run. Each batch is a transaction.")
+        .note("Two writes at once, of two partitions; sqlx on two connections as well. \\copy is one transaction.")
+        .note("CPU time is that of this process and of psql; the server's is in nobody's.")
+        .note(format!(
+            "The batches are {} times as fast as row by row.",
+            SIZES.map(|size| format!("{:.0}", against(size.ours))).join(", ")
+        ));
+    Ok(SIZES
+        .iter()
+        .fold(report, |report, size| report.figure(size.figure, named(&results, size.ours).speed_against(copy))))
+}
+
+/// The server, the rows, and the table that each run finds empty.
+struct Place<'a> {
+    bench: &'a Bench,
+    url: String,
+    version: String,
+    psql: &'a Path,
+    folder: &'a Path,
+    trades: Vec<Trade>,
+}
+
+impl<'a> Place<'a> {
+    fn new(bench: &'a Bench, server: &Server, psql: &'a Path, folder: &'a Path) -> Result<Self, Error> {
+        let most = SIZES.iter().map(|size| size.rows).max().unwrap_or(COPIED).max(COPIED);
+        let trades = (0..bench.sized(most).max(10)).map(Trade::numbered).collect();
+        let mut place = Self { bench, url: server.url().into(), version: String::new(), psql, folder, trades };
+        place.version = place.say("SHOW server_version")?;
+        // The table as the sink makes it, and the rows as the server writes them.
+        place.on_runtime(bench.sized(COPIED).max(10), |work| work.ours(1000))?;
+        place.say(&format!("\\copy trades TO '{TEXT}'"))?;
+        Ok(place)
+    }
+
+    /// What psql prints for a command of SQL, or one of its own.
+    fn say(&self, command: &str) -> Result<String, Error> {
+        let arguments = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", command];
+        let output = Command::new(self.psql).arg(&self.url).args(arguments).current_dir(self.folder).output()?;
+        Ok(said(output)?.trim().into())
+    }
+
+    /// A run on the empty table, and a check that all rows are in it afterwards.
+    fn measured(&self, rows: u64, write: impl FnOnce() -> Result<Span, Error>) -> (u64, Span) {
+        let run = || {
+            self.say("TRUNCATE trades")?;
+            let span = write()?;
+            let sums = "SELECT count(*), sum(id), sum(price), sum(is_buy::int), max(time_ns) > now() FROM trades";
+            Ok::<_, Error>((span, self.say(sums)?))
+        };
+        let (span, found) = run().unwrap_or_else(|error| panic!("the row postgres failed: {error}"));
+        let trades = &self.trades[..rows as usize];
+        let price: Decimal = trades.iter().map(|trade| trade.price).sum();
+        let (ids, buys) =
+            (trades.iter().map(|trade| trade.id).sum::<i64>(), trades.iter().filter(|t| t.is_buy).count());
+        assert_eq!(found, format!("{rows}|{ids}|{price}|{buys}|f"), "what is in the table");
+        (rows, span)
+    }
+
+    fn by_psql(&self) -> Result<Span, Error> {
+        let watch = Stopwatch::start();
+        self.say(&format!("\\copy trades FROM '{TEXT}'"))?;
+        Ok(watch.stop())
+    }
+
+    /// Gives a way of writing what it needs, as a task of the runtime that all rows have.
+    fn on_runtime<F>(&self, rows: u64, way: impl FnOnce(Work) -> F) -> Result<Span, Error>
+    where
+        F: Future<Output = Result<Span, Error>> + Send + 'static,
+    {
+        let work = Work { url: self.url.clone(), trades: self.trades[..rows as usize].into() };
+        self.bench.runtime.block_on(self.bench.runtime.spawn(way(work)))?
+    }
+}
+
+/// What a way of writing is given.
+struct Work {
+    url: String,
+    trades: Arc<[Trade]>,
+}
+
+impl Work {
+    /// From the first send until the shutdown has returned. The second connection is opened when it is first needed.
+    async fn ours(self, batch: usize) -> Result<Span, Error> {
+        let sink = PostgresSink::open(&self.url, trade::mapping()).await?;
+        // The linger fills the first batches; all others fill while two are written.
+        let limits = Limits::new(batch).linger(Duration::from_millis(50)).max_in_flight(CONNECTIONS);
+        let stages = Stages::new().partition_by(|trade: &Trade| trade.id % CONNECTIONS as i64);
+        let (desk, worker) = Batcher::new(sink).stages(stages).limits(limits).spawn();
+        let watch = Stopwatch::start();
+        for trade in &*self.trades {
+            desk.send(*trade).await?;
+        }
+        let summary = worker.shutdown().await?;
+        let span = watch.stop();
+        summary.close_error.map_or(Ok(span), |error| Err(error.chain().into()))
+    }
+
+    /// Each connection writes every other batch; one of a single row goes without arrays.
+    async fn sqlx(self, batch: usize) -> Result<Span, Error> {
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(PgConnection::connect(&self.url).await?);
+        }
+        let watch = Stopwatch::start();
+        let mut tasks = JoinSet::new();
+        for (first, mut connection) in connections.into_iter().enumerate() {
+            let trades = Arc::clone(&self.trades);
+            tasks.spawn(async move {
+                for batch in trades.chunks(batch).skip(first).step_by(CONNECTIONS) {
+                    let written = match batch {
+                        [trade] => one(&mut connection, trade).await,
+                        batch => many(&mut connection, batch).await,
+                    };
+                    written.expect("the server takes the rows");
+                }
+                connection.close().await.expect("the server says goodbye");
+            });
+        }
+        join(tasks).await;
+        Ok(watch.stop())
+    }
+}
+
+async fn one(connection: &mut PgConnection, trade: &Trade) -> Result<(), sqlx_core::Error> {
+    let insert = query(INSERT).bind(trade.id).bind(time(trade)).bind(trade.symbol);
+    insert.bind(trade.price).bind(trade.quantity).bind(trade.is_buy).execute(connection).await?;
+    Ok(())
+}
+
+async fn many(connection: &mut PgConnection, trades: &[Trade]) -> Result<(), sqlx_core::Error> {
+    let insert = query(UNNEST)
+        .bind(column(trades, |trade| trade.id))
+        .bind(column(trades, time))
+        .bind(column(trades, |trade| trade.symbol))
+        .bind(column(trades, |trade| trade.price))
+        .bind(column(trades, |trade| trade.quantity))
+        .bind(column(trades, |trade| trade.is_buy));
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+fn column<V>(trades: &[Trade], value: impl Fn(&Trade) -> V) -> Vec<V> {
+    trades.iter().map(value).collect()
+}
+
+fn time(trade: &Trade) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(trade.time_ns.into()).expect("a time of our days")
+}
