@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command, thread};
 
+use crate::Error;
+
 /// CPU, cores, kernel, compiler and load, a line each.
 pub fn describe() -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
@@ -18,6 +20,13 @@ pub fn describe() -> String {
 /// The load averages of 1, 5 and 15 minutes.
 pub fn load() -> String {
     read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// Resident memory of this process, in bytes.
+pub fn resident() -> Result<f64, Error> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
 }
 
 /// The first line that a program prints, or a word that there is none.

@@ -1,7 +1,5 @@
 //! What a million symbols that were seen once leave behind. Resident memory, in a process of its own.
 
-use std::fs;
-
 use roundlot::{Batcher, Limits, Stages};
 use tokio::runtime::Builder;
 
@@ -9,7 +7,7 @@ use super::Row;
 use crate::{
     Error,
     bench::Bench,
-    child,
+    child, machine,
     op::Op,
     peers::BATCH,
     report::{Report, Table, thousands},
@@ -62,23 +60,16 @@ pub(super) fn in_child(symbols: u64) -> Result<f64, Error> {
                 desk.send(of((i % WARM_SYMBOLS) as u32)).await?;
             }
             assert_eq!(desk.flush().await?.delivered, WARM_UP, "ops of the warm-up");
-            let before = resident()?;
+            let before = machine::resident()?;
             for i in 0..symbols {
                 desk.send(of((WARM_SYMBOLS + i) as u32)).await?;
             }
             assert_eq!(desk.flush().await?.delivered, symbols, "ops of one symbol each");
-            let after = resident()?;
+            let after = machine::resident()?;
             worker.shutdown().await?;
             target.check(WARM_UP + symbols);
             Ok(after - before)
         })
         .await?
     })
-}
-
-/// Resident memory of this process, in bytes.
-fn resident() -> Result<f64, Error> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
 }

@@ -2,6 +2,7 @@
 //! in [`all`].
 
 mod allocations;
+mod fanout;
 mod idle;
 mod keys;
 mod latency;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Row> {
         sqlite::ROW,
         postgres::ROW,
         websocket::ROW,
+        fanout::ROW,
         keys::ROW,
     ]);
     rows
@@ -50,6 +52,7 @@ pub fn all() -> Vec<Row> {
 /// Does a row's job in a process of its own, and returns the number that it is about.
 pub fn child_answer(job: &str, size: u64) -> Result<f64, Error> {
     match job {
+        fanout::JOB => fanout::in_child(size),
         idle::JOB => idle::in_child(size),
         memory::JOB => memory::in_child(size),
         _ => Err(format!("there is no job {job}").into()),

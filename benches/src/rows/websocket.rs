@@ -10,7 +10,7 @@ use roundlot::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, protocol::Role},
+    tungstenite::{Message, Utf8Bytes, protocol::Role},
 };
 
 use super::Row;
@@ -115,7 +115,7 @@ fn message(i: u64) -> Op {
 /// As its documentation says: `send` flushes, `feed` does not.
 async fn by_tungstenite(mut socket: Ours, ops: u64, flush_each: u64) -> Result<(), Error> {
     for i in 0..ops {
-        let message = Message::Text(message(i).into());
+        let message = Message::Text(Utf8Bytes::from_static(message(i)));
         if (i + 1).is_multiple_of(flush_each) {
             socket.send(message).await?;
         } else {
