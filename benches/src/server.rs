@@ -99,3 +99,29 @@ pub fn said(output: Output) -> Result<String, Error> {
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     if output.status.success() { Ok(out) } else { Err(format!("{}: {out}{err}", output.status).into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpStream, panic::catch_unwind};
+
+    use super::*;
+
+    /// Goal: no server outlives the bench. Method: one whose owner panics; without PostgreSQL there is nothing to see.
+    #[test]
+    fn a_panic_stops_the_server() {
+        // A server that was given is not ours to stop.
+        if find("initdb").is_none() || env::var_os(GIVEN).is_some() {
+            return;
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        let panicked = catch_unwind(move || {
+            let server = Server::start().unwrap().unwrap();
+            let port: u16 = server.url().rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+            TcpStream::connect(("127.0.0.1", port)).unwrap();
+            tell.send(port).unwrap();
+            panic!("as the test wants");
+        });
+        assert!(panicked.is_err());
+        TcpStream::connect(("127.0.0.1", told.recv().unwrap())).unwrap_err();
+    }
+}
