@@ -61,8 +61,8 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     let [stuck, alone, fewer] = [STUCK, ALONE, FEWER].map(|name| named(&results, name));
     Ok(Report::of(&results)
         .note("An op is an update, 100 symbols in turn; each subscriber wants 20 of them and has a sink in memory.")
-        .note("As fast as it goes: the next 100 are published when the hub has handed on those before, whose last values")
-        .note("every subscriber that is not stuck must have had in the end. One that is stuck never takes its first batch.")
+        .note("As fast as it goes: 100 updates, and the next when the hub has handed these on; until all have the last values.")
+        .note("Those who are stuck never take their first batch, and nobody waits for them.")
         .note("What subscribers allocate when they are made is among the allocations.")
         .note(format!("Against the 900 by themselves, those with 100 stuck ones publish {:.2} times as fast.", stuck.speed_against(fewer)))
         .note(format!("{} subscribers who wait take {} bytes each: VmRSS of a process of its own.", thousands(many as f64), thousands(each)))
