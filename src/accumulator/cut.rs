@@ -113,9 +113,10 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.spares.push(parts);
             return None;
         }
+        let left = self.queued(id);
         let partition = &mut self.partitions[id as usize];
         partition.in_flight = true;
-        partition.cut(count);
+        partition.cut(count, left);
         self.batches_in_flight += 1;
         self.counters.cut(cut_by, count, weight, &self.limits);
         Some(Taken { parts, partition: id, cut_by, attempt })

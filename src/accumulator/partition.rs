@@ -55,16 +55,16 @@ impl Partition {
         self.parts.extend([count / 2, count - count / 2].into_iter().filter(|part| *part > 0));
     }
 
-    /// Counts what was cut against the part that it was meant for.
-    pub(crate) fn cut(&mut self, count: usize) {
+    /// Counts what was cut against the part that it was meant for; `left` says how much still waits.
+    pub(crate) fn cut(&mut self, count: usize, left: usize) {
+        if left == 0 {
+            return self.parts.clear();
+        }
         if let Some(part) = self.parts.last_mut() {
             *part = part.saturating_sub(count);
-            if *part == 0 || self.queue.is_empty() {
+            if *part == 0 {
                 self.parts.pop();
             }
-        }
-        if self.queue.is_empty() {
-            self.parts.clear();
         }
     }
 }
