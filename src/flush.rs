@@ -219,6 +219,11 @@ impl Flushes {
         self.closed.push_back(std::mem::take(&mut self.open));
     }
 
+    /// Whether a flush is done that has not been told so.
+    pub(crate) fn has_done(&self) -> bool {
+        self.closed.front().is_some_and(|epoch| epoch.unsettled == 0)
+    }
+
     /// The flushes that are done by now.
     pub(crate) fn done(&mut self) -> Vec<Done> {
         let mut done = Vec::new();

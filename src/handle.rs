@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::coop};
 
 use crate::{
     ack::{Ack, AckSender},
@@ -132,6 +132,9 @@ impl<T, R> Handle<T, R> {
     ///
     /// Cancel safe: a dropped future takes no room, though it loses its place in the line.
     pub async fn reserve(&self) -> Result<Permit<'_, T, R>, Closed> {
+        if self.is_budget_due() {
+            coop::consume_budget().await;
+        }
         match room(&self.inbox).await {
             Ok(()) => Ok(Permit::new(self)),
             Err(_) => Err(Closed),
@@ -281,7 +284,9 @@ impl<T, R> Clone for Handle<T, R> {
     fn clone(&self) -> Self {
         self.inbox.add_handle();
         let reported = Mutex::new(*self.reported());
-        Self { inbox: Arc::clone(&self.inbox), reported, sends: AtomicU32::new(0) }
+        // Whoever sends each op through a new clone yields now and then, too.
+        let sends = AtomicU32::new(self.sends.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+        Self { inbox: Arc::clone(&self.inbox), reported, sends }
     }
 }
 

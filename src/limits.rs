@@ -99,6 +99,12 @@ pub enum Overflow {
     EvictLowest,
 }
 
+impl Overflow {
+    pub(crate) fn evicts(self) -> bool {
+        matches!(self, Self::EvictOldest | Self::EvictLowest)
+    }
+}
+
 /// Limits that contradict themselves or each other, or what they are used with.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{field} {problem}")]

@@ -1,6 +1,6 @@
 //! What a caught panic has to say. In comes its payload, out comes text.
 
-use std::any::Any;
+use std::{any::Any, task::Waker};
 
 use crate::sink::SinkError;
 
@@ -18,6 +18,11 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
 /// A function of the user panicked while the op was in the buffer: nothing was sent, and asking again will not help.
 pub(crate) fn refusal(what: &str, panic: &(dyn Any + Send)) -> SinkError {
     SinkError::refused(format!("{what} panicked: {}", message(panic)))
+}
+
+/// Wakes a task. That it may panic is no reason not to wake the next one.
+pub(crate) fn wake(waker: Waker) {
+    drop(catch(|| waker.wake()));
 }
 
 /// Runs a function of the user. Only functions that leave nothing half done may be caught.

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::sync::Mutex;
+use crate::{panics, sync::Mutex};
 
 /// Slots that have been used, the one that has been in use longest first.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl<V> Slot<V> {
         };
         drop(state);
         if let State::Waiting(waker) = before {
-            waker.wake();
+            panics::wake(waker);
         }
     }
 }
@@ -123,7 +123,10 @@ impl<V> Future for Receiver<V> {
                 return Poll::Pending;
             }
             State::Waiting(waker) => {
-                waker.clone_from(cx.waker());
+                // Dropped when the lock is free: a waker may own a task, and that whatever it likes.
+                let before = (!waker.will_wake(cx.waker())).then(|| mem::replace(waker, cx.waker().clone()));
+                drop(state);
+                drop(before);
                 return Poll::Pending;
             }
             State::Told(_) | State::Over => {}

@@ -1,7 +1,7 @@
 //! An op comes in: dedup, partition, conflate, priority. In comes an [`Arrival`], out comes a node in its queue, or an
 //! answer where the op has ended already.
 
-use std::iter;
+use std::{collections::HashSet, iter};
 
 use super::{
     Accumulator,
@@ -93,6 +93,18 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
         }
         self.press_if_full();
+        if self.rules.priority.as_ref().is_some_and(|levels| levels.is_crowded()) {
+            self.forget_levels();
+        }
+    }
+
+    /// Forgets the levels that no op has.
+    #[cold]
+    fn forget_levels(&mut self) {
+        let in_use: HashSet<u32> = self.nodes.iter().map(|(_, node)| node.level).collect();
+        if let Some(levels) = &mut self.rules.priority {
+            levels.forget_unused(&|level| in_use.contains(&level));
+        }
     }
 
     fn classify(&mut self, op: &T) -> Class {

@@ -199,11 +199,8 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Obeys other limits from the next cut on.
     pub(crate) fn set_limits(&mut self, limits: Limits, now: Moment) {
-        if limits.overflow != self.limits.overflow {
-            self.victims = Victims::for_policy(limits.overflow);
-            self.clear_lane();
-            self.is_plain = self.rules.asks_nothing() && self.victims.is_none();
-            self.list_victims();
+        if limits.overflow != self.limits.overflow || limits.overflow.evicts() != self.victims.is_some() {
+            self.set_victims(limits.overflow);
         }
         self.max_pending = limits.pending_limit();
         (self.max_items, self.max_weight) = (limits.items(), limits.weight());
@@ -244,6 +241,11 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Swaps what callers are to be told for the empty `into`.
     pub(crate) fn take_answers(&mut self, into: &mut Vec<Answer<R>>) {
         std::mem::swap(&mut self.answers, into);
+    }
+
+    /// Whether callers wait to be told something that is known.
+    pub(crate) fn owes_answers(&self) -> bool {
+        !self.answers.is_empty() || self.flushes.has_done()
     }
 
     /// Ops given back, in the order in which they came.
@@ -299,12 +301,16 @@ impl<T, R> Accumulator<T, R> {
         (nodes.len() == 0 && nodes.capacity() > KEPT)
             || (lane.is_empty() && lane.capacity() > KEPT)
             || (memory.is_empty() && memory.capacity() > KEPT)
+            || self.answers.capacity() > KEPT
             || (partitions.is_empty() && partitions.capacity() > KEPT)
     }
 
     /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.
     pub(crate) fn trim(&mut self) {
         self.spares = Vec::new();
+        if self.answers.is_empty() {
+            self.answers = Vec::new();
+        }
         if self.nodes.len() == 0 {
             self.nodes = Nodes::new();
         }

@@ -1,7 +1,7 @@
 //! Where partitions wait: for their linger, for their backoff, for a free slot. In comes `now`, out comes which
 //! partition to cut next and when to look again. Next room: `cut`.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use super::{Accumulator, heap::Heap, partition::Place, queue::Head};
 use crate::{batch::CutBy, moment::Moment};
@@ -173,13 +173,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         {
             self.place(id, now);
         }
-        if let Some(levels) = &mut self.rules.priority
+        if let Some(levels) = &self.rules.priority
             && levels.version() != self.schedule.levels_version
         {
-            if levels.is_crowded() {
-                let in_use: HashSet<u32> = self.nodes.iter().map(|(_, node)| node.level).collect();
-                levels.forget_unused(&|level| in_use.contains(&level));
-            }
             self.schedule.levels_version = levels.version();
             let due: Vec<u32> = self.schedule.due.slots().collect();
             due.into_iter().for_each(|id| self.rank_due(id, now));

@@ -94,19 +94,21 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Lists all that wait, after the policy has changed.
-    pub(super) fn list_victims(&mut self) {
+    pub(super) fn set_victims(&mut self, overflow: Overflow) {
+        self.victims = Victims::for_policy(overflow);
+        self.clear_lane();
+        self.is_plain = self.rules.asks_nothing() && self.victims.is_none();
         self.waiting_by_age().into_iter().for_each(|slot| self.list_victim(slot));
     }
 
     /// Lets one op that waits make room. Says whether one was found: all may be in flight.
     pub(crate) fn evict(&mut self, now: Moment) -> bool {
-        self.clear_lane();
+        if self.victims.is_none() {
+            // The policy has changed while the op that needs room was on its way; the new one will be told in a moment.
+            self.set_victims(Overflow::EvictOldest);
+        }
         let ranks = self.rules.priority.as_ref().map_or(&[][..], |levels| levels.ranks());
-        let victim = match &mut self.victims {
-            Some(victims) => victims.next(&self.nodes, ranks),
-            // The policy has changed while the op that needs room was on its way.
-            None => self.waiting_by_age().first().copied(),
-        };
+        let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, ranks));
         if let Some(slot) = victim {
             self.end_waiting(slot, End::Evicted, now);
         }

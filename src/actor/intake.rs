@@ -19,21 +19,21 @@ where
     R: Clone + Send + 'static,
     S: Sink<T, R>,
 {
-    /// Takes in everything that has been sent so far. Returns how much it was.
-    pub(super) async fn take_in(&mut self, mut now: Moment) -> usize {
+    /// Takes in everything that has been sent so far. Returns how much it was, and whether others have run meanwhile.
+    pub(super) async fn take_in(&mut self, mut now: Moment) -> (usize, bool) {
         let mut taken = std::mem::take(&mut self.state.taken);
         let news = self.inbox.take(&mut taken);
-        let count = taken.ops.len();
+        let (count, mut yielded) = (taken.ops.len(), false);
         if !self.accumulator.accept_all(&mut taken, now) {
             let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
             while self.obey_some(&mut commands, &mut ops, now) {
                 tokio::task::yield_now().await;
-                now = Moment::now();
+                (now, yielded) = (Moment::now(), true);
             }
         }
         self.state.taken = taken;
         self.heed(news);
-        count
+        (count, yielded)
     }
 
     /// Deals with some of what was sent. Says whether there may be more.
@@ -74,9 +74,10 @@ where
     /// Takes in ops that came without room: for each another one makes some, if none has done so yet.
     fn accept_unpaid(&mut self, mut run: Run<R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
         for _ in 0..run.count {
-            self.inbox.take_away(1);
+            let (debt, line) = self.inbox.charge();
             self.accumulator.accept(Run { count: 1, ack: run.ack.take(), ..run }, ops, now);
-            if self.accumulator.settled() < self.inbox.debt() {
+            // What is settled already is for those in line, if there are any.
+            if line || self.accumulator.settled() < debt {
                 self.accumulator.evict(now);
             }
         }

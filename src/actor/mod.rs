@@ -37,11 +37,17 @@ use crate::{
 /// does the same.
 const WORK_PER_TURN: usize = 8192;
 
-/// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited;
+/// So long may it be before callers are told and others run, if a single write takes long.
+const TURN: Duration = Duration::from_micros(200);
+
+/// So often the inbox is looked at before something is cut, if senders are so fast that there is always more.
+const MOST_LOOKS: u32 = 3;
+
+/// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited.
 const BUSY: usize = 256;
 
-/// or when nothing at all has come for so long.
-const TIDY_AFTER: Duration = Duration::from_secs(1);
+/// Room for so many answers is kept.
+const MOST_ANSWERS: usize = 2048;
 
 /// So many dead letters that nobody took are kept for the summary.
 const MOST_LETTERS: usize = 65_536;
@@ -111,78 +117,92 @@ where
         let mut writes = Writes::new();
         let abort = CancellationToken::new();
         let mut timer = Timer::new();
-        // Ops dealt with since the task let others run, and taken in since it waited.
-        let (mut work, mut came) = (0, 0);
-        let mut looked_twice = false;
+        // Ops dealt with since the task let others run, and when it did; ops taken in since it waited; looks at the inbox.
+        let (mut work, mut came, mut looks) = (0, 0, 0);
         let mut now = Moment::now();
+        let mut turn = now;
         loop {
-            let count = self.take_in(now).await;
-            (work, came) = (work + count, came + count);
-            if count > 1 && !looked_twice {
-                // Ops come in company: whoever sends more of them goes first.
-                looked_twice = true;
-                tokio::task::yield_now().await;
+            let (count, yielded) = self.take_in(now).await;
+            (work, came, looks) = (work + count, came + count, looks + 1);
+            if self.is_worth_a_look(count, yielded, looks) {
+                if !yielded {
+                    tokio::task::yield_now().await;
+                }
                 now = Moment::now();
                 continue;
             }
-            looked_twice = false;
+            looks = 0;
+            if yielded {
+                now = Moment::now();
+            }
             if self.is_overdue(now) {
                 abort.cancel();
             }
-            let back = poll_fn(|cx| self.begin_writes(&mut writes, &abort, now, cx)).await;
+            let back = poll_fn(|cx| self.begin_writes(&mut writes, &abort, now, &mut work, cx)).await;
             if let Some((cut, written)) = back {
                 now = Moment::now();
-                work += self.settle(cut, written, now);
-                if work < WORK_PER_TURN {
+                self.settle(cut, written, now);
+                if work < WORK_PER_TURN && now.since(turn) < TURN {
                     // A sink that takes a batch at once takes the next one in the same turn.
+                    if self.accumulator.owes_answers() {
+                        self.balance();
+                    }
                     continue;
                 }
+                work = WORK_PER_TURN;
             }
             self.balance();
             if self.is_done(writes.is_empty(), now) {
                 break;
             }
             if work >= WORK_PER_TURN {
-                work = 0;
                 tokio::task::yield_now().await;
                 if self.stop.is_cancelled() {
                     self.close(None, false);
                 }
                 now = Moment::now();
+                (work, turn) = (0, now);
                 continue;
             }
-            timer.set(self.deadline(now).into_iter().chain(self.tidy(came, now)).min());
+            self.tidy(came);
+            timer.set(self.deadline(now));
             tokio::select! {
                 // What frees room and slots goes first, what takes room goes last but for the clock, which each turn
                 // looks at anyway. Polling in order also costs less than at random.
                 biased;
                 Some((cut, written)) = poll_fn(|cx| writes.poll_next(cx)), if !writes.is_empty() => {
-                    work += self.settle(cut, written, Moment::now());
+                    self.settle(cut, written, Moment::now());
                 }
                 () = self.stop.cancelled(), if self.state.closing.is_none() => self.close(None, false),
                 () = self.inbox.stirred() => {}
                 () = timer.fired() => {}
             }
-            (now, came) = (Moment::now(), 0);
+            now = Moment::now();
+            (work, came, turn) = (0, 0, now);
         }
         self.end().await
     }
 
-    /// Gives memory back that a burst has left behind, if not much came since the task last waited. Otherwise it says when
-    /// to look again: a burst may be one of many.
-    fn tidy(&mut self, came: usize, now: Moment) -> Option<Moment> {
-        if !self.state.taken.has_excess() && !self.accumulator.has_excess() {
-            return None;
+    /// Whether to look at the inbox once more before anything is cut: ops come in company, and whoever sends more of them
+    /// goes first; or others have run meanwhile, who may have replaced, withdrawn or paused what is about to go.
+    fn is_worth_a_look(&self, count: usize, yielded: bool, looks: u32) -> bool {
+        if yielded { looks < MOST_LOOKS } else { count > 1 && looks == 1 }
+    }
+
+    /// Gives memory back that a burst has left behind, if not much came since the task last waited: a burst may be one of
+    /// many.
+    fn tidy(&mut self, came: usize) {
+        let has_excess = self.state.taken.has_excess()
+            || self.accumulator.has_excess()
+            || self.state.answers.capacity() > MOST_ANSWERS;
+        if has_excess && came < BUSY {
+            self.trim();
         }
-        if came >= BUSY {
-            return now.checked_add(TIDY_AFTER);
-        }
-        self.trim();
-        None
     }
 
     fn trim(&mut self) {
         self.state.taken = Taken::new();
+        self.state.answers = Vec::new();
         self.accumulator.trim();
         self.inbox.trim();
     }
@@ -193,11 +213,14 @@ where
         writes: &mut Writes<T, R>,
         abort: &CancellationToken,
         now: Moment,
+        work: &mut usize,
         cx: &mut Context<'_>,
     ) -> Poll<Option<(Cut<T, R>, Written)>> {
-        while !abort.is_cancelled()
+        while *work < WORK_PER_TURN
+            && !abort.is_cancelled()
             && let Some(cut) = self.accumulator.cut(now)
         {
+            *work += cut.len();
             let limit = self.accumulator.limits().write_timeout;
             let sink = Arc::clone(&self.sink);
             writes.begin(write(Arc::clone(&self.name), sink, cut, limit, abort.clone()), cx);
@@ -208,9 +231,8 @@ where
         }
     }
 
-    /// Deals with a batch that has come back. Returns how much that was.
-    fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) -> usize {
-        let work = cut.len();
+    /// Deals with a batch that has come back.
+    fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) {
         let retries = self.accumulator.counters().retries;
         self.accumulator.settle(cut, written, now);
         let retried = self.accumulator.counters().retries - retries;
@@ -221,7 +243,6 @@ where
             warn!(batcher = %self.name, "fenced by a newer leader");
             self.close(None, false);
         }
-        work
     }
 
     /// Gives back the room of what is settled, lets everybody see how things stand, and then answers: who has been

@@ -33,22 +33,21 @@ impl Line {
         self.waiting.len == 0
     }
 
-    /// Joins the line, or looks whether one has been called.
-    pub(super) fn poll(&mut self, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
+    /// Joins the line, or looks whether one has been called. A waker that is not needed any more is to be dropped when
+    /// the lock is free: it may own a task, and that a handle.
+    pub(super) fn poll(&mut self, place: &mut Place, cx: &mut Context<'_>) -> (Poll<()>, Option<Waker>) {
         let Place::Number(number) = *place else {
             self.next += 1;
             *place = Place::Number(self.next);
             self.waiting.push(self.next, cx.waker().clone());
-            return Poll::Pending;
+            return (Poll::Pending, None);
         };
         if self.called.take(number).is_some() {
             *place = Place::Outside;
-            return Poll::Ready(());
+            return (Poll::Ready(()), None);
         }
-        if let Some(waker) = self.waiting.get_mut(number) {
-            waker.clone_from(cx.waker());
-        }
-        Poll::Pending
+        let waker = self.waiting.get_mut(number).filter(|waker| !waker.will_wake(cx.waker()));
+        (Poll::Pending, waker.map(|waker| std::mem::replace(waker, cx.waker().clone())))
     }
 
     /// Calls the first in line.
@@ -58,12 +57,21 @@ impl Line {
         Some(waker)
     }
 
-    /// Leaves the line. Says whether room is left over, since the sender had been called.
-    pub(super) fn leave(&mut self, place: Place) -> bool {
+    /// Leaves the line. Returns the waker, to be dropped when the lock is free, and says whether room is left over, since
+    /// the sender had been called.
+    pub(super) fn leave(&mut self, place: Place) -> (Option<Waker>, bool) {
         let Place::Number(number) = place else {
-            return false;
+            return (None, false);
         };
-        self.waiting.take(number).is_none() && self.called.take(number).is_some()
+        let waker = self.waiting.take(number);
+        let was_called = waker.is_none() && self.called.take(number).is_some();
+        (waker, was_called)
+    }
+
+    /// Gives memory back.
+    pub(super) fn trim(&mut self) {
+        self.waiting.entries.shrink_to_fit();
+        self.called.entries.shrink_to_fit();
     }
 
     /// Sends everyone home.

@@ -13,7 +13,7 @@ mod state;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 pub(crate) use room::{Turn, room};
@@ -23,6 +23,7 @@ use crate::{
     command::{Barred, Command, News, Parcel, Pass, Run},
     limits::{Limits, Overflow},
     moment::Moment,
+    panics,
     reply::Replies,
     stage::Weigh,
     stats::Stats,
@@ -163,7 +164,7 @@ impl<T, R> Inbox<T, R> {
         state.closed = true;
         let waiting = state.line.disband();
         drop(state);
-        waiting.for_each(Waker::wake);
+        waiting.for_each(panics::wake);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -192,10 +193,13 @@ impl<T, R> Inbox<T, R> {
             if !state.is_empty() {
                 return Poll::Ready(());
             }
-            match &mut state.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            let before = match &state.waker {
+                Some(waker) if waker.will_wake(cx.waker()) => None,
+                _ => state.waker.replace(cx.waker().clone()),
+            };
+            // A waker may own a task, and that a handle.
+            drop(state);
+            drop(before);
             Poll::Pending
         })
     }
@@ -213,6 +217,7 @@ impl<T, R> Inbox<T, R> {
         if state.commands.is_empty() {
             state.commands = Vec::new();
         }
+        state.line.trim();
     }
 
     /// Gives room back, to those who wait for it first, and lets everybody see `stats`.
@@ -233,9 +238,11 @@ impl<T, R> Inbox<T, R> {
         self.state().room -= signed(room);
     }
 
-    /// Room that was taken away and is still in use.
-    pub(crate) fn debt(&self) -> usize {
-        usize::try_from(-self.state().room).unwrap_or(0)
+    /// Takes away the room of an op that came without. Says how much room is owed then, and whether somebody waits for it.
+    pub(crate) fn charge(&self) -> (usize, bool) {
+        let mut state = self.state();
+        state.room -= 1;
+        (usize::try_from(-state.room).unwrap_or(0), !state.line.is_empty())
     }
 
     /// Takes room for one op if there is some and nobody waits for it; otherwise joins the line.
@@ -248,20 +255,19 @@ impl<T, R> Inbox<T, R> {
             state.room -= 1;
             return Poll::Ready(Ok(()));
         }
-        if state.line.poll(place, cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        state.news.pressed = true;
+        let (poll, before) = state.line.poll(place, cx);
+        state.news.pressed |= poll.is_pending();
         wake(state);
-        Poll::Pending
+        drop(before);
+        poll.map(Ok)
     }
 
     /// Whoever was in line for room gives up.
     fn leave_line(&self, place: Place) {
         let mut state = self.state();
-        if state.line.leave(place) {
-            free(&self.state, state, 1);
-        }
+        let (waker, was_called) = state.line.leave(place);
+        free(&self.state, state, usize::from(was_called));
+        drop(waker);
     }
 
     /// The statistics, with what the task has not looked at yet counted as waiting.

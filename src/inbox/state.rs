@@ -7,6 +7,7 @@ use super::line::Line;
 use crate::{
     command::{Barred, Command, News, Pass},
     limits::{Limits, Overflow},
+    panics,
     stats::Stats,
     sync::{Mutex, MutexGuard},
 };
@@ -79,8 +80,7 @@ impl<T, R> State<T, R> {
             Pass::Waited => self.news.pressed = true,
             Pass::Free if self.has_room() => self.room -= 1,
             Pass::Free => {
-                let evicts = matches!(self.overflow, Overflow::EvictOldest | Overflow::EvictLowest);
-                if !evicts || self.unpaid >= MOST_UNPAID {
+                if !self.overflow.evicts() || self.unpaid >= MOST_UNPAID {
                     self.news.pressed = true;
                     return Err(Barred::Full);
                 }
@@ -120,7 +120,7 @@ pub(super) fn free<'a, T, R>(inbox: &'a Mutex<State<T, R>>, mut state: MutexGuar
     while !state.line.is_empty() && state.room > 0 {
         let called = state.call_some();
         drop(state);
-        called.into_iter().flatten().for_each(Waker::wake);
+        called.into_iter().flatten().for_each(panics::wake);
         state = inbox.lock();
     }
 }
@@ -134,9 +134,7 @@ pub(super) fn wake<T, R>(mut state: MutexGuard<'_, State<T, R>>) {
     }
     let waker = state.waker.take();
     drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+    waker.into_iter().for_each(Waker::wake);
 }
 
 /// Room, as it is counted: more than can ever be used is as good as endless.

@@ -14,6 +14,7 @@ mod containment;
 mod dedup;
 mod doubt;
 mod flush;
+mod haste;
 mod limits;
 mod order;
 mod overflow;

@@ -1,0 +1,280 @@
+//! Proves that what was done for speed costs no promise: nothing stale, nobody kept waiting, everyone gets a turn.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
+
+use roundlot::{
+    Batch, Batcher, Handle, Limits, Overflow, Sink, Stages, sink_fn, stage,
+    testing::{Recorder, until_idle},
+};
+use tokio::time::Instant;
+
+use crate::{AGES, ms, secs};
+
+/// Takes everything at once.
+fn instant() -> impl Sink<u64> {
+    sink_fn(|batch: &mut Batch<u64>| Box::pin(std::future::ready(Ok(batch.accept_all()))))
+}
+
+/// A batcher whose task has begun to take in so much that it lets others run in between, after ops 0 and 1.
+async fn in_the_middle_of_taking_in(sink: impl Sink<u64>, stages: Stages<u64>) -> Handle<u64> {
+    let (desk, _worker) = Batcher::new(sink).stages(stages).limits(Limits::new(500)).spawn();
+    until_idle().await;
+    desk.send_all([0, 1]).await.unwrap();
+    tokio::task::yield_now().await;
+    (2..30_000).for_each(|op| desk.try_send(op).unwrap());
+    tokio::task::yield_now().await;
+    assert_eq!(desk.stats().delivered, 0);
+    desk
+}
+
+/// Goal: an op whose time is over is never sent. Method: its time is over while the task takes in others.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_expires_while_others_are_taken_in_is_not_sent() {
+    let deadline = Instant::now() + ms(10);
+    let stages = Stages::new().expire_by(move |op: &u64| (*op == 0).then_some(deadline));
+    let desk = in_the_middle_of_taking_in(instant(), stages).await;
+    tokio::time::advance(secs(1)).await;
+    let _ = desk.flush().await.unwrap();
+    assert_eq!(desk.stats().expired, 1);
+}
+
+/// Goal: paused is paused. Method: a pause while the task takes in ops.
+#[tokio::test(start_paused = true)]
+async fn a_pause_while_ops_are_taken_in_counts() {
+    let sink = Recorder::<u64>::new();
+    let desk = in_the_middle_of_taking_in(sink.clone(), Stages::new().priority_by(|op: &u64| *op % 2)).await;
+    desk.pause();
+    until_idle().await;
+    assert!(sink.is_empty(), "{} ops were written after the pause", sink.len());
+}
+
+/// A waker that does something as it goes.
+struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Last {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.lock().unwrap().take() {
+            act();
+        }
+    }
+}
+
+/// Goal: no lock is held while a waker is dropped, with which a whole task may go. Method: one that looks at the batcher as
+/// it goes, in a line that another task polls on, and in one that is left. A deadlock would hang the test.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_goes_may_use_the_handle() {
+    for leaves in [false, true] {
+        let (desk, _task) = Batcher::new(instant()).limits(Limits::new(1).max_pending(1)).split();
+        desk.try_send(1).unwrap();
+        let mut waits = Box::pin(desk.reserve());
+        let held = desk.clone();
+        let last = Waker::from(Arc::new(Last(Mutex::new(Some(Box::new(move || drop(held.stats())))))));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&last)).is_pending());
+        drop(last);
+        if !leaves {
+            assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+    }
+}
+
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker panics");
+    }
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Goal: no path leaves a caller waiting. Method: two in line get room at once; the waker of the first panics.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_keeps_nobody_waiting() {
+    let (desk, _worker) = Batcher::new(instant()).limits(Limits::new(2).max_pending(2)).spawn();
+    desk.pause();
+    desk.send_all([1, 2]).await.unwrap();
+    until_idle().await;
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let (bomb, waker) = (Waker::from(Arc::new(Bomb)), Waker::from(Arc::clone(&woken)));
+    let (mut first, mut second) = (pin!(desk.send(3)), pin!(desk.send(4)));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+    assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    desk.resume();
+    until_idle().await;
+    assert!(woken.0.load(Relaxed) && !desk.is_closed());
+}
+
+/// Goal: levels that no op has are forgotten while nothing is cut. Method: paused, one op conflated again and again, each
+/// time at another level; how often the level of the waiting op is compared tells how many are known.
+#[tokio::test(start_paused = true)]
+async fn levels_do_not_pile_up_while_nothing_is_cut() {
+    static COMPARED: AtomicU64 = AtomicU64::new(0);
+    #[derive(PartialEq, Eq)]
+    struct Level(u64);
+    impl PartialOrd for Level {
+        fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+    impl Ord for Level {
+        fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+            COMPARED.fetch_add(1, Relaxed);
+            self.0.cmp(&other.0)
+        }
+    }
+    let stages = Stages::new().conflate_by(|_: &u64| 0, stage::latest).priority_by(|op: &u64| Level(*op));
+    let (desk, _worker) = Batcher::new(instant()).stages(stages).limits(500).spawn();
+    desk.pause();
+    for op in 0..10_000 {
+        desk.send(op).await.unwrap();
+    }
+    until_idle().await;
+    // Halving 64 levels takes 7 comparisons, and 10,000 levels 14.
+    assert!(COMPARED.load(Relaxed) < 10_000 * 9, "{}", COMPARED.load(Relaxed));
+}
+
+/// Goal: a caller is told when its op is settled. Method: 4,000 batches of one to a sink that takes each at once; how many
+/// writes are done when the caller of the first is told?
+#[tokio::test(start_paused = true)]
+async fn an_answer_does_not_wait_for_later_writes() {
+    let writes = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&writes);
+    let sink = sink_fn(move |batch: &mut Batch<u64>| {
+        count.fetch_add(1, Relaxed);
+        Box::pin(std::future::ready(Ok(batch.accept_all())))
+    });
+    let (desk, _worker) = Batcher::new(sink).limits(1).spawn();
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let ack = desk.submit(0).await.unwrap();
+    (1..4000).for_each(|op| desk.try_send(op).unwrap());
+    let told = tokio::spawn(async move {
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut ack = pin!(ack);
+        while ack.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            let seen = writes.load(Relaxed);
+            assert!(seen == 0 || woken.0.load(Relaxed) || seen < 100, "not told after {seen} writes");
+            tokio::task::yield_now().await;
+        }
+        assert!(woken.0.load(Relaxed));
+    });
+    told.await.unwrap();
+}
+
+/// Goal: a sender yields now and then, however it sends. Method: on one thread, another task has to run before 100,000 ops
+/// are sent.
+#[tokio::test(start_paused = true)]
+async fn senders_let_others_run() {
+    for reserves in [false, true] {
+        let (desk, _worker) = Batcher::new(instant()).limits(Limits::new(500).max_pending(1_000_000)).spawn();
+        let ran = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&ran);
+        tokio::spawn(async move { other.store(true, Relaxed) });
+        let mut sent = 0;
+        while !ran.load(Relaxed) {
+            match reserves {
+                true => desk.reserve().await.unwrap().send(sent).unwrap(),
+                false => desk.clone().send(sent).await.unwrap(),
+            }
+            sent += 1;
+            assert!(sent < 100_000, "nobody else could run");
+        }
+    }
+}
+
+/// Goal: whoever asked for room first gets it first, however others come to theirs. Method: a full buffer that evicts, a
+/// sink slower than the producer, and a caller in line for a permit.
+#[tokio::test(start_paused = true)]
+async fn a_reservation_is_served_though_others_evict() {
+    let sink = sink_fn(|batch: &mut Batch<u64>| {
+        Box::pin(async move {
+            tokio::time::sleep(ms(1)).await;
+            Ok(batch.accept_all())
+        })
+    });
+    let limits = Limits::new(10).max_pending(10).overflow(Overflow::EvictOldest);
+    let (desk, _worker) = Batcher::new(sink).limits(limits).spawn();
+    let producer = desk.clone();
+    tokio::spawn(async move {
+        loop {
+            (0..20).for_each(|op| drop(producer.try_send(op)));
+            tokio::time::sleep(ms(1)).await;
+        }
+    });
+    tokio::time::sleep(ms(10)).await;
+    assert!(tokio::time::timeout(secs(10), desk.reserve()).await.is_ok());
+}
+
+/// Goal: a switch to eviction costs no more than eviction. Method: a full buffer, and twice as many ops right behind the
+/// switch; in quadratic time this would take minutes.
+#[tokio::test(start_paused = true)]
+async fn a_switch_to_eviction_does_not_stall() {
+    const ROOM: u64 = 10_000;
+    let limits = Limits::new(10).linger(AGES).max_pending(ROOM as usize);
+    let (desk, _worker) = Batcher::new(instant()).limits(limits.clone()).spawn();
+    desk.pause();
+    (0..ROOM).for_each(|op| desk.try_send(op).unwrap());
+    until_idle().await;
+    desk.set_limits(limits.overflow(Overflow::EvictOldest)).unwrap();
+    (0..ROOM).for_each(|op| desk.try_send(op).unwrap());
+    until_idle().await;
+    assert_eq!((desk.stats().evicted, desk.stats().waiting), (ROOM, ROOM));
+}
+
+/// Goal: nothing waiting, no timer. Method: the worker is polled by hand until it has dealt with a burst; then an hour passes.
+#[tokio::test(start_paused = true)]
+async fn a_burst_leaves_no_timer() {
+    let (desk, worker) = Batcher::new(instant()).limits(500).split();
+    let mut worker = tokio_test::task::spawn(worker);
+    (0..5000).for_each(|op| desk.try_send(op).unwrap());
+    assert!(worker.poll().is_pending());
+    while worker.is_woken() {
+        assert!(worker.poll().is_pending());
+    }
+    assert_eq!(desk.stats().delivered, 5000);
+    tokio::time::advance(secs(3600)).await;
+    assert!(!worker.is_woken());
+}
+
+/// Goal: a task with many slots lets others run. Method: 30,000 partitions become due at once; how many writes are done
+/// between two turns of another task?
+#[tokio::test(start_paused = true)]
+async fn many_slots_are_filled_a_turn_at_a_time() {
+    let writes = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&writes);
+    let sink = sink_fn(move |batch: &mut Batch<u64>| {
+        count.fetch_add(1, Relaxed);
+        Box::pin(std::future::ready(Ok(batch.accept_all())))
+    });
+    let limits = Limits::new(10).max_in_flight(100_000);
+    let (desk, _worker) = Batcher::new(sink).stages(Stages::new().partition_by(|op: &u64| *op)).limits(limits).spawn();
+    desk.pause();
+    (0..30_000).for_each(|op| desk.try_send(op).unwrap());
+    until_idle().await;
+    desk.resume();
+    let mut last = 0;
+    while last < 30_000 {
+        tokio::task::yield_now().await;
+        let seen = writes.load(Relaxed);
+        assert!(seen - last <= 10_000, "{} writes in one go", seen - last);
+        last = seen;
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), desk.flush()).await.unwrap().unwrap();
+}
