@@ -12,11 +12,10 @@ use std::{
 
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Level, Span, debug_span, error, field, level_filters::LevelFilter};
+use tracing::{Instrument, Span, debug_span, error, field};
 
 use crate::{
     accumulator::{Cut, Written},
-    batch::Batch,
     panics,
     sink::{Sink, SinkError},
 };
@@ -34,8 +33,14 @@ where
     R: Send,
     S: Sink<T, R>,
 {
-    // Where nobody listens, a span is not even begun: `log`, if it is there, would want its fields.
-    let span = if LevelFilter::current() >= Level::DEBUG { begin(&batcher, &cut.batch) } else { Span::none() };
+    let span = debug_span!(
+        "batch",
+        batcher = &*batcher,
+        reason = cut.batch.cut_by().name(),
+        size = cut.batch.len(),
+        attempt = cut.batch.attempt(),
+        outcome = field::Empty,
+    );
     let attempt = async { sink.write(&mut cut.batch).await };
     let written = match contained(attempt, limit, abort.cancelled()).instrument(span.clone()).await {
         Ended::Done(Ok(_)) => Written::Answered,
@@ -46,17 +51,6 @@ where
     };
     record(&span, &batcher, &written);
     (cut, written)
-}
-
-fn begin<T, R>(batcher: &str, batch: &Batch<T, R>) -> Span {
-    debug_span!(
-        "batch",
-        batcher,
-        reason = batch.cut_by().name(),
-        size = batch.len(),
-        attempt = batch.attempt(),
-        outcome = field::Empty,
-    )
 }
 
 /// Closes the sink, within the time that is left.

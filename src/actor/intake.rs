@@ -20,15 +20,19 @@ where
     S: Sink<T, R>,
 {
     /// Takes in everything that has been sent so far. Returns how much it was, and whether others have run meanwhile.
-    pub(super) async fn take_in(&mut self, mut now: Moment) -> (usize, bool) {
+    pub(super) async fn take_in(&mut self, now: &mut Moment) -> (usize, bool) {
         let mut taken = std::mem::take(&mut self.state.taken);
         let news = self.inbox.take(&mut taken);
         let (count, mut yielded) = (taken.ops.len(), false);
-        if !self.accumulator.accept_all(&mut taken, now) {
+        if count > 0 {
+            // Nothing may be younger than now, or it would not be due although nothing lingers.
+            *now = Moment::now();
+        }
+        if !self.accumulator.accept_all(&mut taken, *now) {
             let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
-            while self.obey_some(&mut commands, &mut ops, now) {
+            while self.obey_some(&mut commands, &mut ops, *now) {
                 tokio::task::yield_now().await;
-                (now, yielded) = (Moment::now(), true);
+                (*now, yielded) = (Moment::now(), true);
             }
         }
         self.state.taken = taken;

@@ -122,19 +122,16 @@ where
         let mut now = Moment::now();
         let mut turn = now;
         loop {
-            let (count, yielded) = self.take_in(now).await;
+            let (count, yielded) = self.take_in(&mut now).await;
             (work, came, looks) = (work + count, came + count, looks + 1);
             if self.is_worth_a_look(count, yielded, looks) {
                 if !yielded {
                     tokio::task::yield_now().await;
+                    now = Moment::now();
                 }
-                now = Moment::now();
                 continue;
             }
             looks = 0;
-            if yielded {
-                now = Moment::now();
-            }
             if self.is_overdue(now) {
                 abort.cancel();
             }
