@@ -1,18 +1,21 @@
 //! What the command line may say. In come arguments and their environment variables, out goes a [`Cli`]. Next room:
 //! `settings`, where they override the configuration file.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, builder::FalseyValueParser};
+use clap::{
+    Parser,
+    builder::{FalseyValueParser, PathBufValueParser, TypedValueParser},
+};
 
-use crate::settings::Settings;
+use crate::settings::{Named, Settings};
 
 /// A trading bot on roundlot: prices, orders and trades in batches.
 ///
 /// Without arguments it watches 100 simulated pairs for 10 seconds: each gets about 10 price updates a second, and each
 /// update recalculates the portfolio, moves trailing stops, checks entries and exits, and is written to the trade log.
 /// That is about 4,000 operations a second, which leave in batches: prices for the valuation of the portfolio, orders
-/// for a paper venue, trades for a SQLite file. It ends with a report. Ctrl-C ends it earlier, and nothing is lost.
+/// for a paper venue, trades for a database. It ends with a report. Ctrl-C ends it earlier, and nothing is lost.
 #[derive(Debug, Default, Parser)]
 #[command(version, after_long_help = MORE, max_term_width = 80)]
 pub struct Cli {
@@ -51,12 +54,29 @@ pub struct Cli {
     #[arg(long, value_name = "N", env = "ROUNDLOT_SEED")]
     pub seed: Option<u64>,
 
-    /// The SQLite file whose table `trades` gets every trade.
+    /// The database whose table `trades` gets every trade: sqlite:PATH, PATH alone, or a postgres:// URL.
     ///
-    /// A file that exists is kept, and rows are added to it. If it isn't given, `trading_app.db` in the current folder
-    /// is made anew by each run, one run at a time.
-    #[arg(long, value_name = "FILE", env = "ROUNDLOT_DATABASE")]
-    pub database: Option<PathBuf>,
+    /// A file that exists is kept, and rows are added to it; so it is with the table of a server. If none is given,
+    /// `trading_app.db` in the current folder is made anew by each run, one run at a time. What a URL leaves out comes
+    /// from PGUSER, PGPASSWORD and the like; a password is better there than on a command line, which others can see.
+    #[arg(
+        long,
+        value_name = "DATABASE",
+        env = "ROUNDLOT_DATABASE",
+        hide_env_values = true,
+        value_parser = PathBufValueParser::new().map(Named::from)
+    )]
+    pub database: Option<Named>,
+
+    /// Serve the live page here, such as 127.0.0.1:8080: prices, batchers and orders as they are, and the kill switch.
+    ///
+    /// Its buttons need the token that is printed at the start.
+    #[arg(long, value_name = "ADDRESS", env = "ROUNDLOT_PAGE")]
+    pub page: Option<SocketAddr>,
+
+    /// Let the page be served on an address that other machines can reach. Anybody who can may then watch.
+    #[arg(long)]
+    pub page_open_to_all: bool,
 
     /// Write the report to this file, too, as JSON, with the full accounting of each batcher.
     #[arg(long, value_name = "FILE", env = "ROUNDLOT_REPORT")]
@@ -98,6 +118,7 @@ Exit status:
 Examples:
   trading_app --seconds 60 --seed 7 --report report.json
   trading_app --replay BTCUSDT-trades-2024-08-08.csv --speed 0
+  trading_app --seconds 0 --page 127.0.0.1:8080
   trading_app --replay ticks.csv --set replay.time=ts --set replay.time_unit=us
   ROUNDLOT_SIM__PAIRS=500 trading_app --database trades.db";
 
@@ -116,6 +137,8 @@ impl Cli {
         settings.replay.file = self.replay.clone().or(settings.replay.file.take());
         settings.seconds = self.seconds.or(settings.seconds);
         settings.database = self.database.clone().or(settings.database.take());
+        settings.page = self.page.or(settings.page);
+        settings.page_open_to_all |= self.page_open_to_all;
         settings.report = self.report.clone().or(settings.report.take());
     }
 }

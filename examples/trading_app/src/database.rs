@@ -1,4 +1,5 @@
-//! The SQLite file of the trades. In come settings, out comes the sink that writes to it.
+//! The database of the trades. In come settings, out comes the sink that writes to it: a SQLite file or a table on a
+//! PostgreSQL server.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -6,26 +7,50 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use roundlot::sink::sqlite::SqliteSink;
+use roundlot::{
+    BoxSink, Sink,
+    sink::{postgres::Postgres, sqlite::SqliteSink},
+};
 
 use crate::{
     Error,
     progress::Progress,
+    settings::{Destination, Named},
     tick::{self, Tick},
 };
 
-/// What is written to if no file is named. It belongs to the app, which makes it anew each time.
+/// What is written to if no database is named. It belongs to the app, which makes it anew each time.
 const USUAL_FILE: &str = "trading_app.db";
 
-/// The file that is written to. As long as this lives, no other run makes it anew.
+/// The database that is written to. As long as this lives, no other run makes the usual file anew.
 pub struct Database {
-    pub path: PathBuf,
-    pub sink: SqliteSink<Tick>,
+    /// The file; `None` for a server.
+    pub file: Option<PathBuf>,
+    pub sink: BoxSink<Tick>,
     _lock: Option<File>,
 }
 
-/// Opens the file that is named, or the usual one.
-pub async fn open(named: Option<&Path>, progress: &Progress) -> Result<Database, Error> {
+impl Database {
+    /// What people and reports call it. The URL of a server is nobody's business.
+    pub fn title(&self) -> String {
+        self.file.as_ref().map_or_else(|| "PostgreSQL".to_owned(), |file| file.display().to_string())
+    }
+}
+
+/// Opens the database that is named, or the usual file.
+pub async fn open(named: Option<&Named>, progress: &Progress) -> Result<Database, Error> {
+    match named.map(Named::destination).transpose()? {
+        Some(Destination::Postgres(url)) => {
+            let sink = Postgres::url(url).open(tick::table()).await?;
+            progress.say("trades go to the table \"trades\" on the PostgreSQL server");
+            Ok(Database { file: None, sink: sink.boxed(), _lock: None })
+        }
+        Some(Destination::Sqlite(path)) => open_file(Some(path), progress).await,
+        None => open_file(None, progress).await,
+    }
+}
+
+async fn open_file(named: Option<&Path>, progress: &Progress) -> Result<Database, Error> {
     let path = named.unwrap_or(Path::new(USUAL_FILE)).to_owned();
     let lock = if path == Path::new(USUAL_FILE) { Some(lock(named.is_some())?) } else { None };
     if named.is_none() {
@@ -39,7 +64,7 @@ pub async fn open(named: Option<&Path>, progress: &Progress) -> Result<Database,
         progress.say(&format!("{} exists: rows are added to it", path.display()));
     }
     let sink = SqliteSink::open(&path, tick::table()).await?;
-    Ok(Database { path, sink, _lock: lock })
+    Ok(Database { file: Some(path), sink: sink.boxed(), _lock: lock })
 }
 
 /// Locks the usual file until the lock is dropped: for this run alone, or shared with others that also add rows. The lock

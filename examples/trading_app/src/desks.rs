@@ -9,9 +9,8 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Batcher, DeadLetter, Handle, Settled, Sink, SinkError, Stages, Worker, WorkerGone,
+    Batch, Batcher, BoxSink, DeadLetter, Handle, Settled, Sink, SinkError, Stages, Worker, WorkerGone,
     market::{PriceUpdate, Priority, TradeOp},
-    sink::sqlite::SqliteSink,
 };
 
 use crate::{
@@ -62,7 +61,7 @@ pub fn open(
     settings: &Settings,
     portfolio: Portfolio,
     venue: PaperVenue,
-    database: SqliteSink<Tick>,
+    database: BoxSink<Tick>,
 ) -> Result<(Desks, Workers), Error> {
     let (portfolio, priced) = Metered::new(portfolio);
     let (venue, ordered) = Metered::new(venue);

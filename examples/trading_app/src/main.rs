@@ -12,8 +12,10 @@ mod database;
 mod desks;
 mod dice;
 mod feed;
+mod halt;
 mod meter;
 mod numbers;
+mod page;
 mod portfolio;
 mod progress;
 mod report;
@@ -35,7 +37,7 @@ use clap::Parser;
 use tokio::time::Instant;
 
 use crate::{
-    cli::Cli, feed::Feed, portfolio::Portfolio, progress::Progress, report::Report, strategy::Strategy, trader::Trader,
+    cli::Cli, feed::Feed, halt::Halt, page::{Page, Scene, Serving}, portfolio::Portfolio, progress::Progress, report::Report, strategy::Strategy, trader::Trader,
     venue::PaperVenue,
 };
 
@@ -61,24 +63,49 @@ async fn run() -> Result<(), Error> {
 
     let mut feed = Feed::start(settings, stop.clone(), &progress)?;
     settings.report.as_deref().map_or(Ok(()), report::check)?;
-    let database = database::open(settings.database.as_deref(), &progress).await?;
+    let page = Page::bind(settings.page).await?;
+    let database = database::open(settings.database.as_ref(), &progress).await?;
+    let title = database.title();
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
-    let (desks, workers) = desks::open(settings, portfolio.clone(), venue.clone(), database.sink)?;
+    let open = || desks::open(settings, portfolio.clone(), venue.clone(), database.sink);
+    let (desks, workers) = match &page {
+        Some(page) => page.recording(open)?,
+        None => open()?,
+    };
     opened.get_or_init(|| desks.clone());
+    let halt = Halt::default();
+    let scene = Scene {
+        settings,
+        desks: desks.clone(),
+        portfolio: portfolio.clone(),
+        halt: halt.clone(),
+        feed_title: feed.title.clone(),
+        database: title.clone(),
+        progress: progress.clone(),
+        stop: stop.clone(),
+    };
+    let page = page.map(|page| page.serve(scene)).transpose()?;
 
     let display = tokio::spawn(progress.clone().show(desks.clone(), portfolio.clone(), settings.progress));
     let strategy = Strategy::new(&settings.strategy);
-    let mut trader = Trader::new(desks, venue, portfolio.clone(), strategy, settings.unbatched.sample);
+    let mut trader = Trader::new(desks, venue, portfolio.clone(), strategy, settings.unbatched.sample)
+        .watched(halt, page.as_ref().map(Serving::board));
     let (meters, rejections) = (workers.meters.clone(), workers.rejections.clone());
 
     let began = Instant::now();
     let traded = trader.run(&mut feed, &progress, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
+    if let Some(page) = &page {
+        page.release().await;
+    }
     // However the feed ended: what waits is written, and the venue's last words are heard.
     let batchers = workers.shutdown(settings.drain).await?;
     let drain_seconds = began.elapsed().as_secs_f64() - seconds;
     trader.finish().await?;
+    if let Some(page) = page {
+        page.close().await;
+    }
     display.abort();
     progress.finish();
 
@@ -89,13 +116,13 @@ async fn run() -> Result<(), Error> {
         drain_seconds,
         operations: batchers.operations(),
         batched: batchers.cost(&meters, seconds + drain_seconds),
-        unbatched: unbatched::measure(trader.sample, settings, &portfolio, &database.path).await,
+        unbatched: unbatched::measure(trader.sample, settings, &portfolio, database.file.as_deref()).await,
         batchers,
         log: trader.log,
         rejections: rejections.reasons(),
         portfolio_value: numbers::money(portfolio.value()),
         fills: portfolio.fills(),
-        database: database.path,
+        database: title,
     };
     report.publish(settings.report.as_deref())?;
     traded?;

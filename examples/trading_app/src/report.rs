@@ -6,7 +6,7 @@ use std::{
     fmt, fs,
     io::{self, ErrorKind, IsTerminal, Write},
     iter::successors,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use roundlot::Stats;
@@ -42,7 +42,7 @@ pub struct Report {
     pub rejections: BTreeMap<String, u64>,
     pub portfolio_value: String,
     pub fills: u64,
-    pub database: PathBuf,
+    pub database: String,
 }
 
 #[derive(Serialize)]
@@ -177,16 +177,19 @@ impl Report {
     /// The two columns of costs side by side, per batcher.
     fn costs(&self, unbatched: &Unbatched) -> Vec<(&'static str, [String; 3])> {
         let Batched { prices, orders, trades } = &self.batched;
-        let pairs = [(prices, &unbatched.prices), (orders, &unbatched.orders), (trades, &unbatched.trades)];
-        let row = |name, cell: fn((&Cost, &Cost)) -> String| (name, pairs.map(cell));
+        let pairs =
+            [(prices, Some(&unbatched.prices)), (orders, Some(&unbatched.orders)), (trades, unbatched.trades.as_ref())];
+        let row = |name, cell: fn(&Cost, Option<&Cost>) -> Option<String>| {
+            (name, pairs.map(|(ran, one)| cell(ran, one).unwrap_or_else(|| "-".to_owned())))
+        };
         vec![
-            row("calls", |(ran, _)| numbers::count(ran.calls)),
-            row("calls, unbatched", |(ran, one)| numbers::count(one.calls_for(ran.operations))),
-            row("time in sink per op", |(ran, _)| numbers::seconds(ran.per_operation())),
-            row("the same, unbatched", |(_, one)| numbers::seconds(one.per_operation())),
-            row("unbatched costs", |(ran, one)| match ran.calls.min(one.calls) {
-                ..FEWEST_CALLS => "-".to_owned(),
-                _ => times(ran.per_operation(), one.per_operation()),
+            row("calls", |ran, _| Some(numbers::count(ran.calls))),
+            row("calls, unbatched", |ran, one| Some(numbers::count(one?.calls_for(ran.operations)))),
+            row("time in sink per op", |ran, _| Some(numbers::seconds(ran.per_operation()))),
+            row("the same, unbatched", |_, one| Some(numbers::seconds(one?.per_operation()))),
+            row("unbatched costs", |ran, one| {
+                let one = one.filter(|one| ran.calls.min(one.calls) >= FEWEST_CALLS)?;
+                Some(times(ran.per_operation(), one.per_operation()))
             }),
         ]
     }
@@ -218,11 +221,15 @@ impl fmt::Display for Report {
         table(f, &self.rows())?;
         writeln!(f, "  (Times are means but for the longest; forced flushes count the shutdown.)")?;
         if let Some(unbatched) = &self.unbatched {
-            let measured = [&unbatched.prices, &unbatched.orders, &unbatched.trades];
-            let [prices, orders, trades] = measured.map(|cost| numbers::count(cost.operations));
+            let trades = unbatched.trades.as_ref().map_or(0, |cost| cost.operations);
+            let [prices, orders] = [&unbatched.prices, &unbatched.orders].map(|cost| numbers::count(cost.operations));
             writeln!(f, "\nWhat the same work costs unbatched. Measured after the run on its first {prices}")?;
+            let trades = numbers::count(trades);
             writeln!(f, "prices, {orders} orders and {trades} trades, each alone in a call to a sink of its kind;")?;
             writeln!(f, "the number of calls, with retries, is scaled up to all of them.")?;
+            if unbatched.trades.is_none() {
+                writeln!(f, "Trades were not measured: the app makes no scratch table on a PostgreSQL server.")?;
+            }
             table(f, &self.costs(unbatched))?;
         }
         writeln!(f)?;
@@ -241,7 +248,7 @@ impl Report {
             writeln!(f, "           {:>6} {reason}", numbers::count(*count))?;
         }
         writeln!(f, "portfolio  {}, {} orders filled", self.portfolio_value, numbers::count(self.fills))?;
-        let (delivered, database) = (numbers::count(self.batchers.trades.delivered), self.database.display());
+        let (delivered, database) = (numbers::count(self.batchers.trades.delivered), &self.database);
         writeln!(f, "database   {delivered} rows written to {database}")?;
         match self.log.bad_rows {
             0 => Ok(()),

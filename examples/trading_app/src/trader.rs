@@ -15,6 +15,8 @@ use crate::{
     Error,
     desks::Desks,
     feed::{BadRow, Chunk, Feed},
+    halt::Halt,
+    page::Board,
     portfolio::Portfolio,
     progress::Progress,
     strategy::Strategy,
@@ -29,6 +31,9 @@ pub struct Trader {
     strategy: Strategy,
     /// One task per op that the venue has not answered yet: as many as the desk has room for.
     answers: JoinSet<Answer>,
+    halt: Halt,
+    /// What the live page shows, if there is one.
+    board: Option<Board>,
     ops: Vec<TradeOp>,
     pub log: Log,
     pub sample: Sample,
@@ -60,6 +65,8 @@ pub struct Verdicts {
 struct Answer {
     symbol: Option<Symbol>,
     order: Option<ClientOrderId>,
+    /// For the page.
+    op: Option<TradeOp>,
     outcome: Outcome<VenueOrderId>,
 }
 
@@ -69,7 +76,13 @@ const KEPT_BAD_ROWS: usize = 10_000;
 impl Trader {
     pub fn new(desks: Desks, venue: PaperVenue, portfolio: Portfolio, strategy: Strategy, sample: usize) -> Self {
         let (answers, ops, log) = (JoinSet::new(), Vec::new(), Log::default());
-        Self { desks, venue, portfolio, strategy, answers, ops, log, sample: Sample::new(sample) }
+        let (halt, board, sample) = (Halt::default(), None, Sample::new(sample));
+        Self { desks, venue, portfolio, strategy, answers, halt, board, ops, log, sample }
+    }
+
+    /// Puts a trader under a kill switch, and its prices and verdicts on a page.
+    pub fn watched(self, halt: Halt, board: Option<Board>) -> Self {
+        Self { halt, board, ..self }
     }
 
     /// Trades until the feed ends. Once all is to stop, a desk without room may hold it up for so long and no longer.
@@ -128,23 +141,33 @@ impl Trader {
     }
 
     async fn trade(&mut self, update: &PriceUpdate) -> Result<(), Error> {
+        if let Some(board) = &self.board {
+            board.on_price(update);
+        }
         for fill in self.venue.on_price(update) {
             self.portfolio.on_fill(&fill);
             self.strategy.on_fill(&fill);
         }
+        let Some(_leave) = self.halt.leave().await else {
+            return Ok(());
+        };
         self.strategy.on_price(update, &mut self.ops)?;
         self.sample.take_orders(&self.ops);
         for op in self.ops.drain(..) {
             let (symbol, order) = (op.symbol(), op.as_order().map(|order| order.id()));
             // The first await is for room, the second, in a task of its own, for the verdict.
+            let shown = self.board.is_some().then(|| op.clone());
             let answer = self.desks.orders.submit(op).await?;
-            self.answers.spawn(async move { Answer { symbol, order, outcome: answer.outcome().await } });
+            self.answers.spawn(async move { Answer { symbol, order, op: shown, outcome: answer.outcome().await } });
         }
         Ok(())
     }
 
     fn hear(&mut self, answer: Answer) {
-        let Answer { symbol, order, outcome } = answer;
+        let Answer { symbol, order, op, outcome } = answer;
+        if let (Some(board), Some(op)) = (&self.board, &op) {
+            board.on_verdict(op, &outcome);
+        }
         self.log.verdicts.add(&outcome);
         // A netted order is one that the strategy itself has canceled.
         if let (Some(symbol), Some(order), Err(error)) = (symbol, order, outcome.result)

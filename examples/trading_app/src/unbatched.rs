@@ -49,7 +49,8 @@ pub struct Cost {
 pub struct Unbatched {
     pub prices: Cost,
     pub orders: Cost,
-    pub trades: Cost,
+    /// Only of a file: the app makes no scratch table on a server of somebody else's.
+    pub trades: Option<Cost>,
 }
 
 impl Cost {
@@ -88,8 +89,8 @@ fn fill<T: Clone>(sample: &mut Vec<T>, limit: usize, ops: &[T]) {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Does the sample again, each operation in a call of its own: to the portfolio as it is now, to a new venue with the
-/// same seed, to a scratch file beside the database. `None` if there is nothing to measure, or it fails.
-pub async fn measure(sample: Sample, settings: &Settings, portfolio: &Portfolio, database: &Path) -> Option<Unbatched> {
+/// same seed, to a scratch file beside the database, if that is one. `None` if there is nothing to measure, or it fails.
+pub async fn measure(sample: Sample, settings: &Settings, portfolio: &Portfolio, database: Option<&Path>) -> Option<Unbatched> {
     if sample.prices.is_empty() || sample.orders.is_empty() {
         return None;
     }
@@ -102,16 +103,20 @@ async fn again(
     sample: Sample,
     settings: &Settings,
     portfolio: &Portfolio,
-    database: &Path,
+    database: Option<&Path>,
 ) -> Result<Unbatched, Error> {
     let prices = one_at_a_time(portfolio.copy(), Stages::new(), &settings.prices.limits, sample.prices).await?;
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
     // What is asked of one order stays in order; the orders of a symbol may overtake each other.
     let by_order = Stages::new().partition_by(TradeOp::conflation_key);
     let orders = one_at_a_time(venue, by_order, &settings.orders.limits, sample.orders).await?;
-    let scratch = Scratch::beside(database);
-    let sink = SqliteSink::open(&scratch.path, tick::table()).await?;
-    let trades = one_at_a_time(sink, Stages::new(), &settings.trades.limits, sample.trades).await?;
+    let trades = match database.map(Scratch::beside) {
+        Some(scratch) => {
+            let sink = SqliteSink::open(&scratch.path, tick::table()).await?;
+            Some(one_at_a_time(sink, Stages::new(), &settings.trades.limits, sample.trades).await?)
+        }
+        None => None,
+    };
     Ok(Unbatched { prices, orders, trades })
 }
 

@@ -22,7 +22,7 @@ pub fn load(cli: &Cli, environment: impl IntoIterator<Item = (OsString, OsString
     if let Some(path) = cli.config.as_deref().or(Some(Path::new(USUAL_FILE)).filter(|path| path.exists())) {
         let file = fs::read_to_string(path)
             .map_err(|error| error.to_string())
-            .and_then(|text| text.parse::<Table>().map_err(|error| error.to_string()))
+            .and_then(|text| text.parse::<Table>().map_err(|error| located(&text, &error)))
             .and_then(|file| checked(merged(table, file)));
         table = file.map_err(|error| format!("{}: {error}", path.display()))?;
     }
@@ -36,6 +36,12 @@ pub fn load(cli: &Cli, environment: impl IntoIterator<Item = (OsString, OsString
     }
     let mut settings: Settings = table.try_into()?;
     cli.apply(&mut settings);
+    if let Some(named) = &settings.database {
+        named.destination()?;
+    }
+    if let Some(page) = settings.page.filter(|page| !page.ip().is_loopback() && !settings.page_open_to_all) {
+        return Err(format!("page: other machines can reach {page}; if they may, say --page-open-to-all").into());
+    }
     Ok(settings)
 }
 
@@ -85,6 +91,12 @@ fn merged(mut under: Table, over: Table) -> Table {
         under.insert(name, value);
     }
     under
+}
+
+/// Where in a file a mistake is, without the line itself: a password may be in it.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 fn checked(table: Table) -> Result<Table, String> {

@@ -1,9 +1,10 @@
 //! All settings of the app, as they stand in `config/trading_app.toml`. In comes TOML, out go checked [`Settings`]. Next
 //! room: `load`, which finds and merges their sources.
 
+mod destination;
 mod load;
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use roundlot::{
     Limits, Retry,
@@ -11,6 +12,7 @@ use roundlot::{
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+pub use destination::{Destination, Named};
 pub use load::load;
 
 /// How long the simulated feed runs if nobody says.
@@ -21,7 +23,9 @@ const DEFAULT_SECONDS: u64 = 10;
 pub struct Settings {
     pub seconds: Option<u64>,
     pub seed: u64,
-    pub database: Option<PathBuf>,
+    pub database: Option<Named>,
+    pub page: Option<SocketAddr>,
+    pub page_open_to_all: bool,
     pub report: Option<PathBuf>,
     pub log: String,
     #[serde(deserialize_with = "span")]

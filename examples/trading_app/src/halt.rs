@@ -1,0 +1,80 @@
+//! Whether the bot may trade. In comes the kill switch, out goes a yes or no before each decision. Next room: `trader`,
+//! which asks, and `page`, which has the switch.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// A clone is the same switch.
+#[derive(Clone, Default)]
+pub struct Halt {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    halted: AtomicBool,
+    /// Held while the bot hands in what it has decided, so that a halt can wait for the last of it.
+    deciding: Mutex<()>,
+}
+
+impl Halt {
+    /// Leave to decide and to hand in orders, as long as the guard lives; `None` while the bot is halted.
+    pub async fn leave(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.is_halted() {
+            return None;
+        }
+        let guard = self.shared.deciding.lock().await;
+        // It may have been halted while this waited.
+        (!self.is_halted()).then_some(guard)
+    }
+
+    pub fn is_halted(&self) -> bool {
+        self.shared.halted.load(SeqCst)
+    }
+
+    /// From now on no leave is given. What was given goes on: see [`quiet`](Self::quiet).
+    pub fn halt(&self) {
+        self.shared.halted.store(true, SeqCst);
+    }
+
+    /// Waits until nobody has leave any more.
+    pub async fn quiet(&self) {
+        drop(self.shared.deciding.lock().await);
+    }
+
+    pub fn lift(&self) {
+        self.shared.halted.store(false, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_halt_waits_for_the_last_decision() {
+        let halt = Halt::default();
+        let leave = halt.leave().await.unwrap();
+        halt.halt();
+        assert!(halt.leave().await.is_none());
+        let mut quiet = tokio_test_poll(halt.quiet());
+        assert!(!quiet.0());
+        drop(leave);
+        halt.quiet().await;
+        halt.lift();
+        assert!(halt.leave().await.is_some());
+    }
+
+    /// Polls a future once, to see whether it waits.
+    fn tokio_test_poll(future: impl Future<Output = ()>) -> (impl FnMut() -> bool,) {
+        let mut future = Box::pin(future);
+        (move || {
+            let waker = futures::task::noop_waker();
+            future.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_ready()
+        },)
+    }
+}

@@ -1,0 +1,106 @@
+//! What is served. In come requests that `guard` has let through, out go the three files, sockets, and answers to buttons.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State, WebSocketUpgrade},
+    http::{HeaderMap, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use roundlot::{Feed, sink::websocket::WebSocket};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::{
+    controls::{Controls, Wish},
+    event::{Event, Topic},
+    guard::guard,
+    keys::{Barred, Keys},
+    socket,
+};
+
+const HTML: &str = include_str!("assets/page.html");
+const CSS: &str = include_str!("assets/page.css");
+const JS: &str = include_str!("assets/page.js");
+
+/// A wish has some forty bytes.
+const MOST_BYTES: usize = 256;
+
+/// So many browsers at once.
+const SEATS: usize = 64;
+
+const TOKEN: &str = "x-roundlot-token";
+const PASS: &str = "x-roundlot-pass";
+
+#[derive(Clone)]
+pub struct Shared {
+    feed: Feed<Event, Topic>,
+    screen: WebSocket<Event>,
+    controls: Controls,
+    keys: Arc<Keys>,
+    seats: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub fn new(feed: Feed<Event, Topic>, screen: WebSocket<Event>, controls: Controls, keys: Keys) -> Self {
+        Self { feed, screen, controls, keys: Arc::new(keys), seats: Arc::new(Semaphore::new(SEATS)) }
+    }
+}
+
+pub fn router(shared: Shared) -> Router {
+    let file = |kind, text| get(async move || ([(header::CONTENT_TYPE, kind)], text));
+    Router::new()
+        .route("/", file("text/html; charset=utf-8", HTML))
+        .route("/page.css", file("text/css; charset=utf-8", CSS))
+        .route("/page.js", file("text/javascript; charset=utf-8", JS))
+        .route("/socket", get(open))
+        .route("/unlock", post(unlock))
+        .route("/command", post(command))
+        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(middleware::from_fn(guard))
+        .with_state(shared)
+}
+
+async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Response {
+    match shared.seats.try_acquire_owned() {
+        Ok(seat) => socket::serve(upgrade, shared.feed, shared.screen, seat),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "too many browsers look at the page").into_response(),
+    }
+}
+
+async fn unlock(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    match shared.keys.unlock(value(&headers, TOKEN)) {
+        Ok(pass) => said(StatusCode::OK, json!({ "say": "the buttons are unlocked", "pass": pass })),
+        Err(Barred::Wrong) => said(StatusCode::UNAUTHORIZED, json!({ "say": "that is not the token" })),
+        Err(Barred::TooManyTries) => {
+            let say = "too many wrong tokens: wait a minute";
+            said(StatusCode::TOO_MANY_REQUESTS, json!({ "say": say }))
+        }
+    }
+}
+
+async fn command(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
+    if !shared.keys.admits(value(&headers, PASS)) {
+        return said(StatusCode::UNAUTHORIZED, json!({ "say": "the buttons need the token of this run" }));
+    }
+    let Ok(wish) = serde_json::from_str::<Wish>(&body) else {
+        return said(StatusCode::BAD_REQUEST, json!({ "say": "there is no such button" }));
+    };
+    // A browser that goes away must not leave a kill switch half pushed.
+    let fulfilled = tokio::spawn(async move { shared.controls.fulfill(wish).await }).await;
+    match fulfilled.unwrap_or_else(|_| Err("the app failed at it".to_owned())) {
+        Ok(say) => said(StatusCode::OK, json!({ "say": say })),
+        Err(say) => said(StatusCode::CONFLICT, json!({ "say": say })),
+    }
+}
+
+fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn said(status: StatusCode, answer: serde_json::Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response()
+}
