@@ -37,7 +37,15 @@ use clap::Parser;
 use tokio::time::Instant;
 
 use crate::{
-    cli::Cli, feed::Feed, halt::Halt, page::{Page, Scene, Serving}, portfolio::Portfolio, progress::Progress, report::Report, strategy::Strategy, trader::Trader,
+    cli::Cli,
+    feed::Feed,
+    halt::Halt,
+    page::{Page, Scene, Serving},
+    portfolio::Portfolio,
+    progress::Progress,
+    report::Report,
+    strategy::Strategy,
+    trader::Trader,
     venue::PaperVenue,
 };
 

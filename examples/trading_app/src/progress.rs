@@ -41,6 +41,12 @@ impl Progress {
         Ok(progress)
     }
 
+    /// A display that nothing was prepared for, and no logs.
+    #[cfg(test)]
+    pub fn silent() -> Self {
+        Self { bar: None }
+    }
+
     /// Prints a message.
     pub fn say(&self, message: &str) {
         match &self.bar {

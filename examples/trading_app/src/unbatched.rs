@@ -90,7 +90,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Does the sample again, each operation in a call of its own: to the portfolio as it is now, to a new venue with the
 /// same seed, to a scratch file beside the database, if that is one. `None` if there is nothing to measure, or it fails.
-pub async fn measure(sample: Sample, settings: &Settings, portfolio: &Portfolio, database: Option<&Path>) -> Option<Unbatched> {
+pub async fn measure(
+    sample: Sample,
+    settings: &Settings,
+    portfolio: &Portfolio,
+    database: Option<&Path>,
+) -> Option<Unbatched> {
     if sample.prices.is_empty() || sample.orders.is_empty() {
         return None;
     }

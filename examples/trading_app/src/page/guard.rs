@@ -74,9 +74,9 @@ mod tests {
     use super::*;
 
     fn said(method: &str, headers: &[(&str, &str)]) -> bool {
-        let request = headers.iter().fold(Request::builder().method(method), |request, (name, value)| {
-            request.header(*name, *value)
-        });
+        let request = headers
+            .iter()
+            .fold(Request::builder().method(method), |request, (name, value)| request.header(*name, *value));
         objection(&request.body(Body::empty()).unwrap()).is_none()
     }
 

@@ -47,7 +47,10 @@ pub struct Page {
 
 /// A page that is served.
 pub struct Serving {
-    pub address: SocketAddr,
+    #[cfg(test)]
+    address: SocketAddr,
+    #[cfg(test)]
+    token: String,
     board: Board,
     controls: Controls,
     worker: Worker<Event>,
@@ -75,7 +78,8 @@ impl Page {
         let Self { listener, feed, worker, recorder } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
-        progress.say(&format!("page       http://{address}/\ntoken      {}", keys.token()));
+        let token = keys.token();
+        progress.say(&format!("page       http://{address}/\ntoken      {token}"));
 
         let board = Board::new(feed.clone());
         let controls = Controls::new(desks.clone(), halt.clone(), progress.clone());
@@ -96,7 +100,16 @@ impl Page {
                 halted.end().await;
             }),
         ];
-        Ok(Serving { address, board, controls, worker, tasks })
+        Ok(Serving {
+            #[cfg(test)]
+            address,
+            #[cfg(test)]
+            token,
+            board,
+            controls,
+            worker,
+            tasks,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::Path,
     time::Duration,
 };
 
@@ -35,9 +36,11 @@ pub struct Facts {
 
 impl Facts {
     pub fn new(settings: &Settings, feed: String, database: String, run: String) -> Self {
+        let database = Path::new(&database).file_name().map_or_else(String::new, |name| name.display().to_string());
         let desks = [
             ("prices", "the portfolio".to_owned(), settings.prices.limits.clone()),
             ("orders", "the venue".to_owned(), settings.orders.limits.clone()),
+            // Where the file is, is nobody's business who looks at the page.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];
         Self { app: App { run, feed, database, ..App::default() }, desks }
@@ -66,7 +69,8 @@ impl Sampler {
             let now = clock.tick().await;
             let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
             let flows = facts.desks.iter().zip(before.iter().zip(&stats));
-            let desks: BTreeMap<_, _> = flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
+            let desks: BTreeMap<_, _> =
+                flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
             self.publish(Event::Sample(Box::new(Sample { n, desks })));
             (last, before) = (now, stats);
         }

@@ -1,0 +1,69 @@
+//! The page while all goes well: in comes a page, out come prices that move, charts with something in them, and pictures.
+
+use fantoccini::Client;
+
+use crate::{
+    app::App,
+    browser::{complaints, open, screen, screenshot, text, theme, until, with},
+};
+
+/// Goal: it loads clean, moves, and shows what it should. Method: look for each, and at the console.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium"]
+async fn it_loads_moves_and_is_looked_at() {
+    let app = App::start().await;
+    let address = app.address.clone();
+    with(async move |client: Client| {
+        screen(&client, 1440, 900, false).await;
+        open(&client, &address).await;
+        until(&client, "all pairs are there", "return document.querySelectorAll('#pairs .price').length === 100").await;
+        let prices = "[...document.querySelectorAll('#pairs .price')].map((price) => price.textContent)";
+        client.execute(&format!("window.before = {prices}"), vec![]).await.unwrap();
+        let moved = format!("return {prices}.filter((price, i) => price !== window.before[i]).length > 50");
+        until(&client, "most prices have moved", &moved).await;
+
+        for desk in ["prices", "orders", "trades"] {
+            let find = format!("const desk = document.querySelector('article[data-desk={desk}]');");
+            for chart in ["rate", "size", "fill", "merged", "retries"] {
+                let line = format!(
+                    "{find} return desk.querySelector('[data-chart={chart}] .line').getAttribute('d').length > 20"
+                );
+                until(&client, &format!("{desk}: {chart} has a line"), &line).await;
+            }
+            let bars =
+                "[...desk.querySelectorAll('[data-chart=times] rect')].filter((bar) => bar.getAttribute('height') > 1)";
+            until(&client, "times in the buffer", &format!("{find} return {bars}.length")).await;
+            until(
+                &client,
+                "reasons of cuts",
+                &format!("{find} return desk.querySelectorAll('[data-is=legend] li').length"),
+            )
+            .await;
+            until(
+                &client,
+                "a rate",
+                &format!("{find} return /^[1-9]/.test(desk.querySelector('[data-is=rate]').textContent)"),
+            )
+            .await;
+        }
+        until(&client, "verdicts", "return document.querySelectorAll('#verdicts tr').length >= 10").await;
+        until(&client, "frames saved", "return /^[1-9]/.test(document.getElementById('frames').textContent)").await;
+        until(&client, "half a minute of charts", "return state.samples.length > 60").await;
+
+        for name in ["light", "dark"] {
+            theme(&client, name).await;
+            screen(&client, 1440, 1900, false).await;
+            screenshot(&client, name).await;
+            screen(&client, 360, 780, true).await;
+            let overhang = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            let overhang = client.execute(overhang, vec![]).await.unwrap();
+            assert_eq!(overhang, 0, "a phone would scroll sideways");
+            screen(&client, 360, 3000, true).await;
+            screenshot(&client, &format!("phone-{name}")).await;
+        }
+        assert_eq!(text(&client, "#link-text").await, "live");
+        assert_eq!(complaints(&client, &[]).await, [""; 0]);
+    })
+    .await;
+    drop(app);
+}

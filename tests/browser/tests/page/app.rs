@@ -1,0 +1,70 @@
+//! The app, started for a test. In come arguments, out come where its page is and its token.
+
+use std::{path::PathBuf, process::Stdio};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+pub struct App {
+    /// Ended when this is dropped.
+    _child: Child,
+    folder: TempDir,
+    pub address: String,
+    pub token: String,
+}
+
+/// What was built with the tests, beside them.
+fn program() -> PathBuf {
+    let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+    let program = folder.join(format!("trading_app{}", std::env::consts::EXE_SUFFIX));
+    assert!(program.exists(), "build it first: cargo build -p trading_app");
+    program
+}
+
+impl App {
+    pub async fn start() -> Self {
+        Self::start_at("127.0.0.1:0", tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start_at(address: &str, folder: TempDir) -> Self {
+        let mut command = Command::new(program());
+        command.args(["--seconds", "0", "--page", address]).current_dir(folder.path()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut address, mut token) = (None, None);
+        while address.is_none() || token.is_none() {
+            let line = lines.next_line().await.unwrap().expect("the app ended before it served the page");
+            let said = |name: &str| line.strip_prefix(name).map(|rest| rest.trim().to_owned());
+            address = address.or(said("page "));
+            token = token.or(said("token "));
+        }
+        // What it says from now on is read, so that it never waits for a reader.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { _child: child, folder, address: address.unwrap(), token: token.unwrap() }
+    }
+
+    /// Another run on the same address, once this one is dead.
+    pub async fn stop(self) -> Stopped {
+        let Self { mut _child, folder, address, token } = self;
+        _child.kill().await.unwrap();
+        Stopped { folder, address, token }
+    }
+}
+
+/// An app that ran here.
+pub struct Stopped {
+    folder: TempDir,
+    pub address: String,
+    pub token: String,
+}
+
+impl Stopped {
+    pub async fn start_again(self) -> App {
+        let address = self.address.trim_start_matches("http://").trim_end_matches('/');
+        App::start_at(address, self.folder).await
+    }
+}

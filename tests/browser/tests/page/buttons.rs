@@ -1,0 +1,83 @@
+//! The buttons of the page: in come a token and clicks, out come batchers that pause, and a buffer without orders.
+
+use fantoccini::{Client, Locator};
+
+use crate::{
+    app::App,
+    browser::{click, complaints, open, screen, screenshot, text, until, with},
+};
+
+const WAITING: &str = "return Number(document.querySelector('article[data-desk=orders]').dataset.waiting)";
+
+async fn type_token(client: &Client, token: &str) {
+    let field = client.find(Locator::Css("#token")).await.unwrap();
+    field.clear().await.unwrap();
+    field.send_keys(token).await.unwrap();
+    click(client, "#unlock button").await;
+}
+
+async fn said(client: &Client, words: &str) {
+    until(client, words, &format!("return document.getElementById('said').textContent.includes('{words}')")).await;
+}
+
+async fn state(client: &Client, desk: &str, words: &str) {
+    let script =
+        format!("return document.querySelector('article[data-desk={desk}] [data-is=state]').textContent === '{words}'");
+    until(client, &format!("{desk} is {words}"), &script).await;
+}
+
+/// Goal: nobody without the token gets at the buttons; with it the kill switch empties the buffer, which stays empty until
+/// orders are resumed. Method: pause, wait for orders that wait, withdraw them, resume.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium"]
+async fn the_kill_switch_empties_the_buffer() {
+    let app = App::start().await;
+    let (address, token) = (app.address.clone(), app.token.clone());
+    with(async move |client: Client| {
+        screen(&client, 1440, 900, false).await;
+        open(&client, &address).await;
+        until(&client, "the batchers are shown", "return document.querySelectorAll('article').length === 3").await;
+        let usable =
+            "return [...document.querySelectorAll('button[data-do]')].filter((button) => !button.disabled).length";
+        assert_eq!(client.execute(usable, vec![]).await.unwrap(), 0);
+
+        type_token(&client, "0000-0000-0000").await;
+        said(&client, "that is not the token").await;
+        assert_eq!(client.execute(usable, vec![]).await.unwrap(), 0);
+        type_token(&client, &token).await;
+        said(&client, "the buttons are unlocked").await;
+        assert_eq!(client.execute(usable, vec![]).await.unwrap(), 10);
+        assert!(!client.source().await.unwrap().contains(&token), "the token is nowhere on the page");
+
+        click(&client, "article[data-desk=orders] [data-do=pause]").await;
+        state(&client, "orders", "paused").await;
+        until(&client, "orders wait", &format!("{WAITING} > 50")).await;
+        click(&client, "#kill").await;
+        said(&client, "waiting orders withdrawn").await;
+        assert!(!text(&client, "#said").await.starts_with("0 "), "there were some");
+        state(&client, "orders", "paused, bot halted").await;
+        until(&client, "none waits", &format!("{WAITING} === 0")).await;
+        // Prices go on, and the bot makes no new orders of them.
+        let passed = "window.seen ??= state.app.seconds; return state.app.seconds - window.seen > 1.5";
+        until(&client, "some time passes", passed).await;
+        assert_eq!(client.execute(WAITING, vec![]).await.unwrap(), 0);
+        screenshot(&client, "halted").await;
+
+        click(&client, "article[data-desk=orders] [data-do=resume]").await;
+        state(&client, "orders", "running").await;
+        click(&client, "article[data-desk=trades] [data-do=flush]").await;
+        said(&client, "trades flushed: of").await;
+        let rate =
+            "return /^[1-9]/.test(document.querySelector('article[data-desk=orders] [data-is=rate]').textContent)";
+        until(&client, "the bot trades again", rate).await;
+
+        // The page is loaded anew, and knows the pass; locked, it doesn't.
+        client.refresh().await.unwrap();
+        until(&client, "it is unlocked", "return document.getElementById('unlock').hidden").await;
+        click(&client, "#lock").await;
+        assert_eq!(client.execute(usable, vec![]).await.unwrap(), 0);
+        assert_eq!(complaints(&client, &["401"]).await, [""; 0]);
+    })
+    .await;
+    drop(app);
+}

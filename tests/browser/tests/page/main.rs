@@ -1,0 +1,11 @@
+//! The live page in headless Chromium: in come a browser and the app, out come what the page shows and what it did.
+//!
+//! They need `chromium`, `chromedriver` and a trading app that is built: `tests/run.sh` sees to it and runs them.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod alive;
+mod app;
+mod browser;
+mod buttons;
+mod restart;
