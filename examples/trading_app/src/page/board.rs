@@ -16,7 +16,7 @@ use super::event::{Event, Line, Topic, Verdicts};
 use crate::venue::VenueOrderId;
 
 /// The page shows so many verdicts.
-const SHOWN: usize = 16;
+const SHOWN: usize = 32;
 
 /// And takes up so many of those between two ticks.
 const TAKEN: usize = 3;

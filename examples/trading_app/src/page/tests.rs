@@ -281,7 +281,13 @@ async fn the_end_undoes_pauses() {
     let held = stage.desks.orders.submit(order(1)).await.unwrap();
     stage.serving.release().await;
     assert_eq!(held.outcome().await.end, roundlot::End::Withdrawn);
-    assert!(!stage.desks.trades.stats().paused && stage.halt.is_halted());
+    assert!(stage.halt.is_halted());
+    let resumed = async {
+        while stage.desks.trades.stats().paused {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), resumed).await.expect("trades are paused for ever");
     assert_eq!(stage.command(&pass, "pause", "orders").await, (409, "the app is stopping".to_owned()));
     let mut socket = stage.browse().await;
     event(&mut socket, |event| event["kind"] == "app").await;

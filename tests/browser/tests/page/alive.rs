@@ -7,6 +7,13 @@ use crate::{
     browser::{complaints, open, screen, screenshot, text, theme, until, with},
 };
 
+/// What is wider than the screen, by name, if the page can be scrolled sideways.
+const TOO_WIDE: &str = "
+    const { scrollWidth, clientWidth } = document.documentElement;
+    if (scrollWidth <= clientWidth) return [];
+    const wide = [...document.body.querySelectorAll('*')].filter((e) => e.getBoundingClientRect().right > clientWidth);
+    return [scrollWidth, ...wide.map((e) => `${e.tagName} ${e.className} ${e.id}`)];";
+
 /// Goal: it loads clean, moves, and shows what it should. Method: look for each, and at the console.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium"]
@@ -55,9 +62,8 @@ async fn it_loads_moves_and_is_looked_at() {
             screen(&client, 1440, 1900, false).await;
             screenshot(&client, name).await;
             screen(&client, 360, 780, true).await;
-            let overhang = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            let overhang = client.execute(overhang, vec![]).await.unwrap();
-            assert_eq!(overhang, 0, "a phone would scroll sideways");
+            let wide = client.execute(TOO_WIDE, vec![]).await.unwrap();
+            assert_eq!(wide, serde_json::json!([]), "a phone would scroll sideways");
             screen(&client, 360, 3000, true).await;
             screenshot(&client, &format!("phone-{name}")).await;
         }

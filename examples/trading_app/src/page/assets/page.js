@@ -325,10 +325,10 @@ function drawPairs() {
     if (!pair.changed) continue;
     pair.changed = false;
     const { price, change } = tiles.get(name);
-    const way = (Number(pair.price) / Number(pair.open) - 1) * 100;
+    const way = Math.round((Number(pair.price) / Number(pair.open) - 1) * 10000) / 100;
     text(price, pair.price);
-    text(change, `${way < 0 ? '−' : '+'}${Math.abs(way).toFixed(2)} %`);
-    change.dataset.way = way > 0.005 ? 'up' : way < -0.005 ? 'down' : 'same';
+    text(change, `${way < 0 ? '−' : way > 0 ? '+' : ''}${Math.abs(way).toFixed(2)} %`);
+    change.dataset.way = way > 0 ? 'up' : way < 0 ? 'down' : 'same';
   }
 }
 
