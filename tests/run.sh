@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests, on a machine that has Rust and a Debian-like system and nothing else: installs what is missing, then
-# formatting, lints, documentation, each feature by itself, all tests, every example, the trading app, and the bench.
+# formatting, lints, documentation, each feature by itself, all tests, every example, the trading app with its page in a
+# browser, and the bench.
 # Exits with 0 only if all of it passed. `--quick` leaves out what a change of code rarely breaks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -117,6 +118,15 @@ done
 step "trading app"
 cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$tmp/app.db" --report "$tmp/app.json"
 grep -q '"delivered"' "$tmp/app.json"
+cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$ROUNDLOT_POSTGRES_URL" >"$tmp/app.txt"
+grep -q 'rows written to PostgreSQL' "$tmp/app.txt"
+
+step "the live page, in a browser"
+need chromium chromium
+need chromedriver chromium-driver
+cargo build --locked -p trading_app
+cargo test --locked -p roundlot-browser-tests -- --ignored --test-threads 1
+ls target/page-*.png
 
 # Release builds, callgrind and servers to compare with: what a change of code can break, but not in a minute.
 if ! $quick; then

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   feed ──ticks──> trader ──updates─> prices ─> portfolio
-//!                     │ ▲  ──trades──> trades ─> SQLite
+//!                     │ ▲  ──trades──> trades ─> database
 //!             strategy┘ └verdicts────< orders ─> paper venue
 //! ```
 

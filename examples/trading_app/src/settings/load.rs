@@ -182,6 +182,41 @@ mod tests {
         assert_eq!(settings.venue.latency, Duration::from_millis(1));
     }
 
+    /// Goal: wherever a URL with a password stands, and whatever is wrong with it, the password is not told. Method: all
+    /// sources, each with a mistake in it or beside it.
+    #[test]
+    fn a_database_is_named_everywhere_and_its_password_told_nowhere() {
+        let url = "mysql://bob:secret@db/trades";
+        let (_kind, of_kind) = file(&format!("database = \"{url}\""));
+        let (_quote, unquoted) = file(&format!("seed = 1\ndatabase = \"{url}\nlog = \"info\""));
+        let (_beside, beside) = file(&format!("database = \"{}\"\nsed = 1", url.replace("mysql", "postgres")));
+        let set = Cli { set: vec![("database".to_owned(), url.to_owned())], ..Cli::default() };
+        let said = Cli { database: Some(PathBuf::from(url).into()), ..Cli::default() };
+        let expected = ["another kind", "line 2", "`sed`", "another kind", "another kind"];
+        for (cli, expected) in [of_kind, unquoted, beside, set, said].iter().zip(expected) {
+            let error = with(&[], cli).unwrap_err();
+            assert!(error.contains(expected) && !error.contains("secret") && !error.contains("bob"), "{error}");
+        }
+        let cli = Cli { database: Some(PathBuf::from("sqlite:it.db").into()), ..Cli::default() };
+        let settings = with(&[], &cli).unwrap();
+        assert!(settings.database.unwrap().destination().is_ok());
+    }
+
+    #[test]
+    fn a_page_is_for_this_machine_unless_somebody_says_otherwise() {
+        let cli =
+            |page: &str, open| Cli { page: Some(page.parse().unwrap()), page_open_to_all: open, ..Cli::default() };
+        for page in ["127.0.0.1:8080", "127.8.8.8:0", "[::1]:8080"] {
+            assert!(with(&[], &cli(page, false)).is_ok());
+        }
+        for page in ["0.0.0.0:8080", "192.168.1.7:80", "[::]:8080"] {
+            let error = with(&[], &cli(page, false)).unwrap_err();
+            assert!(error.contains("--page-open-to-all"), "{error}");
+            assert!(with(&[], &cli(page, true)).is_ok());
+        }
+        assert!(with(&[("ROUNDLOT_PAGE_OPEN_TO_ALL", "true")], &cli("0.0.0.0:1", false)).is_ok());
+    }
+
     #[test]
     fn mistakes_name_the_source_and_the_setting() {
         let wrong = [

@@ -1,6 +1,6 @@
 // The live page: in come events over one WebSocket, out go figures and charts; back go buttons, as POSTs.
 //
-// Events change `state`, at whatever rate they come. `draw` makes the page say the same, at most once a frame.
+// Events change `state`, at whatever rate they come. `dirty` makes the page say the same, at most once a frame.
 'use strict';
 
 const SAMPLES = 120;
@@ -9,19 +9,21 @@ const FIRST_EDGE_MS = 0.25; // each bucket reaches 2^(1/2) times as far as the o
 const SILENT_MS = 5000; // something comes twice a second
 const MOST_PAIRS = 400;
 const DESKS = ['prices', 'orders', 'trades'];
-const MULTIPLES = [
-  { key: 'size', name: 'batch size', say: (x) => decimal(x) },
+const CHARTS = [
+  { key: 'rate', name: 'operations per second', say: (x) => (x === undefined ? '–' : count(x)), least: 10 },
+  { key: 'size', name: 'batch size', say: decimal },
   { key: 'fill', name: 'fill', say: percent, top: 1 },
   { key: 'merged', name: 'conflated', say: percent, top: 1 },
-  { key: 'retries', name: 'retries per s', say: (x) => decimal(x), least: 5 },
+  { key: 'retries', name: 'retries per s', say: decimal, least: 5 },
 ];
 
 const $ = (id) => document.getElementById(id);
+const add = (parent, name) => parent.appendChild(document.createElement(name));
+const stamp = (template) => $(template).content.firstElementChild.cloneNode(true);
 const fresh = () => ({ app: null, desks: {}, samples: [], verdicts: null, pairs: new Map() });
 let state = fresh();
 
-// ---------------------------------------------------------------- what is said of numbers
-
+// ---- what is said of numbers
 function count(n) { return Math.round(n).toLocaleString('en-US'); }
 function decimal(x) { return x === null || x === undefined ? '–' : x >= 100 ? count(x) : x.toFixed(1); }
 function percent(x) { return x === null || x === undefined ? '–' : `${(x * 100).toFixed(x < 0.1 ? 1 : 0)} %`; }
@@ -30,22 +32,19 @@ function time(ms) {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 function clock(seconds) {
-  const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map(Math.floor);
-  return (h > 0 ? `${h}:${String(m).padStart(2, '0')}` : m) + `:${String(s).padStart(2, '0')}`;
+  const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map((n) => String(Math.floor(n)).padStart(2, '0'));
+  return h === '00' ? `${m}:${s}` : `${h}:${m}:${s}`;
 }
 function bytes(n) { return n < 1e6 ? `${count(n / 1e3)} kB` : `${(n / 1e6).toFixed(1)} MB`; }
 
-// ---------------------------------------------------------------- the connection
-
+// ---- the connection
 let socket = null;
-let tries = 0;
-let heard = 0;
-let retry = 0;
+let [tries, heard, retry] = [0, 0, 0];
 
 function connect() {
   clearTimeout(retry);
   if (socket !== null) return;
-  const mine = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/socket`);
+  const mine = new WebSocket(`ws://${location.host}/socket`);
   socket = mine;
   heard = Date.now();
   let first = true;
@@ -62,16 +61,15 @@ function connect() {
     for (const event of JSON.parse(data)) take(event);
     dirty();
   };
-  mine.onclose = () => { if (mine === socket) lost(); };
+  mine.onclose = () => mine === socket && lost();
 }
 
 function lost() {
   const old = socket;
   socket = null;
-  if (old) old.close();
+  old.close();
   // Later and later, and not all browsers at once.
-  const wait = Math.min(8000, 400 * 2 ** tries) * (0.75 + Math.random() / 2);
-  tries += 1;
+  const wait = Math.min(8000, 400 * 2 ** tries++) * (0.75 + Math.random() / 2);
   tell('lost', 'connection lost, trying again');
   retry = setTimeout(connect, wait);
 }
@@ -88,8 +86,7 @@ const hurry = () => { if (!socket && !document.hidden) { tries = 0; connect(); }
 addEventListener('online', hurry);
 document.addEventListener('visibilitychange', hurry);
 
-// ---------------------------------------------------------------- events
-
+// ---- events
 function take(event) {
   switch (event.kind) {
     case 'price': {
@@ -112,11 +109,10 @@ function take(event) {
   }
 }
 
-// ---------------------------------------------------------------- charts
-
+// ---- charts
 const SVG = 'http://www.w3.org/2000/svg';
-function shape(svg, name, kind) {
-  const element = svg.appendChild(document.createElementNS(SVG, name));
+function shape(parent, name, kind) {
+  const element = parent.appendChild(document.createElementNS(SVG, name));
   if (kind) element.setAttribute('class', kind);
   return element;
 }
@@ -130,17 +126,16 @@ function plot(svg, values, room, top) {
     shape(svg, 'path', 'line');
   }
   const x = (i) => ((room - values.length + i) / (room - 1)) * 100;
-  let line = '';
-  let area = '';
+  let [line, area] = ['', ''];
   for (let i = 0; i < values.length; i += 1) {
     if (values[i] === null) continue;
     const from = i;
-    let run = '';
+    const points = [];
     for (; i < values.length && values[i] !== null; i += 1) {
-      run += `${run ? 'L' : ''}${x(i).toFixed(2)} ${(100 - (values[i] / top) * 100).toFixed(2)}`;
+      points.push(`${x(i).toFixed(2)} ${(100 - (values[i] / top) * 100).toFixed(2)}`);
     }
-    line += `M${run}`;
-    area += `M${x(from).toFixed(2)} 100L${run}L${x(i - 1).toFixed(2)} 100Z`;
+    line += `M${points.join('L')}`;
+    area += `M${x(from).toFixed(2)} 100L${points.join('L')}L${x(i - 1).toFixed(2)} 100Z`;
   }
   svg.querySelector('.line').setAttribute('d', line);
   svg.querySelector('.area').setAttribute('d', area);
@@ -158,8 +153,7 @@ function bars(svg, counts) {
   const most = Math.max(1, ...counts);
   counts.forEach((n, i) => {
     const height = n === 0 ? 0 : Math.max(1.5, (n / most) * 100);
-    svg.children[i].setAttribute('y', 100 - height);
-    svg.children[i].setAttribute('height', height);
+    for (const [name, value] of [['y', 100 - height], ['height', height]]) svg.children[i].setAttribute(name, value);
   });
 }
 
@@ -172,23 +166,21 @@ function within(counts, part) {
   return FIRST_EDGE_MS * 2 ** (at / 2);
 }
 
-// ---------------------------------------------------------------- the page says what the state is
-
+// ---- the page says what the state is
 let asked = false;
 function dirty() {
   if (asked) return;
   asked = true;
-  requestAnimationFrame(() => { asked = false; draw(); });
+  requestAnimationFrame(() => {
+    asked = false;
+    if (state.app) drawApp(state.app);
+    for (const name of DESKS) if (state.desks[name]) drawDesk(name, state.desks[name]);
+    if (state.verdicts) drawVerdicts(state.verdicts);
+    drawPairs();
+  });
 }
 
 function text(element, words) { if (element.textContent !== words) element.textContent = words; }
-
-function draw() {
-  if (state.app) drawApp(state.app);
-  for (const name of DESKS) if (state.desks[name]) drawDesk(name, state.desks[name]);
-  if (state.verdicts) drawVerdicts(state.verdicts);
-  drawPairs();
-}
 
 function drawApp(app) {
   const stats = Object.values(state.desks).map((desk) => desk.stats);
@@ -205,13 +197,14 @@ function drawApp(app) {
   text($('clock'), app.stopping ? 'stopping' : clock(app.seconds));
   const { frames, browsers } = app;
   text($('foot'), `${count(frames.messages)} messages went to ${browsers === 1 ? 'this browser' : `${browsers} browsers`} in `
-    + `${count(frames.frames)} frames of ${bytes(frames.bytes)}. What a browser has not read yet is replaced by what is true when it has.`);
+    + `${count(frames.frames)} frames, ${bytes(frames.bytes)} in all; what a browser has not read yet is replaced by what is true `
+    + 'when it has. Charts show the last minute.');
 }
 
 const views = {};
 function view(name) {
   if (views[name]) return views[name];
-  const article = $('desk').content.firstElementChild.cloneNode(true);
+  const article = stamp('desk');
   article.dataset.desk = name;
   article.setAttribute('aria-label', `the batcher of ${name}`);
   for (const button of article.querySelectorAll('button')) {
@@ -219,58 +212,49 @@ function view(name) {
     button.setAttribute('aria-label', `${button.textContent} ${name}`);
   }
   const multiples = article.querySelector('.multiples');
-  for (const { key, name: title } of MULTIPLES) {
-    const figure = multiples.appendChild(document.createElement('figure'));
-    const caption = figure.appendChild(document.createElement('figcaption'));
-    caption.appendChild(document.createElement('span')).textContent = name === 'orders' && key === 'merged' ? 'netted' : title;
-    caption.appendChild(document.createElement('b')).dataset.is = key;
-    const svg = figure.appendChild(document.createElementNS(SVG, 'svg'));
-    svg.dataset.chart = key;
-    svg.setAttribute('preserveAspectRatio', 'none');
-    svg.setAttribute('role', 'img');
+  for (const { key, name: title } of CHARTS.slice(1)) {
+    const figure = multiples.appendChild(stamp('multiple'));
+    figure.querySelector('span').textContent = name === 'orders' && key === 'merged' ? 'conflated, netted' : title;
+    figure.querySelector('b').dataset.is = key;
+    figure.querySelector('svg').dataset.chart = key;
   }
   for (const [ms, label] of [[1, '1 ms'], [10, '10 ms'], [100, '100 ms'], [1000, '1 s']]) {
-    const tick = article.querySelector('.ticks').appendChild(document.createElement('span'));
+    const tick = add(article.querySelector('.ticks'), 'span');
     tick.textContent = label;
     tick.style.left = `${((2 * Math.log2(ms / FIRST_EDGE_MS) + 1) / BUCKETS) * 100}%`;
   }
   $('desks').appendChild(article);
-  views[name] = { article, is: (part) => article.querySelector(`[data-is="${part}"]`), chart: (part) => article.querySelector(`[data-chart="${part}"]`) };
+  const find = (kind) => (part) => article.querySelector(`[data-${kind}="${part}"]`);
+  views[name] = { article, is: find('is'), chartOf: find('chart') };
   buttons();
   return views[name];
 }
 
 function drawDesk(name, desk) {
-  const { article, is, chart } = view(name);
+  const { article, is, chartOf } = view(name);
   const { stats } = desk;
   text(is('name'), name);
-  text(is('to'), `to ${desk.to}, ${desk.limits.max_items} at most, after ${desk.limits.linger}`);
-  const now = desk.halted ? (stats.paused ? 'paused, bot halted' : 'bot halted') : stats.paused ? 'paused' : 'running';
-  text(is('state'), now);
+  text(is('to'), `to ${desk.to}: ${desk.limits.max_items} or ${desk.limits.linger}`);
+  is('to').title = `a batch leaves with ${desk.limits.max_items} operations, or when its first has waited ${desk.limits.linger}`;
+  const now = [stats.paused && 'paused', desk.halted && 'bot halted'].filter(Boolean).join(', ');
+  text(is('state'), now || 'running');
   is('state').dataset.state = desk.halted ? 'halted' : stats.paused ? 'paused' : 'running';
   const flows = state.samples.map((sample) => sample.desks[name]);
-  const last = flows.at(-1);
-  const rates = flows.map((flow) => flow.rate);
-  text(is('rate'), last ? count(last.rate) : '–');
-  plot(chart('rate'), rates, SAMPLES, Math.max(10, ...rates) * 1.1);
-  chart('rate').setAttribute('aria-label', `operations per second, the last minute; now ${last ? count(last.rate) : 'unknown'}`);
-  for (const { key, name: title, say, top, least } of MULTIPLES) {
+  for (const { key, name: title, say, top, least } of CHARTS) {
     const values = flows.map((flow) => flow[key]);
     const said = say(values.findLast((value) => value !== null));
     text(is(key), said);
-    plot(chart(key), values, SAMPLES, top ?? Math.max(least ?? 1, ...values) * 1.1);
-    chart(key).setAttribute('aria-label', `${title}, the last minute; now ${said}`);
+    plot(chartOf(key), values, SAMPLES, top ?? Math.max(least ?? 1, ...values) * 1.1);
+    chartOf(key).setAttribute('aria-label', `${title}, the last minute; now ${said}`);
   }
   const [half, most] = [within(desk.times, 0.5), within(desk.times, 0.99)];
   text(is('median'), half === null ? 'none' : `half in ${time(half)}, 99 % in ${time(most)}`);
-  bars(chart('times'), desk.times);
-  chart('times').setAttribute('aria-label', `histogram of the time in the buffer; ${is('median').textContent}`);
+  bars(chartOf('times'), desk.times);
+  chartOf('times').setAttribute('aria-label', `histogram of the time in the buffer; ${is('median').textContent}`);
   drawCuts(is, stats);
   text(is('waiting'), `${count(stats.waiting)} of ${count(desk.limits.max_pending)}`);
   is('room').value = (stats.waiting + stats.in_flight) / desk.limits.max_pending;
-  is('room').setAttribute('aria-label', `the buffer of ${name}`);
   article.dataset.waiting = stats.waiting;
-  article.dataset.times = desk.times.reduce((all, n) => all + n, 0);
 }
 
 function drawCuts(is, stats) {
@@ -278,10 +262,9 @@ function drawCuts(is, stats) {
   text(is('batches'), `${count(stats.batches)} batches`);
   const parts = Object.entries(stats.cuts).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
   while (bar.children.length < parts.length) {
-    bar.appendChild(document.createElement('i'));
-    const item = legend.appendChild(document.createElement('li'));
-    item.appendChild(document.createElement('i'));
-    item.appendChild(document.createElement('span'));
+    add(bar, 'i');
+    const item = add(legend, 'li');
+    for (const part of ['i', 'span']) add(item, part);
   }
   parts.forEach(([reason, n], i) => {
     const shade = String(Math.max(0.16, 1 - i * 0.26));
@@ -296,18 +279,15 @@ function drawCuts(is, stats) {
 function drawVerdicts({ heard: all, latest }) {
   const body = $('verdicts');
   text($('verdicts-note'), `and their verdicts: a few of ${count(all)}, the rare ones first`);
-  while (body.children.length < latest.length) {
-    const row = body.appendChild(document.createElement('tr'));
-    row.innerHTML = '<td><b></b> <span class="sub"></span></td><td class="number"></td><td><b></b> <span class="sub"></span></td><td class="number"></td>';
-  }
+  while (body.children.length < latest.length) body.appendChild(stamp('verdict'));
   latest.forEach((line, i) => {
     const [what, price, verdict, after] = body.children[i].children;
-    text(what.firstChild, line.symbol);
-    text(what.lastChild, `${line.side} ${line.what}`);
+    text(what.firstElementChild, line.symbol);
+    text(what.lastElementChild, `${line.side} ${line.what}`);
     text(price, line.price);
     verdict.dataset.end = line.end;
-    text(verdict.firstChild, line.end.replace('_', ' '));
-    text(verdict.lastChild, line.attempts > 1 ? `${line.note} (attempt ${line.attempts})` : line.note);
+    text(verdict.firstElementChild, line.end.replace('_', ' '));
+    text(verdict.lastElementChild, line.attempts > 1 ? `${line.note} (attempt ${line.attempts})` : line.note);
     verdict.title = line.note;
     text(after, time(line.milliseconds));
   });
@@ -319,7 +299,8 @@ function drawPairs() {
   const names = [...state.pairs.keys()].sort();
   const shown = names.slice(0, MOST_PAIRS);
   if (shown.length !== tiles.size || shown.some((name) => !tiles.has(name))) layTiles(shown);
-  text($('pairs-note'), `of ${count(names.length)} pairs, and their way since the start` + (names.length > shown.length ? `; the first ${MOST_PAIRS}` : ''));
+  const rest = names.length > shown.length ? `; the first ${MOST_PAIRS}` : '';
+  text($('pairs-note'), `of ${count(names.length)} pairs, and their way since the start${rest}`);
   for (const name of shown) {
     const pair = state.pairs.get(name);
     if (!pair.changed) continue;
@@ -335,17 +316,10 @@ function drawPairs() {
 function layTiles(names) {
   tiles.clear();
   $('pairs').replaceChildren(...names.map((name) => {
-    const tile = document.createElement('li');
-    const head = tile.appendChild(document.createElement('div'));
-    head.className = 'name';
-    head.appendChild(document.createElement('span')).textContent = name;
-    const change = head.appendChild(document.createElement('span'));
-    const price = tile.appendChild(document.createElement('div'));
-    price.className = 'price';
-    const svg = tile.appendChild(document.createElementNS(SVG, 'svg'));
-    svg.setAttribute('preserveAspectRatio', 'none');
-    svg.setAttribute('aria-hidden', 'true');
-    tiles.set(name, { price, change, svg });
+    const tile = stamp('pair');
+    const [head, price, svg] = tile.children;
+    head.firstElementChild.textContent = name;
+    tiles.set(name, { price, change: head.lastElementChild, svg });
     state.pairs.get(name).changed = true;
     return tile;
   }));
@@ -364,13 +338,12 @@ setInterval(() => {
   }
 }, 1000);
 
-// ---------------------------------------------------------------- buttons
-
+// ---- buttons
 function pass() { return sessionStorage.getItem('pass'); }
 
-function say(words, tone) {
+function say(words, tone = '') {
   $('said').textContent = words;
-  $('said').dataset.tone = tone ?? '';
+  $('said').dataset.tone = tone;
 }
 
 function buttons() {
@@ -386,7 +359,6 @@ function lock(words, tone) {
   say(words, tone);
   buttons();
 }
-
 async function post(path, headers, body) {
   try {
     const answer = await fetch(path, { method: 'POST', headers, body });
@@ -401,14 +373,13 @@ $('unlock').addEventListener('submit', async (event) => {
   // A header takes no more than that; a token has nothing else.
   const typed = $('token').value.replace(/[^\x21-\x7e]/g, '');
   const answer = await post('unlock', { 'x-roundlot-token': typed });
-  if (answer.status === 200) {
-    sessionStorage.setItem('pass', answer.pass);
-    sessionStorage.setItem('run', state.app?.run ?? '');
-    $('token').value = '';
-  }
   say(answer.say, answer.status === 200 ? 'good' : 'bad');
+  if (answer.status !== 200) return;
+  sessionStorage.setItem('pass', answer.pass);
+  sessionStorage.setItem('run', state.app?.run ?? '');
+  $('token').value = '';
   buttons();
-  if (answer.status === 200) $('kill').focus();
+  $('kill').focus();
 });
 
 $('lock').addEventListener('click', () => lock('The buttons are locked.'));
@@ -417,7 +388,7 @@ document.addEventListener('click', async ({ target }) => {
   const button = target.closest('button[data-do]');
   if (!button || button.disabled) return;
   const wish = JSON.stringify({ do: button.dataset.do, desk: button.dataset.desk });
-  const answer = await post('command', { 'x-roundlot-pass': pass() ?? '', 'content-type': 'application/json' }, wish);
+  const answer = await post('command', { 'x-roundlot-pass': pass() ?? '' }, wish);
   if (answer.status === 401) lock(answer.say, 'bad');
   else say(answer.say, answer.status === 200 ? 'good' : 'bad');
 });
