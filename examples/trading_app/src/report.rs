@@ -221,14 +221,13 @@ impl fmt::Display for Report {
         table(f, &self.rows())?;
         writeln!(f, "  (Times are means but for the longest; forced flushes count the shutdown.)")?;
         if let Some(unbatched) = &self.unbatched {
-            let trades = unbatched.trades.as_ref().map_or(0, |cost| cost.operations);
             let [prices, orders] = [&unbatched.prices, &unbatched.orders].map(|cost| numbers::count(cost.operations));
+            let trades = unbatched.trades.as_ref().map_or("no".to_owned(), |cost| numbers::count(cost.operations));
             writeln!(f, "\nWhat the same work costs unbatched. Measured after the run on its first {prices}")?;
-            let trades = numbers::count(trades);
             writeln!(f, "prices, {orders} orders and {trades} trades, each alone in a call to a sink of its kind;")?;
             writeln!(f, "the number of calls, with retries, is scaled up to all of them.")?;
             if unbatched.trades.is_none() {
-                writeln!(f, "Trades were not measured: the app makes no scratch table on a PostgreSQL server.")?;
+                writeln!(f, "(The app makes no scratch table on a PostgreSQL server, which trades would need.)")?;
             }
             table(f, &self.costs(unbatched))?;
         }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
+#[cfg(unix)]
+mod page;
 mod refused;
 mod replay;
 mod run;

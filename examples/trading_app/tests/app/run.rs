@@ -48,17 +48,21 @@ fn mistakes_are_told_before_anything_is_done() {
     let mut app = App::new();
     app.write("bad.toml", "[orders.limits]\nmax_itmes = 5\n");
     app.write("empty.csv", "");
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--config", "bad.toml"], "bad.toml: "),
         (&["--config", "bad.toml"], "max_itmes"),
         (&["--replay", "no.csv"], "cannot replay no.csv: "),
         (&["--replay", "empty.csv"], "cannot replay empty.csv: it is empty"),
         (&["--database", "no/such/folder/it.db"], "no/such/folder/it.db"),
+        (&["--database", "mysql://bob:secret@db/trades"], "it is sqlite:PATH, the PATH alone, or a postgres:// URL"),
+        (&["--database", "postgres://bob:secret@127.0.0.1:1/trades"], "cannot connect to PostgreSQL"),
+        (&["--page", "0.0.0.0:0"], "--page-open-to-all"),
     ];
     for (arguments, expected) in cases {
         let outcome = app.run(arguments);
         assert_eq!(outcome.code, Some(1));
         assert!(outcome.stderr.contains("error: ") && outcome.stderr.contains(expected), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("secret"), "{}", outcome.stderr);
     }
     assert!(!app.path("trading_app.db").exists());
     app.environment = vec![("ROUNDLOT_ORDERS__LIMITS__MAX_ITMES", "5")];
@@ -76,6 +80,9 @@ fn help_explains() {
     {
         assert!(outcome.stdout.contains(word), "{word}");
     }
+    let mut app = App::new();
+    app.environment = vec![("ROUNDLOT_DATABASE", "postgres://bob:secret@db/trades")];
+    assert!(!app.run(&["--help"]).stdout.contains("secret"), "help shows the environment");
     assert!(outcome.stdout.contains("ROUNDLOT_SECONDS") && outcome.stdout.contains("config/trading_app.toml"));
 }
 

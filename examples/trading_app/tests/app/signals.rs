@@ -7,12 +7,12 @@ use std::{
 
 use crate::common::{App, QUICK, rows};
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// Reads what the app says until it says this. No clock is looked at: it waits as long as it takes.
-fn wait_for(words: &str, lines: &mut impl BufRead) {
+pub fn wait_for(words: &str, lines: &mut impl BufRead) {
     let mut line = String::new();
     while !line.contains(words) {
         line.clear();

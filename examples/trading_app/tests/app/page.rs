@@ -1,0 +1,73 @@
+//! The app with its page: in come requests as a browser sends them, out come answers, and an end that nobody waits for.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::ChildStderr,
+};
+
+use crate::{
+    common::{App, QUICK},
+    signals::{signal, wait_for},
+};
+
+/// What is said behind a word, once it is said.
+fn said(word: &str, lines: &mut BufReader<ChildStderr>) -> String {
+    let mut line = String::new();
+    while !line.starts_with(word) {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the app ended before it told its {word}");
+    }
+    line[word.len()..].trim().to_owned()
+}
+
+fn ask(host: &str, request: &str, header: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(host).unwrap();
+    let length = body.len();
+    let head = format!("Host: {host}\r\nOrigin: http://{host}\r\nConnection: close\r\nContent-Length: {length}");
+    write!(stream, "{request} HTTP/1.1\r\n{head}\r\n{header}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Goal: a page that is left with everything paused doesn't hold up the end. Method: pause all over HTTP, wait until orders
+/// wait, Ctrl-C; a drain that had to wait would take a day.
+#[test]
+fn ctrl_c_ends_what_is_paused() {
+    let app = App::new();
+    let arguments = ["--seconds", "0", "--page", "127.0.0.1:0", "--report", "it.json", "--database", "sqlite:it.db"];
+    let mut child = app.command(&[QUICK, &arguments, &["--set", "drain=1day"]].concat()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let address = said("page", &mut stderr);
+    let token = said("token", &mut stderr);
+    let host = address.trim_start_matches("http://").trim_end_matches('/');
+
+    let page = ask(host, "GET /", "Accept: */*", "");
+    assert!(page.contains("content-security-policy: default-src 'none'") && page.ends_with("</html>\n"), "{page}");
+    let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
+    let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap();
+    for desk in ["prices", "orders", "trades"] {
+        let wish = format!("{{\"do\":\"pause\",\"desk\":\"{desk}\"}}");
+        let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &wish);
+        assert!(answer.contains("paused"), "{answer}");
+    }
+    // Two more lines of progress: the bot has decided in the meantime.
+    for _ in 0..2 {
+        wait_for("operations", &mut stderr);
+    }
+    signal(&child, "-INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
+    let withdrawn = app.report("it.json")["batchers"]["orders"]["withdrawn"].as_u64().unwrap();
+    assert!(withdrawn > 0 && rest.contains("orders that were held back are withdrawn"), "{rest}");
+}
+
+#[test]
+fn a_page_ends_with_its_run() {
+    let app = App::new();
+    let outcome = app.run(&["--seconds", "1", "--page", "127.0.0.1:0", "--set", "sim.pairs=3"]);
+    outcome.succeeded();
+    assert!(outcome.stderr.contains("page       http://127.0.0.1:") && outcome.stderr.contains("token      "));
+}
