@@ -126,7 +126,7 @@ need chromium chromium
 need chromedriver chromium-driver
 cargo build --locked -p trading_app
 cargo test --locked -p roundlot-browser-tests -- --ignored --test-threads 1
-ls target/page-*.png
+ls "${CARGO_TARGET_DIR:-target}"/page-*.png
 
 # Release builds, callgrind and servers to compare with: what a change of code can break, but not in a minute.
 if ! $quick; then

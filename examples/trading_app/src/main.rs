@@ -77,10 +77,7 @@ async fn run() -> Result<(), Error> {
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
     let open = || desks::open(settings, portfolio.clone(), venue.clone(), database.sink);
-    let (desks, workers) = match &page {
-        Some(page) => page.recording(open)?,
-        None => open()?,
-    };
+    let (desks, workers) = Page::recording(page.as_ref(), open)?;
     opened.get_or_init(|| desks.clone());
     let halt = Halt::default();
     let scene = Scene {
@@ -104,16 +101,12 @@ async fn run() -> Result<(), Error> {
     let began = Instant::now();
     let traded = trader.run(&mut feed, &progress, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
-    if let Some(page) = &page {
-        page.release().await;
-    }
+    Serving::release(page.as_ref()).await;
     // However the feed ended: what waits is written, and the venue's last words are heard.
     let batchers = workers.shutdown(settings.drain).await?;
     let drain_seconds = began.elapsed().as_secs_f64() - seconds;
     trader.finish().await?;
-    if let Some(page) = page {
-        page.close().await;
-    }
+    Serving::close(page).await;
     display.abort();
     progress.finish();
 

@@ -67,9 +67,12 @@ impl Page {
         Ok(Some(Self { listener, feed, worker, recorder: Recorder::default() }))
     }
 
-    /// Runs what makes the batchers, so that the histograms of the page are told of their times.
-    pub fn recording<T>(&self, make: impl FnOnce() -> T) -> T {
-        metrics::with_local_recorder(&self.recorder, make)
+    /// Runs what makes the batchers, so that the histograms of the page, if there is one, are told of their times.
+    pub fn recording<T>(page: Option<&Self>, make: impl FnOnce() -> T) -> T {
+        match page {
+            Some(page) => metrics::with_local_recorder(&page.recorder, make),
+            None => make(),
+        }
     }
 
     /// Begins to serve it, and says where, with the token for its buttons.
@@ -131,13 +134,15 @@ impl Serving {
     }
 
     /// Takes no more wishes, and undoes what would hold up the end: see [`Controls::end`].
-    pub async fn release(&self) {
-        self.controls.end().await;
+    pub async fn release(page: Option<&Self>) {
+        if let Some(page) = page {
+            page.controls.end().await;
+        }
     }
 
     /// The last frames, and a goodbye to every browser.
-    pub async fn close(self) {
-        let Self { worker, tasks, .. } = self;
+    pub async fn close(page: Option<Self>) {
+        let Some(Self { worker, tasks, .. }) = page else { return };
         let [server, sampler, watcher] = &tasks;
         sampler.abort();
         watcher.abort();

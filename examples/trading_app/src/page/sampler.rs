@@ -38,8 +38,8 @@ impl Facts {
     pub fn new(settings: &Settings, feed: String, database: String, run: String) -> Self {
         let database = Path::new(&database).file_name().map_or_else(String::new, |name| name.display().to_string());
         let desks = [
-            ("prices", "the portfolio".to_owned(), settings.prices.limits.clone()),
-            ("orders", "the venue".to_owned(), settings.orders.limits.clone()),
+            ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
+            ("orders", "venue".to_owned(), settings.orders.limits.clone()),
             // Where the file is, is nobody's business who looks at the page.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];

@@ -73,7 +73,10 @@ async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Respon
 
 async fn unlock(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     match shared.keys.unlock(value(&headers, TOKEN)) {
-        Ok(pass) => said(StatusCode::OK, json!({ "say": "the buttons are unlocked", "pass": pass })),
+        Ok(pass) => {
+            let say = "the buttons are unlocked";
+            said(StatusCode::OK, json!({ "say": say, "pass": pass, "run": shared.keys.run() }))
+        }
         Err(Barred::Wrong) => said(StatusCode::UNAUTHORIZED, json!({ "say": "that is not the token" })),
         Err(Barred::TooManyTries) => {
             let say = "too many wrong tokens: wait a minute";

@@ -49,7 +49,8 @@ async fn stage() -> Stage {
     let portfolio = Portfolio::new("1000".parse().unwrap());
     let venue = PaperVenue::new(settings.venue.clone(), 1);
     let database = Recorder::<Tick>::new().boxed();
-    let (desks, workers) = page.recording(|| desks::open(&settings, portfolio.clone(), venue, database)).unwrap();
+    let (desks, workers) =
+        Page::recording(Some(&page), || desks::open(&settings, portfolio.clone(), venue, database)).unwrap();
     let halt = Halt::default();
     let scene = Scene {
         settings: &settings,
@@ -279,7 +280,7 @@ async fn the_end_undoes_pauses() {
         stage.command(&pass, "pause", desk).await;
     }
     let held = stage.desks.orders.submit(order(1)).await.unwrap();
-    stage.serving.release().await;
+    Serving::release(Some(&stage.serving)).await;
     assert_eq!(held.outcome().await.end, roundlot::End::Withdrawn);
     assert!(stage.halt.is_halted());
     let resumed = async {
@@ -291,7 +292,7 @@ async fn the_end_undoes_pauses() {
     assert_eq!(stage.command(&pass, "pause", "orders").await, (409, "the app is stopping".to_owned()));
     let mut socket = stage.browse().await;
     event(&mut socket, |event| event["kind"] == "app").await;
-    stage.serving.close().await;
+    Serving::close(Some(stage.serving)).await;
     while let Some(Ok(message)) = socket.next().await {
         if let Message::Close(close) = message {
             assert_eq!(u16::from(close.unwrap().code), 1001);

@@ -64,9 +64,10 @@ async fn it_loads_moves_and_is_looked_at() {
             screen(&client, 360, 780, true).await;
             let wide = client.execute(TOO_WIDE, vec![]).await.unwrap();
             assert_eq!(wide, serde_json::json!([]), "a phone would scroll sideways");
-            screen(&client, 360, 3000, true).await;
             screenshot(&client, &format!("phone-{name}")).await;
         }
+        screen(&client, 360, 2600, false).await;
+        screenshot(&client, "phone-whole").await;
         assert_eq!(text(&client, "#link-text").await, "live");
         assert_eq!(complaints(&client, &[]).await, [""; 0]);
     })

@@ -13,7 +13,7 @@ const CHARTS = [
   { key: 'rate', name: 'operations per second', say: (x) => (x === undefined ? '–' : count(x)), least: 10 },
   { key: 'size', name: 'batch size', say: decimal },
   { key: 'fill', name: 'fill', say: percent, top: 1 },
-  { key: 'merged', name: 'conflated', say: percent, top: 1 },
+  { key: 'merged', name: 'conflation', say: percent, top: 1 },
   { key: 'retries', name: 'retries per s', say: decimal, least: 5 },
 ];
 
@@ -214,9 +214,10 @@ function view(name) {
   const multiples = article.querySelector('.multiples');
   for (const { key, name: title } of CHARTS.slice(1)) {
     const figure = multiples.appendChild(stamp('multiple'));
-    figure.querySelector('span').textContent = name === 'orders' && key === 'merged' ? 'conflated, netted' : title;
+    figure.querySelector('span').textContent = title;
     figure.querySelector('b').dataset.is = key;
     figure.querySelector('svg').dataset.chart = key;
+    if (key === 'merged') figure.title = 'the part that never had to be sent: conflated or netted';
   }
   for (const [ms, label] of [[1, '1 ms'], [10, '10 ms'], [100, '100 ms'], [1000, '1 s']]) {
     const tick = add(article.querySelector('.ticks'), 'span');
@@ -234,7 +235,7 @@ function drawDesk(name, desk) {
   const { article, is, chartOf } = view(name);
   const { stats } = desk;
   text(is('name'), name);
-  text(is('to'), `to ${desk.to}: ${desk.limits.max_items} or ${desk.limits.linger}`);
+  text(is('to'), `→ ${desk.to}, ${desk.limits.max_items} or ${desk.limits.linger}`);
   is('to').title = `a batch leaves with ${desk.limits.max_items} operations, or when its first has waited ${desk.limits.linger}`;
   const now = [stats.paused && 'paused', desk.halted && 'bot halted'].filter(Boolean).join(', ');
   text(is('state'), now || 'running');
@@ -287,8 +288,8 @@ function drawVerdicts({ heard: all, latest }) {
     text(price, line.price);
     verdict.dataset.end = line.end;
     text(verdict.firstElementChild, line.end.replace('_', ' '));
-    text(verdict.lastElementChild, line.attempts > 1 ? `${line.note} (attempt ${line.attempts})` : line.note);
-    verdict.title = line.note;
+    text(verdict.lastElementChild, line.attempts > 1 ? `${line.note}, attempt ${line.attempts}` : line.note);
+    verdict.title = verdict.lastElementChild.textContent;
     text(after, time(line.milliseconds));
   });
   while (body.children.length > latest.length) body.lastChild.remove();
@@ -376,7 +377,7 @@ $('unlock').addEventListener('submit', async (event) => {
   say(answer.say, answer.status === 200 ? 'good' : 'bad');
   if (answer.status !== 200) return;
   sessionStorage.setItem('pass', answer.pass);
-  sessionStorage.setItem('run', state.app?.run ?? '');
+  sessionStorage.setItem('run', answer.run);
   $('token').value = '';
   buttons();
   $('kill').focus();
