@@ -45,33 +45,42 @@ pub struct Controls {
     desks: Desks,
     halt: Halt,
     progress: Progress,
-    /// Whether the end has begun; locked while a wish is fulfilled, so that none comes after it.
-    ended: Arc<Mutex<bool>>,
+    /// Locked while a wish is fulfilled, so that none comes after the end.
+    held: Arc<Mutex<Held>>,
+}
+
+/// What was wished for so far. A batcher's own statistics tell of a pause when it has heard of it, which is a bit later.
+#[derive(Default)]
+struct Held {
+    orders: bool,
+    ended: bool,
 }
 
 impl Controls {
     pub fn new(desks: Desks, halt: Halt, progress: Progress) -> Self {
-        Self { desks, halt, progress, ended: Arc::default() }
+        Self { desks, halt, progress, held: Arc::default() }
     }
 
     /// Fulfills a wish, or says why not.
     pub async fn fulfill(&self, wish: Wish) -> Result<String, String> {
-        let ended = self.ended.lock().await;
-        if *ended {
+        let mut held = self.held.lock().await;
+        if held.ended {
             return Err("the app is stopping".to_owned());
         }
         let said = match (wish.what, wish.desk) {
             // It may take as long as it wants, and holds nothing up.
             (What::Flush, desk) => {
-                drop(ended);
+                drop(held);
                 return self.flush(desk).await;
             }
             (What::Pause, desk) => {
+                held.orders |= desk == Desk::Orders;
                 self.pause(desk);
                 format!("{} paused: what comes waits", desk.name())
             }
             (What::Resume, desk) => {
                 if desk == Desk::Orders {
+                    held.orders = false;
                     self.halt.lift();
                 }
                 self.resume(desk);
@@ -132,12 +141,12 @@ impl Controls {
     /// The run is over. A batcher that is paused would wait for somebody to resume it as long as the drain may take. What
     /// somebody has held back from the venue is not sent behind their back: it is withdrawn. All else is written.
     pub async fn end(&self) {
-        let mut ended = self.ended.lock().await;
-        if *ended {
+        let mut held = self.held.lock().await;
+        if held.ended {
             return;
         }
-        *ended = true;
-        if self.desks.orders.stats().paused
+        held.ended = true;
+        if held.orders
             && let Ok(gone @ 1..) = self.kill().await
         {
             self.progress.say(&format!("{} orders that were held back are withdrawn", numbers::count(gone)));
