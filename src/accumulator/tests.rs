@@ -563,6 +563,19 @@ fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseErro
     Ok(())
 }
 
+/// Hands both the same ops, as one run.
+fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at: Moment, now: Duration) {
+    if model.recipe.plain {
+        ops = ops.into_iter().map(Op::plain).collect();
+    }
+    for op in &ops {
+        model.push(op.clone(), now.as_millis() as u64);
+        model.forget_idle();
+    }
+    let run = Run { count: ops.len() as u32, at, paid: true, ack: None };
+    real.accept(run, &mut ops.into_iter(), at);
+}
+
 /// Takes the same steps with both, comparing as it goes.
 fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let start = Instant::now();
@@ -574,17 +587,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     for step in steps {
         let at = Moment::from(start + now);
         match step.clone() {
-            Step::Push(mut ops) => {
-                if recipe.plain {
-                    ops = ops.into_iter().map(Op::plain).collect();
-                }
-                for op in &ops {
-                    model.push(op.clone(), now.as_millis() as u64);
-                    model.forget_idle();
-                }
-                let run = Run { count: ops.len() as u32, at, paid: true, ack: None };
-                real.accept(run, &mut ops.into_iter(), at);
-            }
+            Step::Push(ops) => push(&mut real, &mut model, ops, at, now),
             Step::Wait(ms) => now += Duration::from_millis(ms),
             Step::Cut => {
                 let cut = real.cut(at);
