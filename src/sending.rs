@@ -71,6 +71,7 @@ impl<T, R> Future for Sending<'_, T, R> {
             return self.poll_waiting(cx);
         }
         let Self { handle, parcel, .. } = &mut *self;
+        assert!(parcel.is_some(), "a send is not polled again when it is done");
         if let Some(parcel) = parcel.take_if(|parcel| handle.is_too_heavy(&parcel.op)) {
             return Poll::Ready(Err(SendError::TooHeavy(parcel.op)));
         }

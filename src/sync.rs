@@ -5,7 +5,10 @@ use loom::sync;
 #[cfg(not(all(test, roundlot_loom)))]
 use std::sync;
 
-use std::{hint, sync::PoisonError};
+use std::{
+    hint,
+    sync::{PoisonError, TryLockError},
+};
 
 pub(crate) use sync::MutexGuard;
 
@@ -23,9 +26,15 @@ impl<T> Mutex<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.try_lock().unwrap_or_else(|| self.lock_contended())
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
-            Ok(guard) => guard,
-            Err(_) => self.lock_contended(),
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -41,7 +50,7 @@ impl<T> Mutex<T> {
     fn lock_contended(&self) -> MutexGuard<'_, T> {
         for spins in BACKOFF {
             (0..*spins).for_each(|_| hint::spin_loop());
-            if let Ok(guard) = self.0.try_lock() {
+            if let Some(guard) = self.try_lock() {
                 return guard;
             }
         }

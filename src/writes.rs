@@ -20,6 +20,9 @@ type Done<T, R> = (Cut<T, R>, Written);
 
 type Write<T, R> = ReusableBoxFuture<'static, Done<T, R>>;
 
+/// The memory of so many writes is kept.
+const IDLE: usize = 64;
+
 pub(crate) struct Writes<T, R> {
     running: FuturesUnordered<Running<T, R>>,
     done: VecDeque<Done<T, R>>,
@@ -52,7 +55,7 @@ where
         match write.poll(cx) {
             Poll::Ready(done) => {
                 self.done.push_back(done);
-                self.idle.push(write);
+                self.keep(write);
             }
             Poll::Pending => self.running.push(Running(Some(write))),
         }
@@ -64,9 +67,15 @@ where
             return Poll::Ready(Some(done));
         }
         Poll::Ready(ready!(self.running.poll_next_unpin(cx)).map(|(write, done)| {
-            self.idle.push(write);
+            self.keep(write);
             done
         }))
+    }
+
+    fn keep(&mut self, write: Write<T, R>) {
+        if self.idle.len() < IDLE {
+            self.idle.push(write);
+        }
     }
 }
 

@@ -110,7 +110,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         let count = ops.len();
         if count == 0 {
-            self.spares.push(parts);
+            self.keep(parts);
             return None;
         }
         let left = self.queued(id);
@@ -158,7 +158,7 @@ impl<T> Accumulator<T, ()> {
         self.batches_in_flight -= 1;
         self.partitions[partition as usize].in_flight = false;
         self.place(partition, now);
-        self.spares.push(parts);
+        self.keep(parts);
         Some(ops)
     }
 }

@@ -118,6 +118,9 @@ impl<T, R> Default for Spare<T, R> {
     }
 }
 
+/// The memory of so many batches is kept for the next ones.
+const SPARES: usize = 64;
+
 /// Room for so many of each is kept while there are none.
 const KEPT: usize = 2048;
 
@@ -268,6 +271,13 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Whether the sink said that a newer leader exists.
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced
+    }
+
+    /// Keeps the memory of a batch for another one.
+    fn keep(&mut self, spare: Spare<T, R>) {
+        if self.spares.len() < SPARES {
+            self.spares.push(spare);
+        }
     }
 
     /// A full buffer never sits out its linger.

@@ -100,7 +100,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.take_back(id, &again, now);
         }
         self.place(id, now);
-        self.spares.push(Spare { ops, slots, stretches, verdicts });
+        self.keep(Spare { ops, slots, stretches, verdicts });
     }
 
     fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {

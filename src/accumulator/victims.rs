@@ -137,4 +137,18 @@ mod tests {
         (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         assert_eq!(buffer.victims.as_ref().map(|victims| victims.listed), Some(1));
     }
+
+    /// Goal: ops that are to evict before the task has heard of it cost no more than those after. Method: the list is made
+    /// once, and stays; its order is that of arrival.
+    #[test]
+    fn the_list_is_made_with_the_first_op_that_needs_room() {
+        let limits = Limits::new(10).linger(Duration::MAX);
+        let mut buffer = Accumulator::<u32, ()>::new(Stages::new(), limits, Policy::default());
+        let now = Moment::now();
+        (0..3).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        assert!(buffer.evict(now));
+        assert!(buffer.victims.is_some());
+        assert!(buffer.evict(now));
+        assert_eq!(buffer.withdraw(|_| true, now), [2]);
+    }
 }

@@ -52,6 +52,12 @@ const MOST_ANSWERS: usize = 2048;
 /// So many dead letters that nobody took are kept for the summary.
 const MOST_LETTERS: usize = 65_536;
 
+/// Whether to look at the inbox once more before anything is cut: ops come in company, and whoever sends more of them goes
+/// first; or others have run meanwhile, who may have replaced, withdrawn or paused what is about to go.
+fn is_worth_a_look(count: usize, yielded: bool, looks: u32) -> bool {
+    if yielded { looks < MOST_LOOKS } else { count > 1 && looks == 1 }
+}
+
 /// Everything a batcher's task owns.
 pub(crate) struct Actor<T, R: Clone, S> {
     pub(crate) name: Arc<str>,
@@ -124,7 +130,7 @@ where
         loop {
             let (count, yielded) = self.take_in(&mut now).await;
             (work, came, looks) = (work + count, came + count, looks + 1);
-            if self.is_worth_a_look(count, yielded, looks) {
+            if is_worth_a_look(count, yielded, looks) {
                 if !yielded {
                     tokio::task::yield_now().await;
                     now = Moment::now();
@@ -141,7 +147,7 @@ where
                 self.settle(cut, written, now);
                 if work < WORK_PER_TURN && now.since(turn) < TURN {
                     // A sink that takes a batch at once takes the next one in the same turn.
-                    if self.accumulator.owes_answers() {
+                    if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() {
                         self.balance();
                     }
                     continue;
@@ -178,12 +184,6 @@ where
             (work, came, turn) = (0, 0, now);
         }
         self.end().await
-    }
-
-    /// Whether to look at the inbox once more before anything is cut: ops come in company, and whoever sends more of them
-    /// goes first; or others have run meanwhile, who may have replaced, withdrawn or paused what is about to go.
-    fn is_worth_a_look(&self, count: usize, yielded: bool, looks: u32) -> bool {
-        if yielded { looks < MOST_LOOKS } else { count > 1 && looks == 1 }
     }
 
     /// Gives memory back that a burst has left behind, if not much came since the task last waited: a burst may be one of

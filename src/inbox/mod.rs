@@ -101,9 +101,7 @@ impl<T, R> Inbox<T, R> {
                 return Err(barred);
             }
         };
-        let Some(Parcel { op, at, ack }) = parcel.take() else {
-            return Ok(());
-        };
+        let Parcel { op, at, ack } = parcel.take().expect("an op is handed in once");
         state.ops.push(op);
         state.pushed += 1;
         match state.commands.last_mut() {

@@ -71,6 +71,9 @@ impl<K, F> KeyIndex<K, F> {
     }
 }
 
+/// A bit that every hash has, so that none costs no memory. The table looks at the lowest and the highest ones.
+const SET: NonZeroU64 = NonZeroU64::new(1 << 48).expect("it is not zero");
+
 /// Below this many entries a table is not worth shrinking.
 const SHRINK_ABOVE: usize = 4096;
 
@@ -83,8 +86,7 @@ where
         let Some(key) = (self.key)(op) else {
             return Found::Unkeyed;
         };
-        // One bit less costs nothing, and lets none be told from some.
-        let hash = NonZeroU64::MIN | self.hasher.hash_one((scope, &key));
+        let hash = SET | self.hasher.hash_one((scope, &key));
         match self.table.find(hash.get(), |entry| entry.scope == scope && entry.key == key) {
             Some(entry) => Found::At(entry.slot),
             None => {
