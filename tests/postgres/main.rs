@@ -8,6 +8,8 @@ mod conflicts;
 mod crash;
 mod once;
 mod opening;
+#[path = "../support/refusals.rs"]
+mod refusals;
 mod secrets;
 mod server;
 mod tls;
@@ -25,12 +27,14 @@ use std::{
 use roundlot::{
     Batch, ErrorKind, Sink,
     sink::{
-        postgres::{OpenError, Postgres, PostgresSink},
+        postgres::{Postgres, PostgresSink},
         table::{ColumnType, Table, Value},
     },
 };
 use rust_decimal::Decimal;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use refusals::{Refusal, refusals, refused, story};
 
 #[derive(Debug, Clone)]
 struct Trade {
@@ -182,41 +186,6 @@ async fn fail<T: Send + 'static>(sink: &PostgresSink<T>, ops: Vec<T>) -> (ErrorK
     let error = sink.write(&mut batch).await.map(drop).unwrap_err();
     assert!((0..batch.len()).all(|op| batch.verdict(op).is_none()), "the error is the verdict");
     (error.kind(), error.chain())
-}
-
-/// An op that did not land: which, what that means, and the whole story.
-#[derive(Debug)]
-struct Refusal {
-    op: usize,
-    kind: ErrorKind,
-    story: String,
-}
-
-fn refusals<T>(batch: &Batch<T>) -> Vec<Refusal> {
-    let failed = |op| match batch.verdict(op).unwrap() {
-        Ok(()) => None,
-        Err(error) => Some(Refusal { op, kind: error.kind(), story: error.chain() }),
-    };
-    (0..batch.len()).filter_map(failed).collect()
-}
-
-/// Which ops were refused, all of them for good.
-fn refused(refusals: &[Refusal]) -> Vec<usize> {
-    for refusal in refusals {
-        assert_eq!(refusal.kind, ErrorKind::Refused, "{refusal:?}");
-    }
-    refusals.iter().map(|refusal| refusal.op).collect()
-}
-
-/// The error in one line, with its causes.
-fn story(error: &OpenError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn texts<V: Display>(values: impl IntoIterator<Item = V>) -> Vec<String> {

@@ -5,20 +5,24 @@
 mod cancel;
 mod conflicts;
 mod opening;
+#[path = "../support/refusals.rs"]
+mod refusals;
 mod rows;
 mod trouble;
 
 use std::path::{Path, PathBuf};
 
 use roundlot::{
-    Batch, ErrorKind, Sink,
+    Batch, Sink,
     sink::{
-        sqlite::{OpenError, SqliteSink},
+        sqlite::SqliteSink,
         table::{ColumnType, Table},
     },
 };
 use rusqlite::{Connection, types::Value};
 use rust_decimal::Decimal;
+
+use refusals::{Refusal, refusals, refused, story};
 
 #[derive(Debug, Clone)]
 struct Trade {
@@ -105,41 +109,6 @@ async fn write<T: Send + 'static>(sink: &SqliteSink<T>, ops: Vec<T>) -> Vec<Refu
     let mut batch = Batch::for_test(ops);
     sink.write(&mut batch).await.map(drop).unwrap();
     refusals(&batch)
-}
-
-/// An op that did not land: which, what that means, and the whole story.
-#[derive(Debug)]
-struct Refusal {
-    op: usize,
-    kind: ErrorKind,
-    story: String,
-}
-
-fn refusals<T>(batch: &Batch<T>) -> Vec<Refusal> {
-    let failed = |op| match batch.verdict(op).unwrap() {
-        Ok(()) => None,
-        Err(error) => Some(Refusal { op, kind: error.kind(), story: error.chain() }),
-    };
-    (0..batch.len()).filter_map(failed).collect()
-}
-
-/// Which ops were refused, all of them for good.
-fn refused(refusals: &[Refusal]) -> Vec<usize> {
-    for refusal in refusals {
-        assert_eq!(refusal.kind, ErrorKind::Refused, "{refusal:?}");
-    }
-    refusals.iter().map(|refusal| refusal.op).collect()
-}
-
-/// The error in one line, with its causes.
-fn story(error: &OpenError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A mapping of one column of any type to a table that is created.

@@ -1,0 +1,40 @@
+//! What the tests of every database ask of a batch that was written: which ops did not land, and why.
+
+use std::error::Error;
+
+use roundlot::{Batch, ErrorKind};
+
+/// An op that did not land: which, what that means, and the whole story.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) op: usize,
+    pub(crate) kind: ErrorKind,
+    pub(crate) story: String,
+}
+
+pub(crate) fn refusals<T>(batch: &Batch<T>) -> Vec<Refusal> {
+    let failed = |op| match batch.verdict(op).unwrap() {
+        Ok(()) => None,
+        Err(error) => Some(Refusal { op, kind: error.kind(), story: error.chain() }),
+    };
+    (0..batch.len()).filter_map(failed).collect()
+}
+
+/// Which ops were refused, all of them for good.
+pub(crate) fn refused(refusals: &[Refusal]) -> Vec<usize> {
+    for refusal in refusals {
+        assert_eq!(refusal.kind, ErrorKind::Refused, "{refusal:?}");
+    }
+    refusals.iter().map(|refusal| refusal.op).collect()
+}
+
+/// The error in one line, with its causes.
+pub(crate) fn story(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
