@@ -4,6 +4,7 @@
 use std::{fmt, hash::Hash, sync::Arc};
 
 use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Feed,
@@ -114,8 +115,9 @@ where
             topic,
             counts: Counts::default(),
             live: watch::Sender::new(0),
+            over: CancellationToken::new(),
         });
-        let (handle, worker) = Batcher::new(Spread(Arc::clone(&shared)))
+        let (handle, worker) = Batcher::new(Spread::new(Arc::clone(&shared)))
             .name(name)
             .stages(stages())
             .limits(limits)

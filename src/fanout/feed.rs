@@ -52,7 +52,7 @@ pub struct FanoutStats {
     pub offered: u64,
     /// Those of them that a subscriber's buffer did not take.
     pub missed: u64,
-    /// Updates that subscribers' sinks took, snapshots included.
+    /// Updates in batches that subscribers' sinks dealt with, snapshots included.
     pub delivered: u64,
 }
 

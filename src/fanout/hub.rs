@@ -18,7 +18,7 @@ use super::{
     latest::{Latest, Place},
     subscribe::SubscribeError,
 };
-use crate::handle::Handle;
+use crate::{error::SendError, handle::Handle};
 
 /// The most topics that one subscriber may ask for by name: they may come from a browser.
 const MOST_TOPICS: usize = 16_384;
@@ -32,6 +32,8 @@ pub(super) struct Shared<T, S> {
     pub(super) counts: Counts,
     /// Subscribers whose batchers have not ended.
     pub(super) live: watch::Sender<usize>,
+    /// The feed is over: no more subscribers are let in, and those that are there drain and end.
+    pub(super) over: CancellationToken,
 }
 
 #[derive(Default)]
@@ -66,7 +68,6 @@ pub(super) struct Hub<T, S> {
     /// Those who want everything.
     want_all: Vec<u64>,
     next_id: u64,
-    is_closed: bool,
     /// Who is to get which of the updates in hand; kept for its memory.
     pairs: Vec<(u64, u32)>,
 }
@@ -80,7 +81,6 @@ struct Interest {
 
 struct Member<T, S> {
     handle: Handle<T>,
-    stop: CancellationToken,
     max_pending: usize,
     wants: Wants<S>,
 }
@@ -102,20 +102,16 @@ where
             members: HashMap::new(),
             want_all: Vec::new(),
             next_id: 0,
-            is_closed: false,
             pairs: Vec::new(),
         }
     }
 
-    /// Takes a subscriber in, who wants nothing yet. `None` if the feed is over.
-    pub(super) fn admit(&mut self, handle: Handle<T>, stop: CancellationToken, max_pending: usize) -> Option<u64> {
-        if self.is_closed {
-            return None;
-        }
+    /// Takes a subscriber in, who wants nothing yet.
+    pub(super) fn admit(&mut self, handle: Handle<T>, max_pending: usize) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.members.insert(id, Member { handle, stop, max_pending, wants: Wants::Topics(HashSet::new()) });
-        Some(id)
+        self.members.insert(id, Member { handle, max_pending, wants: Wants::Topics(HashSet::new()) });
+        id
     }
 
     /// Sends the latest values of topics that a subscriber does not want yet, and from here on their updates.
@@ -125,14 +121,14 @@ where
         let Wants::Topics(wants) = &mut member.wants else {
             return Ok(());
         };
-        let mut fresh: Vec<S> = Vec::new();
+        let (mut fresh, mut seen) = (Vec::new(), HashSet::new());
         for topic in topics {
-            if !wants.contains(&topic) && !fresh.contains(&topic) {
+            if !wants.contains(&topic) && seen.insert(topic.clone()) {
+                if wants.len() + seen.len() > MOST_TOPICS {
+                    return Err(SubscribeError::TooManyTopics { most: MOST_TOPICS });
+                }
                 fresh.push(topic);
             }
-        }
-        if wants.len() + fresh.len() > MOST_TOPICS {
-            return Err(SubscribeError::TooManyTopics { most: MOST_TOPICS });
         }
         let places = fresh.iter().filter_map(|topic| interest.get(topic)).flat_map(|interest| &interest.places);
         let snapshot: Vec<T> = places.map(|place| latest.values[*place as usize].clone()).collect();
@@ -223,12 +219,6 @@ where
         self.pairs = pairs;
         gone.into_iter().for_each(|id| self.leave(id));
     }
-
-    /// Lets no more subscribers in, and lets those that are there drain and end.
-    pub(super) fn close(&mut self) {
-        self.is_closed = true;
-        self.members.values().for_each(|member| member.stop.cancel());
-    }
 }
 
 /// Hands updates to one subscriber. One that has ended is noted.
@@ -241,12 +231,37 @@ async fn offer<T, S>(
 ) {
     let Some(member) = members.get(&id) else { return };
     counts.offered.fetch_add(ops.len() as u64, Relaxed);
-    if let Err(error) = member.handle.send_all(ops).await {
-        if error.reason().is_closed() {
+    if let Err(NotTaken { missed, has_ended }) = hand_over(&member.handle, ops).await {
+        counts.missed.fetch_add(missed, Relaxed);
+        if has_ended {
             gone.push(id);
         }
-        counts.missed.fetch_add(error.into_inner().len() as u64, Relaxed);
     }
+}
+
+/// What a subscriber did not take.
+struct NotTaken {
+    missed: u64,
+    has_ended: bool,
+}
+
+/// Hands over what a subscriber takes. A value that is too heavy for it keeps nothing behind it from it.
+async fn hand_over<T>(handle: &Handle<T>, ops: impl Iterator<Item = T>) -> Result<(), NotTaken> {
+    let mut missed = 0;
+    let mut sent = handle.send_all(ops).await;
+    while let Err(error) = sent {
+        let (is_heavy, has_ended) = match error.reason() {
+            SendError::TooHeavy(()) => (true, false),
+            reason => (false, reason.is_closed()),
+        };
+        let rest = error.into_inner();
+        if !is_heavy {
+            return Err(NotTaken { missed: missed + rest.len() as u64, has_ended });
+        }
+        missed += 1;
+        sent = handle.send_all(rest.into_iter().skip(1)).await;
+    }
+    if missed == 0 { Ok(()) } else { Err(NotTaken { missed, has_ended: false }) }
 }
 
 impl<T, S> Member<T, S> {
@@ -257,6 +272,10 @@ impl<T, S> Member<T, S> {
         if values.len() > room {
             return Err(SubscribeError::NoRoom { values: values.len(), room });
         }
-        self.handle.send_all(values).await.map_err(|_| SubscribeError::Closed)
+        match hand_over(&self.handle, values.into_iter()).await {
+            Err(NotTaken { has_ended: true, .. }) => Err(SubscribeError::Closed),
+            // What is too heavy for it is not for it.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }

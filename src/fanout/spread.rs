@@ -2,6 +2,8 @@
 
 use std::{hash::Hash, sync::Arc};
 
+use tokio_util::sync::DropGuard;
+
 use super::hub::Shared;
 use crate::{
     batch::{Batch, Settled},
@@ -12,7 +14,18 @@ use crate::{
 /// subscriber that comes or goes.
 const CHUNK: usize = 64;
 
-pub(super) struct Spread<T, S>(pub(super) Arc<Shared<T, S>>);
+pub(super) struct Spread<T, S> {
+    shared: Arc<Shared<T, S>>,
+    /// However the feed ends, its subscribers are told.
+    _over: DropGuard,
+}
+
+impl<T, S> Spread<T, S> {
+    pub(super) fn new(shared: Arc<Shared<T, S>>) -> Self {
+        let _over = shared.over.clone().drop_guard();
+        Self { shared, _over }
+    }
+}
 
 impl<T, S> Sink<T> for Spread<T, S>
 where
@@ -20,7 +33,7 @@ where
     S: Hash + Eq + Clone + Send + Sync + 'static,
 {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
-        let Shared { hub, topic, counts, .. } = &*self.0;
+        let Shared { hub, topic, counts, .. } = &*self.shared;
         // The feed tries nothing again, so that all of them are pending.
         for ops in batch.ops().chunks(CHUNK) {
             hub.lock().await.spread(ops, topic, counts).await;
@@ -29,9 +42,9 @@ where
     }
 
     async fn close(&self) -> Result<(), SinkError> {
-        self.0.hub.lock().await.close();
-        // The sender is in `self.0`, so it can't be gone.
-        drop(self.0.live.subscribe().wait_for(|live| *live == 0).await);
+        self.shared.over.cancel();
+        // The sender is in `self.shared`, so it can't be gone.
+        drop(self.shared.live.subscribe().wait_for(|live| *live == 0).await);
         Ok(())
     }
 }

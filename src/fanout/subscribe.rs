@@ -10,7 +10,6 @@ use std::{
 use metrics::NoopRecorder;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Ended, Subscription, hub::Shared, watched::Watched};
@@ -114,7 +113,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped subscribes nobody; the sink is closed.
+    /// A future that is dropped subscribes nobody; the sink is closed, or only dropped if the feed had no time for it yet.
     ///
     /// # Panics
     ///
@@ -124,7 +123,7 @@ where
         if limits.overflow == Overflow::Wait {
             limits = limits.overflow(Overflow::EvictOldest);
         }
-        let (stop, reason) = (CancellationToken::new(), Arc::new(OnceLock::new()));
+        let (stop, reason) = (shared.over.child_token(), Arc::new(OnceLock::new()));
         let watched = Watched {
             sink,
             shared: Arc::clone(&shared),
@@ -145,15 +144,14 @@ where
 
         let (tell, ended) = watch::channel(None);
         let mut hub = shared.hub.lock().await;
-        let id = hub.admit(handle.clone(), stop.clone(), max_pending);
+        let id = hub.admit(handle.clone(), max_pending);
         // Dropped on any way out but the last, it ends the subscriber again; its task then closes the sink.
-        let subscription =
-            Subscription { id: id.unwrap_or_default(), shared: Arc::clone(&shared), handle, stop, ended };
+        let subscription = Subscription { id, shared: Arc::clone(&shared), handle, stop, ended };
         let live = Live::count(&shared);
         tokio::spawn(async move {
             task.await;
             let ended = reason.get().cloned().unwrap_or(Ended::Closed);
-            if let Some(id) = id {
+            if !live.0.over.is_cancelled() {
                 live.0.hub.lock().await.leave(id);
             }
             live.0.counts.ended(&ended);
@@ -162,7 +160,9 @@ where
             // Nobody may want to know.
             let _ = tell.send(Some(ended));
         });
-        let id = id.ok_or(SubscribeError::Closed)?;
+        if shared.over.is_cancelled() {
+            return Err(SubscribeError::Closed);
+        }
         if all {
             hub.want_all(id).await?
         } else {

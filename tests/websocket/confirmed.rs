@@ -19,6 +19,9 @@ async fn a_pong_is_the_verdict() {
     until_idle().await;
     assert!(!task.is_finished());
     say(&mut client, OpCode::Pong, b"unasked").await;
+    say(&mut client, OpCode::Pong, &u64::MAX.to_be_bytes()).await;
+    until_idle().await;
+    assert!(!task.is_finished(), "a number that nobody has asked for proves nothing");
     say(&mut client, OpCode::Pong, &first).await;
 
     assert_eq!(read(&mut client).await, text("[2]"), "the next batch goes when the first is settled");

@@ -289,3 +289,42 @@ async fn bad_settings_are_told() {
     let (desk, _desk) = Batcher::new(Recorder::<Quote>::new()).spawn();
     desk.send((1, 1)).await.unwrap();
 }
+
+/// Goal: a list of topics from a browser costs the feed no time, however long it is. Method: more than anybody may have,
+/// each one new; in quadratic time this would take minutes.
+#[tokio::test(start_paused = true)]
+async fn too_many_topics_are_refused_at_once() {
+    let (feed, _worker) = Fanout::by(|topic: &u32| *topic).spawn();
+    let subscribed = feed.subscribe(Recorder::new()).to(0..1_000_000).start().await;
+    assert!(matches!(subscribed, Err(SubscribeError::TooManyTopics { .. })));
+}
+
+/// Goal: a value that is too heavy for a subscriber keeps nothing behind it from it. Method: one in a snapshot and one in
+/// an update, with others on both sides.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_heavy_is_left_out_alone() {
+    let (feed, _worker) = quotes();
+    publish(&feed, &[(1, 1), (2, 500), (3, 1)]).await;
+    let screen = Recorder::new();
+    let light = Stages::new().weigh_by(|quote: &Quote| quote.1 as usize);
+    let subscribe = feed.subscribe(screen.clone()).to([1, 2, 3]).stages(light);
+    let _subscription = subscribe.limits(Limits::new(10).max_weight(100)).start().await.unwrap();
+    publish(&feed, &[(1, 2), (2, 600), (3, 2)]).await;
+    assert_eq!(screen.wait_for(4).await, [(1, 1), (3, 1), (1, 2), (3, 2)]);
+    assert_eq!(feed.stats().missed, 1);
+}
+
+/// Goal: however the feed ends, its subscribers are told. Method: its worker is dropped with its runtime's task aborted, by
+/// way of a driver that is polled once and dropped.
+#[tokio::test(start_paused = true)]
+async fn subscribers_end_with_a_feed_that_is_lost() {
+    let other = std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (feed, _worker) = runtime.block_on(async { quotes() });
+        (feed, runtime)
+    });
+    let (feed, runtime) = other.join().unwrap();
+    let subscription = subscribe(&feed, Recorder::new(), &[1]).await;
+    runtime.shutdown_background();
+    assert!(matches!(eventually(subscription.ended()).await, Ended::Closed));
+}

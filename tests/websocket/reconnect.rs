@@ -345,3 +345,21 @@ async fn a_stuck_server_is_left_for_another_connection() {
     assert_eq!(write(&sink, vec!["on".into()]).await, [None]);
     assert_eq!(read(&mut next).await, text("\"on\""));
 }
+
+/// Goal: a host that takes the connection and never answers keeps nobody from trying again. Method: the first dial hangs, the
+/// second is refused for good.
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_hangs_is_given_up() {
+    let dials = std::sync::atomic::AtomicU32::new(0);
+    let sink = numbers().stall_after(secs(3)).connect(move || {
+        let first = dials.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        async move {
+            if first {
+                std::future::pending::<()>().await;
+            }
+            Err(SinkError::refused("no such page"))
+        }
+    });
+    let error = eventually(sink.ready()).await.unwrap_err();
+    assert!(error.chain().contains("no such page"), "{}", error.chain());
+}

@@ -4,7 +4,10 @@
 use std::{
     future::{pending, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -35,7 +38,9 @@ pub(super) struct Line {
     outgoing: Mutex<Option<Outgoing>>,
     own: Own,
     tally: Arc<Tally>,
-    policy: Policy,
+    pub(super) policy: Policy,
+    /// The number of the last ping.
+    asked: AtomicU64,
 }
 
 /// What to do with a connection that is lost.
@@ -101,6 +106,7 @@ impl Line {
             own: Own::default(),
             tally,
             policy,
+            asked: AtomicU64::new(0),
         };
         if up {
             line.count(&FrameStats { connections: 1, ..FrameStats::default() });
@@ -255,9 +261,17 @@ impl Line {
         }
     }
 
+    /// The number of the next ping.
+    pub(super) fn ask(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn confirm(&self, payload: &[u8]) {
-        // Pongs that nobody asked for are allowed; those of ours carry a number.
+        // Pongs that nobody asked for are allowed; those of ours carry a number that was asked.
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
+        if number > self.asked.load(Ordering::Relaxed) {
+            return;
+        }
         self.status.send_if_modified(|status| {
             let is_news = number > status.confirmed;
             status.confirmed = status.confirmed.max(number);

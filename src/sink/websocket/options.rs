@@ -76,7 +76,8 @@ impl<T> WebSocket<T> {
     }
 
     /// How long a peer may take nothing of what it is sent, or leave a ping of [`confirmed`](Self::confirmed) unanswered,
-    /// until the connection is given up: 30 s by default. Each frame begins the time anew.
+    /// until the connection is given up: 30 s by default. Each frame begins the time anew. An attempt to connect may take
+    /// as long.
     pub fn stall_after(self, stall: Duration) -> Self {
         Self { stall, ..self }
     }

@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     task::AbortHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -82,7 +82,9 @@ where
     let (mut failures, mut delay) = (0, Duration::ZERO);
     loop {
         let mut at_least = Duration::ZERO;
-        match dial().await {
+        let stall = line.policy.stall;
+        let late = |_| Err(SinkError::transient(format!("no connection within {stall:?}")));
+        match timeout(stall, dial()).await.unwrap_or_else(late) {
             Ok(socket) => {
                 let since = Instant::now();
                 let incoming = line.take_up(socket).await;

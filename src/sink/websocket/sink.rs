@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -62,8 +62,6 @@ pub struct WebSocketSink<T> {
     confirmed: bool,
     is_client: bool,
     farewell: Close,
-    /// The number of the last ping.
-    pings: AtomicU64,
     /// A write has begun and not ended: if it was dropped, the peer was stuck.
     midway: AtomicBool,
     _task: Task,
@@ -78,8 +76,8 @@ impl<T> WebSocketSink<T> {
         is_client: bool,
         farewell: Close,
     ) -> Self {
-        let (pings, midway) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { frames, line, confirmed, is_client, farewell, pings, midway, _task: task }
+        let midway = AtomicBool::new(false);
+        Self { frames, line, confirmed, is_client, farewell, midway, _task: task }
     }
 
     /// What this sink has sent.
@@ -121,12 +119,13 @@ impl<T> WebSocketSink<T> {
             return Ok(sent);
         }
         let seen_off = async {
-            let number = self.pings.fetch_add(u64::from(self.confirmed), Ordering::Relaxed) + 1;
-            if self.confirmed {
-                turn.feed(Message::Ping(number.to_be_bytes().into())).await.map_err(|not_fed| not_fed.error)?;
+            if !self.confirmed {
+                return turn.flush().await;
             }
+            let number = self.line.ask();
+            turn.feed(Message::Ping(number.to_be_bytes().into())).await.map_err(|not_fed| not_fed.error)?;
             turn.flush().await?;
-            if self.confirmed { turn.confirmed(number).await } else { Ok(()) }
+            turn.confirmed(number).await
         };
         match seen_off.await {
             Ok(()) => Ok(sent),

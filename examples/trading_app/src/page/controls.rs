@@ -80,6 +80,10 @@ impl Controls {
             }
             (What::Resume, desk) => {
                 if desk == Desk::Orders {
+                    if self.halt.is_halted() {
+                        // What was on its way when the switch was pushed may have come back to be tried again.
+                        self.desks.orders.withdraw(|_| true).await.map_err(|_| "the app is stopping".to_owned())?;
+                    }
                     held.orders = false;
                     self.halt.lift();
                 }
@@ -87,6 +91,7 @@ impl Controls {
                 format!("{} resumed", desk.name())
             }
             (What::Withdraw, Desk::Orders) => {
+                held.orders = true;
                 let gone = self.kill().await.map_err(|_| "the app is stopping".to_owned())?;
                 format!("{} waiting orders withdrawn; the bot is halted until orders are resumed", numbers::count(gone))
             }
@@ -128,9 +133,11 @@ impl Controls {
     }
 
     /// Nothing that waits for the venue leaves any more, and nothing new is decided. The bot is halted first, and what
-    /// it was just handing in is waited for: otherwise it would fill the buffer again at the next price.
+    /// it was just handing in is waited for: otherwise it would fill the buffer again at the next price. The desk is
+    /// paused, so that what is on its way and fails is not tried again.
     async fn kill(&self) -> Result<u64, Closed> {
         self.halt.halt();
+        self.desks.orders.pause();
         // This makes room, without which the last decision could not be handed in.
         let mut gone = self.desks.orders.withdraw(|_| true).await?.len();
         let _ = timeout(LAST_DECISION, self.halt.quiet()).await;
