@@ -9,6 +9,7 @@ use tokio_postgres::{
 
 use crate::sink::{
     ErrorKind,
+    error::chain,
     table::fault::{self, Blame, Doing, Failure},
 };
 
@@ -39,7 +40,8 @@ pub(super) fn classify(doing: Doing, error: Error) -> Fault {
         None if is_lost(&error) => lost(doing),
         None => unknown(doing),
     };
-    Fault { blame, kind, failure: Failure { meaning, source: Said(said(&error)) } }
+    let said = error.as_db_error().map_or_else(|| chain(&error), by_server);
+    Fault { blame, kind, failure: Failure { meaning, source: Said(said) } }
 }
 
 const CHANGED: &str = "final: the columns of the table have changed since it was opened";
@@ -124,19 +126,6 @@ fn is_lost(error: &Error) -> bool {
         cause = error.source();
     }
     error.is_closed()
-}
-
-fn said(error: &Error) -> String {
-    if let Some(error) = error.as_db_error() {
-        return by_server(error);
-    }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Without the detail, which has the values of the row.
