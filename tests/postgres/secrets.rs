@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use roundlot::{Sink, sink::postgres::Postgres};
+use roundlot::{
+    Sink,
+    sink::{postgres::Postgres, table::Conflict},
+};
 
 use crate::{Db, keyed, server::Server, story, trades, write};
 
@@ -86,4 +89,52 @@ async fn passwords_are_never_printed() {
         let error = settings.open(keyed()).await.unwrap_err();
         is_clean(&format!("{} {error:?}", story(&error)));
     }
+}
+
+/// Goal: an error names neither the user nor the database. Method: each of the ways in which a server keeps somebody out,
+/// and a right that is taken away from one who is in.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn users_and_databases_are_never_named() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+    let _log = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+
+    let server = Server::start(&["max_connections = 5", "superuser_reserved_connections = 0", "max_wal_senders = 0"]);
+    let rules = server.data().join("pg_hba.conf");
+    let usual = std::fs::read_to_string(&rules).unwrap();
+    std::fs::write(&rules, format!("host all locked_wr0ng 127.0.0.1/32 scram-sha-256\n{usual}")).unwrap();
+    let db = Db::on(&server.url()).await;
+    db.execute("SELECT pg_reload_conf()").await;
+    db.execute("CREATE ROLE locked_wr0ng LOGIN PASSWORD 'a'; CREATE ROLE barred_wr0ng NOLOGIN").await;
+    db.execute("CREATE ROLE clerk_wr0ng LOGIN; CREATE ROLE alone_wr0ng LOGIN CONNECTION LIMIT 0").await;
+    db.execute("CREATE DATABASE private_wr0ng").await;
+    db.execute("CREATE DATABASE shut_wr0ng ALLOW_CONNECTIONS false").await;
+    db.execute("REVOKE CONNECT ON DATABASE private_wr0ng FROM PUBLIC").await;
+
+    let at = |user: &str, database: &str| format!("postgres://{user}@127.0.0.1:{}/{database}", server.port);
+    for (url, words) in [
+        (at("locked_wr0ng:k33p", "postgres"), "final: the server does not accept the credentials: SQLSTATE 28P01"),
+        (at("nobody_wr0ng", "postgres"), "final: the server does not accept the credentials: SQLSTATE 28000"),
+        (at("barred_wr0ng", "postgres"), "final: the server does not accept the credentials: SQLSTATE 28000"),
+        (at("roundlot", "none_wr0ng"), "final: there is no such database: SQLSTATE 3D000"),
+        (at("clerk_wr0ng", "private_wr0ng"), "final: no permission to write to the table: SQLSTATE 42501"),
+        (at("clerk_wr0ng", "shut_wr0ng"), "final: the server rejects the statement: SQLSTATE 55000"),
+        (at("alone_wr0ng", "postgres"), "the server has too many connections, nothing was written: SQLSTATE 53300"),
+    ] {
+        let error = Postgres::url(url).open(keyed()).await.unwrap_err();
+        assert_eq!(story(&error), format!("cannot connect to PostgreSQL: {words}"));
+        is_clean(&format!("{error:?}"));
+    }
+
+    db.execute("CREATE DATABASE open_wr0ng").await;
+    let inside = Db::on(&at("roundlot", "open_wr0ng")).await;
+    inside.execute(&format!("GRANT ALL ON SCHEMA {} TO clerk_wr0ng", inside.schema)).await;
+    let clerk = inside.url().replace("roundlot@", "clerk_wr0ng@");
+    let sink = Postgres::url(clerk).stage_from(1).open(keyed().on_conflict(Conflict::Ignore)).await.unwrap();
+    inside.execute("REVOKE TEMPORARY ON DATABASE open_wr0ng FROM PUBLIC").await;
+    let (_, said) = crate::fail(&sink, trades(0..3)).await;
+    assert_eq!(said, "refused: final: no permission to write to the table: SQLSTATE 42501");
+    is_clean(&String::from_utf8_lossy(&log.0.lock().unwrap()));
 }

@@ -32,7 +32,7 @@ pub(super) struct Said(String);
 pub(super) fn classify(doing: Doing, error: Error) -> Fault {
     let (blame, kind, meaning) = match error.as_db_error() {
         Some(said) => {
-            let ended = matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+            let ended = has_ended(said);
             // One code stands for a row that a policy does not take, and for a table that is out of bounds.
             let policy = said.routine() == Some("ExecWithCheckOptions");
             verdict(doing, said.code().code(), ended, policy)
@@ -128,10 +128,24 @@ fn is_lost(error: &Error) -> bool {
     error.is_closed()
 }
 
+fn has_ended(error: &DbError) -> bool {
+    matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
 /// Without the detail, which has the values of the row.
 fn by_server(error: &DbError) -> String {
+    let code = error.code().code();
+    if names_us(has_ended(error), code, error.routine()) {
+        return format!("SQLSTATE {code}");
+    }
     let column = error.column().map(|column| format!(", column {column:?}")).unwrap_or_default();
-    format!("{} ({}{column})", error.message(), error.code().code())
+    format!("{} ({code}{column})", error.message())
+}
+
+/// Whether the message may have the name of the user or the database in it: that of a server that lets nobody in or
+/// throws somebody out, and does not merely stop; and of the right to have temporary tables.
+fn names_us(ended: bool, code: &str, routine: Option<&str>) -> bool {
+    (ended && !code.starts_with("57")) || (code == "42501" && routine == Some("InitTempTableNamespace"))
 }
 
 #[cfg(test)]
@@ -243,6 +257,16 @@ mod tests {
     fn a_policy_refuses_rows_and_no_permission_refuses_all() {
         assert_eq!(verdict(Doing::Statement, "42501", false, true).0, Row);
         assert_eq!(verdict(Doing::Statement, "42501", false, false).0, Batch);
+    }
+
+    #[test]
+    fn messages_that_may_name_us_are_left_out() {
+        for code in ["28P01", "28000", "3D000", "53300", "42501", "55000", "XX000", "40001", ""] {
+            assert!(names_us(true, code, None), "{code}");
+            assert!(!names_us(false, code, Some("aclcheck_error")), "{code}");
+        }
+        assert!(!names_us(true, "57P01", None), "what a server that stops says");
+        assert!(names_us(false, "42501", Some("InitTempTableNamespace")));
     }
 
     #[test]
