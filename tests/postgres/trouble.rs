@@ -5,6 +5,11 @@ use roundlot::{ErrorKind, sink::postgres::Postgres};
 
 use crate::{Db, account, db, fail, keyed, mapping, server::Server, story, trade, trades, write};
 
+/// The processes of the sink's sessions.
+async fn processes(db: &Db) -> Vec<String> {
+    db.query(&format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{}'", db.schema)).await
+}
+
 /// Goal: a session that is ended in mid-batch is replaced, and no row is lost or twice. Method: the batch waits for a
 /// lock when its session is ended.
 #[tokio::test]
@@ -18,14 +23,17 @@ async fn a_terminated_connection_is_transient_and_replaced() {
         let ended = async {
             let pid = db.session("%trades%", "wait_event_type = 'Lock'").await;
             db.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+            pid.to_string()
         };
-        let ((kind, said), ()) = tokio::join!(fail(&sink, trades(0..300)), ended);
+        let ((kind, said), pid) = tokio::join!(fail(&sink, trades(0..300)), ended);
         assert_eq!(kind, ErrorKind::Transient, "{said}");
         assert!(said.contains("nothing was written"), "{said}");
         other.batch_execute("ROLLBACK").await.unwrap();
         assert!(db.ids().await.is_empty());
         assert!(write(&sink, trades(0..300)).await.is_empty(), "on a new connection");
         assert_eq!(db.ids().await.len(), 300);
+        let now = processes(&db).await;
+        assert!(now.len() == 1 && now[0] != pid, "{pid} {now:?}");
     }
 }
 
@@ -69,7 +77,8 @@ async fn a_connection_that_broke_while_idle_is_not_noticed() {
     assert_eq!(db.ids().await, [0, 1, 2]);
 }
 
-/// Goal: a batch that takes too long lands later and once. Method: the server's limit passes while a lock is waited for.
+/// Goal: a batch that takes too long lands later and once, on the same connection. Method: the server's limit passes
+/// while a lock is waited for.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_statement_that_is_out_of_time_is_transient() {
@@ -79,7 +88,8 @@ async fn a_statement_that_is_out_of_time_is_transient() {
         ("-clock_timeout=200", usize::MAX, "another transaction holds the lock"),
     ] {
         let db = db().await;
-        let sink = Postgres::url(db.url_with(setting)).copy_from(from).open(keyed()).await.unwrap();
+        let sink = Postgres::url(db.named_url(setting)).copy_from(from).open(keyed()).await.unwrap();
+        let before = processes(&db).await;
         let other = db.other().await;
         other.batch_execute("BEGIN; INSERT INTO trades VALUES (299, 'other', 0)").await.unwrap();
         let (kind, said) = fail(&sink, trades(0..300)).await;
@@ -89,6 +99,7 @@ async fn a_statement_that_is_out_of_time_is_transient() {
         other.batch_execute("ROLLBACK").await.unwrap();
         assert!(write(&sink, trades(0..300)).await.is_empty());
         assert_eq!(db.ids().await, (0..300).collect::<Vec<_>>());
+        assert_eq!(processes(&db).await, before);
     }
 }
 
@@ -108,12 +119,14 @@ async fn time_limits_under_load_cost_nothing() {
     assert_eq!(account.delivered.len(), 3000, "{:?} {:?}", account.refused, account.in_doubt);
 }
 
-/// Goal: a deadlock is transient for the one that the server chooses. Method: two transactions cross.
+/// Goal: a deadlock is transient for the one that the server chooses, and costs no connection. Method: two transactions
+/// cross.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_deadlock_is_transient() {
     let db = db().await;
-    let sink = Postgres::url(db.url_with("-cdeadlock_timeout=50ms")).open(keyed()).await.unwrap();
+    let sink = Postgres::url(db.named_url("-cdeadlock_timeout=50ms")).open(keyed()).await.unwrap();
+    let before = processes(&db).await;
     let other = db.other().await;
     // The other one looks for deadlocks later than the sink does, which is then the one that gives way.
     other
@@ -132,6 +145,7 @@ async fn a_deadlock_is_transient() {
     crossed.unwrap();
     other.batch_execute("ROLLBACK").await.unwrap();
     assert!(write(&sink, trades([1, 2])).await.is_empty());
+    assert_eq!(processes(&db).await, before);
 }
 
 /// Goal: what cannot be serialized is tried again. Method: a serializable update of a row that changed meanwhile.

@@ -17,8 +17,23 @@ pub(super) type Fault = fault::Fault<Said>;
 
 /// What was said of it, in one line: by the server with its SQLSTATE, or by the client.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Said(String);
+#[error("{text}")]
+pub(super) struct Said {
+    text: String,
+    /// Whether the session goes on as before, once what was begun in it is rolled back.
+    goes_on: bool,
+}
+
+/// Whether a rollback makes the connection good for the next batch. One that failed in a way that may be better next time
+/// is replaced, since that may be so because of another connection; but not if others were in the way, or they would be
+/// followed by as many new connections.
+pub(super) fn is_worth_keeping(fault: &Fault) -> bool {
+    match fault.kind {
+        Refused => true,
+        Transient => fault.failure.source.goes_on,
+        _ => false,
+    }
+}
 
 /// The one place that decides what an error of PostgreSQL means.
 ///
@@ -40,8 +55,11 @@ pub(super) fn classify(doing: Doing, error: Error) -> Fault {
         None if is_lost(&error) => lost(doing),
         None => unknown(doing),
     };
-    let said = error.as_db_error().map_or_else(|| chain(&error), by_server);
-    Fault { blame, kind, failure: Failure { meaning, source: Said(said) } }
+    let said = match error.as_db_error() {
+        Some(said) => Said { text: by_server(said), goes_on: goes_on(has_ended(said), said.code().code()) },
+        None => Said { text: chain(&error), goes_on: false },
+    };
+    Fault { blame, kind, failure: Failure { meaning, source: said } }
 }
 
 const CHANGED: &str = "final: the columns of the table have changed since it was opened";
@@ -130,6 +148,11 @@ fn is_lost(error: &Error) -> bool {
 
 fn has_ended(error: &DbError) -> bool {
     matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+/// Deadlocks, what cannot be serialized, locks that others hold, and statements that are canceled or out of time.
+fn goes_on(ended: bool, code: &str) -> bool {
+    !ended && (code.starts_with("40") || code.starts_with("55") || code == "57014")
 }
 
 /// Without the detail, which has the values of the row.
@@ -257,6 +280,14 @@ mod tests {
     fn a_policy_refuses_rows_and_no_permission_refuses_all() {
         assert_eq!(verdict(Doing::Statement, "42501", false, true).0, Row);
         assert_eq!(verdict(Doing::Statement, "42501", false, false).0, Batch);
+    }
+
+    #[test]
+    fn sessions_outlive_others_in_the_way_and_nothing_else_that_passes() {
+        let transient = STATEMENT.iter().filter(|(_, verdict)| *verdict == (Batch, Transient)).map(|(code, _)| *code);
+        let going_on: Vec<_> = transient.filter(|code| goes_on(false, code)).collect();
+        assert_eq!(going_on, ["40000", "40001", "40P01", "55006", "55P03", "57014"]);
+        assert!(!goes_on(true, "40001"), "a standby that is in the way of itself");
     }
 
     #[test]

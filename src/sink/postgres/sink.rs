@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use super::{OpenError, Postgres, open, pool::Pool, writer};
+use super::{OpenError, Postgres, classify::is_worth_keeping, open, pool::Pool, writer};
 use crate::{
     batch::{Batch, Settled},
-    sink::{ErrorKind, Sink, SinkError, table::Table},
+    sink::{Sink, SinkError, table::Table},
 };
 
 /// A [`Sink`] that writes each batch to a PostgreSQL table, in one transaction.
@@ -142,8 +142,7 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
                 Ok(batch.accept_all())
             }
             Err(fault) => {
-                // What may be better next time may be so because of another connection.
-                if fault.kind == ErrorKind::Refused && connection.rolled_back().await {
+                if is_worth_keeping(&fault) && connection.rolled_back().await {
                     connection.sound();
                 }
                 Err(fault.into())
