@@ -1,8 +1,11 @@
 //! Which way a batch takes: by its size and the conflict rule, as the settings promise.
 
-use roundlot::sink::{
-    postgres::Postgres,
-    table::{Conflict, Table},
+use roundlot::{
+    ErrorKind,
+    sink::{
+        postgres::Postgres,
+        table::{Conflict, Table},
+    },
 };
 
 use crate::{Db, Trade, db, keyed, mapping, trades, write};
@@ -77,7 +80,8 @@ async fn many_bytes_go_by_copy() {
     assert_eq!(db.query("SELECT DISTINCT length(symbol) FROM trades").await, ["6000000"]);
 }
 
-/// Goal: who may not have temporary tables can still write any batch. Method: a user without that right.
+/// Goal: who may not have temporary tables can still write any batch, and is asked for smaller ones where arrays would
+/// grow beyond what the server takes. Method: a user without that right; many rows, and then many bytes.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn without_temporary_tables_there_are_arrays() {
@@ -93,6 +97,14 @@ async fn without_temporary_tables_there_are_arrays() {
     let sink = Postgres::url(url).open(keyed().on_conflict(Conflict::Update)).await.unwrap();
     assert!(write(&sink, trades(0..20_000)).await.is_empty());
     assert_eq!(db.query("SELECT count(*) FROM trades").await, ["20000"]);
+    let big = |id, length| Trade { symbol: "x".repeat(length), ..crate::trade(id) };
+    let (kind, said) = crate::fail(&sink, (1..4).map(|id| big(id, 6_000_000)).collect()).await;
+    assert_eq!(kind, ErrorKind::TooLarge);
+    assert_eq!(
+        said,
+        "batch too large: the values of the batch exceed 16 MiB, and there is no COPY without temporary tables"
+    );
+    assert!(write(&sink, vec![big(1, 18_000_000)]).await.is_empty(), "by itself it goes");
 }
 
 /// Goal: policies on rows hold, and refuse rows alone. Method: a table with one, which COPY does not write to.

@@ -114,7 +114,7 @@ impl Connection {
         if self.bulk.is_some() {
             return Ok(());
         }
-        let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.bytes(0..self.rows.len()).len()) else {
+        let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.size()) else {
             return Ok(());
         };
         let client = &self.session.client;

@@ -76,6 +76,11 @@ impl Plan {
     pub(super) fn bulk_for(&self, rows: usize, bytes: usize) -> Option<&Bulk> {
         self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MOST_ARRAY_BYTES)
     }
+
+    /// Whether so many rows are to come in smaller batches, since there is no bulk way. A row by itself always has one.
+    pub(super) fn is_too_large(&self, rows: usize, bytes: usize) -> bool {
+        self.bulk.is_none() && rows > 1 && bytes > MOST_ARRAY_BYTES
+    }
 }
 
 /// The name of a column's cells on the way.
@@ -215,5 +220,15 @@ mod tests {
             assert_eq!((from(plan), is_staged(plan)), (*rows, *staged), "case {i}");
         }
         assert!(cases[0].0.bulk_for(1, MOST_ARRAY_BYTES + 1).is_some(), "many bytes count as many rows");
+    }
+
+    #[test]
+    fn many_bytes_without_a_bulk_way_are_too_large_unless_in_one_row() {
+        let (with, without) = (plan(&table(), true, true), plan(&table(), true, false));
+        for rows in [1, 2, 1000] {
+            assert!(!with.is_too_large(rows, usize::MAX), "{rows}");
+            assert!(!without.is_too_large(rows, MOST_ARRAY_BYTES), "{rows}");
+            assert_eq!(without.is_too_large(rows, MOST_ARRAY_BYTES + 1), rows > 1, "{rows}");
+        }
     }
 }

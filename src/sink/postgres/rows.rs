@@ -89,6 +89,11 @@ impl Rows {
         self.ops.len()
     }
 
+    /// How many bytes all of them take.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The index in the batch of the op that row `row` came from.
     pub(super) fn op(&self, row: usize) -> usize {
         self.ops[row]

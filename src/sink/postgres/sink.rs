@@ -48,7 +48,7 @@ use crate::{
 /// | a row breaks a constraint, or its value does not suit the column; a trigger or a policy objects | refused | the other rows |
 /// | no permission, no such table or column, wrong credentials, an untrusted certificate | refused, "final" | nothing of the batch |
 /// | the connection was lost during the COMMIT | ambiguous | all of the batch or nothing |
-/// | more than 4 GiB in one batch | too large | nothing of the batch |
+/// | more than 4 GiB in one batch; more than 16 MiB in rows that only a temporary table would take, without the right to have one | too large | nothing of the batch |
 ///
 /// With [`Table::once_by`] or [`Conflict::Ignore`](crate::sink::table::Conflict::Ignore) a batch that is written again
 /// is harmless, so the batcher can be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
@@ -130,6 +130,10 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
         }
         if connection.rows.len() == 0 {
             return batch.settled();
+        }
+        if plan.is_too_large(connection.rows.len(), connection.rows.size()) {
+            let why = "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables";
+            return Err(SinkError::too_large(why));
         }
         connection.begin();
         let written = writer::write(&mut connection, plan).await;
