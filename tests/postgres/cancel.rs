@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use roundlot::{Batch, Sink, sink::postgres::Postgres};
 
-use crate::{db, keyed, trade, trades, write};
+use crate::{db, keyed, proxy::Proxy, trade, trades, write};
 
 /// Goal: a write that is dropped leaves nothing in the table, no lock and no transaction. Method: dropped while it waits
 /// for a row that another one holds, by each way; its own rows are then written by somebody else, at once.
@@ -103,4 +103,16 @@ async fn a_dropped_open_closes_its_connection() {
     let gone =
         format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '{}')", db.schema);
     db.until(&gone).await;
+}
+
+/// Goal: what has landed is not said to have failed. Method: the word BEGIN is garbled on its way, as if it had been
+/// canceled, which leaves the rows to be a transaction of their own; a COMMIT would then be garbled too.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn rows_that_landed_without_a_transaction_need_no_commit() {
+    let db = db().await;
+    let proxy = Proxy::to(&db.named_url(""), &[(b"BEGIN\0", b"BEGAN\0"), (b"COMMIT\0", b"COMMAT\0")]).await;
+    let sink = Postgres::url(proxy.url()).open(keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..10)).await.is_empty());
+    assert_eq!(db.ids().await, (0..10).collect::<Vec<_>>());
 }

@@ -8,6 +8,7 @@ mod conflicts;
 mod crash;
 mod once;
 mod opening;
+mod proxy;
 #[path = "../support/refusals.rs"]
 mod refusals;
 mod secrets;
@@ -159,6 +160,12 @@ impl Db {
             self.schema
         );
         self.until(&sql).await[0].parse().unwrap()
+    }
+
+    /// How many sessions the sink has, as a query that finds something only if it is so many.
+    fn sessions(&self, many: usize) -> String {
+        let name = &self.schema;
+        format!("SELECT 1 FROM pg_stat_activity WHERE application_name = '{name}' HAVING count(*) = {many}")
     }
 
     /// The URL of a sink that can be told from those of other tests in `pg_stat_activity`.

@@ -132,8 +132,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs the statements of `before` and writes the rows, in as few round trips as that takes.
-    pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<(), Fault> {
+    /// Runs the statements of `before` and writes the rows, in as few round trips as that takes. Returns whether they
+    /// wait for a COMMIT: a BEGIN that was canceled from outside left the rows to be a transaction of their own, and they
+    /// have landed.
+    pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Fault> {
         let bytes = self.rows.bytes(rows.clone());
         let written = match plan.bulk_for(rows.len(), bytes.len()).and(self.bulk.as_ref()) {
             Some(bulk) => self.copy(bulk, before, bytes).await,
@@ -142,18 +144,16 @@ impl Connection {
         written.map_err(in_statement)
     }
 
-    async fn unnest(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<(), Error> {
+    async fn unnest(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Error> {
         let client = &self.session.client;
         let arrays = plan.fields.iter().enumerate().map(|(i, field)| self.rows.array(field, i, rows.clone()));
         // Polled in this order, so they leave in this order, and the first is not waited for.
         let (begun, written) = join(client.batch_execute(before), client.execute_raw(&self.unnest, arrays)).await;
         written?;
-        // A BEGIN that was canceled from outside left the statement to be a transaction of its own, and it has landed.
-        drop(begun);
-        Ok(())
+        Ok(begun.is_ok())
     }
 
-    async fn copy(&self, bulk: &Prepared, before: &str, rows: Bytes) -> Result<(), Error> {
+    async fn copy(&self, bulk: &Prepared, before: &str, rows: Bytes) -> Result<bool, Error> {
         let client = &self.session.client;
         let (begun, copying) = join(client.batch_execute(before), client.copy_in(&bulk.copy)).await;
         let mut copying: std::pin::Pin<&mut CopyInSink<Bytes>> = pin!(copying?);
@@ -167,7 +167,7 @@ impl Connection {
         if let Some(merge) = &bulk.merge {
             client.execute(merge, &[]).await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -33,7 +33,9 @@ pub(super) async fn write(connection: &mut Connection, plan: &Plan) -> Result<Fa
 }
 
 async fn at_once(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Result<(), Fault> {
-    connection.insert(plan, "BEGIN", rows).await?;
+    if !connection.insert(plan, "BEGIN", rows).await? {
+        return Ok(());
+    }
     // Only now, not together with the rows: up to here a lost connection means that nothing has landed.
     connection.control("COMMIT", Doing::Commit).await
 }
@@ -47,7 +49,8 @@ async fn in_parts(connection: &Connection, plan: &Plan, rows: Range<usize>) -> R
     let go_on = go_on(connection, plan);
     while let Some(part) = parts.pop() {
         match connection.insert(plan, &before, part.clone()).await {
-            Ok(()) => before.clone_from(&go_on),
+            // A transaction is open, or the statements before the rows had failed and the rows with them.
+            Ok(_) => before.clone_from(&go_on),
             Err(fault) if fault.blame == Blame::Batch => return Err(fault),
             Err(fault) => {
                 UNDO.clone_into(&mut before);

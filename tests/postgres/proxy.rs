@@ -1,0 +1,113 @@
+//! What stands between a sink and its server, for the tests that look at what crosses the wire. In comes a server, out
+//! goes a port that leads to it, where cancel requests wait until they are let go.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Session,
+    Cancel,
+}
+
+/// What a cancel request begins with: its length, and the code for it.
+const CANCEL: [u8; 8] = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e];
+
+/// What the sink says, and what reaches the server in its place, which is as long.
+pub(crate) type Swap = (&'static [u8], &'static [u8]);
+
+pub(crate) struct Proxy {
+    url: String,
+    seen: Arc<Mutex<Vec<Purpose>>>,
+    gate: Arc<Semaphore>,
+}
+
+impl Proxy {
+    /// Leads to the server of this URL, whose query it keeps. Without TLS, so that it can be read on the way.
+    pub(crate) async fn to(url: &str, swaps: &'static [Swap]) -> Self {
+        let address = url.split(['@', '/']).nth(3).unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        let url = format!("{}&sslmode=disable", url.replace(&address, &own));
+        let (seen, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
+        tokio::spawn(accept(listener, address, seen.clone(), gate.clone(), swaps));
+        Self { url, seen, gate }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The connections so far, in their order.
+    pub(crate) fn seen(&self) -> Vec<Purpose> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Lets all cancel requests go on to the server, those to come as well.
+    pub(crate) fn let_go(&self) {
+        self.gate.close();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    server: String,
+    seen: Arc<Mutex<Vec<Purpose>>>,
+    gate: Arc<Semaphore>,
+    swaps: &'static [Swap],
+) {
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(lead(client, server.clone(), seen.clone(), gate.clone(), swaps));
+    }
+}
+
+async fn lead(
+    mut client: TcpStream,
+    server: String,
+    seen: Arc<Mutex<Vec<Purpose>>>,
+    gate: Arc<Semaphore>,
+    swaps: &'static [Swap],
+) {
+    let mut first = [0; 8];
+    if client.read_exact(&mut first).await.is_err() {
+        return;
+    }
+    let purpose = if first == CANCEL { Purpose::Cancel } else { Purpose::Session };
+    seen.lock().unwrap().push(purpose);
+    if purpose == Purpose::Cancel {
+        // An error is what it waits for.
+        gate.acquire().await.map(drop).unwrap_err();
+    }
+    let mut server = TcpStream::connect(server).await.unwrap();
+    server.write_all(&first).await.unwrap();
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
+    let there = hand_on(&mut from_client, &mut to_server, swaps);
+    let back = async {
+        let _ended = copy(&mut from_server, &mut to_client).await;
+        let _ended = to_client.shutdown().await;
+    };
+    tokio::join!(there, back);
+}
+
+/// Hands on all that is said. What is swapped is short enough to be read at once.
+async fn hand_on(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), swaps: &[Swap]) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let read = &mut buffer[..length];
+        for (said, instead) in swaps {
+            if let Some(start) = read.windows(said.len()).position(|window| window == *said) {
+                read[start..start + said.len()].copy_from_slice(instead);
+            }
+        }
+        if to.write_all(read).await.is_err() {
+            return;
+        }
+    }
+    let _ended = to.shutdown().await;
+}
