@@ -4,7 +4,14 @@ use std::pin::pin;
 
 use roundlot::{Batch, Sink, sink::postgres::Postgres};
 
-use crate::{db, keyed, proxy::Proxy, trade, trades, write};
+use crate::{
+    db, keyed,
+    proxy::{
+        Proxy,
+        Purpose::{Cancel, Session},
+    },
+    trade, trades, write,
+};
 
 /// Goal: a write that is dropped leaves nothing in the table, no lock and no transaction. Method: dropped while it waits
 /// for a row that another one holds, by each way; its own rows are then written by somebody else, at once.
@@ -86,23 +93,88 @@ async fn a_sink_that_is_dropped_in_a_write_ends_its_session() {
     assert!(db.ids().await.is_empty());
 }
 
-/// Goal: a dropped open leaves no session behind. Method: polled once, and then a few times more.
+/// Goal: a write that is dropped before its new connection is ready ends that session too. Method: one write waits for
+/// the table, and another for its statements to be prepared, which needs the table as well; the lock is held to the end.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_dropped_open_closes_its_connection() {
+async fn a_write_that_is_dropped_while_it_connects_ends_its_session() {
     let db = db().await;
-    for polls in 1..6 {
-        let mut opening = Box::pin(Postgres::url(db.named_url("")).open(keyed()));
-        for _ in 0..polls {
-            if futures::poll!(&mut opening).is_ready() {
-                break;
-            }
-            tokio::task::yield_now().await;
+    let sink = Postgres::url(db.named_url("")).max_connections(2).open(keyed()).await.unwrap();
+    let other = db.other().await;
+    other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
+    let mut first = Batch::for_test(trades(0..10));
+    let mut writing = pin!(sink.write(&mut first));
+    tokio::select! {
+        _ = &mut writing => panic!("the table is locked"),
+        _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
+    }
+    {
+        let waiting = db.sessions(2).replace("HAVING", "AND wait_event_type = 'Lock' HAVING");
+        let mut second = Batch::for_test(trades(10..20));
+        tokio::select! {
+            _ = &mut writing => panic!("the table is locked"),
+            _ = sink.write(&mut second) => panic!("the table is locked"),
+            _ = db.until(&waiting) => {}
         }
     }
-    let gone =
-        format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '{}')", db.schema);
-    db.until(&gone).await;
+    db.until(&db.sessions(1)).await;
+    other.batch_execute("ROLLBACK").await.unwrap();
+    writing.await.map(drop).unwrap();
+    assert_eq!(db.ids().await, (0..10).collect::<Vec<_>>());
+}
+
+/// Goal: a dropped open leaves no session behind. Method: dropped while the check of its statement waits for the table,
+/// whose lock is held to the end.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_dropped_open_ends_its_session() {
+    let db = db().await;
+    db.open(keyed()).await.close().await.unwrap();
+    let other = db.other().await;
+    other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
+    tokio::select! {
+        _ = Postgres::url(db.named_url("")).open(keyed()) => panic!("the table is locked"),
+        _ = db.session("EXPLAIN%", "wait_event_type = 'Lock'") => {}
+    }
+    db.until(&db.sessions(0)).await;
+    other.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// Goal: there are never more sessions than allowed, those that are given up among them. Method: the word that gives one
+/// up is held back on its way, and the next write gets a session only after it.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_session_that_is_given_up_keeps_its_place_until_it_is_gone() {
+    let db = db().await;
+    let proxy = Proxy::to(&db.named_url(""), &[]).await;
+    let sink = Postgres::url(proxy.url()).max_connections(1).open(keyed()).await.unwrap();
+    let other = db.other().await;
+    other.batch_execute("BEGIN; INSERT INTO trades VALUES (9, 'other', 0)").await.unwrap();
+    let mut first = Batch::for_test(trades(0..10));
+    tokio::select! {
+        _ = sink.write(&mut first) => panic!("it waits for row 9"),
+        _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
+    }
+    let mut second = Batch::for_test(trades(10..20));
+    let mut writing = pin!(sink.write(&mut second));
+    let some_time = async {
+        while !proxy.seen().contains(&Cancel) {
+            db.query("SELECT 1").await;
+        }
+        for _ in 0..10 {
+            db.query("SELECT 1").await;
+        }
+    };
+    tokio::select! {
+        _ = &mut writing => panic!("there is no connection for it"),
+        () = some_time => {}
+    }
+    assert_eq!(proxy.seen(), [Session, Cancel]);
+    proxy.let_go();
+    writing.await.map(drop).unwrap();
+    assert_eq!(proxy.seen(), [Session, Cancel, Session]);
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(db.ids().await, (10..20).collect::<Vec<_>>());
 }
 
 /// Goal: what has landed is not said to have failed. Method: the word BEGIN is garbled on its way, as if it had been
@@ -115,4 +187,25 @@ async fn rows_that_landed_without_a_transaction_need_no_commit() {
     let sink = Postgres::url(proxy.url()).open(keyed()).await.unwrap();
     assert!(write(&sink, trades(0..10)).await.is_empty());
     assert_eq!(db.ids().await, (0..10).collect::<Vec<_>>());
+}
+
+/// Goal: a connection that comes back to a sink that was closed is closed as well. Method: closed while a write waits.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_connection_that_comes_back_late_is_closed() {
+    let db = db().await;
+    let sink = Postgres::url(db.named_url("")).open(keyed()).await.unwrap();
+    let other = db.other().await;
+    other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
+    let mut batch = Batch::for_test(trades(0..10));
+    let mut writing = pin!(sink.write(&mut batch));
+    tokio::select! {
+        _ = &mut writing => panic!("the table is locked"),
+        _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
+    }
+    sink.close().await.unwrap();
+    other.batch_execute("ROLLBACK").await.unwrap();
+    writing.await.map(drop).unwrap();
+    db.until(&db.sessions(0)).await;
+    assert_eq!(db.ids().await.len(), 10);
 }

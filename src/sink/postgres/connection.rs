@@ -1,18 +1,17 @@
 //! One connection: in come a range of rows and what is to happen before them, out goes whether the server took them.
-//! Next room: the server.
+//! Next room: `session`.
 
-use std::{ops::Range, pin::pin, time::Duration};
+use std::{ops::Range, pin::pin};
 
 use bytes::Bytes;
 use futures::{SinkExt, future::join};
-use tokio::{runtime::Handle, task::JoinHandle};
-use tokio_postgres::{Client, CopyInSink, Error, Statement};
+use tokio_postgres::{CopyInSink, Error, Statement};
 
 use super::{
     classify::{Fault, classify},
     plan::Plan,
     rows::Rows,
-    tls::Tls,
+    session::Session,
 };
 use crate::sink::table::fault::Doing;
 
@@ -23,18 +22,9 @@ const COPY_TAIL: &[u8] = &[0xff; 2];
 /// How much is handed to the socket at once.
 const CHUNK: usize = 64 << 10;
 
-/// How long the server may take to hear that a statement is given up.
-const CANCEL_LIMIT: Duration = Duration::from_secs(5);
-
-/// A session, and the task that reads and writes its socket.
-pub(super) struct Session {
-    client: Client,
-    task: JoinHandle<()>,
-}
-
 /// A session with the statements of one table, prepared once, and the buffer of the batch that it writes.
 pub(super) struct Connection {
-    session: Session,
+    pub(super) session: Session,
     unnest: Statement,
     bulk: Option<Prepared>,
     pub(super) rows: Rows,
@@ -45,52 +35,12 @@ struct Prepared {
     merge: Option<Statement>,
 }
 
-impl Session {
-    pub(super) fn new(client: Client, task: JoinHandle<()>) -> Self {
-        Self { client, task }
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    pub(super) async fn prepare(self, plan: &Plan) -> Result<Connection, Error> {
-        let unnest = self.client.prepare_typed(&plan.unnest, &plan.arrays).await?;
-        Ok(Connection { session: self, unnest, bulk: None, rows: Rows::default() })
-    }
-
-    /// Says goodbye, and waits until it is said.
-    async fn end(self) {
-        drop(self.client);
-        // A task that failed has said goodbye as well.
-        let _ended = self.task.await;
-    }
-
-    /// Gives up whatever the server is doing for this session, without waiting: what is not committed is rolled back
-    /// and lets go of its locks.
-    fn abandon(self, tls: Tls) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let canceled = tokio::time::timeout(CANCEL_LIMIT, self.client.cancel_token().cancel_query(tls)).await;
-            if !matches!(canceled, Ok(Ok(()))) {
-                tracing::debug!("the server was not told that a statement is given up, it will find out by itself");
-            }
-            self.task.abort();
-        });
-    }
-}
-
 impl Connection {
-    pub(super) fn is_closed(&self) -> bool {
-        self.session.client.is_closed()
-    }
-
-    pub(super) async fn end(self) {
-        self.session.end().await;
-    }
-
-    pub(super) fn abandon(self, tls: Tls) {
-        self.session.abandon(tls);
+    pub(super) async fn prepare(mut session: Session, plan: &Plan) -> Result<Self, Error> {
+        session.begin();
+        let unnest = session.client().prepare_typed(&plan.unnest, &plan.arrays).await;
+        session.rest();
+        Ok(Self { session, unnest: unnest?, bulk: None, rows: Rows::default() })
     }
 
     /// Whether it has been made ready for large batches.
@@ -100,12 +50,12 @@ impl Connection {
 
     /// Runs statements that have no row in them.
     pub(super) async fn control(&self, statements: &str, doing: Doing) -> Result<(), Fault> {
-        self.session.client.batch_execute(statements).await.map_err(|error| classify(doing, error))
+        self.session.client().batch_execute(statements).await.map_err(|error| classify(doing, error))
     }
 
     /// Whether a transaction that may be open is rolled back.
     pub(super) async fn rolled_back(&self) -> bool {
-        self.session.client.batch_execute("ROLLBACK").await.is_ok()
+        self.session.client().batch_execute("ROLLBACK").await.is_ok()
     }
 
     /// Prepares what this batch needs and has not been used yet. Not inside a transaction, since one that has failed
@@ -117,7 +67,7 @@ impl Connection {
         let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.size()) else {
             return Ok(());
         };
-        let client = &self.session.client;
+        let client = self.session.client();
         let prepare = async {
             let merge = match &bulk.stage {
                 Some(stage) => {
@@ -145,7 +95,7 @@ impl Connection {
     }
 
     async fn unnest(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Error> {
-        let client = &self.session.client;
+        let client = self.session.client();
         let arrays = plan.fields.iter().enumerate().map(|(i, field)| self.rows.array(field, i, rows.clone()));
         // Polled in this order, so they leave in this order, and the first is not waited for.
         let (begun, written) = join(client.batch_execute(before), client.execute_raw(&self.unnest, arrays)).await;
@@ -154,7 +104,7 @@ impl Connection {
     }
 
     async fn copy(&self, bulk: &Prepared, before: &str, rows: Bytes) -> Result<bool, Error> {
-        let client = &self.session.client;
+        let client = self.session.client();
         let (begun, copying) = join(client.batch_execute(before), client.copy_in(&bulk.copy)).await;
         let mut copying: std::pin::Pin<&mut CopyInSink<Bytes>> = pin!(copying?);
         begun?;

@@ -6,7 +6,7 @@
 //!      |
 //!      |     values -> cells as they cross the wire             rows, wire, numeric
 //!      v
-//!   BEGIN, the rows by one of three ways, COMMIT                connection, plan
+//!   BEGIN, the rows by one of three ways, COMMIT                connection, plan, session
 //!      |
 //!      | a row is at fault
 //!      v
@@ -21,6 +21,7 @@ mod options;
 mod plan;
 mod pool;
 mod rows;
+mod session;
 mod sink;
 mod tls;
 mod url;

@@ -92,12 +92,19 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
     let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
     let server = Server { config: address.config.clone(), tls };
-    let session = server.connect().await.map_err(|error| OpenError::Connect(boxed(error)))?;
-    let found = find_or_create(session.client(), table).await?;
-    let plan = Plan::of(table, &found, settings);
-    session.client().batch_execute(&plan.check).await.map_err(|error| rejected(table, error))?;
-    let first: Connection = session.prepare(&plan).await.map_err(|error| rejected(table, error))?;
+    let mut session = server.connect(None).await.map_err(|error| OpenError::Connect(boxed(error)))?;
+    let plan = planned(session.client(), settings, table).await;
+    session.rest();
+    let plan = plan?;
+    let first = Connection::prepare(session, &plan).await.map_err(|error| rejected(table, error))?;
     Ok(Pool::new(server, plan, first, settings.max_connections))
+}
+
+async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
+    let found = find_or_create(client, table).await?;
+    let plan = Plan::of(table, &found, settings);
+    client.batch_execute(&plan.check).await.map_err(|error| rejected(table, error))?;
+    Ok(plan)
 }
 
 async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, OpenError> {

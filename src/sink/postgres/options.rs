@@ -107,7 +107,8 @@ impl Postgres {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection; a table that was created by then stays.
+    /// Dropping the future closes the connection, and tells the server to stop what it does for it; a table that was
+    /// created by then stays.
     ///
     /// # Errors
     ///

@@ -4,18 +4,13 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Config, Error};
 
-use super::{
-    classify::classify,
-    connection::{Connection, Session},
-    plan::Plan,
-    tls::Tls,
-};
+use super::{classify::classify, connection::Connection, plan::Plan, session::Session, tls::Tls};
 use crate::sink::{SinkError, table::fault::Doing};
 
 /// Where the server is and how to get in. Never printed.
@@ -25,7 +20,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn connect(&self) -> Result<Session, Error> {
+    /// A session, which keeps the slot until it is gone or gives it back.
+    pub(super) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, Error> {
         let (client, connection) = self.config.connect(self.tls.clone()).await?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -33,7 +29,7 @@ impl Server {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
-        Ok(Session::new(client, task))
+        Ok(Session::new(client, task, self.tls.clone(), slot))
     }
 }
 
@@ -42,33 +38,49 @@ pub(super) struct Pool {
     pub(super) plan: Plan,
     /// The one that was used last is used next.
     idle: Mutex<Vec<Connection>>,
-    /// One per connection in use; closed when the sink is.
-    slots: Semaphore,
+    /// One per connection in use, or given up and not gone yet; closed when the sink is.
+    slots: Arc<Semaphore>,
 }
 
 impl Pool {
     pub(super) fn new(server: Server, plan: Plan, first: Connection, most: usize) -> Self {
-        Self { server, plan, idle: Mutex::new(vec![first]), slots: Semaphore::new(most) }
+        Self { server, plan, idle: Mutex::new(vec![first]), slots: Arc::new(Semaphore::new(most)) }
     }
 
     /// Takes a connection that is idle, or opens one. Waits while as many as may be are in use.
     pub(super) async fn take(&self) -> Result<Lease<'_>, SinkError> {
-        let slot = self.slots.acquire().await.map_err(|_| SinkError::refused("the PostgreSQL sink is closed"))?;
+        let slot = self.slots.clone().acquire_owned().await;
+        let slot = slot.map_err(|_| SinkError::refused("the PostgreSQL sink is closed"))?;
         let connection = match self.idle_one() {
-            Some(connection) => connection,
-            None => self.open().await.map_err(|error| classify(Doing::Statement, error))?,
+            Some(mut connection) => {
+                connection.session.hold(slot);
+                connection
+            }
+            None => self.open(slot).await.map_err(|error| classify(Doing::Statement, error))?,
         };
-        Ok(Lease { pool: self, connection: Some(connection), broken: false, _slot: slot })
+        Ok(Lease { pool: self, connection: Some(connection) })
     }
 
-    async fn open(&self) -> Result<Connection, Error> {
-        self.server.connect().await?.prepare(&self.plan).await
+    async fn open(&self, slot: OwnedSemaphorePermit) -> Result<Connection, Error> {
+        Connection::prepare(self.server.connect(Some(slot)).await?, &self.plan).await
+    }
+
+    fn give_back(&self, mut connection: Connection) {
+        let slot = connection.session.take_slot();
+        let mut idle = self.idle();
+        // Asked under the lock that `close` takes afterwards: what is among the idle ones by then, it ends.
+        if !self.slots.is_closed() {
+            idle.push(connection);
+        }
+        drop(idle);
+        // Only now, so that whoever waits for it finds the connection.
+        drop(slot);
     }
 
     fn idle_one(&self) -> Option<Connection> {
         let mut idle = self.idle();
         // Those that broke while nobody used them are dropped here.
-        std::iter::from_fn(|| idle.pop()).find(|connection| !connection.is_closed())
+        std::iter::from_fn(|| idle.pop()).find(|connection| !connection.session.is_closed())
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -80,39 +92,23 @@ impl Pool {
         self.slots.close();
         let idle = std::mem::take(&mut *self.idle());
         for connection in idle {
-            connection.end().await;
+            connection.session.end().await;
         }
     }
 }
 
-/// A connection in use.
+/// A connection in use. It comes back, unless it is busy when the lease ends.
 pub(super) struct Lease<'a> {
     pool: &'a Pool,
     connection: Option<Connection>,
-    broken: bool,
-    _slot: SemaphorePermit<'a>,
-}
-
-impl Lease<'_> {
-    /// From here on the connection does not come back, unless it is said to be [`sound`](Self::sound): a write that is
-    /// dropped on the way leaves a transaction behind that no other may continue.
-    pub(super) fn begin(&mut self) {
-        self.broken = true;
-    }
-
-    /// No transaction is open.
-    pub(super) fn sound(&mut self) {
-        self.broken = false;
-    }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        if self.broken {
-            connection.abandon(self.pool.server.tls.clone());
-        } else if !self.pool.slots.is_closed() {
-            self.pool.idle().push(connection);
+        // The session of one that is busy is given up.
+        if !connection.session.is_busy() {
+            self.pool.give_back(connection);
         }
     }
 }

@@ -59,8 +59,8 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has not landed unless its COMMIT
-/// was under way. The connection is thrown away, and the server is told to stop what it does for it. The next write is
-/// not affected. Dropping the future of [`close`](Sink::close) leaves the connections to close in their own time.
+/// was under way. The connection is thrown away, and the server is told to stop what it does for it; only then is its
+/// place free for another one. The next write is not affected otherwise. Dropping the future of [`close`](Sink::close) leaves the connections to close in their own time.
 ///
 /// # Dropping it
 ///
@@ -135,11 +135,11 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
             let why = "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables";
             return Err(SinkError::too_large(why));
         }
-        connection.begin();
+        connection.session.begin();
         let written = writer::write(&mut connection, plan).await;
         match written {
             Ok(failed) => {
-                connection.sound();
+                connection.session.rest();
                 for (row, error) in failed {
                     batch.refuse(connection.rows.op(row), error);
                 }
@@ -147,7 +147,7 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
             }
             Err(fault) => {
                 if is_worth_keeping(&fault) && connection.rolled_back().await {
-                    connection.sound();
+                    connection.session.rest();
                 }
                 Err(fault.into())
             }

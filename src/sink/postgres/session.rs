@@ -1,0 +1,113 @@
+//! One session with the server, from the first word to the last: in comes a client, out goes goodbye, however the session
+//! is let go of. Next room: the server.
+
+use std::time::Duration;
+
+use tokio::{runtime::Handle, sync::OwnedSemaphorePermit, task::JoinHandle, time::timeout};
+use tokio_postgres::Client;
+
+use super::tls::Tls;
+
+/// How long the server may take to hear that a statement is given up.
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long it may then take to end the session.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// A session. When it is dropped while the server may be at work for it, the server is told to stop: it would not look
+/// at its socket before, and a statement that waits for a lock would wait on, and keep its own locks.
+pub(super) struct Session {
+    /// There until it ends.
+    live: Option<Live>,
+    tls: Tls,
+    /// Whether the server may be doing something for it, or a transaction may be open.
+    busy: bool,
+    /// Its place among those that there may be, while it is in use; free again when the session is gone.
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+struct Live {
+    client: Client,
+    /// Reads and writes the socket, and says goodbye when there is no client any more.
+    task: JoinHandle<()>,
+}
+
+impl Session {
+    /// One that is busy: it is to be prepared.
+    pub(super) fn new(client: Client, task: JoinHandle<()>, tls: Tls, slot: Option<OwnedSemaphorePermit>) -> Self {
+        Self { live: Some(Live { client, task }), tls, busy: true, slot }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.live.as_ref().expect("it is taken out only when the session ends").client
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client().is_closed()
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// From here on the session is of no use to anybody else, unless it comes to [`rest`](Self::rest): what is dropped on
+    /// the way leaves a transaction behind that no other may continue.
+    pub(super) fn begin(&mut self) {
+        self.busy = true;
+    }
+
+    /// The server has answered all that it was asked, and no transaction is open.
+    pub(super) fn rest(&mut self) {
+        self.busy = false;
+    }
+
+    pub(super) fn hold(&mut self, slot: OwnedSemaphorePermit) {
+        self.slot = Some(slot);
+    }
+
+    pub(super) fn take_slot(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.slot.take()
+    }
+
+    /// Says goodbye, and waits until it is said.
+    pub(super) async fn end(mut self) {
+        let Some(Live { client, task }) = self.live.take() else { return };
+        drop(client);
+        // A task that failed has said goodbye as well.
+        let _ended = task.await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        let slot = self.slot.take();
+        if live.client.is_closed() || (!self.busy && slot.is_none()) {
+            return;
+        }
+        // Outside a runtime nobody can be sent to the server: the session ends when its statement has.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let cancel = self.busy.then(|| self.tls.clone());
+        runtime.spawn(async move {
+            live.give_up(cancel).await;
+            drop(slot);
+        });
+    }
+}
+
+impl Live {
+    /// Gives up whatever the server is doing: what is not committed is rolled back and lets go of its locks.
+    async fn give_up(self, cancel: Option<Tls>) {
+        let Self { client, mut task } = self;
+        if let Some(tls) = cancel {
+            let canceled = timeout(CANCEL_LIMIT, client.cancel_token().cancel_query(tls)).await;
+            if !matches!(canceled, Ok(Ok(()))) {
+                tracing::debug!("the server was not told that a statement is given up, it will find out by itself");
+            }
+        }
+        drop(client);
+        if timeout(END_LIMIT, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
