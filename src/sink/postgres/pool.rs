@@ -66,6 +66,7 @@ impl Pool {
     }
 
     fn give_back(&self, mut connection: Connection) {
+        connection.rows.trim();
         let slot = connection.session.take_slot();
         let mut idle = self.idle();
         // Asked under the lock that `close` takes afterwards: what is among the idle ones by then, it ends.

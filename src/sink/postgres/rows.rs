@@ -78,11 +78,17 @@ impl Rows {
         self.ops.clear();
         let mut bytes = std::mem::take(&mut self.bytes).try_into_mut().unwrap_or_default();
         bytes.clear();
-        if bytes.capacity() > KEPT_BYTES {
-            self.cells.shrink_to(KEPT_BYTES / size_of::<u32>());
-            return BytesMut::new();
-        }
         bytes
+    }
+
+    /// Forgets the rows, and gives back the memory of many.
+    pub(super) fn trim(&mut self) {
+        let bytes = self.emptied();
+        if bytes.capacity() <= KEPT_BYTES {
+            self.bytes = bytes.freeze();
+        }
+        self.cells.shrink_to(KEPT_BYTES / size_of::<u32>());
+        self.ops.shrink_to(KEPT_BYTES / size_of::<usize>());
     }
 
     pub(super) fn len(&self) -> usize {
@@ -218,6 +224,23 @@ mod tests {
         let held = rows.bytes(0..10);
         filled(&mut rows, vec![1]);
         assert_eq!(held[12..14], *b"n0", "what somebody still holds is left alone");
+    }
+
+    #[test]
+    fn only_a_small_buffer_is_kept_when_it_rests() {
+        let mut rows = Rows::default();
+        filled(&mut rows, (0..1000).collect());
+        let before = rows.bytes.as_ptr();
+        rows.trim();
+        assert_eq!((rows.len(), rows.size()), (0, 0));
+        filled(&mut rows, (0..900).collect());
+        assert_eq!(rows.bytes.as_ptr(), before);
+        let big =
+            Table::new("t").integer("id", |op: &i64| *op).column("name", ColumnType::Text, |_| "n".repeat(600).into());
+        rows.fill(&big, &fields(), &Batch::for_test((0..9000).collect())).expect("they fit");
+        assert!(rows.size() > KEPT_BYTES);
+        rows.trim();
+        assert_eq!(rows.emptied().capacity(), 0);
     }
 
     #[test]
