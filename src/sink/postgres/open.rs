@@ -16,7 +16,8 @@ use super::{
 };
 use crate::sink::table::{ColumnType, Table, TableError, fault::Doing, sql::quoted};
 
-/// Why a PostgreSQL sink could not be opened. Neither the user nor the password is in it, nor any other part of the URL.
+/// Why a PostgreSQL sink could not be opened. Neither the user nor the password nor the
+/// database is in it; the name of the host is, where its certificate is that of another one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
