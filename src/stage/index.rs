@@ -3,6 +3,7 @@
 
 use std::{
     hash::{BuildHasher, Hash},
+    mem::needs_drop,
     num::NonZeroU64,
 };
 
@@ -49,25 +50,30 @@ pub(crate) trait Index<T>: Send {
 
 pub(crate) type BoxIndex<T> = Box<dyn Index<T>>;
 
-struct Entry<K> {
+/// What is bound to a slot.
+struct Bound<K> {
     hash: NonZeroU64,
     scope: u32,
-    slot: u32,
     key: K,
 }
 
+/// The table itself has nothing but slots, so that it stays in a cache for as long as possible: with many keys, fetching
+/// its lines is what takes the time.
 pub(crate) struct KeyIndex<K, F> {
     key: F,
-    table: HashTable<Entry<K>>,
+    table: HashTable<u32>,
+    /// By slot. Slots are small and used again.
+    bound: Vec<Option<Bound<K>>>,
     hasher: DefaultHashBuilder,
-    fresh: Option<Entry<K>>,
+    fresh: Option<Bound<K>>,
     /// Removals since more than an eighth of the table was last in use.
     sparse: usize,
 }
 
 impl<K, F> KeyIndex<K, F> {
     pub(crate) fn new(key: F) -> Self {
-        Self { key, table: HashTable::new(), hasher: DefaultHashBuilder::default(), fresh: None, sparse: 0 }
+        let (table, bound, hasher) = (HashTable::new(), Vec::new(), DefaultHashBuilder::default());
+        Self { key, table, bound, hasher, fresh: None, sparse: 0 }
     }
 }
 
@@ -76,6 +82,11 @@ const SET: NonZeroU64 = NonZeroU64::new(1 << 48).expect("it is not zero");
 
 /// Below this many entries a table is not worth shrinking.
 const SHRINK_ABOVE: usize = 4096;
+
+/// By what the table sorts a slot that is in it.
+fn hash_of<K>(bound: &[Option<Bound<K>>]) -> impl Fn(&u32) -> u64 {
+    |slot| bound[*slot as usize].as_ref().map_or(0, |bound| bound.hash.get())
+}
 
 impl<T, K, F> Index<T> for KeyIndex<K, F>
 where
@@ -87,31 +98,48 @@ where
             return Found::Unkeyed;
         };
         let hash = SET | self.hasher.hash_one((scope, &key));
-        match self.table.find(hash.get(), |entry| entry.scope == scope && entry.key == key) {
-            Some(entry) => Found::At(entry.slot),
+        let is_it = |slot: &u32| {
+            let bound = self.bound[*slot as usize].as_ref();
+            bound.is_some_and(|bound| bound.scope == scope && bound.key == key)
+        };
+        match self.table.find(hash.get(), is_it) {
+            Some(slot) => Found::At(*slot),
             None => {
-                self.fresh = Some(Entry { hash, scope, slot: 0, key });
+                self.fresh = Some(Bound { hash, scope, key });
                 Found::Fresh
             }
         }
     }
 
     fn bind(&mut self, slot: u32) -> NonZeroU64 {
-        let entry = self.fresh.take().expect("bind follows a find that said fresh");
-        let hash = entry.hash;
-        self.table.insert_unique(hash.get(), Entry { slot, ..entry }, |entry| entry.hash.get());
+        let bound = self.fresh.take().expect("bind follows a find that said fresh");
+        let hash = bound.hash;
+        let at = slot as usize;
+        if self.bound.len() <= at {
+            self.bound.resize_with(at + 1, || None);
+        }
+        self.bound[at] = Some(bound);
+        self.table.insert_unique(hash.get(), slot, hash_of(&self.bound));
         hash
     }
 
     fn rebind(&mut self, hash: NonZeroU64, old: u32, new: u32) {
-        if let Some(entry) = self.table.find_mut(hash.get(), |entry| entry.slot == old) {
-            entry.slot = new;
+        if let Some(slot) = self.table.find_mut(hash.get(), |slot| *slot == old) {
+            *slot = new;
+            if self.bound.len() <= new as usize {
+                self.bound.resize_with(new as usize + 1, || None);
+            }
+            self.bound[new as usize] = self.bound[old as usize].take();
         }
     }
 
     fn unbind(&mut self, hash: NonZeroU64, slot: u32) {
-        if let Ok(entry) = self.table.find_entry(hash.get(), |entry| entry.slot == slot) {
+        if let Ok(entry) = self.table.find_entry(hash.get(), |other| *other == slot) {
             entry.remove();
+            // A key that owns nothing may stay until the slot is bound again: it is elsewhere than all that is looked at here.
+            if needs_drop::<K>() {
+                self.bound[slot as usize] = None;
+            }
         }
         // A million keys seen once must cost nothing afterwards; but a table that fills and empties again and again is
         // left as it is.
@@ -121,7 +149,10 @@ where
         }
         self.sparse = if len > capacity / 8 { 0 } else { self.sparse + 1 };
         if len == 0 || self.sparse > capacity {
-            self.table.shrink_to(len * 2, |entry| entry.hash.get());
+            self.table.shrink_to(len * 2, hash_of(&self.bound));
+        }
+        if len == 0 {
+            self.bound = Vec::new();
         }
     }
 }
