@@ -121,6 +121,9 @@ impl<T, R> Default for Spare<T, R> {
 /// The memory of so many batches is kept for the next ones.
 const SPARES: usize = 64;
 
+/// Ops for so many full batches are enough to choose from where they are spread over partitions.
+const ENOUGH_BATCHES: usize = 4;
+
 /// Room for so many of each is kept while there are none.
 const KEPT: usize = 2048;
 
@@ -263,9 +266,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.pending == 0
     }
 
-    /// Whether a batch is ready and as many ops wait as it may hold, so that there is no hurry to take in more.
+    /// Whether a batch is ready and so many ops wait that there is no hurry to take in more: as many as it may hold or,
+    /// spread over partitions, a few times as many. Even more would outgrow the caches of the CPU.
     pub(crate) fn has_enough(&self) -> bool {
-        self.pending >= self.max_pending || (self.next_due().is_some() && self.waiting >= self.max_items)
+        let batches = if self.rules.partition.is_some() { ENOUGH_BATCHES } else { 1 };
+        let enough = self.max_items.saturating_mul(batches);
+        self.pending >= self.max_pending || (self.waiting >= enough && self.next_due().is_some())
     }
 
     /// Whether the sink said that a newer leader exists.
