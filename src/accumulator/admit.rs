@@ -93,7 +93,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
         }
         self.press_if_full();
-        if self.rules.priority.as_ref().is_some_and(|levels| levels.is_crowded()) {
+        if self.rules.order.is_crowded {
             self.forget_levels();
         }
     }
@@ -103,7 +103,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn forget_levels(&mut self) {
         let in_use: HashSet<u32> = self.nodes.iter().map(|(_, node)| node.level).collect();
         if let Some(levels) = &mut self.rules.priority {
-            levels.forget_unused(&|level| in_use.contains(&level));
+            levels.forget_unused(&|level| in_use.contains(&level), &mut self.rules.order);
         }
     }
 
@@ -120,7 +120,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         };
         let repeat_of = rules.dedup.as_mut().map_or(Found::Unkeyed, |dedup| dedup.index.find(partition, op));
         let meets = rules.conflate.as_mut().map_or(Found::Unkeyed, |conflate| conflate.index.find(partition, op));
-        let level = rules.priority.as_mut().map_or(0, |levels| levels.of(op));
+        let level = rules.priority.as_mut().map_or(0, |levels| levels.of(op, &mut rules.order));
         Class { partition, is_new, repeat_of, meets, level, weight, urgent }
     }
 
@@ -142,9 +142,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         let node = &self.nodes[slot];
         let (id, urgent) = (node.partition, node.urgent);
         let queue = &mut self.partitions[id as usize].queue;
-        let heads_its_level = queue.append(&mut self.nodes, self.rules.order(), slot);
+        let heads_its_level = queue.append(&mut self.nodes, &self.rules.order, slot);
         let is_first = heads_its_level && queue.len() == 1;
-        let leads = heads_its_level && queue.next(&self.nodes, self.rules.order(), now) == Some(slot);
+        let leads = heads_its_level && queue.next(&self.nodes, &self.rules.order, now) == Some(slot);
         let full = queue.len() >= self.max_items || queue.weight() >= self.max_weight;
         if self.victims.is_some() {
             self.list_victim(slot);
@@ -163,7 +163,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Puts a node into its queue; `comes_back` says that it is older than most there.
     pub(super) fn insert(&mut self, slot: u32, comes_back: bool) {
         let id = self.nodes[slot].partition;
-        self.partitions[id as usize].queue.insert(&mut self.nodes, self.rules.order(), slot, comes_back);
+        self.partitions[id as usize].queue.insert(&mut self.nodes, &self.rules.order, slot, comes_back);
     }
 
     pub(super) fn take_op(&mut self, slot: u32) -> T {

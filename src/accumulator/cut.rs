@@ -68,7 +68,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.cuts += 1;
         let has_keys = self.rules.conflate.is_some();
         while ops.len() < cap {
-            let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, self.rules.order(), now) else {
+            let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, &self.rules.order, now) else {
                 break;
             };
             // First of all, since one that has expired must not let the next of its key in, either.

@@ -192,7 +192,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.part(stretches.into_iter(), &mut slots);
         for (op, slot) in ops.into_iter().zip(slots) {
             self.nodes[slot].op = Some(op);
-            self.partitions[0].queue.append(&mut self.nodes, self.rules.order(), slot);
+            self.partitions[0].queue.append(&mut self.nodes, &self.rules.order, slot);
         }
     }
 }

@@ -162,7 +162,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let level = self.nodes[slot].level;
         let mut next = self.nodes[slot].older;
         while let Some(node) = self.nodes.get(next) {
-            let order = self.rules.order();
+            let order = &self.rules.order;
             if order.rank(node.level) >= order.rank(level) {
                 return;
             }
@@ -205,7 +205,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Puts the survivor of a merge into the node of the op that waited, which keeps its place or moves up.
     fn survive(&mut self, slot: u32, op: T, newer_level: u32, now: Moment) {
-        let order = self.rules.order();
+        let order = &self.rules.order;
         let node = &mut self.nodes[slot];
         if self.rules.weight.is_none()
             && self.rules.urgent.is_none()
@@ -238,7 +238,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Gives a node the survivor of a merge and what the rules say of it. Says what is wrong with it, if anything: it may
     /// have become too heavy to ever leave.
     fn renew(&mut self, slot: u32, op: T, newer_level: u32) -> Option<SinkError> {
-        let order = self.rules.order();
+        let order = &self.rules.order;
         let node = &mut self.nodes[slot];
         if order.rank(newer_level) > order.rank(node.level) {
             node.level = newer_level;

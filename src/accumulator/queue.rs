@@ -66,7 +66,7 @@ impl Queue {
 
     /// Puts a node at the end of its level: it is younger than all that wait. Says whether it is the only one there.
     #[inline]
-    pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32) -> bool {
+    pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32) -> bool {
         let node = &mut nodes[slot];
         let Some(level) = self.levels.iter_mut().find(|level| level.id == node.level) else {
             self.insert(nodes, order, slot, false);
@@ -91,7 +91,7 @@ impl Queue {
 
     /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
     /// almost all that wait, any other is newer.
-    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: Order<'_>, slot: u32, comes_back: bool) {
+    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32, comes_back: bool) {
         let node = &nodes[slot];
         let (seq, level) = (node.seq, node.level);
         self.count_in(node);
@@ -180,7 +180,7 @@ impl Queue {
     }
 
     /// The slot of what leaves next.
-    pub(crate) fn next<T, R>(&self, nodes: &Nodes<T, R>, order: Order<'_>, now: Moment) -> Option<u32> {
+    pub(crate) fn next<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<u32> {
         match order.aging {
             // What stands first is first: this is the way of every op.
             None => self.levels.first().map(|level| level.head),
@@ -189,7 +189,7 @@ impl Queue {
     }
 
     /// What leaves next, and how it compares with the heads of other queues.
-    pub(crate) fn head<T, R>(&self, nodes: &Nodes<T, R>, order: Order<'_>, now: Moment) -> Option<Head> {
+    pub(crate) fn head<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<Head> {
         let head = |level: &Level| {
             let node = &nodes[level.head];
             let rank = order.aged(level.id, now.since(node.at));
@@ -202,9 +202,9 @@ impl Queue {
     }
 
     /// When age will next move one of the heads up, if it can still rise.
-    pub(crate) fn rises_at<T, R>(&self, nodes: &Nodes<T, R>, order: Order<'_>, now: Moment) -> Option<Moment> {
+    pub(crate) fn rises_at<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<Moment> {
         let after = order.aging?;
-        let top = order.ranks.len().saturating_sub(1) as u32;
+        let top = order.top();
         let rises = self.levels.iter().filter_map(|level| {
             let at = nodes[level.head].at;
             let age = now.since(at);

@@ -116,7 +116,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Orders a due partition among the others by the op that it would send next.
     fn rank_due(&mut self, id: u32, now: Moment) {
-        let order = self.rules.order();
+        let order = &self.rules.order;
         let queue = &self.partitions[id as usize].queue;
         let head = queue.head(&self.nodes, order, now).unwrap_or_else(Head::of_lane);
         if order.aging.is_some() {
@@ -173,10 +173,8 @@ impl<T, R: Clone> Accumulator<T, R> {
         {
             self.place(id, now);
         }
-        if let Some(levels) = &self.rules.priority
-            && levels.version() != self.schedule.levels_version
-        {
-            self.schedule.levels_version = levels.version();
+        if self.rules.order.version != self.schedule.levels_version {
+            self.schedule.levels_version = self.rules.order.version;
             let due: Vec<u32> = self.schedule.due.slots().collect();
             due.into_iter().for_each(|id| self.rank_due(id, now));
         }

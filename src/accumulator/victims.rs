@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{Accumulator, nodes::Nodes};
-use crate::{ack::End, limits::Overflow, moment::Moment};
+use crate::{ack::End, limits::Overflow, moment::Moment, stage::Order};
 
 #[derive(Debug)]
 pub(super) struct Victims {
@@ -51,9 +51,9 @@ impl Victims {
             .is_some_and(|node| node.seq == entry.seq && node.op.is_some() && (!self.by_level || node.level == level))
     }
 
-    fn next<T, R>(&mut self, nodes: &Nodes<T, R>, ranks: &[u32]) -> Option<u32> {
+    fn next<T, R>(&mut self, nodes: &Nodes<T, R>, order: &Order) -> Option<u32> {
         let mut levels: Vec<u32> = self.lists.keys().copied().collect();
-        levels.sort_unstable_by_key(|level| ranks.get(*level as usize).copied().unwrap_or(0));
+        levels.sort_unstable_by_key(|level| order.rank(*level));
         for level in levels {
             while let Some(entry) = self.lists.get(&level).and_then(|list| list.front()).copied() {
                 if self.waits(nodes, level, entry) {
@@ -107,8 +107,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             // The policy has changed while the op that needs room was on its way; the new one will be told in a moment.
             self.set_victims(Overflow::EvictOldest);
         }
-        let ranks = self.rules.priority.as_ref().map_or(&[][..], |levels| levels.ranks());
-        let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, ranks));
+        let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, &self.rules.order));
         if let Some(slot) = victim {
             self.end_waiting(slot, End::Evicted, now);
         }

@@ -4,15 +4,28 @@
 use std::time::Duration;
 
 /// How levels compare, and how age moves an op up.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Order<'a> {
-    pub(crate) ranks: &'a [u32],
+///
+/// Ranks are dense: 0 is the lowest level known. A level that is new shifts the ranks above it, which is cheap as long
+/// as levels are few, as levels of priority are.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    /// By the id of the level.
+    ranks: Vec<u32>,
     pub(crate) aging: Option<Duration>,
+    /// Changes when ranks have shifted, so that whoever remembers one can look again.
+    pub(crate) version: u64,
+    /// So many levels are known that it is time to forget those that no op has.
+    pub(crate) is_crowded: bool,
 }
 
-impl Order<'_> {
+impl Order {
     pub(crate) fn rank(&self, level: u32) -> u32 {
         self.ranks.get(level as usize).copied().unwrap_or(0)
+    }
+
+    /// The rank that age does not lift an op above.
+    pub(crate) fn top(&self) -> u32 {
+        self.ranks.len().saturating_sub(1) as u32
     }
 
     /// The rank of an op of this level and age.
@@ -22,30 +35,17 @@ impl Order<'_> {
             return rank;
         };
         let steps = u32::try_from(age.as_nanos() / after.as_nanos()).unwrap_or(u32::MAX);
-        let top = self.ranks.len().saturating_sub(1) as u32;
-        rank.saturating_add(steps).min(top.max(rank))
+        rank.saturating_add(steps).min(self.top().max(rank))
     }
 }
 
-/// The levels that ops have been seen with, as the accumulator sees them.
-///
-/// Ranks are dense: 0 is the lowest level known. A level that is new shifts the ranks above it, which is cheap as long
-/// as levels are few, as levels of priority are.
+/// The levels that ops have been seen with, as the accumulator sees them: a table that hides their type.
 pub(crate) trait Levels<T>: Send {
     /// The id of the op's level.
-    fn of(&mut self, op: &T) -> u32;
-
-    /// Whether so many are known that it is time to forget those that no op has.
-    fn is_crowded(&self) -> bool;
+    fn of(&mut self, op: &T, order: &mut Order) -> u32;
 
     /// Forgets all levels but those whose ids are in use.
-    fn forget_unused(&mut self, in_use: &dyn Fn(u32) -> bool);
-
-    /// The rank of each id.
-    fn ranks(&self) -> &[u32];
-
-    /// Changes when ranks have shifted, so that whoever remembers one can look again.
-    fn version(&self) -> u64;
+    fn forget_unused(&mut self, in_use: &dyn Fn(u32) -> bool, order: &mut Order);
 }
 
 pub(crate) type BoxLevels<T> = Box<dyn Levels<T>>;
@@ -60,35 +60,33 @@ pub(crate) struct LevelTable<L, F> {
     level: F,
     /// In ascending order: the level, and its id.
     sorted: Vec<(L, u32)>,
-    ranks: Vec<u32>,
     free: Vec<u32>,
     /// Above so many it is time to forget some.
     crowded_above: usize,
-    version: u64,
 }
 
 impl<L, F> LevelTable<L, F> {
     pub(crate) fn new(level: F) -> Self {
-        let (sorted, ranks, free) = (Vec::new(), Vec::new(), Vec::new());
-        Self { level, sorted, ranks, free, crowded_above: REMEMBERED, version: 0 }
+        Self { level, sorted: Vec::new(), free: Vec::new(), crowded_above: REMEMBERED }
     }
 
     #[cold]
-    fn insert(&mut self, rank: usize, level: L) -> u32 {
+    fn insert(&mut self, rank: usize, level: L, order: &mut Order) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
-            self.ranks.push(0);
-            self.ranks.len() as u32 - 1
+            order.ranks.push(0);
+            order.ranks.len() as u32 - 1
         });
         self.sorted.insert(rank, (level, id));
-        self.renumber(rank);
+        self.renumber(rank, order);
         id
     }
 
-    fn renumber(&mut self, from: usize) {
+    fn renumber(&self, from: usize, order: &mut Order) {
         for (rank, (_, id)) in self.sorted.iter().enumerate().skip(from) {
-            self.ranks[*id as usize] = rank as u32;
+            order.ranks[*id as usize] = rank as u32;
         }
-        self.version += 1;
+        order.version += 1;
+        order.is_crowded = self.sorted.len() > self.crowded_above;
     }
 }
 
@@ -97,7 +95,7 @@ where
     L: Ord + Send,
     F: Fn(&T) -> L + Send,
 {
-    fn of(&mut self, op: &T) -> u32 {
+    fn of(&mut self, op: &T, order: &mut Order) -> u32 {
         let level = (self.level)(op);
         // Few levels, as they are meant to be, are looked through faster than they are searched.
         if self.sorted.len() <= FEW
@@ -107,15 +105,11 @@ where
         }
         match self.sorted.binary_search_by(|(known, _)| known.cmp(&level)) {
             Ok(rank) => self.sorted[rank].1,
-            Err(rank) => self.insert(rank, level),
+            Err(rank) => self.insert(rank, level, order),
         }
     }
 
-    fn is_crowded(&self) -> bool {
-        self.sorted.len() > self.crowded_above
-    }
-
-    fn forget_unused(&mut self, in_use: &dyn Fn(u32) -> bool) {
+    fn forget_unused(&mut self, in_use: &dyn Fn(u32) -> bool, order: &mut Order) {
         let free = &mut self.free;
         self.sorted.retain(|(_, id)| {
             let stays = in_use(*id);
@@ -126,15 +120,7 @@ where
         });
         // Twice as many as are in use may come before it is worth asking again.
         self.crowded_above = REMEMBERED.max(2 * self.sorted.len());
-        self.renumber(0);
-    }
-
-    fn ranks(&self) -> &[u32] {
-        &self.ranks
-    }
-
-    fn version(&self) -> u64 {
-        self.version
+        self.renumber(0, order);
     }
 }
 
@@ -144,23 +130,22 @@ mod tests {
 
     #[test]
     fn ranks_follow_the_order_of_the_levels() {
-        let mut levels = LevelTable::new(|op: &i32| *op);
-        let ids: Vec<u32> = [5, -3, 9, 5].iter().map(|op| levels.of(op)).collect();
+        let (mut levels, mut order) = (LevelTable::new(|op: &i32| *op), Order::default());
+        let ids: Vec<u32> = [5, -3, 9, 5].iter().map(|op| levels.of(op, &mut order)).collect();
         assert_eq!(ids[0], ids[3]);
-        let rank = |id: u32| Levels::<i32>::ranks(&levels)[id as usize];
-        assert!(rank(ids[1]) < rank(ids[0]) && rank(ids[0]) < rank(ids[2]));
+        assert!(order.rank(ids[1]) < order.rank(ids[0]) && order.rank(ids[0]) < order.rank(ids[2]));
     }
 
     #[test]
     fn levels_without_ops_are_forgotten_beyond_a_few() {
-        let mut levels = LevelTable::new(|op: &u32| *op);
+        let (mut levels, mut order) = (LevelTable::new(|op: &u32| *op), Order::default());
         for op in 0..10_000 {
-            let id = levels.of(&op);
-            if Levels::<u32>::is_crowded(&levels) {
-                Levels::<u32>::forget_unused(&mut levels, &|other| other == id);
+            let id = levels.of(&op, &mut order);
+            if order.is_crowded {
+                Levels::<u32>::forget_unused(&mut levels, &|other| other == id, &mut order);
             }
         }
         assert!(levels.sorted.len() <= REMEMBERED + 1);
-        assert!(levels.ranks.len() <= REMEMBERED + 2);
+        assert!(order.ranks.len() <= REMEMBERED + 2);
     }
 }

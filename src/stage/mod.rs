@@ -57,7 +57,8 @@ pub struct Stages<T> {
     pub(crate) conflate: Option<Conflate<T>>,
     pub(crate) dedup: Option<Dedup<T>>,
     pub(crate) priority: Option<BoxLevels<T>>,
-    pub(crate) aging: Option<Duration>,
+    /// How ops that wait compare.
+    pub(crate) order: Order,
     pub(crate) urgent: Option<BoxRule<T, bool>>,
     pub(crate) expiry: Option<BoxRule<T, Option<Instant>>>,
     pub(crate) weight: Option<Weigh<T>>,
@@ -87,7 +88,7 @@ impl<T> Stages<T> {
             conflate: None,
             dedup: None,
             priority: None,
-            aging: None,
+            order: Order::default(),
             urgent: None,
             expiry: None,
             weight: None,
@@ -167,7 +168,7 @@ impl<T> Stages<T> {
     /// Moves an op up one level each time it has waited `after`, so that nothing waits for ever. Needs
     /// [`priority_by`](Self::priority_by). One level up is the next greater one that ops have come with.
     pub fn aging(mut self, after: Duration) -> Self {
-        self.aging = Some(after);
+        self.order.aging = Some(after);
         self
     }
 
@@ -214,21 +215,16 @@ impl<T> Stages<T> {
         self.asks_nothing_on_arrival() && self.expiry.is_none()
     }
 
-    /// How ops that wait compare.
-    pub(crate) fn order(&self) -> Order<'_> {
-        Order { ranks: self.priority.as_ref().map_or(&[], |levels| levels.ranks()), aging: self.aging }
-    }
-
     /// Whether rules and limits fit each other.
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), LimitsError> {
         limits.check()?;
         if limits.max_weight.is_some() && self.weight.is_none() {
             return Err(LimitsError::unweighed());
         }
-        if self.aging.is_some() && self.priority.is_none() {
+        if self.order.aging.is_some() && self.priority.is_none() {
             return Err(LimitsError::new("aging", "needs a priority_by stage, whose levels an op moves up"));
         }
-        if self.aging.is_some_and(|after| after.is_zero()) {
+        if self.order.aging.is_some_and(|after| after.is_zero()) {
             return Err(LimitsError::new("aging", "must be longer than zero"));
         }
         Ok(())
@@ -253,7 +249,7 @@ impl<T> fmt::Debug for Stages<T> {
             .field("conflate_by", &self.conflate.is_some())
             .field("dedup_by", &self.dedup.as_ref().map(|dedup| dedup.window))
             .field("priority_by", &self.priority.is_some())
-            .field("aging", &self.aging)
+            .field("aging", &self.order.aging)
             .field("urgent_by", &self.urgent.is_some())
             .field("expire_by", &self.expiry.is_some())
             .field("weigh_by", &self.weight.is_some())
