@@ -9,9 +9,20 @@ use crate::{
     target::Target,
 };
 
-/// A batcher as all rows use it: natural batching, one write at a time, the default for all else.
+/// How many ops are on their way at most, in all rows: four batches, which stay in the caches of a core.
+pub const PENDING: usize = 4 * BATCH;
+
+/// How many there may be by default.
+pub const DEFAULT_PENDING: usize = 65_536;
+
+/// A batcher as all rows use it: natural batching, one write at a time.
 pub fn batcher(target: &Target, stages: Stages<Op>) -> (Handle<Op>, Worker<Op>) {
-    Batcher::new(target.clone()).stages(stages).limits(Limits::new(BATCH).max_in_flight(1)).spawn()
+    batcher_of(PENDING, target, stages)
+}
+
+fn batcher_of(pending: usize, target: &Target, stages: Stages<Op>) -> (Handle<Op>, Worker<Op>) {
+    let limits = Limits::new(BATCH).max_pending(pending).max_in_flight(1);
+    Batcher::new(target.clone()).stages(stages).limits(limits).spawn()
 }
 
 /// The three stages of the rows `rules` and `staged`.
@@ -24,8 +35,18 @@ pub fn stages() -> Stages<Op> {
 
 /// One `send` per op.
 pub async fn send(load: Load, stages: Stages<Op>, op: impl Fn(u64) -> Op + Copy + Send + 'static) {
+    send_within(PENDING, load, stages, op).await;
+}
+
+/// One `send` per op, with so many on their way at most.
+pub async fn send_within(
+    pending: usize,
+    load: Load,
+    stages: Stages<Op>,
+    op: impl Fn(u64) -> Op + Copy + Send + 'static,
+) {
     let target = Target::default();
-    let (desk, worker) = batcher(&target, stages);
+    let (desk, worker) = batcher_of(pending, &target, stages);
     let producers = load.start(|share| {
         let desk = desk.clone();
         async move {

@@ -29,8 +29,8 @@ const OPS: u64 = 400_000;
 /// Ops in a batch, at most.
 const BATCH: usize = 1000;
 
-/// What waits at most by default.
-const PENDING: usize = 65_536;
+/// What waits when a stream without a linger hands a batch over.
+const WAITING: usize = 4 * BATCH;
 
 const DEEP_FIFO: &str = "VecDeque, 65,536 wait";
 const DEEP: &str = "roundlot, three stages, 65,536 wait";
@@ -41,10 +41,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     let ops = mix(bench.sized(OPS) as usize);
     let ops = ops.as_slice();
     let variants = vec![
-        Variant::timed("VecDeque", |_| fifo(ops, BATCH)),
+        Variant::timed("VecDeque", |_| fifo(ops, WAITING)),
         Variant::timed("roundlot, three stages", |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH))),
         Variant::timed("roundlot, no stages", |_| batched(runtime, ops, Stages::new(), Limits::new(BATCH))),
-        Variant::timed(DEEP_FIFO, |_| fifo(ops, PENDING)),
+        Variant::timed(DEEP_FIFO, |_| fifo(ops, ours::DEFAULT_PENDING)),
         Variant::timed(DEEP, |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH).linger(Duration::MAX))),
     ];
     let results = measure_fixed(bench, variants, ops.len() as u64);
@@ -55,7 +55,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
             "Time is CPU time of the one thread. All of it counts: taking the op from a Vec made beforehand, holding it, \
              taking it out of its batch, dropping it. Batches have at most 1,000 ops.",
         )
-        .note("About 1,000 ops wait at a time, in both: that is when a stream without a linger hands a batch over.")
+        .note("About 4,000 ops wait at a time, in both: that is when a partitioned stream without a linger hands a batch over.")
         .note(format!("With 65,536 waiting, which a linger without end comes to, the multiple is {deep:.2}."));
     Ok(report
         .figure("rules_vs_fifo", named(&results, "roundlot, three stages").cpu_against(named(&results, "VecDeque"))))

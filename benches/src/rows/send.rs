@@ -30,9 +30,6 @@ pub(super) const ROWS: [Row; 3] = [
 const TOKIO_STREAM: &str = "tokio-stream chunks_timeout";
 const FUTURES_BATCH: &str = "futures-batch";
 
-/// As many slots as roundlot's buffer has by default.
-const MANY_SLOTS: usize = 65_536;
-
 const NO_SEND: &str = "each of their calls awaits an answer: see the row submit";
 
 fn run(
@@ -52,8 +49,12 @@ fn run(
             runtime.block_on(ours::send(on(ops), Stages::new(), Op::numbered));
             ops
         }),
+        Variant::new("roundlot send, 65,536 on their way", |ops| {
+            runtime.block_on(ours::send_within(ours::DEFAULT_PENDING, on(ops), Stages::new(), Op::numbered));
+            ops
+        }),
         Variant::new("raw, 65,536 slots", |ops| {
-            runtime.block_on(raw::send_through(on(ops), MANY_SLOTS, Op::numbered));
+            runtime.block_on(raw::send_through(on(ops), ours::DEFAULT_PENDING, Op::numbered));
             ops
         }),
         Variant::new("recv_many by hand", |ops| {

@@ -32,6 +32,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
             runtime.block_on(ours::send(on(ops), ours::stages(), made));
             ops
         }),
+        Variant::new("roundlot, three stages, 65,536 on their way", |ops| {
+            runtime.block_on(ours::send_within(ours::DEFAULT_PENDING, on(ops), ours::stages(), made));
+            ops
+        }),
         Variant::new("roundlot, no stages", |ops| {
             runtime.block_on(ours::send(on(ops), Stages::new(), made));
             ops
