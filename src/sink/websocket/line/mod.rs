@@ -1,22 +1,25 @@
 //! One connection's state, shared by those who write and the task that reads. In come messages to feed and messages read,
-//! out goes whether the connection is up, down for now, or over. Next room: `socket`.
+//! out goes whether the connection is up, down for now, or over. Next rooms: `turn`, `socket`.
+
+mod turn;
 
 use std::{
-    future::{pending, poll_fn},
-    pin::Pin,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures::{SinkExt, StreamExt};
 use tokio::{
-    sync::{Mutex, MutexGuard, mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     time::timeout,
 };
+
+pub(super) use turn::NotFed;
+use turn::Turn;
 
 use super::{
     Close, FrameStats, Message, Socket,
@@ -295,94 +298,6 @@ impl Line {
             () = tell => {}
             () = hear => {}
         }
-    }
-}
-
-/// The right to feed messages. Dropped at any time, it leaves a connection on which each message is whole.
-pub(super) struct Turn<'a> {
-    line: &'a Line,
-    epoch: u64,
-    outgoing: MutexGuard<'a, Option<Outgoing>>,
-}
-
-/// A message was not fed, or may have been.
-pub(super) struct NotFed {
-    pub(super) error: SinkError,
-    pub(super) begun: bool,
-}
-
-impl Turn<'_> {
-    /// Feeds one message, whole or not at all: between the check for room and the feed there is no await.
-    pub(super) async fn feed(&mut self, message: Message) -> Result<(), NotFed> {
-        let mut message = Some(message);
-        let fed = self.drive(|mut outgoing, cx| {
-            if let Err(error) = ready!(outgoing.as_mut().poll_ready(cx)) {
-                return Err(error).into();
-            }
-            message.take().map_or(Ok(()), |message| outgoing.start_send(message)).into()
-        });
-        fed.await.map_err(|error| NotFed { error, begun: message.is_none() })
-    }
-
-    pub(super) async fn flush(&mut self) -> Result<(), SinkError> {
-        self.drive(|outgoing, cx| outgoing.poll_flush(cx)).await
-    }
-
-    /// Waits until the peer has answered the ping of this number, or a later one.
-    pub(super) async fn confirmed(&mut self, number: u64) -> Result<(), SinkError> {
-        let (line, epoch) = (self.line, self.epoch);
-        let answered = line.reached(|status| status.confirmed >= number || !status.is_up(epoch));
-        match timeout(line.policy.stall, answered).await {
-            Ok(()) if line.status.borrow().confirmed >= number => Ok(()),
-            Ok(()) => Err(line.status.borrow().why()),
-            Err(_) => Err(self.give_up("confirmed")),
-        }
-    }
-
-    /// Does a step of the outgoing half, for as long as the connection is up and the peer takes anything.
-    async fn drive(
-        &mut self,
-        mut step: impl FnMut(
-            Pin<&mut (dyn futures::Sink<Message, Error = BoxError> + Send)>,
-            &mut Context<'_>,
-        ) -> Poll<Result<(), BoxError>>,
-    ) -> Result<(), SinkError> {
-        let (line, epoch) = (self.line, self.epoch);
-        let Some(outgoing) = self.outgoing.as_mut() else {
-            return Err(line.status.borrow().why());
-        };
-        let done = timeout(line.policy.stall, poll_fn(|cx| step(outgoing.as_mut(), cx)));
-        let result = tokio::select! {
-            // What is not fed when the connection ends has not landed.
-            biased;
-            () = line.reached(|status| !status.is_up(epoch)) => return Err(line.status.borrow().why()),
-            result = done => result,
-        };
-        match result {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.fail(error).await),
-            Err(_) => Err(self.give_up("took")),
-        }
-    }
-
-    /// A write failed. The reading side often knows why: the peer's close comes in there.
-    async fn fail(&mut self, error: BoxError) -> SinkError {
-        let (line, epoch) = (self.line, self.epoch);
-        let _ = timeout(MOMENT, line.reached(|status| !status.is_up(epoch))).await;
-        line.lose(epoch, true, error);
-        line.status.borrow().why()
-    }
-
-    /// The peer has been stuck for too long.
-    fn give_up(&mut self, verb: &str) -> SinkError {
-        let line = self.line;
-        line.lose(self.epoch, true, format!("the peer {verb} nothing for {:?}", line.policy.stall).into());
-        if line.is_over() {
-            line.status.send_modify(|status| {
-                status.hang_up.get_or_insert_with(too_slow);
-            });
-        }
-        line.status.borrow().why()
     }
 }
 

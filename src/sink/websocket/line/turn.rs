@@ -1,0 +1,114 @@
+//! One write's time on the line: in come messages, out it goes whether the connection took them. Next room: `socket`.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::poll;
+use tokio::{sync::MutexGuard, time::timeout};
+
+use super::{Line, MOMENT, too_slow};
+use crate::sink::{
+    SinkError,
+    websocket::{
+        Message,
+        socket::{BoxError, Outgoing},
+    },
+};
+
+/// The right to feed messages. Dropped at any time, it leaves a connection on which each message is whole.
+pub(crate) struct Turn<'a> {
+    pub(super) line: &'a Line,
+    pub(super) epoch: u64,
+    pub(super) outgoing: MutexGuard<'a, Option<Outgoing>>,
+}
+
+/// A message was not fed, or may have been.
+pub(crate) struct NotFed {
+    pub(crate) error: SinkError,
+    pub(crate) begun: bool,
+}
+
+impl Turn<'_> {
+    /// Feeds one message, whole or not at all: between the check for room and the feed there is no await.
+    pub(crate) async fn feed(&mut self, message: Message) -> Result<(), NotFed> {
+        let mut message = Some(message);
+        let fed = self.drive(|mut outgoing, cx| {
+            if let Err(error) = ready!(outgoing.as_mut().poll_ready(cx)) {
+                return Err(error).into();
+            }
+            message.take().map_or(Ok(()), |message| outgoing.start_send(message)).into()
+        });
+        fed.await.map_err(|error| NotFed { error, begun: message.is_none() })
+    }
+
+    pub(crate) async fn flush(&mut self) -> Result<(), SinkError> {
+        self.drive(|outgoing, cx| outgoing.poll_flush(cx)).await
+    }
+
+    /// Waits until the peer has answered the ping of this number, or a later one.
+    pub(crate) async fn confirmed(&mut self, number: u64) -> Result<(), SinkError> {
+        let (line, epoch) = (self.line, self.epoch);
+        let answered = line.reached(|status| status.confirmed >= number || !status.is_up(epoch));
+        match timeout(line.policy.stall, answered).await {
+            Ok(()) if line.status.borrow().confirmed >= number => Ok(()),
+            Ok(()) => Err(line.status.borrow().why()),
+            Err(_) => Err(self.give_up("confirmed")),
+        }
+    }
+
+    /// Does a step of the outgoing half, for as long as the connection is up and the peer takes anything.
+    async fn drive(
+        &mut self,
+        mut step: impl FnMut(
+            Pin<&mut (dyn futures::Sink<Message, Error = BoxError> + Send)>,
+            &mut Context<'_>,
+        ) -> Poll<Result<(), BoxError>>,
+    ) -> Result<(), SinkError> {
+        let (line, epoch) = (self.line, self.epoch);
+        let Some(outgoing) = self.outgoing.as_mut() else {
+            return Err(line.status.borrow().why());
+        };
+        if !line.status.borrow().is_up(epoch) {
+            return Err(line.status.borrow().why());
+        }
+        let mut done = poll_fn(|cx| step(outgoing.as_mut(), cx));
+        let result = match poll!(&mut done) {
+            // Most steps are done at once, and need nobody to watch over them.
+            Poll::Ready(result) => Ok(result),
+            Poll::Pending => tokio::select! {
+                // What is not fed when the connection ends has not landed.
+                biased;
+                () = line.reached(|status| !status.is_up(epoch)) => return Err(line.status.borrow().why()),
+                result = timeout(line.policy.stall, done) => result,
+            },
+        };
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.fail(error).await),
+            Err(_) => Err(self.give_up("took")),
+        }
+    }
+
+    /// A write failed. The reading side often knows why: the peer's close comes in there.
+    async fn fail(&mut self, error: BoxError) -> SinkError {
+        let (line, epoch) = (self.line, self.epoch);
+        let _ = timeout(MOMENT, line.reached(|status| !status.is_up(epoch))).await;
+        line.lose(epoch, true, error);
+        line.status.borrow().why()
+    }
+
+    /// The peer has been stuck for too long.
+    fn give_up(&mut self, verb: &str) -> SinkError {
+        let line = self.line;
+        line.lose(self.epoch, true, format!("the peer {verb} nothing for {:?}", line.policy.stall).into());
+        if line.is_over() {
+            line.status.send_modify(|status| {
+                status.hang_up.get_or_insert_with(too_slow);
+            });
+        }
+        line.status.borrow().why()
+    }
+}
