@@ -186,7 +186,7 @@ impl Work {
         let sink = PostgresSink::open(&self.url, trade::mapping()).await?;
         // The linger fills the first batches; all others fill while two are written.
         let limits = Limits::new(batch).linger(Duration::from_millis(50)).max_in_flight(CONNECTIONS);
-        let stages = Stages::new().partition_by(|trade: &Trade| trade.id % CONNECTIONS as i64);
+        let stages = Stages::new().partition_by(move |trade: &Trade| trade.id as usize / batch % CONNECTIONS);
         let (desk, worker) = Batcher::new(sink).stages(stages).limits(limits).spawn();
         let watch = Stopwatch::start();
         for trade in &*self.trades {
