@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         match answer.await {
             Ok(()) => println!("  its caller is told: {name} was delivered"),
             Err(AckError::Netted) => println!("  its caller is told: {name} was netted, nothing was sent"),
-            Err(error) => println!("  its caller is told: {name} failed, {error}"),
+            Err(error) => println!("  its caller is told: {name} failed, {}", error.chain()),
         }
     }
 

@@ -57,8 +57,10 @@ impl Exchange {
 
 impl Sink<String, VenueOrderId> for Exchange {
     async fn write(&self, batch: &mut Batch<String, VenueOrderId>) -> Result<Settled, SinkError> {
-        let answers = self.call(batch.ops()).await.map_err(classify)?; // an error is the verdict of all
-        for (i, answer) in answers.into_iter().enumerate() {
+        let (places, lines): (Vec<usize>, Vec<String>) =
+            batch.pending().indexed().map(|(i, line)| (i, line.clone())).unzip();
+        let answers = self.call(&lines).await.map_err(classify)?; // an error is the verdict of all
+        for (i, answer) in places.into_iter().zip(answers) {
             match answer {
                 Ok(id) => batch.accept(i, VenueOrderId(id)),
                 Err(reason) => batch.refuse(i, SinkError::refused(reason)),

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("\nWhat the callers were told:");
     for (symbol, answer) in answers {
         let outcome = answer.outcome().await;
-        let result = outcome.result.map_or_else(|error| error.to_string(), |()| "written".to_owned());
+        let result = outcome.result.map_or_else(|error| error.chain(), |()| "written".to_owned());
         let (end, after) = (format!("{:?}", outcome.end), outcome.latency.as_millis());
         println!("  {symbol}  {end:<9}  attempts {}, after {after:>4} ms: {result}", outcome.attempts);
     }

@@ -139,7 +139,8 @@ impl<T, R> Batch<T, R> {
         self.ops.is_empty()
     }
 
-    /// All ops, with and without a verdict.
+    /// All ops, with and without a verdict. What to write is [`pending`](Self::pending): behind a
+    /// [`fan_out`](crate::Sink::fan_out) some have one already.
     pub fn ops(&self) -> &[T] {
         &self.ops
     }

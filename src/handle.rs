@@ -41,7 +41,7 @@ use crate::{
 ///
 /// let print = sink_fn(|batch: &mut Batch<u32>| {
 ///     Box::pin(async move {
-///         println!("{:?}", batch.ops());
+///         batch.pending().for_each(|op| println!("{op}"));
 ///         Ok(batch.accept_all())
 ///     })
 /// });

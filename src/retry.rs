@@ -43,7 +43,8 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Backs off for `base` after the first failure and twice as long after each further one, up to `max`.
+    /// Backs off for `base` after the first failure and twice as long after each further one, up to `max`; a `base` that
+    /// is longer counts as `max`.
     pub fn exponential(base: Duration, max: Duration) -> Self {
         Self { base, max, max_attempts: 8, seed: None }
     }

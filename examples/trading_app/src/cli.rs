@@ -117,7 +117,7 @@ Exit status:
 
 Examples:
   trading_app --seconds 60 --seed 7 --report report.json
-  trading_app --replay BTCUSDT-trades-2024-08-08.csv --speed 0
+  trading_app --replay examples/trading_app/data/BTCUSDT-trades-2024-08-08.csv --speed 0
   trading_app --seconds 0 --page 127.0.0.1:8080
   trading_app --replay ticks.csv --set replay.time=ts --set replay.time_unit=us
   ROUNDLOT_SIM__PAIRS=500 trading_app --database trades.db";

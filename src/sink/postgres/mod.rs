@@ -1,5 +1,5 @@
-//! Batches into a PostgreSQL table: in comes a batch, out goes one transaction and a verdict for each row. Next room:
-//! the server.
+//! Batches into a PostgreSQL table (feature `postgres`): in comes a batch, out goes one transaction and a verdict for
+//! each row. Next room: the server.
 //!
 //! ```text
 //!   write()  Batch -> a connection that is idle, or a new one   sink, pool, url, tls

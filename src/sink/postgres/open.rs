@@ -14,9 +14,12 @@ use super::{
     tls,
     wire::{Declared, Field, type_name},
 };
-use crate::sink::table::{ColumnType, Table, TableError, fault::Doing, sql::quoted};
+use crate::sink::{
+    error::chain,
+    table::{ColumnType, Table, TableError, fault::Doing, sql::quoted},
+};
 
-/// Why a PostgreSQL sink could not be opened. Neither the user nor the password nor the
+/// Why a PostgreSQL sink could not be opened; what is behind it is told by [`chain`](Self::chain). Neither the user nor the password nor the
 /// database is in it; the name of the host is, where its certificate is that of another one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,6 +75,13 @@ pub enum OpenError {
         /// What went wrong.
         source: Box<dyn StdError + Send + Sync>,
     },
+}
+
+impl OpenError {
+    /// What happened, and the causes behind it, in one line: for logs and reports.
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
 }
 
 /// The table as the server has it.

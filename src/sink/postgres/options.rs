@@ -53,9 +53,9 @@ impl Postgres {
     ///   `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
     ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`. There is no `.pgpass`.
     /// * What is no letter or digit in a user name or password has to be percent-encoded, such as `%40` for `@`.
-    /// * `sslmode` is `disable`, `prefer` (the default: encrypted if the server can), `require` (encrypted, with whom is
-    ///   not looked at), `verify-ca` or `verify-full`. `sslrootcert` is a PEM file of whom to trust; without it, the
-    ///   certificates of the system are.
+    /// * `sslmode` is `disable`, `allow` or `prefer` (the default: encrypted if the server can), `require` (encrypted; with
+    ///   whom is only looked at if there is an `sslrootcert`, as for `verify-ca`), `verify-ca` or `verify-full`.
+    ///   `sslrootcert` is a PEM file of whom to trust; without it, the certificates of the system are.
     /// * `options=-csearch_path%3Dtrading` sets where the table is looked for, `options=-cstatement_timeout%3D5s` how
     ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set.
     ///

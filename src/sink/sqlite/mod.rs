@@ -1,4 +1,4 @@
-//! Batches into a SQLite file: in comes a batch, out goes one transaction and a verdict for each row. Next room: the
+//! Batches into a SQLite file (feature `sqlite`): in comes a batch, out goes one transaction and a verdict for each row. Next room: the
 //! file.
 //!
 //! ```text

@@ -17,14 +17,17 @@ use super::{
     plan::{Plan, type_name},
     writer::Writer,
 };
-use crate::sink::table::{ColumnType, TableError, fault::Doing};
+use crate::sink::{
+    error::chain,
+    table::{ColumnType, TableError, fault::Doing},
+};
 
 /// How many pages the log holds before a commit moves them to the database, and how much of the database is kept in
 /// memory. SQLite's own 1000 pages and 2 MB suit keys that come in order; with random ones, such as client order ids,
 /// these took 1.5 times as many rows per second, and the same with the others.
 const TUNING: &str = "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16000";
 
-/// Why a SQLite sink could not be opened.
+/// Why a SQLite sink could not be opened. What is behind it is told by [`chain`](Self::chain).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -73,6 +76,13 @@ pub enum OpenError {
     /// The writer thread ended before it said anything.
     #[error("the writer thread ended before the database was open")]
     Gone,
+}
+
+impl OpenError {
+    /// What happened, and the causes behind it, in one line: for logs and reports.
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
 }
 
 /// Opens the file, and creates the table if that was asked for.

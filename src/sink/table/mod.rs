@@ -106,7 +106,8 @@ impl<T> Table<T> {
         self
     }
 
-    /// Adds a column of integers.
+    /// Adds a column of integers, from an `i64` or an `Option<i64>`; `i64::from` makes one of a `u32`. Ids of type `u64` that do
+    /// not fit are for [`decimal`](Self::decimal).
     pub fn integer<F, V>(self, name: impl Into<String>, value: F) -> Self
     where
         F: Fn(&T) -> V + Send + Sync + 'static,
@@ -133,7 +134,8 @@ impl<T> Table<T> {
         self.column(name, ColumnType::Bool, move |op| value(op).into().into())
     }
 
-    /// Adds a column of decimals, which are stored exactly, trailing zeros included where the database can.
+    /// Adds a column of decimals, which are stored exactly, trailing zeros included where the database can. A
+    /// [`Price`](crate::market::Price) or [`Quantity`](crate::market::Quantity) is one by its `to_decimal`.
     pub fn decimal<F, V>(self, name: impl Into<String>, value: F) -> Self
     where
         F: Fn(&T) -> V + Send + Sync + 'static,
@@ -151,7 +153,8 @@ impl<T> Table<T> {
         self.column(name, ColumnType::Timestamp, move |op| value(op).into().into())
     }
 
-    /// Adds a column of text, borrowed from the op.
+    /// Adds a column of text, borrowed from the op. Where it may be NULL, use [`column`](Self::column) with
+    /// `|op| op.note.as_deref().into()`.
     pub fn text<F>(self, name: impl Into<String>, value: F) -> Self
     where
         F: for<'a> Fn(&'a T) -> &'a str + Send + Sync + 'static,

@@ -1,4 +1,5 @@
-//! Batches over a WebSocket: in comes a batch, out go a few frames and a verdict for each op. Next room: the peer.
+//! Batches over a WebSocket (feature `websocket`): in comes a batch, out go a few frames and a verdict for each op. Next
+//! room: the peer.
 //!
 //! ```text
 //!   write()  Batch -> frames, fed one by one, flushed once      sink, frames, tally
