@@ -29,8 +29,9 @@ pub trait BatchExt: Stream {
     ///   a linger of zero as soon as the stream has nothing more to give just then, or has given 1,024 items in one poll.
     ///   Items that expired, were conflated, deduplicated or netted, weigh more than `max_weight`, or over which a stage
     ///   panicked, are not emitted.
-    /// * Backpressures: it polls the stream only when it is polled, and not while a batch is ready and full or
-    ///   `max_pending` items wait; the overflow policy has nothing to do.
+    /// * Backpressures: it polls the stream only when it is polled, and not while the batch that goes next is full,
+    ///   `max_pending` items wait or, where they are spread over partitions, four times `max_items`; the overflow policy
+    ///   has nothing to do.
     /// * Completes when the stream has ended and what waited has been emitted.
     ///
     /// # Cancel safety

@@ -266,12 +266,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.pending == 0
     }
 
-    /// Whether a batch is ready and so many ops wait that there is no hurry to take in more: as many as it may hold or,
-    /// spread over partitions, a few times as many. Even more would outgrow the caches of the CPU.
+    /// Whether there is no hurry to take in more: the batch that goes next is full or, where ops are spread over
+    /// partitions, a few times as many wait as it may hold. Even more would outgrow the caches of the CPU.
     pub(crate) fn has_enough(&self) -> bool {
-        let batches = if self.rules.partition.is_some() { ENOUGH_BATCHES } else { 1 };
-        let enough = self.max_items.saturating_mul(batches);
-        self.pending >= self.max_pending || (self.waiting >= enough && self.next_due().is_some())
+        let is_full = |id| self.queued(id) >= self.max_items;
+        let enough = self.max_items.saturating_mul(ENOUGH_BATCHES);
+        self.pending >= self.max_pending || self.next_due().is_some_and(|id| is_full(id) || self.waiting >= enough)
     }
 
     /// Whether the sink said that a newer leader exists.

@@ -218,6 +218,22 @@ async fn it_takes_no_more_than_it_is_asked_for() {
     }
 }
 
+/// Goal: it backpressures as well where items are spread: not beyond a full batch, and with small ones not beyond a few
+/// batches' worth. Method: an endless stream over two partitions, of which one is full after seven items; and over so many
+/// that none ever is.
+#[tokio::test(start_paused = true)]
+async fn it_takes_no_more_than_it_is_asked_for_where_items_are_spread() {
+    let (taken, items) = endless();
+    let mut batches = items.batched(Stages::new().partition_by(|item: &u32| item % 2), (4, AGES));
+    assert_eq!(batches.next().await.unwrap(), [0, 2, 4, 6]);
+    assert_eq!(taken.load(Ordering::Relaxed), 7);
+
+    let (taken, items) = endless();
+    let mut batches = items.batched(Stages::new().partition_by(|item: &u32| item % 10), 10);
+    assert_eq!(batches.next().await.unwrap(), [0, 10, 20, 30], "more than one of a batch's worth");
+    assert_eq!(taken.load(Ordering::Relaxed), 40);
+}
+
 /// Goal: giving it up hands back the rest of the stream and what waits, oldest first. Method: items of two partitions
 /// and levels wait, and two have not been taken; and once the stream has ended.
 #[tokio::test(start_paused = true)]
