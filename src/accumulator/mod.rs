@@ -329,15 +329,18 @@ impl<T, R> Accumulator<T, R> {
         }
         if self.nodes.len() == 0 {
             self.nodes = Nodes::new();
+            self.rules.conflate.iter_mut().for_each(|conflate| conflate.index.trim());
         }
         if self.lane.is_empty() {
             self.lane = Lane::new();
         }
         if self.memory.is_empty() {
             self.memory = Memory::new();
+            self.rules.dedup.iter_mut().for_each(|dedup| dedup.index.trim());
         }
         if self.partitions.is_empty() {
             self.partitions = Slab::new();
+            self.rules.partition.iter_mut().for_each(|index| index.trim());
             self.schedule.shrink();
         }
     }

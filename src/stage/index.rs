@@ -46,6 +46,9 @@ pub(crate) trait Index<T>: Send {
 
     /// Forgets `slot`.
     fn unbind(&mut self, hash: NonZeroU64, slot: u32);
+
+    /// Gives memory back, now that nothing is bound and slots are numbered from the first one again.
+    fn trim(&mut self);
 }
 
 pub(crate) type BoxIndex<T> = Box<dyn Index<T>>;
@@ -62,7 +65,7 @@ struct Bound<K> {
 pub(crate) struct KeyIndex<K, F> {
     key: F,
     table: HashTable<u32>,
-    /// By slot. Slots are small and used again.
+    /// By slot, and so as long as there are slots, until it is [trimmed](Index::trim).
     bound: Vec<Option<Bound<K>>>,
     hasher: DefaultHashBuilder,
     fresh: Option<Bound<K>>,
@@ -75,6 +78,14 @@ impl<K, F> KeyIndex<K, F> {
         let (table, bound, hasher) = (HashTable::new(), Vec::new(), DefaultHashBuilder::default());
         Self { key, table, bound, hasher, fresh: None, sparse: 0 }
     }
+
+    fn place(&mut self, slot: u32, bound: Option<Bound<K>>) {
+        let slot = slot as usize;
+        if self.bound.len() <= slot {
+            self.bound.resize_with(slot + 1, || None);
+        }
+        self.bound[slot] = bound;
+    }
 }
 
 /// A bit that every hash has, so that none costs no memory. The table looks at the lowest and the highest ones.
@@ -85,7 +96,7 @@ const SHRINK_ABOVE: usize = 4096;
 
 /// By what the table sorts a slot that is in it.
 fn hash_of<K>(bound: &[Option<Bound<K>>]) -> impl Fn(&u32) -> u64 {
-    |slot| bound[*slot as usize].as_ref().map_or(0, |bound| bound.hash.get())
+    |slot| bound[*slot as usize].as_ref().expect("a slot in the table is bound").hash.get()
 }
 
 impl<T, K, F> Index<T> for KeyIndex<K, F>
@@ -114,11 +125,7 @@ where
     fn bind(&mut self, slot: u32) -> NonZeroU64 {
         let bound = self.fresh.take().expect("bind follows a find that said fresh");
         let hash = bound.hash;
-        let at = slot as usize;
-        if self.bound.len() <= at {
-            self.bound.resize_with(at + 1, || None);
-        }
-        self.bound[at] = Some(bound);
+        self.place(slot, Some(bound));
         self.table.insert_unique(hash.get(), slot, hash_of(&self.bound));
         hash
     }
@@ -126,10 +133,8 @@ where
     fn rebind(&mut self, hash: NonZeroU64, old: u32, new: u32) {
         if let Some(slot) = self.table.find_mut(hash.get(), |slot| *slot == old) {
             *slot = new;
-            if self.bound.len() <= new as usize {
-                self.bound.resize_with(new as usize + 1, || None);
-            }
-            self.bound[new as usize] = self.bound[old as usize].take();
+            let bound = self.bound[old as usize].take();
+            self.place(new, bound);
         }
     }
 
@@ -151,8 +156,11 @@ where
         if len == 0 || self.sparse > capacity {
             self.table.shrink_to(len * 2, hash_of(&self.bound));
         }
-        if len == 0 {
-            self.bound = Vec::new();
+    }
+
+    fn trim(&mut self) {
+        if self.table.is_empty() {
+            (self.table, self.bound) = (HashTable::new(), Vec::new());
         }
     }
 }
@@ -188,5 +196,18 @@ mod tests {
             Index::<u32>::unbind(&mut index, hash, slot as u32);
         }
         assert!(index.table.capacity() <= 2 * SHRINK_ABOVE, "{}", index.table.capacity());
+    }
+
+    /// Goal: few keys that met a burst of ops without any cost nothing afterwards, either. Method: one, under a high slot.
+    #[test]
+    fn the_memory_of_slots_is_given_back() {
+        let mut index = KeyIndex::new(|op: &u32| Some(*op));
+        assert_eq!(index.find(0, &7), Found::Fresh);
+        let hash = Index::<u32>::bind(&mut index, 100_000);
+        Index::<u32>::trim(&mut index);
+        assert_eq!(index.find(0, &7), Found::At(100_000), "what is bound stays");
+        Index::<u32>::unbind(&mut index, hash, 100_000);
+        Index::<u32>::trim(&mut index);
+        assert_eq!((index.bound.capacity(), index.table.capacity()), (0, 0));
     }
 }
