@@ -5,13 +5,21 @@ use std::pin::pin;
 use roundlot::{Batch, Sink, sink::postgres::Postgres};
 
 use crate::{
-    db, keyed,
+    Db, db, keyed,
     proxy::{
         Proxy,
         Purpose::{Cancel, Session},
     },
     trade, trades, write,
 };
+
+/// Runs a write of the sink until the server has it wait for a lock, and returns the process of its session.
+async fn until_it_waits(db: &Db, writing: impl Future) -> i64 {
+    tokio::select! {
+        _ = writing => panic!("it cannot get the lock"),
+        pid = db.session("%trades%", "wait_event_type = 'Lock'") => pid,
+    }
+}
 
 /// Goal: a write that is dropped leaves nothing in the table, no lock and no transaction. Method: dropped while it waits
 /// for a row that another one holds, by each way; its own rows are then written by somebody else, at once.
@@ -26,13 +34,7 @@ async fn a_dropped_write_is_rolled_back_and_its_session_ends() {
         let other = db.other().await;
         other.batch_execute("BEGIN; INSERT INTO trades VALUES (99, 'other', 0)").await.unwrap();
         let mut batch = Batch::for_test(trades(0..300));
-        let pid = {
-            let mut writing = pin!(sink.write(&mut batch));
-            tokio::select! {
-                _ = &mut writing => panic!("it waits for row 99"),
-                pid = db.session("%trades%", "wait_event_type = 'Lock'") => pid,
-            }
-        };
+        let pid = until_it_waits(&db, sink.write(&mut batch)).await;
         assert!(batch.verdict(0).is_none());
         // The one that holds the row is still there: only a statement that was canceled has ended.
         db.until(&format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")).await;
@@ -55,10 +57,7 @@ async fn a_write_that_is_dropped_while_it_queues_is_never_made() {
     other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
     let mut first = Batch::for_test(trades(0..10));
     let mut writing = pin!(sink.write(&mut first));
-    tokio::select! {
-        _ = &mut writing => panic!("the table is locked"),
-        _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
-    }
+    until_it_waits(&db, writing.as_mut()).await;
     for round in 1..4 {
         let mut second = Batch::for_test(trades(round * 100..round * 100 + 10));
         assert!(futures::poll!(pin!(sink.write(&mut second))).is_pending());
@@ -78,17 +77,9 @@ async fn a_sink_that_is_dropped_in_a_write_ends_its_session() {
     let other = db.other().await;
     other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
     let mut batch = Batch::for_test(trades(0..10));
-    {
-        let mut writing = pin!(sink.write(&mut batch));
-        tokio::select! {
-            _ = &mut writing => panic!("the table is locked"),
-            _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
-        }
-    }
+    until_it_waits(&db, sink.write(&mut batch)).await;
     drop(sink);
-    let gone =
-        format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '{}')", db.schema);
-    db.until(&gone).await;
+    db.until(&db.sessions(0)).await;
     other.batch_execute("ROLLBACK").await.unwrap();
     assert!(db.ids().await.is_empty());
 }
@@ -104,10 +95,7 @@ async fn a_write_that_is_dropped_while_it_connects_ends_its_session() {
     other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
     let mut first = Batch::for_test(trades(0..10));
     let mut writing = pin!(sink.write(&mut first));
-    tokio::select! {
-        _ = &mut writing => panic!("the table is locked"),
-        _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
-    }
+    until_it_waits(&db, writing.as_mut()).await;
     {
         let waiting = db.sessions(2).replace("HAVING", "AND wait_event_type = 'Lock' HAVING");
         let mut second = Batch::for_test(trades(10..20));
@@ -151,10 +139,7 @@ async fn a_session_that_is_given_up_keeps_its_place_until_it_is_gone() {
     let other = db.other().await;
     other.batch_execute("BEGIN; INSERT INTO trades VALUES (9, 'other', 0)").await.unwrap();
     let mut first = Batch::for_test(trades(0..10));
-    tokio::select! {
-        _ = sink.write(&mut first) => panic!("it waits for row 9"),
-        _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
-    }
+    until_it_waits(&db, sink.write(&mut first)).await;
     let mut second = Batch::for_test(trades(10..20));
     let mut writing = pin!(sink.write(&mut second));
     let some_time = async {
@@ -199,10 +184,7 @@ async fn a_connection_that_comes_back_late_is_closed() {
     other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
     let mut batch = Batch::for_test(trades(0..10));
     let mut writing = pin!(sink.write(&mut batch));
-    tokio::select! {
-        _ = &mut writing => panic!("the table is locked"),
-        _ = db.session("%trades%", "wait_event_type = 'Lock'") => {}
-    }
+    until_it_waits(&db, writing.as_mut()).await;
     sink.close().await.unwrap();
     other.batch_execute("ROLLBACK").await.unwrap();
     writing.await.map(drop).unwrap();

@@ -35,7 +35,7 @@ use roundlot::{
 use rust_decimal::Decimal;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use refusals::{Refusal, refusals, refused, story};
+use refusals::{Refusal, refusals, refused};
 
 #[derive(Debug, Clone)]
 struct Trade {

@@ -9,8 +9,10 @@ use roundlot::{
     Sink,
     sink::{postgres::Postgres, table::Conflict},
 };
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::filter::LevelFilter;
 
-use crate::{Db, keyed, server::Server, story, trades, write};
+use crate::{Db, keyed, server::Server, trades, write};
 
 const PASSWORD: &str = "k33p/it@s3cret";
 const ENCODED: &str = "k33p%2Fit%40s3cret";
@@ -18,6 +20,21 @@ const ENCODED: &str = "k33p%2Fit%40s3cret";
 /// All that is logged, at every level.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Takes in what is logged until the guard is dropped.
+    fn start() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn is_clean(&self) {
+        is_clean(&String::from_utf8_lossy(&self.0.lock().unwrap()));
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -41,10 +58,7 @@ fn is_clean(text: &str) {
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn passwords_are_never_printed() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
-    let _log = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let (log, _logging) = Log::start();
 
     let server = Server::start(&["password_encryption = 'scram-sha-256'"]);
     let db = Db::on(&server.url()).await;
@@ -67,8 +81,8 @@ async fn passwords_are_never_printed() {
         error = Postgres::url(url("wr0ng")).open(keyed()).await.err();
     }
     let error = error.expect("a wrong password");
-    assert!(story(&error).contains("final: the server does not accept the credentials"), "{}", story(&error));
-    is_clean(&format!("{} {error:?}", story(&error)));
+    assert!(error.chain().contains("final: the server does not accept the credentials"), "{}", error.chain());
+    is_clean(&format!("{} {error:?}", error.chain()));
 
     let settings = Postgres::url(url(ENCODED));
     is_clean(&format!("{settings:?} {settings:#?}"));
@@ -79,7 +93,7 @@ async fn passwords_are_never_printed() {
     let (_, said) = crate::fail(&sink, trades(3..6)).await;
     is_clean(&said);
     is_clean(&format!("{:?}", sink.close().await));
-    is_clean(&String::from_utf8_lossy(&log.0.lock().unwrap()));
+    log.is_clean();
 
     for bad in
         ["postgres://clerk:k33p@s3cret@host/db", "k33p", "postgres://clerk:s3cret/db", "postgres://h?k33p=s3cret"]
@@ -87,7 +101,7 @@ async fn passwords_are_never_printed() {
         let settings = Postgres::url(bad);
         is_clean(&format!("{settings:?}"));
         let error = settings.open(keyed()).await.unwrap_err();
-        is_clean(&format!("{} {error:?}", story(&error)));
+        is_clean(&format!("{} {error:?}", error.chain()));
     }
 }
 
@@ -96,10 +110,7 @@ async fn passwords_are_never_printed() {
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn users_and_databases_are_never_named() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
-    let _log = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let (log, _logging) = Log::start();
 
     let server = Server::start(&["max_connections = 5", "superuser_reserved_connections = 0", "max_wal_senders = 0"]);
     let rules = server.data().join("pg_hba.conf");
@@ -124,7 +135,7 @@ async fn users_and_databases_are_never_named() {
         (at("alone_wr0ng", "postgres"), "the server has too many connections, nothing was written: SQLSTATE 53300"),
     ] {
         let error = Postgres::url(url).open(keyed()).await.unwrap_err();
-        assert_eq!(story(&error), format!("cannot connect to PostgreSQL: {words}"));
+        assert_eq!(error.chain(), format!("cannot connect to PostgreSQL: {words}"));
         is_clean(&format!("{error:?}"));
     }
 
@@ -136,5 +147,5 @@ async fn users_and_databases_are_never_named() {
     inside.execute("REVOKE TEMPORARY ON DATABASE open_wr0ng FROM PUBLIC").await;
     let (_, said) = crate::fail(&sink, trades(0..3)).await;
     assert_eq!(said, "refused: final: no permission to write to the table: SQLSTATE 42501");
-    is_clean(&String::from_utf8_lossy(&log.0.lock().unwrap()));
+    log.is_clean();
 }

@@ -7,7 +7,7 @@ use roundlot::{Sink, sink::postgres::Postgres};
 use crate::{
     Db, keyed, mapping,
     server::{Server, check},
-    story, trades, write,
+    trades, write,
 };
 
 /// A server with a certificate for `localhost` that comes from an authority of its own.
@@ -49,7 +49,7 @@ async fn sslmode_decides_who_is_trusted() {
     let (ca, other) = (file("ca.crt"), file("other.crt"));
     let open = async |host: &str, query: String| {
         let url = format!("{}&{query}", db.url().replace("127.0.0.1", host));
-        let sink = Postgres::url(url).open(keyed()).await.map_err(|error| story(&error))?;
+        let sink = Postgres::url(url).open(keyed()).await.map_err(|error| error.chain())?;
         assert!(write(&sink, trades(0..2)).await.len() % 2 == 0);
         let used = db
             .query("SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE query ~ 'COMMIT$|^ROLLBACK'")
@@ -82,9 +82,9 @@ async fn a_server_without_tls_is_named() {
     let db = crate::db().await;
     let url = |query: &str| format!("{}&{query}", db.url());
     let error = Postgres::url(url("sslmode=require")).open(keyed()).await.unwrap_err();
-    assert!(story(&error).contains("server does not support TLS"), "{}", story(&error));
+    assert!(error.chain().contains("server does not support TLS"), "{}", error.chain());
     let error = Postgres::url(url("sslmode=verify-full&sslrootcert=/nowhere.crt")).open(keyed()).await.unwrap_err();
-    assert!(story(&error).contains("cannot read the root certificates in \"/nowhere.crt\""), "{}", story(&error));
+    assert!(error.chain().contains("cannot read the root certificates in \"/nowhere.crt\""), "{}", error.chain());
     let sink = Postgres::url(url("sslmode=prefer")).open(mapping().create_if_missing()).await.unwrap();
     assert!(write(&sink, trades(0..2)).await.is_empty());
 }

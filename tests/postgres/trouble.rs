@@ -3,7 +3,7 @@
 
 use roundlot::{ErrorKind, sink::postgres::Postgres};
 
-use crate::{Db, account, db, fail, keyed, mapping, server::Server, story, trade, trades, write};
+use crate::{Db, account, db, fail, keyed, mapping, server::Server, trade, trades, write};
 
 /// The processes of the sink's sessions.
 async fn processes(db: &Db) -> Vec<String> {
@@ -219,7 +219,7 @@ async fn too_many_connections_are_transient() {
     assert_eq!(kind, ErrorKind::Transient, "{said}");
     assert!(said.contains("the server has too many connections"), "{said}");
     let error = Postgres::url(db.url()).open(keyed()).await.unwrap_err();
-    assert!(story(&error).contains("too many connections"), "{}", story(&error));
+    assert!(error.chain().contains("too many connections"), "{}", error.chain());
     drop(others);
     db.execute("COMMIT").await;
     holding.await.map(drop).unwrap();

@@ -22,7 +22,7 @@ use roundlot::{
 use rusqlite::{Connection, types::Value};
 use rust_decimal::Decimal;
 
-use refusals::{Refusal, refusals, refused, story};
+use refusals::{Refusal, refusals, refused};
 
 #[derive(Debug, Clone)]
 struct Trade {

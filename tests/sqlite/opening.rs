@@ -10,14 +10,14 @@ use roundlot::{
     },
 };
 
-use crate::{file, keyed, mapping, story, trade, trades, write};
+use crate::{file, keyed, mapping, trade, trades, write};
 
 #[tokio::test]
 async fn a_wrong_mapping_is_found_before_the_file_is_touched() {
     let file = file();
     let error = SqliteSink::open(&file, mapping().integer("ID", |_| 1)).await.unwrap_err();
     assert!(matches!(&error, OpenError::Table(TableError::Duplicate(name)) if name == "ID"), "{error:?}");
-    assert_eq!(story(&error), r#"column "ID" is there twice"#);
+    assert_eq!(error.chain(), r#"column "ID" is there twice"#);
     assert!(!file.path.exists());
 }
 
@@ -56,7 +56,7 @@ async fn a_rule_without_a_unique_key_is_an_error() {
     let file = file();
     file.execute("CREATE TABLE trades (id INT, symbol TEXT, price TEXT)");
     let error = SqliteSink::open(&file, keyed().on_conflict(Conflict::Ignore)).await.unwrap_err();
-    assert!(story(&error).contains("ON CONFLICT clause does not match any PRIMARY KEY or UNIQUE"), "{}", story(&error));
+    assert!(error.chain().contains("ON CONFLICT clause does not match any PRIMARY KEY or UNIQUE"), "{}", error.chain());
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_view_is_no_table() {
     let file = file();
     file.execute("CREATE VIEW trades AS SELECT 1 AS id, 'a' AS symbol, '2' AS price");
     let error = SqliteSink::open(&file, mapping()).await.unwrap_err();
-    assert!(story(&error).contains("cannot modify trades because it is a view"), "{}", story(&error));
+    assert!(error.chain().contains("cannot modify trades because it is a view"), "{}", error.chain());
 }
 
 #[tokio::test]
@@ -82,14 +82,14 @@ async fn a_file_that_is_no_database_is_named() {
     let file = file();
     fs::write(&file, "timestamp,price\n".repeat(1000)).unwrap();
     let error = SqliteSink::open(&file, keyed()).await.unwrap_err();
-    let text = story(&error);
+    let text = error.chain();
     assert!(text.contains("trades.db") && text.contains("final: the file is not a SQLite database"), "{text}");
 }
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_and_no_path_at_all_are_errors() {
     let error = SqliteSink::open("/nowhere/at/all/trades.db", keyed()).await.unwrap_err();
-    assert!(story(&error).contains("final: the database file or its log cannot be opened"), "{}", story(&error));
+    assert!(error.chain().contains("final: the database file or its log cannot be opened"), "{}", error.chain());
     let error = SqliteSink::open("", keyed()).await.unwrap_err();
     assert!(matches!(error, OpenError::Database { .. }));
 }

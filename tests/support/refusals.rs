@@ -1,7 +1,5 @@
 //! What the tests of every database ask of a batch that was written: which ops did not land, and why.
 
-use std::error::Error;
-
 use roundlot::{Batch, ErrorKind};
 
 /// An op that did not land: which, what that means, and the whole story.
@@ -26,15 +24,4 @@ pub(crate) fn refused(refusals: &[Refusal]) -> Vec<usize> {
         assert_eq!(refusal.kind, ErrorKind::Refused, "{refusal:?}");
     }
     refusals.iter().map(|refusal| refusal.op).collect()
-}
-
-/// The error in one line, with its causes.
-pub(crate) fn story(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
