@@ -9,7 +9,8 @@ use crate::{
     target::Target,
 };
 
-/// How many ops are on their way at most, in all rows: four batches, which stay in the caches of a core.
+/// How many ops are on their way at most where a row does not say otherwise: four batches, which stay in the caches of a
+/// core.
 pub const PENDING: usize = 4 * BATCH;
 
 /// How many there may be by default.

@@ -58,9 +58,10 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has not landed unless its COMMIT
+/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has hardly landed unless its COMMIT
 /// was under way. The connection is thrown away, and the server is told to stop what it does for it; only then is its
-/// place free for another one. The next write is not affected otherwise. Dropping the future of [`close`](Sink::close) leaves the connections to close in their own time.
+/// place free for another one. The next write is not affected otherwise. Dropping the future of [`close`](Sink::close)
+/// leaves the connections to close in their own time.
 ///
 /// # Dropping it
 ///
