@@ -2,6 +2,7 @@
 //! they are polled for. Next room: whoever polls.
 
 use std::{
+    collections::VecDeque,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -30,8 +31,9 @@ pub trait BatchExt: Stream {
     ///   Items that expired, were conflated, deduplicated or netted, weigh more than `max_weight`, or over which a stage
     ///   panicked, are not emitted.
     /// * Backpressures: it polls the stream only when it is polled, and not while the batch that goes next is full,
-    ///   `max_pending` items wait or, where they are spread over partitions, four times `max_items`; the overflow policy
-    ///   has nothing to do.
+    ///   `max_pending` items wait or, where they are spread over partitions, four times `max_items`. With conflation and
+    ///   thousands of items waiting it takes up to 32 items in one go, of which some may wait in front of the buffer. The
+    ///   overflow policy has nothing to do.
     /// * Completes when the stream has ended and what waited has been emitted.
     ///
     /// # Cancel safety
@@ -83,6 +85,7 @@ pub trait BatchExt: Stream {
         Ok(Batched {
             source: Some(Box::pin(self)),
             accumulator: Accumulator::new(stages, limits, Policy::default()),
+            ahead: VecDeque::new(),
             timer: Timer::new(),
         })
     }
@@ -96,6 +99,8 @@ pub struct Batched<S, T> {
     /// `None` once it has ended.
     source: Option<Pin<Box<S>>>,
     accumulator: Accumulator<T, ()>,
+    /// Items that have been looked at and not been taken in.
+    ahead: VecDeque<T>,
     timer: Timer,
 }
 
@@ -111,8 +116,36 @@ where
     /// Gives up batching: the stream, pinned where it is, if it has not ended; and the items that wait, oldest first.
     pub fn into_parts(mut self) -> (Option<Pin<Box<S>>>, Vec<T>) {
         self.accumulator.return_waiting(Moment::now());
-        let waiting = self.accumulator.take_returned().into_iter().map(|item| item.op).collect();
+        let waiting = self.accumulator.take_returned().into_iter().map(|item| item.op);
+        let waiting = waiting.chain(std::mem::take(&mut self.ahead)).collect();
         (self.source.take(), waiting)
+    }
+
+    /// Takes some items out of the stream to look at them together, if that is worth while.
+    #[inline(never)]
+    fn look_ahead(&mut self, cx: &mut Context<'_>) {
+        let sight = self.accumulator.sight();
+        while self.ahead.len() < sight
+            && let Some(source) = &mut self.source
+        {
+            match source.as_mut().poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(item)) => self.ahead.push_back(item),
+                Poll::Ready(None) => self.source = None,
+            }
+        }
+        self.accumulator.look_ahead(self.ahead.make_contiguous());
+    }
+
+    #[inline]
+    fn take_in(&mut self, op: T, now: Moment) {
+        self.accumulator.push(Arrival { op, at: now, ack: None }, now);
+        // Items that a stage panicked over are gone, as the docs of the stages say.
+        self.accumulator.take_letters();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.source.is_none() && self.ahead.is_empty() && self.accumulator.is_empty()
     }
 
     /// Takes in what the stream has to give, until something is full: the later a batch is cut, the less of it is
@@ -124,21 +157,21 @@ where
             if self.accumulator.has_enough() {
                 return true;
             }
+            if self.ahead.is_empty() && self.accumulator.sight() > 1 {
+                self.look_ahead(cx);
+            }
+            if let Some(op) = self.ahead.pop_front() {
+                self.take_in(op, now);
+                continue;
+            }
             let Some(source) = &mut self.source else {
+                self.accumulator.close();
                 return false;
             };
             match source.as_mut().poll_next(cx) {
                 Poll::Pending => return false,
-                Poll::Ready(None) => {
-                    self.source = None;
-                    self.accumulator.close();
-                    return false;
-                }
-                Poll::Ready(Some(op)) => {
-                    self.accumulator.push(Arrival { op, at: now, ack: None }, now);
-                    // Items that a stage panicked over are gone, as the docs of the stages say.
-                    self.accumulator.take_letters();
-                }
+                Poll::Ready(None) => self.source = None,
+                Poll::Ready(Some(op)) => self.take_in(op, now),
             }
         }
         true
@@ -158,7 +191,7 @@ where
         if let Some(batch) = this.accumulator.hand_over(now) {
             return Poll::Ready(Some(batch));
         }
-        if this.source.is_none() && this.accumulator.is_empty() {
+        if this.has_ended() {
             return Poll::Ready(None);
         }
         if has_more {
@@ -186,7 +219,7 @@ where
     S: Stream<Item = T>,
 {
     fn is_terminated(&self) -> bool {
-        self.source.is_none() && self.accumulator.is_empty()
+        self.has_ended()
     }
 }
 

@@ -47,7 +47,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
         let Arrival { op, at, ack } = arrival;
         if self.is_plain {
-            return self.accept(Run { count: 1, at, paid: true, ack }, &mut iter::once(op), now);
+            return self.line_up(Run { count: 1, at, paid: true, ack }, &mut iter::once(op), now);
         }
         let epoch = self.flushes.accept(1);
         self.counters.accepted += 1;

@@ -2,7 +2,7 @@
 //! stretches. In come runs of ops, out come the next ones. An op gets a node of its own only when something happens to
 //! it: it is evicted, withdrawn, or comes back from a write that failed.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, vec};
 
 use super::{
     Accumulator,
@@ -105,17 +105,26 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Takes in the ops of a run, which come next in `ops`.
-    pub(crate) fn accept(&mut self, mut run: Run<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
-        let ops = ops.take(run.count as usize);
+    pub(crate) fn accept(&mut self, mut run: Run<R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
         if self.is_plain {
-            let was_empty = self.queued(0) == 0;
-            self.lane.ops.extend(ops);
-            self.count_in(run);
-            return self.lined_up(was_empty, now);
+            return self.line_up(run, ops, now);
         }
-        for op in ops {
+        for _ in 0..run.count {
+            if self.foreseen == 0 {
+                self.foreseen = self.look_ahead(ops.as_slice());
+            }
+            self.foreseen = self.foreseen.saturating_sub(1);
+            let op = ops.next().expect("a run has as many ops as it counts");
             self.push(Arrival { op, at: run.at, ack: run.ack.take() }, now);
         }
+    }
+
+    /// Puts the ops of a run into the lane, which come next in `ops`.
+    pub(super) fn line_up(&mut self, run: Run<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
+        let was_empty = self.queued(0) == 0;
+        self.lane.ops.extend(ops.take(run.count as usize));
+        self.count_in(run);
+        self.lined_up(was_empty, now);
     }
 
     /// Notes what is known of ops that have been put into the lane.

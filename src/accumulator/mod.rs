@@ -3,6 +3,7 @@
 //! channel, so the actor and the stream can both drive it, and tests can step it by hand. Next room: `batch`.
 
 mod admit;
+mod ahead;
 mod cut;
 mod fifo;
 mod heap;
@@ -71,6 +72,8 @@ pub(crate) struct Accumulator<T, R> {
     idempotent: bool,
     bisect: bool,
 
+    /// How many of the ops that come next have been looked at.
+    foreseen: usize,
     /// Every op that is accepted and not settled, waiting or in flight, but for those of the lane.
     nodes: Nodes<T, R>,
     lane: Lane<T, R>,
@@ -145,6 +148,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             backoff: policy.retry.start(),
             idempotent: policy.idempotent,
             bisect: policy.bisect,
+            foreseen: 0,
             nodes: Nodes::new(),
             lane: Lane::new(),
             partitions,

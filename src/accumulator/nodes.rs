@@ -1,7 +1,10 @@
 //! The slots that ops live in from accept to settle. In comes an op, out comes the number of its slot, by which queues and
 //! batches speak of it. Slots are used again, last freed first, so that memory stays warm.
 
-use std::ops::{Index, IndexMut};
+use std::{
+    hint::black_box,
+    ops::{Index, IndexMut},
+};
 
 use super::node::{NONE, Newcomer, Node};
 use crate::ack::Waiters;
@@ -67,6 +70,13 @@ impl<T, R> Nodes<T, R> {
         node.next = self.free;
         self.free = slot;
         self.len -= 1;
+    }
+
+    /// Reads a slot from end to end, as far as a merge does, so that it is in the cache by then.
+    pub(crate) fn fetch(&self, slot: u32) {
+        if let Some(node) = self.slots.get(slot as usize) {
+            black_box((node.op.is_some(), node.level));
+        }
     }
 
     pub(crate) fn capacity(&self) -> usize {

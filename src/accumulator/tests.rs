@@ -573,7 +573,7 @@ fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at:
         model.forget_idle();
     }
     let run = Run { count: ops.len() as u32, at, paid: true, ack: None };
-    real.accept(run, &mut ops.into_iter(), at);
+    real.accept(run, &mut ops.drain(..), at);
 }
 
 /// Takes the same steps with both, comparing as it goes.

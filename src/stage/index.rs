@@ -3,6 +3,7 @@
 
 use std::{
     hash::{BuildHasher, Hash},
+    hint::black_box,
     mem::needs_drop,
     num::NonZeroU64,
 };
@@ -32,9 +33,15 @@ impl Found {
 /// The table as the accumulator sees it. A slot stands under at most one key; `scope` is a part of the key, for keys
 /// that live within a partition.
 ///
-/// Only `find` runs code of the user (the key function, `Hash`, `Eq`), and it changes nothing but the remembered key,
-/// so that a panic in it leaves the table whole.
+/// Only `find` and `guess` run code of the user (the key function, `Hash`, `Eq`), and they change nothing but the
+/// remembered key, so that a panic in them leaves the table whole.
 pub(crate) trait Index<T>: Send {
+    /// The slot that `find` will probably look at.
+    fn guess(&self, scope: u32, op: &T) -> Option<u32>;
+
+    /// Reads what `find` compares the key with, so that it is in the cache by then.
+    fn fetch(&self, slot: u32);
+
     /// Looks the op's key up and remembers it for `bind`.
     fn find(&mut self, scope: u32, op: &T) -> Found;
 
@@ -79,6 +86,13 @@ impl<K, F> KeyIndex<K, F> {
         Self { key, table, bound, hasher, fresh: None, sparse: 0 }
     }
 
+    fn hash(&self, scope: u32, key: &K) -> NonZeroU64
+    where
+        K: Hash,
+    {
+        SET | self.hasher.hash_one((scope, key))
+    }
+
     fn place(&mut self, slot: u32, bound: Option<Bound<K>>) {
         let slot = slot as usize;
         if self.bound.len() <= slot {
@@ -104,11 +118,20 @@ where
     K: Hash + Eq + Send,
     F: Fn(&T) -> Option<K> + Send,
 {
+    fn guess(&self, scope: u32, op: &T) -> Option<u32> {
+        let hash = self.hash(scope, &(self.key)(op)?);
+        self.table.find(hash.get(), |_| true).copied()
+    }
+
+    fn fetch(&self, slot: u32) {
+        black_box(self.bound.get(slot as usize).is_some_and(|bound| bound.is_some()));
+    }
+
     fn find(&mut self, scope: u32, op: &T) -> Found {
         let Some(key) = (self.key)(op) else {
             return Found::Unkeyed;
         };
-        let hash = SET | self.hasher.hash_one((scope, &key));
+        let hash = self.hash(scope, &key);
         let is_it = |slot: &u32| {
             let bound = self.bound[*slot as usize].as_ref();
             bound.is_some_and(|bound| bound.scope == scope && bound.key == key)

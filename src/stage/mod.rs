@@ -121,6 +121,7 @@ impl<T> Stages<T> {
     /// comes back to be tried again, it is merged with what came in meanwhile.
     ///
     /// The key is an `Option`, where `None` means never merged, or for the usual types the key itself: see [`IntoKey`].
+    /// Where thousands of ops wait it is asked for twice, once ahead of time to fetch what the op will meet.
     pub fn conflate_by<K, M>(
         mut self,
         key: impl Fn(&T) -> K + Send + 'static,

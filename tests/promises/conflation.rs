@@ -212,3 +212,31 @@ async fn an_urgent_update_makes_the_survivor_leave_at_once() {
     at_once(sink.wait_for(2)).await;
     assert_eq!((sink.ops(), sink.cuts()), (vec![('a', 101), ('b', 1)], vec![CutBy::Urgent]));
 }
+
+/// Goal: where thousands wait, and ops are looked at ahead of their turn, the rules are the same. Method: 10,000 keys
+/// wait, each is updated, by itself and in chunks, and the key of one update can't be told.
+#[tokio::test(start_paused = true)]
+async fn the_latest_value_is_sent_where_thousands_wait() {
+    let sink = Recorder::new();
+    let key = |op: &(u32, u32)| {
+        assert_ne!(*op, (7, 2), "a bad op");
+        op.0
+    };
+    let stages = Stages::new().partition_by(|op: &(u32, u32)| op.0 % 3).conflate_by(key, stage::latest);
+    let limits = Limits::new(10_000).linger(AGES);
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).spawn();
+    for value in 0..3 {
+        for key in 0..5_000 {
+            desk.send((key, value)).await.unwrap();
+        }
+        desk.send_all((5_000..10_000).map(|key| (key, value))).await.unwrap();
+        until_idle().await;
+    }
+    let _ = at_once(desk.flush()).await.unwrap();
+    let mut sent = sink.ops();
+    sent.sort_unstable();
+    let latest = (0..10_000).map(|key| (key, if key == 7 { 1 } else { 2 }));
+    assert!(sent.into_iter().eq(latest));
+    assert_eq!((desk.stats().refused, desk.stats().conflated), (1, 19_999));
+    conserved(&desk.stats());
+}

@@ -257,6 +257,27 @@ async fn into_parts_hands_back_the_stream_and_what_waits() {
     assert_eq!(waiting, [3]);
 }
 
+/// Goal: items that are looked at ahead of their turn, as is done where thousands wait, are neither lost nor out of order.
+/// Method: a batch is full in the middle of such a look; then the stream goes on to its end, or is given up.
+#[tokio::test(start_paused = true)]
+async fn items_that_were_looked_at_are_not_lost() {
+    let batched = || {
+        let stages = Stages::new().conflate_by(|item: &u32| *item, stage::latest);
+        stream::iter(0..20_000).batched(stages, Limits::new(10_005).linger(AGES))
+    };
+    let mut batches = batched();
+    assert!(batches.next().await.unwrap().into_iter().eq(0..10_005));
+    assert!(batches.next().await.unwrap().into_iter().eq(10_005..20_000));
+    assert_eq!(batches.next().await, None);
+
+    let mut batches = batched();
+    assert_eq!(batches.next().await.unwrap().len(), 10_005);
+    let (rest, waiting) = batches.into_parts();
+    assert!(!waiting.is_empty() && waiting.len() < 32, "{} were looked at", waiting.len());
+    let rest = rest.unwrap().collect::<Vec<_>>().await;
+    assert!(waiting.into_iter().chain(rest).eq(10_005..20_000));
+}
+
 /// Goal: after the end it stays ended. Method: polls after `None`, and what `FusedStream` says on the way.
 #[tokio::test(start_paused = true)]
 async fn it_is_fused() {
