@@ -7,6 +7,7 @@ pub mod ours;
 pub mod raw;
 pub mod recv_many_loop;
 pub mod reply_loop;
+pub mod rules_by_hand;
 pub mod select_loop;
 pub mod std_thread;
 pub mod tokio_stream;

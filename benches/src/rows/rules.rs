@@ -17,7 +17,7 @@ use crate::{
     clock::{Span, thread_cpu},
     measure::{Variant, measure_fixed, named},
     op::{Op, mix},
-    peers::ours,
+    peers::{ours, rules_by_hand::ByHand},
     report::Report,
 };
 
@@ -32,6 +32,7 @@ const BATCH: usize = 1000;
 /// What waits when a stream without a linger hands a batch over.
 const WAITING: usize = 4 * BATCH;
 
+const BY_HAND: &str = "the three rules by hand";
 const DEEP_FIFO: &str = "VecDeque, 65,536 wait";
 const DEEP: &str = "roundlot, three stages, 65,536 wait";
 
@@ -43,11 +44,13 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     let variants = vec![
         Variant::timed("VecDeque", |_| fifo(ops, WAITING)),
         Variant::timed("roundlot, three stages", |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH))),
+        Variant::timed(BY_HAND, |_| by_hand(ops)),
         Variant::timed("roundlot, no stages", |_| batched(runtime, ops, Stages::new(), Limits::new(BATCH))),
         Variant::timed(DEEP_FIFO, |_| fifo(ops, ours::DEFAULT_PENDING)),
         Variant::timed(DEEP, |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH).linger(Duration::MAX))),
     ];
     let results = measure_fixed(bench, variants, ops.len() as u64);
+    let by_hand = named(&results, BY_HAND).cpu_against(named(&results, "VecDeque"));
     let deep = named(&results, DEEP).cpu_against(named(&results, DEEP_FIFO));
     let report = Report::of(&results)
         .left_out("all peers", "none has these rules")
@@ -56,6 +59,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
              taking it out of its batch, dropping it. Batches have at most 1,000 ops.",
         )
         .note("About 4,000 ops wait at a time, in both: that is when a partitioned stream without a linger hands a batch over.")
+        .note(format!(
+            "By hand, with collections of the standard library, and without verdicts, retries, deadlines or limits, the \
+             multiple is {by_hand:.2}."
+        ))
         .note(format!("With 65,536 waiting, which a linger without end comes to, the multiple is {deep:.2}."));
     Ok(report
         .figure("rules_vs_fifo", named(&results, "roundlot, three stages").cpu_against(named(&results, "VecDeque"))))
@@ -85,6 +92,32 @@ fn fifo(ops: &[Op], waiting: usize) -> (u64, Span) {
     }
     let span = clock.stop();
     assert_eq!(out, total, "ops that came out");
+    (total, span)
+}
+
+/// A batch of the next partition, as soon as so many ops wait.
+fn by_hand(ops: &[Op]) -> (u64, Span) {
+    let ops = ops.to_vec();
+    let (mut out, mut conflated) = (0, 0);
+    let (total, clock) = (ops.len() as u64, Clock::start());
+    let mut rules = ByHand::default();
+    let mut leave = |rules: &mut ByHand| {
+        for op in rules.cut(BATCH) {
+            black_box(op);
+            out += 1;
+        }
+    };
+    for op in ops {
+        conflated += u64::from(rules.push(op));
+        if rules.waiting() == WAITING {
+            leave(&mut rules);
+        }
+    }
+    while rules.waiting() > 0 {
+        leave(&mut rules);
+    }
+    let span = clock.stop();
+    assert_eq!(out + conflated, total, "ops that came out or were superseded");
     (total, span)
 }
 
