@@ -35,10 +35,10 @@ pub(crate) struct Newcomer<R> {
 
 /// An op that is accepted and not yet settled.
 ///
-/// What a merge looks at comes first, then what a cut looks at, and all of it begins on a line of the cache: where many
-/// ops wait, most of the time goes into fetching the lines that they are on.
+/// What a merge looks at comes first, then what a cut looks at: where many ops wait, most of the time goes into fetching
+/// the lines that they are on.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Node<T, R> {
     /// `None` while a batch has it.
     pub(crate) op: Option<T>,

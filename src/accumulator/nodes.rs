@@ -75,7 +75,7 @@ impl<T, R> Nodes<T, R> {
     /// Reads a slot from end to end, as far as a merge does, so that it is in the cache by then.
     pub(crate) fn fetch(&self, slot: u32) {
         if let Some(node) = self.slots.get(slot as usize) {
-            black_box((node.op.is_some(), node.level));
+            black_box((node.op.is_some(), node.history.is_some(), node.level));
         }
     }
 
