@@ -11,7 +11,7 @@ use std::{
 use futures::{Stream, stream::FusedStream};
 
 use crate::{
-    accumulator::{Accumulator, Arrival, Policy},
+    accumulator::{Accumulator, Arrival, GROUP, Policy},
     limits::{Limits, LimitsError},
     moment::Moment,
     stage::Stages,
@@ -121,11 +121,10 @@ where
         (self.source.take(), waiting)
     }
 
-    /// Takes some items out of the stream to look at them together, if that is worth while.
+    /// Takes some items out of the stream to look at them together.
     #[inline(never)]
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
-        let sight = self.accumulator.sight();
-        while self.ahead.len() < sight
+        while self.ahead.len() < GROUP
             && let Some(source) = &mut self.source
         {
             match source.as_mut().poll_next(cx) {
@@ -157,7 +156,7 @@ where
             if self.accumulator.has_enough() {
                 return true;
             }
-            if self.ahead.is_empty() && self.accumulator.sight() > 1 {
+            if self.ahead.is_empty() && self.accumulator.looks_ahead() {
                 self.look_ahead(cx);
             }
             if let Some(op) = self.ahead.pop_front() {

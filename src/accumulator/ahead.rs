@@ -11,25 +11,22 @@ use super::{Accumulator, node::NONE};
 use crate::panics;
 
 /// So many ops are looked at together: enough to keep the memory busy, few enough to be still there when they are pushed.
-const GROUP: usize = 32;
+/// Tests make do with the few that they have, here and below.
+pub(crate) const GROUP: usize = if cfg!(test) { 3 } else { 32 };
 
-/// Up to so many waiting ops are in the caches anyway. Tests look at the few that they have.
+/// Up to so many waiting ops are in the caches anyway.
 const NEAR: usize = if cfg!(test) { 2 } else { 8192 };
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// Over how many of the next ops a look is worth while.
-    pub(crate) fn sight(&self) -> usize {
-        if self.nodes.len() > NEAR && self.rules.conflate.is_some() { GROUP } else { 1 }
+    /// Whether a look at the ops that come next is worth while.
+    pub(crate) fn looks_ahead(&self) -> bool {
+        self.nodes.len() > NEAR && self.rules.conflate.is_some()
     }
 
-    /// Looks at the first few of the ops that come next, if that is worth while. Returns how many of them need no look.
-    pub(crate) fn look_ahead(&self, next: &[T]) -> usize {
-        let group = &next[..GROUP.min(next.len())];
-        if self.sight() > 1 {
-            // The push of the op asks again, and deals with the panic then.
-            drop(panics::catch(|| self.fetch(group)));
-        }
-        group.len()
+    /// Looks at the first [`GROUP`] of the ops that come next.
+    pub(crate) fn look_ahead(&self, next: &[T]) {
+        // The push of an op asks again, and deals with the panic then.
+        drop(panics::catch(|| self.fetch(&next[..GROUP.min(next.len())])));
     }
 
     fn fetch(&self, next: &[T]) {

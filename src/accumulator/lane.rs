@@ -6,6 +6,7 @@ use std::{collections::VecDeque, vec};
 
 use super::{
     Accumulator,
+    ahead::GROUP,
     fifo::Fifo,
     node::{Arrival, Newcomer},
 };
@@ -110,10 +111,9 @@ impl<T, R: Clone> Accumulator<T, R> {
             return self.line_up(run, ops, now);
         }
         for _ in 0..run.count {
-            if self.foreseen == 0 {
-                self.foreseen = self.look_ahead(ops.as_slice());
+            if ops.len().is_multiple_of(GROUP) && self.looks_ahead() {
+                self.look_ahead(ops.as_slice());
             }
-            self.foreseen = self.foreseen.saturating_sub(1);
             let op = ops.next().expect("a run has as many ops as it counts");
             self.push(Arrival { op, at: run.at, ack: run.ack.take() }, now);
         }

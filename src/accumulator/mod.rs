@@ -23,6 +23,7 @@ mod victims;
 
 use slab::Slab;
 
+pub(crate) use ahead::GROUP;
 pub(crate) use cut::Cut;
 pub(crate) use node::Arrival;
 pub(crate) use settle::Written;
@@ -72,8 +73,6 @@ pub(crate) struct Accumulator<T, R> {
     idempotent: bool,
     bisect: bool,
 
-    /// How many of the ops that come next have been looked at.
-    foreseen: usize,
     /// Every op that is accepted and not settled, waiting or in flight, but for those of the lane.
     nodes: Nodes<T, R>,
     lane: Lane<T, R>,
@@ -148,7 +147,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             backoff: policy.retry.start(),
             idempotent: policy.idempotent,
             bisect: policy.bisect,
-            foreseen: 0,
             nodes: Nodes::new(),
             lane: Lane::new(),
             partitions,

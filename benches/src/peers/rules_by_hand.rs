@@ -65,7 +65,7 @@ impl ByHand {
     pub fn cut(&mut self, most: usize) -> Vec<Op> {
         self.turn = (self.turn + 1) % self.queues.len().max(1);
         let mut batch = Vec::new();
-        for queue in self.queues.iter_mut().skip(self.turn).take(1).flat_map(|levels| levels.iter_mut().rev()) {
+        for queue in self.queues.get_mut(self.turn).into_iter().flat_map(|levels| levels.iter_mut().rev()) {
             while batch.len() < most
                 && let Some((slot, number)) = queue.pop_front()
             {
