@@ -3,6 +3,7 @@
 //! and the sink.
 
 mod closing;
+mod company;
 mod intake;
 
 use std::{
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use closing::Closing;
+use company::Company;
 
 use crate::{
     accumulator::{Accumulator, Cut, Written},
@@ -40,9 +42,6 @@ const WORK_PER_TURN: usize = 8192;
 /// So long may it be before callers are told and others run, if a single write takes long.
 const TURN: Duration = Duration::from_micros(200);
 
-/// So often the inbox is looked at before something is cut, if senders are so fast that there is always more.
-const MOST_LOOKS: u32 = 3;
-
 /// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited.
 const BUSY: usize = 256;
 
@@ -51,12 +50,6 @@ const MOST_ANSWERS: usize = 2048;
 
 /// So many dead letters that nobody took are kept for the summary.
 const MOST_LETTERS: usize = 65_536;
-
-/// Whether to look at the inbox once more before anything is cut: ops come in company, and whoever sends more of them goes
-/// first; or others have run meanwhile, who may have replaced, withdrawn or paused what is about to go.
-fn is_worth_a_look(count: usize, yielded: bool, looks: u32) -> bool {
-    if yielded { looks < MOST_LOOKS } else { count > 1 && looks == 1 }
-}
 
 /// Everything a batcher's task owns.
 pub(crate) struct Actor<T, R: Clone, S> {
@@ -123,21 +116,21 @@ where
         let mut writes = Writes::new();
         let abort = CancellationToken::new();
         let mut timer = Timer::new();
-        // Ops dealt with since the task let others run, and when it did; ops taken in since it waited; looks at the inbox.
-        let (mut work, mut came, mut looks) = (0, 0, 0);
+        let mut company = Company::new();
+        // Ops dealt with since the task let others run, and when it did; ops taken in since it waited.
+        let (mut work, mut came) = (0, 0);
         let mut now = Moment::now();
         let mut turn = now;
         loop {
             let (count, yielded) = self.take_in(&mut now).await;
-            (work, came, looks) = (work + count, came + count, looks + 1);
-            if is_worth_a_look(count, yielded, looks) {
+            (work, came) = (work + count, came + count);
+            if company.is_worth_a_look(count, yielded) {
                 if !yielded {
                     tokio::task::yield_now().await;
                     now = Moment::now();
                 }
                 continue;
             }
-            looks = 0;
             if self.is_overdue(now) {
                 abort.cancel();
             }

@@ -142,6 +142,30 @@ async fn what_was_submitted_before_the_last_handle_is_dropped_is_delivered() {
     }
 }
 
+/// Goal: callers who wait for their verdicts share batches on any runtime. Method: 64 of them on one worker thread, where
+/// the first one's submit wakes the task, which runs next. Guards: batches of one, which it cuts if it never lets the
+/// others have their turn.
+#[test]
+fn callers_who_wait_share_batches() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let stats = runtime.block_on(async {
+        let (desk, worker) = Batcher::new(Recorder::new()).limits(1000).spawn();
+        let callers: tokio::task::JoinSet<()> = (0..64u32)
+            .map(|op| {
+                let desk = desk.clone();
+                async move {
+                    for _ in 0..200 {
+                        desk.submit(op).await.unwrap().await.unwrap();
+                    }
+                }
+            })
+            .collect();
+        callers.join_all().await;
+        worker.shutdown().await.unwrap().stats
+    });
+    assert!(stats.mean_batch() > 16.0, "{} ops a batch", stats.mean_batch());
+}
+
 /// Goal: nobody waits for a runtime that is gone, and what it held is lost with notice. Method: a runtime of its own is
 /// dropped with ops waiting, in flight and in the channel, and with callers that wait for all there is to wait for.
 #[tokio::test(start_paused = true)]
