@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::{
     moment::Moment,
-    reply::{Receiver, Replies, Sender},
+    reply::{Receiver, Sender},
     sink::SinkError,
 };
 
@@ -198,6 +198,10 @@ pub struct Ack<R = ()> {
 }
 
 impl<R> Ack<R> {
+    pub(crate) fn new(verdict: Receiver<Outcome<R>>, sent_at: Moment) -> Self {
+        Self { verdict, sent_at }
+    }
+
     /// Like awaiting the ack itself, with more to read.
     ///
     /// # Cancel safety
@@ -227,34 +231,18 @@ impl<R> Future for Ack<R> {
 }
 
 /// The other end of an [`Ack`]. Dropped without an answer, it says that the op is lost.
-#[derive(Debug)]
-pub(crate) struct AckSender<R> {
-    verdict: Sender<Outcome<R>>,
-    sent_at: Moment,
-}
-
-impl<R> AckSender<R> {
-    pub(crate) fn pair(replies: &Replies<Outcome<R>>, sent_at: Moment) -> (Self, Ack<R>) {
-        let (sender, verdict) = replies.pair();
-        (Self { verdict: sender, sent_at }, Ack { verdict, sent_at })
-    }
-
-    pub(crate) fn answer(self, now: Moment, end: End, attempts: u32, result: Result<R, AckError>) -> Answer<R> {
-        let latency = now.since(self.sent_at);
-        Answer { verdict: self.verdict, outcome: Outcome { result, end, attempts, latency } }
-    }
-}
+pub(crate) type AckSender<R> = Sender<Outcome<R>>;
 
 /// What one caller is to be told.
 #[derive(Debug)]
 pub(crate) struct Answer<R> {
-    verdict: Sender<Outcome<R>>,
-    outcome: Outcome<R>,
+    pub(crate) to: AckSender<R>,
+    pub(crate) outcome: Outcome<R>,
 }
 
 impl<R> Answer<R> {
     pub(crate) fn tell(self) {
-        self.verdict.tell(self.outcome);
+        self.to.tell(self.outcome);
     }
 }
 
@@ -270,6 +258,7 @@ pub(crate) enum Waiters<R> {
 pub(crate) enum Waiter<R> {
     Caller {
         ack: AckSender<R>,
+        sent_at: Moment,
         /// How the caller's own op has ended already, if it lives on only in another.
         ended: Option<End>,
     },
@@ -278,8 +267,8 @@ pub(crate) enum Waiter<R> {
 }
 
 impl<R> Waiters<R> {
-    pub(crate) fn of(ack: Option<AckSender<R>>) -> Self {
-        ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, ended: None }))
+    pub(crate) fn of(ack: Option<AckSender<R>>, sent_at: Moment) -> Self {
+        ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, sent_at, ended: None }))
     }
 
     pub(crate) fn take(&mut self) -> Self {

@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use crate::{ack::AckSender, error::SendError, flush::Flush, limits::Limits, moment::Moment};
 
-pub(crate) enum Command<T, R> {
+pub(crate) enum Command<T> {
     /// The next ops of those that were sent.
-    Ops(Run<R>),
+    Ops(Run),
     Flush(Box<Flush>),
     Withdraw {
         wanted: Box<dyn FnMut(&T) -> bool + Send>,
@@ -32,22 +32,22 @@ impl<T, R> Parcel<T, R> {
 }
 
 /// Ops that came one after the other and of which the same is known.
-#[derive(Debug)]
-pub(crate) struct Run<R> {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
     pub(crate) count: u32,
     /// When their callers sent them: age counts from here.
     pub(crate) at: Moment,
     /// Otherwise they took no room, and each makes its own by evicting another op.
     pub(crate) paid: bool,
-    /// Who waits for the verdict; if somebody does, it is on one op.
-    pub(crate) ack: Option<AckSender<R>>,
+    /// Their callers wait for the verdicts.
+    pub(crate) acked: bool,
 }
 
-impl<R> Run<R> {
+impl Run {
     /// Whether one more op, about which nothing else is known, can join a run of at most so many.
     #[inline]
-    pub(crate) fn takes(&self, paid: bool, most: u32) -> bool {
-        self.ack.is_none() && self.paid && paid && self.count < most
+    pub(crate) fn takes(&self, paid: bool, acked: bool, most: u32) -> bool {
+        self.paid && paid && self.acked == acked && self.count < most
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::oneshot, task::coop};
 
 use crate::{
-    ack::{Ack, AckSender},
+    ack::{Ack, Outcome},
     command::{Command, Parcel, Pass},
     error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
     flush::{Flush, FlushReport, Mark},
@@ -22,6 +22,7 @@ use crate::{
     moment::Moment,
     panics,
     permit::Permit,
+    reply::Replies,
     send_all::send_all,
     sending::Sending,
     stats::Stats,
@@ -63,6 +64,8 @@ pub struct Handle<T, R = ()> {
     reported: Mutex<Mark>,
     /// Sends so far, roughly: decides when one of them spends cooperative budget.
     sends: AtomicU32,
+    /// For its acks. Each handle has its own, so that callers on several cores need not share them.
+    pub(crate) replies: Replies<Outcome<R>>,
 }
 
 /// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
@@ -71,7 +74,7 @@ pub(crate) const SENDS_PER_BUDGET: u32 = 32;
 impl<T, R> Handle<T, R> {
     /// The first handle of a batcher, which its inbox has already counted.
     pub(crate) fn first(inbox: Arc<Inbox<T, R>>) -> Self {
-        Self { inbox, reported: Mutex::default(), sends: AtomicU32::new(0) }
+        Self { inbox, reported: Mutex::default(), sends: AtomicU32::new(0), replies: Replies::new() }
     }
 
     /// Hands an op in, waiting for room if [`Overflow::Wait`](crate::Overflow::Wait) says so.
@@ -104,7 +107,7 @@ impl<T, R> Handle<T, R> {
         if self.is_too_heavy(&op) {
             return Err(SendError::TooHeavy(op));
         }
-        self.put(Parcel::new(op), Pass::Free)
+        self.put(Parcel::new(op), Pass::Free).map(drop)
     }
 
     /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
@@ -152,9 +155,10 @@ impl<T, R> Handle<T, R> {
     ///
     /// As [`send`](Self::send).
     pub async fn submit(&self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let (parcel, ack) = self.parcel(op);
-        Sending::new(self, parcel).await?;
-        Ok(ack)
+        let (ack, verdict) = self.replies.pair();
+        let mut sending = Sending::new(self, Parcel { ack: Some(ack), ..Parcel::new(op) });
+        (&mut sending).await?;
+        Ok(Ack::new(verdict, sending.sent_at))
     }
 
     /// Makes all that was accepted so far due, and waits until it is settled: what is in flight or backing off included,
@@ -246,17 +250,10 @@ impl<T, R> Handle<T, R> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands in an op without waiting.
-    pub(crate) fn put(&self, parcel: Parcel<T, R>, pass: Pass) -> Result<(), SendError<T>> {
+    /// Hands in an op without waiting. Returns when that was.
+    pub(crate) fn put(&self, parcel: Parcel<T, R>, pass: Pass) -> Result<Moment, SendError<T>> {
         let mut parcel = Some(parcel);
         self.inbox.push(&mut parcel, pass).map_err(|barred| barred.give_back(&mut parcel))
-    }
-
-    /// An op whose caller waits for the verdict.
-    pub(crate) fn parcel(&self, op: T) -> (Parcel<T, R>, Ack<R>) {
-        let at = Moment::now();
-        let (sender, ack) = AckSender::pair(&self.inbox.replies, at);
-        (Parcel { op, at: Some(at), ack: Some(sender) }, ack)
     }
 
     /// Whether no batch could hold the op, so that it has to be refused at the door. If weighing it panics, the task will
@@ -286,7 +283,7 @@ impl<T, R> Clone for Handle<T, R> {
         let reported = Mutex::new(*self.reported());
         // Whoever sends each op through a new clone yields now and then, too.
         let sends = AtomicU32::new(self.sends.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
-        Self { inbox: Arc::clone(&self.inbox), reported, sends }
+        Self { inbox: Arc::clone(&self.inbox), reported, sends, replies: Replies::new() }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     command::{Parcel, Pass},
     error::SendError,
     handle::Handle,
+    moment::Moment,
 };
 
 /// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
@@ -28,7 +29,7 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// Gives the op back if the batcher was closed meanwhile, or if it is too heavy.
     pub fn send(self, op: T) -> Result<(), SendError<T>> {
-        self.put(Parcel::new(op))
+        self.put(Parcel::new(op)).map(drop)
     }
 
     /// Hands an op in, without waiting, and returns an [`Ack`] that resolves to its receipt.
@@ -37,12 +38,12 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// As [`send`](Self::send).
     pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let (parcel, ack) = self.handle.parcel(op);
-        self.put(parcel)?;
-        Ok(ack)
+        let (ack, verdict) = self.handle.replies.pair();
+        let sent_at = self.put(Parcel { ack: Some(ack), ..Parcel::new(op) })?;
+        Ok(Ack::new(verdict, sent_at))
     }
 
-    fn put(mut self, parcel: Parcel<T, R>) -> Result<(), SendError<T>> {
+    fn put(mut self, parcel: Parcel<T, R>) -> Result<Moment, SendError<T>> {
         if self.handle.is_too_heavy(&parcel.op) {
             return Err(SendError::TooHeavy(parcel.op));
         }

@@ -27,6 +27,8 @@ pub(crate) struct Sending<'a, T, R> {
     parcel: Option<Parcel<T, R>>,
     /// There was no room.
     turn: Option<Turn<'a, T, R>>,
+    /// When that was, once the op is handed in.
+    pub(crate) sent_at: Moment,
 }
 
 /// Nothing in it is ever pinned.
@@ -35,7 +37,7 @@ impl<T, R> Unpin for Sending<'_, T, R> {}
 impl<'a, T, R> Sending<'a, T, R> {
     #[inline]
     pub(crate) fn new(handle: &'a Handle<T, R>, parcel: Parcel<T, R>) -> Self {
-        Self { handle, parcel: Some(parcel), turn: None }
+        Self { handle, parcel: Some(parcel), turn: None, sent_at: Moment::END }
     }
 
     /// Waits for room, if that is the policy.
@@ -44,9 +46,15 @@ impl<'a, T, R> Sending<'a, T, R> {
         let turn = self.turn.get_or_insert_with(|| Turn::new(&self.handle.inbox));
         let let_in = match ready!(turn.poll(cx)) {
             Ok(()) => self.handle.inbox.push(&mut self.parcel, Pass::Waited),
-            closed => closed,
+            Err(closed) => Err(closed),
         };
-        Poll::Ready(let_in.map_err(|barred| barred.give_back(&mut self.parcel)))
+        Poll::Ready(match let_in {
+            Ok(at) => {
+                self.sent_at = at;
+                Ok(())
+            }
+            Err(barred) => Err(barred.give_back(&mut self.parcel)),
+        })
     }
 
     #[cold]
@@ -70,7 +78,7 @@ impl<T, R> Future for Sending<'_, T, R> {
         if self.turn.is_some() {
             return self.poll_waiting(cx);
         }
-        let Self { handle, parcel, .. } = &mut *self;
+        let Self { handle, parcel, sent_at, .. } = &mut *self;
         assert!(parcel.is_some(), "a send is not polled again when it is done");
         if let Some(parcel) = parcel.take_if(|parcel| handle.is_too_heavy(&parcel.op)) {
             return Poll::Ready(Err(SendError::TooHeavy(parcel.op)));
@@ -79,7 +87,10 @@ impl<T, R> Future for Sending<'_, T, R> {
             ready!(pin!(coop::consume_budget()).poll(cx));
         }
         match handle.inbox.push(parcel, Pass::Free) {
-            Ok(()) => Poll::Ready(Ok(())),
+            Ok(at) => {
+                *sent_at = at;
+                Poll::Ready(Ok(()))
+            }
             Err(barred) => self.barred(barred, cx),
         }
     }

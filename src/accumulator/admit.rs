@@ -47,12 +47,13 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
         let Arrival { op, at, ack } = arrival;
         if self.is_plain {
-            return self.line_up(Run { count: 1, at, paid: true, ack }, &mut iter::once(op), now);
+            let run = Run { count: 1, at, paid: true, acked: ack.is_some() };
+            return self.line_up(run, iter::once(op), ack.into_iter(), now);
         }
         let epoch = self.flushes.accept(1);
         self.counters.accepted += 1;
         self.pending += 1;
-        let mut waiters = Waiters::of(ack);
+        let mut waiters = Waiters::of(ack, at);
         let class = if !self.has_rules {
             Class::PLAIN
         } else {

@@ -5,7 +5,7 @@ use std::iter;
 
 use super::{Accumulator, Spare, Stretch};
 use crate::{
-    ack::End,
+    ack::{AckSender, End},
     batch::{Batch, CutBy},
     moment::Moment,
     panics,
@@ -17,7 +17,9 @@ pub(crate) struct Cut<T, R> {
     /// The node of each op of the batch.
     pub(super) slots: Vec<u32>,
     /// What is known of the ops after those.
-    pub(super) stretches: Vec<Stretch<R>>,
+    pub(super) stretches: Vec<Stretch>,
+    /// Of those of them whose callers wait for the verdict.
+    pub(super) acks: Vec<AckSender<R>>,
     pub(super) partition: u32,
     pub(super) at: Moment,
 }
@@ -35,8 +37,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// the sink has not asked for a pause.
     pub(crate) fn cut(&mut self, now: Moment) -> Option<Cut<T, R>> {
         let Taken { parts, partition, cut_by, attempt } = self.take_best(now)?;
-        let Spare { ops, slots, stretches, verdicts } = parts;
-        Some(Cut { batch: Batch::reusing(ops, verdicts, cut_by, attempt), slots, stretches, partition, at: now })
+        let Spare { ops, slots, stretches, acks, verdicts } = parts;
+        let batch = Batch::reusing(ops, verdicts, cut_by, attempt);
+        Some(Cut { batch, slots, stretches, acks, partition, at: now })
     }
 
     fn take_best(&mut self, now: Moment) -> Option<Taken<T, R>> {
@@ -61,7 +64,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn take(&mut self, id: u32, now: Moment) -> Option<Taken<T, R>> {
         let cut_by = self.due_by(id, now)?;
         let mut parts = self.spares.pop().unwrap_or_default();
-        let Spare { ops, slots, stretches, .. } = &mut parts;
+        let Spare { ops, slots, stretches, acks, .. } = &mut parts;
         let cap = self.partitions[id as usize].cap(self.max_items);
         ops.reserve(cap.min(self.queued(id)));
         let (mut weight, mut attempt) = (0usize, 1);
@@ -104,7 +107,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         let more = self.lane.len().min(cap - ops.len());
         if more > 0 {
-            self.lane.take(more, ops, stretches);
+            self.lane.take(more, ops, stretches, acks);
             self.waiting -= more;
             weight += more;
         }
@@ -153,7 +156,7 @@ impl<T> Accumulator<T, ()> {
         self.deliver_all(&parts.slots, &mut iter::repeat(()), now, 0, now);
         parts.slots.clear();
         for stretch in parts.stretches.drain(..) {
-            self.deliver_stretch(stretch, &mut iter::empty(), now, 0, now);
+            self.deliver_stretch(stretch, &mut iter::empty(), &mut iter::empty(), now, 0, now);
         }
         self.batches_in_flight -= 1;
         self.partitions[partition as usize].in_flight = false;

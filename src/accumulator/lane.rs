@@ -2,7 +2,7 @@
 //! stretches. In come runs of ops, out come the next ones. An op gets a node of its own only when something happens to
 //! it: it is evicted, withdrawn, or comes back from a write that failed.
 
-use std::{collections::VecDeque, vec};
+use std::collections::VecDeque;
 
 use super::{
     Accumulator,
@@ -11,35 +11,37 @@ use super::{
     node::{Arrival, Newcomer},
 };
 use crate::{
-    ack::{AckSender, End, Waiters},
+    ack::{AckSender, Answer, End, Outcome, Waiters},
     command::{Command, Run},
     counters::Spent,
-    inbox::Taken,
+    inbox::{Arrivals, Taken},
     moment::Moment,
 };
 
 /// Ops that came one after the other and of which the same is known.
-#[derive(Debug)]
-pub(crate) struct Stretch<R> {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch {
     pub(super) count: usize,
     /// Order of arrival of the first.
     pub(super) seq: u64,
     pub(super) at: Moment,
     /// Which flush covers them.
     pub(super) epoch: u64,
-    /// Who waits for the verdict on the only one.
-    pub(super) ack: Option<AckSender<R>>,
+    /// Their callers wait for the verdicts.
+    pub(super) acked: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Lane<T, R> {
     ops: Fifo<T>,
-    stretches: VecDeque<Stretch<R>>,
+    /// Of those of them whose callers wait for the verdict.
+    acks: Fifo<AckSender<R>>,
+    stretches: VecDeque<Stretch>,
 }
 
 impl<T, R> Lane<T, R> {
     pub(super) fn new() -> Self {
-        Self { ops: Fifo::new(), stretches: VecDeque::new() }
+        Self { ops: Fifo::new(), acks: Fifo::new(), stretches: VecDeque::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -56,30 +58,38 @@ impl<T, R> Lane<T, R> {
     }
 
     /// Takes the first `count` ops.
-    pub(super) fn take(&mut self, count: usize, ops: &mut Vec<T>, stretches: &mut Vec<Stretch<R>>) {
+    pub(super) fn take(
+        &mut self,
+        count: usize,
+        ops: &mut Vec<T>,
+        stretches: &mut Vec<Stretch>,
+        acks: &mut Vec<AckSender<R>>,
+    ) {
         self.ops.take(count, ops);
-        let mut missing = count;
+        let (mut missing, mut acked) = (count, 0);
         while missing > 0 {
             let first = self.stretches.front_mut().expect("each op is in a stretch");
-            if first.count > missing {
-                stretches.push(first.split_off(missing));
-                break;
+            let next = first.split_off(missing.min(first.count));
+            if first.count == 0 {
+                self.stretches.pop_front();
             }
-            missing -= first.count;
-            stretches.extend(self.stretches.pop_front());
+            missing -= next.count;
+            acked += if next.acked { next.count } else { 0 };
+            stretches.push(next);
         }
+        self.acks.take(acked, acks);
     }
 
     /// Room for how many it has, of ops or of stretches.
     pub(super) fn capacity(&self) -> usize {
-        self.ops.capacity().max(self.stretches.capacity())
+        self.ops.capacity().max(self.acks.capacity()).max(self.stretches.capacity())
     }
 }
 
-impl<R> Stretch<R> {
-    /// The first `count` ops of a longer stretch, which begins behind them now. Nobody waits for either.
+impl Stretch {
+    /// The first `count` ops of the stretch, which begins behind them now.
     fn split_off(&mut self, count: usize) -> Self {
-        let first = Self { count, ack: None, ..*self };
+        let first = Self { count, ..*self };
         self.count -= count;
         self.seq += count as u64;
         first
@@ -90,12 +100,13 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Takes in what came in one go, if it is nothing but ops and no rule has anything to say of them. Otherwise it is
     /// left as it is.
     pub(crate) fn accept_all(&mut self, taken: &mut Taken<T, R>, now: Moment) -> bool {
-        let is_plain = |command: &Command<T, R>| matches!(command, Command::Ops(run) if run.paid);
+        let is_plain = |command: &Command<T>| matches!(command, Command::Ops(run) if run.paid);
         if !self.is_plain || !taken.commands.iter().all(is_plain) {
             return false;
         }
         let was_empty = self.queued(0) == 0;
         self.lane.ops.append(&mut taken.ops);
+        self.lane.acks.append(&mut taken.acks);
         for command in taken.commands.drain(..) {
             if let Command::Ops(run) = command {
                 self.count_in(run);
@@ -105,31 +116,39 @@ impl<T, R: Clone> Accumulator<T, R> {
         true
     }
 
-    /// Takes in the ops of a run, which come next in `ops`.
-    pub(crate) fn accept(&mut self, mut run: Run<R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
+    /// Takes in the ops of a run, which come next.
+    pub(crate) fn accept(&mut self, run: Run, arrivals: &mut Arrivals<'_, T, R>, now: Moment) {
         if self.is_plain {
-            return self.line_up(run, ops, now);
+            let (ops, acks) = arrivals.all_of(&run);
+            return self.line_up(run, ops, acks, now);
         }
         for _ in 0..run.count {
-            if ops.len().is_multiple_of(GROUP) && self.looks_ahead() {
-                self.look_ahead(ops.as_slice());
+            if arrivals.len().is_multiple_of(GROUP) && self.looks_ahead() {
+                self.look_ahead(arrivals.ops());
             }
-            let op = ops.next().expect("a run has as many ops as it counts");
-            self.push(Arrival { op, at: run.at, ack: run.ack.take() }, now);
+            let (op, ack) = arrivals.next(&run);
+            self.push(Arrival { op, at: run.at, ack }, now);
         }
     }
 
-    /// Puts the ops of a run into the lane, which come next in `ops`.
-    pub(super) fn line_up(&mut self, run: Run<R>, ops: &mut impl Iterator<Item = T>, now: Moment) {
+    /// Puts the ops of a run into the lane.
+    pub(super) fn line_up(
+        &mut self,
+        run: Run,
+        ops: impl Iterator<Item = T>,
+        acks: impl Iterator<Item = AckSender<R>>,
+        now: Moment,
+    ) {
         let was_empty = self.queued(0) == 0;
-        self.lane.ops.extend(ops.take(run.count as usize));
+        self.lane.ops.extend(ops);
+        self.lane.acks.extend(acks);
         self.count_in(run);
         self.lined_up(was_empty, now);
     }
 
     /// Notes what is known of ops that have been put into the lane.
-    fn count_in(&mut self, run: Run<R>) {
-        let Run { count, at, ack, .. } = run;
+    fn count_in(&mut self, run: Run) {
+        let Run { count, at, acked, .. } = run;
         let count = count as usize;
         let (seq, epoch) = (self.next_seq, self.flushes.accept(count as u64));
         self.next_seq += count as u64;
@@ -137,10 +156,8 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.pending += count;
         self.waiting += count;
         match self.lane.stretches.back_mut() {
-            Some(last) if last.at == at && last.epoch == epoch && last.ack.is_none() && ack.is_none() => {
-                last.count += count;
-            }
-            _ => self.lane.stretches.push_back(Stretch { count, seq, at, epoch, ack }),
+            Some(last) if (last.at, last.epoch, last.acked) == (at, epoch, acked) => last.count += count,
+            _ => self.lane.stretches.push_back(Stretch { count, seq, at, epoch, acked }),
         }
     }
 
@@ -161,30 +178,38 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// The ops of a stretch have landed.
     pub(super) fn deliver_stretch(
         &mut self,
-        stretch: Stretch<R>,
+        stretch: Stretch,
+        acks: &mut impl Iterator<Item = AckSender<R>>,
         receipts: &mut impl Iterator<Item = R>,
         at: Moment,
         writing: u64,
         now: Moment,
     ) {
-        let Stretch { count, epoch, ack, .. } = stretch;
-        let spent = Spent { waiting: at.nanos_since(stretch.at), backing_off: 0, writing };
+        let Stretch { count, at: sent_at, epoch, acked, .. } = stretch;
+        let spent = Spent { waiting: at.nanos_since(sent_at), backing_off: 0, writing };
         self.counters.time(spent, count as u64);
         self.tally(epoch, End::Delivered, None, count as u64);
-        match ack {
-            None => receipts.take(count).for_each(drop),
-            Some(ack) => {
-                let answer = receipts.next().map(|receipt| ack.answer(now, End::Delivered, 1, Ok(receipt)));
-                self.answers.extend(answer);
-            }
+        if !acked {
+            receipts.take(count).for_each(drop);
+            return;
         }
+        let latency = now.since(sent_at);
+        self.answers.extend(acks.take(count).zip(receipts).map(|(to, receipt)| {
+            let outcome = Outcome { result: Ok(receipt), end: End::Delivered, attempts: 1, latency };
+            Answer { to, outcome }
+        }));
     }
 
     /// Gives the ops of stretches, which a batch holds, nodes of their own.
-    pub(super) fn part(&mut self, stretches: impl Iterator<Item = Stretch<R>>, slots: &mut Vec<u32>) {
-        for Stretch { count, seq, at, epoch, mut ack } in stretches {
+    pub(super) fn part(
+        &mut self,
+        stretches: impl Iterator<Item = Stretch>,
+        acks: &mut impl Iterator<Item = AckSender<R>>,
+        slots: &mut Vec<u32>,
+    ) {
+        for Stretch { count, seq, at, epoch, acked } in stretches {
             for seq in seq..seq + count as u64 {
-                let waiters = Waiters::of(ack.take());
+                let waiters = Waiters::of(if acked { acks.next() } else { None }, at);
                 let op = Newcomer { seq, at, partition: 0, level: 0, weight: 1, urgent: false, epoch, waiters };
                 slots.push(self.nodes.insert(None, op));
             }
@@ -196,9 +221,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         if self.lane.is_empty() {
             return;
         }
-        let Lane { ops, stretches } = std::mem::replace(&mut self.lane, Lane::new());
+        let Lane { ops, acks, stretches } = std::mem::replace(&mut self.lane, Lane::new());
         let mut slots = Vec::new();
-        self.part(stretches.into_iter(), &mut slots);
+        self.part(stretches.into_iter(), &mut acks.into_iter(), &mut slots);
         for (op, slot) in ops.into_iter().zip(slots) {
             self.nodes[slot].op = Some(op);
             self.partitions[0].queue.append(&mut self.nodes, &self.rules.order, slot);

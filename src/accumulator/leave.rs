@@ -3,7 +3,7 @@
 
 use super::Accumulator;
 use crate::{
-    ack::{AckError, End, Waiter, Waiters},
+    ack::{AckError, Answer, End, Outcome, Waiter, Waiters},
     dead_letter::DeadLetter,
     moment::Moment,
     panics,
@@ -192,8 +192,10 @@ impl<T, R: Clone> Accumulator<T, R> {
             return;
         }
         waiters.for_each(|waiter| match waiter {
-            Waiter::Caller { ack, ended } => {
-                self.answers.push(ack.answer(now, ended.unwrap_or(end), attempts, result.clone()));
+            Waiter::Caller { ack: to, sent_at, ended } => {
+                let (end, latency) = (ended.unwrap_or(end), now.since(sent_at));
+                let outcome = Outcome { result: result.clone(), end, attempts, latency };
+                self.answers.push(Answer { to, outcome });
             }
             Waiter::Memory(key) => self.remember_fate(key, attempts, result.clone()),
         });

@@ -29,7 +29,7 @@ pub(crate) use node::Arrival;
 pub(crate) use settle::Written;
 
 use crate::{
-    ack::Answer,
+    ack::{AckSender, Answer},
     batch::Verdict,
     counters::Counters,
     dead_letter::DeadLetter,
@@ -110,13 +110,14 @@ pub(crate) struct Accumulator<T, R> {
 struct Spare<T, R> {
     ops: Vec<T>,
     slots: Vec<u32>,
-    stretches: Vec<Stretch<R>>,
+    stretches: Vec<Stretch>,
+    acks: Vec<AckSender<R>>,
     verdicts: Vec<Verdict<R>>,
 }
 
 impl<T, R> Default for Spare<T, R> {
     fn default() -> Self {
-        Self { ops: Vec::new(), slots: Vec::new(), stretches: Vec::new(), verdicts: Vec::new() }
+        Self { ops: Vec::new(), slots: Vec::new(), stretches: Vec::new(), acks: Vec::new(), verdicts: Vec::new() }
     }
 }
 

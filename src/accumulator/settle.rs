@@ -47,7 +47,7 @@ enum Next {
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) {
-        let Cut { batch, mut slots, mut stretches, partition: id, at } = cut;
+        let Cut { batch, mut slots, mut stretches, mut acks, partition: id, at } = cut;
         let (mut ops, mut verdicts) = batch.into_parts();
         self.batches_in_flight -= 1;
         self.partitions[id as usize].in_flight = false;
@@ -63,11 +63,12 @@ impl<T, R: Clone> Accumulator<T, R> {
             let mut receipts = verdicts.drain(..).filter_map(Verdict::into_receipt);
             self.deliver_all(&slots, &mut receipts, at, writing, now);
             slots.clear();
+            let mut acks = acks.drain(..);
             for stretch in stretches.drain(..) {
-                self.deliver_stretch(stretch, &mut receipts, at, writing, now);
+                self.deliver_stretch(stretch, &mut acks, &mut receipts, at, writing, now);
             }
         } else {
-            self.part(stretches.drain(..), &mut slots);
+            self.part(stretches.drain(..), &mut acks.drain(..), &mut slots);
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
             let mut again = Again::default();
@@ -100,7 +101,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.take_back(id, &again, now);
         }
         self.place(id, now);
-        self.keep(Spare { ops, slots, stretches, verdicts });
+        self.keep(Spare { ops, slots, stretches, acks, verdicts });
     }
 
     fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {

@@ -9,7 +9,7 @@ use std::{
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 
 use super::*;
-use crate::{CutBy, ErrorKind, SinkError, ack::End, command::Run, retry::Backoff, stage::Merge};
+use crate::{CutBy, ErrorKind, SinkError, ack::End, command::Run, inbox::Taken, retry::Backoff, stage::Merge};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Op {
@@ -572,8 +572,9 @@ fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at:
         model.push(op.clone(), now.as_millis() as u64);
         model.forget_idle();
     }
-    let run = Run { count: ops.len() as u32, at, paid: true, ack: None };
-    real.accept(run, &mut ops.drain(..), at);
+    let run = Run { count: ops.len() as u32, at, paid: true, acked: false };
+    let mut taken = Taken { ops, ..Taken::new() };
+    real.accept(run, &mut taken.drain().1, at);
 }
 
 /// Takes the same steps with both, comparing as it goes.

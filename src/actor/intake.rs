@@ -8,6 +8,7 @@ use tracing::debug;
 use super::{Actor, WORK_PER_TURN};
 use crate::{
     command::{Command, News, Run, Stop},
+    inbox::Arrivals,
     limits::Limits,
     moment::Moment,
     sink::Sink,
@@ -29,8 +30,8 @@ where
             *now = Moment::now();
         }
         if !self.accumulator.accept_all(&mut taken, *now) {
-            let (mut ops, mut commands) = (taken.ops.drain(..), taken.commands.drain(..));
-            while self.obey_some(&mut commands, &mut ops, *now) {
+            let (mut commands, mut arrivals) = taken.drain();
+            while self.obey_some(&mut commands, &mut arrivals, *now) {
                 tokio::task::yield_now().await;
                 (*now, yielded) = (Moment::now(), true);
             }
@@ -43,27 +44,27 @@ where
     /// Deals with some of what was sent. Says whether there may be more.
     fn obey_some(
         &mut self,
-        commands: &mut vec::Drain<'_, Command<T, R>>,
-        ops: &mut vec::Drain<'_, T>,
+        commands: &mut vec::Drain<'_, Command<T>>,
+        arrivals: &mut Arrivals<'_, T, R>,
         now: Moment,
     ) -> bool {
-        let most = ops.len().saturating_sub(WORK_PER_TURN);
+        let most = arrivals.len().saturating_sub(WORK_PER_TURN);
         for _ in 0..WORK_PER_TURN {
             match commands.next() {
-                Some(command) => self.obey(command, ops, now),
+                Some(command) => self.obey(command, arrivals, now),
                 None => return false,
             }
-            if ops.len() < most {
+            if arrivals.len() < most {
                 break;
             }
         }
         true
     }
 
-    fn obey(&mut self, command: Command<T, R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
+    fn obey(&mut self, command: Command<T>, arrivals: &mut Arrivals<'_, T, R>, now: Moment) {
         match command {
-            Command::Ops(run) if run.paid => self.accumulator.accept(run, ops, now),
-            Command::Ops(run) => self.accept_unpaid(run, ops, now),
+            Command::Ops(run) if run.paid => self.accumulator.accept(run, arrivals, now),
+            Command::Ops(run) => self.accept_unpaid(run, arrivals, now),
             Command::Flush(flush) => self.accumulator.flush(*flush),
             // A caller who has given up must not be sent ops.
             Command::Withdraw { reply, .. } if reply.is_closed() => {}
@@ -76,10 +77,10 @@ where
     }
 
     /// Takes in ops that came without room: for each another one makes some, if none has done so yet.
-    fn accept_unpaid(&mut self, mut run: Run<R>, ops: &mut vec::Drain<'_, T>, now: Moment) {
+    fn accept_unpaid(&mut self, run: Run, arrivals: &mut Arrivals<'_, T, R>, now: Moment) {
         for _ in 0..run.count {
             let (debt, line) = self.inbox.charge();
-            self.accumulator.accept(Run { count: 1, ack: run.ack.take(), ..run }, ops, now);
+            self.accumulator.accept(Run { count: 1, ..run }, arrivals, now);
             // What is settled already is for those in line, if there are any.
             if line || self.accumulator.settled() < debt {
                 self.accumulator.evict(now);

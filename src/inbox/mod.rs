@@ -10,6 +10,7 @@ mod line;
 mod model;
 mod room;
 mod state;
+mod taken;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -17,14 +18,13 @@ use std::{
 };
 
 pub(crate) use room::{Turn, room};
+pub(crate) use taken::{Arrivals, Taken};
 
 use crate::{
-    ack::Outcome,
     command::{Barred, Command, News, Parcel, Pass, Run},
     limits::{Limits, Overflow},
     moment::Moment,
     panics,
-    reply::Replies,
     stage::Weigh,
     stats::Stats,
     sync::{Mutex, MutexGuard},
@@ -41,30 +41,6 @@ pub(crate) struct Inbox<T, R> {
     pub(crate) weigh: Option<Weigh<T>>,
     max_weight: AtomicUsize,
     handles: AtomicUsize,
-    pub(crate) replies: Replies<Outcome<R>>,
-}
-
-/// What the task takes out in one go. Its memory is used again.
-pub(crate) struct Taken<T, R> {
-    pub(crate) ops: Vec<T>,
-    pub(crate) commands: Vec<Command<T, R>>,
-}
-
-impl<T, R> Default for Taken<T, R> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T, R> Taken<T, R> {
-    pub(crate) fn new() -> Self {
-        Self { ops: Vec::new(), commands: Vec::new() }
-    }
-
-    /// Whether it has memory that a burst has left behind.
-    pub(crate) fn has_excess(&self) -> bool {
-        self.ops.capacity().max(self.commands.capacity()) > KEPT
-    }
 }
 
 /// So many sends in a row share the time stamp of the first, unless the task has looked in between. An op may so count
@@ -82,7 +58,6 @@ impl<T, R> Inbox<T, R> {
             weigh,
             max_weight: AtomicUsize::new(limits.weight()),
             handles: AtomicUsize::new(1),
-            replies: Replies::new(),
         }
     }
 
@@ -90,9 +65,9 @@ impl<T, R> Inbox<T, R> {
         self.state.lock()
     }
 
-    /// Puts one op in: takes it out of its slot, if it may come in.
+    /// Puts one op in: takes it out of its slot, if it may come in. Returns when its caller sent it.
     #[inline]
-    pub(crate) fn push(&self, parcel: &mut Option<Parcel<T, R>>, pass: Pass) -> Result<(), Barred> {
+    pub(crate) fn push(&self, parcel: &mut Option<Parcel<T, R>>, pass: Pass) -> Result<Moment, Barred> {
         let mut state = self.state();
         let paid = match state.admit(pass) {
             Ok(paid) => paid,
@@ -104,15 +79,21 @@ impl<T, R> Inbox<T, R> {
         let Parcel { op, at, ack } = parcel.take().expect("an op is handed in once");
         state.ops.push(op);
         state.pushed += 1;
-        match state.commands.last_mut() {
-            Some(Command::Ops(run)) if at.is_none() && run.takes(paid, STAMPED_TOGETHER) => run.count += 1,
+        let acked = ack.is_some();
+        state.acks.extend(ack);
+        let at = match state.commands.last_mut() {
+            Some(Command::Ops(run)) if at.is_none() && run.takes(paid, acked, STAMPED_TOGETHER) => {
+                run.count += 1;
+                run.at
+            }
             _ => {
                 let at = at.unwrap_or_else(Moment::now);
-                state.commands.push(Command::Ops(Run { count: 1, at, paid, ack }));
+                state.commands.push(Command::Ops(Run { count: 1, at, paid, acked }));
+                at
             }
-        }
+        };
         wake(state);
-        Ok(())
+        Ok(at)
     }
 
     /// Puts as many ops in as there is room for, from the front, so that nothing comes between them. `pass` covers the
@@ -134,12 +115,12 @@ impl<T, R> Inbox<T, R> {
             state.ops.extend(ops.drain(..count));
         }
         state.pushed += count as u64;
-        state.commands.push(Command::Ops(Run { count: count as u32, at, paid, ack: None }));
+        state.commands.push(Command::Ops(Run { count: count as u32, at, paid, acked: false }));
         wake(state);
         Ok(())
     }
 
-    pub(crate) fn push_other(&self, command: Command<T, R>) -> Result<(), Barred> {
+    pub(crate) fn push_other(&self, command: Command<T>) -> Result<(), Barred> {
         let mut state = self.state();
         if state.closed {
             return Err(Barred::Closed);
@@ -174,6 +155,7 @@ impl<T, R> Inbox<T, R> {
         debug_assert!(into.ops.is_empty() && into.commands.is_empty(), "what was taken before is dealt with first");
         let mut state = self.state();
         std::mem::swap(&mut state.ops, &mut into.ops);
+        std::mem::swap(&mut state.acks, &mut into.acks);
         std::mem::swap(&mut state.commands, &mut into.commands);
         state.unpaid = 0;
         state.news.pressed |= !state.line.is_empty();
@@ -211,6 +193,9 @@ impl<T, R> Inbox<T, R> {
         let mut state = self.state();
         if state.ops.is_empty() {
             state.ops = Vec::new();
+        }
+        if state.acks.is_empty() {
+            state.acks = Vec::new();
         }
         if state.commands.is_empty() {
             state.commands = Vec::new();
@@ -281,9 +266,9 @@ impl<T, R> Inbox<T, R> {
     /// The task is gone: whatever has not ended, as far as it has told, is lost. Returns how much that was.
     pub(crate) fn lose_all(&self) -> u64 {
         let mut state = self.state();
-        // Dropping the commands answers whoever waits, so that has to happen outside of the lock.
+        // Dropping them answers whoever waits, so that has to happen outside of the lock.
         let ops = std::mem::take(&mut state.ops);
-        let commands = std::mem::take(&mut state.commands);
+        let (acks, commands) = (std::mem::take(&mut state.acks), std::mem::take(&mut state.commands));
         let unseen = state.pushed - state.published;
         state.published = state.pushed;
         let stats = &mut state.stats;
@@ -292,7 +277,7 @@ impl<T, R> Inbox<T, R> {
         stats.lost += lost;
         (stats.waiting, stats.in_flight, stats.batches_in_flight) = (0, 0, 0);
         drop(state);
-        drop((ops, commands));
+        drop((ops, acks, commands));
         lost
     }
 

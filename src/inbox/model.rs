@@ -31,7 +31,7 @@ fn check(run: impl Fn() + Send + Sync + 'static) {
 }
 
 /// What a handle's `send` does: tries, and waits in line if there is no room.
-async fn send(inbox: &Numbers, op: u32) -> Result<(), Barred> {
+async fn send(inbox: &Numbers, op: u32) -> Result<Moment, Barred> {
     let mut parcel = Some(Parcel { op, at: Some(Moment::END), ack: None });
     match inbox.push(&mut parcel, Pass::Free) {
         Err(Barred::Full) => {

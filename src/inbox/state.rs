@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use super::line::Line;
 use crate::{
+    ack::AckSender,
     command::{Barred, Command, News, Pass},
     limits::{Limits, Overflow},
     panics,
@@ -16,7 +17,7 @@ use crate::{
 #[repr(C)]
 pub(super) struct State<T, R> {
     pub(super) ops: Vec<T>,
-    pub(super) commands: Vec<Command<T, R>>,
+    pub(super) commands: Vec<Command<T>>,
     /// So many ops may still come in. Below zero: what is freed next is owed, since `max_pending` was lowered or an op
     /// came in without room.
     pub(super) room: isize,
@@ -28,6 +29,8 @@ pub(super) struct State<T, R> {
     pub(super) overflow: Overflow,
     /// Who waits for room.
     pub(super) line: Line,
+    /// Of those ops whose callers wait for the verdict.
+    pub(super) acks: Vec<AckSender<R>>,
     /// Ops that are not paid for.
     pub(super) unpaid: usize,
     pub(super) news: News,
@@ -53,6 +56,7 @@ impl<T, R> State<T, R> {
             closed: false,
             overflow: limits.overflow,
             line: Line::new(),
+            acks: Vec::new(),
             unpaid: 0,
             news: News::default(),
             published: 0,
