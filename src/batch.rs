@@ -5,7 +5,10 @@ use std::{fmt, ops::Index};
 
 use serde::Serialize;
 
-use crate::sink::SinkError;
+use crate::{
+    sink::SinkError,
+    verdicts::{Verdict, Verdicts},
+};
 
 /// A batch of ops on its way to a [`Sink`](crate::Sink), with a verdict for each.
 ///
@@ -37,31 +40,9 @@ use crate::sink::SinkError;
 /// ```
 pub struct Batch<T, R = ()> {
     ops: Vec<T>,
-    /// As many as were asked for so far; beyond them all are pending.
-    verdicts: Vec<Verdict<R>>,
+    verdicts: Verdicts<R>,
     cut_by: CutBy,
     attempt: u32,
-}
-
-/// What a sink said of one op.
-#[derive(Debug)]
-pub(crate) enum Verdict<R> {
-    Pending,
-    Accepted(R),
-    /// The error's kind tells whether it is tried again.
-    Failed(SinkError),
-    /// It is tried again, whatever the kind.
-    Again(SinkError),
-}
-
-impl<R> Verdict<R> {
-    #[inline]
-    pub(crate) fn into_receipt(self) -> Option<R> {
-        match self {
-            Self::Accepted(receipt) => Some(receipt),
-            Self::Pending | Self::Failed(_) | Self::Again(_) => None,
-        }
-    }
 }
 
 /// Proof that every op of a batch has its verdict. Only the batch makes one: [`Batch::accept_all`],
@@ -120,11 +101,11 @@ impl fmt::Display for CutBy {
 
 impl<T, R> Batch<T, R> {
     pub(crate) fn new(ops: Vec<T>, cut_by: CutBy, attempt: u32) -> Self {
-        Self::reusing(ops, Vec::new(), cut_by, attempt)
+        Self::reusing(ops, Verdicts::default(), cut_by, attempt)
     }
 
     /// Like `new`, with the memory of verdicts that are settled.
-    pub(crate) fn reusing(ops: Vec<T>, mut verdicts: Vec<Verdict<R>>, cut_by: CutBy, attempt: u32) -> Self {
+    pub(crate) fn reusing(ops: Vec<T>, mut verdicts: Verdicts<R>, cut_by: CutBy, attempt: u32) -> Self {
         verdicts.clear();
         Self { ops, verdicts, cut_by, attempt }
     }
@@ -205,25 +186,17 @@ impl<T, R> Batch<T, R> {
 
     /// Accepts every op that has no verdict yet, with the receipt that `receipt` makes from its index and itself.
     pub fn accept_all_with(&mut self, mut receipt: impl FnMut(usize, &T) -> R) -> Settled {
-        for (i, verdict) in self.verdicts.iter_mut().enumerate() {
-            if matches!(verdict, Verdict::Pending) {
-                *verdict = Verdict::Accepted(receipt(i, &self.ops[i]));
-            }
-        }
-        // The way of most batches: nobody has said anything yet.
-        let given = self.verdicts.len();
-        let rest = self.ops.iter().enumerate().skip(given);
-        self.verdicts.extend(rest.map(|(i, op)| Verdict::Accepted(receipt(i, op))));
+        self.verdicts.accept_all(self.ops.len(), |i| receipt(i, &self.ops[i]));
         Settled(())
     }
 
     /// Gives every op that has no verdict yet the one that `verdict` returns for it: a receipt, or an error as in
     /// [`refuse`](Self::refuse).
     pub fn settle_each(&mut self, mut verdict: impl FnMut(&T) -> Result<R, SinkError>) -> Settled {
-        self.list_all();
-        for (op, answer) in self.ops.iter().zip(&mut self.verdicts) {
-            if matches!(answer, Verdict::Pending) {
-                *answer = verdict(op).map_or_else(Verdict::Failed, Verdict::Accepted);
+        for i in 0..self.len() {
+            if self.verdicts.is_pending(i) {
+                let answer = verdict(&self.ops[i]).map_or_else(Verdict::Failed, Verdict::Accepted);
+                self.verdicts.give(i, self.ops.len(), answer);
             }
         }
         Settled(())
@@ -235,37 +208,22 @@ impl<T, R> Batch<T, R> {
     ///
     /// An [`Ambiguous`](crate::ErrorKind::Ambiguous) error if one has none: nobody knows what became of it.
     pub fn settled(&self) -> Result<Settled, SinkError> {
-        match (0..self.len()).find(|i| self.is_pending(*i)) {
+        match (0..self.len()).find(|i| self.verdicts.is_pending(*i)) {
             None => Ok(Settled(())),
             Some(i) => Err(SinkError::ambiguous(format!("the sink gave op {i} of {} no verdict", self.len()))),
         }
     }
 
     fn answer(&mut self, i: usize, answer: Verdict<R>) {
-        self.list_all();
-        let verdict = &mut self.verdicts[i];
-        if matches!(verdict, Verdict::Pending) {
-            *verdict = answer;
-        }
+        self.verdicts.give(i, self.ops.len(), answer);
     }
 
     /// Verdicts as they stand, for sinks that are made of others.
-    fn list_all(&mut self) {
-        self.verdicts.resize_with(self.ops.len(), || Verdict::Pending);
-    }
-
-    #[inline]
-    fn is_pending(&self, i: usize) -> bool {
-        self.verdicts.get(i).is_none_or(|verdict| matches!(verdict, Verdict::Pending))
-    }
-
     pub(crate) fn verdicts_mut(&mut self) -> &mut [Verdict<R>] {
-        self.list_all();
-        &mut self.verdicts
+        self.verdicts.list(self.ops.len())
     }
 
-    pub(crate) fn into_parts(mut self) -> (Vec<T>, Vec<Verdict<R>>) {
-        self.list_all();
+    pub(crate) fn into_parts(self) -> (Vec<T>, Verdicts<R>) {
         (self.ops, self.verdicts)
     }
 }
@@ -284,11 +242,7 @@ impl<T, R> Batch<T, R> {
     /// If there is no op `i`.
     pub fn verdict(&self, i: usize) -> Option<Result<&R, &SinkError>> {
         assert!(i < self.len(), "there is no op {i}");
-        match self.verdicts.get(i) {
-            None | Some(Verdict::Pending) => None,
-            Some(Verdict::Accepted(receipt)) => Some(Ok(receipt)),
-            Some(Verdict::Failed(error) | Verdict::Again(error)) => Some(Err(error)),
-        }
+        self.verdicts.get(i)
     }
 }
 
@@ -352,7 +306,7 @@ impl<'a, T, R> Pending<'a, T, R> {
     }
 
     fn advance(&mut self) -> Option<(usize, &'a T)> {
-        let i = (self.next..self.batch.len()).find(|i| self.batch.is_pending(*i))?;
+        let i = (self.next..self.batch.len()).find(|i| self.batch.verdicts.is_pending(*i))?;
         self.next = i + 1;
         Some((i, &self.batch.ops[i]))
     }
@@ -366,7 +320,7 @@ impl<'a, T, R> Iterator for Pending<'a, T, R> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let count = (self.next..self.batch.len()).filter(|i| self.batch.is_pending(*i)).count();
+        let count = (self.next..self.batch.len()).filter(|i| self.batch.verdicts.is_pending(*i)).count();
         (count, Some(count))
     }
 }

@@ -34,6 +34,7 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timer;
+mod verdicts;
 mod worker;
 mod write;
 mod writes;

@@ -30,7 +30,6 @@ pub(crate) use settle::Written;
 
 use crate::{
     ack::{AckSender, Answer},
-    batch::Verdict,
     counters::Counters,
     dead_letter::DeadLetter,
     flush::{Done, Flush, Flushes},
@@ -40,6 +39,7 @@ use crate::{
     returned::Returned,
     stage::Stages,
     stats::Stats,
+    verdicts::Verdicts,
 };
 use lane::{Lane, Stretch};
 use memory::Memory;
@@ -112,12 +112,18 @@ struct Spare<T, R> {
     slots: Vec<u32>,
     stretches: Vec<Stretch>,
     acks: Vec<AckSender<R>>,
-    verdicts: Vec<Verdict<R>>,
+    verdicts: Verdicts<R>,
 }
 
 impl<T, R> Default for Spare<T, R> {
     fn default() -> Self {
-        Self { ops: Vec::new(), slots: Vec::new(), stretches: Vec::new(), acks: Vec::new(), verdicts: Vec::new() }
+        Self {
+            ops: Vec::new(),
+            slots: Vec::new(),
+            stretches: Vec::new(),
+            acks: Vec::new(),
+            verdicts: Verdicts::default(),
+        }
     }
 }
 

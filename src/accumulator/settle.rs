@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{Accumulator, Cut, Spare};
 use crate::{
     ack::{AckError, End, Waiters},
-    batch::Verdict,
     counters::Waited,
     dead_letter::DeadLetter,
     moment::Moment,
     panics,
     sink::{ErrorKind, SinkError},
     stage::Found,
+    verdicts::Verdict,
 };
 
 /// How a write ended.
@@ -52,15 +52,15 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.batches_in_flight -= 1;
         self.partitions[id as usize].in_flight = false;
         let writing = now.nanos_since(at);
-        let all_accepted = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_)));
+        let receipts = verdicts.receipts(ops.len());
         let rest = match written {
-            Written::Answered if all_accepted => None,
+            Written::Answered if receipts.is_some() => None,
             written => self.rest_of(written, now),
         };
-        if all_accepted {
+        if let Some(receipts) = receipts {
             // The way of most batches: the ops themselves are not needed any more.
             ops.clear();
-            let mut receipts = verdicts.drain(..).filter_map(Verdict::into_receipt);
+            let mut receipts = receipts.drain(..);
             self.deliver_all(&slots, &mut receipts, at, writing, now);
             slots.clear();
             let mut acks = acks.drain(..);
@@ -69,6 +69,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
         } else {
             self.part(stretches.drain(..), &mut acks.drain(..), &mut slots);
+            let verdicts = verdicts.list(ops.len());
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
             let mut again = Again::default();

@@ -3,7 +3,10 @@
 use std::mem;
 
 use super::{ErrorKind, Sink, SinkError};
-use crate::batch::{Batch, Settled, Verdict};
+use crate::{
+    batch::{Batch, Settled},
+    verdicts::Verdict,
+};
 
 /// Writes to one sink and what that accepted to a second; made by [`Sink::fan_out`].
 ///

@@ -3,7 +3,10 @@
 use std::{fmt, marker::PhantomData, mem};
 
 use super::{Sink, SinkError};
-use crate::batch::{Batch, Settled, Verdict};
+use crate::{
+    batch::{Batch, Settled},
+    verdicts::Verdict,
+};
 
 /// A sink for `U` made of a sink for `T`; made by [`Sink::map`].
 ///

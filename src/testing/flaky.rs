@@ -8,8 +8,9 @@ use std::{
 };
 
 use crate::{
-    batch::{Batch, Settled, Verdict},
+    batch::{Batch, Settled},
     sink::{Sink, SinkError},
+    verdicts::Verdict,
 };
 
 /// A sink that fails as scripted, around one that works. A clone is another handle to the same script.
