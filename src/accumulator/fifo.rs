@@ -44,9 +44,14 @@ impl<T> Fifo<T> {
         into.extend(self.front.drain(self.front.len() - from_front..).rev());
         let missing = count - from_front;
         if missing > 0 && missing == self.back.len() {
-            into.append(&mut self.back);
+            if into.is_empty() {
+                std::mem::swap(into, &mut self.back);
+            } else {
+                into.append(&mut self.back);
+            }
         } else if missing > 0 {
-            self.front.extend(self.back.drain(..).rev());
+            self.back.reverse();
+            std::mem::swap(&mut self.front, &mut self.back);
             into.extend(self.front.drain(self.front.len() - missing..).rev());
         }
     }
