@@ -13,7 +13,7 @@ use std::{
 pub(crate) use sync::MutexGuard;
 
 /// How long to wait between looks at a lock, in spins of some ten nanoseconds.
-const BACKOFF: &[u32] = if cfg!(roundlot_loom) { &[] } else { &[16, 32, 64, 128, 256] };
+const BACKOFF: &[u32] = if cfg!(roundlot_loom) { &[] } else { &[4, 8, 16, 32, 64, 128, 256] };
 
 /// A mutex that does not care for poison: nothing that can panic runs under it, but for the allocator.
 #[derive(Debug, Default)]
