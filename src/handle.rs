@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::oneshot, task::coop};
 
 use crate::{
-    ack::{Ack, Outcome},
+    ack::{Ack, Packed},
     command::{Command, Parcel, Pass},
     error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
     flush::{Flush, FlushReport, Mark},
@@ -65,7 +65,7 @@ pub struct Handle<T, R = ()> {
     /// Sends so far, roughly: decides when one of them spends cooperative budget.
     sends: AtomicU32,
     /// For its acks. Each handle has its own, so that callers on several cores need not share them.
-    pub(crate) replies: Replies<Outcome<R>>,
+    pub(crate) replies: Replies<Packed<R>>,
 }
 
 /// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.

@@ -196,7 +196,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let latency = now.since(sent_at);
         self.answers.extend(acks.take(count).zip(receipts).map(|(to, receipt)| {
             let outcome = Outcome { result: Ok(receipt), end: End::Delivered, attempts: 1, latency };
-            Answer { to, outcome }
+            Answer::new(to, outcome)
         }));
     }
 

@@ -192,10 +192,10 @@ impl<T, R: Clone> Accumulator<T, R> {
             return;
         }
         waiters.for_each(|waiter| match waiter {
-            Waiter::Caller { ack: to, sent_at, ended } => {
+            Waiter::Caller { ack, sent_at, ended } => {
                 let (end, latency) = (ended.unwrap_or(end), now.since(sent_at));
                 let outcome = Outcome { result: result.clone(), end, attempts, latency };
-                self.answers.push(Answer { to, outcome });
+                self.answers.push(Answer::new(ack, outcome));
             }
             Waiter::Memory(key) => self.remember_fate(key, attempts, result.clone()),
         });
