@@ -101,13 +101,17 @@ impl fmt::Display for CutBy {
 
 impl<T, R> Batch<T, R> {
     pub(crate) fn new(ops: Vec<T>, cut_by: CutBy, attempt: u32) -> Self {
-        Self::reusing(ops, Verdicts::default(), cut_by, attempt)
+        Self { ops, verdicts: Verdicts::default(), cut_by, attempt }
     }
 
-    /// Like `new`, with the memory of verdicts that are settled.
-    pub(crate) fn reusing(ops: Vec<T>, mut verdicts: Verdicts<R>, cut_by: CutBy, attempt: u32) -> Self {
-        verdicts.clear();
-        Self { ops, verdicts, cut_by, attempt }
+    /// Makes another batch of this one, in the same memory. Its ops are put in and taken out by [`parts`](Self::parts).
+    pub(crate) fn renew(&mut self, cut_by: CutBy, attempt: u32) {
+        self.verdicts.clear();
+        (self.cut_by, self.attempt) = (cut_by, attempt);
+    }
+
+    pub(crate) fn parts(&mut self) -> (&mut Vec<T>, &mut Verdicts<R>) {
+        (&mut self.ops, &mut self.verdicts)
     }
 
     /// How many ops it holds, with and without a verdict.
@@ -221,10 +225,6 @@ impl<T, R> Batch<T, R> {
     /// Verdicts as they stand, for sinks that are made of others.
     pub(crate) fn verdicts_mut(&mut self) -> &mut [Verdict<R>] {
         self.verdicts.list(self.ops.len())
-    }
-
-    pub(crate) fn into_parts(self) -> (Vec<T>, Verdicts<R>) {
-        (self.ops, self.verdicts)
     }
 }
 

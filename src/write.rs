@@ -24,10 +24,10 @@ use crate::{
 pub(crate) async fn write<T, R, S>(
     batcher: Arc<str>,
     sink: Arc<S>,
-    mut cut: Cut<T, R>,
+    mut cut: Box<Cut<T, R>>,
     limit: Option<Duration>,
     abort: CancellationToken,
-) -> (Cut<T, R>, Written)
+) -> (Box<Cut<T, R>>, Written)
 where
     T: Send,
     R: Send,

@@ -16,7 +16,7 @@ use tokio_util::sync::ReusableBoxFuture;
 use crate::accumulator::{Cut, Written};
 
 /// A batch that has come back, and how its write ended.
-type Done<T, R> = (Cut<T, R>, Written);
+type Done<T, R> = (Box<Cut<T, R>>, Written);
 
 type Write<T, R> = ReusableBoxFuture<'static, Done<T, R>>;
 

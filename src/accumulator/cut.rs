@@ -3,7 +3,7 @@
 
 use std::iter;
 
-use super::{Accumulator, Spare, Stretch};
+use super::{Accumulator, lane::Stretch};
 use crate::{
     ack::{AckSender, End},
     batch::{Batch, CutBy},
@@ -11,7 +11,7 @@ use crate::{
     panics,
 };
 
-/// A batch on its way, with what the buffer needs to take it back.
+/// A batch on its way, with what the buffer needs to take it back. When it is settled its memory is used again.
 pub(crate) struct Cut<T, R> {
     pub(crate) batch: Batch<T, R>,
     /// The node of each op of the batch.
@@ -24,25 +24,10 @@ pub(crate) struct Cut<T, R> {
     pub(super) at: Moment,
 }
 
-/// What was taken out of one partition, to leave together.
-struct Taken<T, R> {
-    parts: Spare<T, R>,
-    partition: u32,
-    cut_by: CutBy,
-    attempt: u32,
-}
-
 impl<T, R: Clone> Accumulator<T, R> {
     /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
     /// the sink has not asked for a pause.
-    pub(crate) fn cut(&mut self, now: Moment) -> Option<Cut<T, R>> {
-        let Taken { parts, partition, cut_by, attempt } = self.take_best(now)?;
-        let Spare { ops, slots, stretches, acks, verdicts } = parts;
-        let batch = Batch::reusing(ops, verdicts, cut_by, attempt);
-        Some(Cut { batch, slots, stretches, acks, partition, at: now })
-    }
-
-    fn take_best(&mut self, now: Moment) -> Option<Taken<T, R>> {
+    pub(crate) fn cut(&mut self, now: Moment) -> Option<Box<Cut<T, R>>> {
         if self.is_blocked() || self.frozen_until.is_some_and(|until| now < until) {
             return None;
         }
@@ -61,10 +46,11 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
-    fn take(&mut self, id: u32, now: Moment) -> Option<Taken<T, R>> {
+    fn take(&mut self, id: u32, now: Moment) -> Option<Box<Cut<T, R>>> {
         let cut_by = self.due_by(id, now)?;
-        let mut parts = self.spares.pop().unwrap_or_default();
-        let Spare { ops, slots, stretches, acks, .. } = &mut parts;
+        let mut cut = self.spares.pop().unwrap_or_default();
+        let Cut { batch, slots, stretches, acks, .. } = &mut *cut;
+        let (ops, _) = batch.parts();
         let cap = self.partitions[id as usize].cap(self.max_items);
         ops.reserve(cap.min(self.queued(id)));
         let (mut weight, mut attempt) = (0usize, 1);
@@ -113,16 +99,18 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         let count = ops.len();
         if count == 0 {
-            self.keep(parts);
+            self.keep(cut);
             return None;
         }
+        batch.renew(cut_by, attempt);
+        (cut.partition, cut.at) = (id, now);
         let left = self.queued(id);
         let partition = &mut self.partitions[id as usize];
         partition.in_flight = true;
         partition.cut(count, left);
         self.batches_in_flight += 1;
         self.counters.cut(cut_by, count, weight, &self.limits);
-        Some(Taken { parts, partition: id, cut_by, attempt })
+        Some(cut)
     }
 
     /// Whether an op is still wanted. Ends it if not.
@@ -151,18 +139,28 @@ impl<T, R: Clone> Accumulator<T, R> {
 impl<T> Accumulator<T, ()> {
     /// Cuts a batch and hands it over to whoever polls the stream: for them, it is delivered.
     pub(crate) fn hand_over(&mut self, now: Moment) -> Option<Vec<T>> {
-        let Taken { mut parts, partition, .. } = self.take_best(now)?;
-        let ops = std::mem::take(&mut parts.ops);
-        self.deliver_all(&parts.slots, &mut iter::repeat(()), now, 0, now);
-        parts.slots.clear();
-        for stretch in parts.stretches.drain(..) {
+        let mut cut = self.cut(now)?;
+        let Cut { batch, slots, stretches, partition, .. } = &mut *cut;
+        let partition = *partition;
+        let ops = std::mem::take(batch.parts().0);
+        self.deliver_all(slots, &mut iter::repeat(()), now, 0, now);
+        slots.clear();
+        for stretch in stretches.drain(..) {
             self.deliver_stretch(stretch, &mut iter::empty(), &mut iter::empty(), now, 0, now);
         }
         self.batches_in_flight -= 1;
         self.partitions[partition as usize].in_flight = false;
         self.place(partition, now);
-        self.keep(parts);
+        self.keep(cut);
         Some(ops)
+    }
+}
+
+impl<T, R> Default for Cut<T, R> {
+    /// No batch yet, but memory for one.
+    fn default() -> Self {
+        let batch = Batch::new(Vec::new(), CutBy::Full, 1);
+        Self { batch, slots: Vec::new(), stretches: Vec::new(), acks: Vec::new(), partition: 0, at: Moment::END }
     }
 }
 

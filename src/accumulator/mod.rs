@@ -29,7 +29,7 @@ pub(crate) use node::Arrival;
 pub(crate) use settle::Written;
 
 use crate::{
-    ack::{AckSender, Answer},
+    ack::Answer,
     counters::Counters,
     dead_letter::DeadLetter,
     flush::{Done, Flush, Flushes},
@@ -39,9 +39,8 @@ use crate::{
     returned::Returned,
     stage::Stages,
     stats::Stats,
-    verdicts::Verdicts,
 };
-use lane::{Lane, Stretch};
+use lane::Lane;
 use memory::Memory;
 use nodes::Nodes;
 use partition::Partition;
@@ -103,28 +102,7 @@ pub(crate) struct Accumulator<T, R> {
     /// Told by the driver, once the room and the statistics are up to date that callers may look at next.
     answers: Vec<Answer<R>>,
     /// The memory of batches that are settled, for the next ones.
-    spares: Vec<Spare<T, R>>,
-}
-
-/// The memory of a batch that is settled: its ops, and what was known of them.
-struct Spare<T, R> {
-    ops: Vec<T>,
-    slots: Vec<u32>,
-    stretches: Vec<Stretch>,
-    acks: Vec<AckSender<R>>,
-    verdicts: Verdicts<R>,
-}
-
-impl<T, R> Default for Spare<T, R> {
-    fn default() -> Self {
-        Self {
-            ops: Vec::new(),
-            slots: Vec::new(),
-            stretches: Vec::new(),
-            acks: Vec::new(),
-            verdicts: Verdicts::default(),
-        }
-    }
+    spares: Vec<Box<Cut<T, R>>>,
 }
 
 /// The memory of so many batches is kept for the next ones.
@@ -289,9 +267,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Keeps the memory of a batch for another one.
-    fn keep(&mut self, spare: Spare<T, R>) {
+    fn keep(&mut self, settled: Box<Cut<T, R>>) {
         if self.spares.len() < SPARES {
-            self.spares.push(spare);
+            self.spares.push(settled);
         }
     }
 

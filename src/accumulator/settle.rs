@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Accumulator, Cut, Spare};
+use super::{Accumulator, Cut};
 use crate::{
     ack::{AckError, End, Waiters},
     counters::Waited,
@@ -46,9 +46,10 @@ enum Next {
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
-    pub(crate) fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) {
-        let Cut { batch, mut slots, mut stretches, mut acks, partition: id, at } = cut;
-        let (mut ops, mut verdicts) = batch.into_parts();
+    pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Moment) {
+        let Cut { batch, slots, stretches, acks, partition, at } = &mut *cut;
+        let (id, at) = (*partition, *at);
+        let (ops, verdicts) = batch.parts();
         self.batches_in_flight -= 1;
         self.partitions[id as usize].in_flight = false;
         let writing = now.nanos_since(at);
@@ -61,14 +62,14 @@ impl<T, R: Clone> Accumulator<T, R> {
             // The way of most batches: the ops themselves are not needed any more.
             ops.clear();
             let mut receipts = receipts.drain(..);
-            self.deliver_all(&slots, &mut receipts, at, writing, now);
+            self.deliver_all(slots, &mut receipts, at, writing, now);
             slots.clear();
             let mut acks = acks.drain(..);
             for stretch in stretches.drain(..) {
                 self.deliver_stretch(stretch, &mut acks, &mut receipts, at, writing, now);
             }
         } else {
-            self.part(stretches.drain(..), &mut acks.drain(..), &mut slots);
+            self.part(stretches.drain(..), &mut acks.drain(..), slots);
             let verdicts = verdicts.list(ops.len());
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
@@ -102,7 +103,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.take_back(id, &again, now);
         }
         self.place(id, now);
-        self.keep(Spare { ops, slots, stretches, acks, verdicts });
+        self.keep(cut);
     }
 
     fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {

@@ -505,7 +505,7 @@ fn error(rest: Rest) -> SinkError {
     }
 }
 
-fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Cut<Op, ()>, verdicts: &[u8], rest: Rest, now: Moment) {
+fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Box<Cut<Op, ()>>, verdicts: &[u8], rest: Rest, now: Moment) {
     for i in 0..cut.batch.len() {
         match verdict(verdicts, i) {
             None => {}
@@ -583,7 +583,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let policy = Policy { retry: retry(recipe), idempotent: recipe.idempotent, bisect: recipe.bisect };
     let mut real = Accumulator::<Op, ()>::new(stages(recipe, start), recipe.limits.clone(), policy);
     let mut model = Model::new(recipe);
-    let mut cuts: Vec<Cut<Op, ()>> = Vec::new();
+    let mut cuts: Vec<Box<Cut<Op, ()>>> = Vec::new();
     let mut now = Duration::ZERO;
     for step in steps {
         let at = Moment::from(start + now);

@@ -205,7 +205,7 @@ where
         now: Moment,
         work: &mut usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<(Cut<T, R>, Written)>> {
+    ) -> Poll<Option<(Box<Cut<T, R>>, Written)>> {
         while *work < WORK_PER_TURN
             && !abort.is_cancelled()
             && let Some(cut) = self.accumulator.cut(now)
@@ -222,7 +222,7 @@ where
     }
 
     /// Deals with a batch that has come back.
-    fn settle(&mut self, cut: Cut<T, R>, written: Written, now: Moment) {
+    fn settle(&mut self, cut: Box<Cut<T, R>>, written: Written, now: Moment) {
         let retries = self.accumulator.counters().retries;
         self.accumulator.settle(cut, written, now);
         let retried = self.accumulator.counters().retries - retries;
