@@ -20,22 +20,30 @@ use crate::{
     sink::{Sink, SinkError},
 };
 
+/// Where the writes of a batcher go.
+pub(crate) struct Destination<S> {
+    /// Its name, for the log.
+    pub(crate) batcher: Arc<str>,
+    pub(crate) sink: S,
+    /// Writes are given up on when it is canceled.
+    pub(crate) abort: CancellationToken,
+}
+
 /// Lends a batch to the sink. The batch stays here, so that it survives whatever becomes of the sink's future.
 pub(crate) async fn write<T, R, S>(
-    batcher: Arc<str>,
-    sink: Arc<S>,
+    destination: Arc<Destination<S>>,
     mut cut: Box<Cut<T, R>>,
     limit: Option<Duration>,
-    abort: CancellationToken,
 ) -> (Box<Cut<T, R>>, Written)
 where
     T: Send,
     R: Send,
     S: Sink<T, R>,
 {
+    let Destination { batcher, sink, abort } = &*destination;
     let span = debug_span!(
         "batch",
-        batcher = &*batcher,
+        batcher = &**batcher,
         reason = cut.batch.cut_by().name(),
         size = cut.batch.len(),
         attempt = cut.batch.attempt(),
@@ -49,7 +57,7 @@ where
         Ended::TimedOut(limit) => Written::Failed(SinkError::ambiguous(format!("no answer within {limit:?}"))),
         Ended::Aborted => Written::Aborted,
     };
-    record(&span, &batcher, &written);
+    record(&span, batcher, &written);
     (cut, written)
 }
 

@@ -75,7 +75,7 @@ where
             let deadline = closing.and_then(|closing| closing.deadline);
             deadline.map(|deadline| deadline.since(Moment::now()))
         };
-        let close_error = close(&self.name, &*self.sink, left(self.state.closing)).await.err();
+        let close_error = close(&self.name, &self.destination.sink, left(self.state.closing)).await.err();
         if let Letters::Posted(batcher) = &self.letters {
             batcher.stop(left(self.state.closing));
         }

@@ -31,7 +31,7 @@ use crate::{
     sink::Sink,
     timer::Timer,
     worker::Summary,
-    write::write,
+    write::{Destination, write},
     writes::Writes,
 };
 
@@ -54,7 +54,7 @@ const MOST_LETTERS: usize = 65_536;
 /// Everything a batcher's task owns.
 pub(crate) struct Actor<T, R: Clone, S> {
     pub(crate) name: Arc<str>,
-    pub(crate) sink: Arc<S>,
+    pub(crate) destination: Arc<Destination<S>>,
     pub(crate) inbox: Arc<Inbox<T, R>>,
     pub(crate) accumulator: Accumulator<T, R>,
     pub(crate) letters: Letters<T>,
@@ -105,7 +105,8 @@ where
         letters: Letters<T>,
         stop: CancellationToken,
     ) -> Self {
-        Self { name, sink: Arc::new(sink), inbox, accumulator, letters, stop, state: State::new() }
+        let destination = Destination { batcher: Arc::clone(&name), sink, abort: CancellationToken::new() };
+        Self { name, destination: Arc::new(destination), inbox, accumulator, letters, stop, state: State::new() }
     }
 
     /// Runs until the batcher is closed and drained, or its time is over.
@@ -114,7 +115,6 @@ where
     /// by whatever was sent before the sink could take it. Then it waits for whatever comes first.
     pub(crate) async fn run(mut self) -> Summary<T> {
         let mut writes = Writes::new();
-        let abort = CancellationToken::new();
         let mut timer = Timer::new();
         let mut company = Company::new();
         // Ops dealt with since the task let others run, and when it did; ops taken in since it waited.
@@ -132,9 +132,9 @@ where
                 continue;
             }
             if self.is_overdue(now) {
-                abort.cancel();
+                self.destination.abort.cancel();
             }
-            let back = poll_fn(|cx| self.begin_writes(&mut writes, &abort, now, &mut work, cx)).await;
+            let back = poll_fn(|cx| self.begin_writes(&mut writes, now, &mut work, cx)).await;
             if let Some((cut, written)) = back {
                 now = Moment::now();
                 self.settle(cut, written, now);
@@ -201,19 +201,17 @@ where
     fn begin_writes(
         &mut self,
         writes: &mut Writes<T, R>,
-        abort: &CancellationToken,
         now: Moment,
         work: &mut usize,
         cx: &mut Context<'_>,
     ) -> Poll<Option<(Box<Cut<T, R>>, Written)>> {
         while *work < WORK_PER_TURN
-            && !abort.is_cancelled()
+            && !self.destination.abort.is_cancelled()
             && let Some(cut) = self.accumulator.cut(now)
         {
             *work += cut.len();
             let limit = self.accumulator.limits().write_timeout;
-            let sink = Arc::clone(&self.sink);
-            writes.begin(write(Arc::clone(&self.name), sink, cut, limit, abort.clone()), cx);
+            writes.begin(write(Arc::clone(&self.destination), cut, limit), cx);
         }
         match writes.poll_next(cx) {
             Poll::Ready(back) => Poll::Ready(back),
