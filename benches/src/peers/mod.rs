@@ -13,6 +13,7 @@ pub mod std_thread;
 pub mod tokio_stream;
 pub mod tower_batch_control;
 pub mod ultra_batch;
+pub mod wakes_alone;
 
 use std::time::Duration;
 

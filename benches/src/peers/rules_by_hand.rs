@@ -3,7 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::op::Op;
+use tokio::sync::mpsc;
+
+use super::{BATCH, ours::PENDING};
+use crate::{
+    load::{Load, join},
+    op::Op,
+    target::Target,
+};
 
 const LEVELS: usize = 4;
 
@@ -78,6 +85,39 @@ impl ByHand {
         }
         batch
     }
+}
+
+/// One `send` per op, through a bare channel. What has come in is taken in before anything is cut; then all of it is.
+pub async fn send(load: Load, op: impl Fn(u64) -> Op + Copy + Send + 'static) {
+    let target = Target::default();
+    let (desk, mut inbox) = mpsc::channel(PENDING);
+    let producers = load.start(|share| {
+        let desk = desk.clone();
+        async move {
+            for i in share {
+                desk.send(op(i)).await.expect("the other end is there");
+            }
+        }
+    });
+    drop(desk);
+    let counts = target.clone();
+    let consumer = tokio::spawn(async move {
+        let (mut rules, mut merged) = (ByHand::default(), 0);
+        let mut came = Vec::with_capacity(PENDING);
+        while inbox.recv_many(&mut came, PENDING).await > 0 {
+            merged += came.drain(..).filter(|op| rules.push(*op)).count() as u64;
+            while rules.waiting() > 0 {
+                let batch = rules.cut(BATCH);
+                if !batch.is_empty() {
+                    counts.take(&batch);
+                }
+            }
+        }
+        merged
+    });
+    join(producers).await;
+    let merged = consumer.await.expect("the consumer does not panic");
+    target.check(load.ops - merged);
 }
 
 #[cfg(test)]

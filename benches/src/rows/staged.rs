@@ -11,7 +11,7 @@ use crate::{
     load::Load,
     measure::{Variant, measure, named},
     op::{Op, mix},
-    peers::{ours, raw},
+    peers::{ours, raw, rules_by_hand},
     report::Report,
 };
 
@@ -34,6 +34,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         }),
         Variant::new("roundlot, three stages, 65,536 on their way", |ops| {
             runtime.block_on(ours::send_within(ours::DEFAULT_PENDING, on(ops), ours::stages(), made));
+            ops
+        }),
+        Variant::new("the three rules by hand, behind a channel", |ops| {
+            runtime.block_on(rules_by_hand::send(on(ops), made));
             ops
         }),
         Variant::new("roundlot, no stages", |ops| {

@@ -6,7 +6,7 @@ use crate::{
     bench::Bench,
     load::Load,
     measure::{Measured, Variant, measure, named},
-    peers::{CALLERS, batch_aint_one, ours, reply_loop, tower_batch_control, ultra_batch},
+    peers::{CALLERS, batch_aint_one, ours, reply_loop, tower_batch_control, ultra_batch, wakes_alone},
     report::Report,
 };
 
@@ -15,6 +15,8 @@ pub(super) const ROW: Row = Row { name: "submit", about: "submit and its ack, 1,
 const OURS: &str = "roundlot submit";
 const ONE_AT_ONCE: &str = "batch-aint-one, 1 at once";
 const TEN_AT_ONCE: &str = "batch-aint-one, 10 at once";
+
+const WAKES_ALONE: &str = "waking the callers, and no op";
 
 const NO_ANSWER: &str = "their callers get no answer";
 
@@ -45,6 +47,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         }),
         Variant::new("recv_many and oneshot by hand", |ops| {
             runtime.block_on(reply_loop::submit(on(ops)));
+            on(ops).ops
+        }),
+        Variant::new(WAKES_ALONE, |ops| {
+            runtime.block_on(wakes_alone::submit(on(ops)));
             on(ops).ops
         }),
     ];
