@@ -42,8 +42,8 @@ pub(crate) struct Sender<V>(Option<Arc<Slot<V>>>);
 #[derive(Debug)]
 pub(crate) struct Receiver<V>(Option<Arc<Slot<V>>>);
 
-/// So many slots are kept, for as many callers that wait at a time: some 200 kB.
-const KEPT: usize = 2048;
+/// So many slots are kept, for as many acks of one handle that wait at a time: some 70 kB.
+const KEPT: usize = 1024;
 
 /// So many slots are looked at for a free one: with callers that wait about equally long, the first will do.
 const LOOKED_AT: usize = 2;
