@@ -16,16 +16,16 @@ use tokio_util::sync::ReusableBoxFuture;
 use crate::accumulator::{Cut, Written};
 
 /// A batch that has come back, and how its write ended.
-type Done<T, R> = (Box<Cut<T, R>>, Written);
+pub(crate) type Back<T, R> = (Box<Cut<T, R>>, Written);
 
-type Write<T, R> = ReusableBoxFuture<'static, Done<T, R>>;
+type Write<T, R> = ReusableBoxFuture<'static, Back<T, R>>;
 
 /// The memory of so many writes is kept.
 const IDLE: usize = 64;
 
 pub(crate) struct Writes<T, R> {
     running: FuturesUnordered<Running<T, R>>,
-    done: VecDeque<Done<T, R>>,
+    done: VecDeque<Back<T, R>>,
     /// Memory of writes that are done.
     idle: Vec<Write<T, R>>,
 }
@@ -44,7 +44,7 @@ where
     }
 
     /// Begins a write.
-    pub(crate) fn begin(&mut self, write: impl Future<Output = Done<T, R>> + Send + 'static, cx: &mut Context<'_>) {
+    pub(crate) fn begin(&mut self, write: impl Future<Output = Back<T, R>> + Send + 'static, cx: &mut Context<'_>) {
         let mut write = match self.idle.pop() {
             Some(mut idle) => {
                 idle.set(write);
@@ -62,7 +62,7 @@ where
     }
 
     /// The next batch that comes back; `None` if none is on its way.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Done<T, R>>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Back<T, R>>> {
         if let Some(done) = self.done.pop_front() {
             return Poll::Ready(Some(done));
         }
@@ -83,7 +83,7 @@ where
 struct Running<T, R>(Option<Write<T, R>>);
 
 impl<T, R> Future for Running<T, R> {
-    type Output = (Write<T, R>, Done<T, R>);
+    type Output = (Write<T, R>, Back<T, R>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut write = self.0.take().expect("it is not polled again when it is done");

@@ -102,6 +102,7 @@ pub(crate) struct Accumulator<T, R> {
     /// Told by the driver, once the room and the statistics are up to date that callers may look at next.
     answers: Vec<Answer<R>>,
     /// The memory of batches that are settled, for the next ones.
+    #[expect(clippy::vec_box, reason = "they move in and out of the writes, and are large")]
     spares: Vec<Box<Cut<T, R>>>,
 }
 

@@ -32,7 +32,7 @@ use crate::{
     timer::Timer,
     worker::Summary,
     write::{Destination, write},
-    writes::Writes,
+    writes::{Back, Writes},
 };
 
 /// So much is dealt with before the task lets others run: some 100 microseconds, and more than a sender sends before it
@@ -204,7 +204,7 @@ where
         now: Moment,
         work: &mut usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<(Box<Cut<T, R>>, Written)>> {
+    ) -> Poll<Option<Back<T, R>>> {
         while *work < WORK_PER_TURN
             && !self.destination.abort.is_cancelled()
             && let Some(cut) = self.accumulator.cut(now)
