@@ -41,14 +41,8 @@ pub(crate) struct Run {
     pub(crate) paid: bool,
     /// Their callers wait for the verdicts.
     pub(crate) acked: bool,
-}
-
-impl Run {
-    /// Whether one more op, about which nothing else is known, can join a run of at most so many.
-    #[inline]
-    pub(crate) fn takes(&self, paid: bool, acked: bool, most: u32) -> bool {
-        self.paid && paid && self.acked == acked && self.count < most
-    }
+    /// So many more ops that are sent now, and of which nothing else is known, may share the time stamp.
+    pub(crate) open_to: u32,
 }
 
 /// How an op comes to its room.

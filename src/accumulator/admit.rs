@@ -47,7 +47,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
         let Arrival { op, at, ack } = arrival;
         if self.is_plain {
-            let run = Run { count: 1, at, paid: true, acked: ack.is_some() };
+            let run = Run { count: 1, at, paid: true, acked: ack.is_some(), open_to: 0 };
             return self.line_up(run, iter::once(op), ack.into_iter(), now);
         }
         let epoch = self.flushes.accept(1);

@@ -572,7 +572,7 @@ fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at:
         model.push(op.clone(), now.as_millis() as u64);
         model.forget_idle();
     }
-    let run = Run { count: ops.len() as u32, at, paid: true, acked: false };
+    let run = Run { count: ops.len() as u32, at, paid: true, acked: false, open_to: 0 };
     let mut taken = Taken { ops, ..Taken::new() };
     real.accept(run, &mut taken.drain().1, at);
 }

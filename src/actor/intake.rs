@@ -32,7 +32,7 @@ where
         if !self.accumulator.accept_all(&mut taken, *now) {
             let (mut commands, mut arrivals) = taken.drain();
             while self.obey_some(&mut commands, &mut arrivals, *now) {
-                tokio::task::yield_now().await;
+                self.let_others_run().await;
                 (*now, yielded) = (Moment::now(), true);
             }
         }

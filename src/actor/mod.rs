@@ -126,7 +126,7 @@ where
             (work, came) = (work + count, came + count);
             if company.is_worth_a_look(count, yielded) {
                 if !yielded {
-                    tokio::task::yield_now().await;
+                    self.let_others_run().await;
                     now = Moment::now();
                 }
                 continue;
@@ -140,9 +140,7 @@ where
                 self.settle(cut, written, now);
                 if work < WORK_PER_TURN && now.since(turn) < TURN {
                     // A sink that takes a batch at once takes the next one in the same turn.
-                    if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() {
-                        self.balance();
-                    }
+                    self.tell_if_known();
                     continue;
                 }
                 work = WORK_PER_TURN;
@@ -230,6 +228,18 @@ where
         if self.accumulator.is_fenced() && self.state.closing.is_none() {
             warn!(batcher = %self.name, "fenced by a newer leader");
             self.close(None, false);
+        }
+    }
+
+    /// Lets others run, and none of them wait for what is known already.
+    async fn let_others_run(&mut self) {
+        self.tell_if_known();
+        tokio::task::yield_now().await;
+    }
+
+    fn tell_if_known(&mut self) {
+        if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() {
+            self.balance();
         }
     }
 

@@ -82,13 +82,16 @@ impl<T, R> Inbox<T, R> {
         let acked = ack.is_some();
         state.acks.extend(ack);
         let at = match state.commands.last_mut() {
-            Some(Command::Ops(run)) if at.is_none() && run.takes(paid, acked, STAMPED_TOGETHER) => {
+            Some(Command::Ops(run)) if run.open_to > 0 && at.is_none() && paid && run.acked == acked => {
                 run.count += 1;
+                run.open_to -= 1;
                 run.at
             }
             _ => {
+                // A time stamp of somebody who waited is too old for others.
+                let open_to = if paid && at.is_none() { STAMPED_TOGETHER - 1 } else { 0 };
                 let at = at.unwrap_or_else(Moment::now);
-                state.commands.push(Command::Ops(Run { count: 1, at, paid, acked }));
+                state.commands.push(Command::Ops(Run { count: 1, at, paid, acked, open_to }));
                 at
             }
         };
@@ -115,7 +118,7 @@ impl<T, R> Inbox<T, R> {
             state.ops.extend(ops.drain(..count));
         }
         state.pushed += count as u64;
-        state.commands.push(Command::Ops(Run { count: count as u32, at, paid, acked: false }));
+        state.commands.push(Command::Ops(Run { count: count as u32, at, paid, acked: false, open_to: 0 }));
         wake(state);
         Ok(())
     }

@@ -78,6 +78,31 @@ async fn an_op_that_stood_in_line_does_not_wait_for_a_younger_one_that_had_a_per
     assert_eq!(times(&sink, start), [100, 100]);
 }
 
+// Guards: sends that come right behind each other share a time stamp, and one that waited has an old one.
+/// Goal: an op never counts as older than it is by more than the task took to look. Method: an op stands in line for ten
+/// seconds, one is submitted right behind it, and both are answered seven milliseconds later.
+#[tokio::test(start_paused = true)]
+async fn an_op_does_not_inherit_the_age_of_one_that_stood_in_line() {
+    let gate = Gate::new(Recorder::new());
+    let (desk, _worker) = Batcher::new(gate.clone()).limits(Limits::new(2).max_pending(2)).spawn();
+    let first = [desk.submit(1).await.unwrap(), desk.submit(2).await.unwrap()];
+    gate.reached(1).await;
+    let late = tokio::spawn(async move {
+        let old = desk.submit(3).await.unwrap();
+        let young = desk.submit(4).await.unwrap();
+        [old.outcome().await.latency, young.outcome().await.latency]
+    });
+    advance(secs(10)).await;
+    gate.pass(1);
+    for ack in first {
+        ack.await.unwrap();
+    }
+    until_idle().await;
+    advance(ms(7)).await;
+    gate.open();
+    assert_eq!(late.await.unwrap(), [ms(10_007), ms(7)]);
+}
+
 /// Goal: later ops do not postpone the deadline of the oldest. Method: an op every 4 ms and a linger of 10 ms.
 #[tokio::test(start_paused = true)]
 async fn the_deadline_of_the_oldest_op_is_not_postponed_by_later_ones() {

@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use roundlot::{
-    Batch, Batcher, Handle, Limits, Overflow, Sink, Stages, sink_fn, stage,
-    testing::{Recorder, until_idle},
+    Batch, Batcher, End, Handle, Limits, Overflow, Sink, Stages, sink_fn, stage,
+    testing::{Gate, Recorder, until_idle},
 };
 use tokio::time::Instant;
 
@@ -181,6 +182,52 @@ async fn an_answer_does_not_wait_for_later_writes() {
     (1..1000).for_each(|op| desk.try_send(op).unwrap());
     until_idle().await;
     assert_eq!((note.told_after.load(Relaxed), writes.load(Relaxed)), (1, 1000));
+}
+
+/// So many ops that come alone, one write each, make the batcher look for company for the next one.
+async fn before_a_look_for_company(desk: &Handle<u64>, gate: &Gate<Recorder<u64>>) {
+    for op in 0..31 {
+        desk.send(op).await.unwrap();
+        until_idle().await;
+        gate.pass(1);
+        until_idle().await;
+    }
+}
+
+/// Goal: what is known is told before the task lets others run. Method: as an op is answered, another one comes alone, for
+/// which the task looks for company; whoever runs then must find the answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_does_not_wait_for_the_company_of_another_op() {
+    let gate = Gate::new(Recorder::new());
+    let (desk, _worker) = Batcher::new(gate.clone()).limits(500).spawn();
+    before_a_look_for_company(&desk, &gate).await;
+    let ack = desk.submit(31).await.unwrap();
+    until_idle().await;
+    gate.pass(1);
+    desk.try_send(32).unwrap();
+    tokio::task::yield_now().await;
+    assert!(ack.now_or_never().is_some());
+}
+
+/// The same where the task is dropped while it lets others run.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_not_lost_while_the_task_lets_others_run() {
+    let gate = Gate::new(Recorder::new());
+    let (desk, worker) = Batcher::new(gate.clone()).limits(500).split();
+    let mut worker = tokio_test::task::spawn(worker);
+    for op in 0..31 {
+        desk.try_send(op).unwrap();
+        assert!(worker.poll().is_pending());
+        gate.pass(1);
+        assert!(worker.poll().is_pending());
+    }
+    let ack = desk.submit(31).await.unwrap();
+    assert!(worker.poll().is_pending());
+    gate.pass(1);
+    desk.try_send(32).unwrap();
+    assert!(worker.poll().is_pending());
+    drop(worker);
+    assert_eq!((ack.outcome().await.end, desk.stats().delivered), (End::Delivered, 32));
 }
 
 /// Goal: a sender yields now and then, however it sends. Method: on one thread, another task has to run before 100,000 ops
