@@ -33,6 +33,8 @@ use crate::{
 /// When the last handle is dropped the batcher drains and ends; one that is paused then, which nobody could resume any
 /// more, gives back what waits instead. Every method returns at once when the task is gone.
 ///
+/// A handle keeps up to 64 KiB for its acks, as much as it has needed at a time; a new clone has none yet.
+///
 /// # Examples
 ///
 /// ```

@@ -42,13 +42,16 @@ pub(crate) struct Sender<V>(Option<Arc<Slot<V>>>);
 #[derive(Debug)]
 pub(crate) struct Receiver<V>(Option<Arc<Slot<V>>>);
 
-/// So many slots are kept, for as many acks of one handle that wait at a time: some 70 kB.
-const KEPT: usize = 1024;
+/// Slots of so many bytes are kept: with a small answer, for a thousand acks of one handle that wait at a time.
+const KEPT_BYTES: usize = 65_536;
 
 /// So many slots are looked at for a free one: with callers that wait about equally long, the first will do.
 const LOOKED_AT: usize = 2;
 
 impl<V> Replies<V> {
+    /// So many slots are kept.
+    const KEPT: usize = KEPT_BYTES / (size_of::<Slot<V>>() + 2 * size_of::<usize>());
+
     pub(crate) fn new() -> Self {
         Self { slots: Mutex::new(VecDeque::new()) }
     }
@@ -71,7 +74,7 @@ impl<V> Replies<V> {
             }
         });
         let slot = slot.unwrap_or_else(|| Arc::new(Slot(Mutex::new(State::Open))));
-        if slots.len() < KEPT {
+        if slots.len() < Self::KEPT {
             slots.push_back(Arc::clone(&slot));
         }
         (Sender(Some(Arc::clone(&slot))), Receiver(Some(slot)))
@@ -204,16 +207,25 @@ mod tests {
         assert_eq!(replies.slots.lock().len(), 2);
     }
 
-    /// Goal: what is kept is bounded, and an answer that nobody reads is not kept. Method: many at a time.
+    /// Goal: what is kept is bounded in bytes, and an answer that nobody reads is not kept. Method: many at a time, small
+    /// ones and large ones.
     #[test]
-    fn a_burst_leaves_no_more_than_so_many_slots() {
-        let replies = Replies::new();
-        let value = Arc::new(());
-        let burst: Vec<_> = (0..2 * KEPT).map(|_| replies.pair()).collect();
-        for (sender, receiver) in burst {
-            sender.tell(Arc::clone(&value));
-            drop(receiver);
+    fn a_burst_leaves_no_more_than_so_many_bytes() {
+        fn burst<V: Clone>(value: &V) -> Replies<V> {
+            let replies = Replies::new();
+            let burst: Vec<_> = (0..5000).map(|_| replies.pair()).collect();
+            for (sender, receiver) in burst {
+                sender.tell(value.clone());
+                drop(receiver);
+            }
+            replies
         }
-        assert_eq!((replies.slots.lock().len(), Arc::strong_count(&value)), (KEPT, 1));
+        let value = Arc::new(());
+        let small = burst(&value);
+        assert_eq!(Arc::strong_count(&value), 1);
+        let large = burst(&[0_u8; 512]);
+        for bytes in [small.slots.lock().len() * 40, large.slots.lock().len() * 544] {
+            assert!((KEPT_BYTES / 2..=KEPT_BYTES).contains(&bytes), "{bytes}");
+        }
     }
 }
