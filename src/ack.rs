@@ -157,7 +157,7 @@ pub struct Outcome<R = ()> {
     pub end: End,
     /// How often it, or the op it was merged into, was handed to the sink.
     pub attempts: u32,
-    /// From `submit` to the verdict.
+    /// From `submit` to the verdict. Where some submits that came together share a time stamp, from the first of them.
     pub latency: Duration,
 }
 

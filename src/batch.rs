@@ -114,6 +114,11 @@ impl<T, R> Batch<T, R> {
         (&mut self.ops, &mut self.verdicts)
     }
 
+    /// Room for how many ops it has.
+    pub(crate) fn capacity(&self) -> usize {
+        self.ops.capacity()
+    }
+
     /// How many ops it holds, with and without a verdict.
     pub fn len(&self) -> usize {
         self.ops.len()

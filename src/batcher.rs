@@ -184,7 +184,8 @@ where
     }
 
     /// The handle, and the task as a future to be driven by hand: for tests, simulations and tasks of one's own. It has to be
-    /// polled inside of a Tokio runtime with time enabled.
+    /// polled inside of a Tokio runtime with time enabled, and that must get its turn between polls: a task that lets others
+    /// run, as this one does now and then before it cuts, is woken by the runtime's thread.
     ///
     /// # Panics
     ///

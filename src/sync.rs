@@ -1,4 +1,5 @@
-//! The mutex that the inbox is built on, so that a model checker can put its own in the place of the usual one.
+//! The mutex that the inbox and the replies are built on, so that a model checker can put its own in the place of the
+//! usual one.
 
 #[cfg(all(test, roundlot_loom))]
 use loom::sync;

@@ -52,7 +52,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let Cut { batch, slots, stretches, acks, .. } = &mut *cut;
         let (ops, _) = batch.parts();
         let cap = self.partitions[id as usize].cap(self.max_items);
-        ops.reserve(cap.min(self.queued(id)));
+        ops.reserve(cap.min(self.partitions[id as usize].queue.len()));
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
         let has_keys = self.rules.conflate.is_some();
@@ -167,5 +167,31 @@ impl<T, R> Default for Cut<T, R> {
 impl<T, R> Cut<T, R> {
     pub(crate) fn len(&self) -> usize {
         self.batch.len()
+    }
+
+    /// Room for how many ops it has.
+    pub(super) fn capacity(&self) -> usize {
+        self.batch.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::*, *};
+
+    /// Goal: a large batch costs no memory afterwards. Method: one is in flight while the driver tidies up, and comes back.
+    #[test]
+    fn the_memory_of_a_large_batch_is_given_back() {
+        let now = Moment::now();
+        let mut buffer = Accumulator::<u64, ()>::new(Stages::new(), Limits::new(10_000), Policy::default());
+        (0..10_000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        let mut cut = buffer.cut(now).expect("it is full");
+        buffer.trim();
+        assert!(!buffer.has_excess());
+        let _ = cut.batch.accept_all();
+        buffer.settle(cut, Written::Answered, now);
+        assert!(buffer.has_excess());
+        buffer.trim();
+        assert!(!buffer.has_excess());
     }
 }

@@ -301,12 +301,13 @@ impl<T, R> Accumulator<T, R> {
 
     /// Whether it has memory that a burst has left behind.
     pub(crate) fn has_excess(&self) -> bool {
-        let Self { nodes, lane, partitions, memory, .. } = self;
+        let Self { nodes, lane, partitions, memory, spares, .. } = self;
         (nodes.len() == 0 && nodes.capacity() > KEPT)
             || (lane.is_empty() && lane.capacity() > KEPT)
             || (memory.is_empty() && memory.capacity() > KEPT)
             || self.answers.capacity() > KEPT
             || (partitions.is_empty() && partitions.capacity() > KEPT)
+            || spares.iter().any(|cut| cut.capacity() > KEPT)
     }
 
     /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.

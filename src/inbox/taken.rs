@@ -28,6 +28,10 @@ impl<T, R> Taken<T, R> {
         Self { ops: Vec::new(), acks: Vec::new(), commands: Vec::new() }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ops.is_empty() && self.acks.is_empty() && self.commands.is_empty()
+    }
+
     /// Whether it has memory that a burst has left behind.
     pub(crate) fn has_excess(&self) -> bool {
         self.ops.capacity().max(self.acks.capacity()).max(self.commands.capacity()) > KEPT
