@@ -4,6 +4,7 @@
 use std::{
     pin::pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::task::noop_waker;
@@ -16,6 +17,10 @@ use loom::{
 };
 
 use super::*;
+use crate::{
+    ack::{Answer, End, Outcome},
+    reply::Replies,
+};
 
 type Numbers = Inbox<u32, ()>;
 
@@ -149,5 +154,42 @@ fn a_chunk_stays_together() {
         let got = block_on(receive(&inbox, 4));
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         assert!(got == [10, 11, 20, 21] || got == [20, 21, 10, 11], "{got:?}");
+    });
+}
+
+/// Goal: each caller is told of its own op, whatever comes between. Method: two submit and wait for the answer, which is
+/// their op; the first sends another op before.
+#[test]
+fn answers_find_their_callers() {
+    check(|| {
+        let inbox = Arc::new(Inbox::<u32, u32>::new(&Limits::new(8), None));
+        let callers = [&[1, 2][..], &[3]].map(|ops| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                let (op, before) = ops.split_last().unwrap();
+                for op in before {
+                    inbox.push(&mut Some(Parcel::new(*op)), Pass::Free).unwrap();
+                }
+                let (ack, verdict) = Replies::new().pair();
+                inbox.push(&mut Some(Parcel { ack: Some(ack), ..Parcel::new(*op) }), Pass::Free).unwrap();
+                let outcome = Outcome::from(block_on(verdict).unwrap());
+                assert_eq!(outcome.result.unwrap(), *op);
+            })
+        });
+        let (mut taken, mut count) = (Taken::new(), 0);
+        while count < 3 {
+            block_on(inbox.stirred());
+            inbox.take(&mut taken);
+            let (commands, mut arrivals) = taken.drain();
+            for command in commands {
+                let Command::Ops(run) = command else { unreachable!("nothing else is sent") };
+                for (op, ack) in (0..run.count).map(|_| arrivals.next(&run)) {
+                    let outcome = Outcome { result: Ok(op), end: End::Delivered, attempts: 1, latency: Duration::ZERO };
+                    ack.into_iter().for_each(|ack| Answer::new(ack, outcome.clone()).tell());
+                    count += 1;
+                }
+            }
+        }
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
     });
 }
