@@ -139,8 +139,6 @@ where
     #[inline]
     fn take_in(&mut self, op: T, now: Moment) {
         self.accumulator.push(Arrival { op, at: now, ack: None }, now);
-        // Items that a stage panicked over are gone, as the docs of the stages say.
-        self.accumulator.take_letters();
     }
 
     fn has_ended(&self) -> bool {
@@ -186,6 +184,8 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<T>>> {
         let this = &mut *self;
         let has_more = this.fill(cx);
+        // Items that a stage panicked over are gone, as the docs of the stages say.
+        this.accumulator.take_letters();
         let now = Moment::now();
         if let Some(batch) = this.accumulator.hand_over(now) {
             return Poll::Ready(Some(batch));

@@ -1,8 +1,9 @@
-//! The three rules by hand, with nothing but the standard library: what an app would write for itself. In come ops, out
+//! The three rules by hand, with a `VecDeque` per level and the hash table that roundlot uses: what an app would write for itself. In come ops, out
 //! come batches of one symbol, greatest level first, with one op per key. It has no verdicts, retries, deadlines or limits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use super::{BATCH, ours::PENDING};

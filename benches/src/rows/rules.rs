@@ -60,7 +60,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         )
         .note("About 4,000 ops wait at a time, in both: that is when a partitioned stream without a linger hands a batch over.")
         .note(format!(
-            "By hand, with collections of the standard library, and without verdicts, retries, deadlines or limits, the \
+            "By hand, with the same hash table, and without verdicts, retries, deadlines or limits, the \
              multiple is {by_hand:.2}."
         ))
         .note(format!("With 65,536 waiting, which a linger without end comes to, the multiple is {deep:.2}."));
