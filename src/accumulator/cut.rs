@@ -51,8 +51,10 @@ impl<T, R: Clone> Accumulator<T, R> {
         let mut cut = self.spares.pop().unwrap_or_default();
         let Cut { batch, slots, stretches, acks, .. } = &mut *cut;
         let (ops, _) = batch.parts();
-        let cap = self.partitions[id as usize].cap(self.max_items);
-        ops.reserve(cap.min(self.partitions[id as usize].queue.len()));
+        let partition = &mut self.partitions[id as usize];
+        let cap = partition.cap(self.max_items);
+        // The lane hands its ops over in bulk.
+        ops.reserve(cap.min(partition.queue.len()));
         let (mut weight, mut attempt) = (0usize, 1);
         self.cuts += 1;
         let has_keys = self.rules.conflate.is_some();
@@ -167,11 +169,6 @@ impl<T, R> Default for Cut<T, R> {
 impl<T, R> Cut<T, R> {
     pub(crate) fn len(&self) -> usize {
         self.batch.len()
-    }
-
-    /// Room for how many ops it has.
-    pub(super) fn capacity(&self) -> usize {
-        self.batch.capacity()
     }
 }
 

@@ -307,7 +307,7 @@ impl<T, R> Accumulator<T, R> {
             || (memory.is_empty() && memory.capacity() > KEPT)
             || self.answers.capacity() > KEPT
             || (partitions.is_empty() && partitions.capacity() > KEPT)
-            || spares.iter().any(|cut| cut.capacity() > KEPT)
+            || spares.iter().any(|cut| cut.batch.capacity() > KEPT)
     }
 
     /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.

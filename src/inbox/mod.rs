@@ -3,7 +3,8 @@
 //!
 //! It is a bounded multi-producer channel, all of it behind one mutex that is held for one append: ops go into a `Vec`,
 //! acks into another, what is known of them into a third, run by run, and the task swaps them all for empty ones. Only what
-//! comes into an empty inbox wakes the task. That takes a fraction of the time per op that linked blocks and a semaphore take.
+//! comes into an empty inbox wakes the task. That takes a fraction of the time per op that linked blocks and a semaphore
+//! take.
 
 mod line;
 #[cfg(all(test, roundlot_loom))]

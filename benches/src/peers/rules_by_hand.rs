@@ -1,5 +1,6 @@
-//! The three rules by hand, with a `VecDeque` per level and the hash table that roundlot uses: what an app would write for itself. In come ops, out
-//! come batches of one symbol, greatest level first, with one op per key. It has no verdicts, retries, deadlines or limits.
+//! The three rules by hand, with a `VecDeque` per level and the hash table that roundlot uses: what an app would write for
+//! itself. In come ops, out come batches of one symbol, greatest level first, with one op per key. It has no verdicts,
+//! retries, deadlines or limits.
 
 use std::collections::VecDeque;
 
