@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use futures::future::join_all;
 use roundlot::{
     Sink,
     sink::{
@@ -129,4 +130,16 @@ async fn two_sinks_share_a_file() {
     }
     assert_eq!(file.ids().len(), 20);
     assert_eq!(file.query("SELECT count(*) FROM other"), ["20"]);
+}
+
+/// Goal: whoever opens a new file while others do waits for them. Method: many at once on each of many files, because
+/// SQLite does not wait by itself where two that read both want to write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_open_a_new_file_at_once() {
+    for _ in 0..300 {
+        let file = file();
+        let opened = join_all((0..4).map(|_| SqliteSink::open(&file, keyed()))).await;
+        let errors: Vec<_> = opened.into_iter().filter_map(Result::err).map(|error| error.chain()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
 }

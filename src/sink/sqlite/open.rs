@@ -7,9 +7,11 @@ use std::{
     error::Error,
     io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
 use super::{
     classify::classify,
@@ -26,6 +28,9 @@ use crate::sink::{
 /// memory. SQLite's own 1000 pages and 2 MB suit keys that come in order; with random ones, such as client order ids,
 /// these took 1.5 times as many rows per second, and the same with the others.
 const TUNING: &str = "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16000";
+
+/// How long to give way before a file that is busy is opened again.
+const GIVE_WAY: Duration = Duration::from_millis(1);
 
 /// Why a SQLite sink could not be opened. What is behind it is told by [`chain`](Self::chain).
 #[derive(Debug, thiserror::Error)]
@@ -87,9 +92,24 @@ impl OpenError {
 
 /// Opens the file, and creates the table if that was asked for.
 pub(super) fn connect(options: &Sqlite, plan: &Plan) -> Result<Connection, OpenError> {
-    let connection = configure(options).map_err(|error| database(options, error))?;
+    let begun = Instant::now();
+    loop {
+        match connect_once(options, plan) {
+            // Of two that have read and want to write, as when both make a new file, SQLite sends one away at once.
+            Err(error) if is_busy(&error) && begun.elapsed() < options.busy_timeout => thread::sleep(GIVE_WAY),
+            connection => return connection.map_err(|error| database(options, error)),
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+fn connect_once(options: &Sqlite, plan: &Plan) -> rusqlite::Result<Connection> {
+    let connection = configure(options)?;
     if let Some(create) = &plan.create {
-        connection.execute_batch(create).map_err(|error| database(options, error))?;
+        connection.execute_batch(create)?;
     }
     Ok(connection)
 }

@@ -76,7 +76,7 @@ impl Sqlite {
     }
 
     /// Sets how long a batch waits, on the writer thread and in real time, for another connection that writes; 1 s
-    /// unless set. After that the batch is tried again as the batcher's retry says.
+    /// unless set. Opening waits as long, too. After that the batch is tried again as the batcher's retry says.
     pub fn busy_timeout(mut self, limit: Duration) -> Self {
         self.busy_timeout = limit;
         self
