@@ -117,7 +117,7 @@ impl Counters {
         all.sum += u128::from(nanos);
         all.max = all.max.max(nanos);
         if let Some(meter) = &self.meter {
-            meter.time(Spent { waiting: nanos, backing_off: 0, writing }, 1);
+            meter.waited(nanos, nanos + writing);
         }
     }
 
@@ -132,6 +132,9 @@ impl Counters {
         self.in_buffer.merge(total);
         self.waiting.merge(TimeSum { sum, max });
         self.writing.add(writing, count);
+        if let Some(meter) = &self.meter {
+            meter.written(writing, count as usize);
+        }
     }
 
     pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize, paused: bool) -> Stats {

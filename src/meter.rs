@@ -95,6 +95,18 @@ impl Meter {
         self.writing_time.record_many(Duration::from_nanos(writing), count);
     }
 
+    /// Records how long one op of a batch waited, and was in the buffer.
+    pub(crate) fn waited(&self, waiting: u64, in_buffer: u64) {
+        self.in_buffer.record(Duration::from_nanos(in_buffer));
+        self.waiting_time.record(Duration::from_nanos(waiting));
+    }
+
+    /// Records what those ops of the batch have in common: how long they were written, and that they never backed off.
+    pub(crate) fn written(&self, writing: u64, count: usize) {
+        self.backing_off_time.record_many(Duration::ZERO, count);
+        self.writing_time.record_many(Duration::from_nanos(writing), count);
+    }
+
     /// Brings counters and gauges up to date.
     pub(crate) fn emit(&self, stats: &Stats) {
         self.accepted.absolute(stats.accepted);

@@ -29,12 +29,15 @@ pub(crate) struct Destination<S> {
     pub(crate) abort: CancellationToken,
 }
 
+/// A batch that has come back, and how its write ended.
+pub(crate) type Back<T, R> = (Box<Cut<T, R>>, Written);
+
 /// Lends a batch to the sink. The batch stays here, so that it survives whatever becomes of the sink's future.
 pub(crate) async fn write<T, R, S>(
     destination: Arc<Destination<S>>,
     mut cut: Box<Cut<T, R>>,
     limit: Option<Duration>,
-) -> (Box<Cut<T, R>>, Written)
+) -> Back<T, R>
 where
     T: Send,
     R: Send,
@@ -49,15 +52,25 @@ where
         attempt = cut.batch.attempt(),
         outcome = field::Empty,
     );
-    let attempt = async { sink.write(&mut cut.batch).await };
-    let written = match contained(attempt, limit, abort.cancelled()).instrument(span.clone()).await {
+    let ended = {
+        let attempt = pin!(Some(async { sink.write(&mut cut.batch).await }));
+        let attempt = pin!(contained(attempt, limit, abort.cancelled()));
+        // Most spans are switched off.
+        if span.is_disabled() { attempt.await } else { attempt.instrument(span.clone()).await }
+    };
+    let written = match ended {
         Ended::Done(Ok(_)) => Written::Answered,
         Ended::Done(Err(error)) => Written::Failed(error),
         Ended::Panicked(message) => Written::Panicked(message),
         Ended::TimedOut(limit) => Written::Failed(SinkError::ambiguous(format!("no answer within {limit:?}"))),
         Ended::Aborted => Written::Aborted,
     };
-    record(&span, batcher, &written);
+    if let Written::Panicked(message) = &written {
+        error!(parent: &span, batcher = &**batcher, message, "the sink panicked");
+    }
+    if !span.is_disabled() {
+        record(&span, &written);
+    }
     (cut, written)
 }
 
@@ -67,7 +80,8 @@ pub(crate) async fn close<T, R, S: Sink<T, R>>(
     sink: &S,
     limit: Option<Duration>,
 ) -> Result<(), SinkError> {
-    let result = match contained(async { sink.close().await }, limit, std::future::pending()).await {
+    let attempt = pin!(Some(async { sink.close().await }));
+    let result = match contained(attempt, limit, std::future::pending()).await {
         Ended::Done(result) => result,
         Ended::Panicked(message) => Err(SinkError::ambiguous(format!("closing it panicked: {message}"))),
         Ended::TimedOut(_) | Ended::Aborted => Err(SinkError::ambiguous("it was not closed in time")),
@@ -89,11 +103,10 @@ enum Ended<V> {
 /// Runs a future of the user until it is done, its time is over or it is given up on. A panic in it, also while it is
 /// being dropped, ends there.
 async fn contained<V>(
-    attempt: impl Future<Output = V>,
+    mut attempt: Pin<&mut Option<impl Future<Output = V>>>,
     limit: Option<Duration>,
     abort: impl Future<Output = ()>,
 ) -> Ended<V> {
-    let mut attempt = pin!(Some(attempt));
     let ended = {
         let polls = poll_fn(|cx| match attempt.as_mut().as_pin_mut() {
             Some(attempt) => attempt.poll(cx),
@@ -130,14 +143,11 @@ async fn bounded<V>(
     }
 }
 
-fn record(span: &Span, batcher: &str, written: &Written) {
+fn record(span: &Span, written: &Written) {
     match written {
         Written::Answered => span.record("outcome", "answered"),
         Written::Failed(error) => span.record("outcome", field::display(error.chain())),
         Written::Aborted => span.record("outcome", "aborted"),
-        Written::Panicked(message) => {
-            error!(parent: span, batcher, message, "the sink panicked");
-            span.record("outcome", "panicked")
-        }
+        Written::Panicked(_) => span.record("outcome", "panicked"),
     };
 }

@@ -11,30 +11,21 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio_util::sync::ReusableBoxFuture;
-
-use crate::accumulator::{Cut, Written};
-
-/// A batch that has come back, and how its write ended.
-pub(crate) type Back<T, R> = (Box<Cut<T, R>>, Written);
-
-type Write<T, R> = ReusableBoxFuture<'static, Back<T, R>>;
 
 /// The memory of so many writes is kept.
 const IDLE: usize = 64;
 
-pub(crate) struct Writes<T, R> {
-    running: FuturesUnordered<Running<T, R>>,
-    done: VecDeque<Back<T, R>>,
+pub(crate) struct Writes<F: Future> {
+    running: FuturesUnordered<Running<F>>,
+    done: VecDeque<F::Output>,
     /// Memory of writes that are done.
-    idle: Vec<Write<T, R>>,
+    idle: Vec<Write<F>>,
 }
 
-impl<T, R> Writes<T, R>
-where
-    T: Send + 'static,
-    R: Send + 'static,
-{
+/// A write, as long as it is not done.
+type Write<F> = Pin<Box<Option<F>>>;
+
+impl<F: Future> Writes<F> {
     pub(crate) fn new() -> Self {
         Self { running: FuturesUnordered::new(), done: VecDeque::new(), idle: Vec::new() }
     }
@@ -44,15 +35,10 @@ where
     }
 
     /// Begins a write.
-    pub(crate) fn begin(&mut self, write: impl Future<Output = Back<T, R>> + Send + 'static, cx: &mut Context<'_>) {
-        let mut write = match self.idle.pop() {
-            Some(mut idle) => {
-                idle.set(write);
-                idle
-            }
-            None => ReusableBoxFuture::new(write),
-        };
-        match write.poll(cx) {
+    pub(crate) fn begin(&mut self, begun: F, cx: &mut Context<'_>) {
+        let mut write = self.idle.pop().unwrap_or_else(|| Box::pin(None));
+        write.set(Some(begun));
+        match poll(&mut write, cx) {
             Poll::Ready(done) => {
                 self.done.push_back(done);
                 self.keep(write);
@@ -61,8 +47,8 @@ where
         }
     }
 
-    /// The next batch that comes back; `None` if none is on its way.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Back<T, R>>> {
+    /// What the next write that is done has come to; `None` if there are no writes.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
         if let Some(done) = self.done.pop_front() {
             return Poll::Ready(Some(done));
         }
@@ -72,22 +58,29 @@ where
         }))
     }
 
-    fn keep(&mut self, write: Write<T, R>) {
+    fn keep(&mut self, write: Write<F>) {
         if self.idle.len() < IDLE {
             self.idle.push(write);
         }
     }
 }
 
-/// A write that gives its memory back when it is done.
-struct Running<T, R>(Option<Write<T, R>>);
+fn poll<F: Future>(write: &mut Write<F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    let running = write.as_mut().as_pin_mut().expect("it is not polled again when it is done");
+    let done = ready!(running.poll(cx));
+    write.set(None);
+    Poll::Ready(done)
+}
 
-impl<T, R> Future for Running<T, R> {
-    type Output = (Write<T, R>, Back<T, R>);
+/// A write that gives its memory back when it is done.
+struct Running<F>(Option<Write<F>>);
+
+impl<F: Future> Future for Running<F> {
+    type Output = (Write<F>, F::Output);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut write = self.0.take().expect("it is not polled again when it is done");
-        match write.poll(cx) {
+        match poll(&mut write, cx) {
             Poll::Ready(done) => Poll::Ready((write, done)),
             Poll::Pending => {
                 self.0 = Some(write);

@@ -22,8 +22,10 @@ where
 {
     /// Takes in everything that has been sent so far. Returns how much it was, and whether others have run meanwhile.
     pub(super) async fn take_in(&mut self, now: &mut Moment) -> (usize, bool) {
+        let Some(news) = self.inbox.take(&mut self.state.taken) else {
+            return (0, false);
+        };
         let mut taken = std::mem::take(&mut self.state.taken);
-        let news = self.inbox.take(&mut taken);
         let (count, mut yielded) = (taken.ops.len(), false);
         if count > 0 {
             // Nothing may be younger than now, or it would not be due although nothing lingers.

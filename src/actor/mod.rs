@@ -31,8 +31,8 @@ use crate::{
     sink::Sink,
     timer::Timer,
     worker::Summary,
-    write::{Destination, write},
-    writes::{Back, Writes},
+    write::{Back, Destination, write},
+    writes::Writes,
 };
 
 /// So much is dealt with before the task lets others run: some 100 microseconds, and more than a sender sends before it
@@ -74,6 +74,8 @@ struct State<T, R> {
     letters: Vec<DeadLetter<T>>,
     /// Set once intake is closed.
     closing: Option<Closing>,
+    /// The time to close is over: nothing is written any more.
+    gives_up: bool,
     /// There is a summary: nothing can be lost any more.
     ended: bool,
 }
@@ -86,6 +88,7 @@ impl<T, R> State<T, R> {
             withdrawn: Vec::new(),
             letters: Vec::new(),
             closing: None,
+            gives_up: false,
             ended: false,
         }
     }
@@ -133,8 +136,9 @@ where
             }
             if self.is_overdue(now) {
                 self.destination.abort.cancel();
+                self.state.gives_up = true;
             }
-            let back = poll_fn(|cx| self.begin_writes(&mut writes, now, &mut work, cx)).await;
+            let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut work, cx)).await;
             if let Some((cut, written)) = back {
                 now = Moment::now();
                 self.settle(cut, written, now);
@@ -196,15 +200,16 @@ where
     }
 
     /// Cuts what is due, as long as there are slots. Ready with the first batch that has come back by then.
-    fn begin_writes(
+    fn begin_writes<F: Future<Output = Back<T, R>>>(
         &mut self,
-        writes: &mut Writes<T, R>,
+        write: impl Fn(Arc<Destination<S>>, Box<Cut<T, R>>, Option<Duration>) -> F,
+        writes: &mut Writes<F>,
         now: Moment,
         work: &mut usize,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Back<T, R>>> {
         while *work < WORK_PER_TURN
-            && !self.destination.abort.is_cancelled()
+            && !self.state.gives_up
             && let Some(cut) = self.accumulator.cut(now)
         {
             *work += cut.len();

@@ -154,16 +154,19 @@ impl<T, R> Inbox<T, R> {
         self.state().closed
     }
 
-    /// Swaps everything that has come in for the empty `into`, and takes the news.
-    pub(crate) fn take(&self, into: &mut Taken<T, R>) -> News {
+    /// Swaps everything that has come in for the empty `into`, and takes the news. `None` if there is nothing new.
+    pub(crate) fn take(&self, into: &mut Taken<T, R>) -> Option<News> {
         debug_assert!(into.is_empty(), "what was taken before is dealt with first");
         let mut state = self.state();
+        if state.is_empty() && state.line.is_empty() {
+            return None;
+        }
         std::mem::swap(&mut state.ops, &mut into.ops);
         std::mem::swap(&mut state.acks, &mut into.acks);
         std::mem::swap(&mut state.commands, &mut into.commands);
         state.unpaid = 0;
         state.news.pressed |= !state.line.is_empty();
-        std::mem::take(&mut state.news)
+        Some(std::mem::take(&mut state.news))
     }
 
     /// Ready as soon as there is something to take.

@@ -53,11 +53,11 @@ async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {
     let (mut taken, mut got) = (Taken::new(), Vec::new());
     while got.len() < count {
         inbox.stirred().await;
-        let news = inbox.take(&mut taken);
+        let stops = inbox.take(&mut taken).is_some_and(|news| news.stop.is_some());
         taken.commands.clear();
         inbox.free(taken.ops.len());
         got.append(&mut taken.ops);
-        if news.stop.is_some() && inbox.is_empty() {
+        if stops && inbox.is_empty() {
             break;
         }
     }
