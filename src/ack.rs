@@ -300,6 +300,15 @@ impl<R> Waiters<R> {
         ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, sent_at, ended: None }))
     }
 
+    /// The caller of an op, and the memory of its key, as far as it has them.
+    pub(crate) fn of_both(ack: Option<AckSender<R>>, sent_at: Moment, memory: Option<u32>) -> Self {
+        let mut waiters = Self::of(ack, sent_at);
+        if let Some(key) = memory {
+            waiters.add(Waiter::Memory(key));
+        }
+        waiters
+    }
+
     pub(crate) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::None)
     }

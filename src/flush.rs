@@ -192,17 +192,18 @@ impl Flushes {
         Self { closed, open, first: 0, ended: Tally::default(), errors: VecDeque::new() }
     }
 
-    /// Counts an op in; returns the epoch that it belongs to.
+    /// Counts an op in; returns the number of the epoch that it belongs to. Numbers wrap around: no four billion flushes
+    /// wait at once.
     #[inline]
-    pub(crate) fn accept(&mut self, count: u64) -> u64 {
+    pub(crate) fn accept(&mut self, count: u64) -> u32 {
         self.open.unsettled += count;
-        self.first + self.closed.len() as u64
+        (self.first as u32).wrapping_add(self.closed.len() as u32)
     }
 
     /// Counts an op of `epoch` out.
     #[inline]
-    pub(crate) fn end(&mut self, epoch: u64, end: End, error: Option<&SinkError>, count: u64) {
-        let ops = self.closed.get_mut((epoch - self.first) as usize).unwrap_or(&mut self.open);
+    pub(crate) fn end(&mut self, epoch: u32, end: End, error: Option<&SinkError>, count: u64) {
+        let ops = self.closed.get_mut(epoch.wrapping_sub(self.first as u32) as usize).unwrap_or(&mut self.open);
         ops.unsettled -= count;
         ops.ended.add(end, count);
         if let Some(error) = error

@@ -45,53 +45,56 @@ impl Class {
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes an op in.
     pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
-        let Arrival { op, at, ack } = arrival;
         if self.is_plain {
+            let Arrival { op, at, ack } = arrival;
             let run = Run { count: 1, at, paid: true, acked: ack.is_some(), open_to: 0 };
             return self.line_up(run, iter::once(op), ack.into_iter(), now);
         }
         let epoch = self.flushes.accept(1);
         self.counters.accepted += 1;
         self.pending += 1;
-        let mut waiters = Waiters::of(ack, at);
         let class = if !self.has_rules {
             Class::PLAIN
         } else {
             self.forget_old(now);
             // All that the user's functions are asked, they are asked before anything changes, so that a panic in one
             // of them leaves the buffer as it was.
-            match panics::catch(|| self.classify(&op)) {
+            match panics::catch(|| self.classify(&arrival.op)) {
                 Ok(class) => class,
-                Err(panic) => return self.refuse_arrival(op, waiters, epoch, &*panic, now),
+                Err(panic) => return self.refuse_arrival(arrival, epoch, &*panic, now),
             }
         };
+        // The op and its ack stay where they are until it is known where they go, as they are large.
+        let at = arrival.at;
         if let Found::At(key) = class.repeat_of {
             self.tally(epoch, End::Deduplicated, None, 1);
-            self.repeat(key, waiters, now);
+            self.repeat(key, Waiters::of(arrival.ack, at), now);
             return;
         }
         if class.is_new {
             self.bind_partition();
         }
+        let mut memory = None;
         if class.repeat_of == Found::Fresh {
             let slot = class.meets.slot().unwrap_or(self.nodes.vacant());
-            waiters.add(self.remember(class.partition, slot, now));
+            memory = Some(self.remember(class.partition, slot, now));
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        let Class { partition, level, weight, urgent, .. } = class;
-        let newcomer = Newcomer { seq, at, partition, level, weight, urgent, epoch, waiters };
-        match class.meets {
-            Found::At(waiting) => self.meet(waiting, op, newcomer, now),
-            Found::Fresh => {
-                let slot = self.nodes.insert(op, newcomer);
+        let Class { partition, level, weight, urgent, meets, .. } = class;
+        let newcomer = Newcomer { seq, at, partition, level, weight, urgent, epoch };
+        if let Found::At(waiting) = meets {
+            self.meet(waiting, arrival.op, newcomer, Waiters::of_both(arrival.ack, at, memory), now);
+        } else {
+            let slot = self.nodes.insert(newcomer);
+            if arrival.ack.is_some() || memory.is_some() {
+                self.nodes.extra_mut(slot).waiters = Waiters::of_both(arrival.ack, at, memory);
+            }
+            self.nodes[slot].op = Some(arrival.op);
+            if meets == Found::Fresh {
                 self.bind_conflation(slot);
-                self.enqueue_new(slot, now);
             }
-            Found::Unkeyed => {
-                let slot = self.nodes.insert(op, newcomer);
-                self.enqueue_new(slot, now);
-            }
+            self.enqueue_new(slot, now);
         }
         self.press_if_full();
         if self.rules.order.is_crowded {
@@ -138,14 +141,13 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Lets an op wait that has just come: it is younger than all that do.
+    #[inline(always)]
     pub(super) fn enqueue_new(&mut self, slot: u32, now: Moment) {
         self.waiting += 1;
         let node = &self.nodes[slot];
         let (id, urgent) = (node.partition, node.urgent);
         let queue = &mut self.partitions[id as usize].queue;
         let heads_its_level = queue.append(&mut self.nodes, &self.rules.order, slot);
-        let is_first = heads_its_level && queue.len() == 1;
-        let leads = heads_its_level && queue.next(&self.nodes, &self.rules.order, now) == Some(slot);
         let full = queue.len() >= self.max_items || queue.weight() >= self.max_weight;
         if self.victims.is_some() {
             self.list_victim(slot);
@@ -153,10 +155,19 @@ impl<T, R: Clone> Accumulator<T, R> {
         if self.rules.together && self.next_due().is_some() {
             self.schedule.together_below = self.next_seq;
         }
+        if heads_its_level || full || urgent {
+            self.place_joined(id, slot, full || urgent, now);
+        }
+    }
+
+    /// Places a partition that an op has joined which may have changed its place.
+    #[inline(never)]
+    fn place_joined(&mut self, id: u32, slot: u32, hurries: bool, now: Moment) {
+        let queue = &self.partitions[id as usize].queue;
         // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
-        if is_first || ((full || urgent) && self.is_lingering(id)) {
+        if queue.len() == 1 || (hurries && self.is_lingering(id)) {
             self.place(id, now);
-        } else if leads {
+        } else if queue.next(&self.nodes, &self.rules.order, now) == Some(slot) {
             self.joined(id, now);
         }
     }

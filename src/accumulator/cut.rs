@@ -1,14 +1,15 @@
 //! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
 //! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
 
-use std::iter;
+use std::{any::Any, iter, time::Instant};
 
-use super::{Accumulator, lane::Stretch};
+use super::{Accumulator, lane::Stretch, node::NONE};
 use crate::{
     ack::{AckSender, End},
     batch::{Batch, CutBy},
     moment::Moment,
     panics,
+    stage::{BoxRule, Order, Stages},
 };
 
 /// A batch on its way, with what the buffer needs to take it back. When it is settled its memory is used again.
@@ -49,24 +50,24 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn take(&mut self, id: u32, now: Moment) -> Option<Box<Cut<T, R>>> {
         let cut_by = self.due_by(id, now)?;
         let mut cut = self.spares.pop().unwrap_or_default();
-        let Cut { batch, slots, stretches, acks, .. } = &mut *cut;
-        let (ops, _) = batch.parts();
         let partition = &mut self.partitions[id as usize];
         let cap = partition.cap(self.max_items);
         // The lane hands its ops over in bulk.
-        ops.reserve(cap.min(partition.queue.len()));
-        let (mut weight, mut attempt) = (0usize, 1);
+        cut.batch.parts().0.reserve(cap.min(partition.queue.len()));
         self.cuts += 1;
-        let has_keys = self.rules.conflate.is_some();
-        while ops.len() < cap {
-            let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, &self.rules.order, now) else {
+        let (mut weight, mut attempt) = (0usize, 1);
+        loop {
+            self.take_run(id, cap, &mut cut, &mut weight, now);
+            let (ops, _) = cut.batch.parts();
+            let queue = &self.partitions[id as usize].queue;
+            let Some(slot) = queue.next(&self.nodes, &self.rules.order, now).filter(|_| ops.len() < cap) else {
                 break;
             };
             // First of all, since one that has expired must not let the next of its key in, either.
-            if self.nodes[slot].behind == self.cuts {
+            if self.nodes.extra(slot).is_some_and(|extra| extra.behind == self.cuts) {
                 break;
             }
-            if self.rules.expiry.is_some() && !self.may_be_sent(slot, now) {
+            if !self.may_be_sent(slot, now) {
                 continue;
             }
             let more = self.nodes[slot].weight;
@@ -80,19 +81,18 @@ impl<T, R: Clone> Accumulator<T, R> {
                 break;
             }
             weight += more;
-            if has_keys {
-                let younger = self.nodes[slot].younger;
-                if let Some(younger) = self.nodes.get_mut(younger) {
-                    younger.behind = self.cuts;
-                }
-                self.leave_key(slot);
+            if let Some(extra) = self.nodes.extra(slot)
+                && extra.younger != NONE
+            {
+                self.nodes.extra_mut(extra.younger).behind = self.cuts;
             }
-            self.waiting -= 1;
-            self.partitions[id as usize].queue.pop(&mut self.nodes, slot);
-            attempt = attempt.max(self.nodes[slot].attempts() + 1);
+            self.unqueue(slot);
+            attempt = attempt.max(self.nodes.attempts(slot) + 1);
             ops.push(self.take_op(slot));
-            slots.push(slot);
+            cut.slots.push(slot);
         }
+        let Cut { batch, stretches, acks, .. } = &mut *cut;
+        let (ops, _) = batch.parts();
         let more = self.lane.len().min(cap - ops.len());
         if more > 0 {
             self.lane.take(more, ops, stretches, acks);
@@ -115,19 +115,44 @@ impl<T, R: Clone> Accumulator<T, R> {
         Some(cut)
     }
 
+    /// Takes the ops that come next as far as nothing is remarkable about them: the way of most.
+    fn take_run(&mut self, id: u32, cap: usize, cut: &mut Cut<T, R>, weight: &mut usize, now: Moment) {
+        let Stages { expiry, order: Order { aging: None, .. }, conflate, .. } = &mut self.rules else {
+            return;
+        };
+        let (ops, _) = cut.batch.parts();
+        let before = ops.len();
+        self.partitions[id as usize].queue.drain(&mut self.nodes, |slot, node| {
+            let heavier = weight.saturating_add(node.weight);
+            if ops.len() == cap
+                || heavier > self.max_weight
+                || expiry.as_ref().is_some_and(|expiry| !matches!(is_wanted(expiry, node.waiting_op(), now), Ok(true)))
+            {
+                return false;
+            }
+            *weight = heavier;
+            if let (Some(hash), Some(conflate)) = (node.conflate.take(), &mut *conflate) {
+                conflate.index.unbind(hash, slot);
+            }
+            ops.extend(node.op.take());
+            cut.slots.push(slot);
+            true
+        });
+        self.waiting -= ops.len() - before;
+    }
+
     /// Whether an op is still wanted. Ends it if not.
     fn may_be_sent(&mut self, slot: u32, now: Moment) -> bool {
         let Some(expiry) = &self.rules.expiry else {
             return true;
         };
-        let op = self.nodes[slot].waiting_op();
-        match panics::catch(|| expiry(op)) {
-            Ok(Some(deadline)) if Moment::from(deadline) <= now => {
+        match is_wanted(expiry, self.nodes[slot].waiting_op(), now) {
+            Ok(true) => true,
+            Ok(false) => {
                 self.unqueue(slot);
                 self.end_unqueued(slot, End::Expired, now);
                 false
             }
-            Ok(_) => true,
             Err(panic) => {
                 let error = self.caught("a stage", &*panic);
                 self.unqueue(slot);
@@ -136,6 +161,11 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
         }
     }
+}
+
+/// Asks the user's function whether an op may still be sent; `Err` if it panics.
+fn is_wanted<T>(expiry: &BoxRule<T, Option<Instant>>, op: &T, now: Moment) -> Result<bool, Box<dyn Any + Send>> {
+    panics::catch(|| expiry(op).is_none_or(|deadline| now < Moment::from(deadline)))
 }
 
 impl<T> Accumulator<T, ()> {

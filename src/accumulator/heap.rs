@@ -79,39 +79,40 @@ impl<K: Ord + Copy> Heap<K> {
     }
 
     fn sift_up(&mut self, mut at: usize) -> usize {
+        let item = self.items[at];
         while at > 0 {
-            let parent = (at - 1) / 2;
-            if self.items[parent].0 <= self.items[at].0 {
+            let parent = self.items[(at - 1) / 2];
+            if parent.0 <= item.0 {
                 break;
             }
-            self.swap(at, parent);
-            at = parent;
+            self.put(at, parent);
+            at = (at - 1) / 2;
         }
-        self.positions[self.items[at].1 as usize] = at as u32;
+        self.put(at, item);
         at
     }
 
     fn sift_down(&mut self, mut at: usize) {
+        let item = self.items[at];
         loop {
             let left = 2 * at + 1;
-            let least = match (self.items.get(left), self.items.get(left + 1)) {
-                (Some(one), Some(other)) if other.0 < one.0 => left + 1,
-                (Some(_), _) => left,
+            let (least, child) = match (self.items.get(left), self.items.get(left + 1)) {
+                (Some(one), Some(other)) if other.0 < one.0 => (left + 1, *other),
+                (Some(one), _) => (left, *one),
                 (None, _) => break,
             };
-            if self.items[at].0 <= self.items[least].0 {
+            if item.0 <= child.0 {
                 break;
             }
-            self.swap(at, least);
+            self.put(at, child);
             at = least;
         }
-        self.positions[self.items[at].1 as usize] = at as u32;
+        self.put(at, item);
     }
 
-    fn swap(&mut self, one: usize, other: usize) {
-        self.items.swap(one, other);
-        self.positions[self.items[one].1 as usize] = one as u32;
-        self.positions[self.items[other].1 as usize] = other as u32;
+    fn put(&mut self, at: usize, item: (K, u32)) {
+        self.items[at] = item;
+        self.positions[item.1 as usize] = at as u32;
     }
 }
 

@@ -4,12 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    Accumulator,
-    ahead::GROUP,
-    fifo::Fifo,
-    node::{Arrival, Newcomer},
-};
+use super::{Accumulator, ahead::GROUP, fifo::Fifo, node::Newcomer};
 use crate::{
     ack::{AckSender, Answer, End, Outcome, Waiters},
     command::{Command, Run},
@@ -26,7 +21,7 @@ pub(crate) struct Stretch {
     pub(super) seq: u64,
     pub(super) at: Moment,
     /// Which flush covers them.
-    pub(super) epoch: u64,
+    pub(super) epoch: u32,
     /// Their callers wait for the verdicts.
     pub(super) acked: bool,
 }
@@ -122,12 +117,16 @@ impl<T, R: Clone> Accumulator<T, R> {
             let (ops, acks) = arrivals.all_of(&run);
             return self.line_up(run, ops, acks, now);
         }
-        for _ in 0..run.count {
-            if arrivals.len().is_multiple_of(GROUP) && self.looks_ahead() {
+        let mut left = run.count as usize;
+        while left > 0 {
+            // As many as come before the next look ahead.
+            let looked_at = (arrivals.len() - 1) % GROUP + 1;
+            if looked_at == GROUP && self.looks_ahead() {
                 self.look_ahead(arrivals.ops());
             }
-            let (op, ack) = arrivals.next(&run);
-            self.push(Arrival { op, at: run.at, ack }, now);
+            let some = left.min(looked_at);
+            (0..some).for_each(|_| self.push(arrivals.next(&run), now));
+            left -= some;
         }
     }
 
@@ -210,8 +209,10 @@ impl<T, R: Clone> Accumulator<T, R> {
         for Stretch { count, seq, at, epoch, acked } in stretches {
             for seq in seq..seq + count as u64 {
                 let waiters = Waiters::of(if acked { acks.next() } else { None }, at);
-                let op = Newcomer { seq, at, partition: 0, level: 0, weight: 1, urgent: false, epoch, waiters };
-                slots.push(self.nodes.insert(None, op));
+                let op = Newcomer { seq, at, partition: 0, level: 0, weight: 1, urgent: false, epoch };
+                let slot = self.nodes.insert(op);
+                self.nodes.set_waiters(slot, waiters);
+                slots.push(slot);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! An op leaves the buffer without having been written: netted, expired, evicted, withdrawn, returned. In comes a
 //! slot and the way it ends, out come the answers to its callers.
 
-use super::Accumulator;
+use super::{
+    Accumulator,
+    node::{Arrival, Extra},
+};
 use crate::{
     ack::{AckError, Answer, End, Outcome, Waiter, Waiters},
     dead_letter::DeadLetter,
@@ -18,7 +21,7 @@ const MOST_CAUGHT: usize = 16;
 pub(super) struct Gone<T, R> {
     /// `None` if a merge has used it up, or a sink has it.
     op: Option<T>,
-    epoch: u64,
+    epoch: u32,
     pub(super) attempts: u32,
     pub(super) in_doubt: bool,
     waiters: Waiters<R>,
@@ -141,16 +144,11 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Frees the slot of an op that stands in no queue.
     pub(super) fn remove_node(&mut self, slot: u32) -> Gone<T, R> {
         let node = &mut self.nodes[slot];
-        let gone = Gone {
-            op: node.op.take(),
-            epoch: node.epoch,
-            attempts: node.attempts(),
-            in_doubt: node.in_doubt(),
-            waiters: node.waiters.take(),
-        };
-        node.history = None;
+        let (op, epoch) = (node.op.take(), node.epoch);
+        let Extra { waiters, history, .. } = self.nodes.take_extra(slot);
+        let (attempts, in_doubt) = history.map_or((0, false), |history| (history.attempts, history.in_doubt));
         self.nodes.remove(slot);
-        gone
+        Gone { op, epoch, attempts, in_doubt, waiters }
     }
 
     /// Counts an op's end and tells its callers.
@@ -169,7 +167,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Counts ops out: in the statistics, for the flushes that cover them, and for the room that they took.
     #[inline]
-    pub(super) fn tally(&mut self, epoch: u64, end: End, error: Option<&SinkError>, count: u64) {
+    pub(super) fn tally(&mut self, epoch: u32, end: End, error: Option<&SinkError>, count: u64) {
         if count == 0 {
             return;
         }
@@ -214,15 +212,15 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// A function of the user panicked over an op that has not been queued yet.
     pub(super) fn refuse_arrival(
         &mut self,
-        op: T,
-        waiters: Waiters<R>,
-        epoch: u64,
+        arrival: Arrival<T, R>,
+        epoch: u32,
         panic: &(dyn std::any::Any + Send),
         now: Moment,
     ) {
         let error = self.caught("a stage", panic);
         self.tally(epoch, End::Refused, Some(&error), 1);
+        let waiters = Waiters::of(arrival.ack, arrival.at);
         self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
-        self.letters.push(DeadLetter::new(op, error, 0, false));
+        self.letters.push(DeadLetter::new(arrival.op, error, 0, false));
     }
 }

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::Accumulator;
 use crate::{
-    ack::{AckError, End, Waiter, Waiters},
+    ack::{AckError, End, Waiters},
     moment::Moment,
     stage::REMEMBERED_KEYS,
 };
@@ -60,8 +60,9 @@ impl<R> Memory<R> {
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns who answers its repeats.
-    pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Moment) -> Waiter<R> {
+    /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns the number of the
+    /// memory, which answers its repeats.
+    pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Moment) -> u32 {
         let dedup = self.rules.dedup.as_mut().expect("only a dedup key is fresh here");
         let id = self.memory.keys.vacant_key() as u32;
         let hash = dedup.index.bind(id);
@@ -69,7 +70,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.memory.keys.insert(Key { partition, hash, until, forgotten: false, fate: Fate::Unsettled(slot) });
         self.memory.by_age.push_back(id);
         self.partitions[partition as usize].remembered += 1;
-        Waiter::Memory(id)
+        id
     }
 
     /// Lets the callers of a repeat share the fate of the first.
@@ -77,7 +78,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         waiters.mark(End::Deduplicated);
         match &self.memory.keys[key as usize].fate {
             Fate::Unsettled(slot) => {
-                let first = &mut self.nodes[*slot].waiters;
+                let first = &mut self.nodes.extra_mut(*slot).waiters;
                 waiters.for_each(|waiter| first.add(waiter));
             }
             Fate::Settled { attempts, result } => {

@@ -1,6 +1,8 @@
 //! Two ops of one key meet: a newer one comes in, or an older one comes back. In come both, out comes what the user's
 //! merge function makes of them, in the place of the older one.
 
+use std::mem;
+
 use super::{
     Accumulator,
     node::{NONE, Newcomer},
@@ -10,41 +12,40 @@ use crate::{
     moment::Moment,
     panics,
     sink::SinkError,
-    stage::Merge,
 };
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// An op that has just come meets the one that waits under its key.
-    pub(super) fn meet(&mut self, waiting: u32, op: T, newcomer: Newcomer<R>, now: Moment) {
-        let in_doubt = self.nodes[waiting].in_doubt();
-        let waiting_op = self.take_op(waiting);
-        match self.merge(waiting_op, op, in_doubt) {
-            Ok(Merge::Into(op)) => {
+    pub(super) fn meet(&mut self, waiting: u32, op: T, newcomer: Newcomer, waiters: Waiters<R>, now: Moment) {
+        let mut newer = Some(op);
+        let in_doubt = self.nodes.in_doubt(waiting);
+        if let Err(error) = self.merge(waiting, &mut newer, in_doubt) {
+            self.tally(newcomer.epoch, End::Refused, Some(&error), 1);
+            self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
+            return self.refuse_waiting(waiting, &error, now);
+        }
+        match (&self.nodes[waiting].op, newer) {
+            (Some(_), None) => {
                 self.tally(newcomer.epoch, End::Conflated, None, 1);
-                self.take_over(waiting, newcomer.waiters);
-                self.survive(waiting, op, newcomer.level, now);
+                self.take_over(waiting, waiters);
+                self.survive(waiting, newcomer.level, now);
             }
-            Ok(Merge::Net) => {
-                self.tally(newcomer.epoch, End::Netted, None, 1);
-                self.answer(newcomer.waiters, End::Netted, 0, Err(AckError::Netted), now);
-                self.end_waiting(waiting, End::Netted, now);
-            }
-            Ok(Merge::Apart { waiting: old, newer: new }) => {
-                let newer = self.nodes.vacant();
-                newcomer.waiters.memories().for_each(|key| self.memory.moved(key, newer));
-                self.nodes.insert(new, newcomer);
-                self.nodes[waiting].op = Some(old);
-                self.hand_key_over(waiting, newer);
-                self.link(waiting, newer);
-                self.lift_older(newer);
-                self.enqueue_new(newer, now);
+            (Some(_), newer @ Some(_)) => {
+                let slot = self.nodes.insert(newcomer);
+                waiters.memories().for_each(|key| self.memory.moved(key, slot));
+                self.nodes.set_waiters(slot, waiters);
+                self.nodes[slot].op = newer;
+                self.hand_key_over(waiting, slot);
+                self.link(waiting, slot);
+                self.lift_older(slot);
+                self.enqueue_new(slot, now);
                 let id = self.nodes[waiting].partition;
                 self.joined(id, now);
             }
-            Err(error) => {
-                self.tally(newcomer.epoch, End::Refused, Some(&error), 1);
-                self.answer(newcomer.waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
-                self.refuse_waiting(waiting, &error, now);
+            (None, _) => {
+                self.tally(newcomer.epoch, End::Netted, None, 1);
+                self.answer(waiters, End::Netted, 0, Err(AckError::Netted), now);
+                self.end_waiting(waiting, End::Netted, now);
             }
         }
     }
@@ -53,21 +54,27 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// merged with the eldest: a stale value must not leave after a newer one.
     pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Moment) {
         let mut eldest = youngest;
-        while self.nodes[eldest].older != NONE {
-            eldest = self.nodes[eldest].older;
+        while self.nodes.older(eldest) != NONE {
+            eldest = self.nodes.older(eldest);
         }
-        let in_doubt = self.nodes[slot].in_doubt() || self.nodes[eldest].in_doubt();
-        let (older, newer) = (self.take_op(slot), self.take_op(eldest));
-        match self.merge(older, newer, in_doubt) {
-            Ok(Merge::Into(op)) => {
+        let in_doubt = self.nodes.in_doubt(slot) || self.nodes.in_doubt(eldest);
+        let mut newer = self.nodes[eldest].op.take();
+        if let Err(error) = self.merge(slot, &mut newer, in_doubt) {
+            self.waiting -= 1;
+            self.refuse_unqueued(slot, &error, now);
+            self.unqueue(eldest);
+            return self.refuse_unqueued(eldest, &error, now);
+        }
+        match (&self.nodes[slot].op, newer) {
+            (Some(_), None) => {
                 let id = self.nodes[slot].partition;
                 self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
                 self.waiting -= 1;
-                let younger = self.nodes[eldest].younger;
+                let younger = self.nodes.extra(eldest).map_or(NONE, |extra| extra.younger);
                 self.link(slot, younger);
                 self.hand_key_over(eldest, slot);
                 let level = self.absorb(slot, eldest);
-                match self.renew(slot, op, level) {
+                match self.renew(slot, level) {
                     None => self.requeue(slot),
                     Some(error) => {
                         self.waiting -= 1;
@@ -76,24 +83,17 @@ impl<T, R: Clone> Accumulator<T, R> {
                     }
                 }
             }
-            Ok(Merge::Net) => {
-                self.waiting -= 1;
-                self.end_unqueued(slot, End::Netted, now);
-                self.unqueue(eldest);
-                self.end_unqueued(eldest, End::Netted, now);
-            }
-            Ok(Merge::Apart { waiting, newer }) => {
-                self.nodes[slot].op = Some(waiting);
-                self.nodes[eldest].op = Some(newer);
+            (Some(_), newer @ Some(_)) => {
+                self.nodes[eldest].op = newer;
                 self.requeue(slot);
                 self.link(slot, eldest);
                 self.lift_older(eldest);
             }
-            Err(error) => {
+            (None, _) => {
                 self.waiting -= 1;
-                self.refuse_unqueued(slot, &error, now);
+                self.end_unqueued(slot, End::Netted, now);
                 self.unqueue(eldest);
-                self.refuse_unqueued(eldest, &error, now);
+                self.end_unqueued(eldest, End::Netted, now);
             }
         }
     }
@@ -107,67 +107,59 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    /// Asks the user's function what becomes of two ops, which it uses up if it panics.
+    /// Asks the user's function what becomes of an op that waits and a newer one: of each, whether it is still there
+    /// afterwards. Neither is if the function panics, which uses both up.
     ///
     /// An op in doubt may have landed: it can be neither replaced nor netted, only sent again, before the newer one.
-    fn merge(&mut self, older: T, newer: T, in_doubt: bool) -> Result<Merge<T>, SinkError> {
+    fn merge(&mut self, waiting: u32, newer: &mut Option<T>, in_doubt: bool) -> Result<(), SinkError> {
         if in_doubt {
-            return Ok(Merge::Apart { waiting: older, newer });
+            return Ok(());
         }
         let merge = &self.rules.conflate.as_ref().expect("only conflated ops meet").merge;
-        let merged = panics::catch(|| merge(older, newer));
+        let waiting = &mut self.nodes[waiting].op;
+        let merged = panics::catch(|| merge(waiting, newer));
         merged.map_err(|panic| self.caught("a merge function", &*panic))
     }
 
     /// Two ops of one key wait apart. Either may be `NONE`.
     fn link(&mut self, older: u32, younger: u32) {
-        if let Some(node) = self.nodes.get_mut(older) {
-            node.younger = younger;
+        if older != NONE {
+            self.nodes.extra_mut(older).younger = younger;
         }
-        if let Some(node) = self.nodes.get_mut(younger) {
-            node.older = older;
+        if younger != NONE {
+            self.nodes.extra_mut(younger).older = older;
         }
     }
 
     /// An op is no longer there to be merged with; what comes next under its key meets the next in age, if any.
     #[inline]
     pub(super) fn leave_key(&mut self, slot: u32) {
-        let Some(conflate) = &mut self.rules.conflate else {
-            return;
-        };
-        let node = &mut self.nodes[slot];
-        let (older, younger) = (node.older, node.younger);
-        if (older, younger) == (NONE, NONE) {
-            // The way of most: no other op of its key waits.
-            if let Some(hash) = node.conflate.take() {
-                conflate.index.unbind(hash, slot);
-            }
-            return;
+        let mut older = NONE;
+        if self.nodes[slot].has_extra {
+            let extra = self.nodes.extra_mut(slot);
+            let younger = mem::replace(&mut extra.younger, NONE);
+            older = mem::replace(&mut extra.older, NONE);
+            self.link(older, younger);
         }
-        (node.older, node.younger) = (NONE, NONE);
-        match node.conflate {
-            Some(_) if older != NONE => self.hand_key_over(slot, older),
-            Some(hash) => {
-                node.conflate = None;
-                conflate.index.unbind(hash, slot);
-            }
-            None => {}
+        if older != NONE {
+            self.hand_key_over(slot, older);
+        } else if let (Some(hash), Some(conflate)) = (self.nodes[slot].conflate.take(), &mut self.rules.conflate) {
+            conflate.index.unbind(hash, slot);
         }
-        self.link(older, younger);
     }
 
     /// Moves the ops that wait apart from `slot`, and are older, up to its level at least: within a key, nothing leaves
     /// after something newer, whatever the priorities.
     fn lift_older(&mut self, slot: u32) {
         let level = self.nodes[slot].level;
-        let mut next = self.nodes[slot].older;
+        let mut next = self.nodes.older(slot);
         while let Some(node) = self.nodes.get(next) {
             let order = &self.rules.order;
             if order.rank(node.level) >= order.rank(level) {
                 return;
             }
             let (slot, id) = (next, node.partition);
-            next = node.older;
+            next = self.nodes.older(slot);
             self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
             self.nodes[slot].level = level;
             self.insert(slot, false);
@@ -178,10 +170,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Ends a newer op, which is in no queue, by merging it into an older one, whose node takes its waiters over.
     /// Returns the level of the newer one.
     fn absorb(&mut self, into: u32, newer: u32) -> u32 {
-        let node = &mut self.nodes[newer];
-        let (epoch, level, waiters) = (node.epoch, node.level, node.waiters.take());
-        node.history = None;
-        (node.older, node.younger) = (NONE, NONE);
+        let node = &self.nodes[newer];
+        let (epoch, level) = (node.epoch, node.level);
+        let waiters = self.nodes.take_extra(newer).waiters;
         self.nodes.remove(newer);
         self.tally(epoch, End::Conflated, None, 1);
         self.take_over(into, waiters);
@@ -190,10 +181,10 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Lets those who wait for an op that was merged into another wait for that.
     fn take_over(&mut self, into: u32, newer: Waiters<R>) {
-        let waiters = &mut self.nodes[into].waiters;
-        if let (Waiters::None, Waiters::None) = (&*waiters, &newer) {
+        if let (false, Waiters::None) = (self.nodes[into].has_extra, &newer) {
             return;
         }
+        let waiters = &mut self.nodes.extra_mut(into).waiters;
         waiters.mark(End::Conflated);
         newer.for_each(|waiter| {
             if let Waiter::Memory(key) = waiter {
@@ -203,25 +194,21 @@ impl<T, R: Clone> Accumulator<T, R> {
         });
     }
 
-    /// Puts the survivor of a merge into the node of the op that waited, which keeps its place or moves up.
-    fn survive(&mut self, slot: u32, op: T, newer_level: u32, now: Moment) {
+    /// The survivor of a merge is in the node of the op that waited, which keeps its place or moves up.
+    fn survive(&mut self, slot: u32, newer_level: u32, now: Moment) {
         let order = &self.rules.order;
-        let node = &mut self.nodes[slot];
-        if self.rules.weight.is_none()
-            && self.rules.urgent.is_none()
-            && order.rank(newer_level) <= order.rank(node.level)
-        {
+        let node = &self.nodes[slot];
+        let rises = order.rank(newer_level) > order.rank(node.level);
+        if !rises && self.rules.weight.is_none() && self.rules.urgent.is_none() {
             // The way of most: nothing by which it is placed has changed.
-            node.op = Some(op);
             return;
         }
         let id = node.partition;
         let (weight, urgent) = (node.weight, node.urgent);
-        let rises = order.rank(newer_level) > order.rank(node.level);
         if rises {
             self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
         }
-        let problem = self.renew(slot, op, newer_level);
+        let problem = self.renew(slot, newer_level);
         if rises {
             self.insert(slot, false);
             self.list_victim(slot);
@@ -235,19 +222,19 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    /// Gives a node the survivor of a merge and what the rules say of it. Says what is wrong with it, if anything: it may
-    /// have become too heavy to ever leave.
-    fn renew(&mut self, slot: u32, op: T, newer_level: u32) -> Option<SinkError> {
+    /// Notes what the rules say of the survivor of a merge. Says what is wrong with it, if anything: it may have become
+    /// too heavy to ever leave.
+    fn renew(&mut self, slot: u32, newer_level: u32) -> Option<SinkError> {
         let order = &self.rules.order;
         let node = &mut self.nodes[slot];
         if order.rank(newer_level) > order.rank(node.level) {
             node.level = newer_level;
         }
+        let op = node.waiting_op();
         let asked = panics::catch(|| {
-            let weight = self.rules.weight.as_ref().map_or(1, |weigh| weigh(&op));
-            (weight, self.rules.urgent.as_ref().is_some_and(|urgent| urgent(&op)))
+            let weight = self.rules.weight.as_ref().map_or(1, |weigh| weigh(op));
+            (weight, self.rules.urgent.as_ref().is_some_and(|urgent| urgent(op)))
         });
-        node.op = Some(op);
         match asked {
             Ok((weight, urgent)) => {
                 node.weight = weight;

@@ -15,11 +15,14 @@ mod node;
 mod nodes;
 mod partition;
 mod queue;
+mod rest;
 mod schedule;
 mod settle;
 #[cfg(test)]
 mod tests;
 mod victims;
+
+use std::collections::VecDeque;
 
 use slab::Slab;
 
@@ -65,6 +68,7 @@ pub(crate) struct Accumulator<T, R> {
     max_pending: usize,
     max_items: usize,
     max_weight: usize,
+    enough: usize,
     has_rules: bool,
     /// No rule has anything to say of any op, ever: all wait in the lane.
     is_plain: bool,
@@ -76,6 +80,8 @@ pub(crate) struct Accumulator<T, R> {
     nodes: Nodes<T, R>,
     lane: Lane<T, R>,
     partitions: Slab<Partition>,
+    /// Those of which nothing waits, the one that began first in front. Some may be in use again.
+    resting: VecDeque<u32>,
     schedule: Schedule,
     memory: Memory<R>,
     victims: Option<Victims>,
@@ -128,6 +134,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             rules,
             max_pending: limits.pending_limit(),
             max_items: limits.items(),
+            enough: limits.items().saturating_mul(ENOUGH_BATCHES),
             max_weight: limits.weight(),
             limits,
             backoff: policy.retry.start(),
@@ -136,6 +143,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             nodes: Nodes::new(),
             lane: Lane::new(),
             partitions,
+            resting: VecDeque::new(),
             schedule: Schedule::new(),
             memory: Memory::new(),
             victims,
@@ -198,6 +206,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         self.max_pending = limits.pending_limit();
         (self.max_items, self.max_weight) = (limits.items(), limits.weight());
+        self.enough = limits.items().saturating_mul(ENOUGH_BATCHES);
         self.limits = limits;
         self.press_if_full();
         // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
@@ -257,9 +266,8 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Whether there is no hurry to take in more: the batch that goes next is full or, where ops are spread over
     /// partitions, a few times as many wait as it may hold. Even more would outgrow the caches of the CPU.
     pub(crate) fn has_enough(&self) -> bool {
-        let is_full = |id| self.queued(id) >= self.max_items;
-        let enough = self.max_items.saturating_mul(ENOUGH_BATCHES);
-        self.pending >= self.max_pending || self.next_due().is_some_and(|id| is_full(id) || self.waiting >= enough)
+        self.pending >= self.max_pending
+            || self.next_due().is_some_and(|id| self.waiting >= self.enough || self.queued(id) >= self.max_items)
     }
 
     /// Whether the sink said that a newer leader exists.
@@ -288,17 +296,6 @@ impl<T, R> Accumulator<T, R> {
         self.paused || self.fenced || self.batches_in_flight >= self.limits.max_in_flight
     }
 
-    /// A million symbols seen once cost nothing afterwards.
-    fn forget_partition(&mut self, id: u32) {
-        let Some(hash) = self.partitions[id as usize].hash else {
-            return;
-        };
-        self.partitions.remove(id as usize);
-        if let Some(index) = &mut self.rules.partition {
-            index.unbind(hash, id);
-        }
-    }
-
     /// Whether it has memory that a burst has left behind.
     pub(crate) fn has_excess(&self) -> bool {
         let Self { nodes, lane, partitions, memory, spares, .. } = self;
@@ -306,7 +303,7 @@ impl<T, R> Accumulator<T, R> {
             || (lane.is_empty() && lane.capacity() > KEPT)
             || (memory.is_empty() && memory.capacity() > KEPT)
             || self.answers.capacity() > KEPT
-            || (partitions.is_empty() && partitions.capacity() > KEPT)
+            || (self.pending == 0 && memory.is_empty() && partitions.capacity() > KEPT)
             || spares.iter().any(|cut| cut.batch.capacity() > KEPT)
     }
 
@@ -327,6 +324,7 @@ impl<T, R> Accumulator<T, R> {
             self.memory = Memory::new();
             self.rules.dedup.iter_mut().for_each(|dedup| dedup.index.trim());
         }
+        self.forget_resting();
         if self.partitions.is_empty() {
             self.partitions = Slab::new();
             self.rules.partition.iter_mut().for_each(|index| index.trim());

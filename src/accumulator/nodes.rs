@@ -3,15 +3,18 @@
 
 use std::{
     hint::black_box,
+    mem,
     ops::{Index, IndexMut},
 };
 
-use super::node::{NONE, Newcomer, Node};
-use crate::ack::Waiters;
+use super::node::{Extra, History, NONE, Newcomer, Node};
+use crate::{ack::Waiters, counters::Spent, moment::Moment};
 
 #[derive(Debug)]
 pub(crate) struct Nodes<T, R> {
-    slots: Vec<Node<T, R>>,
+    slots: Vec<Node<T>>,
+    /// By slot, as far as any has ever had one.
+    extras: Vec<Extra<R>>,
     /// The first of the free slots, which are chained by `next`.
     free: u32,
     len: usize,
@@ -19,7 +22,7 @@ pub(crate) struct Nodes<T, R> {
 
 impl<T, R> Nodes<T, R> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), free: NONE, len: 0 }
+        Self { slots: Vec::new(), extras: Vec::new(), free: NONE, len: 0 }
     }
 
     /// How many are in use.
@@ -32,9 +35,9 @@ impl<T, R> Nodes<T, R> {
         if self.free == NONE { self.slots.len() as u32 } else { self.free }
     }
 
-    /// Gives a newcomer, whose op may be elsewhere, the slot that was vacant.
+    /// Gives a newcomer the slot that was vacant. Its op follows, unless it is elsewhere.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, op: impl Into<Option<T>>, newcomer: Newcomer<R>) -> u32 {
+    pub(crate) fn insert(&mut self, newcomer: Newcomer) -> u32 {
         let slot = self.vacant() as usize;
         self.len += 1;
         if slot == self.slots.len() {
@@ -45,7 +48,6 @@ impl<T, R> Nodes<T, R> {
             self.free = node.next;
         }
         node.is_live = true;
-        node.op = op.into();
         node.seq = newcomer.seq;
         node.at = newcomer.at;
         node.partition = newcomer.partition;
@@ -53,10 +55,6 @@ impl<T, R> Nodes<T, R> {
         node.weight = newcomer.weight;
         node.urgent = newcomer.urgent;
         node.epoch = newcomer.epoch;
-        // A blank node has none, and most ops bring none.
-        if !matches!(newcomer.waiters, Waiters::None) {
-            node.waiters = newcomer.waiters;
-        }
         slot as u32
     }
 
@@ -65,17 +63,87 @@ impl<T, R> Nodes<T, R> {
     pub(crate) fn remove(&mut self, slot: u32) {
         let node = &mut self.slots[slot as usize];
         debug_assert!(node.is_live, "a slot is freed once");
-        debug_assert!(node.is_blank(), "what a node owns is taken out first");
+        debug_assert!(node.op.is_none() && node.conflate.is_none() && !node.has_extra, "it owns nothing any more");
         node.is_live = false;
         node.next = self.free;
         self.free = slot;
         self.len -= 1;
     }
 
+    /// What an op may have that most have not.
+    #[inline]
+    pub(crate) fn extra(&self, slot: u32) -> Option<&Extra<R>> {
+        self.slots[slot as usize].has_extra.then(|| &self.extras[slot as usize])
+    }
+
+    /// The same, to add to it.
+    pub(crate) fn extra_mut(&mut self, slot: u32) -> &mut Extra<R> {
+        let at = slot as usize;
+        if self.extras.len() <= at {
+            self.extras.resize_with(at + 1, || Extra::NOTHING);
+        }
+        self.slots[at].has_extra = true;
+        &mut self.extras[at]
+    }
+
+    /// Notes who waits for an op that has just come.
+    #[inline]
+    pub(crate) fn set_waiters(&mut self, slot: u32, waiters: Waiters<R>) {
+        // Most ops bring none.
+        if !matches!(waiters, Waiters::None) {
+            self.extra_mut(slot).waiters = waiters;
+        }
+    }
+
+    /// Takes what an op has that most have not.
+    #[inline]
+    pub(crate) fn take_extra(&mut self, slot: u32) -> Extra<R> {
+        let node = &mut self.slots[slot as usize];
+        if !mem::take(&mut node.has_extra) {
+            return Extra::NOTHING;
+        }
+        mem::replace(&mut self.extras[slot as usize], Extra::NOTHING)
+    }
+
+    /// The op of the same key that waits and is the next older one, if any.
+    pub(crate) fn older(&self, slot: u32) -> u32 {
+        self.extra(slot).map_or(NONE, |extra| extra.older)
+    }
+
+    /// How often the op was handed to the sink and came back.
+    pub(crate) fn attempts(&self, slot: u32) -> u32 {
+        self.history(slot).map_or(0, |history| history.attempts)
+    }
+
+    /// Whether an earlier attempt may have landed.
+    pub(crate) fn in_doubt(&self, slot: u32) -> bool {
+        self.history(slot).is_some_and(|history| history.in_doubt)
+    }
+
+    /// What the op has been through, if a write has brought it back.
+    pub(crate) fn history(&self, slot: u32) -> Option<&History> {
+        self.extra(slot)?.history.as_deref()
+    }
+
+    /// The same, to add to it.
+    pub(crate) fn history_mut(&mut self, slot: u32) -> &mut History {
+        self.extra_mut(slot).history.get_or_insert_default()
+    }
+
+    /// Where the time of an op went that was cut at `cut`, and then written for so long.
+    pub(crate) fn spent(&self, slot: u32, cut: Moment, writing: u64, now: Moment) -> Spent {
+        let came = self[slot].at;
+        let Some(&History { backing_off, writing, .. }) = self.history(slot) else {
+            return Spent { waiting: cut.nanos_since(came), backing_off: 0, writing };
+        };
+        let waiting = now.nanos_since(came).saturating_sub(backing_off).saturating_sub(writing);
+        Spent { waiting, backing_off, writing }
+    }
+
     /// Reads a slot from end to end, as far as a merge does, so that it is in the cache by then.
     pub(crate) fn fetch(&self, slot: u32) {
         if let Some(node) = self.slots.get(slot as usize) {
-            black_box((node.op.is_some(), node.history.is_some(), node.level));
+            black_box((node.level, node.partition));
         }
     }
 
@@ -84,29 +152,25 @@ impl<T, R> Nodes<T, R> {
     }
 
     /// The node in a slot, if one lives there.
-    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Node<T, R>> {
-        self.slots.get_mut(slot as usize).filter(|node| node.is_live)
-    }
-
-    pub(crate) fn get(&self, slot: u32) -> Option<&Node<T, R>> {
+    pub(crate) fn get(&self, slot: u32) -> Option<&Node<T>> {
         self.slots.get(slot as usize).filter(|node| node.is_live)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Node<T, R>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Node<T>)> {
         self.slots.iter().enumerate().filter(|(_, node)| node.is_live).map(|(slot, node)| (slot as u32, node))
     }
 }
 
 impl<T, R> Index<u32> for Nodes<T, R> {
-    type Output = Node<T, R>;
+    type Output = Node<T>;
 
-    fn index(&self, slot: u32) -> &Node<T, R> {
+    fn index(&self, slot: u32) -> &Node<T> {
         &self.slots[slot as usize]
     }
 }
 
 impl<T, R> IndexMut<u32> for Nodes<T, R> {
-    fn index_mut(&mut self, slot: u32) -> &mut Node<T, R> {
+    fn index_mut(&mut self, slot: u32) -> &mut Node<T> {
         &mut self.slots[slot as usize]
     }
 }

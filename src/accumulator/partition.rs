@@ -28,6 +28,8 @@ pub(crate) struct Partition {
     pub(crate) backing_off: Option<Moment>,
     /// Sizes of the parts that a batch was split into, the next one last. Empty: no part is smaller than the limits say.
     pub(crate) parts: Vec<usize>,
+    /// It is in the list of those that rest, though it may be in use again.
+    pub(crate) rests: bool,
     /// How many remembered keys name this partition.
     pub(crate) remembered: usize,
     pub(crate) place: Place,

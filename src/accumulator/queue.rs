@@ -28,18 +28,21 @@ pub(crate) struct Queue {
 }
 
 /// Where a queue stands among others: the partition with the least `Head` goes first.
+///
+/// A number of which the parts compare in order: the rank, so that greater is less, the order of arrival, and the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Head {
-    /// Rank of the level, so that greater is less.
-    rank: std::cmp::Reverse<u32>,
-    seq: u64,
-    slot: u32,
-}
+pub(crate) struct Head(u128);
 
 impl Head {
     /// Of the only partition there is, if all of it waits in the lane.
-    pub(crate) fn of_lane() -> Self {
-        Self { rank: std::cmp::Reverse(0), seq: 0, slot: NONE }
+    pub(crate) const LANE: Self = Self::new(0, 0, NONE);
+
+    const fn new(rank: u32, seq: u64, slot: u32) -> Self {
+        Self((!rank as u128) << 96 | (seq as u128) << 32 | slot as u128)
+    }
+
+    fn slot(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -68,33 +71,33 @@ impl Queue {
     #[inline]
     pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32) -> bool {
         let node = &mut nodes[slot];
-        let Some(level) = self.levels.iter_mut().find(|level| level.id == node.level) else {
+        // Most ops are of a low level, as it takes others to be better than.
+        let Some(level) = self.levels.iter_mut().rev().find(|level| level.id == node.level) else {
             self.insert(nodes, order, slot, false);
             return true;
         };
         (node.prev, node.next) = (level.tail, NONE);
-        self.len += 1;
-        self.weight = self.weight.saturating_add(node.weight);
-        self.urgent += usize::from(node.urgent);
-        self.retried += usize::from(node.history.is_some());
         nodes[level.tail].next = slot;
         level.tail = slot;
+        self.count_in(nodes, slot);
         false
     }
 
-    fn count_in<T, R>(&mut self, node: &Node<T, R>) {
+    #[inline]
+    fn count_in<T, R>(&mut self, nodes: &Nodes<T, R>, slot: u32) {
+        let node = &nodes[slot];
         self.len += 1;
         self.weight = self.weight.saturating_add(node.weight);
         self.urgent += usize::from(node.urgent);
-        self.retried += usize::from(node.history.is_some());
+        self.retried += usize::from(nodes.history(slot).is_some());
     }
 
     /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
     /// almost all that wait, any other is newer.
     pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32, comes_back: bool) {
+        self.count_in(nodes, slot);
         let node = &nodes[slot];
         let (seq, level) = (node.seq, node.level);
-        self.count_in(node);
         let rank = order.rank(level);
         let at = self.levels.iter().position(|other| order.rank(other.id) <= rank).unwrap_or(self.levels.len());
         if self.levels.get(at).is_none_or(|other| other.id != level) {
@@ -129,26 +132,31 @@ impl Queue {
     }
 
     /// Counts a node anew that stays where it is and had another weight and urgency.
-    pub(crate) fn recount<T, R>(&mut self, weight: usize, urgent: bool, node: &Node<T, R>) {
+    pub(crate) fn recount<T>(&mut self, weight: usize, urgent: bool, node: &Node<T>) {
         self.weight = self.weight.saturating_sub(weight).saturating_add(node.weight);
         self.urgent = self.urgent - usize::from(urgent) + usize::from(node.urgent);
     }
 
-    /// Takes out what leaves next, if that is the head of the first level.
+    /// Takes nodes out, from the first one on, up to one that has an [`Extra`](super::node::Extra), or of which `take` says
+    /// that it stays.
     #[inline]
-    pub(crate) fn pop<T, R>(&mut self, nodes: &mut Nodes<T, R>, slot: u32) {
-        match self.levels.first_mut() {
-            Some(level) if level.head == slot && level.tail != slot => {
-                let node = &nodes[slot];
+    pub(crate) fn drain<T, R>(&mut self, nodes: &mut Nodes<T, R>, mut take: impl FnMut(u32, &mut Node<T>) -> bool) {
+        while let Some(level) = self.levels.first_mut() {
+            while level.head != NONE {
+                let node = &mut nodes[level.head];
+                if node.has_extra || !take(level.head, node) {
+                    node.prev = NONE;
+                    return;
+                }
                 level.head = node.next;
                 self.len -= 1;
                 self.weight = self.weight.saturating_sub(node.weight);
                 self.urgent -= usize::from(node.urgent);
-                self.retried -= usize::from(node.history.is_some());
-                nodes[level.head].prev = NONE;
             }
-            _ => self.remove(nodes, slot),
+            self.levels.remove(0);
         }
+        // Weights may have saturated; an empty queue weighs nothing.
+        self.weight = 0;
     }
 
     /// Takes a node out, wherever it stands.
@@ -158,7 +166,7 @@ impl Queue {
         let (prev, next, level) = (node.prev, node.next, node.level);
         self.len -= 1;
         self.urgent -= usize::from(node.urgent);
-        self.retried -= usize::from(node.history.is_some());
+        self.retried -= usize::from(nodes.history(slot).is_some());
         self.weight = match self.len {
             // Weights may have saturated; an empty queue weighs nothing.
             0 => 0,
@@ -184,7 +192,7 @@ impl Queue {
         match order.aging {
             // What stands first is first: this is the way of every op.
             None => self.levels.first().map(|level| level.head),
-            Some(_) => self.head(nodes, order, now).map(|head| head.slot),
+            Some(_) => self.head(nodes, order, now).map(Head::slot),
         }
     }
 
@@ -193,7 +201,7 @@ impl Queue {
         let head = |level: &Level| {
             let node = &nodes[level.head];
             let rank = order.aged(level.id, now.since(node.at));
-            Head { rank: std::cmp::Reverse(rank), seq: node.seq, slot: level.head }
+            Head::new(rank, node.seq, level.head)
         };
         match order.aging {
             None => self.levels.first().map(head),

@@ -68,7 +68,7 @@ impl Schedule {
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// Puts a partition where it belongs by now, or forgets it. To be called whenever its state has changed.
+    /// Puts a partition where it belongs by now, or lets it rest. To be called whenever its state has changed.
     pub(super) fn place(&mut self, id: u32, now: Moment) {
         let partition = &mut self.partitions[id as usize];
         if partition.in_flight || (partition.queue.is_empty() && self.lane.is_empty()) {
@@ -80,7 +80,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 partition.parts.clear();
             }
             if partition.is_idle() {
-                self.forget_partition(id);
+                self.rest(id);
             }
             return;
         }
@@ -118,7 +118,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn rank_due(&mut self, id: u32, now: Moment) {
         let order = &self.rules.order;
         let queue = &self.partitions[id as usize].queue;
-        let head = queue.head(&self.nodes, order, now).unwrap_or_else(Head::of_lane);
+        let head = queue.head(&self.nodes, order, now).unwrap_or(Head::LANE);
         if order.aging.is_some() {
             match queue.rises_at(&self.nodes, order, now) {
                 Some(at) => self.schedule.rising.set(id, at),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Accumulator, Cut};
 use crate::{
-    ack::{AckError, End, Waiters},
+    ack::{AckError, End},
     counters::Waited,
     dead_letter::DeadLetter,
     moment::Moment,
@@ -148,8 +148,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     fn failed(&mut self, slot: u32, error: SinkError, again_anyway: bool, now: Moment) -> Next {
-        let node = &mut self.nodes[slot];
-        let last = node.attempts() >= self.backoff.max_attempts();
+        let last = self.nodes.attempts(slot) >= self.backoff.max_attempts();
         let mut again = again_anyway;
         match error.kind() {
             ErrorKind::Throttled { retry_after } => {
@@ -158,7 +157,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             ErrorKind::Transient => again = true,
             ErrorKind::Ambiguous => {
-                node.history.get_or_insert_default().in_doubt = true;
+                self.nodes.history_mut(slot).in_doubt = true;
                 again |= self.idempotent;
             }
             ErrorKind::Fenced => {
@@ -172,7 +171,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     fn record_attempt(&mut self, slot: u32, writing: u64, split: bool) {
-        let history = self.nodes[slot].history.get_or_insert_default();
+        let history = self.nodes.history_mut(slot);
         // Being in a batch that was too large is not the op's failure.
         history.attempts += u32::from(!split);
         history.writing += writing;
@@ -192,7 +191,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let (mut epoch, mut count) = (0, 0);
         for (&slot, receipt) in slots.iter().zip(receipts) {
             let node = &self.nodes[slot];
-            if node.history.is_some() || !matches!(node.waiters, Waiters::None) {
+            if node.has_extra {
                 self.deliver(slot, receipt, at, writing, now);
                 continue;
             }
@@ -210,12 +209,10 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     pub(super) fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
-        let node = &mut self.nodes[slot];
-        if let Some(history) = &mut node.history {
-            history.attempts += 1;
-            history.writing += writing;
+        if self.nodes.history(slot).is_some() {
+            self.record_attempt(slot, writing, false);
         }
-        self.counters.time(node.spent(at, writing, now), 1);
+        self.counters.time(self.nodes.spent(slot, at, writing, now), 1);
         let mut gone = self.remove_node(slot);
         gone.attempts = gone.attempts.max(1);
         self.settle_node(gone, End::Delivered, Ok(receipt), None, now);
@@ -235,8 +232,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     fn time_node(&mut self, slot: u32, now: Moment) {
-        let node = &self.nodes[slot];
-        self.counters.time(node.spent(now, 0, now), 1);
+        self.counters.time(self.nodes.spent(slot, now, 0, now), 1);
     }
 
     /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only
@@ -244,7 +240,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn take_back(&mut self, id: u32, again: &Again, now: Moment) {
         let mut delay = Duration::ZERO;
         if again.failed > 0 {
-            let attempts = again.slots.iter().map(|slot| self.nodes[*slot].attempts()).max();
+            let attempts = again.slots.iter().map(|slot| self.nodes.attempts(*slot)).max();
             delay = self.backoff.delay(attempts.unwrap_or(1));
             self.counters.retries += again.failed;
         }
@@ -257,7 +253,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         // The last goes first, so that each finds its place at the front.
         for slot in again.slots.iter().rev() {
             self.waiting += 1;
-            let history = self.nodes[*slot].history.get_or_insert_default();
+            let history = self.nodes.history_mut(*slot);
             history.backing_off = history.backing_off.saturating_add(backing_off);
             self.come_back(*slot, now);
         }

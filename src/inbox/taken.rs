@@ -5,6 +5,7 @@ use std::vec;
 
 use super::KEPT;
 use crate::{
+    accumulator::Arrival,
     ack::AckSender,
     command::{Command, Run},
 };
@@ -62,9 +63,9 @@ impl<T, R> Arrivals<'_, T, R> {
     }
 
     /// The next op of a run.
-    pub(crate) fn next(&mut self, run: &Run) -> (T, Option<AckSender<R>>) {
-        let op = self.ops.next().expect("a run has as many ops as it counts");
-        (op, if run.acked { self.acks.next() } else { None })
+    pub(crate) fn next(&mut self, run: &Run) -> Arrival<T, R> {
+        let ack = if run.acked { self.acks.next() } else { None };
+        Arrival { op: self.ops.next().expect("a run has as many ops as it counts"), at: run.at, ack }
     }
 
     /// All ops of a run, and their acks.

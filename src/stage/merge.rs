@@ -25,6 +25,22 @@ impl<T> From<Option<T>> for Merge<T> {
     }
 }
 
+/// Leaves of an op that waits and a newer one what the function makes of them; neither if it panics.
+pub(super) fn in_place<T, M: Into<Merge<T>>>(
+    merge: impl FnOnce(T, T) -> M,
+    waiting: &mut Option<T>,
+    newer: &mut Option<T>,
+) {
+    let (Some(old), Some(new)) = (waiting.take(), newer.take()) else {
+        unreachable!("two ops meet");
+    };
+    match merge(old, new).into() {
+        Merge::Into(op) => *waiting = Some(op),
+        Merge::Net => {}
+        Merge::Apart { waiting: old, newer: new } => (*waiting, *newer) = (Some(old), Some(new)),
+    }
+}
+
 /// Keeps the newer op: the usual rule for market data. For [`conflate_by`](crate::Stages::conflate_by).
 ///
 /// It can't net: ops of which the newer one does not stand for both, such as an order and its cancel, need a merge
