@@ -8,6 +8,7 @@ pub mod raw;
 pub mod recv_many_loop;
 pub mod reply_loop;
 pub mod rules_by_hand;
+pub mod rules_in_full;
 pub mod select_loop;
 pub mod std_thread;
 pub mod tokio_stream;

@@ -17,7 +17,7 @@ use crate::{
     clock::{Span, thread_cpu},
     measure::{Variant, measure_fixed, named},
     op::{Op, mix},
-    peers::{ours, rules_by_hand::ByHand},
+    peers::{ours, rules_by_hand::ByHand, rules_in_full::InFull},
     report::Report,
 };
 
@@ -33,6 +33,7 @@ const BATCH: usize = 1000;
 const WAITING: usize = 4 * BATCH;
 
 const BY_HAND: &str = "the three rules by hand";
+const IN_FULL: &str = "the same with what is owed to each op";
 const DEEP_FIFO: &str = "VecDeque, 65,536 wait";
 const DEEP: &str = "roundlot, three stages, 65,536 wait";
 
@@ -45,12 +46,14 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         Variant::timed("VecDeque", |_| fifo(ops, WAITING)),
         Variant::timed("roundlot, three stages", |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH))),
         Variant::timed(BY_HAND, |_| by_hand(ops)),
+        Variant::timed(IN_FULL, |_| in_full(ops)),
         Variant::timed("roundlot, no stages", |_| batched(runtime, ops, Stages::new(), Limits::new(BATCH))),
         Variant::timed(DEEP_FIFO, |_| fifo(ops, ours::DEFAULT_PENDING)),
         Variant::timed(DEEP, |_| batched(runtime, ops, ours::stages(), Limits::new(BATCH).linger(Duration::MAX))),
     ];
     let results = measure_fixed(bench, variants, ops.len() as u64);
     let by_hand = named(&results, BY_HAND).cpu_against(named(&results, "VecDeque"));
+    let in_full = named(&results, IN_FULL).cpu_against(named(&results, "VecDeque"));
     let deep = named(&results, DEEP).cpu_against(named(&results, DEEP_FIFO));
     let report = Report::of(&results)
         .left_out("all peers", "none has these rules")
@@ -62,6 +65,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .note(format!(
             "By hand, with the same hash table, and without verdicts, retries, deadlines or limits, the \
              multiple is {by_hand:.2}."
+        ))
+        .note(format!(
+            "With what is owed to each op, as far as src/peers/rules_in_full.rs has it, and all types known to the \
+             compiler, it is {in_full:.2}."
         ))
         .note(format!("With 65,536 waiting, which a linger without end comes to, the multiple is {deep:.2}."));
     Ok(report
@@ -95,7 +102,7 @@ fn fifo(ops: &[Op], waiting: usize) -> (u64, Span) {
     (total, span)
 }
 
-/// A batch of the next partition, as soon as so many ops wait.
+/// A batch of the partition whose turn it is, as soon as so many ops wait.
 fn by_hand(ops: &[Op]) -> (u64, Span) {
     let ops = ops.to_vec();
     let (mut out, mut conflated) = (0, 0);
@@ -118,6 +125,37 @@ fn by_hand(ops: &[Op]) -> (u64, Span) {
     }
     let span = clock.stop();
     assert_eq!(out + conflated, total, "ops that came out or were superseded");
+    (total, span)
+}
+
+/// The batch of the best partition, as soon as so many ops wait.
+fn in_full(ops: &[Op]) -> (u64, Span) {
+    let ops = ops.to_vec();
+    let mut out = 0;
+    let (total, clock) = (ops.len() as u64, Clock::start());
+    let mut rules = InFull::default();
+    // A clock that is looked at as often as roundlot's, and costs nothing.
+    let mut now = 0;
+    let mut leave = |rules: &mut InFull, now: &mut u64| {
+        *now += 1;
+        let mut cut = rules.cut(BATCH, *now).expect("something waits");
+        for op in cut.ops.drain(..) {
+            black_box(op);
+            out += 1;
+        }
+        rules.settle(cut);
+    };
+    for op in ops {
+        rules.push(op, now);
+        if rules.counts().waiting == WAITING {
+            leave(&mut rules, &mut now);
+        }
+    }
+    while rules.counts().waiting > 0 {
+        leave(&mut rules, &mut now);
+    }
+    let span = clock.stop();
+    assert_eq!(out + rules.counts().conflated, total, "ops that came out or were superseded");
     (total, span)
 }
 
