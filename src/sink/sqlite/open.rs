@@ -90,24 +90,27 @@ impl OpenError {
     }
 }
 
-/// Opens the file, and creates the table if that was asked for.
-pub(super) fn connect(options: &Sqlite, plan: &Plan) -> Result<Connection, OpenError> {
+/// Opens the file, and creates the table if that was asked for, unless nobody waits for it any more.
+pub(super) fn connect(options: &Sqlite, plan: &Plan, given_up: impl Fn() -> bool) -> Result<Connection, OpenError> {
     let begun = Instant::now();
+    // Of two that have read and want to write, as when both make a new file, SQLite sends one away at once.
+    let gives_way = |error: &rusqlite::Error| {
+        error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < options.busy_timeout
+    };
     loop {
-        match connect_once(options, plan) {
-            // Of two that have read and want to write, as when both make a new file, SQLite sends one away at once.
-            Err(error) if is_busy(&error) && begun.elapsed() < options.busy_timeout => thread::sleep(GIVE_WAY),
-            connection => return connection.map_err(|error| database(options, error)),
+        let connected = configure(options);
+        if given_up() {
+            return Err(OpenError::Gone);
+        }
+        match connected.and_then(|connection| created(connection, plan)) {
+            Err(error) if gives_way(&error) => thread::sleep(GIVE_WAY),
+            connected => return connected.map_err(|error| database(options, error)),
         }
     }
 }
 
-fn is_busy(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-}
-
-fn connect_once(options: &Sqlite, plan: &Plan) -> rusqlite::Result<Connection> {
-    let connection = configure(options)?;
+/// The same connection, when it has its table.
+fn created(connection: Connection, plan: &Plan) -> rusqlite::Result<Connection> {
     if let Some(create) = &plan.create {
         connection.execute_batch(create)?;
     }
@@ -188,6 +191,7 @@ fn database(options: &Sqlite, error: rusqlite::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::table::Table;
 
     #[test]
     fn numbers_are_made_as_sqlite_says() {
@@ -197,6 +201,19 @@ mod tests {
         for declared in ["TEXT", "varchar(20)", "CLOB", "BLOB", "", "any", "NATIVE CHARACTER(70)"] {
             assert!(!makes_numbers(declared), "{declared}");
         }
+    }
+
+    /// Goal: who gives up opening finds no table later. Method: nobody waits for it from the start.
+    #[test]
+    fn no_table_is_made_that_nobody_waits_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = Sqlite::file(folder.path().join("trades.db"));
+        let plan = Plan::of(&Table::<i64>::new("trades").integer("id", |id| *id).create_if_missing());
+        let plan = plan.expect("a mapping");
+        assert!(matches!(connect(&options, &plan, || true), Err(OpenError::Gone)));
+        let has_table = |connection: &Connection| declared_types(connection, "trades").is_ok_and(|it| !it.is_empty());
+        assert!(configure(&options).is_ok_and(|connection| !has_table(&connection)));
+        assert!(connect(&options, &plan, || false).is_ok_and(|connection| has_table(&connection)));
     }
 
     #[test]

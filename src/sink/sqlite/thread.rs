@@ -63,7 +63,7 @@ fn run(
     mut inbox: mpsc::Receiver<Job>,
     closed: &AtomicBool,
 ) {
-    let connection = match open::connect(options, plan) {
+    let connection = match open::connect(options, plan, || opened.is_closed()) {
         Ok(connection) => connection,
         Err(error) => return drop(opened.send(Err(error))),
     };
