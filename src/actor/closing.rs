@@ -37,8 +37,10 @@ where
         }
     }
 
+    /// Whether the time to close is over. More time comes too late then: writes have been given up.
     pub(super) fn is_overdue(&self, now: Moment) -> bool {
-        self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
+        self.state.gives_up
+            || self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
     }
 
     /// When to look again if nothing happens.

@@ -2,15 +2,16 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use roundlot::{
     Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary,
-    sink_fn,
+    Worker, WorkerGone, sink_fn,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -356,4 +357,39 @@ async fn returned_ops_are_in_the_order_in_which_they_came() {
     gate.reached(1).await;
     let summary = eventually(worker.shutdown().within(secs(1)).into_future()).await.unwrap();
     assert_eq!(returned(&summary), [(1, false), (2, true)]);
+}
+
+/// Goal: a shutdown that has given up its writes ends, though it is granted more time then. Method: the write that is
+/// given up asks for it as it is dropped.
+#[tokio::test(start_paused = true)]
+async fn more_time_comes_too_late_when_writes_were_given_up() {
+    type Ending = Mutex<Option<BoxFuture<'static, Result<Summary<u32>, WorkerGone>>>>;
+    struct Asks(Arc<Mutex<Option<Worker<u32>>>>, Arc<Ending>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            let worker = self.0.lock().unwrap().take().unwrap();
+            let mut ending = worker.shutdown().within(AGES).into_future();
+            assert!((&mut ending).now_or_never().is_none());
+            *self.1.lock().unwrap() = Some(ending);
+        }
+    }
+    let (worker, ending) = (Arc::default(), Arc::<Ending>::default());
+    let asks = (Arc::clone(&worker), Arc::clone(&ending));
+    let sink = sink_fn(move |_: &mut Batch<u32>| {
+        let asks = Asks(Arc::clone(&asks.0), Arc::clone(&asks.1));
+        Box::pin(async move {
+            let _asks = asks;
+            std::future::pending().await
+        })
+    });
+    let token = CancellationToken::new();
+    let (desk, started) =
+        Batcher::new(sink).limits(Limits::new(1).shutdown_timeout(secs(1))).stop_on(token.clone()).spawn();
+    *worker.lock().unwrap() = Some(started);
+    desk.send_all([1, 2]).await.unwrap();
+    until_idle().await;
+    token.cancel();
+    advance(secs(1)).await;
+    let ending = ending.lock().unwrap().take().unwrap();
+    assert_eq!(returned(&at_once(ending).await.unwrap()), [(1, true), (2, false)]);
 }
