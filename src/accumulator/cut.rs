@@ -57,17 +57,21 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.cuts += 1;
         let (mut weight, mut attempt) = (0usize, 1);
         loop {
-            self.take_run(id, cap, &mut cut, &mut weight, now);
+            let unwanted = self.take_run(id, cap, &mut cut, &mut weight, now);
             let (ops, _) = cut.batch.parts();
-            let queue = &self.partitions[id as usize].queue;
-            let Some(slot) = queue.next(&self.nodes, &self.rules.order, now).filter(|_| ops.len() < cap) else {
+            if ops.len() == cap {
+                break;
+            }
+            let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, &self.rules.order, now) else {
                 break;
             };
             // First of all, since one that has expired must not let the next of its key in, either.
             if self.nodes.extra(slot).is_some_and(|extra| extra.behind == self.cuts) {
                 break;
             }
-            if !self.may_be_sent(slot, now) {
+            if let Some(why) = unwanted.or_else(|| unwanted_by(&self.rules.expiry, self.nodes[slot].waiting_op(), now))
+            {
+                self.end_unwanted(slot, why, now);
                 continue;
             }
             let more = self.nodes[slot].weight;
@@ -80,11 +84,10 @@ impl<T, R: Clone> Accumulator<T, R> {
                 }
                 break;
             }
-            weight += more;
-            if let Some(extra) = self.nodes.extra(slot)
-                && extra.younger != NONE
-            {
-                self.nodes.extra_mut(extra.younger).behind = self.cuts;
+            weight = weight.saturating_add(more);
+            let younger = self.nodes.younger(slot);
+            if younger != NONE {
+                self.nodes.extra_mut(younger).behind = self.cuts;
             }
             self.unqueue(slot);
             attempt = attempt.max(self.nodes.attempts(slot) + 1);
@@ -97,7 +100,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         if more > 0 {
             self.lane.take(more, ops, stretches, acks);
             self.waiting -= more;
-            weight += more;
+            weight = weight.saturating_add(more);
         }
         let count = ops.len();
         if count == 0 {
@@ -115,19 +118,28 @@ impl<T, R: Clone> Accumulator<T, R> {
         Some(cut)
     }
 
-    /// Takes the ops that come next as far as nothing is remarkable about them: the way of most.
-    fn take_run(&mut self, id: u32, cap: usize, cut: &mut Cut<T, R>, weight: &mut usize, now: Moment) {
+    /// Takes the ops that come next as far as nothing is remarkable about them: the way of most. Says why the one after
+    /// them is not to be sent, if it was asked.
+    fn take_run(
+        &mut self,
+        id: u32,
+        cap: usize,
+        cut: &mut Cut<T, R>,
+        weight: &mut usize,
+        now: Moment,
+    ) -> Option<Unwanted> {
         let Stages { expiry, order: Order { aging: None, .. }, conflate, .. } = &mut self.rules else {
-            return;
+            return None;
         };
         let (ops, _) = cut.batch.parts();
-        let before = ops.len();
+        let (before, mut unwanted) = (ops.len(), None);
         self.partitions[id as usize].queue.drain(&mut self.nodes, |slot, node| {
             let heavier = weight.saturating_add(node.weight);
-            if ops.len() == cap
-                || heavier > self.max_weight
-                || expiry.as_ref().is_some_and(|expiry| !matches!(is_wanted(expiry, node.waiting_op(), now), Ok(true)))
-            {
+            if ops.len() == cap || heavier > self.max_weight {
+                return false;
+            }
+            unwanted = unwanted_by(expiry, node.waiting_op(), now);
+            if unwanted.is_some() {
                 return false;
             }
             *weight = heavier;
@@ -139,33 +151,38 @@ impl<T, R: Clone> Accumulator<T, R> {
             true
         });
         self.waiting -= ops.len() - before;
+        unwanted
     }
 
-    /// Whether an op is still wanted. Ends it if not.
-    fn may_be_sent(&mut self, slot: u32, now: Moment) -> bool {
-        let Some(expiry) = &self.rules.expiry else {
-            return true;
-        };
-        match is_wanted(expiry, self.nodes[slot].waiting_op(), now) {
-            Ok(true) => true,
-            Ok(false) => {
+    fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Moment) {
+        match why {
+            Unwanted::Expired => {
                 self.unqueue(slot);
                 self.end_unqueued(slot, End::Expired, now);
-                false
             }
-            Err(panic) => {
+            Unwanted::Panicked(panic) => {
                 let error = self.caught("a stage", &*panic);
                 self.unqueue(slot);
                 self.refuse_unqueued(slot, &error, now);
-                false
             }
         }
     }
 }
 
-/// Asks the user's function whether an op may still be sent; `Err` if it panics.
-fn is_wanted<T>(expiry: &BoxRule<T, Option<Instant>>, op: &T, now: Moment) -> Result<bool, Box<dyn Any + Send>> {
-    panics::catch(|| expiry(op).is_none_or(|deadline| now < Moment::from(deadline)))
+/// Why an op is not to be sent.
+enum Unwanted {
+    Expired,
+    /// Nobody knows, since the user's function panicked.
+    Panicked(Box<dyn Any + Send>),
+}
+
+#[inline]
+fn unwanted_by<T>(expiry: &Option<BoxRule<T, Option<Instant>>>, op: &T, now: Moment) -> Option<Unwanted> {
+    let expiry = expiry.as_ref()?;
+    match panics::catch(|| expiry(op)) {
+        Ok(deadline) => deadline.is_some_and(|deadline| Moment::from(deadline) <= now).then_some(Unwanted::Expired),
+        Err(panic) => Some(Unwanted::Panicked(panic)),
+    }
 }
 
 impl<T> Accumulator<T, ()> {

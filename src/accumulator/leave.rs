@@ -1,10 +1,7 @@
 //! An op leaves the buffer without having been written: netted, expired, evicted, withdrawn, returned. In comes a
 //! slot and the way it ends, out come the answers to its callers.
 
-use super::{
-    Accumulator,
-    node::{Arrival, Extra},
-};
+use super::{Accumulator, extras::Extra, node::Arrival};
 use crate::{
     ack::{AckError, Answer, End, Outcome, Waiter, Waiters},
     dead_letter::DeadLetter,

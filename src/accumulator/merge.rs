@@ -70,8 +70,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 let id = self.nodes[slot].partition;
                 self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
                 self.waiting -= 1;
-                let younger = self.nodes.extra(eldest).map_or(NONE, |extra| extra.younger);
-                self.link(slot, younger);
+                self.link(slot, self.nodes.younger(eldest));
                 self.hand_key_over(eldest, slot);
                 let level = self.absorb(slot, eldest);
                 match self.renew(slot, level) {
@@ -123,11 +122,22 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Two ops of one key wait apart. Either may be `NONE`.
     fn link(&mut self, older: u32, younger: u32) {
-        if older != NONE {
-            self.nodes.extra_mut(older).younger = younger;
-        }
         if younger != NONE {
             self.nodes.extra_mut(younger).older = older;
+        }
+        if older != NONE {
+            self.nodes.extra_mut(older).younger = younger;
+            self.age_together(older);
+        }
+    }
+
+    /// Sees to it that what is younger under a key was sent later, too. It may have been sent before, if its sender waited
+    /// for room, and age would then lift it above the older one.
+    fn age_together(&mut self, slot: u32) {
+        let (at, mut next) = (self.nodes[slot].at, self.nodes.younger(slot));
+        while next != NONE && self.nodes[next].at < at {
+            self.nodes[next].at = at;
+            next = self.nodes.younger(next);
         }
     }
 

@@ -5,6 +5,7 @@
 mod admit;
 mod ahead;
 mod cut;
+mod extras;
 mod fifo;
 mod heap;
 mod lane;
@@ -80,7 +81,7 @@ pub(crate) struct Accumulator<T, R> {
     nodes: Nodes<T, R>,
     lane: Lane<T, R>,
     partitions: Slab<Partition>,
-    /// Those of which nothing waits, the one that began first in front. Some may be in use again.
+    /// Those of which nothing waits, in the order in which they began to rest. Some may be in use again.
     resting: VecDeque<u32>,
     schedule: Schedule,
     memory: Memory<R>,
@@ -212,7 +213,10 @@ impl<T, R: Clone> Accumulator<T, R> {
         // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
         let waiting: Vec<u32> = self.partitions.iter().map(|(id, _)| id as u32).collect();
         for id in waiting {
-            self.place(id, now);
+            // One may have been forgotten for another.
+            if self.partitions.contains(id as usize) {
+                self.place(id, now);
+            }
         }
     }
 

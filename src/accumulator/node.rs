@@ -2,10 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use crate::{
-    ack::{AckSender, Waiters},
-    moment::Moment,
-};
+use crate::{ack::AckSender, moment::Moment};
 
 /// Marks the end of a list, and a slot that is none.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -39,7 +36,7 @@ pub(crate) struct Newcomer {
 #[repr(C, align(64))]
 pub(crate) struct Node<T> {
     pub(crate) level: u32,
-    /// Whether it may have an [`Extra`].
+    /// Whether it may have an [`Extra`](super::extras::Extra).
     pub(crate) has_extra: bool,
     /// Whether an op lives here: the slot may be free.
     pub(crate) is_live: bool,
@@ -58,32 +55,6 @@ pub(crate) struct Node<T> {
     pub(crate) at: Moment,
     /// Order of arrival.
     pub(crate) seq: u64,
-}
-
-/// What most ops have nothing of.
-#[derive(Debug)]
-pub(crate) struct Extra<R> {
-    pub(crate) waiters: Waiters<R>,
-    /// Only ops that a write has brought back have one.
-    pub(crate) history: Option<Box<History>>,
-    /// The ops of the same key, next in age, that wait too because they could not be merged.
-    pub(crate) older: u32,
-    pub(crate) younger: u32,
-    /// The number of the batch that the next older op of its key left in. The two must not share one: if the older one
-    /// alone had to be tried again, it would land after the newer one.
-    pub(crate) behind: u64,
-}
-
-/// What an op has been through.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct History {
-    /// How often it was handed to the sink and came back.
-    pub(crate) attempts: u32,
-    /// An attempt was ambiguous, so that it can no longer be called refused.
-    pub(crate) in_doubt: bool,
-    /// In nanoseconds, as the time below.
-    pub(crate) backing_off: u64,
-    pub(crate) writing: u64,
 }
 
 impl<T> Node<T> {
@@ -109,9 +80,4 @@ impl<T> Node<T> {
     pub(crate) fn waiting_op(&self) -> &T {
         self.op.as_ref().expect("an op that waits is in its node")
     }
-}
-
-impl<R> Extra<R> {
-    pub(crate) const NOTHING: Self =
-        Self { waiters: Waiters::None, history: None, older: NONE, younger: NONE, behind: 0 };
 }

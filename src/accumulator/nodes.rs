@@ -7,14 +7,16 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-use super::node::{Extra, History, NONE, Newcomer, Node};
+use super::{
+    extras::{Extra, Extras, History},
+    node::{NONE, Newcomer, Node},
+};
 use crate::{ack::Waiters, counters::Spent, moment::Moment};
 
 #[derive(Debug)]
 pub(crate) struct Nodes<T, R> {
     slots: Vec<Node<T>>,
-    /// By slot, as far as any has ever had one.
-    extras: Vec<Extra<R>>,
+    extras: Extras<R>,
     /// The first of the free slots, which are chained by `next`.
     free: u32,
     len: usize,
@@ -22,7 +24,7 @@ pub(crate) struct Nodes<T, R> {
 
 impl<T, R> Nodes<T, R> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), extras: Vec::new(), free: NONE, len: 0 }
+        Self { slots: Vec::new(), extras: Extras::new(), free: NONE, len: 0 }
     }
 
     /// How many are in use.
@@ -73,17 +75,13 @@ impl<T, R> Nodes<T, R> {
     /// What an op may have that most have not.
     #[inline]
     pub(crate) fn extra(&self, slot: u32) -> Option<&Extra<R>> {
-        self.slots[slot as usize].has_extra.then(|| &self.extras[slot as usize])
+        if self.slots[slot as usize].has_extra { self.extras.get(slot) } else { None }
     }
 
     /// The same, to add to it.
     pub(crate) fn extra_mut(&mut self, slot: u32) -> &mut Extra<R> {
-        let at = slot as usize;
-        if self.extras.len() <= at {
-            self.extras.resize_with(at + 1, || Extra::NOTHING);
-        }
-        self.slots[at].has_extra = true;
-        &mut self.extras[at]
+        self.slots[slot as usize].has_extra = true;
+        self.extras.get_mut(slot)
     }
 
     /// Notes who waits for an op that has just come.
@@ -102,7 +100,7 @@ impl<T, R> Nodes<T, R> {
         if !mem::take(&mut node.has_extra) {
             return Extra::NOTHING;
         }
-        mem::replace(&mut self.extras[slot as usize], Extra::NOTHING)
+        self.extras.take(slot)
     }
 
     /// The op of the same key that waits and is the next older one, if any.
@@ -118,6 +116,11 @@ impl<T, R> Nodes<T, R> {
     /// Whether an earlier attempt may have landed.
     pub(crate) fn in_doubt(&self, slot: u32) -> bool {
         self.history(slot).is_some_and(|history| history.in_doubt)
+    }
+
+    /// The same for the next younger one.
+    pub(crate) fn younger(&self, slot: u32) -> u32 {
+        self.extra(slot).map_or(NONE, |extra| extra.younger)
     }
 
     /// What the op has been through, if a write has brought it back.
@@ -140,7 +143,7 @@ impl<T, R> Nodes<T, R> {
         Spent { waiting, backing_off, writing }
     }
 
-    /// Reads a slot from end to end, as far as a merge does, so that it is in the cache by then.
+    /// Reads the lines that a slot begins and ends on, so that they are in the cache when it is merged with.
     pub(crate) fn fetch(&self, slot: u32) {
         if let Some(node) = self.slots.get(slot as usize) {
             black_box((node.level, node.partition));

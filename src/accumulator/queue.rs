@@ -137,7 +137,7 @@ impl Queue {
         self.urgent = self.urgent - usize::from(urgent) + usize::from(node.urgent);
     }
 
-    /// Takes nodes out, from the first one on, up to one that has an [`Extra`](super::node::Extra), or of which `take` says
+    /// Takes nodes out, from the first one on, up to one that has an [`Extra`](super::extras::Extra), or of which `take` says
     /// that it stays.
     #[inline]
     pub(crate) fn drain<T, R>(&mut self, nodes: &mut Nodes<T, R>, mut take: impl FnMut(u32, &mut Node<T>) -> bool) {

@@ -1,6 +1,5 @@
-//! Partitions of which nothing waits. In comes each as it becomes idle; out go those that have rested the longest, so that
-//! a million symbols seen once cost nothing afterwards, and those that come again and again cost no new partition each
-//! time.
+//! Partitions of which nothing waits. In comes each as it becomes idle; out go those that were the first to rest, so that a
+//! million symbols seen once cost nothing afterwards, and a few that come again and again cost no new partition each time.
 
 use super::Accumulator;
 

@@ -101,7 +101,7 @@ impl<T> Stages<T> {
     /// Gives each key a queue of its own, with its own deadline and fullness. A batch never mixes two partitions.
     ///
     /// At most one batch of a partition is in flight, so the order within it holds with many writes at once and
-    /// through retries. Partitions that are empty are forgotten, but for the last 128: a million symbols seen once cost
+    /// through retries. Partitions that are empty are forgotten, but for 128 at most: a million symbols seen once cost
     /// nothing afterwards.
     pub fn partition_by<K>(mut self, key: impl Fn(&T) -> K + Send + 'static) -> Self
     where

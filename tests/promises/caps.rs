@@ -1,6 +1,6 @@
 //! Proves promise 2: no batch, no number of writes and no buffer above its cap, and a full buffer never lingers.
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use roundlot::{
     Batcher, CutBy, End, Limits, SendError, Stages,
     testing::{Gate, Recorder, advance, until_idle},
@@ -246,4 +246,15 @@ async fn an_iterator_that_panics_in_send_all_takes_no_room_with_it() {
     }
     assert_eq!(taken + more, 10);
     assert!(matches!(desk.try_send(9), Err(SendError::Full(9))));
+}
+
+/// Goal: weights that nothing caps may be anything. Method: two that overflow together.
+#[tokio::test(start_paused = true)]
+async fn weights_without_a_cap_may_be_of_any_size() {
+    let sink = Recorder::new();
+    let stages = Stages::new().weigh_by(|_: &u32| usize::MAX);
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(10).spawn();
+    let acks = [desk.submit(1).await.unwrap(), desk.submit(2).await.unwrap()];
+    assert!(at_once(join_all(acks)).await.iter().all(Result::is_ok));
+    assert_eq!(sink.ops(), [1, 2]);
 }

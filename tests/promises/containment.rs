@@ -291,3 +291,17 @@ async fn a_letter_that_its_sink_loses_comes_back_once() {
     assert_eq!(summary.letters.iter().map(|letter| letter.op).collect::<Vec<_>>(), [1]);
     assert_eq!(summary.stats.letters_lost, 0);
 }
+
+/// Goal: no panic over an op's deadline is silent, and what is asked is asked once. Method: only the first call panics.
+#[tokio::test(start_paused = true)]
+async fn a_panic_over_a_deadline_counts_though_the_next_call_would_not_panic() {
+    let panicked = Cell::new(false);
+    let stages = Stages::new().expire_by(move |_: &u32| -> Option<std::time::Instant> {
+        assert!(panicked.replace(true), "a bad op");
+        None
+    });
+    let (desk, _worker) = Batcher::new(Recorder::new()).stages(stages).limits((100, AGES)).spawn();
+    desk.send_all([BAD, 1]).await.unwrap();
+    let report = at_once(desk.flush()).await.unwrap();
+    assert_eq!((report.refused, report.delivered, desk.stats().panics), (1, 1, 1));
+}

@@ -242,3 +242,42 @@ async fn an_op_that_expires_between_two_of_its_key_does_not_let_them_share_a_bat
     flaky.heal();
     assert_eq!(drained(&desk, &sink).await, [0, 2]);
 }
+
+/// Goal: within a key, age lifts nothing above something older. Method: a sender that waits for room is old when its op
+/// comes in, behind a younger one of a greater level that it can't be merged with, which is cut, or comes back in doubt.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_waited_for_room_stays_behind_what_came_in_before() {
+    let key = |op: &Op| (op.1 < 9).then_some(op.0);
+    for in_doubt in [false, true] {
+        let (sink, stages) = (Recorder::new(), Stages::new().priority_by(|op: &Op| op.1).aging(ms(10)));
+        let stages = if in_doubt {
+            stages.conflate_by(key, stage::latest)
+        } else {
+            stages.conflate_by(key, |waiting, newer| stage::Merge::Apart { waiting, newer })
+        };
+        let flaky = Flaky::new(sink.clone()).pass(1);
+        let flaky = if in_doubt { flaky.fail(SinkError::ambiguous("who knows")) } else { flaky };
+        let (desk, _worker) = Batcher::new(flaky)
+            .stages(stages)
+            .limits(Limits::new(1).max_pending(2))
+            .idempotent()
+            .retry(slow_retry())
+            .spawn();
+        desk.send((' ', 9, 0)).await.unwrap();
+        sink.wait_for(1).await;
+        let (first, second) = (desk.reserve().await.unwrap(), desk.reserve().await.unwrap());
+        let late = desk.clone();
+        let waits = tokio::spawn(async move { late.send((' ', 0, 2)).await });
+        until_idle().await;
+        advance(ms(25)).await;
+        if !in_doubt {
+            desk.pause();
+        }
+        first.send((' ', 1, 1)).unwrap();
+        until_idle().await;
+        drop(second);
+        waits.await.unwrap().unwrap();
+        desk.resume();
+        assert_eq!(drained(&desk, &sink).await, [0, 1, 2], "in doubt: {in_doubt}");
+    }
+}
