@@ -69,8 +69,8 @@ impl<T, R: Clone> Accumulator<T, R> {
             if self.nodes.extra(slot).is_some_and(|extra| extra.behind == self.cuts) {
                 break;
             }
-            if let Some(why) = unwanted.or_else(|| unwanted_by(&self.rules.expiry, self.nodes[slot].waiting_op(), now))
-            {
+            let ask = || unwanted_by(self.rules.expiry.as_ref()?, self.nodes[slot].waiting_op(), now);
+            if let Some(why) = unwanted.or_else(ask) {
                 self.end_unwanted(slot, why, now);
                 continue;
             }
@@ -138,8 +138,10 @@ impl<T, R: Clone> Accumulator<T, R> {
             if ops.len() == cap || heavier > self.max_weight {
                 return false;
             }
-            unwanted = unwanted_by(expiry, node.waiting_op(), now);
-            if unwanted.is_some() {
+            if let Some(expiry) = expiry
+                && let Some(why) = unwanted_by(expiry, node.waiting_op(), now)
+            {
+                unwanted = Some(why);
                 return false;
             }
             *weight = heavier;
@@ -176,9 +178,7 @@ enum Unwanted {
     Panicked(Box<dyn Any + Send>),
 }
 
-#[inline]
-fn unwanted_by<T>(expiry: &Option<BoxRule<T, Option<Instant>>>, op: &T, now: Moment) -> Option<Unwanted> {
-    let expiry = expiry.as_ref()?;
+fn unwanted_by<T>(expiry: &BoxRule<T, Option<Instant>>, op: &T, now: Moment) -> Option<Unwanted> {
     match panics::catch(|| expiry(op)) {
         Ok(deadline) => deadline.is_some_and(|deadline| Moment::from(deadline) <= now).then_some(Unwanted::Expired),
         Err(panic) => Some(Unwanted::Panicked(panic)),
