@@ -30,10 +30,10 @@ pub(crate) struct Newcomer {
 
 /// An op that is accepted and not yet settled.
 ///
-/// It begins on a line of the CPU's caches, and what a merge looks at comes first, then what a cut looks at: where many ops
-/// wait, most of the time goes into fetching those lines.
+/// What a merge looks at comes first, then what a cut looks at: where many ops wait, most of the time goes into fetching
+/// the lines that they are on. Beside the op and its tag it takes 56 bytes.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Node<T> {
     pub(crate) level: u32,
     /// Whether it may have an [`Extra`](super::extras::Extra).
