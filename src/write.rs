@@ -54,9 +54,9 @@ where
     );
     let ended = {
         let attempt = pin!(Some(async { sink.write(&mut cut.batch).await }));
-        let attempt = pin!(contained(attempt, limit, abort.cancelled()));
+        let contained = pin!(contained(attempt, limit, abort.cancelled()));
         // Most spans are switched off.
-        if span.is_disabled() { attempt.await } else { attempt.instrument(span.clone()).await }
+        if span.is_disabled() { contained.await } else { contained.instrument(span.clone()).await }
     };
     let written = match ended {
         Ended::Done(Ok(_)) => Written::Answered,

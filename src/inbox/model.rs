@@ -18,6 +18,7 @@ use loom::{
 
 use super::*;
 use crate::{
+    accumulator::Arrival,
     ack::{Answer, End, Outcome},
     reply::Replies,
 };
@@ -183,7 +184,7 @@ fn answers_find_their_callers() {
             let (commands, mut arrivals) = taken.drain();
             for command in commands {
                 let Command::Ops(run) = command else { unreachable!("nothing else is sent") };
-                for (op, ack) in (0..run.count).map(|_| arrivals.next(&run)) {
+                for Arrival { op, ack, .. } in (0..run.count).map(|_| arrivals.next(&run)) {
                     let outcome = Outcome { result: Ok(op), end: End::Delivered, attempts: 1, latency: Duration::ZERO };
                     ack.into_iter().for_each(|ack| Answer::new(ack, outcome.clone()).tell());
                     count += 1;
