@@ -136,9 +136,10 @@ async fn two_sinks_share_a_file() {
 /// SQLite does not wait by itself where two that read both want to write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_open_a_new_file_at_once() {
-    for _ in 0..300 {
+    for _ in 0..200 {
         let file = file();
-        let opened = join_all((0..4).map(|_| SqliteSink::open(&file, keyed()))).await;
+        let patient = Sqlite::file(&file).busy_timeout(Duration::from_secs(60));
+        let opened = join_all((0..4).map(|_| patient.clone().open(keyed()))).await;
         let errors: Vec<_> = opened.into_iter().filter_map(Result::err).map(|error| error.chain()).collect();
         assert!(errors.is_empty(), "{errors:?}");
     }
