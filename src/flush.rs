@@ -307,6 +307,23 @@ mod tests {
         assert_eq!((report.netted, report.total()), (1, 1));
     }
 
+    /// Goal: it does not matter that the numbers of epochs wrap around. Method: ops on both sides of that, and a flush
+    /// between them.
+    #[test]
+    fn the_numbers_of_epochs_wrap_around() {
+        let mut flushes = Flushes::new();
+        flushes.first = u64::from(u32::MAX);
+        let before = flushes.accept(1);
+        let mut first = flush(&mut flushes, Mark::default());
+        let after = flushes.accept(2);
+        assert_eq!((before, after), (u32::MAX, 0));
+        flushes.end(after, End::Netted, None, 2);
+        assert_eq!(answer(&mut flushes), 0);
+        flushes.end(before, End::Delivered, None, 1);
+        assert_eq!(answer(&mut flushes), 1);
+        assert_eq!(first.try_recv().unwrap().0.total(), 1);
+    }
+
     #[test]
     fn flushes_at_the_same_time_report_the_same() {
         let mut flushes = Flushes::new();

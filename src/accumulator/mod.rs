@@ -69,7 +69,6 @@ pub(crate) struct Accumulator<T, R> {
     max_pending: usize,
     max_items: usize,
     max_weight: usize,
-    enough: usize,
     has_rules: bool,
     /// No rule has anything to say of any op, ever: all wait in the lane.
     is_plain: bool,
@@ -135,7 +134,6 @@ impl<T, R: Clone> Accumulator<T, R> {
             rules,
             max_pending: limits.pending_limit(),
             max_items: limits.items(),
-            enough: limits.items().saturating_mul(ENOUGH_BATCHES),
             max_weight: limits.weight(),
             limits,
             backoff: policy.retry.start(),
@@ -207,7 +205,6 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         self.max_pending = limits.pending_limit();
         (self.max_items, self.max_weight) = (limits.items(), limits.weight());
-        self.enough = limits.items().saturating_mul(ENOUGH_BATCHES);
         self.limits = limits;
         self.press_if_full();
         // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
@@ -271,7 +268,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// partitions, a few times as many wait as it may hold. Even more would outgrow the caches of the CPU.
     pub(crate) fn has_enough(&self) -> bool {
         self.pending >= self.max_pending
-            || self.next_due().is_some_and(|id| self.waiting >= self.enough || self.queued(id) >= self.max_items)
+            || self.next_due().is_some_and(|id| {
+                self.waiting >= self.max_items.saturating_mul(ENOUGH_BATCHES) || self.queued(id) >= self.max_items
+            })
     }
 
     /// Whether the sink said that a newer leader exists.

@@ -108,6 +108,11 @@ impl<T, R> Nodes<T, R> {
         self.extra(slot).map_or(NONE, |extra| extra.older)
     }
 
+    /// The same for the next younger one.
+    pub(crate) fn younger(&self, slot: u32) -> u32 {
+        self.extra(slot).map_or(NONE, |extra| extra.younger)
+    }
+
     /// How often the op was handed to the sink and came back.
     pub(crate) fn attempts(&self, slot: u32) -> u32 {
         self.history(slot).map_or(0, |history| history.attempts)
@@ -116,11 +121,6 @@ impl<T, R> Nodes<T, R> {
     /// Whether an earlier attempt may have landed.
     pub(crate) fn in_doubt(&self, slot: u32) -> bool {
         self.history(slot).is_some_and(|history| history.in_doubt)
-    }
-
-    /// The same for the next younger one.
-    pub(crate) fn younger(&self, slot: u32) -> u32 {
-        self.extra(slot).map_or(NONE, |extra| extra.younger)
     }
 
     /// What the op has been through, if a write has brought it back.

@@ -71,7 +71,7 @@ impl Queue {
     #[inline]
     pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32) -> bool {
         let node = &mut nodes[slot];
-        // Most ops are of a low level, as it takes others to be better than.
+        // Most ops are of a low level.
         let Some(level) = self.levels.iter_mut().rev().find(|level| level.id == node.level) else {
             self.insert(nodes, order, slot, false);
             return true;

@@ -26,6 +26,10 @@ where
     pub(super) fn close(&mut self, within: Option<Duration>, deserted: bool) {
         self.inbox.close();
         self.accumulator.close();
+        if self.is_overdue(Moment::now()) {
+            // More time comes too late: writes have been given up.
+            return;
+        }
         let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
         let closing = self.state.closing.get_or_insert_with(|| {
             info!(batcher = %self.name, ?limit, "closing");
@@ -37,10 +41,9 @@ where
         }
     }
 
-    /// Whether the time to close is over. More time comes too late then: writes have been given up.
+    /// Whether the time to close is over: nothing is written any more.
     pub(super) fn is_overdue(&self, now: Moment) -> bool {
-        self.state.gives_up
-            || self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
+        self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
     }
 
     /// When to look again if nothing happens.

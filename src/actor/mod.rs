@@ -74,8 +74,6 @@ struct State<T, R> {
     letters: Vec<DeadLetter<T>>,
     /// Set once intake is closed.
     closing: Option<Closing>,
-    /// The time to close is over: nothing is written any more.
-    gives_up: bool,
     /// There is a summary: nothing can be lost any more.
     ended: bool,
 }
@@ -88,7 +86,6 @@ impl<T, R> State<T, R> {
             withdrawn: Vec::new(),
             letters: Vec::new(),
             closing: None,
-            gives_up: false,
             ended: false,
         }
     }
@@ -136,7 +133,6 @@ where
             }
             if self.is_overdue(now) {
                 self.destination.abort.cancel();
-                self.state.gives_up = true;
             }
             let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut work, cx)).await;
             if let Some((cut, written)) = back {
@@ -209,7 +205,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Back<T, R>>> {
         while *work < WORK_PER_TURN
-            && !self.state.gives_up
+            && !self.is_overdue(now)
             && let Some(cut) = self.accumulator.cut(now)
         {
             *work += cut.len();
