@@ -87,9 +87,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.meet(waiting, arrival.op, newcomer, Waiters::of_both(arrival.ack, at, memory), now);
         } else {
             let slot = self.nodes.insert(newcomer);
-            if arrival.ack.is_some() || memory.is_some() {
-                self.nodes.extra_mut(slot).waiters = Waiters::of_both(arrival.ack, at, memory);
-            }
+            self.nodes.set_waiters(slot, Waiters::of_both(arrival.ack, at, memory));
             self.nodes[slot].op = Some(arrival.op);
             if meets == Found::Fresh {
                 self.bind_conflation(slot);
