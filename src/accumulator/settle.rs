@@ -155,7 +155,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.freeze(now, retry_after);
                 again = true;
             }
-            ErrorKind::Transient => again = true,
+            ErrorKind::Transient | ErrorKind::Outage => again = true,
             ErrorKind::Ambiguous => {
                 self.nodes.history_mut(slot).in_doubt = true;
                 again |= self.idempotent;

@@ -22,6 +22,8 @@ pub struct SinkError {
     pub kind: ErrorKind,
     /// What happened. The message of the error itself does not repeat it: print [`chain`](Self::chain).
     pub source: Option<Arc<dyn Error + Send + Sync>>,
+    /// The destination as a whole is away, whatever became of the ops of this write.
+    outage: bool,
 }
 
 /// What a failed write means for the ops in it.
@@ -36,6 +38,10 @@ pub enum ErrorKind {
         /// How long to send nothing.
         retry_after: Duration,
     },
+    /// Nothing landed, because the destination as a whole is away: disk full, server gone or starting, failover,
+    /// connection refused. The whole batcher cuts nothing until a backoff is over, as [`Retry`](crate::Retry) says. No op
+    /// loses an attempt by it, and all of them stay in the buffer.
+    Outage,
     /// It may have landed. The op is tried again only by a batcher that was built
     /// [`idempotent`](crate::Batcher::idempotent); otherwise it ends in doubt.
     Ambiguous,
@@ -53,7 +59,7 @@ pub enum ErrorKind {
 impl SinkError {
     /// An error of any kind with its cause.
     pub fn new(kind: ErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, source: Some(Arc::from(source.into())) }
+        Self { source: Some(Arc::from(source.into())), ..kind.into() }
     }
 
     /// Nothing landed; try again later.
@@ -64,6 +70,17 @@ impl SinkError {
     /// Nothing landed; send nothing at all for `retry_after`.
     pub fn throttled(retry_after: Duration) -> Self {
         ErrorKind::Throttled { retry_after }.into()
+    }
+
+    /// Nothing landed: the destination as a whole is away, and no op is to blame.
+    pub fn outage(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Outage, source)
+    }
+
+    /// The connection was lost during a write. The ops of that write are [`Ambiguous`](ErrorKind::Ambiguous), since they
+    /// may have landed; for all others it is an outage, as after [`outage`](Self::outage).
+    pub fn connection_lost(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { outage: true, ..Self::ambiguous(source) }
     }
 
     /// It may have landed.
@@ -91,10 +108,16 @@ impl SinkError {
         self.kind
     }
 
-    /// The same cause under another kind.
+    /// Whether the destination as a whole is away: true after [`outage`](Self::outage) and
+    /// [`connection_lost`](Self::connection_lost).
+    pub fn is_outage(&self) -> bool {
+        self.outage
+    }
+
+    /// The same cause under another kind. The error remains an outage if it was one.
     #[must_use]
     pub fn with_kind(self, kind: ErrorKind) -> Self {
-        Self { kind, ..self }
+        Self { kind, outage: self.outage || kind == ErrorKind::Outage, ..self }
     }
 
     /// The kind, and the causes behind it, in one line: for logs and reports.
@@ -117,7 +140,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 
 impl From<ErrorKind> for SinkError {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, source: None }
+        Self { kind, source: None, outage: kind == ErrorKind::Outage }
     }
 }
 
@@ -126,6 +149,7 @@ impl fmt::Display for SinkError {
         match self.kind {
             ErrorKind::Transient => f.write_str("not written for now"),
             ErrorKind::Throttled { retry_after } => write!(f, "throttled for {retry_after:?}"),
+            ErrorKind::Outage => f.write_str("the destination is away"),
             ErrorKind::Ambiguous => f.write_str("may or may not have been written"),
             ErrorKind::Refused => f.write_str("refused"),
             ErrorKind::TooLarge => f.write_str("batch too large"),
