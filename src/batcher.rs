@@ -15,6 +15,7 @@ use crate::{
     inbox::Inbox,
     letters::Letters,
     limits::{Limits, LimitsError, Overflow},
+    meter::Namespace,
     retry::Retry,
     sink::Sink,
     stage::Stages,
@@ -65,6 +66,7 @@ pub struct Batcher<T, R, S> {
     limits: Limits,
     policy: Policy,
     letters: PrepareLetters<T>,
+    metrics: Namespace,
     stop: CancellationToken,
     receipts: PhantomData<fn() -> R>,
 }
@@ -94,6 +96,7 @@ where
             limits: Limits::default(),
             policy: Policy::default(),
             letters: Box::new(|_| (Letters::Dropped, None)),
+            metrics: Namespace::Ops,
             stop: CancellationToken::new(),
             receipts: PhantomData,
         }
@@ -142,12 +145,16 @@ where
     /// Letters wait in a buffer of their own, of 65,536 and for no longer than the shutdown has time, so that a sink for
     /// them that is slow, fails or panics stalls nobody. One that finds no room is counted in
     /// [`letters_lost`](crate::Stats::letters_lost); those not taken at the end are in the [`Summary`].
+    ///
+    /// In logs that buffer has the batcher's name with `-letters` behind it. Its metrics begin with `roundlot_dead_letters_`, so
+    /// that sums over all batchers count each op once.
     pub fn dead_letters(self, sink: impl Sink<DeadLetter<T>>) -> Self {
         let prepare = move |name: &str| {
             let mut batcher = Batcher::new(sink)
                 .name(format!("{name}-letters"))
                 .limits(Limits::default().overflow(Overflow::Reject).shutdown_timeout(Duration::MAX));
             batcher.letters = Box::new(|_| (Letters::Kept, None));
+            batcher.metrics = Namespace::DeadLetters;
             let (handle, task) = batcher.split();
             (Letters::Posted(handle), Some(task))
         };
@@ -205,7 +212,7 @@ where
     }
 
     fn build(self) -> Result<Parts<T, R>, LimitsError> {
-        let Self { sink, name, stages, limits, policy, letters, stop, .. } = self;
+        let Self { sink, name, stages, limits, policy, letters, metrics, stop, .. } = self;
         stages.check(&limits)?;
         if limits.max_in_flight > 1 && stages.partition.is_none() {
             warn!(batcher = %name, "max_in_flight is more than 1 without partition_by: one batch is written at a time");
@@ -216,7 +223,7 @@ where
         let tell_stop: TellStop = Arc::new(move |within| stopped.tell(|news| news.stop(within, false)));
 
         let mut accumulator = Accumulator::new(stages, limits, policy);
-        accumulator.counters().report_as(&name);
+        accumulator.counters().report_as(metrics, &name);
         let (letters, letters_task) = letters(&name);
         let actor = Actor::new(name, sink, inbox, accumulator, letters, stop);
         let task: BoxFuture<'static, Summary<T>> = match letters_task {

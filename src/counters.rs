@@ -8,7 +8,7 @@ use crate::{
     batch::CutBy,
     flush::Tally,
     limits::Limits,
-    meter::Meter,
+    meter::{Meter, Namespace},
     stats::{Cuts, Stats, Times, ratio},
 };
 
@@ -62,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) splits: u64,
     pub(crate) panics: u64,
     pub(crate) letters_lost: u64,
+    pub(crate) outages: u64,
     cuts: [u64; CutBy::ALL.len()],
     written: u64,
     last_batch: u64,
@@ -77,8 +78,8 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// Reports to the `metrics` facade, too, under this name.
-    pub(crate) fn report_as(&mut self, batcher: &str) {
-        self.meter = Some(Meter::new(batcher));
+    pub(crate) fn report_as(&mut self, namespace: Namespace, batcher: &str) {
+        self.meter = Some(Meter::new(namespace, batcher));
     }
 
     /// A batch was cut.
@@ -137,7 +138,7 @@ impl Counters {
         }
     }
 
-    pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize, paused: bool) -> Stats {
+    pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize) -> Stats {
         let batches = self.cuts.iter().sum();
         let cut = |by: CutBy| self.cuts[by as usize];
         let ended = |end: End| self.ended.of(end);
@@ -177,7 +178,9 @@ impl Counters {
             panics: self.panics,
             letters_lost: self.letters_lost,
             batches_in_flight: batches_in_flight as u64,
-            paused,
+            paused: false,
+            outages: self.outages,
+            in_outage: false,
             in_buffer: self.in_buffer.times(self.timed),
             waiting_time: self.waiting.times(self.timed),
             backing_off_time: self.backing_off.times(self.timed),

@@ -158,9 +158,11 @@ impl Done {
     }
 }
 
-/// Ops accepted between two flushes.
+/// Ops accepted between two flushes, or between more of them once the ones in the middle were given up.
 #[derive(Debug, Default)]
 struct Epoch {
+    /// The number that its last ops carry. Those of its first ones follow the last number of the epoch before.
+    number: u32,
     unsettled: u64,
     ended: Tally,
     /// The first errors.
@@ -175,49 +177,73 @@ pub(crate) struct Flushes {
     /// Epochs that a flush has closed and that hold unsettled ops, or wait for one before them that does.
     closed: VecDeque<Epoch>,
     open: Epoch,
-    /// The number of the first of all these.
-    first: u64,
+    /// The number of the first op of all these.
+    first: u32,
+    /// Epochs told so far.
+    told: u64,
     /// All ends in the epochs before the first.
     ended: Tally,
-    /// The first errors of the last epochs before those, by the number of the epoch.
+    /// The first errors of the last epochs before those, by the number of epochs told before each.
     errors: VecDeque<(u64, Vec<SinkError>)>,
+    /// Closed epochs above which the next flush looks for abandoned ones.
+    sweep_above: usize,
 }
 
-/// The errors of so many epochs are remembered for reports to come.
+/// Epochs whose errors are remembered for reports to come.
 const REMEMBERED_EPOCHS: usize = 64;
+
+/// Closed epochs that are never worth a sweep.
+const MIN_SWEEP: usize = 64;
 
 impl Flushes {
     pub(crate) fn new() -> Self {
-        let (closed, open) = (VecDeque::new(), Epoch::default());
-        Self { closed, open, first: 0, ended: Tally::default(), errors: VecDeque::new() }
+        Self {
+            closed: VecDeque::new(),
+            open: Epoch::default(),
+            first: 0,
+            told: 0,
+            ended: Tally::default(),
+            errors: VecDeque::new(),
+            sweep_above: MIN_SWEEP,
+        }
     }
 
-    /// Counts an op in; returns the number of the epoch that it belongs to. Numbers wrap around: no four billion flushes
-    /// wait at once.
+    /// Counts ops in; returns the number that they carry. Numbers wrap around: no four billion flushes come while an op
+    /// is unsettled.
     #[inline]
     pub(crate) fn accept(&mut self, count: u64) -> u32 {
         self.open.unsettled += count;
-        (self.first as u32).wrapping_add(self.closed.len() as u32)
+        self.open.number
     }
 
-    /// Counts an op of `epoch` out.
+    /// Counts ops out that carry `number`.
     #[inline]
-    pub(crate) fn end(&mut self, epoch: u32, end: End, error: Option<&SinkError>, count: u64) {
-        let ops = self.closed.get_mut(epoch.wrapping_sub(self.first as u32) as usize).unwrap_or(&mut self.open);
-        ops.unsettled -= count;
-        ops.ended.add(end, count);
+    pub(crate) fn end(&mut self, number: u32, end: End, error: Option<&SinkError>, count: u64) {
+        let epoch = if self.closed.is_empty() { &mut self.open } else { self.epoch_of(number) };
+        epoch.unsettled -= count;
+        epoch.ended.add(end, count);
         if let Some(error) = error
-            && ops.errors.len() < KEPT_ERRORS
+            && epoch.errors.len() < KEPT_ERRORS
         {
-            ops.errors.push(error.clone());
+            epoch.errors.push(error.clone());
         }
+    }
+
+    fn epoch_of(&mut self, number: u32) -> &mut Epoch {
+        let age = |number: u32| number.wrapping_sub(self.first);
+        let at = self.closed.partition_point(|epoch| age(epoch.number) < age(number));
+        self.closed.get_mut(at).unwrap_or(&mut self.open)
     }
 
     /// Closes the open epoch: `flush` waits for it and for all before it.
     pub(crate) fn flush(&mut self, flush: Flush) {
-        self.forget_abandoned();
+        self.merge_last();
+        if self.closed.len() > self.sweep_above {
+            self.sweep();
+        }
         self.open.flushes.push(flush);
-        self.closed.push_back(std::mem::take(&mut self.open));
+        let next = Epoch { number: self.open.number.wrapping_add(1), ..Epoch::default() };
+        self.closed.push_back(std::mem::replace(&mut self.open, next));
     }
 
     /// Whether a flush is done that has not been told so.
@@ -231,9 +257,10 @@ impl Flushes {
         while self.closed.front().is_some_and(|epoch| epoch.unsettled == 0)
             && let Some(epoch) = self.closed.pop_front()
         {
-            self.first += 1;
+            self.first = epoch.number.wrapping_add(1);
+            self.told += 1;
             self.ended += epoch.ended;
-            let mark = Mark { ended: self.ended, epoch: self.first };
+            let mark = Mark { ended: self.ended, epoch: self.told };
             if !epoch.errors.is_empty() {
                 self.errors.truncate(REMEMBERED_EPOCHS - 1);
                 self.errors.push_front((mark.epoch - 1, epoch.errors));
@@ -248,25 +275,65 @@ impl Flushes {
         done
     }
 
-    /// Callers may drop flushes faster than a stuck sink settles ops: what nobody waits for must not pile up.
-    fn forget_abandoned(&mut self) {
-        let Some(last) = self.closed.back_mut() else {
-            return;
-        };
-        last.flushes.retain(|flush| !flush.reply.is_closed());
-        // An epoch that no flush closes any more is one with the next, unless ops already carry that one's number.
-        if last.flushes.is_empty()
-            && self.open.is_unused()
-            && let Some(last) = self.closed.pop_back()
-        {
-            self.open = last;
+    /// Reopens the last closed epoch if its flushes were given up and nothing has come since: the usual case of a caller
+    /// that flushes with a time limit, again and again.
+    fn merge_last(&mut self) {
+        if let Some(last) = self.closed.back_mut() {
+            last.forget_abandoned();
+            if last.flushes.is_empty()
+                && let Some(last) = self.closed.pop_back()
+            {
+                if self.open.is_unused() {
+                    // No op carries its number, which serves the next one.
+                    self.open.number = last.number;
+                }
+                self.open.absorb(last);
+            }
         }
+    }
+
+    /// Merges each epoch whose flushes were given up into the next one. Afterwards there are no more epochs than flushes
+    /// that a caller waits for, so that flushes given up behind a stuck sink cost nothing.
+    fn sweep(&mut self) {
+        let mut kept = VecDeque::new();
+        let mut abandoned: Option<Epoch> = None;
+        for mut epoch in std::mem::take(&mut self.closed) {
+            epoch.forget_abandoned();
+            if let Some(before) = abandoned.take() {
+                epoch.absorb(before);
+            }
+            if epoch.flushes.is_empty() {
+                abandoned = Some(epoch);
+            } else {
+                kept.push_back(epoch);
+            }
+        }
+        if let Some(before) = abandoned {
+            self.open.absorb(before);
+        }
+        self.closed = kept;
+        // Twice as many as are waited for: so a sweep costs a constant per flush.
+        self.sweep_above = (2 * self.closed.len()).max(MIN_SWEEP);
     }
 }
 
 impl Epoch {
+    /// Drops the flushes whose callers have given up.
+    fn forget_abandoned(&mut self) {
+        self.flushes.retain(|flush| !flush.reply.is_closed());
+    }
+
     fn is_unused(&self) -> bool {
         self.unsettled == 0 && self.ended == Tally::default()
+    }
+
+    /// Takes the ops of the epoch before this one in.
+    fn absorb(&mut self, before: Self) {
+        self.unsettled += before.unsettled;
+        self.ended += before.ended;
+        let errors = std::mem::replace(&mut self.errors, before.errors);
+        let missing = KEPT_ERRORS.saturating_sub(self.errors.len());
+        self.errors.extend(errors.into_iter().take(missing));
     }
 }
 
@@ -312,7 +379,7 @@ mod tests {
     #[test]
     fn the_numbers_of_epochs_wrap_around() {
         let mut flushes = Flushes::new();
-        flushes.first = u64::from(u32::MAX);
+        (flushes.first, flushes.open.number) = (u32::MAX, u32::MAX);
         let before = flushes.accept(1);
         let mut first = flush(&mut flushes, Mark::default());
         let after = flushes.accept(2);
@@ -350,6 +417,38 @@ mod tests {
         answer(&mut flushes);
         let (report, _) = next.try_recv().unwrap();
         assert_eq!((report.refused, report.errors.len()), (1, 1));
+    }
+
+    /// Goal: callers that give up cost nothing, whenever they do. Method: many flushes with ops between them wait at a time
+    /// and are given up later; two that are kept report all that came before them.
+    #[test]
+    fn flushes_given_up_late_do_not_pile_up() {
+        let mut flushes = Flushes::new();
+        let mut kept = Vec::new();
+        let mut numbers = Vec::new();
+        for round in 0..20 {
+            let waiting: Vec<_> = (0..1000)
+                .map(|_| {
+                    numbers.push(flushes.accept(1));
+                    flush(&mut flushes, Mark::default())
+                })
+                .collect();
+            drop(waiting);
+            if round % 10 == 5 {
+                kept.push(flush(&mut flushes, Mark::default()));
+            }
+        }
+        numbers.push(flushes.accept(1));
+        kept.push(flush(&mut flushes, Mark::default()));
+        assert!(flushes.closed.len() <= 2100, "{}", flushes.closed.len());
+        // Settled from the middle, so that each op has to find its epoch.
+        let (early, late) = numbers.split_at(numbers.len() / 2);
+        for number in late.iter().chain(early) {
+            flushes.end(*number, End::Delivered, None, 1);
+        }
+        answer(&mut flushes);
+        let totals: Vec<u64> = kept.iter_mut().map(|report| report.try_recv().unwrap().0.total()).collect();
+        assert_eq!(totals, [6000, 16_000, 20_001]);
     }
 
     #[test]

@@ -9,38 +9,61 @@ use metrics::{
 
 use crate::{ack::End, batch::CutBy, counters::Spent, stats::Stats};
 
-const ACCEPTED: &str = "roundlot_ops_accepted_total";
-const ENDED: &str = "roundlot_ops_ended_total";
-const BATCHES: &str = "roundlot_batches_total";
-const RETRIES: &str = "roundlot_retries_total";
-const SPLITS: &str = "roundlot_splits_total";
-const PANICS: &str = "roundlot_panics_total";
-const LETTERS_LOST: &str = "roundlot_dead_letters_lost_total";
-const WAITING: &str = "roundlot_ops_waiting";
-const IN_FLIGHT: &str = "roundlot_ops_in_flight";
-const BATCH_OPS: &str = "roundlot_batch_ops";
-const BATCH_FILL: &str = "roundlot_batch_fill_ratio";
-const IN_BUFFER: &str = "roundlot_op_in_buffer_seconds";
-const WAITING_TIME: &str = "roundlot_op_waiting_seconds";
-const BACKING_OFF_TIME: &str = "roundlot_op_backing_off_seconds";
-const WRITING_TIME: &str = "roundlot_op_writing_seconds";
+const ACCEPTED: &str = "ops_accepted_total";
+const ENDED: &str = "ops_ended_total";
+const BATCHES: &str = "batches_total";
+const RETRIES: &str = "retries_total";
+const SPLITS: &str = "splits_total";
+const PANICS: &str = "panics_total";
+const LETTERS_LOST: &str = "dead_letters_lost_total";
+const OUTAGES: &str = "outages_total";
+const IN_OUTAGE: &str = "in_outage";
+const WAITING: &str = "ops_waiting";
+const IN_FLIGHT: &str = "ops_in_flight";
+const BATCH_OPS: &str = "batch_ops";
+const BATCH_FILL: &str = "batch_fill_ratio";
+const IN_BUFFER: &str = "op_in_buffer_seconds";
+const WAITING_TIME: &str = "op_waiting_seconds";
+const BACKING_OFF_TIME: &str = "op_backing_off_seconds";
+const WRITING_TIME: &str = "op_writing_seconds";
 
-fn describe() {
-    describe_counter!(ACCEPTED, Unit::Count, "Operations taken in");
-    describe_counter!(ENDED, Unit::Count, "Operations that have ended, by the way they ended");
-    describe_counter!(BATCHES, Unit::Count, "Batches handed to the sink, by the reason of the cut");
-    describe_counter!(RETRIES, Unit::Count, "Operations put back to be tried again");
-    describe_counter!(SPLITS, Unit::Count, "Batches split in two");
-    describe_counter!(PANICS, Unit::Count, "Panics caught in the sink and the stages");
-    describe_counter!(LETTERS_LOST, Unit::Count, "Dead letters that found no room");
-    describe_gauge!(WAITING, Unit::Count, "Operations that wait");
-    describe_gauge!(IN_FLIGHT, Unit::Count, "Operations being written");
-    describe_histogram!(BATCH_OPS, Unit::Count, "Operations in a batch");
-    describe_histogram!(BATCH_FILL, "How full a batch was, from 0 to 1");
-    describe_histogram!(IN_BUFFER, Unit::Seconds, "Time of an operation from send to verdict");
-    describe_histogram!(WAITING_TIME, Unit::Seconds, "The part of it that the operation waited");
-    describe_histogram!(BACKING_OFF_TIME, Unit::Seconds, "The part of it that it waited to be tried again");
-    describe_histogram!(WRITING_TIME, Unit::Seconds, "The part of it that it was being written");
+/// The first part of each name, by what the batcher is for. A sum over all batchers counts an op once: what the batcher of
+/// its dead letter does with it has names of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    #[default]
+    Ops,
+    DeadLetters,
+}
+
+impl Namespace {
+    fn name(self, metric: &str) -> String {
+        match self {
+            Self::Ops => format!("roundlot_{metric}"),
+            Self::DeadLetters => format!("roundlot_dead_letters_{metric}"),
+        }
+    }
+}
+
+fn describe(namespace: Namespace) {
+    let name = |metric| namespace.name(metric);
+    describe_counter!(name(ACCEPTED), Unit::Count, "Operations taken in");
+    describe_counter!(name(ENDED), Unit::Count, "Operations that have ended, by the way they ended");
+    describe_counter!(name(BATCHES), Unit::Count, "Batches handed to the sink, by the reason of the cut");
+    describe_counter!(name(RETRIES), Unit::Count, "Operations put back to be tried again");
+    describe_counter!(name(SPLITS), Unit::Count, "Batches split in two");
+    describe_counter!(name(PANICS), Unit::Count, "Panics caught in the sink and the stages");
+    describe_counter!(name(LETTERS_LOST), Unit::Count, "Dead letters that found no room");
+    describe_counter!(name(OUTAGES), Unit::Count, "Times that the destination went away");
+    describe_gauge!(name(IN_OUTAGE), "Whether the destination is away: 1 or 0");
+    describe_gauge!(name(WAITING), Unit::Count, "Operations that wait");
+    describe_gauge!(name(IN_FLIGHT), Unit::Count, "Operations being written");
+    describe_histogram!(name(BATCH_OPS), Unit::Count, "Operations in a batch");
+    describe_histogram!(name(BATCH_FILL), "How full a batch was, from 0 to 1");
+    describe_histogram!(name(IN_BUFFER), Unit::Seconds, "Time of an operation from send to verdict");
+    describe_histogram!(name(WAITING_TIME), Unit::Seconds, "The part of it that the operation waited");
+    describe_histogram!(name(BACKING_OFF_TIME), Unit::Seconds, "The part of it that it waited to be tried again");
+    describe_histogram!(name(WRITING_TIME), Unit::Seconds, "The part of it that it was being written");
 }
 
 /// The handles of one batcher's metrics. The label `batcher` is its name; nothing is labeled by symbol, so the number
@@ -53,6 +76,8 @@ pub(crate) struct Meter {
     splits: Counter,
     panics: Counter,
     letters_lost: Counter,
+    outages: Counter,
+    in_outage: Gauge,
     waiting: Gauge,
     in_flight: Gauge,
     pub(crate) batch_ops: Histogram,
@@ -64,25 +89,28 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(name: &str) -> Self {
-        describe();
-        let batcher = || name.to_owned();
+    pub(crate) fn new(namespace: Namespace, batcher: &str) -> Self {
+        describe(namespace);
+        let name = |metric| namespace.name(metric);
+        let batcher = || batcher.to_owned();
         Self {
-            accepted: counter!(ACCEPTED, "batcher" => batcher()),
-            ended: End::ALL.map(|end| counter!(ENDED, "batcher" => batcher(), "end" => end.name())),
-            batches: CutBy::ALL.map(|by| counter!(BATCHES, "batcher" => batcher(), "cut_by" => by.name())),
-            retries: counter!(RETRIES, "batcher" => batcher()),
-            splits: counter!(SPLITS, "batcher" => batcher()),
-            panics: counter!(PANICS, "batcher" => batcher()),
-            letters_lost: counter!(LETTERS_LOST, "batcher" => batcher()),
-            waiting: gauge!(WAITING, "batcher" => batcher()),
-            in_flight: gauge!(IN_FLIGHT, "batcher" => batcher()),
-            batch_ops: histogram!(BATCH_OPS, "batcher" => batcher()),
-            batch_fill: histogram!(BATCH_FILL, "batcher" => batcher()),
-            in_buffer: histogram!(IN_BUFFER, "batcher" => batcher()),
-            waiting_time: histogram!(WAITING_TIME, "batcher" => batcher()),
-            backing_off_time: histogram!(BACKING_OFF_TIME, "batcher" => batcher()),
-            writing_time: histogram!(WRITING_TIME, "batcher" => batcher()),
+            accepted: counter!(name(ACCEPTED), "batcher" => batcher()),
+            ended: End::ALL.map(|end| counter!(name(ENDED), "batcher" => batcher(), "end" => end.name())),
+            batches: CutBy::ALL.map(|by| counter!(name(BATCHES), "batcher" => batcher(), "cut_by" => by.name())),
+            retries: counter!(name(RETRIES), "batcher" => batcher()),
+            splits: counter!(name(SPLITS), "batcher" => batcher()),
+            panics: counter!(name(PANICS), "batcher" => batcher()),
+            letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
+            outages: counter!(name(OUTAGES), "batcher" => batcher()),
+            in_outage: gauge!(name(IN_OUTAGE), "batcher" => batcher()),
+            waiting: gauge!(name(WAITING), "batcher" => batcher()),
+            in_flight: gauge!(name(IN_FLIGHT), "batcher" => batcher()),
+            batch_ops: histogram!(name(BATCH_OPS), "batcher" => batcher()),
+            batch_fill: histogram!(name(BATCH_FILL), "batcher" => batcher()),
+            in_buffer: histogram!(name(IN_BUFFER), "batcher" => batcher()),
+            waiting_time: histogram!(name(WAITING_TIME), "batcher" => batcher()),
+            backing_off_time: histogram!(name(BACKING_OFF_TIME), "batcher" => batcher()),
+            writing_time: histogram!(name(WRITING_TIME), "batcher" => batcher()),
         }
     }
 
@@ -120,6 +148,8 @@ impl Meter {
         self.splits.absolute(stats.splits);
         self.panics.absolute(stats.panics);
         self.letters_lost.absolute(stats.letters_lost);
+        self.outages.absolute(stats.outages);
+        self.in_outage.set(if stats.in_outage { 1.0 } else { 0.0 });
         self.waiting.set(stats.waiting as f64);
         self.in_flight.set(stats.in_flight as f64);
     }

@@ -87,7 +87,11 @@ impl<V> Slot<V> {
         let before = match &*state {
             State::Open | State::Waiting(_) => mem::replace(&mut *state, end),
             // A receiver that is gone does not want to know.
-            State::Told(_) | State::Over => return,
+            State::Told(_) | State::Over => {
+                drop(state);
+                // The answer of somebody's sink: its destructor is not ours.
+                return drop(panics::discard(end));
+            }
         };
         drop(state);
         if let State::Waiting(waker) = before {

@@ -19,6 +19,10 @@ use crate::{limits::LimitsError, span::Span};
 ///
 /// The default is `exponential(50 ms, 5 s)` with at most 8 attempts.
 ///
+/// An outage of the destination ([`SinkError::outage`](crate::SinkError::outage)) counts as no attempt of any op. The
+/// whole batcher freezes with the same backoff, by the number of writes in a row that met the outage, until a write gets
+/// through or [`give_up_after`](Self::give_up_after) has passed.
+///
 /// # Examples
 ///
 /// ```
@@ -39,14 +43,19 @@ pub struct Retry {
     base: Duration,
     max: Duration,
     pub(crate) max_attempts: u32,
+    give_up_after: Option<Duration>,
+    max_freeze: Duration,
     seed: Option<u64>,
 }
+
+/// Longest freeze by default. A venue's longest ban lasts for three days; what asks for more is taken for a mistake.
+const MAX_FREEZE: Duration = Duration::from_secs(3 * 24 * 3600);
 
 impl Retry {
     /// Backs off for `base` after the first failure and twice as long after each further one, up to `max`; a `base` that
     /// is longer counts as `max`.
     pub fn exponential(base: Duration, max: Duration) -> Self {
-        Self { base, max, max_attempts: 8, seed: None }
+        Self { base, max, max_attempts: 8, give_up_after: None, max_freeze: MAX_FREEZE, seed: None }
     }
 
     /// One attempt, and no more.
@@ -57,6 +66,21 @@ impl Retry {
     /// How often an op is handed to the sink at most, the first time included. Zero counts as one.
     pub fn max_attempts(self, max_attempts: u32) -> Self {
         Self { max_attempts: max_attempts.max(1), ..self }
+    }
+
+    /// Gives up on an outage that lasts this long. A last write is then tried; if it meets the outage too, its ops and all
+    /// that wait become dead letters, and so do those that come later, until a write gets through.
+    ///
+    /// By default the batcher never gives up: a full buffer and [`expire_by`](crate::Stages::expire_by) bound what an
+    /// outage holds up, and nothing is lost.
+    pub fn give_up_after(self, outage: Duration) -> Self {
+        Self { give_up_after: Some(outage), ..self }
+    }
+
+    /// Longest time that a [`Throttled`](crate::ErrorKind::Throttled) answer may freeze the batcher: three days by default,
+    /// so that no answer can stop it for ever.
+    pub fn max_freeze(self, max_freeze: Duration) -> Self {
+        Self { max_freeze, ..self }
     }
 
     /// Makes the jitter repeat from run to run, for tests and simulations.
@@ -84,6 +108,9 @@ struct File {
     max: Span,
     max_attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    give_up_after: Option<Span>,
+    max_freeze: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
 }
 
@@ -104,14 +131,16 @@ impl TryFrom<File> for Retry {
             return Err(LimitsError::new("base", "must not be longer than max"));
         }
         let retry = Self::exponential(file.base.0, file.max.0).max_attempts(file.max_attempts);
-        Ok(Self { seed: file.seed, ..retry })
+        let (give_up_after, max_freeze) = (file.give_up_after.map(|span| span.0), file.max_freeze.0);
+        Ok(Self { give_up_after, max_freeze, seed: file.seed, ..retry })
     }
 }
 
 impl From<Retry> for File {
     fn from(retry: Retry) -> Self {
-        let Retry { base, max, max_attempts, seed } = retry;
-        Self { base: Span(base), max: Span(max), max_attempts, seed }
+        let Retry { base, max, max_attempts, give_up_after, max_freeze, seed } = retry;
+        let (give_up_after, max_freeze) = (give_up_after.map(Span), Span(max_freeze));
+        Self { base: Span(base), max: Span(max), max_attempts, give_up_after, max_freeze, seed }
     }
 }
 
@@ -125,6 +154,14 @@ pub(crate) struct Backoff {
 impl Backoff {
     pub(crate) fn max_attempts(&self) -> u32 {
         self.retry.max_attempts
+    }
+
+    pub(crate) fn give_up_after(&self) -> Option<Duration> {
+        self.retry.give_up_after
+    }
+
+    pub(crate) fn max_freeze(&self) -> Duration {
+        self.retry.max_freeze
     }
 
     /// How long to wait after `attempts` failed attempts.
@@ -175,6 +212,8 @@ mod tests {
         assert_eq!(read("").unwrap(), Retry::default());
         assert!(read("max_attempts = 0").unwrap_err().to_string().contains("max_attempts"));
         assert!(read("base = \"10s\"\nmax = \"1s\"").unwrap_err().to_string().contains("base must not be longer"));
+        let retry = Retry::default().give_up_after(Duration::from_secs(60)).max_freeze(Duration::from_secs(3600));
+        assert_eq!(read("give_up_after = \"1m\"\nmax_freeze = \"1h\"").unwrap(), retry);
         assert!(read("bsae = \"1s\"").unwrap_err().to_string().contains("bsae"));
     }
 

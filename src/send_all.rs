@@ -7,7 +7,7 @@ use crate::{
     command::{Barred, Pass},
     error::{SendAllError, SendError},
     handle::{Handle, SENDS_PER_BUDGET},
-    inbox::room,
+    inbox::room_by_policy,
     limits::Overflow,
     moment::Moment,
 };
@@ -62,8 +62,7 @@ async fn send_chunk<T, R>(handle: &Handle<T, R>, chunk: &mut Vec<T>) -> Result<(
         match handle.inbox.push_some(chunk, at, pass) {
             Ok(()) => pass = Pass::Free,
             Err(Barred::Full) if handle.inbox.overflow() == Overflow::Wait => {
-                room(&handle.inbox).await?;
-                pass = Pass::Waited;
+                pass = room_by_policy(&handle.inbox).await?;
             }
             Err(barred) => return Err(barred),
         }

@@ -43,18 +43,23 @@ impl<'a, T, R> Sending<'a, T, R> {
     /// Waits for room, if that is the policy.
     #[cold]
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
-        let turn = self.turn.get_or_insert_with(|| Turn::new(&self.handle.inbox));
-        let let_in = match ready!(turn.poll(cx)) {
-            Ok(()) => self.handle.inbox.push(&mut self.parcel, Pass::Waited),
-            Err(closed) => Err(closed),
-        };
-        Poll::Ready(match let_in {
-            Ok(at) => {
-                self.sent_at = at;
-                Ok(())
-            }
-            Err(barred) => Err(barred.give_back(&mut self.parcel)),
-        })
+        let inbox = &self.handle.inbox;
+        let turn = self.turn.get_or_insert_with(|| Turn::new(inbox));
+        loop {
+            let let_in = match ready!(turn.poll_by_policy(cx)) {
+                Ok(pass) => inbox.push(&mut self.parcel, pass),
+                Err(closed) => Err(closed),
+            };
+            return Poll::Ready(match let_in {
+                Ok(at) => {
+                    self.sent_at = at;
+                    Ok(())
+                }
+                // The policy was another one for a moment, and is to wait again.
+                Err(Barred::Full) if inbox.overflow() == Overflow::Wait => continue,
+                Err(barred) => Err(barred.give_back(&mut self.parcel)),
+            });
+        }
     }
 
     #[cold]

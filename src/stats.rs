@@ -86,6 +86,11 @@ pub struct Stats {
     pub batches_in_flight: u64,
     /// Whether cutting is paused.
     pub paused: bool,
+    /// Times that the destination went away, as its sink said by [`SinkError::outage`](crate::SinkError::outage) or
+    /// [`SinkError::connection_lost`](crate::SinkError::connection_lost).
+    pub outages: u64,
+    /// Whether it is away now: the last write met the outage, and no write has got through since.
+    pub in_outage: bool,
 
     /// How long ops that were handed to the sink and settled had been in the buffer, from `send` to the verdict.
     pub in_buffer: Times,

@@ -14,6 +14,7 @@ use crate::{
     accumulator::{Accumulator, Arrival, GROUP, Policy},
     limits::{Limits, LimitsError},
     moment::Moment,
+    panics,
     stage::Stages,
     stats::Stats,
     timer::Timer,
@@ -185,7 +186,7 @@ where
         let this = &mut *self;
         let has_more = this.fill(cx);
         // Items that a stage panicked over are gone, as the docs of the stages say.
-        this.accumulator.take_letters();
+        drop(panics::discard_all(&mut this.accumulator.take_letters()));
         let now = Moment::now();
         if let Some(batch) = this.accumulator.hand_over(now) {
             return Poll::Ready(Some(batch));

@@ -82,6 +82,14 @@ impl<R> Verdicts<R> {
         &mut self.listed
     }
 
+    /// The errors among the verdicts.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = &SinkError> {
+        self.listed.iter().filter_map(|verdict| match verdict {
+            Verdict::Failed(error) | Verdict::Again(error) => Some(error),
+            Verdict::Pending | Verdict::Accepted(_) => None,
+        })
+    }
+
     /// The receipts, if all ops, of so many, are accepted.
     pub(crate) fn receipts(&mut self, count: usize) -> Option<&mut Vec<R>> {
         if !self.listed.is_empty() && self.listed.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) {

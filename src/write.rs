@@ -65,9 +65,6 @@ where
         Ended::TimedOut(limit) => Written::Failed(SinkError::ambiguous(format!("no answer within {limit:?}"))),
         Ended::Aborted => Written::Aborted,
     };
-    if let Written::Panicked(message) = &written {
-        error!(parent: &span, batcher = &**batcher, message, "the sink panicked");
-    }
     if !span.is_disabled() {
         record(&span, &written);
     }

@@ -68,6 +68,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let at = arrival.at;
         if let Found::At(key) = class.repeat_of {
             self.tally(epoch, End::Deduplicated, None, 1);
+            self.discard(arrival.op);
             self.repeat(key, Waiters::of(arrival.ack, at), now);
             return;
         }

@@ -23,16 +23,17 @@ pub(crate) struct Cut<T, R> {
     pub(super) acks: Vec<AckSender<R>>,
     pub(super) partition: u32,
     pub(super) at: Moment,
+    /// The mark of the gate at the cut.
+    pub(super) mark: u64,
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
     /// the sink has not asked for a pause.
     pub(crate) fn cut(&mut self, now: Moment) -> Option<Box<Cut<T, R>>> {
-        if self.is_blocked() || self.frozen_until.is_some_and(|until| now < until) {
+        if self.is_blocked() || self.gate.frozen_until(now).is_some() {
             return None;
         }
-        self.frozen_until = None;
         self.advance(now);
         while let Some(id) = self.next_due() {
             let taken = self.take(id, now);
@@ -108,7 +109,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             return None;
         }
         batch.renew(cut_by, attempt);
-        (cut.partition, cut.at) = (id, now);
+        (cut.partition, cut.at, cut.mark) = (id, now, self.gate.mark());
         let left = self.queued(id);
         let partition = &mut self.partitions[id as usize];
         partition.in_flight = true;
@@ -160,7 +161,8 @@ impl<T, R: Clone> Accumulator<T, R> {
         match why {
             Unwanted::Expired => {
                 self.unqueue(slot);
-                self.end_unqueued(slot, End::Expired, now);
+                let op = self.end_unqueued(slot, End::Expired, now);
+                self.discard(op);
             }
             Unwanted::Panicked(panic) => {
                 let error = self.caught("a stage", &*panic);
@@ -209,7 +211,8 @@ impl<T, R> Default for Cut<T, R> {
     /// No batch yet, but memory for one.
     fn default() -> Self {
         let batch = Batch::new(Vec::new(), CutBy::Full, 1);
-        Self { batch, slots: Vec::new(), stretches: Vec::new(), acks: Vec::new(), partition: 0, at: Moment::END }
+        let (slots, stretches, acks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { batch, slots, stretches, acks, partition: 0, at: Moment::END, mark: 0 }
     }
 }
 

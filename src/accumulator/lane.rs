@@ -189,7 +189,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.counters.time(spent, count as u64);
         self.tally(epoch, End::Delivered, None, count as u64);
         if !acked {
-            receipts.take(count).for_each(drop);
+            receipts.take(count).for_each(|receipt| self.discard(receipt));
             return;
         }
         let latency = now.since(sent_at);

@@ -8,11 +8,8 @@ use crate::{
     moment::Moment,
     panics,
     returned::Returned,
-    sink::SinkError,
+    sink::{ErrorKind, SinkError},
 };
-
-/// So many panics of one turn are logged with what they said; all are counted.
-const MOST_CAUGHT: usize = 16;
 
 /// What is left of an op whose slot is free again.
 pub(super) struct Gone<T, R> {
@@ -37,6 +34,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 Err(panic) => drop(self.caught("a predicate", &*panic)),
             }
         }
+        self.discard(wanted);
         gone
     }
 
@@ -174,7 +172,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.pending -= count as usize;
     }
 
-    /// Prepares what everyone who waits for an op is to be told.
+    /// Prepares the answers to all who wait for an op. The last one gets the result itself, the others copies.
     pub(super) fn answer(
         &mut self,
         waiters: Waiters<R>,
@@ -183,26 +181,56 @@ impl<T, R: Clone> Accumulator<T, R> {
         result: Result<R, AckError>,
         now: Moment,
     ) {
-        if let Waiters::None = waiters {
-            return;
-        }
-        waiters.for_each(|waiter| match waiter {
+        let last = match waiters {
+            Waiters::None => return self.discard(result),
+            Waiters::One(waiter) => waiter,
+            Waiters::Many(mut all) => {
+                let Some(last) = all.pop() else { return self.discard(result) };
+                for waiter in all {
+                    let copy = self.copied(panics::catch(|| result.clone()));
+                    self.answer_one(waiter, end, attempts, copy, now);
+                }
+                last
+            }
+        };
+        self.answer_one(last, end, attempts, result, now);
+    }
+
+    fn answer_one(&mut self, to: Waiter<R>, end: End, attempts: u32, result: Result<R, AckError>, now: Moment) {
+        match to {
             Waiter::Caller { ack, sent_at, ended } => {
                 let (end, latency) = (ended.unwrap_or(end), now.since(sent_at));
-                let outcome = Outcome { result: result.clone(), end, attempts, latency };
-                self.answers.push(Answer::new(ack, outcome));
+                self.answers.push(Answer::new(ack, Outcome { result, end, attempts, latency }));
             }
-            Waiter::Memory(key) => self.remember_fate(key, attempts, result.clone()),
-        });
+            Waiter::Memory(key) => self.remember_fate(key, attempts, result),
+        }
+    }
+
+    /// The copy of a result. If cloning its receipt has panicked, the caller is told that the op may have landed, and never
+    /// that it was lost.
+    pub(super) fn copied(
+        &mut self,
+        copy: Result<Result<R, AckError>, Box<dyn std::any::Any + Send>>,
+    ) -> Result<R, AckError> {
+        copy.unwrap_or_else(|panic| {
+            let error = self.caught("cloning a receipt", &*panic).with_kind(ErrorKind::Ambiguous);
+            Err(AckError::InDoubt(error))
+        })
+    }
+
+    /// Drops a value of the user. A panic in its destructor is counted, and ends here.
+    #[inline]
+    pub(super) fn discard<V>(&mut self, value: V) {
+        if let Err(panic) = panics::discard(value) {
+            drop(self.caught("a destructor", &*panic));
+        }
     }
 
     /// Counts a panic of a function of the user, and remembers what it said for the log.
     pub(super) fn caught(&mut self, what: &str, panic: &(dyn std::any::Any + Send)) -> SinkError {
         self.counters.panics += 1;
         let error = panics::refusal(what, panic);
-        if self.caught.len() < MOST_CAUGHT {
-            self.caught.push(error.chain());
-        }
+        self.notices.panicked(|| error.chain());
         error
     }
 

@@ -9,6 +9,7 @@ use super::Accumulator;
 use crate::{
     ack::{AckError, End, Waiters},
     moment::Moment,
+    panics,
     stage::REMEMBERED_KEYS,
 };
 
@@ -82,7 +83,8 @@ impl<T, R: Clone> Accumulator<T, R> {
                 waiters.for_each(|waiter| first.add(waiter));
             }
             Fate::Settled { attempts, result } => {
-                let (attempts, result) = (*attempts, result.clone());
+                let (attempts, result) = (*attempts, panics::catch(|| result.clone()));
+                let result = self.copied(result);
                 self.answer(waiters, End::Deduplicated, attempts, result, now);
             }
         }
@@ -92,6 +94,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(super) fn remember_fate(&mut self, key: u32, attempts: u32, result: Result<R, AckError>) {
         if self.memory.keys[key as usize].forgotten {
             self.memory.keys.remove(key as usize);
+            self.discard(result);
         } else {
             self.memory.keys[key as usize].fate = Fate::Settled { attempts, result };
         }
@@ -109,7 +112,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             let (partition, hash) = (key.partition, key.hash);
             match key.fate {
                 Fate::Unsettled(_) => key.forgotten = true,
-                Fate::Settled { .. } => drop(self.memory.keys.remove(id as usize)),
+                Fate::Settled { .. } => drop(panics::discard(self.memory.keys.remove(id as usize))),
             }
             if let Some(dedup) = &mut self.rules.dedup {
                 dedup.index.unbind(hash, id);

@@ -42,10 +42,12 @@ impl<T, R: Clone> Accumulator<T, R> {
                 let id = self.nodes[waiting].partition;
                 self.joined(id, now);
             }
-            (None, _) => {
+            (None, newer) => {
+                self.discard(newer);
                 self.tally(newcomer.epoch, End::Netted, None, 1);
                 self.answer(waiters, End::Netted, 0, Err(AckError::Netted), now);
-                self.end_waiting(waiting, End::Netted, now);
+                let op = self.end_waiting(waiting, End::Netted, now);
+                self.discard(op);
             }
         }
     }
@@ -88,11 +90,14 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.link(slot, eldest);
                 self.lift_older(eldest);
             }
-            (None, _) => {
+            (None, newer) => {
+                self.discard(newer);
                 self.waiting -= 1;
-                self.end_unqueued(slot, End::Netted, now);
+                let op = self.end_unqueued(slot, End::Netted, now);
+                self.discard(op);
                 self.unqueue(eldest);
-                self.end_unqueued(eldest, End::Netted, now);
+                let op = self.end_unqueued(eldest, End::Netted, now);
+                self.discard(op);
             }
         }
     }

@@ -7,6 +7,7 @@ mod ahead;
 mod cut;
 mod extras;
 mod fifo;
+mod gate;
 mod heap;
 mod lane;
 mod leave;
@@ -14,6 +15,8 @@ mod memory;
 mod merge;
 mod node;
 mod nodes;
+mod notices;
+mod outage;
 mod partition;
 mod queue;
 mod rest;
@@ -30,6 +33,7 @@ use slab::Slab;
 pub(crate) use ahead::GROUP;
 pub(crate) use cut::Cut;
 pub(crate) use node::Arrival;
+pub(crate) use notices::{Notices, OutageNotice};
 pub(crate) use settle::Written;
 
 use crate::{
@@ -44,6 +48,7 @@ use crate::{
     stage::Stages,
     stats::Stats,
 };
+use gate::Gate;
 use lane::Lane;
 use memory::Memory;
 use nodes::Nodes;
@@ -92,17 +97,14 @@ pub(crate) struct Accumulator<T, R> {
     pending: usize,
     waiting: usize,
     batches_in_flight: usize,
-    paused: bool,
-    frozen_until: Option<Moment>,
-    fenced: bool,
+    gate: Gate,
 
     flushes: Flushes,
     counters: Counters,
     /// Ops settled since the driver last asked: so much room is free again.
     settled: usize,
     letters: Vec<DeadLetter<T>>,
-    /// What panics of the user's functions said, for the log.
-    caught: Vec<String>,
+    notices: Notices,
     /// Ops given back, by their place in the order of arrival.
     returned: Vec<(u64, Returned<T>)>,
     /// Told by the driver, once the room and the statistics are up to date that callers may look at next.
@@ -151,14 +153,12 @@ impl<T, R: Clone> Accumulator<T, R> {
             pending: 0,
             waiting: 0,
             batches_in_flight: 0,
-            paused: false,
-            frozen_until: None,
-            fenced: false,
+            gate: Gate::default(),
             flushes: Flushes::new(),
             counters: Counters::default(),
             settled: 0,
             letters: Vec::new(),
-            caught: Vec::new(),
+            notices: Notices::default(),
             returned: Vec::new(),
             answers: Vec::new(),
             spares: Vec::new(),
@@ -187,11 +187,11 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     pub(crate) fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
+        self.gate.paused = paused;
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.paused
+        self.gate.paused
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -218,7 +218,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.snapshot(self.waiting, self.pending - self.waiting, self.batches_in_flight, self.paused)
+        let in_flight = self.pending - self.waiting;
+        let stats = self.counters.snapshot(self.waiting, in_flight, self.batches_in_flight);
+        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), ..stats }
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {
@@ -238,8 +240,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         std::mem::take(&mut self.letters)
     }
 
-    pub(crate) fn take_caught(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.caught)
+    /// Events since it was last called, for the log.
+    pub(crate) fn take_notices(&mut self) -> Notices {
+        std::mem::take(&mut self.notices)
     }
 
     /// Swaps what callers are to be told for the empty `into`.
@@ -275,7 +278,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Whether the sink said that a newer leader exists.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.fenced
+        self.gate.fenced
     }
 
     /// Keeps the memory of a batch for another one.
@@ -296,7 +299,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 impl<T, R> Accumulator<T, R> {
     /// Whether nothing can be cut before something comes back or a caller resumes.
     fn is_blocked(&self) -> bool {
-        self.paused || self.fenced || self.batches_in_flight >= self.limits.max_in_flight
+        self.gate.is_shut() || self.batches_in_flight >= self.limits.max_in_flight
     }
 
     /// Whether it has memory that a burst has left behind.

@@ -1,8 +1,6 @@
 //! Where partitions wait: for their linger, for their backoff, for a free slot. In comes `now`, out comes which
 //! partition to cut next and when to look again. Next room: `cut`.
 
-use std::time::Duration;
-
 use super::{Accumulator, heap::Heap, partition::Place, queue::Head};
 use crate::{batch::CutBy, moment::Moment};
 
@@ -208,9 +206,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         if self.is_blocked() || self.waiting == 0 {
             return None;
         }
-        if let Some(until) = self.frozen_until
-            && now < until
-        {
+        if let Some(until) = self.gate.frozen_until(now) {
             return Some(until);
         }
         if !self.schedule.due.is_empty() {
@@ -222,12 +218,5 @@ impl<T, R: Clone> Accumulator<T, R> {
         });
         let backing_off = self.schedule.backing_off.peek().map(|(until, _)| until);
         lingering.into_iter().chain(backing_off).min()
-    }
-
-    /// How long the destination wants to hear nothing: from now on, unless it already asked for longer.
-    pub(super) fn freeze(&mut self, now: Moment, pause: Duration) {
-        // A pause too long for the clock is one for ever.
-        let until = now.checked_add(pause).unwrap_or(Moment::END);
-        self.frozen_until = self.frozen_until.max(Some(until));
     }
 }

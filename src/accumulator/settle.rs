@@ -32,35 +32,63 @@ pub(crate) enum Written {
 #[derive(Default)]
 struct Again {
     slots: Vec<u32>,
-    /// How many of them failed, and were not only part of a batch that is being split.
+    /// Those of them that failed, and were not only part of a batch that is being split.
     failed: u64,
+    /// The first error of those.
+    error: Option<SinkError>,
+    /// Those that met an outage, which is no failure of theirs.
+    held: u64,
 }
 
 /// What is to be done with an op that has no receipt.
 enum Next {
-    Again,
+    Again(SinkError),
+    /// Back into the buffer, at no cost to the op.
+    Hold,
     GiveUp(SinkError),
-    Return { in_flight: bool },
+    Return {
+        in_flight: bool,
+    },
     Lose(SinkError),
+}
+
+impl Written {
+    /// Whether the destination has answered, which it can't during an outage.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Answered => true,
+            Self::Failed(error) => {
+                !error.is_outage() && !matches!(error.kind(), ErrorKind::Ambiguous | ErrorKind::Lost)
+            }
+            Self::Panicked(_) | Self::Aborted => false,
+        }
+    }
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Moment) {
-        let Cut { batch, slots, stretches, acks, partition, at } = &mut *cut;
-        let (id, at) = (*partition, *at);
+        let Cut { batch, slots, stretches, acks, partition, at, mark } = &mut *cut;
+        let (id, at, mark) = (*partition, *at, *mark);
         let (ops, verdicts) = batch.parts();
         self.batches_in_flight -= 1;
         self.partitions[id as usize].in_flight = false;
         let writing = now.nanos_since(at);
-        let receipts = verdicts.receipts(ops.len());
+        let all_accepted = verdicts.receipts(ops.len()).is_some();
+        if self.gate.is_in_outage() && written.is_answer() {
+            self.heard(mark, now);
+        }
         let rest = match written {
-            Written::Answered if receipts.is_some() => None,
+            Written::Answered if all_accepted => None,
             written => self.rest_of(written, now),
         };
-        if let Some(receipts) = receipts {
+        let outage = rest.iter().chain(verdicts.errors()).find(|error| error.is_outage()).cloned();
+        let given_up = outage.as_ref().is_some_and(|error| self.met_outage(mark, error, now));
+        if let Some(receipts) = verdicts.receipts(ops.len()) {
             // The way of most batches: the ops themselves are not needed any more.
-            ops.clear();
+            if let Err(panic) = panics::discard_all(ops) {
+                drop(self.caught("a destructor", &*panic));
+            }
             let mut receipts = receipts.drain(..);
             self.deliver_all(slots, &mut receipts, at, writing, now);
             slots.clear();
@@ -77,6 +105,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
                 let (error, is_rest, again_anyway) = match verdict {
                     Verdict::Accepted(receipt) => {
+                        self.discard(op);
                         self.deliver(slot, receipt, at, writing, now);
                         continue;
                     }
@@ -85,13 +114,15 @@ impl<T, R: Clone> Accumulator<T, R> {
                     Verdict::Pending => (rest.clone(), true, false),
                 };
                 self.nodes[slot].op = Some(op);
-                self.record_attempt(slot, writing, split && is_rest);
+                let is_blameless = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Outage);
+                self.record_attempt(slot, writing, is_blameless || (split && is_rest));
                 let next = match error {
                     None => Next::Return { in_flight: true },
                     Some(_) if split && is_rest => {
                         again.slots.push(slot);
                         continue;
                     }
+                    Some(error) if given_up && error.is_outage() => self.give_up(slot, error),
                     Some(error) => self.failed(slot, error, again_anyway, now),
                 };
                 self.follow(next, slot, &mut again, now);
@@ -103,14 +134,22 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.take_back(id, &again, now);
         }
         self.place(id, now);
+        if let Some(error) = outage.filter(|_| given_up) {
+            self.give_up_waiting(&error, now);
+        }
         self.keep(cut);
     }
 
     fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {
         match next {
-            Next::Again => {
+            Next::Again(error) => {
                 again.slots.push(slot);
                 again.failed += 1;
+                again.error.get_or_insert(error);
+            }
+            Next::Hold => {
+                again.slots.push(slot);
+                again.held += 1;
             }
             Next::GiveUp(error) => self.refuse_written(slot, &error, now),
             Next::Return { in_flight } => self.give_back(slot, in_flight, now),
@@ -125,14 +164,16 @@ impl<T, R: Clone> Accumulator<T, R> {
             Written::Answered => SinkError::ambiguous("the sink gave no verdict"),
             Written::Panicked(message) => {
                 self.counters.panics += 1;
-                SinkError::ambiguous(format!("the sink panicked: {message}"))
+                let message = format!("the sink panicked: {message}");
+                self.notices.panicked(|| message.clone());
+                SinkError::ambiguous(message)
             }
             Written::Failed(error) => error,
         };
         // What concerns the destination as a whole counts even where every op has a verdict of its own.
         match error.kind() {
-            ErrorKind::Throttled { retry_after } => self.freeze(now, retry_after),
-            ErrorKind::Fenced => self.fenced = true,
+            ErrorKind::Throttled { retry_after } => self.throttle(now, retry_after),
+            ErrorKind::Fenced => self.gate.fenced = true,
             _ => {}
         }
         Some(error)
@@ -152,22 +193,29 @@ impl<T, R: Clone> Accumulator<T, R> {
         let mut again = again_anyway;
         match error.kind() {
             ErrorKind::Throttled { retry_after } => {
-                self.freeze(now, retry_after);
+                self.throttle(now, retry_after);
                 again = true;
             }
-            ErrorKind::Transient | ErrorKind::Outage => again = true,
+            ErrorKind::Transient => again = true,
+            ErrorKind::Outage => return Next::Hold,
             ErrorKind::Ambiguous => {
                 self.nodes.history_mut(slot).in_doubt = true;
                 again |= self.idempotent;
             }
             ErrorKind::Fenced => {
-                self.fenced = true;
+                self.gate.fenced = true;
                 return Next::Return { in_flight: false };
             }
             ErrorKind::Lost if !again => return Next::Lose(error),
             ErrorKind::Lost | ErrorKind::Refused | ErrorKind::TooLarge => {}
         }
-        if again && !last { Next::Again } else { Next::GiveUp(error) }
+        if again && !last { Next::Again(error) } else { Next::GiveUp(error) }
+    }
+
+    /// Gives an op up over an outage that lasted too long. A lost connection may have landed it.
+    fn give_up(&mut self, slot: u32, error: SinkError) -> Next {
+        self.nodes.history_mut(slot).in_doubt |= error.kind() == ErrorKind::Ambiguous;
+        Next::GiveUp(error)
     }
 
     fn record_attempt(&mut self, slot: u32, writing: u64, split: bool) {
@@ -203,6 +251,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             count += 1;
             self.counters.waited(at.nanos_since(sent), writing, &mut waited);
             self.nodes.remove(slot);
+            self.discard(receipt);
         }
         self.tally(epoch, End::Delivered, None, count);
         self.counters.time_all(&waited, writing);
@@ -239,15 +288,21 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// part of a batch that is being split.
     fn take_back(&mut self, id: u32, again: &Again, now: Moment) {
         let mut delay = Duration::ZERO;
+        self.counters.retries += again.failed + again.held;
+        let attempts = again.slots.iter().map(|slot| self.nodes.attempts(*slot)).max().unwrap_or(1);
         if again.failed > 0 {
-            let attempts = again.slots.iter().map(|slot| self.nodes.attempts(*slot)).max();
-            delay = self.backoff.delay(attempts.unwrap_or(1));
-            self.counters.retries += again.failed;
+            delay = self.backoff.delay(attempts);
         }
-        // A backoff too long for the clock is one for ever.
+        // A backoff beyond the clock's range is one for ever.
         let until = now.checked_add(delay).unwrap_or(Moment::END);
-        let thawed = self.frozen_until.unwrap_or(now);
+        let thawed = self.gate.frozen_until(now).unwrap_or(now);
         let backing_off = until.max(thawed).nanos_since(now);
+        if let Some(notice) = &mut self.notices.outage {
+            notice.ops += again.held;
+        }
+        if let Some(error) = &again.error {
+            self.notices.retry(again.failed, attempts + 1, Duration::from_nanos(backing_off), error);
+        }
         let partition = &mut self.partitions[id as usize];
         partition.backing_off = (!delay.is_zero()).then_some(until);
         // The last goes first, so that each finds its place at the front.

@@ -62,6 +62,8 @@ struct Recipe {
     aging: Option<u64>,
     limits: Limits,
     max_attempts: u32,
+    /// In milliseconds.
+    give_up_after: Option<u64>,
     idempotent: bool,
     bisect: bool,
 }
@@ -90,6 +92,10 @@ enum Rest {
     Refused,
     TooLarge,
     Throttled,
+    /// The destination is away, and nothing landed.
+    Outage,
+    /// The connection was lost on the way.
+    ConnectionLost,
     Panicked,
     Aborted,
 }
@@ -98,7 +104,11 @@ const RETRY_BASE: Duration = Duration::from_millis(8);
 const SEED: u64 = 5;
 
 fn retry(recipe: &Recipe) -> Retry {
-    Retry::exponential(RETRY_BASE, RETRY_BASE * 4).max_attempts(recipe.max_attempts).seed(SEED)
+    let retry = Retry::exponential(RETRY_BASE, RETRY_BASE * 4).max_attempts(recipe.max_attempts).seed(SEED);
+    match recipe.give_up_after {
+        Some(limit) => retry.give_up_after(Duration::from_millis(limit)),
+        None => retry,
+    }
 }
 
 // The model.
@@ -117,6 +127,8 @@ struct Waiting {
 
 struct Batch {
     part: u8,
+    /// Freezes by outages before it was cut.
+    mark: u64,
     ops: Vec<Waiting>,
 }
 
@@ -140,6 +152,9 @@ struct Model {
     closing: bool,
     paused: bool,
     frozen: Option<Duration>,
+    /// Since when, and how many writes in a row have met it.
+    outage: Option<(Duration, u32)>,
+    freezes: u64,
     in_flight: Vec<Batch>,
     ends: BTreeMap<End, u64>,
     accepted: u64,
@@ -159,6 +174,8 @@ impl Model {
             closing: false,
             paused: false,
             frozen: None,
+            outage: None,
+            freezes: 0,
             in_flight: Vec::new(),
             ends: BTreeMap::new(),
             accepted: 0,
@@ -352,16 +369,17 @@ impl Model {
         }
         part.in_flight = true;
         let ids = ops.iter().map(|w| w.op.id).collect();
-        self.in_flight.push(Batch { part: id, ops });
+        self.in_flight.push(Batch { part: id, mark: self.freezes, ops });
         Some(ids)
     }
 
     fn settle(&mut self, at: usize, verdicts: &[u8], rest: Rest, now: Duration) {
-        let Batch { part: id, ops } = self.in_flight.remove(at);
+        let Batch { part: id, mark, ops } = self.in_flight.remove(at);
         self.parts.get_mut(&id).unwrap().in_flight = false;
         if let Rest::Throttled = rest {
             self.frozen = self.frozen.max(Some(now + THROTTLE));
         }
+        let given_up = self.notice_outage(mark, &verdicts[..verdicts.len().min(ops.len())], rest, now);
         let open = (0..ops.len()).filter(|i| verdict(verdicts, *i).is_none()).count();
         let split = open > 0
             && ops.len() > 1
@@ -375,12 +393,18 @@ impl Model {
                 continue;
             }
             let before = again.len();
-            op.attempts += 1;
+            let ended = given.unwrap_or(rest);
+            op.attempts += u32::from(!matches!(ended, Rest::Outage));
             let last = op.attempts >= self.recipe.max_attempts;
-            match given.unwrap_or(rest) {
+            match ended {
+                Rest::Outage if !given_up => {
+                    again.push(op);
+                    continue;
+                }
+                Rest::ConnectionLost if given_up => self.end(End::InDoubt),
                 Rest::Accept => self.end(End::Delivered),
                 Rest::Transient | Rest::Throttled if !last => again.push(op),
-                Rest::Ambiguous | Rest::Panicked => {
+                Rest::Ambiguous | Rest::ConnectionLost | Rest::Panicked => {
                     op.in_doubt = true;
                     if self.recipe.idempotent && !last { again.push(op) } else { self.end(End::InDoubt) }
                 }
@@ -406,6 +430,35 @@ impl Model {
         for op in again.into_iter().rev() {
             self.come_back(id, op);
         }
+        if given_up {
+            let waiting: Vec<Waiting> = self.parts.values_mut().flat_map(|part| part.waiting.drain(..)).collect();
+            waiting.iter().for_each(|w| self.end(if w.in_doubt { End::InDoubt } else { End::Refused }));
+        }
+    }
+
+    /// The gate: whether the write tells of an outage, or that one is over. Says whether an outage has lasted too long.
+    fn notice_outage(&mut self, mark: u64, verdicts: &[u8], rest: Rest, now: Duration) -> bool {
+        let is_answer =
+            matches!(rest, Rest::Accept | Rest::Transient | Rest::Refused | Rest::TooLarge | Rest::Throttled);
+        if is_answer && mark == self.freezes {
+            self.outage = None;
+        }
+        let told = (0..verdicts.len()).any(|i| matches!(verdict(verdicts, i), Some(Rest::Outage)));
+        if !told && !matches!(rest, Rest::Outage | Rest::ConnectionLost) {
+            return false;
+        }
+        let is_new = self.outage.is_none();
+        let (since, mut failures) = self.outage.unwrap_or((now, 0));
+        let left = self.recipe.give_up_after.map(|limit| Duration::from_millis(limit).saturating_sub(now - since));
+        if is_new || mark == self.freezes {
+            failures += 1;
+            let delay = self.backoff.delay(failures);
+            let pause = left.filter(|left| !left.is_zero()).map_or(delay, |left| left.min(delay));
+            self.frozen = self.frozen.max(Some(now + pause));
+            self.freezes += 1;
+        }
+        self.outage = Some((since, failures));
+        left.is_some_and(|left| left.is_zero())
     }
 
     /// An older op comes back. What waits under its key is newer; it meets the eldest of that.
@@ -491,6 +544,7 @@ fn verdict(verdicts: &[u8], i: usize) -> Option<Rest> {
         2 => Some(Rest::Refused),
         3 => Some(Rest::Ambiguous),
         4 => Some(Rest::AmbiguousAgain),
+        5 => Some(Rest::Outage),
         _ => None,
     }
 }
@@ -501,6 +555,8 @@ fn error(rest: Rest) -> SinkError {
         Rest::Ambiguous | Rest::AmbiguousAgain => SinkError::ambiguous("who knows"),
         Rest::TooLarge => SinkError::too_large("half of it"),
         Rest::Throttled => ErrorKind::Throttled { retry_after: THROTTLE }.into(),
+        Rest::Outage => SinkError::outage("away"),
+        Rest::ConnectionLost => SinkError::connection_lost("cut"),
         _ => SinkError::refused("never"),
     }
 }
@@ -556,6 +612,7 @@ fn stages(recipe: &Recipe, start: Instant) -> Stages<Op> {
 fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseError> {
     let stats = real.stats();
     prop_assert_eq!(stats.accepted, model.accepted);
+    prop_assert_eq!(stats.in_outage, model.outage.is_some());
     prop_assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {:?}", stats);
     for end in End::ALL {
         prop_assert_eq!(stats.ended_by(end), model.ends.get(&end).copied().unwrap_or(0), "{:?}", end);
@@ -678,6 +735,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Rest::Refused),
         1 => Just(Rest::TooLarge),
         1 => Just(Rest::Throttled),
+        1 => Just(Rest::Outage),
+        1 => Just(Rest::ConnectionLost),
         1 => Just(Rest::Panicked),
         1 => Just(Rest::Aborted),
     ];
@@ -708,11 +767,16 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     (
         (any::<bool>(), any::<bool>(), prop::option::of(1u64..100), any::<bool>(), prop::option::of(1u64..60)),
         limits,
-        (1u32..5, any::<bool>(), any::<bool>()),
+        (1u32..5, prop::option::of(1u64..80), any::<bool>(), any::<bool>()),
         prop::bool::weighted(0.2),
     )
         .prop_map(
-            |((partition, conflate, dedup, priority, aging), limits, (max_attempts, idempotent, bisect), plain)| {
+            |(
+                (partition, conflate, dedup, priority, aging),
+                limits,
+                (max_attempts, give_up_after, idempotent, bisect),
+                plain,
+            )| {
                 if plain {
                     let limits = Limits { max_weight: None, ..limits };
                     let (partition, conflate, dedup, priority, aging) = (false, false, None, false, None);
@@ -725,6 +789,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
                         aging,
                         limits,
                         max_attempts,
+                        give_up_after,
                         idempotent,
                         bisect,
                     };
@@ -738,6 +803,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
                     aging: aging.filter(|_| priority),
                     limits,
                     max_attempts,
+                    give_up_after,
                     idempotent,
                     bisect,
                 }

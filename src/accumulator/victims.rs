@@ -109,7 +109,8 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, &self.rules.order));
         if let Some(slot) = victim {
-            self.end_waiting(slot, End::Evicted, now);
+            let op = self.end_waiting(slot, End::Evicted, now);
+            self.discard(op);
         }
         victim.is_some()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{error, info};
 
 use super::Actor;
-use crate::{letters::Letters, moment::Moment, sink::Sink, worker::Summary, write::close};
+use crate::{letters::Letters, moment::Moment, panics, sink::Sink, worker::Summary, write::close};
 
 #[derive(Clone, Copy)]
 pub(super) struct Closing {
@@ -88,6 +88,8 @@ where
         let stats = self.inbox.stats();
         info!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
         let letters = std::mem::take(&mut self.state.letters);
+        // The sink and the stages are the user's: their destructors must not cost the summary.
+        drop(panics::discard(self));
         Summary { stats, returned, letters, close_error }
     }
 }

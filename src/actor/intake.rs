@@ -11,6 +11,7 @@ use crate::{
     inbox::Arrivals,
     limits::Limits,
     moment::Moment,
+    panics,
     sink::Sink,
 };
 
@@ -69,7 +70,7 @@ where
             Command::Ops(run) => self.accept_unpaid(run, arrivals, now),
             Command::Flush(flush) => self.accumulator.flush(*flush),
             // A caller who has given up must not be sent ops.
-            Command::Withdraw { reply, .. } if reply.is_closed() => {}
+            Command::Withdraw { wanted, reply } if reply.is_closed() => drop(panics::discard(wanted)),
             Command::Withdraw { wanted, reply } => {
                 let ops = self.accumulator.withdraw(wanted, now);
                 debug!(batcher = %self.name, ops = ops.len(), "operations withdrawn");

@@ -5,6 +5,7 @@
 mod closing;
 mod company;
 mod intake;
+mod log;
 
 use std::{
     future::poll_fn,
@@ -15,7 +16,7 @@ use std::{
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::warn;
 
 use closing::Closing;
 use company::Company;
@@ -24,10 +25,12 @@ use crate::{
     accumulator::{Accumulator, Cut, Written},
     ack::Answer,
     dead_letter::DeadLetter,
+    error::SendError,
     flush::Done,
     inbox::{Inbox, Taken},
     letters::Letters,
     moment::Moment,
+    panics,
     sink::Sink,
     timer::Timer,
     worker::Summary,
@@ -220,12 +223,7 @@ where
 
     /// Deals with a batch that has come back.
     fn settle(&mut self, cut: Box<Cut<T, R>>, written: Written, now: Moment) {
-        let retries = self.accumulator.counters().retries;
         self.accumulator.settle(cut, written, now);
-        let retried = self.accumulator.counters().retries - retries;
-        if retried > 0 {
-            info!(batcher = %self.name, ops = retried, "operations will be tried again");
-        }
         if self.accumulator.is_fenced() && self.state.closing.is_none() {
             warn!(batcher = %self.name, "fenced by a newer leader");
             self.close(None, false);
@@ -247,12 +245,8 @@ where
     /// Gives back the room of what is settled, lets everybody see how things stand, and then answers: who has been
     /// answered finds the room, and statistics that know of it.
     fn balance(&mut self) {
-        for letter in self.accumulator.take_letters() {
-            self.post(letter);
-        }
-        for message in self.accumulator.take_caught() {
-            error!(batcher = %self.name, message, "caught a panic");
-        }
+        self.post_letters();
+        log::notices(&self.name, &self.accumulator.take_notices());
         let done = self.accumulator.flushed();
         let stats = self.accumulator.stats();
         self.accumulator.counters().emit(&stats);
@@ -261,7 +255,9 @@ where
         self.state.answers.drain(..).for_each(Answer::tell);
         for (reply, ops) in self.state.withdrawn.drain(..) {
             // Withdrawn is withdrawn, even if the caller gave up just now.
-            let _ = reply.send(ops);
+            if let Err(mut ops) = reply.send(ops) {
+                drop(panics::discard_all(&mut ops));
+            }
         }
         if !done.is_empty() && self.accumulator.is_empty() {
             // Whoever flushes marks the end of something.
@@ -270,25 +266,30 @@ where
         done.into_iter().for_each(Done::tell);
     }
 
-    fn post(&mut self, letter: DeadLetter<T>) {
-        let (error, attempts, in_doubt) = (letter.error.chain(), letter.attempts, letter.is_in_doubt());
-        match &self.letters {
-            Letters::Dropped => warn!(batcher = %self.name, %error, attempts, in_doubt, "dead letter, dropped"),
-            // Whoever takes them decides how loud to be: a venue refuses orders every day.
-            _ => debug!(batcher = %self.name, %error, attempts, in_doubt, "dead letter"),
+    /// Hands this turn's dead letters on.
+    fn post_letters(&mut self) {
+        let letters = self.accumulator.take_letters();
+        log::letters(&self.name, &letters, matches!(self.letters, Letters::Dropped));
+        let mut lost = 0;
+        for letter in letters {
+            let left_over = match &self.letters {
+                Letters::Dropped => {
+                    drop(panics::discard(letter));
+                    None
+                }
+                Letters::Posted(batcher) => batcher.try_send(letter).err().map(SendError::into_inner),
+                Letters::Kept if self.state.letters.len() < MOST_LETTERS => {
+                    self.state.letters.push(letter);
+                    None
+                }
+                Letters::Kept => Some(letter),
+            };
+            lost += u64::from(left_over.is_some());
+            drop(panics::discard(left_over));
         }
-        let taken = match &self.letters {
-            Letters::Dropped => true,
-            Letters::Posted(batcher) => batcher.try_send(letter).is_ok(),
-            Letters::Kept if self.state.letters.len() < MOST_LETTERS => {
-                self.state.letters.push(letter);
-                true
-            }
-            Letters::Kept => false,
-        };
-        if !taken {
-            error!(batcher = %self.name, "there is no room for dead letters: one is lost");
-            self.accumulator.counters().letters_lost += 1;
+        if lost > 0 {
+            self.accumulator.counters().letters_lost += lost;
+            log::letters_lost(&self.name, lost);
         }
     }
 }

@@ -68,6 +68,11 @@ impl Line {
         (waker, was_called)
     }
 
+    /// Copies of the wakers of all who wait, to be woken when the lock is free.
+    pub(super) fn wakers(&self) -> Vec<Waker> {
+        self.waiting.entries.iter().filter_map(|(_, waker)| waker.clone()).collect()
+    }
+
     /// Gives memory back.
     pub(super) fn trim(&mut self) {
         self.waiting.entries.shrink_to_fit();

@@ -18,7 +18,7 @@ use std::{
     task::{Context, Poll},
 };
 
-pub(crate) use room::{Turn, room};
+pub(crate) use room::{Turn, room, room_by_policy};
 pub(crate) use taken::{Arrivals, Taken};
 
 use crate::{
@@ -288,13 +288,16 @@ impl<T, R> Inbox<T, R> {
         lost
     }
 
-    /// Lets handles and task obey other limits, in the same order if several callers change them at once.
+    /// Lets handles and task obey other limits, in the same order if several callers change them at once. Senders in line
+    /// look again if the policy is no longer to wait.
     pub(crate) fn set_limits(&self, limits: Limits) {
         let mut state = self.state();
         self.max_weight.store(limits.weight(), Ordering::Relaxed);
+        let waiting = if limits.overflow == Overflow::Wait { Vec::new() } else { state.line.wakers() };
         state.overflow = limits.overflow;
         state.news.limits = Some(limits);
         wake(state);
+        waiting.into_iter().for_each(panics::wake);
     }
 
     pub(crate) fn max_weight(&self) -> usize {

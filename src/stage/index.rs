@@ -10,6 +10,8 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use crate::panics;
+
 /// What an [`Index`] says of an op.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -166,7 +168,7 @@ where
             entry.remove();
             // A key that owns nothing may stay until the slot is bound again: it is elsewhere than all that is looked at here.
             if needs_drop::<K>() {
-                self.bound[slot as usize] = None;
+                drop(panics::discard(self.bound[slot as usize].take()));
             }
         }
         // A million keys seen once must cost nothing afterwards; but a table that fills and empties again and again is
