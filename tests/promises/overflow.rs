@@ -171,3 +171,45 @@ async fn a_long_send_all_lets_the_task_take_it_in() {
     let stats = worker.shutdown().await.unwrap().stats;
     assert_eq!((stats.accepted, stats.delivered + stats.evicted), (200_000, 200_000));
 }
+
+/// Goal: a sender in line goes by the policy of now, not by the one that it met. Method: with each way to send in line
+/// behind a full buffer, the policy is switched to `Reject`: the ops come back. A permit is waited for all the same.
+#[tokio::test(start_paused = true)]
+async fn senders_in_line_are_rejected_when_the_policy_says_so() {
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    desk.send_all([1, 2, 3]).await.unwrap();
+    let mut send = task::spawn(desk.send(4));
+    let mut submit = task::spawn(desk.submit(5));
+    let mut all = task::spawn(desk.send_all([6, 7]));
+    let mut permit = task::spawn(desk.reserve());
+    assert_pending!(send.poll());
+    assert_pending!(submit.poll());
+    assert_pending!(all.poll());
+    assert_pending!(permit.poll());
+    desk.set_limits(Limits::new(100).linger(AGES).max_pending(3).overflow(Overflow::Reject)).unwrap();
+    assert!(send.is_woken() && submit.is_woken() && all.is_woken());
+    assert_eq!(at_once(send).await, Err(SendError::Full(4)));
+    assert_eq!(at_once(submit).await.unwrap_err(), SendError::Full(5));
+    assert_eq!(at_once(all).await.unwrap_err().into_inner(), [6, 7]);
+    assert_pending!(permit.poll());
+    assert_eq!(written(&desk, &sink).await, [1, 2, 3]);
+    at_once(permit).await.unwrap().send(8).unwrap();
+}
+
+/// Goal: the same for a policy that evicts: those in line come in before any that are sent later. Method: two wait, the
+/// policy is switched, and a third is sent once they have been polled.
+#[tokio::test(start_paused = true)]
+async fn senders_in_line_evict_when_the_policy_says_so() {
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    desk.send_all([1, 2, 3]).await.unwrap();
+    let mut send = task::spawn(desk.send(4));
+    let mut all = task::spawn(desk.send_all([5, 6]));
+    assert_pending!(send.poll());
+    assert_pending!(all.poll());
+    desk.set_limits(Limits::new(100).linger(AGES).max_pending(3).overflow(Overflow::EvictOldest)).unwrap();
+    at_once(send).await.unwrap();
+    at_once(all).await.unwrap();
+    desk.send(7).await.unwrap();
+    assert_eq!(written(&desk, &sink).await, [5, 6, 7]);
+    assert_eq!(desk.stats().evicted, 4);
+}

@@ -112,10 +112,10 @@ async fn retries_letters_panics_and_the_stop_are_events() {
     let _ = eventually(desk.flush()).await.unwrap();
     let _ = worker.shutdown().await.unwrap();
     let events = [
-        ("tried again batcher=events ops=3", 1),
-        ("batcher=events error=refused: no attempts=2 in_doubt=false", 3),
-        ("attempts=1 in_doubt=true", 1),
-        ("dead letter", 4),
+        ("tried again batcher=\"events\" ops=3 attempt=2 pause=", 1),
+        ("dead letters, dropped batcher=\"events\" count=3 in_doubt=0 attempts=2 error=\"refused: no\"", 1),
+        ("dead letters, dropped batcher=\"events\" count=1 in_doubt=1 attempts=1", 1),
+        ("dead letter", 2),
         ("the sink panicked", 2),
         ("closing batcher=events", 1),
         ("ended batcher=events delivered=0 returned=0", 1),
@@ -123,6 +123,50 @@ async fn retries_letters_panics_and_the_stop_are_events() {
     for (part, count) in events {
         assert_eq!(log.count("event", part), count, "{part}: {:#?}", log.lines());
     }
+}
+
+/// Goal: no burst of failures floods the log: a line per turn and kind of event. Method: a thousand ops meet an outage five
+/// times, are then refused one by one, and become dead letters that nobody takes.
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_failures_is_a_few_lines() {
+    let (log, _guard) = Log::capture();
+    let flaky = Flaky::new(Recorder::new()).fail_times(5, SinkError::outage("disk full"));
+    let flaky = flaky.fail_times(1, down()).pass(1);
+    let (desk, _worker) = Batcher::new(flaky.clone()).name("burst").limits(Limits::new(1000)).spawn();
+    desk.send_all(0..1000).await.unwrap();
+    until_idle().await;
+    flaky.fail_ops(|_: &u32| Some(refused()));
+    let report = eventually(desk.flush()).await.unwrap();
+    assert_eq!(report.refused, 1000);
+    let count = |part: &str| log.count("event", part);
+    let lines = [
+        count("WARN message=the destination is away: operations wait batcher=\"burst\" ops=1000 writes=1 pause="),
+        count("INFO message=the destination is still away"),
+        count("INFO message=the destination is back batcher=\"burst\" lasted="),
+        count("dead letters, dropped batcher=\"burst\" count=1000"),
+    ];
+    assert_eq!(lines[0], 1, "{:#?}", log.lines());
+    assert!(log.lines().iter().filter(|line| line.starts_with("event")).count() < 12, "{:#?}", log.lines());
+    assert_eq!(lines[3], 1, "{:#?}", log.lines());
+}
+
+/// Goal: sums over all batchers count an op once. Method: a batcher with dead letters; what their own batcher does stands
+/// under names of its own.
+#[tokio::test(start_paused = true)]
+async fn dead_letters_do_not_inflate_sums_over_all_batchers() {
+    exporter();
+    let letters = Recorder::<u32>::new();
+    let (desk, worker) = Batcher::new(Flaky::new(Recorder::new()).fail_ops(|op: &u32| (*op < 3).then(refused)))
+        .name("sums")
+        .dead_letters(letters.map(|letter: &DeadLetter<u32>| letter.op))
+        .spawn();
+    desk.send_all(0..10).await.unwrap();
+    let _ = worker.shutdown().await.unwrap();
+    let of_letters = page("sums-letters");
+    assert!(of_letters.iter().all(|(series, _)| series.starts_with("roundlot_dead_letters_")), "{of_letters:#?}");
+    let value = |batcher: &str, name: &str| value(batcher, name, "").unwrap();
+    assert_eq!(value("sums", "roundlot_ops_accepted_total"), "10");
+    assert_eq!(value("sums-letters", "roundlot_dead_letters_ops_accepted_total"), "3");
 }
 
 /// Goal: no panic of the user's code is silent. Method: a merge function that panics; two ops are gone, and an event
