@@ -94,6 +94,7 @@ enum Deed {
     /// After so many milliseconds.
     Slow(u64),
     Fail(ErrorKind),
+    LoseConnection,
     /// Accepts some and fails the others.
     Partly(ErrorKind),
     Unanswered,
@@ -194,6 +195,7 @@ impl Sink<Op, u64> for Scripted {
             Deed::Accept => {}
             Deed::Slow(time) => tokio::time::sleep(ms(time)).await,
             Deed::Fail(kind) => return Err(kind.into()),
+            Deed::LoseConnection => return Err(SinkError::connection_lost("scripted")),
             Deed::Partly(kind) => {
                 self.accept(batch, |op| op.id % 2 == 0);
                 return Err(kind.into());
@@ -461,6 +463,7 @@ fn numbered(mut steps: Vec<Step>) -> Vec<Step> {
 fn scripts() -> impl Strategy<Value = Vec<Deed>> {
     let kind = prop_oneof![
         4 => Just(ErrorKind::Transient),
+        2 => Just(ErrorKind::Outage),
         1 => Just(ErrorKind::Throttled { retry_after: ms(25) }),
         2 => Just(ErrorKind::Ambiguous),
         2 => Just(ErrorKind::Refused),
@@ -471,6 +474,7 @@ fn scripts() -> impl Strategy<Value = Vec<Deed>> {
         4 => (1u64..60).prop_map(Deed::Slow),
         4 => kind.clone().prop_map(Deed::Fail),
         3 => kind.prop_map(Deed::Partly),
+        1 => Just(Deed::LoseConnection),
         1 => Just(Deed::Unanswered),
         1 => Just(Deed::Panic),
     ];

@@ -48,6 +48,35 @@ async fn send(inbox: &Numbers, op: u32) -> Result<Moment, Barred> {
     }
 }
 
+/// What a handle's `send` does while the policy may change.
+async fn send_by_policy(inbox: &Numbers, op: u32) -> Result<Moment, Barred> {
+    let mut parcel = Some(Parcel { op, at: Some(Moment::END), ack: None });
+    match inbox.push(&mut parcel, Pass::Free) {
+        Err(Barred::Full) if inbox.overflow() == Overflow::Wait => {
+            let pass = room_by_policy(inbox).await?;
+            inbox.push(&mut parcel, pass)
+        }
+        done => done,
+    }
+}
+
+/// Goal: a sender in line hears of a policy that does not wait, whenever it changes, and its place passes to the next.
+/// Method: one sender more than there is room, and a change to `Reject` at any moment; nobody takes anything.
+#[test]
+fn no_sender_sleeps_through_a_change_of_policy() {
+    check(|| {
+        let inbox = inbox(1);
+        block_on(send(&inbox, 1)).unwrap();
+        let sender = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || block_on(send_by_policy(&inbox, 2)))
+        };
+        inbox.set_limits(Limits::new(1).max_pending(1).overflow(Overflow::Reject));
+        assert_eq!(sender.join().unwrap().unwrap_err(), Barred::Full);
+        assert!(inbox.state().line.is_empty());
+    });
+}
+
 /// What the task does: takes what has come in, settles it at once, and sleeps when there is nothing, until it has `count`
 /// ops or the inbox is closed and empty.
 async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {

@@ -27,6 +27,22 @@ pub struct SinkError {
 }
 
 /// What a failed write means for the ops in it.
+///
+/// What is what, and what comes of it:
+///
+/// | what happened | error | the ops of the write | all other ops |
+/// |---|---|---|---|
+/// | a deadlock, a conflict, a busy record | [`Transient`](Self::Transient) | again after their backoff, an attempt each | go on |
+/// | disk full, server gone or starting, failover, connection refused, before anything was sent | [`Outage`](Self::Outage) | again, at the cost of no attempt | wait with them until the backoff of the outage is over |
+/// | the connection was lost, or the server ended, while the write was under way | [`connection_lost`](SinkError::connection_lost): [`Ambiguous`](Self::Ambiguous) | in doubt, or again if [`idempotent`](crate::Batcher::idempotent) | wait as in an outage |
+/// | no answer in time, where the destination may well be there | [`Ambiguous`](Self::Ambiguous) | in doubt, or again if [`idempotent`](crate::Batcher::idempotent) | go on |
+/// | a rate limit | [`Throttled`](Self::Throttled) | again, an attempt each | wait until it is over |
+/// | the op itself is wrong: a constraint, a malformed price, an unknown symbol | [`Refused`](Self::Refused) | dead letters | go on |
+/// | the batch is too large, or takes too long by its size | [`TooLarge`](Self::TooLarge) | again in two halves; one op alone is refused | go on |
+/// | another process writes as the leader | [`Fenced`](Self::Fenced) | given back | given back |
+///
+/// An outage is nobody's failure, so attempts are kept for what is wrong with an op or a batch. What a write can't tell
+/// apart is the safer of the two: `Ambiguous` rather than `Outage`, if something may have landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
