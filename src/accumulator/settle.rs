@@ -43,8 +43,10 @@ struct Again {
 /// What is to be done with an op that has no receipt.
 enum Next {
     Again(SinkError),
-    /// Back into the buffer, at no cost to the op.
+    /// Back into the buffer, at no cost to the op, until the outage is over.
     Hold,
+    /// Back into the buffer as a part of a batch that is being split.
+    Split,
     GiveUp(SinkError),
     Return {
         in_flight: bool,
@@ -118,10 +120,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.record_attempt(slot, writing, is_blameless || (split && is_rest));
                 let next = match error {
                     None => Next::Return { in_flight: true },
-                    Some(_) if split && is_rest => {
-                        again.slots.push(slot);
-                        continue;
-                    }
+                    Some(_) if split && is_rest => Next::Split,
                     Some(error) if given_up && error.is_outage() => self.give_up(slot, error),
                     Some(error) => self.failed(slot, error, again_anyway, now),
                 };
@@ -151,6 +150,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 again.slots.push(slot);
                 again.held += 1;
             }
+            Next::Split => again.slots.push(slot),
             Next::GiveUp(error) => self.refuse_written(slot, &error, now),
             Next::Return { in_flight } => self.give_back(slot, in_flight, now),
             Next::Lose(error) => self.lose(slot, &error, now),

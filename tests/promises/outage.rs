@@ -4,7 +4,7 @@
 use std::future::IntoFuture;
 
 use roundlot::{
-    Batcher, DeadLetter, End, ErrorKind, Limits, Retry, Sink, SinkError, Stages, stage,
+    Batcher, DeadLetter, End, ErrorKind, Limits, Retry, Sink, SinkError, Stages,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio::time::Instant;

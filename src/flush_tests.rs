@@ -1,0 +1,127 @@
+//! Flushes, op by op: what each waits for, what it reports, and that those given up cost nothing.
+
+use super::*;
+
+fn flush(flushes: &mut Flushes, since: Mark) -> oneshot::Receiver<(FlushReport, Mark)> {
+    let (reply, answer) = oneshot::channel();
+    flushes.flush(Flush { since, reply });
+    answer
+}
+
+fn answer(flushes: &mut Flushes) -> usize {
+    let done = flushes.done();
+    let count = done.len();
+    done.into_iter().for_each(Done::tell);
+    count
+}
+
+#[test]
+fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
+    let mut flushes = Flushes::new();
+    let early = flushes.accept(1);
+    let mut first = flush(&mut flushes, Mark::default());
+    let late = flushes.accept(1);
+    assert_eq!(answer(&mut flushes), 0);
+    flushes.end(late, End::Netted, None, 1);
+    assert_eq!(answer(&mut flushes), 0);
+    flushes.end(early, End::Delivered, None, 1);
+    assert_eq!(answer(&mut flushes), 1);
+    let (report, mark) = first.try_recv().unwrap();
+    assert_eq!((report.delivered, report.total()), (1, 1));
+
+    let mut second = flush(&mut flushes, mark);
+    assert_eq!(answer(&mut flushes), 1);
+    let (report, _) = second.try_recv().unwrap();
+    assert_eq!((report.netted, report.total()), (1, 1));
+}
+
+/// Goal: it does not matter that the numbers of epochs wrap around. Method: ops on both sides of that, and a flush
+/// between them.
+#[test]
+fn the_numbers_of_epochs_wrap_around() {
+    let mut flushes = Flushes::new();
+    (flushes.first, flushes.open.number) = (u32::MAX, u32::MAX);
+    let before = flushes.accept(1);
+    let mut first = flush(&mut flushes, Mark::default());
+    let after = flushes.accept(2);
+    assert_eq!((before, after), (u32::MAX, 0));
+    flushes.end(after, End::Netted, None, 2);
+    assert_eq!(answer(&mut flushes), 0);
+    flushes.end(before, End::Delivered, None, 1);
+    assert_eq!(answer(&mut flushes), 1);
+    assert_eq!(first.try_recv().unwrap().0.total(), 1);
+}
+
+#[test]
+fn flushes_at_the_same_time_report_the_same() {
+    let mut flushes = Flushes::new();
+    let op = flushes.accept(1);
+    let mut both = [flush(&mut flushes, Mark::default()), flush(&mut flushes, Mark::default())];
+    flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
+    assert_eq!(answer(&mut flushes), 2);
+    for report in &mut both {
+        let (report, _) = report.try_recv().unwrap();
+        assert_eq!((report.refused, report.errors.len()), (1, 1));
+        assert!(!report.is_ok());
+    }
+}
+
+/// Guards: a flush that was given up once made the next one say that nothing had failed.
+#[test]
+fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
+    let mut flushes = Flushes::new();
+    let op = flushes.accept(1);
+    drop(flush(&mut flushes, Mark::default()));
+    flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
+    answer(&mut flushes);
+    let mut next = flush(&mut flushes, Mark::default());
+    answer(&mut flushes);
+    let (report, _) = next.try_recv().unwrap();
+    assert_eq!((report.refused, report.errors.len()), (1, 1));
+}
+
+/// Goal: callers that give up cost nothing, whenever they do. Method: many flushes with ops between them wait at a time
+/// and are given up later; two that are kept report all that came before them.
+#[test]
+fn flushes_given_up_late_do_not_pile_up() {
+    let mut flushes = Flushes::new();
+    let mut kept = Vec::new();
+    let mut numbers = Vec::new();
+    for round in 0..20 {
+        let waiting: Vec<_> = (0..1000)
+            .map(|_| {
+                numbers.push(flushes.accept(1));
+                flush(&mut flushes, Mark::default())
+            })
+            .collect();
+        drop(waiting);
+        if round % 10 == 5 {
+            kept.push(flush(&mut flushes, Mark::default()));
+        }
+    }
+    numbers.push(flushes.accept(1));
+    kept.push(flush(&mut flushes, Mark::default()));
+    assert!(flushes.closed.len() <= 2100, "{}", flushes.closed.len());
+    // Settled from the middle, so that each op has to find its epoch.
+    let (early, late) = numbers.split_at(numbers.len() / 2);
+    for number in late.iter().chain(early) {
+        flushes.end(*number, End::Delivered, None, 1);
+    }
+    answer(&mut flushes);
+    let totals: Vec<u64> = kept.iter_mut().map(|report| report.try_recv().unwrap().0.total()).collect();
+    assert_eq!(totals, [6000, 16_000, 20_001]);
+}
+
+#[test]
+fn flushes_that_nobody_waits_for_do_not_pile_up() {
+    let mut flushes = Flushes::new();
+    let op = flushes.accept(1);
+    for _ in 0..1000 {
+        drop(flush(&mut flushes, Mark::default()));
+    }
+    assert!(flushes.closed.len() <= 2, "{}", flushes.closed.len());
+    let mut kept = flush(&mut flushes, Mark::default());
+    flushes.end(op, End::Delivered, None, 1);
+    answer(&mut flushes);
+    assert_eq!(kept.try_recv().unwrap().0.delivered, 1);
+}
