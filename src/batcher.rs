@@ -154,6 +154,11 @@ where
         Self { letters: Box::new(prepare), ..self }
     }
 
+    /// Says that whoever owns this batcher tells of its failures: its dead letters are no news by themselves.
+    pub(crate) fn letters_unwanted(self) -> Self {
+        Self { letters: Box::new(|_| (Letters::Unwanted, None)), ..self }
+    }
+
     /// Drains the batcher and ends it when `token` is canceled.
     pub fn stop_on(self, token: CancellationToken) -> Self {
         Self { stop: token, ..self }

@@ -95,6 +95,8 @@ pub(crate) struct Accumulator<T, R> {
     paused: bool,
     frozen_until: Option<Moment>,
     fenced: bool,
+    /// The sink said that its peer has left for good.
+    peer_left: bool,
 
     flushes: Flushes,
     counters: Counters,
@@ -154,6 +156,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             paused: false,
             frozen_until: None,
             fenced: false,
+            peer_left: false,
             flushes: Flushes::new(),
             counters: Counters::default(),
             settled: 0,
@@ -294,9 +297,14 @@ impl<T, R: Clone> Accumulator<T, R> {
 }
 
 impl<T, R> Accumulator<T, R> {
+    /// Whether the sink will take nothing any more: what waits can only be given back.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.fenced || self.peer_left
+    }
+
     /// Whether nothing can be cut before something comes back or a caller resumes.
     fn is_blocked(&self) -> bool {
-        self.paused || self.fenced || self.batches_in_flight >= self.limits.max_in_flight
+        self.paused || self.is_stopped() || self.batches_in_flight >= self.limits.max_in_flight
     }
 
     /// Whether it has memory that a burst has left behind.

@@ -133,6 +133,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         match error.kind() {
             ErrorKind::Throttled { retry_after } => self.freeze(now, retry_after),
             ErrorKind::Fenced => self.fenced = true,
+            ErrorKind::Closed => self.peer_left = true,
             _ => {}
         }
         Some(error)
@@ -162,6 +163,10 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             ErrorKind::Fenced => {
                 self.fenced = true;
+                return Next::Return { in_flight: false };
+            }
+            ErrorKind::Closed => {
+                self.peer_left = true;
                 return Next::Return { in_flight: false };
             }
             ErrorKind::Lost if !again => return Next::Lose(error),

@@ -226,8 +226,12 @@ where
         if retried > 0 {
             info!(batcher = %self.name, ops = retried, "operations will be tried again");
         }
-        if self.accumulator.is_fenced() && self.state.closing.is_none() {
-            warn!(batcher = %self.name, "fenced by a newer leader");
+        if self.accumulator.is_stopped() && self.state.closing.is_none() {
+            if self.accumulator.is_fenced() {
+                warn!(batcher = %self.name, "fenced by a newer leader");
+            } else {
+                debug!(batcher = %self.name, "the peer has left");
+            }
             self.close(None, false);
         }
     }
@@ -278,7 +282,7 @@ where
             _ => debug!(batcher = %self.name, %error, attempts, in_doubt, "dead letter"),
         }
         let taken = match &self.letters {
-            Letters::Dropped => true,
+            Letters::Dropped | Letters::Unwanted => true,
             Letters::Posted(batcher) => batcher.try_send(letter).is_ok(),
             Letters::Kept if self.state.letters.len() < MOST_LETTERS => {
                 self.state.letters.push(letter);

@@ -54,6 +54,9 @@ pub enum ErrorKind {
     Fenced,
     /// No verdict was given, because the task that would have given it is gone.
     Lost,
+    /// Nothing landed, and nothing will: the peer has left for good, as a browser does, and nothing is wrong. The batcher
+    /// stops and gives back what it holds, and says so at debug level only.
+    Closed,
 }
 
 impl SinkError {
@@ -101,6 +104,11 @@ impl SinkError {
     /// A newer leader writes to this destination; this batcher must stop.
     pub fn fenced(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Fenced, source)
+    }
+
+    /// The peer has left for good; this batcher has nobody to write to any more.
+    pub fn closed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Closed, source)
     }
 
     /// What the error means for the ops it applies to.
@@ -155,6 +163,7 @@ impl fmt::Display for SinkError {
             ErrorKind::TooLarge => f.write_str("batch too large"),
             ErrorKind::Fenced => f.write_str("fenced by a newer leader"),
             ErrorKind::Lost => f.write_str("lost without a verdict"),
+            ErrorKind::Closed => f.write_str("the peer has left"),
         }
     }
 }
