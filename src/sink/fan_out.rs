@@ -26,9 +26,13 @@ use crate::{
 ///
 /// # Errors
 ///
-/// If the first sink fails as a whole and accepts nothing, its error. If the second fails as a whole, or asks for a
-/// pause or reports a newer leader for one op, its error: no op takes its verdict from that, but the batcher must
-/// hear of it.
+/// If the first sink fails as a whole and accepts nothing, its error. If the second fails as a whole, its error. What
+/// concerns the destination and not one op is an error of the write, whichever of the two says it, for an op or for the
+/// batch: a newer leader, a peer that has left, an outage, a pause. No op takes its verdict from that, but the batcher must
+/// hear of it. The first in this list goes before the others, and a longer pause before a shorter one.
+///
+/// An op that the first took remains [`Ambiguous`](ErrorKind::Ambiguous) when the second is away; the error says that it is
+/// an [outage](SinkError::is_outage), too.
 ///
 /// # Examples
 ///
@@ -78,8 +82,10 @@ where
         if !both.put_receipts_aside(&answer) {
             return answer;
         }
+        let first = answer.err().filter(|error| weight(error) > 0);
         let answer = self.second.write(both.batch).await.err();
-        match both.combine(answer.as_ref()).or(answer) {
+        let signal = both.combine(answer.as_ref());
+        match [answer, signal, first].into_iter().fold(None, stronger) {
             Some(error) => Err(error),
             None => both.batch.settled(),
         }
@@ -90,6 +96,14 @@ where
         let first = self.first.close().await;
         let second = self.second.close().await;
         first.and(second)
+    }
+
+    /// Both have to take an op, so that one that is gone is enough.
+    async fn gone(&self) -> SinkError {
+        tokio::select! {
+            error = self.first.gone() => error,
+            error = self.second.gone() => error,
+        }
     }
 }
 
@@ -135,8 +149,8 @@ impl<T, R> Both<'_, T, R> {
             match mem::replace(verdict, Verdict::Pending) {
                 Verdict::Accepted(_) => *verdict = Verdict::Accepted(receipt),
                 Verdict::Failed(error) | Verdict::Again(error) => {
-                    if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Throttled { .. }) {
-                        signal = Some(error.clone());
+                    if weight(&error) > 0 {
+                        signal = stronger(signal, Some(error.clone()));
                     }
                     *verdict = Verdict::Failed(half_written(error));
                 }
@@ -175,7 +189,32 @@ fn unanswered(answer: &Result<Settled, SinkError>) -> SinkError {
 }
 
 fn half_written(source: SinkError) -> SinkError {
-    SinkError::ambiguous(HalfWritten { source })
+    if source.is_outage() {
+        SinkError::connection_lost(HalfWritten { source })
+    } else {
+        SinkError::ambiguous(HalfWritten { source })
+    }
+}
+
+/// How much an error has to say of the destination as a whole. Zero: nothing, it concerns its op.
+fn weight(error: &SinkError) -> u8 {
+    match error.kind() {
+        ErrorKind::Fenced => 4,
+        ErrorKind::Closed => 3,
+        _ if error.is_outage() => 2,
+        ErrorKind::Throttled { .. } => 1,
+        _ => 0,
+    }
+}
+
+/// The error that the batcher must hear of before the other; the one that is there if they are alike.
+fn stronger(one: Option<SinkError>, other: Option<SinkError>) -> Option<SinkError> {
+    let (Some(a), Some(b)) = (&one, &other) else { return one.or(other) };
+    let is_longer = match (a.kind(), b.kind()) {
+        (ErrorKind::Throttled { retry_after: a }, ErrorKind::Throttled { retry_after: b }) => b > a,
+        _ => weight(b) > weight(a),
+    };
+    if is_longer { other } else { one }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -325,6 +364,59 @@ mod tests {
         assert!(first.fan_out(second.clone()).write(&mut batch).await.is_ok());
         assert_eq!(batch.verdict(0).unwrap().unwrap(), &99);
         assert_eq!(second.offered(), 1);
+    }
+
+    /// An outage, a pause and an end are told to the batcher whichever sink says so, and whether of one op or of all.
+    #[tokio::test]
+    async fn what_concerns_the_destination_is_told() {
+        use ErrorKind::{Closed, Outage};
+        let pause = |seconds| ErrorKind::Throttled { retry_after: Duration::from_secs(seconds) };
+        let cases = [
+            (says(&[Accept(1), Accept(2)]), says(&[Fail(Outage), Accept(2)]), Some(Outage)),
+            (says(&[Accept(1), Accept(2)]), errs(&[Accept(1), Nothing], Outage), Some(Outage)),
+            (errs(&[Accept(1), Nothing], Outage), says(&[Accept(1), Accept(2)]), Some(Outage)),
+            (errs(&[Accept(1), Nothing], pause(9)), says(&[Accept(1), Accept(2)]), Some(pause(9))),
+            (errs(&[Accept(1), Nothing], pause(1)), says(&[Fail(pause(3)), Nothing]), Some(pause(3))),
+            (says(&[Accept(1), Accept(2)]), errs(&[Fail(pause(5)), Nothing], Fenced), Some(Fenced)),
+            (says(&[Accept(1), Accept(2)]), errs(&[Fail(Closed), Nothing], pause(5)), Some(Closed)),
+            (says(&[Accept(1), Accept(2)]), says(&[Fail(pause(5)), Fail(pause(2))]), Some(pause(5))),
+            (errs(&[Accept(1), Nothing], Transient), says(&[Accept(1), Accept(2)]), None),
+        ];
+        for (n, (first, second, error)) in cases.into_iter().enumerate() {
+            assert_eq!(outcome(&first, &second).await.1, error, "case {n}");
+        }
+    }
+
+    /// The op has landed in part, so that it is in doubt; that the second is away is not lost in that.
+    #[tokio::test]
+    async fn a_half_written_op_remembers_an_outage() {
+        for (kind, is_outage) in [(ErrorKind::Outage, true), (Transient, false)] {
+            let (first, second) = (says(&[Accept(10), Accept(11)]), errs(&[Fail(kind), Nothing], kind));
+            let mut batch = Batch::for_test(vec![0, 1]);
+            assert!(first.fan_out(second).write(&mut batch).await.is_err());
+            for i in 0..2 {
+                let error = batch.verdict(i).unwrap().unwrap_err();
+                assert_eq!((error.kind(), error.is_outage()), (Ambiguous, is_outage));
+            }
+        }
+    }
+
+    /// One of the two is enough: an op has to be taken by both.
+    #[tokio::test]
+    async fn gone_is_gone_if_either_is() {
+        struct Gone;
+        impl Sink<u8, u32> for Gone {
+            async fn write(&self, batch: &mut Batch<u8, u32>) -> Result<Settled, SinkError> {
+                batch.settled()
+            }
+            async fn gone(&self) -> SinkError {
+                SinkError::closed("left")
+            }
+        }
+        let there = || says(&[]);
+        assert_eq!(Gone.fan_out(there()).gone().await.kind(), ErrorKind::Closed);
+        let layers = Arc::new(there().fan_out(Gone).timeout(Duration::from_secs(1)).map(|n: &u8| *n)).boxed();
+        assert_eq!(Sink::<u8, u32>::gone(&layers).await.kind(), ErrorKind::Closed);
     }
 
     #[tokio::test]
