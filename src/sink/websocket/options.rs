@@ -11,7 +11,7 @@ use super::{
     redial::Task,
     tally::Tally,
 };
-use crate::{retry::Retry, sink::SinkError};
+use crate::{limits::LimitsError, retry::Retry, sink::SinkError};
 
 /// How long a peer may take nothing if nobody says otherwise.
 const DEFAULT_STALL: Duration = Duration::from_secs(30);
@@ -43,8 +43,22 @@ pub struct WebSocket<T> {
 
 impl<T> WebSocket<T> {
     /// Sinks that send such frames.
+    ///
+    /// # Panics
+    ///
+    /// If the settings of the frames contradict each other; see [`try_new`](Self::try_new).
     pub fn new(frames: Frames<T>) -> Self {
-        Self {
+        Self::try_new(frames).unwrap_or_else(|error| panic!("invalid frames: {error}"))
+    }
+
+    /// Like [`new`](Self::new), for settings that may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// If [`Frames::max_bytes`] is less than what stands before and behind the messages of a frame.
+    pub fn try_new(frames: Frames<T>) -> Result<Self, LimitsError> {
+        frames.check()?;
+        Ok(Self {
             frames,
             confirmed: false,
             stall: DEFAULT_STALL,
@@ -54,7 +68,7 @@ impl<T> WebSocket<T> {
             farewell: None,
             messages: None,
             tally: Arc::new(Tally::new("websocket")),
-        }
+        })
     }
 
     /// The name under which metrics speak of the sinks that are made from here, together; `websocket` by default.
