@@ -90,7 +90,7 @@ async fn close_codes_are_honored() {
             error.chain()
         );
         if comes_back {
-            assert_eq!(error.kind(), ErrorKind::Transient);
+            assert_eq!(error.kind(), ErrorKind::Outage);
             let mut second = server.accept().await;
             eventually(sink.ready()).await.unwrap();
             assert_eq!(write(&sink, vec![1]).await, [None]);
@@ -115,7 +115,7 @@ async fn codes_of_ones_own() {
         first.write_frame(Frame::close(code, b"")).await.unwrap();
         drop(first);
         until_idle().await;
-        let expected = if comes_back { ErrorKind::Transient } else { ErrorKind::Refused };
+        let expected = if comes_back { ErrorKind::Outage } else { ErrorKind::Refused };
         assert_eq!(write_error(&sink).await.kind(), expected);
     }
 }
@@ -234,7 +234,7 @@ async fn dials_back_off() {
         async { Err(SinkError::transient("connection refused")) }
     });
     let error = write_error(&sink).await;
-    assert_eq!(error.chain(), "not written for now: not connected yet");
+    assert_eq!(error.chain(), "the destination is away: not connected yet");
     tokio::time::sleep(secs(3600)).await;
     // At most 10 s apart, and no less than half of it.
     let dialed = dials.load(Ordering::Relaxed);
@@ -242,7 +242,7 @@ async fn dials_back_off() {
     let error = write_error(&sink).await;
     assert_eq!(
         (error.kind(), error.chain().as_str()),
-        (ErrorKind::Transient, "not written for now: connection refused")
+        (ErrorKind::Outage, "the destination is away: connection refused")
     );
 }
 
@@ -337,7 +337,7 @@ async fn a_stuck_server_is_left_for_another_connection() {
     let _stuck = server.accept().await;
     eventually(sink.ready()).await.unwrap();
     let verdicts = write(&sink, vec!["y".repeat(100_000); 6]).await;
-    let (doubt, later) = (Some(ErrorKind::Ambiguous), Some(ErrorKind::Transient));
+    let (doubt, later) = (Some(ErrorKind::Ambiguous), Some(ErrorKind::Outage));
     assert!(verdicts.is_sorted_by_key(|kind| *kind == later), "{verdicts:?}");
     assert!(verdicts.contains(&doubt) && verdicts.contains(&later), "{verdicts:?}");
     let mut next = server.accept().await;
