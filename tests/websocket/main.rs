@@ -8,6 +8,7 @@ mod closing;
 mod confirmed;
 mod contained;
 mod deflate;
+mod dial;
 mod fanout;
 mod fanout_model;
 mod fanout_sockets;
@@ -15,6 +16,8 @@ mod groupings;
 mod idle;
 mod incoming;
 mod reconnect;
+#[cfg(feature = "websocket-tls")]
+mod tls;
 mod torn;
 
 use std::{future::Future, time::Duration};

@@ -1,4 +1,4 @@
-//! Batches over a WebSocket (feature `websocket`): in comes a batch, out go a few frames and a verdict for each op. Next
+//! Batches over a WebSocket (feature `websocket`, or `websocket-tls` for `wss://` too): in comes a batch, out go a few frames and a verdict for each op. Next
 //! room: the peer.
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //!   a task for each sink: reads and asks the peer, dials again  line, redial
 //!      |                  ^
 //!      v                  |
-//!   Socket: any futures::Sink and Stream of messages            socket, message, dial
+//!   Socket: any futures::Sink and Stream of messages            socket, message, dial, tls
 //! ```
 //!
 //! # Server side
@@ -90,6 +90,8 @@ mod redial;
 mod sink;
 mod socket;
 mod tally;
+#[cfg(feature = "websocket-tls")]
+mod tls;
 
 pub use dial::dial;
 pub use frames::Frames;
