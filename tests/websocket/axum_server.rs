@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message as Wire;
 
 use super::{ms, secs, until};
 
-fn to_axum(message: Message) -> ws::Message {
+pub(super) fn to_axum(message: Message) -> ws::Message {
     match message {
         Message::Text(text) => ws::Message::Text(text.into()),
         Message::Binary(bytes) => ws::Message::Binary(bytes.into()),
@@ -31,7 +31,7 @@ fn to_axum(message: Message) -> ws::Message {
     }
 }
 
-fn from_axum(message: ws::Message) -> Message {
+pub(super) fn from_axum(message: ws::Message) -> Message {
     match message {
         ws::Message::Text(text) => Message::Text(text.to_string()),
         ws::Message::Binary(bytes) => Message::Binary(bytes.into()),

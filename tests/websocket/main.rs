@@ -15,6 +15,7 @@ mod fanout_sockets;
 mod groupings;
 mod idle;
 mod incoming;
+mod quiet;
 mod reconnect;
 #[cfg(feature = "websocket-tls")]
 mod tls;
