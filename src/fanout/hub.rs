@@ -46,6 +46,7 @@ pub(super) struct Counts {
     pub(super) offered: AtomicU64,
     pub(super) missed: AtomicU64,
     pub(super) delivered: AtomicU64,
+    pub(super) refused: AtomicU64,
     pub(super) keys: AtomicU64,
     pub(super) forgotten: AtomicU64,
 }

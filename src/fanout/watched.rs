@@ -81,7 +81,10 @@ where
         match written {
             Ok(Ok(settled)) => {
                 self.has_taken();
-                self.shared.counts.delivered.fetch_add(open as u64, Relaxed);
+                let refused = (0..batch.len()).filter(|i| matches!(batch.verdict(*i), Some(Err(_)))).count();
+                let counts = &self.shared.counts;
+                counts.refused.fetch_add(refused as u64, Relaxed);
+                counts.delivered.fetch_add(open.saturating_sub(refused) as u64, Relaxed);
                 Ok(settled)
             }
             // A sink that refuses a batch as a whole will take no other either.
