@@ -154,7 +154,7 @@ where
         Self { letters: Box::new(prepare), ..self }
     }
 
-    /// Says that whoever owns this batcher tells of its failures: its dead letters are no news by themselves.
+    /// Keeps dead letters out of the log above debug level: for a batcher that is a part of something which counts them.
     pub(crate) fn letters_unwanted(self) -> Self {
         Self { letters: Box::new(|_| (Letters::Unwanted, None)), ..self }
     }

@@ -160,7 +160,7 @@ where
                     task.await;
                 }
             }
-            // The sink goes before anybody hears of the end.
+            // The sink is dropped before the owner of the subscription hears of the end.
             drop(watched);
             let ended = reason.get().cloned().unwrap_or(Ended::Closed);
             if !live.0.over.is_cancelled() {

@@ -106,7 +106,7 @@ impl SinkError {
         Self::new(ErrorKind::Fenced, source)
     }
 
-    /// The peer has left for good; this batcher has nobody to write to any more.
+    /// Nothing landed, since the peer has left for good; the batcher ends without noise.
     pub fn closed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Closed, source)
     }

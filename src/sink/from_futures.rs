@@ -102,7 +102,7 @@ where
             if let Err((begun, error)) = answer {
                 let error = not_fed(error.into());
                 for &i in &open[..begun] {
-                    // What was refused before stays so.
+                    // Ops that were refused before stay so.
                     batch.refuse(i, error.clone().with_kind(ErrorKind::Ambiguous));
                 }
                 return Err(error);
@@ -117,7 +117,7 @@ where
     }
 }
 
-/// What an error means for ops that the sink never had.
+/// The meaning of an error for ops that the sink never had.
 fn not_fed(error: Box<dyn Error + Send + Sync>) -> SinkError {
     match error.downcast::<SinkError>() {
         Ok(error) if error.kind() == ErrorKind::Ambiguous && error.is_outage() => error.with_kind(ErrorKind::Outage),
@@ -127,7 +127,7 @@ fn not_fed(error: Box<dyn Error + Send + Sync>) -> SinkError {
     }
 }
 
-/// What an error means for ops that the sink had.
+/// The meaning of an error for ops that the sink had.
 fn in_doubt<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> SinkError {
     match error.into().downcast::<SinkError>() {
         Ok(error) => error.with_kind(ErrorKind::Ambiguous),

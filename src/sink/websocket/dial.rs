@@ -29,7 +29,7 @@ const MAX_MESSAGE: usize = 16 << 20;
 ///
 /// A message of the server may have 16 MiB. The attempt has no time limit of its own:
 /// [`WebSocket::stall_after`](super::WebSocket::stall_after) gives it one. For headers, a proxy, a login or a certificate
-/// of your own, write a function that returns a [`Socket`], and send in it what the peer wants to hear first.
+/// of your own, write a function that returns a [`Socket`], after it has sent what the peer wants to hear first.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ const MAX_MESSAGE: usize = 16 << 20;
 /// | `wss://` without the feature `websocket-tls`; no certificates to check the server by | `Refused` |
 /// | the URL is none, or neither `ws://` nor `wss://` | `Refused` |
 ///
-/// What is refused ends the sink, once; after all else a client tries again. The URL is in none of them: it may hold a
+/// A refusal ends the sink, once; after all other errors a client tries again. The URL is in none of them: it may hold a
 /// secret.
 ///
 /// # Cancel safety

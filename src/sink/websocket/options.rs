@@ -16,8 +16,8 @@ use crate::{limits::LimitsError, retry::Retry, sink::SinkError};
 /// How long a peer may take nothing if nobody says otherwise.
 const DEFAULT_STALL: Duration = Duration::from_secs(30);
 
-/// How long a peer may be silent until it is asked whether it is there, if nobody says otherwise. Proxies and address
-/// translators forget connections that are silent for 30 to 350 s.
+/// Default time that a peer may be silent until it is asked whether it is there. Proxies and address translators forget
+/// connections that are silent for 30 to 350 s.
 const DEFAULT_PING_EVERY: Duration = Duration::from_secs(20);
 
 /// Settings of WebSocket sinks, and what all that are made with them have sent.

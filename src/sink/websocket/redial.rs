@@ -98,7 +98,7 @@ where
                     failures = 0;
                 }
                 if line.is_over() {
-                    // That the peer has left is told to whoever writes.
+                    // Writers are told why.
                     return;
                 }
             }

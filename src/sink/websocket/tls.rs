@@ -1,5 +1,5 @@
-//! TLS for [`dial`](super::dial()), by rustls. The provider of the cryptography is named here and never looked up, so that
-//! nobody has to install one, and one that another crate installs changes nothing.
+//! TLS for [`dial`](super::dial()), by rustls. The provider of the cryptography is named here and never looked up: none has
+//! to be installed, and one that another crate installs changes nothing.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::sink::SinkError;
 
-/// What all connections share. Kept once the certificates of the system could be read.
+/// The settings of all connections. Kept once the certificates of the system could be read.
 static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
 /// Makes an encrypted connection of a plain one, to a server that proves to be `host`.

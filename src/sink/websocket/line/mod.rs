@@ -216,7 +216,7 @@ impl Line {
         if status.is_over() { Err(status.why()) } else { Ok(()) }
     }
 
-    /// Waits until there never will be a connection again, although nobody has closed this side, and says why.
+    /// Waits until there never will be a connection again, although the sink was not closed, and says why.
     pub(super) async fn gone(&self) -> SinkError {
         self.reached(|status| status.is_over() && !status.closed).await;
         self.status.borrow().why()
@@ -305,7 +305,7 @@ impl Line {
         }
     }
 
-    /// Hands a message of the peer to whoever wants it, and waits for room.
+    /// Hands a message of the peer to the receiver, if there is one, and waits for room.
     async fn hand_on(&self, message: Message, messages: &mut Option<mpsc::Sender<Message>>) {
         let Some(sender) = messages else { return };
         let sent = match sender.try_send(message) {

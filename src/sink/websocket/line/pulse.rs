@@ -23,7 +23,7 @@ const MAX_PONGS_WAITING: u32 = 1024;
 pub(super) struct Pulse {
     /// When the peer gave the last one: a frame came in, or it took something that had been held up.
     heard: Mutex<Instant>,
-    /// Set while nothing is read, because nobody takes what the peer has sent: its silence says nothing then.
+    /// Set while nothing is read, because the receiver of the peer's messages is behind: silence says nothing then.
     deaf: AtomicBool,
     /// Pings of the peer since everything was last flushed.
     pings: AtomicU32,
