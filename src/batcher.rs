@@ -161,6 +161,11 @@ where
         Self { letters: Box::new(prepare), ..self }
     }
 
+    /// Keeps dead letters out of the log above debug level: for a batcher that is a part of something which counts them.
+    pub(crate) fn letters_unwanted(self) -> Self {
+        Self { letters: Box::new(|_| (Letters::Unwanted, None)), ..self }
+    }
+
     /// Drains the batcher and ends it when `token` is canceled.
     pub fn stop_on(self, token: CancellationToken) -> Self {
         Self { stop: token, ..self }

@@ -6,6 +6,8 @@ use crate::{dead_letter::DeadLetter, handle::Handle};
 pub(crate) enum Letters<T> {
     /// Nowhere: they are counted and logged.
     Dropped,
+    /// Nowhere: they are counted, and logged at debug level. Something larger that the batcher is a part of speaks for it.
+    Unwanted,
     /// Into a batcher of their own, so that a sink for them that is slow, fails or panics stalls nobody.
     Posted(Handle<DeadLetter<T>>),
     /// Into the summary: this is such a batcher itself.

@@ -78,7 +78,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 if ! $quick; then
     step "each feature by itself"
-    for features in "" testing sqlite postgres websocket; do
+    for features in "" testing sqlite postgres websocket websocket-tls; do
         cargo check --quiet --locked --no-default-features --features "$features"
     done
 
@@ -103,6 +103,10 @@ start_postgres
 cargo test --locked --all-features --test postgres -- --ignored
 # The trading app takes every variable of this prefix for a setting.
 export -n ROUNDLOT_POSTGRES_URL
+
+step "WebSockets with TLS, against a private server, and without"
+cargo test --locked --all-features --test websocket -- --ignored
+$quick || cargo test --locked --features websocket --test websocket -- wss_without_tls
 
 step "examples"
 for source in examples/*.rs; do

@@ -10,6 +10,8 @@ use crate::{moment::Moment, retry::Backoff};
 pub(super) struct Gate {
     pub(super) paused: bool,
     pub(super) fenced: bool,
+    /// The peer has left for good.
+    pub(super) peer_left: bool,
     /// No batch is cut before this moment.
     frozen_until: Option<Moment>,
     outage: Option<Outage>,
@@ -48,7 +50,12 @@ pub(crate) struct Recovery {
 impl Gate {
     /// Whether nothing can be cut until a caller resumes, or ever again.
     pub(super) fn is_shut(&self) -> bool {
-        self.paused || self.fenced
+        self.paused || self.is_stopped()
+    }
+
+    /// Whether the sink will take nothing any more.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.fenced || self.peer_left
     }
 
     /// The end of a freeze that is not over yet.

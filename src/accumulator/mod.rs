@@ -297,6 +297,11 @@ impl<T, R: Clone> Accumulator<T, R> {
 }
 
 impl<T, R> Accumulator<T, R> {
+    /// Whether the sink will take nothing any more: what waits can only be given back.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.gate.is_stopped()
+    }
+
     /// Whether nothing can be cut before something comes back or a caller resumes.
     fn is_blocked(&self) -> bool {
         self.gate.is_shut() || self.batches_in_flight >= self.limits.max_in_flight

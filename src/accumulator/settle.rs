@@ -174,6 +174,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         match error.kind() {
             ErrorKind::Throttled { retry_after } => self.throttle(now, retry_after),
             ErrorKind::Fenced => self.gate.fenced = true,
+            ErrorKind::Closed => self.gate.peer_left = true,
             _ => {}
         }
         Some(error)
@@ -204,6 +205,10 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             ErrorKind::Fenced => {
                 self.gate.fenced = true;
+                return Next::Return { in_flight: false };
+            }
+            ErrorKind::Closed => {
+                self.gate.peer_left = true;
                 return Next::Return { in_flight: false };
             }
             ErrorKind::Lost if !again => return Next::Lose(error),

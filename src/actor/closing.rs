@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{debug, error};
 
 use super::Actor;
 use crate::{letters::Letters, moment::Moment, panics, sink::Sink, worker::Summary, write::close};
@@ -32,7 +32,7 @@ where
         }
         let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
         let closing = self.state.closing.get_or_insert_with(|| {
-            info!(batcher = %self.name, ?limit, "closing");
+            debug!(batcher = %self.name, ?limit, "closing");
             Closing { deadline: Moment::now().checked_add(limit), deserted }
         });
         closing.deserted |= deserted;
@@ -60,7 +60,7 @@ where
         if !self.inbox.is_empty() || !idle {
             return false;
         }
-        if self.accumulator.is_empty() || self.accumulator.is_fenced() || self.is_overdue(now) {
+        if self.accumulator.is_empty() || self.accumulator.is_stopped() || self.is_overdue(now) {
             return true;
         }
         if self.accumulator.is_paused() {
@@ -86,7 +86,7 @@ where
         }
         self.state.ended = true;
         let stats = self.inbox.stats();
-        info!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
+        debug!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
         let letters = std::mem::take(&mut self.state.letters);
         // The sink and the stages are the user's: their destructors must not cost the summary.
         drop(panics::discard(self));

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use closing::Closing;
 use company::Company;
@@ -224,8 +224,12 @@ where
     /// Deals with a batch that has come back.
     fn settle(&mut self, cut: Box<Cut<T, R>>, written: Written, now: Moment) {
         self.accumulator.settle(cut, written, now);
-        if self.accumulator.is_fenced() && self.state.closing.is_none() {
-            warn!(batcher = %self.name, "fenced by a newer leader");
+        if self.accumulator.is_stopped() && self.state.closing.is_none() {
+            if self.accumulator.is_fenced() {
+                warn!(batcher = %self.name, "fenced by a newer leader");
+            } else {
+                debug!(batcher = %self.name, "the peer has left");
+            }
             self.close(None, false);
         }
     }
@@ -273,7 +277,7 @@ where
         let mut lost = 0;
         for letter in letters {
             let left_over = match &self.letters {
-                Letters::Dropped => {
+                Letters::Dropped | Letters::Unwanted => {
                     drop(panics::discard(letter));
                     None
                 }

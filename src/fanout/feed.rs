@@ -52,8 +52,11 @@ pub struct FanoutStats {
     pub offered: u64,
     /// Those of them that a subscriber's buffer did not take.
     pub missed: u64,
-    /// Updates in batches that subscribers' sinks dealt with, snapshots included.
+    /// Updates that subscribers' sinks took, snapshots included.
     pub delivered: u64,
+    /// Updates that a subscriber's sink took a batch of and could not deal with, such as one that fits into no frame. Logged
+    /// at debug level only: one op would be a line for each subscriber.
+    pub refused: u64,
 }
 
 impl<T, S> Feed<T, S>
@@ -104,6 +107,7 @@ where
             offered: counts.offered.load(Relaxed),
             missed: counts.missed.load(Relaxed),
             delivered: counts.delivered.load(Relaxed),
+            refused: counts.refused.load(Relaxed),
         }
     }
 }

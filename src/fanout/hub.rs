@@ -12,13 +12,14 @@ use std::{
 
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::{
     Ended,
     latest::{Latest, Place},
     subscribe::SubscribeError,
 };
-use crate::{error::SendError, handle::Handle};
+use crate::{error::SendError, handle::Handle, panics, sink::SinkError};
 
 /// The most topics that one subscriber may ask for by name: they may come from a browser.
 const MOST_TOPICS: usize = 16_384;
@@ -45,6 +46,7 @@ pub(super) struct Counts {
     pub(super) offered: AtomicU64,
     pub(super) missed: AtomicU64,
     pub(super) delivered: AtomicU64,
+    pub(super) refused: AtomicU64,
     pub(super) keys: AtomicU64,
     pub(super) forgotten: AtomicU64,
 }
@@ -131,7 +133,7 @@ where
             }
         }
         let places = fresh.iter().filter_map(|topic| interest.get(topic)).flat_map(|interest| &interest.places);
-        let snapshot: Vec<T> = places.map(|place| latest.values[*place as usize].clone()).collect();
+        let snapshot = copies(places.map(|place| &latest.values[*place as usize]));
         member.send_snapshot(snapshot).await?;
         let Wants::Topics(wants) = &mut member.wants else {
             return Ok(());
@@ -149,7 +151,7 @@ where
         if matches!(member.wants, Wants::All) {
             return Ok(());
         }
-        member.send_snapshot(self.latest.values.clone()).await?;
+        member.send_snapshot(copies(self.latest.values.iter())).await?;
         if let Wants::Topics(topics) = std::mem::replace(&mut member.wants, Wants::All) {
             topics.iter().for_each(|topic| self.lose_interest(id, topic));
         }
@@ -184,41 +186,108 @@ where
         }
     }
 
-    /// Hands updates on, in order. No subscriber is waited for: room is made in its own buffer.
-    pub(super) async fn spread(&mut self, ops: &[T], topic: &Topic<T, S>, counts: &Counts) {
+    /// Hands updates on, in order. No subscriber is waited for: room is made in its own buffer. Returns the ops at which a
+    /// function of the user panicked; the others are handed on.
+    pub(super) async fn spread(&mut self, ops: &[T], topic: &Topic<T, S>, counts: &Counts) -> Vec<Fault> {
         let mut pairs = std::mem::take(&mut self.pairs);
-        for (n, op) in ops.iter().enumerate() {
-            let topic = topic(op);
-            match self.latest.put(op) {
-                Place::Fresh => {
-                    let place = self.latest.values.len() as u32 - 1;
-                    self.interest.entry(topic.clone()).or_default().places.push(place);
-                }
-                Place::Full => {
-                    counts.forgotten.fetch_add(1, Relaxed);
-                }
-                Place::Known(_) | Place::Unkeyed => {}
-            }
-            if let Some(interest) = self.interest.get(&topic) {
-                pairs.extend(interest.wanted_by.iter().map(|id| (*id, n as u32)));
+        let mut chunk = Chunk { ops, faults: Vec::new() };
+        for n in 0..ops.len() {
+            let before = pairs.len();
+            chunk.attempt(n, "the topic, the key or the clone of an update", |op| {
+                self.take(n as u32, op, topic, counts, &mut pairs)
+            });
+            if chunk.is_faulty(n) {
+                pairs.truncate(before);
             }
         }
         counts.keys.store(self.latest.values.len() as u64, Relaxed);
         let mut gone = Vec::new();
+        let mut wanted = Vec::with_capacity(ops.len());
         for id in &self.want_all {
-            offer(&self.members, *id, ops.iter().cloned(), counts, &mut gone).await;
+            wanted.extend((0..ops.len()).filter_map(|n| chunk.copy(n)));
+            offer(&self.members, *id, wanted.drain(..), counts, &mut gone).await;
         }
         // A subscriber gets all that is for it at once: one lock and one wake-up for each.
         pairs.sort_unstable();
-        let mut wanted = Vec::with_capacity(ops.len());
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
-            wanted.extend(group.iter().map(|(_, n)| ops[*n as usize].clone()));
+            wanted.extend(group.iter().filter_map(|(_, n)| chunk.copy(*n as usize)));
             offer(&self.members, group[0].0, wanted.drain(..), counts, &mut gone).await;
         }
         pairs.clear();
         self.pairs = pairs;
         gone.into_iter().for_each(|id| self.leave(id));
+        chunk.faults
     }
+
+    /// Remembers one update, and notes who wants it.
+    fn take(&mut self, n: u32, op: &T, topic: &Topic<T, S>, counts: &Counts, pairs: &mut Vec<(u64, u32)>) {
+        let topic = topic(op);
+        // Cloned before anything is changed: a clone may panic.
+        let name = topic.clone();
+        match self.latest.put(op) {
+            Place::Fresh => {
+                let place = self.latest.values.len() as u32 - 1;
+                self.interest.entry(name).or_default().places.push(place);
+            }
+            Place::Full => {
+                counts.forgotten.fetch_add(1, Relaxed);
+            }
+            Place::Known(_) | Place::Unkeyed => {}
+        }
+        if let Some(interest) = self.interest.get(&topic) {
+            pairs.extend(interest.wanted_by.iter().map(|id| (*id, n)));
+        }
+    }
+}
+
+/// An update at which a function of the user panicked.
+pub(super) struct Fault {
+    /// Its index among the updates that were to be handed on.
+    pub(super) op: usize,
+    pub(super) error: SinkError,
+}
+
+/// Updates that are handed on together. One at which a function panics costs no other, and is not tried again.
+struct Chunk<'a, T> {
+    ops: &'a [T],
+    faults: Vec<Fault>,
+}
+
+impl<T: Clone> Chunk<'_, T> {
+    fn is_faulty(&self, n: usize) -> bool {
+        self.faults.iter().any(|fault| fault.op == n)
+    }
+
+    fn attempt<V>(&mut self, n: usize, what: &str, function: impl FnOnce(&T) -> V) -> Option<V> {
+        match panics::catch(|| function(&self.ops[n])) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                self.faults.push(Fault { op: n, error: panics::refusal(what, &*panic) });
+                None
+            }
+        }
+    }
+
+    /// An update for one more subscriber.
+    fn copy(&mut self, n: usize) -> Option<T> {
+        if self.is_faulty(n) { None } else { self.attempt(n, "the clone of an update", T::clone) }
+    }
+}
+
+/// Copies for a snapshot. A value whose clone panics is left out: it keeps no other from the subscriber.
+fn copies<'a, T: Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
+    let (least, _) = values.size_hint();
+    let (mut copies, mut failed) = (Vec::with_capacity(least), 0);
+    for value in values {
+        match panics::catch(|| value.clone()) {
+            Ok(copy) => copies.push(copy),
+            Err(_) => failed += 1,
+        }
+    }
+    if failed > 0 {
+        error!(values = failed, "values are missing in a snapshot: their clone panicked");
+    }
+    copies
 }
 
 /// Hands updates to one subscriber. One that has ended is noted.

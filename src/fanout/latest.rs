@@ -1,10 +1,7 @@
 //! The latest value of each key. In come updates, out goes the place of each, and snapshots. The type of the key is hidden,
 //! so that nothing behind it has to name it.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::Hash,
-};
+use std::{collections::HashMap, hash::Hash};
 
 /// Where an update belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +16,13 @@ pub(super) enum Place {
     Full,
 }
 
-/// A table from key to place.
+/// A table from key to place. Each function of the user that it calls may panic; nothing is changed then.
 pub(super) trait Places<T>: Send {
-    /// The place of an update. A fresh one is at `next`, unless that is `most`.
-    fn find(&mut self, op: &T, next: u32, most: u32) -> Place;
+    /// The place of an update. A fresh one belongs at `next`, unless that is `most`.
+    fn find(&self, op: &T, next: u32, most: u32) -> Place;
+
+    /// Notes the place of an update that was fresh.
+    fn insert(&mut self, op: &T, place: u32);
 }
 
 pub(super) struct Table<K, F> {
@@ -41,17 +41,20 @@ where
     K: Hash + Eq + Send,
     F: Fn(&T) -> Option<K> + Send,
 {
-    fn find(&mut self, op: &T, next: u32, most: u32) -> Place {
+    fn find(&self, op: &T, next: u32, most: u32) -> Place {
         let Some(key) = (self.key)(op) else {
             return Place::Unkeyed;
         };
-        match self.places.entry(key) {
-            Entry::Occupied(place) => Place::Known(*place.get()),
-            Entry::Vacant(_) if next >= most => Place::Full,
-            Entry::Vacant(place) => {
-                place.insert(next);
-                Place::Fresh
-            }
+        match self.places.get(&key) {
+            Some(place) => Place::Known(*place),
+            None if next >= most => Place::Full,
+            None => Place::Fresh,
+        }
+    }
+
+    fn insert(&mut self, op: &T, place: u32) {
+        if let Some(key) = (self.key)(op) {
+            self.places.insert(key, place);
         }
     }
 }
@@ -68,13 +71,17 @@ impl<T: Clone> Latest<T> {
         Self { places, values: Vec::new(), most }
     }
 
-    /// Remembers an update.
+    /// Remembers an update. After a panic of a function of the user the value before it is still there.
     pub(super) fn put(&mut self, op: &T) -> Place {
         let next = self.values.len() as u32;
         let place = self.places.find(op, next, self.most);
         match place {
             Place::Known(at) => self.values[at as usize] = op.clone(),
-            Place::Fresh => self.values.push(op.clone()),
+            Place::Fresh => {
+                let value = op.clone();
+                self.places.insert(op, next);
+                self.values.push(value);
+            }
             Place::Unkeyed | Place::Full => {}
         }
         place

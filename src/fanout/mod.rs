@@ -25,6 +25,9 @@
 //!   room.
 //! * One whose sink takes nothing for [`stuck_after`](Subscribe::stuck_after) while there is something to take is dropped.
 //!   A WebSocket is then closed with 1013.
+//! * One whose sink says that its peer [is gone](crate::Sink::gone) ends at once, even if there is nothing to send.
+//!   Subscribers come and go without a line in the log above debug level: [`FanoutStats`] counts them.
+//! * An update at which a function of the user panics (topic, key, `Clone`) is refused by itself; the others are handed on.
 //!
 //! # Examples
 //!

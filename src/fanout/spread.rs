@@ -34,9 +34,14 @@ where
 {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
         let Shared { hub, topic, counts, .. } = &*self.shared;
+        let mut faults = Vec::new();
         // The feed tries nothing again, so that all of them are pending.
-        for ops in batch.ops().chunks(CHUNK) {
-            hub.lock().await.spread(ops, topic, counts).await;
+        for (n, ops) in batch.ops().chunks(CHUNK).enumerate() {
+            let found = hub.lock().await.spread(ops, topic, counts).await;
+            faults.extend(found.into_iter().map(|fault| (n * CHUNK + fault.op, fault.error)));
+        }
+        for (i, error) in faults {
+            batch.refuse(i, error);
         }
         Ok(batch.accept_all())
     }

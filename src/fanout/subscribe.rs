@@ -3,6 +3,7 @@
 use std::{
     fmt,
     hash::Hash,
+    pin::pin,
     sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use std::{
 use metrics::NoopRecorder;
 use thiserror::Error;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::debug;
 
 use super::{Ended, Subscription, hub::Shared, watched::Watched};
 use crate::{
@@ -124,16 +125,17 @@ where
             limits = limits.overflow(Overflow::EvictOldest);
         }
         let (stop, reason) = (shared.over.child_token(), Arc::new(OnceLock::new()));
-        let watched = Watched {
+        let watched = Arc::new(Watched {
             sink,
             shared: Arc::clone(&shared),
             stuck_after,
             since: Mutex::default(),
             ended: Arc::clone(&reason),
-        };
+        });
         let max_pending = limits.pending_limit();
-        let batcher = Batcher::new(watched)
+        let batcher = Batcher::new(Arc::clone(&watched))
             .name("subscriber")
+            .letters_unwanted()
             .stages(stages)
             .limits(limits)
             // Being stuck is what ends it, not a number of attempts.
@@ -146,16 +148,26 @@ where
         let mut hub = shared.hub.lock().await;
         let id = hub.admit(handle.clone(), max_pending);
         // Dropped on any way out but the last, it ends the subscriber again; its task then closes the sink.
-        let subscription = Subscription { id, shared: Arc::clone(&shared), handle, stop, ended };
+        let subscription = Subscription { id, shared: Arc::clone(&shared), handle, stop: stop.clone(), ended };
         let live = Live::count(&shared);
         tokio::spawn(async move {
-            task.await;
+            let mut task = pin!(task);
+            tokio::select! {
+                biased;
+                _ = &mut task => {}
+                () = watched.peer_left(&stop) => {
+                    stop.cancel();
+                    task.await;
+                }
+            }
+            // The sink is dropped before the owner of the subscription hears of the end.
+            drop(watched);
             let ended = reason.get().cloned().unwrap_or(Ended::Closed);
             if !live.0.over.is_cancelled() {
                 live.0.hub.lock().await.leave(id);
             }
             live.0.counts.ended(&ended);
-            info!(reason = %ended, "a subscriber has ended");
+            debug!(reason = %ended, "a subscriber has ended");
             drop(live);
             // Nobody may want to know.
             let _ = tell.send(Some(ended));

@@ -2,15 +2,20 @@
 //! that the user brought.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::{Ended, hub::Shared};
 use crate::{
     batch::{Batch, Settled},
+    panics,
     sink::{ErrorKind, Sink, SinkError},
 };
 
@@ -36,12 +41,31 @@ impl<K, T, S> Watched<K, T, S> {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Ends the subscriber's batcher, which then closes the sink.
+    /// Ends the subscriber's batcher, which then closes the sink. That subscribers come and go is no news: the batcher says
+    /// nothing of it, and the feed counts it.
     fn end(&self, ended: Ended) -> SinkError {
-        let error = SinkError::fenced(ended.to_string());
+        let error = SinkError::closed(ended.to_string());
         // The first reason stands.
         let _ = self.ended.set(ended);
         error
+    }
+
+    /// Waits until the sink has ended although nothing is written, and notes why, unless `stop` had told it to end.
+    pub(super) async fn peer_left(&self, stop: &CancellationToken)
+    where
+        K: Sink<T>,
+    {
+        match AssertUnwindSafe(self.sink.gone()).catch_unwind().await {
+            Ok(_) if stop.is_cancelled() => {}
+            Ok(error) => drop(self.end(Ended::Failed(error))),
+            Err(panic) => {
+                error!(
+                    message = panics::message(&*panic),
+                    "a subscriber's sink panicked when it was asked whether it is gone"
+                );
+                std::future::pending().await
+            }
+        }
     }
 }
 
@@ -57,13 +81,14 @@ where
         match written {
             Ok(Ok(settled)) => {
                 self.has_taken();
-                self.shared.counts.delivered.fetch_add(open as u64, Relaxed);
+                let refused = (0..batch.len()).filter(|i| matches!(batch.verdict(*i), Some(Err(_)))).count();
+                let counts = &self.shared.counts;
+                counts.refused.fetch_add(refused as u64, Relaxed);
+                counts.delivered.fetch_add(open.saturating_sub(refused) as u64, Relaxed);
                 Ok(settled)
             }
             // A sink that refuses a batch as a whole will take no other either.
-            Ok(Err(error)) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Fenced | ErrorKind::Lost) => {
-                Err(self.end(Ended::Failed(error)))
-            }
+            Ok(Err(error)) if is_final(&error) => Err(self.end(Ended::Failed(error))),
             Ok(Err(error)) if !self.patience().is_zero() => Err(error),
             Ok(Err(_)) | Err(_) => Err(self.end(Ended::Stuck(self.stuck_after))),
         }
@@ -72,4 +97,9 @@ where
     async fn close(&self) -> Result<(), SinkError> {
         self.sink.close().await
     }
+}
+
+/// Whether a sink that says so will take no other batch either.
+fn is_final(error: &SinkError) -> bool {
+    matches!(error.kind(), ErrorKind::Refused | ErrorKind::Fenced | ErrorKind::Lost | ErrorKind::Closed)
 }

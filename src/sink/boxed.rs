@@ -57,6 +57,7 @@ impl<T, R> BoxSink<T, R> {
 trait DynSink<T, R>: Send + Sync {
     fn write<'a>(&'a self, batch: &'a mut Batch<T, R>) -> BoxFuture<'a, Result<Settled, SinkError>>;
     fn close(&self) -> BoxFuture<'_, Result<(), SinkError>>;
+    fn gone(&self) -> BoxFuture<'_, SinkError>;
 }
 
 impl<T, R, S> DynSink<T, R> for S
@@ -72,6 +73,10 @@ where
     fn close(&self) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(Sink::close(self))
     }
+
+    fn gone(&self) -> BoxFuture<'_, SinkError> {
+        Box::pin(Sink::gone(self))
+    }
 }
 
 impl<T, R> Sink<T, R> for BoxSink<T, R>
@@ -86,6 +91,10 @@ where
 
     async fn close(&self) -> Result<(), SinkError> {
         DynSink::close(&*self.inner).await
+    }
+
+    async fn gone(&self) -> SinkError {
+        DynSink::gone(&*self.inner).await
     }
 
     /// It is boxed already.

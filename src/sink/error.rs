@@ -40,6 +40,7 @@ pub struct SinkError {
 /// | the op itself is wrong: a constraint, a malformed price, an unknown symbol | [`Refused`](Self::Refused) | dead letters | go on |
 /// | the batch is too large, or takes too long by its size | [`TooLarge`](Self::TooLarge) | again in two halves; one op alone is refused | go on |
 /// | another process writes as the leader | [`Fenced`](Self::Fenced) | given back | given back |
+/// | the peer has left for good, as a browser does | [`Closed`](Self::Closed) | given back | given back |
 ///
 /// An outage is nobody's failure, so attempts are kept for what is wrong with an op or a batch. What a write can't tell
 /// apart is the safer of the two: `Ambiguous` rather than `Outage`, if something may have landed.
@@ -70,6 +71,9 @@ pub enum ErrorKind {
     Fenced,
     /// No verdict was given, because the task that would have given it is gone.
     Lost,
+    /// Nothing landed, and nothing will: the peer has left for good, as a browser does, and nothing is wrong. The batcher
+    /// stops and gives back what it holds, and says so at debug level only.
+    Closed,
 }
 
 impl SinkError {
@@ -117,6 +121,11 @@ impl SinkError {
     /// A newer leader writes to this destination; this batcher must stop.
     pub fn fenced(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Fenced, source)
+    }
+
+    /// Nothing landed, since the peer has left for good; the batcher ends without noise.
+    pub fn closed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Closed, source)
     }
 
     /// What the error means for the ops it applies to.
@@ -171,6 +180,7 @@ impl fmt::Display for SinkError {
             ErrorKind::TooLarge => f.write_str("batch too large"),
             ErrorKind::Fenced => f.write_str("fenced by a newer leader"),
             ErrorKind::Lost => f.write_str("lost without a verdict"),
+            ErrorKind::Closed => f.write_str("the peer has left"),
         }
     }
 }

@@ -6,7 +6,10 @@ use futures::SinkExt;
 use tokio::sync::Mutex;
 
 use super::{ErrorKind, Sink, SinkError};
-use crate::batch::{Batch, Settled};
+use crate::{
+    batch::{Batch, Settled},
+    panics,
+};
 
 /// A sink made of a [`futures::Sink`]: a channel, a framed socket, a WebSocket.
 ///
@@ -28,7 +31,9 @@ use crate::batch::{Batch, Settled};
 /// * An op that was fed before the error is [`Ambiguous`](ErrorKind::Ambiguous), and so is one at which feeding
 ///   failed: the sink had it.
 /// * An op that was not fed is [`Transient`](ErrorKind::Transient), for nothing of it landed. If the sink is dead its
-///   retries run out.
+///   retries run out. A sink that comes back says so by an error of its own that is a [`SinkError`]: it keeps its kind for
+///   what was not fed, so that after [`SinkError::outage`] or [`SinkError::connection_lost`] all of it waits.
+/// * An op whose `clone` panics is refused by itself, and the others are fed.
 ///
 /// # Examples
 ///
@@ -77,30 +82,56 @@ where
         let open: Vec<usize> = batch.pending().indexed().map(|(i, _)| i).collect();
         for (fed, &i) in open.iter().enumerate() {
             // Readiness and the feed are one poll, so there is no await between them at which the write could be
-            // dropped with a slot reserved and no op in it. The batch is lent on as `&mut`, though it is only read:
-            // a shared borrow across an await would ask for `T: Sync`.
-            let (mut pinned, lent) = (sink.as_mut(), &mut *batch);
+            // dropped with a slot reserved and no op in it.
+            let mut op = match panics::catch(|| batch[i].clone()) {
+                Ok(op) => Some(op),
+                Err(panic) => {
+                    batch.refuse(i, panics::refusal("`clone` of an op", &*panic));
+                    continue;
+                }
+            };
+            let mut pinned = sink.as_mut();
             let feed = poll_fn(move |cx| {
                 if let Err(error) = ready!(pinned.as_mut().poll_ready(cx)) {
                     return Err((fed, error)).into();
                 }
-                pinned.as_mut().start_send(lent[i].clone()).map_err(|error| (fed + 1, error)).into()
+                let sent = op.take().map_or(Ok(()), |op| pinned.as_mut().start_send(op));
+                sent.map_err(|error| (fed + 1, error)).into()
             });
             let answer = feed.await;
             if let Err((begun, error)) = answer {
-                let error = SinkError::transient(error);
+                let error = not_fed(error.into());
                 for &i in &open[..begun] {
+                    // Ops that were refused before stay so.
                     batch.refuse(i, error.clone().with_kind(ErrorKind::Ambiguous));
                 }
                 return Err(error);
             }
         }
-        sink.flush().await.map_err(SinkError::ambiguous)?;
+        sink.flush().await.map_err(in_doubt)?;
         Ok(batch.accept_all())
     }
 
     async fn close(&self) -> Result<(), SinkError> {
-        self.inner.lock().await.close().await.map_err(SinkError::ambiguous)
+        self.inner.lock().await.close().await.map_err(in_doubt)
+    }
+}
+
+/// The meaning of an error for ops that the sink never had.
+fn not_fed(error: Box<dyn Error + Send + Sync>) -> SinkError {
+    match error.downcast::<SinkError>() {
+        Ok(error) if error.kind() == ErrorKind::Ambiguous && error.is_outage() => error.with_kind(ErrorKind::Outage),
+        Ok(error) if error.kind() == ErrorKind::Ambiguous => error.with_kind(ErrorKind::Transient),
+        Ok(error) => *error,
+        Err(error) => SinkError::transient(error),
+    }
+}
+
+/// The meaning of an error for ops that the sink had.
+fn in_doubt<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> SinkError {
+    match error.into().downcast::<SinkError>() {
+        Ok(error) => error.with_kind(ErrorKind::Ambiguous),
+        Err(error) => SinkError::ambiguous(error),
     }
 }
 

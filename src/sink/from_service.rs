@@ -9,7 +9,7 @@ use std::{
 
 use tower_service::Service;
 
-use super::{ErrorKind, Sink, SinkError};
+use super::{ErrorKind, Sink, SinkError, map::translated};
 use crate::batch::{Batch, Settled};
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -28,7 +28,9 @@ type Answer<A, T, R> = Box<dyn Fn(A, &mut Batch<T, R>) -> Result<Settled, SinkEr
 /// * An error that is a [`SinkError`], boxed or not, means what it says. Any other is
 ///   [`Ambiguous`](ErrorKind::Ambiguous), because a request that failed may have landed;
 ///   [`classify`](FromService::classify) knows better.
-/// * What would be ambiguous is [`Transient`](ErrorKind::Transient) if the service failed before it was called.
+/// * What would be ambiguous is [`Transient`](ErrorKind::Transient) if the service failed before it was called, and
+///   [`Outage`](ErrorKind::Outage) if it is one: nothing was sent.
+/// * An op whose `clone` panics is refused by itself, and the others are sent.
 ///
 /// # Cancel safety
 ///
@@ -52,7 +54,8 @@ type Answer<A, T, R> = Box<dyn Fn(A, &mut Batch<T, R>) -> Result<Settled, SinkEr
 /// let venue = tower::service_fn(|orders: Vec<Order>| place(orders.iter().map(|order| order.quantity).collect()));
 /// let sink = from_service(venue)
 ///     .classify(|error| match error.kind() {
-///         std::io::ErrorKind::ConnectionRefused => SinkError::transient(error),
+///         std::io::ErrorKind::ConnectionRefused => SinkError::outage(error),
+///         std::io::ErrorKind::ConnectionReset => SinkError::connection_lost(error),
 ///         _ => SinkError::ambiguous(error),
 ///     })
 ///     .answer(|results, batch: &mut Batch<Order, u64>| {
@@ -127,11 +130,16 @@ where
         if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
             let error = (self.classify)(error);
             return Err(match error.kind() {
+                ErrorKind::Ambiguous if error.is_outage() => error.with_kind(ErrorKind::Outage),
                 ErrorKind::Ambiguous => error.with_kind(ErrorKind::Transient),
                 _ => error,
             });
         }
-        let request = batch.pending().cloned().collect();
+        let was_empty = batch.pending().is_empty();
+        let (_, request) = translated(batch, "`clone` of an op", T::clone);
+        if request.is_empty() && !was_empty {
+            return batch.settled();
+        }
         match service.call(request).await {
             Ok(response) => (self.answer)(response, batch),
             Err(error) => Err((self.classify)(error)),
@@ -211,11 +219,46 @@ mod tests {
     async fn before_the_call_nothing_is_ambiguous() {
         for (error, kind) in [
             (SinkError::ambiguous("closed"), ErrorKind::Transient),
+            (SinkError::connection_lost("reset"), ErrorKind::Outage),
+            (SinkError::outage("refused"), ErrorKind::Outage),
             (SinkError::fenced("new leader"), ErrorKind::Fenced),
         ] {
             let sink = from_service(NeverReady(error));
             assert_eq!(sink.write(&mut Batch::for_test(vec![1])).await.unwrap_err().kind(), kind);
         }
+    }
+
+    /// A connection that is lost during the call is both: the ops may have landed, and the destination is away.
+    #[tokio::test]
+    async fn an_outage_during_the_call_stays_one() {
+        let service = service_fn(|_: Vec<u8>| async { Err::<(), _>(SinkError::connection_lost("reset")) });
+        let error = from_service(service).write(&mut Batch::<u8>::for_test(vec![1])).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_outage()), (ErrorKind::Ambiguous, true));
+    }
+
+    /// Clones itself, unless it is 13.
+    #[derive(Debug, PartialEq)]
+    struct Unlucky(u8);
+
+    impl Clone for Unlucky {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 13);
+            Self(self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_op_that_cannot_be_cloned_is_refused_alone() {
+        let service = service_fn(|ops: Vec<Unlucky>| async move { Ok::<_, Infallible>(ops.len()) });
+        let sink = from_service(service)
+            .answer(|sent, batch: &mut Batch<Unlucky, usize>| Ok(batch.accept_all_with(|_, _| sent)));
+        let mut batch = Batch::for_test(vec![Unlucky(1), Unlucky(13), Unlucky(2)]);
+        assert!(sink.write(&mut batch).await.is_ok());
+        assert_eq!((batch.verdict(0).unwrap().unwrap(), batch.verdict(2).unwrap().unwrap()), (&2, &2));
+        assert_eq!(batch.verdict(1).unwrap().unwrap_err().kind(), ErrorKind::Refused);
+        let mut alone = Batch::for_test(vec![Unlucky(13)]);
+        assert!(sink.write(&mut alone).await.is_ok());
+        assert_eq!(alone.verdict(0).unwrap().unwrap_err().kind(), ErrorKind::Refused);
     }
 
     /// Must be polled until it is ready before each call, and its clones too: as a concurrency limit's permit.

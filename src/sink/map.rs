@@ -5,6 +5,7 @@ use std::{fmt, marker::PhantomData, mem};
 use super::{Sink, SinkError};
 use crate::{
     batch::{Batch, Settled},
+    panics,
     verdicts::Verdict,
 };
 
@@ -25,7 +26,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// If the translation panics, nothing of the batch is written.
+/// A panic of the translation refuses the op that it was asked to translate; the others are written.
 ///
 /// # Examples
 ///
@@ -70,12 +71,9 @@ where
     R: Send,
 {
     async fn write(&self, batch: &mut Batch<U, R>) -> Result<Settled, SinkError> {
-        let mut loan = {
-            let (indexes, ops): (Vec<_>, Vec<_>) =
-                batch.pending().indexed().map(|(i, op)| (i, (self.translate)(op))).unzip();
-            let inner = Batch::new(ops, batch.cut_by(), batch.attempt());
-            Loan { outer: batch, inner, indexes }
-        };
+        let (indexes, ops) = translated(batch, "the translation of an op", &self.translate);
+        let inner = Batch::new(ops, batch.cut_by(), batch.attempt());
+        let mut loan = Loan { outer: batch, inner, indexes };
         if loan.indexes.is_empty() {
             return loan.outer.settled();
         }
@@ -85,6 +83,33 @@ where
     async fn close(&self) -> Result<(), SinkError> {
         self.inner.close().await
     }
+
+    async fn gone(&self) -> SinkError {
+        self.inner.gone().await
+    }
+}
+
+/// Makes something of each op without a verdict, with the index of each. An op at which the function panics is refused.
+pub(super) fn translated<U, T, R>(
+    batch: &mut Batch<U, R>,
+    what: &str,
+    translate: impl Fn(&U) -> T,
+) -> (Vec<usize>, Vec<T>) {
+    let count = batch.pending().len();
+    let (mut indexes, mut made, mut failed) = (Vec::with_capacity(count), Vec::with_capacity(count), Vec::new());
+    for (i, op) in batch.pending().indexed() {
+        match panics::catch(|| translate(op)) {
+            Ok(op) => {
+                indexes.push(i);
+                made.push(op);
+            }
+            Err(panic) => failed.push((i, panics::refusal(what, &*panic))),
+        }
+    }
+    for (i, error) in failed {
+        batch.refuse(i, error);
+    }
+    (indexes, made)
 }
 
 /// Moves the verdicts back when it is dropped, because a write ends in four ways: done, failed, canceled, panicked.
@@ -179,6 +204,26 @@ mod tests {
         assert!(sink.write(&mut batch).await.is_err());
         assert!(batch.verdict(0).is_none());
         assert!(batch.verdict(1).unwrap().is_ok());
+    }
+
+    /// One op at which the translation panics costs the others nothing.
+    #[tokio::test]
+    async fn an_op_that_cannot_be_translated_is_refused_alone() {
+        let sink = echo(Ok(())).map(|number: &Number| {
+            assert_ne!(number.0, 13, "unlucky");
+            number.0.to_string()
+        });
+        let mut batch = Batch::for_test(vec![Number(4), Number(13), Number(5)]);
+        assert!(sink.write(&mut batch).await.is_ok());
+        let chain = batch.verdict(1).unwrap().unwrap_err().chain();
+        assert!(
+            chain.starts_with("refused: the translation of an op panicked: ") && chain.contains("unlucky"),
+            "{chain}"
+        );
+        assert_eq!(
+            (batch.verdict(0).unwrap().unwrap(), batch.verdict(2).unwrap().unwrap()),
+            (&"4".into(), &"5".into())
+        );
     }
 
     #[tokio::test]

@@ -95,6 +95,17 @@ pub trait Sink<T, R = ()>: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Waits until the destination has ended for good, and says why: for one that can tell without a write, such as a
+    /// WebSocket whose peer has left. A [`Fanout`](crate::Fanout) ends the subscription then, so that a peer that leaves
+    /// while there is nothing to send is not counted any more. The default waits for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future must change nothing.
+    fn gone(&self) -> impl Future<Output = SinkError> + Send {
+        std::future::pending()
+    }
+
     /// Bounds each write: one that takes longer is dropped and its ops without a verdict are ambiguous.
     ///
     /// [`Limits::write_timeout`](crate::Limits::write_timeout) does the same for a whole batcher; this one is for a
@@ -149,5 +160,9 @@ where
 
     fn close(&self) -> impl Future<Output = Result<(), SinkError>> + Send {
         (**self).close()
+    }
+
+    fn gone(&self) -> impl Future<Output = SinkError> + Send {
+        (**self).gone()
     }
 }

@@ -72,6 +72,10 @@ where
             Err(_) => Err(self.elapsed("close")),
         }
     }
+
+    async fn gone(&self) -> SinkError {
+        self.inner.gone().await
+    }
 }
 
 #[cfg(test)]

@@ -220,6 +220,10 @@ where
         self.shared.inner.close().await?;
         self.script().close_error.clone().map_or(Ok(()), Err)
     }
+
+    async fn gone(&self) -> SinkError {
+        self.shared.inner.gone().await
+    }
 }
 
 impl<S, T> Clone for Flaky<S, T> {

@@ -148,6 +148,10 @@ where
     async fn close(&self) -> Result<(), SinkError> {
         self.shared.inner.close().await
     }
+
+    async fn gone(&self) -> SinkError {
+        self.shared.inner.gone().await
+    }
 }
 
 /// One more, until it is dropped: a write may be dropped at any await.

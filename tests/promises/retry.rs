@@ -215,6 +215,7 @@ async fn each_kind_of_error_is_dealt_with_as_it_says() {
         (ErrorKind::Refused, true, End::Refused, 1),
         (ErrorKind::TooLarge, true, End::Refused, 1),
         (ErrorKind::Fenced, true, End::Returned, 1),
+        (ErrorKind::Closed, true, End::Returned, 1),
         (ErrorKind::Lost, true, End::Lost, 1),
     ];
     for (kind, idempotent, end, writes) in cases {

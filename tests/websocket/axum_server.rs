@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message as Wire;
 
 use super::{ms, secs, until};
 
-fn to_axum(message: Message) -> ws::Message {
+pub(super) fn to_axum(message: Message) -> ws::Message {
     match message {
         Message::Text(text) => ws::Message::Text(text.into()),
         Message::Binary(bytes) => ws::Message::Binary(bytes.into()),
@@ -31,7 +31,7 @@ fn to_axum(message: Message) -> ws::Message {
     }
 }
 
-fn from_axum(message: ws::Message) -> Message {
+pub(super) fn from_axum(message: ws::Message) -> Message {
     match message {
         ws::Message::Text(text) => Message::Text(text.to_string()),
         ws::Message::Binary(bytes) => Message::Binary(bytes.into()),
@@ -134,6 +134,24 @@ async fn a_page_by_symbol() {
     let stats = app.screen.stats();
     assert_eq!((stats.connections, stats.messages, stats.received), (2, 5, 4));
     serving.abort();
+}
+
+/// Goal: a browser that has gone without a word loses its place on a page of axum too, one that is there keeps it, and
+/// neither needs a price. Method: two browsers of which one reads nothing, pings in quick succession, and no update at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_browser_is_not_counted() {
+    for confirmed in [false, true] {
+        let (feed, _worker) = Fanout::by(|quote: &Quote| quote.0.clone()).spawn();
+        let screen = WebSocket::new(Frames::json()).ping_every(ms(20)).stall_after(secs(2));
+        let screen = if confirmed { screen.confirmed() } else { screen };
+        let (url, serving) = start(App { feed: feed.clone(), screen }).await;
+        let (mut live, _silent) = (open(&url).await, open(&url).await);
+        let reading = tokio::spawn(async move { while let Some(Ok(_)) = live.next().await {} });
+        until("the silent one is gone", || feed.stats().failed == 1).await;
+        assert_eq!((feed.stats().subscribers, feed.stats().subscribed), (1, 2));
+        reading.abort();
+        serving.abort();
+    }
 }
 
 /// Goal: a client of ours speaks to axum, honors its close, and comes back. Method: a server that hangs up after each

@@ -50,6 +50,8 @@ struct Subscriber {
     expected: Vec<Update>,
     wants: HashMap<u8, u32>,
     removed: bool,
+    /// It wants everything, and not the topics one by one.
+    all: bool,
 }
 
 /// What has happened, by the model.
@@ -102,7 +104,15 @@ async fn exact(steps: Vec<Step>) {
                         expected.extend(model.of(topic));
                     }
                 }
-                subscribers.push(Subscriber { subscription, gate, screen, expected, wants, removed: false });
+                subscribers.push(Subscriber {
+                    subscription,
+                    gate,
+                    screen,
+                    expected,
+                    wants,
+                    removed: false,
+                    all: false,
+                });
             }
             Step::SubscribeAll => {
                 let screen = Recorder::new();
@@ -110,7 +120,7 @@ async fn exact(steps: Vec<Step>) {
                 let subscribe = feed.subscribe(gate.clone()).stages(Stages::new()).to_all();
                 let subscription = subscribe.start().await.unwrap();
                 let (expected, wants) = (model.latest.clone(), (0..TOPICS).map(|topic| (topic, 0)).collect());
-                subscribers.push(Subscriber { subscription, gate, screen, expected, wants, removed: false });
+                subscribers.push(Subscriber { subscription, gate, screen, expected, wants, removed: false, all: true });
             }
             Step::Add(n, topic) => {
                 if let Some(subscriber) = subscribers.get_mut(n) {
@@ -158,14 +168,30 @@ async fn conflated(steps: Vec<Step>) {
                 let gate = Gate::new(screen.clone());
                 let subscription = feed.subscribe(gate.clone()).to(topics.clone()).start().await.unwrap();
                 let wants = topics.into_iter().map(|topic| (topic, oldest(&settled, topic))).collect();
-                subscribers.push(Subscriber { subscription, gate, screen, expected: vec![], wants, removed: false });
+                subscribers.push(Subscriber {
+                    subscription,
+                    gate,
+                    screen,
+                    expected: vec![],
+                    wants,
+                    removed: false,
+                    all: false,
+                });
             }
             Step::SubscribeAll => {
                 let screen = Recorder::new();
                 let gate = Gate::new(screen.clone());
                 let subscription = feed.subscribe(gate.clone()).to_all().start().await.unwrap();
                 let wants = (0..TOPICS).map(|topic| (topic, oldest(&settled, topic))).collect();
-                subscribers.push(Subscriber { subscription, gate, screen, expected: vec![], wants, removed: false });
+                subscribers.push(Subscriber {
+                    subscription,
+                    gate,
+                    screen,
+                    expected: vec![],
+                    wants,
+                    removed: false,
+                    all: true,
+                });
             }
             Step::Add(n, topic) => {
                 if let Some(subscriber) = subscribers.get_mut(n) {
@@ -177,7 +203,7 @@ async fn conflated(steps: Vec<Step>) {
                 if let Some(subscriber) = subscribers.get_mut(n) {
                     subscriber.subscription.remove([topic]).await;
                     // Whoever wants everything goes on to.
-                    if subscriber.wants.len() < TOPICS as usize {
+                    if !subscriber.all {
                         subscriber.wants.remove(&topic);
                     }
                     subscriber.removed = true;

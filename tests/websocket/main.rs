@@ -6,13 +6,19 @@ mod axum_server;
 mod cancel;
 mod closing;
 mod confirmed;
+mod contained;
 mod deflate;
+mod dial;
 mod fanout;
 mod fanout_model;
 mod fanout_sockets;
 mod groupings;
+mod idle;
 mod incoming;
+mod quiet;
 mod reconnect;
+#[cfg(feature = "websocket-tls")]
+mod tls;
 mod torn;
 
 use std::{future::Future, time::Duration};

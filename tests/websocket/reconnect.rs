@@ -90,7 +90,7 @@ async fn close_codes_are_honored() {
             error.chain()
         );
         if comes_back {
-            assert_eq!(error.kind(), ErrorKind::Transient);
+            assert_eq!(error.kind(), ErrorKind::Outage);
             let mut second = server.accept().await;
             eventually(sink.ready()).await.unwrap();
             assert_eq!(write(&sink, vec![1]).await, [None]);
@@ -115,7 +115,7 @@ async fn codes_of_ones_own() {
         first.write_frame(Frame::close(code, b"")).await.unwrap();
         drop(first);
         until_idle().await;
-        let expected = if comes_back { ErrorKind::Transient } else { ErrorKind::Refused };
+        let expected = if comes_back { ErrorKind::Outage } else { ErrorKind::Refused };
         assert_eq!(write_error(&sink).await.kind(), expected);
     }
 }
@@ -204,6 +204,33 @@ async fn order_holds_and_what_was_under_way_is_in_doubt() {
     }
 }
 
+/// Goal: a connection that is lost during a write is an outage for the batcher, and in doubt are only the ops of that write
+/// that were fed. Method: a server that is gone in the middle of a write; then one that is not there.
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_an_outage() {
+    let settings = WebSocket::<String>::new(Frames::json().each().max_bytes(200_000)).retry(retry());
+    let (sink, mut server) = Server::of(&settings);
+    let first = server.accept().await;
+    eventually(sink.ready()).await.unwrap();
+    server.set(DOWN);
+    let sink = Arc::new(sink);
+    let writing = Arc::clone(&sink);
+    let write = tokio::spawn(async move {
+        let mut batch = roundlot::Batch::for_test(vec!["y".repeat(100_000); 6]);
+        let error = writing.write(&mut batch).await.unwrap_err();
+        (error, (0..6).map(|i| batch.verdict(i).map(|verdict| verdict.unwrap_err().clone())).collect::<Vec<_>>())
+    });
+    until_idle().await;
+    drop(first);
+    let (rest, verdicts) = eventually(write).await.unwrap();
+    assert_eq!((rest.kind(), rest.is_outage()), (ErrorKind::Outage, true));
+    let fed: Vec<&SinkError> = verdicts.iter().flatten().collect();
+    assert!((1..6).contains(&fed.len()) && verdicts[fed.len()..].iter().all(Option::is_none), "{verdicts:?}");
+    assert!(fed.iter().all(|error| error.kind() == ErrorKind::Ambiguous && error.is_outage()), "{verdicts:?}");
+    let error = sink.write(&mut roundlot::Batch::for_test(vec!["on".into()])).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_outage()), (ErrorKind::Outage, true));
+}
+
 /// Goal: whoever says that repeats are harmless gets everything there. Method: the same, idempotent.
 #[tokio::test(start_paused = true)]
 async fn what_is_in_doubt_is_sent_again_where_that_is_harmless() {
@@ -234,7 +261,7 @@ async fn dials_back_off() {
         async { Err(SinkError::transient("connection refused")) }
     });
     let error = write_error(&sink).await;
-    assert_eq!(error.chain(), "not written for now: not connected yet");
+    assert_eq!(error.chain(), "the destination is away: not connected yet");
     tokio::time::sleep(secs(3600)).await;
     // At most 10 s apart, and no less than half of it.
     let dialed = dials.load(Ordering::Relaxed);
@@ -242,7 +269,7 @@ async fn dials_back_off() {
     let error = write_error(&sink).await;
     assert_eq!(
         (error.kind(), error.chain().as_str()),
-        (ErrorKind::Transient, "not written for now: connection refused")
+        (ErrorKind::Outage, "the destination is away: connection refused")
     );
 }
 
@@ -337,7 +364,7 @@ async fn a_stuck_server_is_left_for_another_connection() {
     let _stuck = server.accept().await;
     eventually(sink.ready()).await.unwrap();
     let verdicts = write(&sink, vec!["y".repeat(100_000); 6]).await;
-    let (doubt, later) = (Some(ErrorKind::Ambiguous), Some(ErrorKind::Transient));
+    let (doubt, later) = (Some(ErrorKind::Ambiguous), Some(ErrorKind::Outage));
     assert!(verdicts.is_sorted_by_key(|kind| *kind == later), "{verdicts:?}");
     assert!(verdicts.contains(&doubt) && verdicts.contains(&later), "{verdicts:?}");
     let mut next = server.accept().await;

@@ -1,41 +1,111 @@
-//! From a URL to a connection. In comes a URL, out goes a [`Socket`], or an error that says whether to try again. Next
-//! room: `redial`.
+//! From a URL to a connection, for [`WebSocket::connect`](super::WebSocket::connect). An error says whether to try again,
+//! and never holds the URL.
 
-use tokio_tungstenite::{connect_async_with_config, tungstenite::Error};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    client_async_with_config,
+    tungstenite::{
+        Error,
+        client::IntoClientRequest,
+        handshake::client::{Request, Response},
+        protocol::WebSocketConfig,
+    },
+};
 
 use super::Socket;
-use crate::sink::SinkError;
+use crate::sink::{ErrorKind, SinkError};
 
-/// Opens a connection to a `ws://` URL, for [`WebSocket::connect`](super::WebSocket::connect).
+/// Bytes that one message of the server may have. More than any venue sends at once, and little enough to be held.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// Opens a connection to a `ws://` URL, or with the feature `websocket-tls` to a `wss://` URL, for
+/// [`WebSocket::connect`](super::WebSocket::connect).
 ///
-/// For `wss://`, add tokio-tungstenite 0.30 with one of its TLS features to your own dependencies, such as
-/// `rustls-tls-native-roots`, and install rustls' crypto provider: features of one version are shared, so this function
-/// then speaks TLS too. For headers, a proxy or a login, write a function of your own that returns a [`Socket`], and send
-/// in it what the peer wants to hear first.
+/// TLS is that of rustls, with a provider of its own: nothing has to be installed, and what is installed is not looked at.
+/// The server is checked by the certificates of the system, or by those in the file that the environment variable
+/// `SSL_CERT_FILE` names.
+///
+/// A message of the server may have 16 MiB. The attempt has no time limit of its own:
+/// [`WebSocket::stall_after`](super::WebSocket::stall_after) gives it one. For headers, a proxy, a login or a certificate
+/// of your own, write a function that returns a [`Socket`], after it has sent what the peer wants to hear first.
 ///
 /// # Errors
 ///
-/// * [`Transient`](crate::ErrorKind::Transient): nobody answers, or with a status that may pass: 408, 425, 429, 5xx.
-/// * [`Refused`](crate::ErrorKind::Refused): the URL is wrong, TLS is missing, the certificate is, or the server said no.
+/// | what happened | |
+/// |---|---|
+/// | connection refused or timed out, no route, no such host (which may be the network's fault) | [`Outage`](ErrorKind::Outage) |
+/// | the connection is lost, or the answer makes no sense, during the handshake of TLS or WebSocket | `Outage` |
+/// | the server answers 408, 418, 425, 429 or 5xx, and `Retry-After` in seconds | [`Throttled`](ErrorKind::Throttled) |
+/// | the same without `Retry-After` | `Outage` |
+/// | any other answer, such as 401, 403, 404 or a redirection | [`Refused`](ErrorKind::Refused) |
+/// | the certificate is not trusted, is none for this host, or has expired; TLS has no cipher in common | `Refused` |
+/// | `wss://` without the feature `websocket-tls`; no certificates to check the server by | `Refused` |
+/// | the URL is none, or neither `ws://` nor `wss://` | `Refused` |
 ///
-/// The URL is in none of them: it may hold a secret.
+/// A refusal ends the sink, once; after all other errors a client tries again. The URL is in none of them: it may hold a
+/// secret.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future closes what was opened.
 pub async fn dial(url: impl Into<String>) -> Result<Socket, SinkError> {
+    let request = url.into().into_client_request().map_err(classify)?;
+    let uri = request.uri();
+    let port = match uri.scheme_str() {
+        Some("ws") => 80,
+        Some("wss") => 443,
+        _ => return Err(SinkError::refused("the URL is neither ws:// nor wss://")),
+    };
+    let is_secure = port == 443;
+    let port = uri.port_u16().unwrap_or(port);
+    let host = uri.host().unwrap_or_default();
+    // An IPv6 address stands in brackets in a URL, and nowhere else.
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+    if host.is_empty() {
+        return Err(SinkError::refused("there is no host in the URL"));
+    }
+    if is_secure && cfg!(not(feature = "websocket-tls")) {
+        return Err(SinkError::refused("wss:// needs the feature `websocket-tls` of roundlot"));
+    }
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(SinkError::outage)?;
     // A batch is flushed once, so that Nagle's algorithm would only delay it.
-    let (stream, _response) = connect_async_with_config(url.into(), None, true).await.map_err(classify)?;
+    stream.set_nodelay(true).map_err(SinkError::outage)?;
+    #[cfg(feature = "websocket-tls")]
+    if is_secure {
+        let stream = super::tls::secure(stream, &host).await?;
+        return greet(request, stream).await;
+    }
+    greet(request, stream).await
+}
+
+/// The handshake of WebSocket.
+async fn greet<S>(request: Request, stream: S) -> Result<Socket, SinkError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let (stream, _response) = client_async_with_config(request, stream, Some(limits)).await.map_err(classify)?;
     Ok(Socket::from(stream))
 }
 
 fn classify(error: Error) -> SinkError {
     match &error {
-        Error::Http(response) => match response.status().as_u16() {
-            408 | 425 | 429 | 500.. => SinkError::transient(error),
+        Error::Http(response) => match (response.status().as_u16(), retry_after(response)) {
+            (408 | 418 | 425 | 429 | 500.., Some(retry_after)) => {
+                SinkError::new(ErrorKind::Throttled { retry_after }, error)
+            }
+            (408 | 418 | 425 | 429 | 500.., None) => SinkError::outage(error),
             _ => SinkError::refused(error),
         },
-        Error::Url(_) | Error::HttpFormat(_) | Error::Tls(_) => SinkError::refused(error),
-        _ => SinkError::transient(error),
+        Error::Url(_) | Error::HttpFormat(_) => SinkError::refused(error),
+        _ => SinkError::outage(error),
     }
+}
+
+/// How long the server asks to be left alone, in seconds. A date instead is not understood.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get("retry-after")?.to_str().ok()?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }

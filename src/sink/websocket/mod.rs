@@ -1,14 +1,14 @@
-//! Batches over a WebSocket (feature `websocket`): in comes a batch, out go a few frames and a verdict for each op. Next
+//! Batches over a WebSocket (feature `websocket`, or `websocket-tls` for `wss://` too): in comes a batch, out go a few frames and a verdict for each op. Next
 //! room: the peer.
 //!
 //! ```text
 //!   write()  Batch -> frames, fed one by one, flushed once      sink, frames, tally
 //!      |                  ^ up, down or over; what was confirmed
 //!      v                  |
-//!   a task for each sink: reads the peer, dials again           line, redial
+//!   a task for each sink: reads and asks the peer, dials again  line, redial
 //!      |                  ^
 //!      v                  |
-//!   Socket: any futures::Sink and Stream of messages            socket, message, dial
+//!   Socket: any futures::Sink and Stream of messages            socket, message, dial, tls
 //! ```
 //!
 //! # Server side
@@ -43,9 +43,9 @@
 //!
 //! # Client side
 //!
-//! A connection of ours, which is opened again when it is lost. While it is down each write says so at once, as
-//! [`Transient`](crate::ErrorKind::Transient): ops wait in the batcher, where they can still be replaced. Let the batcher
-//! try for as long as you want to wait, with [`Retry::max_attempts`](crate::Retry::max_attempts).
+//! A connection of ours, which is opened again when it is lost. While it is down each write says so at once, as an
+//! [`Outage`](crate::ErrorKind::Outage): ops wait in the batcher, where they can still be replaced, and lose no attempt.
+//! [`WebSocketSink`] has a table of what is an outage and what is final.
 //!
 //! ```no_run
 //! use roundlot::{Batcher, Retry, market::TradeOp, sink::websocket::{Frames, WebSocket, dial}};
@@ -55,12 +55,25 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let venue = WebSocket::new(Frames::json().each()).connect(|| dial("ws://127.0.0.1:9001/orders"));
 //! venue.ready().await?; // or not: what is sent before waits
-//! let retry = Retry::exponential(Duration::from_millis(50), Duration::from_secs(1)).max_attempts(u32::MAX);
+//! let retry = Retry::exponential(Duration::from_millis(50), Duration::from_secs(1));
 //! let (desk, worker) = Batcher::<TradeOp, (), _>::new(venue).retry(retry).spawn();
 //! # drop((desk, worker));
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What a peer can make this side hold
+//!
+//! * What it does not read: one batch, and some 130 kB that the WebSocket library holds. It is given up after
+//!   [`WebSocket::stall_after`].
+//! * What it says: [`WebSocket::incoming`] is a bounded channel, and nothing is read while it is full. How long one message
+//!   may be is a setting of the library that made the connection. [`dial`](dial()) sets 16 MiB; where clients connect to
+//!   you, set it to what they have to say, such as axum's `WebSocketUpgrade::max_message_size`: tungstenite's default is
+//!   64 MiB.
+//! * Pings: some 1,000 answers; nothing more is read before those have left.
+//! * A handshake that never ends: an attempt to [`connect`](WebSocket::connect) has the time of `stall_after`. Where
+//!   clients connect to you, the server in front has to limit how many do and how long they take.
+//! * A place: a peer that is [silent](WebSocket::ping_every) is asked whether it is there.
 //!
 //! # What it does not do
 //!
@@ -77,6 +90,8 @@ mod redial;
 mod sink;
 mod socket;
 mod tally;
+#[cfg(feature = "websocket-tls")]
+mod tls;
 
 pub use dial::dial;
 pub use frames::Frames;

@@ -11,10 +11,14 @@ use super::{
     redial::Task,
     tally::Tally,
 };
-use crate::{retry::Retry, sink::SinkError};
+use crate::{limits::LimitsError, retry::Retry, sink::SinkError};
 
 /// How long a peer may take nothing if nobody says otherwise.
 const DEFAULT_STALL: Duration = Duration::from_secs(30);
+
+/// Default time that a peer may be silent until it is asked whether it is there. Proxies and address translators forget
+/// connections that are silent for 30 to 350 s.
+const DEFAULT_PING_EVERY: Duration = Duration::from_secs(20);
 
 /// Settings of WebSocket sinks, and what all that are made with them have sent.
 ///
@@ -34,6 +38,7 @@ pub struct WebSocket<T> {
     frames: Frames<T>,
     confirmed: bool,
     stall: Duration,
+    ping_every: Duration,
     retry: Retry,
     come_back_when: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
     farewell: Option<Close>,
@@ -43,18 +48,33 @@ pub struct WebSocket<T> {
 
 impl<T> WebSocket<T> {
     /// Sinks that send such frames.
+    ///
+    /// # Panics
+    ///
+    /// If the settings of the frames contradict each other; see [`try_new`](Self::try_new).
     pub fn new(frames: Frames<T>) -> Self {
-        Self {
+        Self::try_new(frames).unwrap_or_else(|error| panic!("invalid frames: {error}"))
+    }
+
+    /// Like [`new`](Self::new), for settings that may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// If [`Frames::max_bytes`] is less than what stands before and behind the messages of a frame.
+    pub fn try_new(frames: Frames<T>) -> Result<Self, LimitsError> {
+        frames.check()?;
+        Ok(Self {
             frames,
             confirmed: false,
             stall: DEFAULT_STALL,
+            ping_every: DEFAULT_PING_EVERY,
             // For ever: a client that gives up needs somebody who starts it again.
             retry: Retry::exponential(Duration::from_millis(100), Duration::from_secs(30)).max_attempts(u32::MAX),
             come_back_when: Arc::new(Close::is_passing),
             farewell: None,
             messages: None,
             tally: Arc::new(Tally::new("websocket")),
-        }
+        })
     }
 
     /// The name under which metrics speak of the sinks that are made from here, together; `websocket` by default.
@@ -75,11 +95,22 @@ impl<T> WebSocket<T> {
         Self { confirmed: true, ..self }
     }
 
-    /// How long a peer may take nothing of what it is sent, or leave a ping of [`confirmed`](Self::confirmed) unanswered,
-    /// until the connection is given up: 30 s by default. Each frame begins the time anew. An attempt to connect may take
-    /// as long.
+    /// How long a peer may take nothing of what it is sent, or leave a ping unanswered, until the connection is given up:
+    /// 30 s by default. Each frame begins the time anew. An attempt to connect may take as long.
     pub fn stall_after(self, stall: Duration) -> Self {
         Self { stall, ..self }
+    }
+
+    /// How long a peer may be silent until it is asked by a ping whether it is there: 20 s by default, never with zero. One
+    /// that has given no sign of life [`stall_after`](Self::stall_after) that is given up: a client opens another
+    /// connection, before there is anything to send; a sink of the server side is over, which a
+    /// [`Fanout`](crate::Fanout) notices at once.
+    ///
+    /// Without pings a peer that has left without a word is noticed only by a write, and what stands between may cut off a
+    /// connection that is silent. Every frame of the peer is a sign of life, and the answer costs the batcher nothing: the
+    /// task that reads the connection takes it.
+    pub fn ping_every(self, ping_every: Duration) -> Self {
+        Self { ping_every, ..self }
     }
 
     /// When a client opens a lost connection again. By default after 100 ms, later and later up to 30 s, for ever.
@@ -133,7 +164,8 @@ impl<T> WebSocket<T> {
     /// of your own that returns a [`Socket`] on which ops can be sent, that is after whatever login the peer wants.
     ///
     /// An error that `open` returns is final if it is [`Refused`](crate::ErrorKind::Refused), and tried again if it is
-    /// [`Transient`](crate::ErrorKind::Transient) or [`Throttled`](crate::ErrorKind::Throttled).
+    /// [`Outage`](crate::ErrorKind::Outage), [`Transient`](crate::ErrorKind::Transient) or
+    /// [`Throttled`](crate::ErrorKind::Throttled).
     ///
     /// # Panics
     ///
@@ -161,7 +193,12 @@ impl<T> WebSocket<T> {
     }
 
     fn policy(&self, redials: bool) -> Policy {
-        Policy { redials, come_back_when: Arc::clone(&self.come_back_when), stall: self.stall }
+        Policy {
+            redials,
+            come_back_when: Arc::clone(&self.come_back_when),
+            stall: self.stall,
+            ping_every: self.ping_every,
+        }
     }
 
     fn sink(&self, line: Arc<Line>, task: Task, is_client: bool) -> WebSocketSink<T> {
@@ -193,6 +230,7 @@ impl<T> fmt::Debug for WebSocket<T> {
             .field("frames", &self.frames)
             .field("confirmed", &self.confirmed)
             .field("stall_after", &self.stall)
+            .field("ping_every", &self.ping_every)
             .field("retry", &self.retry)
             .finish_non_exhaustive()
     }

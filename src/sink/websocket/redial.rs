@@ -20,6 +20,9 @@ use crate::{
     sink::{ErrorKind, SinkError},
 };
 
+/// The longest pause that a peer may ask for. Venues ban an address for up to three days; no answer stops a client for ever.
+const MAX_PAUSE: Duration = Duration::from_secs(3 * 24 * 3600);
+
 /// Ends the task with the sink.
 pub(super) struct Task(AbortHandle);
 
@@ -83,7 +86,7 @@ where
     loop {
         let mut at_least = Duration::ZERO;
         let stall = line.policy.stall;
-        let late = |_| Err(SinkError::transient(format!("no connection within {stall:?}")));
+        let late = |_| Err(SinkError::outage(format!("no connection within {stall:?}")));
         match timeout(stall, dial()).await.unwrap_or_else(late) {
             Ok(socket) => {
                 let since = Instant::now();
@@ -95,25 +98,30 @@ where
                     failures = 0;
                 }
                 if line.is_over() {
+                    // Writers are told why.
                     return;
                 }
             }
             Err(error) => {
                 match error.kind() {
-                    ErrorKind::Transient | ErrorKind::Ambiguous => {}
-                    ErrorKind::Throttled { retry_after } => at_least = retry_after,
-                    _ => return line.end(SinkError::refused(format!("final: cannot connect: {}", error.chain()))),
+                    ErrorKind::Transient | ErrorKind::Ambiguous | ErrorKind::Outage => {}
+                    ErrorKind::Throttled { retry_after } => at_least = retry_after.min(MAX_PAUSE),
+                    _ => {
+                        let error = error.chain();
+                        warn!(error, "the WebSocket cannot be opened, and never will");
+                        return line.end(SinkError::refused(format!("final: cannot connect: {error}")));
+                    }
                 }
                 line.stay_down(error);
             }
         }
         failures += 1;
         if failures >= backoff.max_attempts() {
-            warn!(failures, "the WebSocket is given up");
+            warn!(failures, error = line.why().chain(), "the WebSocket is given up");
             return line.end(SinkError::refused(format!("final: {failures} connections failed in a row")));
         }
         delay = backoff.delay(failures).max(at_least);
-        info!(?delay, failures, "the WebSocket is down");
+        info!(error = line.why().chain(), attempt = failures, pause = ?delay, "the WebSocket is down");
         sleep(delay).await;
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Close, FrameStats, Frames, Message,
+    Close, FrameStats, Frames,
     frames::{Frame, Packer},
     line::{Line, NotFed, too_slow},
     redial::Task,
@@ -26,19 +26,22 @@ use crate::{
 ///
 /// * Frames leave in the order of the batch, and batches in the order of the writes.
 /// * An op that fits into no frame is refused by itself, see [`Frames`].
-/// * A task reads the connection, whether or not anything is written, so that pings are answered and a close is noticed.
-///   It ends with the sink.
+/// * A task reads the connection, whether or not anything is written, so that pings are answered and a close is noticed;
+///   and it [asks](super::WebSocket::ping_every) a peer that is silent whether it is there. It ends with the sink.
 ///
 /// # What errors mean
 ///
 /// | what happened | ops that were fed | the others |
 /// |---|---|---|
-/// | the connection broke, and it is opened again | ambiguous | transient |
-/// | the peer closed it with a code to come back after, and it is opened again | ambiguous | transient |
-/// | the peer took nothing for [`stall_after`](super::WebSocket::stall_after), and it is opened again | ambiguous | transient |
-/// | it is down for now | - | transient |
-/// | one of these, and it is not opened again; or the peer closed it with any other code | ambiguous | refused, "final" |
+/// | the connection broke, and it is opened again | ambiguous, an outage | outage |
+/// | the peer closed it with a code to come back after (1001, 1011 to 1014), and it is opened again | ambiguous, an outage | outage |
+/// | the peer took nothing for [`stall_after`](super::WebSocket::stall_after), or left a ping unanswered for so long, and it is opened again | ambiguous, an outage | outage |
+/// | it is down for now: not opened yet, refused, no such host, TLS or the server not ready; see [`dial`](super::dial()) | - | outage |
+/// | one of these, and it is not opened again; or the peer closed it with any other code, or without one | ambiguous | refused, "final" |
 /// | it is over: the error says why, with code and reason if the peer gave them | - | refused, "final" |
+/// | an op fits into no frame, is no text, or its encoder fails or panics | refused | - |
+///
+/// After an [outage](SinkError::is_outage) the batcher keeps everything in its buffer and loses no attempt of any op.
 ///
 /// A batch is accepted when the operating system has taken all of it, or, if that was asked for, when the peer has
 /// [confirmed](super::WebSocket::confirmed) it.
@@ -53,9 +56,9 @@ use crate::{
 ///
 /// Closes the connection without a goodbye; [`close`](Sink::close) says one, for at most 10 s.
 ///
-/// # Panics
+/// # The end of it
 ///
-/// A panic in an encoder leaves `write` before the op's frame was fed.
+/// [`gone`](Sink::gone) says that it is over, although nothing is written.
 pub struct WebSocketSink<T> {
     frames: Frames<T>,
     line: Arc<Line>,
@@ -122,9 +125,7 @@ impl<T> WebSocketSink<T> {
             if !self.confirmed {
                 return turn.flush().await;
             }
-            let number = self.line.ask();
-            turn.feed(Message::Ping(number.to_be_bytes().into())).await.map_err(|not_fed| not_fed.error)?;
-            turn.flush().await?;
+            let number = turn.ping().await?;
             turn.confirmed(number).await
         };
         match seen_off.await {
@@ -155,6 +156,10 @@ impl<T: Send + 'static> Sink<T> for WebSocketSink<T> {
         let is_stuck = self.midway.load(Ordering::Relaxed);
         self.line.hang_up(if is_stuck { too_slow() } else { self.farewell.clone() }).await;
         Ok(())
+    }
+
+    async fn gone(&self) -> SinkError {
+        self.line.gone().await
     }
 }
 

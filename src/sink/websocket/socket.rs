@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 
 use super::Message;
+use crate::panics;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Outgoing = Pin<Box<dyn futures::Sink<Message, Error = BoxError> + Send>>;
@@ -93,7 +94,8 @@ impl Socket {
         Self::mapped(sink, stream, M::from, M::into)
     }
 
-    /// A connection of any messages, with a function for each direction.
+    /// A connection of any messages, with a function for each direction. A panic in one of them counts as the loss of the
+    /// connection.
     pub fn mapped<M, S, I, E>(
         sink: S,
         stream: I,
@@ -109,7 +111,10 @@ impl Socket {
     {
         Self {
             outgoing: Box::pin(Mapped { sink: Box::pin(sink), to }),
-            incoming: Box::pin(stream.map(move |item| item.map(&from).map_err(E::into))),
+            incoming: Box::pin(stream.map(move |item| match item {
+                Ok(message) => contained(|| from(message)),
+                Err(error) => Err(error.into()),
+            })),
         }
     }
 }
@@ -128,6 +133,12 @@ impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Socket").finish_non_exhaustive()
     }
+}
+
+/// Runs a function that converts a message: a panic in it is an error of the connection, not of the task that reads it.
+fn contained<V>(convert: impl FnOnce() -> V) -> Result<V, BoxError> {
+    panics::catch(convert)
+        .map_err(|panic| format!("the conversion of a message panicked: {}", panics::message(&*panic)).into())
 }
 
 /// A sink of another library's messages. Unlike `SinkExt::with` it holds no message of its own: what it was given is in
@@ -150,7 +161,7 @@ where
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), BoxError> {
-        let message = (self.to)(message);
+        let message = contained(|| (self.to)(message))?;
         self.sink.as_mut().start_send(message).map_err(S::Error::into)
     }
 

@@ -1,6 +1,7 @@
 //! One connection's state, shared by those who write and the task that reads. In come messages to feed and messages read,
 //! out goes whether the connection is up, down for now, or over. Next rooms: `turn`, `socket`.
 
+mod pulse;
 mod turn;
 
 use std::{
@@ -14,10 +15,16 @@ use std::{
 
 use futures::{SinkExt, StreamExt};
 use tokio::{
-    sync::{Mutex, mpsc, watch},
+    sync::{
+        Mutex,
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     time::timeout,
 };
+use tracing::{debug, error};
 
+use pulse::Pulse;
 pub(super) use turn::NotFed;
 use turn::Turn;
 
@@ -26,7 +33,10 @@ use super::{
     socket::{BoxError, Incoming, Outgoing},
     tally::{Own, Tally},
 };
-use crate::sink::{ErrorKind, SinkError};
+use crate::{
+    panics,
+    sink::{ErrorKind, SinkError},
+};
 
 /// How long a peer may take to hear why it is hung up on: it may have a backlog to read first.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -44,6 +54,7 @@ pub(super) struct Line {
     pub(super) policy: Policy,
     /// The number of the last ping.
     asked: AtomicU64,
+    pulse: Pulse,
 }
 
 /// What to do with a connection that is lost.
@@ -52,8 +63,10 @@ pub(super) struct Policy {
     pub(super) redials: bool,
     /// After which closes of the peer.
     pub(super) come_back_when: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
-    /// How long a peer may take nothing.
+    /// How long a peer may take nothing, or leave a ping unanswered.
     pub(super) stall: Duration,
+    /// How long a peer may be silent until it is asked whether it is there; zero: it never is.
+    pub(super) ping_every: Duration,
 }
 
 #[derive(Clone)]
@@ -65,12 +78,14 @@ pub(super) struct Status {
     confirmed: u64,
     /// Why this side hangs up, once it does.
     hang_up: Option<Close>,
+    /// The sink was closed.
+    closed: bool,
 }
 
 #[derive(Clone)]
 enum Phase {
     Up,
-    /// For now; the error says why, and is transient.
+    /// For now; the error says why, and is an outage.
     Down(SinkError),
     /// For good; the error says why.
     Over(SinkError),
@@ -92,7 +107,7 @@ impl Status {
     fn why(&self) -> SinkError {
         match &self.phase {
             Phase::Down(error) | Phase::Over(error) => error.clone(),
-            Phase::Up => SinkError::transient("the connection changed"),
+            Phase::Up => SinkError::outage("the connection changed"),
         }
     }
 }
@@ -101,8 +116,8 @@ impl Line {
     /// A line with a connection, or without one yet.
     pub(super) fn new(outgoing: Option<Outgoing>, tally: Arc<Tally>, policy: Policy) -> Self {
         let up = outgoing.is_some();
-        let phase = if up { Phase::Up } else { Phase::Down(SinkError::transient("not connected yet")) };
-        let status = Status { phase, epoch: u64::from(up), confirmed: 0, hang_up: None };
+        let phase = if up { Phase::Up } else { Phase::Down(SinkError::outage("not connected yet")) };
+        let status = Status { phase, epoch: u64::from(up), confirmed: 0, hang_up: None, closed: false };
         let line = Self {
             status: watch::Sender::new(status),
             outgoing: Mutex::new(outgoing),
@@ -110,6 +125,7 @@ impl Line {
             tally,
             policy,
             asked: AtomicU64::new(0),
+            pulse: Pulse::new(),
         };
         if up {
             line.count(&FrameStats { connections: 1, ..FrameStats::default() });
@@ -129,6 +145,7 @@ impl Line {
     /// Takes a new connection up. Returns the half that reads.
     pub(super) async fn take_up(&self, socket: Socket) -> Incoming {
         *self.outgoing.lock().await = Some(socket.outgoing);
+        self.pulse.reset();
         self.count(&FrameStats { connections: 1, ..FrameStats::default() });
         self.status.send_modify(|status| {
             status.epoch += 1;
@@ -139,7 +156,7 @@ impl Line {
 
     /// Notes why there is no connection for now.
     pub(super) fn stay_down(&self, error: SinkError) {
-        self.status.send_modify(|status| status.phase = Phase::Down(error.with_kind(ErrorKind::Transient)));
+        self.status.send_modify(|status| status.phase = Phase::Down(error.with_kind(ErrorKind::Outage)));
     }
 
     /// Ends it for good, unless it is over already.
@@ -162,8 +179,9 @@ impl Line {
         self.status.send_if_modified(|status| {
             let ends = status.is_up(epoch);
             if ends {
+                debug!(%error, "a WebSocket connection has ended");
                 status.phase = if comes_back && self.policy.redials {
-                    Phase::Down(SinkError::transient(error))
+                    Phase::Down(SinkError::outage(error))
                 } else {
                     Phase::Over(SinkError::refused(format!("final: {error}")))
                 };
@@ -172,10 +190,21 @@ impl Line {
         });
     }
 
+    /// Gives up a peer that is stuck or gone. One for which no other connection is opened is told why.
+    fn give_up(&self, epoch: u64, why: String, close: Close) {
+        self.lose(epoch, true, why.into());
+        if self.is_over() {
+            self.status.send_modify(|status| {
+                status.hang_up.get_or_insert(close);
+            });
+        }
+    }
+
     /// Asks the task to hang up, and waits until it has.
     pub(super) async fn hang_up(&self, close: Close) {
         self.status.send_modify(|status| {
             status.hang_up.get_or_insert(close);
+            status.closed = true;
         });
         self.reached(Status::is_over).await;
     }
@@ -185,6 +214,17 @@ impl Line {
         self.reached(Status::is_settled).await;
         let status = self.status.borrow();
         if status.is_over() { Err(status.why()) } else { Ok(()) }
+    }
+
+    /// Waits until there never will be a connection again, although the sink was not closed, and says why.
+    pub(super) async fn gone(&self) -> SinkError {
+        self.reached(|status| status.is_over() && !status.closed).await;
+        self.status.borrow().why()
+    }
+
+    /// Why there is no connection, if there is none.
+    pub(super) fn why(&self) -> SinkError {
+        self.status.borrow().why()
     }
 
     async fn reached(&self, wanted: impl Fn(&Status) -> bool) {
@@ -217,6 +257,7 @@ impl Line {
                 biased;
                 () = told => false,
                 ended = self.read(epoch, &mut incoming, messages) => ended,
+                () = self.keep_alive(epoch) => false,
             }
         };
         let hang_up = self.status.borrow().hang_up.clone();
@@ -235,22 +276,22 @@ impl Line {
     /// Reads until the connection is lost, or the peer closes it. Says whether there is nothing more to read.
     async fn read(&self, epoch: u64, incoming: &mut Incoming, messages: &mut Option<mpsc::Sender<Message>>) -> bool {
         loop {
-            match incoming.next().await {
+            let item = incoming.next().await;
+            self.pulse.hear();
+            match item {
                 Some(Ok(Message::Close(close))) => {
-                    let comes_back = close.as_ref().is_some_and(|close| (self.policy.come_back_when)(close));
+                    let comes_back = close.as_ref().is_some_and(|close| self.comes_back_after(close));
                     let reason = close.map_or("no code".to_owned(), |close| close.to_string());
                     self.lose(epoch, comes_back, format!("the peer closed the connection: {reason}").into());
                     return false;
                 }
                 Some(Ok(Message::Pong(payload))) => self.confirm(&payload),
+                // The library has the answer ready.
+                Some(Ok(Message::Ping(_))) if self.pulse.ping() => self.answer_pings().await,
                 Some(Ok(Message::Ping(_))) => {}
                 Some(Ok(message)) => {
                     self.count(&FrameStats { received: 1, ..FrameStats::default() });
-                    if let Some(sender) = messages
-                        && sender.send(message).await.is_err()
-                    {
-                        *messages = None;
-                    }
+                    self.hand_on(message, messages).await;
                 }
                 Some(Err(error)) => {
                     self.lose(epoch, true, error);
@@ -262,6 +303,32 @@ impl Line {
                 }
             }
         }
+    }
+
+    /// Hands a message of the peer to the receiver, if there is one, and waits for room.
+    async fn hand_on(&self, message: Message, messages: &mut Option<mpsc::Sender<Message>>) {
+        let Some(sender) = messages else { return };
+        let sent = match sender.try_send(message) {
+            Err(TrySendError::Full(message)) => {
+                self.pulse.deaf(true);
+                let sent = sender.send(message).await;
+                self.pulse.deaf(false);
+                sent.is_ok()
+            }
+            sent => sent.is_ok(),
+        };
+        if !sent {
+            *messages = None;
+        }
+    }
+
+    /// Asks the user's rule. One that panics is taken for the usual one.
+    fn comes_back_after(&self, close: &Close) -> bool {
+        panics::catch(|| (self.policy.come_back_when)(close)).unwrap_or_else(|panic| {
+            let message = panics::message(&*panic);
+            error!(message, "the rule panicked that says after which closes a WebSocket comes back");
+            close.is_passing()
+        })
     }
 
     /// The number of the next ping.

@@ -45,7 +45,17 @@ impl Turn<'_> {
     }
 
     pub(crate) async fn flush(&mut self) -> Result<(), SinkError> {
-        self.drive(|outgoing, cx| outgoing.poll_flush(cx)).await
+        self.drive(|outgoing, cx| outgoing.poll_flush(cx)).await?;
+        self.line.pulse.flushed();
+        Ok(())
+    }
+
+    /// Asks the peer whether it is there, or has read what was sent before. Returns the number of the ping.
+    pub(crate) async fn ping(&mut self) -> Result<u64, SinkError> {
+        let number = self.line.ask();
+        self.feed(Message::Ping(number.to_be_bytes().into())).await.map_err(|not_fed| not_fed.error)?;
+        self.flush().await?;
+        Ok(number)
     }
 
     /// Waits until the peer has answered the ping of this number, or a later one.
@@ -55,7 +65,7 @@ impl Turn<'_> {
         match timeout(line.policy.stall, answered).await {
             Ok(()) if line.status.borrow().confirmed >= number => Ok(()),
             Ok(()) => Err(line.status.borrow().why()),
-            Err(_) => Err(self.give_up("confirmed")),
+            Err(_) => Err(self.is_stuck("confirmed")),
         }
     }
 
@@ -82,13 +92,19 @@ impl Turn<'_> {
                 // What is not fed when the connection ends has not landed.
                 biased;
                 () = line.reached(|status| !status.is_up(epoch)) => return Err(line.status.borrow().why()),
-                result = timeout(line.policy.stall, done) => result,
+                result = timeout(line.policy.stall, done) => {
+                    // The peer has made room, and so it is there.
+                    if matches!(result, Ok(Ok(()))) {
+                        line.pulse.hear();
+                    }
+                    result
+                }
             },
         };
         match result {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.fail(error).await),
-            Err(_) => Err(self.give_up("took")),
+            Err(_) => Err(self.is_stuck("took")),
         }
     }
 
@@ -101,14 +117,9 @@ impl Turn<'_> {
     }
 
     /// The peer has been stuck for too long.
-    fn give_up(&mut self, verb: &str) -> SinkError {
-        let line = self.line;
-        line.lose(self.epoch, true, format!("the peer {verb} nothing for {:?}", line.policy.stall).into());
-        if line.is_over() {
-            line.status.send_modify(|status| {
-                status.hang_up.get_or_insert_with(too_slow);
-            });
-        }
-        line.status.borrow().why()
+    fn is_stuck(&mut self, verb: &str) -> SinkError {
+        let why = format!("the peer {verb} nothing for {:?}", self.line.policy.stall);
+        self.line.give_up(self.epoch, why, too_slow());
+        self.line.why()
     }
 }

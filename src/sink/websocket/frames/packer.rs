@@ -1,0 +1,150 @@
+//! The packer: the ops of one batch as frames, one frame at a time. A frame keeps to the cap, and an op that fits into none
+//! is refused alone. The sink calls it.
+
+use std::{ops::Range, str::Utf8Error};
+
+use super::Frames;
+use crate::{
+    batch::Batch,
+    sink::{
+        SinkError,
+        websocket::{Message, tally::header_bytes},
+    },
+};
+
+/// A frame that is ready to be fed.
+#[derive(Debug)]
+pub(in crate::sink::websocket) struct Frame {
+    pub(in crate::sink::websocket) message: Message,
+    /// How many messages are in it.
+    pub(in crate::sink::websocket) messages: u64,
+    pub(in crate::sink::websocket) payload: usize,
+    /// Bytes on the wire if each message had a frame of its own.
+    pub(in crate::sink::websocket) apart: u64,
+}
+
+/// A payload that grows. Text is looked at once, as it is added.
+enum Payload {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Payload {
+    fn new(text: bool) -> Self {
+        if text { Self::Text(String::new()) } else { Self::Binary(Vec::new()) }
+    }
+
+    fn reserve(&mut self, size: usize) {
+        match self {
+            Self::Text(text) => text.reserve(size),
+            Self::Binary(bytes) => bytes.reserve(size),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Adds a message behind `lead`, or nothing if it is not UTF-8 where it must be.
+    fn push(&mut self, lead: &str, message: &[u8]) -> Result<(), Utf8Error> {
+        match self {
+            Self::Text(text) => {
+                let message = std::str::from_utf8(message)?;
+                text.push_str(lead);
+                text.push_str(message);
+            }
+            Self::Binary(bytes) => {
+                bytes.extend_from_slice(lead.as_bytes());
+                bytes.extend_from_slice(message);
+            }
+        }
+        Ok(())
+    }
+
+    fn close(self, close: &str) -> Message {
+        match self {
+            Self::Text(text) => Message::Text(text + close),
+            Self::Binary(mut bytes) => {
+                bytes.extend_from_slice(close.as_bytes());
+                Message::Binary(bytes)
+            }
+        }
+    }
+}
+
+/// Packs the ops of one batch into frames, one frame at a time, so that no more than one is in memory.
+pub(in crate::sink::websocket) struct Packer<'a, T> {
+    frames: &'a Frames<T>,
+    masked: bool,
+    /// The ops that have no verdict, by their index in the batch, and how many of them are packed or refused.
+    open: Vec<usize>,
+    next: usize,
+    /// The message of `open[next]`, if it is encoded already: it did not fit into the frame before.
+    encoded: Vec<u8>,
+    is_encoded: bool,
+}
+
+impl<'a, T> Packer<'a, T> {
+    pub(in crate::sink::websocket) fn new<R>(frames: &'a Frames<T>, masked: bool, batch: &Batch<T, R>) -> Self {
+        let open = batch.pending().indexed().map(|(i, _)| i).collect();
+        Self { frames, masked, open, next: 0, encoded: Vec::new(), is_encoded: false }
+    }
+
+    /// The next frame, or `None` when all ops are packed. Ops that fit into none are refused.
+    pub(in crate::sink::websocket) fn next<R>(&mut self, batch: &mut Batch<T, R>) -> Option<Frame> {
+        let frames = self.frames;
+        let mut payload = Payload::new(frames.text);
+        let (mut messages, mut apart) = (0, 0);
+        while let Some(&i) = self.open.get(self.next) {
+            if !self.is_encoded
+                && let Err(error) = frames.encode(&batch[i], &mut self.encoded)
+            {
+                batch.refuse(i, error);
+                self.next += 1;
+                continue;
+            }
+            self.is_encoded = true;
+            let lead = if messages == 0 { frames.open } else { frames.between };
+            let size = payload.len() + lead.len() + self.encoded.len() + frames.close.len();
+            if messages > 0 && (frames.each || size > frames.max_bytes) {
+                break;
+            }
+            if messages == 0 {
+                payload.reserve(self.likely_size());
+            }
+            self.is_encoded = false;
+            self.next += 1;
+            if payload.push(lead, &self.encoded).is_err() {
+                batch.refuse(i, SinkError::refused("a text message that is not UTF-8"));
+                continue;
+            }
+            apart += (self.encoded.len() + header_bytes(self.encoded.len(), self.masked)) as u64;
+            messages += 1;
+        }
+        if messages == 0 {
+            return None;
+        }
+        let size = payload.len() + frames.close.len();
+        Some(Frame { message: payload.close(frames.close), messages, payload: size, apart })
+    }
+
+    /// The size of a frame if all that are left are as long as the next: a buffer that need not grow is not copied.
+    fn likely_size(&self) -> usize {
+        let left = if self.frames.each { 1 } else { self.open.len() - self.next };
+        let one = self.encoded.len() + self.frames.between.len();
+        self.frames.max_bytes.min(self.frames.open.len() + one.saturating_mul(left) + self.frames.close.len())
+    }
+
+    /// How far it has come, as a mark for [`ops`](Self::ops).
+    pub(in crate::sink::websocket) fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Which ops, by their index in the batch, were packed or refused between two marks.
+    pub(in crate::sink::websocket) fn ops(&self, marks: Range<usize>) -> &[usize] {
+        &self.open[marks]
+    }
+}

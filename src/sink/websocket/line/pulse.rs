@@ -1,0 +1,111 @@
+//! The pulse of a connection: whether its peer is still there. A peer that is silent is asked by a ping, and given up if it
+//! does not answer in time. The task that reads the connection runs this; writes wait for it only while a ping is fed.
+
+use std::{
+    future::pending,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Line;
+use crate::sink::websocket::Close;
+
+/// Pings of the peer that may come in before the answers to earlier ones have left. Each answer has up to 131 bytes, so
+/// that a peer which asks and never reads makes this side hold some 130 kB.
+const MAX_PONGS_WAITING: u32 = 1024;
+
+/// Signs of life that the peer has given.
+pub(super) struct Pulse {
+    /// When the peer gave the last one: a frame came in, or it took something that had been held up.
+    heard: Mutex<Instant>,
+    /// Set while nothing is read, because the receiver of the peer's messages is behind: silence says nothing then.
+    deaf: AtomicBool,
+    /// Pings of the peer since everything was last flushed.
+    pings: AtomicU32,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self { heard: Mutex::new(Instant::now()), deaf: AtomicBool::new(false), pings: AtomicU32::new(0) }
+    }
+
+    /// Begins anew with a new connection.
+    pub(super) fn reset(&self) {
+        self.flushed();
+        self.deaf(false);
+    }
+
+    pub(super) fn hear(&self) {
+        *self.heard() = Instant::now();
+    }
+
+    /// Whether this side stops reading, or goes on.
+    pub(super) fn deaf(&self, is_deaf: bool) {
+        self.hear();
+        self.deaf.store(is_deaf, Relaxed);
+    }
+
+    /// Counts a ping of the peer. True if too many answers may be waiting.
+    pub(super) fn ping(&self) -> bool {
+        self.pings.fetch_add(1, Relaxed) >= MAX_PONGS_WAITING
+    }
+
+    pub(super) fn flushed(&self) {
+        self.pings.store(0, Relaxed);
+    }
+
+    /// How long the peer has been silent.
+    fn silence(&self) -> Duration {
+        if self.deaf.load(Relaxed) { Duration::ZERO } else { self.heard().elapsed() }
+    }
+
+    /// Nothing that can panic runs under the lock.
+    fn heard(&self) -> MutexGuard<'_, Instant> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    /// Asks a silent peer whether it is there, as often as it falls silent, and gives the connection up if it does not
+    /// answer. Never ends by itself.
+    pub(super) async fn keep_alive(&self, epoch: u64) {
+        let (every, stall) = (self.policy.ping_every, self.policy.stall);
+        if every.is_zero() {
+            return pending().await;
+        }
+        loop {
+            sleep(every.saturating_sub(self.pulse.silence())).await;
+            if self.pulse.silence() < every {
+                continue;
+            }
+            // An error is one of the connection, and noted as such already.
+            let Ok(mut turn) = self.turn().await else { return pending().await };
+            if self.pulse.silence() < every {
+                // The write whose turn it was has heard of the peer.
+                continue;
+            }
+            let Ok(number) = turn.ping().await else { return pending().await };
+            // Writes go on meanwhile.
+            drop(turn);
+            let answered = self.reached(|status| status.confirmed >= number || !status.is_up(epoch));
+            if timeout(stall, answered).await.is_err() && self.pulse.silence() >= stall {
+                let close = Close::new(Close::TRY_AGAIN, "no answer to a ping");
+                self.give_up(epoch, format!("the peer answered no ping for {stall:?}"), close);
+                return pending().await;
+            }
+        }
+    }
+
+    /// Reads no more until the answers to the peer's pings have left.
+    pub(super) async fn answer_pings(&self) {
+        if let Ok(mut turn) = self.turn().await {
+            // An error is noted already: the connection ends by it.
+            let _ = turn.flush().await;
+        }
+    }
+}
