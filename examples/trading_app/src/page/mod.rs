@@ -8,6 +8,7 @@
 //! ```
 
 mod board;
+mod connections;
 mod controls;
 mod event;
 mod guard;
@@ -92,11 +93,7 @@ impl Page {
         let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), desks, portfolio };
         let router = server::router(Shared::new(feed, screen, controls.clone(), keys));
         let tasks = [
-            tokio::spawn(async move {
-                if let Err(error) = axum::serve(listener, router).await {
-                    tracing::error!(%error, "the page is served no more");
-                }
-            }),
+            tokio::spawn(connections::serve(listener, router)),
             tokio::spawn(sampler.run(facts, recorder, halt, stop)),
             tokio::spawn(async move {
                 ended.cancelled().await;
