@@ -151,6 +151,9 @@ impl Trader {
         let Some(_leave) = self.halt.leave().await else {
             return Ok(());
         };
+        for (symbol, order) in self.halt.take_canceled() {
+            self.strategy.on_failure(symbol, order);
+        }
         self.strategy.on_price(update, &mut self.ops)?;
         self.sample.take_orders(&self.ops);
         for op in self.ops.drain(..) {
