@@ -72,8 +72,8 @@ async fn run() -> Result<(), Error> {
     let opened = Arc::new(OnceLock::new());
     let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
 
+    report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), &progress)?;
-    settings.report.as_deref().map_or(Ok(()), report::check)?;
     let page = Page::bind(settings.page).await?;
     let database = database::open(settings.database.as_ref(), &progress).await?;
     let title = database.title();

@@ -1,4 +1,4 @@
-//! The connections of the page. Never more than [`MOST`] are open, a new one takes the place of the oldest that is idle,
+//! The connections of the page. Never more than [`most`] are open, a new one takes the place of the oldest that is idle,
 //! and none may stay idle for long, so that whoever opens connections and says nothing keeps nobody from the buttons.
 //! `mod` runs [`serve`] as a task; `server` marks a connection as busy while a command is fulfilled.
 
@@ -21,19 +21,35 @@ use tokio::{
     time::sleep,
 };
 
-/// Connections that are open at once, upgraded ones excluded, which have `SEATS`. A browser opens six at most. With the
-/// sockets, files and batchers of the app that is a third of the 1,024 descriptors that a process usually has.
+/// Connections that are open at once where descriptors are plenty. Upgraded ones are excluded, since they have `SEATS`. A
+/// browser opens six at most.
 const MOST: usize = 256;
+
+/// The same where descriptors are few, and below which nothing is done about it.
+const FEWEST: usize = 8;
 
 /// Time for the head of a request, and between two requests. The page needs milliseconds, a bad line some seconds.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
+/// Bytes kept of what one connection has sent: the heads that browsers send have one or two thousand.
+const MOST_BUFFERED: usize = 16 * 1024;
+
 /// Pause after an accept that failed for want of descriptors or memory, so that the loop doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How many connections may be open: a quarter of the descriptors that the process may have, so that the rest of the app
+/// never wants for one. With the usual 1,024 that is [`MOST`].
+fn most(limits: &str) -> usize {
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());
+    soft.map_or(MOST, |soft| (soft / 4).clamp(FEWEST, MOST))
+}
+
 /// Accepts connections and serves them, until it is aborted.
 pub async fn serve(listener: TcpListener, router: Router) {
-    let connections = Connections::default();
+    // Only Linux says it there; elsewhere it is taken to be the usual number.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let connections = Connections { most: most(&limits), table: Arc::default() };
     let mut failures = 0_u64;
     loop {
         match listener.accept().await {
@@ -63,8 +79,9 @@ fn is_of_peer(error: &Error) -> bool {
 }
 
 /// The connections that are open. A clone is the same table.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Connections {
+    most: usize,
     table: Arc<Mutex<Table>>,
 }
 
@@ -85,7 +102,7 @@ impl Connections {
     /// Serves a connection in a task of its own, or closes it, if all others are busy.
     fn open(&self, stream: TcpStream, router: &Router) {
         let mut table = self.lock();
-        if table.open.len() >= MOST && !table.push_out() {
+        if table.open.len() >= self.most && !table.push_out() {
             return;
         }
         table.last += 1;
@@ -94,6 +111,7 @@ impl Connections {
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
+            .max_buf_size(MOST_BUFFERED)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let number = table.last;
@@ -215,6 +233,14 @@ mod tests {
         assert_eq!(answer(held.swap_remove(0)).await, "", "the oldest is closed");
         end.notify_one();
         assert!(answer(slow).await.ends_with("done"), "a command is not pushed out");
+    }
+
+    #[test]
+    fn connections_leave_descriptors_to_the_rest() {
+        let limits =
+            |soft: &str| most(&format!("Limit  Soft Limit  Hard Limit\nMax open files    {soft}    4096    files\n"));
+        assert_eq!(["1024", "100000", "unlimited", "400", "20"].map(limits), [MOST, MOST, MOST, 100, FEWEST]);
+        assert_eq!(most(""), MOST);
     }
 
     /// Goal: silence ends. Method: the paused clock jumps when all there is to do is to wait.

@@ -23,9 +23,9 @@ pub fn wait_for(words: &str, lines: &mut impl BufRead) {
 /// The app, with the signals as a shell leaves them, whatever the tests were started by.
 fn command(app: &App, arguments: &[&str]) -> Command {
     let plain = app.command(arguments);
-    let mut command = Command::new("env");
+    let mut command = Command::new("/usr/bin/env");
     command.arg("--default-signal=HUP,INT,TERM").arg(plain.get_program()).args(plain.get_args());
-    command.current_dir(app.path("")).env_clear().env("PATH", env!("PATH"));
+    command.current_dir(app.path("")).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
