@@ -57,6 +57,12 @@ async fn the_kill_switch_empties_the_buffer() {
         click(&client, "#kill").await;
         until(&client, "it asks", "return document.getElementById('sure').open").await;
         screenshot(&client, "sure").await;
+        screen(&client, 360, 780, true).await;
+        screenshot(&client, "phone-sure").await;
+        let inside = "const { left, right, bottom } = document.getElementById('sure').getBoundingClientRect();
+            return left >= 0 && right <= 360 && bottom <= 780";
+        assert_eq!(client.execute(inside, vec![]).await.unwrap(), true);
+        screen(&client, 1440, 900, false).await;
         click(&client, "#never-mind").await;
         until(&client, "it asks no more", "return !document.getElementById('sure').open").await;
         assert_eq!(client.execute("return state.desks.orders.halted", vec![]).await.unwrap(), false);
