@@ -1,27 +1,36 @@
-//! What becomes of two ops of one key. The waiting one and the newer one come in, what has to be sent goes out.
+//! The merge functions of [`TradeOp`]: what is sent of an op that waits and a newer one of its key. The accumulator
+//! calls them for the youngest op that waits under a key.
 
 use super::{PriceUpdate, TradeOp};
 use crate::stage::Merge;
 
 impl TradeOp {
-    /// What becomes of an op that waits and a newer one with the same [`conflation_key`](Self::conflation_key): made
-    /// for [`conflate_by`](crate::Stages::conflate_by).
+    /// Merges an op that waits with a newer one of the same [`conflation_key`](Self::conflation_key): made for
+    /// [`conflate_by`](crate::Stages::conflate_by).
     ///
     /// | waiting | newer | what is sent |
     /// |---|---|---|
     /// | price | price | the later one by its own time; of two of the same time the newer |
-    /// | order | its cancel | neither: an order that was never sent is never canceled at the venue |
-    /// | stop order | move of its stop | the order with the new stop price |
+    /// | order, the only one of its id that waits | its cancel | neither: both callers are told `Netted` |
+    /// | order behind another order or a stop move of its id | cancel | all of them, in order: nothing is netted |
+    /// | stop order, the only one of its id that waits | move of its stop | the order with the new stop price |
     /// | order | the same order again | the order, once |
+    /// | order | another order of its id | both, in order |
     /// | stop move | stop move | the newer |
     /// | stop move | cancel | the cancel |
     /// | cancel | cancel or stop move | the cancel |
+    /// | cancel | order | both, in order; the next cancel nets this order and leaves the first cancel |
     ///
-    /// All other pairs stay [`Apart`](Merge::Apart), so that nothing is lost. Most come of an id that is used again: a
-    /// cancel that waits is about an order that the venue has, not about the new order of the same id. Two different
-    /// orders of one id that wait together are a mistake for the venue to refuse; a cancel nets the second only.
+    /// All other pairs stay [`Apart`](Merge::Apart), so that nothing is lost.
     ///
-    /// An order in flight does not wait, so its cancel finds no partner and goes to the venue.
+    /// # Ids that are used again
+    ///
+    /// After a cancel of an id no order of that id rests at the venue, and a stop is where its last move put it, as if
+    /// each op had been sent alone. Two orders of one id may wait together, and an id may be used again after its cancel.
+    ///
+    /// A merge sees only what waits. An order in flight does not wait, so its cancel finds no partner and goes to the
+    /// venue. A *second* order of that id would wait, and net with that cancel. Programs that use an id again before the
+    /// first order of it is filled or canceled take [`merge_reused`](Self::merge_reused) instead.
     ///
     /// # Examples
     ///
@@ -48,16 +57,55 @@ impl TradeOp {
             (Self::PriceUpdate(waiting), Self::PriceUpdate(newer)) => {
                 PriceUpdate::latest(waiting, newer).map(Self::from).into()
             }
-            (Self::Order(_), Self::Cancel(_)) => Merge::Net,
-            (Self::Order(order), Self::StopMove(stop)) => match order.with_stop_price(stop.stop_price) {
-                Ok(moved) => Merge::Into(moved.into()),
-                Err(order) => Merge::Apart { waiting: order.into(), newer: stop.into() },
-            },
+            (Self::Order(order), Self::Cancel(_)) if !order.is_behind() => Merge::Net,
+            (Self::Order(order), Self::StopMove(stop)) if !order.is_behind() => {
+                match order.with_stop_price(stop.stop_price) {
+                    Ok(moved) => Merge::Into(moved.into()),
+                    Err(order) => Merge::Apart { waiting: order.into(), newer: stop.into() },
+                }
+            }
             (Self::Order(waiting), Self::Order(newer)) if waiting == newer => Merge::Into(waiting.into()),
             (Self::StopMove(_), newer @ (Self::StopMove(_) | Self::Cancel(_))) => Merge::Into(newer),
             (waiting @ Self::Cancel(_), Self::Cancel(_) | Self::StopMove(_)) => Merge::Into(waiting),
-            // An id that is used again, or two orders of one id that differ: the venue has to judge both.
+            // The next op meets the newer order alone, which therefore notes that an older op waits.
+            (waiting @ (Self::Order(_) | Self::StopMove(_)), Self::Order(newer)) => {
+                Merge::Apart { waiting, newer: newer.behind().into() }
+            }
+            // An order after a cancel of its id, or behind an older op of it: the venue has to judge each.
             (waiting, newer) => Merge::Apart { waiting, newer },
+        }
+    }
+
+    /// Like [`merge`](Self::merge), for programs that may use an id again while an order of it is at the venue: an id
+    /// made of the price, or a caller that retries.
+    ///
+    /// A cancel is always sent, because an older order of its id may be at the venue. It takes the place of an order
+    /// that waits, which is not sent; that order's caller is told `Conflated`, with the result of the cancel. A stop move
+    /// is sent behind an order that waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use roundlot::{
+    ///     market::{Order, Side, Symbol, TradeOp},
+    ///     stage::Merge,
+    /// };
+    ///
+    /// let symbol = Symbol::from_static("BTCUSDT");
+    /// let order = Order::market(1.into(), symbol, Side::Buy, "0.25".parse()?)?;
+    /// let (cancel, order) = (TradeOp::from(order.cancel()), TradeOp::from(order));
+    ///
+    /// assert_eq!(TradeOp::merge_reused(order, cancel.clone()), Merge::Into(cancel));
+    /// # Ok::<(), roundlot::market::InvalidField>(())
+    /// ```
+    pub fn merge_reused(waiting: Self, newer: Self) -> Merge<Self> {
+        if waiting.conflation_key() != newer.conflation_key() {
+            return Merge::Apart { waiting, newer };
+        }
+        match (waiting, newer) {
+            (Self::Order(_), cancel @ Self::Cancel(_)) => Merge::Into(cancel),
+            (waiting @ Self::Order(_), newer @ Self::StopMove(_)) => Merge::Apart { waiting, newer },
+            (waiting, newer) => Self::merge(waiting, newer),
         }
     }
 }

@@ -92,3 +92,29 @@ fn pairs_that_need_both_ops_stay_apart() {
         assert_eq!(TradeOp::merge(waiting, newer), apart);
     }
 }
+
+/// Goal: a cancel never leaves an older order of its id behind. Method: each op that may wait before an order, the order
+/// as the merge returns it, and what comes then.
+#[test]
+fn an_order_behind_another_op_of_its_id_is_not_netted() {
+    for older in [limit(1, "11").into(), stop(1, "8").into(), stop_move(1, "8")] {
+        let Merge::Apart { newer, .. } = TradeOp::merge(older, stop(1, "9").into()) else { panic!("both are sent") };
+        for next in [cancel(1), stop_move(1, "9.5"), stop(1, "7").into()] {
+            let apart = Merge::Apart { waiting: newer.clone(), newer: next.clone() };
+            assert_eq!(TradeOp::merge(newer.clone(), next), apart);
+        }
+        let Merge::Into(again) = TradeOp::merge(newer, stop(1, "9").into()) else { panic!("it is sent once") };
+        assert!(matches!(TradeOp::merge(again, cancel(1)), Merge::Apart { .. }), "sent once, and still behind");
+    }
+    let Merge::Apart { newer, .. } = TradeOp::merge(cancel(1), stop(1, "9").into()) else { panic!("both are sent") };
+    assert_eq!(TradeOp::merge(newer, cancel(1)), Merge::Net, "after a cancel nothing of the id is left");
+}
+
+#[test]
+fn where_ids_are_reused_a_cancel_is_always_sent() {
+    assert_eq!(TradeOp::merge_reused(stop(1, "9").into(), cancel(1)), Merge::Into(cancel(1)));
+    let apart = Merge::Apart { waiting: stop(1, "9").into(), newer: stop_move(1, "9.5") };
+    assert_eq!(TradeOp::merge_reused(stop(1, "9").into(), stop_move(1, "9.5")), apart);
+    assert_eq!(TradeOp::merge_reused(stop_move(1, "9"), cancel(1)), Merge::Into(cancel(1)));
+    assert!(matches!(TradeOp::merge_reused(limit(1, "10").into(), cancel(2)), Merge::Apart { .. }));
+}

@@ -1,5 +1,7 @@
 //! A new order: what the venue is asked to do. Checked parts come in, an order that makes sense goes out.
 
+use std::hash::{Hash, Hasher};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Cancel, ClientOrderId, InvalidField, Price, Purpose, Quantity, Reason, Side, StopMove, Symbol};
@@ -37,6 +39,30 @@ pub struct Order {
     #[serde(deserialize_with = "Quantity::deserialize_positive")]
     quantity: Quantity,
     purpose: Purpose,
+    #[serde(skip)]
+    queued: Queued,
+}
+
+/// Whether an op of the same id that may put an order at the venue, or change one there, waited when this order came.
+/// Set by [`TradeOp::merge`](super::TradeOp::merge), which must not net such an order. All values are equal, since they
+/// are no part of what is ordered.
+#[derive(Debug, Clone, Copy, Default)]
+enum Queued {
+    #[default]
+    Alone,
+    Behind,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Queued {}
+
+impl Hash for Queued {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Order {
@@ -55,7 +81,7 @@ impl Order {
     ) -> Result<Self, InvalidField> {
         let quantity = quantity.positive()?;
         let purpose = if kind.stop_price().is_some() { Purpose::StopLoss } else { Purpose::Entry };
-        Ok(Self { id, symbol, side, kind, quantity, purpose })
+        Ok(Self { id, symbol, side, kind, quantity, purpose, queued: Queued::Alone })
     }
 
     /// An order that takes what is there.
@@ -119,6 +145,16 @@ impl Order {
             Some(_) => Ok(StopMove { order_id: self.id, symbol: self.symbol, side: self.side, stop_price }),
             None => Err(InvalidField::new("stop price", Reason::Unexpected)),
         }
+    }
+
+    /// The order, noted as one that came while an older op of its id waited.
+    pub(super) fn behind(self) -> Self {
+        Self { queued: Queued::Behind, ..self }
+    }
+
+    /// Whether an older op of its id waited when it came.
+    pub(super) const fn is_behind(&self) -> bool {
+        matches!(self.queued, Queued::Behind)
     }
 
     /// The order with its stop elsewhere; the order unchanged if it has none.

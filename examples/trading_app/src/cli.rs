@@ -109,11 +109,12 @@ Output:
   if stderr is a terminal, and is a plain line now and then if not.
 
 Exit status:
-  0    all went well; Ctrl-C is no failure
+  0    all went well; Ctrl-C, SIGTERM and SIGHUP are no failures
   1    something is wrong with the settings or the file, no row of it could
        be read, --strict met a bad row, or something could not be written
   2    the command line is wrong
-  130  a second Ctrl-C, which doesn't wait for what is still to be written
+  130  another of these signals, half a second after the first or later,
+       which doesn't wait for what is still to be written
 
 Examples:
   trading_app --seconds 60 --seed 7 --report report.json

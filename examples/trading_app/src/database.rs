@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What is written to if no database is named. It belongs to the app, which makes it anew each time.
-const USUAL_FILE: &str = "trading_app.db";
+pub const USUAL_FILE: &str = "trading_app.db";
 
 /// The database that is written to. As long as this lives, no other run makes the usual file anew.
 pub struct Database {

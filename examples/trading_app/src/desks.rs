@@ -18,9 +18,10 @@ use crate::{
     meter::{Meter, Metered},
     portfolio::Portfolio,
     report::Batchers,
+    risk::Gate,
     settings::Settings,
     tick::Tick,
-    venue::{PaperVenue, VenueOrderId},
+    venue::VenueOrderId,
 };
 
 /// What the app sends to. A clone is another handle to the same batchers.
@@ -60,11 +61,11 @@ pub struct Meters {
 pub fn open(
     settings: &Settings,
     portfolio: Portfolio,
-    venue: PaperVenue,
+    gate: Gate,
     database: BoxSink<Tick>,
 ) -> Result<(Desks, Workers), Error> {
     let (portfolio, priced) = Metered::new(portfolio);
-    let (venue, ordered) = Metered::new(venue);
+    let (venue, ordered) = Metered::new(gate);
     let (database, traded) = Metered::new(database);
     let rejections = Rejections::default();
 

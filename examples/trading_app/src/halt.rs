@@ -1,11 +1,14 @@
-//! Whether the bot may trade. In comes the kill switch, out goes a yes or no before each decision. Next room: `trader`,
-//! which asks, and `page`, which has the switch.
+//! Whether the bot may trade. `trader` asks before each decision, `risk` before each write, and `kill` sets it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    mem,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
+use roundlot::market::{ClientOrderId, Order, Symbol};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// A clone is the same switch.
@@ -19,6 +22,8 @@ struct Shared {
     halted: AtomicBool,
     /// Held while the bot hands in what it has decided, so that a halt can wait for the last of it.
     deciding: Mutex<()>,
+    /// Orders that the switch has canceled at the venue, until the bot hears of it.
+    canceled: std::sync::Mutex<Vec<(Symbol, ClientOrderId)>>,
 }
 
 impl Halt {
@@ -44,6 +49,20 @@ impl Halt {
     /// Waits until nobody has leave any more.
     pub async fn quiet(&self) {
         drop(self.shared.deciding.lock().await);
+    }
+
+    /// Notes an order that was canceled without the bot's doing.
+    pub fn note_canceled(&self, order: &Order) {
+        self.canceled().push((order.symbol(), order.id()));
+    }
+
+    /// The orders that were canceled without the bot's doing since this was called last.
+    pub fn take_canceled(&self) -> Vec<(Symbol, ClientOrderId)> {
+        mem::take(&mut *self.canceled())
+    }
+
+    fn canceled(&self) -> std::sync::MutexGuard<'_, Vec<(Symbol, ClientOrderId)>> {
+        self.shared.canceled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn lift(&self) {

@@ -13,12 +13,14 @@ mod desks;
 mod dice;
 mod feed;
 mod halt;
+mod kill;
 mod meter;
 mod numbers;
 mod page;
 mod portfolio;
 mod progress;
 mod report;
+mod risk;
 mod settings;
 mod stop;
 mod strategy;
@@ -44,6 +46,7 @@ use crate::{
     portfolio::Portfolio,
     progress::Progress,
     report::Report,
+    risk::Gate,
     strategy::Strategy,
     trader::Trader,
     venue::PaperVenue,
@@ -69,22 +72,24 @@ async fn run() -> Result<(), Error> {
     let opened = Arc::new(OnceLock::new());
     let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
 
+    report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), &progress)?;
-    settings.report.as_deref().map_or(Ok(()), report::check)?;
     let page = Page::bind(settings.page).await?;
     let database = database::open(settings.database.as_ref(), &progress).await?;
     let title = database.title();
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
-    let open = || desks::open(settings, portfolio.clone(), venue.clone(), database.sink);
+    let halt = Halt::default();
+    let gate = Gate::new(venue.clone(), halt.clone());
+    let open = || desks::open(settings, portfolio.clone(), gate.clone(), database.sink);
     let (desks, workers) = Page::recording(page.as_ref(), open)?;
     opened.get_or_init(|| desks.clone());
-    let halt = Halt::default();
     let scene = Scene {
         settings,
         desks: desks.clone(),
         portfolio: portfolio.clone(),
         halt: halt.clone(),
+        gate,
         feed_title: feed.title.clone(),
         database: title.clone(),
         progress: progress.clone(),

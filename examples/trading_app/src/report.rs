@@ -6,17 +6,18 @@ use std::{
     fmt, fs,
     io::{self, ErrorKind, IsTerminal, Write},
     iter::successors,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use roundlot::Stats;
 use serde::Serialize;
 
 use crate::{
-    Error,
+    Error, database,
     desks::Meters,
     meter::Meter,
     numbers,
+    settings::{Destination, Named, Settings},
     trader::Log,
     unbatched::{Cost, Unbatched},
 };
@@ -89,11 +90,30 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Whether a report can be written there: better known before the run than after it.
-pub fn check(path: &Path) -> Result<(), Error> {
+/// Checks before the run that the report, if one is wanted, can be written, and replaces no file that the run reads or
+/// writes.
+pub fn check(settings: &Settings) -> Result<(), Error> {
+    let Some(path) = settings.report.as_deref() else { return Ok(()) };
+    let database = match settings.database.as_ref().map(Named::destination).transpose()? {
+        Some(Destination::Sqlite(path)) => Some(path),
+        Some(Destination::Postgres(_)) => None,
+        None => Some(Path::new(database::USUAL_FILE)),
+    };
+    for (other, what) in [(settings.replay.file.as_deref(), "file that is replayed"), (database, "database")] {
+        if other.is_some_and(|other| place(other) == place(path)) {
+            return Err(format!("cannot write the report to {}: it is the {what}", path.display()).into());
+        }
+    }
     // What is in the file stays until there is something better.
     let opened = fs::OpenOptions::new().create(true).append(true).open(path);
     opened.map(drop).map_err(|error| cannot_write(path, &error))
+}
+
+/// Where a path leads, whatever it is called: the file need not exist yet.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let named = || Some(folder.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(named).unwrap_or_else(|| path.to_owned())
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Error {

@@ -88,7 +88,8 @@ impl Strategy {
         pair.forget(fill.order_id);
     }
 
-    /// An order did not get to the venue, so it is not there to be canceled, and may be tried anew at the next price.
+    /// An order did not get to the venue, or was canceled there by others: it is not there to be canceled, and may be
+    /// tried anew at the next price.
     pub fn on_failure(&mut self, symbol: Symbol, order: ClientOrderId) {
         if let Some(pair) = self.pairs.get_mut(&symbol) {
             pair.forget(order);

@@ -16,6 +16,7 @@ use crate::{
     desks::Desks,
     feed::{BadRow, Chunk, Feed},
     halt::Halt,
+    numbers,
     page::Board,
     portfolio::Portfolio,
     progress::Progress,
@@ -35,6 +36,8 @@ pub struct Trader {
     /// What the live page shows, if there is one.
     board: Option<Board>,
     ops: Vec<TradeOp>,
+    /// How many orders have failed since the log was told, and the first of them.
+    failed: Option<(u64, String)>,
     pub log: Log,
     pub sample: Sample,
 }
@@ -70,14 +73,17 @@ struct Answer {
     outcome: Outcome<VenueOrderId>,
 }
 
-/// So many bad rows are kept for the report, and all are counted.
+/// Bad rows that are told one by one. A file that was misunderstood has millions.
+const TOLD_BAD_ROWS: u64 = 20;
+
+/// Bad rows that are kept for the report: some megabytes. All are counted.
 const KEPT_BAD_ROWS: usize = 10_000;
 
 impl Trader {
     pub fn new(desks: Desks, venue: PaperVenue, portfolio: Portfolio, strategy: Strategy, sample: usize) -> Self {
         let (answers, ops, log) = (JoinSet::new(), Vec::new(), Log::default());
         let (halt, board, sample) = (Halt::default(), None, Sample::new(sample));
-        Self { desks, venue, portfolio, strategy, answers, halt, board, ops, log, sample }
+        Self { desks, venue, portfolio, strategy, answers, halt, board, ops, failed: None, log, sample }
     }
 
     /// Puts a trader under a kill switch, and its prices and verdicts on a page.
@@ -107,15 +113,11 @@ impl Trader {
     async fn trade_all(&mut self, feed: &mut Feed, progress: &Progress) -> Result<(), Error> {
         while let Some(chunk) = feed.next().await {
             let Chunk { ticks, bad } = chunk?;
-            for bad in bad {
+            self.log.note_bad(bad, |message| {
                 if !feed.strict {
-                    progress.say(&bad.to_string());
+                    progress.say(message);
                 }
-                self.log.bad_rows += 1;
-                if self.log.bad.len() < KEPT_BAD_ROWS {
-                    self.log.bad.push(bad);
-                }
-            }
+            });
             self.log.rows += ticks.len() as u64;
             let updates: Vec<PriceUpdate> = ticks.iter().map(|tick| tick.update()).collect();
             self.sample.take(&ticks, &updates);
@@ -128,6 +130,7 @@ impl Trader {
             while let Some(answer) = self.answers.try_join_next() {
                 self.hear(answer?);
             }
+            self.tell_failed();
         }
         Ok(())
     }
@@ -137,6 +140,7 @@ impl Trader {
         while let Some(answer) = self.answers.join_next().await {
             self.hear(answer?);
         }
+        self.tell_failed();
         Ok(())
     }
 
@@ -151,6 +155,9 @@ impl Trader {
         let Some(_leave) = self.halt.leave().await else {
             return Ok(());
         };
+        for (symbol, order) in self.halt.take_canceled() {
+            self.strategy.on_failure(symbol, order);
+        }
         self.strategy.on_price(update, &mut self.ops)?;
         self.sample.take_orders(&self.ops);
         for op in self.ops.drain(..) {
@@ -173,8 +180,39 @@ impl Trader {
         if let (Some(symbol), Some(order), Err(error)) = (symbol, order, outcome.result)
             && !matches!(error, AckError::Netted)
         {
-            tracing::debug!(%symbol, %order, %error, "order failed");
             self.strategy.on_failure(symbol, order);
+            let (count, _) = self.failed.get_or_insert_with(|| (0, format!("{symbol} {order}: {error}")));
+            *count += 1;
+        }
+    }
+
+    /// Logs the orders that have failed since the last time: how many, and the first of them.
+    fn tell_failed(&mut self) {
+        if let Some((count, first)) = self.failed.take() {
+            tracing::debug!(count, %first, "orders failed");
+        }
+    }
+}
+
+impl Log {
+    /// Counts bad rows, and says which they are: each of the first, later one line for all that come at once.
+    fn note_bad(&mut self, bad: Vec<BadRow>, say: impl Fn(&str)) {
+        let all = bad.len();
+        let (mut untold, mut last) = (0, None);
+        for (i, row) in bad.into_iter().enumerate() {
+            self.bad_rows += 1;
+            if self.bad_rows <= TOLD_BAD_ROWS {
+                say(&row.to_string());
+            } else {
+                untold += 1;
+                last = (i + 1 == all).then(|| row.to_string());
+            }
+            if self.bad.len() < KEPT_BAD_ROWS {
+                self.bad.push(row);
+            }
+        }
+        if let Some(last) = last {
+            say(&format!("{} more bad rows, the last of them: {last}", numbers::count(untold)));
         }
     }
 }

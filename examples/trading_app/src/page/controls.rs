@@ -1,4 +1,5 @@
-//! What the buttons do. In come wishes, out go commands to the batchers and a sentence for whoever pushed.
+//! What the buttons do: commands to the batchers and the kill switch, and a sentence for whoever pushed. `server` calls
+//! it for each command.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,13 +7,15 @@ use roundlot::{Closed, FlushReport};
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::timeout};
 
-use crate::{desks::Desks, halt::Halt, numbers, progress::Progress};
+use crate::{
+    desks::Desks,
+    kill::{Counts, KillSwitch, Tally},
+    numbers,
+    progress::Progress,
+};
 
 /// Nobody waits longer than this for the answer to a button.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long the kill switch waits for the bot's last decision. Only a venue that hangs keeps it for longer.
-const LAST_DECISION: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +46,7 @@ enum Desk {
 #[derive(Clone)]
 pub struct Controls {
     desks: Desks,
-    halt: Halt,
+    switch: KillSwitch,
     progress: Progress,
     /// Locked while a wish is fulfilled, so that none comes after the end.
     held: Arc<Mutex<Held>>,
@@ -57,8 +60,8 @@ struct Held {
 }
 
 impl Controls {
-    pub fn new(desks: Desks, halt: Halt, progress: Progress) -> Self {
-        Self { desks, halt, progress, held: Arc::default() }
+    pub fn new(desks: Desks, switch: KillSwitch, progress: Progress) -> Self {
+        Self { desks, switch, progress, held: Arc::default() }
     }
 
     /// Fulfills a wish, or says why not.
@@ -80,20 +83,19 @@ impl Controls {
             }
             (What::Resume, desk) => {
                 if desk == Desk::Orders {
-                    if self.halt.is_halted() {
-                        // What was on its way when the switch was pushed may have come back to be tried again.
-                        self.desks.orders.withdraw(|_| true).await.map_err(|_| "the app is stopping".to_owned())?;
+                    if self.switch.halt().is_halted() {
+                        // What was handed in while the bot was halted was not wanted then.
+                        self.switch.withdraw(&Tally::default()).await.map_err(stopping)?;
                     }
                     held.orders = false;
-                    self.halt.lift();
+                    self.switch.halt().lift();
                 }
                 self.resume(desk);
                 format!("{} resumed", desk.name())
             }
             (What::Withdraw, Desk::Orders) => {
                 held.orders = true;
-                let gone = self.kill().await.map_err(|_| "the app is stopping".to_owned())?;
-                format!("{} waiting orders withdrawn; the bot is halted until orders are resumed", numbers::count(gone))
+                format!("{}. The bot is halted until orders are resumed", self.kill().await.map_err(stopping)?)
             }
             (What::Withdraw, _) => return Err("only orders can be withdrawn".to_owned()),
         };
@@ -132,36 +134,52 @@ impl Controls {
         }
     }
 
-    /// Nothing that waits for the venue leaves any more, and nothing new is decided. The bot is halted first, and what
-    /// it was just handing in is waited for: otherwise it would fill the buffer again at the next price. The desk is
-    /// paused, so that what is on its way and fails is not tried again.
-    async fn kill(&self) -> Result<u64, Closed> {
-        self.halt.halt();
-        self.desks.orders.pause();
-        // This makes room, without which the last decision could not be handed in.
-        let mut gone = self.desks.orders.withdraw(|_| true).await?.len();
-        let _ = timeout(LAST_DECISION, self.halt.quiet()).await;
-        gone += self.desks.orders.withdraw(|_| true).await?.len();
-        Ok(gone as u64)
+    /// Pulls the kill switch, and says what it has come to. A venue that takes its time is not waited for: the switch goes
+    /// on by itself, and says at its end what it has come to then.
+    async fn kill(&self) -> Result<Counts, Closed> {
+        let tally = Tally::default();
+        let (switch, counted, progress) = (self.switch.clone(), tally.clone(), self.progress.clone());
+        let mut pulled = tokio::spawn(async move { switch.pull(&counted).await });
+        match timeout(PATIENCE, &mut pulled).await {
+            Ok(Ok(result)) => result?,
+            // It panicked: what it has counted is all there is to say.
+            Ok(Err(_)) => {}
+            Err(_) => {
+                let counted = tally.clone();
+                tokio::spawn(async move {
+                    let _ = pulled.await;
+                    progress.say(&format!("kill switch: {}", counted.counts()));
+                });
+            }
+        }
+        Ok(tally.counts())
     }
 
-    /// The run is over. A batcher that is paused would wait for somebody to resume it as long as the drain may take. What
-    /// somebody has held back from the venue is not sent behind their back: it is withdrawn. All else is written.
+    /// The run is over. A batcher that is paused would wait for somebody to resume it as long as the drain may take. Orders
+    /// that were held back from the venue and add risk are withdrawn, not sent at the last moment. All else is written.
     pub async fn end(&self) {
         let mut held = self.held.lock().await;
         if held.ended {
             return;
         }
         held.ended = true;
-        if held.orders
-            && let Ok(gone @ 1..) = self.kill().await
-        {
-            self.progress.say(&format!("{} orders that were held back are withdrawn", numbers::count(gone)));
+        if held.orders {
+            // A switch that is being pulled ends first, unless the venue hangs.
+            let _ = timeout(PATIENCE, self.switch.quiet()).await;
+            let tally = Tally::default();
+            let done = self.switch.withdraw(&tally).await;
+            if let (Ok(()), gone @ 1..) = (done, tally.counts().withdrawn) {
+                self.progress.say(&format!("{} orders that were held back are withdrawn", numbers::count(gone)));
+            }
         }
         for desk in [Desk::Prices, Desk::Orders, Desk::Trades] {
             self.resume(desk);
         }
     }
+}
+
+fn stopping(_: Closed) -> String {
+    "the app is stopping".to_owned()
 }
 
 impl Desk {

@@ -1,7 +1,7 @@
 //! What every request and every answer goes through. In come requests, out they go if they come from the page itself; the
 //! answers get headers that let the browser do what the page needs, and nothing else.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     extract::Request,
@@ -9,6 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use tokio::time::timeout;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -21,10 +22,16 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// Time from the head of a request to its answer: for a body that doesn't come, and several times what a button takes.
+const REQUEST_TIME: Duration = Duration::from_secs(15);
+
 pub async fn guard(request: Request, next: Next) -> Response {
     let mut response = match objection(&request) {
         Some(objection) => (StatusCode::FORBIDDEN, objection).into_response(),
-        None => next.run(request).await,
+        None => match timeout(REQUEST_TIME, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+        },
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

@@ -1,5 +1,5 @@
 //! The live page: in come prices, verdicts and statistics, out they go to any number of browsers, each at its own pace;
-//! back come wishes to pause, to resume, to flush and to withdraw.
+//! back come wishes to pause, to resume, to flush, and to halt.
 //!
 //! ```text
 //!   trader ──prices, verdicts──> board ──┐
@@ -8,6 +8,7 @@
 //! ```
 
 mod board;
+mod connections;
 mod controls;
 mod event;
 mod guard;
@@ -25,7 +26,10 @@ use roundlot::{Fanout, Feed, Worker, sink::websocket::WebSocket};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, desks::Desks, halt::Halt, portfolio::Portfolio, progress::Progress, settings::Settings};
+use crate::{
+    Error, desks::Desks, halt::Halt, kill::KillSwitch, portfolio::Portfolio, progress::Progress, risk::Gate,
+    settings::Settings,
+};
 pub use board::Board;
 use controls::Controls;
 use event::{Event, Topic};
@@ -77,7 +81,7 @@ impl Page {
 
     /// Begins to serve it, and says where, with the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
-        let Scene { settings, desks, portfolio, halt, feed_title, database, progress, stop } = scene;
+        let Scene { settings, desks, portfolio, halt, gate, feed_title, database, progress, stop } = scene;
         let Self { listener, feed, worker, recorder } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
@@ -85,18 +89,15 @@ impl Page {
         progress.say(&format!("page       http://{address}/\ntoken      {token}"));
 
         let board = Board::new(feed.clone());
-        let controls = Controls::new(desks.clone(), halt.clone(), progress.clone());
+        let controls =
+            Controls::new(desks.clone(), KillSwitch::new(desks.orders.clone(), halt.clone(), gate), progress.clone());
         let screen = WebSocket::new(socket::frames()).name("page").confirmed().stall_after(socket::STUCK_AFTER);
         let facts = Facts::new(settings, feed_title, database, keys.run());
         let (halted, ended) = (controls.clone(), stop.clone());
         let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), desks, portfolio };
         let router = server::router(Shared::new(feed, screen, controls.clone(), keys));
         let tasks = [
-            tokio::spawn(async move {
-                if let Err(error) = axum::serve(listener, router).await {
-                    tracing::error!(%error, "the page is served no more");
-                }
-            }),
+            tokio::spawn(connections::serve(listener, router)),
             tokio::spawn(sampler.run(facts, recorder, halt, stop)),
             tokio::spawn(async move {
                 ended.cancelled().await;
@@ -122,6 +123,7 @@ pub struct Scene<'a> {
     pub desks: Desks,
     pub portfolio: Portfolio,
     pub halt: Halt,
+    pub gate: Gate,
     pub feed_title: String,
     pub database: String,
     pub progress: Progress,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode, header},
     middleware,
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{
+    connections::Place,
     controls::{Controls, Wish},
     event::{Event, Topic},
     guard::guard,
@@ -85,13 +86,19 @@ async fn unlock(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn command(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
+async fn command(
+    State(shared): State<Shared>,
+    Extension(place): Extension<Place>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     if !shared.keys.admits(value(&headers, PASS)) {
         return said(StatusCode::UNAUTHORIZED, json!({ "say": "the buttons need the token of this run" }));
     }
     let Ok(wish) = serde_json::from_str::<Wish>(&body) else {
         return said(StatusCode::BAD_REQUEST, json!({ "say": "there is no such button" }));
     };
+    let _busy = place.busy();
     // A browser that goes away must not leave a kill switch half pushed.
     let fulfilled = tokio::spawn(async move { shared.controls.fulfill(wish).await }).await;
     match fulfilled.unwrap_or_else(|_| Err("the app failed at it".to_owned())) {

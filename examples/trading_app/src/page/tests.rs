@@ -26,6 +26,7 @@ use crate::{
     halt::Halt,
     portfolio::Portfolio,
     progress::Progress,
+    risk::Gate,
     settings::{self, Settings},
     tick::Tick,
     venue::PaperVenue,
@@ -36,6 +37,7 @@ struct Stage {
     serving: Serving,
     desks: Desks,
     halt: Halt,
+    venue: PaperVenue,
     _workers: Workers,
 }
 
@@ -49,20 +51,22 @@ async fn stage() -> Stage {
     let portfolio = Portfolio::new("1000".parse().unwrap());
     let venue = PaperVenue::new(settings.venue.clone(), 1);
     let database = Recorder::<Tick>::new().boxed();
-    let (desks, workers) =
-        Page::recording(Some(&page), || desks::open(&settings, portfolio.clone(), venue, database)).unwrap();
     let halt = Halt::default();
+    let gate = Gate::new(venue.clone(), halt.clone());
+    let open = || desks::open(&settings, portfolio.clone(), gate.clone(), database);
+    let (desks, workers) = Page::recording(Some(&page), open).unwrap();
     let scene = Scene {
         settings: &settings,
         desks: desks.clone(),
         portfolio,
         halt: halt.clone(),
+        gate,
         feed_title: "a test".to_owned(),
         database: "nowhere".to_owned(),
         progress: Progress::silent(),
         stop: CancellationToken::new(),
     };
-    Stage { serving: page.serve(scene).unwrap(), desks, halt, _workers: workers }
+    Stage { serving: page.serve(scene).unwrap(), desks, halt, venue, _workers: workers }
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -241,7 +245,7 @@ async fn what_a_browser_says_is_bounded() {
     timeout(Duration::from_secs(30), ended).await.expect("it goes on");
 }
 
-/// Goal: the kill switch leaves nothing that waits, tells the callers, and keeps the bot from beginning anew.
+/// Goal: the kill switch leaves no order that waits or rests, tells the callers, and keeps the bot from beginning anew.
 #[tokio::test]
 async fn buttons_do_what_they_say() {
     let stage = stage().await;
@@ -256,7 +260,9 @@ async fn buttons_do_what_they_say() {
     assert_eq!(desk["stats"]["paused"], true);
 
     let (status, said) = stage.command(&pass, "withdraw", "orders").await;
-    assert!(status == 200 && said.starts_with("3 waiting orders withdrawn"), "{said}");
+    let expected = "3 waiting orders withdrawn; let go: 0 cancels and moved stops, 0 orders that reduce; 0 orders canceled \
+                    at the venue, 0 failed; 0 that reduce stay there. The bot is halted until orders are resumed";
+    assert_eq!((status, said.as_str()), (200, expected));
     for ack in acks {
         assert_eq!(ack.outcome().await.end, roundlot::End::Withdrawn);
     }
@@ -264,13 +270,20 @@ async fn buttons_do_what_they_say() {
     event(&mut socket, |event| event["name"] == "orders" && event["halted"] == true).await;
     assert_eq!(stage.command(&pass, "withdraw", "trades").await.0, 409);
 
-    // What comes back from the venue to be tried again is not, either.
+    // What was handed in while the bot was halted is not sent when it goes on.
+    stage.command(&pass, "pause", "orders").await;
     let late = stage.desks.orders.submit(order(8)).await.unwrap();
     assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
     assert_eq!(late.outcome().await.end, roundlot::End::Withdrawn);
     stage.desks.orders.send(order(9)).await.unwrap();
     let (_, said) = stage.command(&pass, "flush", "orders").await;
     assert!(said.starts_with("orders flushed: of 5 since the last flush 1 delivered"), "{said}");
+    assert_eq!(stage.venue.account().resting.len(), 1);
+
+    let (_, said) = stage.command(&pass, "withdraw", "orders").await;
+    assert!(said.contains("1 orders canceled at the venue, 0 failed"), "{said}");
+    assert_eq!(stage.venue.account().resting, []);
+    assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
     assert!(stage.halt.leave().await.is_some());
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use roundlot::market::{Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, StopMove, Symbol};
+use rust_decimal::Decimal;
 
 /// The name that the venue gives an order: the receipt of an op.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,16 @@ pub struct Fill {
 pub struct Book {
     /// Few per symbol.
     resting: HashMap<Symbol, Vec<Resting>>,
+    /// What fills have come to, below zero for a short position.
+    positions: HashMap<Symbol, Decimal>,
     last_id: u64,
+}
+
+/// What the venue knows of the bot, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub positions: HashMap<Symbol, Decimal>,
+    pub resting: Vec<Order>,
 }
 
 #[derive(Debug)]
@@ -54,6 +64,9 @@ impl Book {
     pub fn move_stop(&mut self, stop: &StopMove) -> Result<VenueOrderId, &'static str> {
         let resting = self.resting.entry(stop.symbol).or_default();
         let order = resting.iter_mut().find(|other| other.order.id() == stop.order_id).ok_or(UNKNOWN)?;
+        if order.stop_price.is_none() {
+            return Err("the order has no stop");
+        }
         order.stop_price = Some(stop.stop_price);
         Ok(order.id)
     }
@@ -64,7 +77,18 @@ impl Book {
             return Vec::new();
         };
         let filled = resting.extract_if(.., |resting| resting.is_reached(update.price));
-        filled.map(|Resting { order, .. }| fill(&order, update.price)).collect()
+        let fills: Vec<Fill> = filled.map(|Resting { order, .. }| fill(&order, update.price)).collect();
+        for fill in &fills {
+            let position = self.positions.entry(fill.symbol).or_default();
+            let quantity = fill.quantity.to_decimal();
+            *position = position.saturating_add(if fill.side == Side::Buy { quantity } else { -quantity });
+        }
+        fills
+    }
+
+    pub fn account(&self) -> Account {
+        let resting = self.resting.values().flatten().map(|resting| resting.order.clone()).collect();
+        Account { positions: self.positions.clone(), resting }
     }
 }
 
@@ -123,5 +147,18 @@ mod tests {
         assert_eq!(filled(&mut book, "96"), [pair("3", "96")]);
         assert_eq!(filled(&mut book, "1"), []);
         assert_eq!(book.cancel(&stop.cancel()), Err(UNKNOWN));
+        // Bought at 99, sold at 105, sold at 96.
+        let account = book.account();
+        assert_eq!((account.positions[&BTC], account.resting.len()), (Decimal::NEGATIVE_ONE, 0));
+    }
+
+    #[test]
+    fn only_a_stop_is_moved() {
+        let mut book = Book::default();
+        let limit = Order::limit(1.into(), BTC, Side::Buy, price("99"), "1".parse().unwrap()).unwrap();
+        book.add(&limit).unwrap();
+        let stop = StopMove { order_id: 1.into(), symbol: BTC, side: Side::Buy, stop_price: price("101") };
+        assert_eq!(book.move_stop(&stop), Err("the order has no stop"));
+        assert_eq!(filled(&mut book, "98").len(), 1, "it is a limit order still");
     }
 }

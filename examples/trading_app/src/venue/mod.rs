@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::{dice::Dice, settings};
 use book::Book;
-pub use book::{Fill, VenueOrderId};
+pub use book::{Account, Fill, VenueOrderId};
 
 /// Reasons for which the venue rejects an order that it could take.
 const REASONS: [&str; 3] = ["insufficient margin", "price outside the band", "too many open orders"];
@@ -46,6 +46,11 @@ impl PaperVenue {
     /// The market moves: orders that it reaches are filled.
     pub fn on_price(&self, update: &PriceUpdate) -> Vec<Fill> {
         self.book().on_price(update)
+    }
+
+    /// Positions and resting orders, at one moment.
+    pub fn account(&self) -> Account {
+        self.book().account()
     }
 
     /// How long this call takes, and whether it comes to anything. Calls that are slow come in spells.
@@ -79,26 +84,27 @@ impl PaperVenue {
         rejected.then(|| REASONS[dice.below(REASONS.len() as u64) as usize])
     }
 
+    /// An order that came to rest while the venue could still be reached.
+    #[cfg(test)]
+    pub fn rest_for_test(&self, order: &Order) {
+        self.book().add(order).unwrap();
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Sink<TradeOp, VenueOrderId> for PaperVenue {
-    /// Nothing happens until the call has taken its time, and then all of it: a write that is given up has not landed.
+    /// Nothing happens until the call has taken its time, and then all of it: a write that is given up has not landed. Ops
+    /// that have a verdict already are left out.
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
         let (latency, available) = self.call();
         sleep(latency).await;
         if !available {
             return Err(SinkError::transient("the venue is not available"));
         }
-        for i in 0..batch.len() {
-            match self.take(&batch[i]) {
-                Ok(id) => batch.accept(i, id),
-                Err(reason) => batch.refuse(i, SinkError::refused(reason)),
-            }
-        }
-        batch.settled()
+        Ok(batch.settle_each(|op| self.take(op).map_err(SinkError::refused)))
     }
 }
 

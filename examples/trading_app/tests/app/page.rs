@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::ChildStderr,
+    process::{ChildStderr, Command, Stdio},
 };
 
 use crate::{
@@ -62,6 +62,58 @@ fn ctrl_c_ends_what_is_paused() {
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
     let withdrawn = app.report("it.json")["batchers"]["orders"]["withdrawn"].as_u64().unwrap();
     assert!(withdrawn > 0 && rest.contains("orders that were held back are withdrawn"), "{rest}");
+}
+
+/// Goal: half-open requests take neither the kill switch nor the database its descriptors. Method: more of them, of each
+/// kind, than the app may have descriptors; then somebody comes, unlocks the buttons and stops the trading.
+#[test]
+fn the_kill_switch_is_reached_through_half_open_requests() {
+    // Each is a descriptor of this process, too.
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+
+    let app = App::new();
+    let arguments = ["--seconds", "0", "--page", "127.0.0.1:0", "--report", "it.json", "--database", "sqlite:it.db"];
+    let plain = app.command(&[QUICK, &arguments, &["--set", "progress=100ms"]].concat());
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 1024 && exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    command.current_dir(app.path("")).env_clear();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let address = said("page", &mut stderr);
+    let token = said("token", &mut stderr);
+    let host = address.trim_start_matches("http://").trim_end_matches('/');
+
+    let body =
+        format!("POST /command HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Length: 200\r\n\r\nx");
+    let kinds = ["", "GET / HT", "POST /command HTTP/1.1\r\nHost: ", &body];
+    let held: Vec<TcpStream> = (0..1100)
+        .map(|i| {
+            let mut stream = TcpStream::connect(host).unwrap();
+            stream.write_all(kinds[i % kinds.len()].as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // The bot trades in the meantime.
+    for _ in 0..3 {
+        wait_for("operations", &mut stderr);
+    }
+    let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
+    let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap();
+    let wish = r#"{"do":"withdraw","desk":"orders"}"#;
+    let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), wish);
+    assert!(answer.contains("200 OK") && answer.contains("canceled at the venue"), "{answer}");
+    assert!(ask(host, "GET /page.js", "Accept: */*", "").contains("200 OK"));
+
+    signal(&child, "-INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
+    assert!(rest.lines().count() < 100, "noise: {rest}");
+    let trades = app.report("it.json")["batchers"]["trades"].clone();
+    assert_eq!((&trades["delivered"], &trades["retries"]), (&trades["accepted"], &0.into()));
+    drop(held);
 }
 
 #[test]

@@ -60,6 +60,43 @@ fn a_report_that_cannot_be_written_is_an_error_at_the_start() {
     assert!(!app.path("trading_app.db").exists());
 }
 
+/// Goal: a report replaces nothing that the run needs. Method: the names of its files, however they are written.
+#[test]
+fn a_report_takes_no_place_of_another_file() {
+    let app = App::new();
+    let rows = "time_ms,price\n1,1\n";
+    app.write("BTC.csv", rows);
+    fs::create_dir(app.path("folder")).unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (&["--report", "BTC.csv"], "it is the file that is replayed"),
+        (&["--report", "folder/../BTC.csv"], "it is the file that is replayed"),
+        (&["--report", "trading_app.db"], "it is the database"),
+        (&["--report", "./it.db", "--database", "sqlite:it.db"], "it is the database"),
+        (&["--report", "folder"], "cannot write the report to folder: "),
+    ];
+    for (arguments, expected) in cases {
+        let outcome = app.run(&[REPLAY, arguments].concat());
+        assert_eq!(outcome.code, Some(1), "{arguments:?}");
+        assert!(outcome.stderr.contains(expected), "{arguments:?}: {}", outcome.stderr);
+    }
+    assert_eq!(fs::read_to_string(app.path("BTC.csv")).unwrap(), rows);
+    assert!(!app.path("trading_app.db").exists() && !app.path("it.db").exists());
+}
+
+/// Goal: a file that was misunderstood doesn't drown what is said. Method: a file of nothing but bad rows.
+#[test]
+fn many_bad_rows_are_told_in_few_lines() {
+    let app = App::new();
+    app.write("BTC.csv", &format!("time_ms,price\n1,1\n{}", "x,1\n".repeat(3000)));
+    let outcome = app.run(&[REPLAY, &["--report", "it.json"]].concat());
+    outcome.succeeded();
+    assert!(outcome.stderr.lines().count() < 60, "{}", outcome.stderr);
+    for words in ["line 3: ", "line 22: ", " more bad rows, the last of them: line 3002: "] {
+        assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+    }
+    assert_eq!(app.report("it.json")["bad_rows"], 3000);
+}
+
 #[test]
 fn settings_that_make_no_sense_are_named() {
     for (name, value) in [

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use crate::common::{App, QUICK, rows};
@@ -20,46 +20,86 @@ pub fn wait_for(words: &str, lines: &mut impl BufRead) {
     }
 }
 
-/// Goal: Ctrl-C and a supervisor's SIGTERM lose nothing. Method: stop an endless run once it has traded, and compare its
-/// report with the database.
+/// The app, with the signals as a shell leaves them, whatever the tests were started by.
+fn command(app: &App, arguments: &[&str]) -> Command {
+    let plain = app.command(arguments);
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal=HUP,INT,TERM").arg(plain.get_program()).args(plain.get_args());
+    command.current_dir(app.path("")).env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+const ENDLESS: &[&str] = &["--seconds", "0", "--database", "it.db", "--report", "it.json", "--set", "progress=50ms"];
+
+/// Sends signals to an endless run once it has traded, and compares its report with the database.
+fn drains(signals: &[&str]) {
+    let app = App::new();
+    let mut child = command(&app, &[QUICK, ENDLESS].concat()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    for _ in 0..3 {
+        wait_for("operations", &mut stderr);
+    }
+    signals.iter().for_each(|name| signal(&child, name));
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{signals:?}: {rest}");
+    assert!(rest.contains("stopping"), "{rest}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("send to verdict"));
+    let trades = app.report("it.json")["batchers"]["trades"].clone();
+    assert_eq!(trades["delivered"], trades["accepted"]);
+    assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
+}
+
+/// Goal: Ctrl-C, a supervisor's SIGTERM and a terminal that is closed lose nothing.
 #[test]
 fn a_signal_stops_it_cleanly() {
-    for name in ["-INT", "-TERM"] {
-        let app = App::new();
-        let arguments = ["--seconds", "0", "--database", "it.db", "--report", "it.json", "--set", "progress=50ms"];
-        let mut child = app.command(&[QUICK, &arguments].concat()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        for _ in 0..3 {
-            wait_for("operations", &mut stderr);
-        }
-        signal(&child, name);
-        let mut rest = String::new();
-        stderr.read_to_string(&mut rest).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{rest}");
-        assert!(rest.contains("stopping"), "{rest}");
-        assert!(String::from_utf8(output.stdout).unwrap().contains("send to verdict"));
-        let trades = app.report("it.json")["batchers"]["trades"].clone();
-        assert_eq!(trades["delivered"], trades["accepted"]);
-        assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
+    for name in ["-INT", "-TERM", "-HUP"] {
+        drains(&[name]);
     }
 }
 
-/// Goal: who can't wait need not. Method: a venue that never answers, so that the drain takes for ever.
+/// Goal: a wish that comes as two signals, as `timeout` sends it, is one. Method: the app is stopped while both are sent,
+/// so that it hears of them at once.
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn two_signals_at_once_are_one_wish() {
+    drains(&["-STOP", "-TERM", "-INT", "-HUP", "-CONT"]);
+}
+
+/// Goal: nobody has to read what the app says. Method: both readers are gone before it says anything.
+#[test]
+fn readers_may_go_away() {
+    let app = App::new();
+    let arguments = ["--seconds", "1", "--database", "it.db", "--report", "it.json", "--set", "progress=10ms"];
+    let mut child = command(&app, &[QUICK, &arguments, &["--log", "trace"]].concat()).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let trades = app.report("it.json")["batchers"]["trades"].clone();
+    assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
+}
+
+/// Goal: who can't wait need not. Method: a venue that never answers, so that the drain takes for ever, and Ctrl-C again
+/// and again: those that come too soon ask for nothing more.
+#[test]
+fn a_later_signal_ends_it_at_once() {
     let app = App::new();
     let arguments = ["--seconds", "0", "--set", "venue.latency=1day", "--set", "drain=1day", "--set", "progress=50ms"];
-    let mut child = app.command(&arguments).spawn().unwrap();
+    let mut child = command(&app, &arguments).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     wait_for("operations", &mut stderr);
     signal(&child, "-INT");
     wait_for("stopping", &mut stderr);
-    signal(&child, "-INT");
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => signal(&child, "-INT"),
+        }
+    };
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("quit: ") && rest.contains(" operations were not settled"), "{rest}");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(status.code(), Some(130));
 }
 
 /// Goal: a replay in recorded time can be stopped, too. Method: a file whose second row is due in a year.

@@ -47,21 +47,49 @@ async fn the_kill_switch_empties_the_buffer() {
         type_token(&client, &token).await;
         said(&client, "the buttons are unlocked").await;
         assert_eq!(client.execute(usable, vec![]).await.unwrap(), 10);
+        assert!(client.find(Locator::Css("#kill")).await.unwrap().is_enabled().await.unwrap());
         assert!(!client.source().await.unwrap().contains(&token), "the token is nowhere on the page");
 
         click(&client, "article[data-desk=orders] [data-do=pause]").await;
         state(&client, "orders", "paused").await;
         until(&client, "orders wait", &format!("{WAITING} > 50")).await;
+        // It asks first, and a no is a no.
         click(&client, "#kill").await;
+        until(&client, "it asks", "return document.getElementById('sure').open").await;
+        screenshot(&client, "sure").await;
+        screen(&client, 360, 780, true).await;
+        screenshot(&client, "phone-sure").await;
+        let inside = "const { left, right, bottom } = document.getElementById('sure').getBoundingClientRect();
+            return left >= 0 && right <= 360 && bottom <= 780";
+        assert_eq!(client.execute(inside, vec![]).await.unwrap(), true);
+        screen(&client, 1440, 900, false).await;
+        click(&client, "#never-mind").await;
+        until(&client, "it asks no more", "return !document.getElementById('sure').open").await;
+        assert_eq!(client.execute("return state.desks.orders.halted", vec![]).await.unwrap(), false);
+        state(&client, "orders", "paused").await;
+        click(&client, "#kill").await;
+        click(&client, "#kill-now").await;
         said(&client, "waiting orders withdrawn").await;
-        assert!(!text(&client, "#said").await.starts_with("0 "), "there were some");
-        state(&client, "orders", "paused, bot halted").await;
+        let told = text(&client, "#said").await;
+        assert!(!told.starts_with("0 "), "there were some: {told}");
+        for words in
+            ["let go: ", "canceled at the venue, 0 failed", "that reduce stay there", "until orders are resumed"]
+        {
+            assert!(told.contains(words), "{told}");
+        }
+        state(&client, "orders", "bot halted").await;
         until(&client, "none waits", &format!("{WAITING} === 0")).await;
         // Prices go on, and the bot makes no new orders of them.
         let passed = "window.seen ??= state.app.seconds; return state.app.seconds - window.seen > 1.5";
         until(&client, "some time passes", passed).await;
         assert_eq!(client.execute(WAITING, vec![]).await.unwrap(), 0);
         screenshot(&client, "halted").await;
+        // Once more, from the keyboard: there is nothing left to do.
+        client.execute("document.getElementById('kill').focus()", vec![]).await.unwrap();
+        client.active_element().await.unwrap().send_keys("\u{e007}").await.unwrap();
+        until(&client, "it asks again", "return document.activeElement.id === 'kill-now'").await;
+        client.active_element().await.unwrap().send_keys("\u{e007}").await.unwrap();
+        said(&client, "0 waiting orders withdrawn").await;
 
         click(&client, "article[data-desk=orders] [data-do=resume]").await;
         state(&client, "orders", "running").await;

@@ -353,6 +353,9 @@ function buttons() {
   $('unlock').hidden = open;
   $('lock').hidden = !open;
   for (const button of document.querySelectorAll('button[data-do]')) button.disabled = !usable;
+  // The kill switch needs no live page: a request may get through where the socket doesn't.
+  for (const id of ['kill', 'kill-now']) $(id).disabled = !open;
+  if (!open && $('sure').open) $('sure').close();
 }
 
 function lock(words, tone) {
@@ -385,9 +388,21 @@ $('unlock').addEventListener('submit', async (event) => {
 
 $('lock').addEventListener('click', () => lock('The buttons are locked.'));
 
+$('kill').addEventListener('click', () => {
+  const orders = state.desks.orders;
+  text($('sure-waiting'), orders ? `${count(orders.stats.waiting)} operations wait now.` : '');
+  $('sure').showModal();
+  $('kill-now').focus();
+});
+$('never-mind').addEventListener('click', () => $('sure').close());
+
 document.addEventListener('click', async ({ target }) => {
   const button = target.closest('button[data-do]');
   if (!button || button.disabled) return;
+  if (button.id === 'kill-now') {
+    $('sure').close();
+    say('Trading is being stopped.');
+  }
   const wish = JSON.stringify({ do: button.dataset.do, desk: button.dataset.desk });
   const answer = await post('command', { 'x-roundlot-pass': pass() ?? '' }, wish);
   if (answer.status === 401) lock(answer.say, 'bad');

@@ -1,0 +1,316 @@
+//! Orders, cancels and stop moves whose ids are used again: random programs end at a model venue as they end there when
+//! each op is sent alone, whatever waits together, is in flight, or fails and is tried again.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
+use roundlot::{
+    AckError, Batch, Batcher, Handle, Limits, Retry, Settled, Sink, SinkError, Stages, Worker,
+    market::{ClientOrderId, Order, OrderKind, Price, PriceUpdate, Side, StopMove, Symbol, TradeOp},
+    stage::Merge,
+    testing::until_idle,
+};
+
+const BTC: Symbol = Symbol::from_static("BTCUSDT");
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// What rests at the venue: at most one order of an id.
+#[derive(Debug, Default)]
+struct Book {
+    resting: BTreeMap<ClientOrderId, Order>,
+    /// Quantities of the orders that came, which are serial numbers here.
+    seen: BTreeSet<String>,
+    cancels: u64,
+}
+
+impl Book {
+    fn take(&mut self, op: &TradeOp) -> Result<u64, &'static str> {
+        match op {
+            TradeOp::Order(order) => {
+                self.seen.insert(order.quantity().to_string());
+                if self.resting.contains_key(&order.id()) {
+                    return Err("the order id is in use");
+                }
+                self.resting.insert(order.id(), order.clone());
+            }
+            TradeOp::Cancel(cancel) => {
+                self.cancels += 1;
+                self.resting.remove(&cancel.order_id).ok_or("there is no such order")?;
+            }
+            TradeOp::StopMove(stop) => {
+                let order = self.resting.get_mut(&stop.order_id).ok_or("there is no such order")?;
+                let OrderKind::Stop { .. } = order.kind() else { return Err("the order has no stop") };
+                *order = Order::stop(order.id(), BTC, order.side(), stop.stop_price, order.quantity()).unwrap();
+            }
+            _ => {}
+        }
+        Ok(0)
+    }
+}
+
+/// How a write goes.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Works,
+    /// Nothing lands.
+    Fails,
+    /// So many ops have their verdict, the rest is to be tried again.
+    Breaks(usize),
+}
+
+#[derive(Clone, Default)]
+struct Venue {
+    book: Arc<Mutex<Book>>,
+    /// The calls to come, each with its time in milliseconds; all later ones work.
+    calls: Arc<Mutex<VecDeque<(Call, u64)>>>,
+}
+
+impl Sink<TradeOp, u64> for Venue {
+    async fn write(&self, batch: &mut Batch<TradeOp, u64>) -> Result<Settled, SinkError> {
+        let (call, time) = self.calls.lock().unwrap().pop_front().unwrap_or((Call::Works, 1));
+        tokio::time::sleep(ms(time)).await;
+        let lands = match call {
+            Call::Works => batch.len(),
+            Call::Fails => return Err(SinkError::transient("away")),
+            Call::Breaks(lands) => lands.min(batch.len()),
+        };
+        let mut book = self.book.lock().unwrap();
+        for i in 0..lands {
+            match book.take(&batch[i]) {
+                Ok(id) => batch.accept(i, id),
+                Err(reason) => batch.refuse(i, SinkError::refused(reason)),
+            }
+        }
+        if lands < batch.len() { Err(SinkError::transient("away")) } else { batch.settled() }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    Limit,
+    Stop,
+    /// The last order of the id, handed in once more.
+    Again,
+    Move(u8),
+    Cancel,
+    Price,
+}
+
+/// One op, and how long the program waits before it, in milliseconds.
+type Step = (u8, Ask, u64);
+
+/// Ops that wait together, since the batcher is paused meanwhile, and how long the program waits behind them.
+type Window = (Vec<(u8, Ask)>, u64);
+
+fn ask() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        2 => Just(Ask::Limit),
+        2 => Just(Ask::Stop),
+        1 => Just(Ask::Again),
+        2 => (0_u8..20).prop_map(Ask::Move),
+        3 => Just(Ask::Cancel),
+        1 => Just(Ask::Price),
+    ]
+}
+
+fn calls() -> impl Strategy<Value = Vec<(Call, u64)>> {
+    let call = prop_oneof![
+        3 => Just(Call::Works),
+        2 => Just(Call::Fails),
+        2 => (0_usize..4).prop_map(Call::Breaks),
+    ];
+    prop::collection::vec((call, 0_u64..40), 0..12)
+}
+
+fn windows() -> impl Strategy<Value = Vec<Window>> {
+    prop::collection::vec((prop::collection::vec((0_u8..2, ask()), 0..8), 0_u64..40), 1..6)
+}
+
+/// Makes ops of what is asked.
+#[derive(Default)]
+struct Program {
+    serial: u64,
+    /// The order of each id since its last cancel.
+    last: BTreeMap<u8, Order>,
+    /// Ids of which an order may have left the buffer.
+    out: BTreeSet<u8>,
+    /// Everything handed in, in order.
+    sent: Vec<TradeOp>,
+}
+
+impl Program {
+    fn price(number: u64) -> Price {
+        format!("{number}").parse().unwrap()
+    }
+
+    /// The op; `None` where the program is careful and must not ask for it.
+    fn op(&mut self, id: u8, ask: Ask, careful: bool) -> Option<TradeOp> {
+        self.serial += 1;
+        let (serial, price) = (self.serial, Self::price(1000 + self.serial));
+        let name = ClientOrderId::from(u64::from(id));
+        let is_order = matches!(ask, Ask::Limit | Ask::Stop | Ask::Again);
+        if careful && is_order && self.out.contains(&id) {
+            return None;
+        }
+        let quantity = serial.to_string().parse().unwrap();
+        let op: TradeOp = match ask {
+            Ask::Limit => Order::limit(name, BTC, Side::Sell, price, quantity).unwrap().into(),
+            Ask::Stop => Order::stop(name, BTC, Side::Sell, price, quantity).unwrap().into(),
+            Ask::Again => self.last.get(&id)?.clone().into(),
+            Ask::Move(to) => {
+                StopMove { order_id: name, symbol: BTC, side: Side::Sell, stop_price: Self::price(to.into()) }.into()
+            }
+            Ask::Cancel => {
+                self.out.remove(&id);
+                self.last.remove(&id);
+                let any = Order::market(name, BTC, Side::Sell, quantity).unwrap();
+                any.cancel().into()
+            }
+            Ask::Price => PriceUpdate { symbol: BTC, price, time_ns: i64::try_from(serial).unwrap() }.into(),
+        };
+        if let TradeOp::Order(order) = &op {
+            self.last.insert(id, order.clone());
+        }
+        self.sent.push(op.clone());
+        Some(op)
+    }
+
+    /// Nothing that was asked for so far need wait any more.
+    fn cut(&mut self) {
+        self.out.extend(self.last.keys());
+    }
+
+    /// Compares the venue with one that got each op alone, and answers with what the venue got.
+    fn check(&self, venue: &Venue, outcomes: &[(TradeOp, Result<u64, AckError>)]) -> Result<(), TestCaseError> {
+        let mut alone = Book::default();
+        for op in &self.sent {
+            let _ = alone.take(op);
+        }
+        let book = venue.book.lock().unwrap();
+        prop_assert_eq!(&book.resting, &alone.resting, "sent: {:#?}", self.sent);
+        let mut cancels = 0;
+        for (op, result) in outcomes {
+            match op {
+                TradeOp::Order(order) if matches!(result, Err(AckError::Netted)) => {
+                    prop_assert!(!book.seen.contains(&order.quantity().to_string()), "netted, and sent: {:?}", order);
+                }
+                TradeOp::Cancel(_) if !matches!(result, Err(AckError::Netted)) => cancels += 1,
+                _ => {}
+            }
+        }
+        // Cancels that were conflated left as one; those that were netted did not leave.
+        prop_assert!(book.cancels <= cancels, "{} cancels for {} that were not netted", book.cancels, cancels);
+        Ok(())
+    }
+}
+
+type Desk = Handle<TradeOp, u64>;
+
+fn desk(venue: &Venue, merge: fn(TradeOp, TradeOp) -> Merge<TradeOp>, limits: Limits) -> (Desk, Worker<TradeOp>) {
+    let stages = Stages::new()
+        .partition_by(|op: &TradeOp| op.symbol())
+        .conflate_by(TradeOp::conflation_key, merge)
+        .priority_by(TradeOp::priority);
+    let retry = Retry::exponential(ms(1), ms(20)).max_attempts(1000).seed(1);
+    Batcher::new(venue.clone()).stages(stages).limits(limits).retry(retry).spawn()
+}
+
+fn run<F: Future<Output = Result<(), TestCaseError>>>(test: F) -> Result<(), TestCaseError> {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test)
+}
+
+/// Ids are used again while their orders wait, or after a cancel.
+async fn careful(windows: Vec<Window>, calls: Vec<(Call, u64)>, max_items: usize) -> Result<(), TestCaseError> {
+    let venue = Venue { calls: Arc::new(Mutex::new(calls.into())), ..Venue::default() };
+    let (desk, worker) = desk(&venue, TradeOp::merge, Limits::new(max_items).linger(ms(5)).max_in_flight(2));
+    let (mut program, mut acks) = (Program::default(), Vec::new());
+    for (asks, wait) in windows {
+        desk.pause();
+        for (id, ask) in asks {
+            if let Some(op) = program.op(id, ask, true) {
+                acks.push((op.clone(), desk.submit(op).await.unwrap()));
+            }
+        }
+        until_idle().await;
+        program.cut();
+        desk.resume();
+        tokio::time::sleep(ms(wait)).await;
+    }
+    let _ = worker.shutdown().await.unwrap();
+    let mut outcomes = Vec::new();
+    for (op, ack) in acks {
+        outcomes.push((op, ack.outcome().await.result));
+    }
+    program.check(&venue, &outcomes)
+}
+
+/// Any id at any time: while an order of it waits, is in flight, is backing off or rests at the venue.
+async fn careless(steps: Vec<Step>, calls: Vec<(Call, u64)>, max_items: usize) -> Result<(), TestCaseError> {
+    let venue = Venue { calls: Arc::new(Mutex::new(calls.into())), ..Venue::default() };
+    let limits = Limits::new(max_items).linger(ms(5)).max_in_flight(2);
+    let (desk, worker) = desk(&venue, TradeOp::merge_reused, limits);
+    let (mut program, mut acks) = (Program::default(), Vec::new());
+    for (id, ask, wait) in steps {
+        tokio::time::sleep(ms(wait)).await;
+        if let Some(op) = program.op(id, ask, false) {
+            acks.push((op.clone(), desk.submit(op).await.unwrap()));
+        }
+    }
+    let _ = worker.shutdown().await.unwrap();
+    let mut outcomes = Vec::new();
+    for (op, ack) in acks {
+        outcomes.push((op, ack.outcome().await.result));
+    }
+    let netted = outcomes.iter().filter(|(_, result)| matches!(result, Err(AckError::Netted))).count();
+    prop_assert_eq!(netted, 0);
+    program.check(&venue, &outcomes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1500,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn ids_that_wait_twice_end_as_if_sent_alone(windows in windows(), calls in calls(), max_items in 1_usize..6) {
+        run(careful(windows, calls, max_items))?;
+    }
+
+    #[test]
+    fn ids_that_are_reused_at_any_time_end_as_if_sent_alone(
+        steps in prop::collection::vec((0_u8..2, ask(), prop_oneof![3 => Just(0_u64), 1 => 0_u64..30]), 0..30),
+        calls in calls(),
+        max_items in 1_usize..6,
+    ) {
+        run(careless(steps, calls, max_items))?;
+    }
+}
+
+/// The case as it was found: two orders of one id, and the cancel of it, within one linger.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_takes_no_order_of_two_with_it() {
+    let venue = Venue::default();
+    let (desk, worker) = desk(&venue, TradeOp::merge, Limits::new(500).linger(ms(5)));
+    let order = |quantity: &str| {
+        Order::limit(7.into(), BTC, Side::Buy, "100".parse().unwrap(), quantity.parse().unwrap()).unwrap()
+    };
+    let first = desk.submit(order("7").into()).await.unwrap();
+    let second = desk.submit(order("4").into()).await.unwrap();
+    let cancel = desk.submit(order("7").cancel().into()).await.unwrap();
+    let _ = worker.shutdown().await.unwrap();
+    assert_eq!((first.await.unwrap(), cancel.await.unwrap()), (0, 0));
+    assert!(
+        matches!(second.await.unwrap_err(), AckError::Refused(error) if error.chain().ends_with("the order id is in use"))
+    );
+    assert!(venue.book.lock().unwrap().resting.is_empty());
+}
