@@ -60,14 +60,17 @@ pub enum Reason {
         /// Bytes that came.
         len: usize,
     },
-    /// A byte that would not survive a file, a log line or a request: white space, control, comma, quote or non-ASCII.
-    #[error("must not contain '{}', found at byte {at}", .byte.escape_ascii())]
-    BadByte {
-        /// Where it stands, from 0.
+    /// A letter that would not survive a file, a log line or a request unquoted, or that cannot be seen.
+    #[error("must not contain {letter:?}, found at byte {at}")]
+    BadLetter {
+        /// The byte at which it begins, from 0.
         at: usize,
-        /// Which it is.
-        byte: u8,
+        /// Which it is. The message escapes it if it cannot be shown.
+        letter: char,
     },
+    /// A blank at the beginning or at the end, which nobody sees and some readers cut off.
+    #[error("begins or ends with a blank")]
+    OuterBlank,
     /// The text is no decimal number; `NaN` and infinities are none either.
     #[error("is not a decimal number")]
     NotDecimal,
@@ -101,8 +104,11 @@ mod tests {
         let message = |reason| InvalidField::new("symbol", reason).to_string();
         assert_eq!(message(Reason::Empty), "symbol is empty");
         assert_eq!(message(Reason::TooLong { max: 31, len: 40 }), "symbol is 40 bytes long, at most 31 fit");
-        assert_eq!(message(Reason::BadByte { at: 3, byte: b',' }), "symbol must not contain ',', found at byte 3");
-        assert_eq!(message(Reason::BadByte { at: 0, byte: 0xc3 }), "symbol must not contain '\\xc3', found at byte 0");
+        let bad = |letter| message(Reason::BadLetter { at: 3, letter });
+        assert_eq!(bad(','), "symbol must not contain ',', found at byte 3");
+        assert_eq!(bad('é'), "symbol must not contain 'é', found at byte 3");
+        assert_eq!(bad('\u{202e}'), "symbol must not contain '\\u{202e}', found at byte 3");
+        assert_eq!(message(Reason::OuterBlank), "symbol begins or ends with a blank");
         assert_eq!(message(Reason::TooManyDigits), "symbol has more digits than a decimal holds");
         assert_eq!(message(Reason::UnknownWord), "symbol is an unknown word");
     }

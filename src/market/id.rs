@@ -5,8 +5,8 @@ use super::text::{Text, inline_text};
 inline_text! {
     /// The name that the caller gives an order, unique at its venue while the order lives.
     ///
-    /// 1 to 36 bytes, the length of a UUID and the most that the venues we know take, with the rules of a
-    /// [`Symbol`](super::Symbol). A number becomes its digits.
+    /// 1 to 36 bytes, the length of a UUID and the most that the venues we know take, of printable ASCII without white
+    /// space, commas and quotes. A number becomes its digits.
     ///
     /// # Examples
     ///
@@ -17,11 +17,12 @@ inline_text! {
     /// assert!(ClientOrderId::new("3f0c4b1e-5c0e-4c4e-9d53-2f6a1a7d9b10").is_ok());
     /// # Ok::<(), roundlot::market::InvalidField>(())
     /// ```
-    ClientOrderId, 36, "order id"
+    ClientOrderId, 36, Token, "order id"
 }
 
 inline_text! {
-    /// The name that a venue or a file gives a trade: 1 to 36 bytes, with the rules of a [`Symbol`](super::Symbol).
+    /// The name that a venue or a file gives a trade: 1 to 36 bytes of printable ASCII without white space, commas and
+    /// quotes.
     ///
     /// A number becomes its digits.
     ///
@@ -32,7 +33,7 @@ inline_text! {
     ///
     /// assert_eq!(TradeId::from(3_748_319_201).as_str(), "3748319201");
     /// ```
-    TradeId, 36, "trade id"
+    TradeId, 36, Token, "trade id"
 }
 
 impl From<u64> for ClientOrderId {
@@ -65,6 +66,7 @@ mod tests {
         let error = ClientOrderId::new(&long).expect_err("37 bytes");
         assert_eq!((error.field(), error.reason()), ("order id", Reason::TooLong { max: 36, len: 37 }));
         assert_eq!(TradeId::new("").expect_err("empty").to_string(), "trade id is empty");
+        assert_eq!(TradeId::new("7 8").expect_err("blank").to_string(), "trade id must not contain ' ', found at byte 1");
     }
 
     #[test]

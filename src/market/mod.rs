@@ -5,7 +5,7 @@
 //!
 //! * **No binary floats.** [`Price`] and [`Quantity`] are decimals that print the digits they were read from.
 //! * **Checked once.** A value that exists is valid; what is not is an [`InvalidField`] that names the field.
-//! * **Small and inline.** A [`Symbol`] is 32 bytes and `Copy`, so that a key of it costs no allocation.
+//! * **Small and inline.** A [`Symbol`] is 64 bytes and `Copy`, so that a key of it costs no allocation.
 //!
 //! Times are `i64` nanoseconds since the Unix epoch on the clock of whoever stamped them. Exchange clocks run ahead
 //! of the local one and step back at times, so no code here takes a later message for a later time.

@@ -5,9 +5,17 @@ use super::text::inline_text;
 inline_text! {
     /// The name of an instrument, as its venue spells it.
     ///
-    /// 1 to 31 bytes of printable ASCII, without white space, control characters, commas and quotes, so that it
-    /// survives a file, a log line and a request unquoted. Case is kept: `BTCUSDT` and `btcusdt` are two symbols.
-    /// It takes 32 bytes, as does an `Option` of it, and orders as its text does.
+    /// 1 to 63 bytes of UTF-8: letters, digits and signs of any script, and blanks (U+0020) inside, single or repeated.
+    /// Excluded are commas, quotes, control characters, other white space, and all that cannot be seen or changes the
+    /// direction of writing. A symbol so survives a file, a log line and a request unquoted, unless these separate
+    /// their fields by blanks.
+    ///
+    /// Symbols are compared byte by byte. `BTCUSDT` and `btcusdt` are two, and so are two Unicode spellings of one name,
+    /// such as `é` as one letter and as `e` with an accent: a venue's own spelling is kept, and its messages spell a name
+    /// in one way.
+    ///
+    /// It takes 64 bytes, as does an `Option` of it, and orders as its text does. Names up to 31 bytes are compared as
+    /// fast as if there were no longer ones.
     ///
     /// The hash is not that of a `str`: look a symbol up by a symbol.
     ///
@@ -20,11 +28,13 @@ inline_text! {
     ///
     /// assert_eq!(Symbol::new("BTCUSDT"), Ok(BTC));
     /// assert_eq!("ETH-30JUL21-2800-C".parse::<Symbol>()?.as_str(), "ETH-30JUL21-2800-C");
+    /// assert_eq!(Symbol::new("SPY   240119C00475000")?.as_str(), "SPY   240119C00475000");
+    /// assert!(Symbol::new("币安人生_USDT").is_ok());
     /// assert_eq!(Symbol::new("").unwrap_err().to_string(), "symbol is empty");
-    /// assert_eq!(Symbol::new("BTC,USDT").unwrap_err().reason(), Reason::BadByte { at: 3, byte: b',' });
+    /// assert_eq!(Symbol::new("BTC,USDT").unwrap_err().reason(), Reason::BadLetter { at: 3, letter: ',' });
     /// # Ok::<(), roundlot::market::InvalidField>(())
     /// ```
-    Symbol, 31, "symbol"
+    Symbol, 63, Name, "symbol"
 }
 
 #[cfg(test)]
@@ -42,8 +52,9 @@ mod tests {
     use super::*;
     use crate::market::Reason;
 
-    /// Names as venues spell them: pairs, futures, options, perpetuals, prefixes.
-    const SEEN: [&str; 12] = [
+    /// Names as venues spell them: pairs, futures, options, perpetuals, prefixes, spreads, names in other scripts, tokens
+    /// by their address.
+    const SEEN: [&str; 17] = [
         "BTCUSDT",
         "BCHUSD_PERP",
         "WAVES/EUR",
@@ -56,6 +67,11 @@ mod tests {
         "sp:HOTUSDT",
         "BRK.B",
         "$EURUSD",
+        "SPY   240119C00475000",
+        "UD:1V: GN 2405",
+        "币安人生_USDT",
+        "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2",
+        "EPjFWdD5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",
     ];
 
     #[test]
@@ -71,17 +87,28 @@ mod tests {
     }
 
     #[test]
-    fn thirty_one_bytes_fit() {
+    fn sixty_three_bytes_fit() {
         let longest = "X".repeat(Symbol::MAX_LEN);
         assert_eq!(Symbol::new(&longest).expect("fits").as_str(), longest);
-        let error = Symbol::new(&"X".repeat(32)).expect_err("too long");
-        assert_eq!((error.field(), error.reason()), ("symbol", Reason::TooLong { max: 31, len: 32 }));
+        let error = Symbol::new(&"X".repeat(64)).expect_err("too long");
+        assert_eq!((error.field(), error.reason()), ("symbol", Reason::TooLong { max: 63, len: 64 }));
+        assert!(Symbol::new(&"币".repeat(21)).is_ok());
+        let error = Symbol::new(&"币".repeat(22)).expect_err("66 bytes");
+        assert_eq!(error.reason(), Reason::TooLong { max: 63, len: 66 });
     }
 
     #[test]
-    fn it_takes_32_bytes_and_so_does_an_option() {
-        assert_eq!(size_of::<Symbol>(), 32);
-        assert_eq!(size_of::<Option<Symbol>>(), 32);
+    fn it_takes_64_bytes_and_so_does_an_option() {
+        assert_eq!(size_of::<Symbol>(), 64);
+        assert_eq!(size_of::<Option<Symbol>>(), 64);
+    }
+
+    /// Goal: what is read is told apart as the venue tells it apart. Method: two spellings of one name.
+    #[test]
+    fn two_unicode_spellings_are_two_symbols() {
+        let (composed, decomposed) = (Symbol::from_static("CAFÉ"), Symbol::from_static("CAFE\u{301}"));
+        assert_ne!(composed, decomposed);
+        assert_eq!(decomposed.as_str(), "CAFE\u{301}");
     }
 
     #[test]
@@ -111,7 +138,8 @@ mod tests {
             Symbol::deserialize(text)
         };
         assert_eq!(read("BTCUSDT"), Ok(Symbol::from_static("BTCUSDT")));
-        assert_eq!(read("BTC USDT").expect_err("space").to_string(), "symbol must not contain ' ', found at byte 3");
+        assert_eq!(read("BTC\tUSDT").expect_err("tab").to_string(), "symbol must not contain '\\t', found at byte 3");
+        assert_eq!(read("BTCUSDT ").expect_err("blank").to_string(), "symbol begins or ends with a blank");
         let number: U64Deserializer<Error> = 7_u64.into_deserializer();
         assert!(Symbol::deserialize(number).is_err());
     }
@@ -119,6 +147,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "not a valid symbol")]
     fn a_bad_literal_panics() {
-        Symbol::from_static("BTC USDT");
+        Symbol::from_static("BTC,USDT");
     }
 }

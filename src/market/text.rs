@@ -1,6 +1,8 @@
-//! Short ASCII text kept inline. Text from outside comes in, a checked copy goes out: the inside of symbols and ids.
+//! Short text kept inline, the inside of symbols and ids. A text that exists was checked: it survives a file, a log line
+//! and a request unquoted.
 
 use std::{
+    cmp::Ordering,
     fmt,
     hash::{Hash, Hasher},
     marker::PhantomData,
@@ -12,20 +14,33 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::{InvalidField, Reason};
 
-/// 1 to `N` bytes of printable ASCII without white space, comma and quotes.
-///
-/// The bytes past `len` are zero, which is below each byte that is allowed: whole arrays compare, and they compare in
-/// the order of the texts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Text<const N: usize> {
-    bytes: [u8; N],
-    /// Never zero, so that an `Option` of it is not larger.
-    len: NonZeroU8,
+/// Which letters a text may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Letters {
+    /// Printable ASCII without white space, comma and quotes: ids, which venues restrict likewise.
+    Token,
+    /// The same, blanks inside, and all of Unicode that is seen: names of instruments.
+    Name,
 }
 
+/// 1 to `N` bytes of UTF-8.
+///
+/// The bytes past `len` are zero, which is below each byte that is allowed: whole arrays compare in the order of the
+/// texts. The length comes first in memory, beside the bytes that most comparisons are decided by.
+#[derive(Clone, Copy, Eq)]
+#[repr(C)]
+pub(super) struct Text<const N: usize> {
+    /// Never zero, so that an `Option` of it is not larger.
+    len: NonZeroU8,
+    bytes: [u8; N],
+}
+
+/// Bytes that are compared first. With the length they are 32, two registers of a CPU; most texts end before that.
+const HEAD: usize = 31;
+
 impl<const N: usize> Text<N> {
-    pub(super) const fn new(text: &str) -> Result<Self, Reason> {
-        const { assert!(N <= u8::MAX as usize, "the length is kept in one byte") };
+    pub(super) const fn new(text: &str, letters: Letters) -> Result<Self, Reason> {
+        const { assert!(N > HEAD && N <= u8::MAX as usize, "the length is kept in one byte") };
         let text = text.as_bytes();
         if text.len() > N {
             return Err(Reason::TooLong { max: N, len: text.len() });
@@ -36,14 +51,19 @@ impl<const N: usize> Text<N> {
         let mut bytes = [0; N];
         let mut at = 0;
         while at < text.len() {
-            let byte = text[at];
-            if !is_allowed(byte) {
-                return Err(Reason::BadByte { at, byte });
+            let (letter, end) = letter_at(text, at);
+            if !letters.allow(letter) {
+                return Err(Reason::BadLetter { at, letter });
             }
-            bytes[at] = byte;
-            at += 1;
+            while at < end {
+                bytes[at] = text[at];
+                at += 1;
+            }
         }
-        Ok(Self { bytes, len })
+        if text[0] == b' ' || text[text.len() - 1] == b' ' {
+            return Err(Reason::OuterBlank);
+        }
+        Ok(Self { len, bytes })
     }
 
     /// The decimal digits of a number.
@@ -63,15 +83,36 @@ impl<const N: usize> Text<N> {
             number /= 10;
         }
         let len = NonZeroU8::new(len as u8).expect("zero has a digit too");
-        Self { bytes, len }
+        Self { len, bytes }
     }
 
     pub(super) fn as_str(&self) -> &str {
-        str::from_utf8(self.used()).expect("ASCII was checked when it was made")
+        str::from_utf8(self.used()).expect("it was copied from a str")
     }
 
     fn used(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len.get())]
+    }
+}
+
+impl<const N: usize> PartialEq for Text<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len
+            && self.bytes[..HEAD] == other.bytes[..HEAD]
+            && (usize::from(self.len.get()) <= HEAD || self.bytes[HEAD..] == other.bytes[HEAD..])
+    }
+}
+
+impl<const N: usize> Ord for Text<N> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let head = self.bytes[..HEAD].cmp(&other.bytes[..HEAD]);
+        head.then_with(|| self.bytes[HEAD..].cmp(&other.bytes[HEAD..]))
+    }
+}
+
+impl<const N: usize> PartialOrd for Text<N> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -90,8 +131,65 @@ impl<const N: usize> fmt::Debug for Text<N> {
     }
 }
 
-const fn is_allowed(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b',' | b'"' | b'\'' | b'`')
+impl Letters {
+    const fn allow(self, letter: char) -> bool {
+        match letter {
+            ',' | '"' | '\'' | '`' => false,
+            '!'..='~' => true,
+            ' ' => matches!(self, Self::Name),
+            _ => matches!(self, Self::Name) && !letter.is_ascii() && !is_unseen(letter),
+        }
+    }
+}
+
+/// Letters that leave no mark of their own, or change how others are shown: two names that look alike would be two
+/// symbols, and a log line could be made to read backwards. Unicode calls them control, format, white space, default
+/// ignorable, private use and noncharacters; U+FFFD stands for text that was decoded wrongly.
+const fn is_unseen(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{80}'..='\u{a0}'
+            | '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{1680}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{2000}'..='\u{200f}'
+            | '\u{2028}'..='\u{202f}'
+            | '\u{205f}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3000}'
+            | '\u{3164}'
+            | '\u{e000}'..='\u{f8ff}'
+            | '\u{fdd0}'..='\u{fdef}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{ffff}'
+            | '\u{13430}'..='\u{13455}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..
+    ) || letter as u32 & 0xfffe == 0xfffe
+}
+
+/// The letter that begins at this byte of UTF-8, and the byte behind it. The standard library can't do it in a `const`.
+const fn letter_at(text: &[u8], at: usize) -> (char, usize) {
+    let first = text[at] as u32;
+    let (mut number, len) = match first {
+        0..0x80 => (first, 1),
+        0x80..0xe0 => (first & 0x1f, 2),
+        0xe0..0xf0 => (first & 0x0f, 3),
+        _ => (first & 0x07, 4),
+    };
+    let mut next = at + 1;
+    while next < at + len {
+        number = number << 6 | (text[next] & 0x3f) as u32;
+        next += 1;
+    }
+    (char::from_u32(number).expect("it came from a str"), next)
 }
 
 /// Reads a value from a string of any format, through the same checks as [`FromStr`].
@@ -119,7 +217,7 @@ where
 
 /// Makes a public type of a [`Text`]: the same face for symbols and ids, written once.
 macro_rules! inline_text {
-    ($(#[$meta:meta])* $name:ident, $max:literal, $field:literal) => {
+    ($(#[$meta:meta])* $name:ident, $max:literal, $letters:ident, $field:literal) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name($crate::market::text::Text<$max>);
@@ -132,10 +230,10 @@ macro_rules! inline_text {
             ///
             /// # Errors
             ///
-            /// The text is empty, longer than [`MAX_LEN`](Self::MAX_LEN) bytes, or contains something else than
-            /// printable ASCII, or white space, a comma or a quote.
+            /// The text is empty, longer than [`MAX_LEN`](Self::MAX_LEN) bytes, or has a letter that the type's
+            /// documentation excludes.
             pub const fn new(text: &str) -> Result<Self, $crate::market::InvalidField> {
-                match $crate::market::text::Text::new(text) {
+                match $crate::market::text::Text::new(text, $crate::market::text::Letters::$letters) {
                     Ok(text) => Ok(Self(text)),
                     Err(reason) => Err($crate::market::InvalidField::new($field, reason)),
                 }
@@ -217,8 +315,8 @@ mod tests {
 
     use super::*;
 
-    fn text(text: &str) -> Text<8> {
-        Text::new(text).expect("valid in this test")
+    fn text(text: &str) -> Text<36> {
+        Text::new(text, Letters::Name).expect("valid in this test")
     }
 
     fn hash(value: impl Hash) -> u64 {
@@ -230,15 +328,16 @@ mod tests {
     /// Goal: each rule has its own reason. Method: the shortest text that breaks it, at both ends of the length.
     #[test]
     fn each_rule_is_checked() {
-        assert_eq!(Text::<8>::new(""), Err(Reason::Empty));
-        assert_eq!(Text::<8>::new("123456789"), Err(Reason::TooLong { max: 8, len: 9 }));
-        assert_eq!(text("1").as_str(), "1");
-        assert_eq!(text("12345678").as_str(), "12345678");
-        for bad in [" ", "\t", "\n", "\r", "\0", "\x1f", "\x7f", ",", "\"", "'", "`"] {
-            let byte = bad.as_bytes()[0];
-            assert_eq!(Text::<8>::new(&format!("AB{bad}")), Err(Reason::BadByte { at: 2, byte }), "{bad:?}");
+        for letters in [Letters::Token, Letters::Name] {
+            let new = |text: &str| Text::<36>::new(text, letters);
+            assert_eq!(new(""), Err(Reason::Empty));
+            assert_eq!(new(&"1".repeat(37)), Err(Reason::TooLong { max: 36, len: 37 }));
+            assert_eq!(new("1").expect("valid").as_str(), "1");
+            assert_eq!(new(&"1".repeat(36)).expect("valid").as_str(), "1".repeat(36));
+            for bad in ['\t', '\n', '\r', '\0', '\x1f', '\x7f', ',', '"', '\'', '`'] {
+                assert_eq!(new(&format!("AB{bad}C")), Err(Reason::BadLetter { at: 2, letter: bad }), "{bad:?}");
+            }
         }
-        assert_eq!(Text::<8>::new("Aé"), Err(Reason::BadByte { at: 1, byte: 0xc3 }));
     }
 
     #[test]
@@ -247,15 +346,55 @@ mod tests {
         for byte in allowed {
             let one = char::from(byte).to_string();
             assert_eq!(text(&one).as_str(), one);
+            assert_eq!(Text::<36>::new(&one, Letters::Token), Ok(text(&one)));
+        }
+    }
+
+    /// Goal: ids stay what every venue takes. Method: what a name may have and a token may not.
+    #[test]
+    fn blanks_and_unicode_are_for_names() {
+        assert_eq!(Text::<36>::new("A B", Letters::Token), Err(Reason::BadLetter { at: 1, letter: ' ' }));
+        assert_eq!(Text::<36>::new("Aé", Letters::Token), Err(Reason::BadLetter { at: 1, letter: 'é' }));
+        for name in ["A B", "A   B", "Aé", "币安人生", "Ω", "🚀", "नमस्ते", "e\u{301}"] {
+            assert_eq!(text(name).as_str(), name);
+        }
+        for name in [" ", " A", "A ", "  "] {
+            assert_eq!(Text::<36>::new(name, Letters::Name), Err(Reason::OuterBlank), "{name:?}");
+        }
+    }
+
+    /// Goal: no name holds what cannot be seen. Method: one of each kind between two letters, and each white space and
+    /// control character that the standard library knows.
+    #[test]
+    fn what_is_not_seen_is_refused() {
+        let kinds = "\u{ad}\u{200b}\u{200d}\u{200e}\u{202e}\u{2066}\u{2060}\u{feff}\u{fe0f}\u{3164}\u{e0041}\u{fffd}";
+        let others = "\u{e000}\u{fdd0}\u{1fffe}\u{10ffff}\u{f0000}\u{180e}\u{1d173}\u{2800}\u{a0}\u{2028}";
+        let blank = |letter: &char| *letter != ' ' && (letter.is_whitespace() || letter.is_control());
+        for letter in kinds.chars().chain(others.chars()).chain(('\0'..=char::MAX).filter(blank)) {
+            let found = Text::<36>::new(&format!("é{letter}B"), Letters::Name);
+            assert_eq!(found, Err(Reason::BadLetter { at: 2, letter }), "{letter:?}");
+        }
+    }
+
+    /// Goal: decoding by hand is what the standard library does. Method: each letter there is.
+    #[test]
+    fn letters_are_decoded_as_the_standard_library_does() {
+        let mut bytes = [0; 4];
+        for letter in '\0'..=char::MAX {
+            let text = letter.encode_utf8(&mut bytes);
+            assert_eq!(letter_at(text.as_bytes(), 0), (letter, text.len()));
         }
     }
 
     /// Goal: inline bytes order like strings. Method: all pairs of texts that share prefixes.
     #[test]
     fn the_order_is_that_of_strings() {
-        let all = ["!", "A", "AA", "AB", "B", "BA", "a", "~", "~~~~~~~~"];
-        for a in all {
-            for b in all {
+        let long = "A".repeat(HEAD);
+        let longer = ["A", "B", "é", "é A"].map(|end| format!("{long}{end}"));
+        let short = ["!", "A", "A A", "AA", "AB", "B", "BA", "a", "~", "~~~~~~~~", "é", "é!", "币", "🚀"];
+        let all: Vec<&str> = short.into_iter().chain(longer.iter().map(String::as_str)).chain([long.as_str()]).collect();
+        for a in &all {
+            for b in &all {
                 assert_eq!(text(a).cmp(&text(b)), a.cmp(b), "{a} {b}");
                 assert_eq!(text(a) == text(b), a == b);
             }
@@ -274,7 +413,7 @@ mod tests {
         for number in [0, 7, 10, 99, 100, 1_000_000_007, u64::MAX - 1, u64::MAX] {
             let made = Text::<36>::from_number(number);
             assert_eq!(made.as_str(), number.to_string());
-            assert_eq!(Ok(made), Text::new(&number.to_string()), "no trace of how it was made");
+            assert_eq!(Ok(made), Text::new(&number.to_string(), Letters::Token), "no trace of how it was made");
         }
     }
 }

@@ -14,6 +14,7 @@ mod send_all;
 mod sqlite;
 mod staged;
 mod submit;
+mod symbols;
 mod websocket;
 
 use crate::{Error, bench::Bench, report::Report};
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Row> {
         websocket::ROW,
         fanout::ROW,
         keys::ROW,
+        symbols::ROW,
     ]);
     rows
 }

@@ -1,0 +1,77 @@
+//! What a symbol costs as a key: hashing it, comparing it, looking it up. CPU time of one thread, over names as venues
+//! spell them.
+
+use std::{
+    hash::BuildHasher,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use hashbrown::{DefaultHashBuilder, HashMap};
+use roundlot::market::Symbol;
+
+use super::Row;
+use crate::{
+    Error,
+    bench::Bench,
+    clock::{Span, thread_cpu},
+    measure::{Variant, measure, named},
+    op::Dice,
+    report::Report,
+};
+
+pub(super) const ROW: Row = Row { name: "symbols", about: "hashing, comparing and looking up a symbol", run };
+
+/// Symbols in a table: as many as a busy venue lists.
+const MANY: u64 = 10_000;
+
+/// A power of two, so that walking through them costs next to nothing.
+const WALKED: usize = 1024;
+
+const SYMBOLS: &str = "look up 1 of 10,000 symbols";
+const NUMBERS: &str = "look up 1 of 10,000 u64";
+
+fn run(bench: &Bench) -> Result<Report, Error> {
+    let all = (0..MANY).map(name).collect::<Result<Vec<Symbol>, _>>()?;
+    // The same names again elsewhere in memory, and each with its neighbor, which differs in the last letters.
+    let walked: Vec<(Symbol, Symbol)> = all.iter().copied().zip(all.iter().copied()).take(WALKED).collect();
+    let apart: Vec<(Symbol, Symbol)> = all.iter().copied().zip(all.iter().copied().skip(1)).take(WALKED).collect();
+    let hasher = DefaultHashBuilder::default();
+    let by_symbol: HashMap<Symbol, u64> = all.iter().copied().zip(0..).collect();
+    let by_number: HashMap<u64, u64> = (0..MANY).map(|number| (number, number)).collect();
+    let order = drawn();
+    let variants = vec![
+        Variant::timed("hash", |ops| walk(ops, |i| hasher.hash_one(walked[i].0))),
+        Variant::timed("compare equal ones", |ops| walk(ops, |i| u64::from(walked[i].0 == walked[i].1))),
+        Variant::timed("compare different ones", |ops| walk(ops, |i| u64::from(apart[i].0 == apart[i].1))),
+        Variant::timed("order", |ops| walk(ops, |i| apart[i].0.cmp(&apart[i].1) as u64)),
+        Variant::timed(SYMBOLS, |ops| walk(ops, |i| by_symbol[&all[order[i]]])),
+        Variant::timed(NUMBERS, |ops| walk(ops, |i| by_number[&(order[i] as u64)])),
+    ];
+    let results = measure(bench, variants);
+    let ratio = named(&results, SYMBOLS).cpu_against(named(&results, NUMBERS));
+    Ok(Report::of(&results)
+        .left_out("all peers", "none has a type for it")
+        .note(format!("A symbol takes {} bytes.", size_of::<Symbol>()))
+        .figure("symbol_lookup_vs_u64", ratio))
+}
+
+/// Seven to ten letters, as most names are.
+fn name(i: u64) -> Result<Symbol, Error> {
+    let quote = ["USDT", "USDC", "BTC", "EUR"][i as usize % 4];
+    Ok(Symbol::new(&format!("C{}{quote}", i / 4))?)
+}
+
+/// Which of the many is looked up next, in no order.
+fn drawn() -> Vec<usize> {
+    let mut dice = Dice::new(3);
+    (0..WALKED).map(|_| dice.below(MANY) as usize).collect()
+}
+
+fn walk(ops: u64, mut each: impl FnMut(usize) -> u64) -> (u64, Span) {
+    let (at, cpu) = (Instant::now(), thread_cpu());
+    for i in 0..ops {
+        black_box(each(black_box(i as usize % WALKED)));
+    }
+    (ops, Span { cpu: Duration::from_nanos(thread_cpu() - cpu), wall: at.elapsed() })
+}
