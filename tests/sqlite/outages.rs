@@ -10,7 +10,7 @@ use std::{
 };
 
 use roundlot::{
-    Batch, ErrorKind, Sink, SinkError,
+    Batch, Batcher, ErrorKind, Limits, Retry, Sink, SinkError,
     sink::{
         sqlite::{Sqlite, SqliteSink},
         table::Table,
@@ -113,7 +113,10 @@ async fn a_file_that_was_moved_is_an_outage_until_it_is_back() {
         let ids = |from: i64| round * 100 + from..round * 100 + from + 10;
         assert!(write(&sink, trades(ids(0))).await.is_empty());
         fs::rename(&file, &away).unwrap();
-        says(&outage(&sink, trades(ids(50))).await, "the database file was moved, replaced or deleted, nothing was");
+        says(
+            &outage(&sink, trades(ids(50))).await,
+            "the database file or its log was moved, replaced or deleted, nothing was",
+        );
         says(&outage(&sink, trades(ids(50))).await, "unable to open database file");
         assert!(!file.path.exists());
         let moved = File { path: away.clone(), _folder: tempfile::tempdir().unwrap() };
@@ -150,6 +153,22 @@ async fn a_file_that_was_deleted_is_an_outage_until_there_is_another() {
     }
 }
 
+/// Goal: a log that was deleted takes no accepted row with it. Method: what was in it is in the file as soon as the sink
+/// has noticed, which a program that is killed then would find there.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_log_that_was_deleted_is_an_outage_and_its_rows_are_saved() {
+    let file = file();
+    let sink = SqliteSink::open(&file, keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..10)).await.is_empty());
+    fs::remove_file(file.path.with_extension("db-wal")).unwrap();
+    says(&outage(&sink, trades(10..20)).await, "the database file or its log was moved, replaced or deleted");
+    assert!(write(&sink, trades(10..20)).await.is_empty());
+    sink.close().await.unwrap();
+    assert_eq!(file.ids(), (0..20).collect::<Vec<_>>());
+    assert_eq!(file.query("PRAGMA integrity_check"), ["ok"]);
+}
+
 /// Goal: rows are not said to have landed in a file that left while they were written. Method: it is moved once the
 /// transaction has begun, which is when the lock is taken, by a closure of a later row.
 #[cfg(unix)]
@@ -176,7 +195,40 @@ async fn a_file_that_is_moved_during_a_write_leaves_it_in_doubt() {
         let error = batch.verdict(i).unwrap().unwrap_err();
         assert!(error.is_outage() && error.kind() == ErrorKind::Ambiguous, "{error:?}");
     }
-    sink.close().await.unwrap();
+    says(&sink.close().await.unwrap_err(), "moved, replaced or deleted");
+}
+
+/// Goal: whoever closes the sink hears that what was accepted may be gone. Method: the file is deleted before.
+#[cfg(unix)]
+#[tokio::test]
+async fn closing_a_file_that_was_deleted_is_an_error() {
+    let file = file();
+    let sink = SqliteSink::open(&file, keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..10)).await.is_empty());
+    fs::remove_file(&file).unwrap();
+    says(&sink.close().await.unwrap_err(), "moved, replaced or deleted");
+}
+
+/// Goal: an outage costs a batcher no op. Method: a full file, into which ops are sent until some have come back; then
+/// another connection makes room, and all land once, in order, with nothing refused or in doubt.
+#[tokio::test]
+async fn a_batcher_sits_out_a_full_file() {
+    let file = file();
+    let sink = Sqlite::file(&file).max_pages(40).open(keyed()).await.unwrap();
+    assert!(write(&sink, trades(0..5000)).await.is_empty());
+    let patient = Retry::exponential(Duration::from_millis(1), Duration::from_millis(5)).max_attempts(u32::MAX);
+    let (desk, worker) = Batcher::new(sink).limits(Limits::new(500)).retry(patient).spawn();
+    desk.send_all(trades(5000..9000)).await.unwrap();
+    let tried = desk.stats().batches;
+    while desk.stats().batches < tried + 30 {
+        tokio::task::yield_now().await;
+    }
+    assert!(desk.stats().waiting > 0, "the file is full");
+    file.execute("DELETE FROM trades WHERE id < 5000");
+    let report = desk.flush().await.unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    worker.shutdown().await.unwrap();
+    assert_eq!(file.ids(), (5000..9000).collect::<Vec<_>>());
 }
 
 const CHILD: &str = "ROUNDLOT_SQLITE_FULL";

@@ -95,6 +95,23 @@ async fn an_update_keeps_the_rules_of_its_triggers() {
     assert_eq!(file.query("SELECT count(*) FROM calls"), ["7"], "none for the row that was refused");
 }
 
+/// Goal: the row that is updated is the one whose key is there, however the table compares keys. Method: a unique index
+/// that folds case, on a column that does not, in a table with a trigger of an update.
+#[tokio::test]
+async fn an_update_finds_the_key_as_the_table_compares_it() {
+    for trigger in ["", "CREATE TRIGGER updated AFTER UPDATE ON trades BEGIN SELECT 1; END"] {
+        let file = file();
+        file.execute(&format!(
+            "CREATE TABLE trades (id INT, symbol TEXT, price TEXT);
+             CREATE UNIQUE INDEX keys ON trades (symbol COLLATE NOCASE); {trigger}"
+        ));
+        let table = mapping().key(["symbol"]).on_conflict(Conflict::Update);
+        let sink = SqliteSink::open(&file, table).await.unwrap();
+        assert!(write(&sink, vec![of(1, "BTC", "1"), of(2, "btc", "2"), of(3, "eth", "3")]).await.is_empty());
+        assert_eq!(file.query(TRADES), ["2|BTC|2", "3|eth|3"]);
+    }
+}
+
 /// Goal: triggers that come and go while the sink is open are found. Method: by another connection, between writes.
 #[tokio::test]
 async fn triggers_that_come_later_keep_their_rules() {

@@ -48,10 +48,10 @@ pub(super) fn classify(doing: Doing, source: Error) -> Fault {
         Some(ErrorCode::DatabaseCorrupt) => (Batch, Outage, "the database file is damaged, nothing was written"),
         Some(ErrorCode::NotADatabase) => (Batch, Outage, "the file is not a SQLite database"),
         Some(ErrorCode::ReadOnly) if is_moved(&source) && doing == Doing::Commit => {
-            (Batch, Ambiguous, "the database file was moved, replaced or deleted during the commit")
+            (Batch, Ambiguous, "the database file or its log was moved, replaced or deleted during the commit")
         }
         Some(ErrorCode::ReadOnly) if is_moved(&source) => {
-            (Batch, Outage, "the database file was moved, replaced or deleted, nothing was written")
+            (Batch, Outage, "the database file or its log was moved, replaced or deleted, nothing was written")
         }
         Some(ErrorCode::ReadOnly) => (Batch, Outage, "the database is read-only, nothing was written"),
         Some(ErrorCode::CannotOpen) => {

@@ -86,6 +86,12 @@ impl Plan {
             Mode::TwoSteps => &self.new,
         }
     }
+
+    /// The statements for a row that was not new, each for where the one before has changed none.
+    pub(super) fn updates(&self, mode: Mode) -> impl Iterator<Item = &str> {
+        let update = self.update.as_deref().filter(|_| mode == Mode::TwoSteps);
+        update.into_iter().flat_map(|update| [update, &self.plain.careful.statement])
+    }
 }
 
 /// The numbers of rows for which there is a statement, falling: three of them serve every size of batch.

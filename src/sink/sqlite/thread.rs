@@ -1,5 +1,5 @@
-//! The thread that owns the connection: in come jobs, one at a time and in order, out go their answers. Next room:
-//! `writer`.
+//! The thread that owns the connection and does jobs one at a time and in order. It opens another connection before the
+//! next write when the one it has became doubtful. The sink starts it and sends jobs.
 
 use std::{
     io,
@@ -9,6 +9,7 @@ use std::{
         mpsc::Receiver,
     },
     thread::Builder,
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -16,8 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     OpenError, Sqlite,
-    classify::{classify, verdict},
+    classify::{classify, moved, verdict},
     open,
+    place::Place,
     plan::Plan,
     rows::{Block, Rows},
     writer::Writer,
@@ -85,8 +87,8 @@ fn run(
         return;
     }
     let mut end = serve(&mut writer, &mut inbox);
-    drop(writer);
-    let mut result = close(connection, &end);
+    let place = writer.into_place();
+    let mut result = close(connection, &place, &end);
     while let End::Doubtful = end {
         (end, result) = open_again(options, plan, &mut inbox, result);
     }
@@ -120,18 +122,19 @@ fn open_again(
             return (End::Doubtful, last);
         }
     };
-    let end = match Writer::prepare(&connection, options, plan) {
+    let (end, place) = match Writer::prepare(&connection, options, plan) {
         Ok(mut writer) => {
             tracing::info!(path = %options.path.display(), "SQLite sink: the database was opened again");
             write(&mut writer, &arriving, reply);
-            if writer.is_doubtful() { End::Doubtful } else { serve(&mut writer, inbox) }
+            let end = if writer.is_doubtful() { End::Doubtful } else { serve(&mut writer, inbox) };
+            (end, writer.into_place())
         }
         Err(error) => {
             fail_all(error, &arriving, reply);
-            End::Doubtful
+            (End::Doubtful, Place::of(&options.path))
         }
     };
-    let closed = close(connection, &end);
+    let closed = close(connection, &place, &end);
     (end, closed)
 }
 
@@ -170,9 +173,20 @@ fn write(writer: &mut Writer<'_>, arriving: &Receiver<Block>, reply: oneshot::Se
 
 /// Brings the log into the database, which also waits for the disk, so that a clean end outlives a loss of power. The log
 /// of a file that was moved goes with it so, and is left empty: SQLite would take it for that of the next file there.
-fn close(connection: Connection, end: &End) -> Result<(), SinkError> {
-    let kind = if matches!(end, End::Doubtful) { "TRUNCATE" } else { "PASSIVE" };
+fn close(connection: Connection, place: &Place, end: &End) -> Result<(), SinkError> {
+    let is_left = place.is_left();
+    let empties = is_left || matches!(end, End::Doubtful);
+    if empties {
+        // Emptying the log would wait for readers, copying it does not.
+        connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+    }
+    let kind = if empties { "TRUNCATE" } else { "PASSIVE" };
     let checkpoint = connection.query_row(&format!("PRAGMA wal_checkpoint({kind})"), [], |_| Ok(()));
     let closed = connection.close().map_err(|(_, error)| error);
-    checkpoint.and(closed).map_err(|error| verdict(classify(Doing::Statement, error)))
+    checkpoint.and(closed).map_err(failed)?;
+    if is_left { Err(failed(moved())) } else { Ok(()) }
+}
+
+fn failed(error: rusqlite::Error) -> SinkError {
+    verdict(classify(Doing::Statement, error))
 }

@@ -44,8 +44,8 @@ pub(super) struct Writer<'c> {
     version: i64,
     mode: Mode,
     inserts: Inserts<Statement<'c>>,
-    /// Set in [`Mode::TwoSteps`] alone.
-    update: Option<Statement<'c>>,
+    /// Empty but in [`Mode::TwoSteps`].
+    updates: Updates<'c>,
     /// A fault has made the connection doubtful; the thread opens another before the next write.
     doubtful: bool,
 }
@@ -59,7 +59,7 @@ impl<'c> Writer<'c> {
         // Read first: a change that comes in between is seen by the first write.
         let version = version(&mut schema_version).map_err(said)?;
         let mode = Shape::look(connection, &plan.table).map_err(said)?.mode(plan, &options.path)?;
-        let (inserts, update) = statements(connection, plan, mode).map_err(said)?;
+        let (inserts, updates) = statements(connection, plan, mode).map_err(said)?;
         Ok(Self {
             connection,
             plan,
@@ -75,7 +75,7 @@ impl<'c> Writer<'c> {
             version,
             mode,
             inserts,
-            update,
+            updates,
             doubtful: false,
         })
     }
@@ -83,6 +83,11 @@ impl<'c> Writer<'c> {
     /// Whether another connection is to be opened before the next write.
     pub(super) fn is_doubtful(&self) -> bool {
         self.doubtful
+    }
+
+    /// Ends the writer, and leaves where the files were that it wrote to.
+    pub(super) fn into_place(self) -> Place {
+        self.place
     }
 
     /// Writes the rows that arrive; those that are not among the failed have landed. If they do not arrive to the last,
@@ -171,7 +176,7 @@ impl<'c> Writer<'c> {
         match shape.mode(self.plan, self.place.path()) {
             Ok(mode) if mode == self.mode => {}
             Ok(mode) => {
-                (self.inserts, self.update) = statements(self.connection, self.plan, mode).map_err(in_control)?;
+                (self.inserts, self.updates) = statements(self.connection, self.plan, mode).map_err(in_control)?;
                 self.mode = mode;
             }
             // SQLite says it of each row.
@@ -211,14 +216,14 @@ impl<'c> Writer<'c> {
     fn insert_arriving(&mut self, rows: &mut Rows, arriving: &Receiver<Block>) -> Result<(), Fault> {
         let mut next = 0;
         while rows.receive(arriving) {
-            next = self.inserts.fast[0].run_through(rows, next..rows.len(), &mut self.update)?;
+            next = self.inserts.fast[0].run_through(rows, next..rows.len(), &mut self.updates)?;
         }
         self.insert_fast(rows, next..rows.len())
     }
 
     fn insert_fast(&mut self, rows: &Rows, mut range: Range<usize>) -> Result<(), Fault> {
         for insert in &mut self.inserts.fast {
-            range.start = insert.run_through(rows, range.clone(), &mut self.update)?;
+            range.start = insert.run_through(rows, range.clone(), &mut self.updates)?;
         }
         Ok(())
     }
@@ -227,7 +232,7 @@ impl<'c> Writer<'c> {
         for row in range {
             // SQLite undoes a failed insert itself, unless a trigger of the table says `RAISE(FAIL)`.
             control(&mut self.savepoint)?;
-            if let Err(fault) = self.inserts.careful.run(rows, row, &mut self.update) {
+            if let Err(fault) = self.inserts.careful.run(rows, row, &mut self.updates) {
                 // A trigger may have rolled the transaction back, and the rows before went with it.
                 if fault.blame == Blame::Batch || self.connection.is_autocommit() {
                     return Err(fault);
@@ -241,26 +246,29 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// A statement that may follow an insert of one row.
-type Update<'c> = Option<Statement<'c>>;
+/// What follows an insert of one row, until one of them has changed a row: the update by the key, and then an upsert,
+/// which alone knows a key whose unique index compares otherwise than the column.
+type Updates<'c> = Vec<Statement<'c>>;
 
 impl Insert<Statement<'_>> {
     /// Inserts rows while there are enough of them, and returns the first that is left.
-    fn run_through(&mut self, rows: &Rows, mut range: Range<usize>, update: &mut Update<'_>) -> Result<usize, Fault> {
+    fn run_through(&mut self, rows: &Rows, mut range: Range<usize>, updates: &mut Updates<'_>) -> Result<usize, Fault> {
         while range.len() >= self.rows {
-            self.run(rows, range.start, update)?;
+            self.run(rows, range.start, updates)?;
             range.start += self.rows;
         }
         Ok(range.start)
     }
 
     /// Inserts the rows from `first` on; the one that was not, because its key is there, is updated.
-    fn run(&mut self, rows: &Rows, first: usize, update: &mut Update<'_>) -> Result<(), Fault> {
-        let inserted = execute(&mut self.statement, rows, first..first + self.rows)?;
-        match update {
-            Some(update) if inserted == 0 => execute(update, rows, first..first + 1).map(drop),
-            _ => Ok(()),
+    fn run(&mut self, rows: &Rows, first: usize, updates: &mut Updates<'_>) -> Result<(), Fault> {
+        let mut changed = execute(&mut self.statement, rows, first..first + self.rows)?;
+        for update in updates {
+            if changed == 0 {
+                changed = execute(update, rows, first..first + 1)?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -281,15 +289,15 @@ fn statements<'c>(
     connection: &'c Connection,
     plan: &Plan,
     mode: Mode,
-) -> rusqlite::Result<(Inserts<Statement<'c>>, Update<'c>)> {
+) -> rusqlite::Result<(Inserts<Statement<'c>>, Updates<'c>)> {
     let prepare =
         |insert: &Insert<String>| Ok(Insert { rows: insert.rows, statement: connection.prepare(&insert.statement)? });
     let inserts = plan.inserts(mode);
     // First, for what is wrong with the table shows best in the shortest statement.
     let careful = prepare(&inserts.careful)?;
     let fast = inserts.fast.iter().map(prepare).collect::<rusqlite::Result<_>>()?;
-    let update = plan.update.as_deref().filter(|_| mode == Mode::TwoSteps);
-    Ok((Inserts { fast, careful }, update.map(|update| connection.prepare(update)).transpose()?))
+    let updates = plan.updates(mode).map(|update| connection.prepare(update)).collect::<rusqlite::Result<_>>()?;
+    Ok((Inserts { fast, careful }, updates))
 }
 
 fn version(schema_version: &mut Statement<'_>) -> rusqlite::Result<i64> {
