@@ -272,7 +272,7 @@ fn by_hand(file: &File, ops: &[Trade], rule: Conflict) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Goal: whatever triggers do, the tables are as after plain statements. Method: random rows under random rules, in
     /// the triggers and of the mapping, through the sink and by hand.

@@ -155,6 +155,20 @@ async fn decimals_come_back_as_they_were() {
     round_trip(ColumnType::Decimal, some(edges, random), |v| (*v).into(), same).await;
 }
 
+/// Goal: text is the same in files that keep it as UTF-16. Method: what such files treat apart, through a key as well.
+#[tokio::test]
+async fn text_is_exact_in_files_of_another_encoding() {
+    for encoding in ["UTF-16le", "UTF-16be"] {
+        let file = file();
+        file.execute(&format!("PRAGMA encoding = '{encoding}'; CREATE TABLE t (x TEXT PRIMARY KEY)"));
+        let sink = SqliteSink::open(&file, Table::new("t").text("x", |op: &String| op).key(["x"])).await.unwrap();
+        let texts = ["", "a\0b", "\u{feff}x", "x\u{fffe}", "größe 漢字 🦀", "\u{10ffff}"].map(String::from);
+        assert!(write(&sink, texts.to_vec()).await.is_empty());
+        assert_eq!(crate::refused(&write(&sink, texts.to_vec()).await), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(file.query("SELECT x FROM t ORDER BY rowid"), texts, "{encoding}");
+    }
+}
+
 /// Goal: a column that would lose digits is named when the sink opens. Method: each of SQLite's names for a float, and
 /// text for numbers.
 #[tokio::test]

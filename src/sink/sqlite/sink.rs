@@ -44,7 +44,8 @@ use crate::{
 /// | text, JSON, decimals | TEXT, CHAR, CLOB; BLOB or no type |
 /// | bytes | all |
 ///
-/// A STRICT table refuses what does not suit it row by row. What a virtual table makes of values is its own business.
+/// A STRICT table refuses what does not suit it row by row. NULL in an `INTEGER PRIMARY KEY` becomes the next number, unless
+/// the mapping names that column as its key, which refuses NULL. What a virtual table makes of values is its own business.
 /// Whether two keys are the same is for the table to say: with `COLLATE NOCASE`, `abc` and `ABC` are one key.
 ///
 /// **Triggers** do what they do after plain statements for the same rows: an `OR REPLACE`, `OR IGNORE` or `ON CONFLICT`

@@ -124,7 +124,7 @@ fn open_again(
     };
     let (end, place) = match Writer::prepare(&connection, options, plan) {
         Ok(mut writer) => {
-            tracing::info!(path = %options.path.display(), "SQLite sink: the database was opened again");
+            tracing::debug!(path = %options.path.display(), "SQLite sink: the database was opened again");
             write(&mut writer, &arriving, reply);
             let end = if writer.is_doubtful() { End::Doubtful } else { serve(&mut writer, inbox) };
             (end, writer.into_place())
