@@ -1,4 +1,4 @@
-//! What SQLite's errors mean for a batch: a verdict, whose fault it is, and whether the file is to be opened anew. The
+//! The meaning of SQLite's errors for a batch: a verdict, whose fault it is, and whether the file is to be opened anew. The
 //! table is in the docs of [`SqliteSink`](super::SqliteSink). The writer asks for each statement that fails.
 
 use rusqlite::{Error, ErrorCode, ffi};
@@ -65,7 +65,7 @@ pub(super) fn classify(doing: Doing, source: Error) -> Fault {
     Fault { blame, kind, failure: Failure { meaning, source } }
 }
 
-/// What the ops of a failed transaction are told. After a commit of unknown result the file as a whole is away, too.
+/// The error of the ops of a failed transaction. After a commit of unknown result the file as a whole is away, too.
 pub(super) fn verdict(fault: Fault) -> SinkError {
     if fault.kind == ErrorKind::Ambiguous { SinkError::connection_lost(fault.failure) } else { fault.into() }
 }
@@ -88,7 +88,7 @@ pub(super) fn wants_new_connection(fault: &Fault) -> bool {
     )
 }
 
-/// What SQLite says of a database that is no longer at its path, where it looks, which it does not with a log.
+/// SQLite's error for a database that is no longer at its path. With a log, SQLite does not look by itself.
 pub(super) fn moved() -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), None)
 }

@@ -45,7 +45,7 @@ use crate::{
 /// | bytes | all |
 ///
 /// A STRICT table refuses what does not suit it row by row. NULL in an `INTEGER PRIMARY KEY` becomes the next number, unless
-/// the mapping names that column as its key, which refuses NULL. What a virtual table makes of values is its own business.
+/// the mapping names that column as its key, which refuses NULL. A virtual table makes of values what it likes.
 /// Whether two keys are the same is for the table to say: with `COLLATE NOCASE`, `abc` and `ABC` are one key.
 ///
 /// **Triggers** do what they do after plain statements for the same rows: an `OR REPLACE`, `OR IGNORE` or `ON CONFLICT`

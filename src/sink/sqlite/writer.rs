@@ -246,7 +246,7 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// What follows an insert of one row, until one of them has changed a row: the update by the key, and then an upsert,
+/// Statements after an insert of one row, until one has changed a row: the update by the key, and then an upsert,
 /// which alone knows a key whose unique index compares otherwise than the column.
 type Updates<'c> = Vec<Statement<'c>>;
 
