@@ -5,10 +5,13 @@
 mod cancel;
 mod conflicts;
 mod opening;
+mod outages;
 #[path = "../support/refusals.rs"]
 mod refusals;
 mod rows;
+mod triggers;
 mod trouble;
+mod values;
 
 use std::path::{Path, PathBuf};
 

@@ -1,78 +1,11 @@
 //! What an error leaves behind: the file as it was, and words that say whether to try again.
 
-use std::{
-    fs::OpenOptions,
-    io::{Seek, SeekFrom, Write},
-    time::Duration,
-};
-
 use roundlot::{
     Batch, ErrorKind, Sink,
-    sink::{
-        sqlite::{Sqlite, SqliteSink},
-        table::Table,
-    },
+    sink::{sqlite::SqliteSink, table::Table},
 };
 
-use crate::{file, keyed, mapping, refusals, refused, trade, trades, write};
-
-/// Goal: a lock held elsewhere costs nothing but time. Method: another connection holds it and then lets go.
-#[tokio::test]
-async fn a_locked_database_is_transient_and_nothing_lands() {
-    let file = file();
-    let sink = Sqlite::file(&file).busy_timeout(Duration::ZERO).open(keyed()).await.unwrap();
-    let other = file.connect();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let failed = write(&sink, trades(0..300)).await;
-    assert_eq!(failed.len(), 300);
-    for refusal in &failed {
-        assert_eq!(refusal.kind, ErrorKind::Transient, "{refusal:?}");
-    }
-    assert!(failed[0].story.contains("another connection holds the lock, nothing was written"), "{:?}", failed[0]);
-    assert!(file.ids().is_empty());
-
-    other.execute_batch("ROLLBACK").unwrap();
-    assert!(write(&sink, trades(0..300)).await.is_empty());
-    assert_eq!(file.ids().len(), 300);
-}
-
-/// Goal: a full disk is said clearly, and what was there stays. Method: a cap on the pages of the file.
-#[tokio::test]
-async fn a_full_disk_is_final_and_nothing_of_the_batch_lands() {
-    let file = file();
-    let sink = Sqlite::file(&file).max_pages(20).open(keyed()).await.unwrap();
-    assert!(write(&sink, trades(0..10)).await.is_empty());
-    let failed = write(&sink, trades(10..20_000)).await;
-    assert_eq!(refused(&failed).len(), 19_990);
-    let story = &failed[0].story;
-    assert!(story.contains("final: the disk is full or the file is at its page limit, nothing was written"), "{story}");
-    assert_eq!(file.ids(), (0..10).collect::<Vec<_>>());
-
-    assert!(write(&sink, trades(10..20)).await.is_empty(), "what fits is still taken");
-    sink.close().await.unwrap();
-    assert_eq!(file.query("PRAGMA integrity_check"), ["ok"]);
-}
-
-/// Goal: a damaged file is said clearly. Method: all pages but the first are overwritten.
-#[tokio::test]
-async fn a_damaged_file_is_final() {
-    let file = file();
-    let table = || mapping().key(["symbol", "id"]).create_if_missing();
-    let sink = SqliteSink::open(&file, table()).await.unwrap();
-    assert!(write(&sink, trades(0..1000)).await.is_empty());
-    sink.close().await.unwrap();
-    let mut raw = OpenOptions::new().write(true).open(&file).unwrap();
-    let length = raw.metadata().unwrap().len();
-    raw.seek(SeekFrom::Start(4096)).unwrap();
-    raw.write_all(&vec![0x5a; length as usize - 4096]).unwrap();
-    drop(raw);
-
-    let sink = SqliteSink::open(&file, table()).await.unwrap();
-    let failed = write(&sink, trades(5000..5010)).await;
-    assert_eq!(refused(&failed).len(), 10);
-    let story = &failed[0].story;
-    assert!(story.contains("final: the database file is damaged, nothing was written"), "{story}");
-}
+use crate::{file, keyed, refusals, refused, trade, trades, write};
 
 #[tokio::test]
 async fn a_table_that_was_dropped_is_final() {

@@ -1,9 +1,10 @@
-//! What SQLite's errors mean for a batch: in comes an error, out goes a verdict and whose fault it is.
+//! The meaning of SQLite's errors for a batch: a verdict, whose fault it is, and whether the file is to be opened anew. The
+//! table is in the docs of [`SqliteSink`](super::SqliteSink). The writer asks for each statement that fails.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::sink::{
-    ErrorKind,
+    ErrorKind, SinkError,
     table::fault::{self, Blame, Doing, Failure},
 };
 
@@ -11,15 +12,16 @@ pub(super) type Fault = fault::Fault<Error>;
 
 /// The one place that decides what an error of SQLite means.
 ///
-/// * Another connection is in the way, or memory is short: transient; the transaction was rolled back.
 /// * A row breaks a rule of the table: refused, that row alone.
-/// * The disk is full, the file damaged, read-only or gone: refused, for the next attempt would fail as well, and
-///   whoever reads the dead letters has to act first.
-/// * The disk failed while the transaction was being committed: ambiguous. Its pages may have reached the log before
-///   the failure, and are then recovered when the file is next opened after a crash.
+/// * The disk is full, another connection holds the lock, the file is damaged, read-only, moved or gone: an outage. No op
+///   is to blame, the transaction was rolled back, and the same rows land once the cause is removed.
+/// * The disk failed while the transaction was being committed: ambiguous, and an outage for all other ops. The pages may
+///   have reached the log before the failure, and are then recovered when the file is next opened after a crash. Only a
+///   failed *write* is certain: the frame that makes a transaction valid is written last.
+/// * Memory is short: transient, since it may be the size of the batch or of a row that asks for too much.
 pub(super) fn classify(doing: Doing, source: Error) -> Fault {
     use Blame::{Batch, Row};
-    use ErrorKind::{Ambiguous, Refused, Transient};
+    use ErrorKind::{Ambiguous, Outage, Refused, Transient};
     let (blame, kind, meaning) = match code(&source) {
         Some(ErrorCode::ConstraintViolation) => (Row, Refused, "the row breaks a constraint of the table"),
         Some(ErrorCode::TypeMismatch) => (Row, Refused, "a value does not suit the type of its column"),
@@ -28,33 +30,82 @@ pub(super) fn classify(doing: Doing, source: Error) -> Fault {
         Some(ErrorCode::Unknown) => (Row, Refused, "final: SQLite rejects the row or the statement"),
 
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
-            (Batch, Transient, "another connection holds the lock, nothing was written")
+            (Batch, Outage, "another connection holds the lock, nothing was written")
         }
-        Some(ErrorCode::SchemaChanged) => (Batch, Transient, "the schema keeps changing, nothing was written"),
+        Some(ErrorCode::SchemaChanged) => (Batch, Outage, "the schema keeps changing, nothing was written"),
         Some(ErrorCode::OutOfMemory) => (Batch, Transient, "out of memory, nothing was written"),
         Some(ErrorCode::OperationInterrupted | ErrorCode::OperationAborted) => {
             (Batch, Transient, "interrupted, nothing was written")
         }
 
-        Some(ErrorCode::SystemIoFailure) if doing == Doing::Commit => {
+        Some(ErrorCode::SystemIoFailure) if doing == Doing::Commit && !is_write(&source) => {
             (Batch, Ambiguous, "the disk failed during the commit, the batch may or may not be in the file")
         }
-        Some(ErrorCode::SystemIoFailure) => (Batch, Refused, "final: the disk failed, nothing was written"),
-        Some(ErrorCode::DiskFull) => {
-            (Batch, Refused, "final: the disk is full or the file is at its page limit, nothing was written")
+        Some(ErrorCode::SystemIoFailure) => (Batch, Outage, "the disk failed, nothing was written"),
+        Some(ErrorCode::DiskFull | ErrorCode::NoLargeFileSupport) => {
+            (Batch, Outage, "the disk is full or the file is at its page limit, nothing was written")
         }
-        Some(ErrorCode::DatabaseCorrupt) => {
-            (Batch, Refused, "final: the database file is damaged, nothing was written")
+        Some(ErrorCode::DatabaseCorrupt) => (Batch, Outage, "the database file is damaged, nothing was written"),
+        Some(ErrorCode::NotADatabase) => (Batch, Outage, "the file is not a SQLite database"),
+        Some(ErrorCode::ReadOnly) if is_moved(&source) && doing == Doing::Commit => {
+            (Batch, Ambiguous, "the database file or its log was moved, replaced or deleted during the commit")
         }
-        Some(ErrorCode::NotADatabase) => (Batch, Refused, "final: the file is not a SQLite database"),
-        Some(ErrorCode::ReadOnly) => (Batch, Refused, "final: the database is read-only or was moved"),
-        Some(ErrorCode::CannotOpen) => (Batch, Refused, "final: the database file or its log cannot be opened"),
+        Some(ErrorCode::ReadOnly) if is_moved(&source) => {
+            (Batch, Outage, "the database file or its log was moved, replaced or deleted, nothing was written")
+        }
+        Some(ErrorCode::ReadOnly) => (Batch, Outage, "the database is read-only, nothing was written"),
+        Some(ErrorCode::CannotOpen) => {
+            (Batch, Outage, "the database file or its log cannot be opened, nothing was written")
+        }
         Some(ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => {
-            (Batch, Refused, "final: no permission to write to the database")
+            (Batch, Outage, "no permission to write to the database, nothing was written")
         }
         _ => (Batch, Refused, "final: SQLite failed in a way that is not expected of it, nothing was written"),
     };
     Fault { blame, kind, failure: Failure { meaning, source } }
+}
+
+/// The error of the ops of a failed transaction. After a commit of unknown result the file as a whole is away, too.
+pub(super) fn verdict(fault: Fault) -> SinkError {
+    if fault.kind == ErrorKind::Ambiguous { SinkError::connection_lost(fault.failure) } else { fault.into() }
+}
+
+/// Whether the connection may be to blame for a fault, so that it is given up for a new one: the file at the path may be
+/// another by now, or be mounted anew. A full disk has room again once the log has been brought into the database, which
+/// is done when a connection is closed.
+pub(super) fn wants_new_connection(fault: &Fault) -> bool {
+    matches!(
+        code(&fault.failure.source),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+        )
+    )
+}
+
+/// SQLite's error for a database that is no longer at its path. With a log, SQLite does not look by itself.
+pub(super) fn moved() -> Error {
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), None)
+}
+
+fn is_moved(error: &Error) -> bool {
+    extended_code(error) == Some(ffi::SQLITE_READONLY_DBMOVED)
+}
+
+fn is_write(error: &Error) -> bool {
+    extended_code(error) == Some(ffi::SQLITE_IOERR_WRITE)
+}
+
+fn extended_code(error: &Error) -> Option<i32> {
+    match error {
+        Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => Some(error.extended_code),
+        _ => None,
+    }
 }
 
 /// SQLite's primary result code, where the error is one of SQLite's. Codes that rusqlite does not know are told from
@@ -70,10 +121,9 @@ mod tests {
     use std::error::Error as _;
 
     use Blame::{Batch, Row};
-    use ErrorKind::{Ambiguous, Refused, Transient};
+    use ErrorKind::{Ambiguous, Outage, Refused, Transient};
 
     use super::*;
-    use crate::sink::SinkError;
 
     fn failure(code: i32) -> Error {
         Error::SqliteFailure(ffi::Error::new(code), Some("as SQLite says".into()))
@@ -91,25 +141,25 @@ mod tests {
             (ffi::SQLITE_MISMATCH, (Row, Refused)),
             (ffi::SQLITE_TOOBIG, (Row, Refused)),
             (ffi::SQLITE_ERROR, (Row, Refused)),
-            (ffi::SQLITE_BUSY, (Batch, Transient)),
-            (ffi::SQLITE_LOCKED, (Batch, Transient)),
-            (ffi::SQLITE_PROTOCOL, (Batch, Transient)),
-            (ffi::SQLITE_SCHEMA, (Batch, Transient)),
+            (ffi::SQLITE_BUSY, (Batch, Outage)),
+            (ffi::SQLITE_LOCKED, (Batch, Outage)),
+            (ffi::SQLITE_PROTOCOL, (Batch, Outage)),
+            (ffi::SQLITE_SCHEMA, (Batch, Outage)),
             (ffi::SQLITE_NOMEM, (Batch, Transient)),
             (ffi::SQLITE_INTERRUPT, (Batch, Transient)),
             (ffi::SQLITE_ABORT, (Batch, Transient)),
-            (ffi::SQLITE_FULL, (Batch, Refused)),
-            (ffi::SQLITE_IOERR, (Batch, Refused)),
-            (ffi::SQLITE_CORRUPT, (Batch, Refused)),
-            (ffi::SQLITE_NOTADB, (Batch, Refused)),
-            (ffi::SQLITE_READONLY, (Batch, Refused)),
-            (ffi::SQLITE_CANTOPEN, (Batch, Refused)),
-            (ffi::SQLITE_PERM, (Batch, Refused)),
-            (ffi::SQLITE_AUTH, (Batch, Refused)),
+            (ffi::SQLITE_FULL, (Batch, Outage)),
+            (ffi::SQLITE_IOERR, (Batch, Outage)),
+            (ffi::SQLITE_CORRUPT, (Batch, Outage)),
+            (ffi::SQLITE_NOTADB, (Batch, Outage)),
+            (ffi::SQLITE_READONLY, (Batch, Outage)),
+            (ffi::SQLITE_CANTOPEN, (Batch, Outage)),
+            (ffi::SQLITE_PERM, (Batch, Outage)),
+            (ffi::SQLITE_AUTH, (Batch, Outage)),
             (ffi::SQLITE_MISUSE, (Batch, Refused)),
             (ffi::SQLITE_RANGE, (Batch, Refused)),
             (ffi::SQLITE_INTERNAL, (Batch, Refused)),
-            (ffi::SQLITE_NOLFS, (Batch, Refused)),
+            (ffi::SQLITE_NOLFS, (Batch, Outage)),
         ];
         for (code, expected) in verdicts {
             assert_eq!(verdict(Doing::Statement, code), expected, "code {code}");
@@ -121,11 +171,11 @@ mod tests {
         let verdicts = [
             (ffi::SQLITE_CONSTRAINT_UNIQUE, (Row, Refused)),
             (ffi::SQLITE_CONSTRAINT_TRIGGER, (Row, Refused)),
-            (ffi::SQLITE_BUSY_SNAPSHOT, (Batch, Transient)),
-            (ffi::SQLITE_BUSY_RECOVERY, (Batch, Transient)),
-            (ffi::SQLITE_IOERR_SHORT_READ, (Batch, Refused)),
-            (ffi::SQLITE_READONLY_DBMOVED, (Batch, Refused)),
-            (ffi::SQLITE_CORRUPT_INDEX, (Batch, Refused)),
+            (ffi::SQLITE_BUSY_SNAPSHOT, (Batch, Outage)),
+            (ffi::SQLITE_BUSY_RECOVERY, (Batch, Outage)),
+            (ffi::SQLITE_IOERR_SHORT_READ, (Batch, Outage)),
+            (ffi::SQLITE_READONLY_DBMOVED, (Batch, Outage)),
+            (ffi::SQLITE_CORRUPT_INDEX, (Batch, Outage)),
             (ffi::SQLITE_ABORT_ROLLBACK, (Batch, Transient)),
         ];
         for (code, expected) in verdicts {
@@ -133,14 +183,32 @@ mod tests {
         }
     }
 
+    /// Goal: a commit is in doubt only where it may have landed. Method: each way in which one fails; a write that failed
+    /// was that of the last frame at the latest, without which there is no transaction.
     #[test]
-    fn only_a_failing_disk_makes_a_commit_ambiguous() {
-        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE] {
-            assert_eq!(verdict(Doing::Commit, code), (Batch, Ambiguous), "code {code}");
+    fn a_commit_is_in_doubt_only_where_it_may_have_landed() {
+        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DELETE, ffi::SQLITE_READONLY_DBMOVED]
+        {
+            let fault = classify(Doing::Commit, failure(code));
+            assert_eq!((fault.blame, fault.kind), (Batch, Ambiguous), "code {code}");
+            let error = super::verdict(fault);
+            assert!(error.is_outage() && error.kind() == Ambiguous, "{error:?}");
         }
-        assert_eq!(verdict(Doing::Commit, ffi::SQLITE_BUSY), (Batch, Transient));
-        assert_eq!(verdict(Doing::Commit, ffi::SQLITE_FULL), (Batch, Refused));
+        for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_READONLY] {
+            assert_eq!(verdict(Doing::Commit, code), (Batch, Outage), "code {code}");
+        }
         assert_eq!(verdict(Doing::Commit, ffi::SQLITE_CONSTRAINT_FOREIGNKEY), (Row, Refused));
+    }
+
+    #[test]
+    fn a_connection_is_given_up_where_another_may_do_better() {
+        let wants = |code| wants_new_connection(&classify(Doing::Statement, failure(code)));
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY_DBMOVED, ffi::SQLITE_CORRUPT] {
+            assert!(wants(code), "code {code}");
+        }
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_CONSTRAINT, ffi::SQLITE_ERROR, ffi::SQLITE_NOMEM] {
+            assert!(!wants(code), "code {code}");
+        }
     }
 
     #[test]
@@ -159,9 +227,9 @@ mod tests {
 
     #[test]
     fn what_sqlite_said_is_kept_behind_the_meaning() {
-        let error = SinkError::from(classify(Doing::Statement, failure(ffi::SQLITE_FULL)));
+        let error = super::verdict(classify(Doing::Statement, failure(ffi::SQLITE_FULL)));
         let chain = error.chain();
-        assert!(chain.starts_with("refused: final: the disk is full or"), "{chain}");
+        assert!(chain.starts_with("the destination is away: the disk is full or"), "{chain}");
         assert!(chain.contains("as SQLite says"), "{chain}");
         let failure =
             error.source().and_then(|source| source.downcast_ref::<Failure<Error>>()).expect("our own failure");

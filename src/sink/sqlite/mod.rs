@@ -5,15 +5,17 @@
 //!   write()  Batch -> blocks of values, copied out of the ops   sink, rows
 //!      |  blocks, while more are filled    ^ which rows failed, and the blocks
 //!      v                                   |
-//!   writer thread: owns the connection, one transaction         thread, open, plan
-//!                  per batch                                    writer, classify
+//!   writer thread: owns the connection, one transaction         thread, open, plan, shape
+//!                  per batch                                    writer, classify, place
 //! ```
 
 mod classify;
 mod open;
 mod options;
+mod place;
 mod plan;
 mod rows;
+mod shape;
 mod sink;
 mod thread;
 mod writer;

@@ -1,9 +1,8 @@
-//! From a path to a connection that is fit to write: in come settings and what is to be in the file, out goes a
-//! connection or the reason why not. Next room: `writer`.
+//! Opens a file as a connection that is fit to write, and says why not in words of [`OpenError`]. The thread asks when the
+//! sink is opened, and again after a connection became doubtful.
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     error::Error,
     io,
     path::{Path, PathBuf},
@@ -16,8 +15,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 use super::{
     classify::classify,
     options::{Sqlite, Synchronous},
-    plan::{Plan, type_name},
-    writer::Writer,
+    plan::Plan,
 };
 use crate::sink::{
     error::chain,
@@ -67,6 +65,30 @@ pub enum OpenError {
         /// The type it was created with.
         declared: String,
     },
+    /// The column would not keep every value as it is: a float has 53 of an integer's 64 bits, and numbers in text sort
+    /// and compare by their characters.
+    #[error("column {column:?} of table {table:?} is to hold {holds} and must be {kept_as} for that, it is {declared}")]
+    NotKept {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What it is to hold.
+        holds: ColumnType,
+        /// SQLite's type that keeps such values.
+        kept_as: &'static str,
+        /// The type it was created with.
+        declared: String,
+    },
+    /// The table has triggers, and a constraint with `ON CONFLICT REPLACE` or `ON CONFLICT IGNORE`. In SQLite, a statement
+    /// that overrides the one overrides the rules inside of the others as well.
+    #[error(
+        "table {table:?} has triggers and an ON CONFLICT rule of its own: SQLite cannot keep both it and the mapping's"
+    )]
+    TwoRules {
+        /// The table.
+        table: String,
+    },
     /// SQLite cannot open the file or does not take the mapping's statements.
     #[error("cannot open {path:?}", path = path.display().to_string())]
     Database {
@@ -90,15 +112,22 @@ impl OpenError {
     }
 }
 
-/// Opens the file, and creates the table if that was asked for, unless nobody waits for it any more.
-pub(super) fn connect(options: &Sqlite, plan: &Plan, given_up: impl Fn() -> bool) -> Result<Connection, OpenError> {
+/// Opens the file, and creates the table if that was asked for, unless nobody waits for it any more. A file that is not
+/// there is made only if `is_new`: in place of one that has gone, it would keep new rows apart from the old ones, or
+/// under a mount point.
+pub(super) fn connect(
+    options: &Sqlite,
+    plan: &Plan,
+    is_new: bool,
+    given_up: impl Fn() -> bool,
+) -> Result<Connection, OpenError> {
     let begun = Instant::now();
     // Of two that have read and want to write, as when both make a new file, SQLite sends one away at once.
     let gives_way = |error: &rusqlite::Error| {
         error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < options.busy_timeout
     };
     loop {
-        let connected = configure(options);
+        let connected = configure(options, is_new);
         if given_up() {
             return Err(OpenError::Gone);
         }
@@ -117,8 +146,9 @@ fn created(connection: Connection, plan: &Plan) -> rusqlite::Result<Connection> 
     Ok(connection)
 }
 
-fn configure(options: &Sqlite) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+fn configure(options: &Sqlite, is_new: bool) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, is_new);
     let connection = Connection::open_with_flags(plain(&options.path)?, flags)?;
     if connection.is_readonly(MAIN_DB)? {
         // SQLite opens a file that it may not write all the same, and would fail at the first batch.
@@ -150,58 +180,21 @@ fn plain(path: &Path) -> rusqlite::Result<Cow<'_, Path>> {
     Ok(if is_uri { Path::new(".").join(path).into() } else { path.into() })
 }
 
-/// Checks that the table has the columns of the mapping, and prepares its statements.
-pub(super) fn prepare<'c>(connection: &'c Connection, options: &Sqlite, plan: &Plan) -> Result<Writer<'c>, OpenError> {
-    let declared = declared_types(connection, &plan.table).map_err(|error| database(options, error))?;
-    if declared.is_empty() {
-        return Err(OpenError::NoTable { path: options.path.clone(), table: plan.table.clone() });
-    }
-    for (column, holds) in &plan.columns {
-        let (table, column) = (plan.table.clone(), column.clone());
-        match declared.get(&column.to_ascii_lowercase()) {
-            None => return Err(OpenError::NoColumn { table, column }),
-            Some(declared) if type_name(*holds) == "TEXT" && makes_numbers(declared) => {
-                return Err(OpenError::NotText { table, column, holds: *holds, declared: declared.clone() });
-            }
-            Some(_) => {}
-        }
-    }
-    Writer::prepare(connection, plan).map_err(|error| database(options, error))
-}
-
-/// The types of the table's columns as they were written, by name in lower case; none if there is no such table.
-fn declared_types(connection: &Connection, table: &str) -> rusqlite::Result<HashMap<String, String>> {
-    let mut columns = connection.prepare("SELECT name, type FROM pragma_table_info(?1)")?;
-    let rows = columns.query_map([table], |row| Ok((row.get::<_, String>(0)?.to_ascii_lowercase(), row.get(1)?)))?;
-    rows.collect()
-}
-
-/// Whether a column declared like this turns text that looks like a number into one: SQLite's affinity rules.
-fn makes_numbers(declared: &str) -> bool {
-    let declared = declared.to_ascii_uppercase();
-    let says = |words: &[&str]| words.iter().any(|word| declared.contains(word));
-    says(&["INT"]) || !(says(&["CHAR", "CLOB", "TEXT", "BLOB"]) || declared.is_empty() || declared == "ANY")
-}
-
-fn database(options: &Sqlite, error: rusqlite::Error) -> OpenError {
-    let source = Box::new(classify(Doing::Statement, error).failure);
-    OpenError::Database { path: options.path.clone(), source }
+pub(super) fn database(options: &Sqlite, error: rusqlite::Error) -> OpenError {
+    let mut failure = classify(Doing::Statement, error).failure;
+    failure.meaning = match failure.source.sqlite_error_code() {
+        // A running sink waits for the file to be put right; here, the path itself may be wrong.
+        Some(ErrorCode::NotADatabase) => "final: the file is not a SQLite database",
+        Some(ErrorCode::CannotOpen) => "final: the database file or its log cannot be opened",
+        _ => failure.meaning,
+    };
+    OpenError::Database { path: options.path.clone(), source: Box::new(failure) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sink::table::Table;
-
-    #[test]
-    fn numbers_are_made_as_sqlite_says() {
-        for declared in ["INTEGER", "int", "REAL", "DOUBLE", "NUMERIC", "DECIMAL(10,5)", "STRING", "DATE", "CHARINT"] {
-            assert!(makes_numbers(declared), "{declared}");
-        }
-        for declared in ["TEXT", "varchar(20)", "CLOB", "BLOB", "", "any", "NATIVE CHARACTER(70)"] {
-            assert!(!makes_numbers(declared), "{declared}");
-        }
-    }
 
     /// Goal: who gives up opening finds no table later. Method: nobody waits for it from the start.
     #[test]
@@ -210,10 +203,10 @@ mod tests {
         let options = Sqlite::file(folder.path().join("trades.db"));
         let plan = Plan::of(&Table::<i64>::new("trades").integer("id", |id| *id).create_if_missing());
         let plan = plan.expect("a mapping");
-        assert!(matches!(connect(&options, &plan, || true), Err(OpenError::Gone)));
-        let has_table = |connection: &Connection| declared_types(connection, "trades").is_ok_and(|it| !it.is_empty());
-        assert!(configure(&options).is_ok_and(|connection| !has_table(&connection)));
-        assert!(connect(&options, &plan, || false).is_ok_and(|connection| has_table(&connection)));
+        assert!(matches!(connect(&options, &plan, true, || true), Err(OpenError::Gone)));
+        let has_table = |connection: &Connection| connection.table_exists(None, "trades").is_ok_and(|it| it);
+        assert!(configure(&options, true).is_ok_and(|connection| !has_table(&connection)));
+        assert!(connect(&options, &plan, true, || false).is_ok_and(|connection| has_table(&connection)));
     }
 
     #[test]

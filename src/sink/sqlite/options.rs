@@ -1,4 +1,4 @@
-//! How a SQLite file is opened: in come settings, out goes a sink. Next room: `thread`, which opens it.
+//! The settings with which a SQLite file is opened. Users make them; the thread reads them whenever it opens the file.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,8 +10,8 @@ use crate::sink::table::Table;
 
 /// The settings of a [`SqliteSink`], each with a default that suits most programs.
 ///
-/// The file is created if it is missing, and kept in write-ahead-log mode, so that others may read while the sink
-/// writes.
+/// The file is created if it is missing when the sink is opened, and kept in write-ahead-log mode, so that others may read
+/// while the sink writes. A relative path is that of the moment in which the sink is opened.
 ///
 /// # Examples
 ///
@@ -76,17 +76,27 @@ impl Sqlite {
     }
 
     /// Sets how long a batch waits, on the writer thread and in real time, for another connection that writes; 1 s
-    /// unless set. Opening waits as long, too. After that the batch is tried again as the batcher's retry says.
+    /// unless set. Opening waits as long, too. After that it is an outage: the batcher pauses, and all ops stay in the buffer.
     pub fn busy_timeout(mut self, limit: Duration) -> Self {
         self.busy_timeout = limit;
         self
     }
 
     /// Caps the database at this many pages, of 4096 bytes unless the file was made with others. A batch that does
-    /// not fit is refused as on a full disk.
+    /// not fit is an outage, as on a full disk: nothing of it lands, and all of it stays in the buffer.
     pub fn max_pages(mut self, pages: u32) -> Self {
         self.max_pages = Some(pages);
         self
+    }
+
+    /// Makes the path independent of the working directory, since the file may be opened again later. No path at all, and
+    /// the name of a database in memory, stay as they are.
+    pub(super) fn settle_path(&mut self) {
+        if self.path != Path::new(":memory:")
+            && let Ok(path) = std::path::absolute(&self.path)
+        {
+            self.path = path;
+        }
     }
 
     /// Opens the file on a thread of its own, creates the table if that was asked for, and checks that it has the

@@ -3,6 +3,18 @@
 
 use crate::sink::table::{ColumnType, Table, TableError, sql::quoted};
 
+/// How rows are written, which depends on the table in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// The table has no triggers.
+    Bare,
+    /// It has some, and no statement may say anything that reaches into them.
+    Triggers,
+    /// Likewise, and rows may be updated: by a statement of their own, since SQLite runs the triggers of an update
+    /// inside of an insert as if it said `UPDATE OR ABORT`.
+    TwoSteps,
+}
+
 /// How many texts and byte strings one statement binds at most, and how many rows. SQLite keeps short ones in a pool of
 /// some more slots, beyond which each costs an allocation: binding took twice as long per row with 500 as with up to
 /// 100. More rows than this gain nothing.
@@ -16,11 +28,25 @@ pub(super) struct Plan {
     pub(super) table: String,
     pub(super) columns: Vec<(String, ColumnType)>,
     pub(super) create: Option<String>,
-    /// By falling number of rows; the last takes one. A failure ends the transaction, so that SQLite need not
-    /// remember how to undo the statement by itself.
-    pub(super) fast: Vec<Insert<String>>,
+    /// For a table without triggers. The word after OR overrides what the table was created with, so that the mapping's
+    /// rule holds. A failure of many rows ends the transaction, so that SQLite need not remember how to undo the statement
+    /// by itself; one of a single row undoes that row alone.
+    bare: Inserts<String>,
+    /// For a table with triggers: a word after OR would also override the rules of the statements inside them.
+    plain: Inserts<String>,
+    /// Takes one row if its key is new, and leaves it to `update` otherwise.
+    new: Inserts<String>,
+    /// Updates the row with the key of the values that are bound, if the mapping's rule says so.
+    pub(super) update: Option<String>,
+}
+
+/// The statements for many rows and for one.
+#[derive(Debug)]
+pub(super) struct Inserts<S> {
+    /// By falling number of rows; the last takes one.
+    pub(super) fast: Vec<Insert<S>>,
     /// Takes one row. A failure undoes that row alone.
-    pub(super) careful: Insert<String>,
+    pub(super) careful: Insert<S>,
 }
 
 /// An insert of so many rows, as text or prepared.
@@ -35,18 +61,36 @@ impl Plan {
         table.check()?;
         let tuple = format!("({})", vec!["?"; table.columns().len()].join(", "));
         let into = quoted(table.name());
-        let insert = |verb, rows| {
-            let values = format!("VALUES {}", vec![tuple.as_str(); rows].join(", "));
-            Insert { rows, statement: table.insert_sql(verb, &into, &values) }
+        let values = |rows| format!("VALUES {}", vec![tuple.as_str(); rows].join(", "));
+        let insert = |verb, rows| Insert { rows, statement: table.insert_sql(verb, &into, &values(rows)) };
+        let inserts = |fast, careful| Inserts {
+            fast: statement_rows(table).into_iter().map(|rows| insert(fast, rows)).collect(),
+            careful: insert(careful, 1),
         };
+        let new = || Insert { rows: 1, statement: table.insert_new_sql(&into, &values(1)) };
         Ok(Self {
             table: table.name().into(),
             columns: table.columns().iter().map(|column| (column.name().into(), column.holds())).collect(),
             create: table.creates().then(|| table.create_sql(type_name)),
-            // The word after OR also overrides what the table was created with, so that the mapping's rule holds.
-            fast: statement_rows(table).into_iter().map(|rows| insert("INSERT OR ROLLBACK", rows)).collect(),
-            careful: insert("INSERT OR ABORT", 1),
+            bare: inserts("INSERT OR ROLLBACK", "INSERT OR ABORT"),
+            plain: inserts("INSERT", "INSERT"),
+            new: Inserts { fast: vec![new()], careful: new() },
+            update: table.update_sql(&into),
         })
+    }
+
+    pub(super) fn inserts(&self, mode: Mode) -> &Inserts<String> {
+        match mode {
+            Mode::Bare => &self.bare,
+            Mode::Triggers => &self.plain,
+            Mode::TwoSteps => &self.new,
+        }
+    }
+
+    /// The statements for a row that was not new, each for where the one before has changed none.
+    pub(super) fn updates(&self, mode: Mode) -> impl Iterator<Item = &str> {
+        let update = self.update.as_deref().filter(|_| mode == Mode::TwoSteps);
+        update.into_iter().flat_map(|update| [update, &self.plain.careful.statement])
     }
 }
 
@@ -74,6 +118,7 @@ pub(super) fn type_name(holds: ColumnType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::table::Conflict;
 
     fn table(integers: usize, texts: usize) -> Table<i64> {
         let table = (0..integers).fold(Table::new("t"), |table, i| table.integer(format!("i{i}"), |op| *op));
@@ -96,6 +141,22 @@ mod tests {
                 assert!(rows * width <= STATEMENT_VALUES, "{rows} rows of {width}");
             }
         }
+    }
+
+    /// Goal: no statement reaches into the triggers of a table. Method: those for tables that have some say nothing after
+    /// INSERT and UPDATE.
+    #[test]
+    fn statements_for_tables_with_triggers_are_plain() {
+        let table = table(2, 0).key(["i1"]).on_conflict(Conflict::Update);
+        let plan = Plan::of(&table).expect("a mapping");
+        for mode in [Mode::Triggers, Mode::TwoSteps] {
+            let inserts = plan.inserts(mode);
+            for insert in inserts.fast.iter().chain([&inserts.careful]) {
+                assert!(insert.statement.starts_with("INSERT INTO "), "{}", insert.statement);
+            }
+        }
+        assert_eq!(plan.update.as_deref(), Some(r#"UPDATE "t" SET "i0" = ?1 WHERE "i1" = ?2"#));
+        assert!(plan.inserts(Mode::TwoSteps).careful.statement.ends_with(r#" ON CONFLICT ("i1") DO NOTHING"#));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The sink itself: in comes a batch, whose values go to the writer thread, out go the verdicts that come back. Next
-//! room: `thread`.
+//! The sink itself: copies the values of a batch into blocks for the writer thread, and gives each op the verdict that
+//! comes back. No value of an op is kept behind its write.
 
 use std::{
     fmt,
@@ -32,19 +32,52 @@ use crate::{
 /// * The database has a thread of its own, which the runtime never waits for. It lives in real time: under a paused
 ///   tokio clock, a timeout can pass at once while the disk is still at work.
 ///
+/// # Tables that are there already
+///
+/// SQLite converts values to the type of their column. The sink opens only where that changes none, and looks again when
+/// the schema changes:
+///
+/// | values | columns that keep them |
+/// |---|---|
+/// | integers, flags, timestamps | INTEGER and all names with INT; NUMERIC, DECIMAL, BOOLEAN, DATE and others that SQLite takes for numeric; BLOB or no type. Not REAL, FLOAT and DOUBLE, which keep 53 bits; not TEXT, which compares by characters |
+/// | floats | all but TEXT. A whole number may become an integer of the same value, and -0.0 becomes 0.0 |
+/// | text, JSON, decimals | TEXT, CHAR, CLOB; BLOB or no type |
+/// | bytes | all |
+///
+/// A STRICT table refuses what does not suit it row by row. NULL in an `INTEGER PRIMARY KEY` becomes the next number, unless
+/// the mapping names that column as its key, which refuses NULL. A virtual table makes of values what it likes.
+/// Whether two keys are the same is for the table to say: with `COLLATE NOCASE`, `abc` and `ABC` are one key.
+///
+/// **Triggers** do what they do after plain statements for the same rows: an `OR REPLACE`, `OR IGNORE` or `ON CONFLICT`
+/// inside of them holds. Under [`Conflict::Update`](crate::sink::table::Conflict::Update), a row whose key is there sets
+/// off the triggers before an insert and those of an update, as SQLite's upsert does. An op whose row a trigger leaves out
+/// by `RAISE(IGNORE)` is accepted, since the table has done with it what it does with such rows; a table that has one under
+/// `Conflict::Update` is written by upserts, inside which SQLite runs the triggers of an update as if they said `OR ABORT`.
+/// A view can be written if an `INSTEAD OF INSERT` trigger takes its rows. A table with triggers cannot say
+/// `ON CONFLICT REPLACE` or `IGNORE` in its own constraints as well: [`OpenError::TwoRules`].
+///
 /// # What errors mean
 ///
-/// | what happened | kind | what is in the file |
-/// |---|---|---|
-/// | another connection holds the lock longer than the [`busy_timeout`](Sqlite::busy_timeout) | transient | nothing of the batch |
-/// | out of memory, or the schema keeps changing | transient | nothing of the batch |
-/// | a row breaks a constraint, is larger than SQLite takes, or its value does not suit the column | refused | the other rows |
-/// | the disk is full, the page limit reached | refused, "final" | nothing of the batch |
-/// | the file is damaged, no database, read-only, gone or not permitted | refused, "final" | nothing of the batch |
-/// | the table or a column was removed since | refused, "final" | nothing of the batch |
-/// | the disk failed before the commit | refused, "final" | nothing of the batch |
-/// | the disk failed during the commit, or the writer thread died | ambiguous | all of the batch or nothing |
-/// | more than 4 GiB of text and bytes in 128 rows | too large | nothing of the batch |
+/// | what happened | SQLite's code | kind | what is in the file |
+/// |---|---|---|---|
+/// | a row breaks a constraint, is larger than SQLite takes, or its value does not suit the column | `CONSTRAINT`, `TOOBIG`, `MISMATCH` | refused | the other rows |
+/// | the table or a column was removed or altered since | `ERROR` | refused, "final" | nothing of the batch |
+/// | another connection holds the lock longer than the [`busy_timeout`](Sqlite::busy_timeout), the schema keeps changing | `BUSY`, `LOCKED`, `PROTOCOL`, `SCHEMA` | outage | nothing of the batch |
+/// | the disk, or that of temporary files, is full; the page limit is reached | `FULL`, `NOLFS` | outage | nothing of the batch |
+/// | the disk failed before the commit, or wrote not all of it | `IOERR` before COMMIT, `IOERR_WRITE` | outage | nothing of the batch |
+/// | the file is damaged, no database, read-only, cannot be opened, or not permitted | `CORRUPT`, `NOTADB`, `READONLY`, `CANTOPEN`, `PERM`, `AUTH` | outage | nothing of the batch |
+/// | the file or its log was moved, replaced or deleted before the write | none, `READONLY_DBMOVED` | outage | nothing of the batch |
+/// | the same during the write | none | ambiguous and an outage | all of the batch, in the file that was moved, or nothing |
+/// | the disk failed during the commit otherwise, as when it did not confirm | `IOERR` at COMMIT | ambiguous and an outage | all of the batch or nothing |
+/// | the writer thread died | none | ambiguous and an outage; then outage | all of the batch or nothing |
+/// | out of memory, which may be for the size of the batch; interrupted | `NOMEM`, `INTERRUPT`, `ABORT` | transient | nothing of the batch |
+/// | more than 4 GiB of text and bytes in 128 rows | none | too large | nothing of the batch |
+/// | SQLite was used in a wrong way, or has an error that is not known here | `MISUSE`, `RANGE`, `INTERNAL` and others | refused, "final" | nothing of the batch |
+///
+/// An outage ([`ErrorKind::Outage`](crate::ErrorKind::Outage)) is no failure of an op: the batcher waits, and all that
+/// waits lands once the cause is gone. A commit that failed is rolled back first. Where the connection itself may be to
+/// blame, it is closed, which brings its log into the file, and the next write opens the file that is at the path then. A
+/// file that is not there is not made anew in its place: put one there, an empty one if that is meant.
 ///
 /// A deferred foreign key is checked when the transaction ends, where SQLite does not say which row broke it. The
 /// batch is then halved until the rows stand alone, and lands in more than one transaction.
@@ -111,8 +144,9 @@ impl<T> SqliteSink<T> {
         Self::open_with(Sqlite::file(path), table).await
     }
 
-    pub(super) async fn open_with(options: Sqlite, table: Table<T>) -> Result<Self, OpenError> {
+    pub(super) async fn open_with(mut options: Sqlite, table: Table<T>) -> Result<Self, OpenError> {
         let plan = Plan::of(&table)?;
+        options.settle_path();
         let (thread, is_open) = thread::start(options, plan).map_err(OpenError::Thread)?;
         is_open.await.map_err(|_| OpenError::Gone)??;
         Ok(Self { table, thread, spare: Mutex::default() })
@@ -171,13 +205,13 @@ impl<T> SqliteSink<T> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing was handed over, so nothing landed, and nothing ever will.
+    /// Nothing was handed over, so nothing landed.
     fn gone(&self) -> SinkError {
-        SinkError::refused(if self.is_closed() {
-            "the SQLite sink is closed"
+        if self.is_closed() {
+            SinkError::refused("the SQLite sink is closed")
         } else {
-            "final: the SQLite writer thread has died"
-        })
+            SinkError::outage("the SQLite writer thread has died")
+        }
     }
 
     /// A thread that was closed has left the jobs behind the close alone; one that died may have died in this one.
@@ -185,7 +219,7 @@ impl<T> SqliteSink<T> {
         if self.is_closed() {
             self.gone()
         } else {
-            SinkError::ambiguous("the SQLite writer thread died before it answered")
+            SinkError::connection_lost("the SQLite writer thread died before it answered")
         }
     }
 
@@ -245,11 +279,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_has_died_is_final_for_the_next_write() {
+    async fn a_thread_that_has_died_is_an_outage_for_the_next_write() {
         let (sink, inbox) = sink(false);
         drop(inbox);
         let error = sink.write(&mut Batch::for_test(vec![1])).await.expect_err("there is nobody");
-        assert_eq!(error.chain(), "refused: final: the SQLite writer thread has died");
+        assert_eq!(error.chain(), "the destination is away: the SQLite writer thread has died");
         assert!(sink.close().await.is_err(), "nobody closed the file");
     }
 
@@ -260,7 +294,7 @@ mod tests {
         let die = async { drop(inbox.recv().await) };
         let (written, ()) = tokio::join!(sink.write(&mut batch), die);
         let error = written.expect_err("no answer");
-        assert_eq!(error.kind(), ErrorKind::Ambiguous);
+        assert!(error.kind() == ErrorKind::Ambiguous && error.is_outage());
         assert_eq!(error.chain(), "may or may not have been written: the SQLite writer thread died before it answered");
     }
 

@@ -1,5 +1,5 @@
-//! The thread that owns the connection: in come jobs, one at a time and in order, out go their answers. Next room:
-//! `writer`.
+//! The thread that owns the connection and does jobs one at a time and in order. It opens another connection before the
+//! next write when the one it has became doubtful. The sink starts it and sends jobs.
 
 use std::{
     io,
@@ -9,6 +9,7 @@ use std::{
         mpsc::Receiver,
     },
     thread::Builder,
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -16,8 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     OpenError, Sqlite,
-    classify::classify,
+    classify::{classify, moved, verdict},
     open,
+    place::Place,
     plan::Plan,
     rows::{Block, Rows},
     writer::Writer,
@@ -56,6 +58,16 @@ pub(super) fn start(options: Sqlite, plan: Plan) -> io::Result<(Thread, oneshot:
     Ok((Thread { jobs, closed }, is_open))
 }
 
+/// Why a connection is done with.
+enum End {
+    /// A close asked for it.
+    Asked(oneshot::Sender<Result<(), SinkError>>),
+    /// The sink was dropped.
+    Dropped,
+    /// The connection is doubtful, and the next write needs another one.
+    Doubtful,
+}
+
 fn run(
     options: &Sqlite,
     plan: &Plan,
@@ -63,49 +75,118 @@ fn run(
     mut inbox: mpsc::Receiver<Job>,
     closed: &AtomicBool,
 ) {
-    let connection = match open::connect(options, plan, || opened.is_closed()) {
+    let connection = match open::connect(options, plan, true, || opened.is_closed()) {
         Ok(connection) => connection,
         Err(error) => return drop(opened.send(Err(error))),
     };
-    let mut writer = match open::prepare(&connection, options, plan) {
+    let mut writer = match Writer::prepare(&connection, options, plan) {
         Ok(writer) => writer,
         Err(error) => return drop(opened.send(Err(error))),
     };
     if opened.send(Ok(())).is_err() {
         return;
     }
-    let asked = serve(&mut writer, &mut inbox);
-    drop(writer);
-    let result = close(connection);
+    let mut end = serve(&mut writer, &mut inbox);
+    let place = writer.into_place();
+    let mut result = close(connection, &place, &end);
+    while let End::Doubtful = end {
+        (end, result) = open_again(options, plan, &mut inbox, result);
+    }
     // Set before the inbox goes, so that whoever finds it gone can tell why.
     closed.store(true, Ordering::Release);
     drop(inbox);
-    match (asked, result) {
-        (Some(asked), result) => drop(asked.send(result)),
-        (None, Ok(())) => {}
-        (None, Err(error)) => tracing::warn!(error = error.chain(), "a dropped SQLite sink did not close its file"),
+    match (end, result) {
+        (End::Asked(asked), result) => drop(asked.send(result)),
+        (_, Ok(())) => {}
+        (_, Err(error)) => tracing::warn!(error = error.chain(), "a dropped SQLite sink did not close its file"),
     }
 }
 
-/// Does jobs until one asks for the end, and returns who asked.
-fn serve(writer: &mut Writer<'_>, inbox: &mut mpsc::Receiver<Job>) -> Option<oneshot::Sender<Result<(), SinkError>>> {
+/// Serves with a new connection, once there is a write for it. Returns why that one is done with and how it was closed, or
+/// `last`, which is how the one before was closed.
+fn open_again(
+    options: &Sqlite,
+    plan: &Plan,
+    inbox: &mut mpsc::Receiver<Job>,
+    last: Result<(), SinkError>,
+) -> (End, Result<(), SinkError>) {
+    let (arriving, reply) = match inbox.blocking_recv() {
+        None => return (End::Dropped, last),
+        Some(Job::Close(asked)) => return (End::Asked(asked), last),
+        Some(Job::Write(arriving, reply)) => (arriving, reply),
+    };
+    let connection = match open::connect(options, plan, false, || reply.is_closed()) {
+        Ok(connection) => connection,
+        Err(error) => {
+            fail_all(error, &arriving, reply);
+            return (End::Doubtful, last);
+        }
+    };
+    let (end, place) = match Writer::prepare(&connection, options, plan) {
+        Ok(mut writer) => {
+            tracing::debug!(path = %options.path.display(), "SQLite sink: the database was opened again");
+            write(&mut writer, &arriving, reply);
+            let end = if writer.is_doubtful() { End::Doubtful } else { serve(&mut writer, inbox) };
+            (end, writer.into_place())
+        }
+        Err(error) => {
+            fail_all(error, &arriving, reply);
+            (End::Doubtful, Place::of(&options.path))
+        }
+    };
+    let closed = close(connection, &place, &end);
+    (end, closed)
+}
+
+/// Tells a write that there is no file to write to.
+fn fail_all(error: OpenError, arriving: &Receiver<Block>, reply: oneshot::Sender<(Rows, Failed)>) {
+    let mut rows = Rows::default();
+    if rows.receive_all(arriving) {
+        let error = SinkError::outage(error);
+        let failed = (0..rows.len()).map(|row| (row, error.clone())).collect();
+        let _unheard = reply.send((rows, failed));
+    }
+}
+
+/// Does jobs until the connection is done with.
+fn serve(writer: &mut Writer<'_>, inbox: &mut mpsc::Receiver<Job>) -> End {
     loop {
-        match inbox.blocking_recv()? {
+        match inbox.blocking_recv() {
+            None => return End::Dropped,
             // Its write was given up before it began: its ops are in doubt, and better not written than written twice.
-            Job::Write(_, reply) if reply.is_closed() => {}
-            Job::Write(arriving, reply) => {
-                let Some((rows, failed)) = writer.write(&arriving) else { continue };
-                // A write that was given up meanwhile has nobody to tell.
-                let _unheard = reply.send((rows, failed));
-            }
-            Job::Close(reply) => return Some(reply),
+            Some(Job::Write(_, reply)) if reply.is_closed() => {}
+            Some(Job::Write(arriving, reply)) => write(writer, &arriving, reply),
+            Some(Job::Close(asked)) => return End::Asked(asked),
+        }
+        if writer.is_doubtful() {
+            return End::Doubtful;
         }
     }
 }
 
-/// Brings the log into the database, which also waits for the disk, so that a clean end outlives a loss of power.
-fn close(connection: Connection) -> Result<(), SinkError> {
-    let checkpoint = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+fn write(writer: &mut Writer<'_>, arriving: &Receiver<Block>, reply: oneshot::Sender<(Rows, Failed)>) {
+    if let Some(written) = writer.write(arriving) {
+        // A write that was given up meanwhile has nobody to tell.
+        let _unheard = reply.send(written);
+    }
+}
+
+/// Brings the log into the database, which also waits for the disk, so that a clean end outlives a loss of power. The log
+/// of a file that was moved goes with it so, and is left empty: SQLite would take it for that of the next file there.
+fn close(connection: Connection, place: &Place, end: &End) -> Result<(), SinkError> {
+    let is_left = place.is_left();
+    let empties = is_left || matches!(end, End::Doubtful);
+    if empties {
+        // Emptying the log would wait for readers, copying it does not.
+        connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+    }
+    let kind = if empties { "TRUNCATE" } else { "PASSIVE" };
+    let checkpoint = connection.query_row(&format!("PRAGMA wal_checkpoint({kind})"), [], |_| Ok(()));
     let closed = connection.close().map_err(|(_, error)| error);
-    checkpoint.and(closed).map_err(|error| classify(Doing::Statement, error).into())
+    checkpoint.and(closed).map_err(failed)?;
+    if is_left { Err(failed(moved())) } else { Ok(()) }
+}
+
+fn failed(error: rusqlite::Error) -> SinkError {
+    verdict(classify(Doing::Statement, error))
 }

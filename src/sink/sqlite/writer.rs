@@ -12,52 +12,82 @@
 
 use std::{ops::Range, sync::mpsc::Receiver};
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, Error, Statement};
 
 use super::{
-    classify::{Fault, classify},
-    plan::{Insert, Plan},
+    OpenError, Sqlite,
+    classify::{Fault, classify, moved, verdict, wants_new_connection},
+    open::database,
+    place::Place,
+    plan::{Insert, Inserts, Mode, Plan},
     rows::{Block, Rows},
+    shape::Shape,
 };
 use crate::sink::{
-    SinkError,
-    table::fault::{Blame, Doing, Failed},
+    ErrorKind, SinkError,
+    table::fault::{Blame, Doing, Failed, Failure},
 };
 
-/// The statements of one table on one connection, prepared once.
+/// The statements of one table on one connection, prepared once for each shape of the table.
 pub(super) struct Writer<'c> {
     connection: &'c Connection,
+    plan: &'c Plan,
+    place: Place,
     begin: Statement<'c>,
     commit: Statement<'c>,
     rollback: Statement<'c>,
     savepoint: Statement<'c>,
     release: Statement<'c>,
     undo: Statement<'c>,
-    /// By falling number of rows; the last takes one.
-    fast: Vec<Insert<Statement<'c>>>,
-    careful: Insert<Statement<'c>>,
-    columns: usize,
+    schema_version: Statement<'c>,
+    /// The version of the schema for which the statements below are right.
+    version: i64,
+    mode: Mode,
+    inserts: Inserts<Statement<'c>>,
+    /// Empty but in [`Mode::TwoSteps`].
+    updates: Updates<'c>,
+    /// A fault has made the connection doubtful; the thread opens another before the next write.
+    doubtful: bool,
 }
 
 impl<'c> Writer<'c> {
-    pub(super) fn prepare(connection: &'c Connection, plan: &Plan) -> rusqlite::Result<Self> {
-        let prepare = |insert: &Insert<String>| {
-            Ok(Insert { rows: insert.rows, statement: connection.prepare(&insert.statement)? })
-        };
+    pub(super) fn prepare(connection: &'c Connection, options: &Sqlite, plan: &'c Plan) -> Result<Self, OpenError> {
+        let said = |error| database(options, error);
+        let place = Place::of(&options.path);
+        let prepare = |sql: &str| connection.prepare(sql).map_err(said);
+        let mut schema_version = prepare("PRAGMA schema_version")?;
+        // Read first: a change that comes in between is seen by the first write.
+        let version = version(&mut schema_version).map_err(said)?;
+        let mode = Shape::look(connection, &plan.table).map_err(said)?.mode(plan, &options.path)?;
+        let (inserts, updates) = statements(connection, plan, mode).map_err(said)?;
         Ok(Self {
             connection,
-            // First, for what is wrong with the table shows best in the shortest statement.
-            careful: prepare(&plan.careful)?,
-            fast: plan.fast.iter().map(prepare).collect::<rusqlite::Result<_>>()?,
+            plan,
+            place,
             // The write lock is taken at once: taken later, it could be refused when rows are already in.
-            begin: connection.prepare("BEGIN IMMEDIATE")?,
-            commit: connection.prepare("COMMIT")?,
-            rollback: connection.prepare("ROLLBACK")?,
-            savepoint: connection.prepare("SAVEPOINT roundlot")?,
-            release: connection.prepare("RELEASE roundlot")?,
-            undo: connection.prepare("ROLLBACK TO roundlot")?,
-            columns: plan.columns.len(),
+            begin: prepare("BEGIN IMMEDIATE")?,
+            commit: prepare("COMMIT")?,
+            rollback: prepare("ROLLBACK")?,
+            savepoint: prepare("SAVEPOINT roundlot")?,
+            release: prepare("RELEASE roundlot")?,
+            undo: prepare("ROLLBACK TO roundlot")?,
+            schema_version,
+            version,
+            mode,
+            inserts,
+            updates,
+            doubtful: false,
         })
+    }
+
+    /// Whether another connection is to be opened before the next write.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    /// Ends the writer, and leaves where the files were that it wrote to.
+    pub(super) fn into_place(self) -> Place {
+        self.place
     }
 
     /// Writes the rows that arrive; those that are not among the failed have landed. If they do not arrive to the last,
@@ -71,53 +101,108 @@ impl<'c> Writer<'c> {
             return None;
         }
         if let Err(fault) = self.finish(inserted) {
-            self.find_fault(fault, &rows, 0..rows.len(), &mut failed);
+            let _settled = self.find_fault(fault, &rows, 0..rows.len(), &mut failed);
         }
         Some((rows, failed))
     }
 
-    fn write_range(&mut self, rows: &Rows, range: Range<usize>, failed: &mut Failed) {
+    fn write_range(&mut self, rows: &Rows, range: Range<usize>, failed: &mut Failed) -> Result<(), SinkError> {
         let inserted = self.begin().and_then(|()| self.insert_fast(rows, range.clone()));
-        if let Err(fault) = self.finish(inserted) {
-            self.find_fault(fault, rows, range, failed);
+        match self.finish(inserted) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.find_fault(fault, rows, range, failed),
         }
     }
 
     /// After a failed transaction: fails the rows that are at fault, and lands the others.
-    fn find_fault(&mut self, mut fault: Fault, rows: &Rows, range: Range<usize>, failed: &mut Failed) {
+    ///
+    /// # Errors
+    ///
+    /// A fault that is no row's: all rows of the range have failed by it, and so would those behind them.
+    fn find_fault(
+        &mut self,
+        mut fault: Fault,
+        rows: &Rows,
+        range: Range<usize>,
+        failed: &mut Failed,
+    ) -> Result<(), SinkError> {
         if fault.blame == Blame::Row {
             let mut refused = Failed::new();
             let inserted = self.begin().and_then(|()| self.insert_carefully(rows, range.clone(), &mut refused));
             match self.finish(inserted) {
-                Ok(()) => return failed.append(&mut refused),
+                Ok(()) => {
+                    failed.append(&mut refused);
+                    return Ok(());
+                }
                 // What was said of single rows held only within the transaction, which is gone.
                 Err(other) => fault = other,
             }
         }
-        if fault.blame == Blame::Row && range.len() > 1 {
+        let by_row = fault.blame == Blame::Row;
+        if by_row && range.len() > 1 {
             // A deferred foreign key that fails at COMMIT, or a trigger that rolls back: neither tells the row.
             let middle = range.start + range.len() / 2;
-            self.write_range(rows, range.start..middle, failed);
-            self.write_range(rows, middle..range.end, failed);
-        } else {
-            let error = SinkError::from(fault);
-            failed.extend(range.map(|row| (row, error.clone())));
+            let first = self.write_range(rows, range.start..middle, failed);
+            return match first {
+                Ok(()) => self.write_range(rows, middle..range.end, failed),
+                Err(error) => {
+                    failed.extend((middle..range.end).map(|row| (row, not_tried(&error))));
+                    Err(error)
+                }
+            };
         }
+        let error = verdict(fault);
+        failed.extend(range.map(|row| (row, error.clone())));
+        if by_row { Ok(()) } else { Err(error) }
     }
 
     fn begin(&mut self) -> Result<(), Fault> {
+        if self.place.is_left() {
+            return Err(classify(Doing::Statement, moved()));
+        }
         // Only open here if the last rollback failed.
         self.end_transaction()?;
-        control(&mut self.begin)
+        control(&mut self.begin)?;
+        self.suit_schema()
+    }
+
+    /// Looks at the table again if the schema was changed, now that nobody else can change it.
+    fn suit_schema(&mut self) -> Result<(), Fault> {
+        let version = version(&mut self.schema_version).map_err(in_control)?;
+        if version == self.version {
+            return Ok(());
+        }
+        let shape = Shape::look(self.connection, &self.plan.table).map_err(in_control)?;
+        match shape.mode(self.plan, self.place.path()) {
+            Ok(mode) if mode == self.mode => {}
+            Ok(mode) => {
+                (self.inserts, self.updates) = statements(self.connection, self.plan, mode).map_err(in_control)?;
+                self.mode = mode;
+            }
+            // SQLite says it of each row.
+            Err(OpenError::NoTable { .. } | OpenError::NoColumn { .. }) => {}
+            Err(error) => {
+                let failure = Failure {
+                    meaning: "final: the table was altered, nothing was written",
+                    source: Error::ToSqlConversionFailure(Box::new(error)),
+                };
+                return Err(Fault { blame: Blame::Batch, kind: ErrorKind::Refused, failure });
+            }
+        }
+        self.version = version;
+        Ok(())
     }
 
     /// Ends the transaction: all of it lands, or nothing.
     fn finish(&mut self, inserted: Result<(), Fault>) -> Result<(), Fault> {
         let done = inserted.and_then(|()| match self.commit.raw_execute() {
+            // Rows that went into a file which is no longer there are not said to have landed.
+            Ok(_) if self.place.is_left() => Err(classify(Doing::Commit, moved())),
             Ok(_) => Ok(()),
             Err(error) => Err(classify(Doing::Commit, error)),
         });
-        if done.is_err() {
+        if let Err(fault) = &done {
+            self.doubtful |= wants_new_connection(fault);
             // If it fails too, nothing of it is committed either, and the next transaction tries it again.
             let _tried_again = self.end_transaction();
         }
@@ -131,14 +216,14 @@ impl<'c> Writer<'c> {
     fn insert_arriving(&mut self, rows: &mut Rows, arriving: &Receiver<Block>) -> Result<(), Fault> {
         let mut next = 0;
         while rows.receive(arriving) {
-            next = self.fast[0].run_through(rows, next..rows.len(), self.columns)?;
+            next = self.inserts.fast[0].run_through(rows, next..rows.len(), &mut self.updates)?;
         }
         self.insert_fast(rows, next..rows.len())
     }
 
     fn insert_fast(&mut self, rows: &Rows, mut range: Range<usize>) -> Result<(), Fault> {
-        for insert in &mut self.fast {
-            range.start = insert.run_through(rows, range.clone(), self.columns)?;
+        for insert in &mut self.inserts.fast {
+            range.start = insert.run_through(rows, range.clone(), &mut self.updates)?;
         }
         Ok(())
     }
@@ -147,13 +232,13 @@ impl<'c> Writer<'c> {
         for row in range {
             // SQLite undoes a failed insert itself, unless a trigger of the table says `RAISE(FAIL)`.
             control(&mut self.savepoint)?;
-            if let Err(fault) = self.careful.run(rows, row, self.columns) {
+            if let Err(fault) = self.inserts.careful.run(rows, row, &mut self.updates) {
                 // A trigger may have rolled the transaction back, and the rows before went with it.
                 if fault.blame == Blame::Batch || self.connection.is_autocommit() {
                     return Err(fault);
                 }
                 control(&mut self.undo)?;
-                refused.push((row, fault.into()));
+                refused.push((row, verdict(fault)));
             }
             control(&mut self.release)?;
         }
@@ -161,34 +246,78 @@ impl<'c> Writer<'c> {
     }
 }
 
+/// Statements after an insert of one row, until one has changed a row: the update by the key, and then an upsert,
+/// which alone knows a key whose unique index compares otherwise than the column.
+type Updates<'c> = Vec<Statement<'c>>;
+
 impl Insert<Statement<'_>> {
     /// Inserts rows while there are enough of them, and returns the first that is left.
-    fn run_through(&mut self, rows: &Rows, mut range: Range<usize>, columns: usize) -> Result<usize, Fault> {
+    fn run_through(&mut self, rows: &Rows, mut range: Range<usize>, updates: &mut Updates<'_>) -> Result<usize, Fault> {
         while range.len() >= self.rows {
-            self.run(rows, range.start, columns)?;
+            self.run(rows, range.start, updates)?;
             range.start += self.rows;
         }
         Ok(range.start)
     }
 
-    /// Inserts the rows from `first` on.
-    fn run(&mut self, rows: &Rows, first: usize, columns: usize) -> Result<(), Fault> {
-        let mut parameter = 0;
-        for row in first..first + self.rows {
-            for value in rows.row(row, columns) {
-                parameter += 1;
-                self.statement.raw_bind_parameter(parameter, value).map_err(in_statement)?;
+    /// Inserts the rows from `first` on; the one that was not, because its key is there, is updated.
+    fn run(&mut self, rows: &Rows, first: usize, updates: &mut Updates<'_>) -> Result<(), Fault> {
+        let mut changed = execute(&mut self.statement, rows, first..first + self.rows)?;
+        for update in updates {
+            if changed == 0 {
+                changed = execute(update, rows, first..first + 1)?;
             }
         }
-        self.statement.raw_execute().map(drop).map_err(in_statement)
+        Ok(())
     }
+}
+
+/// Runs a statement with the values of the rows, and returns how many it changed.
+fn execute(statement: &mut Statement<'_>, rows: &Rows, range: Range<usize>) -> Result<usize, Fault> {
+    let columns = statement.parameter_count() / range.len();
+    let mut parameter = 0;
+    for row in range {
+        for value in rows.row(row, columns) {
+            parameter += 1;
+            statement.raw_bind_parameter(parameter, value).map_err(in_statement)?;
+        }
+    }
+    statement.raw_execute().map_err(in_statement)
+}
+
+fn statements<'c>(
+    connection: &'c Connection,
+    plan: &Plan,
+    mode: Mode,
+) -> rusqlite::Result<(Inserts<Statement<'c>>, Updates<'c>)> {
+    let prepare =
+        |insert: &Insert<String>| Ok(Insert { rows: insert.rows, statement: connection.prepare(&insert.statement)? });
+    let inserts = plan.inserts(mode);
+    // First, for what is wrong with the table shows best in the shortest statement.
+    let careful = prepare(&inserts.careful)?;
+    let fast = inserts.fast.iter().map(prepare).collect::<rusqlite::Result<_>>()?;
+    let updates = plan.updates(mode).map(|update| connection.prepare(update)).collect::<rusqlite::Result<_>>()?;
+    Ok((Inserts { fast, careful }, updates))
+}
+
+fn version(schema_version: &mut Statement<'_>) -> rusqlite::Result<i64> {
+    schema_version.query_row([], |row| row.get(0))
+}
+
+/// The verdict of rows that were not tried, because those before them met `error`.
+fn not_tried(error: &SinkError) -> SinkError {
+    if error.kind() == ErrorKind::Ambiguous { error.clone().with_kind(ErrorKind::Outage) } else { error.clone() }
 }
 
 /// Runs a statement that has no row in it, so that none can be to blame.
 fn control(statement: &mut Statement<'_>) -> Result<(), Fault> {
-    statement.raw_execute().map(drop).map_err(|error| Fault { blame: Blame::Batch, ..in_statement(error) })
+    statement.raw_execute().map(drop).map_err(in_control)
 }
 
-fn in_statement(error: rusqlite::Error) -> Fault {
+fn in_control(error: Error) -> Fault {
+    Fault { blame: Blame::Batch, ..in_statement(error) }
+}
+
+fn in_statement(error: Error) -> Fault {
     classify(Doing::Statement, error)
 }

@@ -39,6 +39,26 @@ impl<T> Table<T> {
         format!("{verb} INTO {into} ({names}) {rows}{}", self.conflict_sql())
     }
 
+    /// The same for new keys alone: where the key is there already, nothing happens.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn insert_new_sql(&self, into: &str, rows: &str) -> String {
+        let names = list(self.columns.iter().map(|column| column.name()));
+        format!("INSERT INTO {into} ({names}) {rows} ON CONFLICT ({}) DO NOTHING", list(self.key_names()))
+    }
+
+    /// `UPDATE` of the row with the key, with a numbered placeholder per column in the order of the columns, if the
+    /// conflict rule is to update and there is anything to update.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn update_sql(&self, into: &str) -> Option<String> {
+        let (key, rest): (Vec<_>, Vec<_>) =
+            self.columns.iter().map(|column| column.name()).zip(1..).partition(|(name, _)| self.is_key(name));
+        let parts = |columns: &[(&str, usize)], separator| {
+            columns.iter().map(|(name, i)| format!("{} = ?{i}", quoted(name))).collect::<Vec<_>>().join(separator)
+        };
+        (self.conflict == Conflict::Update && !rest.is_empty())
+            .then(|| format!("UPDATE {into} SET {} WHERE {}", parts(&rest, ", "), parts(&key, " AND ")))
+    }
+
     fn conflict_sql(&self) -> String {
         let key = self.key_names();
         let target = list(&key);
