@@ -22,6 +22,8 @@ pub(super) struct Said {
     text: String,
     /// Whether the session goes on as before, once what was begun in it is rolled back.
     goes_on: bool,
+    /// Whether fewer rows might have passed.
+    by_size: bool,
 }
 
 /// Whether a rollback makes the connection good for the next batch. One that failed in a way that may be better next time
@@ -35,10 +37,20 @@ pub(super) fn is_worth_keeping(fault: &Fault) -> bool {
     }
 }
 
+/// The same fault as the sink reports it, of a batch of so many rows: where fewer might pass, the batch is to be halved.
+/// One row by itself is tried again as it is, since a lock or other work may have been in its way.
+pub(super) fn halved(fault: Fault, rows: usize) -> Fault {
+    let nothing_landed = fault.blame == Batch && fault.kind != Ambiguous;
+    let kind = if nothing_landed && rows > 1 && fault.failure.source.by_size { TooLarge } else { fault.kind };
+    Fault { kind, ..fault }
+}
+
 /// The one place that decides what an error of PostgreSQL means.
 ///
 /// * No connection, too many of them, no memory, a full disk, a lock or a time limit in the way, a deadlock, a
 ///   serialization failure, a server that starts or stops or only reads: transient; what was begun is rolled back.
+/// * A limit that fewer rows might keep to, of time, memory or temporary files: transient here, and too large for the
+///   sink if there were several rows.
 /// * A row breaks a rule of the table: refused, that row alone. So does anything that nobody knows, since triggers may
 ///   raise what they like: who is to blame is then found out.
 /// * A missing table or column, no permission, wrong credentials: refused, for the next attempt would fail as well, and
@@ -56,8 +68,12 @@ pub(super) fn classify(doing: Doing, error: Error) -> Fault {
         None => unknown(doing),
     };
     let said = match error.as_db_error() {
-        Some(said) => Said { text: by_server(said), goes_on: goes_on(has_ended(said), said.code().code()) },
-        None => Said { text: chain(&error), goes_on: false },
+        Some(said) => {
+            let code = said.code().code();
+            let by_size = by_size(code, said.message());
+            Said { text: by_server(said), goes_on: goes_on(has_ended(said), code), by_size }
+        }
+        None => Said { text: chain(&error), goes_on: false, by_size: false },
     };
     Fault { blame, kind, failure: Failure { meaning, source: said } }
 }
@@ -67,7 +83,7 @@ const CHANGED: &str = "final: the columns of the table have changed since it was
 type Verdict = (Blame, ErrorKind, &'static str);
 
 use Blame::{Batch, Row};
-use ErrorKind::{Ambiguous, Refused, Transient};
+use ErrorKind::{Ambiguous, Refused, TooLarge, Transient};
 
 /// `ended`: the server closed the connection with this error.
 fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
@@ -81,6 +97,7 @@ fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
         ("08", "P01") if !ended => (Batch, Refused, CHANGED),
         ("08", _) => (Batch, Transient, "no connection to the server, nothing was written"),
         ("25", "006") => (Batch, Transient, "the server only reads for now, nothing was written"),
+        ("25", "P04") => (Batch, Transient, "the transaction was out of time, nothing was written"),
         ("25", "P02" | "P03") => (Batch, Transient, "the transaction was ended from outside, nothing was written"),
         // Statements are prepared once per connection; somebody has thrown them away.
         ("26" | "34", _) => (Batch, Transient, "the session was reset from outside, nothing was written"),
@@ -155,6 +172,18 @@ fn goes_on(ended: bool, code: &str) -> bool {
     !ended && (code.starts_with("40") || code.starts_with("55") || code == "57014")
 }
 
+/// Whether a limit was met that fewer rows might keep to: statement_timeout, transaction_timeout, memory, locks of many
+/// partitions, temp_file_limit.
+///
+/// A statement that a user cancels has the code of one that is out of time. The server says so in the language of
+/// `lc_messages`; in another one than English a user's cancel halves the batch as well, which costs it some round trips.
+fn by_size(code: &str, message: &str) -> bool {
+    match code {
+        "57014" => message != "canceling statement due to user request",
+        code => matches!(code, "25P04" | "53200" | "53400"),
+    }
+}
+
 /// Without the detail, which has the values of the row.
 fn by_server(error: &DbError) -> String {
     let code = error.code().code();
@@ -176,7 +205,7 @@ mod tests {
     use super::*;
 
     /// Every code that has a verdict of its own, and one or two of each class.
-    const STATEMENT: [(&str, (Blame, ErrorKind)); 66] = [
+    const STATEMENT: [(&str, (Blame, ErrorKind)); 68] = [
         ("08000", (Batch, Transient)), // connection_exception
         ("08001", (Batch, Transient)), // client unable to establish
         ("08003", (Batch, Transient)), // does not exist
@@ -204,6 +233,7 @@ mod tests {
         ("25006", (Batch, Transient)), // read_only_sql_transaction
         ("25P02", (Batch, Transient)), // in_failed_sql_transaction
         ("25P03", (Batch, Transient)), // idle_in_transaction_session_timeout
+        ("25P04", (Batch, Transient)), // transaction_timeout
         ("26000", (Batch, Transient)), // invalid_sql_statement_name
         ("28000", (Batch, Refused)),   // invalid_authorization_specification
         ("28P01", (Batch, Refused)),   // invalid_password
@@ -226,6 +256,7 @@ mod tests {
         ("53100", (Batch, Transient)), // disk_full
         ("53200", (Batch, Transient)), // out_of_memory
         ("53300", (Batch, Transient)), // too_many_connections
+        ("53400", (Batch, Transient)), // configuration_limit_exceeded, temporary files
         ("54000", (Row, Refused)),     // program_limit_exceeded, an index row that is too large
         ("54001", (Row, Refused)),     // statement_too_complex, json that is too deep
         ("55000", (Batch, Refused)),   // object_not_in_prerequisite_state
@@ -288,6 +319,27 @@ mod tests {
         let going_on: Vec<_> = transient.filter(|code| goes_on(false, code)).collect();
         assert_eq!(going_on, ["40000", "40001", "40P01", "55006", "55P03", "57014"]);
         assert!(!goes_on(true, "40001"), "a standby that is in the way of itself");
+    }
+
+    /// Goal: what fewer rows might keep to halves a batch, and nothing else does. Method: each code, by one row and by two;
+    /// and a commit in doubt.
+    #[test]
+    fn limits_halve_a_batch_of_several_rows() {
+        let kind = |doing, code: &str, ended, text: &str, rows| {
+            let (blame, kind, meaning) = verdict(doing, code, ended, false);
+            let source = Said { text: text.into(), goes_on: false, by_size: by_size(code, text) };
+            halved(Fault { blame, kind, failure: Failure { meaning, source } }, rows).kind
+        };
+        for (code, (_, usual)) in STATEMENT {
+            let halves = ["25P04", "53200", "53400", "57014"].contains(&code);
+            let expected = if halves { TooLarge } else { usual };
+            assert_eq!(kind(Doing::Statement, code, false, "anything", 2), expected, "{code}");
+            assert_eq!(kind(Doing::Statement, code, false, "anything", 1), usual, "{code}");
+            assert_eq!(kind(Doing::Commit, code, true, "anything", 2), Ambiguous, "{code}");
+        }
+        let by_user = "canceling statement due to user request";
+        assert_eq!(kind(Doing::Statement, "57014", false, by_user, 2), Transient);
+        assert_eq!(kind(Doing::Commit, "57014", false, "out of time in any language", 2), TooLarge);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! One connection: in come a range of rows and what is to happen before them, out goes whether the server took them.
 //! Next room: `session`.
 
-use std::{ops::Range, pin::pin};
+use std::{ops::Range, pin::pin, task::Poll};
 
 use bytes::Bytes;
-use futures::{SinkExt, future::join};
+use futures::{SinkExt, future::join, poll};
 use tokio_postgres::{CopyInSink, Error, Statement};
 
 use super::{
@@ -21,6 +21,10 @@ const COPY_TAIL: &[u8] = &[0xff; 2];
 
 /// How much is handed to the socket at once.
 const CHUNK: usize = 64 << 10;
+
+/// Statements of one row each that are sent before the answer to the first of them is waited for. More gain nothing, and
+/// their answers would pile up.
+const AHEAD: usize = 256;
 
 /// A session with the statements of one table, prepared once, and the buffer of the batch that it writes.
 pub(super) struct Connection {
@@ -89,9 +93,37 @@ impl Connection {
         let bytes = self.rows.bytes(rows.clone());
         let written = match plan.bulk_for(rows.len(), bytes.len()).and(self.bulk.as_ref()) {
             Some(bulk) => self.copy(bulk, before, bytes).await,
+            None if plan.one_by_one => self.each(plan, before, rows).await,
             None => self.unnest(plan, before, rows).await,
         };
         written.map_err(in_statement)
+    }
+
+    /// Writes each row by a statement of its own.
+    async fn each(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Error> {
+        let client = self.session.client();
+        // Waited for: were it canceled, the rows would land one by one.
+        client.batch_execute(before).await?;
+        for first in rows.clone().step_by(AHEAD) {
+            let mut sent = Vec::with_capacity(AHEAD);
+            for row in first..rows.end.min(first + AHEAD) {
+                let arrays =
+                    plan.fields.iter().enumerate().map(move |(i, field)| self.rows.array(field, i, row..row + 1));
+                let mut statement = Box::pin(client.execute_raw(&self.unnest, arrays));
+                // The first poll sends it.
+                match poll!(&mut statement) {
+                    Poll::Ready(done) => {
+                        done?;
+                    }
+                    Poll::Pending => sent.push(statement),
+                }
+            }
+            // In their order, so that the error is that of the row, and not of those after it.
+            for statement in sent {
+                statement.await?;
+            }
+        }
+        Ok(true)
     }
 
     async fn unnest(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Error> {

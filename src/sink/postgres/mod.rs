@@ -25,6 +25,7 @@ mod session;
 mod sink;
 mod tls;
 mod url;
+mod uuid;
 mod wire;
 mod writer;
 

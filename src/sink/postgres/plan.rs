@@ -22,6 +22,9 @@ pub(super) struct Plan {
     /// The same statement as the server plans it, and so checks it, without executing it.
     pub(super) check: String,
     pub(super) bulk: Option<Bulk>,
+    /// Whether each row has a statement of its own. A rule acts once per statement: one that counts rows, or asks whether
+    /// a row is there already, would make something else of many rows than of one row after the other.
+    pub(super) one_by_one: bool,
     /// From how many rows on a batch takes the bulk way.
     bulk_from: usize,
 }
@@ -45,7 +48,6 @@ impl Plan {
     pub(super) fn of<T>(table: &Table<T>, found: &Found, settings: &Postgres) -> Self {
         let sql = Sql { table, found };
         let has_rule = table.conflict() != Conflict::Fail || table.once_column().is_some();
-        // COPY refuses a table whose rows are guarded by policies.
         let staged = has_rule || found.guarded;
         let stage = || Stage {
             create: format!("CREATE TEMP TABLE IF NOT EXISTS roundlot_rows ({}) ON COMMIT DELETE ROWS", sql.cells()),
@@ -53,6 +55,8 @@ impl Plan {
             empty: format!("TRUNCATE {STAGE}"),
         };
         let bulk = match staged {
+            // COPY applies no rules.
+            _ if found.ruled => None,
             false => Some(Bulk {
                 copy: sql.copy(&found.into, table.columns().iter().map(|c| quoted(c.name()))),
                 stage: None,
@@ -67,6 +71,7 @@ impl Plan {
             arrays: found.fields.iter().map(|field| field.wire.array()).collect(),
             check: format!("EXPLAIN {}", sql.insert(&sql.unnest(|_| "NULL".into()), "n")),
             bulk,
+            one_by_one: found.ruled,
             bulk_from: if staged { settings.stage_from } else { settings.copy_from },
             fields: found.fields.clone(),
         }
@@ -79,7 +84,7 @@ impl Plan {
 
     /// Whether so many rows are to come in smaller batches, since there is no bulk way. A row by itself always has one.
     pub(super) fn is_too_large(&self, rows: usize, bytes: usize) -> bool {
-        self.bulk.is_none() && rows > 1 && bytes > MOST_ARRAY_BYTES
+        self.bulk.is_none() && !self.one_by_one && rows > 1 && bytes > MOST_ARRAY_BYTES
     }
 }
 
@@ -168,7 +173,7 @@ mod tests {
             Field::of(holds, &declared).expect("a way in")
         };
         let fields = vec![field(ColumnType::Integer, "int4", false), field(ColumnType::Text, "side", true)];
-        let found = Found { into: qualified("s", "t"), fields, guarded, may_stage };
+        let found = Found { into: qualified("s", "t"), fields, guarded, ruled: false, may_stage };
         Plan::of(table, &found, &Postgres::url("postgres://").copy_from(3).stage_from(5))
     }
 
