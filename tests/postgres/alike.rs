@@ -1,12 +1,15 @@
 //! The same rows end in the same places, whatever way their batch takes and however many there are in it. Each kind of
 //! table is written by COPY, by arrays, and in batches of one row.
 
-use roundlot::sink::{
-    postgres::Postgres,
-    table::{Conflict, Table},
+use roundlot::{
+    ErrorKind,
+    sink::{
+        postgres::Postgres,
+        table::{Conflict, Table},
+    },
 };
 
-use crate::{Db, Trade, db, mapping, named, refused, server::Server, trade, write};
+use crate::{Db, Trade, db, fail, mapping, named, refused, server::Server, trade, trades, write};
 
 /// The settings of each way, and how many rows its batches have.
 const WAYS: [(&str, usize, usize); 4] =
@@ -232,6 +235,55 @@ async fn all_kinds_of_tables_are_written_alike() {
         let refusals = found.iter().filter(|line| line.contains(": refused: ")).count();
         assert_eq!([refusals, found.len() - refusals], *expected, "{kind}: {found:?}");
     }
+}
+
+/// Goal: a table that gets a rule or a policy while the sink is open is written alike by batches of any size. Method: each
+/// of them, between two batches by COPY.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn rules_and_policies_that_come_later_hold_for_large_batches() {
+    let server = Server::start(&["fsync = off"]);
+    let db = Db::on(&server.url()).await;
+    db.execute(&format!(
+        "CREATE ROLE clerk LOGIN; GRANT USAGE ON SCHEMA {0} TO clerk;
+         ALTER DEFAULT PRIVILEGES IN SCHEMA {0} GRANT ALL ON TABLES TO clerk; CREATE TABLE archive (id bigint)",
+        db.schema
+    ))
+    .await;
+    let rule = "CREATE RULE r AS ON INSERT TO trades DO INSTEAD INSERT INTO archive VALUES (NEW.id)";
+    let policy = "ALTER TABLE trades ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON trades USING (true) WITH CHECK (id <> 57)";
+    for (change, kept, moved, failed) in [(rule, 10, 300, vec![]), (policy, 309, 0, vec![47])] {
+        for from in [1, usize::MAX] {
+            db.execute(&format!("DROP TABLE IF EXISTS trades; TRUNCATE archive; {TRADES}")).await;
+            let url = db.url().replace("roundlot@", "clerk@");
+            let sink = Postgres::url(url).copy_from(from).open(mapping()).await.unwrap();
+            assert!(write(&sink, trades(0..10)).await.is_empty());
+            db.execute(change).await;
+            assert_eq!(refused(&write(&sink, trades(10..310)).await), failed, "{from} {change}");
+            assert_eq!(db.query("SELECT count(*) FROM trades").await, [kept.to_string()], "{from} {change}");
+            assert_eq!(db.query("SELECT count(*) FROM archive").await, [moved.to_string()], "{from} {change}");
+        }
+    }
+}
+
+/// Goal: COPY never reads the bytes of one type as those of another. Method: a column gets a type of the same size while
+/// the sink is open.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_column_of_another_type_is_found_out() {
+    let db = db().await;
+    db.execute(TRADES).await;
+    let sink = db.settings().copy_from(2).open(mapping()).await.unwrap();
+    assert!(write(&sink, trades(1..3)).await.is_empty());
+    db.execute("ALTER TABLE trades ADD note text").await;
+    assert!(write(&sink, trades(3..5)).await.is_empty(), "a new column is nothing to the sink");
+    db.execute("ALTER TABLE trades ALTER id TYPE double precision").await;
+    let (kind, said) = fail(&sink, trades(5..7)).await;
+    assert_eq!(kind, ErrorKind::Refused, "{said}");
+    assert!(said.contains("final: the columns of the table have changed since it was opened"), "{said}");
+    assert!(write(&sink, trades(7..8)).await.is_empty(), "the server converts");
+    assert_eq!(db.query("SELECT id FROM trades ORDER BY 1").await, ["1", "2", "3", "4", "7"]);
 }
 
 /// Goal: a foreign table is written alike as well. Method: one that stands for a table of the same server.

@@ -7,6 +7,7 @@ use tokio_postgres::{
     error::{DbError, Severity},
 };
 
+use super::watch::Change;
 use crate::sink::{
     ErrorKind,
     error::chain,
@@ -24,6 +25,8 @@ pub(super) struct Said {
     goes_on: bool,
     /// Whether fewer rows might have passed.
     by_size: bool,
+    /// Whether the same rows are to be written again at once, in another way.
+    otherwise: bool,
 }
 
 /// Whether a rollback makes the connection good for the next batch. One that failed in a way that may be better next time
@@ -71,11 +74,35 @@ pub(super) fn classify(doing: Doing, error: Error) -> Fault {
         Some(said) => {
             let code = said.code().code();
             let by_size = by_size(code, said.message());
-            Said { text: by_server(said), goes_on: goes_on(has_ended(said), code), by_size }
+            Said { text: by_server(said), goes_on: goes_on(has_ended(said), code), by_size, otherwise: false }
         }
-        None => Said { text: chain(&error), goes_on: false, by_size: false },
+        None => Said { text: chain(&error), goes_on: false, by_size: false, otherwise: false },
     };
     Fault { blame, kind, failure: Failure { meaning, source: said } }
+}
+
+/// What [`Watch`](super::watch::Watch) has found after a COPY, which is to be rolled back.
+pub(super) fn changed(change: Change) -> Fault {
+    let (kind, meaning) = match change {
+        Change::Shape => (Refused, CHANGED),
+        _ => (Transient, "the table has got rules or policies since it was opened, nothing was written"),
+    };
+    let otherwise = change == Change::Guarded;
+    let source = Said { text: "seen by COPY".into(), goes_on: true, by_size: false, otherwise };
+    Fault { blame: Batch, kind, failure: Failure { meaning, source } }
+}
+
+/// Whether the same rows are to be written again at once: nothing of them has landed, and they now go by INSERT.
+pub(super) fn goes_otherwise(fault: &Fault) -> bool {
+    fault.failure.source.otherwise
+}
+
+/// A COPY that did not begin has met no row.
+pub(super) fn not_begun(fault: Fault) -> Fault {
+    match fault.blame {
+        Batch => fault,
+        Row => Fault { blame: Batch, kind: Transient, ..fault },
+    }
 }
 
 const CHANGED: &str = "final: the columns of the table have changed since it was opened";
@@ -327,7 +354,7 @@ mod tests {
     fn limits_halve_a_batch_of_several_rows() {
         let kind = |doing, code: &str, ended, text: &str, rows| {
             let (blame, kind, meaning) = verdict(doing, code, ended, false);
-            let source = Said { text: text.into(), goes_on: false, by_size: by_size(code, text) };
+            let source = Said { text: text.into(), goes_on: false, by_size: by_size(code, text), otherwise: false };
             halved(Fault { blame, kind, failure: Failure { meaning, source } }, rows).kind
         };
         for (code, (_, usual)) in STATEMENT {

@@ -1,17 +1,27 @@
 //! One connection: in come a range of rows and what is to happen before them, out goes whether the server took them.
 //! Next room: `session`.
 
-use std::{ops::Range, pin::pin, task::Poll};
+use std::{
+    ops::Range,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task::Poll,
+};
 
 use bytes::Bytes;
-use futures::{SinkExt, future::join, poll};
-use tokio_postgres::{CopyInSink, Error, Statement};
+use futures::{
+    SinkExt,
+    future::{OptionFuture, join},
+    poll,
+};
+use tokio_postgres::{CopyInSink, Error, Row, Statement, error::SqlState};
 
 use super::{
-    classify::{Fault, classify},
-    plan::Plan,
+    classify::{Fault, changed, classify, not_begun},
+    plan::{Bulk, Plan},
     rows::Rows,
     session::Session,
+    watch::{Change, Watch},
 };
 use crate::sink::table::fault::Doing;
 
@@ -31,12 +41,16 @@ pub(super) struct Connection {
     pub(super) session: Session,
     unnest: Statement,
     bulk: Option<Prepared>,
+    /// Whether the client library counts one answer too few from here on, as it does after a COPY that did not begin: what
+    /// it takes for the answer to a statement is that to the one before.
+    out_of_step: AtomicBool,
     pub(super) rows: Rows,
 }
 
 struct Prepared {
     copy: Statement,
     merge: Option<Statement>,
+    watch: Option<Statement>,
 }
 
 impl Connection {
@@ -44,7 +58,7 @@ impl Connection {
         session.begin();
         let unnest = session.client().prepare_typed(&plan.unnest, &plan.arrays).await;
         session.rest();
-        Ok(Self { session, unnest: unnest?, bulk: None, rows: Rows::default() })
+        Ok(Self { session, unnest: unnest?, bulk: None, out_of_step: AtomicBool::new(false), rows: Rows::default() })
     }
 
     /// Whether it has been made ready for large batches.
@@ -59,7 +73,11 @@ impl Connection {
 
     /// Whether a transaction that may be open is rolled back.
     pub(super) async fn rolled_back(&self) -> bool {
-        self.session.client().batch_execute("ROLLBACK").await.is_ok()
+        !self.is_out_of_step() && self.session.client().batch_execute("ROLLBACK").await.is_ok()
+    }
+
+    fn is_out_of_step(&self) -> bool {
+        self.out_of_step.load(Ordering::Relaxed)
     }
 
     /// Prepares what this batch needs and has not been used yet. Not inside a transaction, since one that has failed
@@ -80,7 +98,8 @@ impl Connection {
                 }
                 None => None,
             };
-            Ok(Prepared { copy: client.prepare(&bulk.copy).await?, merge })
+            let watch = OptionFuture::from(bulk.watch.as_ref().map(|_| client.prepare(Watch::SQL))).await;
+            Ok(Prepared { copy: client.prepare(&bulk.copy).await?, merge, watch: watch.transpose()? })
         };
         self.bulk = Some(prepare.await.map_err(in_statement)?);
         Ok(())
@@ -91,9 +110,10 @@ impl Connection {
     /// have landed.
     pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Fault> {
         let bytes = self.rows.bytes(rows.clone());
-        let written = match plan.bulk_for(rows.len(), bytes.len()).and(self.bulk.as_ref()) {
-            Some(bulk) => self.copy(bulk, before, bytes).await,
-            None if plan.one_by_one => self.each(plan, before, rows).await,
+        let bulk = plan.bulk_for(rows.len(), bytes.len()).zip(self.bulk.as_ref());
+        let written = match bulk.filter(|_| !plan.is_barred()) {
+            Some((bulk, prepared)) => return self.copy(plan, bulk, prepared, before, bytes).await,
+            None if plan.one_by_one || plan.is_barred() => self.each(plan, before, rows).await,
             None => self.unnest(plan, before, rows).await,
         };
         written.map_err(in_statement)
@@ -107,9 +127,7 @@ impl Connection {
         for first in rows.clone().step_by(AHEAD) {
             let mut sent = Vec::with_capacity(AHEAD);
             for row in first..rows.end.min(first + AHEAD) {
-                let arrays =
-                    plan.fields.iter().enumerate().map(move |(i, field)| self.rows.array(field, i, row..row + 1));
-                let mut statement = Box::pin(client.execute_raw(&self.unnest, arrays));
+                let mut statement = Box::pin(self.statement(plan, row..row + 1));
                 // The first poll sends it.
                 match poll!(&mut statement) {
                     Poll::Ready(done) => {
@@ -127,17 +145,49 @@ impl Connection {
     }
 
     async fn unnest(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Error> {
-        let client = self.session.client();
-        let arrays = plan.fields.iter().enumerate().map(|(i, field)| self.rows.array(field, i, rows.clone()));
         // Polled in this order, so they leave in this order, and the first is not waited for.
-        let (begun, written) = join(client.batch_execute(before), client.execute_raw(&self.unnest, arrays)).await;
+        let (begun, written) = join(self.session.client().batch_execute(before), self.statement(plan, rows)).await;
         written?;
         Ok(begun.is_ok())
     }
 
-    async fn copy(&self, bulk: &Prepared, before: &str, rows: Bytes) -> Result<bool, Error> {
+    /// Sends the statement that takes arrays.
+    async fn statement(&self, plan: &Plan, rows: Range<usize>) -> Result<u64, Error> {
+        let arrays = plan.fields.iter().enumerate().map(|(i, field)| self.rows.array(field, i, rows.clone()));
+        self.session.client().execute_raw(&self.unnest, arrays).await
+    }
+
+    async fn copy(
+        &self,
+        plan: &Plan,
+        bulk: &Bulk,
+        prepared: &Prepared,
+        before: &str,
+        rows: Bytes,
+    ) -> Result<bool, Fault> {
+        let change = match (self.copied(bulk, prepared, before, rows).await, &bulk.watch) {
+            (Ok(Some(now)), Some(watch)) => watch.change(&now),
+            (Ok(_), _) => Change::None,
+            // Policies are refused by COPY itself.
+            (Err(error), Some(_)) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => Change::Guarded,
+            (Err(error), _) if self.is_out_of_step() => return Err(not_begun(in_statement(error))),
+            (Err(error), _) => return Err(in_statement(error)),
+        };
+        match change {
+            Change::None => return Ok(true),
+            Change::Guarded => plan.bar(),
+            Change::Shape => {}
+        }
+        Err(changed(change))
+    }
+
+    /// Writes rows by COPY, and returns what is to be seen of the table then.
+    async fn copied(&self, bulk: &Bulk, prepared: &Prepared, before: &str, rows: Bytes) -> Result<Option<Row>, Error> {
         let client = self.session.client();
-        let (begun, copying) = join(client.batch_execute(before), client.copy_in(&bulk.copy)).await;
+        let (begun, copying) = join(client.batch_execute(before), client.copy_in(&prepared.copy)).await;
+        if copying.is_err() {
+            self.out_of_step.store(true, Ordering::Relaxed);
+        }
         let mut copying: std::pin::Pin<&mut CopyInSink<Bytes>> = pin!(copying?);
         begun?;
         copying.as_mut().feed(Bytes::from_static(COPY_HEAD)).await?;
@@ -145,11 +195,17 @@ impl Connection {
             copying.as_mut().feed(rows.slice(start..rows.len().min(start + CHUNK))).await?;
         }
         copying.as_mut().feed(Bytes::from_static(COPY_TAIL)).await?;
-        copying.finish().await?;
-        if let Some(merge) = &bulk.merge {
+        let watch = bulk.watch.as_ref().zip(prepared.watch.as_ref());
+        let look = watch.map(|(watch, statement)| async move {
+            client.query_opt(statement, &[&watch.table, &watch.columns]).await
+        });
+        // In one round trip.
+        let (copied, seen) = join(copying.finish(), OptionFuture::from(look)).await;
+        copied?;
+        if let Some(merge) = &prepared.merge {
             client.execute(merge, &[]).await?;
         }
-        Ok(true)
+        Ok(seen.transpose()?.flatten())
     }
 }
 

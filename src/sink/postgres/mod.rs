@@ -26,6 +26,7 @@ mod sink;
 mod tls;
 mod url;
 mod uuid;
+mod watch;
 mod wire;
 mod writer;
 

@@ -12,6 +12,7 @@ use super::{
     plan::{Plan, qualified},
     pool::{Pool, Server},
     tls,
+    watch::Watch,
     wire::{Declared, Field, homes, type_name},
 };
 use crate::sink::{
@@ -103,6 +104,7 @@ pub(super) struct Found {
     pub(super) ruled: bool,
     /// Whether we may have temporary tables.
     pub(super) may_stage: bool,
+    pub(super) watch: Watch,
 }
 
 /// Connects and checks everything that can be checked before there is a row.
@@ -190,9 +192,13 @@ async fn find<T>(client: &Client, table: &Table<T>) -> Result<Option<Found>, Ope
         return Err(OpenError::Temporary(table.full_name()));
     }
     let columns = client.query(COLUMNS, &[&name]).await.map_err(|error| database(table, error))?;
+    let into = qualified(&schema, &relation);
+    let shape = client.query_one(Watch::SQL, &[&into, &mapped]).await.map_err(|error| database(table, error))?.get(1);
+    let columns_of_mapping = mapped.into_iter().map(Into::into).collect();
     let fields = table.columns().iter().map(|column| field(table, column.name(), column.holds(), &columns));
     Ok(Some(Found {
-        into: qualified(&schema, &relation),
+        watch: Watch { table: into.clone(), columns: columns_of_mapping, shape },
+        into,
         fields: fields.collect::<Result<_, _>>()?,
         guarded: row.get(4),
         ruled: row.get(5),

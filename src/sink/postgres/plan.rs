@@ -1,9 +1,11 @@
 //! What a connection has to know of a table, which is all but the ops: in come the mapping and the table as the server
 //! has it, out goes SQL and which way a batch of a given size takes. Next room: `connection`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_postgres::types::Type;
 
-use super::{open::Found, options::Postgres, wire::Field};
+use super::{open::Found, options::Postgres, watch::Watch, wire::Field};
 use crate::sink::table::{Conflict, Table, sql::quoted};
 
 /// Where rows wait that go on under a conflict rule. It is empty again after each transaction.
@@ -27,6 +29,9 @@ pub(super) struct Plan {
     pub(super) one_by_one: bool,
     /// From how many rows on a batch takes the bulk way.
     bulk_from: usize,
+    /// Whether COPY into the table has met rules or policies that were not there when it was opened. Set once, for all
+    /// connections.
+    barred: AtomicBool,
 }
 
 /// How many rows are written at once, by COPY.
@@ -35,6 +40,8 @@ pub(super) struct Bulk {
     pub(super) copy: String,
     /// COPY knows no conflict rule: it then fills a table of its own, and a statement moves the rows on.
     pub(super) stage: Option<Stage>,
+    /// What is looked at after COPY into the table itself.
+    pub(super) watch: Option<Watch>,
 }
 
 #[derive(Debug)]
@@ -60,9 +67,11 @@ impl Plan {
             false => Some(Bulk {
                 copy: sql.copy(&found.into, table.columns().iter().map(|c| quoted(c.name()))),
                 stage: None,
+                watch: Some(found.watch.clone()),
             }),
             true if found.may_stage => {
-                Some(Bulk { copy: sql.copy(STAGE, (0..found.fields.len()).map(cell)), stage: Some(stage()) })
+                let copy = sql.copy(STAGE, (0..found.fields.len()).map(cell));
+                Some(Bulk { copy, stage: Some(stage()), watch: None })
             }
             true => None,
         };
@@ -72,9 +81,19 @@ impl Plan {
             check: format!("EXPLAIN {}", sql.insert(&sql.unnest(|_| "NULL".into()), "n")),
             bulk,
             one_by_one: found.ruled,
+            barred: AtomicBool::new(false),
             bulk_from: if staged { settings.stage_from } else { settings.copy_from },
             fields: found.fields.clone(),
         }
+    }
+
+    /// From here on no row goes by COPY: each has an INSERT of its own.
+    pub(super) fn bar(&self) {
+        self.barred.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_barred(&self) -> bool {
+        self.barred.load(Ordering::Relaxed)
     }
 
     /// The bulk way, if that is the one for so many rows.
@@ -173,7 +192,8 @@ mod tests {
             Field::of(holds, &declared).expect("a way in")
         };
         let fields = vec![field(ColumnType::Integer, "int4", false), field(ColumnType::Text, "side", true)];
-        let found = Found { into: qualified("s", "t"), fields, guarded, ruled: false, may_stage };
+        let watch = Watch { table: qualified("s", "t"), columns: vec!["id".into(), "x".into()], shape: String::new() };
+        let found = Found { into: qualified("s", "t"), fields, guarded, ruled: false, may_stage, watch };
         Plan::of(table, &found, &Postgres::url("postgres://").copy_from(3).stage_from(5))
     }
 

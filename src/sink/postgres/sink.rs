@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{
     OpenError, Postgres,
-    classify::{halved, is_worth_keeping},
+    classify::{goes_otherwise, halved, is_worth_keeping},
     open,
     pool::Pool,
     writer,
@@ -27,7 +27,9 @@ use crate::{
 ///   that counts rows, or looks whether a row is there, so does for each row what it does for a row that comes alone.
 ///   A row that a rule or a trigger passes over or moves elsewhere counts as accepted: the table wants it so.
 /// * Where COPY would write something else than an INSERT, as with policies, foreign tables, or columns of a domain that
-///   the mapping leaves out, batches of any size go by INSERT. All that is looked at when the sink is opened.
+///   the mapping leaves out, batches of any size go by INSERT. That is looked at when the sink is opened. Rules
+///   and policies that come later are noticed by COPY, and all rows go by INSERT from then on; a column that has got
+///   another type by then refuses the batch.
 /// * A connection is opened when a batch is to be written and none is idle, and is replaced when it broke. Each write
 ///   has one of its own: [`max_in_flight`](crate::Limits::max_in_flight) and
 ///   [`partition_by`](crate::Stages::partition_by) decide how many there are.
@@ -140,15 +142,17 @@ impl<T> PostgresSink<T> {
     }
 }
 
-impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
-    async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
+impl<T: Send + 'static> PostgresSink<T> {
+    /// Writes the batch. `None`: nothing of it has landed, and all that is pending is to be written again, since rows of
+    /// this table go by INSERT from now on.
+    async fn write_once(&self, batch: &mut Batch<T>) -> Result<Option<Settled>, SinkError> {
         let mut connection = self.pool.take().await?;
         let plan = &self.pool.plan;
         for (i, error) in connection.rows.fill(&self.table, &plan.fields, batch)? {
             batch.refuse(i, error);
         }
         if connection.rows.len() == 0 {
-            return batch.settled();
+            return batch.settled().map(Some);
         }
         if plan.is_too_large(connection.rows.len(), connection.rows.size()) {
             let why = "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables";
@@ -162,13 +166,27 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
                 for (row, error) in failed {
                     batch.refuse(connection.rows.op(row), error);
                 }
-                Ok(batch.accept_all())
+                Ok(Some(batch.accept_all()))
             }
             Err(fault) => {
                 if is_worth_keeping(&fault) && connection.rolled_back().await {
                     connection.session.rest();
                 }
+                if goes_otherwise(&fault) {
+                    return Ok(None);
+                }
                 Err(halved(fault, connection.rows.len()).into())
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
+    async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
+        loop {
+            // Twice at most: COPY is not used again.
+            if let Some(settled) = self.write_once(batch).await? {
+                return Ok(settled);
             }
         }
     }
