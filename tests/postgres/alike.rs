@@ -77,6 +77,12 @@ async fn rules_act_on_each_row() {
     let nothing = "CREATE RULE r AS ON INSERT TO trades DO INSTEAD NOTHING";
     assert!(alike(&format!("{archive} {nothing}"), mapping, &ops(), both).await.is_empty());
 
+    let notices = "CREATE RULE r AS ON INSERT TO trades DO ALSO NOTIFY news; CREATE RULE s AS ON INSERT TO trades DO ALSO SELECT NEW.id";
+    assert_eq!(alike(&format!("{TRADES} {notices}"), mapping, &ops(), ALL).await.len(), 9);
+
+    let selects = "CREATE RULE r AS ON INSERT TO trades DO INSTEAD SELECT NEW.id, NEW.symbol";
+    assert!(alike(&format!("{TRADES} {selects}"), mapping, &ops(), ALL).await.is_empty());
+
     let new_ones =
         "CREATE RULE r AS ON INSERT TO trades WHERE EXISTS (SELECT FROM trades WHERE id = NEW.id) DO INSTEAD NOTHING";
     let first = ["1|a", "2|b", "3|a", "4|b", "5|e", "6|a"];

@@ -7,7 +7,7 @@ use tokio_postgres::{
     error::{DbError, Severity},
 };
 
-use super::watch::Change;
+use super::limit::by_size;
 use crate::sink::{
     ErrorKind,
     error::chain,
@@ -20,13 +20,13 @@ pub(super) type Fault = fault::Fault<Said>;
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct Said {
-    text: String,
+    pub(super) text: String,
     /// Whether the session goes on as before, once what was begun in it is rolled back.
-    goes_on: bool,
+    pub(super) goes_on: bool,
     /// Whether fewer rows might have passed.
-    by_size: bool,
+    pub(super) by_size: bool,
     /// Whether the same rows are to be written again at once, in another way.
-    otherwise: bool,
+    pub(super) otherwise: bool,
 }
 
 /// Whether a rollback makes the connection good for the next batch. One that failed in a way that may be better next time
@@ -38,14 +38,6 @@ pub(super) fn is_worth_keeping(fault: &Fault) -> bool {
         Transient => fault.failure.source.goes_on,
         _ => false,
     }
-}
-
-/// The same fault as the sink reports it, of a batch of so many rows: where fewer might pass, the batch is to be halved.
-/// One row by itself is tried again as it is, since a lock or other work may have been in its way.
-pub(super) fn halved(fault: Fault, rows: usize) -> Fault {
-    let nothing_landed = fault.blame == Batch && fault.kind != Ambiguous;
-    let kind = if nothing_landed && rows > 1 && fault.failure.source.by_size { TooLarge } else { fault.kind };
-    Fault { kind, ..fault }
 }
 
 /// The one place that decides what an error of PostgreSQL means.
@@ -81,36 +73,12 @@ pub(super) fn classify(doing: Doing, error: Error) -> Fault {
     Fault { blame, kind, failure: Failure { meaning, source: said } }
 }
 
-/// What [`Watch`](super::watch::Watch) has found after a COPY, which is to be rolled back.
-pub(super) fn changed(change: Change) -> Fault {
-    let (kind, meaning) = match change {
-        Change::Shape => (Refused, CHANGED),
-        _ => (Transient, "the table has got rules or policies since it was opened, nothing was written"),
-    };
-    let otherwise = change == Change::Guarded;
-    let source = Said { text: "seen by COPY".into(), goes_on: true, by_size: false, otherwise };
-    Fault { blame: Batch, kind, failure: Failure { meaning, source } }
-}
-
-/// Whether the same rows are to be written again at once: nothing of them has landed, and they now go by INSERT.
-pub(super) fn goes_otherwise(fault: &Fault) -> bool {
-    fault.failure.source.otherwise
-}
-
-/// A COPY that did not begin has met no row.
-pub(super) fn not_begun(fault: Fault) -> Fault {
-    match fault.blame {
-        Batch => fault,
-        Row => Fault { blame: Batch, kind: Transient, ..fault },
-    }
-}
-
-const CHANGED: &str = "final: the columns of the table have changed since it was opened";
+pub(super) const CHANGED: &str = "final: the columns of the table have changed since it was opened";
 
 type Verdict = (Blame, ErrorKind, &'static str);
 
 use Blame::{Batch, Row};
-use ErrorKind::{Ambiguous, Refused, TooLarge, Transient};
+use ErrorKind::{Ambiguous, Refused, Transient};
 
 /// `ended`: the server closed the connection with this error.
 fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
@@ -197,18 +165,6 @@ fn has_ended(error: &DbError) -> bool {
 /// Deadlocks, what cannot be serialized, locks that others hold, and statements that are canceled or out of time.
 fn goes_on(ended: bool, code: &str) -> bool {
     !ended && (code.starts_with("40") || code.starts_with("55") || code == "57014")
-}
-
-/// Whether a limit was met that fewer rows might keep to: statement_timeout, transaction_timeout, memory, locks of many
-/// partitions, temp_file_limit.
-///
-/// A statement that a user cancels has the code of one that is out of time. The server says so in the language of
-/// `lc_messages`; in another one than English a user's cancel halves the batch as well, which costs it some round trips.
-fn by_size(code: &str, message: &str) -> bool {
-    match code {
-        "57014" => message != "canceling statement due to user request",
-        code => matches!(code, "25P04" | "53200" | "53400"),
-    }
 }
 
 /// Without the detail, which has the values of the row.
@@ -346,27 +302,6 @@ mod tests {
         let going_on: Vec<_> = transient.filter(|code| goes_on(false, code)).collect();
         assert_eq!(going_on, ["40000", "40001", "40P01", "55006", "55P03", "57014"]);
         assert!(!goes_on(true, "40001"), "a standby that is in the way of itself");
-    }
-
-    /// Goal: what fewer rows might keep to halves a batch, and nothing else does. Method: each code, by one row and by two;
-    /// and a commit in doubt.
-    #[test]
-    fn limits_halve_a_batch_of_several_rows() {
-        let kind = |doing, code: &str, ended, text: &str, rows| {
-            let (blame, kind, meaning) = verdict(doing, code, ended, false);
-            let source = Said { text: text.into(), goes_on: false, by_size: by_size(code, text), otherwise: false };
-            halved(Fault { blame, kind, failure: Failure { meaning, source } }, rows).kind
-        };
-        for (code, (_, usual)) in STATEMENT {
-            let halves = ["25P04", "53200", "53400", "57014"].contains(&code);
-            let expected = if halves { TooLarge } else { usual };
-            assert_eq!(kind(Doing::Statement, code, false, "anything", 2), expected, "{code}");
-            assert_eq!(kind(Doing::Statement, code, false, "anything", 1), usual, "{code}");
-            assert_eq!(kind(Doing::Commit, code, true, "anything", 2), Ambiguous, "{code}");
-        }
-        let by_user = "canceling statement due to user request";
-        assert_eq!(kind(Doing::Statement, "57014", false, by_user, 2), Transient);
-        assert_eq!(kind(Doing::Commit, "57014", false, "out of time in any language", 2), TooLarge);
     }
 
     #[test]

@@ -17,13 +17,16 @@ use futures::{
 use tokio_postgres::{CopyInSink, Error, Row, Statement, error::SqlState};
 
 use super::{
-    classify::{Fault, changed, classify, not_begun},
+    classify::{Fault, classify},
     plan::{Bulk, Plan},
     rows::Rows,
     session::Session,
-    watch::{Change, Watch},
+    watch::{Change, Watch, changed},
 };
-use crate::sink::table::fault::Doing;
+use crate::sink::{
+    ErrorKind,
+    table::fault::{Blame, Doing},
+};
 
 /// What the binary format of COPY begins and ends with.
 const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -211,4 +214,12 @@ impl Connection {
 
 fn in_statement(error: Error) -> Fault {
     classify(Doing::Statement, error)
+}
+
+/// A COPY that did not begin has met no row.
+fn not_begun(fault: Fault) -> Fault {
+    match fault.blame {
+        Blame::Batch => fault,
+        Blame::Row => Fault { blame: Blame::Batch, kind: ErrorKind::Transient, ..fault },
+    }
 }

@@ -15,6 +15,7 @@
 
 mod classify;
 mod connection;
+mod limit;
 mod numeric;
 mod open;
 mod options;

@@ -88,14 +88,15 @@ impl Postgres {
     }
 
     /// Sets from how many rows on a batch goes by `COPY`, where no conflict rule is set; 2,500 unless set. Smaller ones
-    /// go as one array per column, which is faster up to there and takes a round trip less.
+    /// go as one array per column, which is faster up to there and takes a round trip less. No size decides where rows
+    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`]).
     pub fn copy_from(mut self, rows: usize) -> Self {
         self.copy_from = rows;
         self
     }
 
     /// Sets from how many rows on a batch goes by `COPY` into a temporary table and on from there, where a conflict rule
-    /// is set; 10,000 unless set. That is no faster than arrays, but the server need not hold the batch in memory.
+    /// is set or the table takes no COPY; 10,000 unless set. That is no faster than arrays, but the server need not hold the batch in memory.
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;
         self

@@ -4,11 +4,7 @@
 use std::fmt;
 
 use super::{
-    OpenError, Postgres,
-    classify::{goes_otherwise, halved, is_worth_keeping},
-    open,
-    pool::Pool,
-    writer,
+    OpenError, Postgres, classify::is_worth_keeping, limit::halved, open, pool::Pool, watch::goes_otherwise, writer,
 };
 use crate::{
     batch::{Batch, Settled},

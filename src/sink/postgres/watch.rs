@@ -4,6 +4,12 @@
 
 use tokio_postgres::Row;
 
+use super::classify::{CHANGED, Fault, Said};
+use crate::sink::{
+    ErrorKind,
+    table::fault::{Blame, Failure},
+};
+
 /// The table, and how its columns were declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watch {
@@ -43,4 +49,20 @@ impl Watch {
             Change::None
         }
     }
+}
+
+/// What was found after a COPY, which is to be rolled back.
+pub(super) fn changed(change: Change) -> Fault {
+    let (kind, meaning) = match change {
+        Change::Shape => (ErrorKind::Refused, CHANGED),
+        _ => (ErrorKind::Transient, "the table has got rules or policies since it was opened, nothing was written"),
+    };
+    let otherwise = change == Change::Guarded;
+    let source = Said { text: "seen by COPY".into(), goes_on: true, by_size: false, otherwise };
+    Fault { blame: Blame::Batch, kind, failure: Failure { meaning, source } }
+}
+
+/// Whether the same rows are to be written again at once: nothing of them has landed, and they now go by INSERT.
+pub(super) fn goes_otherwise(fault: &Fault) -> bool {
+    fault.failure.source.otherwise
 }
