@@ -8,6 +8,7 @@ mod conflicts;
 mod crash;
 mod once;
 mod opening;
+mod pooler;
 mod proxy;
 #[path = "../support/refusals.rs"]
 mod refusals;

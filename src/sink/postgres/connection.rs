@@ -5,11 +5,12 @@ use std::{ops::Range, pin::pin};
 
 use bytes::Bytes;
 use futures::{SinkExt, future::join};
-use tokio_postgres::{CopyInSink, Error, Statement};
+use tokio_postgres::{CopyInSink, Error, Statement, types::ToSql};
 
 use super::{
     classify::{Fault, classify},
     plan::Plan,
+    process,
     rows::Rows,
     session::Session,
 };
@@ -22,10 +23,13 @@ const COPY_TAIL: &[u8] = &[0xff; 2];
 /// How much is handed to the socket at once.
 const CHUNK: usize = 64 << 10;
 
-/// A session with the statements of one table, prepared once, and the buffer of the batch that it writes.
+/// A session with the statements of one table and the buffer of the batch that it writes. The statements are prepared
+/// once, if the session has a server process to itself. Otherwise nothing outlives a transaction: a pooler may hand each
+/// to another process, where the name of a statement can stand for somebody else's.
 pub(super) struct Connection {
     pub(super) session: Session,
-    unnest: Statement,
+    /// None in a session that may share its process.
+    unnest: Option<Statement>,
     bulk: Option<Prepared>,
     pub(super) rows: Rows,
 }
@@ -38,9 +42,21 @@ struct Prepared {
 impl Connection {
     pub(super) async fn prepare(mut session: Session, plan: &Plan) -> Result<Self, Error> {
         session.begin();
-        let unnest = session.client().prepare_typed(&plan.unnest, &plan.arrays).await;
+        let client = session.client();
+        let prepare = async {
+            match process::is_own(client).await? {
+                true => client.prepare_typed(&plan.unnest, &plan.arrays).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let unnest = prepare.await;
         session.rest();
         Ok(Self { session, unnest: unnest?, bulk: None, rows: Rows::default() })
+    }
+
+    /// Whether its rows are to come in smaller batches, since only COPY would take so many bytes and there is none.
+    pub(super) fn is_too_large(&self, plan: &Plan) -> bool {
+        plan.is_too_large(self.rows.len(), self.rows.size(), self.unnest.is_some())
     }
 
     /// Whether it has been made ready for large batches.
@@ -61,7 +77,8 @@ impl Connection {
     /// Prepares what this batch needs and has not been used yet. Not inside a transaction, since one that has failed
     /// prepares nothing.
     pub(super) async fn ready(&mut self, plan: &Plan) -> Result<(), Fault> {
-        if self.bulk.is_some() {
+        // Neither a temporary table nor the name of a statement would be there in the next transaction.
+        if self.bulk.is_some() || self.unnest.is_none() {
             return Ok(());
         }
         let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.size()) else {
@@ -98,7 +115,16 @@ impl Connection {
         let client = self.session.client();
         let arrays = plan.fields.iter().enumerate().map(|(i, field)| self.rows.array(field, i, rows.clone()));
         // Polled in this order, so they leave in this order, and the first is not waited for.
-        let (begun, written) = join(client.batch_execute(before), client.execute_raw(&self.unnest, arrays)).await;
+        let (begun, written) = match &self.unnest {
+            Some(unnest) => join(client.batch_execute(before), client.execute_raw(unnest, arrays)).await,
+            None => {
+                let arrays: Vec<_> = arrays.collect();
+                let typed = arrays.iter().map(|array| array as &(dyn ToSql + Sync)).zip(plan.arrays.iter().cloned());
+                let typed: Vec<_> = typed.collect();
+                // Parsed and executed in one exchange.
+                join(client.batch_execute(before), client.execute_typed(&plan.unnest, &typed)).await
+            }
+        };
         written?;
         Ok(begun.is_ok())
     }

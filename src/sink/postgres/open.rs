@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 
-use tokio_postgres::{Client, Error, Row, error::SqlState};
+use tokio_postgres::{Client, Error, Row, error::SqlState, types::Type};
 
 use super::{
     classify::classify,
@@ -11,7 +11,7 @@ use super::{
     options::Postgres,
     plan::{Plan, qualified},
     pool::{Pool, Server},
-    tls,
+    search_path, tls,
     wire::{Declared, Field, type_name},
 };
 use crate::sink::{
@@ -103,7 +103,11 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
     let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
     let server = Server { config: address.config.clone(), tls };
-    let mut session = server.connect(None).await.map_err(|error| OpenError::Connect(boxed(error)))?;
+    let mut session = server.connect(None).await.map_err(|fault| OpenError::Connect(Box::new(fault.failure)))?;
+    let path = search_path::has_arrived(session.client(), server.config.get_options()).await;
+    if !path.map_err(|error| OpenError::Connect(boxed(error)))? {
+        return Err(OpenError::Address(LOST_PATH.into()));
+    }
     let plan = planned(session.client(), settings, table).await;
     session.rest();
     let plan = plan?;
@@ -111,12 +115,21 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     Ok(Pool::new(server, plan, first, settings.max_connections))
 }
 
+const LOST_PATH: &str = "the search_path in its options did not reach the server, a pooler in between may drop it; name the \
+    schema with the table";
+
 async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
+    // In one transaction a pooler keeps to one server process. What somebody else has set there does not count.
+    client.batch_execute(BEGIN).await.map_err(|error| OpenError::Connect(boxed(error)))?;
     let found = find_or_create(client, table).await?;
     let plan = Plan::of(table, &found, settings);
     client.batch_execute(&plan.check).await.map_err(|error| rejected(table, error))?;
+    client.batch_execute("END").await.map_err(|error| database(table, error))?;
     Ok(plan)
 }
+
+const BEGIN: &str =
+    "START TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO DEFAULT; SAVEPOINT roundlot";
 
 async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, OpenError> {
     if let Some(found) = find(client, table).await? {
@@ -126,6 +139,9 @@ async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, O
         return Err(OpenError::NoTable(table.name().into()));
     }
     let created = client.batch_execute(&table.create_sql(type_name)).await;
+    if created.is_err() {
+        client.batch_execute("ROLLBACK TO SAVEPOINT roundlot").await.map_err(|error| database(table, error))?;
+    }
     match (find(client, table).await?, created) {
         // Two that create it at once are in each other's way, and then it is there.
         (Some(found), _) => Ok(found),
@@ -136,7 +152,7 @@ async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, O
 
 const TABLE: &str = "SELECT s.nspname::text, t.relname::text, t.relkind::text, row_security_active(t.oid),
     has_database_privilege(current_database(), 'TEMPORARY')
-    FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace WHERE t.oid = to_regclass($1)";
+    FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace WHERE t.oid = to_regclass($1) AND t.relpersistence <> 't'";
 
 /// The columns, with the types that domains stand for.
 const COLUMNS: &str = "WITH RECURSIVE c AS (
@@ -146,18 +162,18 @@ const COLUMNS: &str = "WITH RECURSIVE c AS (
         SELECT c.attname, t.typbasetype, greatest(c.modifier, t.typtypmod), c.declared
         FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype = 'd'
     )
-    SELECT c.attname::text, c.declared, t.typname::text, t.oid::regtype::text, t.typtype = 'e', c.modifier
-    FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype <> 'd'";
+    SELECT c.attname::text, c.declared, t.typname::text, format('%I.%I', s.nspname, t.typname), t.typtype = 'e', c.modifier
+    FROM c JOIN pg_type t ON t.oid = c.type JOIN pg_namespace s ON s.oid = t.typnamespace WHERE t.typtype <> 'd'";
 
 async fn find<T>(client: &Client, table: &Table<T>) -> Result<Option<Found>, OpenError> {
     let name = quoted(table.name());
-    let rows = client.query(TABLE, &[&name]).await.map_err(|error| database(table, error))?;
+    let rows = client.query_typed(TABLE, &[(&name, Type::TEXT)]).await.map_err(|error| database(table, error))?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (schema, relation, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
     if !["r", "p", "f"].contains(&kind.as_str()) {
         return Err(OpenError::NotATable(table.name().into()));
     }
-    let columns = client.query(COLUMNS, &[&name]).await.map_err(|error| database(table, error))?;
+    let columns = client.query_typed(COLUMNS, &[(&name, Type::TEXT)]).await.map_err(|error| database(table, error))?;
     let fields = table.columns().iter().map(|column| field(table, column.name(), column.holds(), &columns));
     Ok(Some(Found {
         into: qualified(&schema, &relation),

@@ -3,7 +3,13 @@
 
 use std::fmt;
 
-use super::{OpenError, Postgres, classify::is_worth_keeping, open, pool::Pool, writer};
+use super::{
+    OpenError, Postgres,
+    classify::{is_worth_keeping, settle},
+    open,
+    pool::Pool,
+    writer,
+};
 use crate::{
     batch::{Batch, Settled},
     sink::{Sink, SinkError, table::Table},
@@ -132,8 +138,11 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
         if connection.rows.len() == 0 {
             return batch.settled();
         }
-        if plan.is_too_large(connection.rows.len(), connection.rows.size()) {
-            let why = "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables";
+        if connection.is_too_large(plan) {
+            let why = match plan.bulk {
+                Some(_) => "the values of the batch exceed 16 MiB, and behind a pooler there is no COPY",
+                None => "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables",
+            };
             return Err(SinkError::too_large(why));
         }
         connection.session.begin();
@@ -147,10 +156,11 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
                 Ok(batch.accept_all())
             }
             Err(fault) => {
-                if is_worth_keeping(&fault) && connection.rolled_back().await {
+                let goes_on = is_worth_keeping(&fault) && connection.rolled_back().await;
+                if goes_on {
                     connection.session.rest();
                 }
-                Err(fault.into())
+                Err(settle(fault, connection.rows.len(), goes_on))
             }
         }
     }
