@@ -10,6 +10,7 @@ mod crash;
 mod limits;
 mod once;
 mod opening;
+mod pooler;
 mod proxy;
 #[path = "../support/refusals.rs"]
 mod refusals;

@@ -14,11 +14,12 @@ use futures::{
     future::{OptionFuture, join},
     poll,
 };
-use tokio_postgres::{CopyInSink, Error, Row, Statement, error::SqlState};
+use tokio_postgres::{CopyInSink, Error, Row, Statement, error::SqlState, types::ToSql};
 
 use super::{
     classify::{Fault, classify},
     plan::{Bulk, Plan},
+    process,
     rows::Rows,
     session::Session,
     watch::{Change, Watch, changed},
@@ -39,10 +40,13 @@ const CHUNK: usize = 64 << 10;
 /// their answers would pile up.
 const AHEAD: usize = 256;
 
-/// A session with the statements of one table, prepared once, and the buffer of the batch that it writes.
+/// A session with the statements of one table and the buffer of the batch that it writes. The statements are prepared
+/// once, if the session has a server process to itself. Otherwise nothing outlives a transaction: a pooler may hand each
+/// to another process, where the name of a statement can stand for somebody else's.
 pub(super) struct Connection {
     pub(super) session: Session,
-    unnest: Statement,
+    /// None in a session that may share its process.
+    unnest: Option<Statement>,
     bulk: Option<Prepared>,
     /// Whether the client library counts one answer too few from here on, as it does after a COPY that did not begin: what
     /// it takes for the answer to a statement is that to the one before.
@@ -59,9 +63,21 @@ struct Prepared {
 impl Connection {
     pub(super) async fn prepare(mut session: Session, plan: &Plan) -> Result<Self, Error> {
         session.begin();
-        let unnest = session.client().prepare_typed(&plan.unnest, &plan.arrays).await;
+        let client = session.client();
+        let prepare = async {
+            match process::is_own(client).await? {
+                true => client.prepare_typed(&plan.unnest, &plan.arrays).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let unnest = prepare.await;
         session.rest();
         Ok(Self { session, unnest: unnest?, bulk: None, out_of_step: AtomicBool::new(false), rows: Rows::default() })
+    }
+
+    /// Whether its rows are to come in smaller batches, since only COPY would take so many bytes and there is none.
+    pub(super) fn is_too_large(&self, plan: &Plan) -> bool {
+        plan.is_too_large(self.rows.len(), self.rows.size(), self.unnest.is_some())
     }
 
     /// Whether it has been made ready for large batches.
@@ -86,7 +102,8 @@ impl Connection {
     /// Prepares what this batch needs and has not been used yet. Not inside a transaction, since one that has failed
     /// prepares nothing.
     pub(super) async fn ready(&mut self, plan: &Plan) -> Result<(), Fault> {
-        if self.bulk.is_some() {
+        // Neither a temporary table nor the name of a statement would be there in the next transaction.
+        if self.bulk.is_some() || self.unnest.is_none() {
             return Ok(());
         }
         let Some(bulk) = plan.bulk_for(self.rows.len(), self.rows.size()) else {
@@ -156,8 +173,16 @@ impl Connection {
 
     /// Sends the statement that takes arrays.
     async fn statement(&self, plan: &Plan, rows: Range<usize>) -> Result<u64, Error> {
+        let client = self.session.client();
         let arrays = plan.fields.iter().enumerate().map(|(i, field)| self.rows.array(field, i, rows.clone()));
-        self.session.client().execute_raw(&self.unnest, arrays).await
+        if let Some(unnest) = &self.unnest {
+            return client.execute_raw(unnest, arrays).await;
+        }
+        let arrays: Vec<_> = arrays.collect();
+        let typed = arrays.iter().map(|array| array as &(dyn ToSql + Sync)).zip(plan.arrays.iter().cloned());
+        let typed: Vec<_> = typed.collect();
+        // Parsed and executed in one exchange.
+        client.execute_typed(&plan.unnest, &typed).await
     }
 
     async fn copy(

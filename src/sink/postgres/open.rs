@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 
-use tokio_postgres::{Client, Error, Row, error::SqlState};
+use tokio_postgres::{Client, Error, Row, error::SqlState, types::Type};
 
 use super::{
     classify::classify,
@@ -11,7 +11,7 @@ use super::{
     options::Postgres,
     plan::{Plan, qualified},
     pool::{Pool, Server},
-    tls,
+    search_path, tls,
     watch::Watch,
     wire::{Declared, Field, homes, type_name},
 };
@@ -113,7 +113,11 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
     let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
     let server = Server { config: address.config.clone(), tls };
-    let mut session = server.connect(None).await.map_err(|error| OpenError::Connect(boxed(error)))?;
+    let mut session = server.connect(None).await.map_err(|fault| OpenError::Connect(Box::new(fault.failure)))?;
+    let path = search_path::has_arrived(session.client(), server.config.get_options()).await;
+    if !path.map_err(|error| OpenError::Connect(boxed(error)))? {
+        return Err(OpenError::Address(LOST_PATH.into()));
+    }
     let plan = planned(session.client(), settings, table).await;
     session.rest();
     let plan = plan?;
@@ -121,12 +125,21 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     Ok(Pool::new(server, plan, first, settings.max_connections))
 }
 
+const LOST_PATH: &str = "the search_path in its options did not reach the server, a pooler in between may drop it; name the \
+    schema with the table";
+
 async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
+    // In one transaction a pooler keeps to one server process. What somebody else has set there does not count.
+    client.batch_execute(BEGIN).await.map_err(|error| OpenError::Connect(boxed(error)))?;
     let found = find_or_create(client, table).await?;
     let plan = Plan::of(table, &found, settings);
     client.batch_execute(&plan.check).await.map_err(|error| rejected(table, error))?;
+    client.batch_execute("END").await.map_err(|error| database(table, error))?;
     Ok(plan)
 }
+
+const BEGIN: &str =
+    "START TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO DEFAULT; SAVEPOINT roundlot";
 
 async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, OpenError> {
     if let Some(found) = find(client, table).await? {
@@ -139,6 +152,9 @@ async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, O
         return Err(OpenError::NoTable(table.full_name()));
     }
     let created = client.batch_execute(&table.create_sql(type_name)).await;
+    if created.is_err() {
+        client.batch_execute("ROLLBACK TO SAVEPOINT roundlot").await.map_err(|error| database(table, error))?;
+    }
     match (find(client, table).await?, created) {
         // Two that create it at once are in each other's way, and then it is there.
         (Some(found), _) => Ok(found),
@@ -176,13 +192,14 @@ const COLUMNS: &str = "WITH RECURSIVE c AS (
         SELECT c.attname, t.typbasetype, greatest(c.modifier, t.typtypmod), c.declared
         FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype = 'd'
     )
-    SELECT c.attname::text, c.declared, t.typname::text, t.oid::regtype::text, t.typtype = 'e', c.modifier
-    FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype <> 'd'";
+    SELECT c.attname::text, c.declared, t.typname::text, format('%I.%I', s.nspname, t.typname), t.typtype = 'e', c.modifier
+    FROM c JOIN pg_type t ON t.oid = c.type JOIN pg_namespace s ON s.oid = t.typnamespace WHERE t.typtype <> 'd'";
 
 async fn find<T>(client: &Client, table: &Table<T>) -> Result<Option<Found>, OpenError> {
     let name = table.reference();
     let mapped: Vec<&str> = table.columns().iter().map(|column| column.name()).collect();
-    let rows = client.query(TABLE, &[&name, &mapped]).await.map_err(|error| database(table, error))?;
+    let rows = client.query_typed(TABLE, &[(&name, Type::TEXT), (&mapped, Type::TEXT_ARRAY)]).await;
+    let rows = rows.map_err(|error| database(table, error))?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (schema, relation, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
     if !["r", "p", "f"].contains(&kind.as_str()) {
@@ -191,9 +208,11 @@ async fn find<T>(client: &Client, table: &Table<T>) -> Result<Option<Found>, Ope
     if row.get(3) {
         return Err(OpenError::Temporary(table.full_name()));
     }
-    let columns = client.query(COLUMNS, &[&name]).await.map_err(|error| database(table, error))?;
+    let columns = client.query_typed(COLUMNS, &[(&name, Type::TEXT)]).await.map_err(|error| database(table, error))?;
     let into = qualified(&schema, &relation);
-    let shape = client.query_one(Watch::SQL, &[&into, &mapped]).await.map_err(|error| database(table, error))?.get(1);
+    let shape = client.query_typed(Watch::SQL, &[(&into, Type::TEXT), (&mapped, Type::TEXT_ARRAY)]).await;
+    let shape = shape.map_err(|error| database(table, error))?;
+    let shape = shape.first().map_or_else(String::new, |row| row.get(1));
     let columns_of_mapping = mapped.into_iter().map(Into::into).collect();
     let fields = table.columns().iter().map(|column| field(table, column.name(), column.holds(), &columns));
     Ok(Some(Found {
@@ -211,8 +230,8 @@ const SCHEMA: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname = $1 
 /// Says why a table that is not there cannot have been meant.
 async fn misnamed<T>(client: &Client, table: &Table<T>) -> Result<Option<OpenError>, OpenError> {
     let schema = async |name: &str| {
-        let found = client.query_opt(SCHEMA, &[&name]).await.map_err(|error| database(table, error))?;
-        Ok::<_, OpenError>(found.map(|row| row.get::<_, String>(0)))
+        let found = client.query_typed(SCHEMA, &[(&name, Type::TEXT)]).await.map_err(|error| database(table, error))?;
+        Ok::<_, OpenError>(found.first().map(|row| row.get::<_, String>(0)))
     };
     if let Some(name) = table.schema_name()
         && schema(name).await?.is_none_or(|found| found != name)

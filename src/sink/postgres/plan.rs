@@ -101,9 +101,10 @@ impl Plan {
         self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MOST_ARRAY_BYTES)
     }
 
-    /// Whether so many rows are to come in smaller batches, since there is no bulk way. A row by itself always has one.
-    pub(super) fn is_too_large(&self, rows: usize, bytes: usize) -> bool {
-        self.bulk.is_none() && !self.one_by_one && rows > 1 && bytes > MOST_ARRAY_BYTES
+    /// Whether so many rows are to come in smaller batches, since there is no bulk way, or not in a session that may
+    /// share its server process. A row by itself always has one.
+    pub(super) fn is_too_large(&self, rows: usize, bytes: usize, is_own: bool) -> bool {
+        (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MOST_ARRAY_BYTES
     }
 }
 
@@ -251,9 +252,10 @@ mod tests {
     fn many_bytes_without_a_bulk_way_are_too_large_unless_in_one_row() {
         let (with, without) = (plan(&table(), true, true), plan(&table(), true, false));
         for rows in [1, 2, 1000] {
-            assert!(!with.is_too_large(rows, usize::MAX), "{rows}");
-            assert!(!without.is_too_large(rows, MOST_ARRAY_BYTES), "{rows}");
-            assert_eq!(without.is_too_large(rows, MOST_ARRAY_BYTES + 1), rows > 1, "{rows}");
+            assert!(!with.is_too_large(rows, usize::MAX, true), "{rows}");
+            assert!(!without.is_too_large(rows, MOST_ARRAY_BYTES, true), "{rows}");
+            assert_eq!(without.is_too_large(rows, MOST_ARRAY_BYTES + 1, true), rows > 1, "{rows}");
+            assert_eq!(with.is_too_large(rows, MOST_ARRAY_BYTES + 1, false), rows > 1, "{rows}, behind a pooler");
         }
     }
 }

@@ -4,7 +4,12 @@
 use std::fmt;
 
 use super::{
-    OpenError, Postgres, classify::is_worth_keeping, limit::halved, open, pool::Pool, watch::goes_otherwise, writer,
+    OpenError, Postgres,
+    classify::{is_worth_keeping, settle},
+    open,
+    pool::Pool,
+    watch::goes_otherwise,
+    writer,
 };
 use crate::{
     batch::{Batch, Settled},
@@ -53,10 +58,12 @@ use crate::{
 ///
 /// | what happened | kind | what is in the table |
 /// |---|---|---|
-/// | no connection, too many of them, the server starts, stops or only reads | transient | nothing of the batch |
+/// | no connection, too many of them, the server starts, stops or only reads | an outage | nothing of the batch |
 /// | a deadlock, a serialization failure, a `lock_timeout`, an `idle_in_transaction_session_timeout`, a cancel by a user | transient | nothing of the batch |
-/// | a `statement_timeout` or `transaction_timeout`, no memory (also for locks), a `temp_file_limit` | too large; of one row: transient | nothing of the batch |
-/// | the server's disk is full | transient | nothing of the batch |
+/// | a `statement_timeout` or `transaction_timeout` | too large; of one row: transient | nothing of the batch |
+/// | the server is out of memory, also for locks | too large; of one row: an outage | nothing of the batch |
+/// | a limit of the server, such as `temp_file_limit` | too large | nothing of the batch |
+/// | the server's disk is full | an outage | nothing of the batch |
 /// | a row breaks a constraint, or its value does not suit the column; a trigger or a policy objects; a row beyond what PostgreSQL takes, such as 1 GB in a value | refused | the other rows |
 /// | no permission, no such table or column, wrong credentials, an untrusted certificate | refused, "final" | nothing of the batch |
 /// | the connection was lost during the COMMIT | ambiguous | all of the batch or nothing |
@@ -150,8 +157,11 @@ impl<T: Send + 'static> PostgresSink<T> {
         if connection.rows.len() == 0 {
             return batch.settled().map(Some);
         }
-        if plan.is_too_large(connection.rows.len(), connection.rows.size()) {
-            let why = "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables";
+        if connection.is_too_large(plan) {
+            let why = match plan.bulk {
+                Some(_) => "the values of the batch exceed 16 MiB, and behind a pooler there is no COPY",
+                None => "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables",
+            };
             return Err(SinkError::too_large(why));
         }
         connection.session.begin();
@@ -165,13 +175,14 @@ impl<T: Send + 'static> PostgresSink<T> {
                 Ok(Some(batch.accept_all()))
             }
             Err(fault) => {
-                if is_worth_keeping(&fault) && connection.rolled_back().await {
+                let goes_on = is_worth_keeping(&fault) && connection.rolled_back().await;
+                if goes_on {
                     connection.session.rest();
                 }
                 if goes_otherwise(&fault) {
                     return Ok(None);
                 }
-                Err(halved(fault, connection.rows.len()).into())
+                Err(settle(fault, connection.rows.len(), goes_on))
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use tokio_postgres::Row;
 
-use super::classify::{CHANGED, Fault, Said};
+use super::classify::{CHANGED, Fault, Hint, Said};
 use crate::sink::{
     ErrorKind,
     table::fault::{Blame, Failure},
@@ -57,12 +57,12 @@ pub(super) fn changed(change: Change) -> Fault {
         Change::Shape => (ErrorKind::Refused, CHANGED),
         _ => (ErrorKind::Transient, "the table has got rules or policies since it was opened, nothing was written"),
     };
-    let otherwise = change == Change::Guarded;
-    let source = Said { text: "seen by COPY".into(), goes_on: true, by_size: false, otherwise };
+    let hint = if change == Change::Guarded { Hint::ByInsert } else { Hint::None };
+    let source = Said { text: "seen by COPY".into(), goes_on: true, hint };
     Fault { blame: Blame::Batch, kind, failure: Failure { meaning, source } }
 }
 
 /// Whether the same rows are to be written again at once: nothing of them has landed, and they now go by INSERT.
 pub(super) fn goes_otherwise(fault: &Fault) -> bool {
-    fault.failure.source.otherwise
+    fault.failure.source.hint == Hint::ByInsert
 }
