@@ -83,6 +83,9 @@ async fn rules_act_on_each_row() {
     let selects = "CREATE RULE r AS ON INSERT TO trades DO INSTEAD SELECT NEW.id, NEW.symbol";
     assert!(alike(&format!("{TRADES} {selects}"), mapping, &ops(), ALL).await.is_empty());
 
+    let disabled = format!("{instead}; ALTER TABLE trades DISABLE RULE r");
+    assert_eq!(alike(&format!("{archive} {disabled}"), mapping, &ops(), ALL).await.len(), 9);
+
     let new_ones =
         "CREATE RULE r AS ON INSERT TO trades WHERE EXISTS (SELECT FROM trades WHERE id = NEW.id) DO INSTEAD NOTHING";
     let first = ["1|a", "2|b", "3|a", "4|b", "5|e", "6|a"];
@@ -271,6 +274,29 @@ async fn rules_and_policies_that_come_later_hold_for_large_batches() {
             assert_eq!(db.query("SELECT count(*) FROM archive").await, [moved.to_string()], "{from} {change}");
         }
     }
+}
+
+/// Goal: the right to insert into the columns of the mapping is enough, and the lack of it is told when the sink is opened.
+/// Method: a user who may write to some columns, by each way.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn rights_to_columns_are_enough_for_each_way() {
+    let server = Server::start(&["fsync = off"]);
+    let db = Db::on(&server.url()).await;
+    db.execute(&format!(
+        "CREATE ROLE clerk LOGIN; GRANT USAGE ON SCHEMA {0} TO clerk; {TRADES}
+         ALTER TABLE trades ADD note text; GRANT INSERT (id, symbol, price) ON trades TO clerk",
+        db.schema
+    ))
+    .await;
+    let clerk = || Postgres::url(db.url().replace("roundlot@", "clerk@"));
+    for from in [1, usize::MAX] {
+        let sink = clerk().copy_from(from).open(mapping()).await.unwrap();
+        assert!(write(&sink, trades(0..3)).await.is_empty());
+        let error = clerk().copy_from(from).open(mapping().text("note", |_| "")).await.unwrap_err();
+        assert!(error.chain().contains("final: no permission to write to the table"), "{}", error.chain());
+    }
+    assert_eq!(db.ids().await, [0, 1, 2, 0, 1, 2]);
 }
 
 /// Goal: COPY never reads the bytes of one type as those of another. Method: a column gets a type of the same size while

@@ -180,7 +180,7 @@ const TABLE: &str = "WITH RECURSIVE tree(id) AS (
             AND d.objid = c.oid AND d.refclassid = 'pg_proc'::regclass WHERE c.contype = 'c' AND (
                 c.conrelid IN (SELECT id FROM tree)
                 OR c.contypid IN (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = t.oid AND a.atttypid <> 0))),
-    EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = t.oid AND r.ev_type = '3'),
+    EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = t.oid AND r.ev_type = '3' AND r.ev_enabled <> 'D'),
     has_database_privilege(current_database(), 'TEMPORARY')
     FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace WHERE t.oid = to_regclass($1)";
 

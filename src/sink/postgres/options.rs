@@ -65,7 +65,8 @@ impl Postgres {
     /// * Further options: `host`, `hostaddr`, `port`, `user`, `password`, `dbname`, `application_name`,
     ///   `fallback_application_name`, `target_session_attrs` (`any`, `read-write`, `read-only`), `channel_binding`,
     ///   `load_balance_hosts`, `keepalives` with its `_idle`, `_interval` and `_count`, `tcp_user_timeout`.
-    /// * `options=-csearch_path%3Dtrading` sets where the table is looked for, `options=-cstatement_timeout%3D5s` how
+    /// * `options=-csearch_path%3Dtrading` sets where a table without a
+    ///   [`schema`](Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
     ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set, and 0 is no limit.
     ///
     /// A URL that cannot be read is an error of [`open`](Self::open). Neither user nor password nor database is ever in an

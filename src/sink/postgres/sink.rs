@@ -50,7 +50,7 @@ use crate::{
 ///
 /// A domain is what it is made of. A value that does not fit, such as a price of three digits behind the point in a
 /// column of two, is refused and never rounded; only timestamps are, always down, to the microsecond or to what the column
-/// keeps. No text is cut, blanks at its end included, though `char` does not tell a text from the same with more of them.
+/// keeps. `jsonb` keeps what a document means and not how it is spelled. No text is cut, blanks at its end included, though `char` does not tell a text from the same with more of them.
 /// The canonical form of a UUID is `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, with digits in either case. A column of any
 /// other type, such as `real`, `date` or an array, is an error when the sink is opened, which says what types it may have.
 ///

@@ -34,7 +34,7 @@ pub(super) enum Change {
 impl Watch {
     /// Takes the name of the table and those of the columns; the second value of its row is the shape.
     pub(super) const SQL: &str = "SELECT row_security_active(t.oid)
-            OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = t.oid AND r.ev_type = '3'),
+            OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = t.oid AND r.ev_type = '3' AND r.ev_enabled <> 'D'),
         coalesce((SELECT string_agg(format('%s %s %s %s', a.attnum, a.atttypid, a.atttypmod, a.attidentity), ', '
             ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname::text = ANY ($2)), '')
         FROM pg_class t WHERE t.oid = to_regclass($1)";
