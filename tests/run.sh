@@ -108,6 +108,8 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 need openssl openssl
 start_postgres
 cargo test --locked --all-features --test postgres -- --ignored
+# URLs, as libpq reads them.
+cargo test --locked --all-features --lib sink::postgres -- --ignored
 # The trading app takes every variable of this prefix for a setting.
 export -n ROUNDLOT_POSTGRES_URL
 

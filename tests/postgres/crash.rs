@@ -52,7 +52,7 @@ async fn a_killed_server_costs_nothing_where_once_was_asked_for() {
     assert_eq!(account.delivered.len(), 10_000, "{:?} {:?}", account.refused, account.in_doubt);
 }
 
-/// Goal: a server that is down is transient, and what it had accepted is there when it is back. Method: killed while
+/// Goal: a server that is down is an outage, and what it had accepted is there when it is back. Method: killed while
 /// idle.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
@@ -64,7 +64,7 @@ async fn a_server_that_is_down_is_waited_for() {
     server.kill();
     for _ in 0..2 {
         let (kind, said) = fail(&sink, trades(300..303)).await;
-        assert_eq!(kind, ErrorKind::Transient, "{said}");
+        assert_eq!(kind, ErrorKind::Outage, "{said}");
         assert!(said.contains("no connection to the server, nothing was written"), "{said}");
     }
     server.up();

@@ -3,19 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod account;
+mod alike;
 mod cancel;
 mod conflicts;
 mod crash;
+mod limits;
 mod once;
 mod opening;
+mod pooler;
 mod proxy;
 #[path = "../support/refusals.rs"]
 mod refusals;
+mod schemas;
 mod secrets;
 mod server;
 mod tls;
 mod trouble;
 mod types;
+mod uuids;
 mod values;
 mod ways;
 

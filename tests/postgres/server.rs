@@ -78,8 +78,13 @@ impl Server {
         check("kill", &Command::new("kill").arg("-9").args(all).output().unwrap());
     }
 
+    /// Stops it at once, as in a crash: its processes are told to quit and say so to those connected.
+    pub(crate) fn stop(&self) {
+        check("pg_ctl", &self.run("pg_ctl", &["-D", self.data().to_str().unwrap(), "-m", "immediate", "-w", "stop"]));
+    }
+
     /// Runs one of PostgreSQL's programs, as a user that it accepts.
-    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let program = find(program);
         let mut command = if is_root() {
             let mut command = Command::new("runuser");
@@ -109,7 +114,7 @@ fn find(program: &str) -> PathBuf {
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path());
     let mut debian: Vec<PathBuf> = debian.map(|version| version.join("bin")).collect();
     debian.sort();
-    let folders = on_path.split(':').map(PathBuf::from).chain(debian.into_iter().rev());
+    let folders = on_path.split(':').map(PathBuf::from).chain(debian.into_iter().rev()).chain(["/usr/sbin".into()]);
     folders.map(|folder| folder.join(program)).find(|path| path.exists()).unwrap_or_else(|| panic!("no {program}"))
 }
 

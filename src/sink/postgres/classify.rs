@@ -7,8 +7,9 @@ use tokio_postgres::{
     error::{DbError, Severity},
 };
 
+use super::pooler;
 use crate::sink::{
-    ErrorKind,
+    ErrorKind, SinkError,
     error::chain,
     table::fault::{self, Blame, Doing, Failure},
 };
@@ -19,9 +20,27 @@ pub(super) type Fault = fault::Fault<Said>;
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct Said {
-    text: String,
+    pub(super) text: String,
     /// Whether the session goes on as before, once what was begun in it is rolled back.
-    goes_on: bool,
+    pub(super) goes_on: bool,
+    pub(super) hint: Hint,
+}
+
+/// What the verdict still depends on, which is known only where the write ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hint {
+    None,
+    /// The connection was lost while the transaction was being committed.
+    Lost,
+    /// The server is out of memory: by the size of the batch, unless it is one row.
+    Memory,
+    /// The server has ended what took too long: by the size of the batch, unless it is one row, which may have waited for a
+    /// lock.
+    Time,
+    /// Rows have to go by INSERT from now on: the same ones are to be written again at once.
+    ByInsert,
+    /// A row that the server does not understand, if the connection goes on; else a pooler has hung up.
+    Protocol,
 }
 
 /// Whether a rollback makes the connection good for the next batch. One that failed in a way that may be better next time
@@ -30,44 +49,79 @@ pub(super) struct Said {
 pub(super) fn is_worth_keeping(fault: &Fault) -> bool {
     match fault.kind {
         Refused => true,
-        Transient => fault.failure.source.goes_on,
+        Transient | TooLarge => fault.failure.source.goes_on,
         _ => false,
     }
 }
 
+/// The verdict of a write of so many rows; `goes_on` says whether the connection is good for the next one.
+pub(super) fn settle(mut fault: Fault, rows: usize, goes_on: bool) -> SinkError {
+    match fault.failure.source.hint {
+        Hint::Lost => return SinkError::connection_lost(fault.failure),
+        Hint::Memory if rows <= 1 => fault.kind = Outage,
+        Hint::Time if rows > 1 => fault.kind = TooLarge,
+        Hint::Protocol if !goes_on => (fault.kind, fault.failure.meaning) = (Outage, GONE),
+        _ => {}
+    }
+    fault.into()
+}
+
 /// The one place that decides what an error of PostgreSQL means.
 ///
-/// * No connection, too many of them, no memory, a full disk, a lock or a time limit in the way, a deadlock, a
-///   serialization failure, a server that starts or stops or only reads: transient; what was begun is rolled back.
+/// * The destination as a whole is away, and nothing landed: an outage. No connection, too many of them, a full disk, a
+///   server that starts or stops or only reads. No op is to blame, whoever reports it.
+/// * Others are in the way, with a lock, a deadlock or a serialization failure: transient.
+/// * The batch needs more than the server has or grants: too large. So does one that is out of time, if it has several
+///   rows.
 /// * A row breaks a rule of the table: refused, that row alone. So does anything that nobody knows, since triggers may
 ///   raise what they like: who is to blame is then found out.
 /// * A missing table or column, no permission, wrong credentials: refused, for the next attempt would fail as well, and
 ///   whoever reads the dead letters has to act first.
-/// * The connection went while the transaction was being committed: ambiguous.
+/// * The connection went while the transaction was being committed: ambiguous, and an outage.
 pub(super) fn classify(doing: Doing, error: Error) -> Fault {
-    let (blame, kind, meaning) = match error.as_db_error() {
-        Some(said) => {
-            let ended = has_ended(said);
-            // One code stands for a row that a policy does not take, and for a table that is out of bounds.
-            let policy = said.routine() == Some("ExecWithCheckOptions");
-            verdict(doing, said.code().code(), ended, policy)
-        }
-        None if is_lost(&error) => lost(doing),
-        None => unknown(doing),
+    let Some(said) = error.as_db_error() else {
+        let is_lost = is_lost(&error);
+        let verdict = if is_lost { lost(doing) } else { unknown(doing) };
+        let hint = if is_lost && doing == Doing::Commit { Hint::Lost } else { Hint::None };
+        return fault(verdict, Said { text: chain(&error), goes_on: false, hint });
     };
-    let said = match error.as_db_error() {
-        Some(said) => Said { text: by_server(said), goes_on: goes_on(has_ended(said), said.code().code()) },
-        None => Said { text: chain(&error), goes_on: false },
+    let (code, ended) = (said.code().code(), has_ended(said));
+    // One code stands for a row that a policy does not take, and for a table that is out of bounds.
+    let policy = said.routine() == Some("ExecWithCheckOptions");
+    let by_pooler = pooler::known(said.message()).filter(|_| ended && code == pooler::CODE);
+    let verdict = match by_pooler.and_then(|known| known.setting) {
+        Some(meaning) if doing == Doing::Statement => (Batch, Refused, meaning),
+        _ => verdict(doing, code, ended, policy),
     };
-    Fault { blame, kind, failure: Failure { meaning, source: said } }
+    let hint = match (verdict.1, code) {
+        (Ambiguous, code) if code != "40003" => Hint::Lost,
+        (TooLarge, "53200") => Hint::Memory,
+        (Transient, code) if out_of_time(code, said.message()) => Hint::Time,
+        (Refused, "08P01") if !ended => Hint::Protocol,
+        _ => Hint::None,
+    };
+    let text = by_pooler.map_or_else(|| by_server(said), |known| format!("{} ({code})", known.message));
+    fault(verdict, Said { text, goes_on: goes_on(ended, code), hint })
 }
 
-const CHANGED: &str = "final: the columns of the table have changed since it was opened";
+/// A server that does not even say whether it lets us in.
+pub(super) fn no_answer() -> Fault {
+    let text = "no answer within the time for connecting".to_owned();
+    fault(lost(Doing::Statement), Said { text, goes_on: false, hint: Hint::None })
+}
+
+fn fault((blame, kind, meaning): Verdict, source: Said) -> Fault {
+    Fault { blame, kind, failure: Failure { meaning, source } }
+}
+
+pub(super) const CHANGED: &str = "final: the columns of the table have changed since it was opened";
+
+const GONE: &str = "no connection to the server, nothing was written";
 
 type Verdict = (Blame, ErrorKind, &'static str);
 
 use Blame::{Batch, Row};
-use ErrorKind::{Ambiguous, Refused, Transient};
+use ErrorKind::{Ambiguous, Outage, Refused, TooLarge, Transient};
 
 /// `ended`: the server closed the connection with this error.
 fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
@@ -79,22 +133,32 @@ fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
 
         // Poolers say this and hang up. A server that goes on has met a row that it does not understand.
         ("08", "P01") if !ended => (Batch, Refused, CHANGED),
-        ("08", _) => (Batch, Transient, "no connection to the server, nothing was written"),
-        ("25", "006") => (Batch, Transient, "the server only reads for now, nothing was written"),
+        ("08", _) => (Batch, Outage, GONE),
+        ("25", "006") => (Batch, Outage, "the server only reads for now, nothing was written"),
+        ("25", "P04") => (Batch, Transient, "the transaction was out of time, nothing was written"),
         ("25", "P02" | "P03") => (Batch, Transient, "the transaction was ended from outside, nothing was written"),
-        // Statements are prepared once per connection; somebody has thrown them away.
-        ("26" | "34", _) => (Batch, Transient, "the session was reset from outside, nothing was written"),
+        // Statements are prepared once per connection; somebody has thrown them away, or put others in their place.
+        ("26" | "34", _) | ("42", "P05") => (
+            Batch,
+            Transient,
+            "the session was reset from outside, or a pooler hands it to others by transaction; nothing was written",
+        ),
+        ("40", _) if ended => (Batch, Outage, GONE),
         ("40", "P01") => (Batch, Transient, "a deadlock with another transaction, nothing was written"),
         ("40", _) => (Batch, Transient, "another transaction was in the way, nothing was written"),
-        ("53", "100") => (Batch, Transient, "the disk of the server is full, nothing was written"),
-        ("53", "200") => (Batch, Transient, "the server is out of memory, nothing was written"),
-        ("53", "300") => (Batch, Transient, "the server has too many connections, nothing was written"),
-        ("53", _) => (Batch, Transient, "the server is short of resources, nothing was written"),
+        ("53", "100") => (Batch, Outage, "the disk of the server is full, nothing was written"),
+        // Often it is the batch that needs so much, or so many locks.
+        ("53", "200") => (Batch, TooLarge, "the server is out of memory, nothing was written"),
+        ("53", "300") => (Batch, Outage, "the server has too many connections, nothing was written"),
+        ("53", "400") => (Batch, TooLarge, "the batch exceeds a limit of the server, nothing was written"),
+        ("53", _) => (Batch, Outage, "the server is short of resources, nothing was written"),
         ("55", "P03" | "006") => (Batch, Transient, "another transaction holds the lock, nothing was written"),
+        ("55", "000") if ended => (Batch, Outage, "the database lets nobody in for now, nothing was written"),
         ("57", "014") => (Batch, Transient, "canceled or out of time, nothing was written"),
         ("57", "P04") => (Batch, Refused, "final: the database was dropped"),
-        ("57", _) => (Batch, Transient, "the server is starting or stopping, nothing was written"),
-        ("58", _) => (Batch, Transient, "the system of the server failed, nothing was written"),
+        ("57", "P05") => (Batch, Outage, "the session was idle for too long, nothing was written"),
+        ("57", _) => (Batch, Outage, "the server is starting or stopping, nothing was written"),
+        ("58", _) => (Batch, Outage, "the system of the server failed, nothing was written"),
         ("72", _) => (Batch, Transient, "the snapshot is too old, nothing was written"),
 
         ("22", "P03" | "P04") => (Batch, Refused, CHANGED),
@@ -120,7 +184,7 @@ fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
 
 fn lost(doing: Doing) -> Verdict {
     match doing {
-        Doing::Statement => (Batch, Transient, "no connection to the server, nothing was written"),
+        Doing::Statement => (Batch, Outage, GONE),
         Doing::Commit => (Batch, Ambiguous, "the connection was lost during the commit, the batch may have landed"),
     }
 }
@@ -147,12 +211,25 @@ fn is_lost(error: &Error) -> bool {
 }
 
 fn has_ended(error: &DbError) -> bool {
-    matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+    ends(error.parsed_severity(), error.severity())
 }
 
-/// Deadlocks, what cannot be serialized, locks that others hold, and statements that are canceled or out of time.
+/// Poolers and old servers leave out the field that is read by programs. The text is then that of no plain error.
+fn ends(parsed: Option<Severity>, text: &str) -> bool {
+    parsed.map_or(text != "ERROR", |severity| matches!(severity, Severity::Fatal | Severity::Panic))
+}
+
+/// Deadlocks, what cannot be serialized, locks that others hold, statements that are canceled or out of time, and limits.
 fn goes_on(ended: bool, code: &str) -> bool {
-    !ended && (code.starts_with("40") || code.starts_with("55") || code == "57014")
+    !ended && (code.starts_with("40") || code.starts_with("55") || code == "57014" || code == "53400")
+}
+
+/// Whether a statement or transaction has met its limit of time.
+///
+/// A statement that a user cancels has the code of one that is out of time. The server says so in the language of
+/// `lc_messages`; in another one than English a user's cancel halves the batch as well, which costs it some round trips.
+fn out_of_time(code: &str, message: &str) -> bool {
+    code == "25P04" || (code == "57014" && message != "canceling statement due to user request")
 }
 
 /// Without the detail, which has the values of the row.
@@ -172,153 +249,5 @@ fn names_us(ended: bool, code: &str, routine: Option<&str>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every code that has a verdict of its own, and one or two of each class.
-    const STATEMENT: [(&str, (Blame, ErrorKind)); 66] = [
-        ("08000", (Batch, Transient)), // connection_exception
-        ("08001", (Batch, Transient)), // client unable to establish
-        ("08003", (Batch, Transient)), // does not exist
-        ("08004", (Batch, Transient)), // server rejected
-        ("08006", (Batch, Transient)), // failure
-        ("08007", (Batch, Transient)), // transaction_resolution_unknown, said of a statement
-        ("08P01", (Batch, Refused)),   // protocol_violation, a row that is not understood
-        ("0A000", (Batch, Refused)),   // feature_not_supported
-        ("21000", (Row, Refused)),     // cardinality_violation
-        ("22001", (Row, Refused)),     // string_data_right_truncation
-        ("22003", (Row, Refused)),     // numeric_value_out_of_range
-        ("22008", (Row, Refused)),     // datetime_field_overflow
-        ("22021", (Row, Refused)),     // character_not_in_repertoire
-        ("22P02", (Row, Refused)),     // invalid_text_representation
-        ("22P03", (Batch, Refused)),   // invalid_binary_representation
-        ("22P04", (Batch, Refused)),   // bad_copy_file_format
-        ("22P05", (Row, Refused)),     // untranslatable_character
-        ("23000", (Row, Refused)),     // integrity_constraint_violation
-        ("23502", (Row, Refused)),     // not_null_violation
-        ("23503", (Row, Refused)),     // foreign_key_violation
-        ("23505", (Row, Refused)),     // unique_violation
-        ("23514", (Row, Refused)),     // check_violation
-        ("23P01", (Row, Refused)),     // exclusion_violation
-        ("25001", (Batch, Refused)),   // active_sql_transaction
-        ("25006", (Batch, Transient)), // read_only_sql_transaction
-        ("25P02", (Batch, Transient)), // in_failed_sql_transaction
-        ("25P03", (Batch, Transient)), // idle_in_transaction_session_timeout
-        ("26000", (Batch, Transient)), // invalid_sql_statement_name
-        ("28000", (Batch, Refused)),   // invalid_authorization_specification
-        ("28P01", (Batch, Refused)),   // invalid_password
-        ("34000", (Batch, Transient)), // invalid_cursor_name
-        ("38000", (Row, Refused)),     // external_routine_exception
-        ("3D000", (Batch, Refused)),   // invalid_catalog_name
-        ("3F000", (Batch, Refused)),   // invalid_schema_name
-        ("40000", (Batch, Transient)), // transaction_rollback
-        ("40001", (Batch, Transient)), // serialization_failure
-        ("40003", (Batch, Ambiguous)), // statement_completion_unknown
-        ("40P01", (Batch, Transient)), // deadlock_detected
-        ("42501", (Batch, Refused)),   // insufficient_privilege
-        ("42601", (Batch, Refused)),   // syntax_error
-        ("42703", (Batch, Refused)),   // undefined_column
-        ("42804", (Batch, Refused)),   // datatype_mismatch
-        ("42P01", (Batch, Refused)),   // undefined_table
-        ("42P10", (Batch, Refused)),   // invalid_column_reference
-        ("44000", (Row, Refused)),     // with_check_option_violation
-        ("53000", (Batch, Transient)), // insufficient_resources
-        ("53100", (Batch, Transient)), // disk_full
-        ("53200", (Batch, Transient)), // out_of_memory
-        ("53300", (Batch, Transient)), // too_many_connections
-        ("54000", (Row, Refused)),     // program_limit_exceeded, an index row that is too large
-        ("54001", (Row, Refused)),     // statement_too_complex, json that is too deep
-        ("55000", (Batch, Refused)),   // object_not_in_prerequisite_state
-        ("55006", (Batch, Transient)), // object_in_use
-        ("55P03", (Batch, Transient)), // lock_not_available
-        ("57014", (Batch, Transient)), // query_canceled, statement timeout
-        ("57P01", (Batch, Transient)), // admin_shutdown
-        ("57P02", (Batch, Transient)), // crash_shutdown
-        ("57P03", (Batch, Transient)), // cannot_connect_now
-        ("57P04", (Batch, Refused)),   // database_dropped
-        ("57P05", (Batch, Transient)), // idle_session_timeout
-        ("58030", (Batch, Transient)), // io_error
-        ("72000", (Batch, Transient)), // snapshot_too_old
-        ("P0001", (Row, Refused)),     // raise_exception
-        ("TRD01", (Row, Refused)),     // what a trigger made up
-        ("XX000", (Row, Refused)),     // internal_error
-        ("XX001", (Batch, Refused)),   // data_corrupted
-    ];
-
-    fn judged(doing: Doing, code: &str, ended: bool) -> (Blame, ErrorKind) {
-        let (blame, kind, _) = verdict(doing, code, ended, false);
-        (blame, kind)
-    }
-
-    #[test]
-    fn each_code_has_its_verdict() {
-        for (code, expected) in STATEMENT {
-            assert_eq!(judged(Doing::Statement, code, false), expected, "{code}");
-        }
-    }
-
-    /// A commit that fails with a plain error did not take place: the server says so after it has rolled back.
-    #[test]
-    fn a_commit_is_in_doubt_only_if_the_connection_went() {
-        for (code, expected) in STATEMENT {
-            let expected = if code.starts_with("08") { (Batch, Ambiguous) } else { expected };
-            assert_eq!(judged(Doing::Commit, code, false), expected, "{code}");
-            assert_eq!(judged(Doing::Commit, code, true), (Batch, Ambiguous), "{code}, and the end");
-        }
-    }
-
-    #[test]
-    fn what_ends_the_connection_is_no_row_s_fault_unless_known_to_be() {
-        assert_eq!(judged(Doing::Statement, "57P01", true), (Batch, Transient));
-        assert_eq!(judged(Doing::Statement, "28P01", true), (Batch, Refused));
-        assert_eq!(judged(Doing::Statement, "08P01", true), (Batch, Transient), "what poolers say");
-        assert_eq!(judged(Doing::Statement, "XX000", true), (Batch, Transient));
-        assert_eq!(judged(Doing::Statement, "P0001", true), (Batch, Transient));
-    }
-
-    #[test]
-    fn a_policy_refuses_rows_and_no_permission_refuses_all() {
-        assert_eq!(verdict(Doing::Statement, "42501", false, true).0, Row);
-        assert_eq!(verdict(Doing::Statement, "42501", false, false).0, Batch);
-    }
-
-    #[test]
-    fn sessions_outlive_others_in_the_way_and_nothing_else_that_passes() {
-        let transient = STATEMENT.iter().filter(|(_, verdict)| *verdict == (Batch, Transient)).map(|(code, _)| *code);
-        let going_on: Vec<_> = transient.filter(|code| goes_on(false, code)).collect();
-        assert_eq!(going_on, ["40000", "40001", "40P01", "55006", "55P03", "57014"]);
-        assert!(!goes_on(true, "40001"), "a standby that is in the way of itself");
-    }
-
-    #[test]
-    fn messages_that_may_name_us_are_left_out() {
-        for code in ["28P01", "28000", "3D000", "53300", "42501", "55000", "XX000", "40001", ""] {
-            assert!(names_us(true, code, None), "{code}");
-            assert!(!names_us(false, code, Some("aclcheck_error")), "{code}");
-        }
-        assert!(!names_us(true, "57P01", None), "what a server that stops says");
-        assert!(names_us(false, "42501", Some("InitTempTableNamespace")));
-    }
-
-    #[test]
-    fn codes_that_are_none_are_the_row_s() {
-        for code in ["", "4", "ß", "abcdefg"] {
-            assert_eq!(judged(Doing::Statement, code, false), (Row, Refused), "{code}");
-        }
-    }
-
-    #[test]
-    fn a_connection_that_is_gone_is_transient_and_in_doubt_at_the_commit() {
-        assert_eq!(lost(Doing::Statement).1, Transient);
-        assert_eq!(lost(Doing::Commit).1, Ambiguous);
-        assert_eq!(unknown(Doing::Commit).1, Ambiguous);
-    }
-
-    #[test]
-    fn a_wrong_setting_is_final() {
-        let error = "postgres://host?port=x".parse::<tokio_postgres::Config>().expect_err("no port");
-        let fault = classify(Doing::Statement, error);
-        assert_eq!((fault.blame, fault.kind), (Batch, Refused));
-        assert!(fault.failure.meaning.starts_with("final"));
-    }
-}
+#[path = "classify_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //! each row. Next room: the server.
 //!
 //! ```text
-//!   write()  Batch -> a connection that is idle, or a new one   sink, pool, url, tls
+//!   write()  Batch -> a connection that is idle, or a new one   sink, pool, address, url, tls
 //!      |
 //!      |     values -> cells as they cross the wire             rows, wire, numeric
 //!      v
@@ -13,6 +13,7 @@
 //!   BEGIN, ever smaller parts, those at fault stay out, COMMIT  writer, classify
 //! ```
 
+mod address;
 mod classify;
 mod connection;
 mod numeric;
@@ -20,11 +21,16 @@ mod open;
 mod options;
 mod plan;
 mod pool;
+mod pooler;
+mod process;
 mod rows;
+mod search_path;
 mod session;
 mod sink;
 mod tls;
 mod url;
+mod uuid;
+mod watch;
 mod wire;
 mod writer;
 

@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 
-use tokio_postgres::{Client, Error, Row, error::SqlState};
+use tokio_postgres::{Client, Error, Row, error::SqlState, types::Type};
 
 use super::{
     classify::classify,
@@ -11,12 +11,13 @@ use super::{
     options::Postgres,
     plan::{Plan, qualified},
     pool::{Pool, Server},
-    tls,
-    wire::{Declared, Field, type_name},
+    search_path, tls,
+    watch::Watch,
+    wire::{Declared, Field, homes, type_name},
 };
 use crate::sink::{
     error::chain,
-    table::{ColumnType, Table, TableError, fault::Doing, sql::quoted},
+    table::{ColumnType, Table, TableError, fault::Doing},
 };
 
 /// Why a PostgreSQL sink could not be opened; what is behind it is told by [`chain`](Self::chain). Neither the user nor the password nor the
@@ -36,9 +37,15 @@ pub enum OpenError {
     /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not called.
     #[error("there is no table {0:?}, and creating it was not asked for")]
     NoTable(String),
+    /// There is no such schema; the sink creates tables, and no schemas.
+    #[error("there is no schema {0:?}, and only tables are created")]
+    NoSchema(String),
     /// It is a view or the like.
     #[error("{0:?} is no table")]
     NotATable(String),
+    /// It is a temporary table, which other connections of the sink do not see, and which ends with the first one.
+    #[error("{0:?} is a temporary table, whose rows are gone when the connection ends")]
+    Temporary(String),
     /// The table has no such column; upper and lower case matter.
     #[error("table {table:?} has no column {column:?}")]
     NoColumn {
@@ -48,7 +55,7 @@ pub enum OpenError {
         column: String,
     },
     /// The column's type cannot keep the values as they are.
-    #[error("column {column:?} of table {table:?} is to hold {holds}, which {declared} cannot keep exactly")]
+    #[error("column {column:?} of table {table:?} is to hold {holds}, which {declared} cannot keep exactly; it may be {}", homes(*holds))]
     WrongType {
         /// The table.
         table: String,
@@ -91,10 +98,13 @@ pub(super) struct Found {
     pub(super) into: String,
     /// In the order of the mapping.
     pub(super) fields: Vec<Field>,
-    /// Whether policies say which rows it takes from us.
+    /// Whether COPY would refuse what an INSERT writes, or write it otherwise.
     pub(super) guarded: bool,
+    /// Whether rules rewrite an INSERT.
+    pub(super) ruled: bool,
     /// Whether we may have temporary tables.
     pub(super) may_stage: bool,
+    pub(super) watch: Watch,
 }
 
 /// Connects and checks everything that can be checked before there is a row.
@@ -103,7 +113,11 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
     let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
     let server = Server { config: address.config.clone(), tls };
-    let mut session = server.connect(None).await.map_err(|error| OpenError::Connect(boxed(error)))?;
+    let mut session = server.connect(None).await.map_err(|fault| OpenError::Connect(Box::new(fault.failure)))?;
+    let path = search_path::has_arrived(session.client(), server.config.get_options()).await;
+    if !path.map_err(|error| OpenError::Connect(boxed(error)))? {
+        return Err(OpenError::Address(LOST_PATH.into()));
+    }
     let plan = planned(session.client(), settings, table).await;
     session.rest();
     let plan = plan?;
@@ -111,30 +125,62 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     Ok(Pool::new(server, plan, first, settings.max_connections))
 }
 
+const LOST_PATH: &str = "the search_path in its options did not reach the server, a pooler in between may drop it; name the \
+    schema with the table";
+
 async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
+    // In one transaction a pooler keeps to one server process. What somebody else has set there does not count.
+    client.batch_execute(BEGIN).await.map_err(|error| OpenError::Connect(boxed(error)))?;
     let found = find_or_create(client, table).await?;
     let plan = Plan::of(table, &found, settings);
     client.batch_execute(&plan.check).await.map_err(|error| rejected(table, error))?;
+    client.batch_execute("END").await.map_err(|error| database(table, error))?;
     Ok(plan)
 }
+
+const BEGIN: &str =
+    "START TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO DEFAULT; SAVEPOINT roundlot";
 
 async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, OpenError> {
     if let Some(found) = find(client, table).await? {
         return Ok(found);
     }
+    if let Some(error) = misnamed(client, table).await? {
+        return Err(error);
+    }
     if !table.creates() {
-        return Err(OpenError::NoTable(table.name().into()));
+        return Err(OpenError::NoTable(table.full_name()));
     }
     let created = client.batch_execute(&table.create_sql(type_name)).await;
+    if created.is_err() {
+        client.batch_execute("ROLLBACK TO SAVEPOINT roundlot").await.map_err(|error| database(table, error))?;
+    }
     match (find(client, table).await?, created) {
         // Two that create it at once are in each other's way, and then it is there.
         (Some(found), _) => Ok(found),
         (None, Err(error)) => Err(database(table, error)),
-        (None, Ok(())) => Err(OpenError::NoTable(table.name().into())),
+        (None, Ok(())) => Err(OpenError::NoTable(table.full_name())),
     }
 }
 
-const TABLE: &str = "SELECT s.nspname::text, t.relname::text, t.relkind::text, row_security_active(t.oid),
+/// The table, and how it differs from one that COPY and INSERT write alike.
+///
+/// * COPY refuses a table with policies, and applies no rules.
+/// * COPY lets a column of a domain be NULL that is not in its list, whatever the domain says.
+/// * COPY checks rows before it writes them, hundreds at once: a CHECK whose function reads the table sees fewer rows.
+/// * A foreign table, or partition, may take one and not the other.
+const TABLE: &str = "WITH RECURSIVE tree(id) AS (
+        SELECT to_regclass($1)::oid UNION ALL SELECT inhrelid FROM tree JOIN pg_inherits ON inhparent = id
+    )
+    SELECT s.nspname::text, t.relname::text, t.relkind::text, t.relpersistence = 't', row_security_active(t.oid)
+        OR EXISTS (SELECT FROM tree JOIN pg_class c ON c.oid = id WHERE c.relkind = 'f')
+        OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type d ON d.oid = a.atttypid WHERE a.attrelid = t.oid
+            AND a.attnum > 0 AND NOT a.attisdropped AND d.typtype = 'd' AND a.attname::text <> ALL ($2))
+        OR EXISTS (SELECT FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass
+            AND d.objid = c.oid AND d.refclassid = 'pg_proc'::regclass WHERE c.contype = 'c' AND (
+                c.conrelid IN (SELECT id FROM tree)
+                OR c.contypid IN (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = t.oid AND a.atttypid <> 0))),
+    EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = t.oid AND r.ev_type = '3' AND r.ev_enabled <> 'D'),
     has_database_privilege(current_database(), 'TEMPORARY')
     FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace WHERE t.oid = to_regclass($1)";
 
@@ -146,29 +192,65 @@ const COLUMNS: &str = "WITH RECURSIVE c AS (
         SELECT c.attname, t.typbasetype, greatest(c.modifier, t.typtypmod), c.declared
         FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype = 'd'
     )
-    SELECT c.attname::text, c.declared, t.typname::text, t.oid::regtype::text, t.typtype = 'e', c.modifier
-    FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype <> 'd'";
+    SELECT c.attname::text, c.declared, t.typname::text, format('%I.%I', s.nspname, t.typname), t.typtype = 'e', c.modifier
+    FROM c JOIN pg_type t ON t.oid = c.type JOIN pg_namespace s ON s.oid = t.typnamespace WHERE t.typtype <> 'd'";
 
 async fn find<T>(client: &Client, table: &Table<T>) -> Result<Option<Found>, OpenError> {
-    let name = quoted(table.name());
-    let rows = client.query(TABLE, &[&name]).await.map_err(|error| database(table, error))?;
+    let name = table.reference();
+    let mapped: Vec<&str> = table.columns().iter().map(|column| column.name()).collect();
+    let rows = client.query_typed(TABLE, &[(&name, Type::TEXT), (&mapped, Type::TEXT_ARRAY)]).await;
+    let rows = rows.map_err(|error| database(table, error))?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (schema, relation, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
     if !["r", "p", "f"].contains(&kind.as_str()) {
-        return Err(OpenError::NotATable(table.name().into()));
+        return Err(OpenError::NotATable(table.full_name()));
     }
-    let columns = client.query(COLUMNS, &[&name]).await.map_err(|error| database(table, error))?;
+    if row.get(3) {
+        return Err(OpenError::Temporary(table.full_name()));
+    }
+    let columns = client.query_typed(COLUMNS, &[(&name, Type::TEXT)]).await.map_err(|error| database(table, error))?;
+    let into = qualified(&schema, &relation);
+    let shape = client.query_typed(Watch::SQL, &[(&into, Type::TEXT), (&mapped, Type::TEXT_ARRAY)]).await;
+    let shape = shape.map_err(|error| database(table, error))?;
+    let shape = shape.first().map_or_else(String::new, |row| row.get(1));
+    let columns_of_mapping = mapped.into_iter().map(Into::into).collect();
     let fields = table.columns().iter().map(|column| field(table, column.name(), column.holds(), &columns));
     Ok(Some(Found {
-        into: qualified(&schema, &relation),
+        watch: Watch { table: into.clone(), columns: columns_of_mapping, shape },
+        into,
         fields: fields.collect::<Result<_, _>>()?,
-        guarded: row.get(3),
-        may_stage: row.get(4),
+        guarded: row.get(4),
+        ruled: row.get(5),
+        may_stage: row.get(6),
     }))
 }
 
+const SCHEMA: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname = $1 OR nspname = lower($1) ORDER BY nspname = $1 DESC LIMIT 1";
+
+/// Says why a table that is not there cannot have been meant.
+async fn misnamed<T>(client: &Client, table: &Table<T>) -> Result<Option<OpenError>, OpenError> {
+    let schema = async |name: &str| {
+        let found = client.query_typed(SCHEMA, &[(&name, Type::TEXT)]).await.map_err(|error| database(table, error))?;
+        Ok::<_, OpenError>(found.first().map(|row| row.get::<_, String>(0)))
+    };
+    if let Some(name) = table.schema_name()
+        && schema(name).await?.is_none_or(|found| found != name)
+    {
+        return Ok(Some(OpenError::NoSchema(name.into())));
+    }
+    // As SQL reads it, that of a database may be in front of the schema's.
+    let parts: Vec<&str> = table.name().split('.').map(|part| part.trim_matches('"')).collect();
+    for at in 0..(parts.len() - 1).min(2) {
+        if let Some(schema) = schema(parts[at]).await? {
+            let advice = format!("Table::new({:?}).schema({schema:?})", parts[at + 1..].join("."));
+            return Ok(Some(TableError::DottedName { name: table.name().into(), advice }.into()));
+        }
+    }
+    Ok(None)
+}
+
 fn field<T>(table: &Table<T>, column: &str, holds: ColumnType, columns: &[Row]) -> Result<Field, OpenError> {
-    let (table, column) = (table.name().to_owned(), column.to_owned());
+    let (table, column) = (table.full_name(), column.to_owned());
     let Some(row) = columns.iter().find(|row| row.get::<_, &str>(0) == column) else {
         return Err(OpenError::NoColumn { table, column });
     };
@@ -180,13 +262,13 @@ fn field<T>(table: &Table<T>, column: &str, holds: ColumnType, columns: &[Row]) 
 fn rejected<T>(table: &Table<T>, error: Error) -> OpenError {
     if error.code() == Some(&SqlState::INVALID_COLUMN_REFERENCE) {
         let columns = table.once_column().map_or_else(|| table.key_columns().to_vec(), |once| vec![once.into()]);
-        return OpenError::NotUnique { table: table.name().into(), columns };
+        return OpenError::NotUnique { table: table.full_name(), columns };
     }
     database(table, error)
 }
 
 fn database<T>(table: &Table<T>, error: Error) -> OpenError {
-    OpenError::Database { table: table.name().into(), source: boxed(error) }
+    OpenError::Database { table: table.full_name(), source: boxed(error) }
 }
 
 fn boxed(error: Error) -> Box<dyn StdError + Send + Sync> {

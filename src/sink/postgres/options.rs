@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     OpenError, PostgresSink,
-    url::{self, Address},
+    address::{self, Address},
 };
 use crate::sink::table::Table;
 
@@ -49,20 +49,31 @@ const STAGE_FROM: usize = 10_000;
 impl Postgres {
     /// Settings for the server and database of this URL: `postgres://user:password@host:port/database?options`.
     ///
+    /// It is read as libpq reads it, or refused. An option that is not honoured is an error, above all one that asks for
+    /// more security than there is.
+    ///
     /// * What it leaves out comes from the variables that every PostgreSQL client reads: `PGHOST`, `PGHOSTADDR`,
     ///   `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
-    ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`. There is no `.pgpass`.
-    /// * What is no letter or digit in a user name or password has to be percent-encoded, such as `%40` for `@`.
+    ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`, `PGLOADBALANCEHOSTS`. No file is read:
+    ///   there is no `.pgpass`, no service file and no client certificate.
+    /// * What is no letter or digit in a user name, a password or the name of a database has to be percent-encoded, such
+    ///   as `%40` for `@`, `%2F` for `/` and `%3F` for `?`.
     /// * `sslmode` is `disable`, `allow` or `prefer` (the default: encrypted if the server can), `require` (encrypted; with
     ///   whom is only looked at if there is an `sslrootcert`, as for `verify-ca`), `verify-ca` or `verify-full`.
-    ///   `sslrootcert` is a PEM file of whom to trust; without it, the certificates of the system are.
-    /// * `options=-csearch_path%3Dtrading` sets where the table is looked for, `options=-cstatement_timeout%3D5s` how
-    ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set.
+    ///   `sslrootcert` is a PEM file of whom to trust; without it, the certificates of the system are. With
+    ///   `sslrootcert=system` the mode is `verify-full`.
+    /// * Further options: `host`, `hostaddr`, `port`, `user`, `password`, `dbname`, `application_name`,
+    ///   `fallback_application_name`, `target_session_attrs` (`any`, `read-write`, `read-only`), `channel_binding`,
+    ///   `load_balance_hosts`, `keepalives` with its `_idle`, `_interval` and `_count`, `tcp_user_timeout`.
+    /// * `options=-csearch_path%3Dtrading` sets where a table without a
+    ///   [`schema`](Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
+    ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set, and 0 is no limit.
     ///
-    /// A URL that cannot be read is an error of [`open`](Self::open). No part of it is ever in an error or a log.
+    /// A URL that cannot be read is an error of [`open`](Self::open). Neither user nor password nor database is ever in an
+    /// error or a log.
     pub fn url(url: impl AsRef<str>) -> Self {
         Self {
-            address: url::read(url.as_ref(), |name| std::env::var(name).ok()),
+            address: address::read(url.as_ref(), |name| std::env::var(name).ok()),
             max_connections: MAX_CONNECTIONS,
             copy_from: COPY_FROM,
             stage_from: STAGE_FROM,
@@ -88,14 +99,15 @@ impl Postgres {
     }
 
     /// Sets from how many rows on a batch goes by `COPY`, where no conflict rule is set; 2,500 unless set. Smaller ones
-    /// go as one array per column, which is faster up to there and takes a round trip less.
+    /// go as one array per column, which is faster up to there and takes a round trip less. No size decides where rows
+    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`]).
     pub fn copy_from(mut self, rows: usize) -> Self {
         self.copy_from = rows;
         self
     }
 
     /// Sets from how many rows on a batch goes by `COPY` into a temporary table and on from there, where a conflict rule
-    /// is set; 10,000 unless set. That is no faster than arrays, but the server need not hold the batch in memory.
+    /// is set or the table takes no COPY; 10,000 unless set. That is no faster than arrays, but the server need not hold the batch in memory.
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;
         self

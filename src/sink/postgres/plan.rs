@@ -1,9 +1,11 @@
 //! What a connection has to know of a table, which is all but the ops: in come the mapping and the table as the server
 //! has it, out goes SQL and which way a batch of a given size takes. Next room: `connection`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_postgres::types::Type;
 
-use super::{open::Found, options::Postgres, wire::Field};
+use super::{open::Found, options::Postgres, watch::Watch, wire::Field};
 use crate::sink::table::{Conflict, Table, sql::quoted};
 
 /// Where rows wait that go on under a conflict rule. It is empty again after each transaction.
@@ -22,8 +24,14 @@ pub(super) struct Plan {
     /// The same statement as the server plans it, and so checks it, without executing it.
     pub(super) check: String,
     pub(super) bulk: Option<Bulk>,
+    /// Whether each row has a statement of its own. A rule acts once per statement: one that counts rows, or asks whether
+    /// a row is there already, would make something else of many rows than of one row after the other.
+    pub(super) one_by_one: bool,
     /// From how many rows on a batch takes the bulk way.
     bulk_from: usize,
+    /// Whether COPY into the table has met rules or policies that were not there when it was opened. Set once, for all
+    /// connections.
+    barred: AtomicBool,
 }
 
 /// How many rows are written at once, by COPY.
@@ -32,6 +40,8 @@ pub(super) struct Bulk {
     pub(super) copy: String,
     /// COPY knows no conflict rule: it then fills a table of its own, and a statement moves the rows on.
     pub(super) stage: Option<Stage>,
+    /// What is looked at after COPY into the table itself.
+    pub(super) watch: Option<Watch>,
 }
 
 #[derive(Debug)]
@@ -45,7 +55,6 @@ impl Plan {
     pub(super) fn of<T>(table: &Table<T>, found: &Found, settings: &Postgres) -> Self {
         let sql = Sql { table, found };
         let has_rule = table.conflict() != Conflict::Fail || table.once_column().is_some();
-        // COPY refuses a table whose rows are guarded by policies.
         let staged = has_rule || found.guarded;
         let stage = || Stage {
             create: format!("CREATE TEMP TABLE IF NOT EXISTS roundlot_rows ({}) ON COMMIT DELETE ROWS", sql.cells()),
@@ -53,12 +62,16 @@ impl Plan {
             empty: format!("TRUNCATE {STAGE}"),
         };
         let bulk = match staged {
+            // COPY applies no rules.
+            _ if found.ruled => None,
             false => Some(Bulk {
                 copy: sql.copy(&found.into, table.columns().iter().map(|c| quoted(c.name()))),
                 stage: None,
+                watch: Some(found.watch.clone()),
             }),
             true if found.may_stage => {
-                Some(Bulk { copy: sql.copy(STAGE, (0..found.fields.len()).map(cell)), stage: Some(stage()) })
+                let copy = sql.copy(STAGE, (0..found.fields.len()).map(cell));
+                Some(Bulk { copy, stage: Some(stage()), watch: None })
             }
             true => None,
         };
@@ -67,9 +80,20 @@ impl Plan {
             arrays: found.fields.iter().map(|field| field.wire.array()).collect(),
             check: format!("EXPLAIN {}", sql.insert(&sql.unnest(|_| "NULL".into()), "n")),
             bulk,
+            one_by_one: found.ruled,
+            barred: AtomicBool::new(false),
             bulk_from: if staged { settings.stage_from } else { settings.copy_from },
             fields: found.fields.clone(),
         }
+    }
+
+    /// From here on no row goes by COPY: each has an INSERT of its own.
+    pub(super) fn bar(&self) {
+        self.barred.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_barred(&self) -> bool {
+        self.barred.load(Ordering::Relaxed)
     }
 
     /// The bulk way, if that is the one for so many rows.
@@ -77,9 +101,10 @@ impl Plan {
         self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MOST_ARRAY_BYTES)
     }
 
-    /// Whether so many rows are to come in smaller batches, since there is no bulk way. A row by itself always has one.
-    pub(super) fn is_too_large(&self, rows: usize, bytes: usize) -> bool {
-        self.bulk.is_none() && rows > 1 && bytes > MOST_ARRAY_BYTES
+    /// Whether so many rows are to come in smaller batches, since there is no bulk way, or not in a session that may
+    /// share its server process. A row by itself always has one.
+    pub(super) fn is_too_large(&self, rows: usize, bytes: usize, is_own: bool) -> bool {
+        (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MOST_ARRAY_BYTES
     }
 }
 
@@ -168,7 +193,8 @@ mod tests {
             Field::of(holds, &declared).expect("a way in")
         };
         let fields = vec![field(ColumnType::Integer, "int4", false), field(ColumnType::Text, "side", true)];
-        let found = Found { into: qualified("s", "t"), fields, guarded, may_stage };
+        let watch = Watch { table: qualified("s", "t"), columns: vec!["id".into(), "x".into()], shape: String::new() };
+        let found = Found { into: qualified("s", "t"), fields, guarded, ruled: false, may_stage, watch };
         Plan::of(table, &found, &Postgres::url("postgres://").copy_from(3).stage_from(5))
     }
 
@@ -226,9 +252,10 @@ mod tests {
     fn many_bytes_without_a_bulk_way_are_too_large_unless_in_one_row() {
         let (with, without) = (plan(&table(), true, true), plan(&table(), true, false));
         for rows in [1, 2, 1000] {
-            assert!(!with.is_too_large(rows, usize::MAX), "{rows}");
-            assert!(!without.is_too_large(rows, MOST_ARRAY_BYTES), "{rows}");
-            assert_eq!(without.is_too_large(rows, MOST_ARRAY_BYTES + 1), rows > 1, "{rows}");
+            assert!(!with.is_too_large(rows, usize::MAX, true), "{rows}");
+            assert!(!without.is_too_large(rows, MOST_ARRAY_BYTES, true), "{rows}");
+            assert_eq!(without.is_too_large(rows, MOST_ARRAY_BYTES + 1, true), rows > 1, "{rows}");
+            assert_eq!(with.is_too_large(rows, MOST_ARRAY_BYTES + 1, false), rows > 1, "{rows}, behind a pooler");
         }
     }
 }

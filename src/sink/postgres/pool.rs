@@ -7,10 +7,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::{Config, Error};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_postgres::Config;
 
-use super::{classify::classify, connection::Connection, plan::Plan, session::Session, tls::Tls};
+use super::{
+    classify::{Fault, classify, no_answer, settle},
+    connection::Connection,
+    plan::Plan,
+    session::Session,
+    tls::Tls,
+};
 use crate::sink::{SinkError, table::fault::Doing};
 
 /// Where the server is and how to get in. Never printed.
@@ -21,8 +30,19 @@ pub(super) struct Server {
 
 impl Server {
     /// A session, which keeps the slot until it is gone or gives it back.
-    pub(super) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, Error> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+    ///
+    /// The client library limits the time until a host is reached, and not until it answers: one that is stopped takes
+    /// connections and says nothing. A host has two addresses at most, as a rule.
+    pub(super) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, Fault> {
+        let connecting = self.config.connect(self.tls.clone());
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
+        let connected = match self.config.get_connect_timeout() {
+            Some(limit) => {
+                timeout(limit.saturating_mul(hosts).saturating_mul(2), connecting).await.map_err(|_| no_answer())?
+            }
+            None => connecting.await,
+        };
+        let (client, connection) = connected.map_err(|error| classify(Doing::Statement, error))?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 let error = classify(Doing::Statement, error).failure.source;
@@ -56,13 +76,15 @@ impl Pool {
                 connection.session.hold(slot);
                 connection
             }
-            None => self.open(slot).await.map_err(|error| classify(Doing::Statement, error))?,
+            // No row has been sent yet, nor is the connection there to go on.
+            None => self.open(slot).await.map_err(|fault| settle(fault, 0, false))?,
         };
         Ok(Lease { pool: self, connection: Some(connection) })
     }
 
-    async fn open(&self, slot: OwnedSemaphorePermit) -> Result<Connection, Error> {
-        Connection::prepare(self.server.connect(Some(slot)).await?, &self.plan).await
+    async fn open(&self, slot: OwnedSemaphorePermit) -> Result<Connection, Fault> {
+        let session = self.server.connect(Some(slot)).await?;
+        Connection::prepare(session, &self.plan).await.map_err(|error| classify(Doing::Statement, error))
     }
 
     fn give_back(&self, mut connection: Connection) {

@@ -3,7 +3,14 @@
 
 use std::fmt;
 
-use super::{OpenError, Postgres, classify::is_worth_keeping, open, pool::Pool, writer};
+use super::{
+    OpenError, Postgres,
+    classify::{is_worth_keeping, settle},
+    open,
+    pool::Pool,
+    watch::goes_otherwise,
+    writer,
+};
 use crate::{
     batch::{Batch, Settled},
     sink::{Sink, SinkError, table::Table},
@@ -17,6 +24,13 @@ use crate::{
 ///   batch land. It is found by writing ever smaller parts of the batch, still in one transaction.
 /// * A batch goes as one array per column; from [`copy_from`](Postgres::copy_from) rows on by binary `COPY`, under a
 ///   conflict rule from [`stage_from`](Postgres::stage_from) rows on by `COPY` into a temporary table and on from there.
+/// * A table with rules (`CREATE RULE`) on INSERT gets one statement per row, since a rule acts once per statement: one
+///   that counts rows, or looks whether a row is there, so does for each row what it does for a row that comes alone.
+///   A row that a rule or a trigger passes over or moves elsewhere counts as accepted: the table wants it so.
+/// * Where COPY would write something else than an INSERT, as with policies, foreign tables, or columns of a domain that
+///   the mapping leaves out, batches of any size go by INSERT. That is looked at when the sink is opened. Rules
+///   and policies that come later are noticed by COPY, and all rows go by INSERT from then on; a column that has got
+///   another type by then refuses the batch.
 /// * A connection is opened when a batch is to be written and none is idle, and is replaced when it broke. Each write
 ///   has one of its own: [`max_in_flight`](crate::Limits::max_in_flight) and
 ///   [`partition_by`](crate::Stages::partition_by) decide how many there are.
@@ -28,27 +42,36 @@ use crate::{
 /// | integers | `bigint` | `integer`, `smallint`, `numeric` |
 /// | floats | `double precision`, NaN and infinities included | |
 /// | flags | `boolean` | |
-/// | text, without NUL characters | `text` | `varchar`, `char`, `citext`, an enum |
-/// | bytes | `bytea` | |
+/// | text, without NUL characters | `text` | `varchar`, `char`, `citext`, an enum; `uuid` for UUIDs in canonical form |
+/// | bytes | `bytea` | `uuid` for 16 bytes |
 /// | decimals | `numeric`, with every digit and its zeros | `numeric` with fewer digits |
 /// | timestamps | `timestamptz`, rounded down to microseconds | `timestamp`, which is then UTC |
 /// | JSON | `jsonb` | `json`, `text`, `varchar` |
 ///
 /// A domain is what it is made of. A value that does not fit, such as a price of three digits behind the point in a
-/// column of two, is refused and never rounded; only timestamps are, down to the microsecond, and where the column says
-/// so on to what it keeps. A column of any other type is an error when the sink is opened.
+/// column of two, is refused and never rounded; only timestamps are, always down, to the microsecond or to what the column
+/// keeps. `jsonb` keeps what a document means and not how it is spelled. No text is cut, blanks at its end included, though `char` does not tell a text from the same with more of them.
+/// The canonical form of a UUID is `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, with digits in either case. A column of any
+/// other type, such as `real`, `date` or an array, is an error when the sink is opened, which says what types it may have.
 ///
 /// # What errors mean
 ///
 /// | what happened | kind | what is in the table |
 /// |---|---|---|
-/// | no connection, too many of them, the server starts, stops or only reads | transient | nothing of the batch |
-/// | a deadlock, a serialization failure, a lock or statement timeout | transient | nothing of the batch |
-/// | the server's disk is full, or its memory | transient | nothing of the batch |
-/// | a row breaks a constraint, or its value does not suit the column; a trigger or a policy objects | refused | the other rows |
+/// | no connection, too many of them, the server starts, stops or only reads | an outage | nothing of the batch |
+/// | a deadlock, a serialization failure, a `lock_timeout`, an `idle_in_transaction_session_timeout`, a cancel by a user | transient | nothing of the batch |
+/// | a `statement_timeout` or `transaction_timeout` | too large; of one row: transient | nothing of the batch |
+/// | the server is out of memory, also for locks | too large; of one row: an outage | nothing of the batch |
+/// | a limit of the server, such as `temp_file_limit` | too large | nothing of the batch |
+/// | the server's disk is full | an outage | nothing of the batch |
+/// | a row breaks a constraint, or its value does not suit the column; a trigger or a policy objects; a row beyond what PostgreSQL takes, such as 1 GB in a value | refused | the other rows |
 /// | no permission, no such table or column, wrong credentials, an untrusted certificate | refused, "final" | nothing of the batch |
 /// | the connection was lost during the COMMIT | ambiguous | all of the batch or nothing |
 /// | more than 4 GiB in one batch; more than 16 MiB in rows that only a temporary table would take, without the right to have one | too large | nothing of the batch |
+///
+/// What is too large is halved by the batcher, down to one row, without counting an attempt of any op. A row that is out
+/// of time by itself may have waited for a lock, so it is tried again as [`Retry`](crate::Retry) says, and is given up
+/// after as many attempts as any other. Where `lc_messages` is not English, a cancel by a user halves the batch, too.
 ///
 /// With [`Table::once_by`] or [`Conflict::Ignore`](crate::sink::table::Conflict::Ignore) a batch that is written again
 /// is harmless, so the batcher can be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
@@ -122,18 +145,23 @@ impl<T> PostgresSink<T> {
     }
 }
 
-impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
-    async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
+impl<T: Send + 'static> PostgresSink<T> {
+    /// Writes the batch. `None`: nothing of it has landed, and all that is pending is to be written again, since rows of
+    /// this table go by INSERT from now on.
+    async fn write_once(&self, batch: &mut Batch<T>) -> Result<Option<Settled>, SinkError> {
         let mut connection = self.pool.take().await?;
         let plan = &self.pool.plan;
         for (i, error) in connection.rows.fill(&self.table, &plan.fields, batch)? {
             batch.refuse(i, error);
         }
         if connection.rows.len() == 0 {
-            return batch.settled();
+            return batch.settled().map(Some);
         }
-        if plan.is_too_large(connection.rows.len(), connection.rows.size()) {
-            let why = "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables";
+        if connection.is_too_large(plan) {
+            let why = match plan.bulk {
+                Some(_) => "the values of the batch exceed 16 MiB, and behind a pooler there is no COPY",
+                None => "the values of the batch exceed 16 MiB, and there is no COPY without temporary tables",
+            };
             return Err(SinkError::too_large(why));
         }
         connection.session.begin();
@@ -144,13 +172,28 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
                 for (row, error) in failed {
                     batch.refuse(connection.rows.op(row), error);
                 }
-                Ok(batch.accept_all())
+                Ok(Some(batch.accept_all()))
             }
             Err(fault) => {
-                if is_worth_keeping(&fault) && connection.rolled_back().await {
+                let goes_on = is_worth_keeping(&fault) && connection.rolled_back().await;
+                if goes_on {
                     connection.session.rest();
                 }
-                Err(fault.into())
+                if goes_otherwise(&fault) {
+                    return Ok(None);
+                }
+                Err(settle(fault, connection.rows.len(), goes_on))
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
+    async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
+        loop {
+            // Twice at most: COPY is not used again.
+            if let Some(settled) = self.write_once(batch).await? {
+                return Ok(settled);
             }
         }
     }

@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::Type;
 
-use super::numeric;
+use super::{numeric, uuid};
 use crate::sink::table::{ColumnType, Value};
 
 /// The type that a value is sent in: that of the column itself, or one that the column reads in the same way.
@@ -22,14 +22,16 @@ pub(super) enum Wire {
     Timestamptz,
     Json,
     Jsonb,
+    Uuid,
 }
 
 /// One column of the mapping as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) wire: Wire,
-    /// The digits behind the point that the column keeps; `None` for all.
-    scale: Option<u32>,
+    /// Digits behind the point of a number, digits behind the point of a second, or characters of a text that the column
+    /// keeps; `None` for all that there can be.
+    keeps: Option<u32>,
     /// The type to convert to inside a statement, where the server would not do so by itself.
     pub(super) cast: Option<String>,
 }
@@ -58,26 +60,30 @@ const LENGTH: usize = 4;
 impl Field {
     /// The way into a column that was declared like this, if there is one that changes no value.
     pub(super) fn of(holds: ColumnType, declared: &Declared) -> Option<Self> {
-        let plain = |wire| Some(Self { wire, scale: None, cast: None });
+        let plain = |wire| Some(Self { wire, keeps: None, cast: None });
+        let limited = |wire, keeps| Some(Self { wire, keeps, cast: None });
         match (holds, declared.name.as_str()) {
             (ColumnType::Integer, "int2") => plain(Wire::Int2),
             (ColumnType::Integer, "int4") => plain(Wire::Int4),
             (ColumnType::Integer, "int8") => plain(Wire::Int8),
             (ColumnType::Integer | ColumnType::Decimal, "numeric") => {
-                Some(Self { wire: Wire::Numeric, scale: numeric_scale(declared.modifier)?, cast: None })
+                limited(Wire::Numeric, numeric_scale(declared.modifier)?)
             }
             (ColumnType::Float, "float8") => plain(Wire::Float8),
             (ColumnType::Bool, "bool") => plain(Wire::Bool),
-            (ColumnType::Text | ColumnType::Json, "text" | "varchar") | (ColumnType::Text, "bpchar") => {
-                plain(Wire::Text)
+            (ColumnType::Text | ColumnType::Json, "varchar") => {
+                // Its modifier counts a header of four bytes, too.
+                limited(Wire::Text, u32::try_from(declared.modifier - 4).ok())
             }
+            (ColumnType::Text | ColumnType::Json, "text") | (ColumnType::Text, "bpchar") => plain(Wire::Text),
+            (ColumnType::Text | ColumnType::Bytes, "uuid") => plain(Wire::Uuid),
             // These read text on the wire, but statements do not turn text into them unasked.
             (ColumnType::Text, name) if declared.is_enum || name == "citext" => {
-                Some(Self { wire: Wire::Text, scale: None, cast: Some(declared.reference.clone()) })
+                Some(Self { wire: Wire::Text, keeps: None, cast: Some(declared.reference.clone()) })
             }
             (ColumnType::Bytes, "bytea") => plain(Wire::Bytea),
-            (ColumnType::Timestamp, "timestamp") => plain(Wire::Timestamp),
-            (ColumnType::Timestamp, "timestamptz") => plain(Wire::Timestamptz),
+            (ColumnType::Timestamp, "timestamp") => limited(Wire::Timestamp, u32::try_from(declared.modifier).ok()),
+            (ColumnType::Timestamp, "timestamptz") => limited(Wire::Timestamptz, u32::try_from(declared.modifier).ok()),
             (ColumnType::Json, "json") => plain(Wire::Json),
             (ColumnType::Json, "jsonb") => plain(Wire::Jsonb),
             _ => None,
@@ -112,13 +118,17 @@ impl Field {
             }
             (Wire::Numeric, Value::Integer(value)) => numeric::put(out, (*value).into()),
             (Wire::Numeric, Value::Decimal(value)) => {
-                if self.scale.is_some_and(|scale| value.scale() > scale && value.normalize().scale() > scale) {
+                if self.keeps.is_some_and(|scale| value.scale() > scale && value.normalize().scale() > scale) {
                     return Err("has more digits behind the point than the column keeps");
                 }
                 numeric::put(out, *value);
             }
             // Rounded down, so that order is kept and no time is later than it was.
-            (Wire::Timestamp | Wire::Timestamptz, Value::Integer(ns)) => out.put_i64(ns.div_euclid(1000) - EPOCH_US),
+            (Wire::Timestamp | Wire::Timestamptz, Value::Integer(ns)) => {
+                // The server would round a column of fewer digits to the nearest.
+                let unit = 10_i64.pow(6_u32.saturating_sub(self.keeps.unwrap_or(6)));
+                out.put_i64(ns.div_euclid(1000).div_euclid(unit) * unit - EPOCH_US);
+            }
             (Wire::Float8, Value::Float(value)) => out.put_f64(*value),
             (Wire::Bool, Value::Bool(value)) => out.put_u8((*value).into()),
             (Wire::Bytea, Value::Bytes(bytes)) => out.extend_from_slice(bytes),
@@ -126,15 +136,31 @@ impl Field {
                 if text.as_bytes().contains(&0) {
                     return Err("contains a NUL character, which PostgreSQL cannot store in text");
                 }
+                if self.keeps.is_some_and(|most| loses_blanks(text, most as usize)) {
+                    return Err("has more blanks at its end than the column keeps");
+                }
                 if self.wire == Wire::Jsonb {
                     out.put_u8(1); // The version of its format.
                 }
                 out.extend_from_slice(text.as_bytes());
             }
+            (Wire::Uuid, Value::Bytes(bytes)) if bytes.len() == 16 => out.extend_from_slice(bytes),
+            (Wire::Uuid, Value::Bytes(_)) => return Err("is no UUID, which has 16 bytes"),
+            (Wire::Uuid, Value::Text(text)) => {
+                let read = uuid::read(text).ok_or("is no UUID in the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")?;
+                out.extend_from_slice(&read);
+            }
             _ => return Err("does not suit the type of the column"),
         }
         Ok(())
     }
+}
+
+/// Whether a text is longer than `most` characters by blanks alone, which `varchar` cuts off in silence. Other characters
+/// beyond the limit are an error of the server.
+fn loses_blanks(text: &str, most: usize) -> bool {
+    // No text has more characters than bytes.
+    text.len() > most && text.chars().count() > most && text.trim_end_matches(' ').chars().count() <= most
 }
 
 /// How many digits a numeric column keeps behind the point, `Some(None)` for all; `None` if it rounds whole numbers.
@@ -162,6 +188,7 @@ impl Wire {
             Self::Timestamptz => "timestamptz",
             Self::Json => "json",
             Self::Jsonb => "jsonb",
+            Self::Uuid => "uuid",
         }
     }
 
@@ -180,6 +207,7 @@ impl Wire {
             Self::Timestamptz => Type::TIMESTAMPTZ.oid(),
             Self::Json => Type::JSON.oid(),
             Self::Jsonb => Type::JSONB.oid(),
+            Self::Uuid => Type::UUID.oid(),
         }
     }
 
@@ -197,6 +225,7 @@ impl Wire {
             Self::Timestamptz => Type::TIMESTAMPTZ_ARRAY,
             Self::Json => Type::JSON_ARRAY,
             Self::Jsonb => Type::JSONB_ARRAY,
+            Self::Uuid => Type::UUID_ARRAY,
         }
     }
 }
@@ -212,6 +241,20 @@ pub(super) fn type_name(holds: ColumnType) -> &'static str {
         ColumnType::Decimal => "numeric",
         ColumnType::Timestamp => "timestamptz",
         ColumnType::Json => "jsonb",
+    }
+}
+
+/// The types that a column for such values may have, for messages.
+pub(super) fn homes(holds: ColumnType) -> &'static str {
+    match holds {
+        ColumnType::Integer => "bigint, integer, smallint or numeric",
+        ColumnType::Float => "double precision",
+        ColumnType::Bool => "boolean",
+        ColumnType::Text => "text, varchar, char, citext, uuid or an enum",
+        ColumnType::Bytes => "bytea or uuid",
+        ColumnType::Decimal => "numeric that rounds no digits before the point",
+        ColumnType::Timestamp => "timestamptz or timestamp",
+        ColumnType::Json => "jsonb, json, text or varchar",
     }
 }
 
@@ -243,8 +286,8 @@ mod tests {
             (Integer, &["int2", "int4", "int8", "numeric"][..]),
             (Float, &["float8"]),
             (Bool, &["bool"]),
-            (Text, &["text", "varchar", "bpchar", "citext", "side"]),
-            (Bytes, &["bytea"]),
+            (Text, &["text", "varchar", "bpchar", "citext", "side", "uuid"]),
+            (Bytes, &["bytea", "uuid"]),
             (Decimal, &["numeric"]),
             (Timestamp, &["timestamp", "timestamptz"]),
             (Json, &["json", "jsonb", "text", "varchar"]),
@@ -289,6 +332,41 @@ mod tests {
         };
         assert_eq!([us(1_999), us(0), us(-1), us(-1_000), us(-1_001)], [1, 0, -1, -1, -2]);
         assert_eq!(us(i64::MIN), -9_223_372_036_854_776);
+    }
+
+    /// Goal: a column of fewer digits of a second rounds down as well. Method: each precision, before 1970 too.
+    #[test]
+    fn timestamps_are_rounded_down_to_what_the_column_keeps() {
+        let us = |precision, us: i64| {
+            let bytes =
+                put(ColumnType::Timestamp, "timestamp", precision, (us * 1000 + 999).into()).expect("a timestamp");
+            i64::from_be_bytes(bytes[4..].try_into().expect("eight bytes")) + EPOCH_US
+        };
+        assert_eq!(
+            [-1, 6, 3, 0].map(|precision| us(precision, 1_999_999)),
+            [1_999_999, 1_999_999, 1_999_000, 1_000_000]
+        );
+        assert_eq!([6, 3, 0].map(|precision| us(precision, -1)), [-1, -1000, -1_000_000]);
+    }
+
+    /// Goal: blanks are text, and none of them is cut off unsaid. Method: around the limit of a column, by characters.
+    #[test]
+    fn blanks_beyond_the_limit_are_refused() {
+        let put = |text: &str| put(ColumnType::Text, "varchar", 3 + 4, text.into()).is_ok();
+        assert!(put("abc") && put("a  ") && put("äöü") && put("  ") && put("   "));
+        assert!(!put("abc ") && !put("a   ") && !put("äöü ") && !put("    "));
+        assert!(put("abcd") && put("abcd "), "the server refuses them");
+    }
+
+    #[test]
+    fn a_uuid_is_16_bytes_or_its_text() {
+        let put = |holds, value| put(holds, "uuid", -1, value);
+        let sent = [&[0, 0, 0, 16], &[0xab; 16][..]].concat();
+        assert_eq!(put(ColumnType::Bytes, vec![0xab; 16].into()), Ok(sent.clone()));
+        assert_eq!(put(ColumnType::Text, "abababab-abab-abab-abab-abababababab".into()), Ok(sent));
+        assert_eq!(put(ColumnType::Text, Value::Null), Ok(vec![255; 4]));
+        assert!(put(ColumnType::Bytes, vec![0xab; 15].into()).is_err_and(|why| why.contains("16 bytes")));
+        assert!(put(ColumnType::Text, "order 7".into()).is_err_and(|why| why.contains("no UUID in the form")));
     }
 
     #[test]

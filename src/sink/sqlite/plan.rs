@@ -59,6 +59,7 @@ pub(super) struct Insert<S> {
 impl Plan {
     pub(super) fn of<T>(table: &Table<T>) -> Result<Self, TableError> {
         table.check()?;
+        check_schema(table)?;
         let tuple = format!("({})", vec!["?"; table.columns().len()].join(", "));
         let into = quoted(table.name());
         let values = |rows| format!("VALUES {}", vec![tuple.as_str(); rows].join(", "));
@@ -91,6 +92,20 @@ impl Plan {
     pub(super) fn updates(&self, mode: Mode) -> impl Iterator<Item = &str> {
         let update = self.update.as_deref().filter(|_| mode == Mode::TwoSteps);
         update.into_iter().flat_map(|update| [update, &self.plain.careful.statement])
+    }
+}
+
+/// SQLite has no schemas but the names of open files, of which a sink has one.
+fn check_schema<T>(table: &Table<T>) -> Result<(), TableError> {
+    if let Some(schema) = table.schema_name() {
+        return Err(TableError::NoSchemas { table: table.name().into(), schema: schema.into() });
+    }
+    match table.name().split_once('.') {
+        Some((file, rest)) if ["main", "temp"].iter().any(|name| name.eq_ignore_ascii_case(file.trim_matches('"'))) => {
+            let advice = format!("Table::new({:?})", rest.trim_matches('"'));
+            Err(TableError::DottedName { name: table.name().into(), advice })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -162,6 +177,13 @@ mod tests {
     #[test]
     fn a_wrong_mapping_has_no_plan() {
         assert!(Plan::of(&table(0, 0)).is_err());
+        let message = |table: Table<i64>| Plan::of(&table).expect_err("a mistake").to_string();
+        let text = r#"this database has no schemas, and table "t" is to be in schema "md": leave out Table::schema, and open the file that has the table"#;
+        assert_eq!(message(table(1, 0).schema("md")), text);
+        let dotted = Table::new("main.t").integer("id", |id| *id).create_if_missing();
+        let text = r#""main.t" is taken for the name of one table, dot included; did you mean Table::new("t")?"#;
+        assert_eq!(message(dotted), text);
+        assert!(Plan::of(&Table::<i64>::new("md.t").integer("id", |id| *id)).is_ok(), "a name with a dot in it");
     }
 
     #[test]

@@ -6,13 +6,31 @@ use super::{ColumnType, Conflict, Table};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// The name of the table or of a column is empty or contains a NUL character.
+    /// The name of the table, of its schema or of a column is empty or contains a NUL character.
     #[error("{name:?} cannot name {what}: it is empty or contains a NUL")]
     BadName {
-        /// "a table" or "a column".
+        /// "a schema", "a table" or "a column".
         what: &'static str,
         /// The name as it was given.
         name: String,
+    },
+    /// The database has no schemas, and [`Table::schema`] names one.
+    #[error(
+        "this database has no schemas, and table {table:?} is to be in schema {schema:?}: leave out Table::schema, and open the file that has the table"
+    )]
+    NoSchemas {
+        /// The table.
+        table: String,
+        /// The schema.
+        schema: String,
+    },
+    /// The name of the table has that of a schema in front, as SQL would read it; here a dot is part of a name.
+    #[error("{name:?} is taken for the name of one table, dot included; did you mean {advice}?")]
+    DottedName {
+        /// The name as it was given.
+        name: String,
+        /// How to say what was probably meant.
+        advice: String,
     },
     /// It has no columns.
     #[error("table {0:?} has no columns")]
@@ -51,6 +69,9 @@ impl<T> Table<T> {
     ///
     /// The first mistake found: see [`TableError`].
     pub fn check(&self) -> Result<(), TableError> {
+        if let Some(schema) = &self.schema {
+            check_name("a schema", schema)?;
+        }
         check_name("a table", &self.name)?;
         if self.columns.is_empty() {
             return Err(TableError::NoColumns(self.name.clone()));
@@ -118,6 +139,7 @@ mod tests {
     fn each_mistake_names_its_column() {
         let message = |table: Table<i64>| table.check().expect_err("a mistake").to_string();
         assert_eq!(message(Table::new("")), r#""" cannot name a table: it is empty or contains a NUL"#);
+        assert_eq!(message(table(&["a"]).schema("")), r#""" cannot name a schema: it is empty or contains a NUL"#);
         assert_eq!(message(table(&[])), r#"table "t" has no columns"#);
         assert_eq!(message(table(&["a", ""])), r#""" cannot name a column: it is empty or contains a NUL"#);
         assert_eq!(message(table(&["a\0"])), r#""a\0" cannot name a column: it is empty or contains a NUL"#);

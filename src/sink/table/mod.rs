@@ -62,6 +62,7 @@ pub use value::Value;
 /// ```
 #[must_use = "a table does nothing until a sink is opened with it"]
 pub struct Table<T> {
+    schema: Option<String>,
     name: String,
     columns: Vec<Column<T>>,
     key: Vec<String>,
@@ -83,9 +84,11 @@ pub enum Conflict {
 }
 
 impl<T> Table<T> {
-    /// A mapping to the table of this name, with no columns yet.
+    /// A mapping to the table of this name, with no columns yet. A dot is part of the name: for a table in a schema, set
+    /// the [`schema`](Self::schema) apart.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
+            schema: None,
             name: name.into(),
             columns: Vec::new(),
             key: Vec::new(),
@@ -93,6 +96,27 @@ impl<T> Table<T> {
             once: None,
             create: false,
         }
+    }
+
+    /// Sets the schema that the table is in. Without it, the server looks for the table in the schemas of its search path,
+    /// and creates it in the first of them.
+    ///
+    /// PostgreSQL alone has schemas; a SQLite sink refuses to open with one. The schema has to exist, also for
+    /// [`create_if_missing`](Self::create_if_missing).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use roundlot::sink::table::Table;
+    ///
+    /// // The table that SQL calls md.fills.
+    /// let fills = Table::<i64>::new("fills").schema("md").integer("id", |id| *id);
+    ///
+    /// assert!(fills.check().is_ok());
+    /// ```
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = Some(schema.into());
+        self
     }
 
     /// Adds a column of any type, whose closure may return NULL or borrow from the op.
@@ -216,6 +240,11 @@ impl<T> Table<T> {
         &self.name
     }
 
+    /// The schema that was set, as it was given.
+    pub fn schema_name(&self) -> Option<&str> {
+        self.schema.as_deref()
+    }
+
     /// The columns, in the order in which they were added.
     pub fn columns(&self) -> &[Column<T>] {
         &self.columns
@@ -250,6 +279,7 @@ impl<T> Table<T> {
 impl<T> fmt::Debug for Table<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
+            .field("schema", &self.schema)
             .field("name", &self.name)
             .field("columns", &self.columns)
             .field("key", &self.key)

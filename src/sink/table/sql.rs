@@ -29,7 +29,24 @@ impl<T> Table<T> {
         if let Some(once) = once.filter(|once| key != [*once]) {
             parts.push(format!("UNIQUE ({})", quoted(once)));
         }
-        format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted(&self.name), parts.join(", "))
+        format!("CREATE TABLE IF NOT EXISTS {} ({})", self.reference(), parts.join(", "))
+    }
+
+    /// The table as SQL reads it, with its schema if one is set.
+    pub(crate) fn reference(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}.{}", quoted(schema), quoted(&self.name)),
+            None => quoted(&self.name),
+        }
+    }
+
+    /// The table as messages name it, with its schema if one is set.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn full_name(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{schema}.{}", self.name),
+            None => self.name.clone(),
+        }
     }
 
     /// `verb INTO into (columns) rows`, followed by the conflict rule. `into` is the table as SQL reads it; `rows` is
@@ -122,6 +139,7 @@ mod tests {
             create(&table()),
             r#"CREATE TABLE IF NOT EXISTS "my ""t""" ("id" INTEGER NOT NULL, "a;b" TEXT, PRIMARY KEY ("id"))"#
         );
+        assert!(create(&table().schema("m\"d")).starts_with(r#"CREATE TABLE IF NOT EXISTS "m""d"."my ""t""" ("#));
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! Changes of a table while a sink is open that COPY would not notice: a rule or a policy, which apply to an INSERT alone, or
+//! a column of another type, into which COPY would put the same bytes. Filled by `open`; asked by `connection` after each
+//! COPY into the table and before its COMMIT, while no other transaction can change the table.
+
+use tokio_postgres::Row;
+
+use super::classify::{CHANGED, Fault, Hint, Said};
+use crate::sink::{
+    ErrorKind,
+    table::fault::{Blame, Failure},
+};
+
+/// The table, and how its columns were declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Watch {
+    /// The table as SQL reads it.
+    pub(super) table: String,
+    /// The columns of the mapping.
+    pub(super) columns: Vec<String>,
+    /// How they were declared when the table was opened.
+    pub(super) shape: String,
+}
+
+/// What has become of the table since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    /// It has got rules or policies: rows have to go by INSERT.
+    Guarded,
+    /// Its columns are others.
+    Shape,
+}
+
+impl Watch {
+    /// Takes the name of the table and those of the columns; the second value of its row is the shape.
+    pub(super) const SQL: &str = "SELECT row_security_active(t.oid)
+            OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = t.oid AND r.ev_type = '3' AND r.ev_enabled <> 'D'),
+        coalesce((SELECT string_agg(format('%s %s %s %s', a.attnum, a.atttypid, a.atttypmod, a.attidentity), ', '
+            ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname::text = ANY ($2)), '')
+        FROM pg_class t WHERE t.oid = to_regclass($1)";
+
+    /// Reads the answer.
+    pub(super) fn change(&self, now: &Row) -> Change {
+        if now.get::<_, &str>(1) != self.shape {
+            Change::Shape
+        } else if now.get(0) {
+            Change::Guarded
+        } else {
+            Change::None
+        }
+    }
+}
+
+/// What was found after a COPY, which is to be rolled back.
+pub(super) fn changed(change: Change) -> Fault {
+    let (kind, meaning) = match change {
+        Change::Shape => (ErrorKind::Refused, CHANGED),
+        _ => (ErrorKind::Transient, "the table has got rules or policies since it was opened, nothing was written"),
+    };
+    let hint = if change == Change::Guarded { Hint::ByInsert } else { Hint::None };
+    let source = Said { text: "seen by COPY".into(), goes_on: true, hint };
+    Fault { blame: Blame::Batch, kind, failure: Failure { meaning, source } }
+}
+
+/// Whether the same rows are to be written again at once: nothing of them has landed, and they now go by INSERT.
+pub(super) fn goes_otherwise(fault: &Fault) -> bool {
+    fault.failure.source.hint == Hint::ByInsert
+}
