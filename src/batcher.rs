@@ -8,18 +8,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    accumulator::{Accumulator, Policy},
-    actor::Actor,
-    dead_letter::DeadLetter,
-    handle::Handle,
-    inbox::Inbox,
-    letters::Letters,
-    limits::{Limits, LimitsError, Overflow},
-    meter::Namespace,
-    retry::Retry,
+    driver::{
+        actor::{Actor, Letters},
+        handle::Handle,
+        inbox::Inbox,
+        metrics::Namespace,
+        worker::{Summary, TellStop, Worker, WorkerFuture},
+    },
+    rules::{
+        accumulator::{Accumulator, Policy},
+        config::{
+            limits::{Limits, LimitsError, Overflow},
+            retry::Retry,
+        },
+        outcome::DeadLetter,
+        stage::Stages,
+    },
     sink::Sink,
-    stage::Stages,
-    worker::{Summary, TellStop, Worker, WorkerFuture},
 };
 
 /// Builds a batching actor: a task that owns the buffer, and a [`Handle`] to send operations to it.

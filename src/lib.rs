@@ -1,58 +1,34 @@
 #![doc = include_str!("../README.md")]
 
-mod accumulator;
-mod ack;
-mod actor;
-mod batch;
 mod batcher;
-mod command;
-mod counters;
-mod dead_letter;
-mod error;
+mod driver;
 pub mod fanout;
-mod flush;
-mod handle;
-mod inbox;
-mod letters;
-mod limits;
 pub mod market;
-mod meter;
-mod moment;
-mod panics;
-mod permit;
-mod reply;
-mod retry;
-mod returned;
-mod send_all;
-mod sending;
+mod rules;
 pub mod sink;
-mod span;
-pub mod stage;
-mod stats;
-mod stream;
-mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod timer;
-mod verdicts;
-mod worker;
-mod write;
-mod writes;
 
-pub use ack::{Ack, AckError, End, Outcome};
-pub use batch::{Batch, CutBy, Pending, Settled};
 pub use batcher::Batcher;
-pub use dead_letter::DeadLetter;
-pub use error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError, WorkerGone};
+pub use driver::{
+    handle::{
+        Handle,
+        ack::{Ack, AckError, End, Outcome},
+        error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError, WorkerGone},
+        permit::Permit,
+    },
+    stream::{BatchExt, Batched},
+    worker::{Shutdown, Summary, Worker, WorkerFuture},
+};
 pub use fanout::{Fanout, Feed, Subscription};
-pub use flush::FlushReport;
-pub use handle::Handle;
-pub use limits::{Limits, LimitsError, Overflow};
-pub use permit::Permit;
-pub use retry::Retry;
-pub use returned::Returned;
-pub use sink::{BoxSink, ErrorKind, Sink, SinkError, from_futures, from_service, sink_fn};
-pub use stage::Stages;
-pub use stats::{Cuts, Stats, Times};
-pub use stream::{BatchExt, Batched};
-pub use worker::{Shutdown, Summary, Worker, WorkerFuture};
+pub use rules::{
+    batch::{Batch, CutBy, ErrorKind, Pending, Settled, SinkError},
+    config::{
+        limits::{Limits, LimitsError, Overflow},
+        retry::Retry,
+    },
+    outcome::{DeadLetter, Returned},
+    stage::{self, Stages},
+    stats::{Cuts, Stats, Times, flush::FlushReport},
+};
+pub use sink::{BoxSink, Sink, from_futures, from_service, sink_fn};

@@ -14,10 +14,14 @@ use super::{
 };
 use crate::{
     batcher::Batcher,
-    limits::{Limits, LimitsError, Overflow},
-    retry::Retry,
-    stage::{IntoKey, Stages, latest},
-    worker::Worker,
+    driver::worker::Worker,
+    rules::{
+        config::{
+            limits::{Limits, LimitsError, Overflow},
+            retry::Retry,
+        },
+        stage::{IntoKey, Stages, latest},
+    },
 };
 
 /// How many keys are remembered for snapshots if nobody says otherwise.

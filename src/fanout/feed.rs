@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::{Subscribe, hub::Shared};
 use crate::{
-    error::{Closed, TrySendError},
-    handle::Handle,
+    driver::handle::{
+        Handle,
+        error::{Closed, TrySendError},
+    },
+    rules::{stage::Stages, stats::Stats},
     sink::Sink,
-    stage::Stages,
-    stats::Stats,
 };
 
 /// A cheap, clonable way to a [`Fanout`](super::Fanout).

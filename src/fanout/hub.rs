@@ -19,7 +19,11 @@ use super::{
     latest::{Latest, Place},
     subscribe::SubscribeError,
 };
-use crate::{error::SendError, handle::Handle, panics, sink::SinkError};
+use crate::{
+    driver::handle::{Handle, error::SendError},
+    rules::panics,
+    sink::SinkError,
+};
 
 /// The most topics that one subscriber may ask for by name: they may come from a browser.
 const MOST_TOPICS: usize = 16_384;

@@ -6,7 +6,7 @@ use tokio_util::sync::DropGuard;
 
 use super::hub::Shared;
 use crate::{
-    batch::{Batch, Settled},
+    rules::batch::{Batch, Settled},
     sink::{Sink, SinkError},
 };
 

@@ -16,10 +16,14 @@ use tracing::debug;
 use super::{Ended, Subscription, hub::Shared, watched::Watched};
 use crate::{
     batcher::Batcher,
-    limits::{Limits, LimitsError, Overflow},
-    retry::Retry,
+    rules::{
+        config::{
+            limits::{Limits, LimitsError, Overflow},
+            retry::Retry,
+        },
+        stage::Stages,
+    },
     sink::Sink,
-    stage::Stages,
 };
 
 /// How long a subscriber may take nothing if nobody says otherwise.

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{hub::Shared, subscribe::SubscribeError};
-use crate::{handle::Handle, sink::SinkError, stats::Stats};
+use crate::{driver::handle::Handle, rules::stats::Stats, sink::SinkError};
 
 /// One subscriber of a [`Feed`](super::Feed), from [`Feed::subscribe`](super::Feed::subscribe).
 ///

@@ -14,8 +14,10 @@ use tracing::error;
 
 use super::{Ended, hub::Shared};
 use crate::{
-    batch::{Batch, Settled},
-    panics,
+    rules::{
+        batch::{Batch, Settled},
+        panics,
+    },
     sink::{ErrorKind, Sink, SinkError},
 };
 

@@ -2,7 +2,7 @@
 //! calls them for the youngest op that waits under a key.
 
 use super::{PriceUpdate, TradeOp};
-use crate::stage::Merge;
+use crate::rules::stage::Merge;
 
 impl TradeOp {
     /// Merges an op that waits with a newer one of the same [`conflation_key`](Self::conflation_key): made for

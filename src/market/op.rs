@@ -101,7 +101,7 @@ impl TradeOp {
     ///
     /// An order, its stop moves and its cancel have the same key. Two orders of one symbol do not.
     ///
-    /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::stage::latest)**, which would drop an order when
+    /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::rules::stage::latest)**, which would drop an order when
     /// its stop moves.
     pub const fn conflation_key(&self) -> Option<ConflationKey> {
         match self {

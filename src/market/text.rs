@@ -392,7 +392,8 @@ mod tests {
         let long = "A".repeat(HEAD);
         let longer = ["A", "B", "é", "é A"].map(|end| format!("{long}{end}"));
         let short = ["!", "A", "A A", "AA", "AB", "B", "BA", "a", "~", "~~~~~~~~", "é", "é!", "币", "🚀"];
-        let all: Vec<&str> = short.into_iter().chain(longer.iter().map(String::as_str)).chain([long.as_str()]).collect();
+        let all: Vec<&str> =
+            short.into_iter().chain(longer.iter().map(String::as_str)).chain([long.as_str()]).collect();
         for a in &all {
             for b in &all {
                 assert_eq!(text(a).cmp(&text(b)), a.cmp(b), "{a} {b}");

@@ -5,7 +5,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 
 use super::{Sink, SinkError};
-use crate::batch::{Batch, Settled};
+use crate::rules::batch::{Batch, Settled};
 
 /// A [`Sink`] of any type, behind one pointer; made by [`Sink::boxed`].
 ///

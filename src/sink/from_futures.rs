@@ -6,7 +6,7 @@ use futures::SinkExt;
 use tokio::sync::Mutex;
 
 use super::{ErrorKind, Sink, SinkError};
-use crate::{
+use crate::rules::{
     batch::{Batch, Settled},
     panics,
 };

@@ -10,7 +10,7 @@ use std::{
 use tower_service::Service;
 
 use super::{ErrorKind, Sink, SinkError, map::translated};
-use crate::batch::{Batch, Settled};
+use crate::rules::batch::{Batch, Settled};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Classify<E> = Box<dyn Fn(E) -> SinkError + Send + Sync>;

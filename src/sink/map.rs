@@ -3,10 +3,9 @@
 use std::{fmt, marker::PhantomData, mem};
 
 use super::{Sink, SinkError};
-use crate::{
-    batch::{Batch, Settled},
+use crate::rules::{
+    batch::{Batch, Settled, verdicts::Verdict},
     panics,
-    verdicts::Verdict,
 };
 
 /// A sink for `U` made of a sink for `T`; made by [`Sink::map`].
@@ -140,7 +139,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{batch::CutBy, sink::sink_fn};
+    use crate::{rules::batch::CutBy, sink::sink_fn};
 
     struct Number(u32);
 

@@ -2,7 +2,6 @@
 //! for each of its ops. Next room: `ack`, where the callers hear of it.
 
 mod boxed;
-mod error;
 mod fan_out;
 mod from_futures;
 mod from_service;
@@ -19,8 +18,8 @@ pub mod websocket;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+pub use crate::rules::batch::{ErrorKind, SinkError};
 pub use boxed::BoxSink;
-pub use error::{ErrorKind, SinkError};
 pub use fan_out::FanOut;
 pub use from_futures::{FromFutures, from_futures};
 pub use from_service::{FromService, from_service};
@@ -28,7 +27,7 @@ pub use map::Map;
 pub use sink_fn::{SinkFn, sink_fn};
 pub use timeout::Timeout;
 
-use crate::batch::{Batch, Settled};
+use crate::rules::batch::{Batch, Settled};
 
 /// A destination that takes operations of type `T` in batches and answers each with a receipt of type `R`.
 ///

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 use futures::future::BoxFuture;
 
 use super::{Sink, SinkError};
-use crate::batch::{Batch, Settled};
+use crate::rules::batch::{Batch, Settled};
 
 /// A sink that writes with a closure, which returns a boxed future.
 ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Sink, SinkError};
-use crate::batch::{Batch, Settled};
+use crate::rules::batch::{Batch, Settled};
 
 /// Bounds each write, and the close, of the sink inside; made by [`Sink::timeout`].
 ///

@@ -8,9 +8,8 @@ use std::{
 };
 
 use crate::{
-    batch::{Batch, Settled},
+    rules::batch::{Batch, Settled, verdicts::Verdict},
     sink::{Sink, SinkError},
-    verdicts::Verdict,
 };
 
 /// A sink that fails as scripted, around one that works. A clone is another handle to the same script.

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    batch::{Batch, Settled},
+    rules::batch::{Batch, Settled},
     sink::{Sink, SinkError},
 };
 

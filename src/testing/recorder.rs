@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    batch::{Batch, CutBy, Settled},
+    rules::batch::{Batch, CutBy, Settled},
     sink::{Sink, SinkError},
 };
 

@@ -6,10 +6,7 @@ mod tests;
 use std::mem;
 
 use super::{ErrorKind, Sink, SinkError};
-use crate::{
-    batch::{Batch, Settled},
-    verdicts::Verdict,
-};
+use crate::rules::batch::{Batch, Settled, verdicts::Verdict};
 
 /// Writes to one sink and what that accepted to a second; made by [`Sink::fan_out`].
 ///

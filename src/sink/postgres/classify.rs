@@ -8,10 +8,12 @@ use tokio_postgres::{
 };
 
 use super::pooler;
-use crate::sink::{
-    ErrorKind, SinkError,
-    error::chain,
-    table::fault::{self, Blame, Doing, Failure},
+use crate::{
+    rules::batch::error::chain,
+    sink::{
+        ErrorKind, SinkError,
+        table::fault::{self, Blame, Doing, Failure},
+    },
 };
 
 pub(super) type Fault = fault::Fault<Said>;

@@ -15,9 +15,9 @@ use super::{
     watch::Watch,
     wire::{Declared, Field, homes, type_name},
 };
-use crate::sink::{
-    error::chain,
-    table::{ColumnType, Table, TableError, fault::Doing},
+use crate::{
+    rules::batch::error::chain,
+    sink::table::{ColumnType, Table, TableError, fault::Doing},
 };
 
 /// Why a PostgreSQL sink could not be opened; what is behind it is told by [`chain`](Self::chain). Neither the user nor the password nor the

@@ -8,7 +8,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::wire::Field;
 use crate::{
-    batch::Batch,
+    rules::batch::Batch,
     sink::{
         SinkError,
         table::{Table, fault::Failed},

@@ -12,7 +12,7 @@ use super::{
     writer,
 };
 use crate::{
-    batch::{Batch, Settled},
+    rules::batch::{Batch, Settled},
     sink::{Sink, SinkError, table::Table},
 };
 

@@ -17,9 +17,9 @@ use super::{
     options::{Sqlite, Synchronous},
     plan::Plan,
 };
-use crate::sink::{
-    error::chain,
-    table::{ColumnType, TableError, fault::Doing},
+use crate::{
+    rules::batch::error::chain,
+    sink::table::{ColumnType, TableError, fault::Doing},
 };
 
 /// How many pages the log holds before a commit moves them to the database, and how much of the database is kept in

@@ -16,7 +16,7 @@ use super::{
     thread::{self, Job, Thread},
 };
 use crate::{
-    batch::{Batch, Settled},
+    rules::batch::{Batch, Settled},
     sink::{
         Sink, SinkError,
         table::{Table, fault::Failed},

@@ -11,7 +11,10 @@ use super::{
     redial::Task,
     tally::Tally,
 };
-use crate::{limits::LimitsError, retry::Retry, sink::SinkError};
+use crate::{
+    rules::config::{limits::LimitsError, retry::Retry},
+    sink::SinkError,
+};
 
 /// How long a peer may take nothing if nobody says otherwise.
 const DEFAULT_STALL: Duration = Duration::from_secs(30);

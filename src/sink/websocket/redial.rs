@@ -16,7 +16,7 @@ use super::{
     socket::Incoming,
 };
 use crate::{
-    retry::Retry,
+    rules::config::retry::Retry,
     sink::{ErrorKind, SinkError},
 };
 

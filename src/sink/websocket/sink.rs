@@ -17,7 +17,7 @@ use super::{
     tally::header_bytes,
 };
 use crate::{
-    batch::{Batch, Settled},
+    rules::batch::{Batch, Settled},
     sink::{ErrorKind, Sink, SinkError},
 };
 

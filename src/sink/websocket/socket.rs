@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 
 use super::Message;
-use crate::panics;
+use crate::rules::panics;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Outgoing = Pin<Box<dyn futures::Sink<Message, Error = BoxError> + Send>>;

@@ -12,7 +12,10 @@ use serde::Serialize;
 pub(super) use packer::{Frame, Packer};
 
 use super::socket::BoxError;
-use crate::{limits::LimitsError, panics, sink::SinkError};
+use crate::{
+    rules::{config::limits::LimitsError, panics},
+    sink::SinkError,
+};
 
 /// How large a frame may be if nobody says otherwise: the most whose length takes two bytes in the header, and less than
 /// what every usual peer takes.

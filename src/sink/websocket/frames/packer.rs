@@ -5,7 +5,7 @@ use std::{ops::Range, str::Utf8Error};
 
 use super::Frames;
 use crate::{
-    batch::Batch,
+    rules::batch::Batch,
     sink::{
         SinkError,
         websocket::{Message, tally::header_bytes},

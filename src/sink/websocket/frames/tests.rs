@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{batch::Batch, sink::websocket::Message};
+use crate::{rules::batch::Batch, sink::websocket::Message};
 
 fn words() -> Frames<&'static str> {
     Frames::text(|op: &&str, out| {

@@ -34,7 +34,7 @@ use super::{
     tally::{Own, Tally},
 };
 use crate::{
-    panics,
+    rules::panics,
     sink::{ErrorKind, SinkError},
 };
 

@@ -1,0 +1,64 @@
+//! The log lines of a turn: one for each kind of event, with a count, however many ops it concerns. The actor calls
+//! these functions once per turn, so that no outage and no burst of failures floods a log.
+
+use tracing::{debug, error, info, warn};
+
+use crate::rules::{
+    accumulator::{Notices, OutageNotice},
+    outcome::DeadLetter,
+};
+
+/// Logs what the accumulator has noticed.
+pub(super) fn notices(batcher: &str, notices: &Notices) {
+    let Notices { retries, outage, recovery, panics } = notices;
+    if let Some((count, first)) = panics {
+        error!(batcher, count, first, "panics caught");
+    }
+    if let Some(retry) = retries {
+        let (ops, attempt, pause) = (retry.ops, retry.attempt, retry.pause);
+        info!(batcher, ops, attempt, ?pause, error = retry.error.chain(), "operations will be tried again");
+    }
+    if let Some(outage) = outage {
+        log_outage(batcher, outage);
+    }
+    if let Some(recovery) = recovery {
+        info!(batcher, lasted = ?recovery.lasted, writes = recovery.failures, "the destination is back");
+    }
+}
+
+fn log_outage(batcher: &str, outage: &OutageNotice) {
+    let &OutageNotice { is_new, ops, given_up, failures, pause, ref error } = outage;
+    let error = error.chain();
+    if given_up > 0 {
+        error!(
+            batcher,
+            ops = given_up,
+            writes = failures,
+            error,
+            "the outage has lasted too long: operations given up"
+        );
+    } else if is_new {
+        warn!(batcher, ops, writes = failures, ?pause, error, "the destination is away: operations wait");
+    } else {
+        info!(batcher, ops, writes = failures, ?pause, error, "the destination is still away: operations wait");
+    }
+}
+
+/// Logs the dead letters of a turn. `dropped`: they have no sink, so that this line is all that remains of them.
+pub(super) fn letters<T>(batcher: &str, letters: &[DeadLetter<T>], dropped: bool) {
+    let Some(first) = letters.first() else {
+        return;
+    };
+    let (count, in_doubt) = (letters.len(), letters.iter().filter(|letter| letter.is_in_doubt()).count());
+    let (error, attempts) = (first.error.chain(), first.attempts);
+    if dropped {
+        warn!(batcher, count, in_doubt, attempts, error, "dead letters, dropped");
+    } else {
+        // A venue refuses orders every day: the sink for dead letters decides how loud to be.
+        debug!(batcher, count, in_doubt, attempts, error, "dead letters");
+    }
+}
+
+pub(super) fn letters_lost(batcher: &str, count: u64) {
+    error!(batcher, count, "there is no room for dead letters: some are lost");
+}

@@ -1,0 +1,118 @@
+//! The end of a batcher: intake is closed, what waits is drained or given back, the sink is closed. In comes a wish to stop,
+//! out comes a [`Summary`]. Next room: `worker`.
+
+use std::time::Duration;
+
+use tracing::{debug, error};
+
+use super::Actor;
+use crate::{
+    driver::{
+        actor::{Letters, write::close},
+        worker::Summary,
+    },
+    rules::{panics, time::Moment},
+    sink::Sink,
+};
+
+#[derive(Clone, Copy)]
+pub(super) struct Closing {
+    /// `None`: the drain may take for ever.
+    deadline: Option<Moment>,
+    /// Nobody is left who could resume a paused batcher.
+    deserted: bool,
+}
+
+impl<T, R, S> Actor<T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// Closes intake and makes everything due.
+    pub(super) fn close(&mut self, within: Option<Duration>, deserted: bool) {
+        self.inbox.close();
+        self.accumulator.close();
+        if self.is_overdue(Moment::now()) {
+            // More time comes too late: writes have been given up.
+            return;
+        }
+        let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
+        let closing = self.state.closing.get_or_insert_with(|| {
+            debug!(batcher = %self.name, ?limit, "closing");
+            Closing { deadline: Moment::now().checked_add(limit), deserted }
+        });
+        closing.deserted |= deserted;
+        if within.is_some() {
+            closing.deadline = Moment::now().checked_add(limit);
+        }
+    }
+
+    /// Whether the time to close is over: nothing is written any more.
+    pub(super) fn is_overdue(&self, now: Moment) -> bool {
+        self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
+    }
+
+    /// When to look again if nothing happens.
+    pub(super) fn deadline(&self, now: Moment) -> Option<Moment> {
+        let closing = self.state.closing.and_then(|closing| closing.deadline).filter(|deadline| now < *deadline);
+        self.accumulator.deadline(now).into_iter().chain(closing).min()
+    }
+
+    /// Whether everything is drained, or what is left can't be before the deadline.
+    pub(super) fn is_done(&self, idle: bool, now: Moment) -> bool {
+        let Some(closing) = self.state.closing else {
+            return false;
+        };
+        if !self.inbox.is_empty() || !idle {
+            return false;
+        }
+        if self.accumulator.is_empty() || self.accumulator.is_stopped() || self.is_overdue(now) {
+            return true;
+        }
+        if self.accumulator.is_paused() {
+            return closing.deserted;
+        }
+        // A backoff is not cut short, and one that ends too late is not waited out.
+        let next = self.accumulator.deadline(now);
+        closing.deadline.is_some_and(|deadline| next.is_none_or(|next| deadline <= next))
+    }
+
+    /// Gives back what was not drained, closes the sink, and sums up.
+    pub(super) async fn end(mut self) -> Summary<T> {
+        self.accumulator.return_waiting(Moment::now());
+        self.balance();
+        let returned = self.accumulator.take_returned();
+        let left = |closing: Option<Closing>| {
+            let deadline = closing.and_then(|closing| closing.deadline);
+            deadline.map(|deadline| deadline.since(Moment::now()))
+        };
+        let close_error = close(&self.name, &self.destination.sink, left(self.state.closing)).await.err();
+        if let Letters::Posted(batcher) = &self.letters {
+            batcher.stop(left(self.state.closing));
+        }
+        self.state.ended = true;
+        let stats = self.inbox.stats();
+        debug!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
+        let letters = std::mem::take(&mut self.state.letters);
+        // The sink and the stages are the user's: their destructors must not cost the summary.
+        drop(panics::discard(self));
+        Summary { stats, returned, letters, close_error }
+    }
+}
+
+/// Whoever drops the task before it has ended loses what it held, but not without notice: callers are answered, and the
+/// statistics tell.
+impl<T, R: Clone, S> Drop for Actor<T, R, S> {
+    fn drop(&mut self) {
+        if self.state.ended {
+            return;
+        }
+        self.inbox.close();
+        // What waits for an answer gets one as it is dropped; the accumulator itself may be in the middle of something.
+        let lost = self.inbox.lose_all();
+        if lost > 0 {
+            error!(batcher = %self.name, ops = lost, "the task was dropped: operations are lost");
+        }
+    }
+}

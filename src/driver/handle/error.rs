@@ -1,0 +1,105 @@
+//! What a handle says when it could not do what was asked. Ops come back in the errors.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::rules::config::limits::LimitsError;
+
+/// An op was not taken. It comes back in the error.
+#[derive(Clone, PartialEq, Eq, Error)]
+pub enum SendError<T> {
+    /// `max_pending` ops are accepted and not yet settled. From [`send`](crate::Handle::send) only where
+    /// [`Overflow`](crate::Overflow) says so.
+    #[error("the buffer is full")]
+    Full(T),
+    /// The batcher is shutting down, or gone.
+    #[error("the batcher is closed")]
+    Closed(T),
+    /// The op is heavier than `max_weight`, so that no batch could hold it.
+    #[error("the operation is heavier than a batch may be")]
+    TooHeavy(T),
+}
+
+/// The error of [`try_send`](crate::Handle::try_send).
+pub type TrySendError<T> = SendError<T>;
+
+impl<T> SendError<T> {
+    /// The op that was not taken.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(op) | Self::Closed(op) | Self::TooHeavy(op) => op,
+        }
+    }
+
+    /// Whether the batcher takes nothing any more.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed(_))
+    }
+
+    /// Whether there was no room just then.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+}
+
+/// The op is not printed: it may be secret, and need not be `Debug`.
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+            Self::TooHeavy(_) => "TooHeavy(..)",
+        })
+    }
+}
+
+/// Not all of several ops were taken. The rest comes back in the error, in order.
+#[derive(Clone, PartialEq, Eq, Error)]
+#[error("{} operations were not taken: {}", .rest.len(), .reason)]
+pub struct SendAllError<T> {
+    pub(crate) rest: Vec<T>,
+    pub(crate) reason: SendError<()>,
+}
+
+impl<T> SendAllError<T> {
+    /// The ops that were not taken, in order, the one that the reason is about first.
+    pub fn into_inner(self) -> Vec<T> {
+        self.rest
+    }
+
+    /// Why the first of them was not taken.
+    pub fn reason(&self) -> &SendError<()> {
+        &self.reason
+    }
+}
+
+impl<T> fmt::Debug for SendAllError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendAllError").field("rest", &self.rest.len()).field("reason", &self.reason).finish()
+    }
+}
+
+/// The batcher is shutting down, or gone, and can't do what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the batcher is closed")]
+#[non_exhaustive]
+pub struct Closed;
+
+/// Limits were not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SetLimitsError {
+    /// They contradict themselves, or the stages.
+    #[error(transparent)]
+    Invalid(#[from] LimitsError),
+    /// The batcher is shutting down, or gone.
+    #[error("the batcher is closed")]
+    Closed,
+}
+
+/// The task of a batcher ended without a summary: it was aborted, it panicked, or its runtime was shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the batcher's task is gone without a summary")]
+#[non_exhaustive]
+pub struct WorkerGone;

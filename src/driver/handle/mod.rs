@@ -1,0 +1,319 @@
+//! What callers hold. In come ops and wishes, out go commands, and for each op that can't be taken the op itself. Next
+//! room: `command`.
+
+pub(crate) mod ack;
+pub(crate) mod error;
+pub(crate) mod permit;
+pub(crate) mod send;
+pub(crate) mod send_all;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, task::coop};
+
+use crate::{
+    driver::{
+        handle::{
+            ack::{Ack, Packed},
+            error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
+            permit::Permit,
+            send::Sending,
+            send_all::send_all,
+        },
+        inbox::{
+            Inbox,
+            command::{Command, Parcel, Pass},
+            room,
+        },
+    },
+    rules::{
+        config::limits::{Limits, LimitsError},
+        outcome::reply::Replies,
+        panics,
+        stats::{
+            Stats,
+            flush::{Flush, FlushReport, Mark},
+        },
+        time::Moment,
+    },
+};
+
+/// A cheap, clonable way to a [`Batcher`](crate::Batcher)'s task. It names neither its stages nor its sink.
+///
+/// When the last handle is dropped the batcher drains and ends; one that is paused then, which nobody could resume any
+/// more, gives back what waits instead. Every method returns at once when the task is gone.
+///
+/// A handle keeps up to 64 KiB for its acks, as much as it has needed at a time; a new clone has none yet.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use roundlot::{Batch, Batcher, sink_fn};
+///
+/// let print = sink_fn(|batch: &mut Batch<u32>| {
+///     Box::pin(async move {
+///         batch.pending().for_each(|op| println!("{op}"));
+///         Ok(batch.accept_all())
+///     })
+/// });
+/// let (desk, worker) = Batcher::new(print).limits(100).spawn();
+///
+/// desk.send(1).await?;
+/// desk.send_all([2, 3, 4]).await?;
+/// desk.submit(5).await?.await?;
+/// let report = desk.flush().await?;
+/// assert_eq!(report.delivered, 5);
+/// worker.shutdown().await?;
+/// assert!(desk.send(6).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Handle<T, R = ()> {
+    pub(crate) inbox: Arc<Inbox<T, R>>,
+    /// What this handle's flushes have reported so far.
+    reported: Mutex<Mark>,
+    /// Sends so far, roughly: decides when one of them spends cooperative budget.
+    sends: AtomicU32,
+    /// For its acks. Each handle has its own, so that callers on several cores need not share them.
+    pub(crate) replies: Replies<Packed<R>>,
+}
+
+/// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
+pub(crate) const SENDS_PER_BUDGET: u32 = 32;
+
+impl<T, R> Handle<T, R> {
+    /// The first handle of a batcher, which its inbox has already counted.
+    pub(crate) fn first(inbox: Arc<Inbox<T, R>>) -> Self {
+        Self { inbox, reported: Mutex::default(), sends: AtomicU32::new(0), replies: Replies::new() }
+    }
+
+    /// Hands an op in, waiting for room if [`Overflow::Wait`](crate::Overflow::Wait) says so.
+    ///
+    /// Callers get room in the order in which they asked. Age counts from here; up to 16 ops that are sent or submitted, one
+    /// by one, before the task has looked share the time stamp of the first, so that an op may count as a little older than
+    /// it is, and never as younger.
+    ///
+    /// # Errors
+    ///
+    /// Gives the op back: [`Closed`](SendError::Closed), [`TooHeavy`](SendError::TooHeavy), or, unless the policy is to
+    /// wait, [`Full`](SendError::Full).
+    ///
+    /// # Cancel safety
+    ///
+    /// **An op is lost to its caller if the future is dropped** while it waits for room; it is then not sent. Where that
+    /// matters, [`reserve`](Self::reserve) first.
+    #[inline]
+    pub fn send(&self, op: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        Sending::new(self, Parcel::new(op))
+    }
+
+    /// Hands an op in if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// Gives the op back: [`Full`](SendError::Full), [`Closed`](SendError::Closed) or
+    /// [`TooHeavy`](SendError::TooHeavy).
+    pub fn try_send(&self, op: T) -> Result<(), TrySendError<T>> {
+        if self.is_too_heavy(&op) {
+            return Err(SendError::TooHeavy(op));
+        }
+        self.put(Parcel::new(op), Pass::Free).map(drop)
+    }
+
+    /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
+    ///
+    /// # Errors
+    ///
+    /// Gives back the ops that were not taken, from the first one on that could not be.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Not cancel safe:** a dropped future may have sent some of the ops, and drops the rest.
+    pub async fn send_all(&self, ops: impl IntoIterator<Item = T>) -> Result<(), SendAllError<T>> {
+        send_all(self, ops.into_iter()).await
+    }
+
+    /// Waits for room, so that the op itself can be handed in without waiting: the cancel-safe form of `send`.
+    ///
+    /// It waits whatever the overflow policy says. A permit takes up room until it is used or dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future takes no room, though it loses its place in the line.
+    pub async fn reserve(&self) -> Result<Permit<'_, T, R>, Closed> {
+        if self.is_budget_due() {
+            coop::consume_budget().await;
+        }
+        match room(&self.inbox).await {
+            Ok(()) => Ok(Permit::new(self)),
+            Err(_) => Err(Closed),
+        }
+    }
+
+    /// Hands an op in like [`send`](Self::send), and returns an [`Ack`] that resolves to its receipt: the first await is
+    /// for room, the second for the verdict.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn submit(&self, op: T) -> Result<Ack<R>, SendError<T>> {
+        let (ack, verdict) = self.replies.pair();
+        let mut sending = Sending::new(self, Parcel { ack: Some(ack), ..Parcel::new(op) });
+        (&mut sending).await?;
+        Ok(Ack::new(verdict, sending.sent_at))
+    }
+
+    /// Makes all that was accepted so far due, and waits until it is settled: what is in flight or backing off included,
+    /// what comes later not. Says what became of it.
+    ///
+    /// It shortens no backoff, breaks no limit and overtakes no priority; while the batcher is paused it waits. A sink that
+    /// awaits it inside of a write waits for that very write.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher is closed, or ends before the flush is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: once polled, the ops are flushed even if the future is dropped.
+    pub async fn flush(&self) -> Result<FlushReport, Closed> {
+        let (reply, answer) = oneshot::channel();
+        let since = *self.reported();
+        self.inbox.push_other(Command::Flush(Box::new(Flush { since, reply }))).map_err(|_| Closed)?;
+        let (report, mark) = answer.await.map_err(|_| Closed)?;
+        self.reported().advance(mark);
+        Ok(report)
+    }
+
+    /// Takes back out every waiting op that satisfies the predicate: the kill switch. Ops that are in flight can't be
+    /// withdrawn; those that back off can. Their callers are told that they were withdrawn or, where an earlier attempt may
+    /// have landed, that they are in doubt.
+    ///
+    /// The predicate runs on the batcher's task.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that was polled and is dropped before it is done may have withdrawn the ops all the same; **they are then
+    /// dropped**, never sent.
+    pub async fn withdraw(&self, wanted: impl FnMut(&T) -> bool + Send + 'static) -> Result<Vec<T>, Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.push_other(Command::Withdraw { wanted: Box::new(wanted), reply }).map_err(|_| Closed)?;
+        answer.await.map_err(|_| Closed)
+    }
+
+    /// Stops cutting batches. Writes that have begun go on, and so does intake until the buffer is full.
+    pub fn pause(&self) {
+        self.inbox.tell(|news| news.paused = Some(true));
+    }
+
+    /// Starts cutting batches again.
+    pub fn resume(&self) {
+        self.inbox.tell(|news| news.paused = Some(false));
+    }
+
+    /// Changes the limits, from the next cut on. A smaller `max_pending` lets ops that are accepted already finish.
+    ///
+    /// # Errors
+    ///
+    /// If the limits contradict themselves, or set a `max_weight` where ops have no weight, or if the batcher is closed.
+    /// Nothing is changed then.
+    pub fn set_limits(&self, limits: impl Into<Limits>) -> Result<(), SetLimitsError> {
+        let limits = limits.into();
+        limits.check()?;
+        if limits.max_weight.is_some() && self.inbox.weigh.is_none() {
+            return Err(LimitsError::unweighed().into());
+        }
+        if self.inbox.is_closed() {
+            return Err(SetLimitsError::Closed);
+        }
+        self.inbox.set_limits(limits);
+        Ok(())
+    }
+
+    /// Counters and gauges of one moment.
+    pub fn stats(&self) -> Stats {
+        self.inbox.stats()
+    }
+
+    /// Whether the batcher takes no more ops.
+    pub fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
+    pub(crate) fn stop(&self, within: Option<Duration>) {
+        self.inbox.tell(|news| news.stop(within, false));
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Mark> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands in an op without waiting. Returns when that was.
+    pub(crate) fn put(&self, parcel: Parcel<T, R>, pass: Pass) -> Result<Moment, SendError<T>> {
+        let mut parcel = Some(parcel);
+        self.inbox.push(&mut parcel, pass).map_err(|barred| barred.give_back(&mut parcel))
+    }
+
+    /// Whether no batch could hold the op, so that it has to be refused at the door. If weighing it panics, the task will
+    /// find out and answer.
+    #[inline]
+    pub(crate) fn is_too_heavy(&self, op: &T) -> bool {
+        let Some(weigh) = &self.inbox.weigh else {
+            return false;
+        };
+        let max = self.inbox.max_weight();
+        panics::catch(|| weigh(op)).is_ok_and(|weight| weight > max)
+    }
+
+    /// Whether a sender that always finds room has to let others run now.
+    #[inline]
+    pub(crate) fn is_budget_due(&self) -> bool {
+        // A lost update only shifts when it happens.
+        let sends = self.sends.load(Ordering::Relaxed).wrapping_add(1);
+        self.sends.store(sends, Ordering::Relaxed);
+        sends.is_multiple_of(SENDS_PER_BUDGET)
+    }
+}
+
+impl<T, R> Clone for Handle<T, R> {
+    fn clone(&self) -> Self {
+        self.inbox.add_handle();
+        let reported = Mutex::new(*self.reported());
+        // Whoever sends each op through a new clone yields now and then, too.
+        let sends = AtomicU32::new(self.sends.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+        Self { inbox: Arc::clone(&self.inbox), reported, sends, replies: Replies::new() }
+    }
+}
+
+impl<T, R> Drop for Handle<T, R> {
+    fn drop(&mut self) {
+        self.inbox.remove_handle();
+    }
+}
+
+impl<T, R> fmt::Debug for Handle<T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("is_closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+//! Room for one op, taken before the op is there. In comes room, out goes an op that need not wait. Next room: `command`.
+
+use std::fmt;
+
+use crate::{
+    driver::{
+        handle::{Handle, ack::Ack, error::SendError},
+        inbox::command::{Parcel, Pass},
+    },
+    rules::time::Moment,
+};
+
+/// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
+#[must_use = "a permit takes up room until it is used or dropped"]
+pub struct Permit<'a, T, R = ()> {
+    handle: &'a Handle<T, R>,
+    used: bool,
+}
+
+impl<'a, T, R> Permit<'a, T, R> {
+    /// A permit for room that was just taken.
+    pub(crate) fn new(handle: &'a Handle<T, R>) -> Self {
+        Self { handle, used: false }
+    }
+
+    /// Hands an op in, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Gives the op back if the batcher was closed meanwhile, or if it is too heavy.
+    pub fn send(self, op: T) -> Result<(), SendError<T>> {
+        self.put(Parcel::new(op)).map(drop)
+    }
+
+    /// Hands an op in, without waiting, and returns an [`Ack`] that resolves to its receipt.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
+        let (ack, verdict) = self.handle.replies.pair();
+        let sent_at = self.put(Parcel { ack: Some(ack), ..Parcel::new(op) })?;
+        Ok(Ack::new(verdict, sent_at))
+    }
+
+    fn put(mut self, parcel: Parcel<T, R>) -> Result<Moment, SendError<T>> {
+        if self.handle.is_too_heavy(&parcel.op) {
+            return Err(SendError::TooHeavy(parcel.op));
+        }
+        self.used = true;
+        self.handle.put(parcel, Pass::Paid)
+    }
+}
+
+impl<T, R> Drop for Permit<'_, T, R> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.handle.inbox.free(1);
+        }
+    }
+}
+
+impl<T, R> fmt::Debug for Permit<'_, T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}

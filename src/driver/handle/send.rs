@@ -1,0 +1,104 @@
+//! One op on its way in. In comes an op, out it goes into the inbox, or back to its caller. Next room: `inbox`.
+//!
+//! A future by hand rather than an `async fn`, which would move the op about three times more; on this way a move is a
+//! good part of the time.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use tokio::task::coop;
+
+use crate::{
+    driver::{
+        handle::{Handle, error::SendError},
+        inbox::{
+            Turn,
+            command::{Barred, Parcel, Pass},
+        },
+    },
+    rules::{config::limits::Overflow, time::Moment},
+};
+
+/// Hands an op in, waiting for room if that is the policy.
+#[must_use = "an operation is sent when this is awaited"]
+pub(crate) struct Sending<'a, T, R> {
+    handle: &'a Handle<T, R>,
+    /// `None` once it is handed in or back.
+    parcel: Option<Parcel<T, R>>,
+    /// There was no room.
+    turn: Option<Turn<'a, T, R>>,
+    /// When that was, once the op is handed in.
+    pub(crate) sent_at: Moment,
+}
+
+/// Nothing in it is ever pinned.
+impl<T, R> Unpin for Sending<'_, T, R> {}
+
+impl<'a, T, R> Sending<'a, T, R> {
+    #[inline]
+    pub(crate) fn new(handle: &'a Handle<T, R>, parcel: Parcel<T, R>) -> Self {
+        Self { handle, parcel: Some(parcel), turn: None, sent_at: Moment::END }
+    }
+
+    /// Waits for room, if that is the policy.
+    #[cold]
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
+        let inbox = &self.handle.inbox;
+        let turn = self.turn.get_or_insert_with(|| Turn::new(inbox));
+        loop {
+            let let_in = match ready!(turn.poll_by_policy(cx)) {
+                Ok(pass) => inbox.push(&mut self.parcel, pass),
+                Err(closed) => Err(closed),
+            };
+            return Poll::Ready(match let_in {
+                Ok(at) => {
+                    self.sent_at = at;
+                    Ok(())
+                }
+                // The policy was another one for a moment, and is to wait again.
+                Err(Barred::Full) if inbox.overflow() == Overflow::Wait => continue,
+                Err(barred) => Err(barred.give_back(&mut self.parcel)),
+            });
+        }
+    }
+
+    #[cold]
+    fn barred(&mut self, barred: Barred, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
+        if barred == Barred::Full && self.handle.inbox.overflow() == Overflow::Wait {
+            if let Some(parcel) = &mut self.parcel {
+                // Age counts from here on, the wait for room included.
+                parcel.at.get_or_insert_with(Moment::now);
+            }
+            return self.poll_waiting(cx);
+        }
+        Poll::Ready(Err(barred.give_back(&mut self.parcel)))
+    }
+}
+
+impl<T, R> Future for Sending<'_, T, R> {
+    type Output = Result<(), SendError<T>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.turn.is_some() {
+            return self.poll_waiting(cx);
+        }
+        let Self { handle, parcel, sent_at, .. } = &mut *self;
+        assert!(parcel.is_some(), "a send is not polled again when it is done");
+        if let Some(parcel) = parcel.take_if(|parcel| handle.is_too_heavy(&parcel.op)) {
+            return Poll::Ready(Err(SendError::TooHeavy(parcel.op)));
+        }
+        if handle.is_budget_due() {
+            ready!(pin!(coop::consume_budget()).poll(cx));
+        }
+        match handle.inbox.push(parcel, Pass::Free) {
+            Ok(at) => {
+                *sent_at = at;
+                Poll::Ready(Ok(()))
+            }
+            Err(barred) => self.barred(barred, cx),
+        }
+    }
+}

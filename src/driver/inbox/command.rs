@@ -1,0 +1,117 @@
+//! What crosses from the handles to the task: ops, each with room that it keeps until it is settled, and wishes. Next
+//! room: `inbox`, on which they cross.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::{
+    driver::handle::{ack::AckSender, error::SendError},
+    rules::{config::limits::Limits, stats::flush::Flush, time::Moment},
+};
+
+pub(crate) enum Command<T> {
+    /// The next ops of those that were sent.
+    Ops(Run),
+    Flush(Box<Flush>),
+    Withdraw {
+        wanted: Box<dyn FnMut(&T) -> bool + Send>,
+        reply: oneshot::Sender<Vec<T>>,
+    },
+}
+
+/// An op on its way in.
+pub(crate) struct Parcel<T, R> {
+    pub(crate) op: T,
+    /// When its caller sent it, if not just now.
+    pub(crate) at: Option<Moment>,
+    pub(crate) ack: Option<AckSender<R>>,
+}
+
+impl<T, R> Parcel<T, R> {
+    pub(crate) fn new(op: T) -> Self {
+        Self { op, at: None, ack: None }
+    }
+}
+
+/// Ops that came one after the other and of which the same is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) count: u32,
+    /// When their callers sent them: age counts from here.
+    pub(crate) at: Moment,
+    /// Otherwise they took no room, and each makes its own by evicting another op.
+    pub(crate) paid: bool,
+    /// Their callers wait for the verdicts.
+    pub(crate) acked: bool,
+    /// So many more ops that are sent now, and of which nothing else is known, may share the time stamp.
+    pub(crate) open_to: u32,
+}
+
+/// How an op comes to its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// It takes some if there is some, or makes its own by evicting another op if that is the policy.
+    Free,
+    /// It has a permit.
+    Paid,
+    /// It had to wait for it: there was none, and so nothing that waits now is to linger.
+    Waited,
+}
+
+/// Why a handle's command was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Barred {
+    Closed,
+    Full,
+}
+
+impl Barred {
+    /// The error that gives the op back.
+    #[cold]
+    pub(crate) fn error<T>(self, op: T) -> SendError<T> {
+        match self {
+            Self::Closed => SendError::Closed(op),
+            Self::Full => SendError::Full(op),
+        }
+    }
+
+    /// The same for an op that was not taken out of its slot.
+    #[cold]
+    pub(crate) fn give_back<T, R>(self, parcel: &mut Option<Parcel<T, R>>) -> SendError<T> {
+        self.error(parcel.take().expect("what is not let in stays where it is").op)
+    }
+}
+
+/// What handles want of the task besides commands. The last wish counts, so that wishes do not pile up.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) limits: Option<Limits>,
+    pub(crate) paused: Option<bool>,
+    /// A sender waits for room.
+    pub(crate) pressed: bool,
+    /// Drain and end; within this time, if one is given.
+    pub(crate) stop: Option<Stop>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) within: Option<Duration>,
+    /// Nobody is left who could resume a paused batcher.
+    pub(crate) deserted: bool,
+}
+
+impl News {
+    /// Adds a wish to stop to one that may be there already.
+    pub(crate) fn stop(&mut self, within: Option<Duration>, deserted: bool) {
+        let before = self.stop;
+        self.stop = Some(Stop {
+            within: within.or(before.and_then(|stop| stop.within)),
+            deserted: deserted || before.is_some_and(|stop| stop.deserted),
+        });
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.limits.is_none() && self.paused.is_none() && !self.pressed && self.stop.is_none()
+    }
+}

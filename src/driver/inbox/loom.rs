@@ -1,0 +1,224 @@
+//! The inbox under a model checker: every order in which threads can take its lock, up to a bound. Built only with
+//! `--cfg roundlot_loom`, which puts loom's mutex in the place of the usual one; `tests/run.sh` does that.
+
+use std::{
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::task::noop_waker;
+use loom::{
+    future::block_on,
+    model::Builder,
+    sync::Arc,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use super::*;
+use crate::{
+    driver::handle::ack::{Answer, End, Outcome},
+    rules::{accumulator::Arrival, outcome::reply::Replies},
+};
+
+type Numbers = Inbox<u32, ()>;
+
+fn inbox(room: usize) -> Arc<Numbers> {
+    Arc::new(Inbox::new(&Limits::new(room).max_pending(room), None))
+}
+
+/// Explores all runs with up to two preemptions, which is where almost all bugs of this kind are.
+fn check(run: impl Fn() + Send + Sync + 'static) {
+    let mut model = Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(run);
+}
+
+/// What a handle's `send` does: tries, and waits in line if there is no room.
+async fn send(inbox: &Numbers, op: u32) -> Result<Moment, Barred> {
+    let mut parcel = Some(Parcel { op, at: Some(Moment::END), ack: None });
+    match inbox.push(&mut parcel, Pass::Free) {
+        Err(Barred::Full) => {
+            room(inbox).await?;
+            inbox.push(&mut parcel, Pass::Waited)
+        }
+        done => done,
+    }
+}
+
+/// What a handle's `send` does while the policy may change.
+async fn send_by_policy(inbox: &Numbers, op: u32) -> Result<Moment, Barred> {
+    let mut parcel = Some(Parcel { op, at: Some(Moment::END), ack: None });
+    match inbox.push(&mut parcel, Pass::Free) {
+        Err(Barred::Full) if inbox.overflow() == Overflow::Wait => {
+            let pass = room_by_policy(inbox).await?;
+            inbox.push(&mut parcel, pass)
+        }
+        done => done,
+    }
+}
+
+/// Goal: a sender in line hears of a policy that does not wait, whenever it changes, and its place passes to the next.
+/// Method: one sender more than there is room, and a change to `Reject` at any moment; nobody takes anything.
+#[test]
+fn no_sender_sleeps_through_a_change_of_policy() {
+    check(|| {
+        let inbox = inbox(1);
+        block_on(send(&inbox, 1)).unwrap();
+        let sender = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || block_on(send_by_policy(&inbox, 2)))
+        };
+        inbox.set_limits(Limits::new(1).max_pending(1).overflow(Overflow::Reject));
+        assert_eq!(sender.join().unwrap().unwrap_err(), Barred::Full);
+        assert!(inbox.state().line.is_empty());
+    });
+}
+
+/// What the task does: takes what has come in, settles it at once, and sleeps when there is nothing, until it has `count`
+/// ops or the inbox is closed and empty.
+async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {
+    let (mut taken, mut got) = (Taken::new(), Vec::new());
+    while got.len() < count {
+        inbox.stirred().await;
+        let stops = inbox.take(&mut taken).is_some_and(|news| news.stop.is_some());
+        taken.commands.clear();
+        inbox.free(taken.ops.len());
+        got.append(&mut taken.ops);
+        if stops && inbox.is_empty() {
+            break;
+        }
+    }
+    got
+}
+
+/// Goal: no op is lost, each sender's order holds, and nobody sleeps for ever. Method: two senders, less room than ops.
+#[test]
+fn ops_arrive_in_order_through_less_room_than_they_need() {
+    check(|| {
+        let inbox = inbox(1);
+        let senders = [&[1, 2][..], &[3]].map(|ops| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                block_on(async {
+                    for op in ops {
+                        send(&inbox, *op).await.unwrap();
+                    }
+                });
+            })
+        });
+        let got = block_on(receive(&inbox, 3));
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        assert!([[1, 2, 3], [1, 3, 2], [3, 1, 2]].iter().any(|order| *order == *got), "{got:?}");
+        assert_eq!(inbox.charge(), (0, false), "one op has room, and nobody waits for it");
+    });
+}
+
+/// Goal: a send that races with the end is taken or given back, never both and never neither. Method: close in between.
+#[test]
+fn a_send_that_races_with_close_is_taken_or_given_back() {
+    check(|| {
+        let inbox = inbox(1);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let senders = [1, 2].map(|op| {
+            let (inbox, taken) = (Arc::clone(&inbox), Arc::clone(&taken));
+            thread::spawn(move || {
+                if block_on(send(&inbox, op)).is_ok() {
+                    taken.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        inbox.close();
+        inbox.tell(|news| news.stop(None, false));
+        let early = block_on(receive(&inbox, 2)).len();
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        let mut late = Taken::new();
+        inbox.take(&mut late);
+        assert_eq!(early + late.ops.len(), taken.load(Ordering::Relaxed));
+    });
+}
+
+/// Goal: room that was given to a sender who has gone passes on. Method: one joins the line and gives up while room is
+/// freed; the other one must get it.
+#[test]
+fn the_room_of_a_sender_who_gives_up_passes_on() {
+    check(|| {
+        let inbox = inbox(1);
+        block_on(send(&inbox, 1)).unwrap();
+        let quitter = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                let waker = noop_waker();
+                let mut waits = pin!(room(&inbox));
+                match waits.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(Ok(())) => inbox.free(1),
+                    Poll::Ready(Err(_)) => unreachable!("nobody closes it"),
+                    Poll::Pending => {}
+                }
+            })
+        };
+        let waiting = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || block_on(send(&inbox, 2)).unwrap())
+        };
+        let got = block_on(receive(&inbox, 2));
+        quitter.join().unwrap();
+        waiting.join().unwrap();
+        assert_eq!(got, [1, 2]);
+        // All room is back.
+        block_on(send(&inbox, 3)).unwrap();
+    });
+}
+
+/// Goal: many ops at once stay together. Method: two senders of chunks.
+#[test]
+fn a_chunk_stays_together() {
+    check(|| {
+        let inbox = inbox(8);
+        let senders = [10, 20].map(|first| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || inbox.push_some(&mut vec![first, first + 1], Moment::END, Pass::Free).unwrap())
+        });
+        let got = block_on(receive(&inbox, 4));
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        assert!(got == [10, 11, 20, 21] || got == [20, 21, 10, 11], "{got:?}");
+    });
+}
+
+/// Goal: each caller is told of its own op, whatever comes between. Method: two submit and wait for the answer, which is
+/// their op; the first sends another op before.
+#[test]
+fn answers_find_their_callers() {
+    check(|| {
+        let inbox = Arc::new(Inbox::<u32, u32>::new(&Limits::new(8), None));
+        let callers = [&[1, 2][..], &[3]].map(|ops| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                let (op, before) = ops.split_last().unwrap();
+                for op in before {
+                    inbox.push(&mut Some(Parcel::new(*op)), Pass::Free).unwrap();
+                }
+                let (ack, verdict) = Replies::new().pair();
+                inbox.push(&mut Some(Parcel { ack: Some(ack), ..Parcel::new(*op) }), Pass::Free).unwrap();
+                let outcome = Outcome::from(block_on(verdict).unwrap());
+                assert_eq!(outcome.result.unwrap(), *op);
+            })
+        });
+        let (mut taken, mut count) = (Taken::new(), 0);
+        while count < 3 {
+            block_on(inbox.stirred());
+            inbox.take(&mut taken);
+            let (commands, mut arrivals) = taken.drain();
+            for command in commands {
+                let Command::Ops(run) = command else { unreachable!("nothing else is sent") };
+                for Arrival { op, ack, .. } in (0..run.count).map(|_| arrivals.next(&run)) {
+                    let outcome = Outcome { result: Ok(op), end: End::Delivered, attempts: 1, latency: Duration::ZERO };
+                    ack.into_iter().for_each(|ack| Answer::new(ack, outcome.clone()).tell());
+                    count += 1;
+                }
+            }
+        }
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+    });
+}

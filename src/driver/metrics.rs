@@ -1,0 +1,162 @@
+//! The statistics, told to the `metrics` facade, and so to any exporter. In come counters, out go metrics. The one place
+//! that names them.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::{
+    driver::handle::ack::End,
+    rules::{
+        batch::CutBy,
+        stats::{Stats, counters::Spent},
+    },
+};
+
+const ACCEPTED: &str = "ops_accepted_total";
+const ENDED: &str = "ops_ended_total";
+const BATCHES: &str = "batches_total";
+const RETRIES: &str = "retries_total";
+const SPLITS: &str = "splits_total";
+const PANICS: &str = "panics_total";
+const LETTERS_LOST: &str = "dead_letters_lost_total";
+const OUTAGES: &str = "outages_total";
+const IN_OUTAGE: &str = "in_outage";
+const WAITING: &str = "ops_waiting";
+const IN_FLIGHT: &str = "ops_in_flight";
+const BATCH_OPS: &str = "batch_ops";
+const BATCH_FILL: &str = "batch_fill_ratio";
+const IN_BUFFER: &str = "op_in_buffer_seconds";
+const WAITING_TIME: &str = "op_waiting_seconds";
+const BACKING_OFF_TIME: &str = "op_backing_off_seconds";
+const WRITING_TIME: &str = "op_writing_seconds";
+
+/// The first part of each name, by what the batcher is for. A sum over all batchers counts an op once: what the batcher of
+/// its dead letter does with it has names of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    #[default]
+    Ops,
+    DeadLetters,
+}
+
+impl Namespace {
+    fn name(self, metric: &str) -> String {
+        match self {
+            Self::Ops => format!("roundlot_{metric}"),
+            Self::DeadLetters => format!("roundlot_dead_letters_{metric}"),
+        }
+    }
+}
+
+fn describe(namespace: Namespace) {
+    let name = |metric| namespace.name(metric);
+    describe_counter!(name(ACCEPTED), Unit::Count, "Operations taken in");
+    describe_counter!(name(ENDED), Unit::Count, "Operations that have ended, by the way they ended");
+    describe_counter!(name(BATCHES), Unit::Count, "Batches handed to the sink, by the reason of the cut");
+    describe_counter!(name(RETRIES), Unit::Count, "Operations put back to be tried again");
+    describe_counter!(name(SPLITS), Unit::Count, "Batches split in two");
+    describe_counter!(name(PANICS), Unit::Count, "Panics caught in the sink and the stages");
+    describe_counter!(name(LETTERS_LOST), Unit::Count, "Dead letters that found no room");
+    describe_counter!(name(OUTAGES), Unit::Count, "Times that the destination went away");
+    describe_gauge!(name(IN_OUTAGE), "Whether the destination is away: 1 or 0");
+    describe_gauge!(name(WAITING), Unit::Count, "Operations that wait");
+    describe_gauge!(name(IN_FLIGHT), Unit::Count, "Operations being written");
+    describe_histogram!(name(BATCH_OPS), Unit::Count, "Operations in a batch");
+    describe_histogram!(name(BATCH_FILL), "How full a batch was, from 0 to 1");
+    describe_histogram!(name(IN_BUFFER), Unit::Seconds, "Time of an operation from send to verdict");
+    describe_histogram!(name(WAITING_TIME), Unit::Seconds, "The part of it that the operation waited");
+    describe_histogram!(name(BACKING_OFF_TIME), Unit::Seconds, "The part of it that it waited to be tried again");
+    describe_histogram!(name(WRITING_TIME), Unit::Seconds, "The part of it that it was being written");
+}
+
+/// The handles of one batcher's metrics. The label `batcher` is its name; nothing is labeled by symbol, so the number
+/// of series is bounded.
+pub(crate) struct Meter {
+    accepted: Counter,
+    ended: [Counter; End::COUNT],
+    batches: [Counter; CutBy::ALL.len()],
+    retries: Counter,
+    splits: Counter,
+    panics: Counter,
+    letters_lost: Counter,
+    outages: Counter,
+    in_outage: Gauge,
+    waiting: Gauge,
+    in_flight: Gauge,
+    pub(crate) batch_ops: Histogram,
+    pub(crate) batch_fill: Histogram,
+    in_buffer: Histogram,
+    waiting_time: Histogram,
+    backing_off_time: Histogram,
+    writing_time: Histogram,
+}
+
+impl Meter {
+    pub(crate) fn new(namespace: Namespace, batcher: &str) -> Self {
+        describe(namespace);
+        let name = |metric| namespace.name(metric);
+        let batcher = || batcher.to_owned();
+        Self {
+            accepted: counter!(name(ACCEPTED), "batcher" => batcher()),
+            ended: End::ALL.map(|end| counter!(name(ENDED), "batcher" => batcher(), "end" => end.name())),
+            batches: CutBy::ALL.map(|by| counter!(name(BATCHES), "batcher" => batcher(), "cut_by" => by.name())),
+            retries: counter!(name(RETRIES), "batcher" => batcher()),
+            splits: counter!(name(SPLITS), "batcher" => batcher()),
+            panics: counter!(name(PANICS), "batcher" => batcher()),
+            letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
+            outages: counter!(name(OUTAGES), "batcher" => batcher()),
+            in_outage: gauge!(name(IN_OUTAGE), "batcher" => batcher()),
+            waiting: gauge!(name(WAITING), "batcher" => batcher()),
+            in_flight: gauge!(name(IN_FLIGHT), "batcher" => batcher()),
+            batch_ops: histogram!(name(BATCH_OPS), "batcher" => batcher()),
+            batch_fill: histogram!(name(BATCH_FILL), "batcher" => batcher()),
+            in_buffer: histogram!(name(IN_BUFFER), "batcher" => batcher()),
+            waiting_time: histogram!(name(WAITING_TIME), "batcher" => batcher()),
+            backing_off_time: histogram!(name(BACKING_OFF_TIME), "batcher" => batcher()),
+            writing_time: histogram!(name(WRITING_TIME), "batcher" => batcher()),
+        }
+    }
+
+    /// Records where the time of so many ops went.
+    pub(crate) fn time(&self, spent: Spent, count: usize) {
+        let Spent { waiting, backing_off, writing } = spent;
+        self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + writing), count);
+        self.waiting_time.record_many(Duration::from_nanos(waiting), count);
+        self.backing_off_time.record_many(Duration::from_nanos(backing_off), count);
+        self.writing_time.record_many(Duration::from_nanos(writing), count);
+    }
+
+    /// Records how long one op of a batch waited, and was in the buffer.
+    pub(crate) fn waited(&self, waiting: u64, in_buffer: u64) {
+        self.in_buffer.record(Duration::from_nanos(in_buffer));
+        self.waiting_time.record(Duration::from_nanos(waiting));
+    }
+
+    /// Records what those ops of the batch have in common: how long they were written, and that they never backed off.
+    pub(crate) fn written(&self, writing: u64, count: usize) {
+        self.backing_off_time.record_many(Duration::ZERO, count);
+        self.writing_time.record_many(Duration::from_nanos(writing), count);
+    }
+
+    /// Brings counters and gauges up to date.
+    pub(crate) fn emit(&self, stats: &Stats) {
+        self.accepted.absolute(stats.accepted);
+        for (counter, end) in self.ended.iter().zip(End::ALL) {
+            counter.absolute(stats.ended_by(end));
+        }
+        for (counter, by) in self.batches.iter().zip(CutBy::ALL) {
+            counter.absolute(stats.cuts.by(by));
+        }
+        self.retries.absolute(stats.retries);
+        self.splits.absolute(stats.splits);
+        self.panics.absolute(stats.panics);
+        self.letters_lost.absolute(stats.letters_lost);
+        self.outages.absolute(stats.outages);
+        self.in_outage.set(if stats.in_outage { 1.0 } else { 0.0 });
+        self.waiting.set(stats.waiting as f64);
+        self.in_flight.set(stats.in_flight as f64);
+    }
+}

@@ -1,0 +1,9 @@
+//! Ring 2, the drivers: tasks, channels and timers around the rules. They hold no rule of their own.
+
+pub(crate) mod actor;
+pub(crate) mod handle;
+pub(crate) mod inbox;
+pub(crate) mod metrics;
+pub(crate) mod stream;
+pub(crate) mod timer;
+pub(crate) mod worker;

@@ -1,0 +1,260 @@
+//! Two ops of one key meet: a newer one comes in, or an older one comes back. In come both, out comes what the user's
+//! merge function makes of them, in the place of the older one.
+
+use std::mem;
+
+use super::{
+    Accumulator,
+    store::{NONE, Newcomer},
+};
+use crate::{
+    driver::handle::ack::{AckError, End, Waiter, Waiters},
+    rules::{batch::SinkError, panics, time::Moment},
+};
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// An op that has just come meets the one that waits under its key.
+    pub(super) fn meet(&mut self, waiting: u32, op: T, newcomer: Newcomer, waiters: Waiters<R>, now: Moment) {
+        let mut newer = Some(op);
+        let in_doubt = self.nodes.in_doubt(waiting);
+        if let Err(error) = self.merge(waiting, &mut newer, in_doubt) {
+            self.tally(newcomer.epoch, End::Refused, Some(&error), 1);
+            self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
+            return self.refuse_waiting(waiting, &error, now);
+        }
+        match (&self.nodes[waiting].op, newer) {
+            (Some(_), None) => {
+                self.tally(newcomer.epoch, End::Conflated, None, 1);
+                self.take_over(waiting, waiters);
+                self.survive(waiting, newcomer.level, now);
+            }
+            (Some(_), newer @ Some(_)) => {
+                let slot = self.nodes.insert(newcomer);
+                waiters.memories().for_each(|key| self.memory.moved(key, slot));
+                self.nodes.set_waiters(slot, waiters);
+                self.nodes[slot].op = newer;
+                self.hand_key_over(waiting, slot);
+                self.link(waiting, slot);
+                self.lift_older(slot);
+                self.enqueue_new(slot, now);
+                let id = self.nodes[waiting].partition;
+                self.joined(id, now);
+            }
+            (None, newer) => {
+                self.discard(newer);
+                self.tally(newcomer.epoch, End::Netted, None, 1);
+                self.answer(waiters, End::Netted, 0, Err(AckError::Netted), now);
+                let op = self.end_waiting(waiting, End::Netted, now);
+                self.discard(op);
+            }
+        }
+    }
+
+    /// An op that comes back meets what waits under its key, the youngest of which is given. All of it is newer, so it is
+    /// merged with the eldest: a stale value must not leave after a newer one.
+    pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Moment) {
+        let mut eldest = youngest;
+        while self.nodes.older(eldest) != NONE {
+            eldest = self.nodes.older(eldest);
+        }
+        let in_doubt = self.nodes.in_doubt(slot) || self.nodes.in_doubt(eldest);
+        let mut newer = self.nodes[eldest].op.take();
+        if let Err(error) = self.merge(slot, &mut newer, in_doubt) {
+            self.waiting -= 1;
+            self.refuse_unqueued(slot, &error, now);
+            self.unqueue(eldest);
+            return self.refuse_unqueued(eldest, &error, now);
+        }
+        match (&self.nodes[slot].op, newer) {
+            (Some(_), None) => {
+                let id = self.nodes[slot].partition;
+                self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
+                self.waiting -= 1;
+                self.link(slot, self.nodes.younger(eldest));
+                self.hand_key_over(eldest, slot);
+                let level = self.absorb(slot, eldest);
+                match self.renew(slot, level) {
+                    None => self.requeue(slot),
+                    Some(error) => {
+                        self.waiting -= 1;
+                        self.leave_key(slot);
+                        self.refuse_unqueued(slot, &error, now);
+                    }
+                }
+            }
+            (Some(_), newer @ Some(_)) => {
+                self.nodes[eldest].op = newer;
+                self.requeue(slot);
+                self.link(slot, eldest);
+                self.lift_older(eldest);
+            }
+            (None, newer) => {
+                self.discard(newer);
+                self.waiting -= 1;
+                let op = self.end_unqueued(slot, End::Netted, now);
+                self.discard(op);
+                self.unqueue(eldest);
+                let op = self.end_unqueued(eldest, End::Netted, now);
+                self.discard(op);
+            }
+        }
+    }
+
+    /// The key by which `from` can be merged with finds `to` from now on.
+    fn hand_key_over(&mut self, from: u32, to: u32) {
+        let hash = self.nodes[from].conflate.take();
+        if let (Some(hash), Some(conflate)) = (hash, &mut self.rules.conflate) {
+            conflate.index.rebind(hash, from, to);
+            self.nodes[to].conflate = Some(hash);
+        }
+    }
+
+    /// Asks the user's function what becomes of an op that waits and a newer one: of each, whether it is still there
+    /// afterwards. Neither is if the function panics, which uses both up.
+    ///
+    /// An op in doubt may have landed: it can be neither replaced nor netted, only sent again, before the newer one.
+    fn merge(&mut self, waiting: u32, newer: &mut Option<T>, in_doubt: bool) -> Result<(), SinkError> {
+        if in_doubt {
+            return Ok(());
+        }
+        let merge = &self.rules.conflate.as_ref().expect("only conflated ops meet").merge;
+        let waiting = &mut self.nodes[waiting].op;
+        let merged = panics::catch(|| merge(waiting, newer));
+        merged.map_err(|panic| self.caught("a merge function", &*panic))
+    }
+
+    /// Two ops of one key wait apart. Either may be `NONE`.
+    fn link(&mut self, older: u32, younger: u32) {
+        if younger != NONE {
+            self.nodes.extra_mut(younger).older = older;
+        }
+        if older != NONE {
+            self.nodes.extra_mut(older).younger = younger;
+            self.age_together(older);
+        }
+    }
+
+    /// Sees to it that what is younger under a key was sent later, too. It may have been sent before, if its sender waited
+    /// for room, and age would then lift it above the older one.
+    fn age_together(&mut self, slot: u32) {
+        let (at, mut next) = (self.nodes[slot].at, self.nodes.younger(slot));
+        while next != NONE && self.nodes[next].at < at {
+            self.nodes[next].at = at;
+            next = self.nodes.younger(next);
+        }
+    }
+
+    /// An op is no longer there to be merged with; what comes next under its key meets the next in age, if any.
+    #[inline]
+    pub(super) fn leave_key(&mut self, slot: u32) {
+        let mut older = NONE;
+        if self.nodes[slot].has_extra {
+            let extra = self.nodes.extra_mut(slot);
+            let younger = mem::replace(&mut extra.younger, NONE);
+            older = mem::replace(&mut extra.older, NONE);
+            self.link(older, younger);
+        }
+        if older != NONE {
+            self.hand_key_over(slot, older);
+        } else if let (Some(hash), Some(conflate)) = (self.nodes[slot].conflate.take(), &mut self.rules.conflate) {
+            conflate.index.unbind(hash, slot);
+        }
+    }
+
+    /// Moves the ops that wait apart from `slot`, and are older, up to its level at least: within a key, nothing leaves
+    /// after something newer, whatever the priorities.
+    fn lift_older(&mut self, slot: u32) {
+        let level = self.nodes[slot].level;
+        let mut next = self.nodes.older(slot);
+        while let Some(node) = self.nodes.get(next) {
+            let order = &self.rules.order;
+            if order.rank(node.level) >= order.rank(level) {
+                return;
+            }
+            let (slot, id) = (next, node.partition);
+            next = self.nodes.older(slot);
+            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+            self.nodes[slot].level = level;
+            self.insert(slot, false);
+            self.list_victim(slot);
+        }
+    }
+
+    /// Ends a newer op, which is in no queue, by merging it into an older one, whose node takes its waiters over.
+    /// Returns the level of the newer one.
+    fn absorb(&mut self, into: u32, newer: u32) -> u32 {
+        let node = &self.nodes[newer];
+        let (epoch, level) = (node.epoch, node.level);
+        let waiters = self.nodes.take_extra(newer).waiters;
+        self.nodes.remove(newer);
+        self.tally(epoch, End::Conflated, None, 1);
+        self.take_over(into, waiters);
+        level
+    }
+
+    /// Lets those who wait for an op that was merged into another wait for that.
+    fn take_over(&mut self, into: u32, newer: Waiters<R>) {
+        if let (false, Waiters::None) = (self.nodes[into].has_extra, &newer) {
+            return;
+        }
+        let waiters = &mut self.nodes.extra_mut(into).waiters;
+        waiters.mark(End::Conflated);
+        newer.for_each(|waiter| {
+            if let Waiter::Memory(key) = waiter {
+                self.memory.moved(key, into);
+            }
+            waiters.add(waiter);
+        });
+    }
+
+    /// The survivor of a merge is in the node of the op that waited, which keeps its place or moves up.
+    fn survive(&mut self, slot: u32, newer_level: u32, now: Moment) {
+        let order = &self.rules.order;
+        let node = &self.nodes[slot];
+        let rises = order.rank(newer_level) > order.rank(node.level);
+        if !rises && self.rules.weight.is_none() && self.rules.urgent.is_none() {
+            // The way of most: nothing by which it is placed has changed.
+            return;
+        }
+        let id = node.partition;
+        let (weight, urgent) = (node.weight, node.urgent);
+        if rises {
+            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+        }
+        let problem = self.renew(slot, newer_level);
+        if rises {
+            self.insert(slot, false);
+            self.list_victim(slot);
+            self.lift_older(slot);
+        } else {
+            self.partitions[id as usize].queue.recount(weight, urgent, &self.nodes[slot]);
+        }
+        match problem {
+            None => self.place(id, now),
+            Some(error) => self.refuse_waiting(slot, &error, now),
+        }
+    }
+
+    /// Notes what the rules say of the survivor of a merge. Says what is wrong with it, if anything: it may have become
+    /// too heavy to ever leave.
+    fn renew(&mut self, slot: u32, newer_level: u32) -> Option<SinkError> {
+        let order = &self.rules.order;
+        let node = &mut self.nodes[slot];
+        if order.rank(newer_level) > order.rank(node.level) {
+            node.level = newer_level;
+        }
+        let op = node.waiting_op();
+        let asked = panics::catch(|| {
+            let weight = self.rules.weight.as_ref().map_or(1, |weigh| weigh(op));
+            (weight, self.rules.urgent.as_ref().is_some_and(|urgent| urgent(op)))
+        });
+        match asked {
+            Ok((weight, urgent)) => {
+                node.weight = weight;
+                node.urgent |= urgent;
+                (weight > self.max_weight).then(|| self.too_heavy(weight))
+            }
+            Err(panic) => Some(self.caught("a stage", &*panic)),
+        }
+    }
+}

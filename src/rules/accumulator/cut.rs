@@ -1,0 +1,246 @@
+//! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
+//! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
+
+use std::{any::Any, iter, time::Instant};
+
+use super::{Accumulator, fast_path::Stretch, store::NONE};
+use crate::{
+    driver::handle::ack::{AckSender, End},
+    rules::{
+        batch::{Batch, CutBy},
+        panics,
+        stage::{BoxRule, Order, Stages},
+        time::Moment,
+    },
+};
+
+/// A batch on its way, with what the buffer needs to take it back. When it is settled its memory is used again.
+pub(crate) struct Cut<T, R> {
+    pub(crate) batch: Batch<T, R>,
+    /// The node of each op of the batch.
+    pub(super) slots: Vec<u32>,
+    /// What is known of the ops after those.
+    pub(super) stretches: Vec<Stretch>,
+    /// Of those of them whose callers wait for the verdict.
+    pub(super) acks: Vec<AckSender<R>>,
+    pub(super) partition: u32,
+    pub(super) at: Moment,
+    /// The mark of the gate at the cut.
+    pub(super) mark: u64,
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
+    /// the sink has not asked for a pause.
+    pub(crate) fn cut(&mut self, now: Moment) -> Option<Box<Cut<T, R>>> {
+        if self.is_blocked() || self.gate.frozen_until(now).is_some() {
+            return None;
+        }
+        self.advance(now);
+        while let Some(id) = self.next_due() {
+            let taken = self.take(id, now);
+            self.place(id, now);
+            if taken.is_some() {
+                return taken;
+            }
+            // All that it held had expired. What became due meanwhile is looked at in the same round.
+            self.advance(now);
+        }
+        None
+    }
+
+    /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
+    fn take(&mut self, id: u32, now: Moment) -> Option<Box<Cut<T, R>>> {
+        let cut_by = self.due_by(id, now)?;
+        let mut cut = self.spares.pop().unwrap_or_default();
+        let partition = &mut self.partitions[id as usize];
+        let cap = partition.cap(self.max_items);
+        // The lane hands its ops over in bulk.
+        cut.batch.parts().0.reserve(cap.min(partition.queue.len()));
+        self.cuts += 1;
+        let (mut weight, mut attempt) = (0usize, 1);
+        loop {
+            let unwanted = self.take_run(id, cap, &mut cut, &mut weight, now);
+            let (ops, _) = cut.batch.parts();
+            if ops.len() == cap {
+                break;
+            }
+            let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, &self.rules.order, now) else {
+                break;
+            };
+            // First of all, since one that has expired must not let the next of its key in, either.
+            if self.nodes.extra(slot).is_some_and(|extra| extra.behind == self.cuts) {
+                break;
+            }
+            let ask = || unwanted_by(self.rules.expiry.as_ref()?, self.nodes[slot].waiting_op(), now);
+            if let Some(why) = unwanted.or_else(ask) {
+                self.end_unwanted(slot, why, now);
+                continue;
+            }
+            let more = self.nodes[slot].weight;
+            if weight.saturating_add(more) > self.max_weight {
+                if ops.is_empty() {
+                    let error = self.too_heavy(more);
+                    self.unqueue(slot);
+                    self.refuse_unqueued(slot, &error, now);
+                    continue;
+                }
+                break;
+            }
+            weight = weight.saturating_add(more);
+            let younger = self.nodes.younger(slot);
+            if younger != NONE {
+                self.nodes.extra_mut(younger).behind = self.cuts;
+            }
+            self.unqueue(slot);
+            attempt = attempt.max(self.nodes.attempts(slot) + 1);
+            ops.push(self.take_op(slot));
+            cut.slots.push(slot);
+        }
+        let Cut { batch, stretches, acks, .. } = &mut *cut;
+        let (ops, _) = batch.parts();
+        let more = self.lane.len().min(cap - ops.len());
+        if more > 0 {
+            self.lane.take(more, ops, stretches, acks);
+            self.waiting -= more;
+            weight = weight.saturating_add(more);
+        }
+        let count = ops.len();
+        if count == 0 {
+            self.keep(cut);
+            return None;
+        }
+        batch.renew(cut_by, attempt);
+        (cut.partition, cut.at, cut.mark) = (id, now, self.gate.mark());
+        let left = self.queued(id);
+        let partition = &mut self.partitions[id as usize];
+        partition.in_flight = true;
+        partition.cut(count, left);
+        self.batches_in_flight += 1;
+        self.counters.cut(cut_by, count, weight, &self.limits);
+        Some(cut)
+    }
+
+    /// Takes the ops that come next as far as nothing is remarkable about them: the way of most. Says why the one after
+    /// them is not to be sent, if it was asked.
+    fn take_run(
+        &mut self,
+        id: u32,
+        cap: usize,
+        cut: &mut Cut<T, R>,
+        weight: &mut usize,
+        now: Moment,
+    ) -> Option<Unwanted> {
+        let Stages { expiry, order: Order { aging: None, .. }, conflate, .. } = &mut self.rules else {
+            return None;
+        };
+        let (ops, _) = cut.batch.parts();
+        let (before, mut unwanted) = (ops.len(), None);
+        self.partitions[id as usize].queue.drain(&mut self.nodes, |slot, node| {
+            let heavier = weight.saturating_add(node.weight);
+            if ops.len() == cap || heavier > self.max_weight {
+                return false;
+            }
+            if let Some(expiry) = expiry
+                && let Some(why) = unwanted_by(expiry, node.waiting_op(), now)
+            {
+                unwanted = Some(why);
+                return false;
+            }
+            *weight = heavier;
+            if let (Some(hash), Some(conflate)) = (node.conflate.take(), &mut *conflate) {
+                conflate.index.unbind(hash, slot);
+            }
+            ops.extend(node.op.take());
+            cut.slots.push(slot);
+            true
+        });
+        self.waiting -= ops.len() - before;
+        unwanted
+    }
+
+    fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Moment) {
+        match why {
+            Unwanted::Expired => {
+                self.unqueue(slot);
+                let op = self.end_unqueued(slot, End::Expired, now);
+                self.discard(op);
+            }
+            Unwanted::Panicked(panic) => {
+                let error = self.caught("a stage", &*panic);
+                self.unqueue(slot);
+                self.refuse_unqueued(slot, &error, now);
+            }
+        }
+    }
+}
+
+/// Why an op is not to be sent.
+enum Unwanted {
+    Expired,
+    /// Nobody knows, since the user's function panicked.
+    Panicked(Box<dyn Any + Send>),
+}
+
+fn unwanted_by<T>(expiry: &BoxRule<T, Option<Instant>>, op: &T, now: Moment) -> Option<Unwanted> {
+    match panics::catch(|| expiry(op)) {
+        Ok(deadline) => deadline.is_some_and(|deadline| Moment::from(deadline) <= now).then_some(Unwanted::Expired),
+        Err(panic) => Some(Unwanted::Panicked(panic)),
+    }
+}
+
+impl<T> Accumulator<T, ()> {
+    /// Cuts a batch and hands it over to whoever polls the stream: for them, it is delivered.
+    pub(crate) fn hand_over(&mut self, now: Moment) -> Option<Vec<T>> {
+        let mut cut = self.cut(now)?;
+        let Cut { batch, slots, stretches, partition, .. } = &mut *cut;
+        let partition = *partition;
+        let ops = std::mem::take(batch.parts().0);
+        self.deliver_all(slots, &mut iter::repeat(()), now, 0, now);
+        slots.clear();
+        for stretch in stretches.drain(..) {
+            self.deliver_stretch(stretch, &mut iter::empty(), &mut iter::empty(), now, 0, now);
+        }
+        self.batches_in_flight -= 1;
+        self.partitions[partition as usize].in_flight = false;
+        self.place(partition, now);
+        self.keep(cut);
+        Some(ops)
+    }
+}
+
+impl<T, R> Default for Cut<T, R> {
+    /// No batch yet, but memory for one.
+    fn default() -> Self {
+        let batch = Batch::new(Vec::new(), CutBy::Full, 1);
+        let (slots, stretches, acks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { batch, slots, stretches, acks, partition: 0, at: Moment::END, mark: 0 }
+    }
+}
+
+impl<T, R> Cut<T, R> {
+    pub(crate) fn len(&self) -> usize {
+        self.batch.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::*, *};
+
+    /// Goal: a large batch costs no memory afterwards. Method: one is in flight while the driver tidies up, and comes back.
+    #[test]
+    fn the_memory_of_a_large_batch_is_given_back() {
+        let now = Moment::now();
+        let mut buffer = Accumulator::<u64, ()>::new(Stages::new(), Limits::new(10_000), Policy::default());
+        (0..10_000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        let mut cut = buffer.cut(now).expect("it is full");
+        buffer.trim();
+        assert!(!buffer.has_excess());
+        let _ = cut.batch.accept_all();
+        buffer.settle(cut, Written::Answered, now);
+        assert!(buffer.has_excess());
+        buffer.trim();
+        assert!(!buffer.has_excess());
+    }
+}

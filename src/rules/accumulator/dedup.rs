@@ -1,0 +1,124 @@
+//! Keys that dedup has seen within its window, and what became of their ops. In comes a key's first op, out comes the
+//! answer to its repeats.
+
+use std::{collections::VecDeque, num::NonZeroU64};
+
+use slab::Slab;
+
+use super::Accumulator;
+use crate::{
+    driver::handle::ack::{AckError, End, Waiters},
+    rules::{panics, stage::REMEMBERED_KEYS, time::Moment},
+};
+
+#[derive(Debug)]
+pub(super) struct Memory<R> {
+    keys: Slab<Key<R>>,
+    /// In the order in which they were seen, which is that in which their windows end.
+    by_age: VecDeque<u32>,
+}
+
+#[derive(Debug)]
+struct Key<R> {
+    partition: u32,
+    hash: NonZeroU64,
+    /// `None`: for ever.
+    until: Option<Moment>,
+    /// Its window is over; it stays only until the op that refers to it is settled.
+    forgotten: bool,
+    fate: Fate<R>,
+}
+
+#[derive(Debug)]
+enum Fate<R> {
+    /// The op, or the one it was merged into, is in this node.
+    Unsettled(u32),
+    Settled {
+        attempts: u32,
+        result: Result<R, AckError>,
+    },
+}
+
+impl<R> Memory<R> {
+    pub(super) fn new() -> Self {
+        Self { keys: Slab::new(), by_age: VecDeque::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity()
+    }
+
+    /// The op of a key lives on in another node.
+    pub(super) fn moved(&mut self, key: u32, slot: u32) {
+        self.keys[key as usize].fate = Fate::Unsettled(slot);
+    }
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns the number of the
+    /// memory, which answers its repeats.
+    pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Moment) -> u32 {
+        let dedup = self.rules.dedup.as_mut().expect("only a dedup key is fresh here");
+        let id = self.memory.keys.vacant_key() as u32;
+        let hash = dedup.index.bind(id);
+        let until = now.checked_add(dedup.window);
+        self.memory.keys.insert(Key { partition, hash, until, forgotten: false, fate: Fate::Unsettled(slot) });
+        self.memory.by_age.push_back(id);
+        self.partitions[partition as usize].remembered += 1;
+        id
+    }
+
+    /// Lets the callers of a repeat share the fate of the first.
+    pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<R>, now: Moment) {
+        waiters.mark(End::Deduplicated);
+        match &self.memory.keys[key as usize].fate {
+            Fate::Unsettled(slot) => {
+                let first = &mut self.nodes.extra_mut(*slot).waiters;
+                waiters.for_each(|waiter| first.add(waiter));
+            }
+            Fate::Settled { attempts, result } => {
+                let (attempts, result) = (*attempts, panics::catch(|| result.clone()));
+                let result = self.copied(result);
+                self.answer(waiters, End::Deduplicated, attempts, result, now);
+            }
+        }
+    }
+
+    /// The op of a key is settled: its repeats will hear of it from here.
+    pub(super) fn remember_fate(&mut self, key: u32, attempts: u32, result: Result<R, AckError>) {
+        if self.memory.keys[key as usize].forgotten {
+            self.memory.keys.remove(key as usize);
+            self.discard(result);
+        } else {
+            self.memory.keys[key as usize].fate = Fate::Settled { attempts, result };
+        }
+    }
+
+    /// Forgets the keys whose window is over, and the oldest if there are too many.
+    pub(super) fn forget_old(&mut self, now: Moment) {
+        while let Some(id) = self.memory.by_age.front().copied() {
+            let key = &mut self.memory.keys[id as usize];
+            let over = key.until.is_some_and(|until| until <= now);
+            if !over && self.memory.by_age.len() <= REMEMBERED_KEYS {
+                break;
+            }
+            self.memory.by_age.pop_front();
+            let (partition, hash) = (key.partition, key.hash);
+            match key.fate {
+                Fate::Unsettled(_) => key.forgotten = true,
+                Fate::Settled { .. } => drop(panics::discard(self.memory.keys.remove(id as usize))),
+            }
+            if let Some(dedup) = &mut self.rules.dedup {
+                dedup.index.unbind(hash, id);
+            }
+            self.partitions[partition as usize].remembered -= 1;
+            if self.partitions[partition as usize].is_idle() {
+                self.place(partition, now);
+            }
+        }
+    }
+}

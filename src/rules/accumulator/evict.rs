@@ -1,0 +1,157 @@
+//! Who makes room in a full buffer. In come ops as they start to wait, out comes the one to evict. It exists only while
+//! the overflow policy evicts.
+//!
+//! Each list is in order of arrival and may name ops that no longer wait; they are skipped when they come up, and
+//! cleaned out before they outnumber those that do.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{Accumulator, store::Nodes};
+use crate::{
+    driver::handle::ack::End,
+    rules::{config::limits::Overflow, stage::Order, time::Moment},
+};
+
+#[derive(Debug)]
+pub(super) struct Victims {
+    by_level: bool,
+    lists: HashMap<u32, VecDeque<Entry>>,
+    listed: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    seq: u64,
+    slot: u32,
+}
+
+impl Victims {
+    pub(super) fn for_policy(overflow: Overflow) -> Option<Self> {
+        let by_level = match overflow {
+            Overflow::EvictOldest => false,
+            Overflow::EvictLowest => true,
+            Overflow::Wait | Overflow::Reject => return None,
+        };
+        Some(Self { by_level, lists: HashMap::new(), listed: 0 })
+    }
+
+    fn list<T, R>(&mut self, nodes: &Nodes<T, R>, slot: u32) {
+        let node = &nodes[slot];
+        let list = self.lists.entry(if self.by_level { node.level } else { 0 }).or_default();
+        let entry = Entry { seq: node.seq, slot };
+        // Most are younger than all before them; what comes back or moves up is not.
+        let at = list.partition_point(|other| other.seq < node.seq);
+        // A survivor of a merge is listed already.
+        if list.get(at).is_none_or(|other| other.seq != node.seq) {
+            list.insert(at, entry);
+            self.listed += 1;
+        }
+    }
+
+    fn waits<T, R>(&self, nodes: &Nodes<T, R>, level: u32, entry: Entry) -> bool {
+        nodes
+            .get(entry.slot)
+            .is_some_and(|node| node.seq == entry.seq && node.op.is_some() && (!self.by_level || node.level == level))
+    }
+
+    fn next<T, R>(&mut self, nodes: &Nodes<T, R>, order: &Order) -> Option<u32> {
+        let mut levels: Vec<u32> = self.lists.keys().copied().collect();
+        levels.sort_unstable_by_key(|level| order.rank(*level));
+        for level in levels {
+            while let Some(entry) = self.lists.get(&level).and_then(|list| list.front()).copied() {
+                if self.waits(nodes, level, entry) {
+                    return Some(entry.slot);
+                }
+                self.lists.get_mut(&level).and_then(VecDeque::pop_front);
+                self.listed -= 1;
+            }
+            self.lists.remove(&level);
+        }
+        None
+    }
+
+    fn clean<T, R>(&mut self, nodes: &Nodes<T, R>) {
+        let mut lists = std::mem::take(&mut self.lists);
+        for (level, list) in &mut lists {
+            list.retain(|entry| self.waits(nodes, *level, *entry));
+        }
+        lists.retain(|_, list| !list.is_empty());
+        self.listed = lists.values().map(VecDeque::len).sum();
+        self.lists = lists;
+    }
+}
+
+/// So many stale entries are not worth cleaning out.
+const STALE: usize = 64;
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Notes that an op waits and may be asked to make room.
+    pub(super) fn list_victim(&mut self, slot: u32) {
+        let Some(victims) = &mut self.victims else {
+            return;
+        };
+        victims.list(&self.nodes, slot);
+        if victims.listed > 2 * self.nodes.len() + STALE {
+            victims.clean(&self.nodes);
+        }
+    }
+
+    /// Lists all that wait, after the policy has changed.
+    pub(super) fn set_victims(&mut self, overflow: Overflow) {
+        self.victims = Victims::for_policy(overflow);
+        self.clear_lane();
+        self.is_plain = self.rules.asks_nothing() && self.victims.is_none();
+        self.waiting_by_age().into_iter().for_each(|slot| self.list_victim(slot));
+    }
+
+    /// Lets one op that waits make room. Says whether one was found: all may be in flight.
+    pub(crate) fn evict(&mut self, now: Moment) -> bool {
+        if self.victims.is_none() {
+            // The policy has changed while the op that needs room was on its way; the new one will be told in a moment.
+            self.set_victims(Overflow::EvictOldest);
+        }
+        let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, &self.rules.order));
+        if let Some(slot) = victim {
+            let op = self.end_waiting(slot, End::Evicted, now);
+            self.discard(op);
+        }
+        victim.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rules::{
+        accumulator::{Arrival, Policy},
+        config::limits::Limits,
+        stage::{Stages, latest},
+    };
+
+    /// Goal: an op that is merged again and again is listed once. Method: many updates of one key.
+    #[test]
+    fn survivors_of_merges_do_not_pile_up() {
+        let stages = Stages::new().conflate_by(|_: &u32| 0, latest);
+        let limits = Limits::new(10).linger(Duration::MAX).overflow(Overflow::EvictOldest);
+        let mut buffer = Accumulator::<u32, ()>::new(stages, limits, Policy::default());
+        let now = Moment::now();
+        (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        assert_eq!(buffer.victims.as_ref().map(|victims| victims.listed), Some(1));
+    }
+
+    /// Goal: ops that are to evict before the task has heard of it cost no more than those after. Method: the list is made
+    /// once, and stays; its order is that of arrival.
+    #[test]
+    fn the_list_is_made_with_the_first_op_that_needs_room() {
+        let limits = Limits::new(10).linger(Duration::MAX);
+        let mut buffer = Accumulator::<u32, ()>::new(Stages::new(), limits, Policy::default());
+        let now = Moment::now();
+        (0..3).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        assert!(buffer.evict(now));
+        assert!(buffer.victims.is_some());
+        assert!(buffer.evict(now));
+        assert_eq!(buffer.withdraw(|_| true, now), [2]);
+    }
+}

@@ -1,0 +1,252 @@
+//! An op leaves the buffer without having been written: netted, expired, evicted, withdrawn, returned. In comes a
+//! slot and the way it ends, out come the answers to its callers.
+
+use super::{Accumulator, store::Arrival, store::Extra};
+use crate::{
+    driver::handle::ack::{AckError, Answer, End, Outcome, Waiter, Waiters},
+    rules::{
+        batch::{ErrorKind, SinkError},
+        outcome::{DeadLetter, Returned},
+        panics,
+        time::Moment,
+    },
+};
+
+/// What is left of an op whose slot is free again.
+pub(super) struct Gone<T, R> {
+    /// `None` if a merge has used it up, or a sink has it.
+    op: Option<T>,
+    epoch: u32,
+    pub(super) attempts: u32,
+    pub(super) in_doubt: bool,
+    waiters: Waiters<R>,
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Takes out every op that waits and satisfies the predicate.
+    pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Moment) -> Vec<T> {
+        let mut gone = Vec::new();
+        self.clear_lane();
+        for slot in self.waiting_by_age() {
+            match panics::catch(|| wanted(self.nodes[slot].waiting_op())) {
+                Ok(true) => gone.extend(self.end_waiting(slot, End::Withdrawn, now)),
+                Ok(false) => {}
+                // An op about which the predicate can't tell stays where it is.
+                Err(panic) => drop(self.caught("a predicate", &*panic)),
+            }
+        }
+        self.discard(wanted);
+        gone
+    }
+
+    /// The slots of all ops that wait, in the order in which they came.
+    pub(super) fn waiting_by_age(&self) -> Vec<u32> {
+        let waiting = self.nodes.iter().filter(|(_, node)| node.op.is_some());
+        let mut waiting: Vec<(u64, u32)> = waiting.map(|(slot, node)| (node.seq, slot)).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, slot)| slot).collect()
+    }
+
+    /// Gives back everything that waits: the shutdown is over.
+    pub(crate) fn return_waiting(&mut self, now: Moment) {
+        self.clear_lane();
+        for slot in self.waiting_by_age() {
+            let id = self.nodes[slot].partition;
+            self.unqueue(slot);
+            self.give_back(slot, false, now);
+            self.place(id, now);
+        }
+    }
+
+    /// Gives an op back that stands in no queue.
+    pub(super) fn give_back(&mut self, slot: u32, in_flight: bool, now: Moment) {
+        let seq = self.nodes[slot].seq;
+        let gone = self.remove_node(slot);
+        let in_doubt = in_flight || gone.in_doubt;
+        let why = AckError::Returned { in_flight, in_doubt };
+        if let Some(op) = self.settle_node(gone, End::Returned, Err(why), None, now) {
+            self.returned.push((seq, Returned::new(op, in_flight, in_doubt)));
+        }
+    }
+
+    /// Ends an op that stands in a queue. Gives it back, unless a merge has used it up.
+    pub(super) fn end_waiting(&mut self, slot: u32, end: End, now: Moment) -> Option<T> {
+        self.unqueue(slot);
+        let id = self.nodes[slot].partition;
+        let op = self.end_unqueued(slot, end, now);
+        self.place(id, now);
+        op
+    }
+
+    /// Ends an op that stands in no queue.
+    pub(super) fn end_unqueued(&mut self, slot: u32, end: End, now: Moment) -> Option<T> {
+        let error = match end {
+            End::Netted => AckError::Netted,
+            End::Expired => AckError::Expired,
+            End::Evicted => AckError::Evicted,
+            End::Withdrawn => AckError::Withdrawn,
+            _ => unreachable!("the other ends have ways of their own"),
+        };
+        let gone = self.remove_node(slot);
+        if gone.in_doubt {
+            return self.end_in_doubt(gone, end, now);
+        }
+        self.settle_node(gone, end, Err(error), None, now)
+    }
+
+    /// Ends an op that an earlier attempt may have landed: whatever kept it from being tried again, it is in doubt.
+    fn end_in_doubt(&mut self, gone: Gone<T, R>, end: End, now: Moment) -> Option<T> {
+        let error = SinkError::ambiguous(format!("an attempt may have landed before it was {end}"));
+        let attempts = gone.attempts;
+        let op = self.settle_node(gone, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(&error), now)?;
+        if end == End::Withdrawn {
+            return Some(op);
+        }
+        self.letters.push(DeadLetter::new(op, error, attempts, true));
+        None
+    }
+
+    /// Gives up an op that stands in a queue.
+    pub(super) fn refuse_waiting(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        self.unqueue(slot);
+        let id = self.nodes[slot].partition;
+        self.refuse_unqueued(slot, error, now);
+        self.place(id, now);
+    }
+
+    /// Gives up an op that stands in no queue: a dead letter, unless a merge has used it up.
+    pub(super) fn refuse_unqueued(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        let gone = self.remove_node(slot);
+        let attempts = gone.attempts;
+        // An attempt that may have landed makes it in doubt, whatever came after.
+        let (end, why) = if gone.in_doubt {
+            (End::InDoubt, AckError::InDoubt(error.clone()))
+        } else {
+            (End::Refused, AckError::Refused(error.clone()))
+        };
+        if let Some(op) = self.settle_node(gone, end, Err(why), Some(error), now) {
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts, end == End::InDoubt));
+        }
+    }
+
+    /// Takes a waiting op out of its queue and out of reach of merges. Its partition has to be placed afterwards.
+    pub(super) fn unqueue(&mut self, slot: u32) {
+        let id = self.nodes[slot].partition;
+        self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+        self.waiting -= 1;
+        self.leave_key(slot);
+    }
+
+    /// Frees the slot of an op that stands in no queue.
+    pub(super) fn remove_node(&mut self, slot: u32) -> Gone<T, R> {
+        let node = &mut self.nodes[slot];
+        let (op, epoch) = (node.op.take(), node.epoch);
+        let Extra { waiters, history, .. } = self.nodes.take_extra(slot);
+        let (attempts, in_doubt) = history.map_or((0, false), |history| (history.attempts, history.in_doubt));
+        self.nodes.remove(slot);
+        Gone { op, epoch, attempts, in_doubt, waiters }
+    }
+
+    /// Counts an op's end and tells its callers.
+    pub(super) fn settle_node(
+        &mut self,
+        gone: Gone<T, R>,
+        end: End,
+        result: Result<R, AckError>,
+        error: Option<&SinkError>,
+        now: Moment,
+    ) -> Option<T> {
+        self.tally(gone.epoch, end, error, 1);
+        self.answer(gone.waiters, end, gone.attempts, result, now);
+        gone.op
+    }
+
+    /// Counts ops out: in the statistics, for the flushes that cover them, and for the room that they took.
+    #[inline]
+    pub(super) fn tally(&mut self, epoch: u32, end: End, error: Option<&SinkError>, count: u64) {
+        if count == 0 {
+            return;
+        }
+        self.flushes.end(epoch, end, error, count);
+        self.counters.ended.add(end, count);
+        self.settled += count as usize;
+        self.pending -= count as usize;
+    }
+
+    /// Prepares the answers to all who wait for an op. The last one gets the result itself, the others copies.
+    pub(super) fn answer(
+        &mut self,
+        waiters: Waiters<R>,
+        end: End,
+        attempts: u32,
+        result: Result<R, AckError>,
+        now: Moment,
+    ) {
+        let last = match waiters {
+            Waiters::None => return self.discard(result),
+            Waiters::One(waiter) => waiter,
+            Waiters::Many(mut all) => {
+                let Some(last) = all.pop() else { return self.discard(result) };
+                for waiter in all {
+                    let copy = self.copied(panics::catch(|| result.clone()));
+                    self.answer_one(waiter, end, attempts, copy, now);
+                }
+                last
+            }
+        };
+        self.answer_one(last, end, attempts, result, now);
+    }
+
+    fn answer_one(&mut self, to: Waiter<R>, end: End, attempts: u32, result: Result<R, AckError>, now: Moment) {
+        match to {
+            Waiter::Caller { ack, sent_at, ended } => {
+                let (end, latency) = (ended.unwrap_or(end), now.since(sent_at));
+                self.answers.push(Answer::new(ack, Outcome { result, end, attempts, latency }));
+            }
+            Waiter::Memory(key) => self.remember_fate(key, attempts, result),
+        }
+    }
+
+    /// The copy of a result. If cloning its receipt has panicked, the caller is told that the op may have landed, and never
+    /// that it was lost.
+    pub(super) fn copied(
+        &mut self,
+        copy: Result<Result<R, AckError>, Box<dyn std::any::Any + Send>>,
+    ) -> Result<R, AckError> {
+        copy.unwrap_or_else(|panic| {
+            let error = self.caught("cloning a receipt", &*panic).with_kind(ErrorKind::Ambiguous);
+            Err(AckError::InDoubt(error))
+        })
+    }
+
+    /// Drops a value of the user. A panic in its destructor is counted, and ends here.
+    #[inline]
+    pub(super) fn discard<V>(&mut self, value: V) {
+        if let Err(panic) = panics::discard(value) {
+            drop(self.caught("a destructor", &*panic));
+        }
+    }
+
+    /// Counts a panic of a function of the user, and remembers what it said for the log.
+    pub(super) fn caught(&mut self, what: &str, panic: &(dyn std::any::Any + Send)) -> SinkError {
+        self.counters.panics += 1;
+        let error = panics::refusal(what, panic);
+        self.notices.panicked(|| error.chain());
+        error
+    }
+
+    /// A function of the user panicked over an op that has not been queued yet.
+    pub(super) fn refuse_arrival(
+        &mut self,
+        arrival: Arrival<T, R>,
+        epoch: u32,
+        panic: &(dyn std::any::Any + Send),
+        now: Moment,
+    ) {
+        let error = self.caught("a stage", panic);
+        self.tally(epoch, End::Refused, Some(&error), 1);
+        let waiters = Waiters::of(arrival.ack, arrival.at);
+        self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
+        self.letters.push(DeadLetter::new(arrival.op, error, 0, false));
+    }
+}

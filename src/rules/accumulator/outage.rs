@@ -1,0 +1,43 @@
+//! Outages and freezes: the destination as a whole is away, or asks for a pause. Called when a batch is settled. No op
+//! loses an attempt by an outage; all of them wait until the gate opens again.
+
+use std::time::Duration;
+
+use super::{Accumulator, OutageNotice, gate::Frozen};
+use crate::{rules::time::Moment, sink::SinkError};
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// The destination asks for a pause, which counts from now on.
+    pub(super) fn throttle(&mut self, now: Moment, retry_after: Duration) {
+        self.gate.freeze(now, retry_after.min(self.backoff.max_freeze()));
+    }
+
+    /// A write met an outage. Returns whether the outage has lasted too long, so that what it holds up is to be given up.
+    pub(super) fn met_outage(&mut self, mark: u64, error: &SinkError, now: Moment) -> bool {
+        let Frozen { pause, failures, is_given_up, is_new } = self.gate.met_outage(mark, &mut self.backoff, now);
+        self.counters.outages += u64::from(is_new);
+        let (is_new, ops, given_up) = match self.notices.outage.take() {
+            Some(before) => (is_new || before.is_new, before.ops, before.given_up),
+            None => (is_new, 0, 0),
+        };
+        self.notices.outage = Some(OutageNotice { is_new, ops, given_up, failures, pause, error: error.clone() });
+        is_given_up
+    }
+
+    /// The destination has answered a write.
+    pub(super) fn heard(&mut self, mark: u64, now: Moment) {
+        self.notices.recovery = self.gate.heard(mark, now).or(self.notices.recovery.take());
+    }
+
+    /// Gives up all that waits, since the outage has lasted too long.
+    pub(super) fn give_up_waiting(&mut self, error: &SinkError, now: Moment) {
+        self.clear_lane();
+        let waiting = self.waiting_by_age();
+        if let Some(notice) = &mut self.notices.outage {
+            notice.given_up += waiting.len() as u64;
+        }
+        for slot in waiting {
+            self.refuse_waiting(slot, error, now);
+        }
+    }
+}

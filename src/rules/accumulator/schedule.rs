@@ -1,0 +1,222 @@
+//! Where partitions wait: for their linger, for their backoff, for a free slot. In comes `now`, out comes which
+//! partition to cut next and when to look again. Next room: `cut`.
+
+use super::{Accumulator, partition::Place, store::Head, store::Heap};
+use crate::rules::{batch::CutBy, time::Moment};
+
+/// A partition stands in at most one of the first three heaps; in none while it is empty or being written.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    /// Not due. Ordered by the arrival of the oldest op, and so, but for senders that raced, by deadline, since the linger
+    /// is the same for all.
+    lingering: Heap<u64>,
+    /// Ordered by the end of the backoff.
+    backing_off: Heap<Moment>,
+    /// Ordered by the op that would leave next.
+    due: Heap<Head>,
+    /// Those of `due` whose place will change by age, ordered by when.
+    rising: Heap<Moment>,
+    /// Ops that arrived before these are due, for the reason that names them.
+    pub(crate) flush_below: u64,
+    pub(crate) pressure_below: u64,
+    pub(crate) together_below: u64,
+    /// Everything is due, now and later.
+    pub(crate) closing: bool,
+    /// The version of the levels by which `due` is ordered.
+    levels_version: u64,
+}
+
+impl Schedule {
+    pub(crate) fn new() -> Self {
+        Self {
+            lingering: Heap::new(),
+            backing_off: Heap::new(),
+            due: Heap::new(),
+            rising: Heap::new(),
+            flush_below: 0,
+            pressure_below: 0,
+            together_below: 0,
+            closing: false,
+            levels_version: 0,
+        }
+    }
+
+    fn remove(&mut self, partition: u32, from: Place) {
+        match from {
+            Place::Nowhere => {}
+            Place::Lingering => self.lingering.remove(partition),
+            Place::BackingOff => self.backing_off.remove(partition),
+            Place::Due => {
+                self.due.remove(partition);
+                self.rising.remove(partition);
+            }
+        }
+    }
+
+    fn due_below(&self) -> u64 {
+        if self.closing { u64::MAX } else { self.flush_below.max(self.pressure_below).max(self.together_below) }
+    }
+
+    pub(crate) fn shrink(&mut self) {
+        self.lingering.shrink();
+        self.backing_off.shrink();
+        self.due.shrink();
+        self.rising.shrink();
+    }
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Puts a partition where it belongs by now, or lets it rest. To be called whenever its state has changed.
+    pub(super) fn place(&mut self, id: u32, now: Moment) {
+        let partition = &mut self.partitions[id as usize];
+        if partition.in_flight || (partition.queue.is_empty() && self.lane.is_empty()) {
+            self.schedule.remove(id, std::mem::take(&mut partition.place));
+            partition.oldest = None;
+            if !partition.in_flight {
+                // Nothing is left of what failed or was split.
+                partition.backing_off = None;
+                partition.parts.clear();
+            }
+            if partition.is_idle() {
+                self.rest(id);
+            }
+            return;
+        }
+        // All that stand in the queue came before what is in the lane.
+        let oldest = partition.queue.oldest(&self.nodes).or_else(|| self.lane.first());
+        partition.oldest = oldest;
+        if let Some(until) = partition.backing_off {
+            if now < until {
+                self.move_to(id, Place::BackingOff);
+                self.schedule.backing_off.set(id, until);
+                return;
+            }
+            partition.backing_off = None;
+        }
+        if self.due_by(id, now).is_some() {
+            self.move_to(id, Place::Due);
+            self.rank_due(id, now);
+            if self.rules.together {
+                self.schedule.together_below = self.next_seq;
+            }
+        } else {
+            self.move_to(id, Place::Lingering);
+            self.schedule.lingering.set(id, oldest.map_or(0, |(seq, _)| seq));
+        }
+    }
+
+    fn move_to(&mut self, id: u32, place: Place) {
+        let from = std::mem::replace(&mut self.partitions[id as usize].place, place);
+        if from != place {
+            self.schedule.remove(id, from);
+        }
+    }
+
+    /// Orders a due partition among the others by the op that it would send next.
+    fn rank_due(&mut self, id: u32, now: Moment) {
+        let order = &self.rules.order;
+        let queue = &self.partitions[id as usize].queue;
+        let head = queue.head(&self.nodes, order, now).unwrap_or(Head::LANE);
+        if order.aging.is_some() {
+            match queue.rises_at(&self.nodes, order, now) {
+                Some(at) => self.schedule.rising.set(id, at),
+                None => self.schedule.rising.remove(id),
+            }
+        }
+        self.schedule.due.set(id, head);
+    }
+
+    /// Why the partition is to be cut, or `None` if it is not. Its backoff and its flight are another matter.
+    pub(super) fn due_by(&self, id: u32, now: Moment) -> Option<CutBy> {
+        let partition = &self.partitions[id as usize];
+        let (seq, at) = partition.oldest?;
+        let queue = &partition.queue;
+        let schedule = &self.schedule;
+        if queue.is_retried() {
+            Some(CutBy::Retry)
+        } else if self.queued(id) >= self.max_items || queue.weight() >= self.max_weight {
+            Some(CutBy::Full)
+        } else if queue.is_urgent() {
+            Some(CutBy::Urgent)
+        } else if schedule.closing {
+            Some(CutBy::Close)
+        } else if seq < schedule.flush_below {
+            Some(CutBy::Flush)
+        } else if self.lingers_until(at).is_some_and(|until| until <= now) {
+            Some(CutBy::Linger)
+        } else if seq < schedule.pressure_below {
+            Some(CutBy::Pressure)
+        } else if seq < schedule.together_below {
+            Some(CutBy::Together)
+        } else {
+            None
+        }
+    }
+
+    /// `None`: for ever.
+    fn lingers_until(&self, since: Moment) -> Option<Moment> {
+        since.checked_add(self.limits.linger)
+    }
+
+    /// Moves every partition whose time has come to where it belongs.
+    pub(super) fn advance(&mut self, now: Moment) {
+        while let Some((until, id)) = self.schedule.backing_off.peek()
+            && until <= now
+        {
+            self.place(id, now);
+        }
+        // With `together`, the first one that is due raises the bar for those after it.
+        while let Some((seq, id)) = self.schedule.lingering.peek()
+            && (seq < self.schedule.due_below() || self.due_by(id, now).is_some())
+        {
+            self.place(id, now);
+        }
+        if self.rules.order.version != self.schedule.levels_version {
+            self.schedule.levels_version = self.rules.order.version;
+            let due: Vec<u32> = self.schedule.due.slots().collect();
+            due.into_iter().for_each(|id| self.rank_due(id, now));
+        }
+        while let Some((at, id)) = self.schedule.rising.peek()
+            && at <= now
+        {
+            self.rank_due(id, now);
+        }
+    }
+
+    /// The partition to cut next.
+    pub(super) fn next_due(&self) -> Option<u32> {
+        self.schedule.due.peek().map(|(_, id)| id)
+    }
+
+    /// Whether a partition waits for company, and is not due.
+    pub(super) fn is_lingering(&self, id: u32) -> bool {
+        self.partitions[id as usize].place == Place::Lingering
+    }
+
+    /// Orders a partition that is due anew, since a better op may have joined it.
+    pub(super) fn joined(&mut self, id: u32, now: Moment) {
+        if self.partitions[id as usize].place == Place::Due {
+            self.rank_due(id, now);
+        }
+    }
+
+    /// When to call [`cut`](Self::cut) again if nothing else happens before; `None` if never. That nothing is cut
+    /// while no slot is free needs no timer.
+    pub(crate) fn deadline(&self, now: Moment) -> Option<Moment> {
+        if self.is_blocked() || self.waiting == 0 {
+            return None;
+        }
+        if let Some(until) = self.gate.frozen_until(now) {
+            return Some(until);
+        }
+        if !self.schedule.due.is_empty() {
+            return Some(now);
+        }
+        let lingering = self.schedule.lingering.peek().and_then(|(_, id)| {
+            let (_, at) = self.partitions[id as usize].oldest?;
+            self.lingers_until(at)
+        });
+        let backing_off = self.schedule.backing_off.peek().map(|(until, _)| until);
+        lingering.into_iter().chain(backing_off).min()
+    }
+}

@@ -1,0 +1,353 @@
+//! A batch comes back from the sink, with a verdict for each op. In comes a [`Cut`] and how the write ended; out come
+//! answers, dead letters, and ops that go back into the buffer, in front, where all rules hold for them again.
+
+use std::time::Duration;
+
+use super::{Accumulator, Cut};
+use crate::{
+    driver::handle::ack::{AckError, End},
+    rules::{
+        batch::{ErrorKind, SinkError, verdicts::Verdict},
+        outcome::DeadLetter,
+        panics,
+        stage::Found,
+        stats::counters::Waited,
+        time::Moment,
+    },
+};
+
+/// How a write ended.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// The sink says that each op has its verdict.
+    Answered,
+    /// Ops without a verdict have this one.
+    Failed(SinkError),
+    /// What the panic said. Nobody knows what became of ops without a verdict.
+    Panicked(String),
+    /// The shutdown was over first.
+    Aborted,
+}
+
+/// The ops of a batch that go back into the buffer.
+#[derive(Default)]
+struct Again {
+    slots: Vec<u32>,
+    /// Those of them that failed, and were not only part of a batch that is being split.
+    failed: u64,
+    /// The first error of those.
+    error: Option<SinkError>,
+    /// Those that met an outage, which is no failure of theirs.
+    held: u64,
+}
+
+/// What is to be done with an op that has no receipt.
+enum Next {
+    Again(SinkError),
+    /// Back into the buffer, at no cost to the op, until the outage is over.
+    Hold,
+    /// Back into the buffer as a part of a batch that is being split.
+    Split,
+    GiveUp(SinkError),
+    Return {
+        in_flight: bool,
+    },
+    Lose(SinkError),
+}
+
+impl Written {
+    /// Whether the destination has answered, which it can't during an outage.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Answered => true,
+            Self::Failed(error) => {
+                !error.is_outage() && !matches!(error.kind(), ErrorKind::Ambiguous | ErrorKind::Lost)
+            }
+            Self::Panicked(_) | Self::Aborted => false,
+        }
+    }
+}
+
+impl<T, R: Clone> Accumulator<T, R> {
+    /// Takes a batch back.
+    pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Moment) {
+        let Cut { batch, slots, stretches, acks, partition, at, mark } = &mut *cut;
+        let (id, at, mark) = (*partition, *at, *mark);
+        let (ops, verdicts) = batch.parts();
+        self.batches_in_flight -= 1;
+        self.partitions[id as usize].in_flight = false;
+        let writing = now.nanos_since(at);
+        let all_accepted = verdicts.receipts(ops.len()).is_some();
+        if self.gate.is_in_outage() && written.is_answer() {
+            self.heard(mark, now);
+        }
+        let rest = match written {
+            Written::Answered if all_accepted => None,
+            written => self.rest_of(written, now),
+        };
+        let outage = rest.iter().chain(verdicts.errors()).find(|error| error.is_outage()).cloned();
+        let given_up = outage.as_ref().is_some_and(|error| self.met_outage(mark, error, now));
+        if let Some(receipts) = verdicts.receipts(ops.len()) {
+            // The way of most batches: the ops themselves are not needed any more.
+            if let Err(panic) = panics::discard_all(ops) {
+                drop(self.caught("a destructor", &*panic));
+            }
+            let mut receipts = receipts.drain(..);
+            self.deliver_all(slots, &mut receipts, at, writing, now);
+            slots.clear();
+            let mut acks = acks.drain(..);
+            for stretch in stretches.drain(..) {
+                self.deliver_stretch(stretch, &mut acks, &mut receipts, at, writing, now);
+            }
+        } else {
+            self.part(stretches.drain(..), &mut acks.drain(..), slots);
+            let verdicts = verdicts.list(ops.len());
+            let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
+            let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
+            let mut again = Again::default();
+            for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
+                let (error, is_rest, again_anyway) = match verdict {
+                    Verdict::Accepted(receipt) => {
+                        self.discard(op);
+                        self.deliver(slot, receipt, at, writing, now);
+                        continue;
+                    }
+                    Verdict::Failed(error) => (Some(error), false, false),
+                    Verdict::Again(error) => (Some(error), false, true),
+                    Verdict::Pending => (rest.clone(), true, false),
+                };
+                self.nodes[slot].op = Some(op);
+                let is_blameless = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Outage);
+                self.record_attempt(slot, writing, is_blameless || (split && is_rest));
+                let next = match error {
+                    None => Next::Return { in_flight: true },
+                    Some(_) if split && is_rest => Next::Split,
+                    Some(error) if given_up && error.is_outage() => self.give_up(slot, error),
+                    Some(error) => self.failed(slot, error, again_anyway, now),
+                };
+                self.follow(next, slot, &mut again, now);
+            }
+            if split {
+                self.partitions[id as usize].split(unanswered);
+                self.counters.splits += 1;
+            }
+            self.take_back(id, &again, now);
+        }
+        self.place(id, now);
+        if let Some(error) = outage.filter(|_| given_up) {
+            self.give_up_waiting(&error, now);
+        }
+        self.keep(cut);
+    }
+
+    fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {
+        match next {
+            Next::Again(error) => {
+                again.slots.push(slot);
+                again.failed += 1;
+                again.error.get_or_insert(error);
+            }
+            Next::Hold => {
+                again.slots.push(slot);
+                again.held += 1;
+            }
+            Next::Split => again.slots.push(slot),
+            Next::GiveUp(error) => self.refuse_written(slot, &error, now),
+            Next::Return { in_flight } => self.give_back(slot, in_flight, now),
+            Next::Lose(error) => self.lose(slot, &error, now),
+        }
+    }
+
+    /// The verdict on the ops that have none; `None` gives them back.
+    fn rest_of(&mut self, written: Written, now: Moment) -> Option<SinkError> {
+        let error = match written {
+            Written::Aborted => return None,
+            Written::Answered => SinkError::ambiguous("the sink gave no verdict"),
+            Written::Panicked(message) => {
+                self.counters.panics += 1;
+                let message = format!("the sink panicked: {message}");
+                self.notices.panicked(|| message.clone());
+                SinkError::ambiguous(message)
+            }
+            Written::Failed(error) => error,
+        };
+        // What concerns the destination as a whole counts even where every op has a verdict of its own.
+        match error.kind() {
+            ErrorKind::Throttled { retry_after } => self.throttle(now, retry_after),
+            ErrorKind::Fenced => self.gate.fenced = true,
+            ErrorKind::Closed => self.gate.peer_left = true,
+            _ => {}
+        }
+        Some(error)
+    }
+
+    /// Whether an error of a whole batch of several ops is answered by halving it.
+    fn splits(&self, error: &SinkError) -> bool {
+        match error.kind() {
+            ErrorKind::TooLarge => true,
+            ErrorKind::Refused => self.bisect,
+            _ => false,
+        }
+    }
+
+    fn failed(&mut self, slot: u32, error: SinkError, again_anyway: bool, now: Moment) -> Next {
+        let last = self.nodes.attempts(slot) >= self.backoff.max_attempts();
+        let mut again = again_anyway;
+        match error.kind() {
+            ErrorKind::Throttled { retry_after } => {
+                self.throttle(now, retry_after);
+                again = true;
+            }
+            ErrorKind::Transient => again = true,
+            ErrorKind::Outage => return Next::Hold,
+            ErrorKind::Ambiguous => {
+                self.nodes.history_mut(slot).in_doubt = true;
+                again |= self.idempotent;
+            }
+            ErrorKind::Fenced => {
+                self.gate.fenced = true;
+                return Next::Return { in_flight: false };
+            }
+            ErrorKind::Closed => {
+                self.gate.peer_left = true;
+                return Next::Return { in_flight: false };
+            }
+            ErrorKind::Lost if !again => return Next::Lose(error),
+            ErrorKind::Lost | ErrorKind::Refused | ErrorKind::TooLarge => {}
+        }
+        if again && !last { Next::Again(error) } else { Next::GiveUp(error) }
+    }
+
+    /// Gives an op up over an outage that lasted too long. A lost connection may have landed it.
+    fn give_up(&mut self, slot: u32, error: SinkError) -> Next {
+        self.nodes.history_mut(slot).in_doubt |= error.kind() == ErrorKind::Ambiguous;
+        Next::GiveUp(error)
+    }
+
+    fn record_attempt(&mut self, slot: u32, writing: u64, split: bool) {
+        let history = self.nodes.history_mut(slot);
+        // Being in a batch that was too large is not the op's failure.
+        history.attempts += u32::from(!split);
+        history.writing += writing;
+    }
+
+    /// Counts in one go what most ops of a batch have in common: that nobody waits for them, and nothing has happened to
+    /// them before.
+    pub(super) fn deliver_all(
+        &mut self,
+        slots: &[u32],
+        receipts: &mut impl Iterator<Item = R>,
+        at: Moment,
+        writing: u64,
+        now: Moment,
+    ) {
+        let mut waited = Waited::default();
+        let (mut epoch, mut count) = (0, 0);
+        for (&slot, receipt) in slots.iter().zip(receipts) {
+            let node = &self.nodes[slot];
+            if node.has_extra {
+                self.deliver(slot, receipt, at, writing, now);
+                continue;
+            }
+            let (of, sent) = (node.epoch, node.at);
+            if of != epoch {
+                self.tally(epoch, End::Delivered, None, count);
+                (epoch, count) = (of, 0);
+            }
+            count += 1;
+            self.counters.waited(at.nanos_since(sent), writing, &mut waited);
+            self.nodes.remove(slot);
+            self.discard(receipt);
+        }
+        self.tally(epoch, End::Delivered, None, count);
+        self.counters.time_all(&waited, writing);
+    }
+
+    pub(super) fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
+        if self.nodes.history(slot).is_some() {
+            self.record_attempt(slot, writing, false);
+        }
+        self.counters.time(self.nodes.spent(slot, at, writing, now), 1);
+        let mut gone = self.remove_node(slot);
+        gone.attempts = gone.attempts.max(1);
+        self.settle_node(gone, End::Delivered, Ok(receipt), None, now);
+    }
+
+    fn refuse_written(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        self.time_node(slot, now);
+        self.refuse_unqueued(slot, error, now);
+    }
+
+    fn lose(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        let gone = self.remove_node(slot);
+        let attempts = gone.attempts;
+        if let Some(op) = self.settle_node(gone, End::Lost, Err(AckError::Lost), Some(error), now) {
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts, true));
+        }
+    }
+
+    fn time_node(&mut self, slot: u32, now: Moment) {
+        self.counters.time(self.nodes.spent(slot, now, 0, now), 1);
+    }
+
+    /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only
+    /// part of a batch that is being split.
+    fn take_back(&mut self, id: u32, again: &Again, now: Moment) {
+        let mut delay = Duration::ZERO;
+        self.counters.retries += again.failed + again.held;
+        let attempts = again.slots.iter().map(|slot| self.nodes.attempts(*slot)).max().unwrap_or(1);
+        if again.failed > 0 {
+            delay = self.backoff.delay(attempts);
+        }
+        // A backoff beyond the clock's range is one for ever.
+        let until = now.checked_add(delay).unwrap_or(Moment::END);
+        let thawed = self.gate.frozen_until(now).unwrap_or(now);
+        let backing_off = until.max(thawed).nanos_since(now);
+        if let Some(notice) = &mut self.notices.outage {
+            notice.ops += again.held;
+        }
+        if let Some(error) = &again.error {
+            self.notices.retry(again.failed, attempts + 1, Duration::from_nanos(backing_off), error);
+        }
+        let partition = &mut self.partitions[id as usize];
+        partition.backing_off = (!delay.is_zero()).then_some(until);
+        // The last goes first, so that each finds its place at the front.
+        for slot in again.slots.iter().rev() {
+            self.waiting += 1;
+            let history = self.nodes.history_mut(*slot);
+            history.backing_off = history.backing_off.saturating_add(backing_off);
+            self.come_back(*slot, now);
+        }
+    }
+
+    /// Puts one op back, merged with what has come in under its key meanwhile.
+    fn come_back(&mut self, slot: u32, now: Moment) {
+        match self.meets_on_return(slot) {
+            Err(error) => {
+                self.waiting -= 1;
+                self.refuse_unqueued(slot, &error, now);
+            }
+            Ok(Found::Unkeyed) => self.requeue(slot),
+            Ok(Found::Fresh) => {
+                self.bind_conflation(slot);
+                self.requeue(slot);
+            }
+            Ok(Found::At(newer)) => self.merge_returned(slot, newer, now),
+        }
+    }
+
+    /// Which op waits under the key of one that comes back.
+    fn meets_on_return(&mut self, slot: u32) -> Result<Found, SinkError> {
+        let Some(conflate) = &mut self.rules.conflate else {
+            return Ok(Found::Unkeyed);
+        };
+        let node = &self.nodes[slot];
+        let found = panics::catch(|| conflate.index.find(node.partition, node.waiting_op()));
+        found.map_err(|panic| self.caught("a stage", &*panic))
+    }
+
+    pub(super) fn requeue(&mut self, slot: u32) {
+        self.insert(slot, true);
+        self.list_victim(slot);
+    }
+}

@@ -1,0 +1,17 @@
+//! Where ops live from accept to settle, and the order in which they leave: plain containers that know no rule. The
+//! accumulator owns one of each.
+
+mod arena;
+mod fifo;
+mod indexed_heap;
+mod node;
+mod priority_queue;
+mod side_table;
+
+pub(super) use arena::Nodes;
+pub(super) use fifo::Fifo;
+pub(super) use indexed_heap::Heap;
+pub(crate) use node::Arrival;
+pub(super) use node::{NONE, Newcomer};
+pub(super) use priority_queue::{Head, Queue};
+pub(super) use side_table::Extra;

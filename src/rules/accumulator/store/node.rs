@@ -1,0 +1,83 @@
+//! An op in the buffer, with all that is known of it. In comes what a handle sent, out goes what a batch carries.
+
+use std::num::NonZeroU64;
+
+use crate::{driver::handle::ack::AckSender, rules::time::Moment};
+
+/// Marks the end of a list, and a slot that is none.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// An op as it arrives from a handle.
+#[derive(Debug)]
+pub(crate) struct Arrival<T, R> {
+    pub(crate) op: T,
+    /// When its caller sent it: age counts from here.
+    pub(crate) at: Moment,
+    pub(crate) ack: Option<AckSender<R>>,
+}
+
+/// What is known of an op that has come in, and has no node yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newcomer {
+    pub(crate) seq: u64,
+    pub(crate) at: Moment,
+    pub(crate) partition: u32,
+    pub(crate) level: u32,
+    pub(crate) weight: usize,
+    pub(crate) urgent: bool,
+    pub(crate) epoch: u32,
+}
+
+/// An op that is accepted and not yet settled.
+///
+/// What a merge looks at comes first, then what a cut looks at: where many ops wait, most of the time goes into fetching
+/// the lines that they are on. Beside the op and its tag it takes 56 bytes.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Node<T> {
+    pub(crate) level: u32,
+    /// Whether it may have an [`Extra`](super::side_table::Extra).
+    pub(crate) has_extra: bool,
+    /// Whether an op lives here: the slot may be free.
+    pub(crate) is_live: bool,
+    pub(crate) urgent: bool,
+    /// `None` while a batch has it.
+    pub(crate) op: Option<T>,
+    pub(crate) partition: u32,
+    /// Neighbors in the list of its level.
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+    /// Which flush covers it.
+    pub(crate) epoch: u32,
+    /// The hash under which it can be merged with: only the youngest of its key that waits has one.
+    pub(crate) conflate: Option<NonZeroU64>,
+    pub(crate) weight: usize,
+    pub(crate) at: Moment,
+    /// Order of arrival.
+    pub(crate) seq: u64,
+}
+
+impl<T> Node<T> {
+    /// As a slot is before an op comes into it.
+    pub(crate) fn blank() -> Self {
+        Self {
+            op: None,
+            level: 0,
+            partition: 0,
+            prev: NONE,
+            next: NONE,
+            has_extra: false,
+            is_live: false,
+            urgent: false,
+            conflate: None,
+            weight: 0,
+            at: Moment::END,
+            seq: 0,
+            epoch: 0,
+        }
+    }
+
+    pub(crate) fn waiting_op(&self) -> &T {
+        self.op.as_ref().expect("an op that waits is in its node")
+    }
+}

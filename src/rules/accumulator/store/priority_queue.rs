@@ -1,0 +1,242 @@
+//! The ops of one partition in the order in which they are to leave: a list per level, by arrival within it. In come
+//! slots, out comes the next one. The lists run through the nodes themselves, so a queue owns next to nothing.
+
+use smallvec::SmallVec;
+
+use super::{
+    arena::Nodes,
+    node::{NONE, Node},
+};
+use crate::rules::{stage::Order, time::Moment};
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    id: u32,
+    head: u32,
+    tail: u32,
+}
+
+/// Levels of one queue, greatest first, none of them empty.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    levels: SmallVec<[Level; 4]>,
+    len: usize,
+    weight: usize,
+    urgent: usize,
+    /// Ops that have been tried before, or were part of a batch that is being split: they do not linger again.
+    retried: usize,
+}
+
+/// Where a queue stands among others: the partition with the least `Head` goes first.
+///
+/// A number of which the parts compare in order: the rank, so that greater is less, the order of arrival, and the slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Head(u128);
+
+impl Head {
+    /// Of the only partition there is, if all of it waits in the lane.
+    pub(crate) const LANE: Self = Self::new(0, 0, NONE);
+
+    const fn new(rank: u32, seq: u64, slot: u32) -> Self {
+        Self((!rank as u128) << 96 | (seq as u128) << 32 | slot as u128)
+    }
+
+    fn slot(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl Queue {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent > 0
+    }
+
+    pub(crate) fn is_retried(&self) -> bool {
+        self.retried > 0
+    }
+
+    /// Puts a node at the end of its level: it is younger than all that wait. Says whether it is the only one there.
+    #[inline]
+    pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32) -> bool {
+        let node = &mut nodes[slot];
+        // Most ops are of a low level.
+        let Some(level) = self.levels.iter_mut().rev().find(|level| level.id == node.level) else {
+            self.insert(nodes, order, slot, false);
+            return true;
+        };
+        (node.prev, node.next) = (level.tail, NONE);
+        nodes[level.tail].next = slot;
+        level.tail = slot;
+        self.count_in(nodes, slot);
+        false
+    }
+
+    #[inline]
+    fn count_in<T, R>(&mut self, nodes: &Nodes<T, R>, slot: u32) {
+        let node = &nodes[slot];
+        self.len += 1;
+        self.weight = self.weight.saturating_add(node.weight);
+        self.urgent += usize::from(node.urgent);
+        self.retried += usize::from(nodes.history(slot).is_some());
+    }
+
+    /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
+    /// almost all that wait, any other is newer.
+    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32, comes_back: bool) {
+        self.count_in(nodes, slot);
+        let node = &nodes[slot];
+        let (seq, level) = (node.seq, node.level);
+        let rank = order.rank(level);
+        let at = self.levels.iter().position(|other| order.rank(other.id) <= rank).unwrap_or(self.levels.len());
+        if self.levels.get(at).is_none_or(|other| other.id != level) {
+            self.levels.insert(at, Level { id: level, head: slot, tail: slot });
+            link(nodes, NONE, slot);
+            link(nodes, slot, NONE);
+            return;
+        }
+        let level = &mut self.levels[at];
+        let seq_of = |slot: u32| nodes[slot].seq;
+        let (prev, next) = if comes_back {
+            let mut next = level.head;
+            while next != NONE && seq_of(next) < seq {
+                next = nodes[next].next;
+            }
+            (if next == NONE { level.tail } else { nodes[next].prev }, next)
+        } else {
+            let mut prev = level.tail;
+            while prev != NONE && seq_of(prev) > seq {
+                prev = nodes[prev].prev;
+            }
+            (prev, if prev == NONE { level.head } else { nodes[prev].next })
+        };
+        link(nodes, prev, slot);
+        link(nodes, slot, next);
+        if prev == NONE {
+            level.head = slot;
+        }
+        if next == NONE {
+            level.tail = slot;
+        }
+    }
+
+    /// Counts a node anew that stays where it is and had another weight and urgency.
+    pub(crate) fn recount<T>(&mut self, weight: usize, urgent: bool, node: &Node<T>) {
+        self.weight = self.weight.saturating_sub(weight).saturating_add(node.weight);
+        self.urgent = self.urgent - usize::from(urgent) + usize::from(node.urgent);
+    }
+
+    /// Takes nodes out, from the first one on, up to one that has an [`Extra`](super::side_table::Extra), or of which `take` says
+    /// that it stays.
+    #[inline]
+    pub(crate) fn drain<T, R>(&mut self, nodes: &mut Nodes<T, R>, mut take: impl FnMut(u32, &mut Node<T>) -> bool) {
+        while let Some(level) = self.levels.first_mut() {
+            while level.head != NONE {
+                let node = &mut nodes[level.head];
+                if node.has_extra || !take(level.head, node) {
+                    node.prev = NONE;
+                    return;
+                }
+                level.head = node.next;
+                self.len -= 1;
+                self.weight = self.weight.saturating_sub(node.weight);
+                self.urgent -= usize::from(node.urgent);
+            }
+            self.levels.remove(0);
+        }
+        // Weights may have saturated; an empty queue weighs nothing.
+        self.weight = 0;
+    }
+
+    /// Takes a node out, wherever it stands.
+    #[inline]
+    pub(crate) fn remove<T, R>(&mut self, nodes: &mut Nodes<T, R>, slot: u32) {
+        let node = &nodes[slot];
+        let (prev, next, level) = (node.prev, node.next, node.level);
+        self.len -= 1;
+        self.urgent -= usize::from(node.urgent);
+        self.retried -= usize::from(nodes.history(slot).is_some());
+        self.weight = match self.len {
+            // Weights may have saturated; an empty queue weighs nothing.
+            0 => 0,
+            _ => self.weight.saturating_sub(node.weight),
+        };
+        let listed = self.levels.iter().position(|other| other.id == level);
+        let at = listed.expect("the level of a queued op is listed");
+        let level = &mut self.levels[at];
+        if prev == NONE {
+            level.head = next;
+        }
+        if next == NONE {
+            level.tail = prev;
+        }
+        link(nodes, prev, next);
+        if level.head == NONE {
+            self.levels.remove(at);
+        }
+    }
+
+    /// The slot of what leaves next.
+    pub(crate) fn next<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<u32> {
+        match order.aging {
+            // What stands first is first: this is the way of every op.
+            None => self.levels.first().map(|level| level.head),
+            Some(_) => self.head(nodes, order, now).map(Head::slot),
+        }
+    }
+
+    /// What leaves next, and how it compares with the heads of other queues.
+    pub(crate) fn head<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<Head> {
+        let head = |level: &Level| {
+            let node = &nodes[level.head];
+            let rank = order.aged(level.id, now.since(node.at));
+            Head::new(rank, node.seq, level.head)
+        };
+        match order.aging {
+            None => self.levels.first().map(head),
+            Some(_) => self.levels.iter().map(head).min(),
+        }
+    }
+
+    /// When age will next move one of the heads up, if it can still rise.
+    pub(crate) fn rises_at<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<Moment> {
+        let after = order.aging?;
+        let top = order.top();
+        let rises = self.levels.iter().filter_map(|level| {
+            let at = nodes[level.head].at;
+            let age = now.since(at);
+            if order.aged(level.id, age) >= top {
+                return None;
+            }
+            let steps = u32::try_from(age.as_nanos() / after.as_nanos() + 1).ok()?;
+            at.checked_add(after.checked_mul(steps)?)
+        });
+        rises.min()
+    }
+
+    /// The order of arrival of the op that arrived first, and when it was sent.
+    pub(crate) fn oldest<T, R>(&self, nodes: &Nodes<T, R>) -> Option<(u64, Moment)> {
+        let heads = self.levels.iter().map(|level| &nodes[level.head]);
+        heads.map(|head| (head.seq, head.at)).min_by_key(|(seq, _)| *seq)
+    }
+}
+
+fn link<T, R>(nodes: &mut Nodes<T, R>, prev: u32, next: u32) {
+    if prev != NONE {
+        nodes[prev].next = next;
+    }
+    if next != NONE {
+        nodes[next].prev = prev;
+    }
+}

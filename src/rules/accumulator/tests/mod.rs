@@ -1,0 +1,312 @@
+//! The state machine against a naive model of the same rules: lists that are searched from end to end. Both take the
+//! same random steps, and must cut the same batches for the same reasons at the same moments, and count the same ends.
+
+mod cases;
+mod model;
+mod model_settle;
+
+use std::time::{Duration, Instant};
+
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
+
+use super::*;
+use crate::{
+    ErrorKind, SinkError,
+    driver::{
+        handle::ack::End,
+        inbox::{Taken, command::Run},
+    },
+};
+
+use cases::{Meeting, Op, Recipe, Rest, THROTTLE, merge, retry, verdict};
+use model::Model;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(Vec<Op>),
+    Wait(u64),
+    Cut,
+    /// Settles one of the batches in flight: a verdict per op, and one for the rest.
+    Settle(usize, Vec<u8>, Rest),
+    Withdraw(u8),
+    Flush,
+    Pause(bool),
+    Press,
+    Close,
+}
+
+fn error(rest: Rest) -> SinkError {
+    match rest {
+        Rest::Transient => SinkError::transient("later"),
+        Rest::Ambiguous | Rest::AmbiguousAgain => SinkError::ambiguous("who knows"),
+        Rest::TooLarge => SinkError::too_large("half of it"),
+        Rest::Throttled => ErrorKind::Throttled { retry_after: THROTTLE }.into(),
+        Rest::Outage => SinkError::outage("away"),
+        Rest::ConnectionLost => SinkError::connection_lost("cut"),
+        _ => SinkError::refused("never"),
+    }
+}
+
+fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Box<Cut<Op, ()>>, verdicts: &[u8], rest: Rest, now: Moment) {
+    for i in 0..cut.batch.len() {
+        match verdict(verdicts, i) {
+            None => {}
+            Some(Rest::Accept) => cut.batch.accept(i, ()),
+            Some(Rest::AmbiguousAgain) => cut.batch.retry(i, error(Rest::AmbiguousAgain)),
+            Some(failure) => cut.batch.refuse(i, error(failure)),
+        }
+    }
+    let written = match rest {
+        Rest::Accept => {
+            let _ = cut.batch.accept_all();
+            Written::Answered
+        }
+        Rest::Panicked => Written::Panicked("ouch".into()),
+        Rest::Aborted => Written::Aborted,
+        failure => Written::Failed(error(failure)),
+    };
+    accumulator.settle(cut, written, now);
+}
+
+fn stages(recipe: &Recipe, start: Instant) -> Stages<Op> {
+    if recipe.plain {
+        return Stages::new();
+    }
+    let mut stages = Stages::new()
+        .urgent_by(|op: &Op| op.urgent)
+        .expire_by(move |op: &Op| op.expires.map(|ms| start + Duration::from_millis(ms)))
+        .weigh_by(|op: &Op| op.weight);
+    if recipe.partition {
+        stages = stages.partition_by(|op| op.part);
+    }
+    if recipe.conflate {
+        stages = stages.conflate_by(|op| op.key, merge);
+    }
+    if let Some(window) = recipe.dedup {
+        stages = stages.dedup_by(|op| op.dup, Duration::from_millis(window));
+    }
+    if recipe.priority {
+        stages = stages.priority_by(|op| op.level);
+    }
+    if let Some(after) = recipe.aging.filter(|_| recipe.priority) {
+        stages = stages.aging(Duration::from_millis(after));
+    }
+    stages
+}
+
+/// Both have counted the same, and no op is missing.
+fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseError> {
+    let stats = real.stats();
+    prop_assert_eq!(stats.accepted, model.accepted);
+    prop_assert_eq!(stats.in_outage, model.outage.is_some());
+    prop_assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {:?}", stats);
+    for end in End::ALL {
+        prop_assert_eq!(stats.ended_by(end), model.ends.get(&end).copied().unwrap_or(0), "{:?}", end);
+    }
+    Ok(())
+}
+
+/// Hands both the same ops, as one run.
+fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at: Moment, now: Duration) {
+    if model.recipe.plain {
+        ops = ops.into_iter().map(Op::plain).collect();
+    }
+    for op in &ops {
+        model.push(op.clone(), now.as_millis() as u64);
+        model.forget_idle();
+    }
+    let run = Run { count: ops.len() as u32, at, paid: true, acked: false, open_to: 0 };
+    let mut taken = Taken { ops, ..Taken::new() };
+    real.accept(run, &mut taken.drain().1, at);
+}
+
+/// Takes the same steps with both, comparing as it goes.
+fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
+    let start = Instant::now();
+    let policy = Policy { retry: retry(recipe), idempotent: recipe.idempotent, bisect: recipe.bisect };
+    let mut real = Accumulator::<Op, ()>::new(stages(recipe, start), recipe.limits.clone(), policy);
+    let mut model = Model::new(recipe);
+    let mut cuts: Vec<Box<Cut<Op, ()>>> = Vec::new();
+    let mut now = Duration::ZERO;
+    for step in steps {
+        let at = Moment::from(start + now);
+        match step.clone() {
+            Step::Push(ops) => push(&mut real, &mut model, ops, at, now),
+            Step::Wait(ms) => now += Duration::from_millis(ms),
+            Step::Cut => {
+                let cut = real.cut(at);
+                let seen =
+                    cut.as_ref().map(|cut| (cut.batch.cut_by(), cut.batch.iter().map(|op| op.id).collect::<Vec<_>>()));
+                prop_assert_eq!(&seen, &model.cut(now));
+                if let Some(cut) = cut {
+                    let weight: usize = cut.batch.iter().map(|op| op.weight).sum();
+                    prop_assert!((1..=recipe.limits.max_items).contains(&cut.batch.len()));
+                    prop_assert!(weight <= recipe.limits.weight());
+                    cuts.push(cut);
+                } else {
+                    prop_assert_eq!(
+                        real.deadline(at).map(|until| until.since(Moment::from(start))),
+                        model.deadline(now)
+                    );
+                }
+            }
+            Step::Settle(which, verdicts, rest) if !cuts.is_empty() => {
+                let which = which % cuts.len();
+                settle(&mut real, cuts.remove(which), &verdicts, rest, at);
+                model.settle(which, &verdicts, rest, now);
+            }
+            Step::Settle(..) => {}
+            Step::Withdraw(part) => {
+                let gone: Vec<u32> = real.withdraw(|op| op.part == part, at).into_iter().map(|op| op.id).collect();
+                prop_assert_eq!(gone, model.withdraw(part));
+            }
+            Step::Flush => {
+                let (reply, _) = tokio::sync::oneshot::channel();
+                real.flush(Flush { since: Default::default(), reply });
+                real.flushed();
+                model.flush_below = model.next_seq;
+            }
+            Step::Pause(paused) => {
+                real.set_paused(paused);
+                model.paused = paused;
+            }
+            Step::Press => {
+                real.press();
+                model.pressure_below = model.next_seq;
+            }
+            Step::Close => {
+                real.close();
+                model.closing = true;
+            }
+        }
+        model.forget_idle();
+        compare(&real, &model)?;
+    }
+    Ok(())
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let meeting = prop_oneof![
+        4 => Just(Meeting::Replace), 1 => Just(Meeting::Yield), 2 => Just(Meeting::Net), 1 => Just(Meeting::Apart)
+    ];
+    (
+        0..u32::MAX,
+        0u8..4,
+        prop::option::of(0u8..3),
+        prop::option::weighted(0.2, 0u8..3),
+        0u8..4,
+        1usize..6,
+        prop::bool::weighted(0.1),
+        prop::option::weighted(0.2, 0u64..200),
+        meeting,
+    )
+        .prop_map(|(id, part, key, dup, level, weight, urgent, expires, meeting)| Op {
+            id,
+            part,
+            key,
+            dup,
+            level,
+            weight,
+            urgent,
+            expires,
+            meeting,
+        })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let rest = prop_oneof![
+        4 => Just(Rest::Accept),
+        2 => Just(Rest::Transient),
+        1 => Just(Rest::Ambiguous),
+        1 => Just(Rest::Refused),
+        1 => Just(Rest::TooLarge),
+        1 => Just(Rest::Throttled),
+        1 => Just(Rest::Outage),
+        1 => Just(Rest::ConnectionLost),
+        1 => Just(Rest::Panicked),
+        1 => Just(Rest::Aborted),
+    ];
+    let step = prop_oneof![
+        12 => prop::collection::vec(ops(), 1..4).prop_map(Step::Push),
+        4 => (0u64..40).prop_map(Step::Wait),
+        6 => Just(Step::Cut),
+        4 => (0usize..8, prop::collection::vec(0u8..8, 0..6), rest).prop_map(|(which, v, rest)| Step::Settle(which, v, rest)),
+        1 => (0u8..4).prop_map(Step::Withdraw),
+        1 => Just(Step::Flush),
+        1 => any::<bool>().prop_map(Step::Pause),
+        1 => Just(Step::Press),
+    ];
+    (prop::collection::vec(step, 0..120), any::<bool>()).prop_map(|(mut steps, close)| {
+        if close {
+            steps.insert(steps.len() * 2 / 3, Step::Close);
+        }
+        steps
+    })
+}
+
+fn recipes() -> impl Strategy<Value = Recipe> {
+    let limits = (1usize..6, 5usize..12, prop_oneof![Just(0u64), 1u64..50, Just(u64::MAX)], 3usize..30, 1usize..4);
+    let limits = limits.prop_map(|(items, weight, linger, pending, in_flight)| {
+        let linger = if linger == u64::MAX { Duration::MAX } else { Duration::from_millis(linger) };
+        Limits::new(items).max_weight(weight).linger(linger).max_pending(pending).max_in_flight(in_flight)
+    });
+    (
+        (any::<bool>(), any::<bool>(), prop::option::of(1u64..100), any::<bool>(), prop::option::of(1u64..60)),
+        limits,
+        (1u32..5, prop::option::of(1u64..80), any::<bool>(), any::<bool>()),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(
+            |(
+                (partition, conflate, dedup, priority, aging),
+                limits,
+                (max_attempts, give_up_after, idempotent, bisect),
+                plain,
+            )| {
+                if plain {
+                    let limits = Limits { max_weight: None, ..limits };
+                    let (partition, conflate, dedup, priority, aging) = (false, false, None, false, None);
+                    return Recipe {
+                        plain,
+                        partition,
+                        conflate,
+                        dedup,
+                        priority,
+                        aging,
+                        limits,
+                        max_attempts,
+                        give_up_after,
+                        idempotent,
+                        bisect,
+                    };
+                }
+                Recipe {
+                    plain,
+                    partition,
+                    conflate,
+                    dedup,
+                    priority,
+                    aging: aging.filter(|_| priority),
+                    limits,
+                    max_attempts,
+                    give_up_after,
+                    idempotent,
+                    bisect,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1500,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    /// Goal: all rules hold across each other. Method: random recipes and steps, compared with the naive model.
+    #[test]
+    fn the_rules_agree_with_the_naive_model(recipe in recipes(), steps in steps()) {
+        run(&recipe, &steps)?;
+    }
+}

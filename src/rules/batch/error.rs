@@ -1,0 +1,203 @@
+//! What a sink says when it could not write: a kind that decides what happens next, and the cause.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+/// Why a write, or one op of it, did not succeed. Cheap to clone, since several callers may hear of it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use roundlot::{ErrorKind, SinkError};
+///
+/// let error = SinkError::transient("connection reset");
+/// assert_eq!(error.kind(), ErrorKind::Transient);
+///
+/// let error = SinkError::throttled(Duration::from_secs(1));
+/// assert_eq!(error.kind(), ErrorKind::Throttled { retry_after: Duration::from_secs(1) });
+/// ```
+#[derive(Clone)]
+pub struct SinkError {
+    /// What the error means for the ops it applies to.
+    pub kind: ErrorKind,
+    /// What happened. The message of the error itself does not repeat it: print [`chain`](Self::chain).
+    pub source: Option<Arc<dyn Error + Send + Sync>>,
+    /// The destination as a whole is away, whatever became of the ops of this write.
+    outage: bool,
+}
+
+/// What a failed write means for the ops in it.
+///
+/// What is what, and what comes of it:
+///
+/// | what happened | error | the ops of the write | all other ops |
+/// |---|---|---|---|
+/// | a deadlock, a conflict, a busy record | [`Transient`](Self::Transient) | again after their backoff, an attempt each | go on |
+/// | disk full, server gone or starting, failover, connection refused, before anything was sent | [`Outage`](Self::Outage) | again, at the cost of no attempt | wait with them until the backoff of the outage is over |
+/// | the connection was lost, or the server ended, while the write was under way | [`connection_lost`](SinkError::connection_lost): [`Ambiguous`](Self::Ambiguous) | in doubt, or again if [`idempotent`](crate::Batcher::idempotent) | wait as in an outage |
+/// | no answer in time, where the destination may well be there | [`Ambiguous`](Self::Ambiguous) | in doubt, or again if [`idempotent`](crate::Batcher::idempotent) | go on |
+/// | a rate limit | [`Throttled`](Self::Throttled) | again, an attempt each | wait until it is over |
+/// | the op itself is wrong: a constraint, a malformed price, an unknown symbol | [`Refused`](Self::Refused) | dead letters | go on |
+/// | the batch is too large, or takes too long by its size | [`TooLarge`](Self::TooLarge) | again in two halves; one op alone is refused | go on |
+/// | another process writes as the leader | [`Fenced`](Self::Fenced) | given back | given back |
+/// | the peer has left for good, as a browser does | [`Closed`](Self::Closed) | given back | given back |
+///
+/// An outage is nobody's failure, so attempts are kept for what is wrong with an op or a batch. What a write can't tell
+/// apart is the safer of the two: `Ambiguous` rather than `Outage`, if something may have landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Nothing landed. The op is tried again, as [`Retry`](crate::Retry) says.
+    Transient,
+    /// Nothing landed, and the destination asks for a pause. The whole batcher cuts nothing until it is over, and
+    /// the op is then tried again, after its backoff if that is longer.
+    Throttled {
+        /// How long to send nothing.
+        retry_after: Duration,
+    },
+    /// Nothing landed, because the destination as a whole is away: disk full, server gone or starting, failover,
+    /// connection refused. The whole batcher cuts nothing until a backoff is over, as [`Retry`](crate::Retry) says. No op
+    /// loses an attempt by it, and all of them stay in the buffer.
+    Outage,
+    /// It may have landed. The op is tried again only by a batcher that was built
+    /// [`idempotent`](crate::Batcher::idempotent); otherwise it ends in doubt.
+    Ambiguous,
+    /// It never will land: a dead letter.
+    Refused,
+    /// The batch is too large for the destination: it is split in two and both halves are tried. One op by itself
+    /// is refused.
+    TooLarge,
+    /// A newer leader exists: the batcher stops, and gives back what it holds.
+    Fenced,
+    /// No verdict was given, because the task that would have given it is gone.
+    Lost,
+    /// Nothing landed, and nothing will: the peer has left for good, as a browser does, and nothing is wrong. The batcher
+    /// stops and gives back what it holds, and says so at debug level only.
+    Closed,
+}
+
+impl SinkError {
+    /// An error of any kind with its cause.
+    pub fn new(kind: ErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(Arc::from(source.into())), ..kind.into() }
+    }
+
+    /// Nothing landed; try again later.
+    pub fn transient(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Transient, source)
+    }
+
+    /// Nothing landed; send nothing at all for `retry_after`.
+    pub fn throttled(retry_after: Duration) -> Self {
+        ErrorKind::Throttled { retry_after }.into()
+    }
+
+    /// Nothing landed: the destination as a whole is away, and no op is to blame.
+    pub fn outage(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Outage, source)
+    }
+
+    /// The connection was lost during a write. The ops of that write are [`Ambiguous`](ErrorKind::Ambiguous), since they
+    /// may have landed; for all others it is an outage, as after [`outage`](Self::outage).
+    pub fn connection_lost(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { outage: true, ..Self::ambiguous(source) }
+    }
+
+    /// It may have landed.
+    pub fn ambiguous(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Ambiguous, source)
+    }
+
+    /// It never will land.
+    pub fn refused(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Refused, source)
+    }
+
+    /// The batch is larger than the destination takes.
+    pub fn too_large(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::TooLarge, source)
+    }
+
+    /// A newer leader writes to this destination; this batcher must stop.
+    pub fn fenced(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Fenced, source)
+    }
+
+    /// Nothing landed, since the peer has left for good; the batcher ends without noise.
+    pub fn closed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ErrorKind::Closed, source)
+    }
+
+    /// What the error means for the ops it applies to.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the destination as a whole is away: true after [`outage`](Self::outage) and
+    /// [`connection_lost`](Self::connection_lost).
+    pub fn is_outage(&self) -> bool {
+        self.outage
+    }
+
+    /// The same cause under another kind. The error remains an outage if it was one.
+    #[must_use]
+    pub fn with_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, outage: self.outage || kind == ErrorKind::Outage, ..self }
+    }
+
+    /// The kind, and the causes behind it, in one line: for logs and reports.
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error and the causes behind it, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl From<ErrorKind> for SinkError {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind, source: None, outage: kind == ErrorKind::Outage }
+    }
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ErrorKind::Transient => f.write_str("not written for now"),
+            ErrorKind::Throttled { retry_after } => write!(f, "throttled for {retry_after:?}"),
+            ErrorKind::Outage => f.write_str("the destination is away"),
+            ErrorKind::Ambiguous => f.write_str("may or may not have been written"),
+            ErrorKind::Refused => f.write_str("refused"),
+            ErrorKind::TooLarge => f.write_str("batch too large"),
+            ErrorKind::Fenced => f.write_str("fenced by a newer leader"),
+            ErrorKind::Lost => f.write_str("lost without a verdict"),
+            ErrorKind::Closed => f.write_str("the peer has left"),
+        }
+    }
+}
+
+impl fmt::Debug for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("SinkError");
+        debug.field("kind", &self.kind);
+        if let Some(source) = &self.source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+impl Error for SinkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}

@@ -1,0 +1,370 @@
+//! How large, how old and how many: the numbers a batcher keeps to. One struct for code and for configuration files.
+//! In come settings, out comes a checked [`Limits`]. Next room: `accumulator`, which obeys them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::rules::config::duration::Span;
+
+/// What `max_pending` is at least when it is not set: large enough for bursts, small enough not to be felt in memory.
+const DEFAULT_PENDING: usize = 65_536;
+
+/// The most that `max_pending` may be: room is counted with a sign.
+const MOST_PENDING: usize = usize::MAX >> 3;
+
+/// The most that `max_items` may be: a slot in the buffer is numbered with 32 bits.
+const MOST_ITEMS: usize = u32::MAX as usize / 2;
+
+/// Long enough for a sink to finish, short enough for a supervisor that kills after 30 seconds or more.
+const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// Limits of a batcher, or of a batched stream.
+///
+/// Made from code, from anything that converts into it, or from a configuration file; either way the same names:
+///
+/// | setting | default | meaning |
+/// |---|---|---|
+/// | `max_items` | - | ops in a batch, at most |
+/// | `max_weight` | none | weight of a batch, at most; needs [`weigh_by`](crate::Stages::weigh_by) |
+/// | `linger` | 0 | how long the oldest op may wait for company; zero: cut whenever a slot is free |
+/// | `max_pending` | 65,536, or `2 * max_items` if more | ops accepted and not yet settled, at most |
+/// | `max_in_flight` | 1 | batches being written at once, at most; one per partition |
+/// | `overflow` | `wait` | what happens to a send when `max_pending` is reached |
+/// | `write_timeout` | none | how long one write may take; past it its ops are ambiguous |
+/// | `shutdown_timeout` | 30 s | how long the drain of a shutdown may take |
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use roundlot::{Limits, Overflow};
+///
+/// let limits = Limits::new(500).linger(Duration::from_millis(10)).max_pending(100_000).overflow(Overflow::Reject);
+/// assert!(limits.check().is_ok());
+///
+/// let same: Limits = toml::from_str(
+///     r#"
+///     max_items = 500
+///     linger = "10ms"
+///     max_pending = 100000
+///     overflow = "reject"
+///     "#,
+/// )?;
+/// assert_eq!(same, limits);
+///
+/// let error = toml::from_str::<Limits>("max_items = 0").unwrap_err();
+/// assert!(error.to_string().contains("max_items"));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked", into = "Unchecked")]
+#[must_use = "limits do nothing until a batcher or a stream gets them"]
+#[non_exhaustive]
+pub struct Limits {
+    /// Ops in a batch, at most.
+    pub max_items: usize,
+    /// Weight of a batch, at most, if there is a cap.
+    pub max_weight: Option<usize>,
+    /// How long the oldest op may wait for company.
+    pub linger: Duration,
+    /// Ops accepted and not yet settled, at most, if it is set; see [`pending_limit`](Self::pending_limit).
+    pub max_pending: Option<usize>,
+    /// Batches being written at once, at most.
+    pub max_in_flight: usize,
+    /// What becomes of a send when `max_pending` is reached.
+    pub overflow: Overflow,
+    /// How long one write may take, if there is an end to it.
+    pub write_timeout: Option<Duration>,
+    /// How long the drain of a shutdown may take.
+    pub shutdown_timeout: Duration,
+}
+
+/// What becomes of a send when `max_pending` ops are accepted and not yet settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Overflow {
+    /// `send` waits for room, first come first served; `try_send` gives the op back as full. Nothing is lost.
+    #[default]
+    Wait,
+    /// `send` and `try_send` give the op back as full.
+    Reject,
+    /// The op that has waited longest makes room and ends as evicted. No sender waits: up to 65,536 ops more than
+    /// `max_pending` may wait for the task to take them in. Beyond that a send is given back as full.
+    EvictOldest,
+    /// The oldest op of the lowest priority makes room and ends as evicted; that may be the new one. Otherwise like
+    /// [`EvictOldest`](Self::EvictOldest).
+    EvictLowest,
+}
+
+impl Overflow {
+    pub(crate) fn evicts(self) -> bool {
+        matches!(self, Self::EvictOldest | Self::EvictLowest)
+    }
+}
+
+/// Limits that contradict themselves or each other, or what they are used with.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{field} {problem}")]
+pub struct LimitsError {
+    field: &'static str,
+    problem: String,
+}
+
+impl LimitsError {
+    pub(crate) fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+
+    pub(crate) fn unweighed() -> Self {
+        Self::new("max_weight", "needs a weigh_by stage, which says what an op weighs")
+    }
+
+    /// The name of the setting that is wrong.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+}
+
+impl Limits {
+    /// Batches of at most `max_items` ops, and the defaults for all else.
+    pub fn new(max_items: usize) -> Self {
+        Self {
+            max_items,
+            max_weight: None,
+            linger: Duration::ZERO,
+            max_pending: None,
+            max_in_flight: 1,
+            overflow: Overflow::Wait,
+            write_timeout: None,
+            shutdown_timeout: DEFAULT_SHUTDOWN,
+        }
+    }
+
+    /// The largest number of ops in a batch. At least 1.
+    pub fn max_items(self, max_items: usize) -> Self {
+        Self { max_items, ..self }
+    }
+
+    /// The largest total weight of a batch, in whatever unit [`Stages::weigh_by`](crate::Stages::weigh_by) returns.
+    pub fn max_weight(self, max_weight: usize) -> Self {
+        Self { max_weight: Some(max_weight), ..self }
+    }
+
+    /// How long the oldest waiting op of a partition may wait for company.
+    ///
+    /// Zero is natural batching: a batch is cut whenever a slot is free, so batches grow exactly while the sink is
+    /// busy. [`Duration::MAX`] waits until something else makes the partition due.
+    pub fn linger(self, linger: Duration) -> Self {
+        Self { linger, ..self }
+    }
+
+    /// The largest number of ops that are accepted and not yet settled: waiting, backing off or being written.
+    ///
+    /// Senders that outrun the sink fill it. A few batches' worth stays in the caches of the CPU, and is worked through
+    /// faster than the default of 65,536, by half or so; more than that bears longer bursts.
+    pub fn max_pending(self, max_pending: usize) -> Self {
+        Self { max_pending: Some(max_pending), ..self }
+    }
+
+    /// The largest number of batches being written at once. Each partition has at most one, so a batcher without
+    /// [`partition_by`](crate::Stages::partition_by) writes one at a time.
+    pub fn max_in_flight(self, max_in_flight: usize) -> Self {
+        Self { max_in_flight, ..self }
+    }
+
+    /// What becomes of a send when `max_pending` is reached.
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        Self { overflow, ..self }
+    }
+
+    /// How long one write may take. One that takes longer is dropped, and what has no verdict by then is ambiguous.
+    pub fn write_timeout(self, write_timeout: Duration) -> Self {
+        Self { write_timeout: Some(write_timeout), ..self }
+    }
+
+    /// How long the drain of a shutdown may take, unless [`within`](crate::Shutdown::within) says otherwise.
+    pub fn shutdown_timeout(self, shutdown_timeout: Duration) -> Self {
+        Self { shutdown_timeout, ..self }
+    }
+
+    /// Whether the limits make sense by themselves; what reads them from a file, and what builds a batcher, asks.
+    ///
+    /// A `max_pending` below `max_items` does: such a batcher cuts when its buffer is full.
+    ///
+    /// # Errors
+    ///
+    /// Names the first setting that does not.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        let at_least_one = [
+            ("max_items", self.max_items),
+            ("max_weight", self.max_weight.unwrap_or(1)),
+            ("max_pending", self.max_pending.unwrap_or(1)),
+            ("max_in_flight", self.max_in_flight),
+        ];
+        if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(LimitsError::new(field, "must be at least 1"));
+        }
+        if self.max_pending.is_some_and(|max| max > MOST_PENDING) {
+            return Err(LimitsError::new("max_pending", format!("must be at most {MOST_PENDING}")));
+        }
+        if self.write_timeout.is_some_and(|limit| limit.is_zero()) {
+            return Err(LimitsError::new("write_timeout", "must be longer than zero"));
+        }
+        Ok(())
+    }
+
+    /// The largest number of ops accepted and not yet settled, as set or by default.
+    pub fn pending_limit(&self) -> usize {
+        let default = DEFAULT_PENDING.max(self.max_items.saturating_mul(2)).min(MOST_PENDING);
+        self.max_pending.unwrap_or(default)
+    }
+
+    /// `max_items`, cut down to what a slot number can hold.
+    pub(crate) fn items(&self) -> usize {
+        self.max_items.min(MOST_ITEMS)
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.max_weight.unwrap_or(usize::MAX)
+    }
+}
+
+/// Batches of at most 500 ops: the price of a call is then spread over so many that more gain little.
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(500)
+    }
+}
+
+impl From<usize> for Limits {
+    fn from(max_items: usize) -> Self {
+        Self::new(max_items)
+    }
+}
+
+impl From<(usize, Duration)> for Limits {
+    fn from((max_items, linger): (usize, Duration)) -> Self {
+        Self::new(max_items).linger(linger)
+    }
+}
+
+/// The settings as they stand in a file, before anybody has looked at them together.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    max_items: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_weight: Option<usize>,
+    #[serde(default)]
+    linger: Span,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_pending: Option<usize>,
+    #[serde(default = "one")]
+    max_in_flight: usize,
+    #[serde(default)]
+    overflow: Overflow,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    write_timeout: Option<Span>,
+    #[serde(default = "default_shutdown")]
+    shutdown_timeout: Span,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_shutdown() -> Span {
+    Span(DEFAULT_SHUTDOWN)
+}
+
+impl TryFrom<Unchecked> for Limits {
+    type Error = LimitsError;
+
+    fn try_from(file: Unchecked) -> Result<Self, LimitsError> {
+        let limits = Self {
+            max_items: file.max_items,
+            max_weight: file.max_weight,
+            linger: file.linger.0,
+            max_pending: file.max_pending,
+            max_in_flight: file.max_in_flight,
+            overflow: file.overflow,
+            write_timeout: file.write_timeout.map(|span| span.0),
+            shutdown_timeout: file.shutdown_timeout.0,
+        };
+        limits.check()?;
+        Ok(limits)
+    }
+}
+
+impl From<Limits> for Unchecked {
+    fn from(limits: Limits) -> Self {
+        Self {
+            max_items: limits.max_items,
+            max_weight: limits.max_weight,
+            linger: Span(limits.linger),
+            max_pending: limits.max_pending,
+            max_in_flight: limits.max_in_flight,
+            overflow: limits.overflow,
+            write_timeout: limits.write_timeout.map(Span),
+            shutdown_timeout: Span(limits.shutdown_timeout),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_name_their_field() {
+        let second = Duration::from_secs(1);
+        let cases = [
+            ("max_items", Limits::new(0)),
+            ("max_weight", Limits::new(1).max_weight(0)),
+            ("max_pending", Limits::new(1).max_pending(0)),
+            ("max_pending", Limits::new(1).max_pending(usize::MAX)),
+            ("max_in_flight", Limits::new(1).max_in_flight(0)),
+            ("write_timeout", Limits::new(1).write_timeout(Duration::ZERO)),
+        ];
+        for (field, limits) in cases {
+            assert_eq!(limits.check().unwrap_err().field(), field);
+        }
+        assert!(Limits::new(1).write_timeout(second).shutdown_timeout(Duration::ZERO).check().is_ok());
+        assert!(Limits::new(usize::MAX).check().is_ok(), "no cap on the items of a batch is a setting, too");
+    }
+
+    #[test]
+    fn files_say_the_same_as_code() {
+        let limits = Limits::new(7)
+            .max_weight(9)
+            .linger(Duration::from_millis(1500))
+            .max_pending(11)
+            .max_in_flight(3)
+            .overflow(Overflow::EvictLowest)
+            .write_timeout(Duration::from_secs(90))
+            .shutdown_timeout(Duration::MAX);
+        let text = toml::to_string(&limits).unwrap();
+        assert!(text.contains("linger = \"1s 500ms\""), "{text}");
+        assert_eq!(toml::from_str::<Limits>(&text).unwrap(), limits);
+        assert_eq!(toml::from_str::<Limits>("max_items = 5").unwrap(), Limits::from(5));
+    }
+
+    #[test]
+    fn files_with_mistakes_are_told_where() {
+        let cases = [
+            ("max_items = 5\nmax_itmes = 6", "max_itmes"),
+            ("max_items = 5\nlinger = \"10\"", "\"10\" is no duration"),
+            ("max_items = 5\nlinger = 10", "with its unit"),
+            ("max_items = 5\noverflow = \"drop\"", "evict_oldest"),
+            ("max_items = 5\nmax_in_flight = 0", "max_in_flight must be at least 1"),
+            ("linger = \"1s\"", "max_items"),
+        ];
+        for (file, expected) in cases {
+            let error = toml::from_str::<Limits>(file).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What users set: limits and retries, the same structs in code and in files.
+
+pub(crate) mod duration;
+pub(crate) mod limits;
+pub(crate) mod retry;

@@ -1,0 +1,69 @@
+//! Ops that were accepted and not delivered, on their way back to their owner: [`DeadLetter`], given up or in doubt, with the
+//! reason; and [`Returned`], unsettled when the batcher ended. The accumulator makes them.
+
+use std::fmt;
+
+use crate::rules::batch::SinkError;
+
+/// An op that was given up, or is in doubt, with the reason.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct DeadLetter<T> {
+    /// The op.
+    pub op: T,
+    /// The last error.
+    pub error: SinkError,
+    /// How often it was handed to the sink.
+    pub attempts: u32,
+    in_doubt: bool,
+}
+
+impl<T> DeadLetter<T> {
+    pub(crate) fn new(op: T, error: SinkError, attempts: u32, in_doubt: bool) -> Self {
+        Self { op, error, attempts, in_doubt }
+    }
+
+    /// Whether the op may have landed all the same, in this attempt or an earlier one, so that sending it again may send
+    /// it twice.
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+}
+
+/// The payload is never printed: it may be secret.
+impl<T> fmt::Debug for DeadLetter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetter")
+            .field("error", &self.error)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An op that was not settled when the batcher ended.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Returned<T> {
+    /// The op.
+    pub op: T,
+    /// Whether it was being written when the time was over.
+    pub in_flight: bool,
+    /// Whether it may have landed: it was in flight, or an earlier attempt was ambiguous.
+    pub in_doubt: bool,
+}
+
+impl<T> Returned<T> {
+    pub(crate) fn new(op: T, in_flight: bool, in_doubt: bool) -> Self {
+        Self { op, in_flight, in_doubt }
+    }
+}
+
+/// The payload is never printed: it may be secret.
+impl<T> fmt::Debug for Returned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Returned")
+            .field("in_flight", &self.in_flight)
+            .field("in_doubt", &self.in_doubt)
+            .finish_non_exhaustive()
+    }
+}

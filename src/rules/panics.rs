@@ -1,0 +1,52 @@
+//! What a caught panic has to say. In comes its payload, out comes text.
+
+use std::{any::Any, mem::needs_drop, task::Waker};
+
+use crate::rules::batch::SinkError;
+
+/// The message of a panic, as far as it has one.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "without a message"
+    }
+}
+
+/// A function of the user panicked while the op was in the buffer: nothing was sent, and asking again will not help.
+pub(crate) fn refusal(what: &str, panic: &(dyn Any + Send)) -> SinkError {
+    SinkError::refused(format!("{what} panicked: {}", message(panic)))
+}
+
+/// Wakes a task. That it may panic is no reason not to wake the next one.
+pub(crate) fn wake(waker: Waker) {
+    drop(catch(|| waker.wake()));
+}
+
+/// Drops a value of the user, whose destructor may panic.
+#[inline]
+pub(crate) fn discard<V>(value: V) -> Result<(), Box<dyn Any + Send>> {
+    if needs_drop::<V>() { catch(move || drop(value)) } else { Ok(()) }
+}
+
+/// Drops values of the user one by one, so that a destructor that panics keeps none of the others. Returns the first panic.
+#[inline]
+pub(crate) fn discard_all<V>(values: &mut Vec<V>) -> Result<(), Box<dyn Any + Send>> {
+    if !needs_drop::<V>() {
+        values.clear();
+        return Ok(());
+    }
+    let mut result = Ok(());
+    while !values.is_empty() {
+        let dropped = catch(|| while values.pop().is_some() {});
+        result = result.and(dropped);
+    }
+    result
+}
+
+/// Runs a function of the user. Only functions that leave nothing half done may be caught.
+pub(crate) fn catch<V>(function: impl FnOnce() -> V) -> Result<V, Box<dyn Any + Send>> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(function))
+}

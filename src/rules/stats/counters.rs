@@ -1,0 +1,200 @@
+//! What has happened so far, as the accumulator counts it. In comes each event, out comes a snapshot. Next rooms: `stats`,
+//! for callers, and `meter`, for the `metrics` facade.
+
+use std::time::Duration;
+
+use crate::{
+    driver::{
+        handle::ack::End,
+        metrics::{Meter, Namespace},
+    },
+    rules::{
+        batch::CutBy,
+        config::limits::Limits,
+        stats::{Cuts, Stats, Times, flush::Tally, ratio},
+    },
+};
+
+/// A time that is being averaged.
+#[derive(Debug, Clone, Copy, Default)]
+struct TimeSum {
+    sum: u128,
+    max: u64,
+}
+
+impl TimeSum {
+    fn add(&mut self, nanos: u64, count: u64) {
+        self.sum += u128::from(nanos) * u128::from(count);
+        self.max = self.max.max(nanos);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
+
+    fn times(self, count: u64) -> Times {
+        let nanos = self.sum.checked_div(u128::from(count)).unwrap_or(0);
+        let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Times { mean, max: Duration::from_nanos(self.max) }
+    }
+}
+
+/// Where the time of one op went, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    pub(crate) waiting: u64,
+    pub(crate) backing_off: u64,
+    pub(crate) writing: u64,
+}
+
+/// How long ops of one batch waited, to which nothing else has happened.
+#[derive(Debug, Default)]
+pub(crate) struct Waited {
+    count: u64,
+    sum: u128,
+    max: u64,
+}
+
+/// The counters as the accumulator keeps them.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: u64,
+    pub(crate) ended: Tally,
+    pub(crate) retries: u64,
+    pub(crate) splits: u64,
+    pub(crate) panics: u64,
+    pub(crate) letters_lost: u64,
+    pub(crate) outages: u64,
+    cuts: [u64; CutBy::ALL.len()],
+    written: u64,
+    last_batch: u64,
+    fill_sum: f64,
+    fill_last: f64,
+    timed: u64,
+    in_buffer: TimeSum,
+    waiting: TimeSum,
+    backing_off: TimeSum,
+    writing: TimeSum,
+    meter: Option<Meter>,
+}
+
+impl Counters {
+    /// Reports to the `metrics` facade, too, under this name.
+    pub(crate) fn report_as(&mut self, namespace: Namespace, batcher: &str) {
+        self.meter = Some(Meter::new(namespace, batcher));
+    }
+
+    /// A batch was cut.
+    pub(crate) fn cut(&mut self, by: CutBy, items: usize, weight: usize, limits: &Limits) {
+        let by_items = ratio(items as u64, limits.max_items as u64);
+        let by_weight = limits.max_weight.map_or(0.0, |max| ratio(weight as u64, max as u64));
+        self.cuts[by as usize] += 1;
+        self.written += items as u64;
+        self.last_batch = items as u64;
+        self.fill_last = by_items.max(by_weight);
+        self.fill_sum += self.fill_last;
+        if let Some(meter) = &self.meter {
+            meter.batch_ops.record(items as f64);
+            meter.batch_fill.record(self.fill_last);
+        }
+    }
+
+    /// An op that was handed to the sink is settled.
+    #[inline]
+    pub(crate) fn time(&mut self, spent: Spent, count: u64) {
+        let total = spent.waiting + spent.backing_off + spent.writing;
+        self.timed += count;
+        self.in_buffer.add(total, count);
+        self.waiting.add(spent.waiting, count);
+        self.backing_off.add(spent.backing_off, count);
+        self.writing.add(spent.writing, count);
+        if let Some(meter) = &self.meter {
+            meter.time(spent, count as usize);
+        }
+    }
+
+    /// Counts how long one op of a batch waited. The batch itself counts when it is complete.
+    #[inline]
+    pub(crate) fn waited(&self, nanos: u64, writing: u64, all: &mut Waited) {
+        all.count += 1;
+        all.sum += u128::from(nanos);
+        all.max = all.max.max(nanos);
+        if let Some(meter) = &self.meter {
+            meter.waited(nanos, nanos + writing);
+        }
+    }
+
+    /// Counts the ops of a batch, which took so long to write.
+    pub(crate) fn time_all(&mut self, waited: &Waited, writing: u64) {
+        let &Waited { count, sum, max } = waited;
+        if count == 0 {
+            return;
+        }
+        let total = TimeSum { sum: sum + u128::from(writing) * u128::from(count), max: max + writing };
+        self.timed += count;
+        self.in_buffer.merge(total);
+        self.waiting.merge(TimeSum { sum, max });
+        self.writing.add(writing, count);
+        if let Some(meter) = &self.meter {
+            meter.written(writing, count as usize);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize) -> Stats {
+        let batches = self.cuts.iter().sum();
+        let cut = |by: CutBy| self.cuts[by as usize];
+        let ended = |end: End| self.ended.of(end);
+        Stats {
+            accepted: self.accepted,
+            delivered: ended(End::Delivered),
+            refused: ended(End::Refused),
+            in_doubt: ended(End::InDoubt),
+            conflated: ended(End::Conflated),
+            deduplicated: ended(End::Deduplicated),
+            netted: ended(End::Netted),
+            expired: ended(End::Expired),
+            evicted: ended(End::Evicted),
+            withdrawn: ended(End::Withdrawn),
+            returned: ended(End::Returned),
+            lost: ended(End::Lost),
+            waiting: waiting as u64,
+            in_flight: in_flight as u64,
+            batches,
+            written: self.written,
+            cuts: Cuts {
+                full: cut(CutBy::Full),
+                linger: cut(CutBy::Linger),
+                urgent: cut(CutBy::Urgent),
+                flush: cut(CutBy::Flush),
+                pressure: cut(CutBy::Pressure),
+                together: cut(CutBy::Together),
+                retry: cut(CutBy::Retry),
+                close: cut(CutBy::Close),
+            },
+            forced_flushes: cut(CutBy::Flush) + cut(CutBy::Close),
+            last_batch: self.last_batch,
+            fill_mean: if batches == 0 { 0.0 } else { self.fill_sum / batches as f64 },
+            fill_last: self.fill_last,
+            retries: self.retries,
+            splits: self.splits,
+            panics: self.panics,
+            letters_lost: self.letters_lost,
+            batches_in_flight: batches_in_flight as u64,
+            paused: false,
+            outages: self.outages,
+            in_outage: false,
+            in_buffer: self.in_buffer.times(self.timed),
+            waiting_time: self.waiting.times(self.timed),
+            backing_off_time: self.backing_off.times(self.timed),
+            writing_time: self.writing.times(self.timed),
+        }
+    }
+
+    /// Brings the facade's counters and gauges up to date.
+    pub(crate) fn emit(&self, stats: &Stats) {
+        if let Some(meter) = &self.meter {
+            meter.emit(stats);
+        }
+    }
+}
