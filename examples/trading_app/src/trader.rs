@@ -173,7 +173,8 @@ impl Trader {
         if let (Some(symbol), Some(order), Err(error)) = (symbol, order, outcome.result)
             && !matches!(error, AckError::Netted)
         {
-            tracing::debug!(%symbol, %order, %error, "order failed");
+            // Quoted, since names of instruments have blanks.
+            tracing::debug!(symbol = symbol.as_str(), %order, %error, "order failed");
             self.strategy.on_failure(symbol, order);
         }
     }

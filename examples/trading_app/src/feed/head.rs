@@ -19,6 +19,8 @@ pub struct Head {
     pub header: Option<(u64, StringRecord)>,
     /// Whether the header has letters that are no UTF-8.
     pub is_torn: bool,
+    /// Whether a time and a price are among the names of the header.
+    pub is_known: bool,
     /// Numbers of lines that are neither header nor rows.
     pub prose: Vec<u64>,
     /// The first rows, or what is wrong with their lines.
@@ -67,8 +69,9 @@ impl Head {
             }
         }
         rows.extend(from.iter().filter(|line| !is_header(line)).map(Sampled::row));
+        let is_known = sampled.iter().any(|line| is_header(line) && line.is_known());
         let is_torn = found.as_ref().is_some_and(|(.., is_torn)| *is_torn);
-        Self { delimiter, header: found.map(|(number, names, _)| (number, names)), is_torn, prose, rows }
+        Self { delimiter, header: found.map(|(number, names, _)| (number, names)), is_torn, is_known, prose, rows }
     }
 }
 

@@ -43,6 +43,8 @@ fn a_row_is_never_taken_for_the_header() {
         let read = read(&set("time = 1\nsymbol = 2\nprice = 3"), "x.csv", text);
         assert_eq!((read.len(), read[0].is_err()), (3, true), "{dates}");
     }
+    let words = opened(&set("time = 1\nsymbol = 2\nprice = 3"), "x.csv", "a,b,c\n1704704400000,BTC,1\n").unwrap();
+    assert!(words.found().contains("the header: line 1"), "what may have been a row is told: {}", words.found());
     let short = "1704704400000,BTCUSD\n";
     let read = read(&none(), "x.csv", format!("{short}time,symbol,price,qty,side\n{ROWS}"));
     assert!(read[0].is_err(), "what has a value in it is a row, if a bad one: {read:?}");

@@ -80,7 +80,7 @@ impl Replay {
             Some((line, _)) if head.is_torn => {
                 let _ = write!(found, "\n  the header is not UTF-8 text: line {line}");
             }
-            Some((line, _)) if *line > 1 => {
+            Some((line, _)) if *line > 1 || !head.is_known => {
                 let _ = write!(found, "\n  the header: line {line}");
             }
             _ => {}
