@@ -56,7 +56,7 @@ pub(super) enum Scale {
 }
 
 impl Layout {
-    /// Finds the columns. `rows` are the first rows of data.
+    /// Finds the columns. `rows` are the first rows of data; those without all fields are left out of all guesses.
     pub fn of(
         settings: &Replay,
         file: &Path,
@@ -67,6 +67,8 @@ impl Layout {
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let shape = names::shape(rows).filter(|_| header.is_none());
         let header = &Header::new(header, rows);
+        let whole: Vec<StringRecord> = rows.iter().filter(|row| row.len() >= header.width).cloned().collect();
+        let rows = whole.as_slice();
         let values =
             |column: usize| rows.iter().filter_map(move |row| row.get(column)).filter(|text| !is_no_value(text));
 
@@ -78,6 +80,9 @@ impl Layout {
         let decimals = Decimals::of(settings.decimal, numbers)?;
         let times = Sample { settings, header, rows, decimals, age }.times(shape.map(|shape| shape.time))?;
         let price = price?;
+        if !rows.is_empty() && settings.price.is_none() && values(price).next().is_none() {
+            return Err(format!("the column {} is empty in its first rows: set replay.price", header.name(price)));
+        }
         let symbol = match (settings.constant_symbol, &settings.symbol) {
             (Some(symbol), _) => Some(SymbolFrom::Constant(symbol)),
             (None, said) => header.place("symbol", said, names::SYMBOL)?.map(SymbolFrom::Column),

@@ -91,6 +91,9 @@ fn times_that_could_mean_two_things_are_refused_with_what_to_set() {
         ("time,price\n1.7047E+12,1", "has lost digits"),
         ("time,price\n2024-01-08 09:30:00 EST,1", "set replay.utc_offset"),
         ("time,price\nsoon,1\nlater,1\n1704704400,1", "\"soon\" is no time"),
+        ("time,price\n45299.5,1", "to \"excel\""),
+        ("date,time,price\n240108,093000,1", "column date holds no dates"),
+        ("<DATE>\t<TIME>\t<BID>\t<LAST>\n2024.01.08\t00:05:01\t1.09\t\n", "set replay.price"),
     ];
     for (text, expected) in cases {
         let problem = refused(&none(), "ABC.csv", text);
@@ -197,6 +200,15 @@ fn well_known_exports_need_no_settings() {
         let (_, row) = row.split_once(' ').unwrap();
         assert_eq!(row, "1704724200000000000 ABC 1.5 2 buy", "{text}");
     }
+}
+
+/// Goal: what is below the rows spoils no guess. Method: more of it than rows.
+#[test]
+fn summaries_are_bad_rows() {
+    let text = "time,symbol,price\n1704704400,ABC,1\n\nTotal: 1 row\n# end\nas of,2024\n";
+    let read = read(&none(), "x.csv", text);
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, false]);
+    assert_eq!(read[1], Err("wrong number of fields, 1 instead of 3".to_owned()));
 }
 
 #[test]

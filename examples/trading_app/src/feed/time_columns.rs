@@ -68,7 +68,11 @@ impl Sample<'_> {
         // Old archives, and counts from the beginning of the file.
         let first = tried.swap_remove(0);
         self.contradicted(&first)?;
-        self.no_clock_beside(first.accepted(self.header)?)
+        let found = first.accepted(self.header).map_err(|problem| match dates.first() {
+            Some(date) => format!("{problem}; column {} holds no dates that are known", self.header.name(*date)),
+            None => problem,
+        })?;
+        self.no_clock_beside(found)
     }
 
     fn said_date(&self) -> Result<Option<Date>, String> {

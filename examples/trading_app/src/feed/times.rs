@@ -87,6 +87,9 @@ impl Times {
             (Some(found), _) | (None, Some(found)) => Ok(found),
             (None, None) => match counted_rounded(&number) {
                 true => Err(ROUNDED.to_owned()),
+                false if self.spreadsheet(text).is_ok_and(|time| self.age.contains(time)) => {
+                    Err("may be days of a spreadsheet or seconds of a day: set replay.time_unit to \"excel\", or replay.date".to_owned())
+                }
                 false => Err("is no time of 1990 to ten years ahead in any unit: set replay.time_unit".to_owned()),
             },
         }
