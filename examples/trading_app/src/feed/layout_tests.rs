@@ -107,7 +107,7 @@ fn what_is_wrong_with_a_row_names_its_column() {
         ("1,BTC,a price that nobody can read,5", Some("price \"a price that nobody can …\" is not a decimal number")),
     ];
     for (row, problem) in cases {
-        let read = read(&none(), "x.csv", &format!("{header}\n1,X,1,1\n{row}")).remove(1);
+        let read = read(&none(), "x.csv", format!("{header}\n1,X,1,1\n{row}")).remove(1);
         assert_eq!(read.err().as_deref(), problem, "{row}");
     }
 }

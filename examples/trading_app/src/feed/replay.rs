@@ -29,6 +29,9 @@ pub struct Rows {
     pub bad: Vec<BadRow>,
 }
 
+/// A tick, or what is wrong with its row, and the number of its line.
+type Read = (u64, Result<Tick, String>);
+
 /// What is read ahead to find the layout, and the rest of the file.
 pub struct Replay {
     lines: Lines<Input>,
@@ -94,7 +97,7 @@ impl Replay {
     }
 
     /// The next row with its line number; `None` at the end of the file.
-    fn next(&mut self) -> Result<Option<(u64, Result<Tick, String>)>, Error> {
+    fn next(&mut self) -> Result<Option<Read>, Error> {
         let (number, row) = match self.head.rows.pop_front() {
             Some(row) => row,
             None => match self.lines.next()? {

@@ -8,7 +8,7 @@ use crate::{
 
 impl Replay {
     /// All rows, with their line numbers.
-    pub fn all(mut self) -> Vec<(u64, Result<Tick, String>)> {
+    pub fn all(mut self) -> Vec<Read> {
         let mut all = Vec::new();
         while let Some(row) = self.next().unwrap() {
             all.push(row);
@@ -22,7 +22,7 @@ const DAY: i64 = 1_704_672_000;
 
 /// The seconds since then of each row, with their fraction.
 fn seconds(settings: &settings::Replay, text: &str) -> Vec<String> {
-    let tick = |(_, tick): (u64, Result<Tick, String>)| {
+    let tick = |(_, tick): Read| {
         let nanos = tick.unwrap().time_ns - DAY * 1_000_000_000;
         format!("{}.{:03}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000) / 1_000_000)
     };
