@@ -127,9 +127,10 @@ fn units<'a>(times: &Times, values: impl Iterator<Item = &'a str>) -> Vec<Unit> 
     })
 }
 
-/// Whole numbers from here on are hardly prices. Where names tell of a feed that counts 10^-9, fewer digits are enough.
+/// Whole numbers from here on are hardly prices. Where names tell of a feed that counts 10^-9, fewer digits are enough: a
+/// price of 0.001 has seven.
 const LARGE: u128 = 100_000_000_000;
-const LARGE_OF_NANOS: u128 = 1_000_000_000;
+const LARGE_OF_NANOS: u128 = 1_000_000;
 
 /// The scale that is said or named, or none; refuses prices that look as if they had one.
 fn scale<'a>(
@@ -138,7 +139,7 @@ fn scale<'a>(
     price: usize,
     prices: impl Iterator<Item = std::borrow::Cow<'a, str>>,
 ) -> Result<Scale, String> {
-    let prices: Vec<_> = prices.filter(|price| read::<Price>(price).is_ok()).collect();
+    let prices: Vec<_> = prices.filter(|text| read::<Price>(text).is_ok_and(|price| !price.is_zero())).collect();
     let name = header.name(price);
     match (settings.price_scale, names::without_scale(header.snake(price)).1) {
         (Some(scale), _) => return Ok(Scale::Said(scale)),

@@ -174,6 +174,8 @@ fn whole_numbers_of_a_fraction_are_asked_about() {
     assert_eq!(read[0].as_deref(), Ok("x:2 1703462400000000000 ESH4 4799.25 2 buy"));
     assert_eq!(read[1].as_deref(), Ok("x:3 1703462400000000050 ESH4 4799 1 sell"));
     assert!(read[2].as_ref().unwrap_err().contains("stands for no price"));
+    let spread = "ts_event,price,symbol\n1703462400000000000,-250000000,A\n1703462400000000000,0,A";
+    assert!(refused(&none(), "x.csv", spread).contains("set replay.price_scale"));
     let rupiah = "time,price\n1704704400,1500000000";
     assert_eq!(money(&none(), rupiah), ["1500000000"]);
     assert!(refused(&none(), "ABC.csv", "time,price\n1704704400,150000000000").contains("or to 0"));
