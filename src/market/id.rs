@@ -66,7 +66,10 @@ mod tests {
         let error = ClientOrderId::new(&long).expect_err("37 bytes");
         assert_eq!((error.field(), error.reason()), ("order id", Reason::TooLong { max: 36, len: 37 }));
         assert_eq!(TradeId::new("").expect_err("empty").to_string(), "trade id is empty");
-        assert_eq!(TradeId::new("7 8").expect_err("blank").to_string(), "trade id must not contain ' ', found at byte 1");
+        assert_eq!(
+            TradeId::new("7 8").expect_err("blank").to_string(),
+            "trade id must not contain ' ', found at byte 1"
+        );
     }
 
     #[test]
