@@ -10,7 +10,6 @@ use tokio_postgres::{CopyInSink, Error, Statement, types::ToSql};
 use super::{
     classify::{Fault, classify},
     plan::Plan,
-    process,
     rows::Rows,
     session::Session,
 };
@@ -42,14 +41,10 @@ struct Prepared {
 impl Connection {
     pub(super) async fn prepare(mut session: Session, plan: &Plan) -> Result<Self, Error> {
         session.begin();
-        let client = session.client();
-        let prepare = async {
-            match process::is_own(client).await? {
-                true => client.prepare_typed(&plan.unnest, &plan.arrays).await.map(Some),
-                false => Ok(None),
-            }
+        let unnest = match session.is_own() {
+            true => session.client().prepare_typed(&plan.unnest, &plan.arrays).await.map(Some),
+            false => Ok(None),
         };
-        let unnest = prepare.await;
         session.rest();
         Ok(Self { session, unnest: unnest?, bulk: None, rows: Rows::default() })
     }

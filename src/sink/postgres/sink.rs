@@ -157,8 +157,9 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
             }
             Err(fault) => {
                 let goes_on = is_worth_keeping(&fault) && connection.rolled_back().await;
-                if goes_on {
-                    connection.session.rest();
+                match goes_on {
+                    true => connection.session.rest(),
+                    false => connection.session.fail(),
                 }
                 Err(settle(fault, connection.rows.len(), goes_on))
             }
