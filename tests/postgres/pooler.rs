@@ -270,6 +270,10 @@ async fn what_a_pooler_makes_impossible_is_refused_by_name() {
     let error = why(asks(&Pooler::start(&server, "session", "ignore_startup_parameters = options"))).await;
     assert!(matches!(error, OpenError::Address(_)) && error.chain().contains("search_path"), "{}", error.chain());
 
+    let pooler = Pooler::start(&server, "session", "");
+    let error = why(Postgres::url(pooler.url().replace("/postgres", "/s3cret"))).await;
+    assert!(error.chain().ends_with("SQLSTATE 08P01"), "no name of a database is repeated: {}", error.chain());
+
     let by_statement = Pooler::start(&server, "statement", "");
     let error = why(Postgres::url(by_statement.url())).await;
     assert!(error.chain().contains("hands sessions on by statement"), "{}", error.chain());
