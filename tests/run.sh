@@ -106,6 +106,8 @@ fi
 step "tests that need a PostgreSQL server"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 need openssl openssl
+# Not on the path of everybody.
+[ -x /usr/sbin/pgbouncer ] || need pgbouncer pgbouncer
 start_postgres
 cargo test --locked --all-features --test postgres -- --ignored
 # URLs, as libpq reads them.

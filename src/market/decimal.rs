@@ -80,6 +80,14 @@ pub(super) fn from_scaled(mantissa: i128, scale: u32) -> Result<Decimal, Reason>
     Decimal::try_from_i128_with_scale(mantissa, scale).map_err(|_| Reason::TooManyDigits)
 }
 
+/// The same for an integer of a feed, where the ends of the type stand for no value.
+pub(super) fn from_feed(mantissa: i64, scale: u32) -> Result<Decimal, Reason> {
+    match mantissa {
+        i64::MIN | i64::MAX => Err(Reason::Missing),
+        mantissa => from_scaled(i128::from(mantissa), scale),
+    }
+}
+
 /// Gives a newtype of a decimal its text face: written once for price and quantity. The type brings
 /// `checked(Decimal) -> Result<Self, Reason>`.
 macro_rules! decimal_text {
@@ -90,9 +98,10 @@ macro_rules! decimal_text {
             ///
             /// # Errors
             ///
-            /// The scale is above 28, or the number has no meaning in this place.
+            /// The scale is above 28, or the number has no meaning in this place. `i64::MAX` and `i64::MIN` are
+            /// [`Missing`](crate::market::Reason::Missing): feeds of integers send them where there is no value.
             pub fn from_scaled(mantissa: i64, scale: u32) -> Result<Self, $crate::market::InvalidField> {
-                $crate::market::decimal::from_scaled(i128::from(mantissa), scale)
+                $crate::market::decimal::from_feed(mantissa, scale)
                     .and_then(Self::checked)
                     .map_err(|reason| $crate::market::InvalidField::new($field, reason))
             }

@@ -158,6 +158,7 @@ impl Order {
     }
 
     /// The order with its stop elsewhere; the order unchanged if it has none.
+    #[expect(clippy::result_large_err, reason = "the order is given back, which is what its caller has anyway")]
     pub(super) fn with_stop_price(self, stop_price: Price) -> Result<Self, Self> {
         let kind = match self.kind {
             OrderKind::Stop { .. } => OrderKind::Stop { stop_price },

@@ -112,6 +112,11 @@ mod tests {
         assert_eq!(Price::from_scaled(1_674_100, 4).expect("fits").to_string(), "167.4100");
         assert_eq!(Price::from_scaled(-5, 0).expect("fits").to_string(), "-5");
         assert_eq!(Price::from_scaled(1, 28).expect("fits"), price("1e-28"));
+        for none in [i64::MIN, i64::MAX] {
+            let error = Price::from_scaled(none, 9).expect_err("no price");
+            assert_eq!((error.reason(), error.to_string()), (Reason::Missing, "price is missing".to_owned()));
+        }
+        assert!(Price::from_scaled(i64::MAX - 1, 9).is_ok());
         let error = Price::from_scaled(1, 29).expect_err("scale");
         assert_eq!((error.field(), error.reason()), ("price", Reason::TooManyDigits));
     }

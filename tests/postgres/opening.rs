@@ -213,3 +213,12 @@ async fn a_sink_that_is_dropped_says_goodbye() {
     ))
     .await;
 }
+
+/// Goal: a server that takes connections and says nothing is given up. Method: a port where nobody ever answers.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://127.0.0.1:{}/postgres", silent.local_addr().unwrap().port());
+    let error = Postgres::url(url).open(mapping()).await.unwrap_err();
+    assert!(error.chain().contains("no connection to the server, nothing was written"), "{}", error.chain());
+}

@@ -70,6 +70,9 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.file("log")).unwrap_or_default());
+        }
         let pid = fs::read_to_string(self.file("pid")).unwrap_or_default();
         let _ended = std::process::Command::new("kill").arg("-9").arg(pid.trim()).output();
     }
@@ -106,6 +109,24 @@ async fn fill_with_others(pooler: &Pooler) -> [Client; 2] {
     clients
 }
 
+/// Writes 50 rows per turn, in the one session that the others leave free: each in its turn.
+async fn write_in_turns(sink: &PostgresSink<Trade>, others: &[Client; 2], first: i64, turns: i64) {
+    for turn in 0..turns {
+        let mut held = Vec::new();
+        for other in others {
+            other.batch_execute("BEGIN").await.unwrap();
+            let process: i32 = other.query_typed("SELECT pg_backend_pid()", &[]).await.unwrap()[0].get(0);
+            held.push((process, other));
+        }
+        held.sort_by_key(|(process, _)| *process);
+        let free = held.remove(turn as usize % 2).1;
+        free.batch_execute("COMMIT").await.unwrap();
+        let ids = first + turn * 50..first + turn * 50 + 50;
+        assert!(write(sink, trades(ids)).await.is_empty());
+        held[0].1.batch_execute("COMMIT").await.unwrap();
+    }
+}
+
 /// Goal: no row is accepted that stands elsewhere. Method: the sessions of the server are full of another program's
 /// statements, before or after the sink is opened, and are taken away in turn while it writes.
 #[tokio::test]
@@ -120,13 +141,7 @@ async fn rows_stand_where_they_belong_whoever_shares_the_session() {
         }
         let sink = pooler.open().await;
         let others = fill_with_others(&pooler).await;
-        for turn in 0..6 {
-            let held = &others[turn % 2];
-            held.batch_execute("BEGIN").await.unwrap();
-            let ids = turn as i64 * 100..turn as i64 * 100 + 50;
-            assert!(write(&sink, trades(ids)).await.is_empty());
-            held.batch_execute("COMMIT").await.unwrap();
-        }
+        write_in_turns(&sink, &others, 0, 6).await;
         assert_eq!(db.query("SELECT count(*), count(DISTINCT id) FROM trades").await, ["300|300"]);
         assert_eq!(db.query("SELECT count(*) FROM others").await, ["0"]);
         db.execute("TRUNCATE trades").await;
@@ -143,24 +158,12 @@ async fn a_pooler_that_shares_sessions_only_later_changes_nothing() {
     let sink = pooler.open().await;
     assert!(write(&sink, trades(0..50)).await.is_empty());
     pooler.change("transaction").await;
-    let other = connect(&pooler.url()).await;
-    other.batch_execute("SELECT 1").await.unwrap();
-    sink_through_others(&pooler, &sink).await;
+    // Its session is handed on from the next transaction on.
+    assert!(write(&sink, trades(50..100)).await.is_empty());
+    let others = fill_with_others(&pooler).await;
+    write_in_turns(&sink, &others, 100, 3).await;
     assert_eq!(db.query("SELECT count(*) FROM trades").await, ["250"]);
     assert_eq!(db.query("SELECT count(*) FROM others").await, ["0"]);
-}
-
-async fn sink_through_others(pooler: &Pooler, sink: &PostgresSink<Trade>) {
-    // Its session is handed on from the next transaction on.
-    assert!(write(sink, trades(50..100)).await.is_empty());
-    let others = fill_with_others(pooler).await;
-    for turn in 0..3 {
-        let held = &others[turn % 2];
-        held.batch_execute("BEGIN").await.unwrap();
-        let first = 100 + turn as i64 * 50;
-        assert!(write(sink, trades(first..first + 50)).await.is_empty());
-        held.batch_execute("COMMIT").await.unwrap();
-    }
 }
 
 /// Goal: all that the sink does works behind a pooler. Method: each way in which rows go, and each verdict, per mode.
@@ -267,6 +270,10 @@ async fn what_a_pooler_makes_impossible_is_refused_by_name() {
     let error = why(asks(&Pooler::start(&server, "session", "ignore_startup_parameters = options"))).await;
     assert!(matches!(error, OpenError::Address(_)) && error.chain().contains("search_path"), "{}", error.chain());
 
+    let pooler = Pooler::start(&server, "session", "");
+    let error = why(Postgres::url(pooler.url().replace("/postgres", "/s3cret"))).await;
+    assert!(error.chain().ends_with("SQLSTATE 08P01"), "no name of a database is repeated: {}", error.chain());
+
     let by_statement = Pooler::start(&server, "statement", "");
     let error = why(Postgres::url(by_statement.url())).await;
     assert!(error.chain().contains("hands sessions on by statement"), "{}", error.chain());
@@ -300,4 +307,33 @@ async fn what_others_leave_behind_leads_no_row_astray() {
     assert_eq!(db.ids().await.len(), 20);
     let error = Postgres::url(pooler.url()).open(mapping()).await.unwrap_err();
     assert!(matches!(error, OpenError::Temporary(_)), "{}", error.chain());
+}
+
+/// Goal: a write that is given up does not land behind a pooler, which survives it. Method: writes that wait for a lock
+/// are dropped, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs pgbouncer: tests/run.sh installs it"]
+async fn a_write_that_is_given_up_is_given_up_behind_a_pooler() {
+    let (server, db) = server().await;
+    for mode in ["session", "transaction"] {
+        let pooler = Pooler::start(&server, mode, "");
+        let sink = pooler.open().await;
+        let other = connect(&db.url()).await;
+        for _ in 0..10 {
+            other.batch_execute("BEGIN; LOCK TABLE trades").await.unwrap();
+            let mut batch = roundlot::Batch::for_test(trades(0..10));
+            {
+                let mut writing = std::pin::pin!(roundlot::Sink::write(&sink, &mut batch));
+                tokio::select! {
+                    _ = &mut writing => panic!("the table is locked"),
+                    _ = db.until("SELECT 1 FROM pg_locks WHERE NOT granted") => {}
+                }
+            }
+            other.batch_execute("COMMIT").await.unwrap();
+            db.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
+        }
+        assert!(write(&sink, trades(10..20)).await.is_empty());
+        assert_eq!(db.query("SELECT count(*) FROM trades WHERE id < 10").await, ["0"]);
+        db.execute("TRUNCATE trades").await;
+    }
 }

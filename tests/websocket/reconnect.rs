@@ -335,6 +335,20 @@ async fn a_throttled_dial_waits() {
     assert_eq!(dials.load(Ordering::Relaxed), 10);
 }
 
+/// Goal: no answer of a server stops a client for ever. Method: one that asks for the longest pause there is.
+#[tokio::test(start_paused = true)]
+async fn a_pause_has_a_limit() {
+    let dials = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&dials);
+    let sink = numbers().retry(retry()).connect(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { Err(SinkError::throttled(std::time::Duration::MAX)) }
+    });
+    tokio::time::sleep(secs(10 * 24 * 3600)).await;
+    assert_eq!(dials.load(Ordering::Relaxed), 4, "at once, and each three days");
+    assert_eq!(write_error(&sink).await.kind(), ErrorKind::Outage);
+}
+
 /// Goal: a client that is closed while it is down ends at once, and dials no more. Method: close during a backoff, and
 /// during a dial that hangs.
 #[tokio::test(start_paused = true)]

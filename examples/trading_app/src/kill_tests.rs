@@ -183,3 +183,26 @@ async fn what_the_venue_keeps_is_told() {
     assert_eq!(counts, done(Counts { failed: 1, ..Counts::default() }));
     assert!(counts.to_string().contains("0 orders canceled at the venue, 1 failed"), "{counts}");
 }
+
+/// Goal: a venue that hangs leaves no doubt about what is done. Method: one that takes a day for a call, and an hour.
+#[tokio::test(start_paused = true)]
+async fn a_venue_that_hangs_is_told() {
+    let stage = stage(&["venue.latency=1day"]);
+    stage.venue.rest_for_test(&limit(1, Side::Buy, "10"));
+    stage.desks.orders.pause();
+    let entry = stage.submit(limit(2, Side::Buy, "11")).await;
+    let tally = Tally::default();
+    assert!(timeout(Duration::from_secs(3600), stage.switch.pull(&tally)).await.is_err());
+    assert_eq!(entry.await.unwrap().end, End::Withdrawn);
+    assert_eq!(tally.counts(), Counts { withdrawn: 1, ..Counts::default() });
+    assert!(
+        tally
+            .counts()
+            .to_string()
+            .ends_with("0 orders canceled at the venue so far: it has not answered all, and this goes on")
+    );
+    assert!(stage.switch.halt().is_halted());
+    // Pulled again, it goes on where it was.
+    assert_eq!(stage.pull().await.failed, 0);
+    assert_eq!(stage.resting(), [""; 0]);
+}

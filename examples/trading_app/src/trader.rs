@@ -181,7 +181,7 @@ impl Trader {
             && !matches!(error, AckError::Netted)
         {
             self.strategy.on_failure(symbol, order);
-            let (count, _) = self.failed.get_or_insert_with(|| (0, format!("{symbol} {order}: {error}")));
+            let (count, _) = self.failed.get_or_insert_with(|| (0, format!("{:?} {order}: {error}", symbol.as_str())));
             *count += 1;
         }
     }

@@ -55,7 +55,9 @@ const VARIABLES: [(&str, &str); 23] = [
 
 /// Reads a URL; `variable` gives the environment, and is asked for what the URL leaves out.
 pub(super) fn read(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Address, String> {
-    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    // As for libpq, an empty one is as good as none, except where it would have to name a degree of security.
+    let names_security = |name: &str| ["PGSSLMODE", "PGCHANNELBINDING"].contains(&name);
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty() || names_security(name));
     let mut given = url::parse(url)?;
     for (name, keyword) in VARIABLES {
         if given.get(keyword).is_none()

@@ -209,6 +209,9 @@ fn tls_is_never_weakened_in_silence() {
     for url in refused {
         assert!(plain(url).is_err(), "{url}");
     }
+    for name in ["PGSSLMODE", "PGCHANNELBINDING"] {
+        assert!(read("postgres://h", |asked| (asked == name).then(String::new)).is_err(), "{name} is empty");
+    }
     let old = read("postgres://h", |name| (name == "PGREQUIRESSL").then(|| "1".into())).expect("a URL");
     assert_eq!((old.config.get_ssl_mode(), old.proof), (SslMode::Require, Proof::None));
 }

@@ -19,7 +19,6 @@ use tokio_postgres::{CopyInSink, Error, Row, Statement, error::SqlState, types::
 use super::{
     classify::{Fault, classify},
     plan::{Bulk, Plan},
-    process,
     rows::Rows,
     session::Session,
     watch::{Change, Watch, changed},
@@ -63,14 +62,10 @@ struct Prepared {
 impl Connection {
     pub(super) async fn prepare(mut session: Session, plan: &Plan) -> Result<Self, Error> {
         session.begin();
-        let client = session.client();
-        let prepare = async {
-            match process::is_own(client).await? {
-                true => client.prepare_typed(&plan.unnest, &plan.arrays).await.map(Some),
-                false => Ok(None),
-            }
+        let unnest = match session.is_own() {
+            true => session.client().prepare_typed(&plan.unnest, &plan.arrays).await.map(Some),
+            false => Ok(None),
         };
-        let unnest = prepare.await;
         session.rest();
         Ok(Self { session, unnest: unnest?, bulk: None, out_of_step: AtomicBool::new(false), rows: Rows::default() })
     }

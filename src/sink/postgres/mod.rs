@@ -2,7 +2,7 @@
 //! each row. Next room: the server.
 //!
 //! ```text
-//!   write()  Batch -> a connection that is idle, or a new one   sink, pool, address, url, tls
+//!   write()  Batch -> a connection that is idle, or a new one   sink, pool, address, url, tls, process
 //!      |
 //!      |     values -> cells as they cross the wire             rows, wire, numeric
 //!      v
@@ -10,7 +10,7 @@
 //!      |
 //!      | a row is at fault
 //!      v
-//!   BEGIN, ever smaller parts, those at fault stay out, COMMIT  writer, classify
+//!   BEGIN, ever smaller parts, those at fault stay out, COMMIT  writer, classify, pooler
 //! ```
 
 mod address;

@@ -17,6 +17,7 @@ use super::{
     classify::{Fault, classify, no_answer, settle},
     connection::Connection,
     plan::Plan,
+    process,
     session::Session,
     tls::Tls,
 };
@@ -49,7 +50,8 @@ impl Server {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
-        Ok(Session::new(client, task, self.tls.clone(), slot))
+        let is_own = process::is_own(&client).await.map_err(|error| classify(Doing::Statement, error))?;
+        Ok(Session::new(client, task, self.tls.clone(), is_own, slot))
     }
 }
 

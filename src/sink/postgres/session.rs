@@ -22,6 +22,10 @@ pub(super) struct Session {
     tls: Tls,
     /// Whether the server may be doing something for it, or a transaction may be open.
     busy: bool,
+    /// Whether the server has answered all that it was asked, though a transaction may be open.
+    answered: bool,
+    /// Whether it has a server process to itself.
+    is_own: bool,
     /// Its place among those that there may be, while it is in use; free again when the session is gone.
     slot: Option<OwnedSemaphorePermit>,
 }
@@ -34,12 +38,23 @@ struct Live {
 
 impl Session {
     /// One that is busy: it is to be prepared.
-    pub(super) fn new(client: Client, task: JoinHandle<()>, tls: Tls, slot: Option<OwnedSemaphorePermit>) -> Self {
-        Self { live: Some(Live { client, task }), tls, busy: true, slot }
+    pub(super) fn new(
+        client: Client,
+        task: JoinHandle<()>,
+        tls: Tls,
+        is_own: bool,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { live: Some(Live { client, task }), tls, busy: true, answered: false, is_own, slot }
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.live.as_ref().expect("it is taken out only when the session ends").client
+    }
+
+    /// Whether it has a server process to itself, in which statements keep their names.
+    pub(super) fn is_own(&self) -> bool {
+        self.is_own
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -54,6 +69,12 @@ impl Session {
     /// the way leaves a transaction behind that no other may continue.
     pub(super) fn begin(&mut self) {
         self.busy = true;
+        self.answered = false;
+    }
+
+    /// The session is of no use any more, but there is nothing to give up: the server has failed and said so.
+    pub(super) fn fail(&mut self) {
+        self.answered = true;
     }
 
     /// The server has answered all that it was asked, and no transaction is open.
@@ -87,9 +108,12 @@ impl Drop for Session {
         }
         // Outside a runtime nobody can be sent to the server: the session ends when its statement has.
         let Ok(runtime) = Handle::try_current() else { return };
-        let cancel = self.busy.then(|| self.tls.clone());
+        // A pooler drops a cancel request whose sender does not wait for its end, or dies of it, as pgbouncer 1.18 does.
+        // It closes the session of the server instead, where nothing is committed any more.
+        let cancel = (self.busy && !self.answered && self.is_own).then(|| self.tls.clone());
+        let end_limit = if self.is_own { END_LIMIT } else { Duration::ZERO };
         runtime.spawn(async move {
-            live.give_up(cancel).await;
+            live.give_up(cancel, end_limit).await;
             drop(slot);
         });
     }
@@ -97,7 +121,7 @@ impl Drop for Session {
 
 impl Live {
     /// Gives up whatever the server is doing: what is not committed is rolled back and lets go of its locks.
-    async fn give_up(self, cancel: Option<Tls>) {
+    async fn give_up(self, cancel: Option<Tls>, end_limit: Duration) {
         let Self { client, mut task } = self;
         if let Some(tls) = cancel {
             let canceled = timeout(CANCEL_LIMIT, client.cancel_token().cancel_query(tls)).await;
@@ -106,7 +130,7 @@ impl Live {
             }
         }
         drop(client);
-        if timeout(END_LIMIT, &mut task).await.is_err() {
+        if timeout(end_limit, &mut task).await.is_err() {
             task.abort();
         }
     }

@@ -56,18 +56,32 @@ use crate::{
 ///
 /// # What errors mean
 ///
-/// | what happened | kind | what is in the table |
-/// |---|---|---|
-/// | no connection, too many of them, the server starts, stops or only reads | an outage | nothing of the batch |
-/// | a deadlock, a serialization failure, a `lock_timeout`, an `idle_in_transaction_session_timeout`, a cancel by a user | transient | nothing of the batch |
-/// | a `statement_timeout` or `transaction_timeout` | too large; of one row: transient | nothing of the batch |
-/// | the server is out of memory, also for locks | too large; of one row: an outage | nothing of the batch |
-/// | a limit of the server, such as `temp_file_limit` | too large | nothing of the batch |
-/// | the server's disk is full | an outage | nothing of the batch |
-/// | a row breaks a constraint, or its value does not suit the column; a trigger or a policy objects; a row beyond what PostgreSQL takes, such as 1 GB in a value | refused | the other rows |
-/// | no permission, no such table or column, wrong credentials, an untrusted certificate | refused, "final" | nothing of the batch |
-/// | the connection was lost during the COMMIT | ambiguous | all of the batch or nothing |
-/// | more than 4 GiB in one batch; more than 16 MiB in rows that only a temporary table would take, without the right to have one | too large | nothing of the batch |
+/// The destination, the batch, a row or somebody else is to blame, and the [kind](crate::ErrorKind) of the error says
+/// which. After an outage the whole batcher pauses, and no op loses an attempt.
+///
+/// | cause | SQLSTATE | kind | what is in the table, and what follows |
+/// |---|---|---|---|
+/// | connection refused, reset or closed, no answer, no such host | none, `08` | outage | nothing of the batch |
+/// | a pooler without its server, in its own words | `08P01` and the end of the connection | outage | nothing of the batch |
+/// | the server starts, stops or has crashed, the session was ended by an administrator or for being idle | `57P01` to `57P03`, `57P05` | outage | nothing of the batch |
+/// | too many connections, the database lets nobody in | `53300`, `55000` at the login | outage | nothing of the batch |
+/// | the disk is full, other resources are short, the system under the server fails | `53100`, `53000`, `58` | outage | nothing of the batch |
+/// | the server only reads, as after a failover; a conflict with recovery | `25006`, `40001` and the end of the connection | outage | nothing of the batch; the connection is replaced |
+/// | anything else that ends the connection before the COMMIT | any, with FATAL or PANIC | outage | nothing of the batch |
+/// | the connection was lost during the COMMIT | any, with the end of the connection | ambiguous, and an outage for all others | all of the batch or nothing |
+/// | the server does not know whether it committed | `40003` | ambiguous | all of the batch or nothing |
+/// | no memory, or no room for more locks | `53200` | too large; an outage if it is one row | nothing of the batch; halves are tried |
+/// | a limit on temporary files | `53400` | too large | nothing of the batch; halves are tried |
+/// | more than 4 GiB in one batch; more than 16 MiB of rows where only a temporary table would do and there is none, for want of the right or behind a pooler | none | too large | nothing of the batch; halves are tried |
+/// | a deadlock, a serialization failure, a lock that is held | `40`, `55P03`, `55006` | transient | nothing of the batch |
+/// | beyond `statement_timeout` or `transaction_timeout` | `57014`, `25P04` | too large; transient if it is one row | nothing of the batch; halves are tried |
+/// | canceled by a user | `57014` | transient | nothing of the batch |
+/// | the transaction was ended from outside, the snapshot is too old | `25P02`, `25P03`, `72` | transient | nothing of the batch; the connection is replaced |
+/// | prepared statements are gone or are others': the session was reset from outside | `26000`, `34000`, `42P05` | transient | nothing of the batch; the connection is replaced |
+/// | a row breaks a constraint, its value does not suit the column, a policy or a trigger objects, or anything unknown | `21`, `22`, `23`, `44`, `54`, `42501` by a policy, others | refused | the other rows; the row is a dead letter |
+/// | no permission, no such table or column, no unique constraint, the columns have changed | `42`, `3F`, `0A`, `22P03`, `22P04`, `08P01` in a connection that goes on | refused, "final" | nothing of the batch; all of it are dead letters |
+/// | wrong credentials, no such database, it was dropped, an untrusted certificate, no TLS where it was asked for | `28`, `3D`, `57P04`, none | refused, "final" | nothing of the batch; all of it are dead letters |
+/// | the database is damaged | `XX001`, `XX002` | refused, "final" | nothing of the batch; all of it are dead letters |
 ///
 /// What is too large is halved by the batcher, down to one row, without counting an attempt of any op. A row that is out
 /// of time by itself may have waited for a lock, so it is tried again as [`Retry`](crate::Retry) says, and is given up
@@ -77,7 +91,22 @@ use crate::{
 /// is harmless, so the batcher can be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
 ///
 /// A network that swallows everything makes a write wait for as long as the system does: set a
-/// [`write_timeout`](crate::Limits::write_timeout). A pooler in between has to keep sessions together.
+/// [`write_timeout`](crate::Limits::write_timeout).
+///
+/// # Poolers
+///
+/// A pooler in between may hand on sessions, or transactions. In a session that has no server process to itself,
+/// nothing outlives a transaction: statements have no names, each batch goes as arrays, and there is neither `COPY` nor a
+/// temporary table. Whether it has one is found out at the login.
+///
+/// * A pooler that hands on single statements is refused by [`open`](Postgres::open).
+/// * Many poolers take no `options`; a `search_path` in them that is dropped on the way is an error of `open`. Set such
+///   things for the role: `ALTER ROLE .. SET search_path = ..`.
+/// * The names of tables are looked up once, with the search path that the role has, whatever others have set.
+/// * A write that is given up is not told to the server: the pooler ends its session. What was not committed does not
+///   land, but may wait for its lock to the end.
+/// * pgbouncer itself waits for a server that is away, for two minutes unless its `query_wait_timeout` is set. A
+///   `write_timeout` that is shorter leaves batches in doubt that have not landed.
 ///
 /// # Cancel safety
 ///
@@ -176,8 +205,9 @@ impl<T: Send + 'static> PostgresSink<T> {
             }
             Err(fault) => {
                 let goes_on = is_worth_keeping(&fault) && connection.rolled_back().await;
-                if goes_on {
-                    connection.session.rest();
+                match goes_on {
+                    true => connection.session.rest(),
+                    false => connection.session.fail(),
                 }
                 if goes_otherwise(&fault) {
                     return Ok(None);

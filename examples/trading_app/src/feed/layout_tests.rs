@@ -1,43 +1,9 @@
 //! Tests of `layout` and `row`: whole files, in a few lines each.
 
-use super::*;
-use crate::{feed::lines::split, tick::Tick};
-
-fn none() -> Replay {
-    let built_in: toml::Table = include_str!("../../../../config/trading_app.toml").parse().unwrap();
-    built_in["replay"].clone().try_into().unwrap()
-}
-
-fn rows(text: &str) -> Vec<StringRecord> {
-    let record = |line| {
-        let mut fields = StringRecord::new();
-        split(line, ',', &mut fields).unwrap();
-        fields
-    };
-    text.lines().map(record).collect()
-}
-
-fn layout(settings: &Replay, file: &str, text: &str) -> Result<Layout, String> {
-    Layout::of(settings, Path::new(file), &rows(text))
-}
-
-/// The ticks of a file, each as one line.
-fn read(settings: &Replay, file: &str, text: &str) -> Vec<Result<String, String>> {
-    let layout = layout(settings, file, text).unwrap();
-    let skipped = usize::from(layout.has_header);
-    let rows = rows(text);
-    let tick = |(row, line): (&StringRecord, u64)| {
-        let Tick { id, time_ns, symbol, price, quantity, side } = layout.tick(line, row)?;
-        let quantity = quantity.map(|quantity| quantity.to_string()).unwrap_or_default();
-        let side = side.map(|side| side.to_string()).unwrap_or_default();
-        Ok([id, time_ns.to_string(), symbol.to_string(), price.to_string(), quantity, side].join(" "))
-    };
-    rows.iter().zip(1..).skip(skipped).map(tick).collect()
-}
-
-fn good(settings: &Replay, file: &str, text: &str) -> Vec<String> {
-    read(settings, file, text).into_iter().map(Result::unwrap).collect()
-}
+use crate::{
+    feed::testing::{good, none, opened, read, refused},
+    settings::{Column, Replay, Unit},
+};
 
 #[test]
 fn a_header_of_well_known_names_is_enough() {
@@ -100,7 +66,7 @@ fn any_file_can_be_described() {
         constant_symbol: Some("BRK.B".parse().unwrap()),
         ..none()
     };
-    let text = "up,1723075200.5,12345,1\ndown,1723075201,12300,2\nunknown,1723075201,1,3\nsideways,1,1,1";
+    let text = "up,1723075200.5,12345,1\ndown,1723075201,12300,2\nunknown,1723075201,1,3\nsideways,1723075201,1,1";
     let mut read = read(&settings, "x.csv", text);
     assert_eq!(read.pop().unwrap(), Err("column 1 \"sideways\" is no side: see replay.buy and replay.sell".into()));
     let good: Vec<String> = read.into_iter().map(Result::unwrap).collect();
@@ -113,7 +79,7 @@ fn any_file_can_be_described() {
         ]
     );
     let named = Replay { price: Some(Column::Name("mid".to_owned())), ..none() };
-    assert_eq!(good_price(&named, "time,price,mid\n1,2,3"), "3");
+    assert_eq!(good_price(&named, "time_s,price,mid\n1,2,3"), "3");
 }
 
 fn good_price(settings: &Replay, text: &str) -> String {
@@ -126,11 +92,13 @@ fn what_is_wrong_with_a_row_names_its_column() {
     let cases = [
         ("1,BTC,12,5", None),
         ("x,BTC,12,5", Some("time_ms \"x\" is not a decimal number")),
-        ("1,B TC,12,5", Some("symbol \"B TC\" must not contain ' ', found at byte 1")),
+        ("1,B TC,12,5", None),
+        ("1,B`TC,12,5", Some("symbol \"B`TC\" must not contain '`', found at byte 1")),
         ("1,,12,5", Some("symbol is empty")),
         ("1,BTC,,5", Some("price is empty")),
         ("1,BTC,NaN,5", Some("price \"NaN\" is not a decimal number")),
-        ("1,BTC,12,-5", Some("qty \"-5\" is negative")),
+        ("1,BTC,9223372036854775807,0", Some("price \"9223372036854775807\" is the number that stands for no price")),
+        ("1,BTC,-12.5,5", None),
         ("1,BTC,12,", None),
         ("1,BTC,12", Some("wrong number of fields, 3 instead of 4")),
         ("1,BTC,1,200,5", Some("wrong number of fields, 5 instead of 4")),
@@ -139,33 +107,35 @@ fn what_is_wrong_with_a_row_names_its_column() {
         ("1,BTC,a price that nobody can read,5", Some("price \"a price that nobody can …\" is not a decimal number")),
     ];
     for (row, problem) in cases {
-        let read = read(&none(), "x.csv", &format!("{header}\n{row}")).remove(0);
+        let read = read(&none(), "x.csv", format!("{header}\n1,X,1,1\n{row}")).remove(1);
         assert_eq!(read.err().as_deref(), problem, "{row}");
     }
 }
 
 #[test]
 fn what_cannot_be_found_is_asked_for() {
-    let error = |settings: &Replay, text| layout(settings, "-.csv", text).unwrap_err();
+    let error = |settings: &Replay, text| refused(settings, "-.csv", text);
     assert!(
         error(&none(), "when,price\n1,2")
             .contains("replay.time to the name of its column, which is one of when, price")
     );
     assert!(error(&none(), "1,2\n1,2").contains("replay.time to the number"));
-    assert!(error(&none(), "time,price\n1,2").contains("replay.constant_symbol"));
-    assert_eq!(error(&none(), ""), "it is empty");
+    assert!(error(&none(), "time_s,price\n1,2").contains("replay.constant_symbol"));
+    assert!(error(&none(), "").contains("it is empty"));
     let wrong = |price| Replay { price: Some(price), ..none() };
-    assert!(error(&wrong(Column::Name("px".to_owned())), "time,price\n1,2").contains("no column is called \"px\""));
+    assert!(error(&wrong(Column::Name("px".to_owned())), "time_s,price\n1,2").contains("no column is called \"px\""));
     assert!(error(&wrong(Column::Name("px".to_owned())), "1,2\n1,2").contains("it has no header"));
     let wrong = Replay { time: Some(Column::Number(3)), ..none() };
     assert!(error(&wrong, "1,2\n1,2").contains("it has no column 3"));
+    for text in ["time_s,price,Price\n1,2,3", "T,p,t\n1704704400,2,3"] {
+        assert!(error(&none(), text).contains("more than one column is called"), "{text}");
+    }
 }
 
 #[test]
 fn what_was_found_can_be_read() {
-    let text = layout(&none(), "spy_trades.csv", "ts_ms,price_e4,size\n1,2,3").unwrap().to_string();
     assert_eq!(
-        text,
+        opened(&none(), "spy_trades.csv", "ts_ms,price_e4,size\n1704704400000,2,3").unwrap().found(),
         "  time ts_ms in ms, price price_e4 over 10^4, symbol always SPY\n  quantity size, side none, id by line"
     );
 }

@@ -1,16 +1,27 @@
-//! A file as lines, and a line as fields. In come bytes of any kind, out come numbered records or what is wrong with
-//! them. Next room: `layout`, which knows what the fields mean.
+//! A file as lines, and a line as fields: numbered records, or what is wrong with a line. `head` and `layout` find out
+//! what the fields mean.
 //!
 //! Each line is split by itself: a quote that is never closed spoils its line, and not the rest of the file.
 
-use std::io::{self, BufRead, Read};
+use std::{
+    io::{self, BufRead, Read},
+    str,
+};
 
 use csv::{ReaderBuilder, StringRecord};
 
 /// Longer lines are no market data. A limit keeps a file without line ends from filling the memory.
 const MAX_LINE: u64 = 1 << 16;
 
-/// The lines of a file that are not blank, with their numbers from 1 on.
+/// A line with its number from 1 on, and what is wrong with it, if it is no text. It is then shown as far as it can be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    pub number: u64,
+    pub text: String,
+    pub problem: Option<&'static str>,
+}
+
+/// The lines of a file that are not blank.
 pub struct Lines<R> {
     input: R,
     bytes: Vec<u8>,
@@ -22,8 +33,8 @@ impl<R: BufRead> Lines<R> {
         Self { input, bytes: Vec::new(), number: 0 }
     }
 
-    /// The next line with its number, and what is wrong with it, if it is no text.
-    pub fn next(&mut self) -> io::Result<Option<(u64, Result<&str, &'static str>)>> {
+    /// The next line.
+    pub fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             self.bytes.clear();
             if self.input.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.bytes)? == 0 {
@@ -32,7 +43,7 @@ impl<R: BufRead> Lines<R> {
             self.number += 1;
             if self.bytes.len() as u64 == MAX_LINE && self.bytes.last() != Some(&b'\n') {
                 self.input.skip_until(b'\n')?;
-                return Ok(Some((self.number, Err("the line is too long"))));
+                return Ok(Some(self.line("", Some("the line is too long"))));
             }
             if self.number == 1 && self.bytes.starts_with(b"\xef\xbb\xbf") {
                 self.bytes.drain(..3);
@@ -41,8 +52,19 @@ impl<R: BufRead> Lines<R> {
                 break;
             }
         }
-        let text = str::from_utf8(&self.bytes).map(|text| text.trim_end_matches(['\n', '\r']));
-        Ok(Some((self.number, text.map_err(|_| "the line is not UTF-8 text"))))
+        let text = String::from_utf8_lossy(&self.bytes);
+        let text = text.trim_end_matches(['\n', '\r']);
+        let problem = match text {
+            _ if str::from_utf8(&self.bytes).is_err() => Some("the line is not UTF-8 text"),
+            text if text.contains('\0') => Some("the line has zero bytes, as UTF-16 without a mark has them"),
+            text if text.contains('\r') => Some("the line has a carriage return in it"),
+            _ => None,
+        };
+        Ok(Some(self.line(text, problem)))
+    }
+
+    fn line(&self, text: &str, problem: Option<&'static str>) -> Line {
+        Line { number: self.number, text: text.to_owned(), problem }
     }
 }
 
@@ -74,8 +96,8 @@ mod tests {
     fn lines(bytes: &[u8]) -> Vec<(u64, Result<String, &'static str>)> {
         let mut lines = Lines::new(bytes);
         let mut all = Vec::new();
-        while let Some((number, line)) = lines.next().unwrap() {
-            all.push((number, line.map(str::to_owned)));
+        while let Some(Line { number, text, problem }) = lines.next().unwrap() {
+            all.push((number, problem.map_or(Ok(text), Err)));
         }
         all
     }
@@ -88,6 +110,8 @@ mod tests {
             [(1, ok("a,b")), (4, ok("1,2")), (5, Err("the line is not UTF-8 text")), (6, ok("3,4"))]
         );
         assert_eq!(lines(b""), []);
+        let problems: Vec<bool> = lines(b"a\rb\nc\0\n\xff\n").into_iter().map(|(_, line)| line.is_err()).collect();
+        assert_eq!(problems, [true, true, true]);
     }
 
     #[test]

@@ -1,26 +1,37 @@
 //! Where market data comes from. In come settings, out come chunks of ticks, simulated or from a file, until the end or
 //! until it is told to stop. Next room: `trader`.
 
+mod age;
+mod calendar;
+mod decimals;
+mod encoding;
+mod head;
+mod header;
 mod layout;
 mod lines;
 mod names;
 mod pace;
 mod replay;
 mod row;
+mod sides;
 mod sim;
+#[cfg(test)]
+mod testing;
+mod time_columns;
+mod times;
 
-use std::{fmt, mem, thread};
+use std::{fmt, mem, thread, time::Duration};
 
 use serde::Serialize;
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
-    time::sleep_until,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, progress::Progress, settings::Settings, tick::Tick};
 use pace::Pace;
-use replay::Replay;
+use replay::{Replay, Rows};
 
 /// Ticks that came together, and rows that are no ticks.
 #[derive(Debug, Default)]
@@ -68,11 +79,11 @@ impl Feed {
             Some(file) => {
                 let replay = Replay::open(file, &settings.replay)?;
                 let title = format!("replay of {}", file.display());
-                progress.say(&format!("{title}\n{}", replay.layout()));
+                progress.say(&format!("{title}\n{}", replay.found()));
                 let (read, rows) = channel(AHEAD);
                 // A thread of its own: files are read by blocking calls, and parsing takes time.
                 thread::Builder::new().name("replay".to_owned()).spawn(move || replay.send_to(&read))?;
-                tokio::spawn(paced(rows, out, Pace::new(settings.replay.speed), stop));
+                tokio::spawn(paced(rows, out, Pace::new(settings.replay.speed), stop, progress.clone()));
                 title
             }
         };
@@ -85,23 +96,33 @@ impl Feed {
     }
 }
 
+/// A row that is due later than this is told: no market pauses for so long, but a clock that is wrong does.
+const LONG: Duration = Duration::from_secs(4 * 86_400);
+
 /// Passes rows on when they are due.
 async fn paced(
-    mut rows: Receiver<Result<Chunk, Error>>,
+    mut rows: Receiver<Result<Rows, Error>>,
     out: Sender<Result<Chunk, Error>>,
     mut pace: Pace,
     stop: CancellationToken,
+    progress: Progress,
 ) {
-    while let Some(Some(chunk)) = stop.run_until_cancelled(rows.recv()).await {
-        let chunk = match chunk {
-            Ok(Chunk { ticks, bad }) => {
+    while let Some(Some(rows)) = stop.run_until_cancelled(rows.recv()).await {
+        let chunk = match rows {
+            Ok(Rows { ticks, bad }) => {
                 let mut due = Chunk { ticks: Vec::with_capacity(ticks.len()), bad };
-                for tick in ticks {
+                for (line, tick) in ticks {
                     if let Some(wait) = pace.wait(tick.time_ns) {
                         let before = mem::take(&mut due);
-                        if out.send(Ok(before)).await.is_err()
-                            || stop.run_until_cancelled(sleep_until(wait)).await.is_none()
-                        {
+                        if out.send(Ok(before)).await.is_err() {
+                            return;
+                        }
+                        let left = wait.saturating_duration_since(Instant::now());
+                        if left > LONG {
+                            let days = (left.as_secs_f64() / 86_400.0).round();
+                            progress.say(&format!("line {line}: is due in {days} days, and waited for"));
+                        }
+                        if stop.run_until_cancelled(sleep_until(wait)).await.is_none() {
                             return;
                         }
                     }
@@ -109,7 +130,7 @@ async fn paced(
                 }
                 Ok(due)
             }
-            failed => failed,
+            Err(error) => Err(error),
         };
         if out.send(chunk).await.is_err() {
             return;

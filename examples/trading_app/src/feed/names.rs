@@ -1,10 +1,10 @@
-//! What vendors call their columns, and what their files are called. In come names and shapes, out comes what they mean.
-//! Next room: `layout`.
+//! What vendors call their columns and their files. A name is a guess: `layout` checks it against the first rows.
 
 use csv::StringRecord;
 use roundlot::market::Symbol;
 
-use crate::settings::Unit;
+use super::calendar;
+use crate::settings::{DateOrder, Unit};
 
 // Names in snake case, the best first. A time may end in its unit, a price in its scale.
 pub const TIME: &[&str] = &[
@@ -15,6 +15,13 @@ pub const TIME: &[&str] = &[
     "date_time",
     "trade_time",
     "trade_ts",
+    "time_m",
+    "time_of_day",
+    "date_and_time",
+    "gmt_time",
+    "utc_time",
+    "local_time",
+    "time_exchange",
     "transact_time",
     "event_time",
     "exchange_time",
@@ -27,10 +34,12 @@ pub const TIME: &[&str] = &[
     "local_timestamp",
     "ts_recv",
     "unix",
+    "unix_timestamp",
     "epoch",
-    "date",
     "t",
 ];
+/// Columns that hold the day of a time of day, or the whole time.
+pub const DATE: &[&str] = &["date", "trade_date", "trading_date", "trading_day", "day", "dt"];
 pub const SYMBOL: &[&str] = &[
     "symbol",
     "ticker",
@@ -43,6 +52,7 @@ pub const SYMBOL: &[&str] = &[
     "market",
     "security",
     "raw_symbol",
+    "ric",
     "sym",
     "s",
 ];
@@ -62,11 +72,13 @@ pub const QUANTITY: &[&str] = &[
     "last_size",
     "shares",
     "base_volume",
+    "base_amount",
     "sz",
     "q",
     "v",
 ];
-pub const SIDE: &[&str] = &["side", "taker_side", "aggressor_side", "aggressor", "trade_side", "direction"];
+pub const SIDE: &[&str] =
+    &["side", "taker_side", "aggressor_side", "aggressor", "trade_side", "direction", "ask_bid", "buy_sell"];
 /// Columns that ask whether the buyer was the maker, or, which is the same, whether the taker sold.
 pub const BUYER_IS_MAKER: &[&str] =
     &["is_buyer_maker", "buyer_is_maker", "buyer_maker", "was_buyer_maker", "taker_side_sell", "m"];
@@ -149,17 +161,29 @@ pub fn shape(rows: &[StringRecord]) -> Option<Shape> {
 
 /// Whether a field is a number or a time, and so no name of a column.
 pub fn is_value(field: &str) -> bool {
-    field.trim_start_matches(['-', '+', '.']).starts_with(|letter: char| letter.is_ascii_digit())
-        && field.bytes().all(|byte| byte.is_ascii_digit() || b".+-:eETZ ".contains(&byte))
+    let number = field.trim_start_matches(['-', '+', '.']);
+    let is_number = number.starts_with(|letter: char| letter.is_ascii_digit())
+        && field.bytes().all(|byte| byte.is_ascii_digit() || b".,+-:/'eETZ ".contains(&byte));
+    is_number || calendar::stamp(field, Some(DateOrder::Mdy)).is_ok()
 }
 
-/// The symbol that a file's name begins with: `BTCUSD_PERP-trades-2024-08-08`, `spy_trades`.
+/// Names of files that say what is in them and not of what.
+const GENERIC: [&str; 17] = [
+    "data", "export", "file", "history", "market", "merged", "output", "part", "prices", "quotes", "report", "rows",
+    "sample", "table", "ticks", "trade", "trades",
+];
+
+/// The symbol that a file's name begins with: `BTCUSD_PERP-trades-2024-08-08`, `spy_trades`. None if that is a number,
+/// which is a date or a part of one more often than a symbol, or a word for files.
 pub fn symbol_of(stem: &str) -> Option<Symbol> {
     let lower = stem.to_ascii_lowercase();
     let marks = ["-trades", "-aggtrades", "_trades", "_aggtrades"];
     let end = marks.iter().filter_map(|mark| lower.find(mark)).min();
     let end = end.or_else(|| stem.find(['-', '_', '.', ' '])).unwrap_or(stem.len());
     let name = &stem[..end];
+    if name.bytes().all(|byte| byte.is_ascii_digit()) || GENERIC.contains(&&lower[..end]) {
+        return None;
+    }
     let has_capitals = name.bytes().any(|byte| byte.is_ascii_uppercase());
     Symbol::new(&if has_capitals { name.to_owned() } else { name.to_ascii_uppercase() }).ok()
 }
@@ -215,6 +239,8 @@ mod tests {
         ] {
             assert_eq!(symbol_of(stem).unwrap().as_str(), expected);
         }
-        assert_eq!(symbol_of("-trades"), None);
+        for stem in ["-trades", "2024-01-08", "20240108", "trades", "Ticks_2024"] {
+            assert_eq!(symbol_of(stem), None, "{stem}");
+        }
     }
 }

@@ -1,17 +1,23 @@
-//! A row as a tick. In come fields, out goes what they say, by the layout of the file, or what is wrong with them. Next
-//! room: `replay`.
+//! A row as a tick: what its fields say by the layout of the file, or what is wrong with them.
 
-use std::{str::FromStr, time::UNIX_EPOCH};
+use std::{borrow::Cow, str::FromStr};
 
 use csv::StringRecord;
-use roundlot::market::{InvalidField, Price, Side};
-use rust_decimal::{Decimal, prelude::ToPrimitive};
+use roundlot::market::{InvalidField, Price, Quantity, Side};
+use rust_decimal::Decimal;
 
-use super::layout::{Layout, SymbolFrom, Words};
-use crate::{settings::Unit, tick::Tick};
+use super::{
+    layout::{Layout, Scale, SymbolFrom},
+    sides::Sides,
+};
+use crate::tick::Tick;
 
 /// What vendors write where there is no value.
-const NO_VALUE: [&str; 7] = ["", "null", "none", "nan", "n", "unknown", "-"];
+const NO_VALUE: [&str; 10] = ["", "null", "none", "nan", "n", "unknown", "-", "n/a", "na", "\\n"];
+
+/// The largest and the smallest number of 64 bits: what feeds of whole numbers send where there is no price.
+const NO_NUMBER: [&str; 4] =
+    ["9223372036854775807", "-9223372036854775808", "-9223372036854775807", "18446744073709551615"];
 
 /// Characters of a value that a message shows.
 const QUOTED: usize = 24;
@@ -23,55 +29,97 @@ impl Layout {
             return Err(format!("wrong number of fields, {} instead of {}", row.len(), self.width));
         }
         let text = |column: usize| row.get(column).unwrap_or_default();
-        let value = |column: Option<usize>| Some((column?, text(column?))).filter(|(_, field)| !is_no_value(field));
-        let wrong =
-            |column: usize| move |problem: String| format!("{}{} {problem}", self.names[column], quoted(text(column)));
+        let wrong = |column: usize| move |problem: String| self.wrong(row, column, &problem);
+        let time_ns = self.times.read(row).map_err(|(column, problem)| self.wrong(row, column, &problem))?;
         let symbol = match self.symbol {
             SymbolFrom::Constant(symbol) => symbol,
             SymbolFrom::Column(column) => read(text(column)).map_err(wrong(column))?,
         };
-        let quantity = value(self.quantity).map(|(column, field)| read(field).map_err(wrong(column)));
-        let side = self.side.as_ref().and_then(|(column, words)| {
-            let (column, field) = value(Some(*column))?;
-            Some(words.side(field).map_err(wrong(column)))
-        });
+        let price = self.price(text(self.price)).map_err(wrong(self.price))?;
+        let quantity = match self.quantity.filter(|column| !is_no_number(text(*column))) {
+            Some(column) => Some(self.signed(text(column)).map_err(wrong(column))?),
+            None => None,
+        };
+        let side = match &self.sides {
+            Sides::Words { column, .. } if !is_no_value(text(*column)) => {
+                Some(self.sides.read(text(*column)).map_err(wrong(*column))?)
+            }
+            Sides::Sign => quantity.and_then(|(side, _)| side),
+            Sides::None | Sides::Words { .. } => None,
+        };
         Ok(Tick {
             id: match self.id.map(text).filter(|id| !id.is_empty()) {
                 Some(id) => id.to_owned(),
                 None => format!("{}:{line}", self.stem),
             },
-            time_ns: nanos(text(self.time), self.unit).map_err(wrong(self.time))?,
+            time_ns,
             symbol,
-            price: self.price(text(self.price)).map_err(wrong(self.price))?,
-            quantity: quantity.transpose()?,
-            side: side.transpose()?,
+            price,
+            quantity: quantity.map(|(_, quantity)| quantity),
+            side,
         })
+    }
+
+    /// A problem with the name and the value of its column.
+    pub fn wrong(&self, row: &StringRecord, column: usize, problem: &str) -> String {
+        format!("{}{} {problem}", self.names[column], quoted(row.get(column).unwrap_or_default()))
     }
 
     /// The digits as they stand in the file; where a scale moves the point, without the zeros that this leaves behind.
     fn price(&self, text: &str) -> Result<Price, String> {
-        match self.price_scale {
-            0 => read(text),
-            scale => Ok(Price::new(read::<Price>(&format!("{text}e-{scale}"))?.to_decimal().normalize())),
+        if NO_NUMBER.contains(&text) {
+            return Err("is the number that stands for no price".to_owned());
+        }
+        let number = self.decimals.plain(text)?;
+        let scale = match self.scale {
+            Scale::Said(0) => return read(&number),
+            Scale::Said(scale) => scale,
+            Scale::Named(scale) if number.contains('.') => {
+                return Err(format!(
+                    "has a point, where the name of the column says 10^{scale}: set replay.price_scale"
+                ));
+            }
+            Scale::Named(scale) => scale,
+        };
+        scaled(&number, scale)
+    }
+
+    /// The side by the sign of the quantity, and the quantity without it, if this is how the file tells the side.
+    fn signed(&self, text: &str) -> Result<(Option<Side>, Quantity), String> {
+        let number = self.decimals.plain(text)?;
+        let unsigned = number.strip_prefix('-');
+        match (unsigned, self.sides == Sides::Sign) {
+            (Some(unsigned), true) => {
+                let quantity = read::<Quantity>(unsigned)?;
+                Ok(((!quantity.is_zero()).then_some(Side::Sell), quantity))
+            }
+            (None, true) => {
+                let quantity = read::<Quantity>(&number)?;
+                Ok(((!quantity.is_zero()).then_some(Side::Buy), quantity))
+            }
+            (Some(_), false) => match (read::<Quantity>(&number), &self.sides) {
+                (Err(problem), Sides::None) => {
+                    Err(format!("{problem}: if the sign is the side, set replay.side_by_sign"))
+                }
+                (read, _) => read.map(|quantity| (None, quantity)),
+            },
+            (None, false) => read(&number).map(|quantity| (None, quantity)),
         }
     }
 }
 
-impl Words {
-    fn side(&self, text: &str) -> Result<Side, String> {
-        let is = |words: &[String]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
-        if is(&self.buy) {
-            Ok(Side::Buy)
-        } else if is(&self.sell) {
-            Ok(Side::Sell)
-        } else {
-            Err("is no side: see replay.buy and replay.sell".to_owned())
-        }
-    }
+/// A number of 10^-`scale`. An exponent of its own is added up.
+fn scaled(number: &str, scale: u32) -> Result<Price, String> {
+    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().map_err(|_| "is not a decimal number")?),
+        None => (number, 0),
+    };
+    let shifted: Cow<'_, str> = format!("{mantissa}e{}", exponent - i64::from(scale)).into();
+    Ok(Price::new(Decimal::normalize(&read::<Price>(&shifted)?.to_decimal())))
 }
 
 /// A value for a message, if there is one: its beginning in quotes.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTED) {
         _ if text.is_empty() => String::new(),
         Some((end, _)) => format!(" {:?}", format!("{}…", &text[..end])),
@@ -79,59 +127,15 @@ fn quoted(text: &str) -> String {
     }
 }
 
-fn is_no_value(field: &str) -> bool {
+pub fn is_no_value(field: &str) -> bool {
     NO_VALUE.iter().any(|word| field.eq_ignore_ascii_case(word))
 }
 
+fn is_no_number(field: &str) -> bool {
+    is_no_value(field) || NO_NUMBER.contains(&field)
+}
+
 /// Reads a trading noun. What is wrong with it is said without its name, for the file has another one.
-fn read<T: FromStr<Err = InvalidField>>(text: &str) -> Result<T, String> {
+pub fn read<T: FromStr<Err = InvalidField>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: InvalidField| error.reason().to_string())
-}
-
-/// A time in nanoseconds since 1970, exactly; what is finer is cut off.
-pub fn nanos(text: &str, unit: Unit) -> Result<i64, String> {
-    let per_unit = match unit {
-        Unit::S => 1_000_000_000,
-        Unit::Ms => 1_000_000,
-        Unit::Us => 1_000,
-        Unit::Ns => 1,
-        Unit::Iso => return iso_nanos(text),
-    };
-    // A decimal by the crate's own rules: exact, in any notation.
-    let time = read::<Price>(text)?.to_decimal();
-    let nanos = time.checked_mul(Decimal::from(per_unit)).and_then(|nanos| nanos.trunc().to_i64());
-    nanos.ok_or_else(|| "is too large for a time".to_owned())
-}
-
-fn iso_nanos(text: &str) -> Result<i64, String> {
-    let utc = text.trim_end_matches("+00:00").trim_end_matches('Z');
-    let time = humantime::parse_rfc3339_weak(utc).map_err(|error| format!("is no time: {error}"))?;
-    let since = time.duration_since(UNIX_EPOCH).map_err(|_| "is before 1970")?;
-    i64::try_from(since.as_nanos()).map_err(|_| "is too large for a time".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_exact_in_each_unit() {
-        let cases = [
-            ("1723075200123", Unit::Ms, 1_723_075_200_123_000_000),
-            ("1723075200123456", Unit::Us, 1_723_075_200_123_456_000),
-            ("1723075200123456789", Unit::Ns, 1_723_075_200_123_456_789),
-            ("1723075200.123456789", Unit::S, 1_723_075_200_123_456_789),
-            ("1.723075200e9", Unit::S, 1_723_075_200_000_000_000),
-            ("0", Unit::Us, 0),
-            ("-5", Unit::Ms, -5_000_000),
-            ("2024-08-08T00:00:00.123Z", Unit::Iso, 1_723_075_200_123_000_000),
-            ("2024-08-08 00:00:00+00:00", Unit::Iso, 1_723_075_200_000_000_000),
-        ];
-        for (text, unit, expected) in cases {
-            assert_eq!(nanos(text, unit), Ok(expected), "{text}");
-        }
-        for (text, unit) in [("", Unit::Ms), ("soon", Unit::Ms), ("9223372036855", Unit::Ms), ("12:30", Unit::Iso)] {
-            assert!(nanos(text, unit).is_err(), "{text}");
-        }
-    }
 }

@@ -60,16 +60,24 @@ pub struct Replay {
     #[serde(deserialize_with = "speed")]
     pub speed: f64,
     pub strict: bool,
+    pub skip_lines: u64,
     pub delimiter: Option<char>,
     pub header: Option<bool>,
+    #[serde(default, deserialize_with = "decimal_mark")]
+    pub decimal: Option<char>,
     pub time: Option<Column>,
     pub time_unit: Option<Unit>,
+    pub date: Option<Column>,
+    pub constant_date: Option<String>,
+    pub date_order: Option<DateOrder>,
+    pub utc_offset: String,
     pub symbol: Option<Column>,
     pub constant_symbol: Option<Symbol>,
     pub price: Option<Column>,
     pub price_scale: Option<u32>,
     pub quantity: Option<Column>,
     pub side: Option<Column>,
+    pub side_by_sign: Option<bool>,
     pub buy: Option<Vec<String>>,
     pub sell: Option<Vec<String>>,
     pub id: Option<Column>,
@@ -83,7 +91,7 @@ pub enum Column {
     Name(String),
 }
 
-/// What a time counts.
+/// What a time counts, or how it is spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -91,7 +99,22 @@ pub enum Unit {
     Ms,
     Us,
     Ns,
+    /// A text of the calendar.
     Iso,
+    /// Digits of the calendar without anything between them.
+    Digits,
+    /// Days as spreadsheets count them.
+    Excel,
+}
+
+/// What comes first in a date such as 01/08/2024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DateOrder {
+    /// Day, month, year.
+    Dmy,
+    /// Month, day, year.
+    Mdy,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -153,6 +176,11 @@ impl Settings {
 fn speed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let speed = f64::deserialize(deserializer)?;
     if speed.is_finite() && speed >= 0.0 { Ok(speed) } else { Err(D::Error::custom("a speed is a number from 0 on")) }
+}
+
+fn decimal_mark<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<char>, D::Error> {
+    let mark = Option::<char>::deserialize(deserializer)?;
+    if matches!(mark, None | Some('.' | ',')) { Ok(mark) } else { Err(D::Error::custom("it is \".\" or \",\"")) }
 }
 
 fn positive<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + From<u8>>(from: D) -> Result<T, D::Error> {

@@ -102,7 +102,8 @@ fn a_later_signal_ends_it_at_once() {
     assert_eq!(status.code(), Some(130));
 }
 
-/// Goal: a replay in recorded time can be stopped, too. Method: a file whose second row is due in a year.
+/// Goal: a replay in recorded time can be stopped, too, and says what it waits for. Method: a file whose second row is
+/// due in a year.
 #[test]
 fn a_replay_that_waits_can_be_stopped() {
     let app = App::new();
@@ -110,6 +111,7 @@ fn a_replay_that_waits_can_be_stopped() {
     let arguments = ["--replay", "BTC.csv", "--report", "it.json", "--set", "progress=20ms"];
     let mut child = app.command(&[QUICK, &arguments].concat()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    wait_for("line 3: is due in 365 days, and waited for", &mut stderr);
     wait_for("operations", &mut stderr);
     signal(&child, "-INT");
     let mut rest = String::new();
