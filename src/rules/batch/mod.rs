@@ -229,6 +229,11 @@ impl<T, R> Batch<T, R> {
         self.verdicts.give(i, self.ops.len(), answer);
     }
 
+    /// The errors among the verdicts.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = &SinkError> {
+        self.verdicts.errors()
+    }
+
     /// Verdicts as they stand, for sinks that are made of others.
     pub(crate) fn verdicts_mut(&mut self) -> &mut [Verdict<R>] {
         self.verdicts.list(self.ops.len())
