@@ -12,7 +12,7 @@ use crate::{
         actor::{Actor, Letters},
         handle::Handle,
         inbox::Inbox,
-        metrics::Namespace,
+        metrics::{Meter, Namespace},
         worker::{Summary, TellStop, Worker, WorkerFuture},
     },
     rules::{
@@ -233,7 +233,7 @@ where
         let tell_stop: TellStop = Arc::new(move |within| stopped.tell(|news| news.stop(within, false)));
 
         let mut accumulator = Accumulator::new(stages, limits, policy);
-        accumulator.counters().report_as(metrics, &name);
+        accumulator.counters().report_to(Meter::new(metrics, &name));
         let (letters, letters_task) = letters(&name);
         let actor = Actor::new(name, sink, inbox, accumulator, letters, stop);
         let task: BoxFuture<'static, Summary<T>> = match letters_task {

@@ -13,7 +13,7 @@ pub use batcher::Batcher;
 pub use driver::{
     handle::{
         Handle,
-        ack::{Ack, AckError, End, Outcome},
+        ack::Ack,
         error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError, WorkerGone},
         permit::Permit,
     },
@@ -27,7 +27,7 @@ pub use rules::{
         limits::{Limits, LimitsError, Overflow},
         retry::Retry,
     },
-    outcome::{DeadLetter, Returned},
+    outcome::{AckError, DeadLetter, End, Outcome, Returned},
     stage::{self, Stages},
     stats::{Cuts, Stats, Times, flush::FlushReport},
 };

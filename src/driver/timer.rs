@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Sleep;
 
-use crate::rules::time::Moment;
+use crate::{driver::clock, rules::time::Moment};
 
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
@@ -28,7 +28,7 @@ impl Timer {
             return;
         }
         self.deadline = deadline;
-        let deadline = deadline.map(Moment::to_instant);
+        let deadline = deadline.map(clock::instant);
         match (&mut self.sleep, deadline) {
             (Some(sleep), Some(deadline)) => sleep.as_mut().reset(deadline),
             (None, Some(deadline)) => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),

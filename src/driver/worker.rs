@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 use crate::{
     driver::handle::error::WorkerGone,
     rules::{
+        batch::SinkError,
         outcome::{DeadLetter, Returned},
         stats::Stats,
     },
-    sink::SinkError,
 };
 
 /// What a batcher has come to.

@@ -29,14 +29,15 @@ use crate::{
             write::{Back, Destination, write},
             write_set::Writes,
         },
-        handle::{Handle, ack::Answer, error::SendError},
+        clock,
+        handle::{Handle, error::SendError},
         inbox::{Inbox, Taken},
         timer::Timer,
         worker::Summary,
     },
     rules::{
         accumulator::{Accumulator, Cut, Written},
-        outcome::DeadLetter,
+        outcome::{Answer, DeadLetter},
         panics,
         stats::flush::Done,
         time::Moment,
@@ -140,7 +141,7 @@ where
         let mut company = Company::new();
         // Ops dealt with since the task let others run, and when it did; ops taken in since it waited.
         let (mut work, mut came) = (0, 0);
-        let mut now = Moment::now();
+        let mut now = clock::now();
         let mut turn = now;
         loop {
             let (count, yielded) = self.take_in(&mut now).await;
@@ -148,7 +149,7 @@ where
             if company.is_worth_a_look(count, yielded) {
                 if !yielded {
                     self.let_others_run().await;
-                    now = Moment::now();
+                    now = clock::now();
                 }
                 continue;
             }
@@ -157,7 +158,7 @@ where
             }
             let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut work, cx)).await;
             if let Some((cut, written)) = back {
-                now = Moment::now();
+                now = clock::now();
                 self.settle(cut, written, now);
                 if work < WORK_PER_TURN && now.since(turn) < TURN {
                     // A sink that takes a batch at once takes the next one in the same turn.
@@ -175,7 +176,7 @@ where
                 if self.stop.is_cancelled() {
                     self.close(None, false);
                 }
-                now = Moment::now();
+                now = clock::now();
                 (work, turn) = (0, now);
                 continue;
             }
@@ -186,13 +187,13 @@ where
                 // looks at anyway. Polling in order also costs less than at random.
                 biased;
                 Some((cut, written)) = poll_fn(|cx| writes.poll_next(cx)), if !writes.is_empty() => {
-                    self.settle(cut, written, Moment::now());
+                    self.settle(cut, written, clock::now());
                 }
                 () = self.stop.cancelled(), if self.state.closing.is_none() => self.close(None, false),
                 () = self.inbox.stirred() => {}
                 () = timer.fired() => {}
             }
-            now = Moment::now();
+            now = clock::now();
             (work, came, turn) = (0, 0, now);
         }
         self.end().await
@@ -271,7 +272,7 @@ where
         log::notices(&self.name, &self.accumulator.take_notices());
         let done = self.accumulator.flushed();
         let stats = self.accumulator.stats();
-        self.accumulator.counters().emit(&stats);
+        self.accumulator.counters().publish(&stats);
         self.inbox.balance(self.accumulator.take_settled(), stats);
         self.accumulator.take_answers(&mut self.state.answers);
         self.state.answers.drain(..).for_each(Answer::tell);

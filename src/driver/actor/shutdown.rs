@@ -9,6 +9,7 @@ use super::Actor;
 use crate::{
     driver::{
         actor::{Letters, write::close},
+        clock,
         worker::Summary,
     },
     rules::{panics, time::Moment},
@@ -33,18 +34,18 @@ where
     pub(super) fn close(&mut self, within: Option<Duration>, deserted: bool) {
         self.inbox.close();
         self.accumulator.close();
-        if self.is_overdue(Moment::now()) {
+        if self.is_overdue(clock::now()) {
             // More time comes too late: writes have been given up.
             return;
         }
         let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
         let closing = self.state.closing.get_or_insert_with(|| {
             debug!(batcher = %self.name, ?limit, "closing");
-            Closing { deadline: Moment::now().checked_add(limit), deserted }
+            Closing { deadline: clock::now().checked_add(limit), deserted }
         });
         closing.deserted |= deserted;
         if within.is_some() {
-            closing.deadline = Moment::now().checked_add(limit);
+            closing.deadline = clock::now().checked_add(limit);
         }
     }
 
@@ -80,12 +81,12 @@ where
 
     /// Gives back what was not drained, closes the sink, and sums up.
     pub(super) async fn end(mut self) -> Summary<T> {
-        self.accumulator.return_waiting(Moment::now());
+        self.accumulator.return_waiting(clock::now());
         self.balance();
         let returned = self.accumulator.take_returned();
         let left = |closing: Option<Closing>| {
             let deadline = closing.and_then(|closing| closing.deadline);
-            deadline.map(|deadline| deadline.since(Moment::now()))
+            deadline.map(|deadline| deadline.since(clock::now()))
         };
         let close_error = close(&self.name, &self.destination.sink, left(self.state.closing)).await.err();
         if let Letters::Posted(batcher) = &self.letters {

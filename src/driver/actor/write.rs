@@ -17,9 +17,10 @@ use tracing::{Instrument, Span, debug_span, error, field};
 use crate::{
     rules::{
         accumulator::{Cut, Written},
+        batch::SinkError,
         panics,
     },
-    sink::{Sink, SinkError},
+    sink::Sink,
 };
 
 /// Where the writes of a batcher go.

@@ -21,7 +21,7 @@ use tokio::{sync::oneshot, task::coop};
 use crate::{
     driver::{
         handle::{
-            ack::{Ack, Packed},
+            ack::Ack,
             error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
             permit::Permit,
             send::Sending,
@@ -35,7 +35,10 @@ use crate::{
     },
     rules::{
         config::limits::{Limits, LimitsError},
-        outcome::reply::Replies,
+        outcome::{
+            Packed,
+            reply::{Replies, pair},
+        },
         panics,
         stats::{
             Stats,
@@ -194,10 +197,10 @@ impl<T, R> Handle<T, R> {
     ///
     /// Cancel safe: once polled, the ops are flushed even if the future is dropped.
     pub async fn flush(&self) -> Result<FlushReport, Closed> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = pair();
         let since = *self.reported();
         self.inbox.push_other(Command::Flush(Box::new(Flush { since, reply }))).map_err(|_| Closed)?;
-        let (report, mark) = answer.await.map_err(|_| Closed)?;
+        let (report, mark) = answer.await.ok_or(Closed)?;
         self.reported().advance(mark);
         Ok(report)
     }

@@ -12,6 +12,7 @@ use tokio::task::coop;
 
 use crate::{
     driver::{
+        clock,
         handle::{Handle, error::SendError},
         inbox::{
             Turn,
@@ -69,7 +70,7 @@ impl<'a, T, R> Sending<'a, T, R> {
         if barred == Barred::Full && self.handle.inbox.overflow() == Overflow::Wait {
             if let Some(parcel) = &mut self.parcel {
                 // Age counts from here on, the wait for room included.
-                parcel.at.get_or_insert_with(Moment::now);
+                parcel.at.get_or_insert_with(clock::now);
             }
             return self.poll_waiting(cx);
         }

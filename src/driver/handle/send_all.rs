@@ -5,6 +5,7 @@ use tokio::task::coop;
 
 use crate::{
     driver::{
+        clock,
         handle::{
             Handle, SENDS_PER_BUDGET,
             error::{SendAllError, SendError},
@@ -14,7 +15,7 @@ use crate::{
             room_by_policy,
         },
     },
-    rules::{config::limits::Overflow, time::Moment},
+    rules::config::limits::Overflow,
 };
 
 /// Ops per chunk: enough to make room and lock cheap, few enough to let others in between.
@@ -61,7 +62,7 @@ fn fill<T, R>(chunk: &mut Vec<T>, ops: &mut impl Iterator<Item = T>, handle: &Ha
 
 /// Sends all of a chunk, as far as there is room at a time. What can't be taken stays in it.
 async fn send_chunk<T, R>(handle: &Handle<T, R>, chunk: &mut Vec<T>) -> Result<(), Barred> {
-    let at = Moment::now();
+    let at = clock::now();
     let mut pass = Pass::Free;
     while !chunk.is_empty() {
         match handle.inbox.push_some(chunk, at, pass) {

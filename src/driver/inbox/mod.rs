@@ -20,11 +20,15 @@ use std::{
 };
 
 pub(crate) use acquire::{Turn, room, room_by_policy};
-pub(crate) use drain::{Arrivals, Taken};
+pub(crate) use drain::Taken;
 
 use crate::{
-    driver::inbox::command::{Barred, Command, News, Parcel, Pass, Run},
+    driver::{
+        clock,
+        inbox::command::{Barred, Command, News, Parcel, Pass},
+    },
     rules::{
+        accumulator::Run,
         config::limits::{Limits, Overflow},
         outcome::mutex::{Mutex, MutexGuard},
         panics,
@@ -94,7 +98,7 @@ impl<T, R> Inbox<T, R> {
             _ => {
                 // A time stamp of somebody who waited is too old for others.
                 let open_to = if paid && at.is_none() { STAMPED_TOGETHER - 1 } else { 0 };
-                let at = at.unwrap_or_else(Moment::now);
+                let at = at.unwrap_or_else(clock::now);
                 state.commands.push(Command::Ops(Run { count: 1, at, paid, acked, open_to }));
                 at
             }

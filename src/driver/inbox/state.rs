@@ -5,13 +5,13 @@ use std::task::Waker;
 
 use super::wait_queue::Line;
 use crate::{
-    driver::{
-        handle::ack::AckSender,
-        inbox::command::{Barred, Command, News, Pass},
-    },
+    driver::inbox::command::{Barred, Command, News, Pass},
     rules::{
         config::limits::{Limits, Overflow},
-        outcome::mutex::{Mutex, MutexGuard},
+        outcome::{
+            AckSender,
+            mutex::{Mutex, MutexGuard},
+        },
         panics,
         stats::Stats,
     },

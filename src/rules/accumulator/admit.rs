@@ -5,15 +5,16 @@ use std::{collections::HashSet, iter};
 
 use super::{
     Accumulator,
+    arrivals::{Arrival, Run},
     partition::Partition,
-    store::{Arrival, Newcomer},
+    store::Newcomer,
 };
-use crate::{
-    driver::{
-        handle::ack::{End, Waiters},
-        inbox::command::Run,
-    },
-    rules::{batch::SinkError, panics, stage::Found, time::Moment},
+use crate::rules::{
+    batch::SinkError,
+    outcome::{End, Waiters},
+    panics,
+    stage::Found,
+    time::Moment,
 };
 
 /// What the rules say of an op, before anything has been changed.

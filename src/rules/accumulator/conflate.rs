@@ -7,9 +7,11 @@ use super::{
     Accumulator,
     store::{NONE, Newcomer},
 };
-use crate::{
-    driver::handle::ack::{AckError, End, Waiter, Waiters},
-    rules::{batch::SinkError, panics, time::Moment},
+use crate::rules::{
+    batch::SinkError,
+    outcome::{AckError, End, Waiter, Waiters},
+    panics,
+    time::Moment,
 };
 
 impl<T, R: Clone> Accumulator<T, R> {

@@ -4,14 +4,12 @@
 use std::{any::Any, iter, time::Instant};
 
 use super::{Accumulator, fast_path::Stretch, store::NONE};
-use crate::{
-    driver::handle::ack::{AckSender, End},
-    rules::{
-        batch::{Batch, CutBy},
-        panics,
-        stage::{BoxRule, Order, Stages},
-        time::Moment,
-    },
+use crate::rules::{
+    batch::{Batch, CutBy},
+    outcome::{AckSender, End},
+    panics,
+    stage::{BoxRule, Order, Stages},
+    time::Moment,
 };
 
 /// A batch on its way, with what the buffer needs to take it back. When it is settled its memory is used again.
@@ -231,7 +229,7 @@ mod tests {
     /// Goal: a large batch costs no memory afterwards. Method: one is in flight while the driver tidies up, and comes back.
     #[test]
     fn the_memory_of_a_large_batch_is_given_back() {
-        let now = Moment::now();
+        let now = Moment::some();
         let mut buffer = Accumulator::<u64, ()>::new(Stages::new(), Limits::new(10_000), Policy::default());
         (0..10_000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         let mut cut = buffer.cut(now).expect("it is full");

@@ -6,9 +6,11 @@ use std::{collections::VecDeque, num::NonZeroU64};
 use slab::Slab;
 
 use super::Accumulator;
-use crate::{
-    driver::handle::ack::{AckError, End, Waiters},
-    rules::{panics, stage::REMEMBERED_KEYS, time::Moment},
+use crate::rules::{
+    outcome::{AckError, End, Waiters},
+    panics,
+    stage::REMEMBERED_KEYS,
+    time::Moment,
 };
 
 #[derive(Debug)]

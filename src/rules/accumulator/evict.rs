@@ -7,10 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{Accumulator, store::Nodes};
-use crate::{
-    driver::handle::ack::End,
-    rules::{config::limits::Overflow, stage::Order, time::Moment},
-};
+use crate::rules::{config::limits::Overflow, outcome::End, stage::Order, time::Moment};
 
 #[derive(Debug)]
 pub(super) struct Victims {
@@ -136,7 +133,7 @@ mod tests {
         let stages = Stages::new().conflate_by(|_: &u32| 0, latest);
         let limits = Limits::new(10).linger(Duration::MAX).overflow(Overflow::EvictOldest);
         let mut buffer = Accumulator::<u32, ()>::new(stages, limits, Policy::default());
-        let now = Moment::now();
+        let now = Moment::some();
         (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         assert_eq!(buffer.victims.as_ref().map(|victims| victims.listed), Some(1));
     }
@@ -147,7 +144,7 @@ mod tests {
     fn the_list_is_made_with_the_first_op_that_needs_room() {
         let limits = Limits::new(10).linger(Duration::MAX);
         let mut buffer = Accumulator::<u32, ()>::new(Stages::new(), limits, Policy::default());
-        let now = Moment::now();
+        let now = Moment::some();
         (0..3).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         assert!(buffer.evict(now));
         assert!(buffer.victims.is_some());

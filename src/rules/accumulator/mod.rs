@@ -3,6 +3,7 @@
 //! channel, so the actor and the stream can both drive it, and tests can step it by hand. Next room: `batch`.
 
 mod admit;
+mod arrivals;
 mod conflate;
 mod cut;
 mod dedup;
@@ -24,28 +25,25 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+pub(crate) use arrivals::{Arrival, Arrivals, Run};
 pub(crate) use cut::Cut;
 pub(crate) use notices::{Notices, OutageNotice};
 pub(crate) use prefetch::GROUP;
 pub(crate) use settle::Written;
-pub(crate) use store::Arrival;
 
-use crate::{
-    driver::handle::ack::Answer,
-    rules::{
-        config::{
-            limits::Limits,
-            retry::{Backoff, Retry},
-        },
-        outcome::{DeadLetter, Returned},
-        stage::Stages,
-        stats::{
-            Stats,
-            counters::Counters,
-            flush::{Done, Flush, Flushes},
-        },
-        time::Moment,
+use crate::rules::{
+    config::{
+        limits::Limits,
+        retry::{Backoff, Retry},
     },
+    outcome::{Answer, DeadLetter, Returned},
+    stage::Stages,
+    stats::{
+        Stats,
+        counters::Counters,
+        flush::{Done, Flush, Flushes},
+    },
+    time::Moment,
 };
 use dedup::Memory;
 use evict::Victims;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Accumulator, OutageNotice, gate::Frozen};
-use crate::{rules::time::Moment, sink::SinkError};
+use crate::rules::{batch::SinkError, time::Moment};
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// The destination asks for a pause, which counts from now on.

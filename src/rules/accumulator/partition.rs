@@ -121,7 +121,7 @@ mod tests {
 
     /// Sends one op all the way.
     fn pass(buffer: &mut Accumulator<u32, ()>, op: u32) {
-        let now = Moment::now();
+        let now = Moment::some();
         buffer.push(Arrival { op, at: now, ack: None }, now);
         assert_eq!(buffer.hand_over(now), Some(vec![op]));
     }
@@ -139,7 +139,7 @@ mod tests {
     /// Goal: a partition that is in use is not forgotten, although it rested. Method: one is, while others come and go.
     #[test]
     fn who_is_in_use_stays() {
-        let (mut buffer, now) = (buffer(), Moment::now());
+        let (mut buffer, now) = (buffer(), Moment::some());
         pass(&mut buffer, 0);
         buffer.set_paused(true);
         buffer.push(Arrival { op: 0, at: now, ack: None }, now);

@@ -4,16 +4,13 @@
 use std::time::Duration;
 
 use super::{Accumulator, Cut};
-use crate::{
-    driver::handle::ack::{AckError, End},
-    rules::{
-        batch::{ErrorKind, SinkError, verdicts::Verdict},
-        outcome::DeadLetter,
-        panics,
-        stage::Found,
-        stats::counters::Waited,
-        time::Moment,
-    },
+use crate::rules::{
+    batch::{ErrorKind, SinkError, verdicts::Verdict},
+    outcome::{AckError, DeadLetter, End},
+    panics,
+    stage::Found,
+    stats::counters::Waited,
+    time::Moment,
 };
 
 /// How a write ended.

@@ -48,6 +48,12 @@ const KEPT_BYTES: usize = 65_536;
 /// So many slots are looked at for a free one: with callers that wait about equally long, the first will do.
 const LOOKED_AT: usize = 2;
 
+/// Both ends of a reply in memory of its own, for what is rare.
+pub(crate) fn pair<V>() -> (Sender<V>, Receiver<V>) {
+    let slot = Arc::new(Slot(Mutex::new(State::Open)));
+    (Sender(Some(Arc::clone(&slot))), Receiver(Some(slot)))
+}
+
 impl<V> Replies<V> {
     /// So many slots are kept.
     const KEPT: usize = KEPT_BYTES / (size_of::<Slot<V>>() + 2 * size_of::<usize>());
@@ -101,6 +107,11 @@ impl<V> Slot<V> {
 }
 
 impl<V> Sender<V> {
+    /// Whether the receiver is gone, so that an answer would be dropped.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.as_ref().is_none_or(|slot| matches!(*slot.0.lock(), State::Over))
+    }
+
     pub(crate) fn tell(mut self, value: V) {
         if let Some(slot) = self.0.take() {
             slot.end(State::Told(value));

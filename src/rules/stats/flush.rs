@@ -10,9 +10,10 @@ use std::{
     ops::{AddAssign, Sub},
 };
 
-use tokio::sync::oneshot;
-
-use crate::{driver::handle::ack::End, sink::SinkError};
+use crate::rules::{
+    batch::SinkError,
+    outcome::{End, reply::Sender},
+};
 
 /// A report keeps this many errors; the counts tell how many there were.
 const KEPT_ERRORS: usize = 8;
@@ -140,13 +141,13 @@ impl Mark {
 #[derive(Debug)]
 pub(crate) struct Flush {
     pub(crate) since: Mark,
-    pub(crate) reply: oneshot::Sender<(FlushReport, Mark)>,
+    pub(crate) reply: Sender<(FlushReport, Mark)>,
 }
 
 /// A flush that is done.
 #[derive(Debug)]
 pub(crate) struct Done {
-    reply: oneshot::Sender<(FlushReport, Mark)>,
+    reply: Sender<(FlushReport, Mark)>,
     report: FlushReport,
     mark: Mark,
 }
@@ -154,7 +155,7 @@ pub(crate) struct Done {
 impl Done {
     pub(crate) fn tell(self) {
         // A caller who gave up needs no report; the next one of that handle will cover the same.
-        let _ = self.reply.send((self.report, self.mark));
+        self.reply.tell((self.report, self.mark));
     }
 }
 
@@ -320,7 +321,7 @@ impl Flushes {
 impl Epoch {
     /// Drops the flushes whose callers have given up.
     fn forget_abandoned(&mut self) {
-        self.flushes.retain(|flush| !flush.reply.is_closed());
+        self.flushes.retain(|flush| !flush.reply.is_abandoned());
     }
 
     fn is_unused(&self) -> bool {

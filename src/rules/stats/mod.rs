@@ -2,12 +2,13 @@
 
 pub(crate) mod counters;
 pub(crate) mod flush;
+pub(crate) mod spent;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{driver::handle::ack::End, rules::batch::CutBy};
+use crate::rules::{batch::CutBy, outcome::End};
 
 /// Counters and gauges of one batcher, or of one batched stream, all of the same moment.
 ///

@@ -11,10 +11,7 @@ use super::{
     node::{NONE, Newcomer, Node},
     side_table::{Extra, Extras, History},
 };
-use crate::{
-    driver::handle::ack::Waiters,
-    rules::{stats::counters::Spent, time::Moment},
-};
+use crate::rules::{outcome::Waiters, stats::spent::Spent, time::Moment};
 
 #[derive(Debug)]
 pub(crate) struct Nodes<T, R> {

@@ -2,19 +2,10 @@
 
 use std::num::NonZeroU64;
 
-use crate::{driver::handle::ack::AckSender, rules::time::Moment};
+use crate::rules::time::Moment;
 
 /// Marks the end of a list, and a slot that is none.
 pub(crate) const NONE: u32 = u32::MAX;
-
-/// An op as it arrives from a handle.
-#[derive(Debug)]
-pub(crate) struct Arrival<T, R> {
-    pub(crate) op: T,
-    /// When its caller sent it: age counts from here.
-    pub(crate) at: Moment,
-    pub(crate) ack: Option<AckSender<R>>,
-}
 
 /// What is known of an op that has come in, and has no node yet.
 #[derive(Debug, Clone, Copy)]

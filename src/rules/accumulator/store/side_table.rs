@@ -6,7 +6,7 @@
 use std::mem;
 
 use super::node::NONE;
-use crate::driver::handle::ack::Waiters;
+use crate::rules::outcome::Waiters;
 
 /// Slots of a page.
 const PAGE: usize = 64;

@@ -8,8 +8,7 @@ use std::{
 use super::cases::{Op, Recipe, merge, retry};
 use crate::{
     CutBy,
-    driver::handle::ack::End,
-    rules::{config::retry::Backoff, stage::Merge},
+    rules::{config::retry::Backoff, outcome::End, stage::Merge},
 };
 
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use super::{
     cases::{Op, Rest, THROTTLE, merge, verdict},
     model::{Batch, Model, Waiting},
 };
-use crate::{driver::handle::ack::End, rules::stage::Merge};
+use crate::rules::{outcome::End, stage::Merge};
 
 impl Model {
     pub(super) fn settle(&mut self, at: usize, verdicts: &[u8], rest: Rest, now: Duration) {
