@@ -15,9 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    Ended,
+    error::{Ended, SubscribeError},
     latest::{Latest, Place},
-    subscribe::SubscribeError,
 };
 use crate::{
     driver::handle::{Handle, error::SendError},

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Ended, hub::Shared};
+use super::{error::Ended, hub::Shared};
 use crate::{
     rules::{
         batch::{Batch, Settled},

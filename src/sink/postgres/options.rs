@@ -2,12 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    OpenError, PostgresSink,
-    address::{self, Address},
-};
-use crate::sink::table::Table;
-
+use super::address::{self, Address};
 /// The settings of a [`PostgresSink`], each with a default that suits most programs.
 ///
 /// # Examples
@@ -111,22 +106,6 @@ impl Postgres {
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;
         self
-    }
-
-    /// Connects, creates the table if that was asked for, and checks that it takes what the mapping has.
-    ///
-    /// Must be called on a Tokio runtime, on which the tasks of the connections run then.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection, and tells the server to stop what it does for it; a table that was
-    /// created by then stays.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`]. A server that cannot be reached is one: later, when the sink is open, it is waited for.
-    pub async fn open<T>(self, table: Table<T>) -> Result<PostgresSink<T>, OpenError> {
-        PostgresSink::open_with(self, table).await
     }
 }
 

@@ -261,6 +261,22 @@ impl<T> fmt::Debug for SqliteSink<T> {
     }
 }
 
+impl Sqlite {
+    /// Opens the file on a thread of its own, creates the table if that was asked for, and checks that it has the
+    /// columns of the mapping.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the file again; a table that was created by then stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open<T>(self, table: Table<T>) -> Result<SqliteSink<T>, OpenError> {
+        SqliteSink::open_with(self, table).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, atomic::AtomicBool};

@@ -3,6 +3,8 @@
 
 mod check;
 mod column;
+mod column_type;
+mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) mod fault;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -15,8 +17,9 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 
-pub use check::TableError;
-pub use column::{Column, ColumnType};
+pub use column::Column;
+pub use column_type::ColumnType;
+pub use error::TableError;
 pub use value::Value;
 
 /// Where ops of type `T` go in a database: the table's name, its columns with one closure each, and what happens to
