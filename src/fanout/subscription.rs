@@ -9,7 +9,7 @@ use super::{
     error::{Ended, SubscribeError},
     hub::Shared,
 };
-use crate::{driver::handle::Handle, rules::stats::Stats};
+use crate::{Handle, rules::stats::Stats};
 
 /// One subscriber of a [`Feed`](super::Feed), from [`Feed::subscribe`](super::Feed::subscribe).
 ///

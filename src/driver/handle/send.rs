@@ -13,7 +13,7 @@ use tokio::task::coop;
 use crate::{
     driver::{
         clock,
-        handle::{Handle, error::SendError},
+        handle::{error::SendError, port::Port},
         inbox::{
             Turn,
             command::{Barred, Parcel, Pass},
@@ -25,7 +25,7 @@ use crate::{
 /// Hands an op in, waiting for room if that is the policy.
 #[must_use = "an operation is sent when this is awaited"]
 pub(crate) struct Sending<'a, T, R> {
-    handle: &'a Handle<T, R>,
+    port: &'a Port<T, R>,
     /// `None` once it is handed in or back.
     parcel: Option<Parcel<T, R>>,
     /// There was no room.
@@ -39,14 +39,14 @@ impl<T, R> Unpin for Sending<'_, T, R> {}
 
 impl<'a, T, R> Sending<'a, T, R> {
     #[inline]
-    pub(crate) fn new(handle: &'a Handle<T, R>, parcel: Parcel<T, R>) -> Self {
-        Self { handle, parcel: Some(parcel), turn: None, sent_at: Moment::END }
+    pub(crate) fn new(port: &'a Port<T, R>, parcel: Parcel<T, R>) -> Self {
+        Self { port, parcel: Some(parcel), turn: None, sent_at: Moment::END }
     }
 
     /// Waits for room, if that is the policy.
     #[cold]
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
-        let inbox = &self.handle.inbox;
+        let inbox = &self.port.inbox;
         let turn = self.turn.get_or_insert_with(|| Turn::new(inbox));
         loop {
             let let_in = match ready!(turn.poll_by_policy(cx)) {
@@ -67,7 +67,7 @@ impl<'a, T, R> Sending<'a, T, R> {
 
     #[cold]
     fn barred(&mut self, barred: Barred, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
-        if barred == Barred::Full && self.handle.inbox.overflow() == Overflow::Wait {
+        if barred == Barred::Full && self.port.inbox.overflow() == Overflow::Wait {
             if let Some(parcel) = &mut self.parcel {
                 // Age counts from here on, the wait for room included.
                 parcel.at.get_or_insert_with(clock::now);
@@ -86,15 +86,15 @@ impl<T, R> Future for Sending<'_, T, R> {
         if self.turn.is_some() {
             return self.poll_waiting(cx);
         }
-        let Self { handle, parcel, sent_at, .. } = &mut *self;
+        let Self { port, parcel, sent_at, .. } = &mut *self;
         assert!(parcel.is_some(), "a send is not polled again when it is done");
-        if let Some(parcel) = parcel.take_if(|parcel| handle.is_too_heavy(&parcel.op)) {
+        if let Some(parcel) = parcel.take_if(|parcel| port.is_too_heavy(&parcel.op)) {
             return Poll::Ready(Err(SendError::TooHeavy(parcel.op)));
         }
-        if handle.is_budget_due() {
+        if port.is_budget_due() {
             ready!(pin!(coop::consume_budget()).poll(cx));
         }
-        match handle.inbox.push(parcel, Pass::Free) {
+        match port.inbox.push(parcel, Pass::Free) {
             Ok(at) => {
                 *sent_at = at;
                 Poll::Ready(Ok(()))
