@@ -63,6 +63,8 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "buffer")]
+#[doc(alias = "group commit")]
 #[must_use = "a batcher does nothing until it is spawned"]
 pub struct Batcher<T, R, S> {
     sink: S,
@@ -200,9 +202,11 @@ where
         Ok((handle, Worker::new(tokio::spawn(task), stop)))
     }
 
-    /// The handle, and the task as a future to be driven by hand: for tests, simulations and tasks of one's own. It has to be
-    /// polled inside of a Tokio runtime with time enabled, and that must get its turn between polls: a task that lets others
-    /// run, as this one does now and then before it cuts, is woken by the runtime's thread.
+    /// Returns the handle, and the task as a future to be polled by hand: in tests, in simulations, or inside of a task of
+    /// the caller's.
+    ///
+    /// Poll it inside a Tokio runtime with time enabled. The task yields now and then; let the runtime run between polls, or
+    /// the task is not woken.
     ///
     /// # Panics
     ///

@@ -63,6 +63,8 @@ pub trait BatchExt: Stream {
     /// assert_eq!(batches.next().await, None);
     /// # }
     /// ```
+    #[doc(alias = "chunks_timeout")]
+    #[doc(alias = "ready_chunks")]
     fn batched(self, stages: Stages<Self::Item>, limits: impl Into<Limits>) -> Batched<Self, Self::Item>
     where
         Self: Sized,

@@ -170,8 +170,11 @@ impl<T, R> Handle<T, R> {
         Ok(Ack::new(verdict, sending.sent_at))
     }
 
-    /// Makes all that was accepted so far due, and waits until it is settled: what is in flight or backing off included,
-    /// what comes later not. Says what became of it.
+    /// Makes all that was accepted so far due, and waits until it is settled. Ops in flight or in backoff are included; ops
+    /// sent later are not.
+    ///
+    /// The report counts every op that this handle has not been told of by an earlier flush, whichever handle sent it. So the
+    /// first flush of a handle reports everything since the batcher began, or since the handle it was cloned from flushed.
     ///
     /// It shortens no backoff, breaks no limit and overtakes no priority; while the batcher is paused it waits. A sink that
     /// awaits it inside of a write waits for that very write.

@@ -88,6 +88,8 @@ impl SinkError {
     }
 
     /// Nothing landed; send nothing at all for `retry_after`.
+    #[doc(alias = "throttle")]
+    #[doc(alias = "rate limit")]
     pub fn throttled(retry_after: Duration) -> Self {
         ErrorKind::Throttled { retry_after }.into()
     }
