@@ -1,5 +1,5 @@
-//! The builder of a batcher. In come a sink, stages, limits and policies; out go a [`Handle`] and the task's owner. Next
-//! room: `handle`.
+//! [`Batcher`]: the builder, the only file that knows all rings. It checks stages against limits, makes inbox, accumulator and
+//! actor, and returns a [`Handle`] and the owner of the task.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 

@@ -1,5 +1,4 @@
-//! The statistics, told to the `metrics` facade, and so to any exporter. In come counters, out go metrics. The one place
-//! that names them.
+//! [`Meter`]: tells the `metrics` facade what the counters count, and so any exporter. The one place that names metrics.
 
 use std::time::Duration;
 

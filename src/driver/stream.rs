@@ -1,5 +1,4 @@
-//! The same rules on any `Stream`, with no task and no sink. In come a stream's items, out come batches of them, when
-//! they are polled for. Next room: whoever polls.
+//! [`Batched`]: the same rules on any `Stream`, with no task and no sink. Batches are cut when it is polled.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,4 @@
-//! The one timer of a driver. In comes a deadline, out comes a wake-up. It is moved only when the
-//! deadline has moved, and sleeps for good when there is none.
+//! [`Timer`]: the one timer of a driver. It is moved only when the deadline has moved, and sleeps for good when there is none.
 
 use std::{
     future::Future,

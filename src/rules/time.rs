@@ -1,5 +1,5 @@
-//! A point in time as the rules see it. In comes the runtime's clock, out comes a number that is cheap to compare,
-//! subtract and store.
+//! [`Moment`]: a point in time as the rules see it, cheap to compare, subtract and store. The driver makes it of the runtime's
+//! clock.
 
 use std::{
     num::NonZeroU64,

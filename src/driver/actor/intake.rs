@@ -1,5 +1,4 @@
-//! What was sent comes in: ops, commands and wishes, in order. In comes what the inbox held, out goes what the rules are to
-//! know of it. Next room: `accumulator`.
+//! Drains the inbox into the accumulator, in order of sending. The actor calls it at the start of each turn.
 
 use std::vec;
 

@@ -1,6 +1,5 @@
-//! The loop of a batcher's task. In come commands, finished writes and the passing of time; out go writes, answers and
-//! statistics. It holds no rules: those are in `accumulator`, which it asks with `now` at each turn. Next room: `write`,
-//! and the sink.
+//! [`Actor`]: the task of a batcher. It owns the accumulator and the writes in progress, and holds no rule: it asks the
+//! accumulator with `now` at each turn. `Batcher::spawn` runs it.
 
 mod coalesce;
 mod intake;

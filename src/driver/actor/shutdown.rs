@@ -1,5 +1,5 @@
-//! The end of a batcher: intake is closed, what waits is drained or given back, the sink is closed. In comes a wish to stop,
-//! out comes a [`Summary`]. Next room: `worker`.
+//! The end of a batcher: intake is closed, waiting ops are drained or returned, the sink is closed. The actor calls these
+//! functions; the result is the [`Summary`].
 
 use std::time::Duration;
 

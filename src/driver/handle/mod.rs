@@ -1,5 +1,4 @@
-//! What callers hold. In come ops and wishes, out go commands, and for each op that can't be taken the op itself. Next
-//! room: `command`.
+//! [`Handle`]: what callers hold. Cheap to clone; names neither stages nor sink. The last one dropped ends the batcher.
 
 pub(crate) mod ack;
 pub(crate) mod error;

@@ -1,4 +1,5 @@
-//! Room for one op, taken before the op is there. In comes room, out goes an op that need not wait. Next room: `command`.
+//! [`Permit`]: room for one op, acquired before the op exists. `Handle::reserve` returns it; dropped unused it releases the
+//! room.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use crate::{
     rules::time::Moment,
 };
 
-/// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
+/// Room for one op, from [`Handle::reserve`](crate::Handle::reserve). Dropped unused, it makes room for others.
 #[must_use = "a permit takes up room until it is used or dropped"]
 pub struct Permit<'a, T, R = ()> {
     port: &'a Port<T, R>,

@@ -1,7 +1,7 @@
-//! One op on its way in. In comes an op, out it goes into the inbox, or back to its caller. Next room: `inbox`.
+//! [`Sending`]: the future of `Handle::send`. It holds the op until the inbox accepts it, and returns it otherwise.
 //!
-//! A future by hand rather than an `async fn`, which would move the op about three times more; on this way a move is a
-//! good part of the time.
+//! It is written by hand, since an `async fn` would move the op about three times more, and moves are a good part of the cost of
+//! a send.
 
 use std::{
     pin::{Pin, pin},

@@ -1,5 +1,4 @@
-//! Many ops at once: room and the lock are taken for a chunk at a time. In come ops, out goes a chunk after the other, and
-//! whatever could not be taken. Next room: `inbox`.
+//! Sends many ops, acquiring permits and the lock once per chunk. Ops that were not accepted are returned in order.
 
 use tokio::task::coop;
 
@@ -21,7 +20,7 @@ use crate::{
 /// Ops per chunk: enough to make room and lock cheap, few enough to let others in between.
 const CHUNK: usize = 128;
 
-/// See [`Handle::send_all`].
+/// See [`Handle::send_all`](crate::Handle::send_all).
 pub(crate) async fn send_all<T, R>(port: &Port<T, R>, mut ops: impl Iterator<Item = T>) -> Result<(), SendAllError<T>> {
     let mut chunk = Vec::new();
     loop {

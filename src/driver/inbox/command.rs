@@ -1,5 +1,5 @@
-//! What crosses from the handles to the task: ops, each with room that it keeps until it is settled, and wishes. Next
-//! room: `inbox`, on which they cross.
+//! [`Command`] and [`News`]: what crosses from the handles to the task. Ops carry the permit that they keep until they are
+//! settled.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! What the task takes out of the inbox in one go. In come the inbox's vectors, out come commands, and in the same order
-//! the ops and the acks that they speak of. Next room: `actor::intake`.
+//! [`Taken`]: the contents of the inbox, taken in one swap. Intake drains it; its memory serves the next swap.
 
 use std::vec;
 

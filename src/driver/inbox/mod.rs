@@ -1,10 +1,8 @@
-//! The channel from the handles to the task. In come ops and commands, out they come, in order, all at once. Next room:
-//! `actor`.
+//! [`Inbox`]: the channel from the handles to the task. Bounded, multi-producer; everything in it is drained at once, in order.
 //!
-//! It is a bounded multi-producer channel, all of it behind one mutex that is held for one append: ops go into a `Vec`,
-//! acks into another, what is known of them into a third, run by run, and the task swaps them all for empty ones. Only what
-//! comes into an empty inbox wakes the task. That takes a fraction of the time per op that linked blocks and a semaphore
-//! take.
+//! One mutex is held for one append: ops go into a `Vec`, acks into another, a record per run of ops into a third, and the task
+//! swaps all three for empty ones. Only a push into an empty inbox wakes the task. That takes a fraction of the time per op that
+//! linked blocks and a semaphore take.
 
 mod acquire;
 pub(crate) mod command;

@@ -1,5 +1,5 @@
-//! What is behind the inbox's mutex: what has come in, who may come in, and who waits. In comes an op that wants in,
-//! out comes whether it may. Next room: `inbox`, which holds the lock.
+//! [`State`]: what the mutex of the inbox protects: ops, commands, permits and the queue of waiting senders. It decides whether
+//! an op is admitted.
 
 use std::task::Waker;
 

@@ -1,5 +1,5 @@
-//! An op comes in: dedup, partition, conflate, priority. In comes an [`Arrival`], out comes a node in its queue, or an
-//! answer where the op has ended already.
+//! Accepts an op: dedup, partition, conflate, priority, in this order. Afterwards the op is a node in a queue, or has ended and
+//! its caller has an answer. The driver calls [`Accumulator::push`] and `accept`.
 
 use std::{collections::HashSet, iter};
 

@@ -1,5 +1,5 @@
-//! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
-//! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
+//! Cuts a batch: takes the ops of the best due partition, up to the caps, without expired ones. Called by the driver when a
+//! slot is free; [`Cut`] carries what `settle` needs later.
 
 use std::{any::Any, iter, time::Instant};
 

@@ -1,5 +1,4 @@
-//! Keys that dedup has seen within its window, and what became of their ops. In comes a key's first op, out comes the
-//! answer to its repeats.
+//! [`Memory`]: the keys that dedup has seen within its window, and how their ops ended, which answers repeats.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 

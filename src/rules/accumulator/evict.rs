@@ -1,8 +1,7 @@
-//! Who makes room in a full buffer. In come ops as they start to wait, out comes the one to evict. It exists only while
-//! the overflow policy evicts.
+//! [`Victims`]: which waiting op makes room in a full buffer. It exists only while the overflow policy evicts.
 //!
-//! Each list is in order of arrival and may name ops that no longer wait; they are skipped when they come up, and
-//! cleaned out before they outnumber those that do.
+//! Each list is in order of arrival and may name ops that no longer wait. They are skipped when they come up, and removed
+//! before they outnumber the others.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,6 +1,5 @@
-//! Where ops wait of which no rule has anything to say: in order of arrival, and what is known of them is known of whole
-//! stretches. In come runs of ops, out come the next ones. An op gets a node of its own only when something happens to
-//! it: it is evicted, withdrawn, or comes back from a write that failed.
+//! [`Lane`]: the fast path for batchers without stages: a FIFO with one record per run of ops. An op becomes a node when it is
+//! evicted, withdrawn or retried.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! An op leaves the buffer without having been written: netted, expired, evicted, withdrawn, returned. In comes a
-//! slot and the way it ends, out come the answers to its callers.
+//! Ends ops that leave the buffer without having been written: netted, expired, evicted, withdrawn, returned, refused. Each end
+//! is counted once and answered once.
 
 use super::{Accumulator, arrivals::Arrival, store::Extra};
 use crate::rules::{

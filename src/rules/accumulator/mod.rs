@@ -1,6 +1,5 @@
-//! The rules as one state machine: what waits, what merges, what is due, what is cut, and what becomes of a batch that
-//! comes back. In come ops and `now`; out come batches, answers and a deadline. It knows no clock, no task and no
-//! channel, so the actor and the stream can both drive it, and tests can step it by hand. Next room: `batch`.
+//! [`Accumulator`]: the rules as one state machine. It knows what waits, merges, is due and is cut, and what becomes of a batch
+//! that returns. `now` comes in, a deadline goes out, so that the actor and the stream can both drive it, and tests can step it.
 
 mod admit;
 mod arrivals;

@@ -1,4 +1,5 @@
-//! One partition: its queue, and what keeps it from being cut. In come ops of one key, out comes the reason to cut.
+//! [`Partition`]: the queue of one key, and what keeps it from being cut. At most one batch of it is in flight. Idle partitions
+//! are kept for a while and then forgotten.
 
 use std::num::NonZeroU64;
 

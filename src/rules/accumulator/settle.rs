@@ -1,5 +1,5 @@
-//! A batch comes back from the sink, with a verdict for each op. In comes a [`Cut`] and how the write ended; out come
-//! answers, dead letters, and ops that go back into the buffer, in front, where all rules hold for them again.
+//! Settles a batch that the sink has returned: delivers, refuses, or puts ops back in front of their partition, where all rules
+//! hold for them again. The driver calls [`Accumulator::settle`] once per [`Cut`].
 
 use std::time::Duration;
 

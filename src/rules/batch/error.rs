@@ -1,4 +1,4 @@
-//! What a sink says when it could not write: a kind that decides what happens next, and the cause.
+//! [`SinkError`]: why a write, or one op of it, failed: a kind that decides what happens next, and the cause.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 

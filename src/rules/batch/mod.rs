@@ -1,5 +1,4 @@
-//! What a sink is lent: the ops of one cut, a place for the verdict on each, and why it was cut. In come ops from
-//! the accumulator, out go verdicts. Next room: `sink`.
+//! [`Batch`]: what a sink is lent: the ops of one cut, a place for the verdict on each, and why it was cut.
 
 pub(crate) mod error;
 pub(crate) mod verdicts;

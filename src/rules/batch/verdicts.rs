@@ -1,5 +1,4 @@
-//! What a sink said of each op of a batch. In come verdicts, out come receipts where all ops have landed, or each
-//! verdict. Next room: `accumulator::settle`.
+//! [`Verdicts`]: the verdict on each op of a batch. The batch owns one; `settle` reads it.
 
 use crate::rules::batch::SinkError;
 

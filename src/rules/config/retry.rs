@@ -1,5 +1,4 @@
-//! How long to wait before an op is tried again, and how often. In comes the number of failed attempts, out comes a
-//! delay. The waiting itself happens in the buffer.
+//! [`Retry`]: how long to wait before an op is tried again, and how often. The waiting itself happens in the buffer.
 
 use std::{
     hash::{BuildHasher, RandomState},

@@ -160,7 +160,7 @@ pub struct Outcome<R = ()> {
     pub latency: Duration,
 }
 
-/// The other end of an [`Ack`]. Dropped without an answer, it says that the op is lost.
+/// The other end of an [`Ack`](crate::Ack). Dropped without an answer, it says that the op is lost.
 pub(crate) type AckSender<R> = Sender<Packed<R>>;
 
 /// An [`Outcome`] on its way, small enough to share a line of the CPU's caches with the slot that it travels in.

@@ -1,5 +1,4 @@
-//! The mutex that the inbox and the replies are built on, so that a model checker can put its own in the place of the
-//! usual one.
+//! [`Mutex`]: what the inbox and the replies are built on, so that a model checker can put its own in its place.
 
 #[cfg(all(test, roundlot_loom))]
 use loom::sync;

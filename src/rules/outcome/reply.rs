@@ -1,8 +1,6 @@
-//! One answer from the task to a caller, in memory that is used again. In comes a value, out it comes on the other end.
-//! Next room: `ack`.
+//! A reply: one value from the task to one caller. [`Replies`] is a pool of their memory.
 //!
-//! It does what a oneshot channel does. Each of those is an allocation, though, and with an ack per op that is the
-//! largest part of what an ack costs.
+//! It does what a oneshot channel does. Each of those is an allocation, though, which is the largest part of what an ack costs.
 
 use std::{
     collections::VecDeque,

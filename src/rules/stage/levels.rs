@@ -1,5 +1,5 @@
-//! Levels of priority of any ordered type, numbered. In comes an op, out comes the id of its level; ids compare by
-//! their rank. Next room: the queue of a partition, which keeps one list per level.
+//! [`Levels`]: levels of priority of any ordered type, numbered. Ids compare by rank. The queue of a partition keeps one list
+//! per level.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The recipe: which rules apply to ops while they wait. In come functions of the user, out goes a [`Stages`] that the
-//! accumulator follows, whether a batcher or a stream drives it.
+//! [`Stages`]: the recipe, which rules apply to ops while they wait. The accumulator follows it, whether a batcher or a stream
+//! drives it.
 //!
-//! The way of an op is dedup, partition, conflate, priority; all rules hold across each other.
+//! An op passes dedup, partition, conflate, priority; all rules hold across each other.
 
 mod index;
 mod key;

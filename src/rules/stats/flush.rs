@@ -1,9 +1,9 @@
-//! Which flush waits for which ops. In comes each op's acceptance and end, out comes a [`FlushReport`] once everything
-//! accepted before a flush is settled. Next room: back to the caller of `Handle::flush`.
+//! [`Flushes`]: which flush waits for which ops. The accumulator tells it of each accepted and ended op; the driver takes the
+//! flushes that are done.
 //!
-//! Flushes cut time into epochs: an op belongs to the epoch in which it was accepted, and a flush is done when its
-//! epoch and all before it hold no unsettled op. So an op costs a counter, however many flushes wait (Kafka's
-//! producer snapshots its incomplete batches to the same end).
+//! Flushes cut time into epochs: an op belongs to the epoch in which it was accepted, and a flush is done when its epoch and all
+//! before it hold no unsettled op. So an op costs a counter, however many flushes wait (Kafka's producer snapshots its incomplete
+//! batches to the same end).
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! Flushes, op by op: what each waits for, what it reports, and that those given up cost nothing.
+//! Flushes, op by op: what each waits for, what it reports, and that abandoned ones cost nothing.
 
 use futures::FutureExt;
 

@@ -1,4 +1,4 @@
-//! What has happened so far, in numbers, as callers see it. In comes a snapshot of the counters, out goes a [`Stats`].
+//! [`Stats`]: what has happened so far, in numbers, as callers see it.
 
 pub(crate) mod counters;
 pub(crate) mod flush;

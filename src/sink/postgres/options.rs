@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::address::{self, Address};
-/// The settings of a [`PostgresSink`], each with a default that suits most programs.
+/// The settings of a [`PostgresSink`](super::PostgresSink), each with a default that suits most programs.
 ///
 /// # Examples
 ///
@@ -61,7 +61,7 @@ impl Postgres {
     ///   `fallback_application_name`, `target_session_attrs` (`any`, `read-write`, `read-only`), `channel_binding`,
     ///   `load_balance_hosts`, `keepalives` with its `_idle`, `_interval` and `_count`, `tcp_user_timeout`.
     /// * `options=-csearch_path%3Dtrading` sets where a table without a
-    ///   [`schema`](Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
+    ///   [`schema`](crate::sink::table::Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
     ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set, and 0 is no limit.
     ///
     /// A URL that cannot be read is an error of [`open`](Self::open). Neither user nor password nor database is ever in an
@@ -95,7 +95,7 @@ impl Postgres {
 
     /// Sets from how many rows on a batch goes by `COPY`, where no conflict rule is set; 2,500 unless set. Smaller ones
     /// go as one array per column, which is faster up to there and takes a round trip less. No size decides where rows
-    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`]).
+    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`](super::PostgresSink)).
     pub fn copy_from(mut self, rows: usize) -> Self {
         self.copy_from = rows;
         self

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// The settings of a [`SqliteSink`], each with a default that suits most programs.
+/// The settings of a [`SqliteSink`](super::SqliteSink), each with a default that suits most programs.
 ///
 /// The file is created if it is missing when the sink is opened, and kept in write-ahead-log mode, so that others may read
 /// while the sink writes. A relative path is that of the moment in which the sink is opened.

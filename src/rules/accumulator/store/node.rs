@@ -1,4 +1,4 @@
-//! An op in the buffer, with all that is known of it. In comes what a handle sent, out goes what a batch carries.
+//! [`Node`]: an op in the buffer, with what each op has. What few ops have is in the side table.
 
 use std::num::NonZeroU64;
 

@@ -1,5 +1,5 @@
-//! The state machine against a naive model of the same rules: lists that are searched from end to end. Both take the
-//! same random steps, and must cut the same batches for the same reasons at the same moments, and count the same ends.
+//! The accumulator against a naive model of the same rules. Both take the same random steps, and must cut the same batches for
+//! the same reasons at the same moments, and count the same ends.
 
 mod cases;
 mod model;

@@ -1,4 +1,4 @@
-//! The naive model of the rules: lists that are searched from end to end. `tests.rs` runs it beside the accumulator.
+//! [`Model`]: the rules as lists that are searched from end to end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! How the naive model takes a batch back.
+//! The model's way to settle a batch.
 
 use std::time::Duration;
 
