@@ -43,7 +43,7 @@ impl Timer {
         };
         let fired = sleep.as_mut().poll(cx);
         if fired.is_ready() {
-            // Whoever sets the same deadline again means a new wake-up.
+            // Setting the same deadline again asks for a new wake-up.
             self.deadline = None;
         }
         fired

@@ -4,10 +4,10 @@
 //! have sent: without another poll each op would be a batch of its own. A single op is sent at once. After 32 single ops in a
 //! row one extra poll is tried; polling goes on while it finds more ops.
 
-/// So often the inbox is looked at before something is cut, if senders are so fast that there is always more.
+/// Polls of the inbox before a cut, at most, if senders are so fast that there is always more.
 const MOST_LOOKS: u32 = 3;
 
-/// So many lone ops go at once before one waits for company, and after each wait that brought none.
+/// Single ops sent at once before one extra poll is tried, and after each extra poll that found none.
 const ALONE: u32 = 32;
 
 /// What the looks have brought so far.
@@ -17,7 +17,7 @@ pub(super) struct Company {
     looks: u32,
     /// The last look was to find company for a lone op.
     seeking: bool,
-    /// So many lone ops go at once.
+    /// Single ops that are sent at once before the next extra poll.
     alone: u32,
 }
 

@@ -44,11 +44,10 @@ use crate::{
     sink::Sink,
 };
 
-/// So much is dealt with before the task lets others run: some 100 microseconds, and more than a sender sends before it
-/// does the same.
+/// Ops processed per turn before the task yields: about 100 us of work, and more than a sender sends before it yields.
 const WORK_PER_TURN: usize = 8192;
 
-/// So long may it be before callers are told and others run, if a single write takes long.
+/// Maximum time between two publications of results while writes complete synchronously.
 const TURN: Duration = Duration::from_micros(200);
 
 /// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited.
@@ -57,7 +56,7 @@ const BUSY: usize = 256;
 /// Room for so many answers is kept.
 const MOST_ANSWERS: usize = 2048;
 
-/// So many dead letters that nobody took are kept for the summary.
+/// Dead letters kept for the summary if no sink took them.
 const MOST_LETTERS: usize = 65_536;
 
 /// Where a batcher puts its dead letters.
@@ -282,7 +281,7 @@ where
             }
         }
         if !done.is_empty() && self.accumulator.is_empty() {
-            // Whoever flushes marks the end of something.
+            // A flush usually ends a burst; release its memory now.
             self.trim();
         }
         done.into_iter().for_each(Done::tell);

@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Closing {
     /// `None`: the drain may take for ever.
     deadline: Option<Moment>,
-    /// Nobody is left who could resume a paused batcher.
+    /// No handle is left to resume a paused batcher.
     deserted: bool,
 }
 
@@ -102,8 +102,8 @@ where
     }
 }
 
-/// Whoever drops the task before it has ended loses what it held, but not without notice: callers are answered, and the
-/// statistics tell.
+/// A task that is dropped before it has ended loses what it held, with notice: callers are answered, and the statistics
+/// tell.
 impl<T, R: Clone, S> Drop for Actor<T, R, S> {
     fn drop(&mut self) {
         if self.state.ended {

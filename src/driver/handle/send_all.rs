@@ -28,7 +28,7 @@ pub(crate) async fn send_all<T, R>(port: &Port<T, R>, mut ops: impl Iterator<Ite
         if chunk.is_empty() && too_heavy.is_none() {
             return Ok(());
         }
-        // Whoever always finds room yields now and then, so that the task can take in what was sent.
+        // A sender that always finds room yields now and then, so that the task can drain the inbox.
         for _ in 0..CHUNK / SENDS_PER_BUDGET as usize {
             coop::consume_budget().await;
         }

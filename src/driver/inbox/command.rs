@@ -93,7 +93,7 @@ pub(crate) struct News {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stop {
     pub(crate) within: Option<Duration>,
-    /// Nobody is left who could resume a paused batcher.
+    /// No handle is left to resume a paused batcher.
     pub(crate) deserted: bool,
 }
 

@@ -11,7 +11,7 @@ use crate::{
 /// Its memory is used again.
 pub(crate) struct Taken<T, R> {
     pub(crate) ops: Vec<T>,
-    /// Of those ops whose callers wait for the verdict.
+    /// Acks of the ops that have one, in the order of the ops.
     pub(crate) acks: Vec<AckSender<R>>,
     pub(crate) commands: Vec<Command<T>>,
 }

@@ -49,9 +49,8 @@ pub(crate) struct Inbox<T, R> {
     handles: AtomicUsize,
 }
 
-/// So many sends in a row share the time stamp of the first, unless the task has looked in between. An op may so count
-/// as older than it is, by no more than the task took to look, and never as younger. A clock is read in about the time
-/// that the rest of a send takes.
+/// Up to 16 consecutive sends share a timestamp until the inbox is drained. An op may be stamped too early, never too
+/// late. Reading the clock costs as much as the rest of a send.
 const STAMPED_TOGETHER: u32 = 16;
 
 /// Room for so many ops is kept while the task sleeps; what a burst took beyond is given back.
@@ -257,7 +256,7 @@ impl<T, R> Inbox<T, R> {
         poll.map(Ok)
     }
 
-    /// Whoever was in line for room gives up.
+    /// Removes a sender that gives up from the queue.
     fn leave_line(&self, place: Place) {
         let mut state = self.state();
         let (waker, was_called) = state.line.leave(place);

@@ -94,7 +94,7 @@ struct Numbered<V> {
     len: usize,
 }
 
-/// So many gaps are not worth closing.
+/// Gaps tolerated before compaction.
 const FEW_GAPS: usize = 16;
 
 impl<V> Numbered<V> {

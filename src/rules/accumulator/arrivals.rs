@@ -5,17 +5,17 @@ use std::vec;
 
 use crate::rules::{outcome::AckSender, time::Moment};
 
-/// Ops that came one after the other and of which the same is known.
+/// A run of consecutive ops with the same timestamp, permit state and ack state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
     pub(crate) count: u32,
     /// When their callers sent them: age counts from here.
     pub(crate) at: Moment,
-    /// Otherwise they took no room, and each makes its own by evicting another op.
+    /// If false, the ops hold no permit and each evicts another op.
     pub(crate) paid: bool,
     /// Their callers wait for the verdicts.
     pub(crate) acked: bool,
-    /// So many more ops that are sent now, and of which nothing else is known, may share the time stamp.
+    /// How many more ops may join this run.
     pub(crate) open_to: u32,
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Cut<T, R> {
     pub(super) slots: Vec<u32>,
     /// What is known of the ops after those.
     pub(super) stretches: Vec<Stretch>,
-    /// Of those of them whose callers wait for the verdict.
+    /// Acks of the ops that have one, in the order of the ops.
     pub(super) acks: Vec<AckSender<R>>,
     pub(super) partition: u32,
     pub(super) at: Moment,
@@ -176,7 +176,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 /// Why an op is not to be sent.
 enum Unwanted {
     Expired,
-    /// Nobody knows, since the user's function panicked.
+    /// Unknown, since the user's function panicked.
     Panicked(Box<dyn Any + Send>),
 }
 

@@ -77,7 +77,7 @@ impl Victims {
     }
 }
 
-/// So many stale entries are not worth cleaning out.
+/// Stale entries tolerated before a clean-up.
 const STALE: usize = 64;
 
 impl<T, R: Clone> Accumulator<T, R> {

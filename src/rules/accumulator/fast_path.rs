@@ -27,7 +27,7 @@ pub(crate) struct Stretch {
 #[derive(Debug)]
 pub(super) struct Lane<T, R> {
     ops: Fifo<T>,
-    /// Of those of them whose callers wait for the verdict.
+    /// Acks of the ops that have one, in the order of the ops.
     acks: Fifo<AckSender<R>>,
     stretches: VecDeque<Stretch>,
 }

@@ -22,7 +22,7 @@ pub(crate) enum Place {
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     pub(crate) queue: Queue,
-    /// By which the table of keys finds it; `None` for the one partition of a batcher that has no keys.
+    /// Hash by which the table of keys finds it; `None` for the one partition of a batcher that has no keys.
     pub(crate) hash: Option<NonZeroU64>,
     /// At most one batch of a partition is being written, so that its order holds.
     pub(crate) in_flight: bool,
@@ -72,7 +72,7 @@ impl Partition {
     }
 }
 
-/// So many may rest.
+/// Idle partitions that are kept.
 const RESTING: usize = if cfg!(test) { 2 } else { 128 };
 
 impl<T, R> Accumulator<T, R> {

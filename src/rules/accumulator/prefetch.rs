@@ -8,7 +8,7 @@
 use super::{Accumulator, store::NONE};
 use crate::rules::panics;
 
-/// So many ops are looked at together: enough to keep the memory busy, few enough to be still there when they are pushed.
+/// Ops prefetched together: enough to keep the memory busy, few enough to be in the cache when they are pushed.
 /// Tests make do with the few that they have, here and below.
 pub(crate) const GROUP: usize = if cfg!(test) { 3 } else { 32 };
 

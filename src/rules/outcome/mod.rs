@@ -26,7 +26,7 @@ pub enum End {
     Delivered,
     /// It was given up: the sink refused it, or it failed once too often. It became a dead letter.
     Refused,
-    /// Nobody knows whether it landed. It became a dead letter too, to be looked into.
+    /// It may or may not have landed. It became a dead letter too, to be looked into.
     InDoubt,
     /// It was merged with another op of its key, which went on.
     Conflated,

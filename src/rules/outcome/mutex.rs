@@ -44,8 +44,8 @@ impl<T> Mutex<T> {
 
     /// Leaves the lock alone for longer and longer before it looks again, and blocks in the end.
     ///
-    /// Whoever has it appends many times in a row meanwhile, with all of it in the cache of one core; looking at it all
-    /// the time would take it away from there.
+    /// The owner appends many times in a row meanwhile, with all of it in the cache of one core. Polling the lock all the
+    /// time would take the line away from there.
     #[cold]
     fn lock_contended(&self) -> MutexGuard<'_, T> {
         for spins in BACKOFF {

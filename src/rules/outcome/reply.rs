@@ -43,7 +43,7 @@ pub(crate) struct Receiver<V>(Option<Arc<Slot<V>>>);
 /// Slots of so many bytes are kept: with a small answer, for a thousand acks of one handle that wait at a time.
 const KEPT_BYTES: usize = 65_536;
 
-/// So many slots are looked at for a free one: with callers that wait about equally long, the first will do.
+/// Slots examined for reuse before allocating. With callers that wait about equally long, the first one is free.
 const LOOKED_AT: usize = 2;
 
 /// Both ends of a reply in memory of its own, for what is rare.
@@ -53,7 +53,7 @@ pub(crate) fn pair<V>() -> (Sender<V>, Receiver<V>) {
 }
 
 impl<V> Replies<V> {
-    /// So many slots are kept.
+    /// Slots kept for reuse.
     const KEPT: usize = KEPT_BYTES / (size_of::<Slot<V>>() + 2 * size_of::<usize>());
 
     pub(crate) fn new() -> Self {
@@ -65,7 +65,7 @@ impl<V> Replies<V> {
         let mut slots = self.slots.lock();
         let slot = (0..LOOKED_AT).find_map(|_| {
             let mut first = slots.pop_front()?;
-            // Nobody else holds on to a slot that is free.
+            // A free slot has no other owner.
             match Arc::get_mut(&mut first) {
                 Some(slot) => {
                     *slot.0.get_mut() = State::Open;

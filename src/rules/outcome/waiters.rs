@@ -4,7 +4,7 @@
 use super::{AckSender, End};
 use crate::rules::time::Moment;
 
-/// Who wants to know what becomes of an op: nobody, its caller, or many, once ops were merged.
+/// The callers that wait for an op: none, its own, or many, once ops were merged.
 #[derive(Debug)]
 pub(crate) enum Waiters<R> {
     None,
