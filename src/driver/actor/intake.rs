@@ -4,7 +4,7 @@ use std::vec;
 
 use tracing::debug;
 
-use super::{Actor, WORK_PER_TURN};
+use super::{Actor, budget::WORK_PER_TURN};
 use crate::{
     driver::{
         clock,

@@ -1,6 +1,7 @@
 //! [`Actor`]: the task of a batcher. It owns the accumulator and the writes in progress, and holds no rule: it asks the
 //! accumulator with `now` at each turn. `Batcher::spawn` runs it.
 
+mod budget;
 mod coalesce;
 mod intake;
 mod log;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use budget::Budget;
 use coalesce::Company;
 use shutdown::Closing;
 
@@ -44,16 +46,10 @@ use crate::{
     sink::Sink,
 };
 
-/// Ops processed per turn before the task yields: about 100 us of work, and more than a sender sends before it yields.
-const WORK_PER_TURN: usize = 8192;
-
-/// Maximum time between two publications of results while writes complete synchronously.
-const TURN: Duration = Duration::from_micros(200);
-
-/// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited.
+/// Excess capacity is released only if fewer ops than this arrived since the task last waited.
 const BUSY: usize = 256;
 
-/// Room for so many answers is kept.
+/// Capacity retained for answers.
 const MOST_ANSWERS: usize = 2048;
 
 /// Dead letters kept for the summary if no sink took them.
@@ -131,19 +127,29 @@ where
 
     /// Runs until the batcher is closed and drained, or its time is over.
     ///
-    /// Each turn takes in all there is before it decides what to cut, so that an op is superseded, netted or withdrawn
-    /// by whatever was sent before the sink could take it. Then it waits for whatever comes first.
+    /// A turn does, in this order:
+    ///
+    /// 1. drains the inbox, so that an op is superseded, netted or withdrawn by all that was sent before it is cut;
+    /// 2. polls the inbox once more where callers come together, and begins anew if there was something;
+    /// 3. gives writes up whose shutdown is over;
+    /// 4. cuts what is due, as far as slots and budget go, and polls the writes: one that has completed is settled, and the
+    ///    turn begins anew, since a sink that completes at once takes the next batch in the same turn;
+    /// 5. publishes: permits, statistics, acks, flushes, dead letters, log;
+    /// 6. ends if there is nothing left to do;
+    /// 7. yields if the budget is spent; else releases excess memory, sets the timer and waits for whatever comes first: a
+    ///    completed write, a stop, a push into the inbox, the timer.
     pub(crate) async fn run(mut self) -> Summary<T> {
         let mut writes = Writes::new();
         let mut timer = Timer::new();
         let mut company = Company::new();
-        // Ops dealt with since the task let others run, and when it did; ops taken in since it waited.
-        let (mut work, mut came) = (0, 0);
         let mut now = clock::now();
-        let mut turn = now;
+        let mut budget = Budget::new(now);
+        // Ops drained since the task last waited.
+        let mut came = 0;
         loop {
             let (count, yielded) = self.take_in(&mut now).await;
-            (work, came) = (work + count, came + count);
+            budget.spend(count);
+            came += count;
             if company.is_worth_a_look(count, yielded) {
                 if !yielded {
                     self.let_others_run().await;
@@ -154,35 +160,34 @@ where
             if self.is_overdue(now) {
                 self.destination.abort.cancel();
             }
-            let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut work, cx)).await;
+            let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut budget, cx)).await;
             if let Some((cut, written)) = back {
                 now = clock::now();
                 self.settle(cut, written, now);
-                if work < WORK_PER_TURN && now.since(turn) < TURN {
-                    // A sink that takes a batch at once takes the next one in the same turn.
+                if !budget.is_spent_at(now) {
                     self.tell_if_known();
                     continue;
                 }
-                work = WORK_PER_TURN;
+                budget.exhaust();
             }
             self.balance();
             if self.is_done(writes.is_empty(), now) {
                 break;
             }
-            if work >= WORK_PER_TURN {
+            if budget.is_spent() {
                 tokio::task::yield_now().await;
                 if self.stop.is_cancelled() {
                     self.close(None, false);
                 }
                 now = clock::now();
-                (work, turn) = (0, now);
+                budget = Budget::new(now);
                 continue;
             }
             self.tidy(came);
             timer.set(self.deadline(now));
             tokio::select! {
-                // What frees room and slots goes first, what takes room goes last but for the clock, which each turn
-                // looks at anyway. Polling in order also costs less than at random.
+                // Arms that free permits and slots go first; the inbox, which takes permits, goes after them. The timer
+                // is last, since each turn asks the clock anyway. Polling in order also costs less than at random.
                 biased;
                 Some((cut, written)) = poll_fn(|cx| writes.poll_next(cx)), if !writes.is_empty() => {
                     self.settle(cut, written, clock::now());
@@ -192,7 +197,7 @@ where
                 () = timer.fired() => {}
             }
             now = clock::now();
-            (work, came, turn) = (0, 0, now);
+            (budget, came) = (Budget::new(now), 0);
         }
         self.end().await
     }
@@ -221,14 +226,14 @@ where
         write: impl Fn(Arc<Destination<S>>, Box<Cut<T, R>>, Option<Duration>) -> F,
         writes: &mut Writes<F>,
         now: Moment,
-        work: &mut usize,
+        budget: &mut Budget,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Back<T, R>>> {
-        while *work < WORK_PER_TURN
+        while !budget.is_spent()
             && !self.is_overdue(now)
             && let Some(cut) = self.accumulator.cut(now)
         {
-            *work += cut.len();
+            budget.spend(cut.len());
             let limit = self.accumulator.limits().write_timeout;
             writes.begin(write(Arc::clone(&self.destination), cut, limit), cx);
         }
