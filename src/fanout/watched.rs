@@ -81,7 +81,7 @@ where
         match written {
             Ok(Ok(settled)) => {
                 self.has_taken();
-                let refused = (0..batch.len()).filter(|i| matches!(batch.verdict(*i), Some(Err(_)))).count();
+                let refused = batch.parts().1.errors().count();
                 let counts = &self.shared.counts;
                 counts.refused.fetch_add(refused as u64, Relaxed);
                 counts.delivered.fetch_add(open.saturating_sub(refused) as u64, Relaxed);
