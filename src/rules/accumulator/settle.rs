@@ -52,19 +52,6 @@ enum Next {
     Lose(SinkError),
 }
 
-impl Written {
-    /// Whether the destination has answered, which it can't during an outage.
-    fn is_answer(&self) -> bool {
-        match self {
-            Self::Answered => true,
-            Self::Failed(error) => {
-                !error.is_outage() && !matches!(error.kind(), ErrorKind::Ambiguous | ErrorKind::Lost)
-            }
-            Self::Panicked(_) | Self::Aborted => false,
-        }
-    }
-}
-
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Moment) {
@@ -75,7 +62,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.partitions[id as usize].in_flight = false;
         let writing = now.nanos_since(at);
         let all_accepted = verdicts.receipts(ops.len()).is_some();
-        if self.gate.is_in_outage() && written.is_answer() {
+        // A sink that tells each op of the outage has no answer of the destination to report, either.
+        let is_answer = || verdicts.have_answer() || matches!(&written, Written::Failed(error) if error.is_answer());
+        if self.gate.is_in_outage() && is_answer() {
             self.heard(mark, now);
         }
         let rest = match written {

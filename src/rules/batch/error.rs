@@ -141,6 +141,11 @@ impl SinkError {
         self.outage
     }
 
+    /// Whether the destination has answered, which it can't during an outage.
+    pub(crate) fn is_answer(&self) -> bool {
+        !self.outage && !matches!(self.kind, ErrorKind::Ambiguous | ErrorKind::Lost)
+    }
+
     /// The same cause under another kind. The error remains an outage if it was one.
     #[must_use]
     pub fn with_kind(self, kind: ErrorKind) -> Self {

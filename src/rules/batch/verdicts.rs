@@ -89,6 +89,12 @@ impl<R> Verdicts<R> {
         })
     }
 
+    /// Whether one of them is an answer of the destination.
+    pub(crate) fn have_answer(&self) -> bool {
+        let is_accepted = |verdict: &Verdict<R>| matches!(verdict, Verdict::Accepted(_));
+        !self.receipts.is_empty() || self.listed.iter().any(is_accepted) || self.errors().any(SinkError::is_answer)
+    }
+
     /// The receipts, if all ops, of so many, are accepted.
     pub(crate) fn receipts(&mut self, count: usize) -> Option<&mut Vec<R>> {
         if !self.listed.is_empty() && self.listed.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) {

@@ -121,7 +121,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// A panic in a column's closure leaves `write` before anything was sent to the server.
+/// A panic in a column's closure refuses the op that it was called with; the others of the batch are written.
 ///
 /// # Examples
 ///

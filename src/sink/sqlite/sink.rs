@@ -94,7 +94,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// A panic in a column's closure leaves `write` before anything was sent to the database.
+/// A panic in a column's closure refuses the op that it was called with; the others of the batch are written.
 ///
 /// # Examples
 ///
@@ -155,7 +155,7 @@ impl<T> SqliteSink<T> {
     /// Copies the values of all pending ops into blocks, each of which goes to the thread as soon as it is full, and
     /// refuses the ops that have no row. Returns where the answer will come from, unless no row is left.
     ///
-    /// Leaving early, by an error or by a panic in a closure, tells the thread that nothing of it is to be written.
+    /// Leaving early, by an error, tells the thread that nothing of it is to be written.
     fn hand_over(&self, batch: &mut Batch<T>, room: Permit<'_, Job>) -> Result<Option<Answer>, SinkError> {
         let (blocks, arriving) = mpsc::channel();
         let (reply, answer) = oneshot::channel();

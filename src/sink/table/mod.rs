@@ -34,8 +34,8 @@ pub use value::Value;
 ///
 /// # Panics
 ///
-/// Building never panics. A panic in a column's closure is a panic of the sink's `write`, which the batcher contains:
-/// nothing of that batch is written.
+/// Building never panics. A panic in a column's closure refuses the op that it was called with; the others of the batch are
+/// written.
 ///
 /// # Examples
 ///
