@@ -2,7 +2,7 @@
 //! row. Next room: the sink of the database.
 
 use super::{Column, Table, Value};
-use crate::{panics, sink::SinkError};
+use crate::{rules::panics, sink::SinkError};
 
 impl<T> Table<T> {
     /// The value of one column of the row of `op`. A value that no database could store as it is refuses the op, and so does
