@@ -62,11 +62,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.partitions[id as usize].in_flight = false;
         let writing = now.nanos_since(at);
         let all_accepted = verdicts.receipts(ops.len()).is_some();
-        // A sink that tells each op of the outage has no answer of the destination to report, either.
-        let is_answer = || verdicts.have_answer() || matches!(&written, Written::Failed(error) if error.is_answer());
-        if self.gate.is_in_outage() && is_answer() {
-            self.heard(mark, now);
-        }
+        self.hear(verdicts, &written, mark, now);
         let rest = match written {
             Written::Answered if all_accepted => None,
             written => self.rest_of(written, now),
