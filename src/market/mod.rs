@@ -36,6 +36,7 @@ mod change;
 mod decimal;
 mod error;
 mod id;
+mod key;
 mod log_line;
 mod merge;
 mod op;
