@@ -174,7 +174,7 @@ impl Program {
                 let any = Order::market(name, BTC, Side::Sell, quantity).unwrap();
                 any.cancel().into()
             }
-            Ask::Price => PriceUpdate { symbol: BTC, price, time_ns: i64::try_from(serial).unwrap() }.into(),
+            Ask::Price => PriceUpdate::new(BTC, price, i64::try_from(serial).unwrap()).into(),
         };
         if let TradeOp::Order(order) = &op {
             self.last.insert(id, order.clone());

@@ -10,7 +10,7 @@ use super::{ClientOrderId, Price, Purpose, Side, Symbol};
 /// hand, fill in what it had: a cancel with another symbol or side does not meet its order while both wait, and
 /// reaches the venue before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Cancel {
     /// The order, by the caller's name for it.
     pub order_id: ClientOrderId,
@@ -23,9 +23,15 @@ pub struct Cancel {
     pub purpose: Purpose,
 }
 
+impl Cancel {
+    /// The cancel of the order that has this id, symbol, side and purpose.
+    pub const fn new(order_id: ClientOrderId, symbol: Symbol, side: Side, purpose: Purpose) -> Self {
+        Self { order_id, symbol, side, purpose }
+    }
+}
+
 /// Asks for the stop price of an order to be moved, as a trailing stop does. The latest one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StopMove {
     /// The stop order itself, by the caller's name for it, and never the order that opened the position: once that
     /// one is canceled, moves under its name are dropped. Where the venue keeps one stop for each position, give the

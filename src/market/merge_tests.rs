@@ -1,7 +1,7 @@
 //! Tests of what becomes of two ops that wait.
 
 use super::*;
-use crate::market::{LogLine, Order, OrderKind, Price, Purpose, Side, StopMove, Symbol};
+use crate::market::{Order, OrderKind, Price, Purpose, Side, StopMove, Symbol};
 
 const BTC: Symbol = Symbol::from_static("BTCUSDT");
 const ETH: Symbol = Symbol::from_static("ETHUSDT");
@@ -11,7 +11,7 @@ fn price(text: &str) -> Price {
 }
 
 fn update(symbol: Symbol, time_ns: i64, text: &str) -> TradeOp {
-    PriceUpdate { symbol, price: price(text), time_ns }.into()
+    PriceUpdate::new(symbol, price(text), time_ns).into()
 }
 
 fn limit(id: u64, text: &str) -> Order {
@@ -75,7 +75,6 @@ fn an_order_handed_in_twice_is_sent_once() {
 /// waiting cancel or move is about. Method: each pair that needs both ops.
 #[test]
 fn pairs_that_need_both_ops_stay_apart() {
-    let log = || TradeOp::Log(LogLine { time_ns: 1, text: "line".to_owned() });
     let pairs = [
         (cancel(1), limit(1, "10").into()),
         (stop_move(1, "9"), stop(1, "9").into()),
@@ -85,7 +84,6 @@ fn pairs_that_need_both_ops_stay_apart() {
         (limit(1, "10").into(), cancel(2)),
         (update(BTC, 1, "10"), update(ETH, 2, "11")),
         (update(BTC, 1, "10"), cancel(1)),
-        (log(), log()),
     ];
     for (waiting, newer) in pairs {
         let apart = Merge::Apart { waiting: waiting.clone(), newer: newer.clone() };

@@ -37,10 +37,10 @@ mod decimal;
 mod error;
 mod id;
 mod key;
-mod log_line;
 mod merge;
 mod op;
 mod order;
+mod order_kind;
 mod price;
 mod price_update;
 mod priority;
@@ -55,9 +55,9 @@ mod trade;
 pub use change::{Cancel, StopMove};
 pub use error::{InvalidField, Reason};
 pub use id::{ClientOrderId, TradeId};
-pub use log_line::LogLine;
 pub use op::{ConflationKey, TradeOp};
-pub use order::{Order, OrderKind};
+pub use order::Order;
+pub use order_kind::OrderKind;
 pub use price::Price;
 pub use price_update::PriceUpdate;
 pub use priority::Priority;
@@ -70,3 +70,6 @@ pub use trade::Trade;
 
 /// The decimal that prices and quantities are made of, of the crate `rust_decimal`.
 pub use rust_decimal::Decimal;
+
+#[cfg(test)]
+mod json_tests;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cancel, ClientOrderId, LogLine, Order, PriceUpdate, Priority, Side, StopMove, Symbol};
+use super::{Cancel, ClientOrderId, Order, PriceUpdate, Priority, Side, StopMove, Symbol};
 
 /// One operation of a trading app.
 ///
@@ -20,7 +20,7 @@ use super::{Cancel, ClientOrderId, LogLine, Order, PriceUpdate, Priority, Side, 
 ///
 /// let at = |time_ns, price: &str| -> Result<TradeOp, InvalidField> {
 ///     let symbol = Symbol::from_static("BTCUSDT");
-///     Ok(TradeOp::from(PriceUpdate { symbol, price: price.parse()?, time_ns }))
+///     Ok(TradeOp::from(PriceUpdate::new(symbol, price.parse()?, time_ns)))
 /// };
 /// let (early, late) = (at(1, "61250.10")?, at(2, "61250.20")?);
 ///
@@ -42,8 +42,6 @@ pub enum TradeOp {
     Cancel(Cancel),
     /// A new place for the stop of an order.
     StopMove(StopMove),
-    /// A line for the log.
-    Log(LogLine),
 }
 
 /// Ops with the same key may become one while they wait. [`TradeOp::conflation_key`] makes it.
@@ -58,24 +56,23 @@ pub enum ConflationKey {
 }
 
 impl TradeOp {
-    /// The instrument it is about; `None` for a log line.
+    /// The instrument it is about. Each op of today has one.
     pub const fn symbol(&self) -> Option<Symbol> {
         match self {
             Self::PriceUpdate(update) => Some(update.symbol),
             Self::Order(order) => Some(order.symbol()),
             Self::Cancel(cancel) => Some(cancel.symbol),
             Self::StopMove(stop) => Some(stop.symbol),
-            Self::Log(_) => None,
         }
     }
 
-    /// The side of the order it is about; `None` for prices and log lines.
+    /// The side of the order it is about; `None` for prices.
     pub const fn side(&self) -> Option<Side> {
         match self {
             Self::Order(order) => Some(order.side()),
             Self::Cancel(cancel) => Some(cancel.side),
             Self::StopMove(stop) => Some(stop.side),
-            Self::PriceUpdate(_) | Self::Log(_) => None,
+            Self::PriceUpdate(_) => None,
         }
     }
 
@@ -86,18 +83,17 @@ impl TradeOp {
     ///   conflated, nor after the order that replaces it.
     /// * A stop move is high: until it lands the position has a stop, if not the best one, and trailing stops that move
     ///   with each tick would crowd out what protects a position without one.
-    /// * A price is normal, a log line low.
+    /// * A price is normal.
     pub const fn priority(&self) -> Priority {
         match self {
             Self::Order(order) => order.purpose().priority(),
             Self::Cancel(cancel) => cancel.purpose.priority(),
             Self::StopMove(_) => Priority::High,
             Self::PriceUpdate(_) => Priority::Normal,
-            Self::Log(_) => Priority::Low,
         }
     }
 
-    /// What it may be merged with while it waits; `None` for a log line, which is never merged.
+    /// Ops of the same key may be merged while they wait. Each op of today has a key.
     ///
     /// An order, its stop moves and its cancel have the same key. Two orders of one symbol do not.
     ///
@@ -109,7 +105,6 @@ impl TradeOp {
             Self::Order(order) => Some(ConflationKey::Order(order.symbol(), order.id())),
             Self::Cancel(cancel) => Some(ConflationKey::Order(cancel.symbol, cancel.order_id)),
             Self::StopMove(stop) => Some(ConflationKey::Order(stop.symbol, stop.order_id)),
-            Self::Log(_) => None,
         }
     }
 
@@ -156,12 +151,6 @@ impl From<StopMove> for TradeOp {
     }
 }
 
-impl From<LogLine> for TradeOp {
-    fn from(line: LogLine) -> Self {
-        Self::Log(line)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,11 +169,7 @@ mod tests {
     }
 
     fn price(symbol: Symbol) -> TradeOp {
-        PriceUpdate { symbol, price: "10".parse().expect("valid"), time_ns: 1 }.into()
-    }
-
-    fn log() -> TradeOp {
-        LogLine { time_ns: 1, text: "checked the exits".to_owned() }.into()
+        PriceUpdate::new(symbol, "10".parse().expect("valid"), 1).into()
     }
 
     #[test]
@@ -198,7 +183,6 @@ mod tests {
         }
         assert_eq!(stop_move(1).priority(), Priority::High);
         assert_eq!(price(BTC).priority(), Priority::Normal);
-        assert_eq!(log().priority(), Priority::Low);
     }
 
     /// Goal: without conflation a cancel does not overtake its order. Method: the two have the same priority.
@@ -219,7 +203,6 @@ mod tests {
         assert_eq!(address(&cancel), address(&order));
         assert_eq!(address(&stop_move(1)), address(&order));
         assert_eq!(address(&price(BTC)), (Some(BTC), None, Some(ConflationKey::Price(BTC))));
-        assert_eq!(address(&log()), (None, None, None));
     }
 
     #[test]

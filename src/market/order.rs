@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cancel, ClientOrderId, InvalidField, Price, Purpose, Quantity, Reason, Side, StopMove, Symbol};
+use super::{Cancel, ClientOrderId, InvalidField, OrderKind, Price, Purpose, Quantity, Reason, Side, StopMove, Symbol};
 
 /// A new order.
 ///
@@ -30,7 +30,6 @@ use super::{Cancel, ClientOrderId, InvalidField, Price, Purpose, Quantity, Reaso
 /// # Ok::<(), roundlot::market::InvalidField>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Order {
     id: ClientOrderId,
     symbol: Symbol,
@@ -132,7 +131,7 @@ impl Order {
     /// The cancel of this order. Made here it has the symbol and side of its order, so that the two meet in one
     /// partition, and its purpose, so that it does not leave before it.
     pub fn cancel(&self) -> Cancel {
-        Cancel { order_id: self.id, symbol: self.symbol, side: self.side, purpose: self.purpose }
+        Cancel::new(self.id, self.symbol, self.side, self.purpose)
     }
 
     /// The move of this order's stop price.
@@ -206,80 +205,6 @@ impl Order {
     /// What it is for.
     pub const fn purpose(&self) -> Purpose {
         self.purpose
-    }
-}
-
-/// The kind of an order, with the prices that belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum OrderKind {
-    /// Takes what is there.
-    Market,
-    /// Trades at the price or a better one.
-    Limit {
-        /// The worst price it takes.
-        price: Price,
-    },
-    /// Waits for the stop price, then takes what is there.
-    Stop {
-        /// Where it wakes.
-        stop_price: Price,
-    },
-    /// Waits for the stop price, then trades at the price or a better one.
-    StopLimit {
-        /// Where it wakes.
-        stop_price: Price,
-        /// The worst price it takes.
-        price: Price,
-    },
-}
-
-impl OrderKind {
-    /// The kind that a row of a file or a request describes: its word, `market`, `limit`, `stop` or `stop_limit` in
-    /// any case, and the prices that came with it.
-    ///
-    /// # Errors
-    ///
-    /// The word is unknown, or a price that the kind needs is missing, or one is given that it has no use for.
-    pub fn from_parts(word: &str, price: Option<Price>, stop_price: Option<Price>) -> Result<Self, InvalidField> {
-        let is = |known: &str| word.eq_ignore_ascii_case(known);
-        let needed = |value: Option<Price>, field| value.ok_or(InvalidField::new(field, Reason::Missing));
-        let absent = |value: Option<Price>, field| match value {
-            None => Ok(()),
-            Some(_) => Err(InvalidField::new(field, Reason::Unexpected)),
-        };
-        if is("market") {
-            absent(price, "price")?;
-            absent(stop_price, "stop price")?;
-            Ok(Self::Market)
-        } else if is("limit") {
-            absent(stop_price, "stop price")?;
-            Ok(Self::Limit { price: needed(price, "price")? })
-        } else if is("stop") {
-            absent(price, "price")?;
-            Ok(Self::Stop { stop_price: needed(stop_price, "stop price")? })
-        } else if is("stop_limit") {
-            Ok(Self::StopLimit { stop_price: needed(stop_price, "stop price")?, price: needed(price, "price")? })
-        } else {
-            Err(InvalidField::new("order kind", Reason::UnknownWord))
-        }
-    }
-
-    /// The limit, if it has one.
-    pub const fn price(&self) -> Option<Price> {
-        match *self {
-            Self::Limit { price } | Self::StopLimit { price, .. } => Some(price),
-            Self::Market | Self::Stop { .. } => None,
-        }
-    }
-
-    /// The stop price, if it has one.
-    pub const fn stop_price(&self) -> Option<Price> {
-        match *self {
-            Self::Stop { stop_price } | Self::StopLimit { stop_price, .. } => Some(stop_price),
-            Self::Market | Self::Limit { .. } => None,
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Priority {
-    /// What nobody waits for: log lines.
+    /// Least urgent: the lines of a log, for example. No [`TradeOp`](super::TradeOp) has it.
     Low,
     /// Market data: the next update makes up for a late one.
     Normal,

@@ -63,7 +63,7 @@ impl Stage {
     /// Buys one BTC.
     async fn hold(&self) {
         self.rests(&limit(1000, Side::Buy, "100")).await;
-        let price = PriceUpdate { symbol: BTC, price: "99".parse().unwrap(), time_ns: 0 };
+        let price = PriceUpdate::new(BTC, "99".parse().unwrap(), 0);
         assert_eq!(self.venue.on_price(&price).len(), 1);
     }
 

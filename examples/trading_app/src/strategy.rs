@@ -199,7 +199,7 @@ mod tests {
     fn at(strategy: &mut Strategy, price: &str) -> Vec<String> {
         let mut ops = Vec::new();
         let price = price.parse().unwrap();
-        strategy.on_price(&PriceUpdate { symbol: BTC, price, time_ns: 0 }, &mut ops).unwrap();
+        strategy.on_price(&PriceUpdate::new(BTC, price, 0), &mut ops).unwrap();
         let say = |op: &TradeOp| match op {
             TradeOp::Order(order) => {
                 let price = order.price().or(order.stop_price()).unwrap();

@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn filled(book: &mut Book, market: &str) -> Vec<(String, String)> {
-        let fills = book.on_price(&PriceUpdate { symbol: BTC, price: price(market), time_ns: 0 });
+        let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0));
         fills.iter().map(|fill| (fill.order_id.to_string(), fill.price.to_string())).collect()
     }
 
