@@ -39,6 +39,8 @@ fn fields_that_a_struct_does_not_know_are_skipped() {
     let order = Order::limit(1.into(), BTC, Side::Sell, price("10"), quantity("1")).expect("valid");
     assert_eq!(reread(&order), order);
     assert_eq!(reread(&order.cancel()), order.cancel());
+    let amend = order.amend().with_price(price("11"));
+    assert_eq!(reread(&amend), amend);
     let kind: OrderKind = serde_json::from_value(json!({"limit": {"price": "10", "new": 1}})).expect("it can be read");
     assert_eq!(kind, order.kind());
 }
@@ -58,4 +60,17 @@ fn a_kind_is_read_with_its_own_prices_only() {
     }
     error::<OrderKind>(json!({"market": {"price": "10"}}));
     error::<OrderKind>(json!({"iceberg": {"price": "10"}}));
+}
+
+#[test]
+fn an_amend_is_read_with_the_fields_that_it_changes() {
+    let read = |field: &str, value: &str| {
+        let mut json = json!({"order_id": "1", "symbol": "BTCUSDT", "side": "sell"});
+        json[field] = value.into();
+        json
+    };
+    let amend = Amend::new(1.into(), BTC, Side::Sell).with_price(price("10"));
+    assert_eq!(serde_json::from_value::<Amend>(read("price", "10")).expect("valid"), amend);
+    assert_eq!(error::<Amend>(read("quantity", "0.0")), "quantity is zero");
+    assert_eq!(error::<Amend>(read("quantity", "-1")), "quantity is negative");
 }

@@ -50,9 +50,10 @@ mod quote;
 mod side;
 mod symbol;
 mod text;
+mod time_in_force;
 mod trade;
 
-pub use change::{Cancel, StopMove};
+pub use change::{Amend, Cancel};
 pub use error::{InvalidField, Reason};
 pub use id::{ClientOrderId, TradeId};
 pub use op::{ConflationKey, TradeOp};
@@ -66,6 +67,7 @@ pub use quantity::Quantity;
 pub use quote::Quote;
 pub use side::Side;
 pub use symbol::Symbol;
+pub use time_in_force::TimeInForce;
 pub use trade::Trade;
 
 /// The decimal that prices and quantities are made of, of the crate `rust_decimal`.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cancel, ClientOrderId, Order, PriceUpdate, Priority, Side, StopMove, Symbol};
+use super::{Amend, Cancel, ClientOrderId, Order, PriceUpdate, Priority, Side, Symbol};
 
 /// One operation of a trading app.
 ///
@@ -40,8 +40,8 @@ pub enum TradeOp {
     Order(Order),
     /// The cancel of an order.
     Cancel(Cancel),
-    /// A new place for the stop of an order.
-    StopMove(StopMove),
+    /// A new price, quantity or stop price for an order.
+    Amend(Amend),
 }
 
 /// Ops with the same key may become one while they wait. [`TradeOp::conflation_key`] makes it.
@@ -50,7 +50,7 @@ pub enum TradeOp {
 pub enum ConflationKey {
     /// The price of an instrument: the latest counts.
     Price(Symbol),
-    /// All that is asked of one order: the order, its stop moves, its cancel. The symbol is part of the key because
+    /// All that is asked of one order: the order, its amends, its cancel. The symbol is part of the key because
     /// some callers number their orders by symbol.
     Order(Symbol, ClientOrderId),
 }
@@ -62,7 +62,7 @@ impl TradeOp {
             Self::PriceUpdate(update) => Some(update.symbol),
             Self::Order(order) => Some(order.symbol()),
             Self::Cancel(cancel) => Some(cancel.symbol),
-            Self::StopMove(stop) => Some(stop.symbol),
+            Self::Amend(amend) => Some(amend.symbol),
         }
     }
 
@@ -71,7 +71,7 @@ impl TradeOp {
         match self {
             Self::Order(order) => Some(order.side()),
             Self::Cancel(cancel) => Some(cancel.side),
-            Self::StopMove(stop) => Some(stop.side),
+            Self::Amend(amend) => Some(amend.side),
             Self::PriceUpdate(_) => None,
         }
     }
@@ -81,30 +81,30 @@ impl TradeOp {
     /// * An order for a stop-loss or a liquidation is critical, any other is high.
     /// * A cancel is as urgent as the order it cancels, so it leaves neither before that order, even where nothing is
     ///   conflated, nor after the order that replaces it.
-    /// * A stop move is high: until it lands the position has a stop, if not the best one, and trailing stops that move
-    ///   with each tick would crowd out what protects a position without one.
+    /// * An amend is high, whatever its order is for: until it lands the order stands as it was. Trailing stops that move
+    ///   with each tick would otherwise crowd out what protects a position without a stop.
     /// * A price is normal.
     pub const fn priority(&self) -> Priority {
         match self {
             Self::Order(order) => order.purpose().priority(),
             Self::Cancel(cancel) => cancel.purpose.priority(),
-            Self::StopMove(_) => Priority::High,
+            Self::Amend(_) => Priority::High,
             Self::PriceUpdate(_) => Priority::Normal,
         }
     }
 
     /// Ops of the same key may be merged while they wait. Each op of today has a key.
     ///
-    /// An order, its stop moves and its cancel have the same key. Two orders of one symbol do not.
+    /// An order, its amends and its cancel have the same key. Two orders of one symbol do not.
     ///
     /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::rules::stage::latest)**, which would drop an order when
-    /// its stop moves.
+    /// it is amended.
     pub const fn conflation_key(&self) -> Option<ConflationKey> {
         match self {
             Self::PriceUpdate(update) => Some(ConflationKey::Price(update.symbol)),
             Self::Order(order) => Some(ConflationKey::Order(order.symbol(), order.id())),
             Self::Cancel(cancel) => Some(ConflationKey::Order(cancel.symbol, cancel.order_id)),
-            Self::StopMove(stop) => Some(ConflationKey::Order(stop.symbol, stop.order_id)),
+            Self::Amend(amend) => Some(ConflationKey::Order(amend.symbol, amend.order_id)),
         }
     }
 
@@ -145,9 +145,9 @@ impl From<Cancel> for TradeOp {
     }
 }
 
-impl From<StopMove> for TradeOp {
-    fn from(stop: StopMove) -> Self {
-        Self::StopMove(stop)
+impl From<Amend> for TradeOp {
+    fn from(amend: Amend) -> Self {
+        Self::Amend(amend)
     }
 }
 
@@ -163,9 +163,8 @@ mod tests {
         Order::market(id.into(), symbol, Side::Sell, "1".parse().expect("valid")).expect("valid")
     }
 
-    fn stop_move(id: u64) -> TradeOp {
-        let stop_price = "9".parse().expect("valid");
-        StopMove { order_id: id.into(), symbol: BTC, side: Side::Sell, stop_price }.into()
+    fn amend(id: u64) -> TradeOp {
+        order(id, BTC).amend().with_price("9".parse().expect("valid")).into()
     }
 
     fn price(symbol: Symbol) -> TradeOp {
@@ -181,7 +180,7 @@ mod tests {
         for purpose in [Purpose::Entry, Purpose::Exit] {
             assert_eq!(TradeOp::from(of(purpose)).priority(), Priority::High);
         }
-        assert_eq!(stop_move(1).priority(), Priority::High);
+        assert_eq!(amend(1).priority(), Priority::High);
         assert_eq!(price(BTC).priority(), Priority::Normal);
     }
 
@@ -201,7 +200,7 @@ mod tests {
         let address = |op: &TradeOp| (op.symbol(), op.side(), op.conflation_key());
         assert_eq!(address(&order), (Some(BTC), Some(Side::Sell), Some(ConflationKey::Order(BTC, 1.into()))));
         assert_eq!(address(&cancel), address(&order));
-        assert_eq!(address(&stop_move(1)), address(&order));
+        assert_eq!(address(&amend(1)), address(&order));
         assert_eq!(address(&price(BTC)), (Some(BTC), None, Some(ConflationKey::Price(BTC))));
     }
 
@@ -221,6 +220,6 @@ mod tests {
         assert!(op.is_order() && !op.is_cancel());
         assert!(cancel.is_cancel() && !cancel.is_order());
         assert_eq!(op.as_order(), Some(&order));
-        assert!(!stop_move(1).is_order() && price(BTC).as_order().is_none());
+        assert!(!amend(1).is_order() && price(BTC).as_order().is_none());
     }
 }

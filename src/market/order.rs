@@ -4,17 +4,20 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cancel, ClientOrderId, InvalidField, OrderKind, Price, Purpose, Quantity, Reason, Side, StopMove, Symbol};
+use super::{
+    Amend, Cancel, ClientOrderId, InvalidField, OrderKind, Price, Purpose, Quantity, Reason, Side, Symbol, TimeInForce,
+};
 
 /// A new order.
 ///
-/// Its quantity is above zero and its kind has the prices it needs, so a sink need not look again. It can be cloned
-/// but is not `Copy`: an order that was handed in cannot be handed in again by accident.
+/// Its quantity is above zero, its kind has the prices it needs, and a post-only order can rest, so a sink need not look
+/// again. JSON is read through the same checks. An order can be cloned but is not `Copy`: one that was handed in cannot
+/// be handed in again by accident.
 ///
 /// # Examples
 ///
 /// ```
-/// use roundlot::market::{Order, Priority, Purpose, Side, Symbol};
+/// use roundlot::market::{Order, Priority, Purpose, Side, Symbol, TimeInForce};
 ///
 /// const BTC: Symbol = Symbol::from_static("BTCUSDT");
 ///
@@ -27,19 +30,56 @@ use super::{Cancel, ClientOrderId, InvalidField, OrderKind, Price, Purpose, Quan
 ///
 /// let error = Order::market(3.into(), BTC, Side::Buy, "0.0".parse()?).unwrap_err();
 /// assert_eq!(error.to_string(), "quantity is zero");
+///
+/// let quote = entry.with_time_in_force(TimeInForce::Gtd { until_ns: 1_723_075_200_000_000_000 })?.post_only()?;
+/// assert!(quote.is_post_only());
+/// assert!(guard.reduce_only().post_only().is_err()); // it has no limit to rest at
 /// # Ok::<(), roundlot::market::InvalidField>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Order {
     id: ClientOrderId,
     symbol: Symbol,
     side: Side,
     kind: OrderKind,
-    #[serde(deserialize_with = "Quantity::deserialize_positive")]
     quantity: Quantity,
     purpose: Purpose,
+    time_in_force: TimeInForce,
+    post_only: bool,
+    reduce_only: bool,
     #[serde(skip)]
     queued: Queued,
+}
+
+/// An order as it is read, before the checks. What orders got later may be absent.
+#[derive(Deserialize)]
+#[serde(rename = "Order")]
+struct Unchecked {
+    id: ClientOrderId,
+    symbol: Symbol,
+    side: Side,
+    kind: OrderKind,
+    quantity: Quantity,
+    purpose: Purpose,
+    #[serde(default)]
+    time_in_force: TimeInForce,
+    #[serde(default)]
+    post_only: bool,
+    #[serde(default)]
+    reduce_only: bool,
+}
+
+impl TryFrom<Unchecked> for Order {
+    type Error = InvalidField;
+
+    fn try_from(read: Unchecked) -> Result<Self, InvalidField> {
+        let Unchecked { id, symbol, side, kind, quantity, purpose, time_in_force, post_only, reduce_only } = read;
+        let order = Self::new(id, symbol, side, kind, quantity)?.with_purpose(purpose);
+        let order = order.with_time_in_force(time_in_force)?;
+        let order = if post_only { order.post_only()? } else { order };
+        Ok(Self { reduce_only, ..order })
+    }
 }
 
 /// Whether an op of the same id that may put an order at the venue, or change one there, waited when this order came.
@@ -66,7 +106,8 @@ impl Hash for Queued {
 
 impl Order {
     /// An order of any kind. Its purpose is [`StopLoss`](Purpose::StopLoss) if it waits for a stop price, since most
-    /// that do are, and [`Entry`](Purpose::Entry) otherwise; [`with_purpose`](Self::with_purpose) changes it.
+    /// that do are, and [`Entry`](Purpose::Entry) otherwise; [`with_purpose`](Self::with_purpose) changes it. It is good
+    /// till canceled, and neither post-only nor reduce-only.
     ///
     /// # Errors
     ///
@@ -80,7 +121,20 @@ impl Order {
     ) -> Result<Self, InvalidField> {
         let quantity = quantity.positive()?;
         let purpose = if kind.stop_price().is_some() { Purpose::StopLoss } else { Purpose::Entry };
-        Ok(Self { id, symbol, side, kind, quantity, purpose, queued: Queued::Alone })
+        let time_in_force = TimeInForce::Gtc;
+        let (post_only, reduce_only) = (false, false);
+        Ok(Self {
+            id,
+            symbol,
+            side,
+            kind,
+            quantity,
+            purpose,
+            time_in_force,
+            post_only,
+            reduce_only,
+            queued: Queued::Alone,
+        })
     }
 
     /// An order that takes what is there.
@@ -128,22 +182,83 @@ impl Order {
         Self { purpose, ..self }
     }
 
+    /// The same order for another time in force.
+    ///
+    /// # Errors
+    ///
+    /// The order is post-only and could not rest: the time in force is not expected. Or the time of
+    /// [`Gtd`](TimeInForce::Gtd) is zero or negative.
+    pub fn with_time_in_force(self, time_in_force: TimeInForce) -> Result<Self, InvalidField> {
+        let expiry = |reason| Err(InvalidField::new("expiry", reason));
+        match time_in_force.until_ns() {
+            Some(0) => expiry(Reason::Zero),
+            Some(i64::MIN..0) => expiry(Reason::Negative),
+            _ if self.post_only && !time_in_force.may_rest() => {
+                Err(InvalidField::new("time in force", Reason::Unexpected))
+            }
+            _ => Ok(Self { time_in_force, ..self }),
+        }
+    }
+
+    /// The same order as one that only adds liquidity: the venue refuses it if it would trade at once. Also called maker
+    /// or participate-don't-initiate.
+    ///
+    /// # Errors
+    ///
+    /// The order has no limit price, or its time in force does not let it rest: post-only is not expected.
+    pub fn post_only(self) -> Result<Self, InvalidField> {
+        if self.price().is_some() && self.time_in_force.may_rest() {
+            Ok(Self { post_only: true, ..self })
+        } else {
+            Err(InvalidField::new("post-only", Reason::Unexpected))
+        }
+    }
+
+    /// The same order as one that only reduces a position: the venue trades no more of it than closes the position.
+    #[must_use = "the order is returned, not changed in place"]
+    pub fn reduce_only(self) -> Self {
+        Self { reduce_only: true, ..self }
+    }
+
     /// The cancel of this order. Made here it has the symbol and side of its order, so that the two meet in one
     /// partition, and its purpose, so that it does not leave before it.
     pub fn cancel(&self) -> Cancel {
         Cancel::new(self.id, self.symbol, self.side, self.purpose)
     }
 
-    /// The move of this order's stop price.
+    /// An amend of this order that changes nothing yet: [`with_price`](Amend::with_price),
+    /// [`with_quantity`](Amend::with_quantity) and [`with_stop_price`](Amend::with_stop_price) say what. Made here it has
+    /// the symbol and side of its order, so that the two meet in one partition.
+    pub const fn amend(&self) -> Amend {
+        Amend::new(self.id, self.symbol, self.side)
+    }
+
+    /// An amend of this order's stop price, as a trailing stop asks for.
     ///
     /// # Errors
     ///
     /// The order has no stop price: the stop price is not expected.
-    pub fn move_stop(&self, stop_price: Price) -> Result<StopMove, InvalidField> {
+    pub fn move_stop(&self, stop_price: Price) -> Result<Amend, InvalidField> {
         match self.kind.stop_price() {
-            Some(_) => Ok(StopMove { order_id: self.id, symbol: self.symbol, side: self.side, stop_price }),
+            Some(_) => Ok(self.amend().with_stop_price(stop_price)),
             None => Err(InvalidField::new("stop price", Reason::Unexpected)),
         }
+    }
+
+    /// The order as the amend leaves it, for a venue in memory, for example.
+    ///
+    /// # Errors
+    ///
+    /// The amend is of another order, by its id, symbol or side; or it has a price that the order's kind has no use for:
+    /// that field is not expected. Or its quantity is zero.
+    pub fn amended(&self, amend: &Amend) -> Result<Self, InvalidField> {
+        let check = |holds: bool, field| if holds { Ok(()) } else { Err(InvalidField::new(field, Reason::Unexpected)) };
+        check(amend.order_id == self.id, "order id")?;
+        check(amend.symbol == self.symbol, "symbol")?;
+        check(amend.side == self.side, "side")?;
+        let quantity = amend.quantity.unwrap_or(self.quantity).positive()?;
+        let kind = self.kind.amended(amend.price, amend.stop_price)?;
+        Ok(Self { kind, quantity, ..self.clone() })
     }
 
     /// The order, noted as one that came while an older op of its id waited.
@@ -154,17 +269,6 @@ impl Order {
     /// Whether an older op of its id waited when it came.
     pub(super) const fn is_behind(&self) -> bool {
         matches!(self.queued, Queued::Behind)
-    }
-
-    /// The order with its stop elsewhere; the order unchanged if it has none.
-    #[expect(clippy::result_large_err, reason = "the order is given back, which is what its caller has anyway")]
-    pub(super) fn with_stop_price(self, stop_price: Price) -> Result<Self, Self> {
-        let kind = match self.kind {
-            OrderKind::Stop { .. } => OrderKind::Stop { stop_price },
-            OrderKind::StopLimit { price, .. } => OrderKind::StopLimit { stop_price, price },
-            OrderKind::Market | OrderKind::Limit { .. } => return Err(self),
-        };
-        Ok(Self { kind, ..self })
     }
 
     /// The caller's name for it.
@@ -205,6 +309,21 @@ impl Order {
     /// What it is for.
     pub const fn purpose(&self) -> Purpose {
         self.purpose
+    }
+
+    /// How long it stays at the venue.
+    pub const fn time_in_force(&self) -> TimeInForce {
+        self.time_in_force
+    }
+
+    /// Whether the venue refuses it if it would trade at once.
+    pub const fn is_post_only(&self) -> bool {
+        self.post_only
+    }
+
+    /// Whether the venue trades no more of it than closes the position.
+    pub const fn is_reduce_only(&self) -> bool {
+        self.reduce_only
     }
 }
 

@@ -63,6 +63,22 @@ impl OrderKind {
         }
     }
 
+    /// The kind with the new prices that are given, each of which it must have already.
+    pub(super) fn amended(self, price: Option<Price>, stop_price: Option<Price>) -> Result<Self, InvalidField> {
+        let amended = |old: Option<Price>, new: Option<Price>, field| match (old, new) {
+            (None, Some(_)) => Err(InvalidField::new(field, Reason::Unexpected)),
+            (old, new) => Ok(new.or(old)),
+        };
+        let price = amended(self.price(), price, "price")?;
+        let stop_price = amended(self.stop_price(), stop_price, "stop price")?;
+        Ok(match (price, stop_price) {
+            (None, None) => Self::Market,
+            (Some(price), None) => Self::Limit { price },
+            (None, Some(stop_price)) => Self::Stop { stop_price },
+            (Some(price), Some(stop_price)) => Self::StopLimit { stop_price, price },
+        })
+    }
+
     /// The limit, if it has one.
     pub const fn price(&self) -> Option<Price> {
         match *self {

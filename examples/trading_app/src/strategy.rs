@@ -206,8 +206,8 @@ mod tests {
                 format!("{} {} {} at {}", order.id(), order.side(), order.quantity(), price.to_decimal().normalize())
             }
             TradeOp::Cancel(cancel) => format!("cancel {}", cancel.order_id),
-            TradeOp::StopMove(stop) => {
-                format!("move {} to {}", stop.order_id, stop.stop_price.to_decimal().normalize())
+            TradeOp::Amend(amend) => {
+                format!("move {} to {}", amend.order_id, amend.stop_price.unwrap().to_decimal().normalize())
             }
             other => format!("{other:?}"),
         };
