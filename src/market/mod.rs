@@ -31,6 +31,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+#![doc = include_str!("json.md")]
 
 mod change;
 mod decimal;

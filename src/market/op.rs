@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Amend, Cancel, ClientOrderId, Order, PriceUpdate, Priority, Side, Symbol};
 
-/// One operation of a trading app.
+/// One operation of a trading app. Its JSON is [shown](crate::market#tradeop) by an example of each kind.
 ///
 /// Its methods are made for [`Stages`](crate::Stages): partition by [`symbol`](Self::symbol) and
 /// [`side`](Self::side), conflate by [`conflation_key`](Self::conflation_key) with [`merge`](Self::merge), order by

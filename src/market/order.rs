@@ -11,7 +11,7 @@ use super::{
 /// A new order.
 ///
 /// Its quantity is above zero, its kind has the prices it needs, and a post-only order can rest, so a sink need not look
-/// again. JSON is read through the same checks. An order can be cloned but is not `Copy`: one that was handed in cannot
+/// again. [JSON](crate::market#order) is read through the same checks. An order can be cloned but is not `Copy`: one that was handed in cannot
 /// be handed in again by accident.
 ///
 /// # Examples
