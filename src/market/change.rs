@@ -6,9 +6,9 @@ use super::{ClientOrderId, InvalidField, Price, Purpose, Quantity, Side, Symbol}
 
 /// Asks for an order to be canceled.
 ///
-/// [`Order::cancel`](super::Order::cancel) makes it with all that has to agree with the order. Without the order at
-/// hand, fill in what it had: a cancel with another symbol or side does not meet its order while both wait, and
-/// reaches the venue before it.
+/// [`Order::cancel`](super::Order::cancel) makes it with the id, symbol, side and purpose of the order. Without the
+/// order at hand, give the values that it had: a cancel with another symbol or side does not meet its order while both
+/// wait, and reaches the venue before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Cancel {
@@ -18,8 +18,8 @@ pub struct Cancel {
     pub symbol: Symbol,
     /// The side of the order.
     pub side: Side,
-    /// What the order was for. A cancel is as urgent as its order: were it more urgent, it would leave before an order
-    /// that waits and miss it; were it less, the order's replacement would overtake it.
+    /// The purpose of the order. A cancel is as urgent as its order. A more urgent one would leave before an order that
+    /// waits, and miss it. A less urgent one would be overtaken by the order's replacement.
     pub purpose: Purpose,
 }
 

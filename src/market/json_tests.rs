@@ -59,8 +59,8 @@ fn fields_that_a_struct_does_not_know_are_skipped() {
     assert_eq!(kind, order.kind());
 }
 
-/// Goal: no order is read as another one than was meant. Method: a price that is missing, and one of another kind, which
-/// is known, unlike the fields of the test above.
+/// Goal: no order is read as another one than was meant. Method: a price that is missing, and one of another kind,
+/// which is known, unlike the fields of the test above.
 #[test]
 fn a_kind_is_read_with_its_own_prices_only() {
     for (json, message) in [
@@ -89,8 +89,8 @@ fn an_amend_is_read_with_the_fields_that_it_changes() {
     assert_eq!(error::<Amend>(read("quantity", "-1")), "quantity is negative");
 }
 
-/// Goal: the documentation tells the truth and leaves nothing out. Method: read each example of it, and look for each kind
-/// of order, and each time in force.
+/// Goal: the documentation tells the truth and leaves nothing out. Method: read each example of it, and look for each
+/// kind of order, and each time in force.
 #[test]
 fn each_documented_order_is_read_and_written() {
     let orders: Vec<Order> = examples("## `Order`").iter().map(read).collect();

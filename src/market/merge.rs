@@ -1,5 +1,5 @@
-//! The merge functions of [`TradeOp`]: what is sent of an op that waits and a newer one of its key. The accumulator
-//! calls them for the youngest op that waits under a key.
+//! The merge functions of [`TradeOp`]: they decide which of an op that waits and a newer one of its key are sent. The
+//! accumulator calls them for the youngest op that waits under a key.
 
 use super::{PriceUpdate, TradeOp};
 use crate::rules::stage::Merge;
@@ -26,9 +26,9 @@ impl TradeOp {
     ///
     /// # Amends
     ///
-    /// An amend fits an order that [`Order::amended`](super::Order::amended) can apply it to: a stop price needs an order
-    /// with a stop, a price needs one with a limit. The quantity of an amend is the new total. An order that waits has
-    /// no fills yet, so it is sent with that quantity.
+    /// An amend fits an order that [`Order::amended`](super::Order::amended) can apply it to: a stop price needs an
+    /// order with a stop, a price needs one with a limit. The quantity of an amend is the new total. An order that
+    /// waits has no fills yet, so it is sent with that quantity.
     ///
     /// Amends that became one are taken or refused by the venue as one. If it refuses one field, the other field stays
     /// as it was too, and the callers of both amends get that result. [`merge_reused`](Self::merge_reused) merges only
@@ -36,8 +36,8 @@ impl TradeOp {
     ///
     /// # Ids that are used again
     ///
-    /// After a cancel of an id no order of that id rests at the venue, and an order has the values of its last amends, as
-    /// if each op had been sent alone. Two orders of one id may wait together, and an id may be used again after its
+    /// After a cancel of an id no order of that id rests at the venue, and an order has the values of its last amends,
+    /// as if each op had been sent alone. Two orders of one id may wait together, and an id may be used again after its
     /// cancel.
     ///
     /// A merge sees only what waits. An order in flight does not wait, so its cancel finds no partner and goes to the
@@ -95,8 +95,8 @@ impl TradeOp {
     /// A cancel is always sent, because an older order of its id may be at the venue. It takes the place of an order
     /// that waits, which is not sent; that order's caller is told `Conflated`, with the result of the cancel.
     ///
-    /// An amend is sent behind an order that waits, as it may be meant for the order at the venue. Amends become one only
-    /// if they change the same fields, because it is not known which of them fit the order at the venue.
+    /// An amend is sent behind an order that waits, as it may be meant for the order at the venue. Amends become one
+    /// only if they change the same fields, because it is not known which of them fit the order at the venue.
     ///
     /// # Examples
     ///

@@ -97,8 +97,8 @@ fn an_order_and_its_amends_become_the_amended_order() {
     assert_eq!(TradeOp::merge(waiting, cancel(1)), Merge::Net);
 }
 
-/// Goal: a venue judges what an order has no use for, and a quantity of nothing. Method: amends that fit in part, or not
-/// at all.
+/// Goal: a venue judges what an order has no use for, and a quantity of nothing. Method: amends that fit in part, or
+/// not at all.
 #[test]
 fn an_amend_that_does_not_fit_its_order_is_sent_behind_it() {
     let market = Order::market(1.into(), BTC, Side::Sell, quantity("1")).expect("valid");

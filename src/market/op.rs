@@ -1,4 +1,5 @@
-//! One operation of a trading app, and the answers that the stages ask of it: partition, key, priority, merge.
+//! One operation of a trading app, with the functions that the stages call: partition, key and priority. Its merge
+//! functions stand in `merge`.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,13 +51,13 @@ pub enum TradeOp {
 pub enum ConflationKey {
     /// The price of an instrument: the latest counts.
     Price(Symbol),
-    /// All that is asked of one order: the order, its amends, its cancel. The symbol is part of the key because
+    /// All ops of one order: the order, its amends, its cancel. The symbol is part of the key because
     /// some callers number their orders by symbol.
     Order(Symbol, ClientOrderId),
 }
 
 impl TradeOp {
-    /// The instrument it is about. Each op of today has one.
+    /// The instrument of the op. Each op of today has one.
     pub const fn symbol(&self) -> Option<Symbol> {
         match self {
             Self::PriceUpdate(update) => Some(update.symbol),
@@ -66,7 +67,7 @@ impl TradeOp {
         }
     }
 
-    /// The side of the order it is about; `None` for prices.
+    /// The side of the order that the op makes or changes; `None` for prices.
     pub const fn side(&self) -> Option<Side> {
         match self {
             Self::Order(order) => Some(order.side()),
@@ -76,7 +77,7 @@ impl TradeOp {
         }
     }
 
-    /// How soon it has to leave.
+    /// How soon the op has to leave.
     ///
     /// * An order for a stop-loss or a liquidation is critical, any other is high.
     /// * A cancel is as urgent as the order it cancels, so it leaves neither before that order, even where nothing is
@@ -97,7 +98,7 @@ impl TradeOp {
     ///
     /// An order, its amends and its cancel have the same key. Two orders of one symbol do not.
     ///
-    /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::rules::stage::latest)**, which would drop an order when
+    /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::stage::latest)**, which would drop an order when
     /// it is amended.
     pub const fn conflation_key(&self) -> Option<ConflationKey> {
         match self {
@@ -108,17 +109,17 @@ impl TradeOp {
         }
     }
 
-    /// Whether it is a new order, and not the change of one.
+    /// Whether the op is a new order, and not the change of one.
     pub const fn is_order(&self) -> bool {
         matches!(self, Self::Order(_))
     }
 
-    /// Whether it is a cancel.
+    /// Whether the op is a cancel.
     pub const fn is_cancel(&self) -> bool {
         matches!(self, Self::Cancel(_))
     }
 
-    /// The new order that it is, if it is one.
+    /// The order, if the op is a new one.
     pub const fn as_order(&self) -> Option<&Order> {
         match self {
             Self::Order(order) => Some(order),

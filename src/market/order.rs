@@ -1,4 +1,4 @@
-//! A new order: what the venue is asked to do. Checked parts come in, an order that makes sense goes out.
+//! A new order. Each constructor, setter and reader checks it, so an order that exists does not contradict itself.
 
 use std::hash::{Hash, Hasher};
 
@@ -10,9 +10,9 @@ use super::{
 
 /// A new order.
 ///
-/// Its quantity is above zero, its kind has the prices it needs, and a post-only order can rest, so a sink need not look
-/// again. [JSON](crate::market#order) is read through the same checks. An order can be cloned but is not `Copy`: one that was handed in cannot
-/// be handed in again by accident.
+/// Its quantity is above zero, its kind has the prices it needs, and a post-only order can rest, so a sink need not
+/// look again. [JSON](crate::market#order) is read through the same checks. An order can be cloned but is not `Copy`:
+/// one that was handed in cannot be handed in again by accident.
 ///
 /// # Examples
 ///
@@ -105,9 +105,9 @@ impl Hash for Queued {
 }
 
 impl Order {
-    /// An order of any kind. Its purpose is [`StopLoss`](Purpose::StopLoss) if it waits for a stop price, since most
-    /// that do are, and [`Entry`](Purpose::Entry) otherwise; [`with_purpose`](Self::with_purpose) changes it. It is good
-    /// till canceled, and neither post-only nor reduce-only.
+    /// An order of any kind. Its purpose is [`StopLoss`](Purpose::StopLoss) if it waits for a stop price, as most such
+    /// orders protect from a loss, and [`Entry`](Purpose::Entry) otherwise; [`with_purpose`](Self::with_purpose)
+    /// changes it. It is good till canceled, and neither post-only nor reduce-only.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Order {
         })
     }
 
-    /// An order that takes what is there.
+    /// A market order: it trades at once, at the best prices there are.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Order {
         Self::new(id, symbol, side, OrderKind::Market, quantity)
     }
 
-    /// An order that trades at this price or a better one.
+    /// A limit order: it trades at this price or a better one.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Order {
         Self::new(id, symbol, side, OrderKind::Limit { price }, quantity)
     }
 
-    /// An order that becomes a market order once the market reaches the stop price.
+    /// A stop order: it becomes a market order once the market reaches the stop price.
     ///
     /// # Errors
     ///
@@ -200,8 +200,8 @@ impl Order {
         }
     }
 
-    /// The same order as one that only adds liquidity: the venue refuses it if it would trade at once. Also called maker
-    /// or participate-don't-initiate.
+    /// The same order as one that only adds liquidity: the venue refuses it if it would trade at once. Also called
+    /// maker or participate-don't-initiate.
     ///
     /// # Errors
     ///
@@ -227,8 +227,8 @@ impl Order {
     }
 
     /// An amend of this order that changes nothing yet: [`with_price`](Amend::with_price),
-    /// [`with_quantity`](Amend::with_quantity) and [`with_stop_price`](Amend::with_stop_price) say what. Made here it has
-    /// the symbol and side of its order, so that the two meet in one partition.
+    /// [`with_quantity`](Amend::with_quantity) and [`with_stop_price`](Amend::with_stop_price) say what. Made here it
+    /// has the symbol and side of its order, so that the two meet in one partition.
     pub const fn amend(&self) -> Amend {
         Amend::new(self.id, self.symbol, self.side)
     }
@@ -249,8 +249,8 @@ impl Order {
     ///
     /// # Errors
     ///
-    /// The amend is of another order, by its id, symbol or side; or it has a price that the order's kind has no use for:
-    /// that field is not expected. Or its quantity is zero.
+    /// The amend is of another order, by its id, symbol or side; or it has a price that the order's kind has no use
+    /// for: that field is not expected. Or its quantity is zero.
     pub fn amended(&self, amend: &Amend) -> Result<Self, InvalidField> {
         let check = |holds: bool, field| if holds { Ok(()) } else { Err(InvalidField::new(field, Reason::Unexpected)) };
         check(amend.order_id == self.id, "order id")?;
@@ -271,7 +271,7 @@ impl Order {
         matches!(self.queued, Queued::Behind)
     }
 
-    /// The caller's name for it.
+    /// The caller's name for the order.
     pub const fn id(&self) -> ClientOrderId {
         self.id
     }
@@ -286,42 +286,42 @@ impl Order {
         self.side
     }
 
-    /// Its kind, with the prices that belong to it.
+    /// The kind, with the prices that belong to it.
     pub const fn kind(&self) -> OrderKind {
         self.kind
     }
 
-    /// The limit, if it has one.
+    /// The limit, if the order has one.
     pub const fn price(&self) -> Option<Price> {
         self.kind.price()
     }
 
-    /// The stop price, if it has one.
+    /// The stop price, if the order has one.
     pub const fn stop_price(&self) -> Option<Price> {
         self.kind.stop_price()
     }
 
-    /// How much, above zero.
+    /// The total quantity, above zero.
     pub const fn quantity(&self) -> Quantity {
         self.quantity
     }
 
-    /// What it is for.
+    /// The purpose, which decides the [`Priority`](super::Priority).
     pub const fn purpose(&self) -> Purpose {
         self.purpose
     }
 
-    /// How long it stays at the venue.
+    /// How long the order stays at the venue.
     pub const fn time_in_force(&self) -> TimeInForce {
         self.time_in_force
     }
 
-    /// Whether the venue refuses it if it would trade at once.
+    /// Whether the venue refuses the order if it would trade at once.
     pub const fn is_post_only(&self) -> bool {
         self.post_only
     }
 
-    /// Whether the venue trades no more of it than closes the position.
+    /// Whether the venue trades no more of the order than closes the position.
     pub const fn is_reduce_only(&self) -> bool {
         self.reduce_only
     }

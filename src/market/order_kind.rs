@@ -6,7 +6,7 @@ use super::{InvalidField, Price, Reason};
 
 /// The kind of an order, with the prices that belong to it.
 ///
-/// It is read with fields that it does not know, but not with a price that its kind has no use for.
+/// Unknown fields are skipped when a kind is read. A price that the kind has no use for is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", try_from = "Unchecked")]
 #[non_exhaustive]
@@ -33,8 +33,8 @@ pub enum OrderKind {
 }
 
 impl OrderKind {
-    /// The kind that a row of a file or a request describes: its word, `market`, `limit`, `stop` or `stop_limit` in
-    /// any case, and the prices that came with it.
+    /// The kind that a row of a file or a request describes by its word, `market`, `limit`, `stop` or `stop_limit` in
+    /// any case, and by the prices that came with it.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl OrderKind {
         })
     }
 
-    /// The limit, if it has one.
+    /// The limit, if the kind has one.
     pub const fn price(&self) -> Option<Price> {
         match *self {
             Self::Limit { price } | Self::StopLimit { price, .. } => Some(price),
@@ -87,7 +87,7 @@ impl OrderKind {
         }
     }
 
-    /// The stop price, if it has one.
+    /// The stop price, if the kind has one.
     pub const fn stop_price(&self) -> Option<Price> {
         match *self {
             Self::Stop { stop_price } | Self::StopLimit { stop_price, .. } => Some(stop_price),

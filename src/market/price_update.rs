@@ -6,16 +6,16 @@ use super::{Price, Symbol, Trade};
 
 /// A new price of an instrument.
 ///
-/// The symbol says all: where one app watches an instrument on two venues, the symbols have to differ, or the prices
-/// of the two replace each other.
+/// Prices of the same symbol replace each other. Where one app watches an instrument on two venues, give it two
+/// symbols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PriceUpdate {
     /// The instrument.
     pub symbol: Symbol,
-    /// What one unit costs now.
+    /// The new price of one unit.
     pub price: Price,
-    /// Since when, in nanoseconds since the Unix epoch by the venue's clock.
+    /// The time since which it holds, in nanoseconds since the Unix epoch by the venue's clock.
     pub time_ns: i64,
 }
 
@@ -25,8 +25,8 @@ impl PriceUpdate {
         Self { symbol, price, time_ns }
     }
 
-    /// The one that is true now: the later by its own time, and of two of the same time the one that came later.
-    /// Feeds step back in time, and a message that took a longer way is old news.
+    /// Keeps the later update by its own time, and of two of the same time the one that came later. An older update can
+    /// come later, since feeds step back in time and messages take ways of different length.
     ///
     /// For [`conflate_by`](crate::Stages::conflate_by); it never nets.
     ///

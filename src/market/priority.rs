@@ -1,4 +1,4 @@
-//! What leaves first.
+//! The order in which ops leave.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,9 @@ pub enum Priority {
     Low,
     /// Market data: the next update makes up for a late one.
     Normal,
-    /// Orders, and what changes them.
+    /// Orders, their cancels and amends.
     High,
-    /// What protects from a loss: stop-losses and liquidations, and their cancels.
+    /// Orders that protect from a loss: stop-losses and liquidations, and their cancels.
     Critical,
 }
 

@@ -29,14 +29,14 @@ const FIELD: &str = "quantity";
 pub struct Quantity(Decimal);
 
 impl Quantity {
-    /// Nothing.
+    /// The quantity of zero.
     pub const ZERO: Self = Self(Decimal::ZERO);
 
     /// Takes a number that is not negative.
     ///
     /// # Errors
     ///
-    /// It is negative.
+    /// The number is negative.
     pub fn new(number: Decimal) -> Result<Self, InvalidField> {
         Self::checked(number).map_err(|reason| InvalidField::new(FIELD, reason))
     }
@@ -50,12 +50,12 @@ impl Quantity {
         self.0.checked_add(other.0).map(Self)
     }
 
-    /// What is left of this when `other` is taken. `None` if there is less than that.
+    /// This quantity less `other`. `None` if that is negative.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).and_then(|rest| Self::checked(rest).ok())
     }
 
-    /// For an order: refuses zero too.
+    /// Refuses zero, which is no quantity for an order.
     pub(super) fn positive(self) -> Result<Self, InvalidField> {
         if self.is_zero() { Err(InvalidField::new(FIELD, Reason::Zero)) } else { Ok(self) }
     }

@@ -29,15 +29,15 @@ use super::{Price, Quantity, Symbol};
 pub struct Quote {
     /// The instrument.
     pub symbol: Symbol,
-    /// The best price that somebody pays.
+    /// The best price that a buyer offers.
     pub bid: Price,
     /// How much is bid for at that price; zero where the level is empty.
     pub bid_size: Quantity,
-    /// The best price that somebody asks for.
+    /// The best price that a seller asks for.
     pub ask: Price,
     /// How much is offered at that price; zero where the level is empty.
     pub ask_size: Quantity,
-    /// Since when, in nanoseconds since the Unix epoch by the venue's clock.
+    /// The time since which it holds, in nanoseconds since the Unix epoch by the venue's clock.
     pub time_ns: i64,
 }
 
@@ -65,7 +65,7 @@ impl Quote {
         sum.checked_div(Decimal::TWO).map(Price::new)
     }
 
-    /// Whether somebody pays more than somebody asks for.
+    /// Whether the bid is above the ask.
     pub fn is_crossed(&self) -> bool {
         self.bid > self.ask
     }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How long an order stays at its venue. In JSON `"gtc"`, `"ioc"`, `"fok"` and `{"gtd":{"until_ns":1723075200000000000}}`.
+/// How long an order stays at its venue. In JSON `"gtc"`, `"ioc"`, `"fok"` and
+/// `{"gtd":{"until_ns":1723075200000000000}}`.
 ///
 /// # Examples
 ///

@@ -24,17 +24,17 @@ use super::{Price, Quantity, Side, Symbol, TradeId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Trade {
-    /// The name its venue or its file gives it.
+    /// The name that the venue or the file gives the trade.
     pub id: TradeId,
     /// The instrument.
     pub symbol: Symbol,
-    /// What one unit cost.
+    /// The price of one unit.
     pub price: Price,
-    /// How much changed hands.
+    /// The quantity that changed hands.
     pub quantity: Quantity,
-    /// The side of who took the liquidity; `None` where the feed does not tell, as the tapes of US stocks.
+    /// The side of the taker of liquidity; `None` where the feed does not tell, as the tapes of US stocks.
     pub side: Option<Side>,
-    /// When it happened, in nanoseconds since the Unix epoch by the venue's clock.
+    /// The time of the trade, in nanoseconds since the Unix epoch by the venue's clock.
     pub time_ns: i64,
 }
 

@@ -115,8 +115,9 @@ impl Gate {
         exposure
     }
 
-    /// Notes the orders of a batch as on their way. While the bot is halted, those that add risk are refused, and so are
-    /// amends of a price or a quantity: this bot sends none, and the gate need not find out what they do to a position.
+    /// Notes the orders of a batch as on their way. While the bot is halted, those that add risk are refused, and so
+    /// are amends of a price or a quantity: this bot sends none, and the gate need not find out what they do to a
+    /// position.
     fn pass(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Passing {
         let mut passed = self.passed();
         let mut exposure = self.halt.is_halted().then(|| self.exposure_with(&passed));
