@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         [(BTC, "61250.10"), (ETH, "2650.00"), (BTC, "61250.90"), (SOL, "151.20"), (ETH, "2650.40"), (BTC, "61249.80")];
     for (time_ns, (symbol, price)) in (0..).zip(updates) {
         println!("  sent     price of {symbol} {price:>9}");
-        desk.send(PriceUpdate { symbol, price: price.parse()?, time_ns }.into()).await?;
+        desk.send(PriceUpdate::new(symbol, price.parse()?, time_ns).into()).await?;
     }
     desk.resume();
     let report = desk.flush().await?;

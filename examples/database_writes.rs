@@ -71,14 +71,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn trade(number: u64) -> Result<Trade, Box<dyn Error>> {
     const SYMBOLS: [Symbol; 2] = [Symbol::from_static("BTCUSDT"), Symbol::from_static("ETHUSDT")];
     let number_i64 = i64::try_from(number)?;
-    Ok(Trade {
-        id: number.into(),
-        symbol: SYMBOLS[usize::from(number.is_multiple_of(4))],
-        price: format!("{}.{:02}0", 61_000 + number / 100, number % 100).parse()?,
-        quantity: "0.0250".parse()?,
-        side: Some(if number.is_multiple_of(3) { Side::Sell } else { Side::Buy }),
-        time_ns: 1_723_075_200_000_000_000 + number_i64 * 1_000_000,
-    })
+    let symbol = SYMBOLS[usize::from(number.is_multiple_of(4))];
+    let price = format!("{}.{:02}0", 61_000 + number / 100, number % 100).parse()?;
+    let side = if number.is_multiple_of(3) { Side::Sell } else { Side::Buy };
+    let time_ns = 1_723_075_200_000_000_000 + number_i64 * 1_000_000;
+    Ok(Trade::new(number.into(), symbol, price, "0.0250".parse()?, Some(side), time_ns))
 }
 
 /// Where rows go that the database refused. Any sink will do: another table, a file, an alert.

@@ -8,7 +8,7 @@ use std::{error::Error, time::Duration};
 
 use roundlot::{
     Batch, Batcher, Sink, Stages,
-    market::{InvalidField, LogLine, Order, PriceUpdate, Purpose, Side, Symbol, TradeOp},
+    market::{InvalidField, Order, PriceUpdate, Priority, Purpose, Side, Symbol, TradeOp},
     sink_fn,
 };
 use tokio::time::{Instant, sleep};
@@ -16,14 +16,29 @@ use tokio::time::{Instant, sleep};
 const BTC: Symbol = Symbol::from_static("BTCUSDT");
 const WRITE_TIME: Duration = Duration::from_millis(10);
 
+/// An op of this program: one of the trading nouns, or a line for its log, which is the least urgent.
+enum Op {
+    Trade(TradeOp),
+    Log(String),
+}
+
+impl Op {
+    fn priority(&self) -> Priority {
+        match self {
+            Self::Trade(op) => op.priority(),
+            Self::Log(_) => Priority::Low,
+        }
+    }
+}
+
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), Box<dyn Error>> {
     println!("Five operations come in the worst order while the connection is down; each write takes one of them:\n");
     println!("  {:<10} {:<9} operation", "written at", "priority");
-    let (desk, worker) = Batcher::new(screen()).stages(Stages::new().priority_by(TradeOp::priority)).limits(1).spawn();
+    let (desk, worker) = Batcher::new(screen()).stages(Stages::new().priority_by(Op::priority)).limits(1).spawn();
     desk.pause();
     desk.send(log_line("stop touched")).await?;
-    desk.send(PriceUpdate { symbol: BTC, price: "61250.10".parse()?, time_ns: 0 }.into()).await?;
+    desk.send(Op::Trade(PriceUpdate::new(BTC, "61250.10".parse()?, 0).into())).await?;
     desk.send(order(1, Purpose::Entry)?).await?;
     desk.send(order(2, Purpose::StopLoss)?).await?;
     desk.send(order(3, Purpose::Liquidation)?).await?;
@@ -31,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let _ = worker.shutdown().await?; // writes what waits, and ends
 
     println!("\nThen 100 orders, one each 10 ms, which is all that the sink can write. A log line comes second.\n");
-    let by_priority = || Stages::new().priority_by(TradeOp::priority);
+    let by_priority = || Stages::new().priority_by(Op::priority);
     let patient = log_line_waits(by_priority()).await?;
     let aged = log_line_waits(by_priority().aging(Duration::from_millis(200))).await?;
     println!("  without aging              the log line waits {patient:>6?}: until the orders are through");
@@ -42,8 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// How long a log line waits that comes in right after the first of many orders.
-async fn log_line_waits(stages: Stages<TradeOp>) -> Result<Duration, Box<dyn Error>> {
-    let sink = sink_fn(|batch: &mut Batch<TradeOp>| {
+async fn log_line_waits(stages: Stages<Op>) -> Result<Duration, Box<dyn Error>> {
+    let sink = sink_fn(|batch: &mut Batch<Op>| {
         Box::pin(async move {
             sleep(WRITE_TIME).await;
             Ok(batch.accept_all())
@@ -64,18 +79,22 @@ async fn log_line_waits(stages: Stages<TradeOp>) -> Result<Duration, Box<dyn Err
 }
 
 /// A sink that takes 10 ms for a batch, and shows it.
-fn screen() -> impl Sink<TradeOp> {
+fn screen() -> impl Sink<Op> {
     let started = Instant::now();
-    sink_fn(move |batch: &mut Batch<TradeOp>| {
+    sink_fn(move |batch: &mut Batch<Op>| {
         Box::pin(async move {
             sleep(WRITE_TIME).await;
             for op in batch.pending() {
                 let (at, priority) = (started.elapsed().as_millis(), format!("{:?}", op.priority()));
                 match op {
-                    TradeOp::Order(order) => println!("  {at:>7} ms {priority:<9} order for {:?}", order.purpose()),
-                    TradeOp::PriceUpdate(update) => println!("  {at:>7} ms {priority:<9} price {}", update.price),
-                    TradeOp::Log(line) => println!("  {at:>7} ms {priority:<9} log \"{}\"", line.text),
-                    other => println!("  {at:>7} ms {priority:<9} {other:?}"),
+                    Op::Trade(TradeOp::Order(order)) => {
+                        println!("  {at:>7} ms {priority:<9} order for {:?}", order.purpose())
+                    }
+                    Op::Trade(TradeOp::PriceUpdate(update)) => {
+                        println!("  {at:>7} ms {priority:<9} price {}", update.price)
+                    }
+                    Op::Trade(other) => println!("  {at:>7} ms {priority:<9} {other:?}"),
+                    Op::Log(line) => println!("  {at:>7} ms {priority:<9} log \"{line}\""),
                 }
             }
             Ok(batch.accept_all())
@@ -83,11 +102,11 @@ fn screen() -> impl Sink<TradeOp> {
     })
 }
 
-fn order(id: u64, purpose: Purpose) -> Result<TradeOp, InvalidField> {
+fn order(id: u64, purpose: Purpose) -> Result<Op, InvalidField> {
     let order = Order::market(id.into(), BTC, Side::Sell, "0.25".parse()?)?;
-    Ok(order.with_purpose(purpose).into())
+    Ok(Op::Trade(order.with_purpose(purpose).into()))
 }
 
-fn log_line(text: &str) -> TradeOp {
-    LogLine { time_ns: 0, text: text.to_owned() }.into()
+fn log_line(text: &str) -> Op {
+    Op::Log(text.to_owned())
 }

@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     for n in 0..6000 {
         let price = format!("{}.{:02}", 61_000 + n / 100, n % 100).parse()?;
-        feed.publish(PriceUpdate { symbol: Symbol::new(PAIRS[n % PAIRS.len()])?, price, time_ns: n as i64 })?; // never waits
+        feed.publish(PriceUpdate::new(Symbol::new(PAIRS[n % PAIRS.len()])?, price, n as i64))?; // never waits
         if n % 6 == 5 {
             sleep(Duration::from_millis(1)).await;
         }

@@ -1,4 +1,4 @@
-//! Orders, cancels and stop moves whose ids are used again: random programs end at a model venue as they end there when
+//! Orders, cancels and amends whose ids are used again: random programs end at a model venue as they end there when
 //! each op is sent alone, whatever waits together, is in flight, or fails and is tried again.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ use std::{
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use roundlot::{
     AckError, Batch, Batcher, Handle, Limits, Retry, Settled, Sink, SinkError, Stages, Worker,
-    market::{ClientOrderId, Order, OrderKind, Price, PriceUpdate, Side, StopMove, Symbol, TradeOp},
+    market::{Amend, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Side, Symbol, TimeInForce, TradeOp},
     stage::Merge,
     testing::until_idle,
 };
@@ -26,16 +26,19 @@ fn ms(n: u64) -> Duration {
 #[derive(Debug, Default)]
 struct Book {
     resting: BTreeMap<ClientOrderId, Order>,
-    /// Quantities of the orders that came, which are serial numbers here.
-    seen: BTreeSet<String>,
+    /// Times at which the orders that came expire, which are serial numbers here.
+    seen: BTreeSet<i64>,
     cancels: u64,
+    /// Whether an amend changes what it can, instead of all that it asks for or nothing. Amends that were merged by
+    /// `TradeOp::merge` are taken or refused as one, so the end is the same only at such a venue.
+    is_lenient: bool,
 }
 
 impl Book {
     fn take(&mut self, op: &TradeOp) -> Result<u64, &'static str> {
         match op {
             TradeOp::Order(order) => {
-                self.seen.insert(order.quantity().to_string());
+                self.seen.extend(order.time_in_force().until_ns());
                 if self.resting.contains_key(&order.id()) {
                     return Err("the order id is in use");
                 }
@@ -45,10 +48,14 @@ impl Book {
                 self.cancels += 1;
                 self.resting.remove(&cancel.order_id).ok_or("there is no such order")?;
             }
-            TradeOp::StopMove(stop) => {
-                let order = self.resting.get_mut(&stop.order_id).ok_or("there is no such order")?;
-                let OrderKind::Stop { .. } = order.kind() else { return Err("the order has no stop") };
-                *order = Order::stop(order.id(), BTC, order.side(), stop.stop_price, order.quantity()).unwrap();
+            TradeOp::Amend(amend) => {
+                let order = self.resting.get_mut(&amend.order_id).ok_or("there is no such order")?;
+                let mut amend = *amend;
+                if self.is_lenient {
+                    amend.price = amend.price.filter(|_| order.price().is_some());
+                    amend.stop_price = amend.stop_price.filter(|_| order.stop_price().is_some());
+                }
+                *order = order.amended(&amend).map_err(|_| "the order does not have what is amended")?;
             }
             _ => {}
         }
@@ -71,6 +78,13 @@ struct Venue {
     book: Arc<Mutex<Book>>,
     /// The calls to come, each with its time in milliseconds; all later ones work.
     calls: Arc<Mutex<VecDeque<(Call, u64)>>>,
+}
+
+impl Venue {
+    fn new(is_lenient: bool, calls: Vec<(Call, u64)>) -> Self {
+        let book = Book { is_lenient, ..Book::default() };
+        Self { book: Arc::new(Mutex::new(book)), calls: Arc::new(Mutex::new(calls.into())) }
+    }
 }
 
 impl Sink<TradeOp, u64> for Venue {
@@ -97,9 +111,11 @@ impl Sink<TradeOp, u64> for Venue {
 enum Ask {
     Limit,
     Stop,
+    StopLimit,
     /// The last order of the id, handed in once more.
     Again,
-    Move(u8),
+    /// Price, quantity and stop price, each if it changes.
+    Amend([Option<u8>; 3]),
     Cancel,
     Price,
 }
@@ -113,9 +129,10 @@ type Window = (Vec<(u8, Ask)>, u64);
 fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
         2 => Just(Ask::Limit),
-        2 => Just(Ask::Stop),
+        1 => Just(Ask::Stop),
+        1 => Just(Ask::StopLimit),
         1 => Just(Ask::Again),
-        2 => (0_u8..20).prop_map(Ask::Move),
+        3 => prop::array::uniform3(prop::option::of(1_u8..20)).prop_map(Ask::Amend),
         3 => Just(Ask::Cancel),
         1 => Just(Ask::Price),
     ]
@@ -156,17 +173,28 @@ impl Program {
         self.serial += 1;
         let (serial, price) = (self.serial, Self::price(1000 + self.serial));
         let name = ClientOrderId::from(u64::from(id));
-        let is_order = matches!(ask, Ask::Limit | Ask::Stop | Ask::Again);
+        let is_order = matches!(ask, Ask::Limit | Ask::Stop | Ask::StopLimit | Ask::Again);
         if careful && is_order && self.out.contains(&id) {
             return None;
         }
         let quantity = serial.to_string().parse().unwrap();
+        let order = |kind| {
+            let time_in_force = TimeInForce::Gtd { until_ns: i64::try_from(serial).unwrap() };
+            let order = Order::new(name, BTC, Side::Sell, kind, quantity).unwrap();
+            TradeOp::from(order.with_time_in_force(time_in_force).unwrap())
+        };
         let op: TradeOp = match ask {
-            Ask::Limit => Order::limit(name, BTC, Side::Sell, price, quantity).unwrap().into(),
-            Ask::Stop => Order::stop(name, BTC, Side::Sell, price, quantity).unwrap().into(),
+            Ask::Limit => order(OrderKind::Limit { price }),
+            Ask::Stop => order(OrderKind::Stop { stop_price: price }),
+            Ask::StopLimit => order(OrderKind::StopLimit { stop_price: price, price }),
             Ask::Again => self.last.get(&id)?.clone().into(),
-            Ask::Move(to) => {
-                StopMove { order_id: name, symbol: BTC, side: Side::Sell, stop_price: Self::price(to.into()) }.into()
+            Ask::Amend(to) => {
+                let [price, quantity, stop_price] = to.map(|to| to.map(u64::from));
+                let mut amend = Amend::new(name, BTC, Side::Sell);
+                amend.price = price.map(Self::price);
+                amend.quantity = quantity.map(|to| to.to_string().parse().unwrap());
+                amend.stop_price = stop_price.map(Self::price);
+                amend.into()
             }
             Ask::Cancel => {
                 self.out.remove(&id);
@@ -174,7 +202,7 @@ impl Program {
                 let any = Order::market(name, BTC, Side::Sell, quantity).unwrap();
                 any.cancel().into()
             }
-            Ask::Price => PriceUpdate { symbol: BTC, price, time_ns: i64::try_from(serial).unwrap() }.into(),
+            Ask::Price => PriceUpdate::new(BTC, price, i64::try_from(serial).unwrap()).into(),
         };
         if let TradeOp::Order(order) = &op {
             self.last.insert(id, order.clone());
@@ -190,17 +218,21 @@ impl Program {
 
     /// Compares the venue with one that got each op alone, and answers with what the venue got.
     fn check(&self, venue: &Venue, outcomes: &[(TradeOp, Result<u64, AckError>)]) -> Result<(), TestCaseError> {
-        let mut alone = Book::default();
+        let book = venue.book.lock().unwrap();
+        let mut alone = Book { is_lenient: book.is_lenient, ..Book::default() };
         for op in &self.sent {
             let _ = alone.take(op);
         }
-        let book = venue.book.lock().unwrap();
         prop_assert_eq!(&book.resting, &alone.resting, "sent: {:#?}", self.sent);
         let mut cancels = 0;
         for (op, result) in outcomes {
             match op {
                 TradeOp::Order(order) if matches!(result, Err(AckError::Netted)) => {
-                    prop_assert!(!book.seen.contains(&order.quantity().to_string()), "netted, and sent: {:?}", order);
+                    prop_assert!(
+                        !book.seen.contains(&order.time_in_force().until_ns().unwrap()),
+                        "netted, and sent: {:?}",
+                        order
+                    );
                 }
                 TradeOp::Cancel(_) if !matches!(result, Err(AckError::Netted)) => cancels += 1,
                 _ => {}
@@ -229,7 +261,7 @@ fn run<F: Future<Output = Result<(), TestCaseError>>>(test: F) -> Result<(), Tes
 
 /// Ids are used again while their orders wait, or after a cancel.
 async fn careful(windows: Vec<Window>, calls: Vec<(Call, u64)>, max_items: usize) -> Result<(), TestCaseError> {
-    let venue = Venue { calls: Arc::new(Mutex::new(calls.into())), ..Venue::default() };
+    let venue = Venue::new(true, calls);
     let (desk, worker) = desk(&venue, TradeOp::merge, Limits::new(max_items).linger(ms(5)).max_in_flight(2));
     let (mut program, mut acks) = (Program::default(), Vec::new());
     for (asks, wait) in windows {
@@ -254,7 +286,7 @@ async fn careful(windows: Vec<Window>, calls: Vec<(Call, u64)>, max_items: usize
 
 /// Any id at any time: while an order of it waits, is in flight, is backing off or rests at the venue.
 async fn careless(steps: Vec<Step>, calls: Vec<(Call, u64)>, max_items: usize) -> Result<(), TestCaseError> {
-    let venue = Venue { calls: Arc::new(Mutex::new(calls.into())), ..Venue::default() };
+    let venue = Venue::new(false, calls);
     let limits = Limits::new(max_items).linger(ms(5)).max_in_flight(2);
     let (desk, worker) = desk(&venue, TradeOp::merge_reused, limits);
     let (mut program, mut acks) = (Program::default(), Vec::new());

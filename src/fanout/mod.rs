@@ -38,7 +38,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! const BTC: Symbol = Symbol::from_static("BTCUSDT");
 //! const ETH: Symbol = Symbol::from_static("ETHUSDT");
-//! let price = |symbol, price: &str| PriceUpdate { symbol, price: price.parse().unwrap(), time_ns: 0 };
+//! let price = |symbol, price: &str| PriceUpdate::new(symbol, price.parse().unwrap(), 0);
 //!
 //! let (feed, worker) = Fanout::by(|update: &PriceUpdate| update.symbol).spawn();
 //! feed.publish(price(BTC, "64000"))?;

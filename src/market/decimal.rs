@@ -1,4 +1,4 @@
-//! Decimal text to decimals, exactly. Digits come in, the same digits print again: the inside of price and quantity.
+//! Exact decimals of text: the same digits print again. Price and quantity are made of them.
 
 use rust_decimal::Decimal;
 
@@ -7,7 +7,7 @@ use super::Reason;
 /// Reads decimal text without rounding: `-12.50`, and `1.814e-05` as some feeds write small prices.
 ///
 /// The scale of the text is kept, so that it prints back as it came; a number in scientific notation prints in full.
-/// `rust_decimal` has a parser too: it takes `1_000`, and it rounds what stands before an exponent.
+/// `rust_decimal` has a parser too, which takes `1_000` and rounds the digits before an exponent.
 pub(super) fn parse(text: &str) -> Result<Decimal, Reason> {
     if text.is_empty() {
         return Err(Reason::Empty);
@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<Decimal, Reason> {
     from_parts(negative, mantissa, scale)
 }
 
-/// Digits with a sign. What is too large to matter stays so large that no decimal holds the number.
+/// An exponent: digits with a sign. One above `u32::MAX` is cut there, since no decimal holds the number anyway.
 fn parse_exponent(text: &[u8]) -> Result<i64, Reason> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -80,7 +80,7 @@ pub(super) fn from_scaled(mantissa: i128, scale: u32) -> Result<Decimal, Reason>
     Decimal::try_from_i128_with_scale(mantissa, scale).map_err(|_| Reason::TooManyDigits)
 }
 
-/// The same for an integer of a feed, where the ends of the type stand for no value.
+/// [`from_scaled`] for an integer of a feed, in which the least and the greatest `i64` stand for a missing value.
 pub(super) fn from_feed(mantissa: i64, scale: u32) -> Result<Decimal, Reason> {
     match mantissa {
         i64::MIN | i64::MAX => Err(Reason::Missing),
@@ -88,7 +88,7 @@ pub(super) fn from_feed(mantissa: i64, scale: u32) -> Result<Decimal, Reason> {
     }
 }
 
-/// Gives a newtype of a decimal its text face: written once for price and quantity. The type brings
+/// Implements text, serde and integers for a newtype of a decimal: for price and quantity. The type brings
 /// `checked(Decimal) -> Result<Self, Reason>`.
 macro_rules! decimal_text {
     ($name:ident, $field:literal) => {

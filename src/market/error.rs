@@ -1,4 +1,4 @@
-//! Why a value is not a trading noun: the field it was meant for, and the reason.
+//! The error of all checks in `market`: the field that a value was meant for, and the reason it was refused.
 
 /// A value that was not accepted, with the field it was meant for.
 ///
@@ -33,7 +33,7 @@ impl InvalidField {
         self.field
     }
 
-    /// What is wrong with the value.
+    /// The reason the value was refused.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
@@ -45,7 +45,7 @@ impl InvalidField {
     }
 }
 
-/// What is wrong with a value.
+/// The reason a value was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -60,15 +60,15 @@ pub enum Reason {
         /// Bytes that came.
         len: usize,
     },
-    /// A letter that would not survive a file, a log line or a request unquoted, or that cannot be seen.
+    /// A letter that needs quotes in a file, a log line or a request, or that cannot be seen.
     #[error("must not contain {letter:?}, found at byte {at}")]
     BadLetter {
         /// The byte at which it begins, from 0.
         at: usize,
-        /// Which it is. The message escapes it if it cannot be shown.
+        /// The letter. The message escapes it if it cannot be shown.
         letter: char,
     },
-    /// A blank at the beginning or at the end, which nobody sees and some readers cut off.
+    /// A blank at the beginning or at the end: it cannot be seen, and some readers cut it off.
     #[error("begins or ends with a blank")]
     OuterBlank,
     /// The text is no decimal number; `NaN` and infinities are none either.
@@ -83,13 +83,13 @@ pub enum Reason {
     /// The number is zero where that has no meaning.
     #[error("is zero")]
     Zero,
-    /// The value is needed here and was not given.
+    /// The value is required but absent.
     #[error("is missing")]
     Missing,
-    /// The value was given and has no meaning here.
+    /// The value has no meaning in this place.
     #[error("is not expected here")]
     Unexpected,
-    /// The word is none of those that are known.
+    /// The word is not a known one.
     #[error("is an unknown word")]
     UnknownWord,
 }

@@ -1,14 +1,15 @@
-//! The trading nouns: what an op of a trading app is made of. Text and decimals from a feed come in, checked values
-//! go out, and [`TradeOp`] carries them into a batcher. Nothing here knows channels, timers or venues.
+//! The trading nouns: symbols, prices, quantities, orders, trades and quotes. A feed makes them of text and numbers,
+//! and [`TradeOp`] carries them into a batcher. This module knows no channels, timers or venues, and of the rules only
+//! `Merge` and `IntoKey`.
 //!
 //! Three rules hold for all of it:
 //!
 //! * **No binary floats.** [`Price`] and [`Quantity`] are decimals that print the digits they were read from.
-//! * **Checked once.** A value that exists is valid; what is not is an [`InvalidField`] that names the field.
+//! * **Checked once.** A value that exists is valid; an invalid one is an [`InvalidField`] that names the field.
 //! * **Small and inline.** A [`Symbol`] is 64 bytes and `Copy`, so that a key of it costs no allocation.
 //!
-//! Times are `i64` nanoseconds since the Unix epoch on the clock of whoever stamped them. Exchange clocks run ahead
-//! of the local one and step back at times, so no code here takes a later message for a later time.
+//! Times are `i64` nanoseconds since the Unix epoch, by the clock of the venue or program that stamped them. Exchange
+//! clocks run ahead of the local one and step back at times, so a later message may have an earlier time.
 //!
 //! # Examples
 //!
@@ -31,15 +32,18 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+#![doc = include_str!("json.md")]
 
 mod change;
 mod decimal;
 mod error;
 mod id;
-mod log_line;
+mod key;
 mod merge;
 mod op;
 mod order;
+mod order_kind;
 mod price;
 mod price_update;
 mod priority;
@@ -49,14 +53,15 @@ mod quote;
 mod side;
 mod symbol;
 mod text;
+mod time_in_force;
 mod trade;
 
-pub use change::{Cancel, StopMove};
+pub use change::{Amend, Cancel};
 pub use error::{InvalidField, Reason};
 pub use id::{ClientOrderId, TradeId};
-pub use log_line::LogLine;
 pub use op::{ConflationKey, TradeOp};
-pub use order::{Order, OrderKind};
+pub use order::Order;
+pub use order_kind::OrderKind;
 pub use price::Price;
 pub use price_update::PriceUpdate;
 pub use priority::Priority;
@@ -65,7 +70,11 @@ pub use quantity::Quantity;
 pub use quote::Quote;
 pub use side::Side;
 pub use symbol::Symbol;
+pub use time_in_force::TimeInForce;
 pub use trade::Trade;
 
 /// The decimal that prices and quantities are made of, of the crate `rust_decimal`.
 pub use rust_decimal::Decimal;
+
+#[cfg(test)]
+mod json_tests;

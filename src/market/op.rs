@@ -1,10 +1,11 @@
-//! One operation of a trading app, and the answers that the stages ask of it: partition, key, priority, merge.
+//! One operation of a trading app, with the functions that the stages call: partition, key and priority. Its merge
+//! functions stand in `merge`.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cancel, ClientOrderId, LogLine, Order, PriceUpdate, Priority, Side, StopMove, Symbol};
+use super::{Amend, Cancel, ClientOrderId, Order, PriceUpdate, Priority, Side, Symbol};
 
-/// One operation of a trading app.
+/// One operation of a trading app. Its JSON is [shown](crate::market#tradeop) by an example of each kind.
 ///
 /// Its methods are made for [`Stages`](crate::Stages): partition by [`symbol`](Self::symbol) and
 /// [`side`](Self::side), conflate by [`conflation_key`](Self::conflation_key) with [`merge`](Self::merge), order by
@@ -20,7 +21,7 @@ use super::{Cancel, ClientOrderId, LogLine, Order, PriceUpdate, Priority, Side, 
 ///
 /// let at = |time_ns, price: &str| -> Result<TradeOp, InvalidField> {
 ///     let symbol = Symbol::from_static("BTCUSDT");
-///     Ok(TradeOp::from(PriceUpdate { symbol, price: price.parse()?, time_ns }))
+///     Ok(TradeOp::from(PriceUpdate::new(symbol, price.parse()?, time_ns)))
 /// };
 /// let (early, late) = (at(1, "61250.10")?, at(2, "61250.20")?);
 ///
@@ -40,10 +41,8 @@ pub enum TradeOp {
     Order(Order),
     /// The cancel of an order.
     Cancel(Cancel),
-    /// A new place for the stop of an order.
-    StopMove(StopMove),
-    /// A line for the log.
-    Log(LogLine),
+    /// A new price, quantity or stop price for an order.
+    Amend(Amend),
 }
 
 /// Ops with the same key may become one while they wait. [`TradeOp::conflation_key`] makes it.
@@ -52,78 +51,75 @@ pub enum TradeOp {
 pub enum ConflationKey {
     /// The price of an instrument: the latest counts.
     Price(Symbol),
-    /// All that is asked of one order: the order, its stop moves, its cancel. The symbol is part of the key because
+    /// All ops of one order: the order, its amends, its cancel. The symbol is part of the key because
     /// some callers number their orders by symbol.
     Order(Symbol, ClientOrderId),
 }
 
 impl TradeOp {
-    /// The instrument it is about; `None` for a log line.
+    /// The instrument of the op. Each op of today has one.
     pub const fn symbol(&self) -> Option<Symbol> {
         match self {
             Self::PriceUpdate(update) => Some(update.symbol),
             Self::Order(order) => Some(order.symbol()),
             Self::Cancel(cancel) => Some(cancel.symbol),
-            Self::StopMove(stop) => Some(stop.symbol),
-            Self::Log(_) => None,
+            Self::Amend(amend) => Some(amend.symbol),
         }
     }
 
-    /// The side of the order it is about; `None` for prices and log lines.
+    /// The side of the order that the op makes or changes; `None` for prices.
     pub const fn side(&self) -> Option<Side> {
         match self {
             Self::Order(order) => Some(order.side()),
             Self::Cancel(cancel) => Some(cancel.side),
-            Self::StopMove(stop) => Some(stop.side),
-            Self::PriceUpdate(_) | Self::Log(_) => None,
+            Self::Amend(amend) => Some(amend.side),
+            Self::PriceUpdate(_) => None,
         }
     }
 
-    /// How soon it has to leave.
+    /// How soon the op has to leave.
     ///
     /// * An order for a stop-loss or a liquidation is critical, any other is high.
     /// * A cancel is as urgent as the order it cancels, so it leaves neither before that order, even where nothing is
     ///   conflated, nor after the order that replaces it.
-    /// * A stop move is high: until it lands the position has a stop, if not the best one, and trailing stops that move
-    ///   with each tick would crowd out what protects a position without one.
-    /// * A price is normal, a log line low.
+    /// * An amend is high, whatever its order is for: until it lands the order stands as it was. Trailing stops that move
+    ///   with each tick would otherwise crowd out what protects a position without a stop.
+    /// * A price is normal.
     pub const fn priority(&self) -> Priority {
         match self {
             Self::Order(order) => order.purpose().priority(),
             Self::Cancel(cancel) => cancel.purpose.priority(),
-            Self::StopMove(_) => Priority::High,
+            Self::Amend(_) => Priority::High,
             Self::PriceUpdate(_) => Priority::Normal,
-            Self::Log(_) => Priority::Low,
         }
     }
 
-    /// What it may be merged with while it waits; `None` for a log line, which is never merged.
+    /// Ops of the same key may be merged while they wait. Each op of today has a key.
     ///
-    /// An order, its stop moves and its cancel have the same key. Two orders of one symbol do not.
+    /// An order, its amends and its cancel have the same key. Two orders of one symbol do not.
     ///
-    /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::rules::stage::latest)**, which would drop an order when
-    /// its stop moves.
+    /// **Merge by [`TradeOp::merge`], not by [`stage::latest`](crate::stage::latest)**, which would drop an order when
+    /// it is amended.
     pub const fn conflation_key(&self) -> Option<ConflationKey> {
         match self {
             Self::PriceUpdate(update) => Some(ConflationKey::Price(update.symbol)),
             Self::Order(order) => Some(ConflationKey::Order(order.symbol(), order.id())),
             Self::Cancel(cancel) => Some(ConflationKey::Order(cancel.symbol, cancel.order_id)),
-            Self::StopMove(stop) => Some(ConflationKey::Order(stop.symbol, stop.order_id)),
-            Self::Log(_) => None,
+            Self::Amend(amend) => Some(ConflationKey::Order(amend.symbol, amend.order_id)),
         }
     }
 
-    /// Whether it is a new order, and not the change of one.
+    /// Whether the op is a new order, and not the change of one.
     pub const fn is_order(&self) -> bool {
         matches!(self, Self::Order(_))
     }
 
-    /// Whether it is a cancel.
+    /// Whether the op is a cancel.
     pub const fn is_cancel(&self) -> bool {
         matches!(self, Self::Cancel(_))
     }
 
-    /// The new order that it is, if it is one.
+    /// The order, if the op is a new one.
     pub const fn as_order(&self) -> Option<&Order> {
         match self {
             Self::Order(order) => Some(order),
@@ -150,15 +146,9 @@ impl From<Cancel> for TradeOp {
     }
 }
 
-impl From<StopMove> for TradeOp {
-    fn from(stop: StopMove) -> Self {
-        Self::StopMove(stop)
-    }
-}
-
-impl From<LogLine> for TradeOp {
-    fn from(line: LogLine) -> Self {
-        Self::Log(line)
+impl From<Amend> for TradeOp {
+    fn from(amend: Amend) -> Self {
+        Self::Amend(amend)
     }
 }
 
@@ -174,17 +164,12 @@ mod tests {
         Order::market(id.into(), symbol, Side::Sell, "1".parse().expect("valid")).expect("valid")
     }
 
-    fn stop_move(id: u64) -> TradeOp {
-        let stop_price = "9".parse().expect("valid");
-        StopMove { order_id: id.into(), symbol: BTC, side: Side::Sell, stop_price }.into()
+    fn amend(id: u64) -> TradeOp {
+        order(id, BTC).amend().with_price("9".parse().expect("valid")).into()
     }
 
     fn price(symbol: Symbol) -> TradeOp {
-        PriceUpdate { symbol, price: "10".parse().expect("valid"), time_ns: 1 }.into()
-    }
-
-    fn log() -> TradeOp {
-        LogLine { time_ns: 1, text: "checked the exits".to_owned() }.into()
+        PriceUpdate::new(symbol, "10".parse().expect("valid"), 1).into()
     }
 
     #[test]
@@ -196,9 +181,8 @@ mod tests {
         for purpose in [Purpose::Entry, Purpose::Exit] {
             assert_eq!(TradeOp::from(of(purpose)).priority(), Priority::High);
         }
-        assert_eq!(stop_move(1).priority(), Priority::High);
+        assert_eq!(amend(1).priority(), Priority::High);
         assert_eq!(price(BTC).priority(), Priority::Normal);
-        assert_eq!(log().priority(), Priority::Low);
     }
 
     /// Goal: without conflation a cancel does not overtake its order. Method: the two have the same priority.
@@ -217,9 +201,8 @@ mod tests {
         let address = |op: &TradeOp| (op.symbol(), op.side(), op.conflation_key());
         assert_eq!(address(&order), (Some(BTC), Some(Side::Sell), Some(ConflationKey::Order(BTC, 1.into()))));
         assert_eq!(address(&cancel), address(&order));
-        assert_eq!(address(&stop_move(1)), address(&order));
+        assert_eq!(address(&amend(1)), address(&order));
         assert_eq!(address(&price(BTC)), (Some(BTC), None, Some(ConflationKey::Price(BTC))));
-        assert_eq!(address(&log()), (None, None, None));
     }
 
     #[test]
@@ -238,6 +221,6 @@ mod tests {
         assert!(op.is_order() && !op.is_cancel());
         assert!(cancel.is_cancel() && !cancel.is_order());
         assert_eq!(op.as_order(), Some(&order));
-        assert!(!stop_move(1).is_order() && price(BTC).as_order().is_none());
+        assert!(!amend(1).is_order() && price(BTC).as_order().is_none());
     }
 }

@@ -1,20 +1,23 @@
-//! A new order: what the venue is asked to do. Checked parts come in, an order that makes sense goes out.
+//! A new order. Each constructor, setter and reader checks it, so an order that exists does not contradict itself.
 
 use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cancel, ClientOrderId, InvalidField, Price, Purpose, Quantity, Reason, Side, StopMove, Symbol};
+use super::{
+    Amend, Cancel, ClientOrderId, InvalidField, OrderKind, Price, Purpose, Quantity, Reason, Side, Symbol, TimeInForce,
+};
 
 /// A new order.
 ///
-/// Its quantity is above zero and its kind has the prices it needs, so a sink need not look again. It can be cloned
-/// but is not `Copy`: an order that was handed in cannot be handed in again by accident.
+/// Its quantity is above zero, its kind has the prices it needs, and a post-only order can rest, so a sink need not
+/// look again. [JSON](crate::market#order) is read through the same checks. An order can be cloned but is not `Copy`:
+/// one that was handed in cannot be handed in again by accident.
 ///
 /// # Examples
 ///
 /// ```
-/// use roundlot::market::{Order, Priority, Purpose, Side, Symbol};
+/// use roundlot::market::{Order, Priority, Purpose, Side, Symbol, TimeInForce};
 ///
 /// const BTC: Symbol = Symbol::from_static("BTCUSDT");
 ///
@@ -27,20 +30,56 @@ use super::{Cancel, ClientOrderId, InvalidField, Price, Purpose, Quantity, Reaso
 ///
 /// let error = Order::market(3.into(), BTC, Side::Buy, "0.0".parse()?).unwrap_err();
 /// assert_eq!(error.to_string(), "quantity is zero");
+///
+/// let quote = entry.with_time_in_force(TimeInForce::Gtd { until_ns: 1_723_075_200_000_000_000 })?.post_only()?;
+/// assert!(quote.is_post_only());
+/// assert!(guard.reduce_only().post_only().is_err()); // it has no limit to rest at
 /// # Ok::<(), roundlot::market::InvalidField>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Unchecked")]
 pub struct Order {
     id: ClientOrderId,
     symbol: Symbol,
     side: Side,
     kind: OrderKind,
-    #[serde(deserialize_with = "Quantity::deserialize_positive")]
     quantity: Quantity,
     purpose: Purpose,
+    time_in_force: TimeInForce,
+    post_only: bool,
+    reduce_only: bool,
     #[serde(skip)]
     queued: Queued,
+}
+
+/// An order as it is read, before the checks. What orders got later may be absent.
+#[derive(Deserialize)]
+#[serde(rename = "Order")]
+struct Unchecked {
+    id: ClientOrderId,
+    symbol: Symbol,
+    side: Side,
+    kind: OrderKind,
+    quantity: Quantity,
+    purpose: Purpose,
+    #[serde(default)]
+    time_in_force: TimeInForce,
+    #[serde(default)]
+    post_only: bool,
+    #[serde(default)]
+    reduce_only: bool,
+}
+
+impl TryFrom<Unchecked> for Order {
+    type Error = InvalidField;
+
+    fn try_from(read: Unchecked) -> Result<Self, InvalidField> {
+        let Unchecked { id, symbol, side, kind, quantity, purpose, time_in_force, post_only, reduce_only } = read;
+        let order = Self::new(id, symbol, side, kind, quantity)?.with_purpose(purpose);
+        let order = order.with_time_in_force(time_in_force)?;
+        let order = if post_only { order.post_only()? } else { order };
+        Ok(Self { reduce_only, ..order })
+    }
 }
 
 /// Whether an op of the same id that may put an order at the venue, or change one there, waited when this order came.
@@ -66,8 +105,9 @@ impl Hash for Queued {
 }
 
 impl Order {
-    /// An order of any kind. Its purpose is [`StopLoss`](Purpose::StopLoss) if it waits for a stop price, since most
-    /// that do are, and [`Entry`](Purpose::Entry) otherwise; [`with_purpose`](Self::with_purpose) changes it.
+    /// An order of any kind. Its purpose is [`StopLoss`](Purpose::StopLoss) if it waits for a stop price, as most such
+    /// orders protect from a loss, and [`Entry`](Purpose::Entry) otherwise; [`with_purpose`](Self::with_purpose)
+    /// changes it. It is good till canceled, and neither post-only nor reduce-only.
     ///
     /// # Errors
     ///
@@ -81,10 +121,23 @@ impl Order {
     ) -> Result<Self, InvalidField> {
         let quantity = quantity.positive()?;
         let purpose = if kind.stop_price().is_some() { Purpose::StopLoss } else { Purpose::Entry };
-        Ok(Self { id, symbol, side, kind, quantity, purpose, queued: Queued::Alone })
+        let time_in_force = TimeInForce::Gtc;
+        let (post_only, reduce_only) = (false, false);
+        Ok(Self {
+            id,
+            symbol,
+            side,
+            kind,
+            quantity,
+            purpose,
+            time_in_force,
+            post_only,
+            reduce_only,
+            queued: Queued::Alone,
+        })
     }
 
-    /// An order that takes what is there.
+    /// A market order: it trades at once, at the best prices there are.
     ///
     /// # Errors
     ///
@@ -93,7 +146,7 @@ impl Order {
         Self::new(id, symbol, side, OrderKind::Market, quantity)
     }
 
-    /// An order that trades at this price or a better one.
+    /// A limit order: it trades at this price or a better one.
     ///
     /// # Errors
     ///
@@ -108,7 +161,7 @@ impl Order {
         Self::new(id, symbol, side, OrderKind::Limit { price }, quantity)
     }
 
-    /// An order that becomes a market order once the market reaches the stop price.
+    /// A stop order: it becomes a market order once the market reaches the stop price.
     ///
     /// # Errors
     ///
@@ -129,22 +182,83 @@ impl Order {
         Self { purpose, ..self }
     }
 
+    /// The same order for another time in force.
+    ///
+    /// # Errors
+    ///
+    /// The order is post-only and could not rest: the time in force is not expected. Or the time of
+    /// [`Gtd`](TimeInForce::Gtd) is zero or negative.
+    pub fn with_time_in_force(self, time_in_force: TimeInForce) -> Result<Self, InvalidField> {
+        let expiry = |reason| Err(InvalidField::new("expiry", reason));
+        match time_in_force.until_ns() {
+            Some(0) => expiry(Reason::Zero),
+            Some(i64::MIN..0) => expiry(Reason::Negative),
+            _ if self.post_only && !time_in_force.may_rest() => {
+                Err(InvalidField::new("time in force", Reason::Unexpected))
+            }
+            _ => Ok(Self { time_in_force, ..self }),
+        }
+    }
+
+    /// The same order as one that only adds liquidity: the venue refuses it if it would trade at once. Also called
+    /// maker or participate-don't-initiate.
+    ///
+    /// # Errors
+    ///
+    /// The order has no limit price, or its time in force does not let it rest: post-only is not expected.
+    pub fn post_only(self) -> Result<Self, InvalidField> {
+        if self.price().is_some() && self.time_in_force.may_rest() {
+            Ok(Self { post_only: true, ..self })
+        } else {
+            Err(InvalidField::new("post-only", Reason::Unexpected))
+        }
+    }
+
+    /// The same order as one that only reduces a position: the venue trades no more of it than closes the position.
+    #[must_use = "the order is returned, not changed in place"]
+    pub fn reduce_only(self) -> Self {
+        Self { reduce_only: true, ..self }
+    }
+
     /// The cancel of this order. Made here it has the symbol and side of its order, so that the two meet in one
     /// partition, and its purpose, so that it does not leave before it.
     pub fn cancel(&self) -> Cancel {
-        Cancel { order_id: self.id, symbol: self.symbol, side: self.side, purpose: self.purpose }
+        Cancel::new(self.id, self.symbol, self.side, self.purpose)
     }
 
-    /// The move of this order's stop price.
+    /// An amend of this order that changes nothing yet: [`with_price`](Amend::with_price),
+    /// [`with_quantity`](Amend::with_quantity) and [`with_stop_price`](Amend::with_stop_price) say what. Made here it
+    /// has the symbol and side of its order, so that the two meet in one partition.
+    pub const fn amend(&self) -> Amend {
+        Amend::new(self.id, self.symbol, self.side)
+    }
+
+    /// An amend of this order's stop price, as a trailing stop asks for.
     ///
     /// # Errors
     ///
     /// The order has no stop price: the stop price is not expected.
-    pub fn move_stop(&self, stop_price: Price) -> Result<StopMove, InvalidField> {
+    pub fn move_stop(&self, stop_price: Price) -> Result<Amend, InvalidField> {
         match self.kind.stop_price() {
-            Some(_) => Ok(StopMove { order_id: self.id, symbol: self.symbol, side: self.side, stop_price }),
+            Some(_) => Ok(self.amend().with_stop_price(stop_price)),
             None => Err(InvalidField::new("stop price", Reason::Unexpected)),
         }
+    }
+
+    /// The order as the amend leaves it, for a venue in memory, for example.
+    ///
+    /// # Errors
+    ///
+    /// The amend is of another order, by its id, symbol or side; or it has a price that the order's kind has no use
+    /// for: that field is not expected. Or its quantity is zero.
+    pub fn amended(&self, amend: &Amend) -> Result<Self, InvalidField> {
+        let check = |holds: bool, field| if holds { Ok(()) } else { Err(InvalidField::new(field, Reason::Unexpected)) };
+        check(amend.order_id == self.id, "order id")?;
+        check(amend.symbol == self.symbol, "symbol")?;
+        check(amend.side == self.side, "side")?;
+        let quantity = amend.quantity.unwrap_or(self.quantity).positive()?;
+        let kind = self.kind.amended(amend.price, amend.stop_price)?;
+        Ok(Self { kind, quantity, ..self.clone() })
     }
 
     /// The order, noted as one that came while an older op of its id waited.
@@ -157,18 +271,7 @@ impl Order {
         matches!(self.queued, Queued::Behind)
     }
 
-    /// The order with its stop elsewhere; the order unchanged if it has none.
-    #[expect(clippy::result_large_err, reason = "the order is given back, which is what its caller has anyway")]
-    pub(super) fn with_stop_price(self, stop_price: Price) -> Result<Self, Self> {
-        let kind = match self.kind {
-            OrderKind::Stop { .. } => OrderKind::Stop { stop_price },
-            OrderKind::StopLimit { price, .. } => OrderKind::StopLimit { stop_price, price },
-            OrderKind::Market | OrderKind::Limit { .. } => return Err(self),
-        };
-        Ok(Self { kind, ..self })
-    }
-
-    /// The caller's name for it.
+    /// The caller's name for the order.
     pub const fn id(&self) -> ClientOrderId {
         self.id
     }
@@ -183,103 +286,44 @@ impl Order {
         self.side
     }
 
-    /// Its kind, with the prices that belong to it.
+    /// The kind, with the prices that belong to it.
     pub const fn kind(&self) -> OrderKind {
         self.kind
     }
 
-    /// The limit, if it has one.
+    /// The limit, if the order has one.
     pub const fn price(&self) -> Option<Price> {
         self.kind.price()
     }
 
-    /// The stop price, if it has one.
+    /// The stop price, if the order has one.
     pub const fn stop_price(&self) -> Option<Price> {
         self.kind.stop_price()
     }
 
-    /// How much, above zero.
+    /// The total quantity, above zero.
     pub const fn quantity(&self) -> Quantity {
         self.quantity
     }
 
-    /// What it is for.
+    /// The purpose, which decides the [`Priority`](super::Priority).
     pub const fn purpose(&self) -> Purpose {
         self.purpose
     }
-}
 
-/// The kind of an order, with the prices that belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum OrderKind {
-    /// Takes what is there.
-    Market,
-    /// Trades at the price or a better one.
-    Limit {
-        /// The worst price it takes.
-        price: Price,
-    },
-    /// Waits for the stop price, then takes what is there.
-    Stop {
-        /// Where it wakes.
-        stop_price: Price,
-    },
-    /// Waits for the stop price, then trades at the price or a better one.
-    StopLimit {
-        /// Where it wakes.
-        stop_price: Price,
-        /// The worst price it takes.
-        price: Price,
-    },
-}
-
-impl OrderKind {
-    /// The kind that a row of a file or a request describes: its word, `market`, `limit`, `stop` or `stop_limit` in
-    /// any case, and the prices that came with it.
-    ///
-    /// # Errors
-    ///
-    /// The word is unknown, or a price that the kind needs is missing, or one is given that it has no use for.
-    pub fn from_parts(word: &str, price: Option<Price>, stop_price: Option<Price>) -> Result<Self, InvalidField> {
-        let is = |known: &str| word.eq_ignore_ascii_case(known);
-        let needed = |value: Option<Price>, field| value.ok_or(InvalidField::new(field, Reason::Missing));
-        let absent = |value: Option<Price>, field| match value {
-            None => Ok(()),
-            Some(_) => Err(InvalidField::new(field, Reason::Unexpected)),
-        };
-        if is("market") {
-            absent(price, "price")?;
-            absent(stop_price, "stop price")?;
-            Ok(Self::Market)
-        } else if is("limit") {
-            absent(stop_price, "stop price")?;
-            Ok(Self::Limit { price: needed(price, "price")? })
-        } else if is("stop") {
-            absent(price, "price")?;
-            Ok(Self::Stop { stop_price: needed(stop_price, "stop price")? })
-        } else if is("stop_limit") {
-            Ok(Self::StopLimit { stop_price: needed(stop_price, "stop price")?, price: needed(price, "price")? })
-        } else {
-            Err(InvalidField::new("order kind", Reason::UnknownWord))
-        }
+    /// How long the order stays at the venue.
+    pub const fn time_in_force(&self) -> TimeInForce {
+        self.time_in_force
     }
 
-    /// The limit, if it has one.
-    pub const fn price(&self) -> Option<Price> {
-        match *self {
-            Self::Limit { price } | Self::StopLimit { price, .. } => Some(price),
-            Self::Market | Self::Stop { .. } => None,
-        }
+    /// Whether the venue refuses the order if it would trade at once.
+    pub const fn is_post_only(&self) -> bool {
+        self.post_only
     }
 
-    /// The stop price, if it has one.
-    pub const fn stop_price(&self) -> Option<Price> {
-        match *self {
-            Self::Stop { stop_price } | Self::StopLimit { stop_price, .. } => Some(stop_price),
-            Self::Market | Self::Limit { .. } => None,
-        }
+    /// Whether the venue trades no more of the order than closes the position.
+    pub const fn is_reduce_only(&self) -> bool {
+        self.reduce_only
     }
 }
 

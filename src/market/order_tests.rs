@@ -74,12 +74,66 @@ fn what_follows_from_an_order_has_its_address() {
     assert_eq!((cancel.order_id, cancel.symbol, cancel.side), (stop.id(), BTC, Side::Sell));
     assert_eq!(cancel.purpose, Purpose::StopLoss);
     let moved = stop.move_stop(price("9.5")).expect("has a stop");
-    assert_eq!((moved.order_id, moved.symbol, moved.side), (stop.id(), BTC, Side::Sell));
-    assert_eq!(stop.with_stop_price(moved.stop_price).expect("has a stop").stop_price(), Some(price("9.5")));
+    assert_eq!(moved, Amend::new(stop.id(), BTC, Side::Sell).with_stop_price(price("9.5")));
+    assert_eq!(stop.amended(&moved).expect("has a stop").stop_price(), Some(price("9.5")));
 
     let plain = Order::market(8.into(), BTC, Side::Sell, quantity("1")).expect("valid");
     assert_eq!(plain.move_stop(price("9")).expect_err("none").to_string(), "stop price is not expected here");
-    assert_eq!(plain.clone().with_stop_price(price("9")), Err(plain));
+}
+
+/// Goal: an amend changes what it names and nothing else. Method: each field and all of them, on each kind of order.
+#[test]
+fn an_amend_applies_to_the_fields_that_its_order_has() {
+    let (old, new) = (price("9"), price("8"));
+    let of = |kind, quantity: &str| {
+        let order = Order::new(1.into(), BTC, Side::Sell, kind, quantity.parse().expect("valid")).expect("valid");
+        order.with_purpose(Purpose::Exit)
+    };
+    let amended = |kind, amend: fn(Amend, Price) -> Amend| {
+        let order = of(kind, "2");
+        order.amended(&amend(order.amend(), new)).map(|order| order.kind()).map_err(|error| error.to_string())
+    };
+    let kinds = |price, stop_price| {
+        [
+            OrderKind::Market,
+            OrderKind::Limit { price },
+            OrderKind::Stop { stop_price },
+            OrderKind::StopLimit { stop_price, price },
+        ]
+    };
+    let [market, limit, stop, both] = kinds(old, old);
+    let no_price = Err("price is not expected here".to_owned());
+    let no_stop = Err("stop price is not expected here".to_owned());
+    let by_price = kinds(old, old).map(|kind| amended(kind, Amend::with_price));
+    assert_eq!(by_price, [no_price.clone(), Ok(kinds(new, old)[1]), no_price.clone(), Ok(kinds(new, old)[3])]);
+    let by_stop = kinds(old, old).map(|kind| amended(kind, Amend::with_stop_price));
+    assert_eq!(by_stop, [no_stop.clone(), no_stop.clone(), Ok(kinds(old, new)[2]), Ok(kinds(old, new)[3])]);
+    let by_both = kinds(old, old).map(|kind| amended(kind, |amend, to| amend.with_price(to).with_stop_price(to)));
+    assert_eq!(by_both, [no_price.clone(), no_stop, no_price, Ok(kinds(new, new)[3])]);
+
+    for kind in [market, limit, stop, both] {
+        let order = of(kind, "2");
+        assert_eq!(order.amended(&order.amend()), Ok(order.clone()), "nothing is asked for");
+        let amend = order.amend().with_quantity(quantity("1.5")).expect("above zero");
+        assert_eq!(order.amended(&amend), Ok(of(kind, "1.5")), "the new total");
+    }
+}
+
+#[test]
+fn an_amend_of_another_order_or_to_nothing_is_refused() {
+    let order = Order::limit(1.into(), BTC, Side::Sell, price("9"), quantity("2")).expect("valid");
+    let error = |amend: Amend| order.amended(&amend).expect_err("refused").to_string();
+    let eth = Symbol::from_static("ETHUSDT");
+    assert_eq!(error(Amend::new(2.into(), BTC, Side::Sell)), "order id is not expected here");
+    assert_eq!(error(Amend::new(1.into(), eth, Side::Sell)), "symbol is not expected here");
+    assert_eq!(error(Amend::new(1.into(), BTC, Side::Buy)), "side is not expected here");
+
+    let zero = order.amend().with_quantity(Quantity::ZERO).expect_err("a cancel does that");
+    assert_eq!((zero.field(), zero.reason()), ("quantity", Reason::Zero));
+    // The field is public, so the check of `with_quantity` can be gone around.
+    let mut by_hand = order.amend();
+    by_hand.quantity = Some(Quantity::ZERO);
+    assert_eq!(error(by_hand), "quantity is zero");
 }
 
 /// Goal: serde is no way around the checks. Method: the smallest row, with a quantity and without.
@@ -101,4 +155,49 @@ fn serde_checks_what_it_reads() {
     assert_eq!(read("2.50"), Ok(expected));
     assert_eq!(read("0").expect_err("zero").to_string(), "quantity is zero");
     assert_eq!(read("-1").expect_err("negative").to_string(), "quantity is negative");
+}
+
+/// Goal: a venue gets no order that contradicts itself. Method: both orders of asking for both, on each kind of order.
+#[test]
+fn a_post_only_order_can_rest() {
+    let (limit, gtd) = (price("10"), TimeInForce::Gtd { until_ns: 1 });
+    let of = |kind| Order::new(1.into(), BTC, Side::Buy, kind, quantity("1")).expect("valid");
+    for kind in [OrderKind::Limit { price: limit }, OrderKind::StopLimit { stop_price: limit, price: limit }] {
+        for may_rest in [TimeInForce::Gtc, gtd] {
+            let order = of(kind).post_only().and_then(|order| order.with_time_in_force(may_rest)).expect("may rest");
+            assert!(order.is_post_only() && order.time_in_force() == may_rest);
+            let same = of(kind).with_time_in_force(may_rest).and_then(Order::post_only);
+            assert_eq!(same, Ok(order));
+        }
+        for at_once in [TimeInForce::Ioc, TimeInForce::Fok] {
+            let order = of(kind).with_time_in_force(at_once).expect("each kind may trade at once");
+            assert_eq!(order.post_only().expect_err("no rest").to_string(), "post-only is not expected here");
+            let error = of(kind).post_only().and_then(|order| order.with_time_in_force(at_once)).expect_err("no rest");
+            assert_eq!(error.to_string(), "time in force is not expected here");
+        }
+    }
+    for kind in [OrderKind::Market, OrderKind::Stop { stop_price: limit }] {
+        assert_eq!(of(kind).post_only().expect_err("no limit").to_string(), "post-only is not expected here");
+    }
+}
+
+#[test]
+fn an_order_expires_at_a_time() {
+    let order = || Order::market(1.into(), BTC, Side::Buy, quantity("1")).expect("valid");
+    let error = |until_ns| order().with_time_in_force(TimeInForce::Gtd { until_ns }).expect_err("no time").to_string();
+    assert_eq!(error(0), "expiry is zero");
+    assert_eq!([error(-1), error(i64::MIN)], ["expiry is negative"; 2]);
+    assert!(order().with_time_in_force(TimeInForce::Gtd { until_ns: i64::MAX }).is_ok());
+}
+
+/// Goal: neither a purpose nor an amend takes a condition off an order. Method: an order with all of them, changed.
+#[test]
+fn a_changed_order_keeps_its_conditions() {
+    let order = Order::limit(1.into(), BTC, Side::Sell, price("10"), quantity("1")).expect("valid").reduce_only();
+    let order = order.with_time_in_force(TimeInForce::Gtd { until_ns: 7 }).and_then(Order::post_only).expect("valid");
+    let amended = order.amended(&order.amend().with_price(price("11"))).expect("it fits");
+    let changed = amended.with_purpose(Purpose::Exit);
+    assert!(changed.is_post_only() && changed.is_reduce_only());
+    assert_eq!(changed.time_in_force().until_ns(), Some(7));
+    assert_ne!(order, Order::limit(1.into(), BTC, Side::Sell, price("10"), quantity("1")).expect("valid"));
 }

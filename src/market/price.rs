@@ -1,14 +1,14 @@
-//! What one unit costs, as a decimal.
+//! The price of one unit, as a decimal.
 
 use rust_decimal::Decimal;
 
 use super::{Quantity, Reason, decimal::decimal_text};
 
-/// What one unit costs, in the currency that the symbol is quoted in.
+/// The price of one unit, in the currency that the symbol is quoted in.
 ///
-/// It may be zero or negative: spreads and, on a bad day, oil trade there. It keeps the digits it was read from,
-/// `5860832.0` prints back as `5860832.0`, and it reads scientific notation, `1.814e-05`. Equal numbers are equal
-/// whatever their scale. There is no way to a price from a binary float; in serde it is a string.
+/// A price may be zero or negative: spreads and, on a bad day, oil trade there. The digits of its text are kept:
+/// `5860832.0` prints back as `5860832.0`. Scientific notation, `1.814e-05`, is read too. Equal numbers are equal
+/// whatever their scale. A binary float cannot become a price; in serde a price is a string.
 ///
 /// # Examples
 ///
@@ -27,7 +27,7 @@ use super::{Quantity, Reason, decimal::decimal_text};
 pub struct Price(Decimal);
 
 impl Price {
-    /// No price at all, as in a swap of equal things.
+    /// The price of zero, as in a swap of equal things.
     pub const ZERO: Self = Self(Decimal::ZERO);
 
     /// Each decimal is a price.
@@ -42,7 +42,7 @@ impl Price {
 
     /// The notional: what this quantity costs. `None` if it is too large for a decimal.
     ///
-    /// It is exact while the product fits 28 digits after the point and 28 in all; beyond that its last digit is
+    /// The product is exact while it fits 28 digits after the point and 28 in all; beyond that its last digit is
     /// rounded.
     pub fn checked_mul(self, quantity: Quantity) -> Option<Decimal> {
         self.0.checked_mul(quantity.to_decimal())

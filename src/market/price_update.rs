@@ -6,22 +6,27 @@ use super::{Price, Symbol, Trade};
 
 /// A new price of an instrument.
 ///
-/// The symbol says all: where one app watches an instrument on two venues, the symbols have to differ, or the prices
-/// of the two replace each other.
+/// Prices of the same symbol replace each other. Where one app watches an instrument on two venues, give it two
+/// symbols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PriceUpdate {
     /// The instrument.
     pub symbol: Symbol,
-    /// What one unit costs now.
+    /// The new price of one unit.
     pub price: Price,
-    /// Since when, in nanoseconds since the Unix epoch by the venue's clock.
+    /// The time since which it holds, in nanoseconds since the Unix epoch by the venue's clock.
     pub time_ns: i64,
 }
 
 impl PriceUpdate {
-    /// The one that is true now: the later by its own time, and of two of the same time the one that came later.
-    /// Feeds step back in time, and a message that took a longer way is old news.
+    /// A new price of an instrument, since `time_ns`.
+    pub const fn new(symbol: Symbol, price: Price, time_ns: i64) -> Self {
+        Self { symbol, price, time_ns }
+    }
+
+    /// Keeps the later update by its own time, and of two of the same time the one that came later. An older update can
+    /// come later, since feeds step back in time and messages take ways of different length.
     ///
     /// For [`conflate_by`](crate::Stages::conflate_by); it never nets.
     ///
@@ -37,7 +42,7 @@ impl PriceUpdate {
 
 impl From<&Trade> for PriceUpdate {
     fn from(trade: &Trade) -> Self {
-        Self { symbol: trade.symbol, price: trade.price, time_ns: trade.time_ns }
+        Self::new(trade.symbol, trade.price, trade.time_ns)
     }
 }
 
@@ -47,7 +52,7 @@ mod tests {
 
     fn at(time_ns: i64, price: i64) -> PriceUpdate {
         let price = Price::from_scaled(price, 0).expect("valid");
-        PriceUpdate { symbol: Symbol::from_static("BTCUSDT"), price, time_ns }
+        PriceUpdate::new(Symbol::from_static("BTCUSDT"), price, time_ns)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What leaves first.
+//! The order in which ops leave.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Priority {
-    /// What nobody waits for: log lines.
+    /// Least urgent: the lines of a log, for example. No [`TradeOp`](super::TradeOp) has it.
     Low,
     /// Market data: the next update makes up for a late one.
     Normal,
-    /// Orders, and what changes them.
+    /// Orders, their cancels and amends.
     High,
-    /// What protects from a loss: stop-losses and liquidations, and their cancels.
+    /// Orders that protect from a loss: stop-losses and liquidations, and their cancels.
     Critical,
 }
 

@@ -1,26 +1,26 @@
-//! What an order is for, which decides how soon it has to leave.
+//! The purpose of an order, which decides how soon the order has to leave.
 
 use serde::{Deserialize, Serialize};
 
 use super::Priority;
 
-/// What an order is for.
+/// The purpose of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Purpose {
-    /// It opens a position or adds to one.
+    /// Opens a position or adds to one.
     Entry,
-    /// It closes a position as planned.
+    /// Closes a position as planned.
     Exit,
-    /// It closes a position that went wrong.
+    /// Closes a position that went wrong.
     StopLoss,
-    /// It reduces what the account can no longer carry.
+    /// Reduces a position that the account can no longer carry.
     Liquidation,
 }
 
 impl Purpose {
-    /// Stop-losses and liquidations are critical, other orders high.
+    /// The priority of such an order: critical for stop-losses and liquidations, high for the others.
     pub const fn priority(self) -> Priority {
         match self {
             Self::Entry | Self::Exit => Priority::High,

@@ -29,14 +29,14 @@ const FIELD: &str = "quantity";
 pub struct Quantity(Decimal);
 
 impl Quantity {
-    /// Nothing.
+    /// The quantity of zero.
     pub const ZERO: Self = Self(Decimal::ZERO);
 
     /// Takes a number that is not negative.
     ///
     /// # Errors
     ///
-    /// It is negative.
+    /// The number is negative.
     pub fn new(number: Decimal) -> Result<Self, InvalidField> {
         Self::checked(number).map_err(|reason| InvalidField::new(FIELD, reason))
     }
@@ -50,19 +50,19 @@ impl Quantity {
         self.0.checked_add(other.0).map(Self)
     }
 
-    /// What is left of this when `other` is taken. `None` if there is less than that.
+    /// This quantity less `other`. `None` if that is negative.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).and_then(|rest| Self::checked(rest).ok())
     }
 
-    /// For an order: refuses zero too.
+    /// Refuses zero, which is no quantity for an order.
     pub(super) fn positive(self) -> Result<Self, InvalidField> {
         if self.is_zero() { Err(InvalidField::new(FIELD, Reason::Zero)) } else { Ok(self) }
     }
 
-    /// [`positive`](Self::positive), as a field of serde.
-    pub(super) fn deserialize_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::deserialize(deserializer)?.positive().map_err(D::Error::custom)
+    /// [`positive`](Self::positive), as a field of serde that may be null.
+    pub(super) fn deserialize_positive_option<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Self>, D::Error> {
+        Option::<Self>::deserialize(d)?.map(Self::positive).transpose().map_err(D::Error::custom)
     }
 }
 
@@ -106,8 +106,6 @@ mod tests {
         assert_eq!(quantity("-0"), Quantity::ZERO);
         assert_eq!(Quantity::ZERO.positive().expect_err("zero").to_string(), "quantity is zero");
         assert_eq!(quantity("1e-8").positive(), Ok(quantity("0.00000001")));
-        let text: StrDeserializer<'_, Error> = "0.0".into_deserializer();
-        assert!(Quantity::deserialize_positive(text).is_err());
     }
 
     #[test]

@@ -15,36 +15,45 @@ use super::{Price, Quantity, Symbol};
 /// ```
 /// use roundlot::market::{Quote, Symbol};
 ///
-/// let quote = Quote {
-///     symbol: Symbol::from_static("BTCUSDT"),
-///     bid: "61250.10".parse()?,
-///     bid_size: "0.25".parse()?,
-///     ask: "61250.20".parse()?,
-///     ask_size: "1.5".parse()?,
-///     time_ns: 1_723_075_200_123_000_000,
-/// };
+/// let (bid, bid_size) = ("61250.10".parse()?, "0.25".parse()?);
+/// let (ask, ask_size) = ("61250.20".parse()?, "1.5".parse()?);
+/// let time_ns = 1_723_075_200_123_000_000;
+///
+/// let quote = Quote::new(Symbol::from_static("BTCUSDT"), bid, bid_size, ask, ask_size, time_ns);
 /// assert_eq!(quote.spread(), Some("0.10".parse()?));
 /// assert_eq!(quote.mid(), Some("61250.15".parse()?));
 /// # Ok::<(), roundlot::market::InvalidField>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Quote {
     /// The instrument.
     pub symbol: Symbol,
-    /// The best price that somebody pays.
+    /// The best price that a buyer offers.
     pub bid: Price,
     /// How much is bid for at that price; zero where the level is empty.
     pub bid_size: Quantity,
-    /// The best price that somebody asks for.
+    /// The best price that a seller asks for.
     pub ask: Price,
     /// How much is offered at that price; zero where the level is empty.
     pub ask_size: Quantity,
-    /// Since when, in nanoseconds since the Unix epoch by the venue's clock.
+    /// The time since which it holds, in nanoseconds since the Unix epoch by the venue's clock.
     pub time_ns: i64,
 }
 
 impl Quote {
+    /// The best bid and ask of an instrument, each with its size, since `time_ns`.
+    pub const fn new(
+        symbol: Symbol,
+        bid: Price,
+        bid_size: Quantity,
+        ask: Price,
+        ask_size: Quantity,
+        time_ns: i64,
+    ) -> Self {
+        Self { symbol, bid, bid_size, ask, ask_size, time_ns }
+    }
+
     /// Ask less bid; negative if they are crossed. `None` if it is too large for a decimal.
     pub fn spread(&self) -> Option<Price> {
         self.ask.checked_sub(self.bid)
@@ -56,7 +65,7 @@ impl Quote {
         sum.checked_div(Decimal::TWO).map(Price::new)
     }
 
-    /// Whether somebody pays more than somebody asks for.
+    /// Whether the bid is above the ask.
     pub fn is_crossed(&self) -> bool {
         self.bid > self.ask
     }
@@ -68,7 +77,7 @@ mod tests {
 
     fn quote(bid: Price, ask: Price) -> Quote {
         let (symbol, size) = (Symbol::from_static("BTCUSDT"), Quantity::ZERO);
-        Quote { symbol, bid, bid_size: size, ask, ask_size: size, time_ns: 0 }
+        Quote::new(symbol, bid, size, ask, size, 0)
     }
 
     #[test]

@@ -6,10 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{InvalidField, Reason, text};
 
-/// Which way an order or a trade goes.
+/// The direction of an order or a trade.
 ///
-/// It prints as `buy` or `sell` and reads `buy`, `b`, `sell` and `s` in any case. `bid` and `ask` are not read: for an
-/// order a bid buys, but feeds that mark a trade `bid` mean that it hit the bid, which is a sell.
+/// A side prints as `buy` or `sell` and is read from `buy`, `b`, `sell` and `s` in any case. `bid` and `ask` are not
+/// read: a bid order buys, but feeds that mark a trade `bid` mean that it hit the bid, which is a sell.
 ///
 /// # Examples
 ///
@@ -24,9 +24,9 @@ use super::{InvalidField, Reason, text};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// It adds to the position.
+    /// Adds to the position.
     Buy,
-    /// It takes from the position.
+    /// Takes from the position.
     Sell,
 }
 
@@ -40,7 +40,7 @@ impl Side {
         }
     }
 
-    /// The side of who took the liquidity, from the flag that feeds call "is buyer maker": if the buyer's order was
+    /// The side of the taker of liquidity, from the flag that feeds call "is buyer maker": if the buyer's order was
     /// resting, the trade is a sell.
     #[must_use]
     pub const fn of_taker(buyer_is_maker: bool) -> Self {

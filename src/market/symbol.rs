@@ -14,7 +14,7 @@ inline_text! {
     /// such as `é` as one letter and as `e` with an accent: a venue's own spelling is kept, and its messages spell a name
     /// in one way.
     ///
-    /// It takes 64 bytes, as does an `Option` of it, and orders as its text does. Comparing and hashing looks at
+    /// A symbol takes 64 bytes, as does an `Option` of it, and orders as its text does. Comparing and hashing looks at
     /// the bytes that a name has, not at all that fit.
     ///
     /// The hash is not that of a `str`: look a symbol up by a symbol.

@@ -3,7 +3,7 @@
 use clap::Parser;
 use roundlot::{
     End, Outcome, Sink,
-    market::{PriceUpdate, Purpose, Side, StopMove, Symbol},
+    market::{PriceUpdate, Purpose, Side, Symbol},
     testing::{Recorder, until_idle},
 };
 
@@ -63,7 +63,7 @@ impl Stage {
     /// Buys one BTC.
     async fn hold(&self) {
         self.rests(&limit(1000, Side::Buy, "100")).await;
-        let price = PriceUpdate { symbol: BTC, price: "99".parse().unwrap(), time_ns: 0 };
+        let price = PriceUpdate::new(BTC, "99".parse().unwrap(), 0);
         assert_eq!(self.venue.on_price(&price).len(), 1);
     }
 
@@ -95,8 +95,7 @@ async fn it_withdraws_what_adds_risk_and_lets_the_rest_go() {
     }
     stage.desks.orders.pause();
     let cancel = stage.submit(canceled.cancel()).await;
-    let stop_price = "51".parse().unwrap();
-    let moved = stage.submit(StopMove { order_id: 3.into(), symbol: ETH, side: Side::Sell, stop_price }).await;
+    let moved = stage.submit(stop(3, ETH).move_stop("51".parse().unwrap()).unwrap()).await;
     let entry = stage.submit(limit(4, Side::Buy, "12")).await;
     let exit = stage.submit(limit(5, Side::Sell, "200").with_purpose(Purpose::Exit)).await;
     let protects = stage.submit(stop(6, BTC)).await;
@@ -109,6 +108,10 @@ async fn it_withdraws_what_adds_risk_and_lets_the_rest_go() {
     // These two may be met by the switch's own cancel of their orders.
     assert!(cancel.await.unwrap().result.is_ok() && moved.await.unwrap().result.is_ok());
     assert_eq!(stage.resting(), ["6"], "only what reduces the position");
+    let larger = stop(6, BTC).amend().with_quantity("2".parse().unwrap()).unwrap();
+    assert_eq!(stage.submit(larger).await.await.unwrap().end, End::Refused, "it would sell more than is held");
+    let trailed = stop(6, BTC).move_stop("51".parse().unwrap()).unwrap();
+    assert_eq!(stage.submit(trailed).await.await.unwrap().end, End::Delivered);
     // The first is canceled by its own cancel or by the switch's, whichever came first.
     assert!((2..=3).contains(&counts.canceled), "{counts:?}");
     let expected =

@@ -109,7 +109,7 @@ mod tests {
         let fill = Fill { order_id, symbol, side: Side::Buy, price, quantity };
         let value = async |portfolio: &Portfolio, price: &str| {
             let price = price.parse().unwrap();
-            let mut batch = Batch::for_test(vec![PriceUpdate { symbol, price, time_ns: 0 }]);
+            let mut batch = Batch::for_test(vec![PriceUpdate::new(symbol, price, 0)]);
             assert!(portfolio.write(&mut batch).await.is_ok());
             portfolio.value().to_string()
         };

@@ -108,21 +108,31 @@ impl Gate {
         // Under the lock of the orders on their way, each of them is counted: none leaves the list before it is in the book.
         let Account { positions, resting } = self.venue.account();
         let mut exposure = Exposure::new(positions);
-        let coming = passed.orders.values().flatten().filter(|order| !resting.contains(order));
+        // One that rests may have been amended there, so the two are compared by their ids.
+        let rests = |order: &Order| resting.iter().any(|it| (it.symbol(), it.id()) == (order.symbol(), order.id()));
+        let coming = passed.orders.values().flatten().filter(|order| !rests(order));
         resting.iter().chain(coming).for_each(|order| exposure.count(order));
         exposure
     }
 
-    /// Notes the orders of a batch as on their way. While the bot is halted, those that add risk are refused.
+    /// Notes the orders of a batch as on their way. While the bot is halted, those that add risk are refused, and so
+    /// are amends of a price or a quantity: this bot sends none, and the gate need not find out what they do to a
+    /// position.
     fn pass(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Passing {
         let mut passed = self.passed();
         let mut exposure = self.halt.is_halted().then(|| self.exposure_with(&passed));
         let mut orders = Vec::new();
         for i in 0..batch.len() {
-            let Some(order) = batch[i].as_order() else { continue };
-            if exposure.as_mut().is_none_or(|exposure| exposure.admit(order)) {
-                orders.push(order.clone());
-            } else {
+            let passes = match &batch[i] {
+                TradeOp::Order(order) => {
+                    let admitted = exposure.as_mut().is_none_or(|exposure| exposure.admit(order));
+                    orders.extend(admitted.then(|| order.clone()));
+                    admitted
+                }
+                TradeOp::Amend(amend) => exposure.is_none() || (amend.price.is_none() && amend.quantity.is_none()),
+                _ => true,
+            };
+            if !passes {
                 batch.refuse(i, SinkError::refused(HALTED));
             }
         }
@@ -137,7 +147,7 @@ impl Gate {
     }
 }
 
-const HALTED: &str = "trading is halted, and the order adds risk";
+const HALTED: &str = "trading is halted, and the op may add risk";
 
 impl Sink<TradeOp, VenueOrderId> for Gate {
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {

@@ -199,15 +199,15 @@ mod tests {
     fn at(strategy: &mut Strategy, price: &str) -> Vec<String> {
         let mut ops = Vec::new();
         let price = price.parse().unwrap();
-        strategy.on_price(&PriceUpdate { symbol: BTC, price, time_ns: 0 }, &mut ops).unwrap();
+        strategy.on_price(&PriceUpdate::new(BTC, price, 0), &mut ops).unwrap();
         let say = |op: &TradeOp| match op {
             TradeOp::Order(order) => {
                 let price = order.price().or(order.stop_price()).unwrap();
                 format!("{} {} {} at {}", order.id(), order.side(), order.quantity(), price.to_decimal().normalize())
             }
             TradeOp::Cancel(cancel) => format!("cancel {}", cancel.order_id),
-            TradeOp::StopMove(stop) => {
-                format!("move {} to {}", stop.order_id, stop.stop_price.to_decimal().normalize())
+            TradeOp::Amend(amend) => {
+                format!("move {} to {}", amend.order_id, amend.stop_price.unwrap().to_decimal().normalize())
             }
             other => format!("{other:?}"),
         };

@@ -20,7 +20,7 @@ pub struct Tick {
 
 impl Tick {
     pub fn update(&self) -> PriceUpdate {
-        PriceUpdate { symbol: self.symbol, price: self.price, time_ns: self.time_ns }
+        PriceUpdate::new(self.symbol, self.price, self.time_ns)
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use crate::market::{Side, Symbol};
-
 /// What the key functions of [`conflate_by`](crate::Stages::conflate_by) and [`dedup_by`](crate::Stages::dedup_by)
 /// may return: an `Option` of any key, where `None` means that the rule does not apply to the op; or, for the usual
 /// types of keys, the key itself.
@@ -51,7 +49,7 @@ macro_rules! keys {
 }
 
 keys!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool, char, ());
-keys!(Symbol, Side, String, &'static str, Box<str>, Arc<str>, Vec<u8>);
+keys!(String, &'static str, Box<str>, Arc<str>, Vec<u8>);
 
 macro_rules! tuple_keys {
     ($($part:ident),+) => {

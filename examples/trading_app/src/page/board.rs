@@ -83,7 +83,8 @@ fn line(n: u64, op: &TradeOp, outcome: &Outcome<VenueOrderId>) -> Line {
         TradeOp::Order(order) if order.price().is_none() => ("stop", order.stop_price()),
         TradeOp::Order(order) => ("order", order.price()),
         TradeOp::Cancel(_) => ("cancel", None),
-        TradeOp::StopMove(stop) => ("move stop", Some(stop.stop_price)),
+        TradeOp::Amend(amend) if amend.price.is_none() && amend.quantity.is_none() => ("move stop", amend.stop_price),
+        TradeOp::Amend(amend) => ("amend", amend.price.or(amend.stop_price)),
         _ => ("other", None),
     };
     let note = match &outcome.result {

@@ -142,7 +142,7 @@ async fn event(socket: &mut Socket, wanted: impl Fn(&Value) -> bool) -> Value {
 }
 
 fn price(symbol: &str, price: &str) -> PriceUpdate {
-    PriceUpdate { symbol: symbol.parse().unwrap(), price: price.parse().unwrap(), time_ns: 0 }
+    PriceUpdate::new(symbol.parse().unwrap(), price.parse().unwrap(), 0)
 }
 
 fn order(id: u64) -> roundlot::market::TradeOp {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use roundlot::market::{Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, StopMove, Symbol};
+use roundlot::market::{Amend, Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, Symbol};
 use rust_decimal::Decimal;
 
 /// The name that the venue gives an order: the receipt of an op.
@@ -38,9 +38,8 @@ pub struct Account {
 #[derive(Debug)]
 struct Resting {
     id: VenueOrderId,
+    /// The order as its amends have left it.
     order: Order,
-    /// Where its stop is now, if it has one.
-    stop_price: Option<Price>,
 }
 
 impl Book {
@@ -51,7 +50,7 @@ impl Book {
         }
         self.last_id += 1;
         let id = VenueOrderId(self.last_id);
-        resting.push(Resting { id, order: order.clone(), stop_price: order.stop_price() });
+        resting.push(Resting { id, order: order.clone() });
         Ok(id)
     }
 
@@ -61,14 +60,11 @@ impl Book {
         Ok(resting.remove(at).id)
     }
 
-    pub fn move_stop(&mut self, stop: &StopMove) -> Result<VenueOrderId, &'static str> {
-        let resting = self.resting.entry(stop.symbol).or_default();
-        let order = resting.iter_mut().find(|other| other.order.id() == stop.order_id).ok_or(UNKNOWN)?;
-        if order.stop_price.is_none() {
-            return Err("the order has no stop");
-        }
-        order.stop_price = Some(stop.stop_price);
-        Ok(order.id)
+    pub fn amend(&mut self, amend: &Amend) -> Result<VenueOrderId, &'static str> {
+        let resting = self.resting.entry(amend.symbol).or_default();
+        let resting = resting.iter_mut().find(|other| other.order.id() == amend.order_id).ok_or(UNKNOWN)?;
+        resting.order = resting.order.amended(amend).map_err(|_| "the amend does not fit the order")?;
+        Ok(resting.id)
     }
 
     /// Fills what the price has reached: limits at their price, all else at the market's.
@@ -100,7 +96,7 @@ impl Resting {
             Side::Buy => market <= limit,
             Side::Sell => market >= limit,
         });
-        let stop = self.stop_price.is_none_or(|stop| match self.order.side() {
+        let stop = self.order.stop_price().is_none_or(|stop| match self.order.side() {
             Side::Buy => market >= stop,
             Side::Sell => market <= stop,
         });
@@ -127,7 +123,7 @@ mod tests {
     }
 
     fn filled(book: &mut Book, market: &str) -> Vec<(String, String)> {
-        let fills = book.on_price(&PriceUpdate { symbol: BTC, price: price(market), time_ns: 0 });
+        let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0));
         fills.iter().map(|fill| (fill.order_id.to_string(), fill.price.to_string())).collect()
     }
 
@@ -143,7 +139,7 @@ mod tests {
         assert_eq!(filled(&mut book, "100"), []);
         assert_eq!(filled(&mut book, "98"), [pair("1", "99")]);
         assert_eq!(filled(&mut book, "106"), [pair("2", "105")]);
-        book.move_stop(&stop.move_stop(price("97")).unwrap()).unwrap();
+        book.amend(&stop.move_stop(price("97")).unwrap()).unwrap();
         assert_eq!(filled(&mut book, "96"), [pair("3", "96")]);
         assert_eq!(filled(&mut book, "1"), []);
         assert_eq!(book.cancel(&stop.cancel()), Err(UNKNOWN));
@@ -153,12 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_stop_is_moved() {
+    fn an_amend_changes_what_its_order_has() {
         let mut book = Book::default();
         let limit = Order::limit(1.into(), BTC, Side::Buy, price("99"), "1".parse().unwrap()).unwrap();
         book.add(&limit).unwrap();
-        let stop = StopMove { order_id: 1.into(), symbol: BTC, side: Side::Buy, stop_price: price("101") };
-        assert_eq!(book.move_stop(&stop), Err("the order has no stop"));
-        assert_eq!(filled(&mut book, "98").len(), 1, "it is a limit order still");
+        let stop = limit.amend().with_stop_price(price("101"));
+        assert_eq!(book.amend(&stop), Err("the amend does not fit the order"));
+        assert_eq!(book.amend(&limit.amend().with_price(price("97"))), Ok(VenueOrderId(1)));
+        let smaller = limit.amend().with_quantity("0.5".parse().unwrap()).unwrap();
+        assert_eq!(book.amend(&smaller), Ok(VenueOrderId(1)));
+        assert_eq!(filled(&mut book, "98"), [], "it rests at the new price");
+        assert_eq!(filled(&mut book, "96").len(), 1, "it is a limit order still");
+        assert_eq!(book.account().positions[&BTC].to_string(), "0.5");
+        assert_eq!(book.amend(&smaller), Err(UNKNOWN));
     }
 }

@@ -1,4 +1,4 @@
-//! A paper venue: in come batches of orders, cancels and moved stops, out go venue order ids or reasons, after a while. As
+//! A paper venue: in come batches of orders, cancels and amends, out go venue order ids or reasons, after a while. As
 //! a sink it stands where a real exchange would. Next room: `book`.
 
 mod book;
@@ -69,7 +69,7 @@ impl PaperVenue {
                 None => self.book().add(order),
             },
             TradeOp::Cancel(cancel) => self.book().cancel(cancel),
-            TradeOp::StopMove(stop) => self.book().move_stop(stop),
+            TradeOp::Amend(amend) => self.book().amend(amend),
             _ => Err("not an order"),
         }
     }
