@@ -7,27 +7,8 @@
 //!             strategy┘ └verdicts────< orders ─> paper venue
 //! ```
 
-mod cli;
-mod database;
-mod desks;
-mod dice;
-mod feed;
-mod halt;
-mod kill;
-mod meter;
-mod numbers;
-mod page;
-mod portfolio;
-mod progress;
-mod report;
-mod risk;
-mod settings;
-mod stop;
-mod strategy;
-mod tick;
-mod trader;
-mod unbatched;
-mod venue;
+mod bot;
+mod demo;
 
 use std::{
     env,
@@ -39,17 +20,19 @@ use clap::Parser;
 use tokio::time::Instant;
 
 use crate::{
-    cli::Cli,
-    feed::Feed,
-    halt::Halt,
-    page::{Page, Scene, Serving},
-    portfolio::Portfolio,
-    progress::Progress,
-    report::Report,
-    risk::Gate,
-    strategy::Strategy,
-    trader::Trader,
-    venue::PaperVenue,
+    bot::{
+        batchers, database, kill_switch::exposure::Gate, kill_switch::halt::Halt, portfolio::Portfolio,
+        strategy::Strategy, trader::Trader, venue::PaperVenue,
+    },
+    demo::{
+        cli::Cli,
+        feed::Feed,
+        format,
+        page::{Page, Scene, Serving},
+        progress::{self, Progress},
+        report::{self, Report},
+        settings, stop, unbatched,
+    },
 };
 
 /// Whatever ends the app: it is told, and not handled.
@@ -81,7 +64,7 @@ async fn run() -> Result<(), Error> {
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
     let halt = Halt::default();
     let gate = Gate::new(venue.clone(), halt.clone());
-    let open = || desks::open(settings, portfolio.clone(), gate.clone(), database.sink);
+    let open = || batchers::open(settings, portfolio.clone(), gate.clone(), database.sink);
     let (desks, workers) = Page::recording(page.as_ref(), open)?;
     opened.get_or_init(|| desks.clone());
     let scene = Scene {
@@ -126,7 +109,7 @@ async fn run() -> Result<(), Error> {
         batchers,
         log: trader.log,
         rejections: rejections.reasons(),
-        portfolio_value: numbers::money(portfolio.value()),
+        portfolio_value: format::money(portfolio.value()),
         fills: portfolio.fills(),
         database: title,
     };

@@ -1,0 +1,14 @@
+//! What makes a demonstration of the bot: settings, feeds, the live page, the report.
+
+pub mod cli;
+pub mod feed;
+pub mod format;
+pub mod meter;
+pub mod page;
+pub mod progress;
+pub mod replay;
+pub mod report;
+pub mod settings;
+pub mod sim;
+pub mod stop;
+pub mod unbatched;

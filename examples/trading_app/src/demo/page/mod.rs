@@ -1,0 +1,159 @@
+//! The live page: in come prices, verdicts and statistics, out they go to any number of browsers, each at its own pace;
+//! back come wishes to pause, to resume, to flush, and to halt.
+//!
+//! ```text
+//!   trader ──prices, verdicts──> board ──┐
+//!   batchers ──statistics──> sampler ────┴─> Fanout ──> socket ──> page.js
+//!   batchers <── controls <── keys <── server <─────── POST ──────┘
+//! ```
+
+mod board;
+mod connections;
+mod controls;
+mod event;
+mod guard;
+mod histogram;
+mod keys;
+mod sampler;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, time::Duration};
+
+use roundlot::{Fanout, Feed, Worker, sink::websocket::WebSocket};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error,
+    bot::{
+        batchers::Desks, kill_switch::KillSwitch, kill_switch::exposure::Gate, kill_switch::halt::Halt,
+        portfolio::Portfolio,
+    },
+    demo::{progress::Progress, settings::Settings},
+};
+pub use board::Board;
+use controls::Controls;
+use event::{Event, Topic};
+use histogram::Recorder;
+use keys::Keys;
+use sampler::{Facts, Sampler};
+use server::Shared;
+
+/// How long browsers have, at the end, for the last frame and a goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A page with an address, and nothing on it yet.
+pub struct Page {
+    listener: TcpListener,
+    feed: Feed<Event, Topic>,
+    worker: Worker<Event>,
+    recorder: Recorder,
+}
+
+/// A page that is served.
+pub struct Serving {
+    #[cfg(test)]
+    address: SocketAddr,
+    #[cfg(test)]
+    token: String,
+    board: Board,
+    controls: Controls,
+    worker: Worker<Event>,
+    tasks: [JoinHandle<()>; 3],
+}
+
+impl Page {
+    /// Takes the address, if there is to be a page.
+    pub async fn bind(address: Option<SocketAddr>) -> Result<Option<Self>, Error> {
+        let Some(address) = address else { return Ok(None) };
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| format!("cannot serve the page on {address}: {error}"))?;
+        let (feed, worker) = Fanout::by(Event::topic).name("page").spawn();
+        Ok(Some(Self { listener, feed, worker, recorder: Recorder::default() }))
+    }
+
+    /// Runs what makes the batchers, so that the histograms of the page, if there is one, are told of their times.
+    pub fn recording<T>(page: Option<&Self>, make: impl FnOnce() -> T) -> T {
+        match page {
+            Some(page) => metrics::with_local_recorder(&page.recorder, make),
+            None => make(),
+        }
+    }
+
+    /// Begins to serve it, and says where, with the token for its buttons.
+    pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
+        let Scene { settings, desks, portfolio, halt, gate, feed_title, database, progress, stop } = scene;
+        let Self { listener, feed, worker, recorder } = self;
+        let address = listener.local_addr()?;
+        let keys = Keys::random()?;
+        let token = keys.token();
+        progress.say(&format!("page       http://{address}/\ntoken      {token}"));
+
+        let board = Board::new(feed.clone());
+        let controls =
+            Controls::new(desks.clone(), KillSwitch::new(desks.orders.clone(), halt.clone(), gate), progress.clone());
+        let screen = WebSocket::new(socket::frames()).name("page").confirmed().stall_after(socket::STUCK_AFTER);
+        let facts = Facts::new(settings, feed_title, database, keys.run());
+        let (halted, ended) = (controls.clone(), stop.clone());
+        let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), desks, portfolio };
+        let router = server::router(Shared::new(feed, screen, controls.clone(), keys));
+        let tasks = [
+            tokio::spawn(connections::serve(listener, router)),
+            tokio::spawn(sampler.run(facts, recorder, halt, stop)),
+            tokio::spawn(async move {
+                ended.cancelled().await;
+                halted.end().await;
+            }),
+        ];
+        Ok(Serving {
+            #[cfg(test)]
+            address,
+            #[cfg(test)]
+            token,
+            board,
+            controls,
+            worker,
+            tasks,
+        })
+    }
+}
+
+/// What is to be seen on a page.
+pub struct Scene<'a> {
+    pub settings: &'a Settings,
+    pub desks: Desks,
+    pub portfolio: Portfolio,
+    pub halt: Halt,
+    pub gate: Gate,
+    pub feed_title: String,
+    pub database: String,
+    pub progress: Progress,
+    pub stop: CancellationToken,
+}
+
+impl Serving {
+    pub fn board(&self) -> Board {
+        self.board.clone()
+    }
+
+    /// Takes no more wishes, and undoes what would hold up the end: see [`Controls::end`].
+    pub async fn release(page: Option<&Self>) {
+        if let Some(page) = page {
+            page.controls.end().await;
+        }
+    }
+
+    /// The last frames, and a goodbye to every browser.
+    pub async fn close(page: Option<Self>) {
+        let Some(Self { worker, tasks, .. }) = page else { return };
+        let [server, sampler, watcher] = &tasks;
+        sampler.abort();
+        watcher.abort();
+        // A browser that doesn't listen is not waited for.
+        let _ = worker.shutdown().within(GOODBYE).await;
+        server.abort();
+    }
+}

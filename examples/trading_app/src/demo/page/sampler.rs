@@ -1,0 +1,134 @@
+//! Twice a second. In come the statistics of the batchers, out go events: what happened since the last time, and how
+//! things stand.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    time::Duration,
+};
+
+use roundlot::{Feed, Limits, Stats, sink::websocket::WebSocket};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    board::Board,
+    event::{App, Desk, Event, Flow, SAMPLES, Sample, Topic},
+    histogram::{Counts, Recorder},
+};
+use crate::{
+    bot::{batchers::Desks, kill_switch::halt::Halt, portfolio::Portfolio},
+    demo::{format, settings::Settings},
+};
+
+const PERIOD: Duration = Duration::from_millis(500);
+
+pub struct Sampler {
+    pub feed: Feed<Event, Topic>,
+    pub board: Board,
+    pub screen: WebSocket<Event>,
+    pub desks: Desks,
+    pub portfolio: Portfolio,
+}
+
+/// What doesn't change in a run.
+pub struct Facts {
+    app: App,
+    desks: [(&'static str, String, Limits); 3],
+}
+
+impl Facts {
+    pub fn new(settings: &Settings, feed: String, database: String, run: String) -> Self {
+        let database = Path::new(&database).file_name().map_or_else(String::new, |name| name.display().to_string());
+        let desks = [
+            ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
+            ("orders", "venue".to_owned(), settings.orders.limits.clone()),
+            // Where the file is, is nobody's business who looks at the page.
+            ("trades", database.clone(), settings.trades.limits.clone()),
+        ];
+        Self { app: App { run, feed, database, ..App::default() }, desks }
+    }
+}
+
+impl Sampler {
+    /// For ever: who wants it to end aborts it.
+    pub async fn run(self, facts: Facts, recorder: Recorder, halt: Halt, stop: CancellationToken) {
+        let mut clock = interval(PERIOD);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let began = clock.tick().await;
+        let (mut last, mut before) = (began, self.stats());
+        let mut minutes: [VecDeque<Counts>; 3] = Default::default();
+        for n in 0.. {
+            self.publish(Event::App(Box::new(self.app(&facts.app, began, &stop))));
+            self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
+            let stats = self.stats();
+            for (((name, to, limits), stats), minute) in facts.desks.iter().zip(&stats).zip(&mut minutes) {
+                let times = last_minute(minute, recorder.counts(name));
+                let halted = *name == "orders" && halt.is_halted();
+                let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
+                let desk = Desk { name, to, halted, limits, stats, times };
+                self.publish(Event::Desk(Box::new(desk)));
+            }
+            let now = clock.tick().await;
+            let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
+            let flows = facts.desks.iter().zip(before.iter().zip(&stats));
+            let desks: BTreeMap<_, _> =
+                flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
+            self.publish(Event::Sample(Box::new(Sample { n, desks })));
+            (last, before) = (now, stats);
+        }
+    }
+
+    fn publish(&self, event: Event) {
+        // At the end of the run nobody looks any more.
+        let _ = self.feed.publish(event);
+    }
+
+    fn stats(&self) -> [Stats; 3] {
+        [self.desks.prices.stats(), self.desks.orders.stats(), self.desks.trades.stats()]
+    }
+
+    fn app(&self, facts: &App, began: Instant, stop: &CancellationToken) -> App {
+        let frames = self.screen.stats();
+        App {
+            seconds: began.elapsed().as_secs_f64(),
+            stopping: stop.is_cancelled(),
+            operations: self.stats().iter().map(|stats| stats.accepted).sum(),
+            portfolio: format::money(self.portfolio.value()),
+            fills: self.portfolio.fills(),
+            browsers: self.feed.stats().subscribers,
+            frames,
+            frames_saved: frames.frames_saved(),
+            bytes_saved: frames.bytes_saved(),
+            ..facts.clone()
+        }
+    }
+}
+
+/// What was counted in the last minute, of what was counted in all.
+fn last_minute(minute: &mut VecDeque<Counts>, now: Counts) -> Vec<u64> {
+    minute.push_back(now);
+    if minute.len() as u64 > SAMPLES + 1 {
+        minute.pop_front();
+    }
+    // In the first minute that is all.
+    let before = if minute.len() as u64 > SAMPLES { minute[0] } else { [0; _] };
+    now.iter().zip(before).map(|(now, before)| now - before).collect()
+}
+
+fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
+    let per_second = |count: u64| count as f64 / seconds.max(0.001);
+    let share = |part: f64, whole: u64| (whole > 0).then(|| part / whole as f64);
+    let batches = new.batches - old.batches;
+    let accepted = new.accepted - old.accepted;
+    let filled = new.fill_mean * new.batches as f64 - old.fill_mean * old.batches as f64;
+    let merged = (new.conflated + new.netted) - (old.conflated + old.netted);
+    Flow {
+        rate: per_second(accepted),
+        size: share((new.written - old.written) as f64, batches),
+        fill: share(filled, batches).map(|fill| fill.clamp(0.0, 1.0)),
+        merged: share(merged as f64, accepted).map(|merged| merged.min(1.0)),
+        retries: per_second(new.retries - old.retries),
+        waiting: new.waiting,
+    }
+}
