@@ -1,5 +1,5 @@
-//! The three batchers, which is all that there is to know about roundlot here. In come sinks and settings, out go handles
-//! to send to and workers to end. Next room: `trader`, which sends.
+//! The three batchers: prices to the portfolio, orders to the venue, trades to the database. This file is all that the
+//! bot sets up of roundlot: stages, limits, retries, dead letters, shutdown. `main` opens them; `trader` sends to them.
 
 use std::{
     collections::BTreeMap,
@@ -9,66 +9,53 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Batcher, BoxSink, DeadLetter, Handle, Settled, Sink, SinkError, Stages, Worker, WorkerGone,
+    Batch, Batcher, DeadLetter, Handle, Settled, Sink, SinkError, Stages, Stats, Worker, WorkerGone,
     market::{PriceUpdate, Priority, TradeOp},
 };
+use serde::Serialize;
 
-use crate::{
-    Error,
-    bot::{kill_switch::exposure::Gate, portfolio::Portfolio, tick::Tick, venue::VenueOrderId},
-    demo::{
-        meter::{Meter, Metered},
-        report::Batchers,
-        settings::Settings,
-    },
-};
+use super::{Error, settings, tick::Tick, venue::VenueOrderId};
 
-/// What the app sends to. A clone is another handle to the same batchers.
+/// Handles to the three batchers. A clone sends to the same batchers.
 #[derive(Clone)]
-pub struct Desks {
+pub struct Batchers {
     pub prices: Handle<PriceUpdate>,
     pub orders: Handle<TradeOp, VenueOrderId>,
     pub trades: Handle<Tick>,
 }
 
-impl Desks {
-    /// How many operations have been handed in and have no verdict yet.
+impl Batchers {
+    /// Number of ops that were accepted and are not settled.
     pub fn unsettled(&self) -> u64 {
         let stats = [self.prices.stats(), self.orders.stats(), self.trades.stats()];
         stats.iter().map(|stats| stats.waiting + stats.in_flight).sum()
     }
 }
 
-/// What ends the batchers, and what they have done.
+/// The workers of the three batchers, which end them, and the reasons of rejected orders.
 pub struct Workers {
     prices: Worker<PriceUpdate>,
     orders: Worker<TradeOp>,
     trades: Worker<Tick>,
-    pub meters: Meters,
     pub rejections: Rejections,
 }
 
-/// How the sinks were called.
-#[derive(Clone)]
-pub struct Meters {
-    pub prices: Arc<Meter>,
-    pub orders: Arc<Meter>,
-    pub trades: Arc<Meter>,
+/// Final statistics of the three batchers.
+#[derive(Debug, Serialize)]
+pub struct FinalStats {
+    pub prices: Stats,
+    pub orders: Stats,
+    pub trades: Stats,
 }
 
 /// Starts the batchers.
 pub fn open(
-    settings: &Settings,
-    portfolio: Portfolio,
-    gate: Gate,
-    database: BoxSink<Tick>,
-) -> Result<(Desks, Workers), Error> {
-    let (portfolio, priced) = Metered::new(portfolio);
-    let (venue, ordered) = Metered::new(gate);
-    let (database, traded) = Metered::new(database);
-    let rejections = Rejections::default();
-
-    // A price that is overtaken while it waits is not worth a valuation.
+    settings: settings::Batchers<'_>,
+    portfolio: impl Sink<PriceUpdate>,
+    venue: impl Sink<TradeOp, VenueOrderId>,
+    database: impl Sink<Tick>,
+) -> Result<(Batchers, Workers), Error> {
+    // A newer price replaces a waiting one of its symbol: an outdated price is not worth a valuation.
     let (prices, prices_worker) = Batcher::new(portfolio)
         .name("prices")
         .stages(Stages::new().conflate_by(|update: &PriceUpdate| update.symbol, PriceUpdate::latest))
@@ -77,13 +64,14 @@ pub fn open(
         .try_spawn()
         .map_err(|error| format!("prices.limits: {error}"))?;
 
-    // Orders of a symbol and side leave in order, those that protect from a loss first and at once. An order and its
-    // cancel that meet while they wait are never sent.
+    // Orders of a symbol and side leave in order, except that those which protect from a loss leave first and at once. An
+    // order and its cancel that meet while they wait are never sent.
     let stages = Stages::new()
         .partition_by(|op: &TradeOp| (op.symbol(), op.side()))
         .conflate_by(TradeOp::conflation_key, TradeOp::merge)
         .priority_by(TradeOp::priority)
         .urgent_by(|op| op.priority() == Priority::Critical);
+    let rejections = Rejections::default();
     let (orders, orders_worker) = Batcher::new(venue)
         .name("orders")
         .stages(stages)
@@ -93,7 +81,7 @@ pub fn open(
         .try_spawn()
         .map_err(|error| format!("orders.limits: {error}"))?;
 
-    // No rules: every trade is written, in the order in which it came.
+    // No stages: every trade is written, in the order of sending.
     let (trades, trades_worker) = Batcher::new(database)
         .name("trades")
         .limits(settings.trades.limits.clone())
@@ -101,29 +89,23 @@ pub fn open(
         .try_spawn()
         .map_err(|error| format!("trades.limits: {error}"))?;
 
-    let workers = Workers {
-        prices: prices_worker,
-        orders: orders_worker,
-        trades: trades_worker,
-        meters: Meters { prices: priced, orders: ordered, trades: traded },
-        rejections,
-    };
-    Ok((Desks { prices, orders, trades }, workers))
+    let workers = Workers { prices: prices_worker, orders: orders_worker, trades: trades_worker, rejections };
+    Ok((Batchers { prices, orders, trades }, workers))
 }
 
 impl Workers {
-    /// Writes what waits, and ends the batchers, all three at once.
-    pub async fn shutdown(self, within: Duration) -> Result<Batchers, WorkerGone> {
+    /// Drains and ends the three batchers at the same time, each within this time.
+    pub async fn shutdown(self, within: Duration) -> Result<FinalStats, WorkerGone> {
         let (prices, orders, trades) = tokio::join!(
             self.prices.shutdown().within(within),
             self.orders.shutdown().within(within),
             self.trades.shutdown().within(within),
         );
-        Ok(Batchers { prices: prices?.stats, orders: orders?.stats, trades: trades?.stats })
+        Ok(FinalStats { prices: prices?.stats, orders: orders?.stats, trades: trades?.stats })
     }
 }
 
-/// Dead letters of the orders, counted by their reasons. A clone counts on the same list.
+/// The sink for dead letters of `orders`: counts them by reason. A clone shares the counts.
 #[derive(Clone, Default)]
 pub struct Rejections {
     reasons: Arc<Mutex<BTreeMap<String, u64>>>,

@@ -12,7 +12,7 @@ use roundlot::{
 };
 use rust_decimal::Decimal;
 
-use crate::bot::venue::Fill;
+use super::venue::Fill;
 
 /// A clone is another handle to the same portfolio.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use roundlot::market::{
 };
 use rust_decimal::Decimal;
 
-use crate::{bot::venue::Fill, demo::settings};
+use super::{settings, venue::Fill};
 
 /// Buys dips and sells spikes of each pair: a bid below the market while it holds nothing; an offer above the market and
 /// a stop that trails the highest price while it does. Bid and offer are replaced whenever the price has moved.

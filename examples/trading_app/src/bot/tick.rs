@@ -1,16 +1,17 @@
-//! A row of market data, and how it becomes a row of the database. In come ticks from the feed, out goes the mapping to
-//! the table `trades`. Next room: `trader`.
+//! One message of market data, and its row in the table `trades`. A source of market data makes ticks; `trader` sends
+//! them on.
 
 use roundlot::{
     market::{Price, PriceUpdate, Quantity, Side, Symbol},
     sink::table::{ColumnType, Table},
 };
 
-/// One message of a feed. Feeds of quotes have messages without a quantity, and tapes don't tell the side.
+/// One message of a feed. Quotes may have no quantity, and some trade feeds omit the side.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tick {
-    /// As the file has it. Some venues use an id again, so it is no key.
+    /// Id as the feed has it. Some venues use an id again, so it is no key.
     pub id: String,
+    /// Nanoseconds since 1970, UTC.
     pub time_ns: i64,
     pub symbol: Symbol,
     pub price: Price,
@@ -24,8 +25,8 @@ impl Tick {
     }
 }
 
-/// Prices and quantities are decimals: SQLite gets the digits that the feed sent, and no binary float is in between.
-/// Without a key, two messages that are the same to the last byte are two rows.
+/// The table `trades`. Prices and quantities are decimals: SQLite gets the digits of the feed, with no binary float in
+/// between. Without a key, two identical messages are two rows.
 pub fn table() -> Table<Tick> {
     Table::new("trades")
         .text("id", |tick: &Tick| &tick.id)

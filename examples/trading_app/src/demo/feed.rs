@@ -1,60 +1,53 @@
-//! Where market data comes from. In come settings, out come chunks of ticks, simulated or from a file, until the end or
-//! until it is told to stop. Next room: `trader`.
+//! The source of market data of the demo: a simulation or a recorded file. [`Feed`] runs either as a task that is at most
+//! [`AHEAD`] chunks ahead, and accounts for the rows of a file. `trader` reads it.
 
-use std::{fmt, mem, thread, time::Duration};
+use std::thread;
 
 use serde::Serialize;
-use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
-    time::{Instant, sleep_until},
-};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Error,
-    bot::tick::Tick,
-    demo::{
-        progress::Progress,
-        replay::{Replay, Rows, pace::Pace},
-        settings::Settings,
-        sim,
-    },
+use super::{
+    chunk::{BadRow, Chunk},
+    format,
+    progress::Progress,
+    replay::{Pace, Replay, paced},
+    settings::Settings,
+    sim,
 };
+use crate::bot::{Error, tick::Tick, trader::Source};
 
-/// Ticks that came together, and rows that are no ticks.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    pub ticks: Vec<Tick>,
-    pub bad: Vec<BadRow>,
-}
-
-/// A row of a file that could not be read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct BadRow {
-    pub line: u64,
-    pub problem: String,
-}
-
-impl fmt::Display for BadRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.problem)
-    }
-}
-
-/// The feed as its reader holds it.
+/// A running feed, as its reader holds it.
 pub struct Feed {
-    /// What it is, for people.
+    /// Description for people.
     pub title: String,
-    /// Whether the first bad row is the end, and so an error that is told there.
-    pub strict: bool,
+    pub log: RowLog,
+    /// The first bad row ends the run with an error, which names it; the row itself is then not reported.
+    strict: bool,
     chunks: Receiver<Result<Chunk, Error>>,
+    progress: Progress,
+}
+
+/// Rows read so far.
+#[derive(Debug, Default, Serialize)]
+pub struct RowLog {
+    pub rows: u64,
+    pub bad_rows: u64,
+    /// The first [`MAX_KEPT`] bad rows.
+    pub bad: Vec<BadRow>,
 }
 
 /// Chunks that are ready before they are asked for. Few, so that a slow database slows the feed down.
 const AHEAD: usize = 2;
 
+/// Bad rows that are reported one by one. A file that was misunderstood has millions.
+const MAX_REPORTED: u64 = 20;
+
+/// Bad rows that are kept for the report: some megabytes. All are counted.
+const MAX_KEPT: usize = 10_000;
+
 impl Feed {
-    /// Starts the feed, and says what it is. It ends when `stop` is canceled; what it has sent by then can still be read.
+    /// Starts the feed, and prints its description. It ends when `stop` is canceled; chunks sent before can still be read.
     pub fn start(settings: &Settings, stop: CancellationToken, progress: &Progress) -> Result<Self, Error> {
         let (out, chunks) = channel(AHEAD);
         let title = match &settings.replay.file {
@@ -75,53 +68,45 @@ impl Feed {
                 title
             }
         };
-        Ok(Self { title, strict: settings.replay.strict, chunks })
-    }
-
-    /// The next chunk; `None` at the end.
-    pub async fn next(&mut self) -> Option<Result<Chunk, Error>> {
-        self.chunks.recv().await
+        let (log, strict) = (RowLog::default(), settings.replay.strict);
+        Ok(Self { title, log, strict, chunks, progress: progress.clone() })
     }
 }
 
-/// A row that is due later than this is told: no market pauses for so long, but a clock that is wrong does.
-const LONG: Duration = Duration::from_secs(4 * 86_400);
-
-/// Passes rows on when they are due.
-async fn paced(
-    mut rows: Receiver<Result<Rows, Error>>,
-    out: Sender<Result<Chunk, Error>>,
-    mut pace: Pace,
-    stop: CancellationToken,
-    progress: Progress,
-) {
-    while let Some(Some(rows)) = stop.run_until_cancelled(rows.recv()).await {
-        let chunk = match rows {
-            Ok(Rows { ticks, bad }) => {
-                let mut due = Chunk { ticks: Vec::with_capacity(ticks.len()), bad };
-                for (line, tick) in ticks {
-                    if let Some(wait) = pace.wait(tick.time_ns) {
-                        let before = mem::take(&mut due);
-                        if out.send(Ok(before)).await.is_err() {
-                            return;
-                        }
-                        let left = wait.saturating_duration_since(Instant::now());
-                        if left > LONG {
-                            let days = (left.as_secs_f64() / 86_400.0).round();
-                            progress.say(&format!("line {line}: is due in {days} days, and waited for"));
-                        }
-                        if stop.run_until_cancelled(sleep_until(wait)).await.is_none() {
-                            return;
-                        }
-                    }
-                    due.ticks.push(tick);
+impl Source for Feed {
+    async fn next(&mut self) -> Option<Result<Vec<Tick>, Error>> {
+        let chunk = self.chunks.recv().await?;
+        Some(chunk.map(|Chunk { ticks, bad }| {
+            self.log.note_bad(bad, |message| {
+                if !self.strict {
+                    self.progress.say(message);
                 }
-                Ok(due)
+            });
+            self.log.rows += ticks.len() as u64;
+            ticks
+        }))
+    }
+}
+
+impl RowLog {
+    /// Counts bad rows and reports them: the first one by one, later ones by one line per chunk.
+    fn note_bad(&mut self, bad: Vec<BadRow>, report: impl Fn(&str)) {
+        let all = bad.len();
+        let (mut unreported, mut last) = (0, None);
+        for (i, row) in bad.into_iter().enumerate() {
+            self.bad_rows += 1;
+            if self.bad_rows <= MAX_REPORTED {
+                report(&row.to_string());
+            } else {
+                unreported += 1;
+                last = (i + 1 == all).then(|| row.to_string());
             }
-            Err(error) => Err(error),
-        };
-        if out.send(chunk).await.is_err() {
-            return;
+            if self.bad.len() < MAX_KEPT {
+                self.bad.push(row);
+            }
+        }
+        if let Some(last) = last {
+            report(&format!("{} more bad rows, the last of them: {last}", format::count(unreported)));
         }
     }
 }

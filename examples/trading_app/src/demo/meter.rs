@@ -30,6 +30,13 @@ impl Meter {
     }
 }
 
+/// The meters of the three batchers.
+pub struct Meters {
+    pub prices: Arc<Meter>,
+    pub orders: Arc<Meter>,
+    pub trades: Arc<Meter>,
+}
+
 /// A sink that is measured.
 pub struct Metered<S> {
     inner: S,

@@ -1,9 +1,12 @@
 //! What makes a demonstration of the bot: settings, feeds, the live page, the report.
 
+pub mod chunk;
 pub mod cli;
+pub mod database;
 pub mod feed;
 pub mod format;
 pub mod meter;
+pub mod observer;
 pub mod page;
 pub mod progress;
 pub mod replay;

@@ -13,8 +13,7 @@ use tokio::time::{Instant, interval};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
-    Error,
-    bot::{batchers::Desks, portfolio::Portfolio},
+    bot::{Error, batchers::Batchers, portfolio::Portfolio},
     demo::format,
 };
 
@@ -60,14 +59,14 @@ impl Progress {
     }
 
     /// Shows how things stand, for ever.
-    pub async fn show(self, desks: Desks, portfolio: Portfolio, period: Duration) {
+    pub async fn show(self, batchers: Batchers, portfolio: Portfolio, period: Duration) {
         let period = if self.bar.is_some() { REDRAW } else { period.max(Duration::from_millis(1)) };
         let mut clock = interval(period);
         let began = clock.tick().await;
         let mut before = Now::default();
         loop {
             clock.tick().await;
-            let now = Now::of(&desks, &portfolio, began);
+            let now = Now::of(&batchers, &portfolio, began);
             match &self.bar {
                 Some(bar) => bar.set_message(now.drawn()),
                 None => print(&now.plain(&before)),
@@ -100,22 +99,22 @@ struct Now {
 }
 
 impl Now {
-    fn of(desks: &Desks, portfolio: &Portfolio, began: Instant) -> Self {
+    fn of(batchers: &Batchers, portfolio: &Portfolio, began: Instant) -> Self {
         Self {
             passed: began.elapsed(),
             value: portfolio.value(),
-            prices: desks.prices.stats(),
-            orders: desks.orders.stats(),
-            trades: desks.trades.stats(),
+            prices: batchers.prices.stats(),
+            orders: batchers.orders.stats(),
+            trades: batchers.trades.stats(),
         }
     }
 
-    fn desks(&self) -> [(&'static str, &Stats); 3] {
+    fn batchers(&self) -> [(&'static str, &Stats); 3] {
         [("prices", &self.prices), ("orders", &self.orders), ("trades", &self.trades)]
     }
 
     fn operations(&self) -> u64 {
-        self.desks().iter().map(|(_, stats)| stats.accepted).sum()
+        self.batchers().iter().map(|(_, stats)| stats.accepted).sum()
     }
 
     fn rate(&self, since: &Self) -> String {
@@ -139,7 +138,7 @@ impl Now {
             "in buffer",
             "queued",
         );
-        for (name, stats) in self.desks() {
+        for (name, stats) in self.batchers() {
             let line = format!(
                 "  {name} {:>11} {:>11} {:>11.1} {:>11} {:>11}\n",
                 format::count(stats.accepted),
@@ -161,7 +160,7 @@ impl Now {
             format::count(self.operations()),
             self.rate(before)
         );
-        for (name, stats) in self.desks() {
+        for (name, stats) in self.batchers() {
             let (size, time) = (stats.mean_batch(), format::time(stats.in_buffer.mean));
             text.push_str(&format!("; {name} {size:.1} per batch, {time} in buffer"));
         }

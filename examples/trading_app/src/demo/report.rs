@@ -13,12 +13,14 @@ use roundlot::Stats;
 use serde::Serialize;
 
 use crate::{
-    Error,
-    bot::{batchers::Meters, database, trader::Log},
+    bot::{Error, batchers::FinalStats, database::Destination},
     demo::{
+        database,
+        feed::RowLog,
         format,
-        meter::Meter,
-        settings::{Destination, Named, Settings},
+        meter::{Meter, Meters},
+        observer::Verdicts,
+        settings::{Named, Settings},
         unbatched::{Cost, Unbatched},
     },
 };
@@ -33,25 +35,19 @@ pub struct Report {
     pub drain_seconds: f64,
     pub operations: u64,
     /// The full accounting of each batcher.
-    pub batchers: Batchers,
+    pub batchers: FinalStats,
     /// What the sinks were asked for in the run.
     pub batched: Batched,
     /// What a sample of the same operations asked of sinks of the same kind, one at a time.
     pub unbatched: Option<Unbatched>,
     #[serde(flatten)]
-    pub log: Log,
+    pub rows: RowLog,
+    pub verdicts: Verdicts,
     /// Why orders failed, and how often.
     pub rejections: BTreeMap<String, u64>,
     pub portfolio_value: String,
     pub fills: u64,
     pub database: String,
-}
-
-#[derive(Serialize)]
-pub struct Batchers {
-    pub prices: Stats,
-    pub orders: Stats,
-    pub trades: Stats,
 }
 
 #[derive(Serialize)]
@@ -61,26 +57,27 @@ pub struct Batched {
     pub trades: Cost,
 }
 
-impl Batchers {
-    fn each(&self) -> [&Stats; 3] {
-        [&self.prices, &self.orders, &self.trades]
-    }
+fn each(stats: &FinalStats) -> [&Stats; 3] {
+    [&stats.prices, &stats.orders, &stats.trades]
+}
 
-    pub fn operations(&self) -> u64 {
-        self.each().iter().map(|stats| stats.accepted).sum()
-    }
+/// Number of accepted ops of all batchers.
+pub fn operations(stats: &FinalStats) -> u64 {
+    each(stats).iter().map(|stats| stats.accepted).sum()
+}
 
-    pub fn cost(&self, meters: &Meters, seconds: f64) -> Batched {
+impl Batched {
+    pub fn new(stats: &FinalStats, meters: &Meters, seconds: f64) -> Self {
         let cost = |stats: &Stats, meter: &Meter| Cost {
             operations: stats.accepted,
             calls: meter.calls(),
             sink_seconds: meter.time().as_secs_f64(),
             seconds,
         };
-        Batched {
-            prices: cost(&self.prices, &meters.prices),
-            orders: cost(&self.orders, &meters.orders),
-            trades: cost(&self.trades, &meters.trades),
+        Self {
+            prices: cost(&stats.prices, &meters.prices),
+            orders: cost(&stats.orders, &meters.orders),
+            trades: cost(&stats.trades, &meters.trades),
         }
     }
 }
@@ -157,22 +154,22 @@ impl Report {
     /// Why the run was no success, if it wasn't. Orders that the venue rejects are a part of trading; trades that are not
     /// in the database are not.
     pub fn problem(&self) -> Option<String> {
-        if let (true, Some(bad)) = (self.strict, self.log.bad.first()) {
+        if let (true, Some(bad)) = (self.strict, self.rows.bad.first()) {
             return Some(format!("{bad} (--strict)"));
         }
-        if let (0, Some(bad)) = (self.log.rows, self.log.bad.first()) {
+        if let (0, Some(bad)) = (self.rows.rows, self.rows.bad.first()) {
             return Some(format!("no row could be read: {bad}"));
         }
         let lost = failures(&self.batchers.trades);
         if lost > 0 {
             return Some(format!("{} trades are not in the database", format::count(lost)));
         }
-        let returned: u64 = self.batchers.each().iter().map(|stats| stats.returned + stats.lost).sum();
+        let returned: u64 = each(&self.batchers).iter().map(|stats| stats.returned + stats.lost).sum();
         (returned > 0).then(|| format!("{} operations were still to be done at the end", format::count(returned)))
     }
 
-    fn rows(&self) -> Vec<(&'static str, [String; 3])> {
-        let row = |name, cell: fn(&Stats) -> String| (name, self.batchers.each().map(cell));
+    fn accounts(&self) -> Vec<(&'static str, [String; 3])> {
+        let row = |name, cell: fn(&Stats) -> String| (name, each(&self.batchers).map(cell));
         let mut rows = vec![
             row("operations", |stats| format::count(stats.accepted)),
             row("batches", |stats| format::count(stats.batches)),
@@ -189,7 +186,7 @@ impl Report {
             row("failures", |stats| format::count(failures(stats))),
             row("delivered", |stats| format::count(stats.delivered)),
         ];
-        if self.batchers.each().iter().all(|stats| stats.backing_off_time.max.is_zero()) {
+        if each(&self.batchers).iter().all(|stats| stats.backing_off_time.max.is_zero()) {
             rows.retain(|(name, _)| *name != "  backing off");
         }
         rows
@@ -239,7 +236,7 @@ impl fmt::Display for Report {
             write!(f, ": {} per second", format::count((self.operations as f64 / self.seconds) as u64))?;
         }
         writeln!(f, "; what waited then took {drained}\n")?;
-        table(f, &self.rows())?;
+        table(f, &self.accounts())?;
         writeln!(f, "  (Times are means but for the longest; forced flushes count the shutdown.)")?;
         if let Some(unbatched) = &self.unbatched {
             let [prices, orders] = [&unbatched.prices, &unbatched.orders].map(|cost| format::count(cost.operations));
@@ -259,7 +256,7 @@ impl fmt::Display for Report {
 
 impl Report {
     fn closing_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdicts = &self.log.verdicts;
+        let verdicts = &self.verdicts;
         let [landed, netted, failed] = [verdicts.landed, verdicts.netted, verdicts.failed].map(format::count);
         let [mean, max] = [verdicts.mean_seconds, verdicts.max_seconds].map(format::seconds);
         writeln!(f, "venue      {landed} delivered or conflated, {netted} netted out, {failed} failed")?;
@@ -270,7 +267,7 @@ impl Report {
         writeln!(f, "portfolio  {}, {} orders filled", self.portfolio_value, format::count(self.fills))?;
         let (delivered, database) = (format::count(self.batchers.trades.delivered), &self.database);
         writeln!(f, "database   {delivered} rows written to {database}")?;
-        match self.log.bad_rows {
+        match self.rows.bad_rows {
             0 => Ok(()),
             1 => writeln!(f, "file       1 bad row was left out"),
             more => writeln!(f, "file       {} bad rows were left out", format::count(more)),

@@ -11,11 +11,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Error,
-    bot::{tick::Tick, venue::rng::Dice},
-    demo::{feed::Chunk, settings},
-};
+use super::{chunk::Chunk, settings};
+use crate::bot::{Error, tick::Tick, venue::Rng};
 
 const COINS: [&str; 25] = [
     "BTC", "ETH", "SOL", "XRP", "BNB", "DOGE", "ADA", "TRX", "AVAX", "LINK", "SUI", "XLM", "BCH", "HBAR", "LTC", "TON",
@@ -35,7 +32,7 @@ struct Pair {
 
 pub struct Sim {
     pairs: Vec<Pair>,
-    dice: Dice,
+    rng: Rng,
     /// Standard deviation of one update, in millionths of the price.
     step: u64,
     sent: u64,
@@ -43,23 +40,23 @@ pub struct Sim {
 
 impl Sim {
     pub fn new(settings: &settings::Sim, seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut rng = Rng::new(seed);
         let pairs = (0..settings.pairs.max(1)).filter_map(|i| {
             Some(Pair {
                 symbol: Symbol::new(&name(i)).ok()?,
-                steps: 100_000 + dice.below(900_000) as i64,
-                scale: 1 + dice.below(5) as u32,
+                steps: 100_000 + rng.below(900_000) as i64,
+                scale: 1 + rng.below(5) as u32,
             })
         });
         let pairs = pairs.collect();
         let step = settings.step_percent.to_decimal().checked_mul(Decimal::from(10_000)).and_then(|step| step.to_u64());
-        Self { pairs, dice, step: step.unwrap_or(u64::MAX).min(1_000_000), sent: 0 }
+        Self { pairs, rng, step: step.unwrap_or(u64::MAX).min(1_000_000), sent: 0 }
     }
 
     /// The next tick: of any pair, so that some get two in a row and others wait.
     fn next(&mut self, time_ns: i64) -> Result<Tick, Error> {
-        let pair = self.dice.below(self.pairs.len() as u64) as usize;
-        let move_ppm = self.dice.around_zero(self.step);
+        let pair = self.rng.below(self.pairs.len() as u64) as usize;
+        let move_ppm = self.rng.around_zero(self.step);
         let pair = &mut self.pairs[pair];
         pair.steps = (pair.steps + pair.steps * move_ppm / 1_000_000).clamp(1_000, 100_000_000);
         self.sent += 1;
@@ -68,7 +65,7 @@ impl Sim {
             time_ns,
             symbol: pair.symbol,
             price: Price::from_scaled(pair.steps, pair.scale)?,
-            quantity: Some(Quantity::from_scaled(1 + self.dice.below(5_000) as i64, 3)?),
+            quantity: Some(Quantity::from_scaled(1 + self.rng.below(5_000) as i64, 3)?),
             side: Some(if move_ppm < 0 { Side::Sell } else { Side::Buy }),
         })
     }

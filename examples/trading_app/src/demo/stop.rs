@@ -1,4 +1,4 @@
-//! The token by which everything stops, and the signals that cancel it. `main` asks for it once, at the start.
+//! The token that stops the app, and the signals that cancel it. `main` asks for it once, at the start.
 
 use std::{
     io, process,
@@ -10,41 +10,41 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bot::batchers::Desks,
+    bot::batchers::Batchers,
     demo::{format, progress::Progress},
 };
 
-/// What shells say of a program that Ctrl-C has ended.
+/// Exit status of a program that Ctrl-C has ended, by the convention of shells.
 const INTERRUPTED: i32 = 130;
 
-/// Signals within this time of the first one are the same wish. `timeout` sends one to the app and one to its group, and a
-/// shell passes on the Ctrl-C that the app had from the terminal; both take milliseconds. People take longer.
-const ONE_WISH: Duration = Duration::from_millis(500);
+/// Signals within this time of the first one are the same command. `timeout` sends one to the app and one to its group,
+/// and a shell passes on the Ctrl-C that the app had from the terminal; both take milliseconds. People take longer.
+const SAME_COMMAND: Duration = Duration::from_millis(500);
 
-/// A token that is canceled by Ctrl-C, SIGTERM or SIGHUP, or when the time is over. A later signal ends the program at
-/// once, whatever still waits to be written, and says how much that is, once there are desks.
+/// Returns a token that is canceled by Ctrl-C, SIGTERM or SIGHUP, or after this time. A later signal ends the program at
+/// once and prints the number of unsettled ops, if the batchers were opened.
 pub fn token(
     after: Option<Duration>,
     progress: Progress,
-    desks: Arc<OnceLock<Desks>>,
+    batchers: Arc<OnceLock<Batchers>>,
 ) -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut signals = Signals::listen()?;
     let stopped = stop.clone();
     tokio::spawn(async move {
-        let mut wishes = Wishes::default();
+        let mut commands = Commands::default();
         loop {
             signals.next().await;
-            match wishes.hear(Instant::now()) {
-                Wish::Drain => {
+            match commands.on_signal(Instant::now()) {
+                Command::Drain => {
                     progress.say("stopping: what waits is written first; Ctrl-C once more doesn't wait");
                     stopped.cancel();
                 }
-                Wish::Same => {}
-                Wish::Quit => break,
+                Command::Same => {}
+                Command::Quit => break,
             }
         }
-        let unsettled = desks.get().map_or(0, Desks::unsettled);
+        let unsettled = batchers.get().map_or(0, Batchers::unsettled);
         progress.say(&format!("quit: {} operations were not settled", format::count(unsettled)));
         process::exit(INTERRUPTED);
     });
@@ -58,32 +58,33 @@ pub fn token(
     Ok(stop)
 }
 
-/// The signals that came so far.
+/// Maps signals to commands.
 #[derive(Default)]
-struct Wishes {
+struct Commands {
+    /// Time of the first signal.
     first: Option<Instant>,
 }
 
-/// What a signal asks for.
+/// The command that a signal stands for.
 #[derive(Debug, PartialEq, Eq)]
-enum Wish {
-    /// Stop, and write what waits.
+enum Command {
+    /// Stop, and write waiting ops.
     Drain,
-    /// What the first signal asked for already.
+    /// The command of the first signal again.
     Same,
     /// End without a drain.
     Quit,
 }
 
-impl Wishes {
-    fn hear(&mut self, at: Instant) -> Wish {
+impl Commands {
+    fn on_signal(&mut self, at: Instant) -> Command {
         match self.first {
             None => {
                 self.first = Some(at);
-                Wish::Drain
+                Command::Drain
             }
-            Some(first) if at.saturating_duration_since(first) < ONE_WISH => Wish::Same,
-            Some(_) => Wish::Quit,
+            Some(first) if at.saturating_duration_since(first) < SAME_COMMAND => Command::Same,
+            Some(_) => Command::Quit,
         }
     }
 }
@@ -93,13 +94,13 @@ impl Wishes {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// `None` if whoever started the app had it ignore them, as `nohup` does.
+    /// `None` if the app was started with the signal ignored, as `nohup` does.
     hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    /// From now on signals no longer end the program by themselves.
+    /// Installs the handlers: signals no longer end the program by themselves.
     fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -122,8 +123,8 @@ impl Signals {
     }
 }
 
-/// Whether SIGHUP is ignored, by what Linux says of the process: a mask in hexadecimal, whose lowest bit is signal 1.
-/// Other systems say nothing, and it counts as not ignored.
+/// Whether SIGHUP is ignored, by the status that Linux shows of the process: a mask in hexadecimal, whose lowest bit is
+/// signal 1. Other systems have no such file, and the signal counts as not ignored.
 #[cfg(unix)]
 fn ignores_hang_up(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -140,7 +141,7 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        // Without signals there is nothing to stop for, which is not the same as being told to.
+        // An error means that no signal can be received, which is no signal to stop.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -151,22 +152,26 @@ impl Signals {
 mod tests {
     use super::*;
 
-    /// Goal: two signals for one wish drain, and a later one ends. Method: step the time from signal to signal.
+    /// Goal: two signals for one command drain, and a later one ends. Method: step the time from signal to signal.
     #[test]
-    fn signals_of_one_moment_are_one_wish() {
+    fn signals_within_half_a_second_are_one_command() {
         let began = Instant::now();
-        let heard = |times: &[u64]| {
-            let mut wishes = Wishes::default();
-            times.iter().map(|ms| wishes.hear(began + Duration::from_millis(*ms))).collect::<Vec<_>>()
+        let commands_at = |times: &[u64]| {
+            let mut commands = Commands::default();
+            times.iter().map(|ms| commands.on_signal(began + Duration::from_millis(*ms))).collect::<Vec<_>>()
         };
-        assert_eq!(heard(&[0, 0, 499]), [Wish::Drain, Wish::Same, Wish::Same]);
-        assert_eq!(heard(&[7, 507]), [Wish::Drain, Wish::Quit]);
-        assert_eq!(heard(&[0, 499, 501]), [Wish::Drain, Wish::Same, Wish::Quit], "counted from the first");
+        assert_eq!(commands_at(&[0, 0, 499]), [Command::Drain, Command::Same, Command::Same]);
+        assert_eq!(commands_at(&[7, 507]), [Command::Drain, Command::Quit]);
+        assert_eq!(
+            commands_at(&[0, 499, 501]),
+            [Command::Drain, Command::Same, Command::Quit],
+            "counted from the first"
+        );
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_hang_up_may_be_ignored() {
+    fn an_ignored_hang_up_is_found_in_the_process_status() {
         assert!(ignores_hang_up("Name:\tapp\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
         assert!(!ignores_hang_up("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"));
         assert!(!ignores_hang_up(""));

@@ -18,8 +18,8 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    Error,
     bot::{
+        Error,
         portfolio::Portfolio,
         tick::{self, Tick},
         venue::PaperVenue,
@@ -27,7 +27,7 @@ use crate::{
     demo::{meter::Metered, settings::Settings},
 };
 
-/// The first operations of each desk, as they were handed in.
+/// The first operations of each batcher, as they were sent.
 pub struct Sample {
     limit: usize,
     prices: Vec<PriceUpdate>,
@@ -40,7 +40,7 @@ pub struct Sample {
 pub struct Cost {
     pub operations: u64,
     pub calls: u64,
-    /// The time of all calls together. Calls may overlap, as the limits of the desk allow.
+    /// The time of all calls together. Calls may overlap, as the limits of the batcher allow.
     pub sink_seconds: f64,
     /// From the first operation to the last verdict.
     pub seconds: f64,
@@ -138,10 +138,10 @@ where
     // What the venue refuses here, it has refused and counted before.
     let ignore = sink_fn(|letters: &mut Batch<DeadLetter<T>>| Box::pin(async { Ok(letters.accept_all()) }));
     let batcher = Batcher::new(sink).name("unbatched").stages(stages).limits(limits);
-    let (desk, worker) = batcher.dead_letters(ignore).try_spawn()?;
+    let (handle, worker) = batcher.dead_letters(ignore).try_spawn()?;
     let began = Instant::now();
-    desk.send_all(ops).await?;
-    let _report = desk.flush().await?;
+    handle.send_all(ops).await?;
+    let _report = handle.flush().await?;
     let seconds = began.elapsed().as_secs_f64();
     let _summary = worker.shutdown().await?;
     Ok(Cost { operations, calls: meter.calls(), sink_seconds: meter.time().as_secs_f64(), seconds })

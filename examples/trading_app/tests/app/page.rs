@@ -47,9 +47,9 @@ fn ctrl_c_ends_what_is_paused() {
     assert!(page.contains("content-security-policy: default-src 'none'") && page.ends_with("</html>\n"), "{page}");
     let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
     let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap();
-    for desk in ["prices", "orders", "trades"] {
-        let wish = format!("{{\"do\":\"pause\",\"desk\":\"{desk}\"}}");
-        let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &wish);
+    for batcher in ["prices", "orders", "trades"] {
+        let command = format!("{{\"do\":\"pause\",\"batcher\":\"{batcher}\"}}");
+        let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &command);
         assert!(answer.contains("paused"), "{answer}");
     }
     // Two more lines of progress: the bot has decided in the meantime.
@@ -101,8 +101,8 @@ fn the_kill_switch_is_reached_through_half_open_requests() {
     }
     let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
     let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap();
-    let wish = r#"{"do":"withdraw","desk":"orders"}"#;
-    let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), wish);
+    let command = r#"{"do":"withdraw","batcher":"orders"}"#;
+    let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), command);
     assert!(answer.contains("200 OK") && answer.contains("canceled at the venue"), "{answer}");
     assert!(ask(host, "GET /page.js", "Accept: */*", "").contains("200 OK"));
 

@@ -52,7 +52,7 @@ fn a_dump_of_binance_needs_no_configuration() {
 }
 
 /// Goal: real trades that look alike are not dropped, and the database is what slows a replay down. Method: many rows,
-/// all the same, the same id included, through a desk with little room.
+/// all the same, the same id included, through a batcher with little room.
 #[test]
 fn rows_that_are_the_same_are_all_kept() {
     let app = App::new();

@@ -60,10 +60,10 @@ fn a_signal_stops_it_cleanly() {
     }
 }
 
-/// Goal: a wish that comes as two signals, as `timeout` sends it, is one. Method: the app is stopped while both are sent,
+/// Goal: a command that comes as two signals, as `timeout` sends it, is one. Method: the app is stopped while both are sent,
 /// so that it hears of them at once.
 #[test]
-fn two_signals_at_once_are_one_wish() {
+fn two_signals_at_once_are_one_command() {
     drains(&["-STOP", "-TERM", "-INT", "-HUP", "-CONT"]);
 }
 

@@ -1,4 +1,7 @@
-//! Whether the bot may trade. `trader` asks before each decision, `risk` before each write, and `kill` sets it.
+//! Whether the bot may trade. `trader` asks for a permit before each decision, `gate` asks before each write, and the kill
+//! switch halts and lifts.
+//!
+//! Invariant: once [`Halt::halt`] and then [`Halt::idle`] have returned, no decision is being handed in.
 
 use std::{
     mem,
@@ -11,7 +14,7 @@ use std::{
 use roundlot::market::{ClientOrderId, Order, Symbol};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// A clone is the same switch.
+/// The state of the bot. A clone shares it.
 #[derive(Clone, Default)]
 pub struct Halt {
     shared: Arc<Shared>,
@@ -20,20 +23,20 @@ pub struct Halt {
 #[derive(Default)]
 struct Shared {
     halted: AtomicBool,
-    /// Held while the bot hands in what it has decided, so that a halt can wait for the last of it.
+    /// Locked while the bot hands in a decision, so that a halt can wait for the last one.
     deciding: Mutex<()>,
-    /// Orders that the switch has canceled at the venue, until the bot hears of it.
+    /// Orders that the kill switch has canceled at the venue, until the strategy is told.
     canceled: std::sync::Mutex<Vec<(Symbol, ClientOrderId)>>,
 }
 
 impl Halt {
-    /// Leave to decide and to hand in orders, as long as the guard lives; `None` while the bot is halted.
-    pub async fn leave(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Permits one decision, while the guard lives; `None` while the bot is halted.
+    pub async fn permit(&self) -> Option<MutexGuard<'_, ()>> {
         if self.is_halted() {
             return None;
         }
         let guard = self.shared.deciding.lock().await;
-        // It may have been halted while this waited.
+        // The bot may have been halted while this call waited.
         (!self.is_halted()).then_some(guard)
     }
 
@@ -41,32 +44,33 @@ impl Halt {
         self.shared.halted.load(SeqCst)
     }
 
-    /// From now on no leave is given. What was given goes on: see [`quiet`](Self::quiet).
+    /// Gives no more permits. A permit that is out stays valid: see [`idle`](Self::idle).
     pub fn halt(&self) {
         self.shared.halted.store(true, SeqCst);
     }
 
-    /// Waits until nobody has leave any more.
-    pub async fn quiet(&self) {
+    /// Gives permits again.
+    pub fn lift(&self) {
+        self.shared.halted.store(false, SeqCst);
+    }
+
+    /// Waits until no permit is out.
+    pub async fn idle(&self) {
         drop(self.shared.deciding.lock().await);
     }
 
-    /// Notes an order that was canceled without the bot's doing.
+    /// Notes an order that the kill switch has canceled.
     pub fn note_canceled(&self, order: &Order) {
         self.canceled().push((order.symbol(), order.id()));
     }
 
-    /// The orders that were canceled without the bot's doing since this was called last.
+    /// Takes the orders that were noted since the last call.
     pub fn take_canceled(&self) -> Vec<(Symbol, ClientOrderId)> {
         mem::take(&mut *self.canceled())
     }
 
     fn canceled(&self) -> std::sync::MutexGuard<'_, Vec<(Symbol, ClientOrderId)>> {
         self.shared.canceled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn lift(&self) {
-        self.shared.halted.store(false, SeqCst);
     }
 }
 
@@ -79,13 +83,13 @@ mod tests {
     #[tokio::test]
     async fn a_halt_waits_for_the_last_decision() {
         let halt = Halt::default();
-        let leave = halt.leave().await.unwrap();
+        let permit = halt.permit().await.unwrap();
         halt.halt();
-        assert!(halt.leave().await.is_none());
-        assert!(halt.quiet().now_or_never().is_none());
-        drop(leave);
-        halt.quiet().await;
+        assert!(halt.permit().await.is_none());
+        assert!(halt.idle().now_or_never().is_none());
+        drop(permit);
+        halt.idle().await;
         halt.lift();
-        assert!(halt.leave().await.is_some());
+        assert!(halt.permit().await.is_some());
     }
 }

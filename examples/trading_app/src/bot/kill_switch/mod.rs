@@ -1,12 +1,15 @@
-//! The kill switch: no new decisions, nothing on its way to the venue that adds risk, nothing left there that does.
-//! `page` has the button. What adds risk and what reduces it is said in `risk`.
+//! The kill switch: halts the bot, withdraws waiting orders that add risk, and cancels those that rest at the venue.
+//! Orders that only reduce a position leave and stay. [`KillSwitch`] acts, [`Halt`] keeps the bot from trading, [`Gate`]
+//! guards the venue, and `exposure` tells which orders reduce. The live page of the demo pulls the switch.
+//!
+//! Invariant: whatever fills after a pull, no position grows or turns, until the halt is lifted.
 
-pub mod exposure;
-pub mod halt;
+mod exposure;
+mod gate;
+mod halt;
 
 use std::{
     collections::HashSet,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,102 +20,99 @@ use roundlot::{
 };
 use tokio::time::timeout;
 
-use crate::{
-    bot::{
-        kill_switch::exposure::{Gate, Sorted},
-        kill_switch::halt::Halt,
-        venue::VenueOrderId,
-    },
-    demo::format,
-};
+use super::venue::VenueOrderId;
+use exposure::Sorted;
+pub use {gate::Gate, halt::Halt};
 
-/// How long the switch waits for the bot's last decision. Only a venue that hangs keeps it for longer.
+/// Longest wait for the bot's last decision to be handed in. Only a venue that hangs delays it that long.
 const LAST_DECISION: Duration = Duration::from_millis(500);
 
-/// How often orders at the venue are canceled, until none is left that adds risk: those that rest, then those that were on
-/// their way when the switch was pulled, then those that a busy venue has refused to cancel.
-const ROUNDS: u32 = 5;
+/// Rounds of cancels at the venue, at most: one for orders that rest, one for orders that were in flight when the switch
+/// was pulled, and more for cancels that a busy venue has refused.
+const MAX_ROUNDS: u32 = 5;
 
-/// A clone is the same switch.
+/// The switch. A clone is the same switch.
 #[derive(Clone)]
 pub struct KillSwitch {
-    desk: Handle<TradeOp, VenueOrderId>,
+    orders: Handle<TradeOp, VenueOrderId>,
     halt: Halt,
     gate: Gate,
-    /// Locked while orders at the venue are canceled: once at a time.
+    /// Locked while a pull cancels orders at the venue: one pull at a time does.
     canceling: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What a pull of the switch has come to so far. A clone is the same tally.
+/// Counts of a pull that is under way. A clone shares them.
 #[derive(Clone, Default)]
-pub struct Tally {
+pub struct SharedCounts {
     counts: Arc<Mutex<Counts>>,
 }
 
+/// Counts of a pull, of orders unless said otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Orders that were taken out of the buffer, since they add risk.
+    /// Withdrawn from the buffer, since they add risk.
     pub withdrawn: u64,
-    /// Cancels and moved stops that waited and leave all the same.
+    /// Waiting cancels and moved stops, which leave all the same.
     pub changes: u64,
-    /// Orders that waited and leave, since they only reduce.
+    /// Waiting orders that leave, since they only reduce.
     pub reducing: u64,
-    /// Orders that the venue has canceled on behalf of the switch.
+    /// Canceled at the venue on behalf of the switch.
     pub canceled: u64,
-    /// Orders that add risk and that the venue still has.
+    /// Still at the venue although they add risk.
     pub failed: u64,
-    /// Orders that only reduce, and stay at the venue.
+    /// Left at the venue, since they only reduce.
     pub kept: u64,
-    /// Nothing more will be done.
+    /// The pull is over.
     pub done: bool,
 }
 
 impl KillSwitch {
-    pub fn new(desk: Handle<TradeOp, VenueOrderId>, halt: Halt, gate: Gate) -> Self {
-        Self { desk, halt, gate, canceling: Arc::default() }
+    pub fn new(orders: Handle<TradeOp, VenueOrderId>, halt: Halt, gate: Gate) -> Self {
+        Self { orders, halt, gate, canceling: Arc::default() }
     }
 
     pub fn halt(&self) -> &Halt {
         &self.halt
     }
 
-    /// Halts the bot, withdraws what adds risk, lets the rest go, and cancels at the venue what adds risk there. It may be
-    /// pulled again at any time.
+    /// Halts the bot, withdraws waiting orders that add risk, lets the other ops leave, and cancels resting orders that add
+    /// risk. May be called again at any time.
     ///
-    /// It takes as long as the venue: dropped before its end, it stops where it is, and the bot stays halted.
-    pub async fn pull(&self, tally: &Tally) -> Result<(), Closed> {
-        self.withdraw(tally).await?;
-        // Cancels have to leave, also if somebody has paused the batcher.
-        self.desk.resume();
+    /// Takes as long as the venue does. If the future is dropped, the pull stops where it is, and the bot stays halted.
+    pub async fn pull(&self, counts: &SharedCounts) -> Result<(), Closed> {
+        self.withdraw(counts).await?;
+        // Cancels have to leave, also if the batcher was paused before.
+        self.orders.resume();
         let _alone = self.canceling.lock().await;
-        for _ in 0..ROUNDS {
-            if !self.cancel_resting(tally).await? {
+        for _ in 0..MAX_ROUNDS {
+            if !self.cancel_resting(counts).await? {
                 break;
             }
         }
         let Sorted { reducing, adding } = self.gate.resting();
-        let mut counts = tally.lock();
+        let mut counts = counts.lock();
         (counts.kept, counts.failed, counts.done) = (reducing.len() as u64, adding.len() as u64, true);
         Ok(())
     }
 
-    /// Halts the bot, and takes what adds risk out of the buffer. The batcher is paused afterwards.
-    pub async fn withdraw(&self, tally: &Tally) -> Result<(), Closed> {
-        // First the bot: otherwise it would fill the buffer again at the next price.
+    /// Halts the bot and withdraws waiting orders that add risk. Leaves the batcher paused.
+    pub async fn withdraw(&self, counts: &SharedCounts) -> Result<(), Closed> {
+        // The bot first: otherwise it would fill the buffer again at the next price.
         self.halt.halt();
-        self.desk.pause();
-        // This makes room, without which the last decision could not be handed in.
-        self.take_out(tally).await?;
-        let _ = timeout(LAST_DECISION, self.halt.quiet()).await;
-        self.take_out(tally).await
+        self.orders.pause();
+        // Makes room, without which the last decision could not be handed in.
+        self.withdraw_adding(counts).await?;
+        let _ = timeout(LAST_DECISION, self.halt.idle()).await;
+        self.withdraw_adding(counts).await
     }
 
-    /// Waits until no orders are being canceled.
-    pub async fn quiet(&self) {
+    /// Waits until no pull is canceling orders.
+    pub async fn idle(&self) {
         drop(self.canceling.lock().await);
     }
 
-    async fn take_out(&self, tally: &Tally) -> Result<(), Closed> {
+    /// Withdraws waiting orders that add risk, and counts the ops that stay.
+    async fn withdraw_adding(&self, counts: &SharedCounts) -> Result<(), Closed> {
         let waiting = Arc::new(Mutex::new((Vec::new(), 0)));
         let seen = Arc::clone(&waiting);
         let look = move |op: &TradeOp| {
@@ -123,72 +123,55 @@ impl KillSwitch {
             }
             false
         };
-        self.desk.withdraw(look).await?;
+        self.orders.withdraw(look).await?;
         let (orders, changes): (Vec<Order>, u64) = {
             let mut seen = waiting.lock().unwrap_or_else(PoisonError::into_inner);
             (std::mem::take(&mut seen.0), seen.1)
         };
         let stay: HashSet<Order> = self.gate.exposure().sort(orders).reducing.into_iter().collect();
         let reducing = stay.len() as u64;
-        // What has come in the meantime was not judged, and goes.
+        // Orders that came in between were not judged, and are withdrawn.
         let adds = move |op: &TradeOp| op.as_order().is_some_and(|order| !stay.contains(order));
-        let gone = self.desk.withdraw(adds).await?.len() as u64;
-        let mut counts = tally.lock();
-        counts.withdrawn += gone;
+        let withdrawn = self.orders.withdraw(adds).await?.len() as u64;
+        let mut counts = counts.lock();
+        counts.withdrawn += withdrawn;
         (counts.changes, counts.reducing) = (changes, reducing);
         Ok(())
     }
 
-    /// Cancels what rests at the venue and adds risk, and waits until all that was handed in before has its verdict.
-    /// Returns whether there may be more: a round that has nothing to cancel is only the last if nothing was on its way.
-    async fn cancel_resting(&self, tally: &Tally) -> Result<bool, Closed> {
+    /// Cancels resting orders that add risk, and waits until all earlier ops are settled. Returns whether there may be more:
+    /// a round without cancels is the last one only if no op was waiting or in flight.
+    async fn cancel_resting(&self, counts: &SharedCounts) -> Result<bool, Closed> {
         if !self.halt.is_halted() {
             return Ok(false);
         }
         let Sorted { adding, .. } = self.gate.resting();
-        let under_way = self.desk.stats().in_flight + self.desk.stats().waiting > 0;
+        let under_way = self.orders.stats().in_flight + self.orders.stats().waiting > 0;
         let mut acks = Vec::new();
         for order in &adding {
-            // A batcher that is closed is told by the flush.
-            let Ok(ack) = self.desk.submit(order.cancel().into()).await else { break };
+            // The flush below reports a closed batcher.
+            let Ok(ack) = self.orders.submit(order.cancel().into()).await else { break };
             acks.push((order, ack));
         }
-        let _ = self.desk.flush().await?; // the acks tell what the report would
+        let _ = self.orders.flush().await?; // the acks carry the outcomes
         for (order, ack) in acks {
-            // An order that was filled meanwhile is not there any more.
+            // An order that has filled meanwhile cannot be canceled.
             if ack.await.is_ok() {
                 self.halt.note_canceled(order);
-                tally.lock().canceled += 1;
+                counts.lock().canceled += 1;
             }
         }
         Ok(under_way || !adding.is_empty())
     }
 }
 
-impl Tally {
+impl SharedCounts {
     pub fn counts(&self) -> Counts {
         self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [withdrawn, changes, reducing] = [self.withdrawn, self.changes, self.reducing].map(format::count);
-        let [canceled, failed, kept] = [self.canceled, self.failed, self.kept].map(format::count);
-        write!(
-            f,
-            "{withdrawn} waiting orders withdrawn; let go: {changes} cancels and moved stops, {reducing} orders "
-        )?;
-        write!(f, "that reduce; {canceled} orders canceled at the venue")?;
-        if self.done {
-            write!(f, ", {failed} failed; {kept} that reduce stay there")
-        } else {
-            write!(f, " so far: it has not answered all, and this goes on")
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! a sink it stands where a real exchange would. Next room: `book`.
 
 mod book;
-pub mod rng;
+mod rng;
 
 use std::{
     sync::{
@@ -18,9 +18,10 @@ use roundlot::{
 };
 use tokio::time::sleep;
 
-use crate::{bot::venue::rng::Dice, demo::settings};
+use super::settings;
 use book::Book;
 pub use book::{Account, Fill, VenueOrderId};
+pub use rng::Rng;
 
 /// Reasons for which the venue rejects an order that it could take.
 const REASONS: [&str; 3] = ["insufficient margin", "price outside the band", "too many open orders"];
@@ -58,8 +59,8 @@ impl PaperVenue {
     fn call(&self) -> (Duration, bool) {
         let Shared { settings, seed, calls, .. } = &*self.shared;
         let call = calls.fetch_add(1, Ordering::Relaxed);
-        let slow = Dice::of(seed.wrapping_add(1), call / settings.slow_calls.max(1)).percent(settings.slow_percent);
-        let unavailable = Dice::of(seed.wrapping_add(2), call).percent(settings.unavailable_percent);
+        let slow = Rng::of(seed.wrapping_add(1), call / settings.slow_calls.max(1)).percent(settings.slow_percent);
+        let unavailable = Rng::of(seed.wrapping_add(2), call).percent(settings.unavailable_percent);
         (if slow { settings.slow_latency } else { settings.latency }, !unavailable)
     }
 
@@ -78,11 +79,11 @@ impl PaperVenue {
     /// Chance decides, the same for the same order id. Stops are always welcome.
     fn objection(&self, order: &Order) -> Option<&'static str> {
         let id = order.id().as_str().bytes().fold(0, |id: u64, byte| id.wrapping_mul(31).wrapping_add(byte.into()));
-        let mut dice = Dice::of(self.shared.seed.wrapping_add(3), id);
+        let mut rng = Rng::of(self.shared.seed.wrapping_add(3), id);
         let rejected = order.purpose() <= Purpose::Exit
             && matches!(order.kind(), OrderKind::Limit { .. })
-            && dice.percent(self.shared.settings.reject_percent);
-        rejected.then(|| REASONS[dice.below(REASONS.len() as u64) as usize])
+            && rng.percent(self.shared.settings.reject_percent);
+        rejected.then(|| REASONS[rng.below(REASONS.len() as u64) as usize])
     }
 
     /// An order that came to rest while the venue could still be reached.

@@ -2,14 +2,14 @@
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Dice for one event of many, thrown in whatever order the events come.
+    /// Rng for one event of many, thrown in whatever order the events come.
     pub fn of(seed: u64, event: u64) -> Self {
         Self(Self(seed ^ event.wrapping_mul(0xd6e8_feb8_6659_fd93)).next())
     }
@@ -45,17 +45,17 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_and_events_differ() {
-        let throw = |mut dice: Dice| (0..9).map(|_| dice.below(1000)).collect::<Vec<_>>();
-        assert_eq!(throw(Dice::new(7)), throw(Dice::new(7)));
-        assert_ne!(throw(Dice::of(7, 1)), throw(Dice::of(7, 2)));
+        let throw = |mut rng: Rng| (0..9).map(|_| rng.below(1000)).collect::<Vec<_>>();
+        assert_eq!(throw(Rng::new(7)), throw(Rng::new(7)));
+        assert_ne!(throw(Rng::of(7, 1)), throw(Rng::of(7, 2)));
     }
 
     #[test]
     fn numbers_spread_as_they_say() {
-        let mut dice = Dice::new(1);
-        let hits = (0..10_000).filter(|_| dice.percent(10)).count();
+        let mut rng = Rng::new(1);
+        let hits = (0..10_000).filter(|_| rng.percent(10)).count();
         assert!((900..1100).contains(&hits), "{hits}");
-        let variance = (0..10_000).map(|_| dice.around_zero(100).pow(2)).sum::<i64>() / 10_000;
+        let variance = (0..10_000).map(|_| rng.around_zero(100).pow(2)).sum::<i64>() / 10_000;
         assert!((9_000..11_000).contains(&variance), "{variance}");
     }
 }

@@ -1,5 +1,7 @@
-//! What the buttons do: commands to the batchers and the kill switch, and a sentence for whoever pushed. `server` calls
-//! it for each command.
+//! The buttons: a [`Command`] goes in, and a sentence for its sender comes out. `server` calls [`Controls::execute`] for
+//! each request.
+//!
+//! Invariant: commands are executed one at a time, flushes aside, and none after [`Controls::end`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,172 +11,176 @@ use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     bot::{
-        batchers::Desks,
-        kill_switch::{Counts, KillSwitch, Tally},
+        batchers::Batchers,
+        kill_switch::{Counts, KillSwitch, SharedCounts},
     },
     demo::{format, progress::Progress},
 };
 
-/// Nobody waits longer than this for the answer to a button.
+/// Longest time until the answer to a button.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wish {
+pub struct Command {
     #[serde(rename = "do")]
-    what: What,
-    desk: Desk,
+    action: Action,
+    /// `desk` is the name of earlier versions of the page.
+    #[serde(alias = "desk")]
+    batcher: Target,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum What {
+enum Action {
     Pause,
     Resume,
     Flush,
+    /// The kill switch.
     Withdraw,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Desk {
+enum Target {
     Prices,
     Orders,
     Trades,
 }
 
-/// A clone controls the same batchers.
+/// The controls. A clone controls the same batchers.
 #[derive(Clone)]
 pub struct Controls {
-    desks: Desks,
+    batchers: Batchers,
     switch: KillSwitch,
     progress: Progress,
-    /// Locked while a wish is fulfilled, so that none comes after the end.
-    held: Arc<Mutex<Held>>,
+    /// Locked while a command is executed.
+    state: Arc<Mutex<State>>,
 }
 
-/// What was wished for so far. A batcher's own statistics tell of a pause when it has heard of it, which is a bit later.
 #[derive(Default)]
-struct Held {
-    orders: bool,
+struct State {
+    /// Orders were paused or withdrawn, and not resumed. `Stats` tell of a pause later, when the batcher has seen it.
+    orders_held: bool,
     ended: bool,
 }
 
 impl Controls {
-    pub fn new(desks: Desks, switch: KillSwitch, progress: Progress) -> Self {
-        Self { desks, switch, progress, held: Arc::default() }
+    pub fn new(batchers: Batchers, switch: KillSwitch, progress: Progress) -> Self {
+        Self { batchers, switch, progress, state: Arc::default() }
     }
 
-    /// Fulfills a wish, or says why not.
-    pub async fn fulfill(&self, wish: Wish) -> Result<String, String> {
-        let mut held = self.held.lock().await;
-        if held.ended {
+    /// Executes a command. The error says why it was not executed.
+    pub async fn execute(&self, command: Command) -> Result<String, String> {
+        let mut state = self.state.lock().await;
+        if state.ended {
             return Err("the app is stopping".to_owned());
         }
-        let said = match (wish.what, wish.desk) {
-            // It may take as long as it wants, and holds nothing up.
-            (What::Flush, desk) => {
-                drop(held);
-                return self.flush(desk).await;
+        let answer = match (command.action, command.batcher) {
+            // A flush may take long, and delays no other command.
+            (Action::Flush, batcher) => {
+                drop(state);
+                return self.flush(batcher).await;
             }
-            (What::Pause, desk) => {
-                held.orders |= desk == Desk::Orders;
-                self.pause(desk);
-                format!("{} paused: what comes waits", desk.name())
+            (Action::Pause, batcher) => {
+                state.orders_held |= batcher == Target::Orders;
+                self.pause(batcher);
+                format!("{} paused: what comes waits", batcher.name())
             }
-            (What::Resume, desk) => {
-                if desk == Desk::Orders {
+            (Action::Resume, batcher) => {
+                if batcher == Target::Orders {
                     if self.switch.halt().is_halted() {
-                        // What was handed in while the bot was halted was not wanted then.
-                        self.switch.withdraw(&Tally::default()).await.map_err(stopping)?;
+                        // Orders that were sent while the bot was halted must not leave now.
+                        self.switch.withdraw(&SharedCounts::default()).await.map_err(stopping)?;
                     }
-                    held.orders = false;
+                    state.orders_held = false;
                     self.switch.halt().lift();
                 }
-                self.resume(desk);
-                format!("{} resumed", desk.name())
+                self.resume(batcher);
+                format!("{} resumed", batcher.name())
             }
-            (What::Withdraw, Desk::Orders) => {
-                held.orders = true;
-                format!("{}. The bot is halted until orders are resumed", self.kill().await.map_err(stopping)?)
+            (Action::Withdraw, Target::Orders) => {
+                state.orders_held = true;
+                let counts = self.kill().await.map_err(stopping)?;
+                format!("{}. The bot is halted until orders are resumed", described(&counts))
             }
-            (What::Withdraw, _) => return Err("only orders can be withdrawn".to_owned()),
+            (Action::Withdraw, _) => return Err("only orders can be withdrawn".to_owned()),
         };
-        tracing::warn!(what = ?wish.what, desk = wish.desk.name(), "a button of the page was pushed");
-        Ok(said)
+        tracing::warn!(what = ?command.action, batcher = command.batcher.name(), "a button of the page was pushed");
+        Ok(answer)
     }
 
-    fn pause(&self, desk: Desk) {
-        match desk {
-            Desk::Prices => self.desks.prices.pause(),
-            Desk::Orders => self.desks.orders.pause(),
-            Desk::Trades => self.desks.trades.pause(),
+    fn pause(&self, batcher: Target) {
+        match batcher {
+            Target::Prices => self.batchers.prices.pause(),
+            Target::Orders => self.batchers.orders.pause(),
+            Target::Trades => self.batchers.trades.pause(),
         }
     }
 
-    fn resume(&self, desk: Desk) {
-        match desk {
-            Desk::Prices => self.desks.prices.resume(),
-            Desk::Orders => self.desks.orders.resume(),
-            Desk::Trades => self.desks.trades.resume(),
+    fn resume(&self, batcher: Target) {
+        match batcher {
+            Target::Prices => self.batchers.prices.resume(),
+            Target::Orders => self.batchers.orders.resume(),
+            Target::Trades => self.batchers.trades.resume(),
         }
     }
 
-    async fn flush(&self, desk: Desk) -> Result<String, String> {
+    async fn flush(&self, batcher: Target) -> Result<String, String> {
         let flush = async {
-            match desk {
-                Desk::Prices => self.desks.prices.flush().await,
-                Desk::Orders => self.desks.orders.flush().await,
-                Desk::Trades => self.desks.trades.flush().await,
+            match batcher {
+                Target::Prices => self.batchers.prices.flush().await,
+                Target::Orders => self.batchers.orders.flush().await,
+                Target::Trades => self.batchers.trades.flush().await,
             }
         };
         match timeout(PATIENCE, flush).await {
-            Ok(Ok(report)) => Ok(flushed(desk, &report)),
+            Ok(Ok(report)) => Ok(flushed(batcher, &report)),
             Ok(Err(_)) => Err("the app is stopping".to_owned()),
-            Err(_) => Ok(format!("{} will be flushed as soon as they can be; not done yet", desk.name())),
+            Err(_) => Ok(format!("{} will be flushed as soon as they can be; not done yet", batcher.name())),
         }
     }
 
-    /// Pulls the kill switch, and says what it has come to. A venue that takes its time is not waited for: the switch goes
-    /// on by itself, and says at its end what it has come to then.
+    /// Pulls the kill switch and returns its counts. If the venue is slow, returns early: the pull goes on in a task, which
+    /// prints the counts at its end.
     async fn kill(&self) -> Result<Counts, Closed> {
-        let tally = Tally::default();
-        let (switch, counted, progress) = (self.switch.clone(), tally.clone(), self.progress.clone());
-        let mut pulled = tokio::spawn(async move { switch.pull(&counted).await });
-        match timeout(PATIENCE, &mut pulled).await {
+        let counts = SharedCounts::default();
+        let (switch, shared, progress) = (self.switch.clone(), counts.clone(), self.progress.clone());
+        let mut pull = tokio::spawn(async move { switch.pull(&shared).await });
+        match timeout(PATIENCE, &mut pull).await {
             Ok(Ok(result)) => result?,
-            // It panicked: what it has counted is all there is to say.
+            // The task panicked: its counts so far are all that is known.
             Ok(Err(_)) => {}
             Err(_) => {
-                let counted = tally.clone();
+                let shared = counts.clone();
                 tokio::spawn(async move {
-                    let _ = pulled.await;
-                    progress.say(&format!("kill switch: {}", counted.counts()));
+                    let _ = pull.await;
+                    progress.say(&format!("kill switch: {}", described(&shared.counts())));
                 });
             }
         }
-        Ok(tally.counts())
+        Ok(counts.counts())
     }
 
-    /// The run is over. A batcher that is paused would wait for somebody to resume it as long as the drain may take. Orders
-    /// that were held back from the venue and add risk are withdrawn, not sent at the last moment. All else is written.
+    /// Resumes all batchers at the end of the run: one that is paused would delay the drain. Orders that were held back and
+    /// add risk are withdrawn, not sent at the last moment.
     pub async fn end(&self) {
-        let mut held = self.held.lock().await;
-        if held.ended {
+        let mut state = self.state.lock().await;
+        if state.ended {
             return;
         }
-        held.ended = true;
-        if held.orders {
-            // A switch that is being pulled ends first, unless the venue hangs.
-            let _ = timeout(PATIENCE, self.switch.quiet()).await;
-            let tally = Tally::default();
-            let done = self.switch.withdraw(&tally).await;
-            if let (Ok(()), gone @ 1..) = (done, tally.counts().withdrawn) {
-                self.progress.say(&format!("{} orders that were held back are withdrawn", format::count(gone)));
+        state.ended = true;
+        if state.orders_held {
+            // A pull that is under way ends first, unless the venue hangs.
+            let _ = timeout(PATIENCE, self.switch.idle()).await;
+            let counts = SharedCounts::default();
+            let done = self.switch.withdraw(&counts).await;
+            if let (Ok(()), withdrawn @ 1..) = (done, counts.counts().withdrawn) {
+                self.progress.say(&format!("{} orders that were held back are withdrawn", format::count(withdrawn)));
             }
         }
-        for desk in [Desk::Prices, Desk::Orders, Desk::Trades] {
-            self.resume(desk);
+        for batcher in [Target::Prices, Target::Orders, Target::Trades] {
+            self.resume(batcher);
         }
     }
 }
@@ -183,7 +189,7 @@ fn stopping(_: Closed) -> String {
     "the app is stopping".to_owned()
 }
 
-impl Desk {
+impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Prices => "prices",
@@ -193,9 +199,47 @@ impl Desk {
     }
 }
 
-/// What a flush has come to since the last one.
-fn flushed(desk: Desk, report: &FlushReport) -> String {
+/// The counts of a pull, in a sentence.
+fn described(counts: &Counts) -> String {
+    let [withdrawn, changes, reducing] = [counts.withdrawn, counts.changes, counts.reducing].map(format::count);
+    let [canceled, failed, kept] = [counts.canceled, counts.failed, counts.kept].map(format::count);
+    let end = match counts.done {
+        true => format!(", {failed} failed; {kept} that reduce stay there"),
+        false => " so far: it has not answered all, and this goes on".to_owned(),
+    };
+    format!(
+        "{withdrawn} waiting orders withdrawn; let go: {changes} cancels and moved stops, {reducing} orders that reduce; \
+         {canceled} orders canceled at the venue{end}"
+    )
+}
+
+/// The outcomes since the last flush, in a sentence.
+fn flushed(batcher: Target, report: &FlushReport) -> String {
     let failed = report.refused + report.in_doubt + report.evicted + report.returned + report.lost;
     let [total, delivered, failed] = [report.total(), report.delivered, failed].map(format::count);
-    format!("{} flushed: of {total} since the last flush {delivered} delivered, {failed} failed", desk.name())
+    format!("{} flushed: of {total} since the last flush {delivered} delivered, {failed} failed", batcher.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_of_a_pull_tells_all_counts_and_whether_it_is_over() {
+        let counts = Counts { withdrawn: 1234, changes: 2, reducing: 1, canceled: 3, failed: 4, kept: 5, done: true };
+        let expected = "1,234 waiting orders withdrawn; let go: 2 cancels and moved stops, 1 orders that reduce; \
+                        3 orders canceled at the venue, 4 failed; 5 that reduce stay there";
+        assert_eq!(described(&counts), expected);
+        let unfinished = described(&Counts { done: false, ..counts });
+        let end = "3 orders canceled at the venue so far: it has not answered all, and this goes on";
+        assert!(unfinished.ends_with(end), "{unfinished}");
+    }
+
+    #[test]
+    fn a_command_names_its_batcher() {
+        for body in [r#"{"do":"pause","batcher":"orders"}"#, r#"{"do":"pause","desk":"orders"}"#] {
+            let Command { action, batcher } = serde_json::from_str(body).unwrap();
+            assert_eq!((action, batcher), (Action::Pause, Target::Orders));
+        }
+    }
 }

@@ -18,7 +18,7 @@ pub const SAMPLES: u64 = 120;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
     App(Box<App>),
-    Desk(Box<Desk>),
+    Batcher(Box<Batcher>),
     Sample(Box<Sample>),
     Verdicts(Box<Verdicts>),
     Price {
@@ -32,7 +32,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
     App,
-    Desk(&'static str),
+    Batcher(&'static str),
     Sample(u64),
     Verdicts,
     Price(Symbol),
@@ -46,7 +46,7 @@ pub struct App {
     pub feed: String,
     pub database: String,
     pub seconds: f64,
-    /// No new wishes are taken: it drains.
+    /// The app drains, and takes no more commands.
     pub stopping: bool,
     pub operations: u64,
     pub portfolio: String,
@@ -57,9 +57,9 @@ pub struct App {
     pub bytes_saved: i64,
 }
 
-/// One batcher.
+/// The state of one batcher.
 #[derive(Debug, Clone, Serialize)]
-pub struct Desk {
+pub struct Batcher {
     pub name: &'static str,
     /// What its ops leave for.
     pub to: String,
@@ -74,7 +74,7 @@ pub struct Desk {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Sample {
     pub n: u64,
-    pub desks: BTreeMap<&'static str, Flow>,
+    pub batchers: BTreeMap<&'static str, Flow>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -99,7 +99,7 @@ pub struct Verdicts {
     pub latest: VecDeque<Line>,
 }
 
-/// An op of the orders desk, and what became of it.
+/// An op of the orders batcher, and its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     pub n: u64,
@@ -118,7 +118,7 @@ impl Event {
     pub fn topic(&self) -> Topic {
         match self {
             Self::App(_) => Topic::App,
-            Self::Desk(desk) => Topic::Desk(desk.name),
+            Self::Batcher(batcher) => Topic::Batcher(batcher.name),
             Self::Sample(sample) => Topic::Sample(sample.n % SAMPLES),
             Self::Verdicts(_) => Topic::Verdicts,
             Self::Price { symbol, .. } => Topic::Price(*symbol),

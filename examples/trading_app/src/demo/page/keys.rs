@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::bot::Error;
 
 /// Letters and digits that can't be mixed up.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

@@ -1,5 +1,5 @@
 //! The live page: in come prices, verdicts and statistics, out they go to any number of browsers, each at its own pace;
-//! back come wishes to pause, to resume, to flush, and to halt.
+//! back come commands to pause, to resume, to flush, and to halt.
 //!
 //! ```text
 //!   trader ──prices, verdicts──> board ──┐
@@ -27,10 +27,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error,
     bot::{
-        batchers::Desks, kill_switch::KillSwitch, kill_switch::exposure::Gate, kill_switch::halt::Halt,
-        portfolio::Portfolio,
+        Error, batchers::Batchers, kill_switch::Gate, kill_switch::Halt, kill_switch::KillSwitch, portfolio::Portfolio,
     },
     demo::{progress::Progress, settings::Settings},
 };
@@ -85,7 +83,7 @@ impl Page {
 
     /// Begins to serve it, and says where, with the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
-        let Scene { settings, desks, portfolio, halt, gate, feed_title, database, progress, stop } = scene;
+        let Scene { settings, batchers, portfolio, halt, gate, feed_title, database_title, progress, stop } = scene;
         let Self { listener, feed, worker, recorder } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
@@ -93,12 +91,15 @@ impl Page {
         progress.say(&format!("page       http://{address}/\ntoken      {token}"));
 
         let board = Board::new(feed.clone());
-        let controls =
-            Controls::new(desks.clone(), KillSwitch::new(desks.orders.clone(), halt.clone(), gate), progress.clone());
+        let controls = Controls::new(
+            batchers.clone(),
+            KillSwitch::new(batchers.orders.clone(), halt.clone(), gate),
+            progress.clone(),
+        );
         let screen = WebSocket::new(socket::frames()).name("page").confirmed().stall_after(socket::STUCK_AFTER);
-        let facts = Facts::new(settings, feed_title, database, keys.run());
+        let facts = Facts::new(settings, feed_title, database_title, keys.run());
         let (halted, ended) = (controls.clone(), stop.clone());
-        let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), desks, portfolio };
+        let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), batchers, portfolio };
         let router = server::router(Shared::new(feed, screen, controls.clone(), keys));
         let tasks = [
             tokio::spawn(connections::serve(listener, router)),
@@ -124,12 +125,12 @@ impl Page {
 /// What is to be seen on a page.
 pub struct Scene<'a> {
     pub settings: &'a Settings,
-    pub desks: Desks,
+    pub batchers: Batchers,
     pub portfolio: Portfolio,
     pub halt: Halt,
     pub gate: Gate,
     pub feed_title: String,
-    pub database: String,
+    pub database_title: String,
     pub progress: Progress,
     pub stop: CancellationToken,
 }
@@ -139,7 +140,7 @@ impl Serving {
         self.board.clone()
     }
 
-    /// Takes no more wishes, and undoes what would hold up the end: see [`Controls::end`].
+    /// Takes no more commands, and undoes what would hold up the end: see [`Controls::end`].
     pub async fn release(page: Option<&Self>) {
         if let Some(page) = page {
             page.controls.end().await;

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     board::Board,
-    event::{App, Desk, Event, Flow, SAMPLES, Sample, Topic},
+    event::{App, Batcher, Event, Flow, SAMPLES, Sample, Topic},
     histogram::{Counts, Recorder},
 };
 use crate::{
-    bot::{batchers::Desks, kill_switch::halt::Halt, portfolio::Portfolio},
+    bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio},
     demo::{format, settings::Settings},
 };
 
@@ -27,26 +27,26 @@ pub struct Sampler {
     pub feed: Feed<Event, Topic>,
     pub board: Board,
     pub screen: WebSocket<Event>,
-    pub desks: Desks,
+    pub batchers: Batchers,
     pub portfolio: Portfolio,
 }
 
 /// What doesn't change in a run.
 pub struct Facts {
     app: App,
-    desks: [(&'static str, String, Limits); 3],
+    batchers: [(&'static str, String, Limits); 3],
 }
 
 impl Facts {
     pub fn new(settings: &Settings, feed: String, database: String, run: String) -> Self {
         let database = Path::new(&database).file_name().map_or_else(String::new, |name| name.display().to_string());
-        let desks = [
+        let batchers = [
             ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
             ("orders", "venue".to_owned(), settings.orders.limits.clone()),
             // Where the file is, is nobody's business who looks at the page.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];
-        Self { app: App { run, feed, database, ..App::default() }, desks }
+        Self { app: App { run, feed, database, ..App::default() }, batchers }
     }
 }
 
@@ -62,19 +62,19 @@ impl Sampler {
             self.publish(Event::App(Box::new(self.app(&facts.app, began, &stop))));
             self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
             let stats = self.stats();
-            for (((name, to, limits), stats), minute) in facts.desks.iter().zip(&stats).zip(&mut minutes) {
+            for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(&mut minutes) {
                 let times = last_minute(minute, recorder.counts(name));
                 let halted = *name == "orders" && halt.is_halted();
                 let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
-                let desk = Desk { name, to, halted, limits, stats, times };
-                self.publish(Event::Desk(Box::new(desk)));
+                let batcher = Batcher { name, to, halted, limits, stats, times };
+                self.publish(Event::Batcher(Box::new(batcher)));
             }
             let now = clock.tick().await;
             let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
-            let flows = facts.desks.iter().zip(before.iter().zip(&stats));
-            let desks: BTreeMap<_, _> =
+            let flows = facts.batchers.iter().zip(before.iter().zip(&stats));
+            let batchers: BTreeMap<_, _> =
                 flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
-            self.publish(Event::Sample(Box::new(Sample { n, desks })));
+            self.publish(Event::Sample(Box::new(Sample { n, batchers })));
             (last, before) = (now, stats);
         }
     }
@@ -85,7 +85,7 @@ impl Sampler {
     }
 
     fn stats(&self) -> [Stats; 3] {
-        [self.desks.prices.stats(), self.desks.orders.stats(), self.desks.trades.stats()]
+        [self.batchers.prices.stats(), self.batchers.orders.stats(), self.batchers.trades.stats()]
     }
 
     fn app(&self, facts: &App, began: Instant, stop: &CancellationToken) -> App {

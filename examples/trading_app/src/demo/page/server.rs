@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     connections::Place,
-    controls::{Controls, Wish},
+    controls::{Command, Controls},
     event::{Event, Topic},
     guard::guard,
     keys::{Barred, Keys},
@@ -27,11 +27,11 @@ const HTML: &str = include_str!("assets/page.html");
 const CSS: &str = include_str!("assets/page.css");
 const JS: &str = include_str!("assets/page.js");
 
-/// A wish has some forty bytes.
-const MOST_BYTES: usize = 256;
+/// Largest body of a request, in bytes. A command has some forty.
+const MAX_BYTES: usize = 256;
 
-/// So many browsers at once.
-const SEATS: usize = 64;
+/// Browsers that may watch at once.
+const MAX_BROWSERS: usize = 64;
 
 const TOKEN: &str = "x-roundlot-token";
 const PASS: &str = "x-roundlot-pass";
@@ -47,7 +47,7 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(feed: Feed<Event, Topic>, screen: WebSocket<Event>, controls: Controls, keys: Keys) -> Self {
-        Self { feed, screen, controls, keys: Arc::new(keys), seats: Arc::new(Semaphore::new(SEATS)) }
+        Self { feed, screen, controls, keys: Arc::new(keys), seats: Arc::new(Semaphore::new(MAX_BROWSERS)) }
     }
 }
 
@@ -60,7 +60,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/socket", get(open))
         .route("/unlock", post(unlock))
         .route("/command", post(command))
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BYTES))
         .layer(middleware::from_fn(guard))
         .with_state(shared)
 }
@@ -95,13 +95,13 @@ async fn command(
     if !shared.keys.admits(value(&headers, PASS)) {
         return said(StatusCode::UNAUTHORIZED, json!({ "say": "the buttons need the token of this run" }));
     }
-    let Ok(wish) = serde_json::from_str::<Wish>(&body) else {
+    let Ok(command) = serde_json::from_str::<Command>(&body) else {
         return said(StatusCode::BAD_REQUEST, json!({ "say": "there is no such button" }));
     };
     let _busy = place.busy();
     // A browser that goes away must not leave a kill switch half pushed.
-    let fulfilled = tokio::spawn(async move { shared.controls.fulfill(wish).await }).await;
-    match fulfilled.unwrap_or_else(|_| Err("the app failed at it".to_owned())) {
+    let executed = tokio::spawn(async move { shared.controls.execute(command).await }).await;
+    match executed.unwrap_or_else(|_| Err("the app failed at it".to_owned())) {
         Ok(say) => said(StatusCode::OK, json!({ "say": say })),
         Err(say) => said(StatusCode::CONFLICT, json!({ "say": say })),
     }

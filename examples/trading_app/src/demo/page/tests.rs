@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Page, Scene, Serving};
 use crate::{
     bot::{
-        batchers::{self, Desks, Workers},
-        kill_switch::exposure::Gate,
-        kill_switch::halt::Halt,
+        batchers::{self, Batchers, Workers},
+        kill_switch::Gate,
+        kill_switch::Halt,
         portfolio::Portfolio,
         tick::Tick,
         venue::PaperVenue,
@@ -39,7 +39,7 @@ use crate::{
 /// A page with batchers that nothing is sent to but by the test.
 struct Stage {
     serving: Serving,
-    desks: Desks,
+    batchers: Batchers,
     halt: Halt,
     venue: PaperVenue,
     _workers: Workers,
@@ -57,20 +57,20 @@ async fn stage() -> Stage {
     let database = Recorder::<Tick>::new().boxed();
     let halt = Halt::default();
     let gate = Gate::new(venue.clone(), halt.clone());
-    let open = || batchers::open(&settings, portfolio.clone(), gate.clone(), database);
-    let (desks, workers) = Page::recording(Some(&page), open).unwrap();
+    let open = || batchers::open(settings.batchers(), portfolio.clone(), gate.clone(), database);
+    let (batchers, workers) = Page::recording(Some(&page), open).unwrap();
     let scene = Scene {
         settings: &settings,
-        desks: desks.clone(),
+        batchers: batchers.clone(),
         portfolio,
         halt: halt.clone(),
         gate,
         feed_title: "a test".to_owned(),
-        database: "nowhere".to_owned(),
+        database_title: "nowhere".to_owned(),
         progress: Progress::silent(),
         stop: CancellationToken::new(),
     };
-    Stage { serving: page.serve(scene).unwrap(), desks, halt, venue, _workers: workers }
+    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, _workers: workers }
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -111,8 +111,8 @@ impl Stage {
         answer["pass"].as_str().unwrap().to_owned()
     }
 
-    async fn command(&self, pass: &str, what: &str, desk: &str) -> (u16, String) {
-        let body = json!({ "do": what, "desk": desk }).to_string();
+    async fn command(&self, pass: &str, what: &str, batcher: &str) -> (u16, String) {
+        let body = json!({ "do": what, "batcher": batcher }).to_string();
         let (status, answer) = self.post("/command", &format!("x-roundlot-pass: {pass}"), &body).await;
         (status, answer["say"].as_str().unwrap_or_default().to_owned())
     }
@@ -200,7 +200,7 @@ async fn buttons_need_the_token() {
     for pass in ["", "0", &stage.serving.token] {
         assert_eq!(stage.command(pass, "pause", "orders").await.0, 401);
     }
-    assert!(!stage.desks.orders.stats().paused);
+    assert!(!stage.batchers.orders.stats().paused);
     let pass = stage.pass().await;
     let mut said = Vec::new();
     for _ in 0..12 {
@@ -208,12 +208,12 @@ async fn buttons_need_the_token() {
     }
     assert_eq!(said, [[401; 10].as_slice(), &[429; 2]].concat());
     assert_eq!(stage.command(&pass, "pause", "prices").await.0, 200, "who is in is not locked out");
-    for body in ["", "{}", r#"{"do":"sell","desk":"orders"}"#, r#"{"do":"pause","desk":"orders","more":1}"#] {
+    for body in ["", "{}", r#"{"do":"sell","batcher":"orders"}"#, r#"{"do":"pause","batcher":"orders","more":1}"#] {
         assert_eq!(stage.post("/command", &format!("x-roundlot-pass: {pass}"), body).await.0, 400, "{body}");
     }
-    let long = format!("{{\"do\":\"pause\",\"desk\":\"orders\"{}}}", " ".repeat(1000));
+    let long = format!("{{\"do\":\"pause\",\"batcher\":\"orders\"{}}}", " ".repeat(1000));
     assert_eq!(stage.post("/command", &format!("x-roundlot-pass: {pass}"), &long).await.0, 413);
-    assert!(!stage.desks.orders.stats().paused);
+    assert!(!stage.batchers.orders.stats().paused);
 }
 
 #[tokio::test]
@@ -230,12 +230,12 @@ async fn a_browser_gets_a_snapshot_first_and_changes_then() {
     assert_eq!(event(&mut early, symbol("ETH")).await["price"], "7");
     let app = event(&mut stage.browse().await, |event| event["kind"] == "app").await;
     assert_eq!((&app["feed"], &app["database"]), (&json!("a test"), &json!("nowhere")));
-    stage.desks.prices.send(price("BTC", "1")).await.unwrap();
+    stage.batchers.prices.send(price("BTC", "1")).await.unwrap();
     let written = |event: &Value| event["name"] == "prices" && event["times"].to_string().contains('1');
-    let desk = event(&mut early, written).await;
-    assert_eq!((&desk["stats"]["delivered"], &desk["limits"]["max_items"]), (&json!(1), &json!(500)));
+    let batcher = event(&mut early, written).await;
+    assert_eq!((&batcher["stats"]["delivered"], &batcher["limits"]["max_items"]), (&json!(1), &json!(500)));
     let sample = event(&mut early, |event| event["kind"] == "sample").await;
-    assert!(sample["desks"]["orders"]["rate"].is_number(), "{sample}");
+    assert!(sample["batchers"]["orders"]["rate"].is_number(), "{sample}");
 }
 
 /// Goal: a browser that says too much is hung up on, not listened to.
@@ -257,11 +257,11 @@ async fn buttons_do_what_they_say() {
     assert_eq!(stage.command(&pass, "pause", "orders").await, (200, "orders paused: what comes waits".to_owned()));
     let mut acks = Vec::new();
     for id in 0..3 {
-        acks.push(stage.desks.orders.submit(order(id)).await.unwrap());
+        acks.push(stage.batchers.orders.submit(order(id)).await.unwrap());
     }
     let mut socket = stage.browse().await;
-    let desk = event(&mut socket, |event| event["name"] == "orders" && event["stats"]["waiting"] == 3).await;
-    assert_eq!(desk["stats"]["paused"], true);
+    let batcher = event(&mut socket, |event| event["name"] == "orders" && event["stats"]["waiting"] == 3).await;
+    assert_eq!(batcher["stats"]["paused"], true);
 
     let (status, said) = stage.command(&pass, "withdraw", "orders").await;
     let expected = "3 waiting orders withdrawn; let go: 0 cancels and moved stops, 0 orders that reduce; 0 orders canceled \
@@ -270,16 +270,16 @@ async fn buttons_do_what_they_say() {
     for ack in acks {
         assert_eq!(ack.outcome().await.end, roundlot::End::Withdrawn);
     }
-    assert!(stage.halt.leave().await.is_none());
+    assert!(stage.halt.permit().await.is_none());
     event(&mut socket, |event| event["name"] == "orders" && event["halted"] == true).await;
     assert_eq!(stage.command(&pass, "withdraw", "trades").await.0, 409);
 
     // What was handed in while the bot was halted is not sent when it goes on.
     stage.command(&pass, "pause", "orders").await;
-    let late = stage.desks.orders.submit(order(8)).await.unwrap();
+    let late = stage.batchers.orders.submit(order(8)).await.unwrap();
     assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
     assert_eq!(late.outcome().await.end, roundlot::End::Withdrawn);
-    stage.desks.orders.send(order(9)).await.unwrap();
+    stage.batchers.orders.send(order(9)).await.unwrap();
     let (_, said) = stage.command(&pass, "flush", "orders").await;
     assert!(said.starts_with("orders flushed: of 5 since the last flush 1 delivered"), "{said}");
     assert_eq!(stage.venue.account().resting.len(), 1);
@@ -288,7 +288,7 @@ async fn buttons_do_what_they_say() {
     assert!(said.contains("1 orders canceled at the venue, 0 failed"), "{said}");
     assert_eq!(stage.venue.account().resting, []);
     assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
-    assert!(stage.halt.leave().await.is_some());
+    assert!(stage.halt.permit().await.is_some());
 }
 
 /// Goal: the end of a run waits for nobody to resume, and sends nothing that was held back.
@@ -296,15 +296,15 @@ async fn buttons_do_what_they_say() {
 async fn the_end_undoes_pauses() {
     let stage = stage().await;
     let pass = stage.pass().await;
-    for desk in ["prices", "orders", "trades"] {
-        stage.command(&pass, "pause", desk).await;
+    for batcher in ["prices", "orders", "trades"] {
+        stage.command(&pass, "pause", batcher).await;
     }
-    let held = stage.desks.orders.submit(order(1)).await.unwrap();
+    let held = stage.batchers.orders.submit(order(1)).await.unwrap();
     Serving::release(Some(&stage.serving)).await;
     assert_eq!(held.outcome().await.end, roundlot::End::Withdrawn);
     assert!(stage.halt.is_halted());
     let resumed = async {
-        while stage.desks.trades.stats().paused {
+        while stage.batchers.trades.stats().paused {
             tokio::task::yield_now().await;
         }
     };

@@ -10,7 +10,7 @@ mod header;
 mod layout;
 mod lines;
 mod names;
-pub mod pace;
+mod pace;
 mod row;
 mod sides;
 #[cfg(test)]
@@ -30,10 +30,11 @@ use self::{
     layout::Layout,
     lines::{Line, Lines, split},
 };
+pub use pace::{Pace, paced};
+
 use crate::{
-    Error,
-    bot::tick::Tick,
-    demo::{feed::BadRow, settings},
+    bot::{Error, tick::Tick},
+    demo::{chunk::BadRow, settings},
 };
 
 /// Rows that are looked at to find out what the columns are.

@@ -1,18 +1,33 @@
-//! When a recorded row is due. In comes its time, out goes the instant to wait for, if there is one.
+//! Recorded time in real time. [`Pace`] maps the time of a row to the instant when it is due; [`paced`] holds rows back
+//! until then. `feed` runs it between the reader of the file and the trader.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    sync::mpsc::{Receiver, Sender},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
 
-/// Maps recorded time to real time, from the first row on.
+use super::Rows;
+use crate::{
+    bot::Error,
+    demo::{chunk::Chunk, progress::Progress},
+};
+
+/// The mapping, which is fixed by the first row.
 #[derive(Debug)]
 pub struct Pace {
     speed: f64,
+    /// Real and recorded time of the first row.
     began: Option<(Instant, i64)>,
 }
 
-/// What is further away than this has a broken clock; the wait is as good as for ever, and can be computed.
+/// Longest wait that is computed. A row further away has a broken clock, and is never due.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Waits above this are reported. No market pauses for so long, but a broken clock does.
+const LONG: Duration = Duration::from_secs(4 * 86_400);
 
 impl Pace {
     /// Speed 1 is recorded time, 0 as fast as possible.
@@ -20,7 +35,7 @@ impl Pace {
         Self { speed, began: None }
     }
 
-    /// Until when to wait for a row of this time; `None` if it is due already, as is one whose clock stepped back.
+    /// The instant to wait for; `None` if the row is due. A row whose clock stepped back is due at once.
     pub fn wait(&mut self, time_ns: i64) -> Option<Instant> {
         if self.speed == 0.0 {
             return None;
@@ -31,6 +46,45 @@ impl Pace {
         let passed = Duration::try_from_secs_f64(passed.as_secs_f64() / self.speed).unwrap_or(FOREVER).min(FOREVER);
         let due = began.checked_add(passed)?;
         (due > now).then_some(due)
+    }
+}
+
+/// Passes rows on when they are due, until `stop` is canceled.
+pub async fn paced(
+    mut rows: Receiver<Result<Rows, Error>>,
+    out: Sender<Result<Chunk, Error>>,
+    mut pace: Pace,
+    stop: CancellationToken,
+    progress: Progress,
+) {
+    while let Some(Some(rows)) = stop.run_until_cancelled(rows.recv()).await {
+        let chunk = match rows {
+            Ok(Rows { ticks, bad }) => {
+                let mut due = Chunk { ticks: Vec::with_capacity(ticks.len()), bad };
+                for (line, tick) in ticks {
+                    if let Some(wait) = pace.wait(tick.time_ns) {
+                        let before = mem::take(&mut due);
+                        if out.send(Ok(before)).await.is_err() {
+                            return;
+                        }
+                        let left = wait.saturating_duration_since(Instant::now());
+                        if left > LONG {
+                            let days = (left.as_secs_f64() / 86_400.0).round();
+                            progress.say(&format!("line {line}: is due in {days} days, and waited for"));
+                        }
+                        if stop.run_until_cancelled(sleep_until(wait)).await.is_none() {
+                            return;
+                        }
+                    }
+                    due.ticks.push(tick);
+                }
+                Ok(due)
+            }
+            Err(error) => Err(error),
+        };
+        if out.send(chunk).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -8,19 +8,12 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::bot::database::Destination;
+
 /// The setting as it was written. `PathBuf`, because a file's name need not be text.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Named(PathBuf);
-
-/// What it says.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Destination<'a> {
-    /// A SQLite file.
-    Sqlite(&'a Path),
-    /// A PostgreSQL server, by its URL.
-    Postgres(&'a str),
-}
 
 const FORMS: &str = "it is sqlite:PATH, the PATH alone, or a postgres:// URL";
 

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use toml::{Table, Value};
 
 use super::Settings;
-use crate::{Error, demo::cli::Cli};
+use crate::{bot::Error, demo::cli::Cli};
 
 /// The file that documents the settings is also their default: the two can't differ.
 const BUILT_IN: &str = include_str!("../../../../../config/trading_app.toml");

@@ -4,15 +4,13 @@
 mod destination;
 mod load;
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use roundlot::{
-    Limits, Retry,
-    market::{Quantity, Symbol},
-};
+use roundlot::market::{Quantity, Symbol};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-pub use destination::{Destination, Named};
+use crate::bot::settings::{self as bot, duration, percent};
+pub use destination::Named;
 pub use load::load;
 
 /// How long the simulated feed runs if nobody says.
@@ -28,17 +26,17 @@ pub struct Settings {
     pub page_open_to_all: bool,
     pub report: Option<PathBuf>,
     pub log: String,
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "duration")]
     pub progress: Duration,
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "duration")]
     pub drain: Duration,
     pub sim: Sim,
     pub replay: Replay,
-    pub strategy: Strategy,
-    pub venue: Venue,
-    pub prices: Desk,
-    pub orders: Desk,
-    pub trades: Desk,
+    pub strategy: bot::Strategy,
+    pub venue: bot::Venue,
+    pub prices: bot::Batcher,
+    pub orders: bot::Batcher,
+    pub trades: bot::Batcher,
     pub unbatched: Unbatched,
 }
 
@@ -119,49 +117,16 @@ pub enum DateOrder {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Strategy {
-    pub cash: Quantity,
-    pub notional: Quantity,
-    #[serde(deserialize_with = "percent")]
-    pub entry_percent: Quantity,
-    pub exit_percent: Quantity,
-    #[serde(deserialize_with = "percent")]
-    pub stop_percent: Quantity,
-    #[serde(deserialize_with = "percent")]
-    pub requote_percent: Quantity,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Venue {
-    #[serde(deserialize_with = "span")]
-    pub latency: Duration,
-    #[serde(deserialize_with = "percent")]
-    pub slow_percent: u64,
-    pub slow_calls: u64,
-    #[serde(deserialize_with = "span")]
-    pub slow_latency: Duration,
-    #[serde(deserialize_with = "percent")]
-    pub unavailable_percent: u64,
-    #[serde(deserialize_with = "percent")]
-    pub reject_percent: u64,
-}
-
-/// Limits and retries of a batcher are read by the crate itself.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Desk {
-    pub limits: Limits,
-    pub retry: Retry,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Unbatched {
     pub sample: usize,
 }
 
 impl Settings {
+    /// The sections of the batchers.
+    pub fn batchers(&self) -> bot::Batchers<'_> {
+        bot::Batchers { prices: &self.prices, orders: &self.orders, trades: &self.trades }
+    }
+
     /// How long to run, if not for ever or to the end of the file.
     pub fn run_time(&self) -> Option<Duration> {
         let seconds = match (self.seconds, &self.replay.file) {
@@ -186,17 +151,4 @@ fn decimal_mark<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<cha
 fn positive<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + From<u8>>(from: D) -> Result<T, D::Error> {
     let number = T::deserialize(from)?;
     if number >= T::from(1) { Ok(number) } else { Err(D::Error::custom("it must be at least 1")) }
-}
-
-/// A percentage of something, of which there is no more than all.
-fn percent<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + FromStr>(from: D) -> Result<T, D::Error> {
-    let percent = T::deserialize(from)?;
-    let most = "100".parse::<T>().map_err(|_| D::Error::custom("100 is no such number"))?;
-    if percent <= most { Ok(percent) } else { Err(D::Error::custom("it must be at most 100 percent")) }
-}
-
-/// A duration written as "10ms".
-fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("\"{text}\" is no duration: {error}")))
 }

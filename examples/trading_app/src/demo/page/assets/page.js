@@ -8,7 +8,7 @@ const BUCKETS = 32;
 const FIRST_EDGE_MS = 0.25; // each bucket reaches 2^(1/2) times as far as the one before
 const SILENT_MS = 5000; // something comes twice a second
 const MOST_PAIRS = 400;
-const DESKS = ['prices', 'orders', 'trades'];
+const BATCHERS = ['prices', 'orders', 'trades'];
 const CHARTS = [
   { key: 'rate', name: 'operations per second', say: (x) => (x === undefined ? '–' : count(x)), least: 10 },
   { key: 'size', name: 'batch size', say: decimal },
@@ -20,7 +20,7 @@ const CHARTS = [
 const $ = (id) => document.getElementById(id);
 const add = (parent, name) => parent.appendChild(document.createElement(name));
 const stamp = (template) => $(template).content.firstElementChild.cloneNode(true);
-const fresh = () => ({ app: null, desks: {}, samples: [], verdicts: null, pairs: new Map() });
+const fresh = () => ({ app: null, batchers: {}, samples: [], verdicts: null, pairs: new Map() });
 let state = fresh();
 
 // ---- what is said of numbers
@@ -100,7 +100,7 @@ function take(event) {
       state.samples.sort((a, b) => a.n - b.n);
       state.samples.splice(0, state.samples.length - SAMPLES);
       break;
-    case 'desk': state.desks[event.name] = event; break;
+    case 'batcher': state.batchers[event.name] = event; break;
     case 'verdicts': state.verdicts = event; break;
     case 'app':
       state.app = event;
@@ -174,7 +174,7 @@ function dirty() {
   requestAnimationFrame(() => {
     asked = false;
     if (state.app) drawApp(state.app);
-    for (const name of DESKS) if (state.desks[name]) drawDesk(name, state.desks[name]);
+    for (const name of BATCHERS) if (state.batchers[name]) drawBatcher(name, state.batchers[name]);
     if (state.verdicts) drawVerdicts(state.verdicts);
     drawPairs();
   });
@@ -183,10 +183,10 @@ function dirty() {
 function text(element, words) { if (element.textContent !== words) element.textContent = words; }
 
 function drawApp(app) {
-  const stats = Object.values(state.desks).map((desk) => desk.stats);
+  const stats = Object.values(state.batchers).map((batcher) => batcher.stats);
   const sum = (part) => stats.reduce((all, one) => all + part(one), 0);
   const recent = state.samples.slice(-4);
-  const rate = recent.reduce((all, s) => all + DESKS.reduce((r, d) => r + s.desks[d].rate, 0), 0) / recent.length;
+  const rate = recent.reduce((all, s) => all + BATCHERS.reduce((r, d) => r + s.batchers[d].rate, 0), 0) / recent.length;
   text($('feed'), app.feed);
   text($('rate'), recent.length ? count(rate) : '–');
   text($('operations'), count(app.operations));
@@ -204,11 +204,11 @@ function drawApp(app) {
 const views = {};
 function view(name) {
   if (views[name]) return views[name];
-  const article = stamp('desk');
-  article.dataset.desk = name;
+  const article = stamp('batcher');
+  article.dataset.batcher = name;
   article.setAttribute('aria-label', `the batcher of ${name}`);
   for (const button of article.querySelectorAll('button')) {
-    button.dataset.desk = name;
+    button.dataset.batcher = name;
     button.setAttribute('aria-label', `${button.textContent} ${name}`);
   }
   const multiples = article.querySelector('.multiples');
@@ -224,23 +224,23 @@ function view(name) {
     tick.textContent = label;
     tick.style.left = `${((2 * Math.log2(ms / FIRST_EDGE_MS) + 1) / BUCKETS) * 100}%`;
   }
-  $('desks').appendChild(article);
+  $('batchers').appendChild(article);
   const find = (kind) => (part) => article.querySelector(`[data-${kind}="${part}"]`);
   views[name] = { article, is: find('is'), chartOf: find('chart') };
   buttons();
   return views[name];
 }
 
-function drawDesk(name, desk) {
+function drawBatcher(name, batcher) {
   const { article, is, chartOf } = view(name);
-  const { stats } = desk;
+  const { stats } = batcher;
   text(is('name'), name);
-  text(is('to'), `→ ${desk.to}, ${desk.limits.max_items} or ${desk.limits.linger}`);
-  is('to').title = `a batch leaves with ${desk.limits.max_items} operations, or when its first has waited ${desk.limits.linger}`;
-  const now = [stats.paused && 'paused', desk.halted && 'bot halted'].filter(Boolean).join(', ');
+  text(is('to'), `→ ${batcher.to}, ${batcher.limits.max_items} or ${batcher.limits.linger}`);
+  is('to').title = `a batch leaves with ${batcher.limits.max_items} operations, or when its first has waited ${batcher.limits.linger}`;
+  const now = [stats.paused && 'paused', batcher.halted && 'bot halted'].filter(Boolean).join(', ');
   text(is('state'), now || 'running');
-  is('state').dataset.state = desk.halted ? 'halted' : stats.paused ? 'paused' : 'running';
-  const flows = state.samples.map((sample) => sample.desks[name]);
+  is('state').dataset.state = batcher.halted ? 'halted' : stats.paused ? 'paused' : 'running';
+  const flows = state.samples.map((sample) => sample.batchers[name]);
   for (const { key, name: title, say, top, least } of CHARTS) {
     const values = flows.map((flow) => flow[key]);
     const said = say(values.findLast((value) => value !== null));
@@ -248,13 +248,13 @@ function drawDesk(name, desk) {
     plot(chartOf(key), values, SAMPLES, top ?? Math.max(least ?? 1, ...values) * 1.1);
     chartOf(key).setAttribute('aria-label', `${title}, the last minute; now ${said}`);
   }
-  const [half, most] = [within(desk.times, 0.5), within(desk.times, 0.99)];
+  const [half, most] = [within(batcher.times, 0.5), within(batcher.times, 0.99)];
   text(is('median'), half === null ? 'none' : `half in ${time(half)}, 99 % in ${time(most)}`);
-  bars(chartOf('times'), desk.times);
+  bars(chartOf('times'), batcher.times);
   chartOf('times').setAttribute('aria-label', `histogram of the time in the buffer; ${is('median').textContent}`);
   drawCuts(is, stats);
-  text(is('waiting'), `${count(stats.waiting)} of ${count(desk.limits.max_pending)}`);
-  is('room').value = (stats.waiting + stats.in_flight) / desk.limits.max_pending;
+  text(is('waiting'), `${count(stats.waiting)} of ${count(batcher.limits.max_pending)}`);
+  is('room').value = (stats.waiting + stats.in_flight) / batcher.limits.max_pending;
   article.dataset.waiting = stats.waiting;
 }
 
@@ -389,7 +389,7 @@ $('unlock').addEventListener('submit', async (event) => {
 $('lock').addEventListener('click', () => lock('The buttons are locked.'));
 
 $('kill').addEventListener('click', () => {
-  const orders = state.desks.orders;
+  const orders = state.batchers.orders;
   text($('sure-waiting'), orders ? `${count(orders.stats.waiting)} operations wait now.` : '');
   $('sure').showModal();
   $('kill-now').focus();
@@ -403,8 +403,8 @@ document.addEventListener('click', async ({ target }) => {
     $('sure').close();
     say('Trading is being stopped.');
   }
-  const wish = JSON.stringify({ do: button.dataset.do, desk: button.dataset.desk });
-  const answer = await post('command', { 'x-roundlot-pass': pass() ?? '' }, wish);
+  const command = JSON.stringify({ do: button.dataset.do, batcher: button.dataset.batcher });
+  const answer = await post('command', { 'x-roundlot-pass': pass() ?? '' }, command);
   if (answer.status === 401) lock(answer.say, 'bad');
   else say(answer.say, answer.status === 200 ? 'good' : 'bad');
 });
