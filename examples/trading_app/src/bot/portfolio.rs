@@ -1,5 +1,5 @@
-//! What the bot holds and what it is worth. In come fills and, as a sink, batches of prices; out goes a value. A batch
-//! costs one valuation, however many prices are in it.
+//! The positions of the bot and their value. [`Portfolio`] is the sink of the `prices` batcher: a batch costs one
+//! valuation, however many prices it has. `trader` books the fills.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use rust_decimal::Decimal;
 
 use super::venue::Fill;
 
-/// A clone is another handle to the same portfolio.
+/// The portfolio. A clone is the same portfolio.
 #[derive(Clone)]
 pub struct Portfolio {
     state: Arc<Mutex<State>>,
@@ -41,7 +41,7 @@ impl Portfolio {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A portfolio of its own that holds the same.
+    /// An independent portfolio with the same positions.
     pub fn copy(&self) -> Self {
         Self { state: Arc::new(Mutex::new(self.state().clone())) }
     }
@@ -50,12 +50,12 @@ impl Portfolio {
         self.state().on_fill(fill);
     }
 
-    /// What it was worth at the last valuation.
+    /// Value at the last valuation.
     pub fn value(&self) -> Decimal {
         self.state().value
     }
 
-    /// How many orders were filled.
+    /// Number of filled orders.
     pub fn fills(&self) -> u64 {
         self.state().fills
     }
@@ -79,7 +79,7 @@ impl State {
         self.cash = self.cash.saturating_sub(cost);
     }
 
-    /// Cash, and each position at its price.
+    /// Sums up cash and each position at its last price.
     fn revalue(&mut self) {
         let worth = |position: &Position| position.quantity.saturating_mul(position.price);
         self.value = self.positions.values().map(worth).fold(self.cash, Decimal::saturating_add);
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_worth_its_cash_and_its_positions() {
+    async fn the_value_is_cash_and_positions_at_their_prices() {
         let portfolio = Portfolio::new("1000".parse().unwrap());
         let symbol = Symbol::from_static("BTC");
         let (order_id, price, quantity) = (1.into(), "100".parse().unwrap(), "2".parse().unwrap());

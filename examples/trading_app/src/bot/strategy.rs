@@ -1,5 +1,7 @@
-//! The bot. In come prices, fills and verdicts, out go orders, cancels and moved stops. It knows neither channels nor
-//! batches. Next room: `trader`, which sends what it decides.
+//! The decisions of the bot. [`Strategy`] turns prices, fills and failures into orders, cancels and moved stops; it knows
+//! neither channels nor batches. `trader` calls it and submits the ops.
+//!
+//! Invariant: per pair there is at most one entry, one exit and one stop that the strategy has not canceled or seen end.
 
 use std::collections::HashMap;
 
@@ -10,8 +12,8 @@ use rust_decimal::Decimal;
 
 use super::{settings, venue::Fill};
 
-/// Buys dips and sells spikes of each pair: a bid below the market while it holds nothing; an offer above the market and
-/// a stop that trails the highest price while it does. Bid and offer are replaced whenever the price has moved.
+/// Buys dips and sells spikes of each pair. A flat pair has a bid below the market; a held one has an offer above the
+/// market and a stop that trails the highest price. Bid and offer are replaced when the price has moved.
 pub struct Strategy {
     notional: Decimal,
     entry: Decimal,
@@ -26,14 +28,14 @@ struct Pair {
     held: Quantity,
     entry: Option<Order>,
     exit: Option<Order>,
-    /// The stop, with the price that it has been moved to.
+    /// The stop, and its current stop price.
     stop: Option<(Order, Price)>,
 }
 
-/// Prices are rounded to the places that the market shows, and to no fewer than this.
+/// Least decimal places of an order's price. Beyond that, it has as many as the market price.
 const MIN_PLACES: u32 = 2;
 
-/// Quantities are rounded to so many places.
+/// Decimal places of a quantity.
 const QUANTITY_PLACES: u32 = 6;
 
 impl Strategy {
@@ -50,7 +52,7 @@ impl Strategy {
         }
     }
 
-    /// What to do at this price. Prices that no quantity can be bought at are left alone.
+    /// Adds the ops for a new price to `ops`. A price at which no quantity can be bought adds none.
     pub fn on_price(&mut self, update: &PriceUpdate, ops: &mut Vec<TradeOp>) -> Result<(), InvalidField> {
         let market = update.price.to_decimal();
         let bought = self.notional.checked_div(market).unwrap_or_default().round_dp(QUANTITY_PLACES);
@@ -67,17 +69,17 @@ impl Strategy {
         if pair.held.is_zero() {
             quotes.cancel(&mut pair.exit);
             quotes.cancel(&mut pair.stop.take().map(|(stop, _)| stop));
-            let bid = Bid { side: Side::Buy, price: place(self.entry), quantity: Quantity::new(bought)? };
+            let bid = Quote { side: Side::Buy, price: place(self.entry), quantity: Quantity::new(bought)? };
             quotes.replace(&mut pair.entry, bid, least_move, Purpose::Entry)
         } else {
             quotes.cancel(&mut pair.entry);
             quotes.trail(&mut pair.stop, place(self.stop), pair.held)?;
-            let offer = Bid { side: Side::Sell, price: place(self.exit), quantity: pair.held };
+            let offer = Quote { side: Side::Sell, price: place(self.exit), quantity: pair.held };
             quotes.replace(&mut pair.exit, offer, least_move, Purpose::Exit)
         }
     }
 
-    /// The market has reached an order.
+    /// Books a filled order.
     pub fn on_fill(&mut self, fill: &Fill) {
         let pair = self.pairs.entry(fill.symbol).or_insert(Pair::FLAT);
         let held = match fill.side {
@@ -88,8 +90,7 @@ impl Strategy {
         pair.forget(fill.order_id);
     }
 
-    /// An order did not get to the venue, or was canceled there by others: it is not there to be canceled, and may be
-    /// tried anew at the next price.
+    /// Forgets an order that failed, or that the kill switch has canceled. The next price may place a new one.
     pub fn on_failure(&mut self, symbol: Symbol, order: ClientOrderId) {
         if let Some(pair) = self.pairs.get_mut(&symbol) {
             pair.forget(order);
@@ -107,14 +108,14 @@ impl Pair {
     }
 }
 
-/// What the bot wants to have at the venue.
-struct Bid {
+/// A limit order that the strategy wants to rest.
+struct Quote {
     side: Side,
     price: Price,
     quantity: Quantity,
 }
 
-/// Writes down what is to be sent for one pair.
+/// Collects the ops of one pair.
 struct Quotes<'a> {
     symbol: Symbol,
     last_id: &'a mut u64,
@@ -128,31 +129,32 @@ impl Quotes<'_> {
         }
     }
 
-    /// Leaves an order that is near enough, and replaces one that isn't. If both the old one and its cancel still wait
-    /// when this is sent, neither is.
+    /// Replaces a working order that has moved away from its quote. If the old order and its cancel are both still
+    /// waiting, the batcher nets them, and neither is sent.
     fn replace(
         &mut self,
         working: &mut Option<Order>,
-        bid: Bid,
+        quote: Quote,
         least_move: Decimal,
         purpose: Purpose,
     ) -> Result<(), InvalidField> {
         let moved = |order: &Order| {
-            let apart = order.price().and_then(|price| price.checked_sub(bid.price)).unwrap_or(bid.price);
-            // An offer sells what is held, whatever that is; a bid need not be replaced for a quantity that differs a bit.
-            (bid.side == Side::Sell && order.quantity() != bid.quantity) || apart.to_decimal().abs() >= least_move
+            let apart = order.price().and_then(|price| price.checked_sub(quote.price)).unwrap_or(quote.price);
+            // An offer sells exactly the position. A bid is not replaced for a small difference in quantity.
+            (quote.side == Side::Sell && order.quantity() != quote.quantity) || apart.to_decimal().abs() >= least_move
         };
         if working.as_ref().is_some_and(|order| !moved(order)) {
             return Ok(());
         }
         self.cancel(working);
-        let order = Order::limit(self.next_id(), self.symbol, bid.side, bid.price, bid.quantity)?.with_purpose(purpose);
+        let order =
+            Order::limit(self.next_id(), self.symbol, quote.side, quote.price, quote.quantity)?.with_purpose(purpose);
         self.ops.push(order.clone().into());
         *working = Some(order);
         Ok(())
     }
 
-    /// Moves a stop up, never down. It sells what is held.
+    /// Moves the stop up, never down, and replaces it when the position has changed.
     fn trail(&mut self, stop: &mut Option<(Order, Price)>, to: Price, held: Quantity) -> Result<(), InvalidField> {
         match stop {
             Some((order, at)) if order.quantity() == held => {
@@ -195,7 +197,7 @@ mod tests {
         })
     }
 
-    /// What the bot does at a price, in words.
+    /// The ops at a price, in words.
     fn at(strategy: &mut Strategy, price: &str) -> Vec<String> {
         let mut ops = Vec::new();
         let price = price.parse().unwrap();
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_trip() {
+    fn a_pair_is_bought_trailed_and_sold() {
         let mut bot = strategy();
         assert_eq!(at(&mut bot, "100"), ["1 buy 10 at 99"]);
         assert_eq!(at(&mut bot, "100.2"), [""; 0], "near enough");
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_tried_anew() {
+    fn a_failed_order_is_placed_again() {
         let mut bot = strategy();
         at(&mut bot, "100");
         bot.on_failure(BTC, 1.into());
@@ -247,7 +249,7 @@ mod tests {
 
     /// Goal: a fill that crosses a cancel does no harm. Method: the old bid is filled after it was replaced.
     #[test]
-    fn a_late_fill_is_held_and_sold() {
+    fn a_fill_that_crosses_its_cancel_is_held_and_sold() {
         let mut bot = strategy();
         at(&mut bot, "100");
         at(&mut bot, "125");
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn prices_that_make_no_sense_are_left_alone() {
+    fn prices_at_which_nothing_can_be_bought_add_no_ops() {
         let mut bot = strategy();
         for price in ["0", "-37.63", "99999999999999999999", "79228162514264337593543950335"] {
             assert_eq!(at(&mut bot, price), [""; 0], "{price}");

@@ -1,5 +1,5 @@
-//! What the command line may say. In come arguments and their environment variables, out goes a [`Cli`]. Next room:
-//! `settings`, where they override the configuration file.
+//! The command line. [`Cli`] holds arguments and their environment variables; `settings` lets them override the
+//! configuration file.
 
 use std::{net::SocketAddr, path::PathBuf};
 

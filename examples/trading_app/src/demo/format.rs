@@ -1,4 +1,4 @@
-//! Numbers as people read them. In come counts and times, out goes short text.
+//! Numbers as people read them: counts, money, times and percentages as short text. Page, progress and report use it.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short() {
+    fn numbers_have_three_digits_groups_and_units() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(money("-1234.5".parse().unwrap()), "-1,234.50");
         assert_eq!(money("999".parse().unwrap()), "999.00");

@@ -1,5 +1,5 @@
-//! How much a sink is called and how long it takes. In come batches, out they go to the sink inside: a sink made of
-//! another one.
+//! A sink made of another one: [`Metered`] counts the calls of the sink inside and sums up their time. `main` wraps each
+//! sink in one, and the report reads the meters.
 
 use std::{
     sync::{

@@ -1,5 +1,5 @@
-//! What is seen while the app runs. In come statistics, out go drawn lines on a terminal and plain ones elsewhere, with
-//! messages and logs between them, all on stderr.
+//! Progress on stderr: drawn lines on a terminal and plain ones elsewhere, with messages and logs between them. All parts
+//! of the demo print through [`Progress`], so that nothing tears what is drawn.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -17,14 +17,14 @@ use crate::{
     demo::format,
 };
 
-/// A clone draws on the same lines.
+/// The display. A clone draws on the same lines.
 #[derive(Clone)]
 pub struct Progress {
     /// What is drawn on a terminal; `None` where there is none.
     bar: Option<ProgressBar>,
 }
 
-/// How often a terminal is drawn.
+/// Time between two drawings on a terminal.
 const REDRAW: Duration = Duration::from_millis(200);
 
 impl Progress {
@@ -44,7 +44,7 @@ impl Progress {
         Ok(progress)
     }
 
-    /// A display that nothing was prepared for, and no logs.
+    /// A display without a terminal and logs.
     #[cfg(test)]
     pub fn silent() -> Self {
         Self { bar: None }
@@ -58,7 +58,7 @@ impl Progress {
         }
     }
 
-    /// Shows how things stand, for ever.
+    /// Shows the state of the run, until it is aborted.
     pub async fn show(self, batchers: Batchers, portfolio: Portfolio, period: Duration) {
         let period = if self.bar.is_some() { REDRAW } else { period.max(Duration::from_millis(1)) };
         let mut clock = interval(period);
@@ -83,12 +83,12 @@ impl Progress {
     }
 }
 
-/// Prints a line to stderr. That nobody can read it is no reason to stop trading.
+/// Prints a line to stderr, and ignores errors: a reader that has gone is no reason to stop trading.
 pub fn print(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// How things stand.
+/// The state of the run at one moment.
 #[derive(Default)]
 struct Now {
     passed: Duration,
@@ -176,7 +176,7 @@ impl<'a> MakeWriter<'a> for Progress {
     }
 }
 
-/// Logs go above what is drawn. They never fail: `tracing` would report it to where it can't write.
+/// Writes logs above the drawn lines. Errors are dropped, since `tracing` would report them to the same place.
 impl Write for Progress {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = match &self.bar {

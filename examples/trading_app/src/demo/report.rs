@@ -1,5 +1,5 @@
-//! The report at the end. In comes all that was counted and measured, out goes a table for people, JSON for programs, and
-//! the verdict on the run.
+//! The report at the end of a run: a table for people, JSON for programs, and whether the run was a success. `main` fills
+//! it in and publishes it.
 
 use std::{
     collections::BTreeMap,

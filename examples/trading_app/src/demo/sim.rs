@@ -1,5 +1,4 @@
-//! The simulated feed: a random walk per pair. In comes a seed, out come ticks, the same for the same seed. Next room:
-//! the feed's reader.
+//! The simulated feed: a random walk per pair, which repeats with its seed. `feed` runs it as a task.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

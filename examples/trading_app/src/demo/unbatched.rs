@@ -1,5 +1,5 @@
-//! What the same work costs unbatched. In comes a sample of the operations of the run, out comes what it costs to hand
-//! them to sinks of the same kind one at a time: measured, not assumed. Next room: `report`.
+//! The cost of the same work unbatched, measured after the run: a [`Sample`] of its operations goes one at a time to sinks
+//! of the same kind. `observer` takes the sample, `main` measures, the report shows both.
 
 use std::{
     fs,

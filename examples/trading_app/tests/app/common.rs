@@ -1,4 +1,4 @@
-//! Runs the app in a folder of its own. In come arguments, out comes what it did.
+//! Helpers of the tests: run the app in a folder of its own, and read its output, report and database.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The app with its page: in come requests as a browser sends them, out come answers, and an end that nobody waits for.
+//! The app with its page, over HTTP: the kill switch is always reached, and the run ends although batchers are paused.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

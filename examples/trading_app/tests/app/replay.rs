@@ -1,4 +1,4 @@
-//! The app replays files: in come files of several vendors, out come databases with their rows.
+//! The app replays files of several vendors: every row is in the database as the file has it.
 
 use std::fs;
 

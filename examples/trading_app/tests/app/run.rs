@@ -1,4 +1,4 @@
-//! The app runs: in come settings from all sides, out come reports, and errors that name the mistake.
+//! The app runs with settings from all sources: reports, and errors that name the mistake.
 
 use std::fs;
 

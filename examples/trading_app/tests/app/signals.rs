@@ -1,4 +1,4 @@
-//! The app when it is told to stop: in come signals, and nothing is lost.
+//! The app is told to stop by signals, and loses nothing.
 
 use std::{
     io::{BufRead, BufReader, Read},

@@ -1,4 +1,4 @@
-//! The page while all goes well: in comes a page, out come prices that move, charts with something in them, and pictures.
+//! The page while all goes well: prices move, charts have lines, and nothing is wider than the screen.
 
 use fantoccini::Client;
 

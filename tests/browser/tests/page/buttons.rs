@@ -1,4 +1,4 @@
-//! The buttons of the page: in come a token and clicks, out come batchers that pause, and a buffer without orders.
+//! The buttons of the page: unlocked by the token, they pause and resume batchers and empty the buffer of orders.
 
 use fantoccini::{Client, Locator};
 

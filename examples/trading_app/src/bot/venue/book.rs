@@ -1,15 +1,17 @@
-//! The orders that rest at the paper venue. In come orders and prices, out go ids and fills.
+//! The book of the paper venue: resting orders, and the positions that fills have built. `venue` calls it under its lock.
+//!
+//! Invariant: the ids of resting orders of a symbol are unique.
 
 use std::collections::HashMap;
 
 use roundlot::market::{Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, StopMove, Symbol};
 use rust_decimal::Decimal;
 
-/// The name that the venue gives an order: the receipt of an op.
+/// Id that the venue gives an order: the receipt of an op.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VenueOrderId(pub u64);
 
-/// An order that the market has reached.
+/// An order that was filled, always as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fill {
     pub order_id: ClientOrderId,
@@ -21,14 +23,14 @@ pub struct Fill {
 
 #[derive(Debug, Default)]
 pub struct Book {
-    /// Few per symbol.
+    /// Resting orders, few per symbol.
     resting: HashMap<Symbol, Vec<Resting>>,
-    /// What fills have come to, below zero for a short position.
+    /// Sum of the fills, negative for a short position.
     positions: HashMap<Symbol, Decimal>,
     last_id: u64,
 }
 
-/// What the venue knows of the bot, at one moment.
+/// A snapshot of positions and resting orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub positions: HashMap<Symbol, Decimal>,
@@ -39,7 +41,7 @@ pub struct Account {
 struct Resting {
     id: VenueOrderId,
     order: Order,
-    /// Where its stop is now, if it has one.
+    /// Current stop price, if the order has one.
     stop_price: Option<Price>,
 }
 
@@ -71,7 +73,7 @@ impl Book {
         Ok(order.id)
     }
 
-    /// Fills what the price has reached: limits at their price, all else at the market's.
+    /// Fills the orders that the price has reached: limit orders at their price, others at the market price.
     pub fn on_price(&mut self, update: &PriceUpdate) -> Vec<Fill> {
         let Some(resting) = self.resting.get_mut(&update.symbol) else {
             return Vec::new();
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_stop_is_moved() {
+    fn moving_the_stop_of_a_limit_order_is_refused() {
         let mut book = Book::default();
         let limit = Order::limit(1.into(), BTC, Side::Buy, price("99"), "1".parse().unwrap()).unwrap();
         book.add(&limit).unwrap();

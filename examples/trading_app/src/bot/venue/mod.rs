@@ -1,5 +1,7 @@
-//! A paper venue: in come batches of orders, cancels and moved stops, out go venue order ids or reasons, after a while. As
-//! a sink it stands where a real exchange would. Next room: `book`.
+//! A paper venue, in the place of a real exchange. [`PaperVenue`] is a sink that answers each op with a venue order id or
+//! a reason, after a simulated latency. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
+//!
+//! Invariant: a write changes the book as a whole after its latency, or, if it fails or is dropped, not at all.
 
 mod book;
 mod rng;
@@ -23,10 +25,10 @@ use book::Book;
 pub use book::{Account, Fill, VenueOrderId};
 pub use rng::Rng;
 
-/// Reasons for which the venue rejects an order that it could take.
+/// Reasons of random rejections.
 const REASONS: [&str; 3] = ["insufficient margin", "price outside the band", "too many open orders"];
 
-/// A clone is another handle to the same venue.
+/// The venue. A clone is the same venue.
 #[derive(Clone)]
 pub struct PaperVenue {
     shared: Arc<Shared>,
@@ -45,17 +47,17 @@ impl PaperVenue {
         Self { shared: Arc::new(Shared { settings, seed, calls, book }) }
     }
 
-    /// The market moves: orders that it reaches are filled.
+    /// Moves the market, and fills the orders that it reaches.
     pub fn on_price(&self, update: &PriceUpdate) -> Vec<Fill> {
         self.book().on_price(update)
     }
 
-    /// Positions and resting orders, at one moment.
+    /// Returns a snapshot of positions and resting orders.
     pub fn account(&self) -> Account {
         self.book().account()
     }
 
-    /// How long this call takes, and whether it comes to anything. Calls that are slow come in spells.
+    /// Duration of the next call, and whether it succeeds. Slow calls come in spells.
     fn call(&self) -> (Duration, bool) {
         let Shared { settings, seed, calls, .. } = &*self.shared;
         let call = calls.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +78,7 @@ impl PaperVenue {
         }
     }
 
-    /// Chance decides, the same for the same order id. Stops are always welcome.
+    /// Rejects some orders at random, the same ids in each run. Stops are never rejected.
     fn objection(&self, order: &Order) -> Option<&'static str> {
         let id = order.id().as_str().bytes().fold(0, |id: u64, byte| id.wrapping_mul(31).wrapping_add(byte.into()));
         let mut rng = Rng::of(self.shared.seed.wrapping_add(3), id);
@@ -86,7 +88,7 @@ impl PaperVenue {
         rejected.then(|| REASONS[rng.below(REASONS.len() as u64) as usize])
     }
 
-    /// An order that came to rest while the venue could still be reached.
+    /// Adds a resting order without a call.
     #[cfg(test)]
     pub fn rest_for_test(&self, order: &Order) {
         self.book().add(order).unwrap();
@@ -98,8 +100,8 @@ impl PaperVenue {
 }
 
 impl Sink<TradeOp, VenueOrderId> for PaperVenue {
-    /// Nothing happens until the call has taken its time, and then all of it: a write that is given up has not landed. Ops
-    /// that have a verdict already are left out.
+    /// Waits for the latency, then executes all ops at once: a write that is dropped has not landed. Ops that have a verdict
+    /// already are skipped.
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
         let (latency, available) = self.call();
         sleep(latency).await;
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_op_gets_its_verdict() {
+    async fn each_op_gets_its_own_verdict() {
         let venue = venue(|_| {});
         let cancel = order(1).cancel();
         let mut batch = Batch::for_test(vec![order(1).into(), order(1).into(), cancel.into(), cancel.into()]);
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_slow_in_spells() {
+    async fn slow_calls_come_in_spells() {
         let venue = venue(|settings| settings.slow_percent = 20);
         let calls: Vec<Duration> = (0..1000).map(|_| venue.call().0).collect();
         let slow = calls.chunks(10).filter(|spell| spell[0] == SLOW).count();
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_fails_has_done_nothing() {
+    async fn a_call_that_fails_changes_nothing() {
         let venue = venue(|settings| settings.unavailable_percent = 100);
         let mut batch = Batch::for_test(vec![order(1).into()]);
         assert_eq!(venue.write(&mut batch).await.unwrap_err().kind(), roundlot::ErrorKind::Transient);

@@ -1,4 +1,4 @@
-//! Chance that repeats. In comes a seed, out come the same numbers in each run.
+//! Random numbers that repeat with their seed. The paper venue and the simulated feed use them; they are not secure.
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 #[derive(Debug, Clone)]
@@ -9,7 +9,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// Rng for one event of many, thrown in whatever order the events come.
+    /// A generator for one event, independent of the order of events.
     pub fn of(seed: u64, event: u64) -> Self {
         Self(Self(seed ^ event.wrapping_mul(0xd6e8_feb8_6659_fd93)).next())
     }
@@ -22,17 +22,17 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 up to but not including `end`, which is above 0.
+    /// Returns a number below `end`, which is at least 1.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// True so many times in a hundred.
+    /// Returns true with this probability.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// A number around 0, nearly normal, with this standard deviation.
+    /// Returns a number around 0, nearly normal, with this standard deviation.
     pub fn around_zero(&mut self, deviation: u64) -> i64 {
         // The sum of three uniform numbers of [-d, d] has the variance d².
         (0..3).map(|_| self.below(2 * deviation + 1) as i64 - deviation as i64).sum()
@@ -45,9 +45,9 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_and_events_differ() {
-        let throw = |mut rng: Rng| (0..9).map(|_| rng.below(1000)).collect::<Vec<_>>();
-        assert_eq!(throw(Rng::new(7)), throw(Rng::new(7)));
-        assert_ne!(throw(Rng::of(7, 1)), throw(Rng::of(7, 2)));
+        let draw = |mut rng: Rng| (0..9).map(|_| rng.below(1000)).collect::<Vec<_>>();
+        assert_eq!(draw(Rng::new(7)), draw(Rng::new(7)));
+        assert_ne!(draw(Rng::of(7, 1)), draw(Rng::of(7, 2)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What the trader writes on. In come prices and verdicts as they happen, out go prices at once, to whoever looks, and at
-//! each tick of the sampler a few verdicts: nobody can read thousands a second.
+//! The events of the trader. [`Board`] publishes prices at once, and keeps a few verdicts for each tick of the sampler: a
+//! person cannot read thousands a second. `observer` calls it.
 
 use std::{
     collections::HashMap,
@@ -15,13 +15,13 @@ use roundlot::{
 use super::event::{Event, Line, Topic, Verdicts};
 use crate::bot::venue::VenueOrderId;
 
-/// The page shows so many verdicts.
-const SHOWN: usize = 32;
+/// Verdicts on the page.
+const MAX_SHOWN: usize = 32;
 
-/// And takes up so many of those between two ticks.
-const TAKEN: usize = 3;
+/// Verdicts that are kept between two ticks.
+const MAX_KEPT: usize = 3;
 
-/// A clone is the same board.
+/// The board. A clone is the same board.
 #[derive(Clone)]
 pub struct Board {
     feed: Feed<Event, Topic>,
@@ -43,7 +43,7 @@ impl Board {
     pub fn on_price(&self, update: &PriceUpdate) {
         let PriceUpdate { symbol, price, .. } = *update;
         let open = *self.state().opens.entry(symbol).or_insert(price);
-        // It never waits. That the page is over is no reason to stop trading.
+        // Never waits. A closed feed is ignored: the end of the page does not stop the bot.
         let _ = self.feed.publish(Event::Price { symbol, price, open });
     }
 
@@ -53,7 +53,7 @@ impl Board {
         let n = state.verdicts.heard;
         let name = outcome.end.name();
         let seen = |name| state.fresh.iter().filter(|line| line.end == name).count();
-        if state.fresh.len() < TAKEN {
+        if state.fresh.len() < MAX_KEPT {
             state.fresh.push(line(n, op, outcome));
         } else if seen(name) == 0
             && let Some(place) = state.fresh.iter().rposition(|line| seen(line.end) > 1)
@@ -62,14 +62,14 @@ impl Board {
         }
     }
 
-    /// What the page is to show now.
+    /// The latest verdicts, for the page.
     pub fn verdicts(&self) -> Verdicts {
         let mut state = self.state();
         let mut fresh = mem::take(&mut state.fresh);
         fresh.sort_by_key(|line| line.n);
         let Verdicts { latest, .. } = &mut state.verdicts;
         fresh.into_iter().for_each(|line| latest.push_front(line));
-        latest.truncate(SHOWN);
+        latest.truncate(MAX_SHOWN);
         state.verdicts.clone()
     }
 

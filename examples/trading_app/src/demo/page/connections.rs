@@ -1,6 +1,8 @@
-//! The connections of the page. Never more than [`most`] are open, a new one takes the place of the oldest that is idle,
-//! and none may stay idle for long, so that whoever opens connections and says nothing keeps nobody from the buttons.
-//! `mod` runs [`serve`] as a task; `server` marks a connection as busy while a command is fulfilled.
+//! The connections of the page. `page` runs [`serve`] as a task; `server` marks a connection as busy while it executes a
+//! command.
+//!
+//! Invariant: at most [`most`] connections are open. A new one takes the place of the oldest idle one, and none stays idle
+//! for long, so that silent connections never block the buttons.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +23,7 @@ use tokio::{
     time::sleep,
 };
 
-/// Connections that are open at once where descriptors are plenty. Upgraded ones are excluded, since they have `SEATS`. A
+/// Connections that are open at once where descriptors are plenty. Upgraded ones are excluded, since they have `MAX_BROWSERS`. A
 /// browser opens six at most.
 const MOST: usize = 256;
 
@@ -32,12 +34,12 @@ const FEWEST: usize = 8;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes kept of what one connection has sent: the heads that browsers send have one or two thousand.
-const MOST_BUFFERED: usize = 16 * 1024;
+const MAX_BUFFERED: usize = 16 * 1024;
 
 /// Pause after an accept that failed for want of descriptors or memory, so that the loop doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many connections may be open: a quarter of the descriptors that the process may have, so that the rest of the app
+/// Number of connections that may be open: a quarter of the descriptors that the process may have, so that the rest of the app
 /// never wants for one. With the usual 1,024 that is [`MOST`].
 fn most(limits: &str) -> usize {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
@@ -94,7 +96,7 @@ struct Table {
 
 struct Connection {
     task: AbortHandle,
-    /// Commands that are being fulfilled for it. It is idle, and may be pushed out, while there are none.
+    /// Commands that are being executed for it. Without any it is idle, and may be pushed out.
     commands: u32,
 }
 
@@ -111,7 +113,7 @@ impl Connections {
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
-            .max_buf_size(MOST_BUFFERED)
+            .max_buf_size(MAX_BUFFERED)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let number = table.last;
@@ -161,7 +163,7 @@ impl Place {
     }
 }
 
-/// A command of a connection that is being fulfilled.
+/// A command of a connection that is being executed.
 pub struct Busy {
     place: Place,
 }

@@ -1,5 +1,5 @@
-//! What the page is told. In come facts, out go events as JSON, each under a topic where a newer one replaces it: what a
-//! slow browser has not read yet is overtaken, and a new one gets the latest of each first.
+//! The events of the page, as JSON. Each has a topic, under which a newer event replaces an unread one; a new browser gets
+//! the latest of each topic first. `board` and `sampler` publish them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,8 +10,8 @@ use roundlot::{
 };
 use serde::Serialize;
 
-/// So many samples are a minute, which is what the charts show. Each has a topic of its own, so that a browser gets all of
-/// the minute when it comes, and misses none when it is slow.
+/// Samples of a minute, which the charts show. Each has a topic of its own, so that a new browser gets the whole minute,
+/// and a slow one misses no sample.
 pub const SAMPLES: u64 = 120;
 
 #[derive(Debug, Clone, Serialize)]

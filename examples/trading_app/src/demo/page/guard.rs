@@ -1,5 +1,5 @@
-//! What every request and every answer goes through. In come requests, out they go if they come from the page itself; the
-//! answers get headers that let the browser do what the page needs, and nothing else.
+//! The middleware of the page: [`guard`] refuses requests that do not come from the page itself, and adds headers to every
+//! answer that let the browser do no more than the page needs. `server` puts it before all routes.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -57,7 +57,7 @@ fn objection(request: &Request) -> Option<&'static str> {
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
-    // Of two, nobody knows which one counts.
+    // A header that is sent twice is ambiguous.
     values.next().filter(|_| values.next().is_none())?.to_str().ok()
 }
 

@@ -1,5 +1,5 @@
-//! How long ops are in the buffers. In come the times that roundlot tells the `metrics` facade, out go counts per bucket.
-//! All other metrics are left alone: what the page needs of them is in `Stats`.
+//! Histograms of the times that ops spend in the buffers. [`Recorder`] takes them from the `metrics` facade while the
+//! batchers are spawned, and ignores all other metrics, which `Stats` have. `sampler` reads the counts.
 
 use std::{
     collections::HashMap,

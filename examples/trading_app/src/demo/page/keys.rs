@@ -1,8 +1,9 @@
-//! Who may push the buttons. In comes what somebody typed, out goes a pass to those who know the token.
+//! The token and the pass for the buttons. [`Keys::unlock`] exchanges a typed token for the pass, which each command
+//! carries. `server` calls it.
 //!
-//! The token is short, because people type it, and tries at it are bounded, because it is short. The pass that it is
-//! changed for is long, so that nothing about it has to be bounded: whoever guesses at the token can lock others out of
-//! the door, but no page out that is in already, and the kill switch always works there.
+//! The token is short, because people type it, and wrong tries are limited, because it is short. The pass is long and needs
+//! no limit. Wrong tokens may therefore keep others from unlocking, but never lock out a page that has the pass: the kill
+//! switch always works there.
 
 use std::{
     fmt::Write,
@@ -21,8 +22,8 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// 60 bits.
 const LETTERS: usize = 12;
 
-/// So many wrong tokens in so long: three hundred million years for all of them.
-const TRIES: u32 = 10;
+/// Wrong tokens per [`WINDOW`]: three hundred million years for all of them.
+const MAX_TRIES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
 pub struct Keys {
@@ -37,9 +38,9 @@ struct Wrong {
     since: Instant,
 }
 
-/// Why somebody is not let in.
+/// Reason of a refused token.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Barred {
+pub enum UnlockError {
     Wrong,
     TooManyTries,
 }
@@ -68,19 +69,19 @@ impl Keys {
     }
 
     /// Changes the token for the pass.
-    pub fn unlock(&self, typed: &str) -> Result<String, Barred> {
+    pub fn unlock(&self, typed: &str) -> Result<String, UnlockError> {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         if wrong.since.elapsed() >= WINDOW {
             *wrong = Wrong { count: 0, since: Instant::now() };
         }
-        if wrong.count >= TRIES {
-            return Err(Barred::TooManyTries);
+        if wrong.count >= MAX_TRIES {
+            return Err(UnlockError::TooManyTries);
         }
         if same(&plain(typed), &self.token) {
             return Ok(self.pass.clone());
         }
         wrong.count += 1;
-        Err(Barred::Wrong)
+        Err(UnlockError::Wrong)
     }
 
     pub fn admits(&self, pass: &str) -> bool {
@@ -124,10 +125,10 @@ mod tests {
         let pass = keys.unlock(&token).unwrap();
         assert!(keys.admits(&pass) && !keys.admits(&token) && !keys.admits("") && !keys.admits(&pass[1..]));
         assert_eq!(keys.unlock(&format!(" {} ", token.to_uppercase().replace('0', "o"))), Ok(pass.clone()));
-        for _ in 0..TRIES {
-            assert_eq!(keys.unlock(&token[1..]), Err(Barred::Wrong));
+        for _ in 0..MAX_TRIES {
+            assert_eq!(keys.unlock(&token[1..]), Err(UnlockError::Wrong));
         }
-        assert_eq!(keys.unlock(&token), Err(Barred::TooManyTries));
+        assert_eq!(keys.unlock(&token), Err(UnlockError::TooManyTries));
         assert!(keys.admits(&pass), "who is in stays in");
         tokio::time::advance(WINDOW).await;
         assert_eq!(keys.unlock(&token), Ok(pass));

@@ -1,5 +1,5 @@
-//! The live page: in come prices, verdicts and statistics, out they go to any number of browsers, each at its own pace;
-//! back come commands to pause, to resume, to flush, and to halt.
+//! The live page: prices, verdicts and statistics for any number of browsers, each at its own pace, and buttons that
+//! pause, resume, flush and stop trading. `main` binds the address, serves the page and closes it.
 //!
 //! ```text
 //!   trader ──prices, verdicts──> board ──┐
@@ -40,8 +40,8 @@ use keys::Keys;
 use sampler::{Facts, Sampler};
 use server::Shared;
 
-/// How long browsers have, at the end, for the last frame and a goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Time for the last frame and the close handshake of all browsers at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A page with an address, and nothing on it yet.
 pub struct Page {
@@ -73,7 +73,7 @@ impl Page {
         Ok(Some(Self { listener, feed, worker, recorder: Recorder::default() }))
     }
 
-    /// Runs what makes the batchers, so that the histograms of the page, if there is one, are told of their times.
+    /// Runs `make`, which spawns the batchers, with the recorder of the page, if there is one: it gets their metrics.
     pub fn recording<T>(page: Option<&Self>, make: impl FnOnce() -> T) -> T {
         match page {
             Some(page) => metrics::with_local_recorder(&page.recorder, make),
@@ -122,7 +122,7 @@ impl Page {
     }
 }
 
-/// What is to be seen on a page.
+/// The parts of the app that a page shows and controls.
 pub struct Scene<'a> {
     pub settings: &'a Settings,
     pub batchers: Batchers,
@@ -147,14 +147,14 @@ impl Serving {
         }
     }
 
-    /// The last frames, and a goodbye to every browser.
+    /// Sends the last frames and closes the connection of each browser.
     pub async fn close(page: Option<Self>) {
         let Some(Self { worker, tasks, .. }) = page else { return };
         let [server, sampler, watcher] = &tasks;
         sampler.abort();
         watcher.abort();
-        // A browser that doesn't listen is not waited for.
-        let _ = worker.shutdown().within(GOODBYE).await;
+        // A browser that does not read delays the end no longer than this.
+        let _ = worker.shutdown().within(CLOSE_TIMEOUT).await;
         server.abort();
     }
 }

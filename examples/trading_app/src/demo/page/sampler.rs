@@ -1,5 +1,5 @@
-//! Twice a second. In come the statistics of the batchers, out go events: what happened since the last time, and how
-//! things stand.
+//! The statistics of the page. Twice a second [`Sampler`] publishes the state of the app and of each batcher, and the
+//! differences since the sample before. `page` runs it as a task.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -31,7 +31,7 @@ pub struct Sampler {
     pub portfolio: Portfolio,
 }
 
-/// What doesn't change in a run.
+/// Facts that stay the same during a run.
 pub struct Facts {
     app: App,
     batchers: [(&'static str, String, Limits); 3],
@@ -43,7 +43,7 @@ impl Facts {
         let batchers = [
             ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
             ("orders", "venue".to_owned(), settings.orders.limits.clone()),
-            // Where the file is, is nobody's business who looks at the page.
+            // The folder of the file is not for everyone who sees the page.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];
         Self { app: App { run, feed, database, ..App::default() }, batchers }
@@ -51,7 +51,7 @@ impl Facts {
 }
 
 impl Sampler {
-    /// For ever: who wants it to end aborts it.
+    /// Runs until the task is aborted.
     pub async fn run(self, facts: Facts, recorder: Recorder, halt: Halt, stop: CancellationToken) {
         let mut clock = interval(PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,7 +80,7 @@ impl Sampler {
     }
 
     fn publish(&self, event: Event) {
-        // At the end of the run nobody looks any more.
+        // Fails only at the end of the run, when there is no page.
         let _ = self.feed.publish(event);
     }
 
@@ -105,7 +105,7 @@ impl Sampler {
     }
 }
 
-/// What was counted in the last minute, of what was counted in all.
+/// Counts of the last minute, from the counts of the whole run.
 fn last_minute(minute: &mut VecDeque<Counts>, now: Counts) -> Vec<u64> {
     minute.push_back(now);
     if minute.len() as u64 > SAMPLES + 1 {

@@ -1,4 +1,5 @@
-//! What is served. In come requests that `guard` has let through, out go the three files, sockets, and answers to buttons.
+//! The routes of the page: its three files, the socket, and the two requests of the buttons. `connections` serves the
+//! router; `guard` has checked each request.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::{
     controls::{Command, Controls},
     event::{Event, Topic},
     guard::guard,
-    keys::{Barred, Keys},
+    keys::{Keys, UnlockError},
     socket,
 };
 
@@ -78,8 +79,8 @@ async fn unlock(State(shared): State<Shared>, headers: HeaderMap) -> Response {
             let say = "the buttons are unlocked";
             said(StatusCode::OK, json!({ "say": say, "pass": pass, "run": shared.keys.run() }))
         }
-        Err(Barred::Wrong) => said(StatusCode::UNAUTHORIZED, json!({ "say": "that is not the token" })),
-        Err(Barred::TooManyTries) => {
+        Err(UnlockError::Wrong) => said(StatusCode::UNAUTHORIZED, json!({ "say": "that is not the token" })),
+        Err(UnlockError::TooManyTries) => {
             let say = "too many wrong tokens: wait a minute";
             said(StatusCode::TOO_MANY_REQUESTS, json!({ "say": say }))
         }
@@ -99,7 +100,7 @@ async fn command(
         return said(StatusCode::BAD_REQUEST, json!({ "say": "there is no such button" }));
     };
     let _busy = place.busy();
-    // A browser that goes away must not leave a kill switch half pushed.
+    // In a task, so that a browser that goes away does not stop a kill switch half way.
     let executed = tokio::spawn(async move { shared.controls.execute(command).await }).await;
     match executed.unwrap_or_else(|_| Err("the app failed at it".to_owned())) {
         Ok(say) => said(StatusCode::OK, json!({ "say": say })),

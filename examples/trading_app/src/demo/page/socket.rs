@@ -1,5 +1,5 @@
-//! One browser's connection. In comes an upgraded connection, out goes a subscriber of the feed that ends with it. Next
-//! room: `page.js`.
+//! One browser's socket: a subscriber of the feed, which ends with the connection. `server` hands over the upgraded
+//! connection; `page.js` is at the other end.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::event::{Event, Topic};
 
-/// A browser that takes nothing for so long is dropped.
+/// Time without progress after which a browser is dropped.
 pub const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 /// At most twenty frames a second; a browser that is slower than that gets fewer, with the latest in them.
 const PACE: Duration = Duration::from_millis(50);
 
-/// More pairs than anybody watches.
+/// Events that may wait for one browser: more than there are pairs.
 const MAX_PENDING: usize = 20_000;
 
-/// The page says nothing over its socket.
-const MOST_HEARD: usize = 1024;
+/// Largest message of a browser, in bytes. The page sends none.
+const MAX_MESSAGE: usize = 1024;
 
 pub fn frames() -> Frames<Event> {
     Frames::json()
@@ -38,7 +38,7 @@ pub fn serve(
     screen: WebSocket<Event>,
     seat: OwnedSemaphorePermit,
 ) -> Response {
-    let upgrade = upgrade.max_message_size(MOST_HEARD).max_frame_size(MOST_HEARD);
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
     upgrade.on_upgrade(async move |socket| {
         let _seat = seat;
         let (sink, stream) = socket.split();

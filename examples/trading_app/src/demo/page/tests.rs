@@ -1,5 +1,4 @@
-//! The page over HTTP, without a browser: in come raw requests and sockets, out come answers, headers and events, and
-//! batchers that do what they are told.
+//! Tests of the page over HTTP, without a browser: answers, headers, events, and the effect of the buttons.
 
 use std::time::Duration;
 
@@ -183,7 +182,7 @@ async fn every_answer_has_strict_headers() {
 
 /// Goal: a page of another site gets nothing, neither by its own name for our address nor through the user's browser.
 #[tokio::test]
-async fn other_sites_are_kept_out() {
+async fn requests_of_other_sites_are_refused() {
     let stage = stage().await;
     let rebound = format!("Host: evil.example:{}", stage.serving.address.port());
     assert!(stage.ask("GET /", &[&rebound], "").await.starts_with("HTTP/1.1 403"));
@@ -240,7 +239,7 @@ async fn a_browser_gets_a_snapshot_first_and_changes_then() {
 
 /// Goal: a browser that says too much is hung up on, not listened to.
 #[tokio::test]
-async fn what_a_browser_says_is_bounded() {
+async fn a_browser_that_sends_too_much_is_disconnected() {
     let stage = stage().await;
     let mut socket = stage.browse().await;
     event(&mut socket, |event| event["kind"] == "app").await;
@@ -251,7 +250,7 @@ async fn what_a_browser_says_is_bounded() {
 
 /// Goal: the kill switch leaves no order that waits or rests, tells the callers, and keeps the bot from beginning anew.
 #[tokio::test]
-async fn buttons_do_what_they_say() {
+async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() {
     let stage = stage().await;
     let pass = stage.pass().await;
     assert_eq!(stage.command(&pass, "pause", "orders").await, (200, "orders paused: what comes waits".to_owned()));
@@ -293,7 +292,7 @@ async fn buttons_do_what_they_say() {
 
 /// Goal: the end of a run waits for nobody to resume, and sends nothing that was held back.
 #[tokio::test]
-async fn the_end_undoes_pauses() {
+async fn the_end_resumes_batchers_and_withdraws_held_orders() {
     let stage = stage().await;
     let pass = stage.pass().await;
     for batcher in ["prices", "orders", "trades"] {
@@ -323,7 +322,7 @@ async fn the_end_undoes_pauses() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_told() {
+async fn an_address_in_use_is_an_error() {
     let stage = stage().await;
     let error = Page::bind(Some(stage.serving.address)).await.err().unwrap().to_string();
     assert!(error.starts_with(&format!("cannot serve the page on {}: ", stage.host())), "{error}");

@@ -1,5 +1,5 @@
-//! Which times can be those of a recording. A time outside of our age, or decades away from the rows around it, is never
-//! stored without a word.
+//! Plausible times of a recording. [`Age`] knows the range of times since 1990, [`Neighbors`] the times of the rows around.
+//! `times` and the reader ask them, so that an impossible time is a bad row and never stored.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

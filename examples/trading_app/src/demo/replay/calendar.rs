@@ -1,5 +1,5 @@
-//! Dates and times of day as vendors write them. Each function reads one spelling or says why it can't; nothing is read
-//! that could mean two things.
+//! Dates and times of day as vendors write them. Each function reads one spelling or returns the reason; a text that could
+//! mean two things is refused. `times` and `time_columns` call it.
 
 use crate::demo::settings::DateOrder;
 

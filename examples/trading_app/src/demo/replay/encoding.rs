@@ -8,7 +8,7 @@ use std::{
 /// Text of any encoding that is known, to be read by lines.
 pub type Input = Box<dyn BufRead + Send>;
 
-/// Files of these kinds begin so.
+/// First bytes of compressed files, and their kind.
 const COMPRESSED: [(&[u8], &str); 5] = [
     (b"\x1f\x8b", "gzip"),
     (b"PK\x03\x04", "zip"),

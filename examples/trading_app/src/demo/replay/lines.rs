@@ -78,7 +78,7 @@ pub fn split(line: &str, delimiter: char, fields: &mut StringRecord) -> Result<(
     if line.matches('"').count() % 2 == 1 {
         return Err("a quote is not closed");
     }
-    // Quotes are rare: what they mean is left to those who know.
+    // Lines with quotes are rare, and left to the csv crate.
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .delimiter(u8::try_from(delimiter).map_err(|_| "the delimiter is not ASCII")?)

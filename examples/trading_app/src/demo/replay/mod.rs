@@ -1,5 +1,8 @@
-//! A recorded file. In comes a CSV file of any vendor, out come ticks in the order of the file, and its bad rows with
-//! their line numbers. Next room: the feed's `paced`.
+//! Recorded files. [`Replay`] reads a CSV file of any vendor as ticks in the order of the file, and bad rows with their line
+//! numbers. `feed` opens it, and runs its reader in a thread and [`paced`] behind it.
+//!
+//! `encoding` makes text of bytes, `lines` makes fields of text, `head` finds the header, and `layout` finds out what the
+//! columns are; `row` then reads each row by the layout alone.
 
 mod age;
 mod calendar;
@@ -37,10 +40,10 @@ use crate::{
     demo::{chunk::BadRow, settings},
 };
 
-/// Rows that are looked at to find out what the columns are.
+/// First rows by which the layout is found.
 const SAMPLE: usize = 256;
 
-/// Rows that are handed on together: enough to make that cheap, few enough to keep several stages busy.
+/// Rows per message to the next task: enough to make it cheap, few enough to keep both busy.
 const CHUNK: usize = 256;
 
 /// Ticks with the numbers of their lines, and rows that are no ticks.
@@ -91,7 +94,7 @@ impl Replay {
         Ok(Self { lines, layout, head, neighbors, strict: settings.strict })
     }
 
-    /// What was found, for people: a wrong guess is seen here.
+    /// Describes the layout, for people, so that a wrong guess is seen.
     pub fn found(&self) -> String {
         let mut found = self.layout.to_string();
         let (head, names) =
@@ -134,7 +137,7 @@ impl Replay {
         Ok(Some((number, tick)))
     }
 
-    /// Sends all rows, until nobody wants them any more. The thread that runs this waits while the channel is full.
+    /// Sends all rows, until the receiver is dropped. Blocks the thread while the channel is full.
     pub fn send_to(mut self, out: &Sender<Result<Rows, Error>>) {
         let mut rows = Rows::default();
         loop {
@@ -156,7 +159,7 @@ impl Replay {
                 return;
             }
         }
-        // If nobody takes it, the app has been told to stop.
+        // Fails only if the app is stopping.
         let _ = out.blocking_send(Ok(rows));
     }
 }

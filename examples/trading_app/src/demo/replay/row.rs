@@ -12,7 +12,7 @@ use super::{
 };
 use crate::bot::tick::Tick;
 
-/// What vendors write where there is no value.
+/// Words of vendors for a missing value.
 const NO_VALUE: [&str; 10] = ["", "null", "none", "nan", "n", "unknown", "-", "n/a", "na", "\\n"];
 
 /// The largest and the smallest number of 64 bits: what feeds of whole numbers send where there is no price.

@@ -1,4 +1,4 @@
-//! What tests of files share: a file of a few lines goes in, its ticks come out, each as one line of text.
+//! Helpers of the tests: write a file of a few lines, and read its ticks back, each as one line of text.
 
 use std::fs;
 

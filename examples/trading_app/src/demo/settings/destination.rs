@@ -1,5 +1,6 @@
-//! Where the trades go. In comes the setting `database` as somebody wrote it, out goes a [`Destination`], or an error that
-//! says what is wrong without a word of what was written: a URL may hold a password.
+//! The setting `database`. [`Named`] keeps it as it was written and reads it as a [`Destination`].
+//!
+//! Invariant: neither an error nor `Debug` shows the setting itself, since a URL may hold a password.
 
 use std::{
     fmt,
@@ -10,7 +11,7 @@ use serde::Deserialize;
 
 use crate::bot::database::Destination;
 
-/// The setting as it was written. `PathBuf`, because a file's name need not be text.
+/// The setting as it was written. A `PathBuf`, because the name of a file need not be text.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Named(PathBuf);

@@ -1,5 +1,5 @@
-//! Where settings come from. In come the defaults, a file, the environment and the command line, each overriding what is
-//! before it; out go [`Settings`], or an error that names the source and the setting.
+//! The sources of the settings: defaults, a file, the environment and the command line, each of which overrides those
+//! before it. An error names the source and the setting. `main` calls [`load`].
 
 use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
 

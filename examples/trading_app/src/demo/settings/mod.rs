@@ -1,5 +1,5 @@
-//! All settings of the app, as they stand in `config/trading_app.toml`. In comes TOML, out go checked [`Settings`]. Next
-//! room: `load`, which finds and merges their sources.
+//! All settings of the app, as they stand in `config/trading_app.toml`. Each value is checked when it is read. `load` finds
+//! and merges the sources; `main` calls it once.
 
 mod destination;
 mod load;
@@ -13,7 +13,7 @@ use crate::bot::settings::{self as bot, duration, percent};
 pub use destination::Named;
 pub use load::load;
 
-/// How long the simulated feed runs if nobody says.
+/// Duration of the simulated feed if none is set, in seconds.
 const DEFAULT_SECONDS: u64 = 10;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -127,7 +127,7 @@ impl Settings {
         bot::Batchers { prices: &self.prices, orders: &self.orders, trades: &self.trades }
     }
 
-    /// How long to run, if not for ever or to the end of the file.
+    /// Duration of the run; `None` to run until Ctrl-C or to the end of the file.
     pub fn run_time(&self) -> Option<Duration> {
         let seconds = match (self.seconds, &self.replay.file) {
             (Some(seconds), _) => seconds,
