@@ -60,7 +60,7 @@ async fn run() -> Result<(), Error> {
     let opened = Arc::new(OnceLock::new());
     let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
 
-    // What can fail at the start, before anything is traded.
+    // The parts that may fail to open, before anything is traded.
     report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), &progress)?;
     let page = Page::bind(settings.page).await?;
@@ -84,7 +84,7 @@ async fn run() -> Result<(), Error> {
     let rejections = workers.rejections.clone();
     opened.get_or_init(|| batchers.clone());
 
-    // What is seen of the run.
+    // The page, the progress and the observer.
     let scene = Scene {
         settings,
         batchers: batchers.clone(),

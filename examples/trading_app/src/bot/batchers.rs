@@ -64,8 +64,8 @@ pub fn open(
         .try_spawn()
         .map_err(|error| format!("prices.limits: {error}"))?;
 
-    // Orders of a symbol and side leave in order, except that those which protect from a loss leave first and at once. An
-    // order and its cancel that meet while they wait are never sent.
+    // Orders of a symbol and side leave in order, except that those which protect from a loss leave first and at once.
+    // An order and its cancel that meet while they wait are never sent.
     let stages = Stages::new()
         .partition_by(|op: &TradeOp| (op.symbol(), op.side()))
         .conflate_by(TradeOp::conflation_key, TradeOp::merge)

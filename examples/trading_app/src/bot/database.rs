@@ -12,7 +12,7 @@ use super::{
     tick::{self, Tick},
 };
 
-/// Where the trades go.
+/// The destination of the trades.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Destination<'a> {
     /// A SQLite file.

@@ -1,4 +1,5 @@
-//! Settings of the bot's parts. A value out of its range is refused when it is read, so that every value in use is sound.
+//! Settings of the bot's parts. A value out of its range is refused when it is read, so that every value in use is
+//! sound.
 //! `main` hands each part its section.
 
 use std::{str::FromStr, time::Duration};

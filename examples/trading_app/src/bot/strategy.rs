@@ -1,7 +1,8 @@
-//! The decisions of the bot. [`Strategy`] turns prices, fills and failures into orders, cancels and moved stops; it knows
-//! neither channels nor batches. `trader` calls it and submits the ops.
+//! The decisions of the bot. [`Strategy`] turns prices, fills and failures into orders, cancels and moved stops; it
+//! knows neither channels nor batches. `trader` calls it and submits the ops.
 //!
-//! Invariant: per pair there is at most one entry, one exit and one stop that the strategy has not canceled or seen end.
+//! Invariant: per pair there is at most one entry, one exit and one stop that the strategy has not canceled or seen
+//! end.
 
 use std::collections::HashMap;
 

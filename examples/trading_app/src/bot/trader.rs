@@ -1,8 +1,8 @@
 //! The loop of the bot. [`Trader`] takes chunks of ticks from a [`Source`], sends price updates and trades to their
 //! batchers, submits the orders that `strategy` decides on, and passes fills and verdicts back to it. `main` runs it.
 //!
-//! Invariant: each chunk is handed in completely before the next one is taken. A slow database therefore slows the source
-//! down, and no tick is lost.
+//! Invariant: each chunk is handed in completely before the next one is taken. A slow database therefore slows the
+//! source down, and no tick is lost.
 
 use std::time::Duration;
 

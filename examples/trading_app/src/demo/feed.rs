@@ -1,5 +1,5 @@
-//! The source of market data of the demo: a simulation or a recorded file. [`Feed`] runs either as a task that is at most
-//! [`AHEAD`] chunks ahead, and accounts for the rows of a file. `trader` reads it.
+//! The source of market data of the demo: a simulation or a recorded file. [`Feed`] runs either as a task that is at
+//! most [`AHEAD`] chunks ahead, and accounts for the rows of a file. `trader` reads it.
 
 use std::thread;
 
@@ -47,7 +47,8 @@ const MAX_REPORTED: u64 = 20;
 const MAX_KEPT: usize = 10_000;
 
 impl Feed {
-    /// Starts the feed, and prints its description. It ends when `stop` is canceled; chunks sent before can still be read.
+    /// Starts the feed, and prints its description. It ends when `stop` is canceled; chunks sent before can still be
+    /// read.
     pub fn start(settings: &Settings, stop: CancellationToken, progress: &Progress) -> Result<Self, Error> {
         let (out, chunks) = channel(AHEAD);
         let title = match &settings.replay.file {

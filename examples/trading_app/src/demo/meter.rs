@@ -1,5 +1,5 @@
-//! A sink made of another one: [`Metered`] counts the calls of the sink inside and sums up their time. `main` wraps each
-//! sink in one, and the report reads the meters.
+//! A sink made of another one: [`Metered`] counts the calls of the sink inside and sums up their time. `main` wraps
+//! each sink in one, and the report reads the meters.
 
 use std::{
     sync::{
@@ -12,7 +12,7 @@ use std::{
 use roundlot::{Batch, Settled, Sink, SinkError};
 use tokio::time::Instant;
 
-/// What was measured so far.
+/// Measurements so far.
 #[derive(Debug, Default)]
 pub struct Meter {
     calls: AtomicU64,

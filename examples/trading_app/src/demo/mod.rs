@@ -1,4 +1,4 @@
-//! What makes a demonstration of the bot: settings, feeds, the live page, the report.
+//! The demonstration around the bot: settings, feeds, the live page, the report.
 
 pub mod chunk;
 pub mod cli;

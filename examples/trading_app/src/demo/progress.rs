@@ -1,5 +1,5 @@
-//! Progress on stderr: drawn lines on a terminal and plain ones elsewhere, with messages and logs between them. All parts
-//! of the demo print through [`Progress`], so that nothing tears what is drawn.
+//! Progress on stderr: drawn lines on a terminal and plain ones elsewhere, with messages and logs between them. All
+//! parts of the demo print through [`Progress`], so that nothing tears what is drawn.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -20,7 +20,7 @@ use crate::{
 /// The display. A clone draws on the same lines.
 #[derive(Clone)]
 pub struct Progress {
-    /// What is drawn on a terminal; `None` where there is none.
+    /// The drawn lines; `None` without a terminal.
     bar: Option<ProgressBar>,
 }
 

@@ -1,5 +1,5 @@
-//! The report at the end of a run: a table for people, JSON for programs, and whether the run was a success. `main` fills
-//! it in and publishes it.
+//! The report at the end of a run: a table for people, JSON for programs, and whether the run was a success. `main`
+//! fills it in and publishes it.
 
 use std::{
     collections::BTreeMap,
@@ -36,14 +36,14 @@ pub struct Report {
     pub operations: u64,
     /// The full accounting of each batcher.
     pub batchers: FinalStats,
-    /// What the sinks were asked for in the run.
+    /// Cost of the sinks in the run.
     pub batched: Batched,
-    /// What a sample of the same operations asked of sinks of the same kind, one at a time.
+    /// Cost of a sample of the same operations, one at a time, with sinks of the same kind.
     pub unbatched: Option<Unbatched>,
     #[serde(flatten)]
     pub rows: RowLog,
     pub verdicts: Verdicts,
-    /// Why orders failed, and how often.
+    /// Failed orders by reason.
     pub rejections: BTreeMap<String, u64>,
     pub portfolio_value: String,
     pub fills: u64,
@@ -102,12 +102,12 @@ pub fn check(settings: &Settings) -> Result<(), Error> {
             return Err(format!("cannot write the report to {}: it is the {what}", path.display()).into());
         }
     }
-    // What is in the file stays until there is something better.
+    // The content of an existing file stays until the report replaces it.
     let opened = fs::OpenOptions::new().create(true).append(true).open(path);
     opened.map(drop).map_err(|error| cannot_write(path, &error))
 }
 
-/// Where a path leads, whatever it is called: the file need not exist yet.
+/// Resolves a path, also of a file that does not exist yet.
 fn place(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let named = || Some(folder.canonicalize().ok()?.join(path.file_name()?));
@@ -151,8 +151,8 @@ impl Report {
         out.flush()
     }
 
-    /// Why the run was no success, if it wasn't. Orders that the venue rejects are a part of trading; trades that are not
-    /// in the database are not.
+    /// The reason for which the run was no success, if any. Orders that the venue rejects are a part of trading; trades
+    /// that are not in the database are not.
     pub fn problem(&self) -> Option<String> {
         if let (true, Some(bad)) = (self.strict, self.rows.bad.first()) {
             return Some(format!("{bad} (--strict)"));
@@ -219,7 +219,7 @@ const FEWEST_CALLS: u64 = 10;
 /// A faster run says nothing about a rate.
 const SHORTEST_RUN: f64 = 0.001;
 
-/// How many times as much.
+/// The ratio of two costs, as "12 x".
 fn times(this: f64, that: f64) -> String {
     match that / this {
         ratio if !ratio.is_finite() => "-".to_owned(),

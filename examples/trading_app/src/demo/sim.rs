@@ -19,7 +19,7 @@ const COINS: [&str; 25] = [
 ];
 const QUOTES: [&str; 4] = ["USDT", "USDC", "FDUSD", "USD"];
 
-/// How often what is due is sent.
+/// Time between two chunks.
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// A pair and its price, as a whole number of its smallest step.

@@ -21,8 +21,8 @@ const INTERRUPTED: i32 = 130;
 /// and a shell passes on the Ctrl-C that the app had from the terminal; both take milliseconds. People take longer.
 const SAME_COMMAND: Duration = Duration::from_millis(500);
 
-/// Returns a token that is canceled by Ctrl-C, SIGTERM or SIGHUP, or after this time. A later signal ends the program at
-/// once and prints the number of unsettled ops, if the batchers were opened.
+/// Returns a token that is canceled by Ctrl-C, SIGTERM or SIGHUP, or after this time. A later signal ends the program
+/// at once and prints the number of unsettled ops, if the batchers were opened.
 pub fn token(
     after: Option<Duration>,
     progress: Progress,

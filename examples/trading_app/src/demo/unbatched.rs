@@ -1,5 +1,5 @@
-//! The cost of the same work unbatched, measured after the run: a [`Sample`] of its operations goes one at a time to sinks
-//! of the same kind. `observer` takes the sample, `main` measures, the report shows both.
+//! The cost of the same work unbatched, measured after the run: a [`Sample`] of its operations goes one at a time to
+//! sinks of the same kind. `observer` takes the sample, `main` measures, the report shows both.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ pub struct Sample {
     trades: Vec<Tick>,
 }
 
-/// What operations have cost.
+/// Cost of operations.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cost {
     pub operations: u64,
@@ -55,7 +55,7 @@ pub struct Unbatched {
 }
 
 impl Cost {
-    /// How many calls so many operations would take. One that is tried again takes more than one.
+    /// Scales the calls to another number of operations. A retried operation takes more than one call.
     pub fn calls_for(&self, operations: u64) -> u64 {
         (self.calls as f64 / self.operations.max(1) as f64 * operations as f64).round() as u64
     }
@@ -86,11 +86,12 @@ fn fill<T: Clone>(sample: &mut Vec<T>, limit: usize, ops: &[T]) {
     sample.extend_from_slice(&ops[..room]);
 }
 
-/// Nobody waits longer than this for the report.
+/// Longest time that the measurement may delay the report.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Does the sample again, each operation in a call of its own: to the portfolio as it is now, to a new venue with the
-/// same seed, to a scratch file beside the database, if that is one. `None` if there is nothing to measure, or it fails.
+/// same seed, to a scratch file beside the database, if that is one. `None` if there is nothing to measure, or it
+/// fails.
 pub async fn measure(
     sample: Sample,
     settings: &Settings,
@@ -113,7 +114,7 @@ async fn again(
 ) -> Result<Unbatched, Error> {
     let prices = one_at_a_time(portfolio.copy(), Stages::new(), &settings.prices.limits, sample.prices).await?;
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
-    // What is asked of one order stays in order; the orders of a symbol may overtake each other.
+    // The ops of one order stay in order; orders of a symbol may overtake each other.
     let by_order = Stages::new().partition_by(TradeOp::conflation_key);
     let orders = one_at_a_time(venue, by_order, &settings.orders.limits, sample.orders).await?;
     let trades = match database.map(Scratch::beside) {
@@ -135,7 +136,7 @@ where
     let operations = ops.len() as u64;
     let (sink, meter) = Metered::new(sink);
     let limits = limits.clone().max_items(1).linger(Duration::ZERO);
-    // What the venue refuses here, it has refused and counted before.
+    // The run has counted refusals already.
     let ignore = sink_fn(|letters: &mut Batch<DeadLetter<T>>| Box::pin(async { Ok(letters.accept_all()) }));
     let batcher = Batcher::new(sink).name("unbatched").stages(stages).limits(limits);
     let (handle, worker) = batcher.dead_letters(ignore).try_spawn()?;

@@ -11,7 +11,7 @@ use crate::{
     signals::{signal, wait_for},
 };
 
-/// What is said behind a word, once it is said.
+/// Waits for a line that starts with this word, and returns the rest of it.
 fn said(word: &str, lines: &mut BufReader<ChildStderr>) -> String {
     let mut line = String::new();
     while !line.starts_with(word) {
@@ -31,8 +31,8 @@ fn ask(host: &str, request: &str, header: &str, body: &str) -> String {
     answer
 }
 
-/// Goal: a page that is left with everything paused doesn't hold up the end. Method: pause all over HTTP, wait until orders
-/// wait, Ctrl-C; a drain that had to wait would take a day.
+/// Goal: a page that is left with everything paused doesn't hold up the end. Method: pause all over HTTP, wait until
+/// orders wait, Ctrl-C; a drain that had to wait would take a day.
 #[test]
 fn ctrl_c_ends_what_is_paused() {
     let app = App::new();
@@ -64,8 +64,8 @@ fn ctrl_c_ends_what_is_paused() {
     assert!(withdrawn > 0 && rest.contains("orders that were held back are withdrawn"), "{rest}");
 }
 
-/// Goal: half-open requests take neither the kill switch nor the database its descriptors. Method: more of them, of each
-/// kind, than the app may have descriptors; then somebody comes, unlocks the buttons and stops the trading.
+/// Goal: half-open requests take neither the kill switch nor the database its descriptors. Method: more of them, of
+/// each kind, than the app may have descriptors; then somebody comes, unlocks the buttons and stops the trading.
 #[test]
 fn the_kill_switch_is_reached_through_half_open_requests() {
     // Each is a descriptor of this process, too.

@@ -86,8 +86,8 @@ fn help_explains() {
     assert!(outcome.stdout.contains("ROUNDLOT_SECONDS") && outcome.stdout.contains("config/trading_app.toml"));
 }
 
-/// Goal: a venue that hangs holds nothing up for longer than the drain may take. Method: one that takes a day for a call,
-/// and a batcher that is soon full.
+/// Goal: a venue that hangs holds nothing up for longer than the drain may take. Method: one that takes a day for a
+/// call, and a batcher that is soon full.
 #[test]
 fn a_venue_that_hangs_ends_in_a_report() {
     let app = App::new();

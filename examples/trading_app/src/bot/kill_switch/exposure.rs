@@ -1,4 +1,5 @@
-//! Which orders only reduce a position. [`Exposure`] decides it, order by order; `gate` and the kill switch ask it.
+//! The test for orders that only reduce a position. [`Exposure`] decides order by order; `gate` and the kill switch ask
+//! it.
 
 use std::{cmp::Reverse, collections::HashMap};
 
@@ -8,9 +9,9 @@ use rust_decimal::Decimal;
 /// Positions, and what counted orders may still fill.
 ///
 /// **An order reduces if it is against a position, and no larger than what is left of it once all counted orders of its
-/// side have filled.** Orders of the other side do not count, since they may never fill. Nor does a pending cancel, which
-/// may come too late. A stop and a limit that both close one position therefore do not both reduce: if both filled, the
-/// position would turn.
+/// side have filled.** Orders of the other side do not count, since they may never fill. Nor does a pending cancel,
+/// which may come too late. A stop and a limit that both close one position therefore do not both reduce: if both
+/// filled, the position would turn.
 #[derive(Default)]
 pub struct Exposure {
     /// Quantity held, negative for a short position.

@@ -1,4 +1,5 @@
-//! The gate in front of the venue. While the bot is halted, only orders that reduce a position pass it, retries included.
+//! The gate in front of the venue. While the bot is halted, only orders that reduce a position pass it, retries
+//! included.
 //! `batchers` writes through it; the kill switch asks it what to withdraw and what to cancel.
 //!
 //! Invariant: an order that has passed is counted as in flight until the write ends, and so until it is in the book.
@@ -47,15 +48,16 @@ impl Gate {
         self.exposure_with(&self.in_flight())
     }
 
-    /// Sorts the orders that rest at the venue. Orders in flight are not counted: they will rest, too, and be canceled if
-    /// they add risk. A stop that protects meanwhile must not be canceled because of them.
+    /// Sorts the orders that rest at the venue. Orders in flight are not counted: they will rest, too, and be canceled
+    /// if they add risk. A stop that protects meanwhile must not be canceled because of them.
     pub fn resting(&self) -> Sorted {
         let Account { positions, resting } = self.venue.account();
         Exposure::new(positions).sort(resting)
     }
 
     fn exposure_with(&self, in_flight: &InFlight) -> Exposure {
-        // Under the lock of the orders in flight, each of them is counted: none leaves the list before it is in the book.
+        // Under the lock of the orders in flight, each of them is counted: none leaves the list before it is in the
+        // book.
         let Account { positions, resting } = self.venue.account();
         let mut exposure = Exposure::new(positions);
         let coming = in_flight.orders.values().flatten().filter(|order| !resting.contains(order));

@@ -1,5 +1,5 @@
-//! Whether the bot may trade. `trader` asks for a permit before each decision, `gate` asks before each write, and the kill
-//! switch halts and lifts.
+//! Whether the bot may trade. `trader` asks for a permit before each decision, `gate` asks before each write, and the
+//! kill switch halts and lifts.
 //!
 //! Invariant: once [`Halt::halt`] and then [`Halt::idle`] have returned, no decision is being handed in.
 

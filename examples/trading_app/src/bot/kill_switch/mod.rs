@@ -1,6 +1,6 @@
 //! The kill switch: halts the bot, withdraws waiting orders that add risk, and cancels those that rest at the venue.
-//! Orders that only reduce a position leave and stay. [`KillSwitch`] acts, [`Halt`] keeps the bot from trading, [`Gate`]
-//! guards the venue, and `exposure` tells which orders reduce. The live page of the demo pulls the switch.
+//! Orders that only reduce a position leave and stay. [`KillSwitch`] acts, [`Halt`] keeps the bot from trading,
+//! [`Gate`] guards the venue, and `exposure` tells which orders reduce. The live page of the demo pulls the switch.
 //!
 //! Invariant: whatever fills after a pull, no position grows or turns, until the halt is lifted.
 
@@ -27,8 +27,8 @@ pub use {gate::Gate, halt::Halt};
 /// Longest wait for the bot's last decision to be handed in. Only a venue that hangs delays it that long.
 const LAST_DECISION: Duration = Duration::from_millis(500);
 
-/// Rounds of cancels at the venue, at most: one for orders that rest, one for orders that were in flight when the switch
-/// was pulled, and more for cancels that a busy venue has refused.
+/// Rounds of cancels at the venue, at most: one for orders that rest, one for orders that were in flight when the
+/// switch was pulled, and more for cancels that a busy venue has refused.
 const MAX_ROUNDS: u32 = 5;
 
 /// The switch. A clone is the same switch.
@@ -75,8 +75,8 @@ impl KillSwitch {
         &self.halt
     }
 
-    /// Halts the bot, withdraws waiting orders that add risk, lets the other ops leave, and cancels resting orders that add
-    /// risk. May be called again at any time.
+    /// Halts the bot, withdraws waiting orders that add risk, lets the other ops leave, and cancels resting orders that
+    /// add risk. May be called again at any time.
     ///
     /// Takes as long as the venue does. If the future is dropped, the pull stops where it is, and the bot stays halted.
     pub async fn pull(&self, counts: &SharedCounts) -> Result<(), Closed> {
@@ -139,8 +139,8 @@ impl KillSwitch {
         Ok(())
     }
 
-    /// Cancels resting orders that add risk, and waits until all earlier ops are settled. Returns whether there may be more:
-    /// a round without cancels is the last one only if no op was waiting or in flight.
+    /// Cancels resting orders that add risk, and waits until all earlier ops are settled. Returns whether there may be
+    /// more: a round without cancels is the last one only if no op was waiting or in flight.
     async fn cancel_resting(&self, counts: &SharedCounts) -> Result<bool, Closed> {
         if !self.halt.is_halted() {
             return Ok(false);

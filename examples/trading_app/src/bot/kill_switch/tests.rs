@@ -95,7 +95,8 @@ fn done(counts: Counts) -> Counts {
     Counts { done: true, ..counts }
 }
 
-/// Goal: what adds risk is taken back, cancels and what reduces leave. Method: one of each waits, and one of each rests.
+/// Goal: what adds risk is taken back, cancels and what reduces leave. Method: one of each waits, and one of each
+/// rests.
 #[tokio::test(start_paused = true)]
 async fn waiting_orders_that_add_risk_are_withdrawn_and_other_ops_leave() {
     let stage = stage(|_, _| {});
@@ -162,8 +163,8 @@ async fn a_retry_does_not_pass_the_gate() {
     assert!(stage.submit(limit(4, Side::Buy, "11")).await.await.unwrap().attempts > 1);
 }
 
-/// Goal: a full buffer and a bot that waits for room in it hold nothing up, and a second pull finds nothing to do. Method:
-/// a bot that hands in more than fits while the batcher is paused.
+/// Goal: a full buffer and a bot that waits for room in it hold nothing up, and a second pull finds nothing to do.
+/// Method: a bot that hands in more than fits while the batcher is paused.
 #[tokio::test(start_paused = true)]
 async fn a_pull_works_with_a_full_buffer_and_may_be_repeated() {
     let stage = stage(|_, limits| *limits = limits.clone().max_pending(10));

@@ -1,4 +1,5 @@
-//! The book of the paper venue: resting orders, and the positions that fills have built. `venue` calls it under its lock.
+//! The book of the paper venue: resting orders, and the positions that fills have built. `venue` calls it under its
+//! lock.
 //!
 //! Invariant: the ids of resting orders of a symbol are unique.
 

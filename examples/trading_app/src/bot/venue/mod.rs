@@ -1,5 +1,5 @@
-//! A paper venue, in the place of a real exchange. [`PaperVenue`] is a sink that answers each op with a venue order id or
-//! a reason, after a simulated latency. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
+//! A paper venue, in the place of a real exchange. [`PaperVenue`] is a sink that answers each op with a venue order id
+//! or a reason, after a simulated latency. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
 //!
 //! Invariant: a write changes the book as a whole after its latency, or, if it fails or is dropped, not at all.
 
@@ -100,8 +100,8 @@ impl PaperVenue {
 }
 
 impl Sink<TradeOp, VenueOrderId> for PaperVenue {
-    /// Waits for the latency, then executes all ops at once: a write that is dropped has not landed. Ops that have a verdict
-    /// already are skipped.
+    /// Waits for the latency, then executes all ops at once: a write that is dropped has not landed. Ops that have a
+    /// verdict already are skipped.
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
         let (latency, available) = self.call();
         sleep(latency).await;

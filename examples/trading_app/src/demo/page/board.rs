@@ -1,5 +1,5 @@
-//! The events of the trader. [`Board`] publishes prices at once, and keeps a few verdicts for each tick of the sampler: a
-//! person cannot read thousands a second. `observer` calls it.
+//! The events of the trader. [`Board`] publishes prices at once, and keeps a few verdicts for each tick of the sampler:
+//! a person cannot read thousands a second. `observer` calls it.
 
 use std::{
     collections::HashMap,

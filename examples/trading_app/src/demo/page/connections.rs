@@ -1,8 +1,8 @@
-//! The connections of the page. `page` runs [`serve`] as a task; `server` marks a connection as busy while it executes a
-//! command.
+//! The connections of the page. `page` runs [`serve`] as a task; `server` marks a connection as busy while it executes
+//! a command.
 //!
-//! Invariant: at most [`most`] connections are open. A new one takes the place of the oldest idle one, and none stays idle
-//! for long, so that silent connections never block the buttons.
+//! Invariant: at most [`most`] connections are open. A new one takes the place of the oldest idle one, and none stays
+//! idle for long, so that silent connections never block the buttons.
 
 use std::{
     collections::BTreeMap,
@@ -23,8 +23,8 @@ use tokio::{
     time::sleep,
 };
 
-/// Connections that are open at once where descriptors are plenty. Upgraded ones are excluded, since they have `MAX_BROWSERS`. A
-/// browser opens six at most.
+/// Connections that are open at once where descriptors are plenty. Upgraded ones are excluded, since they have
+/// `MAX_BROWSERS`. A browser opens six at most.
 const MOST: usize = 256;
 
 /// The same where descriptors are few, and below which nothing is done about it.
@@ -39,8 +39,8 @@ const MAX_BUFFERED: usize = 16 * 1024;
 /// Pause after an accept that failed for want of descriptors or memory, so that the loop doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Number of connections that may be open: a quarter of the descriptors that the process may have, so that the rest of the app
-/// never wants for one. With the usual 1,024 that is [`MOST`].
+/// Number of connections that may be open: a quarter of the descriptors that the process may have, so that the rest of
+/// the app never wants for one. With the usual 1,024 that is [`MOST`].
 fn most(limits: &str) -> usize {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());

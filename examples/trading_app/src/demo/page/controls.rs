@@ -1,5 +1,5 @@
-//! The buttons: a [`Command`] goes in, and a sentence for its sender comes out. `server` calls [`Controls::execute`] for
-//! each request.
+//! The buttons: a [`Command`] goes in, and a sentence for its sender comes out. `server` calls [`Controls::execute`]
+//! for each request.
 //!
 //! Invariant: commands are executed one at a time, flushes aside, and none after [`Controls::end`].
 
@@ -141,8 +141,8 @@ impl Controls {
         }
     }
 
-    /// Pulls the kill switch and returns its counts. If the venue is slow, returns early: the pull goes on in a task, which
-    /// prints the counts at its end.
+    /// Pulls the kill switch and returns its counts. If the venue is slow, returns early: the pull goes on in a task,
+    /// which prints the counts at its end.
     async fn kill(&self) -> Result<Counts, Closed> {
         let counts = SharedCounts::default();
         let (switch, shared, progress) = (self.switch.clone(), counts.clone(), self.progress.clone());
@@ -162,8 +162,8 @@ impl Controls {
         Ok(counts.counts())
     }
 
-    /// Resumes all batchers at the end of the run: one that is paused would delay the drain. Orders that were held back and
-    /// add risk are withdrawn, not sent at the last moment.
+    /// Resumes all batchers at the end of the run: one that is paused would delay the drain. Orders that were held back
+    /// and add risk are withdrawn, not sent at the last moment.
     pub async fn end(&self) {
         let mut state = self.state.lock().await;
         if state.ended {

@@ -1,5 +1,5 @@
-//! The events of the page, as JSON. Each has a topic, under which a newer event replaces an unread one; a new browser gets
-//! the latest of each topic first. `board` and `sampler` publish them.
+//! The events of the page, as JSON. Each has a topic, under which a newer event replaces an unread one; a new browser
+//! gets the latest of each topic first. `board` and `sampler` publish them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,8 +10,8 @@ use roundlot::{
 };
 use serde::Serialize;
 
-/// Samples of a minute, which the charts show. Each has a topic of its own, so that a new browser gets the whole minute,
-/// and a slow one misses no sample.
+/// Samples of a minute, which the charts show. Each has a topic of its own, so that a new browser gets the whole
+/// minute, and a slow one misses no sample.
 pub const SAMPLES: u64 = 120;
 
 #[derive(Debug, Clone, Serialize)]
@@ -61,7 +61,7 @@ pub struct App {
 #[derive(Debug, Clone, Serialize)]
 pub struct Batcher {
     pub name: &'static str,
-    /// What its ops leave for.
+    /// Destination of its ops.
     pub to: String,
     pub halted: bool,
     pub limits: Limits,
@@ -70,7 +70,7 @@ pub struct Batcher {
     pub times: Vec<u64>,
 }
 
-/// What happened since the sample before.
+/// Differences since the sample before.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Sample {
     pub n: u64,
@@ -94,7 +94,7 @@ pub struct Flow {
 /// The latest verdicts: a few of each moment, the rare kinds first.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Verdicts {
-    /// How many there were, shown or not.
+    /// Number of all verdicts, shown or not.
     pub heard: u64,
     pub latest: VecDeque<Line>,
 }

@@ -1,5 +1,5 @@
-//! The middleware of the page: [`guard`] refuses requests that do not come from the page itself, and adds headers to every
-//! answer that let the browser do no more than the page needs. `server` puts it before all routes.
+//! The middleware of the page: [`guard`] refuses requests that do not come from the page itself, and adds headers to
+//! every answer that let the browser do no more than the page needs. `server` puts it before all routes.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -39,8 +39,8 @@ pub async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-/// Why a request is none of the page's. Another site can make a browser send requests here, but it can forge neither
-/// header.
+/// Returns the reason to refuse a request that is not the page's own. Another site can make a browser send requests
+/// here, but it can forge neither header.
 fn objection(request: &Request) -> Option<&'static str> {
     let headers = request.headers();
     let Some(host) = text(headers, header::HOST).filter(|host| is_address(host)) else {
@@ -61,7 +61,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     values.next().filter(|_| values.next().is_none())?.to_str().ok()
 }
 
-/// Whether it is no name. A site that rebinds its name to our address has a name to give; an address can't be rebound.
+/// Whether the host is an address or localhost. A site that rebinds its name to this address sends its name.
 fn is_address(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (name, true),

@@ -26,7 +26,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// What was counted so far for this batcher.
+    /// The counts of this batcher so far.
     pub fn counts(&self, batcher: &str) -> Counts {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         by_name.get(batcher).map_or([0; BUCKETS], |buckets| buckets.counts())

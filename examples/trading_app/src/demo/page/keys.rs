@@ -1,9 +1,9 @@
 //! The token and the pass for the buttons. [`Keys::unlock`] exchanges a typed token for the pass, which each command
 //! carries. `server` calls it.
 //!
-//! The token is short, because people type it, and wrong tries are limited, because it is short. The pass is long and needs
-//! no limit. Wrong tokens may therefore keep others from unlocking, but never lock out a page that has the pass: the kill
-//! switch always works there.
+//! The token is short, because people type it, and wrong tries are limited, because it is short. The pass is long and
+//! needs no limit. Wrong tokens may therefore keep others from unlocking, but never lock out a page that has the pass:
+//! the kill switch always works there.
 
 use std::{
     fmt::Write,
@@ -63,7 +63,7 @@ impl Keys {
         groups.join("-")
     }
 
-    /// What is another after each start, and no secret.
+    /// Id of this run of the app. No secret.
     pub fn run(&self) -> String {
         self.run.clone()
     }
@@ -89,7 +89,7 @@ impl Keys {
     }
 }
 
-/// What was typed, as it was meant: hyphens and case are for the eye.
+/// Normalizes a typed token: removes hyphens, ignores case, maps letters to the digits they look like.
 fn plain(typed: &str) -> String {
     let letter = |letter: char| match letter.to_ascii_lowercase() {
         'o' => '0',

@@ -93,7 +93,7 @@ impl Stage {
         answer
     }
 
-    /// What the page itself would send.
+    /// Sends a request as the page does.
     async fn post(&self, path: &str, header: &str, body: &str) -> (u16, Value) {
         let host = self.host();
         let headers = [format!("Host: {host}"), format!("Origin: http://{host}"), header.to_owned()];
@@ -273,7 +273,7 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     event(&mut socket, |event| event["name"] == "orders" && event["halted"] == true).await;
     assert_eq!(stage.command(&pass, "withdraw", "trades").await.0, 409);
 
-    // What was handed in while the bot was halted is not sent when it goes on.
+    // An order that was sent while the bot was halted does not leave when it goes on.
     stage.command(&pass, "pause", "orders").await;
     let late = stage.batchers.orders.submit(order(8)).await.unwrap();
     assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);

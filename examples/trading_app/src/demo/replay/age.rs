@@ -1,4 +1,5 @@
-//! Plausible times of a recording. [`Age`] knows the range of times since 1990, [`Neighbors`] the times of the rows around.
+//! Plausible times of a recording. [`Age`] knows the range of times since 1990, [`Neighbors`] the times of the rows
+//! around.
 //! `times` and the reader ask them, so that an impossible time is a bad row and never stored.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +14,8 @@ const FROM: i64 = 7305 * DAY;
 /// Clocks that are wrong by years exist, and so do tests with times to come; ten years are enough for both.
 const AHEAD: i64 = 10 * YEAR;
 
-/// Rows that follow each other are hardly ever this far apart; where archives were joined, it costs one row, which is told.
+/// Rows that follow each other are hardly ever this far apart; where archives were joined, it costs one row, which is
+/// told.
 const APART: i64 = 5 * YEAR;
 
 /// The times that a number may mean.

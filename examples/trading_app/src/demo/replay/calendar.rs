@@ -1,5 +1,5 @@
-//! Dates and times of day as vendors write them. Each function reads one spelling or returns the reason; a text that could
-//! mean two things is refused. `times` and `time_columns` call it.
+//! Dates and times of day as vendors write them. Each function reads one spelling or returns the reason; a text that
+//! could mean two things is refused. `times` and `time_columns` call it.
 
 use crate::demo::settings::DateOrder;
 
@@ -37,8 +37,8 @@ pub fn stamp(text: &str, order: Option<DateOrder>) -> Result<Stamp, String> {
     Ok(Stamp { day, clock: Some(clock), offset: zone(rest)? })
 }
 
-/// Splits a text in its date and what follows it. Where there is a colon, the digits before it are the hour, or else, as
-/// in 08JAN2024:09:30:00, a year.
+/// Splits a text in its date and what follows it. Where there is a colon, the digits before it are the hour, or else,
+/// as in 08JAN2024:09:30:00, a year.
 fn halves(text: &str) -> (&str, &str) {
     const BETWEEN: [char; 6] = ['T', 't', 'D', ' ', '-', ','];
     if let Some(colon) = text.find(':') {

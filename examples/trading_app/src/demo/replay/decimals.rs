@@ -1,5 +1,5 @@
-//! How a file writes numbers: with a decimal point or a decimal comma, and with what between thousands. The layout finds
-//! it out once; each number is then checked against it.
+//! The number format of a file: its decimal mark, and the mark between thousands. `layout` finds it once; each number
+//! is then checked against it.
 
 use std::borrow::Cow;
 
@@ -75,7 +75,7 @@ impl Decimals {
 
 const SET: &str = "set replay.decimal";
 
-/// What stands between thousands and never before a fraction.
+/// Marks that stand between thousands and never before a fraction.
 const BETWEEN: [char; 5] = ['\'', '’', ' ', '\u{a0}', '\u{202f}'];
 
 /// Whether the digits behind the mark may be a group of thousands, as in 38,500.

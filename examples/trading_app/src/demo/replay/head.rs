@@ -1,5 +1,5 @@
-//! The beginning of a file: lines of prose, the header, and what separates the fields. It is found by comparing lines with
-//! those that follow, so that neither a line of prose nor a row is taken for the header.
+//! The beginning of a file: lines of prose, the header, and what separates the fields. It is found by comparing lines
+//! with those that follow, so that neither a line of prose nor a row is taken for the header.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::demo::settings::Replay;
 
-/// What a file begins with.
+/// The beginning of a file.
 #[derive(Debug)]
 pub struct Head {
     pub delimiter: char,

@@ -1,5 +1,5 @@
-//! The names of columns. They find a column that the settings name or that goes by a known name, and never one of two that
-//! go by the same.
+//! The names of columns. They find a column that the settings name or that goes by a known name, and never one of two
+//! that go by the same.
 
 use csv::StringRecord;
 
@@ -15,7 +15,7 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Of a file without a header the width is that of most rows.
+    /// Takes the width of most rows if there is no header.
     pub fn new(raw: Option<&'a StringRecord>, rows: &[StringRecord]) -> Self {
         let snake = raw.map(|raw| raw.iter().map(names::snake).collect()).unwrap_or_default();
         Self { raw, snake, width: raw.map_or_else(|| usual_width(rows), StringRecord::len) }

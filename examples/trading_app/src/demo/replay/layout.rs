@@ -1,5 +1,5 @@
-//! Which column of a file is what, and how it is written: found out once, by the settings, by the names in the header or by
-//! the shape of the rows, and never without a look at the first rows. `row` reads rows by it.
+//! The layout of a file: column and format of each value, found once by the settings, the names in the header or the
+//! shape of the rows, and always checked against the first rows. The reader makes it; `row` reads rows by it.
 
 use std::{fmt, path::Path};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::demo::settings::{Replay, Unit};
 
-/// Where in a row each value stands, and how to read it.
+/// Columns and formats of the values of a row.
 #[derive(Debug, PartialEq)]
 pub struct Layout {
     /// The fields of a row: as many as the header has, or, without one, most of the first rows.
@@ -26,7 +26,7 @@ pub struct Layout {
     pub(super) times: Times,
     /// The units of the first times, if each row tells its own.
     units: Vec<Unit>,
-    /// How the settings spell the offset of clocks.
+    /// Offset of clocks, as the settings spell it.
     offset: String,
     pub(super) symbol: SymbolFrom,
     pub(super) price: usize,
@@ -127,7 +127,7 @@ fn units<'a>(times: &Times, values: impl Iterator<Item = &'a str>) -> Vec<Unit> 
     })
 }
 
-/// Whole numbers from here on are hardly prices. Where names tell of a feed that counts 10^-9, fewer digits are enough: a
+/// Least whole number that is hardly a price. Where names tell of a feed that counts 10^-9, fewer digits are enough: a
 /// price of 0.001 has seven.
 const LARGE: u128 = 100_000_000_000;
 const LARGE_OF_NANOS: u128 = 1_000_000;
@@ -166,7 +166,7 @@ fn scale<'a>(
     ))
 }
 
-/// What was found, so that a wrong guess is seen.
+/// Describes the layout, so that a wrong guess is seen.
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |column: Option<usize>| column.map_or("none", |column| &self.names[column]);

@@ -1,5 +1,5 @@
-//! Recorded files. [`Replay`] reads a CSV file of any vendor as ticks in the order of the file, and bad rows with their line
-//! numbers. `feed` opens it, and runs its reader in a thread and [`paced`] behind it.
+//! Recorded files. [`Replay`] reads a CSV file of any vendor as ticks in the order of the file, and bad rows with their
+//! line numbers. `feed` opens it, and runs its reader in a thread and [`paced`] behind it.
 //!
 //! `encoding` makes text of bytes, `lines` makes fields of text, `head` finds the header, and `layout` finds out what the
 //! columns are; `row` then reads each row by the layout alone.
@@ -56,7 +56,7 @@ pub struct Rows {
 /// A tick, or what is wrong with its row, and the number of its line.
 type Read = (u64, Result<Tick, String>);
 
-/// What is read ahead to find the layout, and the rest of the file.
+/// A file whose first lines have been read to find the layout.
 pub struct Replay {
     lines: Lines<Input>,
     layout: Layout,

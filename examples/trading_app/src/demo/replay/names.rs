@@ -1,4 +1,4 @@
-//! What vendors call their columns and their files. A name is a guess: `layout` checks it against the first rows.
+//! Names that vendors give to columns and files. A name is a guess: `layout` checks it against the first rows.
 
 use csv::StringRecord;
 use roundlot::market::Symbol;
@@ -138,9 +138,9 @@ pub struct Shape {
     pub buyer_is_maker: usize,
 }
 
-/// The dumps of Binance: `trades` (id, price, quantity, quote quantity, time, is buyer maker) and `aggTrades` (id, price,
-/// quantity, first id, last id, time, is buyer maker), spot ones with a further flag. One row that fits is enough: the
-/// first one may be broken.
+/// The dumps of Binance: `trades` (id, price, quantity, quote quantity, time, is buyer maker) and `aggTrades` (id,
+/// price, quantity, first id, last id, time, is buyer maker), spot ones with a further flag. One row that fits is
+/// enough: the first one may be broken.
 pub fn shape(rows: &[StringRecord]) -> Option<Shape> {
     const TRADES: Shape = Shape { id: 0, price: 1, quantity: 2, time: 4, buyer_is_maker: 5 };
     const AGGREGATED: Shape = Shape { time: 5, buyer_is_maker: 6, ..TRADES };

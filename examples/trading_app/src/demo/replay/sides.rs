@@ -1,11 +1,13 @@
-//! Which side took the liquidity: by words in a column, by a flag, or by the sign of the quantity.
+//! The side that took the liquidity: by words in a column, by a flag, or by the sign of the quantity. `layout` finds
+//! which,
+//! `row` reads it.
 
 use roundlot::market::Side;
 
 use super::{header::Header, names, row::is_no_value};
 use crate::demo::settings::Replay;
 
-/// What a file says of the side.
+/// The source of the side in a file.
 #[derive(Debug, PartialEq)]
 pub enum Sides {
     /// Nothing.

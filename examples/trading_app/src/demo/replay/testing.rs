@@ -46,7 +46,7 @@ pub fn good(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) ->
     read(settings, name, bytes).into_iter().map(Result::unwrap).collect()
 }
 
-/// Why a file is refused.
+/// The reason for which a file is refused.
 pub fn refused(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) -> String {
     match opened(settings, name, bytes) {
         Ok(replay) => panic!("it is read as\n{}", replay.found()),

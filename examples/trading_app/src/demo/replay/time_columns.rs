@@ -14,7 +14,7 @@ use super::{
 };
 use crate::demo::settings::{DateOrder, Replay, Unit};
 
-/// All that is known before the times are read.
+/// The input of the search.
 pub struct Sample<'a> {
     pub settings: &'a Replay,
     pub header: &'a Header<'a>,
@@ -24,7 +24,7 @@ pub struct Sample<'a> {
     pub age: Age,
 }
 
-/// How well the first rows bear a guess out.
+/// A guess, and its result on the first rows.
 struct Tried {
     times: Times,
     /// Values that are there.
@@ -136,7 +136,7 @@ impl Sample<'_> {
         tried
     }
 
-    /// What the first rows say of the order of day and month in dates with slashes.
+    /// Finds the order of day and month in dates with slashes, by the first rows.
     fn order(&self, column: usize) -> Result<Option<DateOrder>, String> {
         let said = self.settings.date_order;
         let dates: Vec<(u32, u32)> = self.values(column).filter_map(day_and_month).collect();
@@ -164,8 +164,8 @@ impl Sample<'_> {
         days * 2 > self.values(column).count()
     }
 
-    /// What the numbers of a time of day are. `hhmmss` is the usual spelling, and taken for it where they are too large
-    /// for counts since midnight, or have a zero in front.
+    /// Finds the unit of the numbers of a time of day. `hhmmss` is the usual spelling, and taken for it where they are
+    /// too large for counts since midnight, or have a zero in front.
     fn clock_unit(&self, column: usize) -> Result<Option<Unit>, String> {
         let numbers: Vec<&str> = self.values(column).filter(|text| !text.contains(':')).collect();
         let whole = |text: &'_ str| text.split('.').next().unwrap_or_default().to_owned();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::demo::settings::{DateOrder, Unit};
 
-/// Where the time of a row stands, and how it is written.
+/// Column and format of the time of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Times {
     pub column: usize,
@@ -23,7 +23,7 @@ pub struct Times {
     /// `None`: what each number means is told by the one unit in which it is a time of our age.
     pub unit: Option<Unit>,
     pub order: Option<DateOrder>,
-    /// How far the clocks of texts without an offset are ahead of UTC, in nanoseconds.
+    /// Offset from UTC of times without one, in nanoseconds.
     pub offset: i64,
     pub decimals: Decimals,
     pub age: Age,
@@ -32,11 +32,11 @@ pub struct Times {
 /// The day that a time belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Date {
-    /// The time says it.
+    /// Part of the time itself.
     Said,
-    /// It stands in a column of its own.
+    /// In a column of its own.
     Column(usize),
-    /// It is the same for all rows, in days since 1970.
+    /// The same for all rows, in days since 1970.
     Constant(i64),
 }
 

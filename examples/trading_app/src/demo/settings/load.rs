@@ -77,7 +77,7 @@ fn assigned(table: Table, path: &[String], text: &str) -> Result<Table, String> 
     }
 }
 
-/// Of what is wrong with a value and with the same as text, what is not merely its type.
+/// Chooses between the errors of a value and of the same value as text: the one that is not merely about its type.
 fn apter(as_value: String, as_text: String) -> String {
     if as_value.starts_with("invalid type") { as_text } else { as_value }
 }
@@ -93,7 +93,7 @@ fn merged(mut under: Table, over: Table) -> Table {
     under
 }
 
-/// Where in a file a mistake is, without the line itself: a password may be in it.
+/// Names the line of a mistake, and does not show it, since it may hold a password.
 fn located(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     format!("line {}: {}", before.matches('\n').count() + 1, error.message())
@@ -182,8 +182,8 @@ mod tests {
         assert_eq!(settings.venue.latency, Duration::from_millis(1));
     }
 
-    /// Goal: wherever a URL with a password stands, and whatever is wrong with it, the password is not told. Method: all
-    /// sources, each with a mistake in it or beside it.
+    /// Goal: wherever a URL with a password stands, and whatever is wrong with it, the password is not told. Method:
+    /// all sources, each with a mistake in it or beside it.
     #[test]
     fn a_database_is_named_everywhere_and_its_password_told_nowhere() {
         let url = "mysql://bob:secret@db/trades";

@@ -1,5 +1,5 @@
-//! All settings of the app, as they stand in `config/trading_app.toml`. Each value is checked when it is read. `load` finds
-//! and merges the sources; `main` calls it once.
+//! All settings of the app, as they stand in `config/trading_app.toml`. Each value is checked when it is read. `load`
+//! finds and merges the sources; `main` calls it once.
 
 mod destination;
 mod load;
@@ -89,7 +89,7 @@ pub enum Column {
     Name(String),
 }
 
-/// What a time counts, or how it is spelled.
+/// Unit of a time, or its spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -105,7 +105,7 @@ pub enum Unit {
     Excel,
 }
 
-/// What comes first in a date such as 01/08/2024.
+/// Order of day and month in a date such as 01/08/2024.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DateOrder {
