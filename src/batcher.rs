@@ -1,5 +1,5 @@
-//! The builder of a batcher. In come a sink, stages, limits and policies; out go a [`Handle`] and the task's owner. Next
-//! room: `handle`.
+//! [`Batcher`]: the builder, the only file that knows all rings. It checks stages against limits, makes inbox, accumulator and
+//! actor, and returns a [`Handle`] and the owner of the task.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
         actor::{Actor, Letters},
         handle::Handle,
         inbox::Inbox,
-        metrics::Namespace,
+        metrics::{Meter, Namespace},
         worker::{Summary, TellStop, Worker, WorkerFuture},
     },
     rules::{
@@ -63,6 +63,8 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "buffer")]
+#[doc(alias = "group commit")]
 #[must_use = "a batcher does nothing until it is spawned"]
 pub struct Batcher<T, R, S> {
     sink: S,
@@ -200,9 +202,11 @@ where
         Ok((handle, Worker::new(tokio::spawn(task), stop)))
     }
 
-    /// The handle, and the task as a future to be driven by hand: for tests, simulations and tasks of one's own. It has to be
-    /// polled inside of a Tokio runtime with time enabled, and that must get its turn between polls: a task that lets others
-    /// run, as this one does now and then before it cuts, is woken by the runtime's thread.
+    /// Returns the handle, and the task as a future to be polled by hand: in tests, in simulations, or inside of a task of
+    /// the caller's.
+    ///
+    /// Poll it inside a Tokio runtime with time enabled. The task yields now and then; let the runtime run between polls, or
+    /// the task is not woken.
     ///
     /// # Panics
     ///
@@ -233,7 +237,7 @@ where
         let tell_stop: TellStop = Arc::new(move |within| stopped.tell(|news| news.stop(within, false)));
 
         let mut accumulator = Accumulator::new(stages, limits, policy);
-        accumulator.counters().report_as(metrics, &name);
+        accumulator.counters().report_to(Meter::new(metrics, &name));
         let (letters, letters_task) = letters(&name);
         let actor = Actor::new(name, sink, inbox, accumulator, letters, stop);
         let task: BoxFuture<'static, Summary<T>> = match letters_task {

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batcher;
 mod driver;
@@ -13,7 +14,7 @@ pub use batcher::Batcher;
 pub use driver::{
     handle::{
         Handle,
-        ack::{Ack, AckError, End, Outcome},
+        ack::Ack,
         error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError, WorkerGone},
         permit::Permit,
     },
@@ -27,7 +28,7 @@ pub use rules::{
         limits::{Limits, LimitsError, Overflow},
         retry::Retry,
     },
-    outcome::{DeadLetter, Returned},
+    outcome::{AckError, DeadLetter, End, Outcome, Returned},
     stage::{self, Stages},
     stats::{Cuts, Stats, Times, flush::FlushReport},
 };

@@ -1,5 +1,4 @@
-//! The statistics, told to the `metrics` facade, and so to any exporter. In come counters, out go metrics. The one place
-//! that names them.
+//! [`Meter`]: tells the `metrics` facade what the counters count, and so any exporter. The one place that names metrics.
 
 use std::time::Duration;
 
@@ -7,11 +6,12 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::{
-    driver::handle::ack::End,
-    rules::{
-        batch::CutBy,
-        stats::{Stats, counters::Spent},
+use crate::rules::{
+    batch::CutBy,
+    outcome::End,
+    stats::{
+        Stats,
+        spent::{Observer, Spent},
     },
 };
 
@@ -86,8 +86,8 @@ pub(crate) struct Meter {
     in_outage: Gauge,
     waiting: Gauge,
     in_flight: Gauge,
-    pub(crate) batch_ops: Histogram,
-    pub(crate) batch_fill: Histogram,
+    batch_ops: Histogram,
+    batch_fill: Histogram,
     in_buffer: Histogram,
     waiting_time: Histogram,
     backing_off_time: Histogram,
@@ -119,9 +119,15 @@ impl Meter {
             writing_time: histogram!(name(WRITING_TIME), "batcher" => batcher()),
         }
     }
+}
 
-    /// Records where the time of so many ops went.
-    pub(crate) fn time(&self, spent: Spent, count: usize) {
+impl Observer for Meter {
+    fn cut(&self, items: usize, fill: f64) {
+        self.batch_ops.record(items as f64);
+        self.batch_fill.record(fill);
+    }
+
+    fn spent(&self, spent: Spent, count: usize) {
         let Spent { waiting, backing_off, writing } = spent;
         self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + writing), count);
         self.waiting_time.record_many(Duration::from_nanos(waiting), count);
@@ -129,20 +135,17 @@ impl Meter {
         self.writing_time.record_many(Duration::from_nanos(writing), count);
     }
 
-    /// Records how long one op of a batch waited, and was in the buffer.
-    pub(crate) fn waited(&self, waiting: u64, in_buffer: u64) {
+    fn waited(&self, waiting: u64, in_buffer: u64) {
         self.in_buffer.record(Duration::from_nanos(in_buffer));
         self.waiting_time.record(Duration::from_nanos(waiting));
     }
 
-    /// Records what those ops of the batch have in common: how long they were written, and that they never backed off.
-    pub(crate) fn written(&self, writing: u64, count: usize) {
+    fn written(&self, writing: u64, count: usize) {
         self.backing_off_time.record_many(Duration::ZERO, count);
         self.writing_time.record_many(Duration::from_nanos(writing), count);
     }
 
-    /// Brings counters and gauges up to date.
-    pub(crate) fn emit(&self, stats: &Stats) {
+    fn publish(&self, stats: &Stats) {
         self.accepted.absolute(stats.accepted);
         for (counter, end) in self.ended.iter().zip(End::ALL) {
             counter.absolute(stats.ended_by(end));

@@ -1,6 +1,7 @@
 //! Ring 2, the drivers: tasks, channels and timers around the rules. They hold no rule of their own.
 
 pub(crate) mod actor;
+pub(crate) mod clock;
 pub(crate) mod handle;
 pub(crate) mod inbox;
 pub(crate) mod metrics;

@@ -1,5 +1,4 @@
-//! The same rules on any `Stream`, with no task and no sink. In come a stream's items, out come batches of them, when
-//! they are polled for. Next room: whoever polls.
+//! [`Batched`]: the same rules on any `Stream`, with no task and no sink. Batches are cut when it is polled.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +10,7 @@ use std::{
 use futures::{Stream, stream::FusedStream};
 
 use crate::{
-    driver::timer::Timer,
+    driver::{clock, timer::Timer},
     rules::{
         accumulator::{Accumulator, Arrival, GROUP, Policy},
         config::limits::{Limits, LimitsError},
@@ -63,6 +62,8 @@ pub trait BatchExt: Stream {
     /// assert_eq!(batches.next().await, None);
     /// # }
     /// ```
+    #[doc(alias = "chunks_timeout")]
+    #[doc(alias = "ready_chunks")]
     fn batched(self, stages: Stages<Self::Item>, limits: impl Into<Limits>) -> Batched<Self, Self::Item>
     where
         Self: Sized,
@@ -118,7 +119,7 @@ where
 
     /// Gives up batching: the stream, pinned where it is, if it has not ended; and the items that wait, oldest first.
     pub fn into_parts(mut self) -> (Option<Pin<Box<S>>>, Vec<T>) {
-        self.accumulator.return_waiting(Moment::now());
+        self.accumulator.return_waiting(clock::now());
         let waiting = self.accumulator.take_returned().into_iter().map(|item| item.op);
         let waiting = waiting.chain(std::mem::take(&mut self.ahead)).collect();
         (self.source.take(), waiting)
@@ -152,7 +153,7 @@ where
     /// stale. Says whether the stream may have more right now.
     fn fill(&mut self, cx: &mut Context<'_>) -> bool {
         // Items of one poll come at the same time, as far as anybody can tell.
-        let now = Moment::now();
+        let now = clock::now();
         for _ in 0..ITEMS_PER_POLL {
             if self.accumulator.has_enough() {
                 return true;
@@ -189,7 +190,7 @@ where
         let has_more = this.fill(cx);
         // Items that a stage panicked over are gone, as the docs of the stages say.
         drop(panics::discard_all(&mut this.accumulator.take_letters()));
-        let now = Moment::now();
+        let now = clock::now();
         if let Some(batch) = this.accumulator.hand_over(now) {
             return Poll::Ready(Some(batch));
         }

@@ -1,5 +1,4 @@
-//! The one timer of a driver. In comes a deadline, out comes a wake-up. It is moved only when the
-//! deadline has moved, and sleeps for good when there is none.
+//! [`Timer`]: the one timer of a driver. It is moved only when the deadline has moved, and sleeps for good when there is none.
 
 use std::{
     future::Future,
@@ -9,7 +8,7 @@ use std::{
 
 use tokio::time::Sleep;
 
-use crate::rules::time::Moment;
+use crate::{driver::clock, rules::time::Moment};
 
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
@@ -28,7 +27,7 @@ impl Timer {
             return;
         }
         self.deadline = deadline;
-        let deadline = deadline.map(Moment::to_instant);
+        let deadline = deadline.map(clock::instant);
         match (&mut self.sleep, deadline) {
             (Some(sleep), Some(deadline)) => sleep.as_mut().reset(deadline),
             (None, Some(deadline)) => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
@@ -44,7 +43,7 @@ impl Timer {
         };
         let fired = sleep.as_mut().poll(cx);
         if fired.is_ready() {
-            // Whoever sets the same deadline again means a new wake-up.
+            // Setting the same deadline again asks for a new wake-up.
             self.deadline = None;
         }
         fired

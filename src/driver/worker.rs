@@ -1,5 +1,4 @@
-//! The owner's end of a batcher's task: to wait for it, and to end it. In comes a wish to stop, out comes a [`Summary`]
-//! with whatever could not be written.
+//! [`Worker`]: the owner's end of a batcher's task, to wait for it or to end it; and its [`Summary`].
 
 use std::{
     fmt,
@@ -16,10 +15,10 @@ use tokio::task::JoinHandle;
 use crate::{
     driver::handle::error::WorkerGone,
     rules::{
+        batch::SinkError,
         outcome::{DeadLetter, Returned},
         stats::Stats,
     },
-    sink::SinkError,
 };
 
 /// What a batcher has come to.

@@ -13,8 +13,8 @@ use super::{
     spread::Spread,
 };
 use crate::{
+    Worker,
     batcher::Batcher,
-    driver::worker::Worker,
     rules::{
         config::{
             limits::{Limits, LimitsError, Overflow},

@@ -10,10 +10,7 @@ use serde::Serialize;
 
 use super::{Subscribe, hub::Shared};
 use crate::{
-    driver::handle::{
-        Handle,
-        error::{Closed, TrySendError},
-    },
+    Closed, Handle, TrySendError,
     rules::{stage::Stages, stats::Stats},
     sink::Sink,
 };

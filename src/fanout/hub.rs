@@ -15,15 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    Ended,
+    error::{Ended, SubscribeError},
     latest::{Latest, Place},
-    subscribe::SubscribeError,
 };
-use crate::{
-    driver::handle::{Handle, error::SendError},
-    rules::panics,
-    sink::SinkError,
-};
+use crate::{Handle, SendError, rules::panics, sink::SinkError};
 
 /// The most topics that one subscriber may ask for by name: they may come from a browser.
 const MOST_TOPICS: usize = 16_384;

@@ -66,6 +66,7 @@
 //! channel each. To write one batch to two sinks: [`Sink::fan_out`](crate::Sink::fan_out).
 
 mod builder;
+mod error;
 mod feed;
 mod hub;
 mod latest;
@@ -75,6 +76,7 @@ mod subscription;
 mod watched;
 
 pub use builder::Fanout;
+pub use error::{Ended, SubscribeError};
 pub use feed::{FanoutStats, Feed};
-pub use subscribe::{Subscribe, SubscribeError};
-pub use subscription::{Ended, Subscription};
+pub use subscribe::Subscribe;
+pub use subscription::Subscription;

@@ -9,16 +9,20 @@ use std::{
 };
 
 use metrics::NoopRecorder;
-use thiserror::Error;
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::{Ended, Subscription, hub::Shared, watched::Watched};
+use super::{
+    Subscription,
+    error::{Ended, SubscribeError},
+    hub::Shared,
+    watched::Watched,
+};
 use crate::{
     batcher::Batcher,
     rules::{
         config::{
-            limits::{Limits, LimitsError, Overflow},
+            limits::{Limits, Overflow},
             retry::Retry,
         },
         stage::Stages,
@@ -39,32 +43,6 @@ pub struct Subscribe<T, S, K> {
     stages: Stages<T>,
     limits: Limits,
     stuck_after: Duration,
-}
-
-/// A subscriber can't have what it wants.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// Its limits or stages contradict each other.
-    #[error(transparent)]
-    Limits(#[from] LimitsError),
-    /// The snapshot is larger than the room for it, which is what `max_pending` leaves.
-    #[error("a snapshot of {values} values, where there is room for {room}")]
-    NoRoom {
-        /// Values in the snapshot.
-        values: usize,
-        /// Room for so many.
-        room: usize,
-    },
-    /// It names more topics than one subscriber may.
-    #[error("more than {most} topics")]
-    TooManyTopics {
-        /// So many it may name.
-        most: usize,
-    },
-    /// The feed is over, or the subscription is.
-    #[error("the feed or the subscription has ended")]
-    Closed,
 }
 
 impl<T, S, K> Subscribe<T, S, K>

@@ -1,12 +1,15 @@
 //! What a subscriber's owner holds. In come wishes for topics, out goes why the subscription ended. Next room: `hub`.
 
-use std::{fmt, hash::Hash, sync::Arc, time::Duration};
+use std::{fmt, hash::Hash, sync::Arc};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{hub::Shared, subscribe::SubscribeError};
-use crate::{driver::handle::Handle, rules::stats::Stats, sink::SinkError};
+use super::{
+    error::{Ended, SubscribeError},
+    hub::Shared,
+};
+use crate::{Handle, rules::stats::Stats};
 
 /// One subscriber of a [`Feed`](super::Feed), from [`Feed::subscribe`](super::Feed::subscribe).
 ///
@@ -19,21 +22,6 @@ pub struct Subscription<T, S> {
     pub(super) handle: Handle<T>,
     pub(super) stop: CancellationToken,
     pub(super) ended: watch::Receiver<Option<Ended>>,
-}
-
-/// Why a subscription ended.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum Ended {
-    /// It was dropped or closed, or the feed is over.
-    #[error("the subscription was closed")]
-    Closed,
-    /// Its sink took nothing for so long.
-    #[error("the subscriber took nothing for {0:?}")]
-    Stuck(Duration),
-    /// Its sink will take nothing any more.
-    #[error("the subscriber is gone: {}", .0.chain())]
-    Failed(SinkError),
 }
 
 impl<T, S> Subscription<T, S>

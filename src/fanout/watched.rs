@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Ended, hub::Shared};
+use super::{error::Ended, hub::Shared};
 use crate::{
     rules::{
         batch::{Batch, Settled},
@@ -83,7 +83,7 @@ where
         match written {
             Ok(Ok(settled)) => {
                 self.has_taken();
-                let refused = (0..batch.len()).filter(|i| matches!(batch.verdict(*i), Some(Err(_)))).count();
+                let refused = batch.errors().count();
                 let counts = &self.shared.counts;
                 counts.refused.fetch_add(refused as u64, Relaxed);
                 counts.delivered.fetch_add(open.saturating_sub(refused) as u64, Relaxed);

@@ -122,9 +122,15 @@ impl<const N: usize> PartialOrd for Text<N> {
 
 /// Only the used bytes are hashed: most symbols and ids are shorter than 16 bytes, which fast hashers take in one
 /// step. The length follows them, so that two texts in a row do not hash like two others that join to the same bytes.
+///
+/// Of a text above 31 bytes all `N` are hashed. The length is then a constant, and the code of a hasher for input of any
+/// length stays out of the way of the short ones.
 impl<const N: usize> Hash for Text<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.used());
+        match self.bytes[..SECOND].get(..usize::from(self.len.get())) {
+            Some(short) => state.write(short),
+            None => state.write(&self.bytes),
+        }
         state.write_u8(self.len.get());
     }
 }

@@ -97,6 +97,11 @@ fn equal_texts_hash_alike_and_pairs_do_not_run_together() {
     assert_eq!(hash(text("BTC")), hash(text("BTC")));
     assert_ne!(hash(text("BTC")), hash(text("BTD")));
     assert_ne!(hash((text("AB"), text("C"))), hash((text("A"), text("BC"))));
+    for len in SECOND - 1..=36 {
+        let (one, other) = ("A".repeat(len), "A".repeat(len - 1) + "B");
+        assert_eq!(hash(text(&one)), hash(text(&one)));
+        assert_ne!(hash(text(&one)), hash(text(&other)), "{len}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a caught panic has to say. In comes its payload, out comes text.
+//! Containment of panics in the user's functions and destructors.
 
 use std::{any::Any, mem::needs_drop, task::Waker};
 

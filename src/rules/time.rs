@@ -1,5 +1,5 @@
-//! A point in time as the rules see it. In comes the runtime's clock, out comes a number that is cheap to compare,
-//! subtract and store.
+//! [`Moment`]: a point in time as the rules see it, cheap to compare, subtract and store. The driver makes it of the runtime's
+//! clock.
 
 use std::{
     num::NonZeroU64,
@@ -12,24 +12,15 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Moment(NonZeroU64);
 
-/// Runtimes have clocks of their own, and tests advance theirs at will: none of them starts before this.
-fn origin() -> Instant {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    const LONG_AGO: Duration = Duration::from_secs(365 * 24 * 3600);
-    *ORIGIN.get_or_init(|| {
-        let now = Instant::now();
-        now.checked_sub(LONG_AGO).unwrap_or(now)
-    })
-}
+/// A year before the first instant that was converted. Runtimes have clocks of their own, and tests advance theirs at
+/// will: none of them starts before this.
+static ORIGIN: OnceLock<Instant> = OnceLock::new();
+
+const LONG_AGO: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Moment {
     /// Never, for all practical purposes.
     pub(crate) const END: Self = Self(NonZeroU64::MAX);
-
-    /// By the runtime's clock, which tests can pause.
-    pub(crate) fn now() -> Self {
-        Self::from(tokio::time::Instant::now().into_std())
-    }
 
     /// `None` if it is too far away to be counted.
     pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
@@ -47,19 +38,22 @@ impl Moment {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 
-    /// The same point for the runtime's timers.
-    pub(crate) fn to_instant(self) -> tokio::time::Instant {
-        let origin = origin();
-        // Far beyond any timer, where the sum would overflow.
-        let instant =
-            origin.checked_add(Duration::from_nanos(self.0.get())).unwrap_or(origin + Duration::from_secs(1 << 32));
-        instant.into()
+    /// The same point by the clock of the standard library; `None` if it has none for it.
+    pub(crate) fn to_std(self) -> Option<Instant> {
+        ORIGIN.get()?.checked_add(Duration::from_nanos(self.0.get()))
+    }
+
+    /// Some moment, for tests of rules, which need no clock.
+    #[cfg(test)]
+    pub(crate) fn some() -> Self {
+        Self(NonZeroU64::MIN).checked_add(LONG_AGO).expect("a year is within its range")
     }
 }
 
 impl From<Instant> for Moment {
     fn from(instant: Instant) -> Self {
-        let nanos = instant.saturating_duration_since(origin()).as_nanos();
+        let origin = ORIGIN.get_or_init(|| instant.checked_sub(LONG_AGO).unwrap_or(instant));
+        let nanos = instant.saturating_duration_since(*origin).as_nanos();
         Self(u64::try_from(nanos).map_or(NonZeroU64::MAX, |nanos| NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN)))
     }
 }
@@ -70,7 +64,7 @@ mod tests {
 
     #[test]
     fn adding_and_asking_back_agree() {
-        let now = Moment::from(Instant::now());
+        let now = Moment::some();
         let later = now.checked_add(Duration::from_millis(7)).unwrap();
         assert_eq!(later.since(now), Duration::from_millis(7));
         assert_eq!(now.since(later), Duration::ZERO);

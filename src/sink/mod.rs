@@ -48,6 +48,13 @@ use crate::rules::batch::{Batch, Settled};
 /// The future must be `Send`. One that holds on to a borrow of the batch, such as [`Batch::pending`], across an await
 /// is so only if the ops are `Sync`; take what is needed out first otherwise.
 ///
+/// # What a write may await
+///
+/// Nothing of its own batcher but [`try_send`](crate::Handle::try_send), which never waits. A write that awaits `send` on
+/// its own handle waits for room that only its own end makes, one that awaits `flush` or an [`Ack`](crate::Ack) waits
+/// for itself: neither ever ends, and a [`write_timeout`](crate::Limits::write_timeout) leaves the ops in doubt. Ops that
+/// follow from a write go to another batcher, or to a task of their own.
+///
 /// # Cancel safety
 ///
 /// A write is dropped when it exceeds the [`write_timeout`](crate::Limits::write_timeout) or when the shutdown

@@ -20,6 +20,7 @@ mod limits;
 mod order;
 mod outage;
 mod overflow;
+mod own_desk;
 mod poison;
 mod retry;
 mod runtimes;

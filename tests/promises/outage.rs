@@ -237,3 +237,53 @@ fn an_error_tells_whether_it_is_an_outage() {
     assert!(SinkError::transient("busy").with_kind(ErrorKind::Outage).is_outage());
     assert!(!SinkError::ambiguous("no answer").is_outage() && !SinkError::transient("busy").is_outage());
 }
+
+/// Goal: no outage makes the batcher spin or flood the destination, whatever the retry. Method: retries without a pause and
+/// with tiny ones, and an outage of a minute, in which the writes are counted.
+#[tokio::test(start_paused = true)]
+async fn an_outage_pauses_even_where_a_retry_does_not() {
+    let ns = std::time::Duration::from_nanos;
+    for (retry, most) in [
+        (Retry::none(), 40),
+        (Retry::exponential(ms(0), ms(0)).max_attempts(8), 40),
+        (Retry::exponential(ms(0), secs(5)), 40),
+        (Retry::exponential(ns(1), secs(1)), 200),
+        (Retry::exponential(ns(1), ns(1)), 60_000),
+    ] {
+        let sink = Recorder::new();
+        let flaky = Flaky::new(sink.clone()).fail_ops(|_: &u32| Some(away()));
+        let (desk, _worker) = Batcher::new(flaky.clone()).retry(retry.clone()).spawn();
+        desk.send_all(1..=3).await.unwrap();
+        tokio::time::sleep(secs(60)).await;
+        assert!((10..=most).contains(&flaky.writes()), "{} writes, {retry:?}", flaky.writes());
+        assert_eq!(desk.stats().waiting, 3);
+        flaky.heal();
+        assert_eq!(eventually(desk.flush()).await.unwrap().delivered, 3);
+        assert_eq!(sink.ops(), [1, 2, 3]);
+    }
+}
+
+/// Goal: a sink that tells each op of the outage, as databases do, is believed as one that fails the batch: the pauses
+/// double, the outage is one, and it is given up in time. Method: both ways of telling it, side by side.
+#[tokio::test(start_paused = true)]
+async fn an_outage_may_be_told_op_by_op() {
+    let mut seen = Vec::new();
+    for by_op in [false, true] {
+        let flaky = Flaky::new(Recorder::new());
+        match by_op {
+            true => flaky.fail_ops(|_: &u32| Some(away())),
+            false => flaky.fail_times(100_000, away()),
+        };
+        let retry = retry().give_up_after(secs(20));
+        let (desk, _worker) = Batcher::new(flaky.clone()).limits((3, AGES)).retry(retry).spawn();
+        desk.send_all(1..=3).await.unwrap();
+        tokio::time::sleep(secs(10)).await;
+        let stats = desk.stats();
+        assert_eq!((stats.outages, stats.waiting, stats.in_outage), (1, 3, true), "by op: {by_op}");
+        let writes = flaky.writes();
+        let report = took(secs(10), desk.flush()).await.unwrap();
+        assert_eq!(report.refused, 3);
+        seen.push((writes, flaky.writes()));
+    }
+    assert_eq!(seen[0], seen[1]);
+}

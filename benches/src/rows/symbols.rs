@@ -45,7 +45,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     let by_number: HashMap<u64, u64> = (0..MANY).map(|number| (number, number)).collect();
     let order = drawn();
     let variants = vec![
-        Variant::timed("hash", |ops| walk(ops, |i| hasher.hash_one(walked[i % WALKED].0))),
+        Variant::timed("hash", |ops| walk(ops, |i| hasher.hash_one(&walked[i % WALKED].0))),
         Variant::timed("compare equal ones", |ops| {
             walk(ops, |i| u64::from(walked[i % WALKED].0 == walked[i % WALKED].1))
         }),

@@ -1,14 +1,13 @@
-//! Whether to look at the inbox once more before anything is cut. In comes what a look has brought, out comes whether
-//! another one is worth it. Next room: `accumulator`, which cuts.
+//! [`Company`]: whether to drain the inbox once more before a batch is cut. The actor asks it once per turn.
 //!
-//! Where callers wait for their verdicts, the first of them wakes the task, and on a runtime's worker it often runs at
-//! once, before the others have had their turn: without a second look each op would be a batch of its own. Who is alone
-//! is not to wait for nobody, though, so a lone op waits for company only now and then, until some comes.
+//! The first of several callers that wait for verdicts wakes the task, which on a worker thread often runs before the others
+//! have sent: without another poll each op would be a batch of its own. A single op is sent at once. After 32 single ops in a
+//! row one extra poll is tried; polling goes on while it finds more ops.
 
-/// So often the inbox is looked at before something is cut, if senders are so fast that there is always more.
+/// Polls of the inbox before a cut, at most, if senders are so fast that there is always more.
 const MOST_LOOKS: u32 = 3;
 
-/// So many lone ops go at once before one waits for company, and after each wait that brought none.
+/// Single ops sent at once before one extra poll is tried, and after each extra poll that found none.
 const ALONE: u32 = 32;
 
 /// What the looks have brought so far.
@@ -18,7 +17,7 @@ pub(super) struct Company {
     looks: u32,
     /// The last look was to find company for a lone op.
     seeking: bool,
-    /// So many lone ops go at once.
+    /// Single ops that are sent at once before the next extra poll.
     alone: u32,
 }
 

@@ -1,17 +1,21 @@
-//! What was sent comes in: ops, commands and wishes, in order. In comes what the inbox held, out goes what the rules are to
-//! know of it. Next room: `accumulator`.
+//! Drains the inbox into the accumulator, in order of sending. The actor calls it at the start of each turn.
 
 use std::vec;
 
 use tracing::debug;
 
-use super::{Actor, WORK_PER_TURN};
+use super::{Actor, budget::WORK_PER_TURN};
 use crate::{
-    driver::inbox::{
-        Arrivals,
-        command::{Command, News, Run, Stop},
+    driver::{
+        clock,
+        inbox::command::{Command, News, Stop},
     },
-    rules::{config::limits::Limits, panics, time::Moment},
+    rules::{
+        accumulator::{Arrivals, Run},
+        config::limits::Limits,
+        panics,
+        time::Moment,
+    },
     sink::Sink,
 };
 
@@ -30,13 +34,20 @@ where
         let (count, mut yielded) = (taken.ops.len(), false);
         if count > 0 {
             // Nothing may be younger than now, or it would not be due although nothing lingers.
-            *now = Moment::now();
+            *now = clock::now();
         }
-        if !self.accumulator.accept_all(&mut taken, *now) {
+        if self.accumulator.is_plain() && taken.has_only_paid_ops() {
+            self.accumulator.accept_all(
+                &mut taken.ops,
+                &mut taken.acks,
+                taken.commands.drain(..).filter_map(Command::into_run),
+                *now,
+            );
+        } else {
             let (mut commands, mut arrivals) = taken.drain();
             while self.obey_some(&mut commands, &mut arrivals, *now) {
                 self.let_others_run().await;
-                (*now, yielded) = (Moment::now(), true);
+                (*now, yielded) = (clock::now(), true);
             }
         }
         self.state.taken = taken;
@@ -114,6 +125,6 @@ where
         } else {
             self.inbox.free(new - old);
         }
-        self.accumulator.set_limits(limits, Moment::now());
+        self.accumulator.set_limits(limits, clock::now());
     }
 }

@@ -1,7 +1,7 @@
-//! The loop of a batcher's task. In come commands, finished writes and the passing of time; out go writes, answers and
-//! statistics. It holds no rules: those are in `accumulator`, which it asks with `now` at each turn. Next room: `write`,
-//! and the sink.
+//! [`Actor`]: the task of a batcher. It owns the accumulator and the writes in progress, and holds no rule: it asks the
+//! accumulator with `now` at each turn. `Batcher::spawn` runs it.
 
+mod budget;
 mod coalesce;
 mod intake;
 mod log;
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use budget::Budget;
 use coalesce::Company;
 use shutdown::Closing;
 
@@ -29,14 +30,15 @@ use crate::{
             write::{Back, Destination, write},
             write_set::Writes,
         },
-        handle::{Handle, ack::Answer, error::SendError},
+        clock,
+        handle::{Handle, error::SendError},
         inbox::{Inbox, Taken},
         timer::Timer,
         worker::Summary,
     },
     rules::{
         accumulator::{Accumulator, Cut, Written},
-        outcome::DeadLetter,
+        outcome::{Answer, DeadLetter},
         panics,
         stats::flush::Done,
         time::Moment,
@@ -44,20 +46,13 @@ use crate::{
     sink::Sink,
 };
 
-/// So much is dealt with before the task lets others run: some 100 microseconds, and more than a sender sends before it
-/// does the same.
-const WORK_PER_TURN: usize = 8192;
-
-/// So long may it be before callers are told and others run, if a single write takes long.
-const TURN: Duration = Duration::from_micros(200);
-
-/// Memory that a burst has left behind is given back when fewer ops than these have come in since the task last waited.
+/// Excess capacity is released only if fewer ops than this arrived since the task last waited.
 const BUSY: usize = 256;
 
-/// Room for so many answers is kept.
+/// Capacity retained for answers.
 const MOST_ANSWERS: usize = 2048;
 
-/// So many dead letters that nobody took are kept for the summary.
+/// Dead letters kept for the summary if no sink took them.
 const MOST_LETTERS: usize = 65_536;
 
 /// Where a batcher puts its dead letters.
@@ -132,68 +127,77 @@ where
 
     /// Runs until the batcher is closed and drained, or its time is over.
     ///
-    /// Each turn takes in all there is before it decides what to cut, so that an op is superseded, netted or withdrawn
-    /// by whatever was sent before the sink could take it. Then it waits for whatever comes first.
+    /// A turn does, in this order:
+    ///
+    /// 1. drains the inbox, so that an op is superseded, netted or withdrawn by all that was sent before it is cut;
+    /// 2. polls the inbox once more where callers come together, and begins anew if there was something;
+    /// 3. gives writes up whose shutdown is over;
+    /// 4. cuts what is due, as far as slots and budget go, and polls the writes: one that has completed is settled, and the
+    ///    turn begins anew, since a sink that completes at once takes the next batch in the same turn;
+    /// 5. publishes: permits, statistics, acks, flushes, dead letters, log;
+    /// 6. ends if there is nothing left to do;
+    /// 7. yields if the budget is spent; else releases excess memory, sets the timer and waits for whatever comes first: a
+    ///    completed write, a stop, a push into the inbox, the timer.
     pub(crate) async fn run(mut self) -> Summary<T> {
         let mut writes = Writes::new();
         let mut timer = Timer::new();
         let mut company = Company::new();
-        // Ops dealt with since the task let others run, and when it did; ops taken in since it waited.
-        let (mut work, mut came) = (0, 0);
-        let mut now = Moment::now();
-        let mut turn = now;
+        let mut now = clock::now();
+        let mut budget = Budget::new(now);
+        // Ops drained since the task last waited.
+        let mut came = 0;
         loop {
             let (count, yielded) = self.take_in(&mut now).await;
-            (work, came) = (work + count, came + count);
+            budget.spend(count);
+            came += count;
             if company.is_worth_a_look(count, yielded) {
                 if !yielded {
                     self.let_others_run().await;
-                    now = Moment::now();
+                    now = clock::now();
                 }
                 continue;
             }
             if self.is_overdue(now) {
                 self.destination.abort.cancel();
             }
-            let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut work, cx)).await;
+            let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut budget, cx)).await;
             if let Some((cut, written)) = back {
-                now = Moment::now();
+                now = clock::now();
                 self.settle(cut, written, now);
-                if work < WORK_PER_TURN && now.since(turn) < TURN {
-                    // A sink that takes a batch at once takes the next one in the same turn.
+                if !budget.is_spent_at(now) {
                     self.tell_if_known();
                     continue;
                 }
-                work = WORK_PER_TURN;
+                budget.exhaust();
             }
             self.balance();
             if self.is_done(writes.is_empty(), now) {
                 break;
             }
-            if work >= WORK_PER_TURN {
+            if budget.is_spent() {
                 tokio::task::yield_now().await;
                 if self.stop.is_cancelled() {
                     self.close(None, false);
                 }
-                now = Moment::now();
-                (work, turn) = (0, now);
+                now = clock::now();
+                budget = Budget::new(now);
                 continue;
             }
             self.tidy(came);
             timer.set(self.deadline(now));
             tokio::select! {
-                // What frees room and slots goes first, what takes room goes last but for the clock, which each turn
-                // looks at anyway. Polling in order also costs less than at random.
+                // Arms that free permits and slots go first; the inbox, which takes permits, goes after them. The timer
+                // is last, since each turn asks the clock anyway. Polling in order also costs less than at random.
                 biased;
                 Some((cut, written)) = poll_fn(|cx| writes.poll_next(cx)), if !writes.is_empty() => {
-                    self.settle(cut, written, Moment::now());
+                    self.settle(cut, written, clock::now());
                 }
                 () = self.stop.cancelled(), if self.state.closing.is_none() => self.close(None, false),
                 () = self.inbox.stirred() => {}
                 () = timer.fired() => {}
             }
-            now = Moment::now();
-            (work, came, turn) = (0, 0, now);
+            now = clock::now();
+            (budget, came) = (Budget::new(now), 0);
         }
         self.end().await
     }
@@ -222,14 +226,14 @@ where
         write: impl Fn(Arc<Destination<S>>, Box<Cut<T, R>>, Option<Duration>) -> F,
         writes: &mut Writes<F>,
         now: Moment,
-        work: &mut usize,
+        budget: &mut Budget,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Back<T, R>>> {
-        while *work < WORK_PER_TURN
+        while !budget.is_spent()
             && !self.is_overdue(now)
             && let Some(cut) = self.accumulator.cut(now)
         {
-            *work += cut.len();
+            budget.spend(cut.len());
             let limit = self.accumulator.limits().write_timeout;
             writes.begin(write(Arc::clone(&self.destination), cut, limit), cx);
         }
@@ -271,7 +275,7 @@ where
         log::notices(&self.name, &self.accumulator.take_notices());
         let done = self.accumulator.flushed();
         let stats = self.accumulator.stats();
-        self.accumulator.counters().emit(&stats);
+        self.accumulator.counters().publish(&stats);
         self.inbox.balance(self.accumulator.take_settled(), stats);
         self.accumulator.take_answers(&mut self.state.answers);
         self.state.answers.drain(..).for_each(Answer::tell);
@@ -282,7 +286,7 @@ where
             }
         }
         if !done.is_empty() && self.accumulator.is_empty() {
-            // Whoever flushes marks the end of something.
+            // A flush usually ends a burst; release its memory now.
             self.trim();
         }
         done.into_iter().for_each(Done::tell);

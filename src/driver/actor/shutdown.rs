@@ -1,5 +1,5 @@
-//! The end of a batcher: intake is closed, what waits is drained or given back, the sink is closed. In comes a wish to stop,
-//! out comes a [`Summary`]. Next room: `worker`.
+//! The end of a batcher: intake is closed, waiting ops are drained or returned, the sink is closed. The actor calls these
+//! functions; the result is the [`Summary`].
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::Actor;
 use crate::{
     driver::{
         actor::{Letters, write::close},
+        clock,
         worker::Summary,
     },
     rules::{panics, time::Moment},
@@ -19,7 +20,7 @@ use crate::{
 pub(super) struct Closing {
     /// `None`: the drain may take for ever.
     deadline: Option<Moment>,
-    /// Nobody is left who could resume a paused batcher.
+    /// No handle is left to resume a paused batcher.
     deserted: bool,
 }
 
@@ -33,18 +34,18 @@ where
     pub(super) fn close(&mut self, within: Option<Duration>, deserted: bool) {
         self.inbox.close();
         self.accumulator.close();
-        if self.is_overdue(Moment::now()) {
+        if self.is_overdue(clock::now()) {
             // More time comes too late: writes have been given up.
             return;
         }
         let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
         let closing = self.state.closing.get_or_insert_with(|| {
             debug!(batcher = %self.name, ?limit, "closing");
-            Closing { deadline: Moment::now().checked_add(limit), deserted }
+            Closing { deadline: clock::now().checked_add(limit), deserted }
         });
         closing.deserted |= deserted;
         if within.is_some() {
-            closing.deadline = Moment::now().checked_add(limit);
+            closing.deadline = clock::now().checked_add(limit);
         }
     }
 
@@ -80,12 +81,12 @@ where
 
     /// Gives back what was not drained, closes the sink, and sums up.
     pub(super) async fn end(mut self) -> Summary<T> {
-        self.accumulator.return_waiting(Moment::now());
+        self.accumulator.return_waiting(clock::now());
         self.balance();
         let returned = self.accumulator.take_returned();
         let left = |closing: Option<Closing>| {
             let deadline = closing.and_then(|closing| closing.deadline);
-            deadline.map(|deadline| deadline.since(Moment::now()))
+            deadline.map(|deadline| deadline.since(clock::now()))
         };
         let close_error = close(&self.name, &self.destination.sink, left(self.state.closing)).await.err();
         if let Letters::Posted(batcher) = &self.letters {
@@ -101,8 +102,8 @@ where
     }
 }
 
-/// Whoever drops the task before it has ended loses what it held, but not without notice: callers are answered, and the
-/// statistics tell.
+/// A task that is dropped before it has ended loses what it held, with notice: callers are answered, and the statistics
+/// tell.
 impl<T, R: Clone, S> Drop for Actor<T, R, S> {
     fn drop(&mut self) {
         if self.state.ended {

@@ -1,5 +1,5 @@
-//! One write, with all that may go wrong in it. In comes a batch, out it comes again with its verdicts, whatever the
-//! sink did: returned, hung, panicked, or was given up on. Next room: the sink; then back to `actor`.
+//! One write of one batch. Whatever the sink does (return, hang, panic, or be given up on), the batch survives and comes back
+//! with the verdicts that it has. The actor starts writes; the accumulator settles what they return.
 
 use std::{
     any::Any,
@@ -17,9 +17,10 @@ use tracing::{Instrument, Span, debug_span, error, field};
 use crate::{
     rules::{
         accumulator::{Cut, Written},
+        batch::SinkError,
         panics,
     },
-    sink::{Sink, SinkError},
+    sink::Sink,
 };
 
 /// Where the writes of a batcher go.

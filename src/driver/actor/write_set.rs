@@ -1,8 +1,6 @@
-//! The writes in progress. In come batches, each with its write; out they come again as they are done. Next room: `write`,
-//! for each of them.
+//! [`Writes`]: the writes in progress. The actor adds a write for each batch that it cuts and polls for completed ones.
 //!
-//! The memory of a write that is done serves the next one, so that a sink that takes its batches at once costs no
-//! allocation.
+//! The memory of a completed write serves the next one, so that a sink that completes at once costs no allocation.
 
 use std::{
     collections::VecDeque,

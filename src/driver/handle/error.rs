@@ -1,4 +1,4 @@
-//! What a handle says when it could not do what was asked. Ops come back in the errors.
+//! Errors of a handle's methods, one type per verb. An op that was not accepted is returned in the error.
 
 use std::fmt;
 

@@ -1,18 +1,15 @@
-//! What callers hold. In come ops and wishes, out go commands, and for each op that can't be taken the op itself. Next
-//! room: `command`.
+//! [`Handle`]: what callers hold. Cheap to clone; names neither stages nor sink. The last one dropped ends the batcher.
 
 pub(crate) mod ack;
 pub(crate) mod error;
 pub(crate) mod permit;
+mod port;
 pub(crate) mod send;
 pub(crate) mod send_all;
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,9 +18,10 @@ use tokio::{sync::oneshot, task::coop};
 use crate::{
     driver::{
         handle::{
-            ack::{Ack, Packed},
+            ack::Ack,
             error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError},
             permit::Permit,
+            port::Port,
             send::Sending,
             send_all::send_all,
         },
@@ -35,13 +33,11 @@ use crate::{
     },
     rules::{
         config::limits::{Limits, LimitsError},
-        outcome::reply::Replies,
-        panics,
+        outcome::reply::pair,
         stats::{
             Stats,
             flush::{Flush, FlushReport, Mark},
         },
-        time::Moment,
     },
 };
 
@@ -78,22 +74,15 @@ use crate::{
 /// # }
 /// ```
 pub struct Handle<T, R = ()> {
-    pub(crate) inbox: Arc<Inbox<T, R>>,
-    /// What this handle's flushes have reported so far.
+    port: Port<T, R>,
+    /// The position up to which this handle's flushes have reported.
     reported: Mutex<Mark>,
-    /// Sends so far, roughly: decides when one of them spends cooperative budget.
-    sends: AtomicU32,
-    /// For its acks. Each handle has its own, so that callers on several cores need not share them.
-    pub(crate) replies: Replies<Packed<R>>,
 }
-
-/// One send in so many spends cooperative budget: enough for a sender that never waits to yield now and then.
-pub(crate) const SENDS_PER_BUDGET: u32 = 32;
 
 impl<T, R> Handle<T, R> {
     /// The first handle of a batcher, which its inbox has already counted.
     pub(crate) fn first(inbox: Arc<Inbox<T, R>>) -> Self {
-        Self { inbox, reported: Mutex::default(), sends: AtomicU32::new(0), replies: Replies::new() }
+        Self { port: Port::new(inbox), reported: Mutex::default() }
     }
 
     /// Hands an op in, waiting for room if [`Overflow::Wait`](crate::Overflow::Wait) says so.
@@ -113,7 +102,7 @@ impl<T, R> Handle<T, R> {
     /// matters, [`reserve`](Self::reserve) first.
     #[inline]
     pub fn send(&self, op: T) -> impl Future<Output = Result<(), SendError<T>>> {
-        Sending::new(self, Parcel::new(op))
+        Sending::new(&self.port, Parcel::new(op))
     }
 
     /// Hands an op in if there is room now.
@@ -123,10 +112,10 @@ impl<T, R> Handle<T, R> {
     /// Gives the op back: [`Full`](SendError::Full), [`Closed`](SendError::Closed) or
     /// [`TooHeavy`](SendError::TooHeavy).
     pub fn try_send(&self, op: T) -> Result<(), TrySendError<T>> {
-        if self.is_too_heavy(&op) {
+        if self.port.is_too_heavy(&op) {
             return Err(SendError::TooHeavy(op));
         }
-        self.put(Parcel::new(op), Pass::Free).map(drop)
+        self.port.put(Parcel::new(op), Pass::Free).map(drop)
     }
 
     /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
@@ -139,7 +128,7 @@ impl<T, R> Handle<T, R> {
     ///
     /// **Not cancel safe:** a dropped future may have sent some of the ops, and drops the rest.
     pub async fn send_all(&self, ops: impl IntoIterator<Item = T>) -> Result<(), SendAllError<T>> {
-        send_all(self, ops.into_iter()).await
+        send_all(&self.port, ops.into_iter()).await
     }
 
     /// Waits for room, so that the op itself can be handed in without waiting: the cancel-safe form of `send`.
@@ -154,11 +143,11 @@ impl<T, R> Handle<T, R> {
     ///
     /// Cancel safe: a dropped future takes no room, though it loses its place in the line.
     pub async fn reserve(&self) -> Result<Permit<'_, T, R>, Closed> {
-        if self.is_budget_due() {
+        if self.port.is_budget_due() {
             coop::consume_budget().await;
         }
-        match room(&self.inbox).await {
-            Ok(()) => Ok(Permit::new(self)),
+        match room(&self.port.inbox).await {
+            Ok(()) => Ok(Permit::new(&self.port)),
             Err(_) => Err(Closed),
         }
     }
@@ -174,14 +163,17 @@ impl<T, R> Handle<T, R> {
     ///
     /// As [`send`](Self::send).
     pub async fn submit(&self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let (ack, verdict) = self.replies.pair();
-        let mut sending = Sending::new(self, Parcel { ack: Some(ack), ..Parcel::new(op) });
+        let (ack, verdict) = self.port.replies.pair();
+        let mut sending = Sending::new(&self.port, Parcel { ack: Some(ack), ..Parcel::new(op) });
         (&mut sending).await?;
         Ok(Ack::new(verdict, sending.sent_at))
     }
 
-    /// Makes all that was accepted so far due, and waits until it is settled: what is in flight or backing off included,
-    /// what comes later not. Says what became of it.
+    /// Makes all that was accepted so far due, and waits until it is settled. Ops in flight or in backoff are included; ops
+    /// sent later are not.
+    ///
+    /// The report counts every op that this handle has not been told of by an earlier flush, whichever handle sent it. So the
+    /// first flush of a handle reports everything since the batcher began, or since the handle it was cloned from flushed.
     ///
     /// It shortens no backoff, breaks no limit and overtakes no priority; while the batcher is paused it waits. A sink that
     /// awaits it inside of a write waits for that very write.
@@ -194,10 +186,10 @@ impl<T, R> Handle<T, R> {
     ///
     /// Cancel safe: once polled, the ops are flushed even if the future is dropped.
     pub async fn flush(&self) -> Result<FlushReport, Closed> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = pair();
         let since = *self.reported();
-        self.inbox.push_other(Command::Flush(Box::new(Flush { since, reply }))).map_err(|_| Closed)?;
-        let (report, mark) = answer.await.map_err(|_| Closed)?;
+        self.port.inbox.push_other(Command::Flush(Box::new(Flush { since, reply }))).map_err(|_| Closed)?;
+        let (report, mark) = answer.await.ok_or(Closed)?;
         self.reported().advance(mark);
         Ok(report)
     }
@@ -218,18 +210,18 @@ impl<T, R> Handle<T, R> {
     /// dropped**, never sent.
     pub async fn withdraw(&self, wanted: impl FnMut(&T) -> bool + Send + 'static) -> Result<Vec<T>, Closed> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.push_other(Command::Withdraw { wanted: Box::new(wanted), reply }).map_err(|_| Closed)?;
+        self.port.inbox.push_other(Command::Withdraw { wanted: Box::new(wanted), reply }).map_err(|_| Closed)?;
         answer.await.map_err(|_| Closed)
     }
 
     /// Stops cutting batches. Writes that have begun go on, and so does intake until the buffer is full.
     pub fn pause(&self) {
-        self.inbox.tell(|news| news.paused = Some(true));
+        self.port.inbox.tell(|news| news.paused = Some(true));
     }
 
     /// Starts cutting batches again.
     pub fn resume(&self) {
-        self.inbox.tell(|news| news.paused = Some(false));
+        self.port.inbox.tell(|news| news.paused = Some(false));
     }
 
     /// Changes the limits, from the next cut on. A smaller `max_pending` lets ops that are accepted already finish.
@@ -241,74 +233,45 @@ impl<T, R> Handle<T, R> {
     pub fn set_limits(&self, limits: impl Into<Limits>) -> Result<(), SetLimitsError> {
         let limits = limits.into();
         limits.check()?;
-        if limits.max_weight.is_some() && self.inbox.weigh.is_none() {
+        if limits.max_weight.is_some() && self.port.inbox.weigh.is_none() {
             return Err(LimitsError::unweighed().into());
         }
-        if self.inbox.is_closed() {
+        if self.port.inbox.is_closed() {
             return Err(SetLimitsError::Closed);
         }
-        self.inbox.set_limits(limits);
+        self.port.inbox.set_limits(limits);
         Ok(())
     }
 
     /// Counters and gauges of one moment.
     pub fn stats(&self) -> Stats {
-        self.inbox.stats()
+        self.port.inbox.stats()
     }
 
     /// Whether the batcher takes no more ops.
     pub fn is_closed(&self) -> bool {
-        self.inbox.is_closed()
+        self.port.inbox.is_closed()
     }
 
     pub(crate) fn stop(&self, within: Option<Duration>) {
-        self.inbox.tell(|news| news.stop(within, false));
+        self.port.inbox.tell(|news| news.stop(within, false));
     }
 
     fn reported(&self) -> MutexGuard<'_, Mark> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Hands in an op without waiting. Returns when that was.
-    pub(crate) fn put(&self, parcel: Parcel<T, R>, pass: Pass) -> Result<Moment, SendError<T>> {
-        let mut parcel = Some(parcel);
-        self.inbox.push(&mut parcel, pass).map_err(|barred| barred.give_back(&mut parcel))
-    }
-
-    /// Whether no batch could hold the op, so that it has to be refused at the door. If weighing it panics, the task will
-    /// find out and answer.
-    #[inline]
-    pub(crate) fn is_too_heavy(&self, op: &T) -> bool {
-        let Some(weigh) = &self.inbox.weigh else {
-            return false;
-        };
-        let max = self.inbox.max_weight();
-        panics::catch(|| weigh(op)).is_ok_and(|weight| weight > max)
-    }
-
-    /// Whether a sender that always finds room has to let others run now.
-    #[inline]
-    pub(crate) fn is_budget_due(&self) -> bool {
-        // A lost update only shifts when it happens.
-        let sends = self.sends.load(Ordering::Relaxed).wrapping_add(1);
-        self.sends.store(sends, Ordering::Relaxed);
-        sends.is_multiple_of(SENDS_PER_BUDGET)
-    }
 }
 
 impl<T, R> Clone for Handle<T, R> {
     fn clone(&self) -> Self {
-        self.inbox.add_handle();
-        let reported = Mutex::new(*self.reported());
-        // Whoever sends each op through a new clone yields now and then, too.
-        let sends = AtomicU32::new(self.sends.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
-        Self { inbox: Arc::clone(&self.inbox), reported, sends, replies: Replies::new() }
+        self.port.inbox.add_handle();
+        Self { port: self.port.another(), reported: Mutex::new(*self.reported()) }
     }
 }
 
 impl<T, R> Drop for Handle<T, R> {
     fn drop(&mut self) {
-        self.inbox.remove_handle();
+        self.port.inbox.remove_handle();
     }
 }
 

@@ -1,26 +1,27 @@
-//! Room for one op, taken before the op is there. In comes room, out goes an op that need not wait. Next room: `command`.
+//! [`Permit`]: room for one op, acquired before the op exists. `Handle::reserve` returns it; dropped unused it releases the
+//! room.
 
 use std::fmt;
 
 use crate::{
     driver::{
-        handle::{Handle, ack::Ack, error::SendError},
+        handle::{ack::Ack, error::SendError, port::Port},
         inbox::command::{Parcel, Pass},
     },
     rules::time::Moment,
 };
 
-/// Room for one op, from [`Handle::reserve`]. Dropped unused, it makes room for others.
+/// Room for one op, from [`Handle::reserve`](crate::Handle::reserve). Dropped unused, it makes room for others.
 #[must_use = "a permit takes up room until it is used or dropped"]
 pub struct Permit<'a, T, R = ()> {
-    handle: &'a Handle<T, R>,
+    port: &'a Port<T, R>,
     used: bool,
 }
 
 impl<'a, T, R> Permit<'a, T, R> {
     /// A permit for room that was just taken.
-    pub(crate) fn new(handle: &'a Handle<T, R>) -> Self {
-        Self { handle, used: false }
+    pub(crate) fn new(port: &'a Port<T, R>) -> Self {
+        Self { port, used: false }
     }
 
     /// Hands an op in, without waiting.
@@ -38,24 +39,24 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// As [`send`](Self::send).
     pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
-        let (ack, verdict) = self.handle.replies.pair();
+        let (ack, verdict) = self.port.replies.pair();
         let sent_at = self.put(Parcel { ack: Some(ack), ..Parcel::new(op) })?;
         Ok(Ack::new(verdict, sent_at))
     }
 
     fn put(mut self, parcel: Parcel<T, R>) -> Result<Moment, SendError<T>> {
-        if self.handle.is_too_heavy(&parcel.op) {
+        if self.port.is_too_heavy(&parcel.op) {
             return Err(SendError::TooHeavy(parcel.op));
         }
         self.used = true;
-        self.handle.put(parcel, Pass::Paid)
+        self.port.put(parcel, Pass::Paid)
     }
 }
 
 impl<T, R> Drop for Permit<'_, T, R> {
     fn drop(&mut self) {
         if !self.used {
-            self.handle.inbox.free(1);
+            self.port.inbox.free(1);
         }
     }
 }

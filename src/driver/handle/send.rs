@@ -1,7 +1,7 @@
-//! One op on its way in. In comes an op, out it goes into the inbox, or back to its caller. Next room: `inbox`.
+//! [`Sending`]: the future of `Handle::send`. It holds the op until the inbox accepts it, and returns it otherwise.
 //!
-//! A future by hand rather than an `async fn`, which would move the op about three times more; on this way a move is a
-//! good part of the time.
+//! It is written by hand, since an `async fn` would move the op about three times more, and moves are a good part of the cost of
+//! a send.
 
 use std::{
     pin::{Pin, pin},
@@ -12,7 +12,8 @@ use tokio::task::coop;
 
 use crate::{
     driver::{
-        handle::{Handle, error::SendError},
+        clock,
+        handle::{error::SendError, port::Port},
         inbox::{
             Turn,
             command::{Barred, Parcel, Pass},
@@ -24,7 +25,7 @@ use crate::{
 /// Hands an op in, waiting for room if that is the policy.
 #[must_use = "an operation is sent when this is awaited"]
 pub(crate) struct Sending<'a, T, R> {
-    handle: &'a Handle<T, R>,
+    port: &'a Port<T, R>,
     /// `None` once it is handed in or back.
     parcel: Option<Parcel<T, R>>,
     /// There was no room.
@@ -38,14 +39,14 @@ impl<T, R> Unpin for Sending<'_, T, R> {}
 
 impl<'a, T, R> Sending<'a, T, R> {
     #[inline]
-    pub(crate) fn new(handle: &'a Handle<T, R>, parcel: Parcel<T, R>) -> Self {
-        Self { handle, parcel: Some(parcel), turn: None, sent_at: Moment::END }
+    pub(crate) fn new(port: &'a Port<T, R>, parcel: Parcel<T, R>) -> Self {
+        Self { port, parcel: Some(parcel), turn: None, sent_at: Moment::END }
     }
 
     /// Waits for room, if that is the policy.
     #[cold]
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
-        let inbox = &self.handle.inbox;
+        let inbox = &self.port.inbox;
         let turn = self.turn.get_or_insert_with(|| Turn::new(inbox));
         loop {
             let let_in = match ready!(turn.poll_by_policy(cx)) {
@@ -66,10 +67,10 @@ impl<'a, T, R> Sending<'a, T, R> {
 
     #[cold]
     fn barred(&mut self, barred: Barred, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
-        if barred == Barred::Full && self.handle.inbox.overflow() == Overflow::Wait {
+        if barred == Barred::Full && self.port.inbox.overflow() == Overflow::Wait {
             if let Some(parcel) = &mut self.parcel {
                 // Age counts from here on, the wait for room included.
-                parcel.at.get_or_insert_with(Moment::now);
+                parcel.at.get_or_insert_with(clock::now);
             }
             return self.poll_waiting(cx);
         }
@@ -85,15 +86,15 @@ impl<T, R> Future for Sending<'_, T, R> {
         if self.turn.is_some() {
             return self.poll_waiting(cx);
         }
-        let Self { handle, parcel, sent_at, .. } = &mut *self;
+        let Self { port, parcel, sent_at, .. } = &mut *self;
         assert!(parcel.is_some(), "a send is not polled again when it is done");
-        if let Some(parcel) = parcel.take_if(|parcel| handle.is_too_heavy(&parcel.op)) {
+        if let Some(parcel) = parcel.take_if(|parcel| port.is_too_heavy(&parcel.op)) {
             return Poll::Ready(Err(SendError::TooHeavy(parcel.op)));
         }
-        if handle.is_budget_due() {
+        if port.is_budget_due() {
             ready!(pin!(coop::consume_budget()).poll(cx));
         }
-        match handle.inbox.push(parcel, Pass::Free) {
+        match port.inbox.push(parcel, Pass::Free) {
             Ok(at) => {
                 *sent_at = at;
                 Poll::Ready(Ok(()))

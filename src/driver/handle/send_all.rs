@@ -1,41 +1,38 @@
-//! Many ops at once: room and the lock are taken for a chunk at a time. In come ops, out goes a chunk after the other, and
-//! whatever could not be taken. Next room: `inbox`.
+//! Sends many ops, acquiring permits and the lock once per chunk. Ops that were not accepted are returned in order.
 
 use tokio::task::coop;
 
 use crate::{
     driver::{
+        clock,
         handle::{
-            Handle, SENDS_PER_BUDGET,
             error::{SendAllError, SendError},
+            port::{Port, SENDS_PER_BUDGET},
         },
         inbox::{
             command::{Barred, Pass},
             room_by_policy,
         },
     },
-    rules::{config::limits::Overflow, time::Moment},
+    rules::config::limits::Overflow,
 };
 
 /// Ops per chunk: enough to make room and lock cheap, few enough to let others in between.
 const CHUNK: usize = 128;
 
-/// See [`Handle::send_all`].
-pub(crate) async fn send_all<T, R>(
-    handle: &Handle<T, R>,
-    mut ops: impl Iterator<Item = T>,
-) -> Result<(), SendAllError<T>> {
+/// See [`Handle::send_all`](crate::Handle::send_all).
+pub(crate) async fn send_all<T, R>(port: &Port<T, R>, mut ops: impl Iterator<Item = T>) -> Result<(), SendAllError<T>> {
     let mut chunk = Vec::new();
     loop {
-        let too_heavy = fill(&mut chunk, &mut ops, handle);
+        let too_heavy = fill(&mut chunk, &mut ops, port);
         if chunk.is_empty() && too_heavy.is_none() {
             return Ok(());
         }
-        // Whoever always finds room yields now and then, so that the task can take in what was sent.
+        // A sender that always finds room yields now and then, so that the task can drain the inbox.
         for _ in 0..CHUNK / SENDS_PER_BUDGET as usize {
             coop::consume_budget().await;
         }
-        let reason = match send_chunk(handle, &mut chunk).await {
+        let reason = match send_chunk(port, &mut chunk).await {
             Err(barred) => barred.error(()),
             Ok(()) if too_heavy.is_some() => SendError::TooHeavy(()),
             Ok(()) => continue,
@@ -45,13 +42,13 @@ pub(crate) async fn send_all<T, R>(
 }
 
 /// Fills a chunk, up to the first op that no batch could hold, which is returned.
-fn fill<T, R>(chunk: &mut Vec<T>, ops: &mut impl Iterator<Item = T>, handle: &Handle<T, R>) -> Option<T> {
-    if handle.inbox.weigh.is_none() {
+fn fill<T, R>(chunk: &mut Vec<T>, ops: &mut impl Iterator<Item = T>, port: &Port<T, R>) -> Option<T> {
+    if port.inbox.weigh.is_none() {
         chunk.extend(ops.take(CHUNK));
         return None;
     }
     for op in ops.take(CHUNK) {
-        if handle.is_too_heavy(&op) {
+        if port.is_too_heavy(&op) {
             return Some(op);
         }
         chunk.push(op);
@@ -60,14 +57,14 @@ fn fill<T, R>(chunk: &mut Vec<T>, ops: &mut impl Iterator<Item = T>, handle: &Ha
 }
 
 /// Sends all of a chunk, as far as there is room at a time. What can't be taken stays in it.
-async fn send_chunk<T, R>(handle: &Handle<T, R>, chunk: &mut Vec<T>) -> Result<(), Barred> {
-    let at = Moment::now();
+async fn send_chunk<T, R>(port: &Port<T, R>, chunk: &mut Vec<T>) -> Result<(), Barred> {
+    let at = clock::now();
     let mut pass = Pass::Free;
     while !chunk.is_empty() {
-        match handle.inbox.push_some(chunk, at, pass) {
+        match port.inbox.push_some(chunk, at, pass) {
             Ok(()) => pass = Pass::Free,
-            Err(Barred::Full) if handle.inbox.overflow() == Overflow::Wait => {
-                pass = room_by_policy(&handle.inbox).await?;
+            Err(Barred::Full) if port.inbox.overflow() == Overflow::Wait => {
+                pass = room_by_policy(&port.inbox).await?;
             }
             Err(barred) => return Err(barred),
         }

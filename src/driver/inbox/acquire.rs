@@ -1,4 +1,5 @@
-//! The wait for room. In comes a sender that found none, out it goes with room for one op. Next room: `inbox`.
+//! [`Turn`]: the future that acquires a permit, first come, first served. Sends and `Handle::reserve` await it. Dropped, it
+//! leaves the queue, and a permit that was granted meanwhile passes to the next sender.
 
 use std::{
     future::poll_fn,

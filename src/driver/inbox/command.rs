@@ -1,13 +1,13 @@
-//! What crosses from the handles to the task: ops, each with room that it keeps until it is settled, and wishes. Next
-//! room: `inbox`, on which they cross.
+//! [`Command`] and [`News`]: what crosses from the handles to the task. Ops carry the permit that they keep until they are
+//! settled.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::{
-    driver::handle::{ack::AckSender, error::SendError},
-    rules::{config::limits::Limits, stats::flush::Flush, time::Moment},
+    driver::handle::error::SendError,
+    rules::{accumulator::Run, config::limits::Limits, outcome::AckSender, stats::flush::Flush, time::Moment},
 };
 
 pub(crate) enum Command<T> {
@@ -18,6 +18,16 @@ pub(crate) enum Command<T> {
         wanted: Box<dyn FnMut(&T) -> bool + Send>,
         reply: oneshot::Sender<Vec<T>>,
     },
+}
+
+impl<T> Command<T> {
+    /// The run of ops, if it is one.
+    pub(crate) fn into_run(self) -> Option<Run> {
+        match self {
+            Self::Ops(run) => Some(run),
+            Self::Flush(_) | Self::Withdraw { .. } => None,
+        }
+    }
 }
 
 /// An op on its way in.
@@ -32,20 +42,6 @@ impl<T, R> Parcel<T, R> {
     pub(crate) fn new(op: T) -> Self {
         Self { op, at: None, ack: None }
     }
-}
-
-/// Ops that came one after the other and of which the same is known.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Run {
-    pub(crate) count: u32,
-    /// When their callers sent them: age counts from here.
-    pub(crate) at: Moment,
-    /// Otherwise they took no room, and each makes its own by evicting another op.
-    pub(crate) paid: bool,
-    /// Their callers wait for the verdicts.
-    pub(crate) acked: bool,
-    /// So many more ops that are sent now, and of which nothing else is known, may share the time stamp.
-    pub(crate) open_to: u32,
 }
 
 /// How an op comes to its room.
@@ -97,7 +93,7 @@ pub(crate) struct News {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stop {
     pub(crate) within: Option<Duration>,
-    /// Nobody is left who could resume a paused batcher.
+    /// No handle is left to resume a paused batcher.
     pub(crate) deserted: bool,
 }
 

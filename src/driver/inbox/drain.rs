@@ -1,21 +1,17 @@
-//! What the task takes out of the inbox in one go. In come the inbox's vectors, out come commands, and in the same order
-//! the ops and the acks that they speak of. Next room: `actor::intake`.
+//! [`Taken`]: the contents of the inbox, taken in one swap. Intake drains it; its memory serves the next swap.
 
 use std::vec;
 
 use super::KEPT;
 use crate::{
-    driver::{
-        handle::ack::AckSender,
-        inbox::command::{Command, Run},
-    },
-    rules::accumulator::Arrival,
+    driver::inbox::command::Command,
+    rules::{accumulator::Arrivals, outcome::AckSender},
 };
 
 /// Its memory is used again.
 pub(crate) struct Taken<T, R> {
     pub(crate) ops: Vec<T>,
-    /// Of those ops whose callers wait for the verdict.
+    /// Acks of the ops that have one, in the order of the ops.
     pub(crate) acks: Vec<AckSender<R>>,
     pub(crate) commands: Vec<Command<T>>,
 }
@@ -40,39 +36,14 @@ impl<T, R> Taken<T, R> {
         self.ops.capacity().max(self.acks.capacity()).max(self.commands.capacity()) > KEPT
     }
 
+    /// Whether nothing but ops with permits is in it.
+    pub(crate) fn has_only_paid_ops(&self) -> bool {
+        self.commands.iter().all(|command| matches!(command, Command::Ops(run) if run.paid))
+    }
+
     /// Everything in it, to be dealt with one by one.
     pub(crate) fn drain(&mut self) -> (vec::Drain<'_, Command<T>>, Arrivals<'_, T, R>) {
         let Self { ops, acks, commands } = self;
-        (commands.drain(..), Arrivals { ops: ops.drain(..), acks: acks.drain(..) })
-    }
-}
-
-/// Ops, and the acks of those that have one, in order.
-pub(crate) struct Arrivals<'a, T, R> {
-    ops: vec::Drain<'a, T>,
-    acks: vec::Drain<'a, AckSender<R>>,
-}
-
-impl<T, R> Arrivals<'_, T, R> {
-    /// How many ops are left.
-    pub(crate) fn len(&self) -> usize {
-        self.ops.len()
-    }
-
-    /// The ops that are left.
-    pub(crate) fn ops(&self) -> &[T] {
-        self.ops.as_slice()
-    }
-
-    /// The next op of a run.
-    pub(crate) fn next(&mut self, run: &Run) -> Arrival<T, R> {
-        let ack = if run.acked { self.acks.next() } else { None };
-        Arrival { op: self.ops.next().expect("a run has as many ops as it counts"), at: run.at, ack }
-    }
-
-    /// All ops of a run, and their acks.
-    pub(crate) fn all_of(&mut self, run: &Run) -> (impl Iterator<Item = T>, impl Iterator<Item = AckSender<R>>) {
-        let count = run.count as usize;
-        (self.ops.by_ref().take(count), self.acks.by_ref().take(if run.acked { count } else { 0 }))
+        (commands.drain(..), Arrivals::drain(ops, acks))
     }
 }

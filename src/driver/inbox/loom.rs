@@ -17,9 +17,9 @@ use loom::{
 };
 
 use super::*;
-use crate::{
-    driver::handle::ack::{Answer, End, Outcome},
-    rules::{accumulator::Arrival, outcome::reply::Replies},
+use crate::rules::{
+    accumulator::Arrival,
+    outcome::{Answer, End, Outcome, reply::Replies},
 };
 
 type Numbers = Inbox<u32, ()>;

@@ -1,10 +1,8 @@
-//! The channel from the handles to the task. In come ops and commands, out they come, in order, all at once. Next room:
-//! `actor`.
+//! [`Inbox`]: the channel from the handles to the task. Bounded, multi-producer; everything in it is drained at once, in order.
 //!
-//! It is a bounded multi-producer channel, all of it behind one mutex that is held for one append: ops go into a `Vec`,
-//! acks into another, what is known of them into a third, run by run, and the task swaps them all for empty ones. Only what
-//! comes into an empty inbox wakes the task. That takes a fraction of the time per op that linked blocks and a semaphore
-//! take.
+//! One mutex is held for one append: ops go into a `Vec`, acks into another, a record per run of ops into a third, and the task
+//! swaps all three for empty ones. Only a push into an empty inbox wakes the task. That takes a fraction of the time per op that
+//! linked blocks and a semaphore take.
 
 mod acquire;
 pub(crate) mod command;
@@ -20,11 +18,15 @@ use std::{
 };
 
 pub(crate) use acquire::{Turn, room, room_by_policy};
-pub(crate) use drain::{Arrivals, Taken};
+pub(crate) use drain::Taken;
 
 use crate::{
-    driver::inbox::command::{Barred, Command, News, Parcel, Pass, Run},
+    driver::{
+        clock,
+        inbox::command::{Barred, Command, News, Parcel, Pass},
+    },
     rules::{
+        accumulator::Run,
         config::limits::{Limits, Overflow},
         outcome::mutex::{Mutex, MutexGuard},
         panics,
@@ -47,9 +49,8 @@ pub(crate) struct Inbox<T, R> {
     handles: AtomicUsize,
 }
 
-/// So many sends in a row share the time stamp of the first, unless the task has looked in between. An op may so count
-/// as older than it is, by no more than the task took to look, and never as younger. A clock is read in about the time
-/// that the rest of a send takes.
+/// Up to 16 consecutive sends share a timestamp until the inbox is drained. An op may be stamped too early, never too
+/// late. Reading the clock costs as much as the rest of a send.
 const STAMPED_TOGETHER: u32 = 16;
 
 /// Room for so many ops is kept while the task sleeps; what a burst took beyond is given back.
@@ -94,7 +95,7 @@ impl<T, R> Inbox<T, R> {
             _ => {
                 // A time stamp of somebody who waited is too old for others.
                 let open_to = if paid && at.is_none() { STAMPED_TOGETHER - 1 } else { 0 };
-                let at = at.unwrap_or_else(Moment::now);
+                let at = at.unwrap_or_else(clock::now);
                 state.commands.push(Command::Ops(Run { count: 1, at, paid, acked, open_to }));
                 at
             }
@@ -255,7 +256,7 @@ impl<T, R> Inbox<T, R> {
         poll.map(Ok)
     }
 
-    /// Whoever was in line for room gives up.
+    /// Removes a sender that gives up from the queue.
     fn leave_line(&self, place: Place) {
         let mut state = self.state();
         let (waker, was_called) = state.line.leave(place);

@@ -1,17 +1,17 @@
-//! What is behind the inbox's mutex: what has come in, who may come in, and who waits. In comes an op that wants in,
-//! out comes whether it may. Next room: `inbox`, which holds the lock.
+//! [`State`]: what the mutex of the inbox protects: ops, commands, permits and the queue of waiting senders. It decides whether
+//! an op is admitted.
 
 use std::task::Waker;
 
 use super::wait_queue::Line;
 use crate::{
-    driver::{
-        handle::ack::AckSender,
-        inbox::command::{Barred, Command, News, Pass},
-    },
+    driver::inbox::command::{Barred, Command, News, Pass},
     rules::{
         config::limits::{Limits, Overflow},
-        outcome::mutex::{Mutex, MutexGuard},
+        outcome::{
+            AckSender,
+            mutex::{Mutex, MutexGuard},
+        },
         panics,
         stats::Stats,
     },
@@ -22,8 +22,7 @@ use crate::{
 pub(super) struct State<T, R> {
     pub(super) ops: Vec<T>,
     pub(super) commands: Vec<Command<T>>,
-    /// So many ops may still come in. Below zero: what is freed next is owed, since `max_pending` was lowered or an op
-    /// came in without room.
+    /// Available permits. Negative after `max_pending` was lowered or an op was accepted without a permit.
     pub(super) room: isize,
     /// Ops that were ever put in.
     pub(super) pushed: u64,
@@ -31,9 +30,9 @@ pub(super) struct State<T, R> {
     pub(super) waker: Option<Waker>,
     pub(super) closed: bool,
     pub(super) overflow: Overflow,
-    /// Who waits for room.
+    /// Senders that wait for a permit.
     pub(super) line: Line,
-    /// Of those ops whose callers wait for the verdict.
+    /// Acks of the ops that have one, in the order of the ops.
     pub(super) acks: Vec<AckSender<R>>,
     /// Ops that are not paid for.
     pub(super) unpaid: usize,
@@ -43,10 +42,10 @@ pub(super) struct State<T, R> {
     pub(super) stats: Stats,
 }
 
-/// So many ops may be on their way to evict others: enough for a burst, not enough to matter.
+/// Ops that may be on their way to evict others, at most: enough for a burst, not enough to matter.
 const MOST_UNPAID: usize = 65_536;
 
-/// So many senders are called under one lock: few enough to be held on the stack.
+/// Senders granted a permit under one lock: few enough to be held on the stack.
 const CALLED_AT_ONCE: usize = 16;
 
 impl<T, R> State<T, R> {

@@ -1,5 +1,5 @@
-//! Senders in line for room. In comes a sender that found none, out it comes, first come, first served, once room is
-//! there for it. Next room: `state`, which keeps the line.
+//! [`Line`]: senders that wait for a permit, in order. A sender is in the queue until it is granted one, leaves, or the inbox is
+//! closed. The inbox's state owns it.
 
 use std::{
     collections::VecDeque,
@@ -94,7 +94,7 @@ struct Numbered<V> {
     len: usize,
 }
 
-/// So many gaps are not worth closing.
+/// Gaps tolerated before compaction.
 const FEW_GAPS: usize = 16;
 
 impl<V> Numbered<V> {

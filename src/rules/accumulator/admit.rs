@@ -1,19 +1,20 @@
-//! An op comes in: dedup, partition, conflate, priority. In comes an [`Arrival`], out comes a node in its queue, or an
-//! answer where the op has ended already.
+//! Accepts an op: dedup, partition, conflate, priority, in this order. Afterwards the op is a node in a queue, or has ended and
+//! its caller has an answer. The driver calls [`Accumulator::push`] and `accept`.
 
 use std::{collections::HashSet, iter};
 
 use super::{
     Accumulator,
+    arrivals::{Arrival, Run},
     partition::Partition,
-    store::{Arrival, Newcomer},
+    store::Newcomer,
 };
-use crate::{
-    driver::{
-        handle::ack::{End, Waiters},
-        inbox::command::Run,
-    },
-    rules::{batch::SinkError, panics, stage::Found, time::Moment},
+use crate::rules::{
+    batch::SinkError,
+    outcome::{End, Waiters},
+    panics,
+    stage::Found,
+    time::Moment,
 };
 
 /// What the rules say of an op, before anything has been changed.

@@ -1,5 +1,5 @@
-//! Two ops of one key meet: a newer one comes in, or an older one comes back. In come both, out comes what the user's
-//! merge function makes of them, in the place of the older one.
+//! Merges two ops of one key: an arriving op into a waiting one, or a returning op with the oldest of its key that waits. The
+//! user's function decides; the survivor stands in the place of the older op.
 
 use std::mem;
 
@@ -7,9 +7,11 @@ use super::{
     Accumulator,
     store::{NONE, Newcomer},
 };
-use crate::{
-    driver::handle::ack::{AckError, End, Waiter, Waiters},
-    rules::{batch::SinkError, panics, time::Moment},
+use crate::rules::{
+    batch::SinkError,
+    outcome::{AckError, End, Waiter, Waiters},
+    panics,
+    time::Moment,
 };
 
 impl<T, R: Clone> Accumulator<T, R> {

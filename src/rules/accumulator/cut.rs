@@ -1,17 +1,15 @@
-//! The moment of decision: a due partition is cut, now that the sink can take it. In comes `now`, out comes a
-//! [`Cut`] to write, or nothing. Next room: the sink, and then `settle`.
+//! Cuts a batch: takes the ops of the best due partition, up to the caps, without expired ones. Called by the driver when a
+//! slot is free; [`Cut`] carries what `settle` needs later.
 
 use std::{any::Any, iter, time::Instant};
 
 use super::{Accumulator, fast_path::Stretch, store::NONE};
-use crate::{
-    driver::handle::ack::{AckSender, End},
-    rules::{
-        batch::{Batch, CutBy},
-        panics,
-        stage::{BoxRule, Order, Stages},
-        time::Moment,
-    },
+use crate::rules::{
+    batch::{Batch, CutBy},
+    outcome::{AckSender, End},
+    panics,
+    stage::{BoxRule, Order, Stages},
+    time::Moment,
 };
 
 /// A batch on its way, with what the buffer needs to take it back. When it is settled its memory is used again.
@@ -21,7 +19,7 @@ pub(crate) struct Cut<T, R> {
     pub(super) slots: Vec<u32>,
     /// What is known of the ops after those.
     pub(super) stretches: Vec<Stretch>,
-    /// Of those of them whose callers wait for the verdict.
+    /// Acks of the ops that have one, in the order of the ops.
     pub(super) acks: Vec<AckSender<R>>,
     pub(super) partition: u32,
     pub(super) at: Moment,
@@ -178,7 +176,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 /// Why an op is not to be sent.
 enum Unwanted {
     Expired,
-    /// Nobody knows, since the user's function panicked.
+    /// Unknown, since the user's function panicked.
     Panicked(Box<dyn Any + Send>),
 }
 
@@ -231,7 +229,7 @@ mod tests {
     /// Goal: a large batch costs no memory afterwards. Method: one is in flight while the driver tidies up, and comes back.
     #[test]
     fn the_memory_of_a_large_batch_is_given_back() {
-        let now = Moment::now();
+        let now = Moment::some();
         let mut buffer = Accumulator::<u64, ()>::new(Stages::new(), Limits::new(10_000), Policy::default());
         (0..10_000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         let mut cut = buffer.cut(now).expect("it is full");

@@ -1,14 +1,15 @@
-//! Keys that dedup has seen within its window, and what became of their ops. In comes a key's first op, out comes the
-//! answer to its repeats.
+//! [`Memory`]: the keys that dedup has seen within its window, and how their ops ended, which answers repeats.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
 use slab::Slab;
 
 use super::Accumulator;
-use crate::{
-    driver::handle::ack::{AckError, End, Waiters},
-    rules::{panics, stage::REMEMBERED_KEYS, time::Moment},
+use crate::rules::{
+    outcome::{AckError, End, Waiters},
+    panics,
+    stage::REMEMBERED_KEYS,
+    time::Moment,
 };
 
 #[derive(Debug)]

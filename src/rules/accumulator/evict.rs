@@ -1,16 +1,12 @@
-//! Who makes room in a full buffer. In come ops as they start to wait, out comes the one to evict. It exists only while
-//! the overflow policy evicts.
+//! [`Victims`]: which waiting op makes room in a full buffer. It exists only while the overflow policy evicts.
 //!
-//! Each list is in order of arrival and may name ops that no longer wait; they are skipped when they come up, and
-//! cleaned out before they outnumber those that do.
+//! Each list is in order of arrival and may name ops that no longer wait. They are skipped when they come up, and removed
+//! before they outnumber the others.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{Accumulator, store::Nodes};
-use crate::{
-    driver::handle::ack::End,
-    rules::{config::limits::Overflow, stage::Order, time::Moment},
-};
+use crate::rules::{config::limits::Overflow, outcome::End, stage::Order, time::Moment};
 
 #[derive(Debug)]
 pub(super) struct Victims {
@@ -81,7 +77,7 @@ impl Victims {
     }
 }
 
-/// So many stale entries are not worth cleaning out.
+/// Stale entries tolerated before a clean-up.
 const STALE: usize = 64;
 
 impl<T, R: Clone> Accumulator<T, R> {
@@ -136,7 +132,7 @@ mod tests {
         let stages = Stages::new().conflate_by(|_: &u32| 0, latest);
         let limits = Limits::new(10).linger(Duration::MAX).overflow(Overflow::EvictOldest);
         let mut buffer = Accumulator::<u32, ()>::new(stages, limits, Policy::default());
-        let now = Moment::now();
+        let now = Moment::some();
         (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         assert_eq!(buffer.victims.as_ref().map(|victims| victims.listed), Some(1));
     }
@@ -147,7 +143,7 @@ mod tests {
     fn the_list_is_made_with_the_first_op_that_needs_room() {
         let limits = Limits::new(10).linger(Duration::MAX);
         let mut buffer = Accumulator::<u32, ()>::new(Stages::new(), limits, Policy::default());
-        let now = Moment::now();
+        let now = Moment::some();
         (0..3).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         assert!(buffer.evict(now));
         assert!(buffer.victims.is_some());

@@ -1,19 +1,14 @@
-//! Where ops wait of which no rule has anything to say: in order of arrival, and what is known of them is known of whole
-//! stretches. In come runs of ops, out come the next ones. An op gets a node of its own only when something happens to
-//! it: it is evicted, withdrawn, or comes back from a write that failed.
+//! [`Lane`]: the fast path for batchers without stages: a FIFO with one record per run of ops. An op becomes a node when it is
+//! evicted, withdrawn or retried.
 
 use std::collections::VecDeque;
 
 use super::{Accumulator, prefetch::GROUP, store::Fifo, store::Newcomer};
-use crate::{
-    driver::{
-        handle::ack::{AckSender, Answer, End, Outcome, Waiters},
-        inbox::{
-            Arrivals, Taken,
-            command::{Command, Run},
-        },
-    },
-    rules::{stats::counters::Spent, time::Moment},
+use crate::rules::{
+    accumulator::{Arrivals, Run},
+    outcome::{AckSender, Answer, End, Outcome, Waiters},
+    stats::spent::Spent,
+    time::Moment,
 };
 
 /// Ops that came one after the other and of which the same is known.
@@ -32,7 +27,7 @@ pub(crate) struct Stretch {
 #[derive(Debug)]
 pub(super) struct Lane<T, R> {
     ops: Fifo<T>,
-    /// Of those of them whose callers wait for the verdict.
+    /// Acks of the ops that have one, in the order of the ops.
     acks: Fifo<AckSender<R>>,
     stretches: VecDeque<Stretch>,
 }
@@ -95,23 +90,24 @@ impl Stretch {
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// Takes in what came in one go, if it is nothing but ops and no rule has anything to say of them. Otherwise it is
-    /// left as it is.
-    pub(crate) fn accept_all(&mut self, taken: &mut Taken<T, R>, now: Moment) -> bool {
-        let is_plain = |command: &Command<T>| matches!(command, Command::Ops(run) if run.paid);
-        if !self.is_plain || !taken.commands.iter().all(is_plain) {
-            return false;
-        }
+    /// Whether no rule has anything to say of any op, so that [`accept_all`](Self::accept_all) takes them.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Accepts all ops of these runs, which hold permits, with their acks. Only for a batcher that is plain.
+    pub(crate) fn accept_all(
+        &mut self,
+        ops: &mut Vec<T>,
+        acks: &mut Vec<AckSender<R>>,
+        runs: impl Iterator<Item = Run>,
+        now: Moment,
+    ) {
         let was_empty = self.queued(0) == 0;
-        self.lane.ops.append(&mut taken.ops);
-        self.lane.acks.append(&mut taken.acks);
-        for command in taken.commands.drain(..) {
-            if let Command::Ops(run) = command {
-                self.count_in(run);
-            }
-        }
+        self.lane.ops.append(ops);
+        self.lane.acks.append(acks);
+        runs.for_each(|run| self.count_in(run));
         self.lined_up(was_empty, now);
-        true
     }
 
     /// Takes in the ops of a run, which come next.

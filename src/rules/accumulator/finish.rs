@@ -1,15 +1,12 @@
-//! An op leaves the buffer without having been written: netted, expired, evicted, withdrawn, returned. In comes a
-//! slot and the way it ends, out come the answers to its callers.
+//! Ends ops that leave the buffer without having been written: netted, expired, evicted, withdrawn, returned, refused. Each end
+//! is counted once and answered once.
 
-use super::{Accumulator, store::Arrival, store::Extra};
-use crate::{
-    driver::handle::ack::{AckError, Answer, End, Outcome, Waiter, Waiters},
-    rules::{
-        batch::{ErrorKind, SinkError},
-        outcome::{DeadLetter, Returned},
-        panics,
-        time::Moment,
-    },
+use super::{Accumulator, arrivals::Arrival, store::Extra};
+use crate::rules::{
+    batch::{ErrorKind, SinkError},
+    outcome::{AckError, Answer, DeadLetter, End, Outcome, Returned, Waiter, Waiters},
+    panics,
+    time::Moment,
 };
 
 /// What is left of an op whose slot is free again.

@@ -88,7 +88,7 @@ impl Gate {
         let is_given_up = left.is_some_and(|left| left.is_zero());
         if is_new || mark == self.freezes {
             failures = failures.saturating_add(1);
-            let delay = backoff.delay(failures);
+            let delay = backoff.outage_delay(failures);
             // The last write is tried when the time is over, and no later.
             let pause = left.filter(|left| !left.is_zero()).map_or(delay, |left| left.min(delay));
             self.freezes += 1;

@@ -1,8 +1,8 @@
-//! The rules as one state machine: what waits, what merges, what is due, what is cut, and what becomes of a batch that
-//! comes back. In come ops and `now`; out come batches, answers and a deadline. It knows no clock, no task and no
-//! channel, so the actor and the stream can both drive it, and tests can step it by hand. Next room: `batch`.
+//! [`Accumulator`]: the rules as one state machine. It knows what waits, merges, is due and is cut, and what becomes of a batch
+//! that returns. `now` comes in, a deadline goes out, so that the actor and the stream can both drive it, and tests can step it.
 
 mod admit;
+mod arrivals;
 mod conflate;
 mod cut;
 mod dedup;
@@ -24,28 +24,25 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+pub(crate) use arrivals::{Arrival, Arrivals, Run};
 pub(crate) use cut::Cut;
 pub(crate) use notices::{Notices, OutageNotice};
 pub(crate) use prefetch::GROUP;
 pub(crate) use settle::Written;
-pub(crate) use store::Arrival;
 
-use crate::{
-    driver::handle::ack::Answer,
-    rules::{
-        config::{
-            limits::Limits,
-            retry::{Backoff, Retry},
-        },
-        outcome::{DeadLetter, Returned},
-        stage::Stages,
-        stats::{
-            Stats,
-            counters::Counters,
-            flush::{Done, Flush, Flushes},
-        },
-        time::Moment,
+use crate::rules::{
+    config::{
+        limits::Limits,
+        retry::{Backoff, Retry},
     },
+    outcome::{Answer, DeadLetter, Returned},
+    stage::Stages,
+    stats::{
+        Stats,
+        counters::Counters,
+        flush::{Done, Flush, Flushes},
+    },
+    time::Moment,
 };
 use dedup::Memory;
 use evict::Victims;

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Accumulator, OutageNotice, gate::Frozen};
-use crate::{rules::time::Moment, sink::SinkError};
+use super::{Accumulator, OutageNotice, Written, gate::Frozen};
+use crate::rules::{
+    batch::{SinkError, verdicts::Verdicts},
+    time::Moment,
+};
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// The destination asks for a pause, which counts from now on.
@@ -24,9 +27,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         is_given_up
     }
 
-    /// The destination has answered a write.
-    pub(super) fn heard(&mut self, mark: u64, now: Moment) {
-        self.notices.recovery = self.gate.heard(mark, now).or(self.notices.recovery.take());
+    /// Ends an outage if the write brought an answer of the destination. A sink that tells each op of the outage brings none.
+    pub(super) fn hear(&mut self, verdicts: &Verdicts<R>, written: &Written, mark: u64, now: Moment) {
+        let is_answer = || verdicts.have_answer() || matches!(written, Written::Failed(error) if error.is_answer());
+        if self.gate.is_in_outage() && is_answer() {
+            self.notices.recovery = self.gate.heard(mark, now).or(self.notices.recovery.take());
+        }
     }
 
     /// Gives up all that waits, since the outage has lasted too long.

@@ -1,4 +1,5 @@
-//! One partition: its queue, and what keeps it from being cut. In come ops of one key, out comes the reason to cut.
+//! [`Partition`]: the queue of one key, and what keeps it from being cut. At most one batch of it is in flight. Idle partitions
+//! are kept for a while and then forgotten.
 
 use std::num::NonZeroU64;
 
@@ -21,7 +22,7 @@ pub(crate) enum Place {
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     pub(crate) queue: Queue,
-    /// By which the table of keys finds it; `None` for the one partition of a batcher that has no keys.
+    /// Hash by which the table of keys finds it; `None` for the one partition of a batcher that has no keys.
     pub(crate) hash: Option<NonZeroU64>,
     /// At most one batch of a partition is being written, so that its order holds.
     pub(crate) in_flight: bool,
@@ -71,7 +72,7 @@ impl Partition {
     }
 }
 
-/// So many may rest.
+/// Idle partitions that are kept.
 const RESTING: usize = if cfg!(test) { 2 } else { 128 };
 
 impl<T, R> Accumulator<T, R> {
@@ -121,7 +122,7 @@ mod tests {
 
     /// Sends one op all the way.
     fn pass(buffer: &mut Accumulator<u32, ()>, op: u32) {
-        let now = Moment::now();
+        let now = Moment::some();
         buffer.push(Arrival { op, at: now, ack: None }, now);
         assert_eq!(buffer.hand_over(now), Some(vec![op]));
     }
@@ -139,7 +140,7 @@ mod tests {
     /// Goal: a partition that is in use is not forgotten, although it rested. Method: one is, while others come and go.
     #[test]
     fn who_is_in_use_stays() {
-        let (mut buffer, now) = (buffer(), Moment::now());
+        let (mut buffer, now) = (buffer(), Moment::some());
         pass(&mut buffer, 0);
         buffer.set_paused(true);
         buffer.push(Arrival { op: 0, at: now, ack: None }, now);

@@ -1,16 +1,14 @@
-//! A look at the ops that come next, where so many wait that most of the time goes into fetching what these will meet.
-//! In come ops that have not been pushed yet; out comes nothing, but what they will meet is in the caches of the CPU.
+//! Software prefetching: loads the cache lines that the next 32 pushes will read. Used above 8,192 waiting ops.
 //!
-//! A push looks at a table, then at the key that it names, then at the op that waits, each of them far away in memory
-//! when there are a million, and each known only when the one before has come. What 32 pushes look at is fetched in two
-//! rounds instead, in each of which nothing waits for anything else. The way is that of S. Chen, A. Ailamaki,
-//! P. B. Gibbons and T. C. Mowry, "Improving hash join performance through prefetching" (2004), where it is called group
-//! prefetching; it is done by plain reads here.
+//! A push reads a table, then the key in it, then the waiting op, each far away in memory when there are a million, and each
+//! known only when the one before has been read. Here they are read for 32 pushes in two rounds. The method is that of S. Chen,
+//! A. Ailamaki, P. B. Gibbons and T. C. Mowry, "Improving hash join performance through prefetching" (2004), group
+//! prefetching, by plain reads.
 
 use super::{Accumulator, store::NONE};
 use crate::rules::panics;
 
-/// So many ops are looked at together: enough to keep the memory busy, few enough to be still there when they are pushed.
+/// Ops prefetched together: enough to keep the memory busy, few enough to be in the cache when they are pushed.
 /// Tests make do with the few that they have, here and below.
 pub(crate) const GROUP: usize = if cfg!(test) { 3 } else { 32 };
 

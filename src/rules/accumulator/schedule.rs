@@ -1,5 +1,5 @@
-//! Where partitions wait: for their linger, for their backoff, for a free slot. In comes `now`, out comes which
-//! partition to cut next and when to look again. Next room: `cut`.
+//! [`Schedule`]: where partitions wait, for their linger, their backoff or a free slot. It answers which partition to cut next and
+//! when to look again.
 
 use super::{Accumulator, partition::Place, store::Head, store::Heap};
 use crate::rules::{batch::CutBy, time::Moment};

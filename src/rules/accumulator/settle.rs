@@ -1,19 +1,16 @@
-//! A batch comes back from the sink, with a verdict for each op. In comes a [`Cut`] and how the write ended; out come
-//! answers, dead letters, and ops that go back into the buffer, in front, where all rules hold for them again.
+//! Settles a batch that the sink has returned: delivers, refuses, or puts ops back in front of their partition, where all rules
+//! hold for them again. The driver calls [`Accumulator::settle`] once per [`Cut`].
 
 use std::time::Duration;
 
 use super::{Accumulator, Cut};
-use crate::{
-    driver::handle::ack::{AckError, End},
-    rules::{
-        batch::{ErrorKind, SinkError, verdicts::Verdict},
-        outcome::DeadLetter,
-        panics,
-        stage::Found,
-        stats::counters::Waited,
-        time::Moment,
-    },
+use crate::rules::{
+    batch::{ErrorKind, SinkError, verdicts::Verdict},
+    outcome::{AckError, DeadLetter, End},
+    panics,
+    stage::Found,
+    stats::counters::Waited,
+    time::Moment,
 };
 
 /// How a write ended.
@@ -55,19 +52,6 @@ enum Next {
     Lose(SinkError),
 }
 
-impl Written {
-    /// Whether the destination has answered, which it can't during an outage.
-    fn is_answer(&self) -> bool {
-        match self {
-            Self::Answered => true,
-            Self::Failed(error) => {
-                !error.is_outage() && !matches!(error.kind(), ErrorKind::Ambiguous | ErrorKind::Lost)
-            }
-            Self::Panicked(_) | Self::Aborted => false,
-        }
-    }
-}
-
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Moment) {
@@ -78,9 +62,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.partitions[id as usize].in_flight = false;
         let writing = now.nanos_since(at);
         let all_accepted = verdicts.receipts(ops.len()).is_some();
-        if self.gate.is_in_outage() && written.is_answer() {
-            self.heard(mark, now);
-        }
+        self.hear(verdicts, &written, mark, now);
         let rest = match written {
             Written::Answered if all_accepted => None,
             written => self.rest_of(written, now),

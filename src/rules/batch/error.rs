@@ -1,4 +1,4 @@
-//! What a sink says when it could not write: a kind that decides what happens next, and the cause.
+//! [`SinkError`]: why a write, or one op of it, failed: a kind that decides what happens next, and the cause.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -88,6 +88,8 @@ impl SinkError {
     }
 
     /// Nothing landed; send nothing at all for `retry_after`.
+    #[doc(alias = "throttle")]
+    #[doc(alias = "rate limit")]
     pub fn throttled(retry_after: Duration) -> Self {
         ErrorKind::Throttled { retry_after }.into()
     }
@@ -137,6 +139,11 @@ impl SinkError {
     /// [`connection_lost`](Self::connection_lost).
     pub fn is_outage(&self) -> bool {
         self.outage
+    }
+
+    /// Whether the destination has answered, which it can't during an outage.
+    pub(crate) fn is_answer(&self) -> bool {
+        !self.outage && !matches!(self.kind, ErrorKind::Ambiguous | ErrorKind::Lost)
     }
 
     /// The same cause under another kind. The error remains an outage if it was one.

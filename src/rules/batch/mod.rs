@@ -1,5 +1,4 @@
-//! What a sink is lent: the ops of one cut, a place for the verdict on each, and why it was cut. In come ops from
-//! the accumulator, out go verdicts. Next room: `sink`.
+//! [`Batch`]: what a sink is lent: the ops of one cut, a place for the verdict on each, and why it was cut.
 
 pub(crate) mod error;
 pub(crate) mod verdicts;
@@ -227,6 +226,11 @@ impl<T, R> Batch<T, R> {
 
     fn answer(&mut self, i: usize, answer: Verdict<R>) {
         self.verdicts.give(i, self.ops.len(), answer);
+    }
+
+    /// The errors among the verdicts.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = &SinkError> {
+        self.verdicts.errors()
     }
 
     /// Verdicts as they stand, for sinks that are made of others.

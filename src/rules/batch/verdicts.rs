@@ -1,5 +1,4 @@
-//! What a sink said of each op of a batch. In come verdicts, out come receipts where all ops have landed, or each
-//! verdict. Next room: `accumulator::settle`.
+//! [`Verdicts`]: the verdict on each op of a batch. The batch owns one; `settle` reads it.
 
 use crate::rules::batch::SinkError;
 
@@ -88,6 +87,12 @@ impl<R> Verdicts<R> {
             Verdict::Failed(error) | Verdict::Again(error) => Some(error),
             Verdict::Pending | Verdict::Accepted(_) => None,
         })
+    }
+
+    /// Whether one of them is an answer of the destination.
+    pub(crate) fn have_answer(&self) -> bool {
+        let is_accepted = |verdict: &Verdict<R>| matches!(verdict, Verdict::Accepted(_));
+        !self.receipts.is_empty() || self.listed.iter().any(is_accepted) || self.errors().any(SinkError::is_answer)
     }
 
     /// The receipts, if all ops, of so many, are accepted.

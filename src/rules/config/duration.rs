@@ -1,4 +1,4 @@
-//! Durations as they stand in a configuration file. In comes "10ms", out comes a `Duration`, and back.
+//! [`Span`]: a `Duration` as it stands in a configuration file, such as "10ms".
 
 use std::{fmt, time::Duration};
 

@@ -1,5 +1,4 @@
-//! How large, how old and how many: the numbers a batcher keeps to. One struct for code and for configuration files.
-//! In come settings, out comes a checked [`Limits`]. Next room: `accumulator`, which obeys them.
+//! [`Limits`]: how large, how old and how many, in code and in files. Checked when read and when a batcher is built.
 
 use std::time::Duration;
 

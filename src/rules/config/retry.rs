@@ -1,5 +1,4 @@
-//! How long to wait before an op is tried again, and how often. In comes the number of failed attempts, out comes a
-//! delay. The waiting itself happens in the buffer.
+//! [`Retry`]: how long to wait before an op is tried again, and how often. The waiting itself happens in the buffer.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -21,7 +20,8 @@ use crate::rules::config::{duration::Span, limits::LimitsError};
 ///
 /// An outage of the destination ([`SinkError::outage`](crate::SinkError::outage)) counts as no attempt of any op. The
 /// whole batcher freezes with the same backoff, by the number of writes in a row that met the outage, until a write gets
-/// through or [`give_up_after`](Self::give_up_after) has passed.
+/// through or [`give_up_after`](Self::give_up_after) has passed. A retry without a pause, as [`none`](Self::none), freezes
+/// with the default backoff.
 ///
 /// # Examples
 ///
@@ -51,6 +51,13 @@ pub struct Retry {
 /// Longest freeze by default. A venue's longest ban lasts for three days; what asks for more is taken for a mistake.
 const MAX_FREEZE: Duration = Duration::from_secs(3 * 24 * 3600);
 
+/// Backoff of the default retry, and of outages under a retry that does not pause.
+const DEFAULT_BASE: Duration = Duration::from_millis(50);
+const DEFAULT_MAX: Duration = Duration::from_secs(5);
+
+/// Shortest freeze by an outage: a tick of Tokio's timer, so that the task sleeps at all.
+const MIN_FREEZE: Duration = Duration::from_millis(1);
+
 impl Retry {
     /// Backs off for `base` after the first failure and twice as long after each further one, up to `max`; a `base` that
     /// is longer counts as `max`.
@@ -58,7 +65,7 @@ impl Retry {
         Self { base, max, max_attempts: 8, give_up_after: None, max_freeze: MAX_FREEZE, seed: None }
     }
 
-    /// One attempt, and no more.
+    /// One attempt, and no more. An outage is no attempt: the batcher waits it out all the same.
     pub fn none() -> Self {
         Self::exponential(Duration::ZERO, Duration::ZERO).max_attempts(1)
     }
@@ -96,7 +103,7 @@ impl Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self::exponential(Duration::from_millis(50), Duration::from_secs(5))
+        Self::exponential(DEFAULT_BASE, DEFAULT_MAX)
     }
 }
 
@@ -166,8 +173,22 @@ impl Backoff {
 
     /// How long to wait after `attempts` failed attempts.
     pub(crate) fn delay(&mut self, attempts: u32) -> Duration {
+        self.jittered(self.retry.base, self.retry.max, attempts)
+    }
+
+    /// Freeze after `failures` writes in a row that met an outage. No attempt ends an outage, so that a retry without a
+    /// pause would write in a busy loop: the default backoff takes its place, and a tiny one becomes a millisecond.
+    pub(crate) fn outage_delay(&mut self, failures: u32) -> Duration {
+        let Retry { base, max, .. } = self.retry;
+        if base.is_zero() || max.is_zero() {
+            return self.jittered(DEFAULT_BASE, DEFAULT_MAX, failures);
+        }
+        self.jittered(base, max, failures).max(MIN_FREEZE)
+    }
+
+    fn jittered(&mut self, base: Duration, max: Duration, attempts: u32) -> Duration {
         let doublings = attempts.saturating_sub(1).min(31);
-        let full = self.retry.base.saturating_mul(1 << doublings).min(self.retry.max);
+        let full = base.saturating_mul(1 << doublings).min(max);
         let half = full / 2;
         // The upper 53 bits make a uniform fraction; a delay needs no more.
         let fraction = (self.next() >> 11) as f64 / (1u64 << 53) as f64;

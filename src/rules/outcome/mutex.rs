@@ -1,5 +1,4 @@
-//! The mutex that the inbox and the replies are built on, so that a model checker can put its own in the place of the
-//! usual one.
+//! [`Mutex`]: what the inbox and the replies are built on, so that a model checker can put its own in its place.
 
 #[cfg(all(test, roundlot_loom))]
 use loom::sync;
@@ -45,8 +44,8 @@ impl<T> Mutex<T> {
 
     /// Leaves the lock alone for longer and longer before it looks again, and blocks in the end.
     ///
-    /// Whoever has it appends many times in a row meanwhile, with all of it in the cache of one core; looking at it all
-    /// the time would take it away from there.
+    /// The owner appends many times in a row meanwhile, with all of it in the cache of one core. Polling the lock all the
+    /// time would take the line away from there.
     #[cold]
     fn lock_contended(&self) -> MutexGuard<'_, T> {
         for spins in BACKOFF {

@@ -1,8 +1,6 @@
-//! One answer from the task to a caller, in memory that is used again. In comes a value, out it comes on the other end.
-//! Next room: `ack`.
+//! A reply: one value from the task to one caller. [`Replies`] is a pool of their memory.
 //!
-//! It does what a oneshot channel does. Each of those is an allocation, though, and with an ack per op that is the
-//! largest part of what an ack costs.
+//! It does what a oneshot channel does. Each of those is an allocation, though, which is the largest part of what an ack costs.
 
 use std::{
     collections::VecDeque,
@@ -45,11 +43,17 @@ pub(crate) struct Receiver<V>(Option<Arc<Slot<V>>>);
 /// Slots of so many bytes are kept: with a small answer, for a thousand acks of one handle that wait at a time.
 const KEPT_BYTES: usize = 65_536;
 
-/// So many slots are looked at for a free one: with callers that wait about equally long, the first will do.
+/// Slots examined for reuse before allocating. With callers that wait about equally long, the first one is free.
 const LOOKED_AT: usize = 2;
 
+/// Both ends of a reply in memory of its own, for what is rare.
+pub(crate) fn pair<V>() -> (Sender<V>, Receiver<V>) {
+    let slot = Arc::new(Slot(Mutex::new(State::Open)));
+    (Sender(Some(Arc::clone(&slot))), Receiver(Some(slot)))
+}
+
 impl<V> Replies<V> {
-    /// So many slots are kept.
+    /// Slots kept for reuse.
     const KEPT: usize = KEPT_BYTES / (size_of::<Slot<V>>() + 2 * size_of::<usize>());
 
     pub(crate) fn new() -> Self {
@@ -61,7 +65,7 @@ impl<V> Replies<V> {
         let mut slots = self.slots.lock();
         let slot = (0..LOOKED_AT).find_map(|_| {
             let mut first = slots.pop_front()?;
-            // Nobody else holds on to a slot that is free.
+            // A free slot has no other owner.
             match Arc::get_mut(&mut first) {
                 Some(slot) => {
                     *slot.0.get_mut() = State::Open;
@@ -101,6 +105,11 @@ impl<V> Slot<V> {
 }
 
 impl<V> Sender<V> {
+    /// Whether the receiver is gone, so that an answer would be dropped.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.as_ref().is_none_or(|slot| matches!(*slot.0.lock(), State::Over))
+    }
+
     pub(crate) fn tell(mut self, value: V) {
         if let Some(slot) = self.0.take() {
             slot.end(State::Told(value));

@@ -1,5 +1,4 @@
-//! A table from key to slot that hides the type of the key, so that the rules after it need not name it. Partitions,
-//! conflation and deduplication each have one. In comes an op, out comes the slot that goes by its key.
+//! [`Index`]: a table from key to slot that hides the type of the key. Partitions, conflation and dedup each own one.
 
 use std::{
     hash::{BuildHasher, Hash},

@@ -1,4 +1,4 @@
-//! What a rule may take for a key. In comes what a closure returned, out comes a key or none.
+//! [`IntoKey`]: what a closure may return as a key: a key, or `None` for no key.
 
 use std::{hash::Hash, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Levels of priority of any ordered type, numbered. In comes an op, out comes the id of its level; ids compare by
-//! their rank. Next room: the queue of a partition, which keeps one list per level.
+//! [`Levels`]: levels of priority of any ordered type, numbered. Ids compare by rank. The queue of a partition keeps one list
+//! per level.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) struct Order {
     pub(crate) aging: Option<Duration>,
     /// Changes when ranks have shifted, so that whoever remembers one can look again.
     pub(crate) version: u64,
-    /// So many levels are known that it is time to forget those that no op has.
+    /// More levels are known than are kept unchecked: unused ones are to be forgotten.
     pub(crate) is_crowded: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) trait Levels<T>: Send {
 
 pub(crate) type BoxLevels<T> = Box<dyn Levels<T>>;
 
-/// So many levels are remembered without asking whether an op has them: more than the usual few.
+/// Levels kept without checking whether an op has them: more than the usual few.
 const REMEMBERED: usize = 64;
 
 /// Up to so many levels are few.

@@ -1,4 +1,4 @@
-//! What two ops of one key become. In come the op that waits and the newer one, out comes a [`Merge`].
+//! [`Merge`]: what two ops of one key become.
 
 /// What a merge function makes of the op that waits and a newer one of the same key.
 ///

@@ -1,7 +1,7 @@
-//! The recipe: which rules apply to ops while they wait. In come functions of the user, out goes a [`Stages`] that the
-//! accumulator follows, whether a batcher or a stream drives it.
+//! [`Stages`]: the recipe, which rules apply to ops while they wait. The accumulator follows it, whether a batcher or a stream
+//! drives it.
 //!
-//! The way of an op is dedup, partition, conflate, priority; all rules hold across each other.
+//! An op passes dedup, partition, conflate, priority; all rules hold across each other.
 
 mod index;
 mod key;
@@ -124,8 +124,13 @@ impl<T> Stages<T> {
     /// priority. Callers who wait for either op learn the survivor's fate. An op in flight is never merged into; if it
     /// comes back to be tried again, it is merged with what came in meanwhile.
     ///
+    /// An op in doubt is never merged: an ambiguous attempt may have landed it, so it can be neither replaced nor netted. It
+    /// is sent again, before anything newer of its key, or ends in doubt.
+    ///
     /// The key is an `Option`, where `None` means never merged, or for the usual types the key itself: see [`IntoKey`].
     /// Where thousands of ops wait it is asked for twice, once ahead of time to fetch what the op will meet.
+    #[doc(alias = "coalesce")]
+    #[doc(alias = "debounce")]
     pub fn conflate_by<K, M>(
         mut self,
         key: impl Fn(&T) -> K + Send + 'static,
@@ -150,6 +155,8 @@ impl<T> Stages<T> {
     ///
     /// The key is an `Option`, where `None` means never a repeat, or for the usual types the key itself: see
     /// [`IntoKey`].
+    #[doc(alias = "dedupe")]
+    #[doc(alias = "distinct")]
     pub fn dedup_by<K>(mut self, key: impl Fn(&T) -> K + Send + 'static, window: Duration) -> Self
     where
         K: IntoKey,
@@ -185,10 +192,15 @@ impl<T> Stages<T> {
 
     /// Never sends an op at or past the instant that is returned for it; its caller is told that it expired.
     ///
-    /// That is looked at when a batch is cut, so also after a backoff and after a pause; an op that lingers on past its
-    /// time is told so when its partition is due. Return an instant that the op carries: `Instant::now()` plus a time to
-    /// live never comes, since it is asked for anew. `None` never expires. Both `std::time::Instant` and
-    /// `tokio::time::Instant` will do.
+    /// Expiry is checked when a batch is cut, which a partition is when it is due: so also after a backoff, a pause or an
+    /// outage. No timer watches each op. An op that lingers past its instant therefore keeps its place in `max_pending`, and
+    /// its caller hears of the expiry when the partition is due.
+    ///
+    /// An op in doubt, which an earlier ambiguous attempt may have landed, ends in doubt and not as expired.
+    ///
+    /// Return an instant that the op carries. `Instant::now()` plus a time to live never comes, since the function is called
+    /// anew at each check. `None` never expires. Both `std::time::Instant` and `tokio::time::Instant` will do.
+    #[doc(alias = "ttl")]
     pub fn expire_by<I>(mut self, deadline: impl Fn(&T) -> Option<I> + Send + 'static) -> Self
     where
         I: Into<Instant>,
@@ -198,7 +210,8 @@ impl<T> Stages<T> {
     }
 
     /// Gives each op a weight, in bytes or cost or whatever [`Limits::max_weight`] caps per batch. An op heavier than
-    /// the cap is given back at `send`.
+    /// the cap is given back at `send`. One that outgrows the cap by merging, or when the cap is lowered, is refused: a dead
+    /// letter.
     pub fn weigh_by(mut self, weight: impl Fn(&T) -> usize + Send + Sync + 'static) -> Self {
         self.weight = Some(Arc::new(weight));
         self

@@ -1,19 +1,15 @@
-//! What has happened so far, as the accumulator counts it. In comes each event, out comes a snapshot. Next rooms: `stats`,
-//! for callers, and `meter`, for the `metrics` facade.
+//! [`Counters`]: what has happened so far. The accumulator counts each event once; [`Stats`] is a snapshot of it for callers,
+//! and an [`Observer`] hears of it for a metrics system.
 
 use std::time::Duration;
 
-use crate::{
-    driver::{
-        handle::ack::End,
-        metrics::{Meter, Namespace},
-    },
-    rules::{
-        batch::CutBy,
-        config::limits::Limits,
-        stats::{Cuts, Stats, Times, flush::Tally, ratio},
-    },
+use super::{
+    Cuts, Stats, Times,
+    flush::Tally,
+    ratio,
+    spent::{Observer, Spent},
 };
+use crate::rules::{batch::CutBy, config::limits::Limits, outcome::End};
 
 /// A time that is being averaged.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,14 +34,6 @@ impl TimeSum {
         let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Times { mean, max: Duration::from_nanos(self.max) }
     }
-}
-
-/// Where the time of one op went, in nanoseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Spent {
-    pub(crate) waiting: u64,
-    pub(crate) backing_off: u64,
-    pub(crate) writing: u64,
 }
 
 /// How long ops of one batch waited, to which nothing else has happened.
@@ -76,13 +64,13 @@ pub(crate) struct Counters {
     waiting: TimeSum,
     backing_off: TimeSum,
     writing: TimeSum,
-    meter: Option<Meter>,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl Counters {
-    /// Reports to the `metrics` facade, too, under this name.
-    pub(crate) fn report_as(&mut self, namespace: Namespace, batcher: &str) {
-        self.meter = Some(Meter::new(namespace, batcher));
+    /// Reports to `observer` from now on.
+    pub(crate) fn report_to(&mut self, observer: impl Observer + 'static) {
+        self.observer = Some(Box::new(observer));
     }
 
     /// A batch was cut.
@@ -94,9 +82,8 @@ impl Counters {
         self.last_batch = items as u64;
         self.fill_last = by_items.max(by_weight);
         self.fill_sum += self.fill_last;
-        if let Some(meter) = &self.meter {
-            meter.batch_ops.record(items as f64);
-            meter.batch_fill.record(self.fill_last);
+        if let Some(observer) = &self.observer {
+            observer.cut(items, self.fill_last);
         }
     }
 
@@ -109,8 +96,8 @@ impl Counters {
         self.waiting.add(spent.waiting, count);
         self.backing_off.add(spent.backing_off, count);
         self.writing.add(spent.writing, count);
-        if let Some(meter) = &self.meter {
-            meter.time(spent, count as usize);
+        if let Some(observer) = &self.observer {
+            observer.spent(spent, count as usize);
         }
     }
 
@@ -120,8 +107,8 @@ impl Counters {
         all.count += 1;
         all.sum += u128::from(nanos);
         all.max = all.max.max(nanos);
-        if let Some(meter) = &self.meter {
-            meter.waited(nanos, nanos + writing);
+        if let Some(observer) = &self.observer {
+            observer.waited(nanos, nanos + writing);
         }
     }
 
@@ -136,8 +123,8 @@ impl Counters {
         self.in_buffer.merge(total);
         self.waiting.merge(TimeSum { sum, max });
         self.writing.add(writing, count);
-        if let Some(meter) = &self.meter {
-            meter.written(writing, count as usize);
+        if let Some(observer) = &self.observer {
+            observer.written(writing, count as usize);
         }
     }
 
@@ -191,10 +178,10 @@ impl Counters {
         }
     }
 
-    /// Brings the facade's counters and gauges up to date.
-    pub(crate) fn emit(&self, stats: &Stats) {
-        if let Some(meter) = &self.meter {
-            meter.emit(stats);
+    /// Shows the observer counters and gauges as of now.
+    pub(crate) fn publish(&self, stats: &Stats) {
+        if let Some(observer) = &self.observer {
+            observer.publish(stats);
         }
     }
 }

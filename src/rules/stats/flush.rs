@@ -1,18 +1,19 @@
-//! Which flush waits for which ops. In comes each op's acceptance and end, out comes a [`FlushReport`] once everything
-//! accepted before a flush is settled. Next room: back to the caller of `Handle::flush`.
+//! [`Flushes`]: which flush waits for which ops. The accumulator tells it of each accepted and ended op; the driver takes the
+//! flushes that are done.
 //!
-//! Flushes cut time into epochs: an op belongs to the epoch in which it was accepted, and a flush is done when its
-//! epoch and all before it hold no unsettled op. So an op costs a counter, however many flushes wait (Kafka's
-//! producer snapshots its incomplete batches to the same end).
+//! Flushes cut time into epochs: an op belongs to the epoch in which it was accepted, and a flush is done when its epoch and all
+//! before it hold no unsettled op. So an op costs a counter, however many flushes wait (Kafka's producer snapshots its incomplete
+//! batches to the same end).
 
 use std::{
     collections::VecDeque,
     ops::{AddAssign, Sub},
 };
 
-use tokio::sync::oneshot;
-
-use crate::{driver::handle::ack::End, sink::SinkError};
+use crate::rules::{
+    batch::SinkError,
+    outcome::{End, reply::Sender},
+};
 
 /// A report keeps this many errors; the counts tell how many there were.
 const KEPT_ERRORS: usize = 8;
@@ -140,13 +141,13 @@ impl Mark {
 #[derive(Debug)]
 pub(crate) struct Flush {
     pub(crate) since: Mark,
-    pub(crate) reply: oneshot::Sender<(FlushReport, Mark)>,
+    pub(crate) reply: Sender<(FlushReport, Mark)>,
 }
 
 /// A flush that is done.
 #[derive(Debug)]
 pub(crate) struct Done {
-    reply: oneshot::Sender<(FlushReport, Mark)>,
+    reply: Sender<(FlushReport, Mark)>,
     report: FlushReport,
     mark: Mark,
 }
@@ -154,7 +155,7 @@ pub(crate) struct Done {
 impl Done {
     pub(crate) fn tell(self) {
         // A caller who gave up needs no report; the next one of that handle will cover the same.
-        let _ = self.reply.send((self.report, self.mark));
+        self.reply.tell((self.report, self.mark));
     }
 }
 
@@ -320,7 +321,7 @@ impl Flushes {
 impl Epoch {
     /// Drops the flushes whose callers have given up.
     fn forget_abandoned(&mut self) {
-        self.flushes.retain(|flush| !flush.reply.is_closed());
+        self.flushes.retain(|flush| !flush.reply.is_abandoned());
     }
 
     fn is_unused(&self) -> bool {

@@ -1,9 +1,12 @@
-//! Flushes, op by op: what each waits for, what it reports, and that those given up cost nothing.
+//! Flushes, op by op: what each waits for, what it reports, and that abandoned ones cost nothing.
+
+use futures::FutureExt;
 
 use super::*;
+use crate::rules::outcome::reply::{Receiver, pair};
 
-fn flush(flushes: &mut Flushes, since: Mark) -> oneshot::Receiver<(FlushReport, Mark)> {
-    let (reply, answer) = oneshot::channel();
+fn flush(flushes: &mut Flushes, since: Mark) -> Receiver<(FlushReport, Mark)> {
+    let (reply, answer) = pair();
     flushes.flush(Flush { since, reply });
     answer
 }
@@ -19,19 +22,19 @@ fn answer(flushes: &mut Flushes) -> usize {
 fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
     let mut flushes = Flushes::new();
     let early = flushes.accept(1);
-    let mut first = flush(&mut flushes, Mark::default());
+    let first = flush(&mut flushes, Mark::default());
     let late = flushes.accept(1);
     assert_eq!(answer(&mut flushes), 0);
     flushes.end(late, End::Netted, None, 1);
     assert_eq!(answer(&mut flushes), 0);
     flushes.end(early, End::Delivered, None, 1);
     assert_eq!(answer(&mut flushes), 1);
-    let (report, mark) = first.try_recv().unwrap();
+    let (report, mark) = first.now_or_never().unwrap().unwrap();
     assert_eq!((report.delivered, report.total()), (1, 1));
 
-    let mut second = flush(&mut flushes, mark);
+    let second = flush(&mut flushes, mark);
     assert_eq!(answer(&mut flushes), 1);
-    let (report, _) = second.try_recv().unwrap();
+    let (report, _) = second.now_or_never().unwrap().unwrap();
     assert_eq!((report.netted, report.total()), (1, 1));
 }
 
@@ -42,14 +45,14 @@ fn the_numbers_of_epochs_wrap_around() {
     let mut flushes = Flushes::new();
     (flushes.first, flushes.open.number) = (u32::MAX, u32::MAX);
     let before = flushes.accept(1);
-    let mut first = flush(&mut flushes, Mark::default());
+    let first = flush(&mut flushes, Mark::default());
     let after = flushes.accept(2);
     assert_eq!((before, after), (u32::MAX, 0));
     flushes.end(after, End::Netted, None, 2);
     assert_eq!(answer(&mut flushes), 0);
     flushes.end(before, End::Delivered, None, 1);
     assert_eq!(answer(&mut flushes), 1);
-    assert_eq!(first.try_recv().unwrap().0.total(), 1);
+    assert_eq!(first.now_or_never().unwrap().unwrap().0.total(), 1);
 }
 
 #[test]
@@ -60,7 +63,7 @@ fn flushes_at_the_same_time_report_the_same() {
     flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
     assert_eq!(answer(&mut flushes), 2);
     for report in &mut both {
-        let (report, _) = report.try_recv().unwrap();
+        let (report, _) = report.now_or_never().unwrap().unwrap();
         assert_eq!((report.refused, report.errors.len()), (1, 1));
         assert!(!report.is_ok());
     }
@@ -74,9 +77,9 @@ fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
     drop(flush(&mut flushes, Mark::default()));
     flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
     answer(&mut flushes);
-    let mut next = flush(&mut flushes, Mark::default());
+    let next = flush(&mut flushes, Mark::default());
     answer(&mut flushes);
-    let (report, _) = next.try_recv().unwrap();
+    let (report, _) = next.now_or_never().unwrap().unwrap();
     assert_eq!((report.refused, report.errors.len()), (1, 1));
 }
 
@@ -108,7 +111,7 @@ fn flushes_given_up_late_do_not_pile_up() {
         flushes.end(*number, End::Delivered, None, 1);
     }
     answer(&mut flushes);
-    let totals: Vec<u64> = kept.iter_mut().map(|report| report.try_recv().unwrap().0.total()).collect();
+    let totals: Vec<u64> = kept.iter_mut().map(|report| report.now_or_never().unwrap().unwrap().0.total()).collect();
     assert_eq!(totals, [6000, 16_000, 20_001]);
 }
 
@@ -120,8 +123,8 @@ fn flushes_that_nobody_waits_for_do_not_pile_up() {
         drop(flush(&mut flushes, Mark::default()));
     }
     assert!(flushes.closed.len() <= 2, "{}", flushes.closed.len());
-    let mut kept = flush(&mut flushes, Mark::default());
+    let kept = flush(&mut flushes, Mark::default());
     flushes.end(op, End::Delivered, None, 1);
     answer(&mut flushes);
-    assert_eq!(kept.try_recv().unwrap().0.delivered, 1);
+    assert_eq!(kept.now_or_never().unwrap().unwrap().0.delivered, 1);
 }

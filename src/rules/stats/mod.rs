@@ -1,13 +1,14 @@
-//! What has happened so far, in numbers, as callers see it. In comes a snapshot of the counters, out goes a [`Stats`].
+//! [`Stats`]: what has happened so far, in numbers, as callers see it.
 
 pub(crate) mod counters;
 pub(crate) mod flush;
+pub(crate) mod spent;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{driver::handle::ack::End, rules::batch::CutBy};
+use crate::rules::{batch::CutBy, outcome::End};
 
 /// Counters and gauges of one batcher, or of one batched stream, all of the same moment.
 ///

@@ -16,6 +16,7 @@
 mod address;
 mod classify;
 mod connection;
+mod error;
 mod numeric;
 mod open;
 mod options;
@@ -34,7 +35,7 @@ mod watch;
 mod wire;
 mod writer;
 
-pub use open::OpenError;
+pub use error::OpenError;
 pub use options::Postgres;
 pub use sink::PostgresSink;
 

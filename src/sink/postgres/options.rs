@@ -2,13 +2,8 @@
 
 use std::fmt;
 
-use super::{
-    OpenError, PostgresSink,
-    address::{self, Address},
-};
-use crate::sink::table::Table;
-
-/// The settings of a [`PostgresSink`], each with a default that suits most programs.
+use super::address::{self, Address};
+/// The settings of a [`PostgresSink`](super::PostgresSink), each with a default that suits most programs.
 ///
 /// # Examples
 ///
@@ -66,7 +61,7 @@ impl Postgres {
     ///   `fallback_application_name`, `target_session_attrs` (`any`, `read-write`, `read-only`), `channel_binding`,
     ///   `load_balance_hosts`, `keepalives` with its `_idle`, `_interval` and `_count`, `tcp_user_timeout`.
     /// * `options=-csearch_path%3Dtrading` sets where a table without a
-    ///   [`schema`](Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
+    ///   [`schema`](crate::sink::table::Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
     ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set, and 0 is no limit.
     ///
     /// A URL that cannot be read is an error of [`open`](Self::open). Neither user nor password nor database is ever in an
@@ -100,7 +95,7 @@ impl Postgres {
 
     /// Sets from how many rows on a batch goes by `COPY`, where no conflict rule is set; 2,500 unless set. Smaller ones
     /// go as one array per column, which is faster up to there and takes a round trip less. No size decides where rows
-    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`]).
+    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`](super::PostgresSink)).
     pub fn copy_from(mut self, rows: usize) -> Self {
         self.copy_from = rows;
         self
@@ -111,22 +106,6 @@ impl Postgres {
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;
         self
-    }
-
-    /// Connects, creates the table if that was asked for, and checks that it takes what the mapping has.
-    ///
-    /// Must be called on a Tokio runtime, on which the tasks of the connections run then.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection, and tells the server to stop what it does for it; a table that was
-    /// created by then stays.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`]. A server that cannot be reached is one: later, when the sink is open, it is waited for.
-    pub async fn open<T>(self, table: Table<T>) -> Result<PostgresSink<T>, OpenError> {
-        PostgresSink::open_with(self, table).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::types::Type;
 
-use super::{open::Found, options::Postgres, watch::Watch, wire::Field};
+use super::{options::Postgres, watch::Watch, wire::Field};
 use crate::sink::table::{Conflict, Table, sql::quoted};
 
 /// Where rows wait that go on under a conflict rule. It is empty again after each transaction.
@@ -14,6 +14,22 @@ const STAGE: &str = "pg_temp.roundlot_rows";
 /// A batch of more bytes than this is never sent as arrays: a message to the server is at most 1 GB, and is held in
 /// memory on both sides several times over.
 const MOST_ARRAY_BYTES: usize = 16 << 20;
+
+/// The table as the server has it.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its name with that of its schema, as SQL reads it.
+    pub(super) into: String,
+    /// In the order of the mapping.
+    pub(super) fields: Vec<Field>,
+    /// Whether COPY would refuse what an INSERT writes, or write it otherwise.
+    pub(super) guarded: bool,
+    /// Whether rules rewrite an INSERT.
+    pub(super) ruled: bool,
+    /// Whether we may have temporary tables.
+    pub(super) may_stage: bool,
+    pub(super) watch: Watch,
+}
 
 #[derive(Debug)]
 pub(super) struct Plan {

@@ -121,7 +121,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// A panic in a column's closure leaves `write` before anything was sent to the server.
+/// A panic in a column's closure refuses the op that it was called with; the others of the batch are written.
 ///
 /// # Examples
 ///
@@ -237,5 +237,23 @@ impl<T: Send + 'static> Sink<T> for PostgresSink<T> {
 impl<T> fmt::Debug for PostgresSink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresSink").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// Connects, creates the table if that was asked for, and checks that it takes what the mapping has.
+    ///
+    /// Must be called on a Tokio runtime, on which the tasks of the connections run then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection, and tells the server to stop what it does for it; a table that was
+    /// created by then stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A server that cannot be reached is one: later, when the sink is open, it is waited for.
+    pub async fn open<T>(self, table: Table<T>) -> Result<PostgresSink<T>, OpenError> {
+        PostgresSink::open_with(self, table).await
     }
 }

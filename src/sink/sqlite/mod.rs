@@ -10,6 +10,7 @@
 //! ```
 
 mod classify;
+mod error;
 mod open;
 mod options;
 mod place;
@@ -20,7 +21,7 @@ mod sink;
 mod thread;
 mod writer;
 
-pub use open::OpenError;
+pub use error::OpenError;
 pub use options::{Sqlite, Synchronous};
 pub use sink::SqliteSink;
 

@@ -3,9 +3,7 @@
 
 use std::{
     borrow::Cow,
-    error::Error,
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -13,14 +11,12 @@ use std::{
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
 use super::{
+    OpenError,
     classify::classify,
     options::{Sqlite, Synchronous},
     plan::Plan,
 };
-use crate::{
-    rules::batch::error::chain,
-    sink::table::{ColumnType, TableError, fault::Doing},
-};
+use crate::sink::table::fault::Doing;
 
 /// How many pages the log holds before a commit moves them to the database, and how much of the database is kept in
 /// memory. SQLite's own 1000 pages and 2 MB suit keys that come in order; with random ones, such as client order ids,
@@ -29,88 +25,6 @@ const TUNING: &str = "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -160
 
 /// How long to give way before a file that is busy is opened again.
 const GIVE_WAY: Duration = Duration::from_millis(1);
-
-/// Why a SQLite sink could not be opened. What is behind it is told by [`chain`](Self::chain).
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The mapping is wrong by itself.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not called.
-    #[error("there is no table {table:?} in {path:?}, and creating it was not asked for", path = path.display().to_string())]
-    NoTable {
-        /// The file.
-        path: PathBuf,
-        /// The table.
-        table: String,
-    },
-    /// The table has no such column.
-    #[error("table {table:?} has no column {column:?}")]
-    NoColumn {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-    },
-    /// The column would turn text that looks like a number into one, and so change prices and ids.
-    #[error("column {column:?} of table {table:?} is to hold {holds} and must be TEXT for that, it is {declared}")]
-    NotText {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-        /// What it is to hold.
-        holds: ColumnType,
-        /// The type it was created with.
-        declared: String,
-    },
-    /// The column would not keep every value as it is: a float has 53 of an integer's 64 bits, and numbers in text sort
-    /// and compare by their characters.
-    #[error("column {column:?} of table {table:?} is to hold {holds} and must be {kept_as} for that, it is {declared}")]
-    NotKept {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-        /// What it is to hold.
-        holds: ColumnType,
-        /// SQLite's type that keeps such values.
-        kept_as: &'static str,
-        /// The type it was created with.
-        declared: String,
-    },
-    /// The table has triggers, and a constraint with `ON CONFLICT REPLACE` or `ON CONFLICT IGNORE`. In SQLite, a statement
-    /// that overrides the one overrides the rules inside of the others as well.
-    #[error(
-        "table {table:?} has triggers and an ON CONFLICT rule of its own: SQLite cannot keep both it and the mapping's"
-    )]
-    TwoRules {
-        /// The table.
-        table: String,
-    },
-    /// SQLite cannot open the file or does not take the mapping's statements.
-    #[error("cannot open {path:?}", path = path.display().to_string())]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The system gives no thread for the writer.
-    #[error("cannot start the writer thread")]
-    Thread(#[source] io::Error),
-    /// The writer thread ended before it said anything.
-    #[error("the writer thread ended before the database was open")]
-    Gone,
-}
-
-impl OpenError {
-    /// What happened, and the causes behind it, in one line: for logs and reports.
-    pub fn chain(&self) -> String {
-        chain(self)
-    }
-}
 
 /// Opens the file, and creates the table if that was asked for, unless nobody waits for it any more. A file that is not
 /// there is made only if `is_new`: in place of one that has gone, it would keep new rows apart from the old ones, or

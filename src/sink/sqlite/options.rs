@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{OpenError, SqliteSink};
-use crate::sink::table::Table;
-
-/// The settings of a [`SqliteSink`], each with a default that suits most programs.
+/// The settings of a [`SqliteSink`](super::SqliteSink), each with a default that suits most programs.
 ///
 /// The file is created if it is missing when the sink is opened, and kept in write-ahead-log mode, so that others may read
 /// while the sink writes. A relative path is that of the moment in which the sink is opened.
@@ -97,19 +94,5 @@ impl Sqlite {
         {
             self.path = path;
         }
-    }
-
-    /// Opens the file on a thread of its own, creates the table if that was asked for, and checks that it has the
-    /// columns of the mapping.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the file again; a table that was created by then stays.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub async fn open<T>(self, table: Table<T>) -> Result<SqliteSink<T>, OpenError> {
-        SqliteSink::open_with(self, table).await
     }
 }

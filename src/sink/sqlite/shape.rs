@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path};
 use rusqlite::Connection;
 
 use super::{
-    open::OpenError,
+    OpenError,
     plan::{Mode, Plan, type_name},
 };
 

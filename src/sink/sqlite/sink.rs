@@ -94,7 +94,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// A panic in a column's closure leaves `write` before anything was sent to the database.
+/// A panic in a column's closure refuses the op that it was called with; the others of the batch are written.
 ///
 /// # Examples
 ///
@@ -155,7 +155,7 @@ impl<T> SqliteSink<T> {
     /// Copies the values of all pending ops into blocks, each of which goes to the thread as soon as it is full, and
     /// refuses the ops that have no row. Returns where the answer will come from, unless no row is left.
     ///
-    /// Leaving early, by an error or by a panic in a closure, tells the thread that nothing of it is to be written.
+    /// Leaving early, by an error, tells the thread that nothing of it is to be written.
     fn hand_over(&self, batch: &mut Batch<T>, room: Permit<'_, Job>) -> Result<Option<Answer>, SinkError> {
         let (blocks, arriving) = mpsc::channel();
         let (reply, answer) = oneshot::channel();
@@ -258,6 +258,22 @@ impl<T: Send + 'static> Sink<T> for SqliteSink<T> {
 impl<T> fmt::Debug for SqliteSink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteSink").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl Sqlite {
+    /// Opens the file on a thread of its own, creates the table if that was asked for, and checks that it has the
+    /// columns of the mapping.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the file again; a table that was created by then stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open<T>(self, table: Table<T>) -> Result<SqliteSink<T>, OpenError> {
+        SqliteSink::open_with(self, table).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{TableError, Value};
+use super::{ColumnType, TableError, Value};
 
 type Extract<T> = Box<dyn for<'a> Fn(&'a T) -> Value<'a> + Send + Sync>;
 
@@ -11,28 +11,6 @@ pub struct Column<T> {
     name: String,
     holds: ColumnType,
     extract: Extract<T>,
-}
-
-/// What a column holds. Each database stores it in the type that keeps it exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ColumnType {
-    /// Whole numbers of 64 bits.
-    Integer,
-    /// Binary floating point numbers of 64 bits.
-    Float,
-    /// Flags. SQLite stores 0 and 1.
-    Bool,
-    /// Text.
-    Text,
-    /// Bytes.
-    Bytes,
-    /// Exact decimal numbers. SQLite stores them as text.
-    Decimal,
-    /// Points in time, in nanoseconds since 1970-01-01 00:00 UTC. SQLite stores that integer.
-    Timestamp,
-    /// JSON documents. SQLite stores them as text.
-    Json,
 }
 
 impl<T> Column<T> {
@@ -71,37 +49,6 @@ impl<T> Column<T> {
     #[cold]
     fn wrong_type(&self, value: &Value<'_>) -> TableError {
         TableError::WrongType { column: self.name.clone(), holds: self.holds, value: value.kind() }
-    }
-}
-
-impl ColumnType {
-    /// Whether a value may stand in such a column.
-    fn takes(self, value: &Value<'_>) -> bool {
-        matches!(
-            (self, value),
-            (_, Value::Null)
-                | (Self::Integer | Self::Timestamp, Value::Integer(_))
-                | (Self::Float, Value::Float(_))
-                | (Self::Bool, Value::Bool(_))
-                | (Self::Text | Self::Json, Value::Text(_))
-                | (Self::Bytes, Value::Bytes(_))
-                | (Self::Decimal, Value::Decimal(_))
-        )
-    }
-}
-
-impl fmt::Display for ColumnType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Integer => "integers",
-            Self::Float => "floats",
-            Self::Bool => "flags",
-            Self::Text => "text",
-            Self::Bytes => "bytes",
-            Self::Decimal => "decimals",
-            Self::Timestamp => "timestamps",
-            Self::Json => "json",
-        })
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod check;
 mod column;
+mod column_type;
+mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) mod fault;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -15,8 +17,9 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 
-pub use check::TableError;
-pub use column::{Column, ColumnType};
+pub use column::Column;
+pub use column_type::ColumnType;
+pub use error::TableError;
 pub use value::Value;
 
 /// Where ops of type `T` go in a database: the table's name, its columns with one closure each, and what happens to
@@ -31,8 +34,8 @@ pub use value::Value;
 ///
 /// # Panics
 ///
-/// Building never panics. A panic in a column's closure is a panic of the sink's `write`, which the batcher contains:
-/// nothing of that batch is written.
+/// Building never panics. A panic in a column's closure refuses the op that it was called with; the others of the batch are
+/// written.
 ///
 /// # Examples
 ///

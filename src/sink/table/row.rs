@@ -2,13 +2,15 @@
 //! row. Next room: the sink of the database.
 
 use super::{Column, Table, Value};
-use crate::sink::SinkError;
+use crate::{rules::panics, sink::SinkError};
 
 impl<T> Table<T> {
-    /// The value of one column of the row of `op`. What no database could store as it is refuses the op.
+    /// The value of one column of the row of `op`. A value that no database could store as it is refuses the op, and so does
+    /// a closure that panics.
     #[inline]
     pub(crate) fn value<'a>(&self, column: &Column<T>, op: &'a T) -> Result<Value<'a>, SinkError> {
-        let value = column.value(op);
+        let value = panics::catch(|| column.value(op))
+            .map_err(|panic| panics::refusal(&format!("the closure of column {:?}", column.name()), &*panic))?;
         column.check(&value).map_err(SinkError::refused)?;
         // Databases take NULL for a key that is never there yet, or make up one, in silence.
         if value == Value::Null && self.tells_apart(column.name()) {

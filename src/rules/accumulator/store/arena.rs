@@ -1,5 +1,5 @@
-//! The slots that ops live in from accept to settle. In comes an op, out comes the number of its slot, by which queues and
-//! batches speak of it. Slots are used again, last freed first, so that memory stays warm.
+//! [`Nodes`]: the slots that ops live in from accept to settle. Queues and batches name an op by its slot. The slot freed last is
+//! used first, so that memory stays warm.
 
 use std::{
     hint::black_box,
@@ -11,10 +11,7 @@ use super::{
     node::{NONE, Newcomer, Node},
     side_table::{Extra, Extras, History},
 };
-use crate::{
-    driver::handle::ack::Waiters,
-    rules::{stats::counters::Spent, time::Moment},
-};
+use crate::rules::{outcome::Waiters, stats::spent::Spent, time::Moment};
 
 #[derive(Debug)]
 pub(crate) struct Nodes<T, R> {

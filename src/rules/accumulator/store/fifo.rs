@@ -1,7 +1,7 @@
-//! A queue that moves its items in bulk. In come vectors, out come the first so many items.
+//! [`Fifo`]: a queue that moves items in bulk.
 //!
-//! Two stacks: what comes in is appended to one, and turned over into the other when that is empty. `VecDeque` does the
-//! same in one piece, but hands its items out one by one.
+//! Two stacks: items are appended to one, which is turned over into the other when that is empty. `VecDeque` does the same in one
+//! piece, but pops one item at a time.
 
 /// First in, first out.
 #[derive(Debug)]

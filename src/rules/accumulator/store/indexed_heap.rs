@@ -1,5 +1,5 @@
-//! A binary heap of slots whose positions are known, so that a slot can be moved or taken out. In come keys, out comes
-//! the slot with the least. Partitions wait in these: for their linger, for their backoff, for a free slot.
+//! [`Heap`]: a binary heap of slots whose positions are known, so that a slot can be moved or removed. The schedule keeps
+//! partitions in it.
 
 /// Marks a slot that is not in the heap.
 const ABSENT: u32 = u32::MAX;

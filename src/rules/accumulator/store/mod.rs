@@ -11,7 +11,6 @@ mod side_table;
 pub(super) use arena::Nodes;
 pub(super) use fifo::Fifo;
 pub(super) use indexed_heap::Heap;
-pub(crate) use node::Arrival;
 pub(super) use node::{NONE, Newcomer};
 pub(super) use priority_queue::{Head, Queue};
 pub(super) use side_table::Extra;

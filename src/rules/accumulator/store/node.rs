@@ -1,20 +1,11 @@
-//! An op in the buffer, with all that is known of it. In comes what a handle sent, out goes what a batch carries.
+//! [`Node`]: an op in the buffer, with what each op has. What few ops have is in the side table.
 
 use std::num::NonZeroU64;
 
-use crate::{driver::handle::ack::AckSender, rules::time::Moment};
+use crate::rules::time::Moment;
 
 /// Marks the end of a list, and a slot that is none.
 pub(crate) const NONE: u32 = u32::MAX;
-
-/// An op as it arrives from a handle.
-#[derive(Debug)]
-pub(crate) struct Arrival<T, R> {
-    pub(crate) op: T,
-    /// When its caller sent it: age counts from here.
-    pub(crate) at: Moment,
-    pub(crate) ack: Option<AckSender<R>>,
-}
 
 /// What is known of an op that has come in, and has no node yet.
 #[derive(Debug, Clone, Copy)]

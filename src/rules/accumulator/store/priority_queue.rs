@@ -1,5 +1,5 @@
-//! The ops of one partition in the order in which they are to leave: a list per level, by arrival within it. In come
-//! slots, out comes the next one. The lists run through the nodes themselves, so a queue owns next to nothing.
+//! [`Queue`]: the ops of one partition in the order in which they leave: a list per level, by arrival within it. The lists run
+//! through the nodes themselves, so a queue owns next to nothing.
 
 use smallvec::SmallVec;
 

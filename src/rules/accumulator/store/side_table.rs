@@ -1,12 +1,10 @@
-//! What most ops have nothing of, beside their nodes: who waits for them, what they have been through, and the ops of
-//! their key that wait apart. In comes a slot, out comes its extra. Next room: `nodes`, which know who has one.
-//!
-//! It lies in pages, so that the first one of a high slot costs a page and not a table.
+//! [`Extras`]: rarely used state of ops (waiters, retry history, key chain), kept out of `Node` to keep it small. Allocated in
+//! pages of 64 slots.
 
 use std::mem;
 
 use super::node::NONE;
-use crate::driver::handle::ack::Waiters;
+use crate::rules::outcome::Waiters;
 
 /// Slots of a page.
 const PAGE: usize = 64;

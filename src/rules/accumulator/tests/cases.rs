@@ -1,4 +1,4 @@
-//! What the accumulator and its model are fed: ops, recipes of rules, and the ends of writes.
+//! Inputs of the accumulator and its model: ops, recipes of rules, and the ends of writes.
 
 use std::time::Duration;
 

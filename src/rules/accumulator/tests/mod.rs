@@ -1,5 +1,5 @@
-//! The state machine against a naive model of the same rules: lists that are searched from end to end. Both take the
-//! same random steps, and must cut the same batches for the same reasons at the same moments, and count the same ends.
+//! The accumulator against a naive model of the same rules. Both take the same random steps, and must cut the same batches for
+//! the same reasons at the same moments, and count the same ends.
 
 mod cases;
 mod model;
@@ -10,12 +10,9 @@ use std::time::{Duration, Instant};
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 
 use super::*;
-use crate::{
-    ErrorKind, SinkError,
-    driver::{
-        handle::ack::End,
-        inbox::{Taken, command::Run},
-    },
+use crate::rules::{
+    batch::{ErrorKind, SinkError},
+    outcome::{End, reply::pair},
 };
 
 use cases::{Meeting, Op, Recipe, Rest, THROTTLE, merge, retry, verdict};
@@ -116,8 +113,7 @@ fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at:
         model.forget_idle();
     }
     let run = Run { count: ops.len() as u32, at, paid: true, acked: false, open_to: 0 };
-    let mut taken = Taken { ops, ..Taken::new() };
-    real.accept(run, &mut taken.drain().1, at);
+    real.accept(run, &mut Arrivals::drain(&mut ops, &mut Vec::new()), at);
 }
 
 /// Takes the same steps with both, comparing as it goes.
@@ -161,7 +157,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
                 prop_assert_eq!(gone, model.withdraw(part));
             }
             Step::Flush => {
-                let (reply, _) = tokio::sync::oneshot::channel();
+                let (reply, _) = pair();
                 real.flush(Flush { since: Default::default(), reply });
                 real.flushed();
                 model.flush_below = model.next_seq;

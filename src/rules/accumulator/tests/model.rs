@@ -1,4 +1,4 @@
-//! The naive model of the rules: lists that are searched from end to end. `tests.rs` runs it beside the accumulator.
+//! [`Model`]: the rules as lists that are searched from end to end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,8 +8,7 @@ use std::{
 use super::cases::{Op, Recipe, merge, retry};
 use crate::{
     CutBy,
-    driver::handle::ack::End,
-    rules::{config::retry::Backoff, stage::Merge},
+    rules::{config::retry::Backoff, outcome::End, stage::Merge},
 };
 
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! How the naive model takes a batch back.
+//! The model's way to settle a batch.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{
     cases::{Op, Rest, THROTTLE, merge, verdict},
     model::{Batch, Model, Waiting},
 };
-use crate::{driver::handle::ack::End, rules::stage::Merge};
+use crate::rules::{outcome::End, stage::Merge};
 
 impl Model {
     pub(super) fn settle(&mut self, at: usize, verdicts: &[u8], rest: Rest, now: Duration) {
@@ -15,7 +15,7 @@ impl Model {
         if let Rest::Throttled = rest {
             self.frozen = self.frozen.max(Some(now + THROTTLE));
         }
-        let given_up = self.notice_outage(mark, &verdicts[..verdicts.len().min(ops.len())], rest, now);
+        let given_up = self.notice_outage(mark, &verdicts[..verdicts.len().min(ops.len())], ops.len(), rest, now);
         let open = (0..ops.len()).filter(|i| verdict(verdicts, *i).is_none()).count();
         let split = open > 0
             && ops.len() > 1
@@ -73,9 +73,13 @@ impl Model {
     }
 
     /// The gate: whether the write tells of an outage, or that one is over. Says whether an outage has lasted too long.
-    pub(super) fn notice_outage(&mut self, mark: u64, verdicts: &[u8], rest: Rest, now: Duration) -> bool {
-        let is_answer =
-            matches!(rest, Rest::Accept | Rest::Transient | Rest::Refused | Rest::TooLarge | Rest::Throttled);
+    fn notice_outage(&mut self, mark: u64, verdicts: &[u8], ops: usize, rest: Rest, now: Duration) -> bool {
+        let answers = |rest: &Rest| {
+            matches!(rest, Rest::Accept | Rest::Transient | Rest::Refused | Rest::TooLarge | Rest::Throttled)
+        };
+        let given: Vec<Rest> = (0..verdicts.len()).filter_map(|i| verdict(verdicts, i)).collect();
+        let is_rest_given = !matches!(rest, Rest::Accept) || given.len() < ops;
+        let is_answer = given.iter().any(answers) || (is_rest_given && answers(&rest));
         if is_answer && mark == self.freezes {
             self.outage = None;
         }
@@ -88,7 +92,7 @@ impl Model {
         let left = self.recipe.give_up_after.map(|limit| Duration::from_millis(limit).saturating_sub(now - since));
         if is_new || mark == self.freezes {
             failures += 1;
-            let delay = self.backoff.delay(failures);
+            let delay = self.backoff.outage_delay(failures);
             let pause = left.filter(|left| !left.is_zero()).map_or(delay, |left| left.min(delay));
             self.frozen = self.frozen.max(Some(now + pause));
             self.freezes += 1;

@@ -49,7 +49,7 @@ impl Head {
         };
         let delimiter = delimiter.unwrap_or_else(|| delimiter_of(lines));
         let sampled: Vec<Sampled<'_>> = lines.iter().map(|line| Sampled::new(line, delimiter)).collect();
-        let width = usual(sampled.iter().filter(|line| !line.is_comment()).map(Sampled::width));
+        let width = usual(sampled.iter().filter(|line| !line.is_comment()).map(Sampled::filled));
         let first = sampled.iter().position(|line| !line.may_be_prose(width)).unwrap_or(0);
         let (before, from) = sampled.split_at(first);
         let found = header(settings, before, from, width);
@@ -85,6 +85,17 @@ impl<'a> Sampled<'a> {
         self.fields.as_ref().map_or(0, StringRecord::len)
     }
 
+    /// The fields without empty ones at the end, which come from a delimiter behind each row.
+    fn filled(&self) -> usize {
+        self.fields
+            .iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .iter()
+            .rposition(|field| !field.is_empty())
+            .map_or(0, |at| at + 1)
+    }
+
     fn is_comment(&self) -> bool {
         self.line.text.starts_with('#')
     }
@@ -118,7 +129,9 @@ impl<'a> Sampled<'a> {
     /// Its names, without the mark of a comment.
     fn names(&self) -> Option<(u64, StringRecord, bool)> {
         let fields = self.fields.as_ref().ok()?;
-        let names = fields.iter().map(|name| name.trim_start_matches('#').trim()).collect();
+        // Names are shown on a terminal, which control characters would talk to.
+        let shown = |name: &str| name.trim_start_matches('#').trim().replace(char::is_control, "\u{fffd}");
+        let names: StringRecord = fields.iter().map(shown).collect::<Vec<String>>().into();
         Some((self.line.number, names, self.line.problem.is_some()))
     }
 }
@@ -135,7 +148,7 @@ fn header(
     }
     let first = from.first()?;
     let has_values = first.fields.is_err() || first.has_values();
-    let comment = before.last().filter(|line| line.is_comment() && line.width() == width && line.is_known());
+    let comment = before.last().filter(|line| line.is_comment() && line.width() >= width && line.is_known());
     if let Some(comment) = comment.filter(|_| has_values) {
         return comment.names();
     }

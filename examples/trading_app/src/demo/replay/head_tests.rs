@@ -32,6 +32,12 @@ fn prose_above_the_header_is_passed_over_and_told() {
     assert_eq!(rows(&skipped, "x.csv", text).iter().map(|(line, _)| *line).collect::<Vec<_>>(), [4, 5]);
 }
 
+#[test]
+fn a_delimiter_behind_each_row_hides_no_header() {
+    let named = set("time = \"zeit\"\nsymbol = \"name\"\nprice = \"kurs\"");
+    assert_eq!(good(&named, "x.csv", "zeit;name;kurs\n1704704400000;A;1,5;\n1704704400000;A;1,5;\n").len(), 2);
+}
+
 /// Goal: no row is lost to a header that is none. Method: files without a header, with all that could hide it.
 #[test]
 fn a_row_is_never_taken_for_the_header() {

@@ -1,0 +1,20 @@
+//! The runtime's clock, which tests can pause: the one place where drivers read the time that they hand to the rules.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::rules::time::Moment;
+
+/// Far beyond any timer. Tokio's own limit for a timer is about two years.
+const FAR: Duration = Duration::from_secs(1 << 32);
+
+/// The time by the runtime's clock.
+pub(crate) fn now() -> Moment {
+    Moment::from(Instant::now().into_std())
+}
+
+/// The instant at which the runtime's timers reach `moment`.
+pub(crate) fn instant(moment: Moment) -> Instant {
+    moment.to_std().map_or_else(|| Instant::now() + FAR, Instant::from_std)
+}

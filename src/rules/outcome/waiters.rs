@@ -1,0 +1,90 @@
+//! [`Waiters`]: the callers that wait for one op. None, one, or many once ops were merged. A node owns one; a merge moves
+//! them to the survivor.
+
+use super::{AckSender, End};
+use crate::rules::time::Moment;
+
+/// The callers that wait for an op: none, its own, or many, once ops were merged.
+#[derive(Debug)]
+pub(crate) enum Waiters<R> {
+    None,
+    One(Waiter<R>),
+    Many(Vec<Waiter<R>>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Waiter<R> {
+    Caller {
+        ack: AckSender<R>,
+        sent_at: Moment,
+        /// How the caller's own op has ended already, if it lives on only in another.
+        ended: Option<End>,
+    },
+    /// The memory of a key, by its number, which answers repeats.
+    Memory(u32),
+}
+
+impl<R> Waiters<R> {
+    pub(crate) fn of(ack: Option<AckSender<R>>, sent_at: Moment) -> Self {
+        ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, sent_at, ended: None }))
+    }
+
+    /// The caller of an op, and the memory of its key, as far as it has them.
+    pub(crate) fn of_both(ack: Option<AckSender<R>>, sent_at: Moment, memory: Option<u32>) -> Self {
+        let mut waiters = Self::of(ack, sent_at);
+        if let Some(key) = memory {
+            waiters.add(Waiter::Memory(key));
+        }
+        waiters
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::None)
+    }
+
+    pub(crate) fn add(&mut self, waiter: Waiter<R>) {
+        *self = match self.take() {
+            Self::None => Self::One(waiter),
+            Self::One(first) => Self::Many(vec![first, waiter]),
+            Self::Many(mut all) => {
+                all.push(waiter);
+                Self::Many(all)
+            }
+        };
+    }
+
+    /// Notes that the ops of the callers so far have ended, in this way, in another op.
+    pub(crate) fn mark(&mut self, end: End) {
+        let all = match self {
+            Self::None => return,
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(all) => all,
+        };
+        for waiter in all {
+            if let Waiter::Caller { ended: ended @ None, .. } = waiter {
+                *ended = Some(end);
+            }
+        }
+    }
+
+    /// The memories of keys among them.
+    pub(crate) fn memories(&self) -> impl Iterator<Item = u32> {
+        let all = match self {
+            Self::None => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(all) => &all[..],
+        };
+        all.iter().filter_map(|waiter| match waiter {
+            Waiter::Memory(key) => Some(*key),
+            Waiter::Caller { .. } => None,
+        })
+    }
+
+    pub(crate) fn for_each(self, mut each: impl FnMut(Waiter<R>)) {
+        match self {
+            Self::None => {}
+            Self::One(one) => each(one),
+            Self::Many(all) => all.into_iter().for_each(each),
+        }
+    }
+}
