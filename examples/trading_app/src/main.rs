@@ -1,5 +1,5 @@
-//! A trading bot on roundlot. In come a feed and settings, out go orders, a database of trades and a report. This file
-//! wires the parts together:
+//! A trading bot on roundlot. `bot` is the part to copy; `demo` makes a demonstration of it. This file wires the two
+//! together, from top to bottom: settings, parts, batchers, the run, the end, the report.
 //!
 //! ```text
 //!   feed ──ticks──> trader ──updates─> prices ─> portfolio
@@ -7,27 +7,8 @@
 //!             strategy┘ └verdicts────< orders ─> paper venue
 //! ```
 
-mod cli;
-mod database;
-mod desks;
-mod dice;
-mod feed;
-mod halt;
-mod kill;
-mod meter;
-mod numbers;
-mod page;
-mod portfolio;
-mod progress;
-mod report;
-mod risk;
-mod settings;
-mod stop;
-mod strategy;
-mod tick;
-mod trader;
-mod unbatched;
-mod venue;
+mod bot;
+mod demo;
 
 use std::{
     env,
@@ -39,21 +20,28 @@ use clap::Parser;
 use tokio::time::Instant;
 
 use crate::{
-    cli::Cli,
-    feed::Feed,
-    halt::Halt,
-    page::{Page, Scene, Serving},
-    portfolio::Portfolio,
-    progress::Progress,
-    report::Report,
-    risk::Gate,
-    strategy::Strategy,
-    trader::Trader,
-    venue::PaperVenue,
+    bot::{
+        Error, batchers,
+        kill_switch::{Gate, Halt},
+        portfolio::Portfolio,
+        strategy::Strategy,
+        trader::Trader,
+        venue::PaperVenue,
+    },
+    demo::{
+        cli::Cli,
+        database,
+        feed::Feed,
+        format,
+        meter::{Metered, Meters},
+        observer::RunObserver,
+        page::{Page, Scene, Serving},
+        progress::{self, Progress},
+        report::{self, Report},
+        settings, stop,
+        unbatched::{self, Sample},
+    },
 };
-
-/// Whatever ends the app: it is told, and not handled.
-type Error = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -72,45 +60,57 @@ async fn run() -> Result<(), Error> {
     let opened = Arc::new(OnceLock::new());
     let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
 
+    // The parts that may fail to open, before anything is traded.
     report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), &progress)?;
     let page = Page::bind(settings.page).await?;
     let database = database::open(settings.database.as_ref(), &progress).await?;
-    let title = database.title();
+    let database_title = database.title();
+
+    // The bot.
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
     let halt = Halt::default();
     let gate = Gate::new(venue.clone(), halt.clone());
-    let open = || desks::open(settings, portfolio.clone(), gate.clone(), database.sink);
-    let (desks, workers) = Page::recording(page.as_ref(), open)?;
-    opened.get_or_init(|| desks.clone());
+    let strategy = Strategy::new(&settings.strategy);
+
+    // The batchers, with sinks that are metered for the report.
+    let (prices_sink, prices) = Metered::new(portfolio.clone());
+    let (orders_sink, orders) = Metered::new(gate.clone());
+    let (trades_sink, trades) = Metered::new(database.sink);
+    let meters = Meters { prices, orders, trades };
+    let open = || batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink);
+    let (batchers, workers) = Page::recording(page.as_ref(), open)?;
+    let rejections = workers.rejections.clone();
+    opened.get_or_init(|| batchers.clone());
+
+    // The page, the progress and the observer.
     let scene = Scene {
         settings,
-        desks: desks.clone(),
+        batchers: batchers.clone(),
         portfolio: portfolio.clone(),
         halt: halt.clone(),
         gate,
         feed_title: feed.title.clone(),
-        database: title.clone(),
+        database_title: database_title.clone(),
         progress: progress.clone(),
         stop: stop.clone(),
     };
     let page = page.map(|page| page.serve(scene)).transpose()?;
+    let display = tokio::spawn(progress.clone().show(batchers.clone(), portfolio.clone(), settings.progress));
+    let observer = RunObserver::new(page.as_ref().map(Serving::board), Sample::new(settings.unbatched.sample));
 
-    let display = tokio::spawn(progress.clone().show(desks.clone(), portfolio.clone(), settings.progress));
-    let strategy = Strategy::new(&settings.strategy);
-    let mut trader = Trader::new(desks, venue, portfolio.clone(), strategy, settings.unbatched.sample)
-        .watched(halt, page.as_ref().map(Serving::board));
-    let (meters, rejections) = (workers.meters.clone(), workers.rejections.clone());
-
+    // The run.
+    let mut trader = Trader::new(batchers, venue, portfolio.clone(), strategy, halt, observer);
     let began = Instant::now();
-    let traded = trader.run(&mut feed, &progress, &stop, settings.drain).await;
+    let traded = trader.run(&mut feed, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
+
+    // The end. However the feed ended, waiting ops are written, and the last verdicts are handled.
     Serving::release(page.as_ref()).await;
-    // However the feed ended: what waits is written, and the venue's last words are heard.
-    let batchers = workers.shutdown(settings.drain).await?;
+    let stats = workers.shutdown(settings.drain).await?;
     let drain_seconds = began.elapsed().as_secs_f64() - seconds;
-    trader.finish().await?;
+    let RunObserver { sample, verdicts, .. } = trader.finish().await?;
     Serving::close(page).await;
     display.abort();
     progress.finish();
@@ -120,15 +120,16 @@ async fn run() -> Result<(), Error> {
         strict: settings.replay.strict,
         seconds,
         drain_seconds,
-        operations: batchers.operations(),
-        batched: batchers.cost(&meters, seconds + drain_seconds),
-        unbatched: unbatched::measure(trader.sample, settings, &portfolio, database.file.as_deref()).await,
-        batchers,
-        log: trader.log,
+        operations: report::operations(&stats),
+        batched: report::Batched::new(&stats, &meters, seconds + drain_seconds),
+        unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
+        batchers: stats,
+        rows: feed.log,
+        verdicts,
         rejections: rejections.reasons(),
-        portfolio_value: numbers::money(portfolio.value()),
+        portfolio_value: format::money(portfolio.value()),
         fills: portfolio.fills(),
-        database: title,
+        database: database_title,
     };
     report.publish(settings.report.as_deref())?;
     traded?;

@@ -1,4 +1,4 @@
-//! Runs the app in a folder of its own. In come arguments, out comes what it did.
+//! Helpers of the tests: run the app in a folder of its own, and read its output, report and database.
 
 use std::{
     fs,
@@ -56,11 +56,11 @@ impl App {
     /// The report, after a look at its books.
     pub fn report(&self, name: &str) -> Value {
         let report: Value = serde_json::from_str(&fs::read_to_string(self.path(name)).unwrap()).unwrap();
-        for desk in ["prices", "orders", "trades"] {
-            let count = |name: &str| report["batchers"][desk][name].as_u64().unwrap();
+        for batcher in ["prices", "orders", "trades"] {
+            let count = |name: &str| report["batchers"][batcher][name].as_u64().unwrap();
             let ends: u64 = ENDS.iter().map(|end| count(end)).sum();
-            assert_eq!(count("accepted"), ends, "{desk}: each operation ends in one way");
-            assert_eq!(count("waiting") + count("in_flight"), 0, "{desk}: nothing is left");
+            assert_eq!(count("accepted"), ends, "{batcher}: each operation ends in one way");
+            assert_eq!(count("waiting") + count("in_flight"), 0, "{batcher}: nothing is left");
         }
         report
     }

@@ -1,7 +1,8 @@
-//! The app as its users run it: in come arguments, files and signals, out come an exit code, a database and a report.
+//! Tests of the app as its users run it: by arguments, files and signals; by exit status, database and report.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod bot_stands_alone;
 mod common;
 #[cfg(unix)]
 mod page;

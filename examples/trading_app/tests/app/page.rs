@@ -1,4 +1,4 @@
-//! The app with its page: in come requests as a browser sends them, out come answers, and an end that nobody waits for.
+//! The app with its page, over HTTP: the kill switch is always reached, and the run ends although batchers are paused.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -11,7 +11,7 @@ use crate::{
     signals::{signal, wait_for},
 };
 
-/// What is said behind a word, once it is said.
+/// Waits for a line that starts with this word, and returns the rest of it.
 fn said(word: &str, lines: &mut BufReader<ChildStderr>) -> String {
     let mut line = String::new();
     while !line.starts_with(word) {
@@ -31,8 +31,8 @@ fn ask(host: &str, request: &str, header: &str, body: &str) -> String {
     answer
 }
 
-/// Goal: a page that is left with everything paused doesn't hold up the end. Method: pause all over HTTP, wait until orders
-/// wait, Ctrl-C; a drain that had to wait would take a day.
+/// Goal: a page that is left with everything paused doesn't hold up the end. Method: pause all over HTTP, wait until
+/// orders wait, Ctrl-C; a drain that had to wait would take a day.
 #[test]
 fn ctrl_c_ends_what_is_paused() {
     let app = App::new();
@@ -47,9 +47,9 @@ fn ctrl_c_ends_what_is_paused() {
     assert!(page.contains("content-security-policy: default-src 'none'") && page.ends_with("</html>\n"), "{page}");
     let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
     let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap();
-    for desk in ["prices", "orders", "trades"] {
-        let wish = format!("{{\"do\":\"pause\",\"desk\":\"{desk}\"}}");
-        let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &wish);
+    for batcher in ["prices", "orders", "trades"] {
+        let command = format!("{{\"do\":\"pause\",\"batcher\":\"{batcher}\"}}");
+        let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &command);
         assert!(answer.contains("paused"), "{answer}");
     }
     // Two more lines of progress: the bot has decided in the meantime.
@@ -64,8 +64,8 @@ fn ctrl_c_ends_what_is_paused() {
     assert!(withdrawn > 0 && rest.contains("orders that were held back are withdrawn"), "{rest}");
 }
 
-/// Goal: half-open requests take neither the kill switch nor the database its descriptors. Method: more of them, of each
-/// kind, than the app may have descriptors; then somebody comes, unlocks the buttons and stops the trading.
+/// Goal: half-open requests take neither the kill switch nor the database its descriptors. Method: more of them, of
+/// each kind, than the app may have descriptors; then somebody comes, unlocks the buttons and stops the trading.
 #[test]
 fn the_kill_switch_is_reached_through_half_open_requests() {
     // Each is a descriptor of this process, too.
@@ -101,8 +101,8 @@ fn the_kill_switch_is_reached_through_half_open_requests() {
     }
     let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
     let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap();
-    let wish = r#"{"do":"withdraw","desk":"orders"}"#;
-    let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), wish);
+    let command = r#"{"do":"withdraw","batcher":"orders"}"#;
+    let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), command);
     assert!(answer.contains("200 OK") && answer.contains("canceled at the venue"), "{answer}");
     assert!(ask(host, "GET /page.js", "Accept: */*", "").contains("200 OK"));
 

@@ -1,4 +1,4 @@
-//! What the app can't read or write: in come bad files, streams and places, out come exit statuses and reasons.
+//! Files, streams and places that the app can't read or write: exit statuses and reasons.
 
 use std::{
     fs::{self, File},

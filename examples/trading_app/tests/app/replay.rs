@@ -1,11 +1,11 @@
-//! The app replays files: in come files of several vendors, out come databases with their rows.
+//! The app replays files of several vendors: every row is in the database as the file has it.
 
 use std::fs;
 
 use crate::common::{App, rows, sample};
 
-/// Goal: a replay of N rows leaves N rows, per symbol in the order of the file. Method: compare with the file, which has
-/// clocks that step back, quantities that are missing and prices in scientific notation.
+/// Goal: a replay of N rows leaves N rows, per symbol in the order of the file. Method: compare with the file, which
+/// has clocks that step back, quantities that are missing and prices in scientific notation.
 #[test]
 fn a_replay_leaves_each_row_in_order() {
     let app = App::new();
@@ -52,7 +52,7 @@ fn a_dump_of_binance_needs_no_configuration() {
 }
 
 /// Goal: real trades that look alike are not dropped, and the database is what slows a replay down. Method: many rows,
-/// all the same, the same id included, through a desk with little room.
+/// all the same, the same id included, through a batcher with little room.
 #[test]
 fn rows_that_are_the_same_are_all_kept() {
     let app = App::new();
@@ -105,8 +105,8 @@ fn symbols_are_kept_as_they_are_spelled() {
     assert_eq!(app.report("it.json")["bad_rows"], 0);
 }
 
-/// Goal: what is wrong in a file is told, and nothing is written in its place. Method: a time that cannot be, a file that
-/// could mean two things, and one of which a setting tells what it means.
+/// Goal: what is wrong in a file is told, and nothing is written in its place. Method: a time that cannot be, a file
+/// that could mean two things, and one of which a setting tells what it means.
 #[test]
 fn guesses_are_checked() {
     let app = App::new();

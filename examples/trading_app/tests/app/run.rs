@@ -1,4 +1,4 @@
-//! The app runs: in come settings from all sides, out come reports, and errors that name the mistake.
+//! The app runs with settings from all sources: reports, and errors that name the mistake.
 
 use std::fs;
 
@@ -17,9 +17,9 @@ fn the_simulated_feed_is_traded_and_reported() {
     assert_eq!(rows(&app.path("it.db")).len() as u64, trades);
     assert!(trades > 0);
     assert!(report["batchers"]["orders"]["delivered"].as_u64().unwrap() > 0);
-    for desk in ["prices", "orders", "trades"] {
-        let cost = &report["unbatched"][desk];
-        assert_eq!(cost["operations"], 20, "{desk}");
+    for batcher in ["prices", "orders", "trades"] {
+        let cost = &report["unbatched"][batcher];
+        assert_eq!(cost["operations"], 20, "{batcher}");
         assert!(cost["calls"].as_u64() >= Some(20) && cost["sink_seconds"].as_f64() > Some(0.0), "{cost}");
     }
     for words in ["send to verdict", "  waiting", "forced flushes", "retries", "failures", "unbatched costs"] {
@@ -86,8 +86,8 @@ fn help_explains() {
     assert!(outcome.stdout.contains("ROUNDLOT_SECONDS") && outcome.stdout.contains("config/trading_app.toml"));
 }
 
-/// Goal: a venue that hangs holds nothing up for longer than the drain may take. Method: one that takes a day for a call,
-/// and a desk that is soon full.
+/// Goal: a venue that hangs holds nothing up for longer than the drain may take. Method: one that takes a day for a
+/// call, and a batcher that is soon full.
 #[test]
 fn a_venue_that_hangs_ends_in_a_report() {
     let app = App::new();

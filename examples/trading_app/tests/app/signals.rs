@@ -1,4 +1,4 @@
-//! The app when it is told to stop: in come signals, and nothing is lost.
+//! The app is told to stop by signals, and loses nothing.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -60,10 +60,10 @@ fn a_signal_stops_it_cleanly() {
     }
 }
 
-/// Goal: a wish that comes as two signals, as `timeout` sends it, is one. Method: the app is stopped while both are sent,
-/// so that it hears of them at once.
+/// Goal: a command that comes as two signals, as `timeout` sends it, is one. Method: the app is stopped while both are
+/// sent, so that it hears of them at once.
 #[test]
-fn two_signals_at_once_are_one_wish() {
+fn two_signals_at_once_are_one_command() {
     drains(&["-STOP", "-TERM", "-INT", "-HUP", "-CONT"]);
 }
 
@@ -79,8 +79,8 @@ fn readers_may_go_away() {
     assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
 }
 
-/// Goal: who can't wait need not. Method: a venue that never answers, so that the drain takes for ever, and Ctrl-C again
-/// and again: those that come too soon ask for nothing more.
+/// Goal: who can't wait need not. Method: a venue that never answers, so that the drain takes for ever, and Ctrl-C
+/// again and again: those that come too soon ask for nothing more.
 #[test]
 fn a_later_signal_ends_it_at_once() {
     let app = App::new();

@@ -1,4 +1,4 @@
-//! The page while all goes well: in comes a page, out come prices that move, charts with something in them, and pictures.
+//! The page while all goes well: prices move, charts have lines, and nothing is wider than the screen.
 
 use fantoccini::Client;
 
@@ -29,27 +29,27 @@ async fn it_loads_moves_and_is_looked_at() {
         let moved = format!("return {prices}.filter((price, i) => price !== window.before[i]).length > 50");
         until(&client, "most prices have moved", &moved).await;
 
-        for desk in ["prices", "orders", "trades"] {
-            let find = format!("const desk = document.querySelector('article[data-desk={desk}]');");
+        for batcher in ["prices", "orders", "trades"] {
+            let find = format!("const batcher = document.querySelector('article[data-batcher={batcher}]');");
             for chart in ["rate", "size", "fill", "merged", "retries"] {
                 let line = format!(
-                    "{find} return desk.querySelector('[data-chart={chart}] .line').getAttribute('d').length > 20"
+                    "{find} return batcher.querySelector('[data-chart={chart}] .line').getAttribute('d').length > 20"
                 );
-                until(&client, &format!("{desk}: {chart} has a line"), &line).await;
+                until(&client, &format!("{batcher}: {chart} has a line"), &line).await;
             }
             let bars =
-                "[...desk.querySelectorAll('[data-chart=times] rect')].filter((bar) => bar.getAttribute('height') > 1)";
+                "[...batcher.querySelectorAll('[data-chart=times] rect')].filter((bar) => bar.getAttribute('height') > 1)";
             until(&client, "times in the buffer", &format!("{find} return {bars}.length")).await;
             until(
                 &client,
                 "reasons of cuts",
-                &format!("{find} return desk.querySelectorAll('[data-is=legend] li').length"),
+                &format!("{find} return batcher.querySelectorAll('[data-is=legend] li').length"),
             )
             .await;
             until(
                 &client,
                 "a rate",
-                &format!("{find} return /^[1-9]/.test(desk.querySelector('[data-is=rate]').textContent)"),
+                &format!("{find} return /^[1-9]/.test(batcher.querySelector('[data-is=rate]').textContent)"),
             )
             .await;
         }

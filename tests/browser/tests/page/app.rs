@@ -1,4 +1,4 @@
-//! The app, started for a test. In come arguments, out come where its page is and its token.
+//! The app, started for a test, with the address of its page and its token.
 
 use std::{path::PathBuf, process::Stdio};
 

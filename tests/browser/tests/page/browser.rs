@@ -1,4 +1,4 @@
-//! A headless Chromium. In come addresses and conditions, out come what the page says, screenshots and console errors.
+//! A headless Chromium: opens pages, awaits conditions, takes screenshots, and collects console errors.
 
 use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The buttons of the page: in come a token and clicks, out come batchers that pause, and a buffer without orders.
+//! The buttons of the page: unlocked by the token, they pause and resume batchers and empty the buffer of orders.
 
 use fantoccini::{Client, Locator};
 
@@ -7,7 +7,7 @@ use crate::{
     browser::{click, complaints, open, screen, screenshot, text, until, with},
 };
 
-const WAITING: &str = "return Number(document.querySelector('article[data-desk=orders]').dataset.waiting)";
+const WAITING: &str = "return Number(document.querySelector('article[data-batcher=orders]').dataset.waiting)";
 
 async fn type_token(client: &Client, token: &str) {
     let field = client.find(Locator::Css("#token")).await.unwrap();
@@ -20,10 +20,11 @@ async fn said(client: &Client, words: &str) {
     until(client, words, &format!("return document.getElementById('said').textContent.includes('{words}')")).await;
 }
 
-async fn state(client: &Client, desk: &str, words: &str) {
-    let script =
-        format!("return document.querySelector('article[data-desk={desk}] [data-is=state]').textContent === '{words}'");
-    until(client, &format!("{desk} is {words}"), &script).await;
+async fn state(client: &Client, batcher: &str, words: &str) {
+    let script = format!(
+        "return document.querySelector('article[data-batcher={batcher}] [data-is=state]').textContent === '{words}'"
+    );
+    until(client, &format!("{batcher} is {words}"), &script).await;
 }
 
 /// Goal: nobody without the token gets at the buttons; with it the kill switch empties the buffer, which stays empty until
@@ -50,7 +51,7 @@ async fn the_kill_switch_empties_the_buffer() {
         assert!(client.find(Locator::Css("#kill")).await.unwrap().is_enabled().await.unwrap());
         assert!(!client.source().await.unwrap().contains(&token), "the token is nowhere on the page");
 
-        click(&client, "article[data-desk=orders] [data-do=pause]").await;
+        click(&client, "article[data-batcher=orders] [data-do=pause]").await;
         state(&client, "orders", "paused").await;
         until(&client, "orders wait", &format!("{WAITING} > 50")).await;
         // It asks first, and a no is a no.
@@ -65,7 +66,7 @@ async fn the_kill_switch_empties_the_buffer() {
         screen(&client, 1440, 900, false).await;
         click(&client, "#never-mind").await;
         until(&client, "it asks no more", "return !document.getElementById('sure').open").await;
-        assert_eq!(client.execute("return state.desks.orders.halted", vec![]).await.unwrap(), false);
+        assert_eq!(client.execute("return state.batchers.orders.halted", vec![]).await.unwrap(), false);
         state(&client, "orders", "paused").await;
         click(&client, "#kill").await;
         click(&client, "#kill-now").await;
@@ -91,12 +92,12 @@ async fn the_kill_switch_empties_the_buffer() {
         client.active_element().await.unwrap().send_keys("\u{e007}").await.unwrap();
         said(&client, "0 waiting orders withdrawn").await;
 
-        click(&client, "article[data-desk=orders] [data-do=resume]").await;
+        click(&client, "article[data-batcher=orders] [data-do=resume]").await;
         state(&client, "orders", "running").await;
-        click(&client, "article[data-desk=trades] [data-do=flush]").await;
+        click(&client, "article[data-batcher=trades] [data-do=flush]").await;
         said(&client, "trades flushed: of").await;
         let rate =
-            "return /^[1-9]/.test(document.querySelector('article[data-desk=orders] [data-is=rate]').textContent)";
+            "return /^[1-9]/.test(document.querySelector('article[data-batcher=orders] [data-is=rate]').textContent)";
         until(&client, "the bot trades again", rate).await;
 
         // The page is loaded anew, and knows the pass; locked, it doesn't.

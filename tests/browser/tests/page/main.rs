@@ -1,4 +1,4 @@
-//! The live page in headless Chromium: in come a browser and the app, out come what the page shows and what it did.
+//! Tests of the live page in headless Chromium, with the app behind it.
 //!
 //! They need `chromium`, `chromedriver` and a trading app that is built: `tests/run.sh` sees to it and runs them.
 

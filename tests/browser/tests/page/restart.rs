@@ -1,4 +1,4 @@
-//! The page while the app is away: in comes a restart, out come a page that says so, and one that lives again.
+//! The page while the app restarts: it says that the app is away, and goes on afterwards.
 
 use fantoccini::Client;
 

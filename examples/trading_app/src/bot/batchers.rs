@@ -1,0 +1,129 @@
+//! The three batchers: prices to the portfolio, orders to the venue, trades to the database. This file is all that the
+//! bot sets up of roundlot: stages, limits, retries, dead letters, shutdown. `main` opens them; `trader` sends to them.
+
+use std::{
+    collections::BTreeMap,
+    error::Error as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use roundlot::{
+    Batch, Batcher, DeadLetter, Handle, Settled, Sink, SinkError, Stages, Stats, Worker, WorkerGone,
+    market::{PriceUpdate, Priority, TradeOp},
+};
+use serde::Serialize;
+
+use super::{Error, settings, tick::Tick, venue::VenueOrderId};
+
+/// Handles to the three batchers. A clone sends to the same batchers.
+#[derive(Clone)]
+pub struct Batchers {
+    pub prices: Handle<PriceUpdate>,
+    pub orders: Handle<TradeOp, VenueOrderId>,
+    pub trades: Handle<Tick>,
+}
+
+impl Batchers {
+    /// Number of ops that were accepted and are not settled.
+    pub fn unsettled(&self) -> u64 {
+        let stats = [self.prices.stats(), self.orders.stats(), self.trades.stats()];
+        stats.iter().map(|stats| stats.waiting + stats.in_flight).sum()
+    }
+}
+
+/// The workers of the three batchers, which end them, and the reasons of rejected orders.
+pub struct Workers {
+    prices: Worker<PriceUpdate>,
+    orders: Worker<TradeOp>,
+    trades: Worker<Tick>,
+    pub rejections: Rejections,
+}
+
+/// Final statistics of the three batchers.
+#[derive(Debug, Serialize)]
+pub struct FinalStats {
+    pub prices: Stats,
+    pub orders: Stats,
+    pub trades: Stats,
+}
+
+/// Starts the batchers.
+pub fn open(
+    settings: settings::Batchers<'_>,
+    portfolio: impl Sink<PriceUpdate>,
+    venue: impl Sink<TradeOp, VenueOrderId>,
+    database: impl Sink<Tick>,
+) -> Result<(Batchers, Workers), Error> {
+    // A newer price replaces a waiting one of its symbol: an outdated price is not worth a valuation.
+    let (prices, prices_worker) = Batcher::new(portfolio)
+        .name("prices")
+        .stages(Stages::new().conflate_by(|update: &PriceUpdate| update.symbol, PriceUpdate::latest))
+        .limits(settings.prices.limits.clone())
+        .retry(settings.prices.retry.clone())
+        .try_spawn()
+        .map_err(|error| format!("prices.limits: {error}"))?;
+
+    // Orders of a symbol and side leave in order, except that those which protect from a loss leave first and at once.
+    // An order and its cancel that meet while they wait are never sent.
+    let stages = Stages::new()
+        .partition_by(|op: &TradeOp| (op.symbol(), op.side()))
+        .conflate_by(TradeOp::conflation_key, TradeOp::merge)
+        .priority_by(TradeOp::priority)
+        .urgent_by(|op| op.priority() == Priority::Critical);
+    let rejections = Rejections::default();
+    let (orders, orders_worker) = Batcher::new(venue)
+        .name("orders")
+        .stages(stages)
+        .limits(settings.orders.limits.clone())
+        .retry(settings.orders.retry.clone())
+        .dead_letters(rejections.clone())
+        .try_spawn()
+        .map_err(|error| format!("orders.limits: {error}"))?;
+
+    // No stages: every trade is written, in the order of sending.
+    let (trades, trades_worker) = Batcher::new(database)
+        .name("trades")
+        .limits(settings.trades.limits.clone())
+        .retry(settings.trades.retry.clone())
+        .try_spawn()
+        .map_err(|error| format!("trades.limits: {error}"))?;
+
+    let workers = Workers { prices: prices_worker, orders: orders_worker, trades: trades_worker, rejections };
+    Ok((Batchers { prices, orders, trades }, workers))
+}
+
+impl Workers {
+    /// Drains and ends the three batchers at the same time, each within this time.
+    pub async fn shutdown(self, within: Duration) -> Result<FinalStats, WorkerGone> {
+        let (prices, orders, trades) = tokio::join!(
+            self.prices.shutdown().within(within),
+            self.orders.shutdown().within(within),
+            self.trades.shutdown().within(within),
+        );
+        Ok(FinalStats { prices: prices?.stats, orders: orders?.stats, trades: trades?.stats })
+    }
+}
+
+/// The sink for dead letters of `orders`: counts them by reason. A clone shares the counts.
+#[derive(Clone, Default)]
+pub struct Rejections {
+    reasons: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Rejections {
+    pub fn reasons(&self) -> BTreeMap<String, u64> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Sink<DeadLetter<TradeOp>> for Rejections {
+    async fn write(&self, batch: &mut Batch<DeadLetter<TradeOp>>) -> Result<Settled, SinkError> {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        for letter in batch.pending() {
+            let reason = letter.error.source().map_or_else(|| letter.error.to_string(), ToString::to_string);
+            *reasons.entry(reason).or_default() += 1;
+        }
+        Ok(batch.accept_all())
+    }
+}

@@ -1,0 +1,121 @@
+//! The gate in front of the venue. While the bot is halted, only orders that reduce a position pass it, retries
+//! included.
+//! `batchers` writes through it; the kill switch asks it what to withdraw and what to cancel.
+//!
+//! Invariant: an order that has passed is counted as in flight until the write ends, and so until it is in the book.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use roundlot::{
+    Batch, Settled, Sink, SinkError,
+    market::{Order, TradeOp},
+};
+
+use super::{
+    exposure::{Exposure, Sorted},
+    halt::Halt,
+};
+use crate::bot::venue::{Account, PaperVenue, VenueOrderId};
+
+/// The venue behind its gate. A clone is the same gate.
+#[derive(Clone)]
+pub struct Gate {
+    pub venue: PaperVenue,
+    halt: Halt,
+    in_flight: Arc<Mutex<InFlight>>,
+}
+
+/// Orders of the writes that have passed the gate and not ended, by the number of the write.
+#[derive(Default)]
+struct InFlight {
+    last: u64,
+    orders: HashMap<u64, Vec<Order>>,
+}
+
+/// Reason of refused orders.
+const HALTED: &str = "trading is halted, and the op may add risk";
+
+impl Gate {
+    pub fn new(venue: PaperVenue, halt: Halt) -> Self {
+        Self { venue, halt, in_flight: Arc::default() }
+    }
+
+    /// The exposure with all orders that rest at the venue or are in flight.
+    pub fn exposure(&self) -> Exposure {
+        self.exposure_with(&self.in_flight())
+    }
+
+    /// Sorts the orders that rest at the venue. Orders in flight are not counted: they will rest, too, and be canceled
+    /// if they add risk. A stop that protects meanwhile must not be canceled because of them.
+    pub fn resting(&self) -> Sorted {
+        let Account { positions, resting } = self.venue.account();
+        Exposure::new(positions).sort(resting)
+    }
+
+    fn exposure_with(&self, in_flight: &InFlight) -> Exposure {
+        // Under the lock of the orders in flight, each of them is counted: none leaves the list before it is in the
+        // book.
+        let Account { positions, resting } = self.venue.account();
+        let mut exposure = Exposure::new(positions);
+        // A resting order may have been amended there, so the two are compared by their ids.
+        let rests = |order: &Order| resting.iter().any(|it| (it.symbol(), it.id()) == (order.symbol(), order.id()));
+        let coming = in_flight.orders.values().flatten().filter(|order| !rests(order));
+        resting.iter().chain(coming).for_each(|order| exposure.count(order));
+        exposure
+    }
+
+    /// Counts the orders of a batch as in flight. While the bot is halted, refuses those that add risk, and amends of a price
+    /// or a quantity: this bot sends none, and the gate need not find out what they do to a position.
+    fn admit(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> InFlightGuard {
+        let mut in_flight = self.in_flight();
+        let mut exposure = self.halt.is_halted().then(|| self.exposure_with(&in_flight));
+        let mut orders = Vec::new();
+        for i in 0..batch.len() {
+            let passes = match &batch[i] {
+                TradeOp::Order(order) => {
+                    let admitted = exposure.as_mut().is_none_or(|exposure| exposure.admit(order));
+                    orders.extend(admitted.then(|| order.clone()));
+                    admitted
+                }
+                TradeOp::Amend(amend) => exposure.is_none() || (amend.price.is_none() && amend.quantity.is_none()),
+                _ => true,
+            };
+            if !passes {
+                batch.refuse(i, SinkError::refused(HALTED));
+            }
+        }
+        in_flight.last += 1;
+        let number = in_flight.last;
+        in_flight.orders.insert(number, orders);
+        InFlightGuard { in_flight: Arc::clone(&self.in_flight), number }
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink<TradeOp, VenueOrderId> for Gate {
+    async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
+        let _in_flight = self.admit(batch);
+        if batch.pending().is_empty() {
+            return batch.settled();
+        }
+        self.venue.write(batch).await
+    }
+}
+
+/// Removes the orders of a write when the write ends, also if it is dropped.
+struct InFlightGuard {
+    in_flight: Arc<Mutex<InFlight>>,
+    number: u64,
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).orders.remove(&self.number);
+    }
+}

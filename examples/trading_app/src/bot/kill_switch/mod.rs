@@ -1,0 +1,179 @@
+//! The kill switch: halts the bot, withdraws waiting orders that add risk, and cancels those that rest at the venue.
+//! Orders that only reduce a position leave and stay. [`KillSwitch`] acts, [`Halt`] keeps the bot from trading,
+//! [`Gate`] guards the venue, and `exposure` tells which orders reduce. The live page of the demo pulls the switch.
+//!
+//! Invariant: whatever fills after a pull, no position grows or turns, until the halt is lifted.
+
+mod exposure;
+mod gate;
+mod halt;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use roundlot::{
+    Closed, Handle,
+    market::{Order, TradeOp},
+};
+use tokio::time::timeout;
+
+use super::venue::VenueOrderId;
+use exposure::Sorted;
+pub use {gate::Gate, halt::Halt};
+
+/// Longest wait for the bot's last decision to be handed in. Only a venue that hangs delays it that long.
+const LAST_DECISION: Duration = Duration::from_millis(500);
+
+/// Rounds of cancels at the venue, at most: one for orders that rest, one for orders that were in flight when the
+/// switch was pulled, and more for cancels that a busy venue has refused.
+const MAX_ROUNDS: u32 = 5;
+
+/// The switch. A clone is the same switch.
+#[derive(Clone)]
+pub struct KillSwitch {
+    orders: Handle<TradeOp, VenueOrderId>,
+    halt: Halt,
+    gate: Gate,
+    /// Locked while a pull cancels orders at the venue: one pull at a time does.
+    canceling: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Counts of a pull that is under way. A clone shares them.
+#[derive(Clone, Default)]
+pub struct SharedCounts {
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// Counts of a pull, of orders unless said otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Withdrawn from the buffer, since they add risk.
+    pub withdrawn: u64,
+    /// Waiting cancels and moved stops, which leave all the same.
+    pub changes: u64,
+    /// Waiting orders that leave, since they only reduce.
+    pub reducing: u64,
+    /// Canceled at the venue on behalf of the switch.
+    pub canceled: u64,
+    /// Still at the venue although they add risk.
+    pub failed: u64,
+    /// Left at the venue, since they only reduce.
+    pub kept: u64,
+    /// The pull is over.
+    pub done: bool,
+}
+
+impl KillSwitch {
+    pub fn new(orders: Handle<TradeOp, VenueOrderId>, halt: Halt, gate: Gate) -> Self {
+        Self { orders, halt, gate, canceling: Arc::default() }
+    }
+
+    pub fn halt(&self) -> &Halt {
+        &self.halt
+    }
+
+    /// Halts the bot, withdraws waiting orders that add risk, lets the other ops leave, and cancels resting orders that
+    /// add risk. May be called again at any time.
+    ///
+    /// Takes as long as the venue does. If the future is dropped, the pull stops where it is, and the bot stays halted.
+    pub async fn pull(&self, counts: &SharedCounts) -> Result<(), Closed> {
+        self.withdraw(counts).await?;
+        // Cancels have to leave, also if the batcher was paused before.
+        self.orders.resume();
+        let _alone = self.canceling.lock().await;
+        for _ in 0..MAX_ROUNDS {
+            if !self.cancel_resting(counts).await? {
+                break;
+            }
+        }
+        let Sorted { reducing, adding } = self.gate.resting();
+        let mut counts = counts.lock();
+        (counts.kept, counts.failed, counts.done) = (reducing.len() as u64, adding.len() as u64, true);
+        Ok(())
+    }
+
+    /// Halts the bot and withdraws waiting orders that add risk. Leaves the batcher paused.
+    pub async fn withdraw(&self, counts: &SharedCounts) -> Result<(), Closed> {
+        // The bot first: otherwise it would fill the buffer again at the next price.
+        self.halt.halt();
+        self.orders.pause();
+        // Makes room, without which the last decision could not be handed in.
+        self.withdraw_adding(counts).await?;
+        let _ = timeout(LAST_DECISION, self.halt.idle()).await;
+        self.withdraw_adding(counts).await
+    }
+
+    /// Waits until no pull is canceling orders.
+    pub async fn idle(&self) {
+        drop(self.canceling.lock().await);
+    }
+
+    /// Withdraws waiting orders that add risk, and counts the ops that stay.
+    async fn withdraw_adding(&self, counts: &SharedCounts) -> Result<(), Closed> {
+        let waiting = Arc::new(Mutex::new((Vec::new(), 0)));
+        let seen = Arc::clone(&waiting);
+        let look = move |op: &TradeOp| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match op.as_order() {
+                Some(order) => seen.0.push(order.clone()),
+                None => seen.1 += 1,
+            }
+            false
+        };
+        self.orders.withdraw(look).await?;
+        let (orders, changes): (Vec<Order>, u64) = {
+            let mut seen = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            (std::mem::take(&mut seen.0), seen.1)
+        };
+        let stay: HashSet<Order> = self.gate.exposure().sort(orders).reducing.into_iter().collect();
+        let reducing = stay.len() as u64;
+        // Orders that came in between were not judged, and are withdrawn.
+        let adds = move |op: &TradeOp| op.as_order().is_some_and(|order| !stay.contains(order));
+        let withdrawn = self.orders.withdraw(adds).await?.len() as u64;
+        let mut counts = counts.lock();
+        counts.withdrawn += withdrawn;
+        (counts.changes, counts.reducing) = (changes, reducing);
+        Ok(())
+    }
+
+    /// Cancels resting orders that add risk, and waits until all earlier ops are settled. Returns whether there may be
+    /// more: a round without cancels is the last one only if no op was waiting or in flight.
+    async fn cancel_resting(&self, counts: &SharedCounts) -> Result<bool, Closed> {
+        if !self.halt.is_halted() {
+            return Ok(false);
+        }
+        let Sorted { adding, .. } = self.gate.resting();
+        let under_way = self.orders.stats().in_flight + self.orders.stats().waiting > 0;
+        let mut acks = Vec::new();
+        for order in &adding {
+            // The flush below reports a closed batcher.
+            let Ok(ack) = self.orders.submit(order.cancel().into()).await else { break };
+            acks.push((order, ack));
+        }
+        let _ = self.orders.flush().await?; // the acks carry the outcomes
+        for (order, ack) in acks {
+            // An order that has filled meanwhile cannot be canceled.
+            if ack.await.is_ok() {
+                self.halt.note_canceled(order);
+                counts.lock().canceled += 1;
+            }
+        }
+        Ok(under_way || !adding.is_empty())
+    }
+}
+
+impl SharedCounts {
+    pub fn counts(&self) -> Counts {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

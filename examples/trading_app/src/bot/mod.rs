@@ -1,0 +1,14 @@
+//! The bot, to copy from. Nothing in this folder imports from `demo`.
+
+pub mod batchers;
+pub mod database;
+pub mod kill_switch;
+pub mod portfolio;
+pub mod settings;
+pub mod strategy;
+pub mod tick;
+pub mod trader;
+pub mod venue;
+
+/// Errors that end the bot. They are reported, not handled.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,124 @@
+//! The positions of the bot and their value. [`Portfolio`] is the sink of the `prices` batcher: a batch costs one
+//! valuation, however many prices it has. `trader` books the fills.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use roundlot::{
+    Batch, Settled, Sink, SinkError,
+    market::{PriceUpdate, Quantity, Side, Symbol},
+};
+use rust_decimal::Decimal;
+
+use super::venue::Fill;
+
+/// The portfolio. A clone is the same portfolio.
+#[derive(Clone)]
+pub struct Portfolio {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone)]
+struct State {
+    cash: Decimal,
+    positions: BTreeMap<Symbol, Position>,
+    value: Decimal,
+    fills: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Position {
+    quantity: Decimal,
+    price: Decimal,
+}
+
+impl Portfolio {
+    pub fn new(cash: Quantity) -> Self {
+        let cash = cash.to_decimal();
+        let state = State { cash, positions: BTreeMap::new(), value: cash, fills: 0 };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// An independent portfolio with the same positions.
+    pub fn copy(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.state().clone())) }
+    }
+
+    pub fn on_fill(&self, fill: &Fill) {
+        self.state().on_fill(fill);
+    }
+
+    /// Value at the last valuation.
+    pub fn value(&self) -> Decimal {
+        self.state().value
+    }
+
+    /// Number of filled orders.
+    pub fn fills(&self) -> u64 {
+        self.state().fills
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn on_fill(&mut self, fill: &Fill) {
+        self.fills += 1;
+        let position = self.positions.entry(fill.symbol).or_default();
+        let (quantity, cost) = (fill.quantity.to_decimal(), fill.price.checked_mul(fill.quantity).unwrap_or_default());
+        let (quantity, cost) = match fill.side {
+            Side::Buy => (quantity, cost),
+            Side::Sell => (-quantity, -cost),
+        };
+        position.price = fill.price.to_decimal();
+        position.quantity = position.quantity.saturating_add(quantity);
+        self.cash = self.cash.saturating_sub(cost);
+    }
+
+    /// Sums up cash and each position at its last price.
+    fn revalue(&mut self) {
+        let worth = |position: &Position| position.quantity.saturating_mul(position.price);
+        self.value = self.positions.values().map(worth).fold(self.cash, Decimal::saturating_add);
+    }
+}
+
+impl Sink<PriceUpdate> for Portfolio {
+    async fn write(&self, batch: &mut Batch<PriceUpdate>) -> Result<Settled, SinkError> {
+        let mut state = self.state();
+        for update in batch.pending() {
+            state.positions.entry(update.symbol).or_default().price = update.price.to_decimal();
+        }
+        state.revalue();
+        Ok(batch.accept_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_value_is_cash_and_positions_at_their_prices() {
+        let portfolio = Portfolio::new("1000".parse().unwrap());
+        let symbol = Symbol::from_static("BTC");
+        let (order_id, price, quantity) = (1.into(), "100".parse().unwrap(), "2".parse().unwrap());
+        let fill = Fill { order_id, symbol, side: Side::Buy, price, quantity };
+        let value = async |portfolio: &Portfolio, price: &str| {
+            let price = price.parse().unwrap();
+            let mut batch = Batch::for_test(vec![PriceUpdate::new(symbol, price, 0)]);
+            assert!(portfolio.write(&mut batch).await.is_ok());
+            portfolio.value().to_string()
+        };
+        portfolio.on_fill(&fill);
+        assert_eq!(value(&portfolio, "110.5").await, "1021.0");
+        let copy = portfolio.copy();
+        portfolio.on_fill(&Fill { side: Side::Sell, price: "120".parse().unwrap(), ..fill });
+        assert_eq!(value(&portfolio, "1").await, "1040");
+        assert_eq!((portfolio.fills(), copy.fills()), (2, 1));
+        assert_eq!(value(&copy, "100").await, "1000");
+    }
+}

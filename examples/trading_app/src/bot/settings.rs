@@ -1,0 +1,78 @@
+//! Settings of the bot's parts. A value out of its range is refused when it is read, so that every value in use is
+//! sound.
+//! `main` hands each part its section.
+
+use std::{str::FromStr, time::Duration};
+
+use roundlot::{Limits, Retry, market::Quantity};
+use serde::{Deserialize, Deserializer, de::Error};
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strategy {
+    /// Cash at the start.
+    pub cash: Quantity,
+    /// Cost of one entry.
+    pub notional: Quantity,
+    /// Distance of the bid below the price.
+    #[serde(deserialize_with = "percent")]
+    pub entry_percent: Quantity,
+    /// Distance of the offer above the price.
+    pub exit_percent: Quantity,
+    /// Distance of the stop below the highest price.
+    #[serde(deserialize_with = "percent")]
+    pub stop_percent: Quantity,
+    /// Move of the price that replaces a bid or an offer.
+    #[serde(deserialize_with = "percent")]
+    pub requote_percent: Quantity,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Venue {
+    /// Duration of a usual call.
+    #[serde(deserialize_with = "duration")]
+    pub latency: Duration,
+    /// Share of the spells that are slow.
+    #[serde(deserialize_with = "percent")]
+    pub slow_percent: u64,
+    /// Calls per spell.
+    pub slow_calls: u64,
+    /// Duration of a call in a slow spell.
+    #[serde(deserialize_with = "duration")]
+    pub slow_latency: Duration,
+    /// Share of the calls that fail as a whole.
+    #[serde(deserialize_with = "percent")]
+    pub unavailable_percent: u64,
+    /// Share of the entries and exits that are rejected.
+    #[serde(deserialize_with = "percent")]
+    pub reject_percent: u64,
+}
+
+/// Limits and retries of one batcher. The crate itself reads and checks both.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batcher {
+    pub limits: Limits,
+    pub retry: Retry,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Batchers<'a> {
+    pub prices: &'a Batcher,
+    pub orders: &'a Batcher,
+    pub trades: &'a Batcher,
+}
+
+/// Reads a percentage from 0 to 100.
+pub fn percent<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + FromStr>(from: D) -> Result<T, D::Error> {
+    let percent = T::deserialize(from)?;
+    let most = "100".parse::<T>().map_err(|_| D::Error::custom("100 is no such number"))?;
+    if percent <= most { Ok(percent) } else { Err(D::Error::custom("it must be at most 100 percent")) }
+}
+
+/// Reads a duration such as "10ms".
+pub fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("\"{text}\" is no duration: {error}")))
+}

@@ -1,0 +1,268 @@
+//! The decisions of the bot. [`Strategy`] turns prices, fills and failures into orders, cancels and moved stops; it
+//! knows neither channels nor batches. `trader` calls it and submits the ops.
+//!
+//! Invariant: per pair there is at most one entry, one exit and one stop that the strategy has not canceled or seen
+//! end.
+
+use std::collections::HashMap;
+
+use roundlot::market::{
+    ClientOrderId, InvalidField, Order, Price, PriceUpdate, Purpose, Quantity, Side, Symbol, TradeOp,
+};
+use rust_decimal::Decimal;
+
+use super::{settings, venue::Fill};
+
+/// Buys dips and sells spikes of each pair. A flat pair has a bid below the market; a held one has an offer above the
+/// market and a stop that trails the highest price. Bid and offer are replaced when the price has moved.
+pub struct Strategy {
+    notional: Decimal,
+    entry: Decimal,
+    exit: Decimal,
+    stop: Decimal,
+    requote: Decimal,
+    pairs: HashMap<Symbol, Pair>,
+    last_id: u64,
+}
+
+struct Pair {
+    held: Quantity,
+    entry: Option<Order>,
+    exit: Option<Order>,
+    /// The stop, and its current stop price.
+    stop: Option<(Order, Price)>,
+}
+
+/// Least decimal places of an order's price. Beyond that, it has as many as the market price.
+const MIN_PLACES: u32 = 2;
+
+/// Decimal places of a quantity.
+const QUANTITY_PLACES: u32 = 6;
+
+impl Strategy {
+    pub fn new(settings: &settings::Strategy) -> Self {
+        let part = |percent: Quantity| percent.to_decimal() / Decimal::ONE_HUNDRED;
+        Self {
+            notional: settings.notional.to_decimal(),
+            entry: Decimal::ONE - part(settings.entry_percent),
+            exit: Decimal::ONE + part(settings.exit_percent),
+            stop: Decimal::ONE - part(settings.stop_percent),
+            requote: part(settings.requote_percent),
+            pairs: HashMap::new(),
+            last_id: 0,
+        }
+    }
+
+    /// Adds the ops for a new price to `ops`. A price at which no quantity can be bought adds none.
+    pub fn on_price(&mut self, update: &PriceUpdate, ops: &mut Vec<TradeOp>) -> Result<(), InvalidField> {
+        let market = update.price.to_decimal();
+        let bought = self.notional.checked_div(market).unwrap_or_default().round_dp(QUANTITY_PLACES);
+        if market <= Decimal::ZERO || bought.is_zero() {
+            return Ok(());
+        }
+        let place = |factor: Decimal| {
+            let places = market.scale().max(MIN_PLACES);
+            Price::new(market.checked_mul(factor).unwrap_or(market).round_dp(places))
+        };
+        let pair = self.pairs.entry(update.symbol).or_insert(Pair::FLAT);
+        let mut quotes = Quotes { symbol: update.symbol, last_id: &mut self.last_id, ops };
+        let least_move = market.saturating_mul(self.requote);
+        if pair.held.is_zero() {
+            quotes.cancel(&mut pair.exit);
+            quotes.cancel(&mut pair.stop.take().map(|(stop, _)| stop));
+            let bid = Quote { side: Side::Buy, price: place(self.entry), quantity: Quantity::new(bought)? };
+            quotes.replace(&mut pair.entry, bid, least_move, Purpose::Entry)
+        } else {
+            quotes.cancel(&mut pair.entry);
+            quotes.trail(&mut pair.stop, place(self.stop), pair.held)?;
+            let offer = Quote { side: Side::Sell, price: place(self.exit), quantity: pair.held };
+            quotes.replace(&mut pair.exit, offer, least_move, Purpose::Exit)
+        }
+    }
+
+    /// Books a filled order.
+    pub fn on_fill(&mut self, fill: &Fill) {
+        let pair = self.pairs.entry(fill.symbol).or_insert(Pair::FLAT);
+        let held = match fill.side {
+            Side::Buy => pair.held.checked_add(fill.quantity),
+            Side::Sell => pair.held.checked_sub(fill.quantity),
+        };
+        pair.held = held.unwrap_or(Quantity::ZERO);
+        pair.forget(fill.order_id);
+    }
+
+    /// Forgets an order that failed, or that the kill switch has canceled. The next price may place a new one.
+    pub fn on_failure(&mut self, symbol: Symbol, order: ClientOrderId) {
+        if let Some(pair) = self.pairs.get_mut(&symbol) {
+            pair.forget(order);
+        }
+    }
+}
+
+impl Pair {
+    const FLAT: Self = Self { held: Quantity::ZERO, entry: None, exit: None, stop: None };
+
+    fn forget(&mut self, order: ClientOrderId) {
+        self.entry.take_if(|entry| entry.id() == order);
+        self.exit.take_if(|exit| exit.id() == order);
+        self.stop.take_if(|(stop, _)| stop.id() == order);
+    }
+}
+
+/// A limit order that the strategy wants to rest.
+struct Quote {
+    side: Side,
+    price: Price,
+    quantity: Quantity,
+}
+
+/// Collects the ops of one pair.
+struct Quotes<'a> {
+    symbol: Symbol,
+    last_id: &'a mut u64,
+    ops: &'a mut Vec<TradeOp>,
+}
+
+impl Quotes<'_> {
+    fn cancel(&mut self, working: &mut Option<Order>) {
+        if let Some(order) = working.take() {
+            self.ops.push(order.cancel().into());
+        }
+    }
+
+    /// Replaces a working order that has moved away from its quote. If the old order and its cancel are both still
+    /// waiting, the batcher nets them, and neither is sent.
+    fn replace(
+        &mut self,
+        working: &mut Option<Order>,
+        quote: Quote,
+        least_move: Decimal,
+        purpose: Purpose,
+    ) -> Result<(), InvalidField> {
+        let moved = |order: &Order| {
+            let apart = order.price().and_then(|price| price.checked_sub(quote.price)).unwrap_or(quote.price);
+            // An offer sells exactly the position. A bid is not replaced for a small difference in quantity.
+            (quote.side == Side::Sell && order.quantity() != quote.quantity) || apart.to_decimal().abs() >= least_move
+        };
+        if working.as_ref().is_some_and(|order| !moved(order)) {
+            return Ok(());
+        }
+        self.cancel(working);
+        let order =
+            Order::limit(self.next_id(), self.symbol, quote.side, quote.price, quote.quantity)?.with_purpose(purpose);
+        self.ops.push(order.clone().into());
+        *working = Some(order);
+        Ok(())
+    }
+
+    /// Moves the stop up, never down, and replaces it when the position has changed.
+    fn trail(&mut self, stop: &mut Option<(Order, Price)>, to: Price, held: Quantity) -> Result<(), InvalidField> {
+        match stop {
+            Some((order, at)) if order.quantity() == held => {
+                if to > *at {
+                    self.ops.push(order.move_stop(to)?.into());
+                    *at = to;
+                }
+            }
+            _ => {
+                self.cancel(&mut stop.take().map(|(order, _)| order));
+                let order = Order::stop(self.next_id(), self.symbol, Side::Sell, to, held)?;
+                self.ops.push(order.clone().into());
+                *stop = Some((order, to));
+            }
+        }
+        Ok(())
+    }
+
+    fn next_id(&mut self) -> ClientOrderId {
+        *self.last_id += 1;
+        (*self.last_id).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BTC: Symbol = Symbol::from_static("BTC");
+
+    fn strategy() -> Strategy {
+        let percent = |text: &str| text.parse().unwrap();
+        Strategy::new(&settings::Strategy {
+            cash: percent("1000"),
+            notional: percent("1000"),
+            entry_percent: percent("1"),
+            exit_percent: percent("2"),
+            stop_percent: percent("3"),
+            requote_percent: percent("0.5"),
+        })
+    }
+
+    /// The ops at a price, in words.
+    fn at(strategy: &mut Strategy, price: &str) -> Vec<String> {
+        let mut ops = Vec::new();
+        let price = price.parse().unwrap();
+        strategy.on_price(&PriceUpdate::new(BTC, price, 0), &mut ops).unwrap();
+        let say = |op: &TradeOp| match op {
+            TradeOp::Order(order) => {
+                let price = order.price().or(order.stop_price()).unwrap();
+                format!("{} {} {} at {}", order.id(), order.side(), order.quantity(), price.to_decimal().normalize())
+            }
+            TradeOp::Cancel(cancel) => format!("cancel {}", cancel.order_id),
+            TradeOp::Amend(amend) => {
+                format!("move {} to {}", amend.order_id, amend.stop_price.unwrap().to_decimal().normalize())
+            }
+            other => format!("{other:?}"),
+        };
+        ops.iter().map(say).collect()
+    }
+
+    fn fill(strategy: &mut Strategy, id: u64, side: Side, quantity: &str) {
+        let (order_id, price, quantity) = (id.into(), "1".parse().unwrap(), quantity.parse().unwrap());
+        strategy.on_fill(&Fill { order_id, symbol: BTC, side, price, quantity });
+    }
+
+    #[test]
+    fn a_pair_is_bought_trailed_and_sold() {
+        let mut bot = strategy();
+        assert_eq!(at(&mut bot, "100"), ["1 buy 10 at 99"]);
+        assert_eq!(at(&mut bot, "100.2"), [""; 0], "near enough");
+        assert_eq!(at(&mut bot, "125"), ["cancel 1", "2 buy 8 at 123.75"]);
+        fill(&mut bot, 2, Side::Buy, "8");
+        assert_eq!(at(&mut bot, "100"), ["3 sell 8 at 97", "4 sell 8 at 102"]);
+        assert_eq!(at(&mut bot, "110"), ["move 3 to 106.7", "cancel 4", "5 sell 8 at 112.2"]);
+        assert_eq!(at(&mut bot, "109"), ["cancel 5", "6 sell 8 at 111.18"], "the stop stays");
+        fill(&mut bot, 6, Side::Sell, "8");
+        assert_eq!(at(&mut bot, "100"), ["cancel 3", "7 buy 10 at 99"]);
+    }
+
+    #[test]
+    fn a_failed_order_is_placed_again() {
+        let mut bot = strategy();
+        at(&mut bot, "100");
+        bot.on_failure(BTC, 1.into());
+        assert_eq!(at(&mut bot, "100"), ["2 buy 10 at 99"]);
+        fill(&mut bot, 2, Side::Buy, "10");
+        at(&mut bot, "100");
+        bot.on_failure(BTC, 3.into());
+        assert_eq!(at(&mut bot, "100"), ["5 sell 10 at 97"], "a position without a stop gets one");
+    }
+
+    /// Goal: a fill that crosses a cancel does no harm. Method: the old bid is filled after it was replaced.
+    #[test]
+    fn a_fill_that_crosses_its_cancel_is_held_and_sold() {
+        let mut bot = strategy();
+        at(&mut bot, "100");
+        at(&mut bot, "125");
+        fill(&mut bot, 1, Side::Buy, "10");
+        assert_eq!(at(&mut bot, "125"), ["cancel 2", "3 sell 10 at 121.25", "4 sell 10 at 127.5"]);
+    }
+
+    #[test]
+    fn prices_at_which_nothing_can_be_bought_add_no_ops() {
+        let mut bot = strategy();
+        for price in ["0", "-37.63", "99999999999999999999", "79228162514264337593543950335"] {
+            assert_eq!(at(&mut bot, price), [""; 0], "{price}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The loop of the bot. [`Trader`] takes chunks of ticks from a [`Source`], sends price updates and trades to their
+//! batchers, submits the orders that `strategy` decides on, and passes fills and verdicts back to it. `main` runs it.
+//!
+//! Invariant: each chunk is handed in completely before the next one is taken. A slow database therefore slows the
+//! source down, and no tick is lost.
+
+use std::time::Duration;
+
+use roundlot::{
+    AckError, Outcome,
+    market::{PriceUpdate, TradeOp},
+};
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error,
+    batchers::Batchers,
+    kill_switch::Halt,
+    portfolio::Portfolio,
+    strategy::Strategy,
+    tick::Tick,
+    venue::{PaperVenue, VenueOrderId},
+};
+
+/// A source of market data.
+pub trait Source {
+    /// Returns ticks that belong together; `None` at the end.
+    async fn next(&mut self) -> Option<Result<Vec<Tick>, Error>>;
+}
+
+/// Callbacks of a run, for a display or statistics. `()` ignores them all.
+pub trait Observer {
+    /// A chunk has come from the source.
+    fn on_ticks(&mut self, _ticks: &[Tick], _updates: &[PriceUpdate]) {}
+
+    /// The strategy is about to see this price.
+    fn on_price(&mut self, _update: &PriceUpdate) {}
+
+    /// The strategy has decided on these ops, and they are about to be submitted.
+    fn on_ops(&mut self, _ops: &[TradeOp]) {}
+
+    /// An op of the strategy has its verdict.
+    fn on_verdict(&mut self, _op: &TradeOp, _outcome: &Outcome<VenueOrderId>) {}
+}
+
+impl Observer for () {}
+
+pub struct Trader<O> {
+    batchers: Batchers,
+    venue: PaperVenue,
+    portfolio: Portfolio,
+    strategy: Strategy,
+    halt: Halt,
+    observer: O,
+    /// One task per op without a verdict: at most `max_pending` of the orders batcher.
+    verdicts: JoinSet<Verdict>,
+    /// Ops of one decision, kept to reuse the memory.
+    ops: Vec<TradeOp>,
+    /// Orders that have failed since the last log line: their count, and a description of the first.
+    failed: Option<(u64, String)>,
+}
+
+struct Verdict {
+    op: TradeOp,
+    outcome: Outcome<VenueOrderId>,
+}
+
+impl<O: Observer> Trader<O> {
+    pub fn new(
+        batchers: Batchers,
+        venue: PaperVenue,
+        portfolio: Portfolio,
+        strategy: Strategy,
+        halt: Halt,
+        observer: O,
+    ) -> Self {
+        let (verdicts, ops) = (JoinSet::new(), Vec::new());
+        Self { batchers, venue, portfolio, strategy, halt, observer, verdicts, ops, failed: None }
+    }
+
+    /// Trades until the source ends. After `stop`, a batcher without room may block for `grace` at most.
+    pub async fn run(
+        &mut self,
+        source: &mut impl Source,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> Result<(), Error> {
+        let late = async {
+            stop.cancelled().await;
+            sleep(grace).await;
+        };
+        tokio::select! {
+            biased;
+            traded = self.trade_all(source) => traded,
+            () = late => Err("a batcher has had no room since the stop: not all was handed in".into()),
+        }
+    }
+
+    async fn trade_all(&mut self, source: &mut impl Source) -> Result<(), Error> {
+        while let Some(ticks) = source.next().await {
+            let ticks = ticks?;
+            let updates: Vec<PriceUpdate> = ticks.iter().map(Tick::update).collect();
+            self.observer.on_ticks(&ticks, &updates);
+            // Waits for room: this is where a slow database slows the source down.
+            self.batchers.trades.send_all(ticks).await?;
+            self.batchers.prices.send_all(updates.iter().copied()).await?;
+            for update in &updates {
+                self.trade(update).await?;
+            }
+            while let Some(verdict) = self.verdicts.try_join_next() {
+                self.on_verdict(verdict?);
+            }
+            self.log_failed();
+        }
+        Ok(())
+    }
+
+    /// Handles the remaining verdicts, once the batchers are shut down, and returns the observer.
+    pub async fn finish(mut self) -> Result<O, Error> {
+        while let Some(verdict) = self.verdicts.join_next().await {
+            self.on_verdict(verdict?);
+        }
+        self.log_failed();
+        Ok(self.observer)
+    }
+
+    async fn trade(&mut self, update: &PriceUpdate) -> Result<(), Error> {
+        self.observer.on_price(update);
+        for fill in self.venue.on_price(update) {
+            self.portfolio.on_fill(&fill);
+            self.strategy.on_fill(&fill);
+        }
+        // Held until all ops of the decision are handed in: a kill switch waits for that.
+        let Some(_permit) = self.halt.permit().await else {
+            return Ok(());
+        };
+        for (symbol, order) in self.halt.take_canceled() {
+            self.strategy.on_failure(symbol, order);
+        }
+        self.strategy.on_price(update, &mut self.ops)?;
+        self.observer.on_ops(&self.ops);
+        for op in self.ops.drain(..) {
+            // The first await is for room. The second, in a task of its own, is for the verdict.
+            let ack = self.batchers.orders.submit(op.clone()).await?;
+            self.verdicts.spawn(async move { Verdict { op, outcome: ack.outcome().await } });
+        }
+        Ok(())
+    }
+
+    fn on_verdict(&mut self, verdict: Verdict) {
+        let Verdict { op, outcome } = verdict;
+        self.observer.on_verdict(&op, &outcome);
+        // A netted order is one that the strategy itself has canceled.
+        if let (Some(order), Err(error)) = (op.as_order(), outcome.result)
+            && !matches!(error, AckError::Netted)
+        {
+            let (symbol, id) = (order.symbol(), order.id());
+            self.strategy.on_failure(symbol, id);
+            let (count, _) = self.failed.get_or_insert_with(|| (0, format!("{:?} {id}: {error}", symbol.as_str())));
+            *count += 1;
+        }
+    }
+
+    /// Logs the orders that have failed since the last time: their count, and the first of them.
+    fn log_failed(&mut self) {
+        if let Some((count, first)) = self.failed.take() {
+            tracing::debug!(count, %first, "orders failed");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The book of the paper venue: resting orders, and the positions that fills have built. `venue` calls it under its
+//! lock.
+//!
+//! Invariant: the ids of resting orders of a symbol are unique.
+
+use std::collections::HashMap;
+
+use roundlot::market::{Amend, Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, Symbol};
+use rust_decimal::Decimal;
+
+/// Id that the venue gives an order: the receipt of an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VenueOrderId(pub u64);
+
+/// An order that was filled, always as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fill {
+    pub order_id: ClientOrderId,
+    pub symbol: Symbol,
+    pub side: Side,
+    pub price: Price,
+    pub quantity: Quantity,
+}
+
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Resting orders, few per symbol.
+    resting: HashMap<Symbol, Vec<Resting>>,
+    /// Sum of the fills, negative for a short position.
+    positions: HashMap<Symbol, Decimal>,
+    last_id: u64,
+}
+
+/// A snapshot of positions and resting orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub positions: HashMap<Symbol, Decimal>,
+    pub resting: Vec<Order>,
+}
+
+#[derive(Debug)]
+struct Resting {
+    id: VenueOrderId,
+    /// The order as its amends have left it.
+    order: Order,
+}
+
+impl Book {
+    pub fn add(&mut self, order: &Order) -> Result<VenueOrderId, &'static str> {
+        let resting = self.resting.entry(order.symbol()).or_default();
+        if resting.iter().any(|other| other.order.id() == order.id()) {
+            return Err("the order id is in use");
+        }
+        self.last_id += 1;
+        let id = VenueOrderId(self.last_id);
+        resting.push(Resting { id, order: order.clone() });
+        Ok(id)
+    }
+
+    pub fn cancel(&mut self, cancel: &Cancel) -> Result<VenueOrderId, &'static str> {
+        let resting = self.resting.entry(cancel.symbol).or_default();
+        let at = resting.iter().position(|other| other.order.id() == cancel.order_id).ok_or(UNKNOWN)?;
+        Ok(resting.remove(at).id)
+    }
+
+    pub fn amend(&mut self, amend: &Amend) -> Result<VenueOrderId, &'static str> {
+        let resting = self.resting.entry(amend.symbol).or_default();
+        let resting = resting.iter_mut().find(|other| other.order.id() == amend.order_id).ok_or(UNKNOWN)?;
+        resting.order = resting.order.amended(amend).map_err(|_| "the amend does not fit the order")?;
+        Ok(resting.id)
+    }
+
+    /// Fills the orders that the price has reached: limit orders at their price, others at the market price.
+    pub fn on_price(&mut self, update: &PriceUpdate) -> Vec<Fill> {
+        let Some(resting) = self.resting.get_mut(&update.symbol) else {
+            return Vec::new();
+        };
+        let filled = resting.extract_if(.., |resting| resting.is_reached(update.price));
+        let fills: Vec<Fill> = filled.map(|Resting { order, .. }| fill(&order, update.price)).collect();
+        for fill in &fills {
+            let position = self.positions.entry(fill.symbol).or_default();
+            let quantity = fill.quantity.to_decimal();
+            *position = position.saturating_add(if fill.side == Side::Buy { quantity } else { -quantity });
+        }
+        fills
+    }
+
+    pub fn account(&self) -> Account {
+        let resting = self.resting.values().flatten().map(|resting| resting.order.clone()).collect();
+        Account { positions: self.positions.clone(), resting }
+    }
+}
+
+const UNKNOWN: &str = "there is no such order";
+
+impl Resting {
+    fn is_reached(&self, market: Price) -> bool {
+        let limit = self.order.price().is_none_or(|limit| match self.order.side() {
+            Side::Buy => market <= limit,
+            Side::Sell => market >= limit,
+        });
+        let stop = self.order.stop_price().is_none_or(|stop| match self.order.side() {
+            Side::Buy => market >= stop,
+            Side::Sell => market <= stop,
+        });
+        limit && stop
+    }
+}
+
+fn fill(order: &Order, market: Price) -> Fill {
+    let price = match order.kind() {
+        OrderKind::Limit { price } => price,
+        _ => market,
+    };
+    Fill { order_id: order.id(), symbol: order.symbol(), side: order.side(), price, quantity: order.quantity() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BTC: Symbol = Symbol::from_static("BTC");
+
+    fn price(text: &str) -> Price {
+        text.parse().unwrap()
+    }
+
+    fn filled(book: &mut Book, market: &str) -> Vec<(String, String)> {
+        let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0));
+        fills.iter().map(|fill| (fill.order_id.to_string(), fill.price.to_string())).collect()
+    }
+
+    #[test]
+    fn orders_are_filled_when_the_market_reaches_them() {
+        let mut book = Book::default();
+        let one: Quantity = "1".parse().unwrap();
+        let stop = Order::stop(3.into(), BTC, Side::Sell, price("90"), one).unwrap();
+        book.add(&Order::limit(1.into(), BTC, Side::Buy, price("99"), one).unwrap()).unwrap();
+        book.add(&Order::limit(2.into(), BTC, Side::Sell, price("105"), one).unwrap()).unwrap();
+        book.add(&stop).unwrap();
+        let pair = |id: &str, price: &str| (id.to_owned(), price.to_owned());
+        assert_eq!(filled(&mut book, "100"), []);
+        assert_eq!(filled(&mut book, "98"), [pair("1", "99")]);
+        assert_eq!(filled(&mut book, "106"), [pair("2", "105")]);
+        book.amend(&stop.move_stop(price("97")).unwrap()).unwrap();
+        assert_eq!(filled(&mut book, "96"), [pair("3", "96")]);
+        assert_eq!(filled(&mut book, "1"), []);
+        assert_eq!(book.cancel(&stop.cancel()), Err(UNKNOWN));
+        // Bought at 99, sold at 105, sold at 96.
+        let account = book.account();
+        assert_eq!((account.positions[&BTC], account.resting.len()), (Decimal::NEGATIVE_ONE, 0));
+    }
+
+    #[test]
+    fn an_amend_changes_what_its_order_has() {
+        let mut book = Book::default();
+        let limit = Order::limit(1.into(), BTC, Side::Buy, price("99"), "1".parse().unwrap()).unwrap();
+        book.add(&limit).unwrap();
+        let stop = limit.amend().with_stop_price(price("101"));
+        assert_eq!(book.amend(&stop), Err("the amend does not fit the order"));
+        assert_eq!(book.amend(&limit.amend().with_price(price("97"))), Ok(VenueOrderId(1)));
+        let smaller = limit.amend().with_quantity("0.5".parse().unwrap()).unwrap();
+        assert_eq!(book.amend(&smaller), Ok(VenueOrderId(1)));
+        assert_eq!(filled(&mut book, "98"), [], "it rests at the new price");
+        assert_eq!(filled(&mut book, "96").len(), 1, "it is a limit order still");
+        assert_eq!(book.account().positions[&BTC].to_string(), "0.5");
+        assert_eq!(book.amend(&smaller), Err(UNKNOWN));
+    }
+}

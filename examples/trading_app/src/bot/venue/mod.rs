@@ -1,0 +1,187 @@
+//! A paper venue, in the place of a real exchange. [`PaperVenue`] is a sink that answers each op with a venue order id
+//! or a reason, after a simulated latency. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
+//!
+//! Invariant: a write changes the book as a whole after its latency, or, if it fails or is dropped, not at all.
+
+mod book;
+mod rng;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use roundlot::{
+    Batch, Settled, Sink, SinkError,
+    market::{Order, OrderKind, PriceUpdate, Purpose, TradeOp},
+};
+use tokio::time::sleep;
+
+use super::settings;
+use book::Book;
+pub use book::{Account, Fill, VenueOrderId};
+pub use rng::Rng;
+
+/// Reasons of random rejections.
+const REASONS: [&str; 3] = ["insufficient margin", "price outside the band", "too many open orders"];
+
+/// The venue. A clone is the same venue.
+#[derive(Clone)]
+pub struct PaperVenue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: settings::Venue,
+    seed: u64,
+    calls: AtomicU64,
+    book: Mutex<Book>,
+}
+
+impl PaperVenue {
+    pub fn new(settings: settings::Venue, seed: u64) -> Self {
+        let (calls, book) = (AtomicU64::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { settings, seed, calls, book }) }
+    }
+
+    /// Moves the market, and fills the orders that it reaches.
+    pub fn on_price(&self, update: &PriceUpdate) -> Vec<Fill> {
+        self.book().on_price(update)
+    }
+
+    /// Returns a snapshot of positions and resting orders.
+    pub fn account(&self) -> Account {
+        self.book().account()
+    }
+
+    /// Duration of the next call, and whether it succeeds. Slow calls come in spells.
+    fn call(&self) -> (Duration, bool) {
+        let Shared { settings, seed, calls, .. } = &*self.shared;
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        let slow = Rng::of(seed.wrapping_add(1), call / settings.slow_calls.max(1)).percent(settings.slow_percent);
+        let unavailable = Rng::of(seed.wrapping_add(2), call).percent(settings.unavailable_percent);
+        (if slow { settings.slow_latency } else { settings.latency }, !unavailable)
+    }
+
+    fn take(&self, op: &TradeOp) -> Result<VenueOrderId, &'static str> {
+        match op {
+            TradeOp::Order(order) => match self.objection(order) {
+                Some(reason) => Err(reason),
+                None => self.book().add(order),
+            },
+            TradeOp::Cancel(cancel) => self.book().cancel(cancel),
+            TradeOp::Amend(amend) => self.book().amend(amend),
+            _ => Err("not an order"),
+        }
+    }
+
+    /// Rejects some orders at random, the same ids in each run. Stops are never rejected.
+    fn objection(&self, order: &Order) -> Option<&'static str> {
+        let id = order.id().as_str().bytes().fold(0, |id: u64, byte| id.wrapping_mul(31).wrapping_add(byte.into()));
+        let mut rng = Rng::of(self.shared.seed.wrapping_add(3), id);
+        let rejected = order.purpose() <= Purpose::Exit
+            && matches!(order.kind(), OrderKind::Limit { .. })
+            && rng.percent(self.shared.settings.reject_percent);
+        rejected.then(|| REASONS[rng.below(REASONS.len() as u64) as usize])
+    }
+
+    /// Adds a resting order without a call.
+    #[cfg(test)]
+    pub fn rest_for_test(&self, order: &Order) {
+        self.book().add(order).unwrap();
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink<TradeOp, VenueOrderId> for PaperVenue {
+    /// Waits for the latency, then executes all ops at once: a write that is dropped has not landed. Ops that have a
+    /// verdict already are skipped.
+    async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
+        let (latency, available) = self.call();
+        sleep(latency).await;
+        if !available {
+            return Err(SinkError::transient("the venue is not available"));
+        }
+        Ok(batch.settle_each(|op| self.take(op).map_err(SinkError::refused)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roundlot::market::{Side, Symbol};
+
+    use super::*;
+
+    const SLOW: Duration = Duration::from_millis(150);
+    const FAST: Duration = Duration::from_millis(10);
+
+    fn venue(change: impl FnOnce(&mut settings::Venue)) -> PaperVenue {
+        let mut settings = settings::Venue {
+            latency: FAST,
+            slow_percent: 0,
+            slow_calls: 10,
+            slow_latency: SLOW,
+            unavailable_percent: 0,
+            reject_percent: 0,
+        };
+        change(&mut settings);
+        PaperVenue::new(settings, 1)
+    }
+
+    fn order(id: u64) -> Order {
+        let (price, quantity) = ("100".parse().unwrap(), "1".parse().unwrap());
+        Order::limit(id.into(), Symbol::from_static("BTC"), Side::Buy, price, quantity).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_op_gets_its_own_verdict() {
+        let venue = venue(|_| {});
+        let cancel = order(1).cancel();
+        let mut batch = Batch::for_test(vec![order(1).into(), order(1).into(), cancel.into(), cancel.into()]);
+        assert!(venue.write(&mut batch).await.is_ok());
+        let said = |i| match batch.verdict(i).unwrap() {
+            Ok(id) => format!("{id:?}"),
+            Err(error) => error.chain(),
+        };
+        assert_eq!(said(0), "VenueOrderId(1)");
+        assert_eq!(said(1), "refused: the order id is in use");
+        assert_eq!(said(2), "VenueOrderId(1)");
+        assert_eq!(said(3), "refused: there is no such order");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rejections_repeat_with_the_seed_and_spare_stops() {
+        let rejected = || {
+            let venue = venue(|settings| settings.reject_percent = 20);
+            (0..1000).filter_map(|id| venue.take(&order(id).into()).err()).collect::<Vec<_>>()
+        };
+        assert_eq!(rejected(), rejected());
+        assert!((100..300).contains(&rejected().len()), "{}", rejected().len());
+        let stops = venue(|settings| settings.reject_percent = 100);
+        assert!(stops.take(&order(1).with_purpose(Purpose::StopLoss).into()).is_ok());
+        assert!(REASONS.contains(&stops.take(&order(2).into()).unwrap_err()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_calls_come_in_spells() {
+        let venue = venue(|settings| settings.slow_percent = 20);
+        let calls: Vec<Duration> = (0..1000).map(|_| venue.call().0).collect();
+        let slow = calls.chunks(10).filter(|spell| spell[0] == SLOW).count();
+        assert!((10..30).contains(&slow), "{slow}");
+        assert!(calls.chunks(10).all(|spell| spell.iter().all(|call| *call == spell[0])));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_fails_changes_nothing() {
+        let venue = venue(|settings| settings.unavailable_percent = 100);
+        let mut batch = Batch::for_test(vec![order(1).into()]);
+        assert_eq!(venue.write(&mut batch).await.unwrap_err().kind(), roundlot::ErrorKind::Transient);
+        assert!(venue.take(&order(1).cancel().into()).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! The events of the trader. [`Board`] publishes prices at once, and keeps a few verdicts for each tick of the sampler:
+//! a person cannot read thousands a second. `observer` calls it.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use roundlot::{
+    Feed, Outcome,
+    market::{Price, PriceUpdate, Symbol, TradeOp},
+};
+
+use super::event::{Event, Line, Topic, Verdicts};
+use crate::bot::venue::VenueOrderId;
+
+/// Verdicts on the page.
+const MAX_SHOWN: usize = 32;
+
+/// Verdicts that are kept between two ticks.
+const MAX_KEPT: usize = 3;
+
+/// The board. A clone is the same board.
+#[derive(Clone)]
+pub struct Board {
+    feed: Feed<Event, Topic>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    opens: HashMap<Symbol, Price>,
+    fresh: Vec<Line>,
+    verdicts: Verdicts,
+}
+
+impl Board {
+    pub fn new(feed: Feed<Event, Topic>) -> Self {
+        Self { feed, state: Arc::default() }
+    }
+
+    pub fn on_price(&self, update: &PriceUpdate) {
+        let PriceUpdate { symbol, price, .. } = *update;
+        let open = *self.state().opens.entry(symbol).or_insert(price);
+        // Never waits. A closed feed is ignored: the end of the page does not stop the bot.
+        let _ = self.feed.publish(Event::Price { symbol, price, open });
+    }
+
+    pub fn on_verdict(&self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
+        let mut state = self.state();
+        state.verdicts.heard += 1;
+        let n = state.verdicts.heard;
+        let name = outcome.end.name();
+        let seen = |name| state.fresh.iter().filter(|line| line.end == name).count();
+        if state.fresh.len() < MAX_KEPT {
+            state.fresh.push(line(n, op, outcome));
+        } else if seen(name) == 0
+            && let Some(place) = state.fresh.iter().rposition(|line| seen(line.end) > 1)
+        {
+            state.fresh[place] = line(n, op, outcome);
+        }
+    }
+
+    /// The latest verdicts, for the page.
+    pub fn verdicts(&self) -> Verdicts {
+        let mut state = self.state();
+        let mut fresh = mem::take(&mut state.fresh);
+        fresh.sort_by_key(|line| line.n);
+        let Verdicts { latest, .. } = &mut state.verdicts;
+        fresh.into_iter().for_each(|line| latest.push_front(line));
+        latest.truncate(MAX_SHOWN);
+        state.verdicts.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn line(n: u64, op: &TradeOp, outcome: &Outcome<VenueOrderId>) -> Line {
+    let (what, price) = match op {
+        TradeOp::Order(order) if order.price().is_none() => ("stop", order.stop_price()),
+        TradeOp::Order(order) => ("order", order.price()),
+        TradeOp::Cancel(_) => ("cancel", None),
+        TradeOp::Amend(amend) if amend.price.is_none() && amend.quantity.is_none() => ("move stop", amend.stop_price),
+        TradeOp::Amend(amend) => ("amend", amend.price.or(amend.stop_price)),
+        _ => ("other", None),
+    };
+    let note = match &outcome.result {
+        Ok(VenueOrderId(id)) => format!("venue id {id}"),
+        Err(error) => {
+            let source = std::error::Error::source(error).and_then(std::error::Error::source);
+            source.map_or_else(String::new, ToString::to_string)
+        }
+    };
+    Line {
+        n,
+        what,
+        side: op.side().map_or("", |side| side.as_str()),
+        symbol: op.symbol().map_or_else(String::new, |symbol| symbol.to_string()),
+        price: price.map_or_else(String::new, |price| price.to_string()),
+        end: outcome.end.name(),
+        note,
+        milliseconds: outcome.latency.as_secs_f64() * 1000.0,
+        attempts: outcome.attempts,
+    }
+}

@@ -1,0 +1,245 @@
+//! The buttons: a [`Command`] goes in, and a sentence for its sender comes out. `server` calls [`Controls::execute`]
+//! for each request.
+//!
+//! Invariant: commands are executed one at a time, flushes aside, and none after [`Controls::end`].
+
+use std::{sync::Arc, time::Duration};
+
+use roundlot::{Closed, FlushReport};
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{
+    bot::{
+        batchers::Batchers,
+        kill_switch::{Counts, KillSwitch, SharedCounts},
+    },
+    demo::{format, progress::Progress},
+};
+
+/// Longest time until the answer to a button.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    #[serde(rename = "do")]
+    action: Action,
+    /// `desk` is the name of earlier versions of the page.
+    #[serde(alias = "desk")]
+    batcher: Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Pause,
+    Resume,
+    Flush,
+    /// The kill switch.
+    Withdraw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Target {
+    Prices,
+    Orders,
+    Trades,
+}
+
+/// The controls. A clone controls the same batchers.
+#[derive(Clone)]
+pub struct Controls {
+    batchers: Batchers,
+    switch: KillSwitch,
+    progress: Progress,
+    /// Locked while a command is executed.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Orders were paused or withdrawn, and not resumed. `Stats` tell of a pause later, when the batcher has seen it.
+    orders_held: bool,
+    ended: bool,
+}
+
+impl Controls {
+    pub fn new(batchers: Batchers, switch: KillSwitch, progress: Progress) -> Self {
+        Self { batchers, switch, progress, state: Arc::default() }
+    }
+
+    /// Executes a command. The error says why it was not executed.
+    pub async fn execute(&self, command: Command) -> Result<String, String> {
+        let mut state = self.state.lock().await;
+        if state.ended {
+            return Err("the app is stopping".to_owned());
+        }
+        let answer = match (command.action, command.batcher) {
+            // A flush may take long, and delays no other command.
+            (Action::Flush, batcher) => {
+                drop(state);
+                return self.flush(batcher).await;
+            }
+            (Action::Pause, batcher) => {
+                state.orders_held |= batcher == Target::Orders;
+                self.pause(batcher);
+                format!("{} paused: what comes waits", batcher.name())
+            }
+            (Action::Resume, batcher) => {
+                if batcher == Target::Orders {
+                    if self.switch.halt().is_halted() {
+                        // Orders that were sent while the bot was halted must not leave now.
+                        self.switch.withdraw(&SharedCounts::default()).await.map_err(stopping)?;
+                    }
+                    state.orders_held = false;
+                    self.switch.halt().lift();
+                }
+                self.resume(batcher);
+                format!("{} resumed", batcher.name())
+            }
+            (Action::Withdraw, Target::Orders) => {
+                state.orders_held = true;
+                let counts = self.kill().await.map_err(stopping)?;
+                format!("{}. The bot is halted until orders are resumed", described(&counts))
+            }
+            (Action::Withdraw, _) => return Err("only orders can be withdrawn".to_owned()),
+        };
+        tracing::warn!(what = ?command.action, batcher = command.batcher.name(), "a button of the page was pushed");
+        Ok(answer)
+    }
+
+    fn pause(&self, batcher: Target) {
+        match batcher {
+            Target::Prices => self.batchers.prices.pause(),
+            Target::Orders => self.batchers.orders.pause(),
+            Target::Trades => self.batchers.trades.pause(),
+        }
+    }
+
+    fn resume(&self, batcher: Target) {
+        match batcher {
+            Target::Prices => self.batchers.prices.resume(),
+            Target::Orders => self.batchers.orders.resume(),
+            Target::Trades => self.batchers.trades.resume(),
+        }
+    }
+
+    async fn flush(&self, batcher: Target) -> Result<String, String> {
+        let flush = async {
+            match batcher {
+                Target::Prices => self.batchers.prices.flush().await,
+                Target::Orders => self.batchers.orders.flush().await,
+                Target::Trades => self.batchers.trades.flush().await,
+            }
+        };
+        match timeout(PATIENCE, flush).await {
+            Ok(Ok(report)) => Ok(flushed(batcher, &report)),
+            Ok(Err(_)) => Err("the app is stopping".to_owned()),
+            Err(_) => Ok(format!("{} will be flushed as soon as they can be; not done yet", batcher.name())),
+        }
+    }
+
+    /// Pulls the kill switch and returns its counts. If the venue is slow, returns early: the pull goes on in a task,
+    /// which prints the counts at its end.
+    async fn kill(&self) -> Result<Counts, Closed> {
+        let counts = SharedCounts::default();
+        let (switch, shared, progress) = (self.switch.clone(), counts.clone(), self.progress.clone());
+        let mut pull = tokio::spawn(async move { switch.pull(&shared).await });
+        match timeout(PATIENCE, &mut pull).await {
+            Ok(Ok(result)) => result?,
+            // The task panicked: its counts so far are all that is known.
+            Ok(Err(_)) => {}
+            Err(_) => {
+                let shared = counts.clone();
+                tokio::spawn(async move {
+                    let _ = pull.await;
+                    progress.say(&format!("kill switch: {}", described(&shared.counts())));
+                });
+            }
+        }
+        Ok(counts.counts())
+    }
+
+    /// Resumes all batchers at the end of the run: one that is paused would delay the drain. Orders that were held back
+    /// and add risk are withdrawn, not sent at the last moment.
+    pub async fn end(&self) {
+        let mut state = self.state.lock().await;
+        if state.ended {
+            return;
+        }
+        state.ended = true;
+        if state.orders_held {
+            // A pull that is under way ends first, unless the venue hangs.
+            let _ = timeout(PATIENCE, self.switch.idle()).await;
+            let counts = SharedCounts::default();
+            let done = self.switch.withdraw(&counts).await;
+            if let (Ok(()), withdrawn @ 1..) = (done, counts.counts().withdrawn) {
+                self.progress.say(&format!("{} orders that were held back are withdrawn", format::count(withdrawn)));
+            }
+        }
+        for batcher in [Target::Prices, Target::Orders, Target::Trades] {
+            self.resume(batcher);
+        }
+    }
+}
+
+fn stopping(_: Closed) -> String {
+    "the app is stopping".to_owned()
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prices => "prices",
+            Self::Orders => "orders",
+            Self::Trades => "trades",
+        }
+    }
+}
+
+/// The counts of a pull, in a sentence.
+fn described(counts: &Counts) -> String {
+    let [withdrawn, changes, reducing] = [counts.withdrawn, counts.changes, counts.reducing].map(format::count);
+    let [canceled, failed, kept] = [counts.canceled, counts.failed, counts.kept].map(format::count);
+    let end = match counts.done {
+        true => format!(", {failed} failed; {kept} that reduce stay there"),
+        false => " so far: it has not answered all, and this goes on".to_owned(),
+    };
+    format!(
+        "{withdrawn} waiting orders withdrawn; let go: {changes} cancels and moved stops, {reducing} orders that reduce; \
+         {canceled} orders canceled at the venue{end}"
+    )
+}
+
+/// The outcomes since the last flush, in a sentence.
+fn flushed(batcher: Target, report: &FlushReport) -> String {
+    let failed = report.refused + report.in_doubt + report.evicted + report.returned + report.lost;
+    let [total, delivered, failed] = [report.total(), report.delivered, failed].map(format::count);
+    format!("{} flushed: of {total} since the last flush {delivered} delivered, {failed} failed", batcher.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_of_a_pull_tells_all_counts_and_whether_it_is_over() {
+        let counts = Counts { withdrawn: 1234, changes: 2, reducing: 1, canceled: 3, failed: 4, kept: 5, done: true };
+        let expected = "1,234 waiting orders withdrawn; let go: 2 cancels and moved stops, 1 orders that reduce; \
+                        3 orders canceled at the venue, 4 failed; 5 that reduce stay there";
+        assert_eq!(described(&counts), expected);
+        let unfinished = described(&Counts { done: false, ..counts });
+        let end = "3 orders canceled at the venue so far: it has not answered all, and this goes on";
+        assert!(unfinished.ends_with(end), "{unfinished}");
+    }
+
+    #[test]
+    fn a_command_names_its_batcher() {
+        for body in [r#"{"do":"pause","batcher":"orders"}"#, r#"{"do":"pause","desk":"orders"}"#] {
+            let Command { action, batcher } = serde_json::from_str(body).unwrap();
+            assert_eq!((action, batcher), (Action::Pause, Target::Orders));
+        }
+    }
+}

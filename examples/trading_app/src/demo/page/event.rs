@@ -1,0 +1,127 @@
+//! The events of the page, as JSON. Each has a topic, under which a newer event replaces an unread one; a new browser
+//! gets the latest of each topic first. `board` and `sampler` publish them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use roundlot::{
+    Limits, Stats,
+    market::{Price, Symbol},
+    sink::websocket::FrameStats,
+};
+use serde::Serialize;
+
+/// Samples of a minute, which the charts show. Each has a topic of its own, so that a new browser gets the whole
+/// minute, and a slow one misses no sample.
+pub const SAMPLES: u64 = 120;
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    App(Box<App>),
+    Batcher(Box<Batcher>),
+    Sample(Box<Sample>),
+    Verdicts(Box<Verdicts>),
+    Price {
+        symbol: Symbol,
+        price: Price,
+        /// The first price of the run.
+        open: Price,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    App,
+    Batcher(&'static str),
+    Sample(u64),
+    Verdicts,
+    Price(Symbol),
+}
+
+/// The app as a whole.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct App {
+    /// Another one after each start.
+    pub run: String,
+    pub feed: String,
+    pub database: String,
+    pub seconds: f64,
+    /// The app drains, and takes no more commands.
+    pub stopping: bool,
+    pub operations: u64,
+    pub portfolio: String,
+    pub fills: u64,
+    pub browsers: u64,
+    pub frames: FrameStats,
+    pub frames_saved: u64,
+    pub bytes_saved: i64,
+}
+
+/// The state of one batcher.
+#[derive(Debug, Clone, Serialize)]
+pub struct Batcher {
+    pub name: &'static str,
+    /// Destination of its ops.
+    pub to: String,
+    pub halted: bool,
+    pub limits: Limits,
+    pub stats: Stats,
+    /// The times in the buffer of the last minute: how many ops were in each bucket of `histogram`.
+    pub times: Vec<u64>,
+}
+
+/// Differences since the sample before.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Sample {
+    pub n: u64,
+    pub batchers: BTreeMap<&'static str, Flow>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Flow {
+    /// Ops taken in, per second.
+    pub rate: f64,
+    /// Ops per batch, and how full batches were, if there were any.
+    pub size: Option<f64>,
+    pub fill: Option<f64>,
+    /// The part of the ops taken in that never had to be sent, if there were any.
+    pub merged: Option<f64>,
+    /// Ops put back to be tried again, per second.
+    pub retries: f64,
+    pub waiting: u64,
+}
+
+/// The latest verdicts: a few of each moment, the rare kinds first.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdicts {
+    /// Number of all verdicts, shown or not.
+    pub heard: u64,
+    pub latest: VecDeque<Line>,
+}
+
+/// An op of the orders batcher, and its outcome.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    pub n: u64,
+    pub what: &'static str,
+    pub side: &'static str,
+    pub symbol: String,
+    pub price: String,
+    pub end: &'static str,
+    /// The venue's id of it, or why it failed.
+    pub note: String,
+    pub milliseconds: f64,
+    pub attempts: u32,
+}
+
+impl Event {
+    pub fn topic(&self) -> Topic {
+        match self {
+            Self::App(_) => Topic::App,
+            Self::Batcher(batcher) => Topic::Batcher(batcher.name),
+            Self::Sample(sample) => Topic::Sample(sample.n % SAMPLES),
+            Self::Verdicts(_) => Topic::Verdicts,
+            Self::Price { symbol, .. } => Topic::Price(*symbol),
+        }
+    }
+}

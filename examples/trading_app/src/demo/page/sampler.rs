@@ -1,0 +1,134 @@
+//! The statistics of the page. Twice a second [`Sampler`] publishes the state of the app and of each batcher, and the
+//! differences since the sample before. `page` runs it as a task.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    time::Duration,
+};
+
+use roundlot::{Feed, Limits, Stats, sink::websocket::WebSocket};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    board::Board,
+    event::{App, Batcher, Event, Flow, SAMPLES, Sample, Topic},
+    histogram::{Counts, Recorder},
+};
+use crate::{
+    bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio},
+    demo::{format, settings::Settings},
+};
+
+const PERIOD: Duration = Duration::from_millis(500);
+
+pub struct Sampler {
+    pub feed: Feed<Event, Topic>,
+    pub board: Board,
+    pub screen: WebSocket<Event>,
+    pub batchers: Batchers,
+    pub portfolio: Portfolio,
+}
+
+/// Facts that stay the same during a run.
+pub struct Facts {
+    app: App,
+    batchers: [(&'static str, String, Limits); 3],
+}
+
+impl Facts {
+    pub fn new(settings: &Settings, feed: String, database: String, run: String) -> Self {
+        let database = Path::new(&database).file_name().map_or_else(String::new, |name| name.display().to_string());
+        let batchers = [
+            ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
+            ("orders", "venue".to_owned(), settings.orders.limits.clone()),
+            // The folder of the file is not for everyone who sees the page.
+            ("trades", database.clone(), settings.trades.limits.clone()),
+        ];
+        Self { app: App { run, feed, database, ..App::default() }, batchers }
+    }
+}
+
+impl Sampler {
+    /// Runs until the task is aborted.
+    pub async fn run(self, facts: Facts, recorder: Recorder, halt: Halt, stop: CancellationToken) {
+        let mut clock = interval(PERIOD);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let began = clock.tick().await;
+        let (mut last, mut before) = (began, self.stats());
+        let mut minutes: [VecDeque<Counts>; 3] = Default::default();
+        for n in 0.. {
+            self.publish(Event::App(Box::new(self.app(&facts.app, began, &stop))));
+            self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
+            let stats = self.stats();
+            for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(&mut minutes) {
+                let times = last_minute(minute, recorder.counts(name));
+                let halted = *name == "orders" && halt.is_halted();
+                let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
+                let batcher = Batcher { name, to, halted, limits, stats, times };
+                self.publish(Event::Batcher(Box::new(batcher)));
+            }
+            let now = clock.tick().await;
+            let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
+            let flows = facts.batchers.iter().zip(before.iter().zip(&stats));
+            let batchers: BTreeMap<_, _> =
+                flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
+            self.publish(Event::Sample(Box::new(Sample { n, batchers })));
+            (last, before) = (now, stats);
+        }
+    }
+
+    fn publish(&self, event: Event) {
+        // Fails only at the end of the run, when there is no page.
+        let _ = self.feed.publish(event);
+    }
+
+    fn stats(&self) -> [Stats; 3] {
+        [self.batchers.prices.stats(), self.batchers.orders.stats(), self.batchers.trades.stats()]
+    }
+
+    fn app(&self, facts: &App, began: Instant, stop: &CancellationToken) -> App {
+        let frames = self.screen.stats();
+        App {
+            seconds: began.elapsed().as_secs_f64(),
+            stopping: stop.is_cancelled(),
+            operations: self.stats().iter().map(|stats| stats.accepted).sum(),
+            portfolio: format::money(self.portfolio.value()),
+            fills: self.portfolio.fills(),
+            browsers: self.feed.stats().subscribers,
+            frames,
+            frames_saved: frames.frames_saved(),
+            bytes_saved: frames.bytes_saved(),
+            ..facts.clone()
+        }
+    }
+}
+
+/// Counts of the last minute, from the counts of the whole run.
+fn last_minute(minute: &mut VecDeque<Counts>, now: Counts) -> Vec<u64> {
+    minute.push_back(now);
+    if minute.len() as u64 > SAMPLES + 1 {
+        minute.pop_front();
+    }
+    // In the first minute that is all.
+    let before = if minute.len() as u64 > SAMPLES { minute[0] } else { [0; _] };
+    now.iter().zip(before).map(|(now, before)| now - before).collect()
+}
+
+fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
+    let per_second = |count: u64| count as f64 / seconds.max(0.001);
+    let share = |part: f64, whole: u64| (whole > 0).then(|| part / whole as f64);
+    let batches = new.batches - old.batches;
+    let accepted = new.accepted - old.accepted;
+    let filled = new.fill_mean * new.batches as f64 - old.fill_mean * old.batches as f64;
+    let merged = (new.conflated + new.netted) - (old.conflated + old.netted);
+    Flow {
+        rate: per_second(accepted),
+        size: share((new.written - old.written) as f64, batches),
+        fill: share(filled, batches).map(|fill| fill.clamp(0.0, 1.0)),
+        merged: share(merged as f64, accepted).map(|merged| merged.min(1.0)),
+        retries: per_second(new.retries - old.retries),
+        waiting: new.waiting,
+    }
+}

@@ -1,0 +1,77 @@
+//! One browser's socket: a subscriber of the feed, which ends with the connection. `server` hands over the upgraded
+//! connection; `page.js` is at the other end.
+
+use std::time::Duration;
+
+use axum::extract::ws::{self, WebSocketUpgrade};
+use axum::response::Response;
+use futures::StreamExt;
+use roundlot::{
+    Feed, Limits,
+    sink::websocket::{Close, Frames, Message, Socket, WebSocket},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::event::{Event, Topic};
+
+/// Time without progress after which a browser is dropped.
+pub const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+/// At most twenty frames a second; a browser that is slower than that gets fewer, with the latest in them.
+const PACE: Duration = Duration::from_millis(50);
+
+/// Events that may wait for one browser: more than there are pairs.
+const MAX_PENDING: usize = 20_000;
+
+/// Largest message of a browser, in bytes. The page sends none.
+const MAX_MESSAGE: usize = 1024;
+
+pub fn frames() -> Frames<Event> {
+    Frames::json()
+}
+
+/// Subscribes a browser to everything: the latest of each topic first, and then what changes, when the browser has read
+/// what came before.
+pub fn serve(
+    upgrade: WebSocketUpgrade,
+    feed: Feed<Event, Topic>,
+    screen: WebSocket<Event>,
+    seat: OwnedSemaphorePermit,
+) -> Response {
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    upgrade.on_upgrade(async move |socket| {
+        let _seat = seat;
+        let (sink, stream) = socket.split();
+        let sink = screen.server(Socket::mapped(sink, stream, to_axum, from_axum));
+        let limits = Limits::new(1000).linger(PACE).max_pending(MAX_PENDING);
+        let subscriber = feed.subscribe(sink).to_all().limits(limits).stuck_after(STUCK_AFTER);
+        drop(feed);
+        // At the end of the run there is nothing to subscribe to any more.
+        if let Ok(subscription) = subscriber.start().await {
+            let ended = subscription.ended().await;
+            tracing::debug!(%ended, "a browser has left");
+        }
+    })
+}
+
+fn to_axum(message: Message) -> ws::Message {
+    match message {
+        Message::Text(text) => ws::Message::Text(text.into()),
+        Message::Binary(bytes) => ws::Message::Binary(bytes.into()),
+        Message::Ping(bytes) => ws::Message::Ping(bytes.into()),
+        Message::Pong(bytes) => ws::Message::Pong(bytes.into()),
+        Message::Close(close) => {
+            ws::Message::Close(close.map(|Close { code, reason }| ws::CloseFrame { code, reason: reason.into() }))
+        }
+    }
+}
+
+fn from_axum(message: ws::Message) -> Message {
+    match message {
+        ws::Message::Text(text) => Message::Text(text.to_string()),
+        ws::Message::Binary(bytes) => Message::Binary(bytes.into()),
+        ws::Message::Ping(bytes) => Message::Ping(bytes.into()),
+        ws::Message::Pong(bytes) => Message::Pong(bytes.into()),
+        ws::Message::Close(close) => Message::Close(close.map(|close| Close::new(close.code, close.reason.as_str()))),
+    }
+}

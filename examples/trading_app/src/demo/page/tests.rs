@@ -1,0 +1,329 @@
+//! Tests of the page over HTTP, without a browser: answers, headers, events, and the effect of the buttons.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use clap::Parser;
+use futures::StreamExt;
+use roundlot::{Sink, market::PriceUpdate, testing::Recorder};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{self, Message, client::IntoClientRequest},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Page, Scene, Serving};
+use crate::{
+    bot::{
+        batchers::{self, Batchers, Workers},
+        kill_switch::Gate,
+        kill_switch::Halt,
+        portfolio::Portfolio,
+        tick::Tick,
+        venue::PaperVenue,
+    },
+    demo::{
+        cli::Cli,
+        progress::Progress,
+        settings::{self, Settings},
+    },
+};
+
+/// A page with batchers that nothing is sent to but by the test.
+struct Stage {
+    serving: Serving,
+    batchers: Batchers,
+    halt: Halt,
+    venue: PaperVenue,
+    _workers: Workers,
+}
+
+fn settings() -> Settings {
+    settings::load(&Cli::parse_from(["trading_app", "--set", "venue.latency=0ms"]), []).unwrap()
+}
+
+async fn stage() -> Stage {
+    let settings = settings();
+    let page = Page::bind(Some(([127, 0, 0, 1], 0).into())).await.unwrap().unwrap();
+    let portfolio = Portfolio::new("1000".parse().unwrap());
+    let venue = PaperVenue::new(settings.venue.clone(), 1);
+    let database = Recorder::<Tick>::new().boxed();
+    let halt = Halt::default();
+    let gate = Gate::new(venue.clone(), halt.clone());
+    let open = || batchers::open(settings.batchers(), portfolio.clone(), gate.clone(), database);
+    let (batchers, workers) = Page::recording(Some(&page), open).unwrap();
+    let scene = Scene {
+        settings: &settings,
+        batchers: batchers.clone(),
+        portfolio,
+        halt: halt.clone(),
+        gate,
+        feed_title: "a test".to_owned(),
+        database_title: "nowhere".to_owned(),
+        progress: Progress::silent(),
+        stop: CancellationToken::new(),
+    };
+    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, _workers: workers }
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+impl Stage {
+    fn host(&self) -> String {
+        self.serving.address.to_string()
+    }
+
+    /// Sends a request with these lines of headers, and returns the whole answer.
+    async fn ask(&self, first: &str, headers: &[&str], body: &str) -> String {
+        let mut stream = TcpStream::connect(self.serving.address).await.unwrap();
+        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let length = body.len();
+        let request =
+            format!("{first} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // A server that has refused need not read on.
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    /// Sends a request as the page does.
+    async fn post(&self, path: &str, header: &str, body: &str) -> (u16, Value) {
+        let host = self.host();
+        let headers = [format!("Host: {host}"), format!("Origin: http://{host}"), header.to_owned()];
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        let answer = self.ask(&format!("POST {path}"), &headers, body).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    async fn pass(&self) -> String {
+        let (status, answer) = self.post("/unlock", &format!("x-roundlot-token: {}", self.serving.token), "").await;
+        assert_eq!(status, 200);
+        answer["pass"].as_str().unwrap().to_owned()
+    }
+
+    async fn command(&self, pass: &str, what: &str, batcher: &str) -> (u16, String) {
+        let body = json!({ "do": what, "batcher": batcher }).to_string();
+        let (status, answer) = self.post("/command", &format!("x-roundlot-pass: {pass}"), &body).await;
+        (status, answer["say"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn connect(&self, origin: Option<&str>) -> Result<Socket, tungstenite::Error> {
+        let mut request = format!("ws://{}/socket", self.host()).into_client_request().unwrap();
+        if let Some(origin) = origin {
+            request.headers_mut().insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        tokio_tungstenite::connect_async(request).await.map(|(socket, _)| socket)
+    }
+
+    async fn browse(&self) -> Socket {
+        self.connect(Some(&format!("http://{}", self.host()))).await.unwrap()
+    }
+}
+
+/// Reads until an event satisfies this, and returns it.
+async fn event(socket: &mut Socket, wanted: impl Fn(&Value) -> bool) -> Value {
+    let read = async {
+        loop {
+            if let Message::Text(text) = socket.next().await.unwrap().unwrap() {
+                let events: Vec<Value> = serde_json::from_str(&text).unwrap();
+                if let Some(event) = events.into_iter().find(|event| wanted(event)) {
+                    return event;
+                }
+            }
+        }
+    };
+    timeout(Duration::from_secs(30), read).await.expect("it never came")
+}
+
+fn price(symbol: &str, price: &str) -> PriceUpdate {
+    PriceUpdate::new(symbol.parse().unwrap(), price.parse().unwrap(), 0)
+}
+
+fn order(id: u64) -> roundlot::market::TradeOp {
+    let (price, quantity) = ("100".parse().unwrap(), "1".parse().unwrap());
+    let symbol = "BTC".parse().unwrap();
+    roundlot::market::Order::limit(id.into(), symbol, roundlot::market::Side::Buy, price, quantity).unwrap().into()
+}
+
+#[tokio::test]
+async fn every_answer_has_strict_headers() {
+    let stage = stage().await;
+    let host = format!("Host: {}", stage.host());
+    for (first, status) in [
+        ("GET /", "200"),
+        ("GET /page.css", "200"),
+        ("GET /page.js", "200"),
+        ("GET /nothing", "404"),
+        ("PUT /", "405"),
+        ("POST /unlock", "403"),
+    ] {
+        let answer = stage.ask(first, &[&host], "").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{first}: {answer}");
+        for header in [
+            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';",
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
+            "x-content-type-options: nosniff\r\n",
+            "referrer-policy: no-referrer\r\n",
+            "cache-control: no-store\r\n",
+        ] {
+            assert!(answer.contains(header), "{first}: {header}");
+        }
+    }
+}
+
+/// Goal: a page of another site gets nothing, neither by its own name for our address nor through the user's browser.
+#[tokio::test]
+async fn requests_of_other_sites_are_refused() {
+    let stage = stage().await;
+    let rebound = format!("Host: evil.example:{}", stage.serving.address.port());
+    assert!(stage.ask("GET /", &[&rebound], "").await.starts_with("HTTP/1.1 403"));
+    for origin in [None, Some("http://evil.example"), Some("null")] {
+        let refused = stage.connect(origin).await.unwrap_err();
+        assert!(matches!(&refused, tungstenite::Error::Http(answer) if answer.status() == 403), "{refused}");
+    }
+    stage.browse().await;
+}
+
+#[tokio::test]
+async fn buttons_need_the_token() {
+    let stage = stage().await;
+    for pass in ["", "0", &stage.serving.token] {
+        assert_eq!(stage.command(pass, "pause", "orders").await.0, 401);
+    }
+    assert!(!stage.batchers.orders.stats().paused);
+    let pass = stage.pass().await;
+    let mut said = Vec::new();
+    for _ in 0..12 {
+        said.push(stage.post("/unlock", "x-roundlot-token: 0000-0000-0000", "").await.0);
+    }
+    assert_eq!(said, [[401; 10].as_slice(), &[429; 2]].concat());
+    assert_eq!(stage.command(&pass, "pause", "prices").await.0, 200, "who is in is not locked out");
+    for body in ["", "{}", r#"{"do":"sell","batcher":"orders"}"#, r#"{"do":"pause","batcher":"orders","more":1}"#] {
+        assert_eq!(stage.post("/command", &format!("x-roundlot-pass: {pass}"), body).await.0, 400, "{body}");
+    }
+    let long = format!("{{\"do\":\"pause\",\"batcher\":\"orders\"{}}}", " ".repeat(1000));
+    assert_eq!(stage.post("/command", &format!("x-roundlot-pass: {pass}"), &long).await.0, 413);
+    assert!(!stage.batchers.orders.stats().paused);
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_snapshot_first_and_changes_then() {
+    let stage = stage().await;
+    let board = stage.serving.board();
+    board.on_price(&price("BTC", "100"));
+    board.on_price(&price("BTC", "101.50"));
+    let mut early = stage.browse().await;
+    let symbol = |symbol: &'static str| move |event: &Value| event["symbol"] == symbol;
+    let snapshot = event(&mut early, symbol("BTC")).await;
+    assert_eq!(snapshot, json!({ "kind": "price", "symbol": "BTC", "price": "101.50", "open": "100" }));
+    board.on_price(&price("ETH", "7"));
+    assert_eq!(event(&mut early, symbol("ETH")).await["price"], "7");
+    let app = event(&mut stage.browse().await, |event| event["kind"] == "app").await;
+    assert_eq!((&app["feed"], &app["database"]), (&json!("a test"), &json!("nowhere")));
+    stage.batchers.prices.send(price("BTC", "1")).await.unwrap();
+    let written = |event: &Value| event["name"] == "prices" && event["times"].to_string().contains('1');
+    let batcher = event(&mut early, written).await;
+    assert_eq!((&batcher["stats"]["delivered"], &batcher["limits"]["max_items"]), (&json!(1), &json!(500)));
+    let sample = event(&mut early, |event| event["kind"] == "sample").await;
+    assert!(sample["batchers"]["orders"]["rate"].is_number(), "{sample}");
+}
+
+/// Goal: a browser that says too much is hung up on, not listened to.
+#[tokio::test]
+async fn a_browser_that_sends_too_much_is_disconnected() {
+    let stage = stage().await;
+    let mut socket = stage.browse().await;
+    event(&mut socket, |event| event["kind"] == "app").await;
+    futures::SinkExt::send(&mut socket, Message::Text("x".repeat(2000).into())).await.unwrap();
+    let ended = async { while let Some(Ok(_)) = socket.next().await {} };
+    timeout(Duration::from_secs(30), ended).await.expect("it goes on");
+}
+
+/// Goal: the kill switch leaves no order that waits or rests, tells the callers, and keeps the bot from beginning anew.
+#[tokio::test]
+async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() {
+    let stage = stage().await;
+    let pass = stage.pass().await;
+    assert_eq!(stage.command(&pass, "pause", "orders").await, (200, "orders paused: what comes waits".to_owned()));
+    let mut acks = Vec::new();
+    for id in 0..3 {
+        acks.push(stage.batchers.orders.submit(order(id)).await.unwrap());
+    }
+    let mut socket = stage.browse().await;
+    let batcher = event(&mut socket, |event| event["name"] == "orders" && event["stats"]["waiting"] == 3).await;
+    assert_eq!(batcher["stats"]["paused"], true);
+
+    let (status, said) = stage.command(&pass, "withdraw", "orders").await;
+    let expected = "3 waiting orders withdrawn; let go: 0 cancels and moved stops, 0 orders that reduce; 0 orders canceled \
+                    at the venue, 0 failed; 0 that reduce stay there. The bot is halted until orders are resumed";
+    assert_eq!((status, said.as_str()), (200, expected));
+    for ack in acks {
+        assert_eq!(ack.outcome().await.end, roundlot::End::Withdrawn);
+    }
+    assert!(stage.halt.permit().await.is_none());
+    event(&mut socket, |event| event["name"] == "orders" && event["halted"] == true).await;
+    assert_eq!(stage.command(&pass, "withdraw", "trades").await.0, 409);
+
+    // An order that was sent while the bot was halted does not leave when it goes on.
+    stage.command(&pass, "pause", "orders").await;
+    let late = stage.batchers.orders.submit(order(8)).await.unwrap();
+    assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
+    assert_eq!(late.outcome().await.end, roundlot::End::Withdrawn);
+    stage.batchers.orders.send(order(9)).await.unwrap();
+    let (_, said) = stage.command(&pass, "flush", "orders").await;
+    assert!(said.starts_with("orders flushed: of 5 since the last flush 1 delivered"), "{said}");
+    assert_eq!(stage.venue.account().resting.len(), 1);
+
+    let (_, said) = stage.command(&pass, "withdraw", "orders").await;
+    assert!(said.contains("1 orders canceled at the venue, 0 failed"), "{said}");
+    assert_eq!(stage.venue.account().resting, []);
+    assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
+    assert!(stage.halt.permit().await.is_some());
+}
+
+/// Goal: the end of a run waits for nobody to resume, and sends nothing that was held back.
+#[tokio::test]
+async fn the_end_resumes_batchers_and_withdraws_held_orders() {
+    let stage = stage().await;
+    let pass = stage.pass().await;
+    for batcher in ["prices", "orders", "trades"] {
+        stage.command(&pass, "pause", batcher).await;
+    }
+    let held = stage.batchers.orders.submit(order(1)).await.unwrap();
+    Serving::release(Some(&stage.serving)).await;
+    assert_eq!(held.outcome().await.end, roundlot::End::Withdrawn);
+    assert!(stage.halt.is_halted());
+    let resumed = async {
+        while stage.batchers.trades.stats().paused {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), resumed).await.expect("trades are paused for ever");
+    assert_eq!(stage.command(&pass, "pause", "orders").await, (409, "the app is stopping".to_owned()));
+    let mut socket = stage.browse().await;
+    event(&mut socket, |event| event["kind"] == "app").await;
+    Serving::close(Some(stage.serving)).await;
+    while let Some(Ok(message)) = socket.next().await {
+        if let Message::Close(close) = message {
+            assert_eq!(u16::from(close.unwrap().code), 1001);
+            return;
+        }
+    }
+    panic!("nobody said goodbye");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_an_error() {
+    let stage = stage().await;
+    let error = Page::bind(Some(stage.serving.address)).await.err().unwrap().to_string();
+    assert!(error.starts_with(&format!("cannot serve the page on {}: ", stage.host())), "{error}");
+}

@@ -1,0 +1,247 @@
+//! The sources of the settings: defaults, a file, the environment and the command line, each of which overrides those
+//! before it. An error names the source and the setting. `main` calls [`load`].
+
+use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
+
+use clap::CommandFactory;
+use toml::{Table, Value};
+
+use super::Settings;
+use crate::{bot::Error, demo::cli::Cli};
+
+/// The file that documents the settings is also their default: the two can't differ.
+const BUILT_IN: &str = include_str!("../../../../../config/trading_app.toml");
+
+/// Read if no other is named and it is there.
+const USUAL_FILE: &str = "config/trading_app.toml";
+
+const PREFIX: &str = "ROUNDLOT_";
+
+pub fn load(cli: &Cli, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Settings, Error> {
+    let mut table: Table = BUILT_IN.parse()?;
+    if let Some(path) = cli.config.as_deref().or(Some(Path::new(USUAL_FILE)).filter(|path| path.exists())) {
+        let file = fs::read_to_string(path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| text.parse::<Table>().map_err(|error| located(&text, &error)))
+            .and_then(|file| checked(merged(table, file)));
+        table = file.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    for (name, value) in ours(environment) {
+        let path: Vec<String> = name[PREFIX.len()..].to_lowercase().split("__").map(str::to_owned).collect();
+        table = assigned(table, &path, &value).map_err(|error| format!("environment variable {name}: {error}"))?;
+    }
+    for (name, value) in &cli.set {
+        let path: Vec<String> = name.split('.').map(str::to_owned).collect();
+        table = assigned(table, &path, value).map_err(|error| format!("--set {name}={value}: {error}"))?;
+    }
+    let mut settings: Settings = table.try_into()?;
+    cli.apply(&mut settings);
+    if let Some(named) = &settings.database {
+        named.destination()?;
+    }
+    if let Some(page) = settings.page.filter(|page| !page.ip().is_loopback() && !settings.page_open_to_all) {
+        return Err(format!("page: other machines can reach {page}; if they may, say --page-open-to-all").into());
+    }
+    Ok(settings)
+}
+
+/// The variables that are settings, in a fixed order, without those that stand for an argument of the command line.
+fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
+    let command = Cli::command();
+    let arguments: BTreeSet<&str> = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
+    let mut ours: Vec<_> = environment
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(PREFIX) && !arguments.contains(name.as_str()))
+        .collect();
+    ours.sort();
+    ours
+}
+
+/// Puts the value under the path: as the number, flag or list that it looks like, or else as text.
+fn assigned(table: Table, path: &[String], text: &str) -> Result<Table, String> {
+    let with = |value| {
+        let nested =
+            path.iter().rev().fold(value, |value, name| Value::Table(Table::from_iter([(name.clone(), value)])));
+        match nested {
+            Value::Table(over) => checked(merged(table.clone(), over)),
+            _ => Err("it has no name".to_owned()),
+        }
+    };
+    let as_text = || with(Value::String(text.to_owned()));
+    match format!("value = {text}").parse::<Table>() {
+        Ok(mut parsed) => parsed
+            .remove("value")
+            .map_or_else(as_text, |value| with(value).or_else(|error| as_text().map_err(|text| apter(error, text)))),
+        Err(_) => as_text(),
+    }
+}
+
+/// Chooses between the errors of a value and of the same value as text: the one that is not merely about its type.
+fn apter(as_value: String, as_text: String) -> String {
+    if as_value.starts_with("invalid type") { as_text } else { as_value }
+}
+
+fn merged(mut under: Table, over: Table) -> Table {
+    for (name, value) in over {
+        let value = match (under.remove(&name), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => Value::Table(merged(under, over)),
+            (_, value) => value,
+        };
+        under.insert(name, value);
+    }
+    under
+}
+
+/// Names the line of a mistake, and does not show it, since it may hold a password.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
+}
+
+fn checked(table: Table) -> Result<Table, String> {
+    table.clone().try_into::<Settings>().map_err(|error| error.to_string().trim_end().to_owned())?;
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, time::Duration};
+
+    use super::*;
+    use crate::demo::settings::{Column, Unit};
+
+    fn with(environment: &[(&str, &str)], cli: &Cli) -> Result<Settings, String> {
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        load(cli, environment).map_err(|error| error.to_string())
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, Cli) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.toml");
+        fs::write(&path, text).unwrap();
+        (folder, Cli { config: Some(path), ..Cli::default() })
+    }
+
+    /// Goal: the app runs without a file as it runs with the one that is shipped. Method: an empty file, and that one.
+    #[test]
+    fn the_file_that_is_shipped_says_what_is_built_in() {
+        let (_folder, empty) = file("");
+        let (_folder, shipped) = file(BUILT_IN);
+        let settings = with(&[], &empty).unwrap();
+        assert_eq!(settings, with(&[], &shipped).unwrap());
+        assert_eq!((settings.sim.pairs, settings.run_time()), (100, Some(Duration::from_secs(10))));
+    }
+
+    /// Goal: what stands in comments in the file is a setting, too. Method: remove the marks.
+    #[test]
+    fn settings_in_comments_exist() {
+        let (_folder, cli) = file(&BUILT_IN.replace("#: ", ""));
+        let settings = with(&[], &cli).unwrap();
+        assert_eq!(settings.seconds, Some(10));
+        assert_eq!(settings.replay.time_unit, Some(Unit::Ms));
+        assert_eq!(settings.replay.price, Some(Column::Name("price".to_owned())));
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file_and_the_command_line_both() {
+        let (_folder, mut cli) = file("seed = 1\n[orders.limits]\nmax_items = 2\nlinger = \"7ms\"");
+        let seed = |environment: &[_], cli: &Cli| with(environment, cli).unwrap().seed;
+        assert_eq!(seed(&[], &cli), 1);
+        cli.set = vec![("seed".to_owned(), "3".to_owned())];
+        // ROUNDLOT_SEED stands for an argument of the command line, and clap has read it.
+        assert_eq!(seed(&[("ROUNDLOT_SEED", "2")], &cli), 3);
+        cli.seed = Some(4);
+        assert_eq!(seed(&[], &cli), 4);
+
+        let limits = |environment: &[_], cli: &Cli| with(environment, cli).unwrap().orders.limits;
+        let items = [("ROUNDLOT_ORDERS__LIMITS__MAX_ITEMS", "9")];
+        let said = |items| with(&[], &cli).unwrap().orders.limits.max_items(items);
+        assert_eq!(limits(&[], &cli), said(2));
+        assert_eq!(limits(&items, &cli), said(9));
+        let over = vec![("orders.limits.max_items".to_owned(), "10".to_owned())];
+        assert_eq!(limits(&items, &Cli { set: over, config: cli.config.clone(), ..Cli::default() }), said(10));
+    }
+
+    #[test]
+    fn values_are_what_they_look_like_or_text() {
+        let environment = [
+            ("ROUNDLOT_REPLAY__FILE", "2024"),
+            ("ROUNDLOT_REPLAY__PRICE", "3"),
+            ("ROUNDLOT_REPLAY__QUANTITY", "size"),
+            ("ROUNDLOT_REPLAY__BUY", "[\"up\"]"),
+            ("ROUNDLOT_STRATEGY__ENTRY_PERCENT", "0.10"),
+            ("ROUNDLOT_VENUE__LATENCY", "1ms"),
+        ];
+        let settings = with(&environment, &Cli::default()).unwrap();
+        assert_eq!(settings.replay.file, Some(PathBuf::from("2024")));
+        assert_eq!(settings.replay.price, Some(Column::Number(3)));
+        assert_eq!(settings.replay.quantity, Some(Column::Name("size".to_owned())));
+        assert_eq!(settings.replay.buy, Some(vec!["up".to_owned()]));
+        assert_eq!(settings.strategy.entry_percent.to_string(), "0.10");
+        assert_eq!(settings.venue.latency, Duration::from_millis(1));
+    }
+
+    /// Goal: wherever a URL with a password stands, and whatever is wrong with it, the password is not told. Method:
+    /// all sources, each with a mistake in it or beside it.
+    #[test]
+    fn a_database_is_named_everywhere_and_its_password_told_nowhere() {
+        let url = "mysql://bob:secret@db/trades";
+        let (_kind, of_kind) = file(&format!("database = \"{url}\""));
+        let (_quote, unquoted) = file(&format!("seed = 1\ndatabase = \"{url}\nlog = \"info\""));
+        let (_beside, beside) = file(&format!("database = \"{}\"\nsed = 1", url.replace("mysql", "postgres")));
+        let set = Cli { set: vec![("database".to_owned(), url.to_owned())], ..Cli::default() };
+        let said = Cli { database: Some(PathBuf::from(url).into()), ..Cli::default() };
+        let expected = ["another kind", "line 2", "`sed`", "another kind", "another kind"];
+        for (cli, expected) in [of_kind, unquoted, beside, set, said].iter().zip(expected) {
+            let error = with(&[], cli).unwrap_err();
+            assert!(error.contains(expected) && !error.contains("secret") && !error.contains("bob"), "{error}");
+        }
+        let cli = Cli { database: Some(PathBuf::from("sqlite:it.db").into()), ..Cli::default() };
+        let settings = with(&[], &cli).unwrap();
+        assert!(settings.database.unwrap().destination().is_ok());
+    }
+
+    #[test]
+    fn a_page_is_for_this_machine_unless_somebody_says_otherwise() {
+        let cli =
+            |page: &str, open| Cli { page: Some(page.parse().unwrap()), page_open_to_all: open, ..Cli::default() };
+        for page in ["127.0.0.1:8080", "127.8.8.8:0", "[::1]:8080"] {
+            assert!(with(&[], &cli(page, false)).is_ok());
+        }
+        for page in ["0.0.0.0:8080", "192.168.1.7:80", "[::]:8080"] {
+            let error = with(&[], &cli(page, false)).unwrap_err();
+            assert!(error.contains("--page-open-to-all"), "{error}");
+            assert!(with(&[], &cli(page, true)).is_ok());
+        }
+        assert!(with(&[("ROUNDLOT_PAGE_OPEN_TO_ALL", "true")], &cli("0.0.0.0:1", false)).is_ok());
+    }
+
+    #[test]
+    fn mistakes_name_the_source_and_the_setting() {
+        let wrong = [
+            ("sed = 1", "`sed`"),
+            ("[orders.limits]\nmax_itmes = 1", "`max_itmes`"),
+            ("[orders.limits]\nmax_items = 0", "max_items must be at least 1"),
+            ("[venue]\nlatency = \"fast\"", "\"fast\" is no duration"),
+            ("[replay]\nspeed = -1.0", "a speed is a number from 0 on"),
+            ("[replay]\nprice = true", "a column is its name in quotes"),
+            ("[sim]\npairs = 0", "it must be at least 1\nin `sim.pairs`"),
+            ("[sim]\nupdates_per_second = 0", "in `sim.updates_per_second`"),
+            ("[venue]\nreject_percent = 101", "it must be at most 100 percent\nin `venue.reject_percent`"),
+            ("[strategy]\nstop_percent = \"100.1\"", "in `strategy.stop_percent`"),
+            ("seed = ", "line 1"),
+        ];
+        for (text, expected) in wrong {
+            let (_folder, cli) = file(text);
+            let error = with(&[], &cli).unwrap_err();
+            assert!(error.contains("app.toml: ") && error.contains(expected), "{error}");
+        }
+        let error = with(&[("ROUNDLOT_ORDERS__LIMIT__MAX_ITEMS", "1")], &Cli::default()).unwrap_err();
+        assert!(error.contains("ROUNDLOT_ORDERS__LIMIT__MAX_ITEMS: ") && error.contains("`limit`"), "{error}");
+        let cli = Cli { set: vec![("prices.limits.max_items".to_owned(), "0".to_owned())], ..Cli::default() };
+        assert!(with(&[], &cli).unwrap_err().contains("prices.limits.max_items=0: "));
+        let cli = Cli { config: Some("no/such/file.toml".into()), ..Cli::default() };
+        assert!(with(&[], &cli).unwrap_err().contains("no/such/file.toml"));
+    }
+}

@@ -1,0 +1,154 @@
+//! All settings of the app, as they stand in `config/trading_app.toml`. Each value is checked when it is read. `load`
+//! finds and merges the sources; `main` calls it once.
+
+mod destination;
+mod load;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use roundlot::market::{Quantity, Symbol};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::bot::settings::{self as bot, duration, percent};
+pub use destination::Named;
+pub use load::load;
+
+/// Duration of the simulated feed if none is set, in seconds.
+const DEFAULT_SECONDS: u64 = 10;
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub seconds: Option<u64>,
+    pub seed: u64,
+    pub database: Option<Named>,
+    pub page: Option<SocketAddr>,
+    pub page_open_to_all: bool,
+    pub report: Option<PathBuf>,
+    pub log: String,
+    #[serde(deserialize_with = "duration")]
+    pub progress: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub drain: Duration,
+    pub sim: Sim,
+    pub replay: Replay,
+    pub strategy: bot::Strategy,
+    pub venue: bot::Venue,
+    pub prices: bot::Batcher,
+    pub orders: bot::Batcher,
+    pub trades: bot::Batcher,
+    pub unbatched: Unbatched,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sim {
+    #[serde(deserialize_with = "positive")]
+    pub pairs: usize,
+    #[serde(deserialize_with = "positive")]
+    pub updates_per_second: u64,
+    #[serde(deserialize_with = "percent")]
+    pub step_percent: Quantity,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    pub file: Option<PathBuf>,
+    #[serde(deserialize_with = "speed")]
+    pub speed: f64,
+    pub strict: bool,
+    pub skip_lines: u64,
+    pub delimiter: Option<char>,
+    pub header: Option<bool>,
+    #[serde(default, deserialize_with = "decimal_mark")]
+    pub decimal: Option<char>,
+    pub time: Option<Column>,
+    pub time_unit: Option<Unit>,
+    pub date: Option<Column>,
+    pub constant_date: Option<String>,
+    pub date_order: Option<DateOrder>,
+    pub utc_offset: String,
+    pub symbol: Option<Column>,
+    pub constant_symbol: Option<Symbol>,
+    pub price: Option<Column>,
+    pub price_scale: Option<u32>,
+    pub quantity: Option<Column>,
+    pub side: Option<Column>,
+    pub side_by_sign: Option<bool>,
+    pub buy: Option<Vec<String>>,
+    pub sell: Option<Vec<String>>,
+    pub id: Option<Column>,
+}
+
+/// A column of a CSV file: by its number from 1 on, or by its name in the header.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "a column is its name in quotes, or its number from 1 on")]
+pub enum Column {
+    Number(usize),
+    Name(String),
+}
+
+/// Unit of a time, or its spelling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    S,
+    Ms,
+    Us,
+    Ns,
+    /// A text of the calendar.
+    Iso,
+    /// Digits of the calendar without anything between them.
+    Digits,
+    /// Days as spreadsheets count them.
+    Excel,
+}
+
+/// Order of day and month in a date such as 01/08/2024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DateOrder {
+    /// Day, month, year.
+    Dmy,
+    /// Month, day, year.
+    Mdy,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unbatched {
+    pub sample: usize,
+}
+
+impl Settings {
+    /// The sections of the batchers.
+    pub fn batchers(&self) -> bot::Batchers<'_> {
+        bot::Batchers { prices: &self.prices, orders: &self.orders, trades: &self.trades }
+    }
+
+    /// Duration of the run; `None` to run until Ctrl-C or to the end of the file.
+    pub fn run_time(&self) -> Option<Duration> {
+        let seconds = match (self.seconds, &self.replay.file) {
+            (Some(seconds), _) => seconds,
+            (None, Some(_)) => 0,
+            (None, None) => DEFAULT_SECONDS,
+        };
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+}
+
+fn speed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let speed = f64::deserialize(deserializer)?;
+    if speed.is_finite() && speed >= 0.0 { Ok(speed) } else { Err(D::Error::custom("a speed is a number from 0 on")) }
+}
+
+fn decimal_mark<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<char>, D::Error> {
+    let mark = Option::<char>::deserialize(deserializer)?;
+    if matches!(mark, None | Some('.' | ',')) { Ok(mark) } else { Err(D::Error::custom("it is \".\" or \",\"")) }
+}
+
+fn positive<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + From<u8>>(from: D) -> Result<T, D::Error> {
+    let number = T::deserialize(from)?;
+    if number >= T::from(1) { Ok(number) } else { Err(D::Error::custom("it must be at least 1")) }
+}
