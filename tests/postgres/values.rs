@@ -260,26 +260,6 @@ async fn wide_tables_are_written() {
     assert_eq!(db.query("SELECT count(*) FROM t").await, ["200"]);
 }
 
-/// Goal: a panic in a closure writes nothing of its batch and harms no other. Method: in the middle of one.
-#[tokio::test]
-#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_panic_in_a_closure_writes_nothing() {
-    use futures::FutureExt;
-    let db = db().await;
-    let boom = |id: &i64| if *id == 77_777 { panic!("boom") } else { *id };
-    let sink = db
-        .settings()
-        .max_connections(1)
-        .open(Table::new("trades").integer("id", boom).create_if_missing())
-        .await
-        .unwrap();
-    let mut batch = Batch::for_test(vec![1, 2, 77_777, 4]);
-    assert!(std::panic::AssertUnwindSafe(sink.write(&mut batch)).catch_unwind().await.is_err());
-    assert!(batch.verdict(0).is_none());
-    assert!(write(&sink, vec![5]).await.is_empty());
-    assert_eq!(db.ids().await, [5]);
-}
-
 /// Goal: a column's closure that panics refuses its op alone. Method: in the first row, a later one and the last, in each
 /// way of writing, and in all rows.
 #[tokio::test]
