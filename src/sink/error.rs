@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+use crate::panics;
+
 /// Why a write, or one op of it, did not succeed. Cheap to clone, since several callers may hear of it.
 ///
 /// # Examples
@@ -156,13 +158,18 @@ impl SinkError {
     }
 }
 
-/// An error and the causes behind it, in one line.
+/// An error and the causes behind it, in one line. A log line must not end a batcher, so a message that panics, or that the
+/// error fails to write, is replaced.
 pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let said = |error: &dyn Error| {
+        let text = panics::catch(|| error.to_string());
+        text.unwrap_or_else(|_| "an error whose message panicked".to_owned())
+    };
+    let mut text = said(error);
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        text.push_str(&said(error));
         cause = error.source();
     }
     text

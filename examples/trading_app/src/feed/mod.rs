@@ -19,6 +19,7 @@ mod sim;
 mod testing;
 mod time_columns;
 mod times;
+mod turnover;
 
 use std::{fmt, mem, thread, time::Duration};
 

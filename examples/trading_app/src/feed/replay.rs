@@ -13,6 +13,7 @@ use super::{
     head::Head,
     layout::Layout,
     lines::{Line, Lines, split},
+    times::Date,
 };
 use crate::{Error, settings, tick::Tick};
 
@@ -152,7 +153,8 @@ fn understood(
     }
     let age = Age::ours();
     let layout = Layout::of(settings, path, header, rows, age)?;
-    let neighbors = Neighbors::new(age, &layout.sampled(rows));
+    let neighbors =
+        Neighbors::new(age, &layout.sampled(rows)).of_one_day(matches!(layout.times.date, Date::Constant(_)));
     Ok((layout, neighbors))
 }
 
