@@ -261,7 +261,7 @@ impl<T: Clone> Chunk<'_, T> {
         match panics::catch(|| function(&self.ops[n])) {
             Ok(value) => Some(value),
             Err(panic) => {
-                self.faults.push(Fault { op: n, error: panics::refusal(what, &*panic) });
+                self.faults.push(Fault { op: n, error: SinkError::panicked(what, &*panic) });
                 None
             }
         }

@@ -2,8 +2,6 @@
 
 use std::{any::Any, mem::needs_drop, task::Waker};
 
-use crate::rules::batch::SinkError;
-
 /// The message of a panic, as far as it has one.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     if let Some(text) = panic.downcast_ref::<&'static str>() {
@@ -13,11 +11,6 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     } else {
         "without a message"
     }
-}
-
-/// A function of the user panicked while the op was in the buffer: nothing was sent, and asking again will not help.
-pub(crate) fn refusal(what: &str, panic: &(dyn Any + Send)) -> SinkError {
-    SinkError::refused(format!("{what} panicked: {}", message(panic)))
 }
 
 /// Wakes a task. That it may panic is no reason not to wake the next one.

@@ -86,7 +86,7 @@ where
             let mut op = match panics::catch(|| batch[i].clone()) {
                 Ok(op) => Some(op),
                 Err(panic) => {
-                    batch.refuse(i, panics::refusal("`clone` of an op", &*panic));
+                    batch.refuse(i, SinkError::panicked("`clone` of an op", &*panic));
                     continue;
                 }
             };

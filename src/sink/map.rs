@@ -102,7 +102,7 @@ pub(super) fn translated<U, T, R>(
                 indexes.push(i);
                 made.push(op);
             }
-            Err(panic) => failed.push((i, panics::refusal(what, &*panic))),
+            Err(panic) => failed.push((i, SinkError::panicked(what, &*panic))),
         }
     }
     for (i, error) in failed {

@@ -305,3 +305,39 @@ async fn a_panic_over_a_deadline_counts_though_the_next_call_would_not_panic() {
     let report = at_once(desk.flush()).await.unwrap();
     assert_eq!((report.refused, report.delivered, desk.stats().panics), (1, 1, 1));
 }
+
+/// Panics when it is to be shown, or fails to be, which panics as well wherever it becomes a text.
+#[derive(Debug)]
+struct Speechless {
+    panics: bool,
+}
+
+impl std::fmt::Display for Speechless {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        assert!(!self.panics, "no words");
+        Err(std::fmt::Error)
+    }
+}
+
+impl std::error::Error for Speechless {}
+
+/// Goal: an error that cannot be shown costs no batcher. Method: such errors of each kind that is logged: a dead letter, a
+/// retry, an outage; an op afterwards is delivered.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_cannot_be_shown_ends_nothing() {
+    for panics in [true, false] {
+        let flaky = roundlot::testing::Flaky::new(roundlot::testing::Recorder::new())
+            .fail(roundlot::SinkError::refused(Speechless { panics }))
+            .fail(roundlot::SinkError::transient(Speechless { panics }))
+            .fail(roundlot::SinkError::outage(Speechless { panics }))
+            .fail(roundlot::SinkError::connection_lost(Speechless { panics }));
+        let (desk, _worker) = roundlot::Batcher::new(flaky).spawn();
+        let mut delivered = 0;
+        for op in 1..=4 {
+            desk.send(op).await.unwrap();
+            delivered += crate::eventually(desk.flush()).await.unwrap().delivered;
+        }
+        assert_eq!(delivered, 2);
+        crate::conserved(&desk.stats());
+    }
+}

@@ -19,6 +19,7 @@ mod haste;
 mod limits;
 mod order;
 mod outage;
+mod outage_storm;
 mod overflow;
 mod own_desk;
 mod poison;

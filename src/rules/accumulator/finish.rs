@@ -227,7 +227,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Counts a panic of a function of the user, and remembers what it said for the log.
     pub(super) fn caught(&mut self, what: &str, panic: &(dyn std::any::Any + Send)) -> SinkError {
         self.counters.panics += 1;
-        let error = panics::refusal(what, panic);
+        let error = SinkError::panicked(what, panic);
         self.notices.panicked(|| error.chain());
         error
     }

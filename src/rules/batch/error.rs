@@ -1,6 +1,8 @@
 //! [`SinkError`]: why a write, or one op of it, failed: a kind that decides what happens next, and the cause.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
+
+use crate::rules::panics;
 
 /// Why a write, or one op of it, did not succeed. Cheap to clone, since several callers may hear of it.
 ///
@@ -130,6 +132,11 @@ impl SinkError {
         Self::new(ErrorKind::Closed, source)
     }
 
+    /// A function of the user panicked while the op was in the buffer: nothing was sent, and calling it again will not help.
+    pub(crate) fn panicked(what: &str, panic: &(dyn Any + Send)) -> Self {
+        Self::refused(format!("{what} panicked: {}", panics::message(panic)))
+    }
+
     /// What the error means for the ops it applies to.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -158,13 +165,18 @@ impl SinkError {
     }
 }
 
-/// An error and the causes behind it, in one line.
+/// An error and the causes behind it, in one line. A log line must not end a batcher, so a message that panics, or that the
+/// error fails to write, is replaced.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let said = |error: &dyn Error| {
+        let text = panics::catch(|| error.to_string());
+        text.unwrap_or_else(|_| "an error whose message panicked".to_owned())
+    };
+    let mut text = said(error);
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        text.push_str(&said(error));
         cause = error.source();
     }
     text

@@ -10,7 +10,7 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn value<'a>(&self, column: &Column<T>, op: &'a T) -> Result<Value<'a>, SinkError> {
         let value = panics::catch(|| column.value(op))
-            .map_err(|panic| panics::refusal(&format!("the closure of column {:?}", column.name()), &*panic))?;
+            .map_err(|panic| SinkError::panicked(&format!("the closure of column {:?}", column.name()), &*panic))?;
         column.check(&value).map_err(SinkError::refused)?;
         // Databases take NULL for a key that is never there yet, or make up one, in silence.
         if value == Value::Null && self.tells_apart(column.name()) {

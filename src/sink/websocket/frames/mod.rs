@@ -129,7 +129,7 @@ impl<T> Frames<T> {
     fn encode(&self, op: &T, out: &mut Vec<u8>) -> Result<(), SinkError> {
         out.clear();
         panics::catch(|| (self.encode)(op, out))
-            .map_err(|panic| panics::refusal("the encoder of a message", &*panic))?
+            .map_err(|panic| SinkError::panicked("the encoder of a message", &*panic))?
             .map_err(SinkError::refused)?;
         let (bytes, most) = (out.len(), self.room());
         if most.is_none_or(|most| bytes > most) {

@@ -44,6 +44,10 @@ pub struct Neighbors {
     /// The last time that was good; before the first, one of the first rows that its
     /// successor agrees with.
     good: Option<i64>,
+    /// The file has one date, set for all its rows.
+    is_one_day: bool,
+    /// Its clocks have passed midnight, so that the date is wrong from there on.
+    is_past_midnight: bool,
     /// The last time, good or not: what two rows agree on is no error of one of them.
     last: Option<i64>,
 }
@@ -54,7 +58,19 @@ impl Neighbors {
         let is_old = !sample.is_empty() && sample.iter().all(|time| *time < FROM);
         let possible: Vec<i64> = sample.iter().copied().filter(|time| is_old || age.contains(*time)).collect();
         let pair = possible.windows(2).find(|pair| is_near(pair[0], pair[1])).map(|pair| pair[0]);
-        Self { age, is_old, good: pair.or(possible.first().copied()), last: None }
+        Self {
+            age,
+            is_old,
+            good: pair.or(possible.first().copied()),
+            last: None,
+            is_one_day: false,
+            is_past_midnight: false,
+        }
+    }
+
+    /// All times are of one day.
+    pub fn of_one_day(self, is_one_day: bool) -> Self {
+        Self { is_one_day, ..self }
     }
 
     pub fn is_old(&self) -> bool {
@@ -66,6 +82,12 @@ impl Neighbors {
         let agrees = |other: i64| is_near(time_ns, other);
         let agrees = self.good.is_none_or(agrees) || self.last.is_some_and(agrees);
         self.last = Some(time_ns);
+        self.is_past_midnight |= self.is_one_day && self.good.is_some_and(|good| good - time_ns > DAY / 2);
+        if self.is_past_midnight {
+            return Err(
+                "is past midnight, where replay.constant_date has ended: split the file, or set replay.date".to_owned()
+            );
+        }
         let year = year_of(time_ns);
         let is_of_age = if self.is_old { time_ns <= self.age.now } else { self.age.contains(time_ns) };
         if !is_of_age {

@@ -169,10 +169,15 @@ fn clock_and_rest(text: &str) -> Option<(i64, &str)> {
         return Some((digit_clock(hour)?.checked_add(fraction)?, rest));
     };
     let (minute, rest) = minutes.split_at(run(minutes));
+    let has_seconds = rest.starts_with(':');
     let (second, rest) = match rest.strip_prefix(':') {
         Some(seconds) => seconds.split_at(run(seconds)),
         None => ("00", rest),
     };
+    // A spreadsheet that shows minutes and seconds alone writes 30:00.5, which must not be read as half past.
+    if !has_seconds && rest.starts_with(['.', ',']) {
+        return None;
+    }
     let (fraction, rest) = fraction(rest)?;
     let is_short = (1..=2).contains(&hour.len()) && minute.len() == 2 && second.len() == 2;
     let clock = is_short.then(|| time_of_day(digits(hour)?, digits(minute)?, digits(second)?))??;
@@ -314,7 +319,7 @@ mod tests {
     #[test]
     fn what_is_no_time_is_none() {
         let none = "|soon|12|2024-02-30|2023-02-29|2024-13-01|24-01-08|2024-01-08T25:00:00|2024-01-08T09:60|2024-01-08T9|20240108 9\
-            |2024-01-08T09:30:00 EST|2024-01-08T09:30:00+99:00|2024-01-08T09:30:00+02:00 UTC|09:30:00.|13:00 PM|0:30 AM|:|-|8.8\
+            |2024-01-08T09:30:00 EST|2024-01-08T09:30:00+99:00|2024-01-08T09:30:00+02:00 UTC|09:30:00.|09:30.5|2024-01-08 09:30,5|13:00 PM|0:30 AM|:|-|8.8\
             |2024-01-08T09:30:00 America/New_York|1704704400|１２:３０";
         for text in none.split('|') {
             assert!(seconds(text, Some(DateOrder::Mdy)).is_err(), "{text}");

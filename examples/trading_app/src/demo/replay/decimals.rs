@@ -23,7 +23,12 @@ impl Decimals {
             return Ok(Self { mark, grouped: true });
         }
         let (mut point, mut comma, mut either, mut grouped) = (0, 0, None, false);
+        let (mut maybe_bond, mut is_grouped_for_sure) = (None, false);
         for number in numbers {
+            match number.find(['\'', '’']) {
+                Some(_) if may_be_thirty_seconds(number) => maybe_bond = Some(number),
+                found => is_grouped_for_sure |= found.is_some(),
+            }
             match (number.matches('.').count(), number.matches(',').count()) {
                 (0, 0) => {}
                 (1, 0) if !is_group(number, '.') => point += 1,
@@ -35,6 +40,11 @@ impl Decimals {
                 _ if number.rfind('.') > number.rfind(',') => (point, grouped) = (point + 1, true),
                 _ => (comma, grouped) = (comma + 1, true),
             }
+        }
+        if let (false, Some(number)) = (is_grouped_for_sure, maybe_bond) {
+            return Err(format!(
+                "{number:?} may have thousands or 32nds, as prices of bonds do: set replay.decimal to \".\" if it is thousands"
+            ));
         }
         if let (true, Some(number)) = (point == comma, either) {
             return Err(format!("{number:?} has a comma, which may be decimal or stand between thousands: {SET}"));
@@ -78,6 +88,15 @@ const SET: &str = "set replay.decimal";
 /// Marks that stand between thousands and never before a fraction.
 const BETWEEN: [char; 5] = ['\'', '’', ' ', '\u{a0}', '\u{202f}'];
 
+/// Whether a number may be the price of a bond in points, 32nds and eighths of these, such as 110'160. Three digits that are
+/// no such price, a fraction or a second mark tell thousands.
+fn may_be_thirty_seconds(number: &str) -> bool {
+    let Some((_, behind)) = number.split_once(['\'', '’']) else {
+        return false;
+    };
+    behind.len() == 3 && behind.parse::<u32>().is_ok_and(|thirty_seconds| thirty_seconds < 320)
+}
+
 /// Whether the digits behind the mark may be a group of thousands, as in 38,500.
 fn is_group(number: &str, mark: char) -> bool {
     let whole = number.trim_start_matches(['-', '+']);
@@ -111,6 +130,8 @@ mod tests {
             ("38.500,25;38.500", "38500.25 38500."),
             ("0.500;38.500;1e-7;-1.5E+3", "0.500 38.500 1e-7 -1.5E+3"),
             ("0,500;-1,5e-7", "0.500 -1.5e-7"),
+            ("110'160;38'500", "110160. 38500."),
+            ("110'160;1'000'000", "110160. 1000000."),
             ("38'500.25;1 000;1\u{202f}000", "38500.25 1000. 1000."),
         ];
         for (numbers, expected) in cases {
@@ -121,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_may_be_either_is_asked_for() {
-        for numbers in ["38,500", "38,500;5", "1.5;1,5"] {
+        for numbers in ["38,500", "38,500;5", "1.5;1,5", "110'160", "110'160;110'165;5", "110’000;0.5"] {
             assert!(read(numbers).unwrap_err().contains("set replay.decimal"), "{numbers}");
         }
         let said =

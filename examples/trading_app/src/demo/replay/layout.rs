@@ -15,6 +15,7 @@ use super::{
     sides::Sides,
     time_columns::Sample,
     times::{self, Date, Times},
+    turnover::quantity_of,
 };
 use crate::demo::settings::{Replay, Unit};
 
@@ -74,7 +75,17 @@ impl Layout {
 
         let price = header.place_by("price", &settings.price, names::PRICE, |name| names::without_scale(name).0)?;
         let price = price.or(shape.map(|shape| shape.price)).ok_or_else(|| header.missing("price"));
-        let quantity = header.place("quantity", &settings.quantity, names::QUANTITY)?;
+        let quantity = match header.said("quantity", &settings.quantity)? {
+            Some(said) => Some(said),
+            None => {
+                let columns = header.all("quantity", names::QUANTITY, |name| name)?;
+                let numbers = price.iter().chain(&columns).flat_map(|column| values(*column));
+                let decimals = Decimals::of(settings.decimal, numbers).ok();
+                let found = price.as_ref().ok().zip(decimals);
+                found
+                    .map_or(columns.first().copied(), |(price, decimals)| quantity_of(&columns, *price, decimals, rows))
+            }
+        };
         let quantity = quantity.or(shape.map(|shape| shape.quantity));
         let numbers = price.iter().chain(&quantity).flat_map(|column| values(*column));
         let decimals = Decimals::of(settings.decimal, numbers)?;

@@ -20,6 +20,7 @@ mod sides;
 mod testing;
 mod time_columns;
 mod times;
+mod turnover;
 
 use std::{fmt::Write as _, fs::File, mem, path::Path};
 
@@ -32,6 +33,7 @@ use self::{
     head::Head,
     layout::Layout,
     lines::{Line, Lines, split},
+    times::Date,
 };
 pub use pace::{Pace, paced};
 
@@ -176,7 +178,8 @@ fn understood(
     }
     let age = Age::ours();
     let layout = Layout::of(settings, path, header, rows, age)?;
-    let neighbors = Neighbors::new(age, &layout.sampled(rows));
+    let neighbors =
+        Neighbors::new(age, &layout.sampled(rows)).of_one_day(matches!(layout.times.date, Date::Constant(_)));
     Ok((layout, neighbors))
 }
 

@@ -247,3 +247,33 @@ fn the_sign_of_a_quantity_is_its_side_where_nothing_else_is() {
     let late = read(&none(), "ABC.csv", late);
     assert!(late[SAMPLE].as_ref().unwrap_err().contains("set replay.side_by_sign"));
 }
+
+/// Goal: a guess that is nearly right is not taken. Method: counts from other days, minutes and seconds without hours,
+/// 32nds of bonds, turnovers, and a session over midnight under one date.
+#[test]
+fn what_looks_like_something_else_is_not_stored_as_it() {
+    for time in ["638403210000000000", "757987200000000000", "757987200000000"] {
+        let problem = refused(&none(), "ABC.csv", format!("time,price\n{time},1\n{time},2"));
+        assert!(problem.contains("another day than 1970"), "{problem}");
+    }
+    assert!(opened(&set("time_unit = \"ns\""), "ABC.csv", "time,price\n757987200000000000,1").is_ok());
+    let spreadsheet = "date,time,price\n2024-01-08,09:30.5,1\n2024-01-08,10:31.5,1";
+    assert!(opened(&none(), "ABC.csv", spreadsheet).is_err());
+    let bonds = "time,price,qty\n2024-01-08T09:30:00Z,110'160,1\n2024-01-08T09:30:00Z,110'165,1";
+    assert!(refused(&none(), "ZN.csv", bonds).contains("32nds"));
+    assert_eq!(money(&set("decimal = \".\""), bonds), ["110160. 1", "110165. 1"].map(|row| row.replace(". ", " ")));
+    for lot in [1, 100] {
+        let row =
+            |volume: i64, price: &str, amount: i64| format!("2024-01-08,09:30:00,{price},{volume},{}", amount * lot);
+        let text =
+            ["date,time,price,volume,amount".to_owned(), row(200, "10.5", 2100), row(31, "10.51", 326)].join("\n");
+        assert_eq!(money(&none(), &text), ["10.5 200", "10.51 31"]);
+    }
+    assert_eq!(money(&none(), "date,time,price,volume,amount\n2024-01-08,09:30:00,10.5,900,3"), ["10.5 3"]);
+    let night = "time,price\n22:00:00,1\n23:59:59,1\n00:00:01,1\n21:59:59,1\n23:00:00,1";
+    let rows = read(&set("constant_date = \"2024-01-08\""), "ABC.csv", night);
+    assert_eq!(rows.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, false, false]);
+    assert!(rows[2].as_ref().unwrap_err().contains("past midnight"));
+    let backwards = "time,price\n22:00:00,1\n13:00:00,1\n06:00:00,1\n00:00:01,1";
+    assert!(read(&set("constant_date = \"2024-01-08\""), "ABC.csv", backwards).iter().all(Result::is_ok));
+}

@@ -84,6 +84,7 @@ impl Times {
             (Some((time, _)), Some(_)) if time > self.age.now => {
                 Err("may count seconds, or be a date and an hour: set replay.time_unit".to_owned())
             }
+            (Some((time, Unit::Us | Unit::Ns)), _) if time < FINE_FROM => Err(OTHER_EPOCH.to_owned()),
             (Some(found), _) | (None, Some(found)) => Ok(found),
             (None, None) => match counted_rounded(&number) {
                 true => Err(ROUNDED.to_owned()),
@@ -160,6 +161,11 @@ impl Times {
     }
 }
 
+/// 2001-09-09, since when a count of seconds has ten digits. No feed counted micro- or nanoseconds before; a number that
+/// would be one counts from another day, as .NET (from year 1) and kdb+ (from 2000) do.
+const FINE_FROM: i64 = 1_000_000_000 * SECOND;
+const OTHER_EPOCH: &str = "may count from another day than 1970, as .NET's ticks and kdb's times do: convert it, or set \
+                           replay.time_unit to \"ns\" or \"us\" if it counts from 1970";
 const TOO_LARGE: &str = "is too large for a time";
 const ROUNDED: &str = "has lost digits, as spreadsheets do it to large numbers";
 
