@@ -17,14 +17,17 @@ use std::{
 };
 
 use clap::Parser;
+use roundlot::BoxSink;
 use tokio::time::Instant;
 
 use crate::{
     bot::{
-        Error, batchers,
+        Error,
+        batchers::{self, Batchers, Workers},
         kill_switch::{Gate, Halt},
         portfolio::Portfolio,
         strategy::Strategy,
+        tick::Tick,
         trader::Trader,
         venue::PaperVenue,
     },
@@ -38,7 +41,8 @@ use crate::{
         page::{Page, Scene, Serving},
         progress::{self, Progress},
         report::{self, Report},
-        settings, stop,
+        settings::{self, Settings},
+        stop,
         unbatched::{self, Sample},
     },
 };
@@ -55,16 +59,24 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Error> {
-    let settings = &settings::load(&Cli::parse(), env::vars_os())?;
+    let settings = settings::load(&Cli::parse(), env::vars_os())?;
     let progress = Progress::start(&settings.log)?;
+    let (report, traded) = trade(&settings, &progress).await?;
+    report.publish(settings.report.as_deref())?;
+    traded?;
+    report.problem().map_or(Ok(()), |problem| Err(problem.into()))
+}
+
+/// Runs the bot to its end. The report is complete also if the run itself has failed.
+async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Result<(), Error>), Error> {
     let opened = Arc::new(OnceLock::new());
     let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
 
     // The parts that may fail to open, before anything is traded.
     report::check(settings)?;
-    let mut feed = Feed::start(settings, stop.clone(), &progress)?;
+    let mut feed = Feed::start(settings, stop.clone(), progress)?;
     let page = Page::bind(settings.page).await?;
-    let database = database::open(settings.database.as_ref(), &progress).await?;
+    let database = database::open(settings.database.as_ref(), progress).await?;
     let database_title = database.title();
 
     // The bot.
@@ -72,15 +84,8 @@ async fn run() -> Result<(), Error> {
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
     let halt = Halt::default();
     let gate = Gate::new(venue.clone(), halt.clone());
-    let strategy = Strategy::new(&settings.strategy);
 
-    // The batchers, with sinks that are metered for the report.
-    let (prices_sink, prices) = Metered::new(portfolio.clone());
-    let (orders_sink, orders) = Metered::new(gate.clone());
-    let (trades_sink, trades) = Metered::new(database.sink);
-    let meters = Meters { prices, orders, trades };
-    let open = || batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink);
-    let (batchers, workers) = Page::recording(page.as_ref(), open)?;
+    let (batchers, workers, meters) = open(settings, page.as_ref(), portfolio.clone(), gate.clone(), database.sink)?;
     let rejections = workers.rejections.clone();
     opened.get_or_init(|| batchers.clone());
 
@@ -101,7 +106,7 @@ async fn run() -> Result<(), Error> {
     let observer = RunObserver::new(page.as_ref().map(Serving::board), Sample::new(settings.unbatched.sample));
 
     // The run.
-    let mut trader = Trader::new(batchers, venue, portfolio.clone(), strategy, halt, observer);
+    let mut trader = Trader::new(batchers, venue, portfolio.clone(), Strategy::new(&settings.strategy), halt, observer);
     let began = Instant::now();
     let traded = trader.run(&mut feed, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
@@ -131,7 +136,21 @@ async fn run() -> Result<(), Error> {
         fills: portfolio.fills(),
         database: database_title,
     };
-    report.publish(settings.report.as_deref())?;
-    traded?;
-    report.problem().map_or(Ok(()), |problem| Err(problem.into()))
+    Ok((report, traded))
+}
+
+/// Opens the batchers, with sinks that are metered for the report and ops that are timed for the page.
+fn open(
+    settings: &Settings,
+    page: Option<&Page>,
+    portfolio: Portfolio,
+    gate: Gate,
+    database: BoxSink<Tick>,
+) -> Result<(Batchers, Workers, Meters), Error> {
+    let (prices_sink, prices) = Metered::new(portfolio);
+    let (orders_sink, orders) = Metered::new(gate);
+    let (trades_sink, trades) = Metered::new(database);
+    let open = || batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink);
+    let (batchers, workers) = Page::recording(page, open)?;
+    Ok((batchers, workers, Meters { prices, orders, trades }))
 }
