@@ -12,7 +12,7 @@ use crate::{
     panics,
     sink::{ErrorKind, SinkError},
     stage::Found,
-    verdicts::Verdict,
+    verdicts::{Verdict, Verdicts},
 };
 
 /// How a write ended.
@@ -54,6 +54,13 @@ enum Next {
     Lose(SinkError),
 }
 
+impl Written {
+    /// Whether the destination has answered. A sink that tells each op of an outage has no answer to report, either.
+    fn is_answer<R>(&self, verdicts: &Verdicts<R>) -> bool {
+        verdicts.have_answer() || matches!(self, Self::Failed(error) if error.is_answer())
+    }
+}
+
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Moment) {
@@ -64,9 +71,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.partitions[id as usize].in_flight = false;
         let writing = now.nanos_since(at);
         let all_accepted = verdicts.receipts(ops.len()).is_some();
-        // A sink that tells each op of the outage has no answer of the destination to report, either.
-        let is_answer = || verdicts.have_answer() || matches!(&written, Written::Failed(error) if error.is_answer());
-        if self.gate.is_in_outage() && is_answer() {
+        if self.gate.is_in_outage() && written.is_answer(verdicts) {
             self.heard(mark, now);
         }
         let rest = match written {
