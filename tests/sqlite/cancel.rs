@@ -95,7 +95,7 @@ async fn a_panic_in_a_closure_refuses_its_op_alone() {
         let table =
             Table::new("trades").integer("id", boom(0)).integer("more", boom(1)).key(["id"]).create_if_missing();
         let sink = SqliteSink::open(&file, table).await.unwrap();
-        let mut landed = Vec::new();
+        let mut landed: Vec<i64> = Vec::new();
         for (late, first) in [0, 1, 128, 300, 776].into_iter().zip((0..).step_by(10_000)) {
             let mut ops: Vec<i64> = (first..first + 777).collect();
             ops[late] = 777;
