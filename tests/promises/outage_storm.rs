@@ -149,10 +149,10 @@ async fn run(recipe: Recipe, script: Vec<(Answer, u64)>, steps: Vec<Step>) {
         stages = stages.partition_by(|op: &u32| op % 3);
     }
     if recipe.conflate {
-        stages = stages.conflate_by(|op: &u32| (op % 5 == 0).then_some(op % 10), |_, newer| Some(newer));
+        stages = stages.conflate_by(|op: &u32| op.is_multiple_of(5).then_some(op % 10), |_, newer| Some(newer));
     }
     if recipe.expire {
-        stages = stages.expire_by(move |op| (op % 7 == 0).then_some((start + secs(4)).into_std()));
+        stages = stages.expire_by(move |op| op.is_multiple_of(7).then_some((start + secs(4)).into_std()));
     }
     let mut retry = Retry::exponential(ms(recipe.base), secs(2)).max_attempts(3).seed(1);
     if let Some(give_up) = recipe.give_up {
@@ -193,7 +193,7 @@ async fn run(recipe: Recipe, script: Vec<(Answer, u64)>, steps: Vec<Step>) {
             Step::Pause => desk.pause(),
             Step::Resume => desk.resume(),
             Step::Withdraw => {
-                eventually(desk.withdraw(|op| op % 2 == 0)).await.unwrap();
+                eventually(desk.withdraw(|op| op.is_multiple_of(2))).await.unwrap();
             }
             Step::Flush => {
                 let desk = desk.clone();

@@ -76,7 +76,8 @@ impl Retry {
     }
 
     /// Gives up on an outage that lasts this long. A last write is then tried; if it meets the outage too, its ops and all
-    /// that wait become dead letters, and so do those that come later, until a write gets through.
+    /// that wait become dead letters, and so do those that come later, until a write gets through. The sink for dead letters
+    /// has a buffer of 65,536: where more ops wait than that, what finds no room in it is counted as lost.
     ///
     /// By default the batcher never gives up: a full buffer and [`expire_by`](crate::Stages::expire_by) bound what an
     /// outage holds up, and nothing is lost.
