@@ -162,7 +162,7 @@ async fn after_the_last_attempt_there_is_a_letter_and_an_answer() {
     let outcome = eventually(desk.submit(7).await.unwrap().outcome()).await;
     assert_eq!((outcome.end, outcome.attempts), (End::Refused, 3));
     let error = "not written for now: failure 3";
-    assert_eq!(outcome.result.unwrap_err().chain(), format!("the operation was refused: {error}"));
+    assert_eq!(outcome.result.unwrap_err().chain(), format!("refused: {error}"));
     until_idle().await;
     assert_eq!(letters.ops(), [(7, 3, error.to_owned(), false)]);
 }
