@@ -4,7 +4,7 @@ use std::{future::Future, pin::pin};
 
 use futures::StreamExt;
 use roundlot::{
-    BatchExt, Batcher, End, Handle, Limits, SendError, Stages, Worker,
+    BatchExt, Batcher, End, Handle, Limits, SendError, Stages, TrySendError, Worker,
     testing::{Gate, Recorder, until_idle},
 };
 use tokio::{select, sync::mpsc};
@@ -198,7 +198,7 @@ async fn a_shutdown_that_is_dropped_goes_on_if_it_has_begun() {
     assert_pending!(shutdown.poll());
     drop(shutdown);
     at_once(sink.wait_closed()).await;
-    assert_eq!((sink.ops(), desk.try_send(2)), (vec![1], Err(SendError::Closed(2))));
+    assert_eq!((sink.ops(), desk.try_send(2)), (vec![1], Err(TrySendError::Closed(2))));
 
     let (desk, worker) = Batcher::new(Recorder::new()).limits((10, AGES)).spawn();
     drop(worker.shutdown().within(secs(1)).into_future());

@@ -2,7 +2,7 @@
 
 use futures::{FutureExt, future::join_all};
 use roundlot::{
-    Batcher, CutBy, End, Limits, SendError, Stages,
+    Batcher, CutBy, End, Limits, SendError, Stages, TrySendError,
     testing::{Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -69,7 +69,7 @@ async fn an_op_heavier_than_the_cap_is_given_back() {
         .limits(Limits::new(10).max_weight(10).linger(AGES).max_pending(4))
         .spawn();
     assert_eq!(desk.send(11).await, Err(SendError::TooHeavy(11)));
-    assert_eq!(desk.try_send(11), Err(SendError::TooHeavy(11)));
+    assert_eq!(desk.try_send(11), Err(TrySendError::TooHeavy(11)));
     assert_eq!(desk.submit(11).await.unwrap_err(), SendError::TooHeavy(11));
     assert_eq!(desk.reserve().await.unwrap().send(11), Err(SendError::TooHeavy(11)));
     assert_eq!(desk.reserve().await.unwrap().submit(11).unwrap_err(), SendError::TooHeavy(11));
@@ -169,12 +169,12 @@ async fn max_pending_lowered_holds_as_soon_as_ops_have_left() {
         gate.pass(1);
         at_once(sink.wait_for(written)).await;
         until_idle().await;
-        assert_eq!(desk.try_send(9), Err(SendError::Full(9)), "{written} written");
+        assert_eq!(desk.try_send(9), Err(TrySendError::Full(9)), "{written} written");
     }
     gate.pass(1);
     until_idle().await;
     desk.try_send(9).unwrap();
-    assert_eq!(desk.try_send(9), Err(SendError::Full(9)));
+    assert_eq!(desk.try_send(9), Err(TrySendError::Full(9)));
 }
 
 /// Goal: a buffer that a lowered `max_pending` makes full does not sit out its linger. Method: three ops wait when the
@@ -245,7 +245,7 @@ async fn an_iterator_that_panics_in_send_all_takes_no_room_with_it() {
         more += 1;
     }
     assert_eq!(taken + more, 10);
-    assert!(matches!(desk.try_send(9), Err(SendError::Full(9))));
+    assert!(matches!(desk.try_send(9), Err(TrySendError::Full(9))));
 }
 
 /// Goal: weights that nothing caps may be anything. Method: two that overflow together.

@@ -1,7 +1,7 @@
 //! Proves the overflow policies: wait, reject, evict the oldest, evict the lowest.
 
 use roundlot::{
-    Ack, Batcher, End, Handle, Limits, Overflow, SendError, Stages, stage,
+    Ack, Batcher, End, Handle, Limits, Overflow, SendError, Stages, TrySendError, stage,
     testing::{Gate, Recorder, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -36,7 +36,7 @@ async fn senders_wait_in_line_and_are_let_in_in_order() {
     for line in &mut lines {
         assert_pending!(line.poll());
     }
-    assert_eq!(desk.try_send(6), Err(SendError::Full(6)));
+    assert_eq!(desk.try_send(6), Err(TrySendError::Full(6)));
     desk.resume();
     for line in lines {
         at_once(line).await.unwrap();
@@ -52,7 +52,7 @@ async fn ops_are_rejected_when_the_buffer_is_full() {
     assert_eq!(rest.reason(), &SendError::Full(()));
     assert_eq!(rest.into_inner(), [4, 5]);
     assert_eq!(at_once(desk.send(4)).await, Err(SendError::Full(4)));
-    assert_eq!(desk.try_send(4), Err(SendError::Full(4)));
+    assert_eq!(desk.try_send(4), Err(TrySendError::Full(4)));
     assert_eq!(at_once(desk.submit(4)).await.unwrap_err(), SendError::Full(4));
     assert_eq!(written(&desk, &sink).await, [1, 2, 3]);
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use roundlot::{
-    AckError, Batcher, End, Limits, Overflow, SendError, Stages, stage,
+    AckError, Batcher, End, Limits, Overflow, SendError, Stages, TrySendError, stage,
     testing::{Gate, Recorder, advance, until_idle},
 };
 
@@ -201,7 +201,7 @@ async fn a_runtime_that_is_dropped_answers_everybody() {
     assert!(at_once(flushes).await.unwrap().is_err());
     assert!(desk.is_closed());
     assert_eq!(at_once(desk.send(5)).await, Err(SendError::Closed(5)));
-    assert_eq!(desk.try_send(5), Err(SendError::Closed(5)));
+    assert_eq!(desk.try_send(5), Err(TrySendError::Closed(5)));
     assert_eq!(at_once(desk.send_all([5, 6])).await.unwrap_err().into_inner(), [5, 6]);
     assert!(at_once(desk.reserve()).await.is_err());
     assert!(at_once(desk.submit(5)).await.is_err());

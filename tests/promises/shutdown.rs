@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use roundlot::{
     Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary,
-    Worker, WorkerGone, sink_fn,
+    TrySendError, Worker, WorkerGone, sink_fn,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -43,7 +43,7 @@ async fn shutdown_drains_at_once_and_closes_intake() {
     assert_eq!((summary.stats.delivered, summary.stats.cuts.close, returned(&summary).len()), (5, 2, 0));
     assert!(desk.is_closed() && sink.is_closed());
     assert_eq!(desk.send(7).await, Err(SendError::Closed(7)));
-    assert_eq!(desk.try_send(7), Err(SendError::Closed(7)));
+    assert_eq!(desk.try_send(7), Err(TrySendError::Closed(7)));
     assert_eq!(desk.send_all([7, 8]).await.unwrap_err().into_inner(), [7, 8]);
     assert_eq!(desk.submit(7).await.unwrap_err(), SendError::Closed(7));
     assert!(desk.reserve().await.is_err() && desk.flush().await.is_err() && desk.withdraw(|_| true).await.is_err());

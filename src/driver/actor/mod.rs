@@ -30,7 +30,7 @@ use crate::{
             write_set::Writes,
         },
         clock,
-        handle::{Handle, error::SendError},
+        handle::{Handle, error::TrySendError},
         inbox::{Inbox, Taken},
         timer::Timer,
         worker::Summary,
@@ -300,7 +300,7 @@ where
                     drop(panics::discard(letter));
                     None
                 }
-                Letters::Posted(batcher) => batcher.try_send(letter).err().map(SendError::into_inner),
+                Letters::Posted(batcher) => batcher.try_send(letter).err().map(TrySendError::into_inner),
                 Letters::Kept if self.state.letters.len() < MOST_LETTERS => {
                     self.state.letters.push(letter);
                     None

@@ -123,13 +123,13 @@ impl<T, R> Handle<T, R> {
     ///
     /// # Errors
     ///
-    /// Gives the op back: [`Full`](SendError::Full), [`Closed`](SendError::Closed) or
-    /// [`TooHeavy`](SendError::TooHeavy).
+    /// Gives the op back: [`Full`](TrySendError::Full), [`Closed`](TrySendError::Closed) or
+    /// [`TooHeavy`](TrySendError::TooHeavy).
     pub fn try_send(&self, op: T) -> Result<(), TrySendError<T>> {
         if self.is_too_heavy(&op) {
-            return Err(SendError::TooHeavy(op));
+            return Err(TrySendError::TooHeavy(op));
         }
-        self.put(Parcel::new(op), Pass::Free).map(drop)
+        self.put(Parcel::new(op), Pass::Free).map(drop).map_err(SendError::at_once)
     }
 
     /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
