@@ -274,8 +274,8 @@ async fn take(step: Step, desk: &Handle<Op, u64>, model: &mut Model) -> Result<(
             let after = desk.stats();
             model.withdrawn_in_doubt += gone.len() as u64 - (after.withdrawn - before.withdrawn);
         }
-        Step::Pause => desk.pause(),
-        Step::Resume => desk.resume(),
+        Step::Pause => desk.pause().await.unwrap(),
+        Step::Resume => desk.resume().await.unwrap(),
         Step::SetMaxItems(_) => {}
     }
     Ok(())
@@ -318,7 +318,7 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
         conserved(&stats)?;
         prop_assert!(stats.waiting + stats.in_flight <= recipe.limits.pending_limit() as u64, "{stats:?}");
     }
-    desk.resume();
+    desk.resume().await.unwrap();
     let summary = worker.shutdown().within(ms(60_000)).await.unwrap();
     let stats = summary.stats;
     conserved(&stats)?;
@@ -518,7 +518,7 @@ proptest! {
                 .stages(Stages::new().priority_by(|op: &(usize, u8)| op.1))
                 .limits(Limits::new(1000).max_pending(pending).overflow(overflow))
                 .spawn();
-            desk.pause();
+            desk.pause().await.unwrap();
             let ops: Vec<(usize, u8)> = levels.iter().copied().enumerate().collect();
             for (i, op) in ops.iter().enumerate() {
                 desk.send(*op).now_or_never().expect("never waits").unwrap();
@@ -537,7 +537,7 @@ proptest! {
                     left.retain(|op| Some(*op) != victim);
                 }
             }
-            desk.resume();
+            desk.resume().await.unwrap();
             let stats = worker.shutdown().await.unwrap().stats;
             left.sort_by_key(|op| (std::cmp::Reverse(op.1), op.0));
             prop_assert_eq!(sink.ops(), left);

@@ -78,7 +78,7 @@ async fn an_op_heavier_than_the_cap_is_given_back() {
     assert_eq!(rest.into_inner(), [11, 2, 12]);
     until_idle().await;
     assert_eq!((desk.stats().accepted, desk.stats().waiting), (1, 1));
-    desk.pause();
+    desk.pause().await.unwrap();
     let more = (0..9).filter(|_| desk.try_send(1).is_ok()).count();
     assert_eq!(more, 3);
 }
@@ -110,12 +110,12 @@ async fn an_op_heavier_than_a_lowered_cap_is_refused_and_the_others_leave() {
     let limits = Limits::new(10).max_weight(10).linger(AGES);
     let (desk, _worker) =
         Batcher::new(sink.clone()).stages(Stages::new().weigh_by(|op: &usize| *op)).limits(limits.clone()).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     let heavy = desk.submit(8).await.unwrap();
     desk.send_all([5, 1]).await.unwrap();
     until_idle().await;
     desk.set_limits(limits.max_weight(5)).unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     let _ = at_once(desk.flush()).await.unwrap();
     assert_eq!(heavy.outcome().await.end, End::Refused);
     assert_eq!(sink.batches(), [[5], [1]]);
@@ -142,7 +142,7 @@ async fn a_batch_of_which_all_has_expired_is_not_written() {
 async fn max_pending_raised_lets_in_who_waits() {
     let limits = Limits::new(100).linger(AGES).max_pending(2);
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(limits.clone()).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([1, 2]).await.unwrap();
     let mut lines = [task::spawn(desk.send(3)), task::spawn(desk.send(4))];
     for line in &mut lines {
@@ -218,7 +218,7 @@ async fn permits_dropped_after_max_pending_was_lowered_do_not_make_room_above_it
     let sink = Recorder::new();
     let limits = Limits::new(100).linger(AGES).max_pending(3);
     let (desk, _worker) = Batcher::new(sink.clone()).limits(limits.clone()).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     let permits = [desk.reserve().await.unwrap(), desk.reserve().await.unwrap(), desk.reserve().await.unwrap()];
     desk.set_limits(limits.max_pending(1)).unwrap();
     until_idle().await;
@@ -237,7 +237,7 @@ async fn an_iterator_that_panics_in_send_all_takes_no_room_with_it() {
     let ops = (0..10u32).inspect(|op| assert!(*op < 5, "the iterator panics"));
     let panicked = std::panic::AssertUnwindSafe(desk.send_all(ops)).catch_unwind().await;
     assert!(panicked.is_err());
-    desk.pause();
+    desk.pause().await.unwrap();
     until_idle().await;
     let taken = desk.stats().waiting;
     let mut more = 0;

@@ -90,7 +90,7 @@ async fn each_way_to_end_is_told_to_the_caller_the_statistics_and_the_flush() {
     let gate = Gate::new(Flaky::new(Recorder::new()).fail_ops(|op| (*op == 500).then(refused)));
     let limits = Limits::new(100).linger(ms(20)).max_pending(8).overflow(Overflow::EvictOldest);
     let (desk, _worker) = Batcher::new(gate.clone()).stages(stages).limits(limits).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     let mut acks = Vec::new();
     for op in [400, 10, 11, 20, 21, 200, 300, 300, 500, 600, 700] {
         acks.push(desk.submit(op).await.unwrap());
@@ -102,7 +102,7 @@ async fn each_way_to_end_is_told_to_the_caller_the_statistics_and_the_flush() {
         acks.push(desk.submit(op).await.unwrap());
     }
     advance(ms(15)).await;
-    desk.resume();
+    desk.resume().await.unwrap();
     gate.open();
     let report = eventually(desk.flush()).await.unwrap();
     let mut outcomes = Vec::new();
@@ -261,7 +261,7 @@ async fn all_room_is_free_again_whatever_has_happened() {
         let sorts = ends(&stats).iter().filter(|count| **count > 0).count();
         let evicts = [Overflow::EvictOldest, Overflow::EvictLowest].contains(&overflow);
         assert!(sorts >= 7 && evicts == (stats.evicted > 0), "too few ways to end: {stats:?}");
-        desk.pause();
+        desk.pause().await.unwrap();
         until_idle().await;
         let mut permits = Vec::new();
         while let Ok(permit) = tokio::time::timeout(Duration::ZERO, desk.reserve()).await {

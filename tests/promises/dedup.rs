@@ -150,7 +150,7 @@ async fn a_repeat_of_an_op_that_was_merged_or_netted_shares_its_fate() {
 async fn repeats_take_no_room() {
     let limits = Limits::new(10).linger(AGES).max_pending(2);
     let (desk, _worker) = Batcher::new(numbered()).stages(window(AGES)).limits(limits).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     for number in 0..10 {
         at_once(desk.send(('a', number))).await.unwrap();
     }

@@ -89,13 +89,13 @@ async fn ops_that_panic_when_dropped_end_as_they_should() {
     for ack in repeats {
         assert_eq!(at_once(ack).await.unwrap(), 1);
     }
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all((30..36).map(Bomb)).await.unwrap();
     let mut withdraw = tokio_test::task::spawn(desk.withdraw(|op| op.0 == 35));
     assert!(withdraw.poll().is_pending());
     drop(withdraw);
     until_idle().await;
-    desk.resume();
+    desk.resume().await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
     assert_eq!(report.evicted, 2);
     let last = desk.submit(Bomb(40)).await.unwrap();

@@ -143,13 +143,13 @@ async fn a_report_covers_what_its_handle_has_not_heard_of() {
 #[tokio::test(start_paused = true)]
 async fn a_flush_of_a_paused_batcher_waits_for_resume() {
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send(1).await.unwrap();
     let mut flush = task::spawn(desk.flush());
     assert_pending!(flush.poll());
     advance(secs(3600)).await;
     assert_pending!(flush.poll());
-    desk.resume();
+    desk.resume().await.unwrap();
     assert_eq!(at_once(flush).await.unwrap().delivered, 1);
 }
 

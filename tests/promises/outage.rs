@@ -193,10 +193,10 @@ async fn a_pause_holds_through_an_outage() {
     let (desk, _worker) = Batcher::new(flaky.clone()).retry(retry()).spawn();
     desk.send(1).await.unwrap();
     until_idle().await;
-    desk.pause();
+    desk.pause().await.unwrap();
     advance(secs(60)).await;
     assert_eq!(flaky.writes(), 1);
-    desk.resume();
+    desk.resume().await.unwrap();
     assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
 }
 

@@ -143,11 +143,11 @@ async fn halves_that_are_withdrawn_make_no_later_batch_smaller() {
     desk.send_all(0..4).await.unwrap();
     gate.reached(1).await;
     desk.send_all(4..8).await.unwrap();
-    desk.pause();
+    desk.pause().await.unwrap();
     gate.open();
     until_idle().await;
     assert_eq!(at_once(desk.withdraw(|op| *op < 4)).await.unwrap(), [0, 1, 2, 3]);
-    desk.resume();
+    desk.resume().await.unwrap();
     let _ = at_once(desk.flush()).await.unwrap();
     assert_eq!(inner.batches(), [[4, 5, 6, 7]]);
 }

@@ -207,8 +207,8 @@ async fn a_runtime_that_is_dropped_answers_everybody() {
     assert!(at_once(desk.submit(5)).await.is_err());
     assert!(at_once(desk.flush()).await.is_err());
     assert!(at_once(desk.withdraw(|_| true)).await.is_err());
-    desk.pause();
-    desk.resume();
+    assert!(at_once(desk.pause()).await.is_err());
+    assert!(at_once(desk.resume()).await.is_err());
     let stats = desk.stats();
     conserved(&stats);
     assert_eq!((stats.accepted, stats.lost, stats.waiting, stats.in_flight), (3, 3, 0, 0));

@@ -155,12 +155,12 @@ async fn a_paused_batcher_waits_for_resume_as_long_as_it_has_time() {
     for resumes in [true, false] {
         let sink = Recorder::new();
         let (desk, worker) = Batcher::new(sink.clone()).limits(1).spawn();
-        desk.pause();
+        desk.pause().await.unwrap();
         desk.send(1).await.unwrap();
         let shutdown = tokio::spawn(worker.shutdown().within(secs(5)).into_future());
         advance(secs(2)).await;
         if resumes {
-            desk.resume();
+            desk.resume().await.unwrap();
         }
         let summary = took(secs(if resumes { 0 } else { 3 }), shutdown).await.unwrap().unwrap();
         assert_eq!((sink.len(), returned(&summary).len()), if resumes { (1, 0) } else { (0, 1) });
@@ -337,7 +337,7 @@ async fn a_close_that_hangs_ends_with_the_time_of_the_shutdown() {
 async fn a_paused_batcher_without_handles_ends_though_its_shutdown_has_all_the_time() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
-    desk.pause();
+    desk.pause().await.unwrap();
     until_idle().await;
     drop(desk);
     let summary = at_once(worker.shutdown().within(Duration::MAX).into_future()).await.unwrap();
@@ -351,9 +351,9 @@ async fn returned_ops_are_in_the_order_in_which_they_came() {
     let gate = Gate::new(Recorder::new());
     let stages = Stages::new().priority_by(|op: &u32| *op);
     let (desk, worker): (Handle<u32>, _) = Batcher::new(gate.clone()).stages(stages).limits(1).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([1, 2]).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     gate.reached(1).await;
     let summary = eventually(worker.shutdown().within(secs(1)).into_future()).await.unwrap();
     assert_eq!(returned(&summary), [(1, false), (2, true)]);

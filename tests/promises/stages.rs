@@ -42,9 +42,9 @@ async fn an_urgent_op_far_back_in_its_queue_does_not_linger() {
     let sink = Recorder::new();
     let (desk, _worker) =
         Batcher::new(sink.clone()).stages(Stages::new().urgent_by(|op: &u32| *op == 6)).limits((3, AGES)).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all(0..7).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     at_once(sink.wait_for(7)).await;
     assert_eq!(sink.cuts(), [CutBy::Full, CutBy::Full, CutBy::Urgent]);
 }
@@ -80,10 +80,10 @@ async fn an_op_expires_at_the_cut_after_a_pause() {
         let over = Instant::now() + ms(10);
         let stages = Stages::new().expire_by(move |_: &u32| Some(over));
         let (desk, _worker) = Batcher::new(Recorder::new()).stages(stages).limits(10).spawn();
-        desk.pause();
+        desk.pause().await.unwrap();
         let ack = desk.submit(1).await.unwrap();
         advance(ms(resumed_at)).await;
-        desk.resume();
+        desk.resume().await.unwrap();
         assert_eq!(at_once(ack.outcome()).await.end, end, "resumed at {resumed_at} ms");
     }
 }
@@ -135,14 +135,14 @@ async fn the_order_of_the_calls_means_nothing() {
         let sink = Recorder::new();
         let limits = Limits::new(3).max_weight(100).linger(ms(20));
         let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).spawn();
-        desk.pause();
+        desk.pause().await.unwrap();
         for number in 0..20 {
             let part = ['a', 'b'][number as usize % 2];
             let key = ['c', 'd', 'e', 'f', 'g'][number as usize % 5];
             desk.send((part, key, number % 3, number * 5 + 4)).await.unwrap();
         }
         advance(ms(15)).await;
-        desk.resume();
+        desk.resume().await.unwrap();
         let _ = at_once(desk.flush()).await.unwrap();
         let stats = desk.stats();
         conserved(&stats);

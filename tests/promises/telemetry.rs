@@ -229,7 +229,7 @@ async fn the_payload_of_an_op_is_never_told() {
     assert_eq!(gone, 1);
     flaky.open();
     let report = eventually(desk.flush()).await.unwrap();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all((10..30).map(Secret)).await.unwrap();
     write!(told, "{desk:?} {worker:?} {ack:?} {report:?} {:?}", desk.try_send(Secret(1))).unwrap();
     let summary = eventually(worker.shutdown().within(secs(9)).into_future()).await.unwrap();

@@ -78,7 +78,7 @@ impl KillSwitch {
     pub async fn pull(&self, tally: &Tally) -> Result<(), Closed> {
         self.withdraw(tally).await?;
         // Cancels have to leave, also if somebody has paused the batcher.
-        self.desk.resume();
+        self.desk.resume().await?;
         let _alone = self.canceling.lock().await;
         for _ in 0..ROUNDS {
             if !self.cancel_resting(tally).await? {
@@ -95,7 +95,7 @@ impl KillSwitch {
     pub async fn withdraw(&self, tally: &Tally) -> Result<(), Closed> {
         // First the bot: otherwise it would fill the buffer again at the next price.
         self.halt.halt();
-        self.desk.pause();
+        self.desk.pause().await?;
         // This makes room, without which the last decision could not be handed in.
         self.take_out(tally).await?;
         let _ = timeout(LAST_DECISION, self.halt.quiet()).await;

@@ -93,7 +93,7 @@ async fn it_withdraws_what_adds_risk_and_lets_the_rest_go() {
     for order in [&canceled, &limit(2, Side::Buy, "11"), &stop(3, ETH)] {
         stage.rests(order).await;
     }
-    stage.desks.orders.pause();
+    stage.desks.orders.pause().await.unwrap();
     let cancel = stage.submit(canceled.cancel()).await;
     let stop_price = "51".parse().unwrap();
     let moved = stage.submit(StopMove { order_id: 3.into(), symbol: ETH, side: Side::Sell, stop_price }).await;
@@ -157,7 +157,7 @@ async fn what_comes_back_does_not_leave_again() {
 async fn it_works_when_the_buffer_is_full_and_twice() {
     let stage = stage(&["orders.limits.max_pending=10"]);
     stage.rests(&limit(1, Side::Buy, "10")).await;
-    stage.desks.orders.pause();
+    stage.desks.orders.pause().await.unwrap();
     let (halt, desk) = (stage.switch.halt().clone(), stage.desks.orders.clone());
     let bot = tokio::spawn(async move {
         let _leave = halt.leave().await.unwrap();
@@ -189,7 +189,7 @@ async fn what_the_venue_keeps_is_told() {
 async fn a_venue_that_hangs_is_told() {
     let stage = stage(&["venue.latency=1day"]);
     stage.venue.rest_for_test(&limit(1, Side::Buy, "10"));
-    stage.desks.orders.pause();
+    stage.desks.orders.pause().await.unwrap();
     let entry = stage.submit(limit(2, Side::Buy, "11")).await;
     let tally = Tally::default();
     assert!(timeout(Duration::from_secs(3600), stage.switch.pull(&tally)).await.is_err());

@@ -92,6 +92,8 @@ struct State<T, R> {
     /// What callers are to be told at the end of the turn.
     answers: Vec<Answer<R>>,
     withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
+    /// Callers of `pause` and `resume`, whose wish is fulfilled.
+    pausing: Vec<oneshot::Sender<()>>,
     /// Dead letters that nobody took, if they are to be kept.
     letters: Vec<DeadLetter<T>>,
     /// Set once intake is closed.
@@ -106,6 +108,7 @@ impl<T, R> State<T, R> {
             taken: Taken::new(),
             answers: Vec::new(),
             withdrawn: Vec::new(),
+            pausing: Vec::new(),
             letters: Vec::new(),
             closing: None,
             ended: false,
@@ -260,7 +263,7 @@ where
     }
 
     fn tell_if_known(&mut self) {
-        if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() {
+        if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() || !self.state.pausing.is_empty() {
             self.balance();
         }
     }
@@ -276,6 +279,10 @@ where
         self.inbox.balance(self.accumulator.take_settled(), stats);
         self.accumulator.take_answers(&mut self.state.answers);
         self.state.answers.drain(..).for_each(Answer::tell);
+        for reply in self.state.pausing.drain(..) {
+            // A caller who gave up has got what it asked for all the same.
+            let _ = reply.send(());
+        }
         for (reply, ops) in self.state.withdrawn.drain(..) {
             // Withdrawn is withdrawn, even if the caller gave up just now.
             if let Err(mut ops) = reply.send(ops) {

@@ -83,6 +83,7 @@ where
     pub(super) async fn end(mut self) -> Summary<T> {
         self.accumulator.return_waiting(clock::now());
         self.balance();
+        self.inbox.leave();
         let returned = self.accumulator.take_returned();
         let left = |closing: Option<Closing>| {
             let deadline = closing.and_then(|closing| closing.deadline);
@@ -110,6 +111,7 @@ impl<T, R: Clone, S> Drop for Actor<T, R, S> {
             return;
         }
         self.inbox.close();
+        self.inbox.leave();
         // What waits for an answer gets one as it is dropped; the accumulator itself may be in the middle of something.
         let lost = self.inbox.lose_all();
         if lost > 0 {

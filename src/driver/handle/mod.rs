@@ -225,14 +225,39 @@ impl<T, R> Handle<T, R> {
         answer.await.map_err(|_| Closed)
     }
 
-    /// Stops cutting batches. Writes that have begun go on, and so does intake until the buffer is full.
-    pub fn pause(&self) {
-        self.inbox.tell(|news| news.paused = Some(true));
+    /// Stops cutting batches, and returns when that is so: no cut begins afterwards, until a caller resumes. Writes that
+    /// have begun go on, and so does intake until the buffer is full.
+    ///
+    /// Of callers that pause and resume at the same time the last one counts, and all are answered.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher has ended. One that is draining can be paused and resumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: once polled, it takes effect even if the future is dropped.
+    pub async fn pause(&self) -> Result<(), Closed> {
+        self.set_paused(true).await
     }
 
-    /// Starts cutting batches again.
-    pub fn resume(&self) {
-        self.inbox.tell(|news| news.paused = Some(false));
+    /// Starts cutting batches again, and returns when that is so.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self) -> Result<(), Closed> {
+        self.set_paused(false).await
+    }
+
+    async fn set_paused(&self, paused: bool) -> Result<(), Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.set_paused(paused, reply).map_err(|_| Closed)?;
+        answer.await.map_err(|_| Closed)
     }
 
     /// Changes the limits, from the next cut on. A smaller `max_pending` lets ops that are accepted already finish.

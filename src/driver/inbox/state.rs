@@ -30,6 +30,8 @@ pub(super) struct State<T, R> {
     /// How to wake the task, while it sleeps.
     pub(super) waker: Option<Waker>,
     pub(super) closed: bool,
+    /// The task takes nothing any more, no wishes either.
+    pub(super) gone: bool,
     pub(super) overflow: Overflow,
     /// Who waits for room.
     pub(super) line: Line,
@@ -58,6 +60,7 @@ impl<T, R> State<T, R> {
             pushed: 0,
             waker: None,
             closed: false,
+            gone: false,
             overflow: limits.overflow,
             line: Line::new(),
             acks: Vec::new(),

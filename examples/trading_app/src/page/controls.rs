@@ -78,7 +78,7 @@ impl Controls {
             }
             (What::Pause, desk) => {
                 held.orders |= desk == Desk::Orders;
-                self.pause(desk);
+                self.pause(desk).await.map_err(stopping)?;
                 format!("{} paused: what comes waits", desk.name())
             }
             (What::Resume, desk) => {
@@ -90,7 +90,7 @@ impl Controls {
                     held.orders = false;
                     self.switch.halt().lift();
                 }
-                self.resume(desk);
+                self.resume(desk).await.map_err(stopping)?;
                 format!("{} resumed", desk.name())
             }
             (What::Withdraw, Desk::Orders) => {
@@ -103,19 +103,19 @@ impl Controls {
         Ok(said)
     }
 
-    fn pause(&self, desk: Desk) {
+    async fn pause(&self, desk: Desk) -> Result<(), Closed> {
         match desk {
-            Desk::Prices => self.desks.prices.pause(),
-            Desk::Orders => self.desks.orders.pause(),
-            Desk::Trades => self.desks.trades.pause(),
+            Desk::Prices => self.desks.prices.pause().await,
+            Desk::Orders => self.desks.orders.pause().await,
+            Desk::Trades => self.desks.trades.pause().await,
         }
     }
 
-    fn resume(&self, desk: Desk) {
+    async fn resume(&self, desk: Desk) -> Result<(), Closed> {
         match desk {
-            Desk::Prices => self.desks.prices.resume(),
-            Desk::Orders => self.desks.orders.resume(),
-            Desk::Trades => self.desks.trades.resume(),
+            Desk::Prices => self.desks.prices.resume().await,
+            Desk::Orders => self.desks.orders.resume().await,
+            Desk::Trades => self.desks.trades.resume().await,
         }
     }
 
@@ -173,7 +173,8 @@ impl Controls {
             }
         }
         for desk in [Desk::Prices, Desk::Orders, Desk::Trades] {
-            self.resume(desk);
+            // One that has ended by itself has nothing to resume.
+            let _ = self.resume(desk).await;
         }
     }
 }
