@@ -31,7 +31,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     desk.resume().await?;
     let report = desk.flush().await?;
-    println!("  {} of {} were overtaken; each symbol kept its place in the line.\n", report.conflated, report.total());
+    println!(
+        "  {} of {} were overtaken; each symbol kept its place in the line.\n",
+        report.outcomes.conflated,
+        report.total()
+    );
 
     println!("A trailing stop: the order waits while its stop moves twice.");
     desk.pause().await?;
@@ -62,10 +66,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let stats = worker.shutdown().await?.stats;
-    let (accepted, saved) = (stats.accepted, stats.accepted - stats.delivered);
+    let (accepted, saved) = (stats.accepted, stats.accepted - stats.outcomes.delivered);
     println!(
         "\n{accepted} operations: {} delivered, {} conflated, {} netted",
-        stats.delivered, stats.conflated, stats.netted
+        stats.outcomes.delivered, stats.outcomes.conflated, stats.outcomes.netted
     );
     println!("{saved} calls of {accepted} saved, and the exchange never saw an old value");
     Ok(())

@@ -204,7 +204,7 @@ async fn a_shutdown_that_is_dropped_goes_on_if_it_has_begun() {
     drop(worker.shutdown().within(secs(1)).into_future());
     until_idle().await;
     desk.send(1).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
 /// `join` says: dropping the future lets the task go on unwatched.
@@ -213,7 +213,7 @@ async fn a_join_that_is_dropped_lets_the_task_go_on() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits((10, AGES)).spawn();
     given_up(worker.join()).await;
     desk.send(1).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
 /// `Batched` says: dropping `next()` loses nothing. It is given up after each item, and all items come in order.

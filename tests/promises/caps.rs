@@ -95,7 +95,7 @@ async fn an_op_that_a_merge_made_too_heavy_is_refused() {
     let acks = [desk.submit(6).await.unwrap(), desk.submit(8).await.unwrap()];
     desk.send(3).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.delivered, report.refused, report.conflated), (1, 1, 1));
+    assert_eq!((report.outcomes.delivered, report.outcomes.refused, report.outcomes.conflated), (1, 1, 1));
     assert_eq!(sink.batches(), [[3]]);
     for (ack, end) in acks.into_iter().zip([End::Conflated, End::Refused]) {
         let outcome = ack.outcome().await;
@@ -134,7 +134,7 @@ async fn a_batch_of_which_all_has_expired_is_not_written() {
     advance(ms(20)).await;
     assert_eq!(sink.batches(), [[13]]);
     let stats = desk.stats();
-    assert_eq!((stats.batches, stats.written, stats.expired, stats.in_flight), (1, 1, 4, 0));
+    assert_eq!((stats.batches, stats.written, stats.outcomes.expired, stats.in_flight), (1, 1, 4, 0));
 }
 
 /// Goal: more room lets in who waits, at once. Method: two senders in line when `max_pending` goes from two to three.

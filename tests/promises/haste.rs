@@ -32,7 +32,7 @@ async fn in_the_middle_of_taking_in(sink: impl Sink<u64>, stages: Stages<u64>) -
     tokio::task::yield_now().await;
     (2..30_000).for_each(|op| desk.try_send(op).unwrap());
     tokio::task::yield_now().await;
-    assert_eq!(desk.stats().delivered, 0);
+    assert_eq!(desk.stats().outcomes.delivered, 0);
     desk
 }
 
@@ -44,7 +44,7 @@ async fn an_op_that_expires_while_others_are_taken_in_is_not_sent() {
     let desk = in_the_middle_of_taking_in(instant(), stages).await;
     tokio::time::advance(secs(1)).await;
     let _ = desk.flush().await.unwrap();
-    assert_eq!(desk.stats().expired, 1);
+    assert_eq!(desk.stats().outcomes.expired, 1);
 }
 
 /// Goal: paused is paused. Method: a pause while the task takes in ops.
@@ -221,7 +221,7 @@ async fn an_answer_is_not_lost_while_the_task_lets_others_run() {
     desk.try_send(32).unwrap();
     assert!(worker.poll().is_pending());
     drop(worker);
-    assert_eq!((ack.outcome().await.end, desk.stats().delivered), (End::Delivered, 32));
+    assert_eq!((ack.outcome().await.end, desk.stats().outcomes.delivered), (End::Delivered, 32));
 }
 
 /// Goal: a sender yields now and then, however it sends. Method: on one thread, another task has to run before 100,000 ops
@@ -280,7 +280,7 @@ async fn a_burst_leaves_no_timer() {
         tokio::task::yield_now().await;
     }
     assert!(!worker.is_woken());
-    assert_eq!(desk.stats().delivered, 5000);
+    assert_eq!(desk.stats().outcomes.delivered, 5000);
     tokio::time::advance(secs(3600)).await;
     assert!(!worker.is_woken());
 }

@@ -67,7 +67,7 @@ async fn the_oldest_op_makes_room() {
     desk.try_send(5).unwrap();
     assert_eq!(at_once(first.outcome()).await.end, End::Evicted);
     assert_eq!(written(&desk, &sink).await, [3, 4, 5]);
-    assert_eq!(desk.stats().evicted, 2);
+    assert_eq!(desk.stats().outcomes.evicted, 2);
 }
 
 /// Goal: `EvictLowest` lets the oldest of the lowest level go, be it the new one. Method: ops of levels 2, 1, 1, and
@@ -131,7 +131,7 @@ async fn an_op_that_takes_no_room_evicts_nobody() {
         desk.send_all([1, 2, 3, 11]).await.unwrap();
         let ops = written(&desk, &sink).await;
         assert_eq!(ops.into_iter().map(|op| op % 10).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(desk.stats().evicted, 0);
+        assert_eq!(desk.stats().outcomes.evicted, 0);
     }
 }
 
@@ -146,7 +146,7 @@ async fn ops_on_their_way_to_evict_keep_the_bound_when_the_policy_becomes_wait()
     }
     desk.set_limits(Limits::new(100).linger(AGES).max_pending(3)).unwrap();
     until_idle().await;
-    assert_eq!((desk.stats().waiting, desk.stats().evicted), (3, 3));
+    assert_eq!((desk.stats().waiting, desk.stats().outcomes.evicted), (3, 3));
 }
 
 /// Goal: the policy can be changed while ops wait, and knows those that came before. Method: `Wait` becomes
@@ -169,7 +169,7 @@ async fn a_long_send_all_lets_the_task_take_it_in() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(limits).spawn();
     desk.send_all(0..200_000u32).await.unwrap();
     let stats = worker.shutdown().await.unwrap().stats;
-    assert_eq!((stats.accepted, stats.delivered + stats.evicted), (200_000, 200_000));
+    assert_eq!((stats.accepted, stats.outcomes.delivered + stats.outcomes.evicted), (200_000, 200_000));
 }
 
 /// Goal: a sender in line goes by the policy of now, not by the one that it met. Method: with each way to send in line
@@ -211,5 +211,5 @@ async fn senders_in_line_evict_when_the_policy_says_so() {
     at_once(all).await.unwrap();
     desk.send(7).await.unwrap();
     assert_eq!(written(&desk, &sink).await, [5, 6, 7]);
-    assert_eq!(desk.stats().evicted, 4);
+    assert_eq!(desk.stats().outcomes.evicted, 4);
 }

@@ -37,7 +37,7 @@ async fn who_knows_the_verdict_finds_it_in_the_statistics() {
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(10).spawn();
     for op in 0..50_000u64 {
         desk.submit(op).await.unwrap().await.unwrap();
-        assert_eq!(desk.stats().delivered, op + 1);
+        assert_eq!(desk.stats().outcomes.delivered, op + 1);
     }
 }
 
@@ -118,7 +118,7 @@ async fn sends_that_race_with_shutdown_are_delivered_or_given_back() {
         let written = sink.ops();
         assert_eq!(written.len(), taken.len(), "round {round}");
         assert_eq!(written.into_iter().collect::<HashSet<_>>(), taken, "round {round}");
-        assert_eq!(summary.stats.delivered, taken.len() as u64);
+        assert_eq!(summary.stats.outcomes.delivered, taken.len() as u64);
     }
 }
 
@@ -138,7 +138,7 @@ async fn what_was_submitted_before_the_last_handle_is_dropped_is_delivered() {
         });
         drop(desk);
         assert_eq!(other.await.unwrap(), End::Delivered);
-        assert_eq!(worker.join().await.unwrap().stats.delivered, 1);
+        assert_eq!(worker.join().await.unwrap().stats.outcomes.delivered, 1);
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_runtime_that_is_dropped_answers_everybody() {
     assert!(at_once(desk.resume()).await.is_err());
     let stats = desk.stats();
     conserved(&stats);
-    assert_eq!((stats.accepted, stats.lost, stats.waiting, stats.in_flight), (3, 3, 0, 0));
+    assert_eq!((stats.accepted, stats.outcomes.lost, stats.waiting, stats.in_flight), (3, 3, 0, 0));
     assert!(at_once(worker.join()).await.is_err());
 }
 
@@ -228,9 +228,9 @@ fn it_runs_on_each_kind_of_runtime() {
             let (desk, worker) = Batcher::new(Recorder::new()).limits((10, ms(1))).spawn();
             desk.submit(1).await.unwrap().await.unwrap();
             desk.send(2).await.unwrap();
-            assert_eq!(eventually(desk.flush()).await.unwrap().delivered, 2);
+            assert_eq!(eventually(desk.flush()).await.unwrap().outcomes.delivered, 2);
             desk.send(3).await.unwrap();
-            assert_eq!(eventually(worker.shutdown().into_future()).await.unwrap().stats.delivered, 3);
+            assert_eq!(eventually(worker.shutdown().into_future()).await.unwrap().stats.outcomes.delivered, 3);
         });
     }
 }

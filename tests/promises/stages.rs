@@ -102,7 +102,7 @@ async fn an_op_that_expires_while_the_sink_is_busy_is_not_sent() {
     advance(ms(20)).await;
     gate.open();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((sink.ops(), report.expired, report.is_ok()), (vec![1, 11], 1, true));
+    assert_eq!((sink.ops(), report.outcomes.expired, report.is_ok()), (vec![1, 11], 1, true));
 }
 
 /// Goal: calls on `Stages` may come in any order and mean the same. Method: all rules in one order and in the other,
@@ -146,7 +146,12 @@ async fn the_order_of_the_calls_means_nothing() {
         let _ = at_once(desk.flush()).await.unwrap();
         let stats = desk.stats();
         conserved(&stats);
-        assert!(stats.deduplicated > 0 && stats.conflated > 0 && stats.expired > 0 && stats.delivered > 0);
+        assert!(
+            stats.outcomes.deduplicated > 0
+                && stats.outcomes.conflated > 0
+                && stats.outcomes.expired > 0
+                && stats.outcomes.delivered > 0
+        );
         all.push(sink.batches());
     }
     assert_eq!(all[0], all[1]);
@@ -190,11 +195,11 @@ async fn symbols_seen_once_leave_nothing_behind() {
         .dedup_by(|op| Some(Counted::new(*op)), ms(10));
     let (desk, _worker) = Batcher::new(sink).stages(stages).limits(Limits::new(10).max_in_flight(4)).spawn();
     desk.send_all(0..SYMBOLS).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, u64::from(SYMBOLS));
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, u64::from(SYMBOLS));
     // Two of each op: the partition lives as long as a key of dedup names it.
     assert_eq!(KEYS.load(Ordering::Relaxed), 2 * SYMBOLS as isize);
     advance(ms(10)).await;
     desk.send(SYMBOLS).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
     assert_eq!(KEYS.load(Ordering::Relaxed), 2);
 }

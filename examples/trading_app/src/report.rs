@@ -122,7 +122,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
 
 /// Operations that were handed in, and not done as they were meant to be.
 fn failures(stats: &Stats) -> u64 {
-    stats.refused + stats.in_doubt + stats.evicted + stats.returned + stats.lost
+    stats.outcomes.failed()
 }
 
 impl Report {
@@ -166,7 +166,8 @@ impl Report {
         if lost > 0 {
             return Some(format!("{} trades are not in the database", numbers::count(lost)));
         }
-        let returned: u64 = self.batchers.each().iter().map(|stats| stats.returned + stats.lost).sum();
+        let returned: u64 =
+            self.batchers.each().iter().map(|stats| stats.outcomes.returned + stats.outcomes.lost).sum();
         (returned > 0).then(|| format!("{} operations were still to be done at the end", numbers::count(returned)))
     }
 
@@ -176,8 +177,8 @@ impl Report {
             row("operations", |stats| numbers::count(stats.accepted)),
             row("batches", |stats| numbers::count(stats.batches)),
             row("mean size", |stats| format!("{:.1}", stats.mean_batch())),
-            row("conflated", |stats| numbers::percent(stats.conflated, stats.accepted)),
-            row("netted", |stats| numbers::percent(stats.netted, stats.accepted)),
+            row("conflated", |stats| numbers::percent(stats.outcomes.conflated, stats.accepted)),
+            row("netted", |stats| numbers::percent(stats.outcomes.netted, stats.accepted)),
             row("forced flushes", |stats| numbers::count(stats.forced_flushes)),
             row("send to verdict", |stats| numbers::time(stats.in_buffer.mean)),
             row("  waiting", |stats| numbers::time(stats.waiting_time.mean)),
@@ -186,7 +187,7 @@ impl Report {
             row("longest to verdict", |stats| numbers::time(stats.in_buffer.max)),
             row("retries", |stats| numbers::count(stats.retries)),
             row("failures", |stats| numbers::count(failures(stats))),
-            row("delivered", |stats| numbers::count(stats.delivered)),
+            row("delivered", |stats| numbers::count(stats.outcomes.delivered)),
         ];
         if self.batchers.each().iter().all(|stats| stats.backing_off_time.max.is_zero()) {
             rows.retain(|(name, _)| *name != "  backing off");
@@ -267,7 +268,7 @@ impl Report {
             writeln!(f, "           {:>6} {reason}", numbers::count(*count))?;
         }
         writeln!(f, "portfolio  {}, {} orders filled", self.portfolio_value, numbers::count(self.fills))?;
-        let (delivered, database) = (numbers::count(self.batchers.trades.delivered), &self.database);
+        let (delivered, database) = (numbers::count(self.batchers.trades.outcomes.delivered), &self.database);
         writeln!(f, "database   {delivered} rows written to {database}")?;
         match self.log.bad_rows {
             0 => Ok(()),

@@ -95,7 +95,7 @@ where
         }
         self.state.ended = true;
         let stats = self.inbox.stats();
-        debug!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
+        debug!(batcher = %self.name, delivered = stats.outcomes.delivered, returned = returned.len(), "ended");
         let letters = std::mem::take(&mut self.state.letters);
         // The sink and the stages are the user's: their destructors must not cost the summary.
         drop(panics::discard(self));

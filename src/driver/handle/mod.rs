@@ -74,7 +74,7 @@ use crate::{
 /// desk.send_all([2, 3, 4]).await?;
 /// desk.submit(5).await?.await?;
 /// let report = desk.flush().await?;
-/// assert_eq!(report.delivered, 5);
+/// assert_eq!(report.outcomes.delivered, 5);
 /// worker.shutdown().await?;
 /// assert!(desk.send(6).await.is_err());
 /// # Ok(())

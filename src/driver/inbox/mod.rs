@@ -312,7 +312,7 @@ impl<T, R> Inbox<T, R> {
         let stats = &mut state.stats;
         let lost = unseen + stats.waiting + stats.in_flight;
         stats.accepted += unseen;
-        stats.lost += lost;
+        stats.outcomes.lost += lost;
         (stats.waiting, stats.in_flight, stats.batches_in_flight) = (0, 0, 0);
         drop(state);
         drop((ops, acks, commands));

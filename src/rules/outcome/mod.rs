@@ -2,6 +2,7 @@
 //! each caller; the driver delivers it at the end of the turn.
 
 pub(crate) mod mutex;
+mod outcomes;
 pub(crate) mod reply;
 pub(crate) mod undelivered;
 mod waiters;
@@ -10,6 +11,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use serde::Serialize;
 
+pub use outcomes::Outcomes;
 pub use undelivered::{DeadLetter, Returned};
 pub(crate) use waiters::{Waiter, Waiters};
 
@@ -23,8 +25,10 @@ use reply::Sender;
 pub enum End {
     /// The sink accepted it.
     Delivered,
-    /// It was given up: the sink refused it, or it failed once too often. It became a dead letter.
+    /// The destination refused it, or no batch can hold it. It became a dead letter.
     Refused,
+    /// Its retries were used up, or the outage that it met lasted too long. It became a dead letter.
+    Exhausted,
     /// Nobody knows whether it landed. It became a dead letter too, to be looked into.
     InDoubt,
     /// It was merged with another op of its key, which went on.
@@ -46,10 +50,11 @@ pub enum End {
 }
 
 impl End {
-    pub(crate) const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Delivered,
         Self::Refused,
+        Self::Exhausted,
         Self::InDoubt,
         Self::Conflated,
         Self::Deduplicated,
@@ -66,6 +71,7 @@ impl End {
         match self {
             Self::Delivered => "delivered",
             Self::Refused => "refused",
+            Self::Exhausted => "exhausted",
             Self::InDoubt => "in_doubt",
             Self::Conflated => "conflated",
             Self::Deduplicated => "deduplicated",
@@ -99,8 +105,11 @@ impl fmt::Display for End {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AckError {
-    /// It was given up, and became a dead letter.
+    /// The destination refused it, or no batch can hold it. It became a dead letter.
     Refused(SinkError),
+    /// Its retries were used up, or the outage that it met lasted too long. It became a dead letter. The error is the last
+    /// one.
+    Exhausted(SinkError),
     /// It may or may not have landed.
     InDoubt(SinkError),
     /// It and another op canceled out; neither was sent.
@@ -127,6 +136,7 @@ impl AckError {
     pub fn end(&self) -> End {
         match self {
             Self::Refused(_) => End::Refused,
+            Self::Exhausted(_) => End::Exhausted,
             Self::InDoubt(_) => End::InDoubt,
             Self::Netted => End::Netted,
             Self::Expired => End::Expired,
@@ -145,6 +155,7 @@ impl AckError {
     /// The sink's error behind it, and whether the error's own message says all that the message of this one would.
     fn cause(&self) -> Option<(&SinkError, bool)> {
         match self {
+            Self::Exhausted(error) => Some((error, false)),
             Self::Refused(error) => Some((error, error.kind() == ErrorKind::Refused)),
             Self::InDoubt(error) => Some((error, error.kind() == ErrorKind::Ambiguous)),
             _ => None,
@@ -156,6 +167,7 @@ impl fmt::Display for AckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused(_) => "refused",
+            Self::Exhausted(_) => "retries used up",
             Self::InDoubt(_) => "may or may not have been written",
             Self::Netted => "the operation was netted with another one and not sent",
             Self::Expired => "the operation expired before it could be sent",
@@ -244,6 +256,8 @@ mod tests {
         let refused = AckError::Refused(SinkError::refused("the price is zero"));
         assert_eq!(refused.chain(), "refused: the price is zero");
         assert_eq!(refused.source().unwrap().to_string(), "the price is zero");
+        let exhausted = AckError::Exhausted(SinkError::transient("reset"));
+        assert_eq!(exhausted.chain(), "retries used up: not written for now: reset");
         let doubt = AckError::InDoubt(SinkError::ambiguous("reset"));
         assert_eq!(doubt.chain(), "may or may not have been written: reset");
         let large = AckError::Refused(SinkError::too_large("5 MB"));

@@ -169,5 +169,5 @@ fn rules(rounds: u64) {
             }
         }
     });
-    assert_eq!(out + batches.stats().conflated, total, "ops that came out or were superseded");
+    assert_eq!(out + batches.stats().outcomes.conflated, total, "ops that came out or were superseded");
 }

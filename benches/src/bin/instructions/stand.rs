@@ -133,7 +133,7 @@ impl Stand {
     /// Unless all ops that were sent have ended well: a count must not be able to lie.
     pub(crate) fn check(&self, ops: u64) {
         let stats = self.desk.stats();
-        assert_eq!(stats.delivered + stats.conflated, ops, "ops that have ended well");
+        assert_eq!(stats.outcomes.delivered + stats.outcomes.conflated, ops, "ops that have ended well");
     }
 }
 

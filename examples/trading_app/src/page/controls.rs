@@ -195,7 +195,7 @@ impl Desk {
 
 /// What a flush has come to since the last one.
 fn flushed(desk: Desk, report: &FlushReport) -> String {
-    let failed = report.refused + report.in_doubt + report.evicted + report.returned + report.lost;
-    let [total, delivered, failed] = [report.total(), report.delivered, failed].map(numbers::count);
+    let failed = report.outcomes.failed();
+    let [total, delivered, failed] = [report.total(), report.outcomes.delivered, failed].map(numbers::count);
     format!("{} flushed: of {total} since the last flush {delivered} delivered, {failed} failed", desk.name())
 }
