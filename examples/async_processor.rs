@@ -48,8 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "  {:>3} ms  {} jobs delivered, {} refused",
         started.elapsed().as_millis(),
-        report.delivered,
-        report.refused
+        report.outcomes.delivered,
+        report.outcomes.refused
     );
 
     println!("Ask: a job whose result matters is submitted, and its answer awaited: 50 ms of linger, 20 ms of work.");
@@ -67,7 +67,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let stats = &summary.stats;
-    println!("\nAccount: {} added = {} delivered + {} returned", stats.accepted, stats.delivered, stats.returned);
+    println!(
+        "\nAccount: {} added = {} delivered + {} returned",
+        stats.accepted, stats.outcomes.delivered, stats.outcomes.returned
+    );
 
     // From now on a job that cannot be taken comes back in the error.
     if let Err(error) = processor.send(Job { from: "late", number: 11 }).await {

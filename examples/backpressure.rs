@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let stats = worker.shutdown().await?.stats;
     println!(
         "  Nothing is lost: {} of {} were delivered. They went in at the pace at which they",
-        stats.delivered, stats.accepted
+        stats.outcomes.delivered, stats.accepted
     );
     println!("  came out, and none was in the buffer longer than {:?}.\n", stats.in_buffer.max);
 
@@ -68,7 +68,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("  the caller of {number} was told: {error}");
         }
     }
-    println!("  {} delivered + {} evicted = {} accepted", stats.delivered, stats.evicted, stats.accepted);
+    println!(
+        "  {} delivered + {} evicted = {} accepted",
+        stats.outcomes.delivered, stats.outcomes.evicted, stats.accepted
+    );
     Ok(())
 }
 

@@ -22,28 +22,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (desk, worker) = Batcher::new(screen()).stages(stages).limits(100).spawn();
 
     println!("Prices: six updates of three symbols come while the sink is busy.");
-    desk.pause(); // stands for the busy sink: nothing leaves until `resume`
+    desk.pause().await?; // stands for the busy sink: nothing leaves until `resume`
     let updates =
         [(BTC, "61250.10"), (ETH, "2650.00"), (BTC, "61250.90"), (SOL, "151.20"), (ETH, "2650.40"), (BTC, "61249.80")];
     for (time_ns, (symbol, price)) in (0..).zip(updates) {
         println!("  sent     price of {symbol} {price:>9}");
         desk.send(PriceUpdate::new(symbol, price.parse()?, time_ns).into()).await?;
     }
-    desk.resume();
+    desk.resume().await?;
     let report = desk.flush().await?;
-    println!("  {} of {} were overtaken; each symbol kept its place in the line.\n", report.conflated, report.total());
+    println!(
+        "  {} of {} were overtaken; each symbol kept its place in the line.\n",
+        report.outcomes.conflated,
+        report.total()
+    );
 
     println!("A trailing stop: the order waits while its stop moves twice.");
-    desk.pause();
+    desk.pause().await?;
     let stop = Order::stop(1.into(), BTC, Side::Sell, "60000".parse()?, "0.25".parse()?)?;
     let moves = [stop.move_stop("60500".parse()?)?, stop.move_stop("61000".parse()?)?];
     desk.send(stop.into()).await?;
     desk.send_all(moves.map(TradeOp::from)).await?;
-    desk.resume();
+    desk.resume().await?;
     println!("  {} operations became one.\n", desk.flush().await?.total());
 
     println!("Two orders wait, and the first is canceled before it was sent.");
-    desk.pause();
+    desk.pause().await?;
     let first = Order::market(2.into(), ETH, Side::Buy, "1.5".parse()?)?;
     let second = Order::market(3.into(), SOL, Side::Buy, "20".parse()?)?;
     let cancel = first.cancel();
@@ -52,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("order 3", desk.submit(second.into()).await?),
         ("cancel of order 2", desk.submit(cancel.into()).await?),
     ];
-    desk.resume();
+    desk.resume().await?;
     for (name, answer) in answers {
         match answer.await {
             Ok(()) => println!("  its caller is told: {name} was delivered"),
@@ -62,10 +66,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let stats = worker.shutdown().await?.stats;
-    let (accepted, saved) = (stats.accepted, stats.accepted - stats.delivered);
+    let (accepted, saved) = (stats.accepted, stats.accepted - stats.outcomes.delivered);
     println!(
         "\n{accepted} operations: {} delivered, {} conflated, {} netted",
-        stats.delivered, stats.conflated, stats.netted
+        stats.outcomes.delivered, stats.outcomes.conflated, stats.outcomes.netted
     );
     println!("{saved} calls of {accepted} saved, and the exchange never saw an old value");
     Ok(())

@@ -92,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let outcome = answer.outcome().await;
             let result = match outcome.result {
                 Ok(VenueOrderId(id)) => format!("accepted as {id}"),
-                Err(AckError::Refused(error) | AckError::InDoubt(error)) => error.chain(),
+                Err(AckError::Refused(error) | AckError::Exhausted(error) | AckError::InDoubt(error)) => error.chain(),
                 Err(error) => error.to_string(),
             };
             println!("  {result}; attempts {}, after {} ms", outcome.attempts, outcome.latency.as_millis());

@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let report = desk.flush().await?;
     let took = started.elapsed();
     let stats = worker.shutdown().await?.stats;
-    println!("  {} rows written, {} refused, in {took:.0?}", report.delivered, report.refused);
+    println!("  {} rows written, {} refused, in {took:.0?}", report.outcomes.delivered, report.outcomes.refused);
     println!("  {} transactions of {:.0} rows on average\n", stats.batches, stats.mean_batch());
 
     println!("Another connection finds in the file:");

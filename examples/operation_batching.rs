@@ -43,11 +43,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("Forced: at 30 ms a caller needs to know that all is done, and flushes.");
     desk.send_all(["buy SOL", "sell XRP"]).await?;
     let report = desk.flush().await?;
-    println!("          the flush reports {} delivered so far, ok: {}\n", report.delivered, report.is_ok());
+    println!("          the flush reports {} delivered so far, ok: {}\n", report.outcomes.delivered, report.is_ok());
 
     let stats = desk.stats();
     println!("Statistics");
-    println!("  operations      {:>5}  delivered {}, waiting {}", stats.accepted, stats.delivered, stats.waiting);
+    println!(
+        "  operations      {:>5}  delivered {}, waiting {}",
+        stats.accepted, stats.outcomes.delivered, stats.waiting
+    );
     println!("  batches         {:>5}  of {:.2} operations on average", stats.batches, stats.mean_batch());
     let cuts = stats.cuts;
     println!(
@@ -60,6 +63,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     drop(desk); // the last handle dropped ends the batcher, once everything is written
     let summary = worker.join().await?;
-    println!("\nEnded with {} of {} delivered.", summary.stats.delivered, summary.stats.accepted);
+    println!("\nEnded with {} of {} delivered.", summary.stats.outcomes.delivered, summary.stats.accepted);
     Ok(())
 }

@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let stats = worker.shutdown().await?.stats;
     println!(
         "{} orders in {} requests: {} accepted, {} refused.",
-        stats.accepted, stats.batches, stats.delivered, stats.refused
+        stats.accepted, stats.batches, stats.outcomes.delivered, stats.outcomes.refused
     );
     Ok(())
 }

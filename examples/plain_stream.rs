@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("  {:>3} ms  {}", started.elapsed().as_millis(), line(&batch));
     }
     let stats = batches.stats();
-    println!("  {} quotes, {} of them overtaken; {} batches", stats.accepted, stats.conflated, stats.batches);
+    println!("  {} quotes, {} of them overtaken; {} batches", stats.accepted, stats.outcomes.conflated, stats.batches);
 
     println!("\nThe same for a consumer that needs 9 ms for a batch. It gets what is true when it asks:\n");
     let started = Instant::now();

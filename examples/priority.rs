@@ -36,13 +36,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("Five operations come in the worst order while the connection is down; each write takes one of them:\n");
     println!("  {:<10} {:<9} operation", "written at", "priority");
     let (desk, worker) = Batcher::new(screen()).stages(Stages::new().priority_by(Op::priority)).limits(1).spawn();
-    desk.pause();
+    desk.pause().await?;
     desk.send(log_line("stop touched")).await?;
     desk.send(Op::Trade(PriceUpdate::new(BTC, "61250.10".parse()?, 0).into())).await?;
     desk.send(order(1, Purpose::Entry)?).await?;
     desk.send(order(2, Purpose::StopLoss)?).await?;
     desk.send(order(3, Purpose::Liquidation)?).await?;
-    desk.resume();
+    desk.resume().await?;
     let _ = worker.shutdown().await?; // writes what waits, and ends
 
     println!("\nThen 100 orders, one each 10 ms, which is all that the sink can write. A log line comes second.\n");

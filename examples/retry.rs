@@ -51,8 +51,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let stats = summary.stats;
     println!(
-        "\n{} accepted = {} delivered + {} conflated + {} refused + {} in doubt; {} retries",
-        stats.accepted, stats.delivered, stats.conflated, stats.refused, stats.in_doubt, stats.retries
+        "\n{} accepted = {} delivered + {} conflated + {} refused + {} exhausted + {} in doubt; {} retries",
+        stats.accepted,
+        stats.outcomes.delivered,
+        stats.outcomes.conflated,
+        stats.outcomes.refused,
+        stats.outcomes.exhausted,
+        stats.outcomes.in_doubt,
+        stats.retries
     );
     Ok(())
 }

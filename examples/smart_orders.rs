@@ -42,9 +42,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let smart: usize = calls.values().map(|(calls, _)| calls).sum();
     println!("\n  {:>3} operations asked for", stats.accepted);
-    println!("  {:>3} never sent: order and cancel netted while both waited", stats.netted);
-    println!("  {:>3} never sent: a stop moved while its order waited, and went out once", stats.conflated);
-    println!("  {:>3} sent, {:.1} in a call", stats.delivered, stats.mean_batch());
+    println!("  {:>3} never sent: order and cancel netted while both waited", stats.outcomes.netted);
+    println!("  {:>3} never sent: a stop moved while its order waited, and went out once", stats.outcomes.conflated);
+    println!("  {:>3} sent, {:.1} in a call", stats.outcomes.delivered, stats.mean_batch());
     println!("  {smart:>3} calls instead of {single}: {}% saved", 100 * (single - smart) / single);
     Ok(())
 }

@@ -59,7 +59,7 @@ use crate::{
 /// desk.send(Tick { symbol: "BTCUSDT", price: 1 }).await?;
 /// desk.send(Tick { symbol: "BTCUSDT", price: 2 }).await?;
 /// let summary = worker.shutdown().await?;
-/// assert_eq!((summary.stats.delivered, summary.stats.conflated), (1, 1));
+/// assert_eq!((summary.stats.outcomes.delivered, summary.stats.outcomes.conflated), (1, 1));
 /// # Ok(())
 /// # }
 /// ```

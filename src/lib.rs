@@ -28,7 +28,7 @@ pub use rules::{
         limits::{Limits, LimitsError, Overflow},
         retry::Retry,
     },
-    outcome::{AckError, DeadLetter, End, Outcome, Returned},
+    outcome::{AckError, DeadLetter, End, Outcome, Outcomes, Returned},
     stage::{self, Stages},
     stats::{Cuts, Stats, Times, flush::FlushReport},
 };

@@ -272,10 +272,10 @@ async fn take(step: Step, desk: &Handle<Op, u64>, model: &mut Model) -> Result<(
             model.withdrawn.extend(gone.iter().map(|op| op.id));
             // What may have landed already is given back, too, but is in doubt.
             let after = desk.stats();
-            model.withdrawn_in_doubt += gone.len() as u64 - (after.withdrawn - before.withdrawn);
+            model.withdrawn_in_doubt += gone.len() as u64 - (after.outcomes.withdrawn - before.outcomes.withdrawn);
         }
-        Step::Pause => desk.pause(),
-        Step::Resume => desk.resume(),
+        Step::Pause => desk.pause().await.unwrap(),
+        Step::Resume => desk.resume().await.unwrap(),
         Step::SetMaxItems(_) => {}
     }
     Ok(())
@@ -296,9 +296,7 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
         .limits(recipe.limits.clone())
         .retry(Retry::exponential(ms(5), ms(40)).max_attempts(recipe.attempts).seed(1))
         .dead_letters(
-            letters
-                .clone()
-                .map(|letter: &roundlot::DeadLetter<Op>| Letter { id: letter.op.id, in_doubt: letter.is_in_doubt() }),
+            letters.clone().map(|letter: &roundlot::DeadLetter<Op>| Letter { id: letter.op.id, end: letter.end() }),
         );
     if recipe.idempotent {
         batcher = batcher.idempotent();
@@ -318,7 +316,7 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
         conserved(&stats)?;
         prop_assert!(stats.waiting + stats.in_flight <= recipe.limits.pending_limit() as u64, "{stats:?}");
     }
-    desk.resume();
+    desk.resume().await.unwrap();
     let summary = worker.shutdown().within(ms(60_000)).await.unwrap();
     let stats = summary.stats;
     conserved(&stats)?;
@@ -337,7 +335,7 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
 #[derive(Debug, Clone)]
 struct Letter {
     id: u64,
-    in_doubt: bool,
+    end: End,
 }
 
 /// Conservation, op by op: no op is in two places, and the counts are those of the places.
@@ -348,12 +346,12 @@ fn every_op_ended_once(
     letters: &[Letter],
     returned: &[u64],
 ) -> Result<(), TestCaseError> {
-    let doubted = letters.iter().filter(|letter| letter.in_doubt).count();
-    prop_assert_eq!(seen.accepted.len() as u64, stats.delivered);
-    prop_assert_eq!(doubted as u64 + model.withdrawn_in_doubt, stats.in_doubt);
-    prop_assert_eq!((letters.len() - doubted) as u64, stats.refused);
-    prop_assert_eq!(model.withdrawn.len() as u64, stats.withdrawn + model.withdrawn_in_doubt);
-    prop_assert_eq!(returned.len() as u64, stats.returned);
+    let of = |end: End| letters.iter().filter(|letter| letter.end == end).count() as u64;
+    prop_assert_eq!(seen.accepted.len() as u64, stats.outcomes.delivered);
+    prop_assert_eq!(of(End::InDoubt) + model.withdrawn_in_doubt, stats.outcomes.in_doubt);
+    prop_assert_eq!((of(End::Refused), of(End::Exhausted)), (stats.outcomes.refused, stats.outcomes.exhausted));
+    prop_assert_eq!(model.withdrawn.len() as u64, stats.outcomes.withdrawn + model.withdrawn_in_doubt);
+    prop_assert_eq!(returned.len() as u64, stats.outcomes.returned);
     let letters = letters.iter().map(|letter| letter.id);
     let places = seen.accepted.iter().chain(&model.withdrawn).chain(returned).copied().chain(letters);
     let mut ids = HashSet::new();
@@ -361,7 +359,7 @@ fn every_op_ended_once(
         prop_assert!(ids.insert(id), "op {id} ended twice");
         prop_assert!(!model.canceled.contains(&id), "op {id} was never accepted");
     }
-    prop_assert_eq!(ids.len() as u64 + stats.conflated, stats.accepted, "what is nowhere was conflated");
+    prop_assert_eq!(ids.len() as u64 + stats.outcomes.conflated, stats.accepted, "what is nowhere was conflated");
     Ok(())
 }
 
@@ -518,7 +516,7 @@ proptest! {
                 .stages(Stages::new().priority_by(|op: &(usize, u8)| op.1))
                 .limits(Limits::new(1000).max_pending(pending).overflow(overflow))
                 .spawn();
-            desk.pause();
+            desk.pause().await.unwrap();
             let ops: Vec<(usize, u8)> = levels.iter().copied().enumerate().collect();
             for (i, op) in ops.iter().enumerate() {
                 desk.send(*op).now_or_never().expect("never waits").unwrap();
@@ -537,11 +535,11 @@ proptest! {
                     left.retain(|op| Some(*op) != victim);
                 }
             }
-            desk.resume();
+            desk.resume().await.unwrap();
             let stats = worker.shutdown().await.unwrap().stats;
             left.sort_by_key(|op| (std::cmp::Reverse(op.1), op.0));
             prop_assert_eq!(sink.ops(), left);
-            prop_assert_eq!(stats.evicted, levels.len().saturating_sub(pending) as u64);
+            prop_assert_eq!(stats.outcomes.evicted, levels.len().saturating_sub(pending) as u64);
             Ok(())
         })?;
     }
@@ -595,8 +593,8 @@ async fn batches_of_a_stream(
     let stats = batches.stats();
     conserved(&stats)?;
     prop_assert_eq!(stats.accepted, ops.len() as u64);
-    prop_assert_eq!(emitted, stats.delivered);
-    prop_assert_eq!(emitted + stats.conflated, stats.accepted);
+    prop_assert_eq!(emitted, stats.outcomes.delivered);
+    prop_assert_eq!(emitted + stats.outcomes.conflated, stats.accepted);
     // The latest value of each key is among what was emitted.
     let mut latest: HashMap<(u8, u8), u64> = HashMap::new();
     for (_, op) in &ops {

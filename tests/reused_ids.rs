@@ -265,7 +265,7 @@ async fn careful(windows: Vec<Window>, calls: Vec<(Call, u64)>, max_items: usize
     let (desk, worker) = desk(&venue, TradeOp::merge, Limits::new(max_items).linger(ms(5)).max_in_flight(2));
     let (mut program, mut acks) = (Program::default(), Vec::new());
     for (asks, wait) in windows {
-        desk.pause();
+        desk.pause().await.unwrap();
         for (id, ask) in asks {
             if let Some(op) = program.op(id, ask, true) {
                 acks.push((op.clone(), desk.submit(op).await.unwrap()));
@@ -273,7 +273,7 @@ async fn careful(windows: Vec<Window>, calls: Vec<(Call, u64)>, max_items: usize
         }
         until_idle().await;
         program.cut();
-        desk.resume();
+        desk.resume().await.unwrap();
         tokio::time::sleep(ms(wait)).await;
     }
     let _ = worker.shutdown().await.unwrap();

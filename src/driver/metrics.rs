@@ -148,7 +148,7 @@ impl Observer for Meter {
     fn publish(&self, stats: &Stats) {
         self.accepted.absolute(stats.accepted);
         for (counter, end) in self.ended.iter().zip(End::ALL) {
-            counter.absolute(stats.ended_by(end));
+            counter.absolute(stats.outcomes[end]);
         }
         for (counter, by) in self.batches.iter().zip(CutBy::ALL) {
             counter.absolute(stats.cuts.by(by));

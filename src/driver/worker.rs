@@ -82,7 +82,7 @@ impl<T> Worker<T> {
     /// let (desk, worker) = Batcher::new(sink).spawn();
     /// desk.send(1).await?;
     /// let summary = worker.shutdown().within(Duration::from_secs(5)).await?;
-    /// assert_eq!(summary.stats.delivered, 1);
+    /// assert_eq!(summary.stats.outcomes.delivered, 1);
     /// assert!(summary.returned.is_empty());
     /// # Ok(())
     /// # }

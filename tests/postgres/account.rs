@@ -54,8 +54,8 @@ pub(crate) async fn run<S: Sink<Trade>>(
     }
     drop(desk);
     let stats = worker.shutdown().await.unwrap().stats;
-    assert_eq!(stats.delivered as usize, account.delivered.len());
-    assert_eq!(stats.in_doubt as usize, account.in_doubt.len());
+    assert_eq!(stats.outcomes.delivered as usize, account.delivered.len());
+    assert_eq!(stats.outcomes.in_doubt as usize, account.in_doubt.len());
     account
 }
 

@@ -261,7 +261,7 @@ async fn updates_that_meet_all_land() {
         desk.send(named(round * 7919 % 40, ["a", "b", "c", "d"][round as usize % 4])).await.unwrap();
     }
     let report = desk.flush().await.unwrap();
-    assert_eq!((report.delivered, report.refused), (4000, 0));
+    assert_eq!((report.outcomes.delivered, report.outcomes.refused), (4000, 0));
     worker.shutdown().await.unwrap();
     assert_eq!(db.query("SELECT count(*) FROM trades").await, ["40"]);
 }

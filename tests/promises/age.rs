@@ -199,7 +199,7 @@ async fn a_linger_without_end_waits_for_something_else() {
     desk.send(1).await.unwrap();
     advance(secs(5 * 365 * 24 * 3600)).await;
     assert!(sink.is_empty());
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
 /// Goal: a sink that is ten times slower than the linger gets as few writes as it can take, and each holds all that

@@ -6,8 +6,8 @@ use futures::stream::Empty;
 use roundlot::{
     Ack, AckError, Batch, Batched, Batcher, BoxSink, Closed, CutBy, Cuts, DeadLetter, End, ErrorKind, FlushReport,
     Handle, Limits, LimitsError, Outcome, Overflow, Pending, Permit, Retry, Returned, SendAllError, SendError,
-    SetLimitsError, Settled, Shutdown, Sink, SinkError, Stages, Stats, Summary, Times, Worker, WorkerFuture,
-    WorkerGone,
+    SetLimitsError, Settled, Shutdown, Sink, SinkError, Stages, Stats, Summary, Times, TrySendError, Worker,
+    WorkerFuture, WorkerGone,
     stage::Merge,
     testing::{Flaky, Gate, Recorder, Written},
 };
@@ -60,7 +60,7 @@ fn types_are_send_sync_and_unpin_as_they_can_be() {
     assert_traits! {
         [true true true] Handle<Op, Receipt>, Permit<'static, Op, Receipt>, Ack<Receipt>;
         [true true true] Worker<Op>, Shutdown<Op>;
-        [true true true] Closed, SendError<u32>, SendAllError<u32>, SetLimitsError, LimitsError, WorkerGone;
+        [true true true] Closed, SendError<u32>, TrySendError<u32>, SendAllError<u32>, SetLimitsError, LimitsError, WorkerGone;
         [true true true] AckError, SinkError, ErrorKind, End, CutBy, Cuts, Stats, Times, FlushReport;
         [true true true] Limits, Overflow, Retry, Settled, BoxSink<Op, Receipt>;
         [true true true] Batch<u32>, Pending<'static, u32>, DeadLetter<u32>, Summary<u32>, Returned<u32>, Merge<u32>;

@@ -2,9 +2,9 @@
 
 use std::{future::Future, pin::pin};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use roundlot::{
-    BatchExt, Batcher, End, Handle, Limits, SendError, Stages, Worker,
+    BatchExt, Batcher, End, Handle, Limits, SendError, Stages, TrySendError, Worker,
     testing::{Gate, Recorder, until_idle},
 };
 use tokio::{select, sync::mpsc};
@@ -76,13 +76,13 @@ async fn a_submit_that_is_dropped_sends_nothing_and_takes_no_room() {
 async fn a_send_all_that_is_dropped_has_sent_a_prefix_and_takes_no_room() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits(Limits::new(10).linger(AGES).max_pending(4)).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     given_up(desk.send_all(0..10)).await;
     assert_eq!(desk.stats().waiting, 4);
-    desk.resume();
+    desk.resume().await.unwrap();
     let _ = at_once(desk.flush()).await.unwrap();
     assert_eq!(sink.ops(), [0, 1, 2, 3]);
-    desk.pause();
+    desk.pause().await.unwrap();
     assert_eq!((0..9).filter(|op| desk.try_send(*op).is_ok()).count(), 4);
 }
 
@@ -198,13 +198,13 @@ async fn a_shutdown_that_is_dropped_goes_on_if_it_has_begun() {
     assert_pending!(shutdown.poll());
     drop(shutdown);
     at_once(sink.wait_closed()).await;
-    assert_eq!((sink.ops(), desk.try_send(2)), (vec![1], Err(SendError::Closed(2))));
+    assert_eq!((sink.ops(), desk.try_send(2)), (vec![1], Err(TrySendError::Closed(2))));
 
     let (desk, worker) = Batcher::new(Recorder::new()).limits((10, AGES)).spawn();
     drop(worker.shutdown().within(secs(1)).into_future());
     until_idle().await;
     desk.send(1).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
 /// `join` says: dropping the future lets the task go on unwatched.
@@ -213,7 +213,7 @@ async fn a_join_that_is_dropped_lets_the_task_go_on() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits((10, AGES)).spawn();
     given_up(worker.join()).await;
     desk.send(1).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
 /// `Batched` says: dropping `next()` loses nothing. It is given up after each item, and all items come in order.
@@ -256,4 +256,33 @@ async fn a_worker_future_that_is_dropped_tells_who_waits() {
     assert!(at_once(flush).await.is_err());
     assert!(at_once(withdraw).await.is_err());
     assert_eq!(at_once(send).await, Err(SendError::Closed(3)));
+}
+
+/// `pause` and `resume` say: cancel safe, and done when it is so. Method: a pause that was polled once and dropped holds
+/// the ops back; one that was awaited lets no cut begin, nor does a wish that is dropped unpolled change anything.
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_dropped_takes_effect_and_one_that_is_awaited_has() {
+    let sink = Recorder::new();
+    let (desk, worker) = Batcher::new(sink.clone()).limits(1).spawn();
+    assert!(desk.pause().now_or_never().is_none());
+    desk.send_all([1, 2]).await.unwrap();
+    drop(desk.resume());
+    until_idle().await;
+    assert!(desk.stats().paused && sink.is_empty());
+    assert!(desk.resume().now_or_never().is_none());
+    sink.wait_for(2).await;
+    desk.send(3).await.unwrap();
+    at_once(desk.pause()).await.unwrap();
+    let (begun, paused) = (desk.stats().batches, desk.stats().paused);
+    assert!(paused);
+    desk.send(4).await.unwrap();
+    until_idle().await;
+    assert_eq!(desk.stats().batches, begun);
+    // The last of those that are asked at the same time counts, and all are answered.
+    let (resumed, paused_again) = at_once(async { tokio::join!(desk.resume(), desk.pause()) }).await;
+    assert!(resumed.is_ok() && paused_again.is_ok() && desk.stats().paused);
+    at_once(desk.resume()).await.unwrap();
+    let _ = worker.shutdown().await.unwrap();
+    assert_eq!(sink.ops(), [1, 2, 3, 4]);
+    assert!(at_once(desk.pause()).await.is_err() && at_once(desk.resume()).await.is_err());
 }

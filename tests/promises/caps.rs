@@ -2,7 +2,7 @@
 
 use futures::{FutureExt, future::join_all};
 use roundlot::{
-    Batcher, CutBy, End, Limits, SendError, Stages,
+    Batcher, CutBy, End, Limits, SendError, Stages, TrySendError,
     testing::{Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -69,7 +69,7 @@ async fn an_op_heavier_than_the_cap_is_given_back() {
         .limits(Limits::new(10).max_weight(10).linger(AGES).max_pending(4))
         .spawn();
     assert_eq!(desk.send(11).await, Err(SendError::TooHeavy(11)));
-    assert_eq!(desk.try_send(11), Err(SendError::TooHeavy(11)));
+    assert_eq!(desk.try_send(11), Err(TrySendError::TooHeavy(11)));
     assert_eq!(desk.submit(11).await.unwrap_err(), SendError::TooHeavy(11));
     assert_eq!(desk.reserve().await.unwrap().send(11), Err(SendError::TooHeavy(11)));
     assert_eq!(desk.reserve().await.unwrap().submit(11).unwrap_err(), SendError::TooHeavy(11));
@@ -78,7 +78,7 @@ async fn an_op_heavier_than_the_cap_is_given_back() {
     assert_eq!(rest.into_inner(), [11, 2, 12]);
     until_idle().await;
     assert_eq!((desk.stats().accepted, desk.stats().waiting), (1, 1));
-    desk.pause();
+    desk.pause().await.unwrap();
     let more = (0..9).filter(|_| desk.try_send(1).is_ok()).count();
     assert_eq!(more, 3);
 }
@@ -95,7 +95,7 @@ async fn an_op_that_a_merge_made_too_heavy_is_refused() {
     let acks = [desk.submit(6).await.unwrap(), desk.submit(8).await.unwrap()];
     desk.send(3).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.delivered, report.refused, report.conflated), (1, 1, 1));
+    assert_eq!((report.outcomes.delivered, report.outcomes.refused, report.outcomes.conflated), (1, 1, 1));
     assert_eq!(sink.batches(), [[3]]);
     for (ack, end) in acks.into_iter().zip([End::Conflated, End::Refused]) {
         let outcome = ack.outcome().await;
@@ -110,12 +110,12 @@ async fn an_op_heavier_than_a_lowered_cap_is_refused_and_the_others_leave() {
     let limits = Limits::new(10).max_weight(10).linger(AGES);
     let (desk, _worker) =
         Batcher::new(sink.clone()).stages(Stages::new().weigh_by(|op: &usize| *op)).limits(limits.clone()).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     let heavy = desk.submit(8).await.unwrap();
     desk.send_all([5, 1]).await.unwrap();
     until_idle().await;
     desk.set_limits(limits.max_weight(5)).unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     let _ = at_once(desk.flush()).await.unwrap();
     assert_eq!(heavy.outcome().await.end, End::Refused);
     assert_eq!(sink.batches(), [[5], [1]]);
@@ -134,7 +134,7 @@ async fn a_batch_of_which_all_has_expired_is_not_written() {
     advance(ms(20)).await;
     assert_eq!(sink.batches(), [[13]]);
     let stats = desk.stats();
-    assert_eq!((stats.batches, stats.written, stats.expired, stats.in_flight), (1, 1, 4, 0));
+    assert_eq!((stats.batches, stats.written, stats.outcomes.expired, stats.in_flight), (1, 1, 4, 0));
 }
 
 /// Goal: more room lets in who waits, at once. Method: two senders in line when `max_pending` goes from two to three.
@@ -142,7 +142,7 @@ async fn a_batch_of_which_all_has_expired_is_not_written() {
 async fn max_pending_raised_lets_in_who_waits() {
     let limits = Limits::new(100).linger(AGES).max_pending(2);
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(limits.clone()).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([1, 2]).await.unwrap();
     let mut lines = [task::spawn(desk.send(3)), task::spawn(desk.send(4))];
     for line in &mut lines {
@@ -169,12 +169,12 @@ async fn max_pending_lowered_holds_as_soon_as_ops_have_left() {
         gate.pass(1);
         at_once(sink.wait_for(written)).await;
         until_idle().await;
-        assert_eq!(desk.try_send(9), Err(SendError::Full(9)), "{written} written");
+        assert_eq!(desk.try_send(9), Err(TrySendError::Full(9)), "{written} written");
     }
     gate.pass(1);
     until_idle().await;
     desk.try_send(9).unwrap();
-    assert_eq!(desk.try_send(9), Err(SendError::Full(9)));
+    assert_eq!(desk.try_send(9), Err(TrySendError::Full(9)));
 }
 
 /// Goal: a buffer that a lowered `max_pending` makes full does not sit out its linger. Method: three ops wait when the
@@ -218,7 +218,7 @@ async fn permits_dropped_after_max_pending_was_lowered_do_not_make_room_above_it
     let sink = Recorder::new();
     let limits = Limits::new(100).linger(AGES).max_pending(3);
     let (desk, _worker) = Batcher::new(sink.clone()).limits(limits.clone()).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     let permits = [desk.reserve().await.unwrap(), desk.reserve().await.unwrap(), desk.reserve().await.unwrap()];
     desk.set_limits(limits.max_pending(1)).unwrap();
     until_idle().await;
@@ -237,7 +237,7 @@ async fn an_iterator_that_panics_in_send_all_takes_no_room_with_it() {
     let ops = (0..10u32).inspect(|op| assert!(*op < 5, "the iterator panics"));
     let panicked = std::panic::AssertUnwindSafe(desk.send_all(ops)).catch_unwind().await;
     assert!(panicked.is_err());
-    desk.pause();
+    desk.pause().await.unwrap();
     until_idle().await;
     let taken = desk.stats().waiting;
     let mut more = 0;
@@ -245,7 +245,7 @@ async fn an_iterator_that_panics_in_send_all_takes_no_room_with_it() {
         more += 1;
     }
     assert_eq!(taken + more, 10);
-    assert!(matches!(desk.try_send(9), Err(SendError::Full(9))));
+    assert!(matches!(desk.try_send(9), Err(TrySendError::Full(9))));
 }
 
 /// Goal: weights that nothing caps may be anything. Method: two that overflow together.

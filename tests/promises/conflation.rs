@@ -110,7 +110,7 @@ async fn callers_share_the_fate_of_an_older_survivor_too() {
     let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits((10, AGES)).spawn();
     let acks = submitted(&desk, [('a', 1), ('a', 2)]).await;
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((sink.ops(), report.delivered, report.conflated), (vec![('a', 1)], 1, 1));
+    assert_eq!((sink.ops(), report.outcomes.delivered, report.outcomes.conflated), (vec![('a', 1)], 1, 1));
     assert!(told(acks).await.into_iter().all(|(_, has_receipt)| has_receipt));
 }
 
@@ -133,7 +133,10 @@ async fn an_order_and_its_cancel_are_netted_and_both_are_told() {
     let acks = submitted(&desk, [('a', 1), ('b', 1), ('a', 3), ('a', 2), ('a', 4)]).await;
     let report = at_once(desk.flush()).await.unwrap();
     assert_eq!(sink.ops(), [('b', 1), ('a', 4)]);
-    assert_eq!((report.netted, report.conflated, report.delivered, report.is_ok()), (2, 1, 2, true));
+    assert_eq!(
+        (report.outcomes.netted, report.outcomes.conflated, report.outcomes.delivered, report.is_ok()),
+        (2, 1, 2, true)
+    );
     let expected = [
         (End::Conflated, false),
         (End::Delivered, true),
@@ -161,7 +164,7 @@ async fn a_cancel_nets_with_an_order_that_failed() {
         }
         acks.extend(submitted(&desk, [('a', 2)]).await);
         gate.open();
-        assert_eq!(at_once(desk.flush()).await.unwrap().netted, 2);
+        assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.netted, 2);
         assert_eq!(told(acks).await, [(End::Netted, false); 2]);
         assert!(sink.is_empty());
     }
@@ -193,7 +196,7 @@ async fn the_key_goes_by_what_is_left_of_ops_apart() {
         assert_eq!(at_once(desk.withdraw(move |op| op.1 == withdrawn)).await.unwrap(), [('a', withdrawn)]);
         desk.send(('a', 4)).await.unwrap();
         let report = at_once(desk.flush()).await.unwrap();
-        assert_eq!((sink.ops(), report.conflated), (vec![('a', 4)], 1));
+        assert_eq!((sink.ops(), report.outcomes.conflated), (vec![('a', 4)], 1));
     }
 }
 
@@ -237,6 +240,6 @@ async fn the_latest_value_is_sent_where_thousands_wait() {
     sent.sort_unstable();
     let latest = (0..10_000).map(|key| (key, if key == 7 { 1 } else { 2 }));
     assert!(sent.into_iter().eq(latest));
-    assert_eq!((desk.stats().refused, desk.stats().conflated), (1, 19_999));
+    assert_eq!((desk.stats().outcomes.refused, desk.stats().outcomes.conflated), (1, 19_999));
     conserved(&desk.stats());
 }

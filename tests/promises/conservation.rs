@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use roundlot::{
-    Ack, AckError, Batcher, End, ErrorKind, FlushReport, Limits, Overflow, Retry, Sink, SinkError, Stages, Stats,
-    stage,
+    Ack, AckError, Batcher, End, ErrorKind, Limits, Outcomes, Overflow, Retry, Sink, SinkError, Stages, stage,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -19,18 +18,21 @@ async fn told(ack: Ack) -> (End, Option<End>, u32, u128) {
 }
 
 /// How many ops ended in each way, in the order of the variants of `End`.
-fn ends(stats: &Stats) -> [u64; 11] {
-    let first = [stats.delivered, stats.refused, stats.in_doubt, stats.conflated, stats.deduplicated, stats.netted];
-    let last = [stats.expired, stats.evicted, stats.withdrawn, stats.returned, stats.lost];
-    std::array::from_fn(|i| *first.iter().chain(&last).nth(i).unwrap())
-}
-
-/// The same in a report.
-fn reported(report: &FlushReport) -> [u64; 11] {
-    let first =
-        [report.delivered, report.refused, report.in_doubt, report.conflated, report.deduplicated, report.netted];
-    let last = [report.expired, report.evicted, report.withdrawn, report.returned, report.lost];
-    std::array::from_fn(|i| *first.iter().chain(&last).nth(i).unwrap())
+fn ends(outcomes: &Outcomes) -> [u64; 12] {
+    [
+        outcomes.delivered,
+        outcomes.refused,
+        outcomes.exhausted,
+        outcomes.in_doubt,
+        outcomes.conflated,
+        outcomes.deduplicated,
+        outcomes.netted,
+        outcomes.expired,
+        outcomes.evicted,
+        outcomes.withdrawn,
+        outcomes.returned,
+        outcomes.lost,
+    ]
 }
 
 fn sink() -> Flaky<Recorder<u32>, u32> {
@@ -42,13 +44,13 @@ fn limits() -> Limits {
 }
 
 /// One op, submitted to a sink and then looked at: what its caller was told, and the statistics.
-async fn one(sink: impl Sink<u32>, retry: Retry) -> ((End, Option<End>, u32, u128), [u64; 11]) {
+async fn one(sink: impl Sink<u32>, retry: Retry) -> ((End, Option<End>, u32, u128), [u64; 12]) {
     let (desk, _worker) = Batcher::new(sink).limits(limits()).retry(retry).spawn();
     let told = told(desk.submit(1).await.unwrap()).await;
     let stats = desk.stats();
     conserved(&stats);
-    assert_eq!(reported(&desk.flush().await.unwrap()), ends(&stats));
-    (told, ends(&stats))
+    assert_eq!(ends(&desk.flush().await.unwrap().outcomes), ends(&stats.outcomes));
+    (told, ends(&stats.outcomes))
 }
 
 /// Goal: what the sink says is what the caller is told. Method: one op each that is delivered, refused, refused at the
@@ -60,7 +62,7 @@ async fn the_verdict_of_the_sink_is_the_end() {
         (sink(), End::Delivered, 1, 25),
         (sink().fail(refused()), End::Refused, 1, 25),
         (sink().fail_times(2, down()), End::Delivered, 3, 35),
-        (sink().fail_times(3, down()), End::Refused, 3, 35),
+        (sink().fail_times(3, down()), End::Exhausted, 3, 35),
         (sink().fail(SinkError::ambiguous("no answer")), End::InDoubt, 1, 25),
         (sink().unanswered(), End::InDoubt, 1, 25),
         (sink().panic(), End::InDoubt, 1, 25),
@@ -70,7 +72,7 @@ async fn the_verdict_of_the_sink_is_the_end() {
         let (told, ends) = one(sink, at_once.clone()).await;
         let error = (end != End::Delivered).then_some(end);
         assert_eq!(told, (end, error, attempts, latency));
-        let mut expected = [0; 11];
+        let mut expected = [0; 12];
         expected[end as usize] = 1;
         assert_eq!(ends, expected);
     }
@@ -90,7 +92,7 @@ async fn each_way_to_end_is_told_to_the_caller_the_statistics_and_the_flush() {
     let gate = Gate::new(Flaky::new(Recorder::new()).fail_ops(|op| (*op == 500).then(refused)));
     let limits = Limits::new(100).linger(ms(20)).max_pending(8).overflow(Overflow::EvictOldest);
     let (desk, _worker) = Batcher::new(gate.clone()).stages(stages).limits(limits).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     let mut acks = Vec::new();
     for op in [400, 10, 11, 20, 21, 200, 300, 300, 500, 600, 700] {
         acks.push(desk.submit(op).await.unwrap());
@@ -102,7 +104,7 @@ async fn each_way_to_end_is_told_to_the_caller_the_statistics_and_the_flush() {
         acks.push(desk.submit(op).await.unwrap());
     }
     advance(ms(15)).await;
-    desk.resume();
+    desk.resume().await.unwrap();
     gate.open();
     let report = eventually(desk.flush()).await.unwrap();
     let mut outcomes = Vec::new();
@@ -128,9 +130,9 @@ async fn each_way_to_end_is_told_to_the_caller_the_statistics_and_the_flush() {
     ];
     assert_eq!(outcomes, expected);
     let stats = desk.stats();
-    let mut counted = [0; 11];
+    let mut counted = [0; 12];
     expected.iter().for_each(|(end, _)| counted[*end as usize] += 1);
-    assert_eq!((ends(&stats), reported(&report)), (counted, counted));
+    assert_eq!((ends(&stats.outcomes), ends(&report.outcomes)), (counted, counted));
     assert_eq!((stats.accepted, report.total(), report.errors.len()), (14, 14, 1));
     conserved(&stats);
 }
@@ -150,8 +152,8 @@ async fn returned_ops_tell_their_callers() {
         assert_eq!((in_flight, in_doubt), (flies, flies));
     }
     let report = flush.await.unwrap();
-    assert_eq!((report.returned, report.is_ok()), (2, false));
-    assert_eq!(ends(&summary.stats), reported(&report));
+    assert_eq!((report.outcomes.returned, report.is_ok()), (2, false));
+    assert_eq!(ends(&summary.stats.outcomes), ends(&report.outcomes));
     conserved(&summary.stats);
 }
 
@@ -170,7 +172,7 @@ async fn lost_ops_tell_their_callers() {
         assert_eq!(told(ack).await, (End::Lost, Some(End::Lost), 0, 7));
     }
     let stats = desk.stats();
-    assert_eq!((stats.accepted, stats.lost), (3, 3));
+    assert_eq!((stats.accepted, stats.outcomes.lost), (3, 3));
     conserved(&stats);
 }
 
@@ -183,7 +185,7 @@ async fn waiting_and_in_flight_add_up_on_the_way() {
     let look = || {
         let stats = desk.stats();
         conserved(&stats);
-        (stats.waiting, stats.in_flight, stats.batches_in_flight, stats.delivered)
+        (stats.waiting, stats.in_flight, stats.batches_in_flight, stats.outcomes.delivered)
     };
     desk.send_all([1, 2]).await.unwrap();
     assert_eq!(look(), (2, 0, 0, 0), "in the channel");
@@ -258,10 +260,10 @@ async fn all_room_is_free_again_whatever_has_happened() {
         let stats = desk.stats();
         conserved(&stats);
         assert_eq!((stats.waiting, stats.in_flight), (0, 0));
-        let sorts = ends(&stats).iter().filter(|count| **count > 0).count();
+        let sorts = ends(&stats.outcomes).iter().filter(|count| **count > 0).count();
         let evicts = [Overflow::EvictOldest, Overflow::EvictLowest].contains(&overflow);
-        assert!(sorts >= 7 && evicts == (stats.evicted > 0), "too few ways to end: {stats:?}");
-        desk.pause();
+        assert!(sorts >= 7 && evicts == (stats.outcomes.evicted > 0), "too few ways to end: {stats:?}");
+        desk.pause().await.unwrap();
         until_idle().await;
         let mut permits = Vec::new();
         while let Ok(permit) = tokio::time::timeout(Duration::ZERO, desk.reserve()).await {

@@ -73,7 +73,7 @@ async fn a_panic_in_a_stage_refuses_its_op_and_no_other() {
             let bad = desk.submit(BAD).await.unwrap();
             desk.send_all([20, 3]).await.unwrap();
             let report = at_once(desk.flush()).await.unwrap();
-            assert_eq!((report.delivered, report.refused), (3, 1), "{name}, round {round}");
+            assert_eq!((report.outcomes.delivered, report.outcomes.refused), (3, 1), "{name}, round {round}");
             assert_eq!(at_once(good.outcome()).await.end, End::Delivered);
             let outcome = at_once(bad.outcome()).await;
             let error = outcome.result.unwrap_err().chain();
@@ -107,7 +107,7 @@ async fn a_panic_on_the_way_back_refuses_its_op_and_no_other() {
     desk.send_all([Op(1, Cell::new(1)), patient(2)]).await.unwrap();
     sink.wait_for(1).await;
     until_idle().await;
-    assert_eq!((sink.ops(), desk.stats().refused), (vec![2], 1));
+    assert_eq!((sink.ops(), desk.stats().outcomes.refused), (vec![2], 1));
     desk.send_all([patient(1), patient(2)]).await.unwrap();
     at_once(sink.wait_for(3)).await;
     conserved(&desk.stats());
@@ -126,7 +126,7 @@ async fn a_panic_in_a_merge_refuses_the_two_ops() {
     let acks = [desk.submit(3).await.unwrap(), desk.submit(4).await.unwrap(), desk.submit(BAD).await.unwrap()];
     desk.send_all([23, 33]).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.delivered, report.refused, report.conflated), (2, 2, 1));
+    assert_eq!((report.outcomes.delivered, report.outcomes.refused, report.outcomes.conflated), (2, 2, 1));
     assert_eq!(sink.ops(), [4, 33]);
     for (ack, end) in acks.into_iter().zip([End::Refused, End::Delivered, End::Refused]) {
         assert_eq!(at_once(ack.outcome()).await.end, end);
@@ -141,7 +141,7 @@ async fn a_panic_in_a_predicate_leaves_its_op_where_it_is() {
     let (desk, _worker) = Batcher::new(sink.clone()).limits((10, AGES)).spawn();
     desk.send_all([1, BAD, 2]).await.unwrap();
     assert_eq!(at_once(desk.withdraw(|op| checked(op) > 0)).await.unwrap(), [1, 2]);
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
     assert_eq!((sink.ops(), desk.stats().panics), (vec![BAD], 1));
 }
 
@@ -159,7 +159,7 @@ async fn verdicts_before_a_panic_in_the_sink_stand() {
     let (desk, _worker) = Batcher::new(sink).limits((3, AGES)).spawn();
     desk.send_all(0..3).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.delivered, report.refused, report.in_doubt), (1, 1, 1));
+    assert_eq!((report.outcomes.delivered, report.outcomes.refused, report.outcomes.in_doubt), (1, 1, 1));
     assert_eq!(desk.stats().panics, 1);
 }
 
@@ -186,11 +186,11 @@ async fn a_hung_sink_stops_nothing_else() {
     took(ms(5), sink.wait_for(3)).await;
     until_idle().await;
     let stats = desk.stats();
-    assert_eq!((stats.in_flight, stats.waiting, stats.delivered, stats.withdrawn), (1, 1, 3, 1));
+    assert_eq!((stats.in_flight, stats.waiting, stats.outcomes.delivered, stats.outcomes.withdrawn), (1, 1, 3, 1));
     assert_eq!(start.elapsed(), ms(15));
     let summary = took(secs(1), worker.shutdown().within(secs(1)).into_future()).await.unwrap();
     assert_eq!(summary.returned.len(), 2);
-    assert_eq!(at_once(flush).await.unwrap().returned, 2);
+    assert_eq!(at_once(flush).await.unwrap().outcomes.returned, 2);
 }
 
 /// Panics when a write that was given up on is dropped.
@@ -248,7 +248,7 @@ async fn trouble_with_dead_letters_never_stalls_the_main_path() {
         letters.extend(taken.ops());
         letters.sort_unstable();
         assert_eq!(letters, (0..10).map(|op| 2 * op + 1).collect::<Vec<_>>(), "{name}");
-        assert_eq!((summary.stats.refused, summary.stats.letters_lost), (10, 0), "{name}");
+        assert_eq!((summary.stats.outcomes.refused, summary.stats.letters_lost), (10, 0), "{name}");
     }
 }
 
@@ -267,7 +267,7 @@ async fn letters_that_their_sink_refuses_are_accounted_for() {
         let lost = desk.stats().letters_lost;
         let summary = worker.shutdown().await.unwrap();
         let told = summary.letters.len() as u64 + lost.max(summary.stats.letters_lost);
-        assert_eq!((summary.stats.refused, told), (1, 1), "panics: {panics}");
+        assert_eq!((summary.stats.outcomes.refused, told), (1, 1), "panics: {panics}");
     }
 }
 
@@ -277,7 +277,7 @@ async fn a_borrowed_proof_delivers_nothing() {
     let sink = sink_fn(|_: &mut Batch<u32>| Box::pin(async move { Ok(Batch::<u32>::for_test(vec![1]).accept_all()) }));
     let (desk, _worker) = Batcher::new(sink).limits(1).spawn();
     assert_eq!(desk.submit(1).await.unwrap().outcome().await.end, End::InDoubt);
-    assert_eq!(desk.stats().delivered, 0);
+    assert_eq!(desk.stats().outcomes.delivered, 0);
 }
 
 /// Goal: a letter that its own sink loses is accounted for once. Method: such a sink, and a look at both places.
@@ -303,7 +303,7 @@ async fn a_panic_over_a_deadline_counts_though_the_next_call_would_not_panic() {
     let (desk, _worker) = Batcher::new(Recorder::new()).stages(stages).limits((100, AGES)).spawn();
     desk.send_all([BAD, 1]).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.refused, report.delivered, desk.stats().panics), (1, 1, 1));
+    assert_eq!((report.outcomes.refused, report.outcomes.delivered, desk.stats().panics), (1, 1, 1));
 }
 
 /// Panics when it is to be shown, or fails to be, which panics as well wherever it becomes a text.
@@ -335,7 +335,7 @@ async fn an_error_that_cannot_be_shown_ends_nothing() {
         let mut delivered = 0;
         for op in 1..=4 {
             desk.send(op).await.unwrap();
-            delivered += crate::eventually(desk.flush()).await.unwrap().delivered;
+            delivered += crate::eventually(desk.flush()).await.unwrap().outcomes.delivered;
         }
         assert_eq!(delivered, 2);
         crate::conserved(&desk.stats());

@@ -50,7 +50,7 @@ async fn a_repeat_shares_the_fate_of_the_first_before_during_and_after_its_write
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!((sink.len(), desk.stats().deduplicated), (usize::from(!fails), 3));
+        assert_eq!((sink.len(), desk.stats().outcomes.deduplicated), (usize::from(!fails), 3));
         conserved(&desk.stats());
     }
 }
@@ -107,7 +107,7 @@ async fn keys_live_within_a_partition_and_none_is_no_key() {
     desk.send_all([('a', 1), ('a', 2), ('a', 3), ('a', 4), ('x', 5), ('x', 7)]).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
     assert_eq!(sink.batches(), [vec![('a', 1), ('x', 5), ('x', 7)], vec![('a', 2)]]);
-    assert_eq!((report.delivered, report.deduplicated), (4, 2));
+    assert_eq!((report.outcomes.delivered, report.outcomes.deduplicated), (4, 2));
 }
 
 /// Goal: a repeat shares the fate of a first that was merged into another op, or netted. Method: dedup by number and
@@ -150,10 +150,10 @@ async fn a_repeat_of_an_op_that_was_merged_or_netted_shares_its_fate() {
 async fn repeats_take_no_room() {
     let limits = Limits::new(10).linger(AGES).max_pending(2);
     let (desk, _worker) = Batcher::new(numbered()).stages(window(AGES)).limits(limits).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     for number in 0..10 {
         at_once(desk.send(('a', number))).await.unwrap();
     }
     until_idle().await;
-    assert_eq!((desk.stats().waiting, desk.stats().deduplicated), (1, 9));
+    assert_eq!((desk.stats().waiting, desk.stats().outcomes.deduplicated), (1, 9));
 }

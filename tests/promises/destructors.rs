@@ -56,7 +56,7 @@ async fn ops_that_panic_when_dropped_are_delivered() {
         let (desk, _worker) = Batcher::new(Numbers).stages(stages).limits((10, AGES)).spawn();
         desk.send_all((0..5).map(Bomb)).await.unwrap();
         let ack = desk.submit(Bomb(5)).await.unwrap();
-        assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 6);
+        assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 6);
         assert_eq!(at_once(ack).await.unwrap(), 5);
         assert!(desk.stats().panics > 0);
         conserved(&desk.stats());
@@ -85,21 +85,24 @@ async fn ops_that_panic_when_dropped_end_as_they_should() {
     let repeats = [desk.submit(Bomb(1)).await.unwrap(), desk.submit(Bomb(1)).await.unwrap()];
     desk.send_all([10, 11, 20, 99].map(Bomb)).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.deduplicated, report.netted, report.expired, report.refused), (1, 2, 1, 1));
+    assert_eq!(
+        (report.outcomes.deduplicated, report.outcomes.netted, report.outcomes.expired, report.outcomes.refused),
+        (1, 2, 1, 1)
+    );
     for ack in repeats {
         assert_eq!(at_once(ack).await.unwrap(), 1);
     }
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all((30..36).map(Bomb)).await.unwrap();
     let mut withdraw = tokio_test::task::spawn(desk.withdraw(|op| op.0 == 35));
     assert!(withdraw.poll().is_pending());
     drop(withdraw);
     until_idle().await;
-    desk.resume();
+    desk.resume().await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!(report.evicted, 2);
+    assert_eq!(report.outcomes.evicted, 2);
     let last = desk.submit(Bomb(40)).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
     assert_eq!(at_once(last).await.unwrap(), 40);
     conserved(&desk.stats());
 }
@@ -111,10 +114,10 @@ async fn keys_that_panic_when_dropped_cost_nothing() {
     let (desk, worker) = Batcher::new(Recorder::new()).stages(stages).limits((10, AGES)).spawn();
     for op in 0..400 {
         desk.send(op).await.unwrap();
-        assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+        assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
     }
     drop(desk);
-    assert_eq!(worker.join().await.unwrap().stats.delivered, 400);
+    assert_eq!(worker.join().await.unwrap().stats.outcomes.delivered, 400);
 }
 
 /// A receipt that can be neither copied nor dropped without a panic.
@@ -146,7 +149,7 @@ async fn receipts_that_panic_lose_no_op() {
     drop(desk.submit(10).await.unwrap());
     desk.send(11).await.unwrap();
     let alone = desk.submit(12).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 4);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 4);
     std::mem::forget(at_once(alone).await.unwrap());
     let mut ends = Vec::new();
     for ack in [first, repeat, desk.submit(1).await.unwrap()] {
@@ -176,5 +179,5 @@ async fn a_sink_that_panics_when_dropped_costs_no_summary() {
     let (desk, worker) = Batcher::new(FragileSink(Bomb(0))).spawn();
     desk.send(1).await.unwrap();
     let summary = worker.shutdown().await.unwrap();
-    assert_eq!(summary.stats.delivered, 1);
+    assert_eq!(summary.stats.outcomes.delivered, 1);
 }

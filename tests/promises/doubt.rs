@@ -30,7 +30,7 @@ async fn the_letter_of_an_op_that_landed_once_and_was_refused_then_is_in_doubt()
         .spawn();
     let outcome = desk.submit(1).await.unwrap().outcome().await;
     until_idle().await;
-    assert_eq!((outcome.end, desk.stats().in_doubt), (End::InDoubt, 1));
+    assert_eq!((outcome.end, desk.stats().outcomes.in_doubt), (End::InDoubt, 1));
     assert_eq!(letters.ops(), [true]);
 }
 

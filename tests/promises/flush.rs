@@ -37,7 +37,7 @@ async fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
     gate.pass(1);
     until_idle().await;
     let report = assert_ready!(flush.poll()).unwrap();
-    assert_eq!((report.delivered, report.total()), (4, 4));
+    assert_eq!((report.outcomes.delivered, report.total()), (4, 4));
     assert_eq!(sink.batches(), [[1, 2], [3, 4]]);
     advance(secs(3600)).await;
     assert_eq!(desk.stats().waiting, 1, "the later op lingers on");
@@ -59,7 +59,7 @@ async fn steady_traffic_does_not_hold_a_flush_up() {
         }
     });
     let report = took(ms(20), desk.flush()).await.unwrap();
-    assert_eq!(report.delivered, 8);
+    assert_eq!(report.outcomes.delivered, 8);
     traffic.abort();
 }
 
@@ -79,7 +79,7 @@ async fn a_flush_during_a_backoff_waits_for_its_end() {
         advance(ms(20)).await;
         if flushes {
             let report = eventually(desk.flush()).await.unwrap();
-            assert_eq!((report.delivered, report.is_ok()), (1, true));
+            assert_eq!((report.outcomes.delivered, report.is_ok()), (1, true));
         }
         sink.wait_for(1).await;
         ends.push(start.elapsed());
@@ -105,7 +105,7 @@ async fn concurrent_flushes_are_done_one_by_one() {
         gate.pass(1);
         until_idle().await;
         let mut flush = flushes.remove(0);
-        assert_eq!(assert_ready!(flush.poll()).unwrap().delivered, done);
+        assert_eq!(assert_ready!(flush.poll()).unwrap().outcomes.delivered, done);
         flushes.iter_mut().for_each(|flush| assert_pending!(flush.poll()));
     }
 }
@@ -123,7 +123,7 @@ async fn a_flush_that_is_given_up_flushes_all_the_same() {
     }
     at_once(sink.wait_for(1)).await;
     assert_eq!(sink.cuts(), [CutBy::Flush]);
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
 /// Goal: a report tells each handle what it has not been told. Method: two flushes of one handle, and then one of a
@@ -143,14 +143,14 @@ async fn a_report_covers_what_its_handle_has_not_heard_of() {
 #[tokio::test(start_paused = true)]
 async fn a_flush_of_a_paused_batcher_waits_for_resume() {
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send(1).await.unwrap();
     let mut flush = task::spawn(desk.flush());
     assert_pending!(flush.poll());
     advance(secs(3600)).await;
     assert_pending!(flush.poll());
-    desk.resume();
-    assert_eq!(at_once(flush).await.unwrap().delivered, 1);
+    desk.resume().await.unwrap();
+    assert_eq!(at_once(flush).await.unwrap().outcomes.delivered, 1);
 }
 
 /// Goal: a flush makes only what it covers due. Method: two partitions, one of which gets its op after the flush.
@@ -207,7 +207,7 @@ async fn a_flush_inside_of_a_write_hangs_no_more_than_that_write() {
     assert_eq!(took(ms(5), other.outcome()).await.end, End::Delivered);
     assert_eq!(took(ms(90), own.outcome()).await.end, End::InDoubt);
     desk.send(4).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 2);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 2);
 }
 
 /// Goal: a sink that gives such a flush up in time goes on as if nothing had been. Method: a timeout of 20 ms around
@@ -221,7 +221,7 @@ async fn a_flush_inside_of_a_write_that_is_given_up_harms_nobody() {
         let ack = desk.submit(op).await.unwrap();
         assert_eq!(took(ms(20), ack.outcome()).await.end, End::Delivered);
     }
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 2);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 2);
 }
 
 /// Goal: a report counts failures, and a failed write is never success. Method: of six ops two are refused, and then
@@ -232,12 +232,12 @@ async fn a_report_counts_failures_and_keeps_their_errors() {
     let (desk, _worker) = Batcher::new(flaky.clone()).limits(lingering(10)).spawn();
     desk.send_all(0..6).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.delivered, report.refused, report.errors.len()), (4, 2, 2));
+    assert_eq!((report.outcomes.delivered, report.outcomes.refused, report.errors.len()), (4, 2, 2));
     assert!(!report.is_ok());
     flaky.heal().fail(SinkError::ambiguous("no answer"));
     desk.send(7).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((report.in_doubt, report.total(), report.is_ok()), (1, 1, false));
+    assert_eq!((report.outcomes.in_doubt, report.total(), report.is_ok()), (1, 1, false));
     assert_eq!(report.errors[0].kind(), ErrorKind::Ambiguous);
 }
 
@@ -251,7 +251,7 @@ async fn a_report_keeps_the_first_errors_of_many() {
     desk.send_all(0..100).await.unwrap();
     let report = at_once(desk.flush()).await.unwrap();
     let errors: Vec<_> = report.errors.iter().map(SinkError::chain).collect();
-    assert_eq!((report.refused, errors.len()), (100, 8));
+    assert_eq!((report.outcomes.refused, errors.len()), (100, 8));
     assert_eq!(errors[..2], ["refused: op 0", "refused: op 1"]);
 }
 
@@ -270,7 +270,7 @@ async fn a_failure_is_reported_even_if_the_flush_before_was_given_up() {
     gate.open();
     until_idle().await;
     let report = desk.flush().await.unwrap();
-    assert_eq!((report.refused, report.is_ok()), (1, false));
+    assert_eq!((report.outcomes.refused, report.is_ok()), (1, false));
 }
 
 /// Goal: a failed write is never reported as success. Method: the sink says of its op that it is lost. Guards: a kind
@@ -281,6 +281,6 @@ async fn an_op_that_the_sink_lost_is_no_success() {
     let (desk, _worker) = Batcher::new(flaky).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
     let report = desk.flush().await.unwrap();
-    assert_eq!((desk.stats().lost, report.lost), (1, 1));
+    assert_eq!((desk.stats().outcomes.lost, report.outcomes.lost), (1, 1));
     assert!(!report.is_ok(), "{report:?}");
 }

@@ -32,7 +32,7 @@ async fn in_the_middle_of_taking_in(sink: impl Sink<u64>, stages: Stages<u64>) -
     tokio::task::yield_now().await;
     (2..30_000).for_each(|op| desk.try_send(op).unwrap());
     tokio::task::yield_now().await;
-    assert_eq!(desk.stats().delivered, 0);
+    assert_eq!(desk.stats().outcomes.delivered, 0);
     desk
 }
 
@@ -44,7 +44,7 @@ async fn an_op_that_expires_while_others_are_taken_in_is_not_sent() {
     let desk = in_the_middle_of_taking_in(instant(), stages).await;
     tokio::time::advance(secs(1)).await;
     let _ = desk.flush().await.unwrap();
-    assert_eq!(desk.stats().expired, 1);
+    assert_eq!(desk.stats().outcomes.expired, 1);
 }
 
 /// Goal: paused is paused. Method: a pause while the task takes in ops.
@@ -52,7 +52,7 @@ async fn an_op_that_expires_while_others_are_taken_in_is_not_sent() {
 async fn a_pause_while_ops_are_taken_in_counts() {
     let sink = Recorder::<u64>::new();
     let desk = in_the_middle_of_taking_in(sink.clone(), Stages::new().priority_by(|op: &u64| *op % 2)).await;
-    desk.pause();
+    desk.pause().await.unwrap();
     until_idle().await;
     assert!(sink.is_empty(), "{} ops were written after the pause", sink.len());
 }
@@ -111,7 +111,7 @@ impl Wake for Woken {
 #[tokio::test(start_paused = true)]
 async fn a_waker_that_panics_keeps_nobody_waiting() {
     let (desk, _worker) = Batcher::new(instant()).limits(Limits::new(2).max_pending(2)).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([1, 2]).await.unwrap();
     until_idle().await;
     let woken = Arc::new(Woken(AtomicBool::new(false)));
@@ -119,7 +119,7 @@ async fn a_waker_that_panics_keeps_nobody_waiting() {
     let (mut first, mut second) = (pin!(desk.send(3)), pin!(desk.send(4)));
     assert!(first.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
     assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    desk.resume();
+    desk.resume().await.unwrap();
     until_idle().await;
     assert!(woken.0.load(Relaxed) && !desk.is_closed());
 }
@@ -144,7 +144,7 @@ async fn levels_do_not_pile_up_while_nothing_is_cut() {
     }
     let stages = Stages::new().conflate_by(|_: &u64| 0, stage::latest).priority_by(|op: &u64| Level(*op));
     let (desk, _worker) = Batcher::new(instant()).stages(stages).limits(500).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     for op in 0..10_000 {
         desk.send(op).await.unwrap();
     }
@@ -221,7 +221,7 @@ async fn an_answer_is_not_lost_while_the_task_lets_others_run() {
     desk.try_send(32).unwrap();
     assert!(worker.poll().is_pending());
     drop(worker);
-    assert_eq!((ack.outcome().await.end, desk.stats().delivered), (End::Delivered, 32));
+    assert_eq!((ack.outcome().await.end, desk.stats().outcomes.delivered), (End::Delivered, 32));
 }
 
 /// Goal: a sender yields now and then, however it sends. Method: on one thread, another task has to run before 100,000 ops
@@ -280,7 +280,7 @@ async fn a_burst_leaves_no_timer() {
         tokio::task::yield_now().await;
     }
     assert!(!worker.is_woken());
-    assert_eq!(desk.stats().delivered, 5000);
+    assert_eq!(desk.stats().outcomes.delivered, 5000);
     tokio::time::advance(secs(3600)).await;
     assert!(!worker.is_woken());
 }
@@ -297,11 +297,13 @@ async fn many_slots_are_filled_a_turn_at_a_time() {
     });
     let limits = Limits::new(10).max_in_flight(100_000);
     let (desk, _worker) = Batcher::new(sink).stages(Stages::new().partition_by(|op: &u64| *op)).limits(limits).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     (0..30_000).for_each(|op| desk.try_send(op).unwrap());
     until_idle().await;
-    desk.resume();
-    let mut last = 0;
+    desk.resume().await.unwrap();
+    // Those of the turn in which it resumed.
+    let mut last = writes.load(Relaxed);
+    assert!(last <= 10_000, "{last} writes in one go");
     while last < 30_000 {
         tokio::task::yield_now().await;
         let seen = writes.load(Relaxed);

@@ -126,14 +126,14 @@ async fn limits_that_are_refused_at_run_time_change_nothing() {
 async fn the_last_of_several_changes_counts() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits(Limits::new(9).linger(AGES).max_pending(4)).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     until_idle().await;
     for (items, pending) in [(1, 100), (5, 1), (3, 6)] {
         desk.set_limits(Limits::new(items).linger(AGES).max_pending(pending)).unwrap();
     }
     until_idle().await;
     assert_eq!((0..20).filter(|op| desk.try_send(*op).is_ok()).count(), 6);
-    desk.resume();
+    desk.resume().await.unwrap();
     until_idle().await;
     assert_eq!(sink.batches(), [[0, 1, 2], [3, 4, 5]]);
 }

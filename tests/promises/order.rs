@@ -34,10 +34,10 @@ async fn drained(desk: &Handle<Op>, sink: &Recorder<Op>) -> Vec<u32> {
 async fn the_greatest_level_leaves_first_and_then_the_first_that_came() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).stages(by_level()).limits(3).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     let levels = [1, 3, 2, 1, 3, 2, 0, 3, 1];
     desk.send_all(levels.into_iter().zip(0..).map(|(level, number)| ('a', level, number))).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     assert_eq!(drained(&desk, &sink).await, [1, 4, 7, 2, 5, 0, 3, 8, 6]);
 }
 
@@ -115,9 +115,9 @@ async fn a_split_batch_keeps_its_order() {
 async fn the_partition_with_the_best_head_goes_first() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).stages(by_level()).limits(10).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([('a', 1, 0), ('b', 5, 1), ('c', 3, 2), ('d', 5, 3), ('a', 4, 4), ('e', 0, 5)]).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     let _ = drained(&desk, &sink).await;
     let order: String = sink.batches().iter().map(|batch| batch[0].0).collect();
     assert_eq!(order, "bdace");
@@ -148,11 +148,11 @@ async fn age_moves_an_op_up_level_by_level() {
             let sink = Recorder::new();
             let stages = by_level().aging(ms(10)).partition_by(move |op: &Op| if partitions { op.0 } else { ' ' });
             let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(1).spawn();
-            desk.pause();
+            desk.pause().await.unwrap();
             desk.send(('l', 0, 0)).await.unwrap();
             advance(ms(age)).await;
             desk.send_all([('m', 1, 1), ('h', 2, 2)]).await.unwrap();
-            desk.resume();
+            desk.resume().await.unwrap();
             let _ = drained(&desk, &sink).await;
             let left: String = sink.ops().iter().map(|op| op.0).collect();
             assert_eq!(left, order, "age {age}, partitions: {partitions}");
@@ -183,9 +183,9 @@ async fn a_conflated_update_keeps_its_place_or_moves_up() {
     let sink = Recorder::new();
     let stages = Stages::new().conflate_by(|op: &Op| op.0, stage::latest).priority_by(|op: &Op| op.1);
     let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(1).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([('a', 1, 0), ('b', 1, 1), ('c', 1, 2), ('b', 1, 3), ('c', 2, 4), ('a', 0, 5)]).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     assert_eq!(drained(&desk, &sink).await, [4, 5, 3]);
 }
 
@@ -214,9 +214,9 @@ async fn ops_that_wait_apart_leave_in_order_and_in_batches_of_their_own() {
     let apart = |waiting, newer| stage::Merge::Apart { waiting, newer };
     let stages = Stages::new().conflate_by(|op: &Op| op.0, apart).priority_by(|op: &Op| op.1);
     let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(10).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([('a', 0, 0), ('b', 1, 1), ('a', 2, 2), ('a', 1, 3)]).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     at_once(sink.wait_for(4)).await;
     assert_eq!(sink.batches().iter().map(|batch| numbers(batch)).collect::<Vec<_>>(), [vec![0], vec![2, 1], vec![3]]);
 }
@@ -234,10 +234,10 @@ async fn an_op_that_expires_between_two_of_its_key_does_not_let_them_share_a_bat
     let apart = |waiting, newer| stage::Merge::Apart { waiting, newer };
     let stages = Stages::new().conflate_by(|op: &Op| op.0, apart).expire_by(move |op: &Op| (op.2 == 1).then_some(over));
     let (desk, _worker) = Batcher::new(flaky.clone()).stages(stages).limits(10).retry(slow_retry()).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([('a', 0, 0), ('a', 0, 1), ('a', 0, 2)]).await.unwrap();
     advance(ms(10)).await;
-    desk.resume();
+    desk.resume().await.unwrap();
     until_idle().await;
     flaky.heal();
     assert_eq!(drained(&desk, &sink).await, [0, 2]);
@@ -271,13 +271,13 @@ async fn an_op_that_waited_for_room_stays_behind_what_came_in_before() {
         until_idle().await;
         advance(ms(25)).await;
         if !in_doubt {
-            desk.pause();
+            desk.pause().await.unwrap();
         }
         first.send((' ', 1, 1)).unwrap();
         until_idle().await;
         drop(second);
         waits.await.unwrap().unwrap();
-        desk.resume();
+        desk.resume().await.unwrap();
         assert_eq!(drained(&desk, &sink).await, [0, 1, 2], "in doubt: {in_doubt}");
     }
 }

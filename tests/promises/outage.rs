@@ -35,7 +35,7 @@ async fn an_outage_costs_no_attempt_and_loses_nothing() {
     assert_eq!((outcome.end, outcome.attempts), (End::Delivered, 1));
     assert_eq!(sink.ops(), (1..=10).collect::<Vec<_>>());
     let stats = desk.stats();
-    assert_eq!((stats.refused, stats.outages, stats.in_outage, stats.retries), (0, 1, false, 200));
+    assert_eq!((stats.outcomes.refused, stats.outages, stats.in_outage, stats.retries), (0, 1, false, 200));
     conserved(&stats);
 }
 
@@ -62,7 +62,7 @@ async fn an_outage_freezes_all_partitions_with_backoff() {
         }
     }
     let report = eventually(desk.flush()).await.unwrap();
-    assert_eq!(report.delivered, 9);
+    assert_eq!(report.outcomes.delivered, 9);
 }
 
 /// Goal: writes that were in flight together are one failure. Method: four meet the outage at a time; the pause is the
@@ -80,7 +80,7 @@ async fn writes_in_flight_together_freeze_once() {
     until_idle().await;
     assert_eq!((flaky.writes(), desk.stats().outages), (4, 1));
     advance(ms(100)).await;
-    assert_eq!(desk.stats().delivered, 4);
+    assert_eq!(desk.stats().outcomes.delivered, 4);
 }
 
 /// Goal: a connection that is lost in a write puts the ops of that write in doubt, and no others. Method: one write of
@@ -99,7 +99,7 @@ async fn a_lost_connection_is_ambiguous_for_its_write_and_an_outage_for_the_rest
     until_idle().await;
     assert!(desk.stats().in_outage);
     let report = eventually(desk.flush()).await.unwrap();
-    assert_eq!((report.in_doubt, report.delivered), (2, 4));
+    assert_eq!((report.outcomes.in_doubt, report.outcomes.delivered), (2, 4));
     assert_eq!((sink.ops(), letters.ops()), (vec![3, 4, 5, 6], vec![(1, true), (2, true)]));
 }
 
@@ -137,7 +137,10 @@ async fn ops_that_wait_out_an_outage_are_still_merged_expired_and_withdrawn() {
     desk.send_all([('p', 2), ('o', 0), ('n', 1)]).await.unwrap();
     assert_eq!(desk.withdraw(|op| op.0 == 'w').await.unwrap(), [('w', 1)]);
     let report = eventually(flush).await.unwrap();
-    assert_eq!((report.delivered, report.netted, report.expired, report.withdrawn), (1, 1, 1, 1));
+    assert_eq!(
+        (report.outcomes.delivered, report.outcomes.netted, report.outcomes.expired, report.outcomes.withdrawn),
+        (1, 1, 1, 1)
+    );
     assert_eq!(sink.ops(), [('p', 2), ('n', 1)]);
 }
 
@@ -158,7 +161,7 @@ async fn an_outage_that_lasts_too_long_is_given_up() {
     let ack = desk.submit(1).await.unwrap();
     desk.send_all(2..=6).await.unwrap();
     let outcome = took(secs(10), ack.outcome()).await;
-    assert_eq!((outcome.end, outcome.attempts), (End::Refused, 0));
+    assert_eq!((outcome.end, outcome.attempts), (End::Exhausted, 0));
     assert!(outcome.result.unwrap_err().chain().contains("connection refused"));
     until_idle().await;
     letters.wait_for(6).await;
@@ -166,7 +169,7 @@ async fn an_outage_that_lasts_too_long_is_given_up() {
 
     // Still away: an op that comes now is given up with the next write that fails.
     let late = desk.submit(7).await.unwrap();
-    assert_eq!(eventually(late.outcome()).await.end, End::Refused);
+    assert_eq!(eventually(late.outcome()).await.end, End::Exhausted);
     flaky.heal();
     let last = desk.submit(8).await.unwrap();
     assert_eq!(eventually(last.outcome()).await.end, End::Delivered);
@@ -193,11 +196,11 @@ async fn a_pause_holds_through_an_outage() {
     let (desk, _worker) = Batcher::new(flaky.clone()).retry(retry()).spawn();
     desk.send(1).await.unwrap();
     until_idle().await;
-    desk.pause();
+    desk.pause().await.unwrap();
     advance(secs(60)).await;
     assert_eq!(flaky.writes(), 1);
-    desk.resume();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    desk.resume().await.unwrap();
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
 /// Goal: a verdict on one op may tell of the outage, too. Method: a sink that lands one op and then finds the destination
@@ -210,9 +213,9 @@ async fn an_outage_may_begin_in_the_middle_of_a_batch() {
     desk.send_all(1..=3).await.unwrap();
     until_idle().await;
     let stats = desk.stats();
-    assert_eq!((stats.delivered, stats.waiting, stats.in_outage), (1, 2, true));
+    assert_eq!((stats.outcomes.delivered, stats.waiting, stats.in_outage), (1, 2, true));
     flaky.heal();
-    assert_eq!(eventually(desk.flush()).await.unwrap().delivered, 3);
+    assert_eq!(eventually(desk.flush()).await.unwrap().outcomes.delivered, 3);
     assert_eq!(sink.ops(), [1, 2, 3]);
 }
 
@@ -258,7 +261,7 @@ async fn an_outage_pauses_even_where_a_retry_does_not() {
         assert!((10..=most).contains(&flaky.writes()), "{} writes, {retry:?}", flaky.writes());
         assert_eq!(desk.stats().waiting, 3);
         flaky.heal();
-        assert_eq!(eventually(desk.flush()).await.unwrap().delivered, 3);
+        assert_eq!(eventually(desk.flush()).await.unwrap().outcomes.delivered, 3);
         assert_eq!(sink.ops(), [1, 2, 3]);
     }
 }
@@ -282,7 +285,7 @@ async fn an_outage_may_be_told_op_by_op() {
         assert_eq!((stats.outages, stats.waiting, stats.in_outage), (1, 3, true), "by op: {by_op}");
         let writes = flaky.writes();
         let report = took(secs(10), desk.flush()).await.unwrap();
-        assert_eq!(report.refused, 3);
+        assert_eq!(report.outcomes.refused, 3);
         seen.push((writes, flaky.writes()));
     }
     assert_eq!(seen[0], seen[1]);

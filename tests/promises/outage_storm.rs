@@ -190,8 +190,8 @@ async fn run(recipe: Recipe, script: Vec<(Answer, u64)>, steps: Vec<Step>) {
                 }
             }
             Step::Wait(time) => sleep(ms(time)).await,
-            Step::Pause => desk.pause(),
-            Step::Resume => desk.resume(),
+            Step::Pause => eventually(desk.pause()).await.unwrap(),
+            Step::Resume => eventually(desk.resume()).await.unwrap(),
             Step::Withdraw => {
                 eventually(desk.withdraw(|op| op.is_multiple_of(2))).await.unwrap();
             }
@@ -210,12 +210,12 @@ async fn run(recipe: Recipe, script: Vec<(Answer, u64)>, steps: Vec<Step>) {
         // A millisecond a freeze at least; each op may have attempts and splits of its own.
         assert!(writes <= since + 60 * next as usize + 100, "{writes} writes in {since} ms");
     }
-    desk.resume();
+    eventually(desk.resume()).await.unwrap();
     if recipe.shutdown {
         let summary = eventually(worker.shutdown().within(secs(3)).into_future()).await.unwrap();
         conserved(&summary.stats);
         assert_eq!(summary.stats.waiting + summary.stats.in_flight, 0);
-        assert_eq!(summary.stats.returned, summary.returned.len() as u64);
+        assert_eq!(summary.stats.outcomes.returned, summary.returned.len() as u64);
     } else {
         destination.healed.store(1, Ordering::Relaxed);
         let _ = eventually(desk.flush()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Proves the overflow policies: wait, reject, evict the oldest, evict the lowest.
 
 use roundlot::{
-    Ack, Batcher, End, Handle, Limits, Overflow, SendError, Stages, stage,
+    Ack, Batcher, End, Handle, Limits, Overflow, SendError, Stages, TrySendError, stage,
     testing::{Gate, Recorder, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -9,18 +9,18 @@ use tokio_test::{assert_pending, task};
 use crate::{AGES, at_once, conserved};
 
 /// A batcher of three ops that keeps what it is sent until it is resumed.
-fn paused<T: Clone + Send + 'static>(stages: Stages<T>, overflow: Overflow) -> (Handle<T>, Recorder<T>) {
+async fn paused<T: Clone + Send + 'static>(stages: Stages<T>, overflow: Overflow) -> (Handle<T>, Recorder<T>) {
     let sink = Recorder::new();
     let limits = Limits::new(100).linger(AGES).max_pending(3).overflow(overflow);
     let (desk, worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     drop(worker);
     (desk, sink)
 }
 
 /// What is written once it is resumed.
 async fn written<T: Clone + Send + 'static>(desk: &Handle<T>, sink: &Recorder<T>) -> Vec<T> {
-    desk.resume();
+    desk.resume().await.unwrap();
     let _ = at_once(desk.flush()).await.unwrap();
     conserved(&desk.stats());
     sink.ops()
@@ -30,14 +30,14 @@ async fn written<T: Clone + Send + 'static>(desk: &Handle<T>, sink: &Recorder<T>
 /// and a `try_send` after them.
 #[tokio::test(start_paused = true)]
 async fn senders_wait_in_line_and_are_let_in_in_order() {
-    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     let mut lines = [task::spawn(desk.send(4)), task::spawn(desk.send(5))];
     for line in &mut lines {
         assert_pending!(line.poll());
     }
-    assert_eq!(desk.try_send(6), Err(SendError::Full(6)));
-    desk.resume();
+    assert_eq!(desk.try_send(6), Err(TrySendError::Full(6)));
+    desk.resume().await.unwrap();
     for line in lines {
         at_once(line).await.unwrap();
     }
@@ -47,12 +47,12 @@ async fn senders_wait_in_line_and_are_let_in_in_order() {
 /// Goal: `Reject` gives the op back at once. Method: each way to send, with a full buffer.
 #[tokio::test(start_paused = true)]
 async fn ops_are_rejected_when_the_buffer_is_full() {
-    let (desk, sink) = paused(Stages::new(), Overflow::Reject);
+    let (desk, sink) = paused(Stages::new(), Overflow::Reject).await;
     let rest = at_once(desk.send_all(1..=5)).await.unwrap_err();
     assert_eq!(rest.reason(), &SendError::Full(()));
     assert_eq!(rest.into_inner(), [4, 5]);
     assert_eq!(at_once(desk.send(4)).await, Err(SendError::Full(4)));
-    assert_eq!(desk.try_send(4), Err(SendError::Full(4)));
+    assert_eq!(desk.try_send(4), Err(TrySendError::Full(4)));
     assert_eq!(at_once(desk.submit(4)).await.unwrap_err(), SendError::Full(4));
     assert_eq!(written(&desk, &sink).await, [1, 2, 3]);
 }
@@ -61,13 +61,13 @@ async fn ops_are_rejected_when_the_buffer_is_full() {
 /// three.
 #[tokio::test(start_paused = true)]
 async fn the_oldest_op_makes_room() {
-    let (desk, sink) = paused(Stages::new(), Overflow::EvictOldest);
+    let (desk, sink) = paused(Stages::new(), Overflow::EvictOldest).await;
     let first = desk.submit(1).await.unwrap();
     desk.send_all(2..=4).await.unwrap();
     desk.try_send(5).unwrap();
     assert_eq!(at_once(first.outcome()).await.end, End::Evicted);
     assert_eq!(written(&desk, &sink).await, [3, 4, 5]);
-    assert_eq!(desk.stats().evicted, 2);
+    assert_eq!(desk.stats().outcomes.evicted, 2);
 }
 
 /// Goal: `EvictLowest` lets the oldest of the lowest level go, be it the new one. Method: ops of levels 2, 1, 1, and
@@ -75,7 +75,7 @@ async fn the_oldest_op_makes_room() {
 #[tokio::test(start_paused = true)]
 async fn the_oldest_op_of_the_lowest_level_makes_room() {
     let stages = Stages::new().priority_by(|op: &(u32, u32)| op.0);
-    let (desk, sink) = paused(stages, Overflow::EvictLowest);
+    let (desk, sink) = paused(stages, Overflow::EvictLowest).await;
     desk.send_all([(2, 0), (1, 1), (1, 2)]).await.unwrap();
     desk.send_all([(3, 3), (2, 4)]).await.unwrap();
     let lowest = desk.submit((0, 5)).await.unwrap();
@@ -91,7 +91,7 @@ async fn an_op_that_moved_up_is_evicted_by_its_age() {
     let stages = Stages::new()
         .priority_by(|op: &(&'static str, u32)| op.1)
         .conflate_by(|op: &(&'static str, u32)| op.0, stage::latest);
-    let (desk, sink) = paused(stages, Overflow::EvictLowest);
+    let (desk, sink) = paused(stages, Overflow::EvictLowest).await;
     desk.send_all([("first", 5), ("second", 1), ("third", 5)]).await.unwrap();
     until_idle().await;
     desk.send(("second", 5)).await.unwrap();
@@ -127,11 +127,11 @@ async fn an_op_that_takes_no_room_evicts_nobody() {
     let conflated = Stages::new().conflate_by(|op: &u32| op % 10, stage::latest);
     let deduplicated = Stages::new().dedup_by(|op: &u32| op % 10, AGES);
     for stages in [conflated, deduplicated] {
-        let (desk, sink) = paused(stages, Overflow::EvictOldest);
+        let (desk, sink) = paused(stages, Overflow::EvictOldest).await;
         desk.send_all([1, 2, 3, 11]).await.unwrap();
         let ops = written(&desk, &sink).await;
         assert_eq!(ops.into_iter().map(|op| op % 10).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(desk.stats().evicted, 0);
+        assert_eq!(desk.stats().outcomes.evicted, 0);
     }
 }
 
@@ -139,21 +139,21 @@ async fn an_op_that_takes_no_room_evicts_nobody() {
 /// more under `EvictOldest`, and `Wait` before the task has looked. Guards: ops that were let in under the old policy.
 #[tokio::test(start_paused = true)]
 async fn ops_on_their_way_to_evict_keep_the_bound_when_the_policy_becomes_wait() {
-    let (desk, _sink) = paused(Stages::new(), Overflow::EvictOldest);
+    let (desk, _sink) = paused(Stages::new(), Overflow::EvictOldest).await;
     until_idle().await;
     for op in 0..6u32 {
         desk.try_send(op).unwrap();
     }
     desk.set_limits(Limits::new(100).linger(AGES).max_pending(3)).unwrap();
     until_idle().await;
-    assert_eq!((desk.stats().waiting, desk.stats().evicted), (3, 3));
+    assert_eq!((desk.stats().waiting, desk.stats().outcomes.evicted), (3, 3));
 }
 
 /// Goal: the policy can be changed while ops wait, and knows those that came before. Method: `Wait` becomes
 /// `EvictOldest` with a full buffer.
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_evicts_from_now_on_knows_what_waits_already() {
-    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     until_idle().await;
     desk.set_limits(Limits::new(100).linger(AGES).max_pending(3).overflow(Overflow::EvictOldest)).unwrap();
@@ -169,14 +169,14 @@ async fn a_long_send_all_lets_the_task_take_it_in() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(limits).spawn();
     desk.send_all(0..200_000u32).await.unwrap();
     let stats = worker.shutdown().await.unwrap().stats;
-    assert_eq!((stats.accepted, stats.delivered + stats.evicted), (200_000, 200_000));
+    assert_eq!((stats.accepted, stats.outcomes.delivered + stats.outcomes.evicted), (200_000, 200_000));
 }
 
 /// Goal: a sender in line goes by the policy of now, not by the one that it met. Method: with each way to send in line
 /// behind a full buffer, the policy is switched to `Reject`: the ops come back. A permit is waited for all the same.
 #[tokio::test(start_paused = true)]
 async fn senders_in_line_are_rejected_when_the_policy_says_so() {
-    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     let mut send = task::spawn(desk.send(4));
     let mut submit = task::spawn(desk.submit(5));
@@ -200,7 +200,7 @@ async fn senders_in_line_are_rejected_when_the_policy_says_so() {
 /// policy is switched, and a third is sent once they have been polled.
 #[tokio::test(start_paused = true)]
 async fn senders_in_line_evict_when_the_policy_says_so() {
-    let (desk, sink) = paused(Stages::new(), Overflow::Wait);
+    let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     let mut send = task::spawn(desk.send(4));
     let mut all = task::spawn(desk.send_all([5, 6]));
@@ -211,5 +211,5 @@ async fn senders_in_line_evict_when_the_policy_says_so() {
     at_once(all).await.unwrap();
     desk.send(7).await.unwrap();
     assert_eq!(written(&desk, &sink).await, [5, 6, 7]);
-    assert_eq!(desk.stats().evicted, 4);
+    assert_eq!(desk.stats().outcomes.evicted, 4);
 }

@@ -50,7 +50,7 @@ async fn poison_is_isolated_in_few_writes_and_the_rest_lands() {
         let report = at_once(desk.flush()).await.unwrap();
         until_idle().await;
         let k = poison.len();
-        assert_eq!((report.delivered, report.refused), (256 - k as u64, k as u64));
+        assert_eq!((report.outcomes.delivered, report.outcomes.refused), (256 - k as u64, k as u64));
         assert_eq!(letters.ops(), poison);
         assert_eq!(landed.ops(), (0..256).filter(|op| !poison.contains(op)).collect::<Vec<_>>());
         // Halving costs two writes for each of log2(256) levels and each poisoned op, at most; all of it is 511.
@@ -84,7 +84,7 @@ async fn without_bisect_a_refused_batch_is_refused() {
     let (landed, sink) = all_or_nothing([2], usize::MAX);
     let (desk, _worker) = Batcher::new(sink).limits((5, AGES)).spawn();
     desk.send_all(0..5).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().refused, 5);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.refused, 5);
     assert!(landed.is_empty());
 }
 
@@ -99,7 +99,7 @@ async fn new_ops_wait_behind_the_halves() {
     gate.reached(1).await;
     desk.send_all(4..8).await.unwrap();
     gate.open();
-    assert_eq!(at_once(desk.flush()).await.unwrap().refused, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.refused, 1);
     assert_eq!(landed.batches(), [vec![0], vec![2, 3], vec![4, 5, 6, 7]]);
 }
 
@@ -112,7 +112,7 @@ async fn what_is_too_large_is_split_and_one_op_too_large_is_refused() {
         let (desk, _worker) = Batcher::new(sink).limits((10, AGES)).spawn();
         desk.send_all(0..10).await.unwrap();
         let report = at_once(desk.flush()).await.unwrap();
-        assert_eq!((report.delivered, report.refused), (delivered, refused));
+        assert_eq!((report.outcomes.delivered, report.outcomes.refused), (delivered, refused));
         assert!(landed.batches().iter().all(|batch| batch.len() <= most));
         assert!(desk.stats().splits > 0);
     }
@@ -143,11 +143,11 @@ async fn halves_that_are_withdrawn_make_no_later_batch_smaller() {
     desk.send_all(0..4).await.unwrap();
     gate.reached(1).await;
     desk.send_all(4..8).await.unwrap();
-    desk.pause();
+    desk.pause().await.unwrap();
     gate.open();
     until_idle().await;
     assert_eq!(at_once(desk.withdraw(|op| *op < 4)).await.unwrap(), [0, 1, 2, 3]);
-    desk.resume();
+    desk.resume().await.unwrap();
     let _ = at_once(desk.flush()).await.unwrap();
     assert_eq!(inner.batches(), [[4, 5, 6, 7]]);
 }

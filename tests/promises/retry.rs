@@ -71,7 +71,7 @@ async fn backoffs_double_up_to_the_cap_and_spread() {
         let retry = Retry::exponential(ms(100), ms(500)).max_attempts(6).seed(seed);
         let (desk, _worker) = Batcher::new(sink).limits(1).retry(retry).spawn();
         let outcome = eventually(desk.submit(1).await.unwrap().outcome()).await;
-        assert_eq!((outcome.end, outcome.attempts), (End::Refused, 6));
+        assert_eq!((outcome.end, outcome.attempts), (End::Exhausted, 6));
         let gaps: Vec<Duration> = attempts.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect();
         // A timer may be late by its grain of a millisecond.
         for (gap, full) in gaps.iter().zip([100, 200, 400, 500, 500]) {
@@ -160,9 +160,9 @@ async fn after_the_last_attempt_there_is_a_letter_and_an_answer() {
         .dead_letters(letters.clone().map(describe))
         .spawn();
     let outcome = eventually(desk.submit(7).await.unwrap().outcome()).await;
-    assert_eq!((outcome.end, outcome.attempts), (End::Refused, 3));
+    assert_eq!((outcome.end, outcome.attempts), (End::Exhausted, 3));
     let error = "not written for now: failure 3";
-    assert_eq!(outcome.result.unwrap_err().chain(), format!("the operation was refused: {error}"));
+    assert_eq!(outcome.result.unwrap_err().chain(), format!("retries used up: {error}"));
     until_idle().await;
     assert_eq!(letters.ops(), [(7, 3, error.to_owned(), false)]);
 }
@@ -284,7 +284,7 @@ async fn a_backoff_beyond_the_clock_is_waited_for() {
         .spawn();
     let ack = desk.submit(1).await.unwrap();
     advance(secs(365 * 24 * 3600)).await;
-    assert_eq!((flaky.writes(), desk.stats().waiting, desk.stats().lost), (1, 1, 0));
+    assert_eq!((flaky.writes(), desk.stats().waiting, desk.stats().outcomes.lost), (1, 1, 0));
     let summary = at_once(worker.shutdown().into_future()).await.expect("the task is alive");
     assert_eq!(summary.returned.len(), 1);
     assert_eq!(ack.outcome().await.end, End::Returned);

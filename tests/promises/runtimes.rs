@@ -10,7 +10,7 @@ use std::{
 };
 
 use roundlot::{
-    AckError, Batcher, End, Limits, Overflow, SendError, Stages, stage,
+    AckError, Batcher, End, Limits, Overflow, SendError, Stages, TrySendError, stage,
     testing::{Gate, Recorder, advance, until_idle},
 };
 
@@ -37,7 +37,7 @@ async fn who_knows_the_verdict_finds_it_in_the_statistics() {
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(10).spawn();
     for op in 0..50_000u64 {
         desk.submit(op).await.unwrap().await.unwrap();
-        assert_eq!(desk.stats().delivered, op + 1);
+        assert_eq!(desk.stats().outcomes.delivered, op + 1);
     }
 }
 
@@ -118,7 +118,7 @@ async fn sends_that_race_with_shutdown_are_delivered_or_given_back() {
         let written = sink.ops();
         assert_eq!(written.len(), taken.len(), "round {round}");
         assert_eq!(written.into_iter().collect::<HashSet<_>>(), taken, "round {round}");
-        assert_eq!(summary.stats.delivered, taken.len() as u64);
+        assert_eq!(summary.stats.outcomes.delivered, taken.len() as u64);
     }
 }
 
@@ -138,7 +138,7 @@ async fn what_was_submitted_before_the_last_handle_is_dropped_is_delivered() {
         });
         drop(desk);
         assert_eq!(other.await.unwrap(), End::Delivered);
-        assert_eq!(worker.join().await.unwrap().stats.delivered, 1);
+        assert_eq!(worker.join().await.unwrap().stats.outcomes.delivered, 1);
     }
 }
 
@@ -201,17 +201,17 @@ async fn a_runtime_that_is_dropped_answers_everybody() {
     assert!(at_once(flushes).await.unwrap().is_err());
     assert!(desk.is_closed());
     assert_eq!(at_once(desk.send(5)).await, Err(SendError::Closed(5)));
-    assert_eq!(desk.try_send(5), Err(SendError::Closed(5)));
+    assert_eq!(desk.try_send(5), Err(TrySendError::Closed(5)));
     assert_eq!(at_once(desk.send_all([5, 6])).await.unwrap_err().into_inner(), [5, 6]);
     assert!(at_once(desk.reserve()).await.is_err());
     assert!(at_once(desk.submit(5)).await.is_err());
     assert!(at_once(desk.flush()).await.is_err());
     assert!(at_once(desk.withdraw(|_| true)).await.is_err());
-    desk.pause();
-    desk.resume();
+    assert!(at_once(desk.pause()).await.is_err());
+    assert!(at_once(desk.resume()).await.is_err());
     let stats = desk.stats();
     conserved(&stats);
-    assert_eq!((stats.accepted, stats.lost, stats.waiting, stats.in_flight), (3, 3, 0, 0));
+    assert_eq!((stats.accepted, stats.outcomes.lost, stats.waiting, stats.in_flight), (3, 3, 0, 0));
     assert!(at_once(worker.join()).await.is_err());
 }
 
@@ -228,9 +228,9 @@ fn it_runs_on_each_kind_of_runtime() {
             let (desk, worker) = Batcher::new(Recorder::new()).limits((10, ms(1))).spawn();
             desk.submit(1).await.unwrap().await.unwrap();
             desk.send(2).await.unwrap();
-            assert_eq!(eventually(desk.flush()).await.unwrap().delivered, 2);
+            assert_eq!(eventually(desk.flush()).await.unwrap().outcomes.delivered, 2);
             desk.send(3).await.unwrap();
-            assert_eq!(eventually(worker.shutdown().into_future()).await.unwrap().stats.delivered, 3);
+            assert_eq!(eventually(worker.shutdown().into_future()).await.unwrap().stats.outcomes.delivered, 3);
         });
     }
 }

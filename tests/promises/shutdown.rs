@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use roundlot::{
     Batch, Batcher, End, ErrorKind, Handle, Limits, Retry, SendError, Settled, Sink, SinkError, Stages, Summary,
-    Worker, WorkerGone, sink_fn,
+    TrySendError, Worker, WorkerGone, sink_fn,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio_test::{assert_pending, task};
@@ -26,7 +26,7 @@ fn lingering(max_items: usize) -> Limits {
 /// What came back, and whether it was in flight.
 fn returned<T: Copy>(summary: &Summary<T>) -> Vec<(T, bool)> {
     conserved(&summary.stats);
-    assert_eq!(summary.returned.len() as u64, summary.stats.returned);
+    assert_eq!(summary.returned.len() as u64, summary.stats.outcomes.returned);
     summary.returned.iter().map(|returned| (returned.op, returned.in_flight)).collect()
 }
 
@@ -40,10 +40,10 @@ async fn shutdown_drains_at_once_and_closes_intake() {
     desk.send_all(0..5).await.unwrap();
     let summary = at_once(worker.shutdown().into_future()).await.unwrap();
     assert_eq!(sink.batches(), [vec![0, 2, 4], vec![1, 3]]);
-    assert_eq!((summary.stats.delivered, summary.stats.cuts.close, returned(&summary).len()), (5, 2, 0));
+    assert_eq!((summary.stats.outcomes.delivered, summary.stats.cuts.close, returned(&summary).len()), (5, 2, 0));
     assert!(desk.is_closed() && sink.is_closed());
     assert_eq!(desk.send(7).await, Err(SendError::Closed(7)));
-    assert_eq!(desk.try_send(7), Err(SendError::Closed(7)));
+    assert_eq!(desk.try_send(7), Err(TrySendError::Closed(7)));
     assert_eq!(desk.send_all([7, 8]).await.unwrap_err().into_inner(), [7, 8]);
     assert_eq!(desk.submit(7).await.unwrap_err(), SendError::Closed(7));
     assert!(desk.reserve().await.is_err() && desk.flush().await.is_err() && desk.withdraw(|_| true).await.is_err());
@@ -83,7 +83,7 @@ async fn a_verdict_at_the_very_end_counts() {
     let (desk, worker) = Batcher::new(Flaky::new(Recorder::new()).slow(secs(1))).limits(1).spawn();
     desk.send_all([1, 2]).await.unwrap();
     let summary = took(secs(1), worker.shutdown().within(secs(1)).into_future()).await.unwrap();
-    assert_eq!((summary.stats.delivered, returned(&summary)), (1, vec![(2, false)]));
+    assert_eq!((summary.stats.outcomes.delivered, returned(&summary)), (1, vec![(2, false)]));
 }
 
 /// Goal: the limit of the settings counts where none is given. Method: a hung write and a `shutdown_timeout` of 7 s.
@@ -155,12 +155,12 @@ async fn a_paused_batcher_waits_for_resume_as_long_as_it_has_time() {
     for resumes in [true, false] {
         let sink = Recorder::new();
         let (desk, worker) = Batcher::new(sink.clone()).limits(1).spawn();
-        desk.pause();
+        desk.pause().await.unwrap();
         desk.send(1).await.unwrap();
         let shutdown = tokio::spawn(worker.shutdown().within(secs(5)).into_future());
         advance(secs(2)).await;
         if resumes {
-            desk.resume();
+            desk.resume().await.unwrap();
         }
         let summary = took(secs(if resumes { 0 } else { 3 }), shutdown).await.unwrap().unwrap();
         assert_eq!((sink.len(), returned(&summary).len()), if resumes { (1, 0) } else { (0, 1) });
@@ -185,7 +185,7 @@ async fn a_canceled_token_is_noticed_under_load() {
         }
         assert!(sent < 1_000_000, "nobody has looked at the token");
     }
-    assert_eq!(worker.join().await.unwrap().stats.delivered, u64::from(sent));
+    assert_eq!(worker.join().await.unwrap().stats.outcomes.delivered, u64::from(sent));
 }
 
 /// Goal: a canceled token drains and ends the batcher. Method: before and after ops were sent; with the handle alive.
@@ -204,7 +204,7 @@ async fn a_canceled_token_drains_and_ends_it() {
         }
         token.cancel();
         let summary = at_once(worker.join()).await.unwrap();
-        assert_eq!((summary.stats.delivered, sink.ops()), (2, vec![1, 2]));
+        assert_eq!((summary.stats.outcomes.delivered, sink.ops()), (2, vec![1, 2]));
         assert!(desk.is_closed());
     }
 }
@@ -237,7 +237,7 @@ async fn join_waits_for_the_last_handle_and_the_drain() {
     assert!(!join.is_finished());
     drop(desk);
     let summary = at_once(join).await.unwrap().unwrap();
-    assert_eq!((summary.stats.delivered, summary.close_error.is_none()), (1, true));
+    assert_eq!((summary.stats.outcomes.delivered, summary.close_error.is_none()), (1, true));
 }
 
 /// Goal: whoever waits for room when the batcher closes gets the op back, and whoever waits for a flush its report.
@@ -255,7 +255,7 @@ async fn who_waits_when_it_closes_is_answered() {
     let shutdown = tokio::spawn(worker.shutdown().within(secs(1)).into_future());
     assert_eq!(at_once(line).await, Err(SendError::Closed(2)));
     assert_eq!(permit.send(3), Err(SendError::Closed(3)));
-    assert_eq!(took(secs(1), flush).await.unwrap().returned, 1);
+    assert_eq!(took(secs(1), flush).await.unwrap().outcomes.returned, 1);
     assert_eq!(returned(&shutdown.await.unwrap().unwrap()), [(1, true)]);
 }
 
@@ -307,7 +307,7 @@ async fn the_sink_is_closed_once_after_the_last_write() {
         let ended = if way == 2 { worker.shutdown().into_future().await } else { worker.join().await };
         let summary = ended.unwrap();
         assert_eq!((sink.0.closes.load(Ordering::Relaxed), sink.0.late.load(Ordering::Relaxed)), (1, 0));
-        assert_eq!(summary.stats.delivered, 7);
+        assert_eq!(summary.stats.outcomes.delivered, 7);
         assert_eq!(summary.close_error.unwrap().kind(), ErrorKind::Refused);
     }
 }
@@ -328,7 +328,7 @@ async fn a_close_that_hangs_ends_with_the_time_of_the_shutdown() {
     let (desk, worker) = Batcher::new(Hung).limits(1).spawn();
     desk.send(1).await.unwrap();
     let summary = took(secs(4), worker.shutdown().within(secs(4)).into_future()).await.unwrap();
-    assert_eq!((summary.stats.delivered, summary.close_error.is_some()), (1, true));
+    assert_eq!((summary.stats.outcomes.delivered, summary.close_error.is_some()), (1, true));
 }
 
 /// Goal: nobody waits for a resume that cannot come. Method: the last handle of a paused batcher is dropped right
@@ -337,7 +337,7 @@ async fn a_close_that_hangs_ends_with_the_time_of_the_shutdown() {
 async fn a_paused_batcher_without_handles_ends_though_its_shutdown_has_all_the_time() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
-    desk.pause();
+    desk.pause().await.unwrap();
     until_idle().await;
     drop(desk);
     let summary = at_once(worker.shutdown().within(Duration::MAX).into_future()).await.unwrap();
@@ -351,9 +351,9 @@ async fn returned_ops_are_in_the_order_in_which_they_came() {
     let gate = Gate::new(Recorder::new());
     let stages = Stages::new().priority_by(|op: &u32| *op);
     let (desk, worker): (Handle<u32>, _) = Batcher::new(gate.clone()).stages(stages).limits(1).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all([1, 2]).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     gate.reached(1).await;
     let summary = eventually(worker.shutdown().within(secs(1)).into_future()).await.unwrap();
     assert_eq!(returned(&summary), [(1, false), (2, true)]);

@@ -42,9 +42,9 @@ async fn an_urgent_op_far_back_in_its_queue_does_not_linger() {
     let sink = Recorder::new();
     let (desk, _worker) =
         Batcher::new(sink.clone()).stages(Stages::new().urgent_by(|op: &u32| *op == 6)).limits((3, AGES)).spawn();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all(0..7).await.unwrap();
-    desk.resume();
+    desk.resume().await.unwrap();
     at_once(sink.wait_for(7)).await;
     assert_eq!(sink.cuts(), [CutBy::Full, CutBy::Full, CutBy::Urgent]);
 }
@@ -80,10 +80,10 @@ async fn an_op_expires_at_the_cut_after_a_pause() {
         let over = Instant::now() + ms(10);
         let stages = Stages::new().expire_by(move |_: &u32| Some(over));
         let (desk, _worker) = Batcher::new(Recorder::new()).stages(stages).limits(10).spawn();
-        desk.pause();
+        desk.pause().await.unwrap();
         let ack = desk.submit(1).await.unwrap();
         advance(ms(resumed_at)).await;
-        desk.resume();
+        desk.resume().await.unwrap();
         assert_eq!(at_once(ack.outcome()).await.end, end, "resumed at {resumed_at} ms");
     }
 }
@@ -102,7 +102,7 @@ async fn an_op_that_expires_while_the_sink_is_busy_is_not_sent() {
     advance(ms(20)).await;
     gate.open();
     let report = at_once(desk.flush()).await.unwrap();
-    assert_eq!((sink.ops(), report.expired, report.is_ok()), (vec![1, 11], 1, true));
+    assert_eq!((sink.ops(), report.outcomes.expired, report.is_ok()), (vec![1, 11], 1, true));
 }
 
 /// Goal: calls on `Stages` may come in any order and mean the same. Method: all rules in one order and in the other,
@@ -135,18 +135,23 @@ async fn the_order_of_the_calls_means_nothing() {
         let sink = Recorder::new();
         let limits = Limits::new(3).max_weight(100).linger(ms(20));
         let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).spawn();
-        desk.pause();
+        desk.pause().await.unwrap();
         for number in 0..20 {
             let part = ['a', 'b'][number as usize % 2];
             let key = ['c', 'd', 'e', 'f', 'g'][number as usize % 5];
             desk.send((part, key, number % 3, number * 5 + 4)).await.unwrap();
         }
         advance(ms(15)).await;
-        desk.resume();
+        desk.resume().await.unwrap();
         let _ = at_once(desk.flush()).await.unwrap();
         let stats = desk.stats();
         conserved(&stats);
-        assert!(stats.deduplicated > 0 && stats.conflated > 0 && stats.expired > 0 && stats.delivered > 0);
+        assert!(
+            stats.outcomes.deduplicated > 0
+                && stats.outcomes.conflated > 0
+                && stats.outcomes.expired > 0
+                && stats.outcomes.delivered > 0
+        );
         all.push(sink.batches());
     }
     assert_eq!(all[0], all[1]);
@@ -190,11 +195,11 @@ async fn symbols_seen_once_leave_nothing_behind() {
         .dedup_by(|op| Some(Counted::new(*op)), ms(10));
     let (desk, _worker) = Batcher::new(sink).stages(stages).limits(Limits::new(10).max_in_flight(4)).spawn();
     desk.send_all(0..SYMBOLS).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, u64::from(SYMBOLS));
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, u64::from(SYMBOLS));
     // Two of each op: the partition lives as long as a key of dedup names it.
     assert_eq!(KEYS.load(Ordering::Relaxed), 2 * SYMBOLS as isize);
     advance(ms(10)).await;
     desk.send(SYMBOLS).await.unwrap();
-    assert_eq!(at_once(desk.flush()).await.unwrap().delivered, 1);
+    assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
     assert_eq!(KEYS.load(Ordering::Relaxed), 2);
 }

@@ -139,7 +139,7 @@ async fn an_item_that_cannot_be_emitted_harms_no_other() {
         came.extend(batch);
     }
     let stats = batches.stats();
-    assert_eq!((came, stats.accepted, stats.delivered, stats.refused), (vec![1, 2], 4, 2, 2));
+    assert_eq!((came, stats.accepted, stats.outcomes.delivered, stats.outcomes.refused), (vec![1, 2], 4, 2, 2));
 }
 
 /// Goal: what waits never exceeds `max_pending`, and a full buffer does not linger. Method: five items in five

@@ -137,7 +137,7 @@ async fn a_burst_of_failures_is_a_few_lines() {
     until_idle().await;
     flaky.fail_ops(|_: &u32| Some(refused()));
     let report = eventually(desk.flush()).await.unwrap();
-    assert_eq!(report.refused, 1000);
+    assert_eq!(report.outcomes.refused, 1000);
     let count = |part: &str| log.count("event", part);
     let lines = [
         count("WARN message=the destination is away: operations wait batcher=\"burst\" ops=1000 writes=1 pause="),
@@ -179,7 +179,7 @@ async fn a_panic_in_a_merge_is_told_in_an_event() {
     let (desk, _worker) = Batcher::new(Recorder::new()).stages(stages).limits(Limits::new(10)).spawn();
     desk.send_all([1, 2]).await.unwrap();
     until_idle().await;
-    assert_eq!((desk.stats().refused, desk.stats().panics), (2, 1));
+    assert_eq!((desk.stats().outcomes.refused, desk.stats().panics), (2, 1));
     assert!(log.count("event", "panicked") > 0, "{:#?}", log.lines());
 }
 
@@ -229,7 +229,7 @@ async fn the_payload_of_an_op_is_never_told() {
     assert_eq!(gone, 1);
     flaky.open();
     let report = eventually(desk.flush()).await.unwrap();
-    desk.pause();
+    desk.pause().await.unwrap();
     desk.send_all((10..30).map(Secret)).await.unwrap();
     write!(told, "{desk:?} {worker:?} {ack:?} {report:?} {:?}", desk.try_send(Secret(1))).unwrap();
     let summary = eventually(worker.shutdown().within(secs(9)).into_future()).await.unwrap();
@@ -242,7 +242,7 @@ async fn the_payload_of_an_op_is_never_told() {
     assert!(!told.contains(SECRET), "{told}");
     let lines = log.lines();
     assert!(lines.len() > 10 && !lines.iter().any(|line| line.contains(SECRET)), "{lines:#?}");
-    assert!(summary.stats.refused > 1 && summary.returned.len() > 1 && summary.stats.retries > 0);
+    assert!(summary.stats.outcomes.refused > 1 && summary.returned.len() > 1 && summary.stats.retries > 0);
 }
 
 /// The exporter of this program's tests, which all batchers with a name of their own tell their metrics.
@@ -290,9 +290,9 @@ async fn metrics_say_what_the_statistics_say() {
     let stats = desk.stats();
     let counters = [
         ("roundlot_ops_accepted_total", "", stats.accepted),
-        ("roundlot_ops_ended_total", "end=\"delivered\"", stats.delivered),
-        ("roundlot_ops_ended_total", "end=\"refused\"", stats.refused),
-        ("roundlot_ops_ended_total", "end=\"conflated\"", stats.conflated),
+        ("roundlot_ops_ended_total", "end=\"delivered\"", stats.outcomes.delivered),
+        ("roundlot_ops_ended_total", "end=\"refused\"", stats.outcomes.refused),
+        ("roundlot_ops_ended_total", "end=\"conflated\"", stats.outcomes.conflated),
         ("roundlot_ops_ended_total", "end=\"in_doubt\"", 0),
         ("roundlot_batches_total", "cut_by=\"flush\"", stats.cuts.flush),
         ("roundlot_batches_total", "cut_by=\"retry\"", stats.cuts.retry),
@@ -310,7 +310,10 @@ async fn metrics_say_what_the_statistics_say() {
     for (name, label, expected) in counters {
         assert_eq!(value(name, label), expected.to_string(), "{name} {label}");
     }
-    assert_eq!((stats.delivered, stats.refused, stats.conflated, stats.retries), (2, 1, 1, 2));
+    assert_eq!(
+        (stats.outcomes.delivered, stats.outcomes.refused, stats.outcomes.conflated, stats.retries),
+        (2, 1, 1, 2)
+    );
 }
 
 /// Goal: the number of series is bounded: nothing is labeled by symbol. Method: one symbol and then a thousand; the

@@ -186,8 +186,8 @@ async fn a_client_of_ours() {
         desk.send(n).await.unwrap();
         let report = desk.flush().await.unwrap();
         // A batch that is written while the server hangs up is in doubt.
-        assert_eq!(report.delivered + report.in_doubt, 1);
-        if report.delivered == 1 {
+        assert_eq!(report.outcomes.delivered + report.outcomes.in_doubt, 1);
+        if report.outcomes.delivered == 1 {
             delivered.push(format!("[{n}]"));
         }
     }

@@ -72,7 +72,11 @@ async fn an_update_at_which_a_function_panics_is_refused_alone() {
             assert_eq!(all.wait_for(3).await[2], quote(2, 4), "{case}");
             assert_eq!(some.wait_for(3).await[2], quote(2, 4), "{case}");
             let stats = feed.stats();
-            assert_eq!((stats.feed.refused, stats.feed.in_doubt, stats.feed.delivered), (1, 0, 3), "{case}");
+            assert_eq!(
+                (stats.feed.outcomes.refused, stats.feed.outcomes.in_doubt, stats.feed.outcomes.delivered),
+                (1, 0, 3),
+                "{case}"
+            );
             let late = Recorder::new();
             let _late = feed.subscribe(late.clone()).to_all().start().await.unwrap();
             until_idle().await;

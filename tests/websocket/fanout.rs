@@ -87,7 +87,7 @@ async fn wishes_change() {
     publish(&feed, &[(2, 3), (3, 2)]).await;
     gate.open();
     assert_eq!(screen.wait_for(3).await, [(1, 1), (3, 2), (1, 2)]);
-    assert_eq!(subscription.stats().withdrawn, 1);
+    assert_eq!(subscription.stats().outcomes.withdrawn, 1);
     subscription.add([2]).await.unwrap();
     assert_eq!(screen.wait_for(4).await[3], (2, 3), "what it missed comes as a snapshot");
     subscription.add_all().await.unwrap();
@@ -175,7 +175,7 @@ async fn what_waits_for_a_subscriber_is_bounded() {
         }
         let stats = subscription.stats();
         assert_eq!(stats.waiting + stats.in_flight, 10);
-        assert_eq!(stats.evicted > 0, overflow != Overflow::Reject);
+        assert_eq!(stats.outcomes.evicted > 0, overflow != Overflow::Reject);
         assert_eq!(feed.stats().missed > 0, overflow == Overflow::Reject, "what a subscriber rejects is counted");
     }
 }
@@ -253,7 +253,7 @@ async fn the_feeds_end_is_everybodys() {
             drop(feed);
             eventually(worker.join()).await.unwrap()
         };
-        assert_eq!(summary.stats.delivered, 1);
+        assert_eq!(summary.stats.outcomes.delivered, 1);
         assert!(screens.iter().all(|screen| screen.ops() == [(1, 1)] && screen.is_closed()));
         for subscription in subscriptions {
             assert!(matches!(eventually(subscription.ended()).await, Ended::Closed));

@@ -144,7 +144,7 @@ async fn what_waits_for_a_connection_is_still_replaced() {
     let mut second = server.accept().await;
     assert_eq!(read(&mut second).await, text("[[1,599],[0,600]]"));
     let stats = desk.stats();
-    assert_eq!((stats.in_doubt, stats.refused, stats.lost), (0, 0, 0));
+    assert_eq!((stats.outcomes.in_doubt, stats.outcomes.refused, stats.outcomes.lost), (0, 0, 0));
     drop((desk, worker));
 }
 
@@ -195,7 +195,7 @@ async fn order_holds_and_what_was_under_way_is_in_doubt() {
         },
     );
     assert_eq!(seen, text("[20,21,22,23,24,25,26,27,28,29]"));
-    assert_eq!((outcomes.stats.delivered, outcomes.stats.in_doubt), (20, 10));
+    assert_eq!((outcomes.stats.outcomes.delivered, outcomes.stats.outcomes.in_doubt), (20, 10));
     for (n, outcome) in self::outcomes(acks).await {
         match n {
             10..=19 => assert!(matches!(outcome, Err(AckError::InDoubt(_))), "{n}"),

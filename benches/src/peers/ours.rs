@@ -97,6 +97,6 @@ pub async fn submit(load: Load) {
 /// Drains, and checks that every op was delivered, or superseded by one that was.
 async fn end(load: Load, target: &Target, worker: Worker<Op>) {
     let stats = worker.shutdown().await.expect("the batcher ends by itself").stats;
-    assert_eq!(stats.delivered + stats.conflated, load.ops, "ops that have ended well");
-    target.check(stats.delivered);
+    assert_eq!(stats.outcomes.delivered + stats.outcomes.conflated, load.ops, "ops that have ended well");
+    target.check(stats.outcomes.delivered);
 }

@@ -141,7 +141,11 @@ async fn publish(rounds: u64, healthy: u64, stuck: u64) -> Result<Span, Error> {
     screens.complete.notified().await;
     let span = watch.stop();
     let stats = feed.stats();
-    assert_eq!((stats.feed.delivered, stats.missed, stats.stuck), (rounds * u64::from(SYMBOLS), 0, 0), "{stats:?}");
+    assert_eq!(
+        (stats.feed.outcomes.delivered, stats.missed, stats.stuck),
+        (rounds * u64::from(SYMBOLS), 0, 0),
+        "{stats:?}"
+    );
     drop((feed, subscriptions));
     worker.join().await?;
     Ok(span)

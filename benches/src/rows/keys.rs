@@ -111,7 +111,7 @@ impl Live {
     /// Unless all keys wait and every update has gone into one of them.
     fn check(&self) {
         let stats = self.batches.stats();
-        assert_eq!((stats.waiting, stats.conflated), (self.keys, self.updated), "keys that wait, and updates");
+        assert_eq!((stats.waiting, stats.outcomes.conflated), (self.keys, self.updated), "keys that wait, and updates");
     }
 }
 

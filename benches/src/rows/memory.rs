@@ -59,12 +59,12 @@ pub(super) fn in_child(symbols: u64) -> Result<f64, Error> {
             for i in 0..WARM_UP {
                 desk.send(of((i % WARM_SYMBOLS) as u32)).await?;
             }
-            assert_eq!(desk.flush().await?.delivered, WARM_UP, "ops of the warm-up");
+            assert_eq!(desk.flush().await?.outcomes.delivered, WARM_UP, "ops of the warm-up");
             let before = machine::resident()?;
             for i in 0..symbols {
                 desk.send(of((WARM_SYMBOLS + i) as u32)).await?;
             }
-            assert_eq!(desk.flush().await?.delivered, symbols, "ops of one symbol each");
+            assert_eq!(desk.flush().await?.outcomes.delivered, symbols, "ops of one symbol each");
             let after = machine::resident()?;
             worker.shutdown().await?;
             target.check(WARM_UP + symbols);

@@ -173,7 +173,7 @@ fn batched(runtime: &Runtime, ops: &[Op], stages: Stages<Op>, limits: Limits) ->
         }
     });
     let span = clock.stop();
-    assert_eq!(out + batches.stats().conflated, total, "ops that came out or were superseded");
+    assert_eq!(out + batches.stats().outcomes.conflated, total, "ops that came out or were superseded");
     (total, span)
 }
 

@@ -145,7 +145,7 @@ async fn through_roundlot(socket: Ours, ops: u64, chunk: usize) -> Result<(), Er
         desk.send(message(i)).await?;
     }
     let summary = worker.shutdown().within(Duration::from_secs(60)).await?;
-    assert_eq!(summary.stats.delivered, ops, "messages that were delivered");
+    assert_eq!(summary.stats.outcomes.delivered, ops, "messages that were delivered");
     Ok(())
 }
 

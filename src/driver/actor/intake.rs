@@ -105,6 +105,7 @@ where
     fn heed(&mut self, news: News) {
         if let Some(paused) = news.paused {
             self.accumulator.set_paused(paused);
+            self.state.pausing.extend(news.pausing);
         }
         // Limits count from here on: what came before them came under the old ones.
         if let Some(limits) = news.limits {

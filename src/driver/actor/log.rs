@@ -5,7 +5,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::rules::{
     accumulator::{Notices, OutageNotice},
-    outcome::DeadLetter,
+    outcome::{DeadLetter, End},
 };
 
 /// Logs what the accumulator has noticed.
@@ -49,13 +49,15 @@ pub(super) fn letters<T>(batcher: &str, letters: &[DeadLetter<T>], dropped: bool
     let Some(first) = letters.first() else {
         return;
     };
-    let (count, in_doubt) = (letters.len(), letters.iter().filter(|letter| letter.is_in_doubt()).count());
+    let count = letters.len();
+    let in_doubt = letters.iter().filter(|letter| letter.is_in_doubt()).count();
+    let exhausted = letters.iter().filter(|letter| letter.end() == End::Exhausted).count();
     let (error, attempts) = (first.error.chain(), first.attempts);
     if dropped {
-        warn!(batcher, count, in_doubt, attempts, error, "dead letters, dropped");
+        warn!(batcher, count, in_doubt, attempts, error, exhausted, "dead letters, dropped");
     } else {
         // A venue refuses orders every day: the sink for dead letters decides how loud to be.
-        debug!(batcher, count, in_doubt, attempts, error, "dead letters");
+        debug!(batcher, count, in_doubt, attempts, error, exhausted, "dead letters");
     }
 }
 

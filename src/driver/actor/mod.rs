@@ -31,7 +31,7 @@ use crate::{
             write_set::Writes,
         },
         clock,
-        handle::{Handle, error::SendError},
+        handle::{Handle, error::TrySendError},
         inbox::{Inbox, Taken},
         timer::Timer,
         worker::Summary,
@@ -86,6 +86,8 @@ struct State<T, R> {
     /// What callers are to be told at the end of the turn.
     answers: Vec<Answer<R>>,
     withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
+    /// Callers of `pause` and `resume`, whose wish is fulfilled.
+    pausing: Vec<oneshot::Sender<()>>,
     /// Dead letters that nobody took, if they are to be kept.
     letters: Vec<DeadLetter<T>>,
     /// Set once intake is closed.
@@ -100,6 +102,7 @@ impl<T, R> State<T, R> {
             taken: Taken::new(),
             answers: Vec::new(),
             withdrawn: Vec::new(),
+            pausing: Vec::new(),
             letters: Vec::new(),
             closing: None,
             ended: false,
@@ -263,7 +266,7 @@ where
     }
 
     fn tell_if_known(&mut self) {
-        if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() {
+        if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() || !self.state.pausing.is_empty() {
             self.balance();
         }
     }
@@ -279,6 +282,10 @@ where
         self.inbox.balance(self.accumulator.take_settled(), stats);
         self.accumulator.take_answers(&mut self.state.answers);
         self.state.answers.drain(..).for_each(Answer::tell);
+        for reply in self.state.pausing.drain(..) {
+            // A caller who gave up has got what it asked for all the same.
+            let _ = reply.send(());
+        }
         for (reply, ops) in self.state.withdrawn.drain(..) {
             // Withdrawn is withdrawn, even if the caller gave up just now.
             if let Err(mut ops) = reply.send(ops) {
@@ -303,7 +310,7 @@ where
                     drop(panics::discard(letter));
                     None
                 }
-                Letters::Posted(batcher) => batcher.try_send(letter).err().map(SendError::into_inner),
+                Letters::Posted(batcher) => batcher.try_send(letter).err().map(TrySendError::into_inner),
                 Letters::Kept if self.state.letters.len() < MOST_LETTERS => {
                     self.state.letters.push(letter);
                     None

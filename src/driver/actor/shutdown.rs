@@ -83,6 +83,7 @@ where
     pub(super) async fn end(mut self) -> Summary<T> {
         self.accumulator.return_waiting(clock::now());
         self.balance();
+        self.inbox.leave();
         let returned = self.accumulator.take_returned();
         let left = |closing: Option<Closing>| {
             let deadline = closing.and_then(|closing| closing.deadline);
@@ -94,7 +95,7 @@ where
         }
         self.state.ended = true;
         let stats = self.inbox.stats();
-        debug!(batcher = %self.name, delivered = stats.delivered, returned = returned.len(), "ended");
+        debug!(batcher = %self.name, delivered = stats.outcomes.delivered, returned = returned.len(), "ended");
         let letters = std::mem::take(&mut self.state.letters);
         // The sink and the stages are the user's: their destructors must not cost the summary.
         drop(panics::discard(self));
@@ -110,6 +111,7 @@ impl<T, R: Clone, S> Drop for Actor<T, R, S> {
             return;
         }
         self.inbox.close();
+        self.inbox.leave();
         // What waits for an answer gets one as it is dropped; the accumulator itself may be in the middle of something.
         let lost = self.inbox.lose_all();
         if lost > 0 {

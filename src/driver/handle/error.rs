@@ -8,6 +8,7 @@ use crate::rules::config::limits::LimitsError;
 
 /// An op was not taken. It comes back in the error.
 #[derive(Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum SendError<T> {
     /// `max_pending` ops are accepted and not yet settled. From [`send`](crate::Handle::send) only where
     /// [`Overflow`](crate::Overflow) says so.
@@ -21,36 +22,77 @@ pub enum SendError<T> {
     TooHeavy(T),
 }
 
-/// The error of [`try_send`](crate::Handle::try_send).
-pub type TrySendError<T> = SendError<T>;
+/// An op was not taken at once, by [`try_send`](crate::Handle::try_send) or [`publish`](crate::Feed::publish). It comes back
+/// in the error.
+#[derive(Clone, PartialEq, Eq, Error)]
+pub enum TrySendError<T> {
+    /// `max_pending` ops are accepted and not yet settled.
+    #[error("the buffer is full")]
+    Full(T),
+    /// The batcher is shutting down, or gone.
+    #[error("the batcher is closed")]
+    Closed(T),
+    /// The op is heavier than `max_weight`, so that no batch could hold it.
+    #[error("the operation is heavier than a batch may be")]
+    TooHeavy(T),
+}
+
+/// What both errors say of themselves.
+macro_rules! gives_the_op_back {
+    ($error:ident) => {
+        impl<T> $error<T> {
+            /// The op that was not taken.
+            pub fn into_inner(self) -> T {
+                match self {
+                    Self::Full(op) | Self::Closed(op) | Self::TooHeavy(op) => op,
+                }
+            }
+
+            /// Whether the batcher takes nothing any more.
+            pub fn is_closed(&self) -> bool {
+                matches!(self, Self::Closed(_))
+            }
+
+            /// Whether there was no room just then.
+            pub fn is_full(&self) -> bool {
+                matches!(self, Self::Full(_))
+            }
+        }
+
+        /// The op is not printed: it may be secret, and need not be `Debug`.
+        impl<T> fmt::Debug for $error<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    Self::Full(_) => "Full(..)",
+                    Self::Closed(_) => "Closed(..)",
+                    Self::TooHeavy(_) => "TooHeavy(..)",
+                })
+            }
+        }
+    };
+}
+
+gives_the_op_back!(SendError);
+gives_the_op_back!(TrySendError);
 
 impl<T> SendError<T> {
-    /// The op that was not taken.
-    pub fn into_inner(self) -> T {
+    /// The same of an op that was not to wait for room.
+    pub(crate) fn at_once(self) -> TrySendError<T> {
         match self {
-            Self::Full(op) | Self::Closed(op) | Self::TooHeavy(op) => op,
+            Self::Full(op) => TrySendError::Full(op),
+            Self::Closed(op) => TrySendError::Closed(op),
+            Self::TooHeavy(op) => TrySendError::TooHeavy(op),
         }
-    }
-
-    /// Whether the batcher takes nothing any more.
-    pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed(_))
-    }
-
-    /// Whether there was no room just then.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full(_))
     }
 }
 
-/// The op is not printed: it may be secret, and need not be `Debug`.
-impl<T> fmt::Debug for SendError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full(_) => "Full(..)",
-            Self::Closed(_) => "Closed(..)",
-            Self::TooHeavy(_) => "TooHeavy(..)",
-        })
+impl<T> From<TrySendError<T>> for SendError<T> {
+    fn from(error: TrySendError<T>) -> Self {
+        match error {
+            TrySendError::Full(op) => Self::Full(op),
+            TrySendError::Closed(op) => Self::Closed(op),
+            TrySendError::TooHeavy(op) => Self::TooHeavy(op),
+        }
     }
 }
 

@@ -67,7 +67,7 @@ use crate::{
 /// desk.send_all([2, 3, 4]).await?;
 /// desk.submit(5).await?.await?;
 /// let report = desk.flush().await?;
-/// assert_eq!(report.delivered, 5);
+/// assert_eq!(report.outcomes.delivered, 5);
 /// worker.shutdown().await?;
 /// assert!(desk.send(6).await.is_err());
 /// # Ok(())
@@ -109,13 +109,13 @@ impl<T, R> Handle<T, R> {
     ///
     /// # Errors
     ///
-    /// Gives the op back: [`Full`](SendError::Full), [`Closed`](SendError::Closed) or
-    /// [`TooHeavy`](SendError::TooHeavy).
+    /// Gives the op back: [`Full`](TrySendError::Full), [`Closed`](TrySendError::Closed) or
+    /// [`TooHeavy`](TrySendError::TooHeavy).
     pub fn try_send(&self, op: T) -> Result<(), TrySendError<T>> {
         if self.port.is_too_heavy(&op) {
-            return Err(SendError::TooHeavy(op));
+            return Err(TrySendError::TooHeavy(op));
         }
-        self.port.put(Parcel::new(op), Pass::Free).map(drop)
+        self.port.put(Parcel::new(op), Pass::Free).map(drop).map_err(SendError::at_once)
     }
 
     /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
@@ -214,14 +214,39 @@ impl<T, R> Handle<T, R> {
         answer.await.map_err(|_| Closed)
     }
 
-    /// Stops cutting batches. Writes that have begun go on, and so does intake until the buffer is full.
-    pub fn pause(&self) {
-        self.port.inbox.tell(|news| news.paused = Some(true));
+    /// Stops cutting batches, and returns when that is so: no cut begins afterwards, until a caller resumes. Writes that
+    /// have begun go on, and so does intake until the buffer is full.
+    ///
+    /// Of callers that pause and resume at the same time the last one counts, and all are answered.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher has ended. One that is draining can be paused and resumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: once polled, it takes effect even if the future is dropped.
+    pub async fn pause(&self) -> Result<(), Closed> {
+        self.set_paused(true).await
     }
 
-    /// Starts cutting batches again.
-    pub fn resume(&self) {
-        self.port.inbox.tell(|news| news.paused = Some(false));
+    /// Starts cutting batches again, and returns when that is so.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self) -> Result<(), Closed> {
+        self.set_paused(false).await
+    }
+
+    async fn set_paused(&self, paused: bool) -> Result<(), Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.port.inbox.set_paused(paused, reply).map_err(|_| Closed)?;
+        answer.await.map_err(|_| Closed)
     }
 
     /// Changes the limits, from the next cut on. A smaller `max_pending` lets ops that are accepted already finish.

@@ -84,6 +84,8 @@ impl Barred {
 pub(crate) struct News {
     pub(crate) limits: Option<Limits>,
     pub(crate) paused: Option<bool>,
+    /// Callers to be told that the wish to pause or resume is fulfilled, or that a later one has replaced it.
+    pub(crate) pausing: Vec<oneshot::Sender<()>>,
     /// A sender waits for room.
     pub(crate) pressed: bool,
     /// Drain and end; within this time, if one is given.

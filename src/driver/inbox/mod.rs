@@ -17,6 +17,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::sync::oneshot;
+
 pub(crate) use acquire::{Turn, room, room_by_policy};
 pub(crate) use drain::Taken;
 
@@ -143,6 +145,28 @@ impl<T, R> Inbox<T, R> {
         let mut state = self.state();
         news(&mut state.news);
         wake(state);
+    }
+
+    /// Leaves the task a wish to pause or to resume, whose fulfillment `reply` is to be told.
+    pub(crate) fn set_paused(&self, paused: bool, reply: oneshot::Sender<()>) -> Result<(), Barred> {
+        let mut state = self.state();
+        if state.gone {
+            return Err(Barred::Closed);
+        }
+        state.news.paused = Some(paused);
+        state.news.pausing.push(reply);
+        wake(state);
+        Ok(())
+    }
+
+    /// The task is over: wishes that it has not seen are never fulfilled, which their callers are told.
+    pub(crate) fn leave(&self) {
+        let mut state = self.state();
+        state.gone = true;
+        let news = std::mem::take(&mut state.news);
+        // Dropping it wakes callers, outside of the lock.
+        drop(state);
+        drop(news);
     }
 
     /// Lets nothing more in. Whoever waits for room is told.
@@ -285,7 +309,7 @@ impl<T, R> Inbox<T, R> {
         let stats = &mut state.stats;
         let lost = unseen + stats.waiting + stats.in_flight;
         stats.accepted += unseen;
-        stats.lost += lost;
+        stats.outcomes.lost += lost;
         (stats.waiting, stats.in_flight, stats.batches_in_flight) = (0, 0, 0);
         drop(state);
         drop((ops, acks, commands));

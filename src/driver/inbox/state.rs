@@ -29,6 +29,8 @@ pub(super) struct State<T, R> {
     /// How to wake the task, while it sleeps.
     pub(super) waker: Option<Waker>,
     pub(super) closed: bool,
+    /// The task takes nothing any more, no wishes either.
+    pub(super) gone: bool,
     pub(super) overflow: Overflow,
     /// Senders that wait for a permit.
     pub(super) line: Line,
@@ -57,6 +59,7 @@ impl<T, R> State<T, R> {
             pushed: 0,
             waker: None,
             closed: false,
+            gone: false,
             overflow: limits.overflow,
             line: Line::new(),
             acks: Vec::new(),

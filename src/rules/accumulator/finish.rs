@@ -19,6 +19,15 @@ pub(super) struct Gone<T, R> {
     waiters: Waiters<R>,
 }
 
+/// Why an op is given up.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum GivenUp {
+    /// The destination refused it, or it can't be sent.
+    Refused,
+    /// Its retries are used up, or an outage has lasted too long.
+    Exhausted,
+}
+
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes out every op that waits and satisfies the predicate.
     pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Moment) -> Vec<T> {
@@ -99,30 +108,43 @@ impl<T, R: Clone> Accumulator<T, R> {
         if end == End::Withdrawn {
             return Some(op);
         }
-        self.letters.push(DeadLetter::new(op, error, attempts, true));
+        self.letters.push(DeadLetter::new(op, error, attempts, End::InDoubt));
         None
     }
 
-    /// Gives up an op that stands in a queue.
+    /// Refuses an op that stands in a queue.
     pub(super) fn refuse_waiting(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        self.give_up_queued(slot, GivenUp::Refused, error, now);
+    }
+
+    /// Refuses an op that stands in no queue.
+    pub(super) fn refuse_unqueued(&mut self, slot: u32, error: &SinkError, now: Moment) {
+        self.give_up_unqueued(slot, GivenUp::Refused, error, now);
+    }
+
+    /// Gives up an op that stands in a queue.
+    pub(super) fn give_up_queued(&mut self, slot: u32, why: GivenUp, error: &SinkError, now: Moment) {
         self.unqueue(slot);
         let id = self.nodes[slot].partition;
-        self.refuse_unqueued(slot, error, now);
+        self.give_up_unqueued(slot, why, error, now);
         self.place(id, now);
     }
 
     /// Gives up an op that stands in no queue: a dead letter, unless a merge has used it up.
-    pub(super) fn refuse_unqueued(&mut self, slot: u32, error: &SinkError, now: Moment) {
+    pub(super) fn give_up_unqueued(&mut self, slot: u32, why: GivenUp, error: &SinkError, now: Moment) {
         let gone = self.remove_node(slot);
         let attempts = gone.attempts;
         // An attempt that may have landed makes it in doubt, whatever came after.
         let (end, why) = if gone.in_doubt {
             (End::InDoubt, AckError::InDoubt(error.clone()))
         } else {
-            (End::Refused, AckError::Refused(error.clone()))
+            match why {
+                GivenUp::Refused => (End::Refused, AckError::Refused(error.clone())),
+                GivenUp::Exhausted => (End::Exhausted, AckError::Exhausted(error.clone())),
+            }
         };
         if let Some(op) = self.settle_node(gone, end, Err(why), Some(error), now) {
-            self.letters.push(DeadLetter::new(op, error.clone(), attempts, end == End::InDoubt));
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts, end));
         }
     }
 
@@ -244,6 +266,6 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.tally(epoch, End::Refused, Some(&error), 1);
         let waiters = Waiters::of(arrival.ack, arrival.at);
         self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
-        self.letters.push(DeadLetter::new(arrival.op, error, 0, false));
+        self.letters.push(DeadLetter::new(arrival.op, error, 0, End::Refused));
     }
 }

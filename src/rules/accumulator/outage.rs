@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Accumulator, OutageNotice, Written, gate::Frozen};
+use super::{Accumulator, OutageNotice, Written, finish::GivenUp, gate::Frozen};
 use crate::rules::{
     batch::{SinkError, verdicts::Verdicts},
     time::Moment,
@@ -43,7 +43,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             notice.given_up += waiting.len() as u64;
         }
         for slot in waiting {
-            self.refuse_waiting(slot, error, now);
+            self.give_up_queued(slot, GivenUp::Exhausted, error, now);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Accumulator, Cut};
+use super::{Accumulator, Cut, finish::GivenUp};
 use crate::rules::{
     batch::{ErrorKind, SinkError, verdicts::Verdict},
     outcome::{AckError, DeadLetter, End},
@@ -45,7 +45,7 @@ enum Next {
     Hold,
     /// Back into the buffer as a part of a batch that is being split.
     Split,
-    GiveUp(SinkError),
+    GiveUp(GivenUp, SinkError),
     Return {
         in_flight: bool,
     },
@@ -134,7 +134,10 @@ impl<T, R: Clone> Accumulator<T, R> {
                 again.held += 1;
             }
             Next::Split => again.slots.push(slot),
-            Next::GiveUp(error) => self.refuse_written(slot, &error, now),
+            Next::GiveUp(why, error) => {
+                self.time_node(slot, now);
+                self.give_up_unqueued(slot, why, &error, now);
+            }
             Next::Return { in_flight } => self.give_back(slot, in_flight, now),
             Next::Lose(error) => self.lose(slot, &error, now),
         }
@@ -197,13 +200,17 @@ impl<T, R: Clone> Accumulator<T, R> {
             ErrorKind::Lost if !again => return Next::Lose(error),
             ErrorKind::Lost | ErrorKind::Refused | ErrorKind::TooLarge => {}
         }
-        if again && !last { Next::Again(error) } else { Next::GiveUp(error) }
+        match (again, last) {
+            (true, false) => Next::Again(error),
+            (true, true) => Next::GiveUp(GivenUp::Exhausted, error),
+            (false, _) => Next::GiveUp(GivenUp::Refused, error),
+        }
     }
 
     /// Gives an op up over an outage that lasted too long. A lost connection may have landed it.
     fn give_up(&mut self, slot: u32, error: SinkError) -> Next {
         self.nodes.history_mut(slot).in_doubt |= error.kind() == ErrorKind::Ambiguous;
-        Next::GiveUp(error)
+        Next::GiveUp(GivenUp::Exhausted, error)
     }
 
     fn record_attempt(&mut self, slot: u32, writing: u64, split: bool) {
@@ -255,16 +262,11 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.settle_node(gone, End::Delivered, Ok(receipt), None, now);
     }
 
-    fn refuse_written(&mut self, slot: u32, error: &SinkError, now: Moment) {
-        self.time_node(slot, now);
-        self.refuse_unqueued(slot, error, now);
-    }
-
     fn lose(&mut self, slot: u32, error: &SinkError, now: Moment) {
         let gone = self.remove_node(slot);
         let attempts = gone.attempts;
         if let Some(op) = self.settle_node(gone, End::Lost, Err(AckError::Lost), Some(error), now) {
-            self.letters.push(DeadLetter::new(op, error.clone(), attempts, true));
+            self.letters.push(DeadLetter::new(op, error.clone(), attempts, End::Lost));
         }
     }
 

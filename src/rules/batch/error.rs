@@ -20,10 +20,9 @@ use crate::rules::panics;
 /// ```
 #[derive(Clone)]
 pub struct SinkError {
-    /// What the error means for the ops it applies to.
-    pub kind: ErrorKind,
-    /// What happened. The message of the error itself does not repeat it: print [`chain`](Self::chain).
-    pub source: Option<Arc<dyn Error + Send + Sync>>,
+    kind: ErrorKind,
+    /// What happened. The message of the error itself does not repeat it.
+    source: Option<Arc<dyn Error + Send + Sync>>,
     /// The destination as a whole is away, whatever became of the ops of this write.
     outage: bool,
 }
@@ -79,9 +78,14 @@ pub enum ErrorKind {
 }
 
 impl SinkError {
-    /// An error of any kind with its cause.
+    /// An error of any kind with its cause. A cause that is itself a `SinkError` of that kind is taken apart, so that no
+    /// statement is made twice.
     pub fn new(kind: ErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: Some(Arc::from(source.into())), ..kind.into() }
+        match source.into().downcast::<Self>() {
+            Ok(error) if error.kind == kind => Self { outage: kind == ErrorKind::Outage, ..*error },
+            Ok(error) => Self { source: Some(Arc::new(*error)), ..kind.into() },
+            Err(source) => Self { source: Some(Arc::from(source)), ..kind.into() },
+        }
     }
 
     /// Nothing landed; try again later.
@@ -140,6 +144,14 @@ impl SinkError {
     /// What the error means for the ops it applies to.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// What happened, if the sink said. The message of the error itself is its kind and does not repeat the cause: print
+    /// [`chain`](Self::chain).
+    ///
+    /// The same as [`Error::source`], without that trait in scope.
+    pub fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 
     /// Whether the destination as a whole is away: true after [`outage`](Self::outage) and
@@ -217,6 +229,22 @@ impl fmt::Debug for SinkError {
 
 impl Error for SinkError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        SinkError::source(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_of_the_same_kind_makes_no_statement_twice() {
+        let inner = SinkError::refused("the price is zero");
+        assert_eq!(SinkError::refused(inner.clone()).chain(), "refused: the price is zero");
+        assert_eq!(SinkError::transient(inner).chain(), "not written for now: refused: the price is zero");
+        let lost = SinkError::connection_lost(SinkError::ambiguous("reset"));
+        assert_eq!(lost.chain(), "may or may not have been written: reset");
+        assert!(lost.is_outage());
+        assert!(!SinkError::ambiguous(lost).is_outage());
     }
 }

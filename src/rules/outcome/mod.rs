@@ -2,19 +2,20 @@
 //! each caller; the driver delivers it at the end of the turn.
 
 pub(crate) mod mutex;
+mod outcomes;
 pub(crate) mod reply;
 pub(crate) mod undelivered;
 mod waiters;
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use serde::Serialize;
-use thiserror::Error;
 
+pub use outcomes::Outcomes;
 pub use undelivered::{DeadLetter, Returned};
 pub(crate) use waiters::{Waiter, Waiters};
 
-use crate::rules::batch::SinkError;
+use crate::rules::batch::{ErrorKind, SinkError, error::chain};
 use reply::Sender;
 
 /// How an op ended. Each accepted op ends in exactly one of these ways.
@@ -24,8 +25,10 @@ use reply::Sender;
 pub enum End {
     /// The sink accepted it.
     Delivered,
-    /// It was given up: the sink refused it, or it failed once too often. It became a dead letter.
+    /// The destination refused it, or no batch can hold it. It became a dead letter.
     Refused,
+    /// Its retries were used up, or the outage that it met lasted too long. It became a dead letter.
+    Exhausted,
     /// It may or may not have landed. It became a dead letter too, to be looked into.
     InDoubt,
     /// It was merged with another op of its key, which went on.
@@ -47,10 +50,11 @@ pub enum End {
 }
 
 impl End {
-    pub(crate) const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Delivered,
         Self::Refused,
+        Self::Exhausted,
         Self::InDoubt,
         Self::Conflated,
         Self::Deduplicated,
@@ -67,6 +71,7 @@ impl End {
         match self {
             Self::Delivered => "delivered",
             Self::Refused => "refused",
+            Self::Exhausted => "exhausted",
             Self::InDoubt => "in_doubt",
             Self::Conflated => "conflated",
             Self::Deduplicated => "deduplicated",
@@ -87,29 +92,35 @@ impl fmt::Display for End {
 }
 
 /// Why an op was not delivered.
-#[derive(Debug, Clone, Error)]
+///
+/// Its message and the [`source`](std::error::Error::source)s behind it make no statement twice:
+///
+/// ```
+/// use roundlot::{AckError, SinkError};
+///
+/// let error = AckError::Refused(SinkError::refused("the price is zero"));
+/// assert_eq!(error.to_string(), "refused");
+/// assert_eq!(error.chain(), "refused: the price is zero");
+/// ```
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AckError {
-    /// It was given up, and became a dead letter.
-    #[error("the operation was refused")]
-    Refused(#[source] SinkError),
+    /// The destination refused it, or no batch can hold it. It became a dead letter.
+    Refused(SinkError),
+    /// Its retries were used up, or the outage that it met lasted too long. It became a dead letter. The error is the last
+    /// one.
+    Exhausted(SinkError),
     /// It may or may not have landed.
-    #[error("the operation is in doubt: it may or may not have landed")]
-    InDoubt(#[source] SinkError),
+    InDoubt(SinkError),
     /// It and another op canceled out; neither was sent.
-    #[error("the operation was netted with another one and not sent")]
     Netted,
     /// Its time was over before it could be sent.
-    #[error("the operation expired before it could be sent")]
     Expired,
     /// It made room for another op in a full buffer.
-    #[error("the operation was evicted from a full buffer")]
     Evicted,
     /// A caller took it back out.
-    #[error("the operation was withdrawn")]
     Withdrawn,
     /// The shutdown was over before it was settled; it is in the [`Summary`](crate::Summary).
-    #[error("the operation was returned at shutdown")]
     Returned {
         /// Whether it was being written just then.
         in_flight: bool,
@@ -117,7 +128,6 @@ pub enum AckError {
         in_doubt: bool,
     },
     /// The task that would have answered is gone.
-    #[error("the operation was lost with its batcher")]
     Lost,
 }
 
@@ -126,6 +136,7 @@ impl AckError {
     pub fn end(&self) -> End {
         match self {
             Self::Refused(_) => End::Refused,
+            Self::Exhausted(_) => End::Exhausted,
             Self::InDoubt(_) => End::InDoubt,
             Self::Netted => End::Netted,
             Self::Expired => End::Expired,
@@ -138,9 +149,41 @@ impl AckError {
 
     /// What happened, and the causes behind it, in one line: for logs and reports.
     pub fn chain(&self) -> String {
+        chain(self)
+    }
+
+    /// The sink's error behind it, and whether the error's own message says all that the message of this one would.
+    fn cause(&self) -> Option<(&SinkError, bool)> {
         match self {
-            Self::Refused(error) | Self::InDoubt(error) => format!("{self}: {}", error.chain()),
-            _ => self.to_string(),
+            Self::Exhausted(error) => Some((error, false)),
+            Self::Refused(error) => Some((error, error.kind() == ErrorKind::Refused)),
+            Self::InDoubt(error) => Some((error, error.kind() == ErrorKind::Ambiguous)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(_) => "refused",
+            Self::Exhausted(_) => "retries used up",
+            Self::InDoubt(_) => "may or may not have been written",
+            Self::Netted => "the operation was netted with another one and not sent",
+            Self::Expired => "the operation expired before it could be sent",
+            Self::Evicted => "the operation was evicted from a full buffer",
+            Self::Withdrawn => "the operation was withdrawn",
+            Self::Returned { .. } => "the operation was returned at shutdown",
+            Self::Lost => "the operation was lost with its batcher",
+        })
+    }
+}
+
+impl Error for AckError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self.cause()? {
+            (error, true) => error.source(),
+            (error, false) => Some(error),
         }
     }
 }
@@ -201,5 +244,25 @@ impl<R> Answer<R> {
 
     pub(crate) fn tell(self) {
         self.to.tell(self.packed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_and_its_causes_make_no_statement_twice() {
+        let refused = AckError::Refused(SinkError::refused("the price is zero"));
+        assert_eq!(refused.chain(), "refused: the price is zero");
+        assert_eq!(refused.source().unwrap().to_string(), "the price is zero");
+        let exhausted = AckError::Exhausted(SinkError::transient("reset"));
+        assert_eq!(exhausted.chain(), "retries used up: not written for now: reset");
+        let doubt = AckError::InDoubt(SinkError::ambiguous("reset"));
+        assert_eq!(doubt.chain(), "may or may not have been written: reset");
+        let large = AckError::Refused(SinkError::too_large("5 MB"));
+        assert_eq!(large.chain(), "refused: batch too large: 5 MB");
+        assert!(large.source().unwrap().is::<SinkError>());
+        assert_eq!(AckError::Refused(ErrorKind::Refused.into()).chain(), "refused");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::End;
 use crate::rules::batch::SinkError;
 
 /// An op that was given up, or is in doubt, with the reason.
@@ -15,18 +16,24 @@ pub struct DeadLetter<T> {
     pub error: SinkError,
     /// How often it was handed to the sink.
     pub attempts: u32,
-    in_doubt: bool,
+    end: End,
 }
 
 impl<T> DeadLetter<T> {
-    pub(crate) fn new(op: T, error: SinkError, attempts: u32, in_doubt: bool) -> Self {
-        Self { op, error, attempts, in_doubt }
+    pub(crate) fn new(op: T, error: SinkError, attempts: u32, end: End) -> Self {
+        Self { op, error, attempts, end }
+    }
+
+    /// How it ended: [`Refused`](End::Refused) by the destination, [`Exhausted`](End::Exhausted) by its retries,
+    /// [`InDoubt`](End::InDoubt), or [`Lost`](End::Lost) by the sink.
+    pub fn end(&self) -> End {
+        self.end
     }
 
     /// Whether the op may have landed all the same, in this attempt or an earlier one, so that sending it again may send
     /// it twice.
     pub fn is_in_doubt(&self) -> bool {
-        self.in_doubt
+        matches!(self.end, End::InDoubt | End::Lost)
     }
 }
 
@@ -34,6 +41,7 @@ impl<T> DeadLetter<T> {
 impl<T> fmt::Debug for DeadLetter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetter")
+            .field("end", &self.end)
             .field("error", &self.error)
             .field("attempts", &self.attempts)
             .finish_non_exhaustive()

@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use super::{
-    Cuts, Stats, Times,
-    flush::Tally,
-    ratio,
+    Cuts, Stats, Times, ratio,
     spent::{Observer, Spent},
 };
-use crate::rules::{batch::CutBy, config::limits::Limits, outcome::End};
+use crate::rules::{batch::CutBy, config::limits::Limits, outcome::Outcomes};
 
 /// A time that is being averaged.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,7 +46,7 @@ pub(crate) struct Waited {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) accepted: u64,
-    pub(crate) ended: Tally,
+    pub(crate) ended: Outcomes,
     pub(crate) retries: u64,
     pub(crate) splits: u64,
     pub(crate) panics: u64,
@@ -131,20 +129,9 @@ impl Counters {
     pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize) -> Stats {
         let batches = self.cuts.iter().sum();
         let cut = |by: CutBy| self.cuts[by as usize];
-        let ended = |end: End| self.ended.of(end);
         Stats {
             accepted: self.accepted,
-            delivered: ended(End::Delivered),
-            refused: ended(End::Refused),
-            in_doubt: ended(End::InDoubt),
-            conflated: ended(End::Conflated),
-            deduplicated: ended(End::Deduplicated),
-            netted: ended(End::Netted),
-            expired: ended(End::Expired),
-            evicted: ended(End::Evicted),
-            withdrawn: ended(End::Withdrawn),
-            returned: ended(End::Returned),
-            lost: ended(End::Lost),
+            outcomes: self.ended,
             waiting: waiting as u64,
             in_flight: in_flight as u64,
             batches,

@@ -5,14 +5,11 @@
 //! before it hold no unsettled op. So an op costs a counter, however many flushes wait (Kafka's producer snapshots its incomplete
 //! batches to the same end).
 
-use std::{
-    collections::VecDeque,
-    ops::{AddAssign, Sub},
-};
+use std::collections::VecDeque;
 
 use crate::rules::{
     batch::SinkError,
-    outcome::{End, reply::Sender},
+    outcome::{End, Outcomes, reply::Sender},
 };
 
 /// A report keeps this many errors; the counts tell how many there were.
@@ -24,98 +21,21 @@ const KEPT_ERRORS: usize = 8;
 #[non_exhaustive]
 #[must_use = "a flush that is done may have failed: the report tells"]
 pub struct FlushReport {
-    /// Ops the sink accepted.
-    pub delivered: u64,
-    /// Ops given up; each became a dead letter, unless a merge that panicked has used it up.
-    pub refused: u64,
-    /// Ops that may or may not have landed.
-    pub in_doubt: u64,
-    /// Ops merged into another one.
-    pub conflated: u64,
-    /// Repeats of ops seen before.
-    pub deduplicated: u64,
-    /// Ops that canceled out with another one.
-    pub netted: u64,
-    /// Ops whose time was over before they could be sent.
-    pub expired: u64,
-    /// Ops that made room for others.
-    pub evicted: u64,
-    /// Ops that a caller took back out.
-    pub withdrawn: u64,
-    /// Ops given back because the batcher ended.
-    pub returned: u64,
-    /// Ops that the sink has lost.
-    pub lost: u64,
-    /// The first errors, at most eight, of ops that were refused or are in doubt.
+    /// How many ops ended in each way.
+    pub outcomes: Outcomes,
+    /// The first errors, at most eight, of ops that were refused, exhausted or in doubt.
     pub errors: Vec<SinkError>,
 }
 
 impl FlushReport {
-    /// Whether nothing failed: no op was refused, is in doubt, was evicted, returned or lost.
+    /// Whether nothing failed: no op was refused, exhausted, is in doubt, was evicted, returned or lost.
     pub fn is_ok(&self) -> bool {
-        self.refused + self.in_doubt + self.evicted + self.returned + self.lost == 0
+        self.outcomes.failed() == 0
     }
 
     /// How many ops it covers.
     pub fn total(&self) -> u64 {
-        self.delivered
-            + self.refused
-            + self.in_doubt
-            + self.conflated
-            + self.deduplicated
-            + self.netted
-            + self.expired
-            + self.evicted
-            + self.withdrawn
-            + self.returned
-            + self.lost
-    }
-
-    fn new(tally: Tally, errors: Vec<SinkError>) -> Self {
-        Self {
-            delivered: tally.of(End::Delivered),
-            refused: tally.of(End::Refused),
-            in_doubt: tally.of(End::InDoubt),
-            conflated: tally.of(End::Conflated),
-            deduplicated: tally.of(End::Deduplicated),
-            netted: tally.of(End::Netted),
-            expired: tally.of(End::Expired),
-            evicted: tally.of(End::Evicted),
-            withdrawn: tally.of(End::Withdrawn),
-            returned: tally.of(End::Returned),
-            lost: tally.of(End::Lost),
-            errors,
-        }
-    }
-}
-
-/// How many ops ended in each way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally([u64; End::COUNT]);
-
-impl Tally {
-    #[inline]
-    pub(crate) fn add(&mut self, end: End, count: u64) {
-        self.0[end as usize] += count;
-    }
-
-    pub(crate) fn of(&self, end: End) -> u64 {
-        self.0[end as usize]
-    }
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.0.iter_mut().zip(other.0).for_each(|(sum, part)| *sum += part);
-    }
-}
-
-impl Sub for Tally {
-    type Output = Self;
-
-    fn sub(mut self, other: Self) -> Self {
-        self.0.iter_mut().zip(other.0).for_each(|(sum, part)| *sum -= part);
-        self
+        self.outcomes.total()
     }
 }
 
@@ -123,7 +43,7 @@ impl Sub for Tally {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mark {
     /// All ends in the epochs up to `epoch`.
-    ended: Tally,
+    ended: Outcomes,
     /// Epochs below this one have been told.
     epoch: u64,
 }
@@ -165,7 +85,7 @@ struct Epoch {
     /// The number that its last ops carry. Those of its first ones follow the last number of the epoch before.
     number: u32,
     unsettled: u64,
-    ended: Tally,
+    ended: Outcomes,
     /// The first errors.
     errors: Vec<SinkError>,
     /// Flushes that closed this epoch.
@@ -183,7 +103,7 @@ pub(crate) struct Flushes {
     /// Epochs told so far.
     told: u64,
     /// All ends in the epochs before the first.
-    ended: Tally,
+    ended: Outcomes,
     /// The first errors of the last epochs before those, by the number of epochs told before each.
     errors: VecDeque<(u64, Vec<SinkError>)>,
     /// Closed epochs above which the next flush looks for abandoned ones.
@@ -203,7 +123,7 @@ impl Flushes {
             open: Epoch::default(),
             first: 0,
             told: 0,
-            ended: Tally::default(),
+            ended: Outcomes::default(),
             errors: VecDeque::new(),
             sweep_above: MIN_SWEEP,
         }
@@ -270,7 +190,7 @@ impl Flushes {
                 let covered = since.epoch..mark.epoch;
                 let errors = self.errors.iter().rev().filter(|(epoch, _)| covered.contains(epoch));
                 let errors = errors.flat_map(|(_, errors)| errors).take(KEPT_ERRORS).cloned().collect();
-                done.push(Done { reply, report: FlushReport::new(mark.ended - since.ended, errors), mark });
+                done.push(Done { reply, report: FlushReport { outcomes: mark.ended - since.ended, errors }, mark });
             }
         }
         done
@@ -325,7 +245,7 @@ impl Epoch {
     }
 
     fn is_unused(&self) -> bool {
-        self.unsettled == 0 && self.ended == Tally::default()
+        self.unsettled == 0 && self.ended == Outcomes::default()
     }
 
     /// Takes the ops of the epoch before this one in.

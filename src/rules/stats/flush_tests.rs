@@ -30,12 +30,12 @@ fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
     flushes.end(early, End::Delivered, None, 1);
     assert_eq!(answer(&mut flushes), 1);
     let (report, mark) = first.now_or_never().unwrap().unwrap();
-    assert_eq!((report.delivered, report.total()), (1, 1));
+    assert_eq!((report.outcomes.delivered, report.total()), (1, 1));
 
     let second = flush(&mut flushes, mark);
     assert_eq!(answer(&mut flushes), 1);
     let (report, _) = second.now_or_never().unwrap().unwrap();
-    assert_eq!((report.netted, report.total()), (1, 1));
+    assert_eq!((report.outcomes.netted, report.total()), (1, 1));
 }
 
 /// Goal: it does not matter that the numbers of epochs wrap around. Method: ops on both sides of that, and a flush
@@ -64,7 +64,7 @@ fn flushes_at_the_same_time_report_the_same() {
     assert_eq!(answer(&mut flushes), 2);
     for report in &mut both {
         let (report, _) = report.now_or_never().unwrap().unwrap();
-        assert_eq!((report.refused, report.errors.len()), (1, 1));
+        assert_eq!((report.outcomes.refused, report.errors.len()), (1, 1));
         assert!(!report.is_ok());
     }
 }
@@ -80,7 +80,7 @@ fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
     let next = flush(&mut flushes, Mark::default());
     answer(&mut flushes);
     let (report, _) = next.now_or_never().unwrap().unwrap();
-    assert_eq!((report.refused, report.errors.len()), (1, 1));
+    assert_eq!((report.outcomes.refused, report.errors.len()), (1, 1));
 }
 
 /// Goal: callers that give up cost nothing, whenever they do. Method: many flushes with ops between them wait at a time
@@ -126,5 +126,5 @@ fn flushes_that_nobody_waits_for_do_not_pile_up() {
     let kept = flush(&mut flushes, Mark::default());
     flushes.end(op, End::Delivered, None, 1);
     answer(&mut flushes);
-    assert_eq!(kept.now_or_never().unwrap().unwrap().0.delivered, 1);
+    assert_eq!(kept.now_or_never().unwrap().unwrap().0.outcomes.delivered, 1);
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::rules::{batch::CutBy, outcome::End};
+use crate::rules::{batch::CutBy, outcome::Outcomes};
 
 /// Counters and gauges of one batcher, or of one batched stream, all of the same moment.
 ///
-/// Ops are conserved: at every moment [`accepted`](Self::accepted) is the sum of all ways to end, of
+/// Ops are conserved: at every moment [`accepted`](Self::accepted) is the sum of all [`outcomes`](Self::outcomes), of
 /// [`waiting`](Self::waiting) and of [`in_flight`](Self::in_flight).
 ///
 /// # Examples
@@ -27,7 +27,7 @@ use crate::rules::{batch::CutBy, outcome::End};
 /// desk.flush().await?;
 ///
 /// let stats = desk.stats();
-/// assert_eq!(stats.delivered, 3);
+/// assert_eq!(stats.outcomes.delivered, 3);
 /// assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight);
 /// # Ok(())
 /// # }
@@ -37,28 +37,9 @@ use crate::rules::{batch::CutBy, outcome::End};
 pub struct Stats {
     /// Ops taken in.
     pub accepted: u64,
-    /// Ops the sink accepted.
-    pub delivered: u64,
-    /// Ops given up.
-    pub refused: u64,
-    /// Ops that may or may not have landed.
-    pub in_doubt: u64,
-    /// Ops merged into another one.
-    pub conflated: u64,
-    /// Repeats that were not queued.
-    pub deduplicated: u64,
-    /// Ops that canceled out with another one.
-    pub netted: u64,
-    /// Ops whose time was over before they could be sent.
-    pub expired: u64,
-    /// Ops that made room for others.
-    pub evicted: u64,
-    /// Ops that a caller took back out.
-    pub withdrawn: u64,
-    /// Ops given back at shutdown.
-    pub returned: u64,
-    /// Ops lost because the task was killed, or by the sink.
-    pub lost: u64,
+    /// How many ops ended in each way. In JSON its fields stand beside the others.
+    #[serde(flatten)]
+    pub outcomes: Outcomes,
     /// Ops that wait now, those backing off and those still in the channel included.
     pub waiting: u64,
     /// Ops being written now.
@@ -163,24 +144,7 @@ impl Cuts {
 impl Stats {
     /// Ops that have ended, in whatever way.
     pub fn ended(&self) -> u64 {
-        End::ALL.into_iter().map(|end| self.ended_by(end)).sum()
-    }
-
-    /// How many ops ended in this way.
-    pub fn ended_by(&self, end: End) -> u64 {
-        match end {
-            End::Delivered => self.delivered,
-            End::Refused => self.refused,
-            End::InDoubt => self.in_doubt,
-            End::Conflated => self.conflated,
-            End::Deduplicated => self.deduplicated,
-            End::Netted => self.netted,
-            End::Expired => self.expired,
-            End::Evicted => self.evicted,
-            End::Withdrawn => self.withdrawn,
-            End::Returned => self.returned,
-            End::Lost => self.lost,
-        }
+        self.outcomes.total()
     }
 
     /// The average number of ops in a batch; 0 before the first.
@@ -190,7 +154,7 @@ impl Stats {
 
     /// The part of the accepted ops that was merged into others, from 0 to 1.
     pub fn conflation_rate(&self) -> f64 {
-        ratio(self.conflated, self.accepted)
+        ratio(self.outcomes.conflated, self.accepted)
     }
 }
 

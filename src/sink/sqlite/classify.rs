@@ -118,7 +118,6 @@ fn code(error: &Error) -> Option<ErrorCode> {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
 
     use Blame::{Batch, Row};
     use ErrorKind::{Ambiguous, Outage, Refused, Transient};

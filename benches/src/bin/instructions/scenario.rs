@@ -76,11 +76,10 @@ fn phases(rounds: u64, counted: Phase, stages: Stages<Op>) {
     let mut stand = Stand::new(door.clone(), stages);
     let count = |phase: Phase, work: &mut dyn FnMut()| if phase == counted { in_the_count(work) } else { work() };
     for round in 0..rounds {
-        stand.desk.pause();
-        stand.run();
+        stand.pause();
         count(Phase::Send, &mut || send_round(&stand, round, Op::numbered));
         count(Phase::Push, &mut || stand.run());
-        stand.desk.resume();
+        stand.ask_to_resume();
         count(Phase::Cut, &mut || stand.run());
         door.open();
         count(Phase::Settle, &mut || stand.run());
@@ -112,11 +111,10 @@ fn staged_push(rounds: u64) {
     let ops = mix((rounds * OPS_PER_ROUND) as usize);
     let mut stand = Stand::new(Door::left_open(), ours::stages());
     for round in 0..rounds {
-        stand.desk.pause();
-        stand.run();
+        stand.pause();
         send_round(&stand, round, |i| ops[i as usize]);
         in_the_count(&mut || stand.run());
-        stand.desk.resume();
+        stand.ask_to_resume();
         stand.run();
     }
     stand.check(rounds * OPS_PER_ROUND);
@@ -171,5 +169,5 @@ fn rules(rounds: u64) {
             }
         }
     });
-    assert_eq!(out + batches.stats().conflated, total, "ops that came out or were superseded");
+    assert_eq!(out + batches.stats().outcomes.conflated, total, "ops that came out or were superseded");
 }

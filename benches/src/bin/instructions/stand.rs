@@ -117,12 +117,23 @@ impl Stand {
         }
     }
 
+    /// Pauses the batcher.
+    pub(crate) fn pause(&mut self) {
+        poll_once(self.desk.pause());
+        self.run();
+    }
+
+    /// Asks the task to resume, which it does when it runs next.
+    pub(crate) fn ask_to_resume(&self) {
+        poll_once(self.desk.resume());
+    }
+
     /// # Panics
     ///
     /// Unless all ops that were sent have ended well: a count must not be able to lie.
     pub(crate) fn check(&self, ops: u64) {
         let stats = self.desk.stats();
-        assert_eq!(stats.delivered + stats.conflated, ops, "ops that have ended well");
+        assert_eq!(stats.outcomes.delivered + stats.outcomes.conflated, ops, "ops that have ended well");
     }
 }
 
@@ -133,4 +144,9 @@ pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("there is nothing to wait for"),
     }
+}
+
+/// Polls a future once, for what that sets off, and drops it.
+fn poll_once(future: impl Future) {
+    let _ = std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()));
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };

@@ -120,7 +120,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
 
 /// Operations that were handed in, and not done as they were meant to be.
 fn failures(stats: &Stats) -> u64 {
-    stats.refused + stats.in_doubt + stats.evicted + stats.returned + stats.lost
+    stats.outcomes.failed()
 }
 
 impl Report {
@@ -164,7 +164,8 @@ impl Report {
         if lost > 0 {
             return Some(format!("{} trades are not in the database", format::count(lost)));
         }
-        let returned: u64 = each(&self.batchers).iter().map(|stats| stats.returned + stats.lost).sum();
+        let returned: u64 =
+            each(&self.batchers).iter().map(|stats| stats.outcomes.returned + stats.outcomes.lost).sum();
         (returned > 0).then(|| format!("{} operations were still to be done at the end", format::count(returned)))
     }
 
@@ -174,8 +175,8 @@ impl Report {
             row("operations", |stats| format::count(stats.accepted)),
             row("batches", |stats| format::count(stats.batches)),
             row("mean size", |stats| format!("{:.1}", stats.mean_batch())),
-            row("conflated", |stats| format::percent(stats.conflated, stats.accepted)),
-            row("netted", |stats| format::percent(stats.netted, stats.accepted)),
+            row("conflated", |stats| format::percent(stats.outcomes.conflated, stats.accepted)),
+            row("netted", |stats| format::percent(stats.outcomes.netted, stats.accepted)),
             row("forced flushes", |stats| format::count(stats.forced_flushes)),
             row("send to verdict", |stats| format::time(stats.in_buffer.mean)),
             row("  waiting", |stats| format::time(stats.waiting_time.mean)),
@@ -184,7 +185,7 @@ impl Report {
             row("longest to verdict", |stats| format::time(stats.in_buffer.max)),
             row("retries", |stats| format::count(stats.retries)),
             row("failures", |stats| format::count(failures(stats))),
-            row("delivered", |stats| format::count(stats.delivered)),
+            row("delivered", |stats| format::count(stats.outcomes.delivered)),
         ];
         if each(&self.batchers).iter().all(|stats| stats.backing_off_time.max.is_zero()) {
             rows.retain(|(name, _)| *name != "  backing off");
@@ -265,7 +266,7 @@ impl Report {
             writeln!(f, "           {:>6} {reason}", format::count(*count))?;
         }
         writeln!(f, "portfolio  {}, {} orders filled", self.portfolio_value, format::count(self.fills))?;
-        let (delivered, database) = (format::count(self.batchers.trades.delivered), &self.database);
+        let (delivered, database) = (format::count(self.batchers.trades.outcomes.delivered), &self.database);
         writeln!(f, "database   {delivered} rows written to {database}")?;
         match self.rows.bad_rows {
             0 => Ok(()),

@@ -69,9 +69,10 @@ impl App {
 pub const QUICK: &[&str] =
     &["--set", "unbatched.sample=0", "--set", "venue.latency=1ms", "--set", "venue.slow_percent=0"];
 
-const ENDS: [&str; 13] = [
+const ENDS: [&str; 14] = [
     "delivered",
     "refused",
+    "exhausted",
     "in_doubt",
     "conflated",
     "deduplicated",

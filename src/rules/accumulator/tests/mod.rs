@@ -98,7 +98,7 @@ fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseErro
     prop_assert_eq!(stats.in_outage, model.outage.is_some());
     prop_assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {:?}", stats);
     for end in End::ALL {
-        prop_assert_eq!(stats.ended_by(end), model.ends.get(&end).copied().unwrap_or(0), "{:?}", end);
+        prop_assert_eq!(stats.outcomes[end], model.ends.get(&end).copied().unwrap_or(0), "{:?}", end);
     }
     Ok(())
 }

@@ -49,7 +49,10 @@ impl Model {
                     if last { self.end(End::InDoubt) } else { again.push(op) }
                 }
                 Rest::Aborted => self.end(End::Returned),
-                _ => self.end(if op.in_doubt { End::InDoubt } else { End::Refused }),
+                _ if op.in_doubt => self.end(End::InDoubt),
+                // An outage that lasted too long, or the last attempt.
+                Rest::Outage | Rest::Transient | Rest::Throttled => self.end(End::Exhausted),
+                _ => self.end(End::Refused),
             }
             failed |= again.len() > before;
         }
@@ -68,7 +71,7 @@ impl Model {
         }
         if given_up {
             let waiting: Vec<Waiting> = self.parts.values_mut().flat_map(|part| part.waiting.drain(..)).collect();
-            waiting.iter().for_each(|w| self.end(if w.in_doubt { End::InDoubt } else { End::Refused }));
+            waiting.iter().for_each(|w| self.end(if w.in_doubt { End::InDoubt } else { End::Exhausted }));
         }
     }
 

@@ -82,7 +82,7 @@ impl KillSwitch {
     pub async fn pull(&self, counts: &SharedCounts) -> Result<(), Closed> {
         self.withdraw(counts).await?;
         // Cancels have to leave, also if the batcher was paused before.
-        self.orders.resume();
+        self.orders.resume().await?;
         let _alone = self.canceling.lock().await;
         for _ in 0..MAX_ROUNDS {
             if !self.cancel_resting(counts).await? {
@@ -99,7 +99,7 @@ impl KillSwitch {
     pub async fn withdraw(&self, counts: &SharedCounts) -> Result<(), Closed> {
         // The bot first: otherwise it would fill the buffer again at the next price.
         self.halt.halt();
-        self.orders.pause();
+        self.orders.pause().await?;
         // Makes room, without which the last decision could not be handed in.
         self.withdraw_adding(counts).await?;
         let _ = timeout(LAST_DECISION, self.halt.idle()).await;

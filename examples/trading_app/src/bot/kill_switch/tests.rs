@@ -105,7 +105,7 @@ async fn waiting_orders_that_add_risk_are_withdrawn_and_other_ops_leave() {
     for order in [&canceled, &limit(2, Side::Buy, "11"), &stop(3, ETH)] {
         stage.rests(order).await;
     }
-    stage.batchers.orders.pause();
+    stage.batchers.orders.pause().await.unwrap();
     let cancel = stage.submit(canceled.cancel()).await;
     let moved = stage.submit(stop(3, ETH).move_stop("51".parse().unwrap()).unwrap()).await;
     let entry = stage.submit(limit(4, Side::Buy, "12")).await;
@@ -172,7 +172,7 @@ async fn a_retry_does_not_pass_the_gate() {
 async fn a_pull_works_with_a_full_buffer_and_may_be_repeated() {
     let stage = stage(|_, limits| *limits = limits.clone().max_pending(10));
     stage.rests(&limit(1, Side::Buy, "10")).await;
-    stage.batchers.orders.pause();
+    stage.batchers.orders.pause().await.unwrap();
     let (halt, orders) = (stage.switch.halt().clone(), stage.batchers.orders.clone());
     let bot = tokio::spawn(async move {
         let _permit = halt.permit().await.unwrap();
@@ -203,7 +203,7 @@ async fn orders_that_the_venue_does_not_cancel_count_as_failed() {
 async fn a_pull_at_a_venue_that_hangs_withdraws_and_halts() {
     let stage = stage(|venue, _| venue.latency = Duration::from_secs(86_400));
     stage.venue.rest_for_test(&limit(1, Side::Buy, "10"));
-    stage.batchers.orders.pause();
+    stage.batchers.orders.pause().await.unwrap();
     let entry = stage.submit(limit(2, Side::Buy, "11")).await;
     let counts = SharedCounts::default();
     assert!(timeout(Duration::from_secs(3600), stage.switch.pull(&counts)).await.is_err());

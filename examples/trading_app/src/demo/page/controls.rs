@@ -84,7 +84,7 @@ impl Controls {
             }
             (Action::Pause, batcher) => {
                 state.orders_held |= batcher == Target::Orders;
-                self.pause(batcher);
+                self.pause(batcher).await.map_err(stopping)?;
                 format!("{} paused: what comes waits", batcher.name())
             }
             (Action::Resume, batcher) => {
@@ -96,7 +96,7 @@ impl Controls {
                     state.orders_held = false;
                     self.switch.halt().lift();
                 }
-                self.resume(batcher);
+                self.resume(batcher).await.map_err(stopping)?;
                 format!("{} resumed", batcher.name())
             }
             (Action::Withdraw, Target::Orders) => {
@@ -110,19 +110,19 @@ impl Controls {
         Ok(answer)
     }
 
-    fn pause(&self, batcher: Target) {
+    async fn pause(&self, batcher: Target) -> Result<(), Closed> {
         match batcher {
-            Target::Prices => self.batchers.prices.pause(),
-            Target::Orders => self.batchers.orders.pause(),
-            Target::Trades => self.batchers.trades.pause(),
+            Target::Prices => self.batchers.prices.pause().await,
+            Target::Orders => self.batchers.orders.pause().await,
+            Target::Trades => self.batchers.trades.pause().await,
         }
     }
 
-    fn resume(&self, batcher: Target) {
+    async fn resume(&self, batcher: Target) -> Result<(), Closed> {
         match batcher {
-            Target::Prices => self.batchers.prices.resume(),
-            Target::Orders => self.batchers.orders.resume(),
-            Target::Trades => self.batchers.trades.resume(),
+            Target::Prices => self.batchers.prices.resume().await,
+            Target::Orders => self.batchers.orders.resume().await,
+            Target::Trades => self.batchers.trades.resume().await,
         }
     }
 
@@ -180,7 +180,8 @@ impl Controls {
             }
         }
         for batcher in [Target::Prices, Target::Orders, Target::Trades] {
-            self.resume(batcher);
+            // A batcher that has ended by itself has nothing to resume.
+            let _ = self.resume(batcher).await;
         }
     }
 }
@@ -215,8 +216,12 @@ fn described(counts: &Counts) -> String {
 
 /// The outcomes since the last flush, in a sentence.
 fn flushed(batcher: Target, report: &FlushReport) -> String {
-    let failed = report.refused + report.in_doubt + report.evicted + report.returned + report.lost;
-    let [total, delivered, failed] = [report.total(), report.delivered, failed].map(format::count);
+    let failed = report.outcomes.refused
+        + report.outcomes.in_doubt
+        + report.outcomes.evicted
+        + report.outcomes.returned
+        + report.outcomes.lost;
+    let [total, delivered, failed] = [report.total(), report.outcomes.delivered, failed].map(format::count);
     format!("{} flushed: of {total} since the last flush {delivered} delivered, {failed} failed", batcher.name())
 }
 

@@ -122,7 +122,7 @@ fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
     let batches = new.batches - old.batches;
     let accepted = new.accepted - old.accepted;
     let filled = new.fill_mean * new.batches as f64 - old.fill_mean * old.batches as f64;
-    let merged = (new.conflated + new.netted) - (old.conflated + old.netted);
+    let merged = (new.outcomes.conflated + new.outcomes.netted) - (old.outcomes.conflated + old.outcomes.netted);
     Flow {
         rate: per_second(accepted),
         size: share((new.written - old.written) as f64, batches),
