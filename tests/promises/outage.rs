@@ -285,7 +285,7 @@ async fn an_outage_may_be_told_op_by_op() {
         assert_eq!((stats.outages, stats.waiting, stats.in_outage), (1, 3, true), "by op: {by_op}");
         let writes = flaky.writes();
         let report = took(secs(10), desk.flush()).await.unwrap();
-        assert_eq!(report.outcomes.refused, 3);
+        assert_eq!(report.outcomes.exhausted, 3);
         seen.push((writes, flaky.writes()));
     }
     assert_eq!(seen[0], seen[1]);
