@@ -151,7 +151,7 @@ where
     ///
     /// Letters wait in a buffer of their own, of 65,536 and for no longer than the shutdown has time, so that a sink for
     /// them that is slow, fails or panics stalls nobody. One that finds no room is counted in
-    /// [`letters_lost`](crate::Stats::letters_lost); those not taken at the end are in the [`Summary`].
+    /// [`dead_letters_lost`](crate::Stats::dead_letters_lost); those not taken at the end are in the [`Summary`].
     ///
     /// In logs that buffer has the batcher's name with `-letters` behind it. Its metrics begin with `roundlot_dead_letters_`, so
     /// that sums over all batchers count each op once.
@@ -245,9 +245,9 @@ where
             Some(letters) => Box::pin(async move {
                 let (mut summary, letters) = futures::join!(actor.run(), letters);
                 let returned = letters.returned.into_iter().map(|letter| letter.op);
-                let dead = letters.letters.into_iter().map(|letter| letter.op);
-                summary.letters.extend(returned.chain(dead));
-                summary.stats.letters_lost += letters.stats.letters_lost;
+                let dead = letters.dead_letters.into_iter().map(|letter| letter.op);
+                summary.dead_letters.extend(returned.chain(dead));
+                summary.stats.dead_letters_lost += letters.stats.dead_letters_lost;
                 summary
             }),
         };

@@ -32,4 +32,7 @@ pub use rules::{
     stage::{self, Stages},
     stats::{Cuts, Stats, Times, flush::FlushReport},
 };
+/// Tells a batcher to stop: see [`Batcher::stop_on`].
+pub use tokio_util::sync::CancellationToken;
+
 pub use sink::{BoxSink, Sink, from_futures, from_service, sink_fn};

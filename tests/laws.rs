@@ -314,7 +314,7 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
         take(step, &desk, &mut model).await?;
         let stats = desk.stats();
         conserved(&stats)?;
-        prop_assert!(stats.waiting + stats.in_flight <= recipe.limits.pending_limit() as u64, "{stats:?}");
+        prop_assert!(stats.waiting + stats.in_flight <= recipe.limits.max_pending as u64, "{stats:?}");
     }
     desk.resume().await.unwrap();
     let summary = worker.shutdown().within(ms(60_000)).await.unwrap();

@@ -81,7 +81,7 @@ pub(crate) struct Meter {
     retries: Counter,
     splits: Counter,
     panics: Counter,
-    letters_lost: Counter,
+    dead_letters_lost: Counter,
     outages: Counter,
     in_outage: Gauge,
     waiting: Gauge,
@@ -106,7 +106,7 @@ impl Meter {
             retries: counter!(name(RETRIES), "batcher" => batcher()),
             splits: counter!(name(SPLITS), "batcher" => batcher()),
             panics: counter!(name(PANICS), "batcher" => batcher()),
-            letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
+            dead_letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
             outages: counter!(name(OUTAGES), "batcher" => batcher()),
             in_outage: gauge!(name(IN_OUTAGE), "batcher" => batcher()),
             waiting: gauge!(name(WAITING), "batcher" => batcher()),
@@ -156,7 +156,7 @@ impl Observer for Meter {
         self.retries.absolute(stats.retries);
         self.splits.absolute(stats.splits);
         self.panics.absolute(stats.panics);
-        self.letters_lost.absolute(stats.letters_lost);
+        self.dead_letters_lost.absolute(stats.dead_letters_lost);
         self.outages.absolute(stats.outages);
         self.in_outage.set(if stats.in_outage { 1.0 } else { 0.0 });
         self.waiting.set(stats.waiting as f64);

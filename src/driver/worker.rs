@@ -30,7 +30,7 @@ pub struct Summary<T> {
     /// Ops that were not settled when the time was over, in the order in which they came.
     pub returned: Vec<Returned<T>>,
     /// Dead letters that their own sink did not take.
-    pub letters: Vec<DeadLetter<T>>,
+    pub dead_letters: Vec<DeadLetter<T>>,
     /// Why the sink was not closed properly, if it was not.
     pub close_error: Option<SinkError>,
 }

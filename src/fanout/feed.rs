@@ -86,7 +86,7 @@ where
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn settled(&self) -> Result<(), Closed> {
+    pub async fn flush(&self) -> Result<(), Closed> {
         self.handle.flush().await.map(drop)
     }
 

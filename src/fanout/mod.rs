@@ -43,7 +43,7 @@
 //! let (feed, worker) = Fanout::by(|update: &PriceUpdate| update.symbol).spawn();
 //! feed.publish(price(BTC, "64000"))?;
 //! feed.publish(price(ETH, "2600"))?;
-//! feed.settled().await?; // for this example: the values above are in the snapshot
+//! feed.flush().await?; // for this example: the values above are in the snapshot
 //!
 //! let screen = Recorder::new(); // or a WebSocket
 //! let mut subscription = feed.subscribe(screen.clone()).to([BTC]).start().await?;

@@ -114,7 +114,7 @@ where
             since: Mutex::default(),
             ended: Arc::clone(&reason),
         });
-        let max_pending = limits.pending_limit();
+        let max_pending = limits.max_pending;
         let batcher = Batcher::new(Arc::clone(&watched))
             .name("subscriber")
             .letters_unwanted()

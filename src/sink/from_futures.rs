@@ -79,7 +79,7 @@ where
 {
     async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
         let mut sink = self.inner.lock().await;
-        let open: Vec<usize> = batch.pending().indexed().map(|(i, _)| i).collect();
+        let open: Vec<usize> = batch.pending_indexes().collect();
         for (fed, &i) in open.iter().enumerate() {
             // Readiness and the feed are one poll, so there is no await between them at which the write could be
             // dropped with a slot reserved and no op in it.

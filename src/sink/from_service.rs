@@ -59,7 +59,7 @@ type Answer<A, T, R> = Box<dyn Fn(A, &mut Batch<T, R>) -> Result<Settled, SinkEr
 ///         _ => SinkError::ambiguous(error),
 ///     })
 ///     .answer(|results, batch: &mut Batch<Order, u64>| {
-///         let open: Vec<usize> = batch.pending().indexed().map(|(i, _)| i).collect();
+///         let open: Vec<usize> = batch.pending_indexes().collect();
 ///         for (i, result) in open.into_iter().zip(results) {
 ///             match result {
 ///                 Ok(id) => batch.accept(i, id),

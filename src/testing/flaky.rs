@@ -202,7 +202,7 @@ where
             Step::Pass => self.shared.inner.write(batch).await,
             Step::Fail(error) => Err(error),
             Step::LandAndFail(error) => {
-                let open: Vec<usize> = batch.pending().indexed().map(|(i, _)| i).collect();
+                let open: Vec<usize> = batch.pending_indexes().collect();
                 let _lost = self.shared.inner.write(batch).await;
                 for i in open {
                     batch.verdicts_mut()[i] = Verdict::Pending;

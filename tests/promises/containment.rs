@@ -244,11 +244,11 @@ async fn trouble_with_dead_letters_never_stalls_the_main_path() {
             assert_eq!(outcome.end == End::Refused, op % 2 == 1, "{name}: {op}");
         }
         let summary = worker.shutdown().within(secs(3)).await.unwrap();
-        let mut letters: Vec<u32> = summary.letters.iter().map(|letter| letter.op).collect();
+        let mut letters: Vec<u32> = summary.dead_letters.iter().map(|letter| letter.op).collect();
         letters.extend(taken.ops());
         letters.sort_unstable();
         assert_eq!(letters, (0..10).map(|op| 2 * op + 1).collect::<Vec<_>>(), "{name}");
-        assert_eq!((summary.stats.outcomes.refused, summary.stats.letters_lost), (10, 0), "{name}");
+        assert_eq!((summary.stats.outcomes.refused, summary.stats.dead_letters_lost), (10, 0), "{name}");
     }
 }
 
@@ -264,9 +264,9 @@ async fn letters_that_their_sink_refuses_are_accounted_for() {
         let (desk, worker) = Batcher::new(main).retry(Retry::none()).dead_letters(letters).spawn();
         desk.send(7).await.unwrap();
         until_idle().await;
-        let lost = desk.stats().letters_lost;
+        let lost = desk.stats().dead_letters_lost;
         let summary = worker.shutdown().await.unwrap();
-        let told = summary.letters.len() as u64 + lost.max(summary.stats.letters_lost);
+        let told = summary.dead_letters.len() as u64 + lost.max(summary.stats.dead_letters_lost);
         assert_eq!((summary.stats.outcomes.refused, told), (1, 1), "panics: {panics}");
     }
 }
@@ -288,8 +288,8 @@ async fn a_letter_that_its_sink_loses_comes_back_once() {
     let (desk, worker) = Batcher::new(refusing).dead_letters(losing).spawn();
     desk.send(1).await.unwrap();
     let summary = worker.shutdown().await.unwrap();
-    assert_eq!(summary.letters.iter().map(|letter| letter.op).collect::<Vec<_>>(), [1]);
-    assert_eq!(summary.stats.letters_lost, 0);
+    assert_eq!(summary.dead_letters.iter().map(|letter| letter.op).collect::<Vec<_>>(), [1]);
+    assert_eq!(summary.stats.dead_letters_lost, 0);
 }
 
 /// Goal: no panic over an op's deadline is silent, and what is asked is asked once. Method: only the first call panics.

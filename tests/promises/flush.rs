@@ -284,3 +284,12 @@ async fn an_op_that_the_sink_lost_is_no_success() {
     assert_eq!((desk.stats().outcomes.lost, report.outcomes.lost), (1, 1));
     assert!(!report.is_ok(), "{report:?}");
 }
+
+/// A caller that only waits need not look at the report: this compiles.
+#[deny(unused_must_use)]
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_not_looked_at_warns_of_nothing() -> Result<(), Box<dyn std::error::Error>> {
+    let (desk, _worker) = Batcher::new(Recorder::<u32>::new()).spawn();
+    desk.flush().await?;
+    Ok(())
+}

@@ -72,7 +72,7 @@ impl Log {
     }
 }
 
-/// Goal: a span per batch, with reason, size, attempt and outcome. Method: a write of each outcome: answered, failed,
+/// Goal: a span per batch, with the reason of its cut, size, attempt and outcome. Method: a write of each outcome: answered, failed,
 /// hung, panicked, aborted.
 #[tokio::test(start_paused = true)]
 async fn each_batch_has_a_span() {
@@ -88,7 +88,7 @@ async fn each_batch_has_a_span() {
     desk.send(5).await.unwrap();
     let _ = eventually(worker.shutdown().within(ms(10)).into_future()).await.unwrap();
     let spans: Vec<_> = log.lines().into_iter().filter(|line| line.starts_with("span batch")).collect();
-    let prefix = "span batch batcher=\"spans\" reason";
+    let prefix = "span batch batcher=\"spans\" cut_by";
     let outcomes = [
         "\"full\" size=2 attempt=1 outcome=not written for now: down",
         "\"retry\" size=2 attempt=2 outcome=\"answered\"",
@@ -238,7 +238,7 @@ async fn the_payload_of_an_op_is_never_told() {
         write!(told, "{error:?} {error}").unwrap();
     }
     let batch = Batch::<Secret>::for_test(vec![Secret(1)]);
-    write!(told, "{batch:?} {:?}", summary.letters).unwrap();
+    write!(told, "{batch:?} {:?}", summary.dead_letters).unwrap();
     assert!(!told.contains(SECRET), "{told}");
     let lines = log.lines();
     assert!(lines.len() > 10 && !lines.iter().any(|line| line.contains(SECRET)), "{lines:#?}");

@@ -98,7 +98,7 @@ async fn a_page_by_symbol() {
     publish("BTC", 1);
     publish("ETH", 2);
     publish("SOL", 3);
-    feed.settled().await.unwrap();
+    feed.flush().await.unwrap();
 
     let (mut browser, mut other) = (open(&url).await, open(&url).await);
     say(&mut browser, "BTC").await;

@@ -63,7 +63,7 @@ async fn an_update_at_which_a_function_panics_is_refused_alone() {
             for quote in [quote(1, 1), Quote { fault: Some(fault), ..quote(2, 2) }, quote(3, 3)] {
                 feed.publish(quote).unwrap();
             }
-            feed.settled().await.unwrap();
+            feed.flush().await.unwrap();
             let case = format!("{fault:?}, keyed: {keyed}");
             for screen in [&all, &some] {
                 assert_eq!(screen.wait_for(2).await, [quote(1, 1), quote(3, 3)], "{case}");

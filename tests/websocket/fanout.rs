@@ -23,7 +23,7 @@ fn quotes() -> (Quotes, roundlot::Worker<Quote>) {
 
 async fn publish(feed: &Quotes, quotes: &[Quote]) {
     quotes.iter().for_each(|quote| feed.publish(*quote).unwrap());
-    feed.settled().await.unwrap();
+    feed.flush().await.unwrap();
 }
 
 async fn subscribe(feed: &Quotes, sink: impl Sink<Quote>, topics: &[u8]) -> Subscription<Quote, u8> {

@@ -88,7 +88,7 @@ async fn exact(steps: Vec<Step>) {
             Step::Publish(topic, key) => {
                 let update = model.publish(topic, key);
                 feed.publish(update).unwrap();
-                feed.settled().await.unwrap();
+                feed.flush().await.unwrap();
                 for subscriber in subscribers.iter_mut().filter(|subscriber| subscriber.wants.contains_key(&topic)) {
                     subscriber.expected.push(update);
                 }
@@ -160,7 +160,7 @@ async fn conflated(steps: Vec<Step>) {
         match step {
             Step::Publish(topic, key) => feed.publish(model.publish(topic, key)).unwrap(),
             Step::Settle => {
-                feed.settled().await.unwrap();
+                feed.flush().await.unwrap();
                 settled = model.latest.iter().map(|update| ((update.0, update.1), update.2)).collect();
             }
             Step::Subscribe(topics) => {
@@ -217,7 +217,7 @@ async fn conflated(steps: Vec<Step>) {
             }
         }
     }
-    feed.settled().await.unwrap();
+    feed.flush().await.unwrap();
     for subscriber in &subscribers {
         subscriber.gate.open();
         until_idle().await;

@@ -138,7 +138,7 @@ fn an_op_that_fits_into_no_frame_is_not_a_line_for_each_watcher() {
         }
         for n in 0..20 {
             feed.publish("x".repeat(n * 10)).unwrap();
-            feed.settled().await.unwrap();
+            feed.flush().await.unwrap();
             until_idle().await;
         }
         let stats = feed.stats();

@@ -136,7 +136,7 @@ async fn publish(rounds: u64, healthy: u64, stuck: u64) -> Result<Span, Error> {
     let watch = Stopwatch::start();
     for id in 1..=rounds {
         round(&feed, id)?;
-        feed.settled().await?;
+        feed.flush().await?;
     }
     screens.complete.notified().await;
     let span = watch.stop();
@@ -164,7 +164,7 @@ pub(super) fn in_child(subscribers: u64) -> Result<f64, Error> {
             let (feed, worker, subscriptions, screens) = start(subscribers, 0, WARM_UP).await?;
             for id in 1..=WARM_UP {
                 round(&feed, id)?;
-                feed.settled().await?;
+                feed.flush().await?;
             }
             screens.complete.notified().await;
             let after = machine::resident()?;

@@ -120,7 +120,7 @@ where
     }
 
     fn set_limits(&mut self, limits: Limits) {
-        let (old, new) = (self.accumulator.limits().pending_limit(), limits.pending_limit());
+        let (old, new) = (self.accumulator.limits().max_pending, limits.max_pending);
         if new < old {
             self.inbox.take_away(old - new);
         } else {

@@ -321,7 +321,7 @@ where
             drop(panics::discard(left_over));
         }
         if lost > 0 {
-            self.accumulator.counters().letters_lost += lost;
+            self.accumulator.counters().dead_letters_lost += lost;
             log::letters_lost(&self.name, lost);
         }
     }

@@ -96,10 +96,10 @@ where
         self.state.ended = true;
         let stats = self.inbox.stats();
         debug!(batcher = %self.name, delivered = stats.outcomes.delivered, returned = returned.len(), "ended");
-        let letters = std::mem::take(&mut self.state.letters);
+        let dead_letters = std::mem::take(&mut self.state.letters);
         // The sink and the stages are the user's: their destructors must not cost the summary.
         drop(panics::discard(self));
-        Summary { stats, returned, letters, close_error }
+        Summary { stats, returned, dead_letters, close_error }
     }
 }
 

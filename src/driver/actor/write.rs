@@ -50,7 +50,7 @@ where
     let span = debug_span!(
         "batch",
         batcher = &**batcher,
-        reason = cut.batch.cut_by().name(),
+        cut_by = cut.batch.cut_by().name(),
         size = cut.batch.len(),
         attempt = cut.batch.attempt(),
         outcome = field::Empty,

@@ -55,7 +55,7 @@ impl<T, R> State<T, R> {
         Self {
             ops: Vec::new(),
             commands: Vec::new(),
-            room: signed(limits.pending_limit()),
+            room: signed(limits.max_pending),
             pushed: 0,
             waker: None,
             closed: false,

@@ -130,7 +130,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             has_rules: !rules.asks_nothing_on_arrival(),
             is_plain: rules.asks_nothing() && victims.is_none(),
             rules,
-            max_pending: limits.pending_limit(),
+            max_pending: limits.max_pending,
             max_items: limits.items(),
             max_weight: limits.weight(),
             limits,
@@ -199,7 +199,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         if limits.overflow != self.limits.overflow || limits.overflow.evicts() != self.victims.is_some() {
             self.set_victims(limits.overflow);
         }
-        self.max_pending = limits.pending_limit();
+        self.max_pending = limits.max_pending;
         (self.max_items, self.max_weight) = (limits.items(), limits.weight());
         self.limits = limits;
         self.press_if_full();

@@ -146,6 +146,25 @@ impl<T, R> Batch<T, R> {
         Pending { batch: self, next: 0 }
     }
 
+    /// The indexes of the ops that have no verdict yet, as of now. It borrows nothing, so that verdicts can be given while it
+    /// is walked through.
+    ///
+    /// ```
+    /// # use roundlot::{Batch, Settled, SinkError};
+    /// fn refuse_odd_ones(batch: &mut Batch<u32>) -> Settled {
+    ///     for i in batch.pending_indexes() {
+    ///         if batch[i] % 2 == 1 {
+    ///             batch.refuse(i, SinkError::refused("odd"));
+    ///         }
+    ///     }
+    ///     batch.accept_all()
+    /// }
+    /// ```
+    pub fn pending_indexes(&self) -> impl ExactSizeIterator<Item = usize> + use<T, R> {
+        let open: Vec<usize> = (0..self.len()).filter(|i| self.verdicts.is_pending(*i)).collect();
+        open.into_iter()
+    }
+
     /// Why it was cut.
     pub fn cut_by(&self) -> CutBy {
         self.cut_by

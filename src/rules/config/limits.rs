@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::rules::config::duration::Span;
 
-/// What `max_pending` is at least when it is not set: large enough for bursts, small enough not to be felt in memory.
+/// What `max_pending` is at least by default: large enough for bursts, small enough not to be felt in memory.
 const DEFAULT_PENDING: usize = 65_536;
 
 /// The most that `max_pending` may be: room is counted with a sign.
@@ -68,8 +68,8 @@ pub struct Limits {
     pub max_weight: Option<usize>,
     /// How long the oldest op may wait for company.
     pub linger: Duration,
-    /// Ops accepted and not yet settled, at most, if it is set; see [`pending_limit`](Self::pending_limit).
-    pub max_pending: Option<usize>,
+    /// Ops accepted and not yet settled, at most.
+    pub max_pending: usize,
     /// Batches being written at once, at most.
     pub max_in_flight: usize,
     /// What becomes of a send when `max_pending` is reached.
@@ -134,7 +134,7 @@ impl Limits {
             max_items,
             max_weight: None,
             linger: Duration::ZERO,
-            max_pending: None,
+            max_pending: default_pending(max_items),
             max_in_flight: 1,
             overflow: Overflow::Wait,
             write_timeout: None,
@@ -142,9 +142,11 @@ impl Limits {
         }
     }
 
-    /// The largest number of ops in a batch. At least 1.
+    /// The largest number of ops in a batch. At least 1. A `max_pending` that is the default follows.
     pub fn max_items(self, max_items: usize) -> Self {
-        Self { max_items, ..self }
+        let is_default = self.max_pending == default_pending(self.max_items);
+        let max_pending = if is_default { default_pending(max_items) } else { self.max_pending };
+        Self { max_items, max_pending, ..self }
     }
 
     /// The largest total weight of a batch, in whatever unit [`Stages::weigh_by`](crate::Stages::weigh_by) returns.
@@ -165,7 +167,7 @@ impl Limits {
     /// Senders that outrun the sink fill it. A few batches' worth stays in the caches of the CPU, and is worked through
     /// faster than the default of 65,536, by half or so; more than that bears longer bursts.
     pub fn max_pending(self, max_pending: usize) -> Self {
-        Self { max_pending: Some(max_pending), ..self }
+        Self { max_pending, ..self }
     }
 
     /// The largest number of batches being written at once. Each partition has at most one, so a batcher without
@@ -200,25 +202,19 @@ impl Limits {
         let at_least_one = [
             ("max_items", self.max_items),
             ("max_weight", self.max_weight.unwrap_or(1)),
-            ("max_pending", self.max_pending.unwrap_or(1)),
+            ("max_pending", self.max_pending),
             ("max_in_flight", self.max_in_flight),
         ];
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(LimitsError::new(field, "must be at least 1"));
         }
-        if self.max_pending.is_some_and(|max| max > MOST_PENDING) {
+        if self.max_pending > MOST_PENDING {
             return Err(LimitsError::new("max_pending", format!("must be at most {MOST_PENDING}")));
         }
         if self.write_timeout.is_some_and(|limit| limit.is_zero()) {
             return Err(LimitsError::new("write_timeout", "must be longer than zero"));
         }
         Ok(())
-    }
-
-    /// The largest number of ops accepted and not yet settled, as set or by default.
-    pub fn pending_limit(&self) -> usize {
-        let default = DEFAULT_PENDING.max(self.max_items.saturating_mul(2)).min(MOST_PENDING);
-        self.max_pending.unwrap_or(default)
     }
 
     /// `max_items`, cut down to what a slot number can hold.
@@ -229,6 +225,11 @@ impl Limits {
     pub(crate) fn weight(&self) -> usize {
         self.max_weight.unwrap_or(usize::MAX)
     }
+}
+
+/// Two batches' worth at least, so that one fills while the other is written.
+fn default_pending(max_items: usize) -> usize {
+    DEFAULT_PENDING.max(max_items.saturating_mul(2)).min(MOST_PENDING)
 }
 
 /// Batches of at most 500 ops: the price of a call is then spread over so many that more gain little.
@@ -287,7 +288,7 @@ impl TryFrom<Unchecked> for Limits {
             max_items: file.max_items,
             max_weight: file.max_weight,
             linger: file.linger.0,
-            max_pending: file.max_pending,
+            max_pending: file.max_pending.unwrap_or_else(|| default_pending(file.max_items)),
             max_in_flight: file.max_in_flight,
             overflow: file.overflow,
             write_timeout: file.write_timeout.map(|span| span.0),
@@ -304,7 +305,7 @@ impl From<Limits> for Unchecked {
             max_items: limits.max_items,
             max_weight: limits.max_weight,
             linger: Span(limits.linger),
-            max_pending: limits.max_pending,
+            max_pending: Some(limits.max_pending),
             max_in_flight: limits.max_in_flight,
             overflow: limits.overflow,
             write_timeout: limits.write_timeout.map(Span),
@@ -333,6 +334,16 @@ mod tests {
         }
         assert!(Limits::new(1).write_timeout(second).shutdown_timeout(Duration::ZERO).check().is_ok());
         assert!(Limits::new(usize::MAX).check().is_ok(), "no cap on the items of a batch is a setting, too");
+    }
+
+    #[test]
+    fn the_default_of_max_pending_follows_max_items() {
+        assert_eq!(Limits::new(10).max_pending, 65_536);
+        assert_eq!(Limits::new(100_000).max_pending, 200_000);
+        assert_eq!(Limits::new(10).max_items(100_000), Limits::new(100_000));
+        assert_eq!(Limits::new(10).max_pending(7).max_items(100_000).max_pending, 7);
+        let file = toml::from_str::<Limits>("max_items = 100000").unwrap();
+        assert_eq!(file, Limits::new(100_000));
     }
 
     #[test]

@@ -19,7 +19,6 @@ const KEPT_ERRORS: usize = 8;
 /// handle has not been told of by an earlier flush. A clone of a handle has been told what the original had.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-#[must_use = "a flush that is done may have failed: the report tells"]
 pub struct FlushReport {
     /// How many ops ended in each way.
     pub outcomes: Outcomes,

@@ -66,7 +66,7 @@ pub struct Stats {
     /// Panics caught in the sink and in the functions of the stages.
     pub panics: u64,
     /// Dead letters that found no room in the buffer for them; without a sink for them none is counted.
-    pub letters_lost: u64,
+    pub dead_letters_lost: u64,
     /// Batches being written now.
     pub batches_in_flight: u64,
     /// Whether cutting is paused.

@@ -76,7 +76,7 @@ where
     R: Send,
 {
     async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
-        let open = batch.pending().indexed().map(|(i, _)| i).collect();
+        let open = batch.pending_indexes().collect();
         let mut both = Both { batch, open, taken: None };
         let answer = self.first.write(both.batch).await;
         if !both.put_receipts_aside(&answer) {

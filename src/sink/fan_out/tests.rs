@@ -39,7 +39,7 @@ fn errs(says: &[Say], error: ErrorKind) -> Arc<Scripted> {
 
 impl Sink<u8, u32> for Scripted {
     async fn write(&self, batch: &mut Batch<u8, u32>) -> Result<Settled, SinkError> {
-        let open: Vec<usize> = batch.pending().indexed().map(|(i, _)| i).collect();
+        let open: Vec<usize> = batch.pending_indexes().collect();
         for i in open {
             self.offered.fetch_add(1, Ordering::Relaxed);
             match self.says[i] {

@@ -120,7 +120,7 @@ impl Model {
         };
         self.next_seq += 1;
         self.enter(part, new);
-        if self.pending() >= self.recipe.limits.pending_limit() {
+        if self.pending() >= self.recipe.limits.max_pending {
             self.pressure_below = self.next_seq;
         }
     }

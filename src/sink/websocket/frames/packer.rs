@@ -89,7 +89,7 @@ pub(in crate::sink::websocket) struct Packer<'a, T> {
 
 impl<'a, T> Packer<'a, T> {
     pub(in crate::sink::websocket) fn new<R>(frames: &'a Frames<T>, masked: bool, batch: &Batch<T, R>) -> Self {
-        let open = batch.pending().indexed().map(|(i, _)| i).collect();
+        let open = batch.pending_indexes().collect();
         Self { frames, masked, open, next: 0, encoded: Vec::new(), is_encoded: false }
     }
 
