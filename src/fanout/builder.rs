@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Feed,
-    hub::{Counts, Hub, Shared, Topic},
+    feed_sink::FeedSink,
+    hub::{Counts, Hub, Shared, TopicFn},
     latest::{Latest, Places, Table},
-    spread::Spread,
 };
 use crate::{
     Worker,
@@ -31,8 +31,8 @@ const DEFAULT_MAX_KEYS: u32 = 65_536;
 ///
 /// An update is cloned once for each subscriber that wants it, so it should be small, or an `Arc`.
 #[must_use = "a fanout does nothing until it is spawned"]
-pub struct Fanout<T, S> {
-    topic: Topic<T, S>,
+pub struct Fanout<T, Topic> {
+    topic: TopicFn<T, Topic>,
     places: Box<dyn Places<T>>,
     stages: Arc<dyn Fn() -> Stages<T> + Send + Sync>,
     limits: Limits,
@@ -40,14 +40,14 @@ pub struct Fanout<T, S> {
     name: Arc<str>,
 }
 
-impl<T, S> Fanout<T, S>
+impl<T, Topic> Fanout<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// A fanout with a topic for each update, such as its symbol: what subscribers choose by. The latest of a topic
     /// replaces the one before; [`key_by`](Self::key_by) says otherwise.
-    pub fn by(topic: impl Fn(&T) -> S + Send + Sync + 'static) -> Self {
+    pub fn by(topic: impl Fn(&T) -> Topic + Send + Sync + 'static) -> Self {
         let bare = Self {
             topic: Arc::new(topic),
             places: Box::new(Table::new(|_: &T| None::<()>)),
@@ -99,7 +99,7 @@ where
     ///
     /// If the limits contradict themselves, or outside of a Tokio runtime with time enabled. Where settings come from a
     /// file, use [`try_spawn`](Self::try_spawn).
-    pub fn spawn(self) -> (Feed<T, S>, Worker<T>) {
+    pub fn spawn(self) -> (Feed<T, Topic>, Worker<T>) {
         self.try_spawn().unwrap_or_else(|error| panic!("invalid fanout: {error}"))
     }
 
@@ -112,7 +112,7 @@ where
     /// # Panics
     ///
     /// Outside of a Tokio runtime with time enabled.
-    pub fn try_spawn(self) -> Result<(Feed<T, S>, Worker<T>), LimitsError> {
+    pub fn try_spawn(self) -> Result<(Feed<T, Topic>, Worker<T>), LimitsError> {
         let Self { topic, places, stages, limits, max_keys, name } = self;
         let shared = Arc::new(Shared {
             hub: Mutex::new(Hub::new(Latest::new(places, max_keys))),
@@ -121,7 +121,7 @@ where
             live: watch::Sender::new(0),
             over: CancellationToken::new(),
         });
-        let (handle, worker) = Batcher::new(Spread::new(Arc::clone(&shared)))
+        let (handle, worker) = Batcher::new(FeedSink::new(Arc::clone(&shared)))
             .name(name)
             .stages(stages())
             .limits(limits)
@@ -131,7 +131,7 @@ where
     }
 }
 
-impl<T, S> fmt::Debug for Fanout<T, S> {
+impl<T, Topic> fmt::Debug for Fanout<T, Topic> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fanout")
             .field("name", &self.name)

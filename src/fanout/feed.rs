@@ -18,9 +18,9 @@ use crate::{
 /// A cheap, clonable way to a [`Fanout`](super::Fanout).
 ///
 /// When the last one is dropped the feed drains, then every subscriber does, and their sinks are closed.
-pub struct Feed<T, S> {
+pub struct Feed<T, Topic> {
     pub(super) handle: Handle<T>,
-    pub(super) shared: Arc<Shared<T, S>>,
+    pub(super) shared: Arc<Shared<T, Topic>>,
     pub(super) usual_stages: Arc<dyn Fn() -> Stages<T> + Send + Sync>,
 }
 
@@ -57,10 +57,10 @@ pub struct FanoutStats {
     pub refused: u64,
 }
 
-impl<T, S> Feed<T, S>
+impl<T, Topic> Feed<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// Publishes an update, without waiting for anybody.
     ///
@@ -73,7 +73,7 @@ where
     }
 
     /// A subscriber that writes to `sink`, to be told what it wants and [started](Subscribe::start).
-    pub fn subscribe<K: Sink<T>>(&self, sink: K) -> Subscribe<T, S, K> {
+    pub fn subscribe<S: Sink<T>>(&self, sink: S) -> Subscribe<T, Topic, S> {
         Subscribe::new(Arc::clone(&self.shared), sink, (self.usual_stages)())
     }
 
@@ -110,7 +110,7 @@ where
     }
 }
 
-impl<T, S> Clone for Feed<T, S> {
+impl<T, Topic> Clone for Feed<T, Topic> {
     fn clone(&self) -> Self {
         Self {
             handle: self.handle.clone(),
@@ -120,7 +120,7 @@ impl<T, S> Clone for Feed<T, S> {
     }
 }
 
-impl<T, S> fmt::Debug for Feed<T, S> {
+impl<T, Topic> fmt::Debug for Feed<T, Topic> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feed").field("is_closed", &self.handle.is_closed()).finish_non_exhaustive()
     }

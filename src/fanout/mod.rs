@@ -68,12 +68,12 @@
 mod builder;
 mod error;
 mod feed;
+mod feed_sink;
 mod hub;
 mod latest;
-mod spread;
+mod stall_guard;
 mod subscribe;
 mod subscription;
-mod watched;
 
 pub use builder::Fanout;
 pub use error::{Ended, SubscribeError};

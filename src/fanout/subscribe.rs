@@ -16,7 +16,7 @@ use super::{
     Subscription,
     error::{Ended, SubscribeError},
     hub::Shared,
-    watched::Watched,
+    stall_guard::StallGuard,
 };
 use crate::{
     batcher::Batcher,
@@ -35,29 +35,29 @@ const DEFAULT_STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A subscriber in the making, from [`Feed::subscribe`](super::Feed::subscribe).
 #[must_use = "a subscription begins when it is started"]
-pub struct Subscribe<T, S, K> {
-    shared: Arc<Shared<T, S>>,
-    sink: K,
-    topics: Vec<S>,
+pub struct Subscribe<T, Topic, S> {
+    shared: Arc<Shared<T, Topic>>,
+    sink: S,
+    topics: Vec<Topic>,
     all: bool,
     stages: Stages<T>,
     limits: Limits,
     stuck_after: Duration,
 }
 
-impl<T, S, K> Subscribe<T, S, K>
+impl<T, Topic, S> Subscribe<T, Topic, S>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
-    K: Sink<T>,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Sink<T>,
 {
-    pub(super) fn new(shared: Arc<Shared<T, S>>, sink: K, stages: Stages<T>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<T, Topic>>, sink: S, stages: Stages<T>) -> Self {
         let limits = Limits::new(1000).max_pending(4096);
         Self { shared, sink, topics: Vec::new(), all: false, stages, limits, stuck_after: DEFAULT_STUCK_AFTER }
     }
 
     /// Topics that it wants. Without any it gets nothing until it [adds](Subscription::add) some.
-    pub fn to(mut self, topics: impl IntoIterator<Item = S>) -> Self {
+    pub fn to(mut self, topics: impl IntoIterator<Item = Topic>) -> Self {
         self.topics.extend(topics);
         self
     }
@@ -101,13 +101,13 @@ where
     /// # Panics
     ///
     /// Outside of a Tokio runtime with time enabled.
-    pub async fn start(self) -> Result<Subscription<T, S>, SubscribeError> {
+    pub async fn start(self) -> Result<Subscription<T, Topic>, SubscribeError> {
         let Self { shared, sink, topics, all, stages, mut limits, stuck_after } = self;
         if limits.overflow == Overflow::Wait {
             limits = limits.overflow(Overflow::EvictOldest);
         }
         let (stop, reason) = (shared.over.child_token(), Arc::new(OnceLock::new()));
-        let watched = Arc::new(Watched {
+        let guarded = Arc::new(StallGuard {
             sink,
             shared: Arc::clone(&shared),
             stuck_after,
@@ -115,7 +115,7 @@ where
             ended: Arc::clone(&reason),
         });
         let max_pending = limits.pending_limit();
-        let batcher = Batcher::new(Arc::clone(&watched))
+        let batcher = Batcher::new(Arc::clone(&guarded))
             .name("subscriber")
             .letters_unwanted()
             .stages(stages)
@@ -137,16 +137,16 @@ where
             tokio::select! {
                 biased;
                 _ = &mut task => {}
-                () = watched.peer_left(&stop) => {
+                () = guarded.peer_left(&stop) => {
                     stop.cancel();
                     task.await;
                 }
             }
             // The sink is dropped before the owner of the subscription hears of the end.
-            drop(watched);
+            drop(guarded);
             let ended = reason.get().cloned().unwrap_or(Ended::Closed);
             if !live.0.over.is_cancelled() {
-                live.0.hub.lock().await.leave(id);
+                live.0.hub.lock().await.remove(id);
             }
             live.0.counts.ended(&ended);
             debug!(reason = %ended, "a subscriber has ended");
@@ -158,9 +158,9 @@ where
             return Err(SubscribeError::Closed);
         }
         if all {
-            hub.want_all(id).await?
+            hub.subscribe_all(id).await?
         } else {
-            hub.want(id, topics).await?
+            hub.subscribe(id, topics).await?
         }
         drop(hub);
         Ok(subscription)
@@ -168,23 +168,23 @@ where
 }
 
 /// Counts a subscriber for as long as its task lives, however that ends.
-struct Live<T, S>(Arc<Shared<T, S>>);
+struct Live<T, Topic>(Arc<Shared<T, Topic>>);
 
-impl<T, S> Live<T, S> {
-    fn count(shared: &Arc<Shared<T, S>>) -> Self {
+impl<T, Topic> Live<T, Topic> {
+    fn count(shared: &Arc<Shared<T, Topic>>) -> Self {
         shared.counts.subscribed.fetch_add(1, Relaxed);
         shared.live.send_modify(|live| *live += 1);
         Self(Arc::clone(shared))
     }
 }
 
-impl<T, S> Drop for Live<T, S> {
+impl<T, Topic> Drop for Live<T, Topic> {
     fn drop(&mut self) {
         self.0.live.send_modify(|live| *live -= 1);
     }
 }
 
-impl<T, S, K> fmt::Debug for Subscribe<T, S, K> {
+impl<T, Topic, S> fmt::Debug for Subscribe<T, Topic, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscribe")
             .field("topics", &self.topics.len())

@@ -16,18 +16,18 @@ use crate::{Handle, rules::stats::Stats};
 /// Dropping it ends the subscription: what waits is written, within the
 /// [`shutdown_timeout`](crate::Limits::shutdown_timeout) of its limits, and its sink is closed.
 #[must_use = "a subscription ends when it is dropped"]
-pub struct Subscription<T, S> {
+pub struct Subscription<T, Topic> {
     pub(super) id: u64,
-    pub(super) shared: Arc<Shared<T, S>>,
+    pub(super) shared: Arc<Shared<T, Topic>>,
     pub(super) handle: Handle<T>,
     pub(super) stop: CancellationToken,
     pub(super) ended: watch::Receiver<Option<Ended>>,
 }
 
-impl<T, S> Subscription<T, S>
+impl<T, Topic> Subscription<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// Wants these topics, too: their latest values come first. Those that are wanted already change nothing.
     ///
@@ -39,9 +39,9 @@ where
     ///
     /// A future that is dropped may have sent the snapshot without the updates behind it: call it again, or drop the
     /// subscription.
-    pub async fn add(&mut self, topics: impl IntoIterator<Item = S>) -> Result<(), SubscribeError> {
+    pub async fn add(&mut self, topics: impl IntoIterator<Item = Topic>) -> Result<(), SubscribeError> {
         let topics = topics.into_iter().collect();
-        self.shared.hub.lock().await.want(self.id, topics).await
+        self.shared.hub.lock().await.subscribe(self.id, topics).await
     }
 
     /// Wants everything, topics that come later included.
@@ -54,7 +54,7 @@ where
     ///
     /// As [`add`](Self::add).
     pub async fn add_all(&mut self) -> Result<(), SubscribeError> {
-        self.shared.hub.lock().await.want_all(self.id).await
+        self.shared.hub.lock().await.subscribe_all(self.id).await
     }
 
     /// Wants these topics no more, and takes back what waits of them. What is being written is written; it comes back if
@@ -63,9 +63,9 @@ where
     /// # Cancel safety
     ///
     /// A future that was polled and is dropped may leave what waits to be sent.
-    pub async fn remove(&mut self, topics: impl IntoIterator<Item = S>) {
-        let topics: Vec<S> = topics.into_iter().collect();
-        let gone = self.shared.hub.lock().await.unwant(self.id, &topics);
+    pub async fn remove(&mut self, topics: impl IntoIterator<Item = Topic>) {
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        let gone = self.shared.hub.lock().await.unsubscribe(self.id, &topics);
         if gone.is_empty() {
             return;
         }
@@ -75,7 +75,7 @@ where
     }
 }
 
-impl<T, S> Subscription<T, S> {
+impl<T, Topic> Subscription<T, Topic> {
     /// The statistics of this subscriber's batcher: what it was sent, how much of it was conflated or evicted, what waits.
     pub fn stats(&self) -> Stats {
         self.handle.stats()
@@ -109,13 +109,13 @@ impl<T, S> Subscription<T, S> {
     }
 }
 
-impl<T, S> Drop for Subscription<T, S> {
+impl<T, Topic> Drop for Subscription<T, Topic> {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-impl<T, S> fmt::Debug for Subscription<T, S> {
+impl<T, Topic> fmt::Debug for Subscription<T, Topic> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").field("id", &self.id).field("is_ended", &self.is_ended()).finish_non_exhaustive()
     }

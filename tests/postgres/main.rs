@@ -7,6 +7,8 @@ mod alike;
 mod cancel;
 mod conflicts;
 mod crash;
+mod failures;
+mod insert_paths;
 mod limits;
 mod once;
 mod opening;
@@ -18,11 +20,9 @@ mod schemas;
 mod secrets;
 mod server;
 mod tls;
-mod trouble;
 mod types;
 mod uuids;
 mod values;
-mod ways;
 
 use std::{
     fmt::Display,

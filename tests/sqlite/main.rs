@@ -4,13 +4,13 @@
 
 mod cancel;
 mod conflicts;
+mod failures;
 mod opening;
 mod outages;
 #[path = "../support/refusals.rs"]
 mod refusals;
 mod rows;
 mod triggers;
-mod trouble;
 mod values;
 
 use std::path::{Path, PathBuf};

@@ -147,7 +147,7 @@ async fn a_conversion_that_panics_costs_one_connection() {
 async fn a_rule_that_panics_is_taken_for_the_usual_one() {
     for (code, comes_back) in [(1012, true), (1000, false)] {
         let (sender, mut peers) = tokio::sync::mpsc::unbounded_channel();
-        let settings = WebSocket::<u32>::new(Frames::json()).come_back_when(|_: &Close| panic!("unlucky"));
+        let settings = WebSocket::<u32>::new(Frames::json()).reconnect_on(|_: &Close| panic!("unlucky"));
         let sink = settings.connect(move || {
             let sender = sender.clone();
             async move {

@@ -108,7 +108,7 @@ async fn close_codes_are_honored() {
 /// Goal: a venue's own codes may mean what they like. Method: come back after 4000, and not after 1012.
 #[tokio::test(start_paused = true)]
 async fn codes_of_ones_own() {
-    let settings = numbers().come_back_when(|close: &Close| close.code == 4000);
+    let settings = numbers().reconnect_on(|close: &Close| close.code == 4000);
     for (code, comes_back) in [(4000, true), (1012, false)] {
         let (sink, mut server) = Server::of(&settings);
         let mut first = server.accept().await;

@@ -12,16 +12,16 @@ use crate::{
     rules::batch::error::chain,
     sink::{
         ErrorKind, SinkError,
-        table::fault::{self, Blame, Doing, Failure},
+        table::classified::{self, Context, Phase, Scope},
     },
 };
 
-pub(super) type Fault = fault::Fault<Said>;
+pub(super) type ClassifiedError = classified::ClassifiedError<ServerMessage>;
 
 /// What was said of it, in one line: by the server with its SQLSTATE, or by the client.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct Said {
+pub(super) struct ServerMessage {
     pub(super) text: String,
     /// Whether the session goes on as before, once what was begun in it is rolled back.
     pub(super) goes_on: bool,
@@ -48,24 +48,24 @@ pub(super) enum Hint {
 /// Whether a rollback makes the connection good for the next batch. One that failed in a way that may be better next time
 /// is replaced, since that may be so because of another connection; but not if others were in the way, or they would be
 /// followed by as many new connections.
-pub(super) fn is_worth_keeping(fault: &Fault) -> bool {
-    match fault.kind {
+pub(super) fn is_worth_keeping(classified: &ClassifiedError) -> bool {
+    match classified.kind {
         Refused => true,
-        Transient | TooLarge => fault.failure.source.goes_on,
+        Transient | TooLarge => classified.context.source.goes_on,
         _ => false,
     }
 }
 
 /// The verdict of a write of so many rows; `goes_on` says whether the connection is good for the next one.
-pub(super) fn settle(mut fault: Fault, rows: usize, goes_on: bool) -> SinkError {
-    match fault.failure.source.hint {
-        Hint::Lost => return SinkError::connection_lost(fault.failure),
-        Hint::Memory if rows <= 1 => fault.kind = Outage,
-        Hint::Time if rows > 1 => fault.kind = TooLarge,
-        Hint::Protocol if !goes_on => (fault.kind, fault.failure.meaning) = (Outage, GONE),
+pub(super) fn settle(mut classified: ClassifiedError, rows: usize, goes_on: bool) -> SinkError {
+    match classified.context.source.hint {
+        Hint::Lost => return SinkError::connection_lost(classified.context),
+        Hint::Memory if rows <= 1 => classified.kind = Outage,
+        Hint::Time if rows > 1 => classified.kind = TooLarge,
+        Hint::Protocol if !goes_on => (classified.kind, classified.context.meaning) = (Outage, GONE),
         _ => {}
     }
-    fault.into()
+    classified.into()
 }
 
 /// The one place that decides what an error of PostgreSQL means.
@@ -80,57 +80,57 @@ pub(super) fn settle(mut fault: Fault, rows: usize, goes_on: bool) -> SinkError 
 /// * A missing table or column, no permission, wrong credentials: refused, for the next attempt would fail as well, and
 ///   whoever reads the dead letters has to act first.
 /// * The connection went while the transaction was being committed: ambiguous, and an outage.
-pub(super) fn classify(doing: Doing, error: Error) -> Fault {
-    let Some(said) = error.as_db_error() else {
+pub(super) fn classify(phase: Phase, error: Error) -> ClassifiedError {
+    let Some(message) = error.as_db_error() else {
         let is_lost = is_lost(&error);
-        let verdict = if is_lost { lost(doing) } else { unknown(doing) };
-        let hint = if is_lost && doing == Doing::Commit { Hint::Lost } else { Hint::None };
-        return fault(verdict, Said { text: chain(&error), goes_on: false, hint });
+        let verdict = if is_lost { lost(phase) } else { unknown(phase) };
+        let hint = if is_lost && phase == Phase::Commit { Hint::Lost } else { Hint::None };
+        return classified(verdict, ServerMessage { text: chain(&error), goes_on: false, hint });
     };
-    let (code, ended) = (said.code().code(), has_ended(said));
+    let (code, ended) = (message.code().code(), has_ended(message));
     // One code stands for a row that a policy does not take, and for a table that is out of bounds.
-    let policy = said.routine() == Some("ExecWithCheckOptions");
-    let by_pooler = pooler::known(said.message()).filter(|_| ended && code == pooler::CODE);
+    let policy = message.routine() == Some("ExecWithCheckOptions");
+    let by_pooler = pooler::known(message.message()).filter(|_| ended && code == pooler::CODE);
     let verdict = match by_pooler.and_then(|known| known.setting) {
-        Some(meaning) if doing == Doing::Statement => (Batch, Refused, meaning),
-        _ => verdict(doing, code, ended, policy),
+        Some(meaning) if phase == Phase::Statement => (Batch, Refused, meaning),
+        _ => verdict(phase, code, ended, policy),
     };
     let hint = match (verdict.1, code) {
         (Ambiguous, code) if code != "40003" => Hint::Lost,
         (TooLarge, "53200") => Hint::Memory,
-        (Transient, code) if out_of_time(code, said.message()) => Hint::Time,
+        (Transient, code) if out_of_time(code, message.message()) => Hint::Time,
         (Refused, "08P01") if !ended => Hint::Protocol,
         _ => Hint::None,
     };
-    let text = by_pooler.map_or_else(|| by_server(said), |known| format!("{} ({code})", known.message));
-    fault(verdict, Said { text, goes_on: goes_on(ended, code), hint })
+    let text = by_pooler.map_or_else(|| by_server(message), |known| format!("{} ({code})", known.message));
+    classified(verdict, ServerMessage { text, goes_on: goes_on(ended, code), hint })
 }
 
 /// A server that does not even say whether it lets us in.
-pub(super) fn no_answer() -> Fault {
+pub(super) fn no_answer() -> ClassifiedError {
     let text = "no answer within the time for connecting".to_owned();
-    fault(lost(Doing::Statement), Said { text, goes_on: false, hint: Hint::None })
+    classified(lost(Phase::Statement), ServerMessage { text, goes_on: false, hint: Hint::None })
 }
 
-fn fault((blame, kind, meaning): Verdict, source: Said) -> Fault {
-    Fault { blame, kind, failure: Failure { meaning, source } }
+fn classified((scope, kind, meaning): Verdict, source: ServerMessage) -> ClassifiedError {
+    ClassifiedError { scope, kind, context: Context { meaning, source } }
 }
 
 pub(super) const CHANGED: &str = "final: the columns of the table have changed since it was opened";
 
 const GONE: &str = "no connection to the server, nothing was written";
 
-type Verdict = (Blame, ErrorKind, &'static str);
+type Verdict = (Scope, ErrorKind, &'static str);
 
-use Blame::{Batch, Row};
 use ErrorKind::{Ambiguous, Outage, Refused, TooLarge, Transient};
+use Scope::{Batch, Row};
 
 /// `ended`: the server closed the connection with this error.
-fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
+fn verdict(phase: Phase, code: &str, ended: bool, policy: bool) -> Verdict {
     let (class, rest) = code.split_at_checked(2).unwrap_or((code, ""));
     match (class, rest) {
         // Said of a commit, these do not say whether it took place.
-        _ if doing == Doing::Commit && (ended || class == "08") => lost(doing),
+        _ if phase == Phase::Commit && (ended || class == "08") => lost(phase),
         ("40", "003") => (Batch, Ambiguous, "the server does not know whether the batch landed"),
 
         // Poolers say this and hang up. A server that goes on has met a row that it does not understand.
@@ -179,22 +179,22 @@ fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
         ("23", _) => (Row, Refused, "the row breaks a constraint of the table"),
         ("44", _) => (Row, Refused, "the view does not take the row"),
         ("54", _) => (Row, Refused, "the row is larger or deeper than PostgreSQL takes"),
-        _ if ended => lost(doing),
+        _ if ended => lost(phase),
         _ => (Row, Refused, "the server, or a trigger of the table, rejects the row"),
     }
 }
 
-fn lost(doing: Doing) -> Verdict {
-    match doing {
-        Doing::Statement => (Batch, Outage, GONE),
-        Doing::Commit => (Batch, Ambiguous, "the connection was lost during the commit, the batch may have landed"),
+fn lost(phase: Phase) -> Verdict {
+    match phase {
+        Phase::Statement => (Batch, Outage, GONE),
+        Phase::Commit => (Batch, Ambiguous, "the connection was lost during the commit, the batch may have landed"),
     }
 }
 
-fn unknown(doing: Doing) -> Verdict {
-    match doing {
-        Doing::Statement => (Batch, Refused, "final: no way to talk to the server"),
-        Doing::Commit => (Batch, Ambiguous, "the server gave no clear answer to the commit, the batch may have landed"),
+fn unknown(phase: Phase) -> Verdict {
+    match phase {
+        Phase::Statement => (Batch, Refused, "final: no way to talk to the server"),
+        Phase::Commit => (Batch, Ambiguous, "the server gave no clear answer to the commit, the batch may have landed"),
     }
 }
 

@@ -17,7 +17,7 @@ use futures::{
 use tokio_postgres::{CopyInSink, Error, Row, Statement, error::SqlState, types::ToSql};
 
 use super::{
-    classify::{Fault, classify},
+    classify::{ClassifiedError, classify},
     plan::{Bulk, Plan},
     rows::Rows,
     session::Session,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::sink::{
     ErrorKind,
-    table::fault::{Blame, Doing},
+    table::classified::{Phase, Scope},
 };
 
 /// What the binary format of COPY begins and ends with.
@@ -81,8 +81,8 @@ impl Connection {
     }
 
     /// Runs statements that have no row in them.
-    pub(super) async fn control(&self, statements: &str, doing: Doing) -> Result<(), Fault> {
-        self.session.client().batch_execute(statements).await.map_err(|error| classify(doing, error))
+    pub(super) async fn control(&self, statements: &str, phase: Phase) -> Result<(), ClassifiedError> {
+        self.session.client().batch_execute(statements).await.map_err(|error| classify(phase, error))
     }
 
     /// Whether a transaction that may be open is rolled back.
@@ -96,7 +96,7 @@ impl Connection {
 
     /// Prepares what this batch needs and has not been used yet. Not inside a transaction, since one that has failed
     /// prepares nothing.
-    pub(super) async fn ready(&mut self, plan: &Plan) -> Result<(), Fault> {
+    pub(super) async fn ready(&mut self, plan: &Plan) -> Result<(), ClassifiedError> {
         // Neither a temporary table nor the name of a statement would be there in the next transaction.
         if self.bulk.is_some() || self.unnest.is_none() {
             return Ok(());
@@ -123,7 +123,7 @@ impl Connection {
     /// Runs the statements of `before` and writes the rows, in as few round trips as that takes. Returns whether they
     /// wait for a COMMIT: a BEGIN that was canceled from outside left the rows to be a transaction of their own, and they
     /// have landed.
-    pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Fault> {
+    pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, ClassifiedError> {
         let bytes = self.rows.bytes(rows.clone());
         let bulk = plan.bulk_for(rows.len(), bytes.len()).zip(self.bulk.as_ref());
         let written = match bulk.filter(|_| !plan.is_barred()) {
@@ -187,7 +187,7 @@ impl Connection {
         prepared: &Prepared,
         before: &str,
         rows: Bytes,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, ClassifiedError> {
         let change = match (self.copied(bulk, prepared, before, rows).await, &bulk.watch) {
             (Ok(Some(now)), Some(watch)) => watch.change(&now),
             (Ok(_), _) => Change::None,
@@ -232,14 +232,14 @@ impl Connection {
     }
 }
 
-fn in_statement(error: Error) -> Fault {
-    classify(Doing::Statement, error)
+fn in_statement(error: Error) -> ClassifiedError {
+    classify(Phase::Statement, error)
 }
 
 /// A COPY that did not begin has met no row.
-fn not_begun(fault: Fault) -> Fault {
-    match fault.blame {
-        Blame::Batch => fault,
-        Blame::Row => Fault { blame: Blame::Batch, kind: ErrorKind::Transient, ..fault },
+fn not_begun(classified: ClassifiedError) -> ClassifiedError {
+    match classified.scope {
+        Scope::Batch => classified,
+        Scope::Row => ClassifiedError { scope: Scope::Batch, kind: ErrorKind::Transient, ..classified },
     }
 }

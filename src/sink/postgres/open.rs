@@ -16,7 +16,7 @@ use super::{
     watch::Watch,
     wire::{Declared, Field, type_name},
 };
-use crate::sink::table::{ColumnType, Table, TableError, fault::Doing};
+use crate::sink::table::{ColumnType, Table, TableError, classified::Phase};
 
 /// Connects and checks everything that can be checked before there is a row.
 pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Pool, OpenError> {
@@ -24,7 +24,8 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
     let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
     let server = Server { config: address.config.clone(), tls };
-    let mut session = server.connect(None).await.map_err(|fault| OpenError::Connect(Box::new(fault.failure)))?;
+    let mut session =
+        server.connect(None).await.map_err(|classified| OpenError::Connect(Box::new(classified.context)))?;
     let path = search_path::has_arrived(session.client(), server.config.get_options()).await;
     if !path.map_err(|error| OpenError::Connect(boxed(error)))? {
         return Err(OpenError::Address(LOST_PATH.into()));
@@ -183,5 +184,5 @@ fn database<T>(table: &Table<T>, error: Error) -> OpenError {
 }
 
 fn boxed(error: Error) -> Box<dyn StdError + Send + Sync> {
-    Box::new(classify(Doing::Statement, error).failure)
+    Box::new(classify(Phase::Statement, error).context)
 }

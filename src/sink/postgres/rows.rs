@@ -11,7 +11,7 @@ use crate::{
     rules::batch::Batch,
     sink::{
         SinkError,
-        table::{Table, fault::Failed},
+        table::{Table, classified::Failed},
     },
 };
 

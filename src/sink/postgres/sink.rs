@@ -203,16 +203,16 @@ impl<T: Send + 'static> PostgresSink<T> {
                 }
                 Ok(Some(batch.accept_all()))
             }
-            Err(fault) => {
-                let goes_on = is_worth_keeping(&fault) && connection.rolled_back().await;
+            Err(classified) => {
+                let goes_on = is_worth_keeping(&classified) && connection.rolled_back().await;
                 match goes_on {
                     true => connection.session.rest(),
                     false => connection.session.fail(),
                 }
-                if goes_otherwise(&fault) {
+                if goes_otherwise(&classified) {
                     return Ok(None);
                 }
-                Err(settle(fault, connection.rows.len(), goes_on))
+                Err(settle(classified, connection.rows.len(), goes_on))
             }
         }
     }

@@ -4,10 +4,10 @@
 
 use tokio_postgres::Row;
 
-use super::classify::{CHANGED, Fault, Hint, Said};
+use super::classify::{CHANGED, ClassifiedError, Hint, ServerMessage};
 use crate::sink::{
     ErrorKind,
-    table::fault::{Blame, Failure},
+    table::classified::{Context, Scope},
 };
 
 /// The table, and how its columns were declared.
@@ -52,17 +52,17 @@ impl Watch {
 }
 
 /// What was found after a COPY, which is to be rolled back.
-pub(super) fn changed(change: Change) -> Fault {
+pub(super) fn changed(change: Change) -> ClassifiedError {
     let (kind, meaning) = match change {
         Change::Shape => (ErrorKind::Refused, CHANGED),
         _ => (ErrorKind::Transient, "the table has got rules or policies since it was opened, nothing was written"),
     };
     let hint = if change == Change::Guarded { Hint::ByInsert } else { Hint::None };
-    let source = Said { text: "seen by COPY".into(), goes_on: true, hint };
-    Fault { blame: Blame::Batch, kind, failure: Failure { meaning, source } }
+    let source = ServerMessage { text: "seen by COPY".into(), goes_on: true, hint };
+    ClassifiedError { scope: Scope::Batch, kind, context: Context { meaning, source } }
 }
 
 /// Whether the same rows are to be written again at once: nothing of them has landed, and they now go by INSERT.
-pub(super) fn goes_otherwise(fault: &Fault) -> bool {
-    fault.failure.source.hint == Hint::ByInsert
+pub(super) fn goes_otherwise(classified: &ClassifiedError) -> bool {
+    classified.context.source.hint == Hint::ByInsert
 }

@@ -16,7 +16,7 @@ use super::{
     options::{Sqlite, Synchronous},
     plan::Plan,
 };
-use crate::sink::table::fault::Doing;
+use crate::sink::table::classified::Phase;
 
 /// How many pages the log holds before a commit moves them to the database, and how much of the database is kept in
 /// memory. SQLite's own 1000 pages and 2 MB suit keys that come in order; with random ones, such as client order ids,
@@ -95,14 +95,14 @@ fn plain(path: &Path) -> rusqlite::Result<Cow<'_, Path>> {
 }
 
 pub(super) fn database(options: &Sqlite, error: rusqlite::Error) -> OpenError {
-    let mut failure = classify(Doing::Statement, error).failure;
-    failure.meaning = match failure.source.sqlite_error_code() {
+    let mut context = classify(Phase::Statement, error).context;
+    context.meaning = match context.source.sqlite_error_code() {
         // A running sink waits for the file to be put right; here, the path itself may be wrong.
         Some(ErrorCode::NotADatabase) => "final: the file is not a SQLite database",
         Some(ErrorCode::CannotOpen) => "final: the database file or its log cannot be opened",
-        _ => failure.meaning,
+        _ => context.meaning,
     };
-    OpenError::Database { path: options.path.clone(), source: Box::new(failure) }
+    OpenError::Database { path: options.path.clone(), source: Box::new(context) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     rules::batch::{Batch, Settled},
     sink::{
         Sink, SinkError,
-        table::{Table, fault::Failed},
+        table::{Table, classified::Failed},
     },
 };
 

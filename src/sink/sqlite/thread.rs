@@ -26,7 +26,7 @@ use super::{
 };
 use crate::sink::{
     SinkError,
-    table::fault::{Doing, Failed},
+    table::classified::{Failed, Phase},
 };
 
 /// Jobs that wait while one is done. One keeps the thread busy; more would wait here rather than in the buffer, where
@@ -188,5 +188,5 @@ fn close(connection: Connection, place: &Place, end: &End) -> Result<(), SinkErr
 }
 
 fn failed(error: rusqlite::Error) -> SinkError {
-    verdict(classify(Doing::Statement, error))
+    verdict(classify(Phase::Statement, error))
 }

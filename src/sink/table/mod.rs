@@ -2,11 +2,11 @@
 //! sink of the database: `sqlite`, `postgres`.
 
 mod check;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod classified;
 mod column;
 mod column_type;
 mod error;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) mod fault;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod row;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

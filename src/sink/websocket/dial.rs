@@ -75,13 +75,13 @@ pub async fn dial(url: impl Into<String>) -> Result<Socket, SinkError> {
     #[cfg(feature = "websocket-tls")]
     if is_secure {
         let stream = super::tls::secure(stream, &host).await?;
-        return greet(request, stream).await;
+        return handshake(request, stream).await;
     }
-    greet(request, stream).await
+    handshake(request, stream).await
 }
 
 /// The handshake of WebSocket.
-async fn greet<S>(request: Request, stream: S) -> Result<Socket, SinkError>
+async fn handshake<S>(request: Request, stream: S) -> Result<Socket, SinkError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {

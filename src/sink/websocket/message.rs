@@ -33,7 +33,7 @@ pub struct Close {
 }
 
 /// What fits into a close frame behind the code: control frames carry 125 bytes.
-const MOST_REASON: usize = 123;
+const MAX_REASON_BYTES: usize = 123;
 
 impl Close {
     /// The peer has done what it was there for.
@@ -54,7 +54,7 @@ impl Close {
     /// A code with its text, which is cut where a close frame ends.
     pub fn new(code: u16, reason: impl Into<String>) -> Self {
         let mut reason = reason.into();
-        while reason.len() > MOST_REASON {
+        while reason.len() > MAX_REASON_BYTES {
             reason.pop();
         }
         Self { code, reason }
@@ -63,7 +63,7 @@ impl Close {
     /// Whether it speaks of a state that passes, so that coming back makes sense: 1001, 1011, 1012, 1013 and 1014.
     ///
     /// All others are final: the job is done (1000), or what was sent broke a rule and would again. The codes from 3000 on
-    /// mean what the peer's documentation says; see [`WebSocket::come_back_when`](super::WebSocket::come_back_when).
+    /// mean what the peer's documentation says; see [`WebSocket::reconnect_on`](super::WebSocket::reconnect_on).
     pub fn is_passing(&self) -> bool {
         matches!(self.code, Self::GOING_AWAY | Self::INTERNAL | Self::RESTART | Self::TRY_AGAIN | Self::BAD_GATEWAY)
     }

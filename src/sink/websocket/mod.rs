@@ -81,22 +81,22 @@
 //! * An acknowledgment by the peer's program: see [`WebSocket::confirmed`] for what comes nearest.
 //! * More than one write at a time: frames leave in order. `max_in_flight` above 1 gains nothing.
 
+mod connection;
 mod dial;
+mod frame_stats;
 mod frames;
-mod line;
 mod message;
 mod options;
-mod redial;
+mod reconnect;
 mod sink;
 mod socket;
-mod tally;
 #[cfg(feature = "websocket-tls")]
 mod tls;
 
 pub use dial::dial;
+pub use frame_stats::FrameStats;
 pub use frames::Frames;
 pub use message::{Close, Message};
 pub use options::WebSocket;
 pub use sink::WebSocketSink;
 pub use socket::Socket;
-pub use tally::FrameStats;

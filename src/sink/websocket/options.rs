@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::{
     Close, FrameStats, Frames, Message, Socket, WebSocketSink,
-    line::{Line, Policy},
-    redial::Task,
-    tally::Tally,
+    connection::{Connection, Policy},
+    frame_stats::SharedStats,
+    reconnect::Task,
 };
 use crate::{
     rules::config::{limits::LimitsError, retry::Retry},
@@ -43,10 +43,10 @@ pub struct WebSocket<T> {
     stall: Duration,
     ping_every: Duration,
     retry: Retry,
-    come_back_when: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
+    reconnect_on: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
     farewell: Option<Close>,
     messages: Option<mpsc::Sender<Message>>,
-    tally: Arc<Tally>,
+    shared: Arc<SharedStats>,
 }
 
 impl<T> WebSocket<T> {
@@ -73,16 +73,16 @@ impl<T> WebSocket<T> {
             ping_every: DEFAULT_PING_EVERY,
             // For ever: a client that gives up needs somebody who starts it again.
             retry: Retry::exponential(Duration::from_millis(100), Duration::from_secs(30)).max_attempts(u32::MAX),
-            come_back_when: Arc::new(Close::is_passing),
+            reconnect_on: Arc::new(Close::is_passing),
             farewell: None,
             messages: None,
-            tally: Arc::new(Tally::new("websocket")),
+            shared: Arc::new(SharedStats::new("websocket")),
         })
     }
 
     /// The name under which metrics speak of the sinks that are made from here, together; `websocket` by default.
     pub fn name(self, name: &str) -> Self {
-        Self { tally: Arc::new(Tally::new(name)), ..self }
+        Self { shared: Arc::new(SharedStats::new(name)), ..self }
     }
 
     /// Accepts a batch only when the peer has proven that it read it: each is followed by a ping, which a peer answers
@@ -126,8 +126,8 @@ impl<T> WebSocket<T> {
 
     /// After which closes by the peer a client comes back. By default after those that speak of a state that passes:
     /// [`Close::is_passing`]. A close without a code is final, a connection that just breaks is not.
-    pub fn come_back_when(self, wanted: impl Fn(&Close) -> bool + Send + Sync + 'static) -> Self {
-        Self { come_back_when: Arc::new(wanted), ..self }
+    pub fn reconnect_on(self, wanted: impl Fn(&Close) -> bool + Send + Sync + 'static) -> Self {
+        Self { reconnect_on: Arc::new(wanted), ..self }
     }
 
     /// What a peer is told when the sink is closed. By default 1000 by a client and 1001 by a server; and 1013, whatever
@@ -178,38 +178,38 @@ impl<T> WebSocket<T> {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Socket, SinkError>> + Send,
     {
-        let line = Arc::new(Line::new(None, Arc::clone(&self.tally), self.policy(true)));
-        let task = Task::keep(&line, open, self.retry.clone(), self.messages.clone());
-        self.sink(line, task, true)
+        let connection = Arc::new(Connection::new(None, Arc::clone(&self.shared), self.policy(true)));
+        let task = Task::keep(&connection, open, self.retry.clone(), self.messages.clone());
+        self.sink(connection, task, true)
     }
 
     /// What all sinks that were made from here have sent.
     pub fn stats(&self) -> FrameStats {
-        self.tally.stats()
+        self.shared.stats()
     }
 
     fn once(&self, socket: Socket, is_client: bool) -> WebSocketSink<T> {
         let Socket { outgoing, incoming } = socket;
-        let line = Arc::new(Line::new(Some(outgoing), Arc::clone(&self.tally), self.policy(false)));
-        let task = Task::serve(&line, incoming, self.messages.clone());
-        self.sink(line, task, is_client)
+        let connection = Arc::new(Connection::new(Some(outgoing), Arc::clone(&self.shared), self.policy(false)));
+        let task = Task::serve(&connection, incoming, self.messages.clone());
+        self.sink(connection, task, is_client)
     }
 
-    fn policy(&self, redials: bool) -> Policy {
+    fn policy(&self, reconnects: bool) -> Policy {
         Policy {
-            redials,
-            come_back_when: Arc::clone(&self.come_back_when),
+            reconnects,
+            reconnect_on: Arc::clone(&self.reconnect_on),
             stall: self.stall,
             ping_every: self.ping_every,
         }
     }
 
-    fn sink(&self, line: Arc<Line>, task: Task, is_client: bool) -> WebSocketSink<T> {
+    fn sink(&self, connection: Arc<Connection>, task: Task, is_client: bool) -> WebSocketSink<T> {
         let usual = || {
             if is_client { Close::new(Close::NORMAL, "") } else { Close::new(Close::GOING_AWAY, "") }
         };
         let farewell = self.farewell.clone().unwrap_or_else(usual);
-        WebSocketSink::new(self.frames.clone(), line, task, self.confirmed, is_client, farewell)
+        WebSocketSink::new(self.frames.clone(), connection, task, self.confirmed, is_client, farewell)
     }
 }
 
@@ -218,10 +218,10 @@ impl<T> Clone for WebSocket<T> {
         Self {
             frames: self.frames.clone(),
             retry: self.retry.clone(),
-            come_back_when: Arc::clone(&self.come_back_when),
+            reconnect_on: Arc::clone(&self.reconnect_on),
             farewell: self.farewell.clone(),
             messages: self.messages.clone(),
-            tally: Arc::clone(&self.tally),
+            shared: Arc::clone(&self.shared),
             ..*self
         }
     }

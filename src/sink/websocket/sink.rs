@@ -11,10 +11,10 @@ use std::{
 
 use super::{
     Close, FrameStats, Frames,
+    connection::{Connection, NotFed, too_slow},
+    frame_stats::header_bytes,
     frames::{Frame, Packer},
-    line::{Line, NotFed, too_slow},
-    redial::Task,
-    tally::header_bytes,
+    reconnect::Task,
 };
 use crate::{
     rules::batch::{Batch, Settled},
@@ -61,31 +61,31 @@ use crate::{
 /// [`gone`](Sink::gone) says that it is over, although nothing is written.
 pub struct WebSocketSink<T> {
     frames: Frames<T>,
-    line: Arc<Line>,
+    connection: Arc<Connection>,
     confirmed: bool,
     is_client: bool,
     farewell: Close,
     /// A write has begun and not ended: if it was dropped, the peer was stuck.
-    midway: AtomicBool,
+    is_writing: AtomicBool,
     _task: Task,
 }
 
 impl<T> WebSocketSink<T> {
     pub(super) fn new(
         frames: Frames<T>,
-        line: Arc<Line>,
+        connection: Arc<Connection>,
         task: Task,
         confirmed: bool,
         is_client: bool,
         farewell: Close,
     ) -> Self {
-        let midway = AtomicBool::new(false);
-        Self { frames, line, confirmed, is_client, farewell, midway, _task: task }
+        let is_writing = AtomicBool::new(false);
+        Self { frames, connection, confirmed, is_client, farewell, is_writing, _task: task }
     }
 
     /// What this sink has sent.
     pub fn stats(&self) -> FrameStats {
-        self.line.stats()
+        self.connection.stats()
     }
 
     /// Waits until there is a connection.
@@ -98,7 +98,7 @@ impl<T> WebSocketSink<T> {
     ///
     /// Cancel safe: it only looks.
     pub async fn ready(&self) -> Result<(), SinkError> {
-        self.line.ready().await
+        self.connection.ready().await
     }
 
     /// Feeds everything and sees it off. An error is that of the ops that were not fed; those that were are in doubt.
@@ -106,27 +106,27 @@ impl<T> WebSocketSink<T> {
     where
         T: Send,
     {
-        let mut turn = self.line.turn().await?;
+        let mut writer = self.connection.write_guard().await?;
         let mut packer = Packer::new(&self.frames, self.is_client, batch);
         let mut sent = FrameStats::default();
         let mut before = packer.position();
-        while let Some(Frame { message, messages, payload, apart }) = packer.next(batch) {
-            if let Err(NotFed { error, begun }) = turn.feed(message).await {
-                let fed = if begun { packer.position() } else { before };
+        while let Some(Frame { message, messages, payload, unbatched_bytes }) = packer.next(batch) {
+            if let Err(NotFed { error, is_begun }) = writer.feed(message).await {
+                let fed = if is_begun { packer.position() } else { before };
                 return Err(in_doubt(batch, packer.ops(0..fed), error));
             }
             before = packer.position();
-            sent.add_frame(messages, (payload + header_bytes(payload, self.is_client)) as u64, apart);
+            sent.add_frame(messages, (payload + header_bytes(payload, self.is_client)) as u64, unbatched_bytes);
         }
         if sent.frames == 0 {
             return Ok(sent);
         }
         let seen_off = async {
             if !self.confirmed {
-                return turn.flush().await;
+                return writer.flush().await;
             }
-            let number = turn.ping().await?;
-            turn.confirmed(number).await
+            let number = writer.ping().await?;
+            writer.confirmed(number).await
         };
         match seen_off.await {
             Ok(()) => Ok(sent),
@@ -145,21 +145,21 @@ fn in_doubt<T>(batch: &mut Batch<T>, ops: &[usize], error: SinkError) -> SinkErr
 
 impl<T: Send + 'static> Sink<T> for WebSocketSink<T> {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
-        self.midway.store(true, Ordering::Relaxed);
+        self.is_writing.store(true, Ordering::Relaxed);
         let sent = self.send(batch).await;
-        self.midway.store(false, Ordering::Relaxed);
-        self.line.count(&sent?);
+        self.is_writing.store(false, Ordering::Relaxed);
+        self.connection.count(&sent?);
         Ok(batch.accept_all())
     }
 
     async fn close(&self) -> Result<(), SinkError> {
-        let is_stuck = self.midway.load(Ordering::Relaxed);
-        self.line.hang_up(if is_stuck { too_slow() } else { self.farewell.clone() }).await;
+        let is_stuck = self.is_writing.load(Ordering::Relaxed);
+        self.connection.close(if is_stuck { too_slow() } else { self.farewell.clone() }).await;
         Ok(())
     }
 
     async fn gone(&self) -> SinkError {
-        self.line.gone().await
+        self.connection.gone().await
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     rules::batch::Batch,
     sink::{
         SinkError,
-        websocket::{Message, tally::header_bytes},
+        websocket::{Message, frame_stats::header_bytes},
     },
 };
 
@@ -20,7 +20,7 @@ pub(in crate::sink::websocket) struct Frame {
     pub(in crate::sink::websocket) messages: u64,
     pub(in crate::sink::websocket) payload: usize,
     /// Bytes on the wire if each message had a frame of its own.
-    pub(in crate::sink::websocket) apart: u64,
+    pub(in crate::sink::websocket) unbatched_bytes: u64,
 }
 
 /// A payload that grows. Text is looked at once, as it is added.
@@ -97,7 +97,7 @@ impl<'a, T> Packer<'a, T> {
     pub(in crate::sink::websocket) fn next<R>(&mut self, batch: &mut Batch<T, R>) -> Option<Frame> {
         let frames = self.frames;
         let mut payload = Payload::new(frames.text);
-        let (mut messages, mut apart) = (0, 0);
+        let (mut messages, mut unbatched_bytes) = (0, 0);
         while let Some(&i) = self.open.get(self.next) {
             if !self.is_encoded
                 && let Err(error) = frames.encode(&batch[i], &mut self.encoded)
@@ -121,14 +121,14 @@ impl<'a, T> Packer<'a, T> {
                 batch.refuse(i, SinkError::refused("a text message that is not UTF-8"));
                 continue;
             }
-            apart += (self.encoded.len() + header_bytes(self.encoded.len(), self.masked)) as u64;
+            unbatched_bytes += (self.encoded.len() + header_bytes(self.encoded.len(), self.masked)) as u64;
             messages += 1;
         }
         if messages == 0 {
             return None;
         }
         let size = payload.len() + frames.close.len();
-        Some(Frame { message: payload.close(frames.close), messages, payload: size, apart })
+        Some(Frame { message: payload.close(frames.close), messages, payload: size, unbatched_bytes })
     }
 
     /// The size of a frame if all that are left are as long as the next: a buffer that need not grow is not copied.

@@ -42,11 +42,11 @@ impl FrameStats {
         self.bytes_apart as i64 - self.bytes as i64
     }
 
-    pub(super) fn add_frame(&mut self, messages: u64, bytes: u64, apart: u64) {
+    pub(super) fn add_frame(&mut self, messages: u64, bytes: u64, unbatched_bytes: u64) {
         self.messages += messages;
         self.frames += 1;
         self.bytes += bytes;
-        self.bytes_apart += apart;
+        self.bytes_apart += unbatched_bytes;
     }
 
     fn add(&mut self, more: &Self) {
@@ -71,7 +71,7 @@ pub(super) fn header_bytes(payload: usize, masked: bool) -> usize {
 
 /// The sums over all sinks of one kind, told to the `metrics` facade too. The label `socket` is the name that they share,
 /// so the number of series does not grow with the connections.
-pub(super) struct Tally {
+pub(super) struct SharedStats {
     sum: Mutex<FrameStats>,
     messages: Counter,
     frames: Counter,
@@ -79,7 +79,7 @@ pub(super) struct Tally {
     connections: Counter,
 }
 
-impl Tally {
+impl SharedStats {
     pub(super) fn new(name: &str) -> Self {
         describe_counter!(MESSAGES, Unit::Count, "Messages sent over WebSockets");
         describe_counter!(FRAMES, Unit::Count, "Frames that held them");
@@ -110,9 +110,9 @@ impl Tally {
 
 /// The counters of one connection.
 #[derive(Default)]
-pub(super) struct Own(Mutex<FrameStats>);
+pub(super) struct ConnectionStats(Mutex<FrameStats>);
 
-impl Own {
+impl ConnectionStats {
     pub(super) fn add(&self, more: &FrameStats) {
         lock(&self.0).add(more);
     }

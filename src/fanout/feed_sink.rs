@@ -14,33 +14,33 @@ use crate::{
 /// subscriber that comes or goes.
 const CHUNK: usize = 64;
 
-pub(super) struct Spread<T, S> {
-    shared: Arc<Shared<T, S>>,
+pub(super) struct FeedSink<T, Topic> {
+    shared: Arc<Shared<T, Topic>>,
     /// However the feed ends, its subscribers are told.
     _over: DropGuard,
 }
 
-impl<T, S> Spread<T, S> {
-    pub(super) fn new(shared: Arc<Shared<T, S>>) -> Self {
+impl<T, Topic> FeedSink<T, Topic> {
+    pub(super) fn new(shared: Arc<Shared<T, Topic>>) -> Self {
         let _over = shared.over.clone().drop_guard();
         Self { shared, _over }
     }
 }
 
-impl<T, S> Sink<T> for Spread<T, S>
+impl<T, Topic> Sink<T> for FeedSink<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
 {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
         let Shared { hub, topic, counts, .. } = &*self.shared;
-        let mut faults = Vec::new();
+        let mut panicked = Vec::new();
         // The feed tries nothing again, so that all of them are pending.
         for (n, ops) in batch.ops().chunks(CHUNK).enumerate() {
-            let found = hub.lock().await.spread(ops, topic, counts).await;
-            faults.extend(found.into_iter().map(|fault| (n * CHUNK + fault.op, fault.error)));
+            let found = hub.lock().await.publish(ops, topic, counts).await;
+            panicked.extend(found.into_iter().map(|panicked| (n * CHUNK + panicked.op, panicked.error)));
         }
-        for (i, error) in faults {
+        for (i, error) in panicked {
             batch.refuse(i, error);
         }
         Ok(batch.accept_all())

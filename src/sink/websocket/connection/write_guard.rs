@@ -9,7 +9,7 @@ use std::{
 use futures::poll;
 use tokio::{sync::MutexGuard, time::timeout};
 
-use super::{Line, MOMENT, too_slow};
+use super::{Connection, SHORT_TIMEOUT, too_slow};
 use crate::sink::{
     SinkError,
     websocket::{
@@ -19,8 +19,8 @@ use crate::sink::{
 };
 
 /// The right to feed messages. Dropped at any time, it leaves a connection on which each message is whole.
-pub(crate) struct Turn<'a> {
-    pub(super) line: &'a Line,
+pub(crate) struct WriteGuard<'a> {
+    pub(super) connection: &'a Connection,
     pub(super) epoch: u64,
     pub(super) outgoing: MutexGuard<'a, Option<Outgoing>>,
 }
@@ -28,10 +28,10 @@ pub(crate) struct Turn<'a> {
 /// A message was not fed, or may have been.
 pub(crate) struct NotFed {
     pub(crate) error: SinkError,
-    pub(crate) begun: bool,
+    pub(crate) is_begun: bool,
 }
 
-impl Turn<'_> {
+impl WriteGuard<'_> {
     /// Feeds one message, whole or not at all: between the check for room and the feed there is no await.
     pub(crate) async fn feed(&mut self, message: Message) -> Result<(), NotFed> {
         let mut message = Some(message);
@@ -41,18 +41,18 @@ impl Turn<'_> {
             }
             message.take().map_or(Ok(()), |message| outgoing.start_send(message)).into()
         });
-        fed.await.map_err(|error| NotFed { error, begun: message.is_none() })
+        fed.await.map_err(|error| NotFed { error, is_begun: message.is_none() })
     }
 
     pub(crate) async fn flush(&mut self) -> Result<(), SinkError> {
         self.drive(|outgoing, cx| outgoing.poll_flush(cx)).await?;
-        self.line.pulse.flushed();
+        self.connection.heartbeat.flushed();
         Ok(())
     }
 
     /// Asks the peer whether it is there, or has read what was sent before. Returns the number of the ping.
     pub(crate) async fn ping(&mut self) -> Result<u64, SinkError> {
-        let number = self.line.ask();
+        let number = self.connection.next_ping();
         self.feed(Message::Ping(number.to_be_bytes().into())).await.map_err(|not_fed| not_fed.error)?;
         self.flush().await?;
         Ok(number)
@@ -60,11 +60,11 @@ impl Turn<'_> {
 
     /// Waits until the peer has answered the ping of this number, or a later one.
     pub(crate) async fn confirmed(&mut self, number: u64) -> Result<(), SinkError> {
-        let (line, epoch) = (self.line, self.epoch);
-        let answered = line.reached(|status| status.confirmed >= number || !status.is_up(epoch));
-        match timeout(line.policy.stall, answered).await {
-            Ok(()) if line.status.borrow().confirmed >= number => Ok(()),
-            Ok(()) => Err(line.status.borrow().why()),
+        let (connection, epoch) = (self.connection, self.epoch);
+        let answered = connection.reached(|status| status.confirmed >= number || !status.is_up(epoch));
+        match timeout(connection.policy.stall, answered).await {
+            Ok(()) if connection.status.borrow().confirmed >= number => Ok(()),
+            Ok(()) => Err(connection.status.borrow().why()),
             Err(_) => Err(self.is_stuck("confirmed")),
         }
     }
@@ -77,12 +77,12 @@ impl Turn<'_> {
             &mut Context<'_>,
         ) -> Poll<Result<(), BoxError>>,
     ) -> Result<(), SinkError> {
-        let (line, epoch) = (self.line, self.epoch);
+        let (connection, epoch) = (self.connection, self.epoch);
         let Some(outgoing) = self.outgoing.as_mut() else {
-            return Err(line.status.borrow().why());
+            return Err(connection.status.borrow().why());
         };
-        if !line.status.borrow().is_up(epoch) {
-            return Err(line.status.borrow().why());
+        if !connection.status.borrow().is_up(epoch) {
+            return Err(connection.status.borrow().why());
         }
         let mut done = poll_fn(|cx| step(outgoing.as_mut(), cx));
         let result = match poll!(&mut done) {
@@ -91,11 +91,11 @@ impl Turn<'_> {
             Poll::Pending => tokio::select! {
                 // What is not fed when the connection ends has not landed.
                 biased;
-                () = line.reached(|status| !status.is_up(epoch)) => return Err(line.status.borrow().why()),
-                result = timeout(line.policy.stall, done) => {
+                () = connection.reached(|status| !status.is_up(epoch)) => return Err(connection.status.borrow().why()),
+                result = timeout(connection.policy.stall, done) => {
                     // The peer has made room, and so it is there.
                     if matches!(result, Ok(Ok(()))) {
-                        line.pulse.hear();
+                        connection.heartbeat.record_sign_of_life();
                     }
                     result
                 }
@@ -110,16 +110,16 @@ impl Turn<'_> {
 
     /// A write failed. The reading side often knows why: the peer's close comes in there.
     async fn fail(&mut self, error: BoxError) -> SinkError {
-        let (line, epoch) = (self.line, self.epoch);
-        let _ = timeout(MOMENT, line.reached(|status| !status.is_up(epoch))).await;
-        line.lose(epoch, true, error);
-        line.status.borrow().why()
+        let (connection, epoch) = (self.connection, self.epoch);
+        let _ = timeout(SHORT_TIMEOUT, connection.reached(|status| !status.is_up(epoch))).await;
+        connection.lose(epoch, true, error);
+        connection.status.borrow().why()
     }
 
     /// The peer has been stuck for too long.
     fn is_stuck(&mut self, verb: &str) -> SinkError {
-        let why = format!("the peer {verb} nothing for {:?}", self.line.policy.stall);
-        self.line.give_up(self.epoch, why, too_slow());
-        self.line.why()
+        let why = format!("the peer {verb} nothing for {:?}", self.connection.policy.stall);
+        self.connection.give_up(self.epoch, why, too_slow());
+        self.connection.why()
     }
 }

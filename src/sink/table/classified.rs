@@ -7,7 +7,7 @@ use crate::sink::{ErrorKind, SinkError};
 
 /// What was being done when it failed. Up to COMMIT all can be rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doing {
+pub(crate) enum Phase {
     /// Anything inside or before the transaction.
     Statement,
     /// Ending the transaction.
@@ -16,7 +16,7 @@ pub(crate) enum Doing {
 
 /// Whose fault it is, and so who hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blame {
+pub(crate) enum Scope {
     /// One row, which is found by trying them apart; the others can land.
     Row,
     /// No row: the whole batch shares the verdict.
@@ -25,17 +25,17 @@ pub(crate) enum Blame {
 
 /// A failure that has been understood.
 #[derive(Debug)]
-pub(crate) struct Fault<E> {
-    pub(crate) blame: Blame,
+pub(crate) struct ClassifiedError<E> {
+    pub(crate) scope: Scope,
     pub(crate) kind: ErrorKind,
-    pub(crate) failure: Failure<E>,
+    pub(crate) context: Context<E>,
 }
 
 /// Says in words what the database's own message, which follows as the source, leaves open: what has landed, and
 /// whether it is worth trying again.
 #[derive(Debug, thiserror::Error)]
 #[error("{meaning}")]
-pub(crate) struct Failure<E> {
+pub(crate) struct Context<E> {
     pub(crate) meaning: &'static str,
     pub(crate) source: E,
 }
@@ -43,8 +43,8 @@ pub(crate) struct Failure<E> {
 /// Rows by number, each with why it did not land.
 pub(crate) type Failed = Vec<(usize, SinkError)>;
 
-impl<E: Error + Send + Sync + 'static> From<Fault<E>> for SinkError {
-    fn from(fault: Fault<E>) -> Self {
-        Self::new(fault.kind, fault.failure)
+impl<E: Error + Send + Sync + 'static> From<ClassifiedError<E>> for SinkError {
+    fn from(classified: ClassifiedError<E>) -> Self {
+        Self::new(classified.kind, classified.context)
     }
 }

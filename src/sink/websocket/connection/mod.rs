@@ -1,8 +1,8 @@
 //! One connection's state, shared by those who write and the task that reads. In come messages to feed and messages read,
 //! out goes whether the connection is up, down for now, or over. Next rooms: `turn`, `socket`.
 
-mod pulse;
-mod turn;
+mod heartbeat;
+mod write_guard;
 
 use std::{
     future::pending,
@@ -24,14 +24,14 @@ use tokio::{
 };
 use tracing::{debug, error};
 
-use pulse::Pulse;
-pub(super) use turn::NotFed;
-use turn::Turn;
+use heartbeat::Heartbeat;
+pub(super) use write_guard::NotFed;
+use write_guard::WriteGuard;
 
 use super::{
     Close, FrameStats, Message, Socket,
+    frame_stats::{ConnectionStats, SharedStats},
     socket::{BoxError, Incoming, Outgoing},
-    tally::{Own, Tally},
 };
 use crate::{
     rules::panics,
@@ -39,30 +39,30 @@ use crate::{
 };
 
 /// How long a peer may take to hear why it is hung up on: it may have a backlog to read first.
-const GOODBYE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the other things may take that a peer owes when a connection ends.
-const MOMENT: Duration = Duration::from_secs(1);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// See the module's text.
-pub(super) struct Line {
+pub(super) struct Connection {
     status: watch::Sender<Status>,
     /// The half that writes. Whoever holds the lock feeds; frames of two writes never mix.
     outgoing: Mutex<Option<Outgoing>>,
-    own: Own,
-    tally: Arc<Tally>,
+    stats: ConnectionStats,
+    shared: Arc<SharedStats>,
     pub(super) policy: Policy,
     /// The number of the last ping.
-    asked: AtomicU64,
-    pulse: Pulse,
+    last_ping: AtomicU64,
+    heartbeat: Heartbeat,
 }
 
 /// What to do with a connection that is lost.
 pub(super) struct Policy {
     /// Whether it is opened again at all.
-    pub(super) redials: bool,
+    pub(super) reconnects: bool,
     /// After which closes of the peer.
-    pub(super) come_back_when: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
+    pub(super) reconnect_on: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
     /// How long a peer may take nothing, or leave a ping unanswered.
     pub(super) stall: Duration,
     /// How long a peer may be silent until it is asked whether it is there; zero: it never is.
@@ -71,19 +71,19 @@ pub(super) struct Policy {
 
 #[derive(Clone)]
 pub(super) struct Status {
-    phase: Phase,
+    state: State,
     /// Connections so far.
     epoch: u64,
     /// The last ping that was answered.
     confirmed: u64,
     /// Why this side hangs up, once it does.
-    hang_up: Option<Close>,
+    close: Option<Close>,
     /// The sink was closed.
     closed: bool,
 }
 
 #[derive(Clone)]
-enum Phase {
+enum State {
     Up,
     /// For now; the error says why, and is an outage.
     Down(SinkError),
@@ -93,70 +93,70 @@ enum Phase {
 
 impl Status {
     fn is_up(&self, epoch: u64) -> bool {
-        self.epoch == epoch && matches!(self.phase, Phase::Up)
+        self.epoch == epoch && matches!(self.state, State::Up)
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over(_))
+        matches!(self.state, State::Over(_))
     }
 
     fn is_settled(&self) -> bool {
-        !matches!(self.phase, Phase::Down(_))
+        !matches!(self.state, State::Down(_))
     }
 
     fn why(&self) -> SinkError {
-        match &self.phase {
-            Phase::Down(error) | Phase::Over(error) => error.clone(),
-            Phase::Up => SinkError::outage("the connection changed"),
+        match &self.state {
+            State::Down(error) | State::Over(error) => error.clone(),
+            State::Up => SinkError::outage("the connection changed"),
         }
     }
 }
 
-impl Line {
+impl Connection {
     /// A line with a connection, or without one yet.
-    pub(super) fn new(outgoing: Option<Outgoing>, tally: Arc<Tally>, policy: Policy) -> Self {
+    pub(super) fn new(outgoing: Option<Outgoing>, shared: Arc<SharedStats>, policy: Policy) -> Self {
         let up = outgoing.is_some();
-        let phase = if up { Phase::Up } else { Phase::Down(SinkError::outage("not connected yet")) };
-        let status = Status { phase, epoch: u64::from(up), confirmed: 0, hang_up: None, closed: false };
-        let line = Self {
+        let state = if up { State::Up } else { State::Down(SinkError::outage("not connected yet")) };
+        let status = Status { state, epoch: u64::from(up), confirmed: 0, close: None, closed: false };
+        let connection = Self {
             status: watch::Sender::new(status),
             outgoing: Mutex::new(outgoing),
-            own: Own::default(),
-            tally,
+            stats: ConnectionStats::default(),
+            shared,
             policy,
-            asked: AtomicU64::new(0),
-            pulse: Pulse::new(),
+            last_ping: AtomicU64::new(0),
+            heartbeat: Heartbeat::new(),
         };
         if up {
-            line.count(&FrameStats { connections: 1, ..FrameStats::default() });
+            connection.count(&FrameStats { connections: 1, ..FrameStats::default() });
         }
-        line
+        connection
     }
 
     pub(super) fn count(&self, more: &FrameStats) {
-        self.own.add(more);
-        self.tally.add(more);
+        self.stats.add(more);
+        self.shared.add(more);
     }
 
     pub(super) fn stats(&self) -> FrameStats {
-        self.own.stats()
+        self.stats.stats()
     }
 
     /// Takes a new connection up. Returns the half that reads.
-    pub(super) async fn take_up(&self, socket: Socket) -> Incoming {
+    pub(super) async fn install(&self, socket: Socket) -> Incoming {
         *self.outgoing.lock().await = Some(socket.outgoing);
-        self.pulse.reset();
+        self.heartbeat.reset();
         self.count(&FrameStats { connections: 1, ..FrameStats::default() });
         self.status.send_modify(|status| {
             status.epoch += 1;
-            status.phase = Phase::Up;
+            status.state = State::Up;
         });
         socket.incoming
     }
 
     /// Notes why there is no connection for now.
-    pub(super) fn stay_down(&self, error: SinkError) {
-        self.status.send_modify(|status| status.phase = Phase::Down(error.with_kind(ErrorKind::Outage)));
+    pub(super) fn mark_down(&self, error: SinkError) {
+        self.status.send_modify(|status| status.state = State::Down(error.with_kind(ErrorKind::Outage)));
     }
 
     /// Ends it for good, unless it is over already.
@@ -164,7 +164,7 @@ impl Line {
         self.status.send_if_modified(|status| {
             let ends = !status.is_over();
             if ends {
-                status.phase = Phase::Over(error);
+                status.state = State::Over(error);
             }
             ends
         });
@@ -175,15 +175,15 @@ impl Line {
     }
 
     /// Ends this connection, unless it is over already: for now if it is worth coming back and that was asked for.
-    fn lose(&self, epoch: u64, comes_back: bool, error: BoxError) {
+    fn lose(&self, epoch: u64, reconnects: bool, error: BoxError) {
         self.status.send_if_modified(|status| {
             let ends = status.is_up(epoch);
             if ends {
                 debug!(%error, "a WebSocket connection has ended");
-                status.phase = if comes_back && self.policy.redials {
-                    Phase::Down(SinkError::outage(error))
+                status.state = if reconnects && self.policy.reconnects {
+                    State::Down(SinkError::outage(error))
                 } else {
-                    Phase::Over(SinkError::refused(format!("final: {error}")))
+                    State::Over(SinkError::refused(format!("final: {error}")))
                 };
             }
             ends
@@ -195,15 +195,15 @@ impl Line {
         self.lose(epoch, true, why.into());
         if self.is_over() {
             self.status.send_modify(|status| {
-                status.hang_up.get_or_insert(close);
+                status.close.get_or_insert(close);
             });
         }
     }
 
     /// Asks the task to hang up, and waits until it has.
-    pub(super) async fn hang_up(&self, close: Close) {
+    pub(super) async fn close(&self, close: Close) {
         self.status.send_modify(|status| {
-            status.hang_up.get_or_insert(close);
+            status.close.get_or_insert(close);
             status.closed = true;
         });
         self.reached(Status::is_over).await;
@@ -233,18 +233,18 @@ impl Line {
     }
 
     /// Waits until this side is to hang up and there is no connection whose peer would have to be told.
-    pub(super) async fn hung_up_while_down(&self) {
-        self.reached(|status| status.hang_up.is_some() && matches!(status.phase, Phase::Down(_))).await;
+    pub(super) async fn close_requested_while_down(&self) {
+        self.reached(|status| status.close.is_some() && matches!(status.state, State::Down(_))).await;
     }
 
     /// Waits for its turn to feed, which others can't take before it is dropped.
-    pub(super) async fn turn(&self) -> Result<Turn<'_>, SinkError> {
+    pub(super) async fn write_guard(&self) -> Result<WriteGuard<'_>, SinkError> {
         let outgoing = self.outgoing.lock().await;
         let status = self.status.borrow();
-        match &status.phase {
-            Phase::Up if status.hang_up.is_none() => Ok(Turn { line: self, epoch: status.epoch, outgoing }),
-            Phase::Up => Err(closed()),
-            Phase::Down(_) | Phase::Over(_) => Err(status.why()),
+        match &status.state {
+            State::Up if status.close.is_none() => Ok(WriteGuard { connection: self, epoch: status.epoch, outgoing }),
+            State::Up => Err(closed()),
+            State::Down(_) | State::Over(_) => Err(status.why()),
         }
     }
 
@@ -252,7 +252,7 @@ impl Line {
     pub(super) async fn listen(&self, mut incoming: Incoming, messages: &mut Option<mpsc::Sender<Message>>) {
         let epoch = self.status.borrow().epoch;
         let ended = {
-            let told = self.reached(|status| !status.is_up(epoch) || status.hang_up.is_some());
+            let told = self.reached(|status| !status.is_up(epoch) || status.close.is_some());
             tokio::select! {
                 biased;
                 () = told => false,
@@ -260,12 +260,12 @@ impl Line {
                 () = self.keep_alive(epoch) => false,
             }
         };
-        let hang_up = self.status.borrow().hang_up.clone();
-        let is_over = hang_up.is_some();
+        let close = self.status.borrow().close.clone();
+        let is_over = close.is_some();
         if !ended {
-            let limit = if is_over { GOODBYE } else { MOMENT };
+            let limit = if is_over { CLOSE_TIMEOUT } else { SHORT_TIMEOUT };
             // A peer that does not answer in time is not waited for.
-            let _ = timeout(limit, self.say_goodbye(hang_up, &mut incoming)).await;
+            let _ = timeout(limit, self.close_handshake(close, &mut incoming)).await;
         }
         if is_over {
             self.end(closed());
@@ -277,21 +277,21 @@ impl Line {
     async fn read(&self, epoch: u64, incoming: &mut Incoming, messages: &mut Option<mpsc::Sender<Message>>) -> bool {
         loop {
             let item = incoming.next().await;
-            self.pulse.hear();
+            self.heartbeat.record_sign_of_life();
             match item {
                 Some(Ok(Message::Close(close))) => {
-                    let comes_back = close.as_ref().is_some_and(|close| self.comes_back_after(close));
+                    let reconnects = close.as_ref().is_some_and(|close| self.reconnects_on(close));
                     let reason = close.map_or("no code".to_owned(), |close| close.to_string());
-                    self.lose(epoch, comes_back, format!("the peer closed the connection: {reason}").into());
+                    self.lose(epoch, reconnects, format!("the peer closed the connection: {reason}").into());
                     return false;
                 }
-                Some(Ok(Message::Pong(payload))) => self.confirm(&payload),
+                Some(Ok(Message::Pong(payload))) => self.record_pong(&payload),
                 // The library has the answer ready.
-                Some(Ok(Message::Ping(_))) if self.pulse.ping() => self.answer_pings().await,
+                Some(Ok(Message::Ping(_))) if self.heartbeat.ping() => self.answer_pings().await,
                 Some(Ok(Message::Ping(_))) => {}
                 Some(Ok(message)) => {
                     self.count(&FrameStats { received: 1, ..FrameStats::default() });
-                    self.hand_on(message, messages).await;
+                    self.forward(message, messages).await;
                 }
                 Some(Err(error)) => {
                     self.lose(epoch, true, error);
@@ -306,13 +306,13 @@ impl Line {
     }
 
     /// Hands a message of the peer to the receiver, if there is one, and waits for room.
-    async fn hand_on(&self, message: Message, messages: &mut Option<mpsc::Sender<Message>>) {
+    async fn forward(&self, message: Message, messages: &mut Option<mpsc::Sender<Message>>) {
         let Some(sender) = messages else { return };
         let sent = match sender.try_send(message) {
             Err(TrySendError::Full(message)) => {
-                self.pulse.deaf(true);
+                self.heartbeat.set_paused(true);
                 let sent = sender.send(message).await;
-                self.pulse.deaf(false);
+                self.heartbeat.set_paused(false);
                 sent.is_ok()
             }
             sent => sent.is_ok(),
@@ -323,8 +323,8 @@ impl Line {
     }
 
     /// Asks the user's rule. One that panics is taken for the usual one.
-    fn comes_back_after(&self, close: &Close) -> bool {
-        panics::catch(|| (self.policy.come_back_when)(close)).unwrap_or_else(|panic| {
+    fn reconnects_on(&self, close: &Close) -> bool {
+        panics::catch(|| (self.policy.reconnect_on)(close)).unwrap_or_else(|panic| {
             let message = panics::message(&*panic);
             error!(message, "the rule panicked that says after which closes a WebSocket comes back");
             close.is_passing()
@@ -332,25 +332,25 @@ impl Line {
     }
 
     /// The number of the next ping.
-    pub(super) fn ask(&self) -> u64 {
-        self.asked.fetch_add(1, Ordering::Relaxed) + 1
+    pub(super) fn next_ping(&self) -> u64 {
+        self.last_ping.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn confirm(&self, payload: &[u8]) {
+    fn record_pong(&self, payload: &[u8]) {
         // Pongs that nobody asked for are allowed; those of ours carry a number that was asked.
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
-        if number > self.asked.load(Ordering::Relaxed) {
+        if number > self.last_ping.load(Ordering::Relaxed) {
             return;
         }
         self.status.send_if_modified(|status| {
-            let is_news = number > status.confirmed;
+            let is_newer = number > status.confirmed;
             status.confirmed = status.confirmed.max(number);
-            is_news
+            is_newer
         });
     }
 
     /// Tells the peer why, and reads until it has closed its side.
-    async fn say_goodbye(&self, close: Option<Close>, incoming: &mut Incoming) {
+    async fn close_handshake(&self, close: Option<Close>, incoming: &mut Incoming) {
         let tell = async {
             if let Some(close) = close
                 && let Some(outgoing) = self.outgoing.lock().await.as_mut()

@@ -21,9 +21,9 @@ use crate::{
     sink::{ErrorKind, Sink, SinkError},
 };
 
-pub(super) struct Watched<K, T, S> {
-    pub(super) sink: K,
-    pub(super) shared: Arc<Shared<T, S>>,
+pub(super) struct StallGuard<S, T, Topic> {
+    pub(super) sink: S,
+    pub(super) shared: Arc<Shared<T, Topic>>,
     pub(super) stuck_after: Duration,
     /// Since when there is something to take and nothing is taken.
     pub(super) since: Mutex<Option<Instant>>,
@@ -31,15 +31,15 @@ pub(super) struct Watched<K, T, S> {
     pub(super) ended: Arc<OnceLock<Ended>>,
 }
 
-impl<K, T, S> Watched<K, T, S> {
+impl<S, T, Topic> StallGuard<S, T, Topic> {
     /// How much longer it may take nothing.
-    fn patience(&self) -> Duration {
+    fn remaining(&self) -> Duration {
         let now = Instant::now();
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         self.stuck_after.saturating_sub(now - since)
     }
 
-    fn has_taken(&self) {
+    fn record_progress(&self) {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -55,7 +55,7 @@ impl<K, T, S> Watched<K, T, S> {
     /// Waits until the sink has ended although nothing is written, and notes why, unless `stop` had told it to end.
     pub(super) async fn peer_left(&self, stop: &CancellationToken)
     where
-        K: Sink<T>,
+        S: Sink<T>,
     {
         match AssertUnwindSafe(self.sink.gone()).catch_unwind().await {
             Ok(_) if stop.is_cancelled() => {}
@@ -71,18 +71,18 @@ impl<K, T, S> Watched<K, T, S> {
     }
 }
 
-impl<K, T, S> Sink<T> for Watched<K, T, S>
+impl<S, T, Topic> Sink<T> for StallGuard<S, T, Topic>
 where
-    K: Sink<T>,
+    S: Sink<T>,
     T: Clone + Send + Sync + 'static,
-    S: Send + Sync + 'static,
+    Topic: Send + Sync + 'static,
 {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
         let open = batch.pending().len();
-        let written = timeout(self.patience(), self.sink.write(batch)).await;
+        let written = timeout(self.remaining(), self.sink.write(batch)).await;
         match written {
             Ok(Ok(settled)) => {
-                self.has_taken();
+                self.record_progress();
                 let refused = batch.errors().count();
                 let counts = &self.shared.counts;
                 counts.refused.fetch_add(refused as u64, Relaxed);
@@ -91,7 +91,7 @@ where
             }
             // A sink that refuses a batch as a whole will take no other either.
             Ok(Err(error)) if is_final(&error) => Err(self.end(Ended::Failed(error))),
-            Ok(Err(error)) if !self.patience().is_zero() => Err(error),
+            Ok(Err(error)) if !self.remaining().is_zero() => Err(error),
             Ok(Err(_)) | Err(_) => Err(self.end(Ended::Stuck(self.stuck_after))),
         }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Line;
+use super::Connection;
 use crate::sink::websocket::Close;
 
 /// Pings of the peer that may come in before the answers to earlier ones have left. Each answer has up to 131 bytes, so
@@ -20,34 +20,34 @@ use crate::sink::websocket::Close;
 const MAX_PONGS_WAITING: u32 = 1024;
 
 /// Signs of life that the peer has given.
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     /// When the peer gave the last one: a frame came in, or it took something that had been held up.
-    heard: Mutex<Instant>,
+    last_heard: Mutex<Instant>,
     /// Set while nothing is read, because the receiver of the peer's messages is behind: silence says nothing then.
-    deaf: AtomicBool,
+    paused: AtomicBool,
     /// Pings of the peer since everything was last flushed.
     pings: AtomicU32,
 }
 
-impl Pulse {
+impl Heartbeat {
     pub(super) fn new() -> Self {
-        Self { heard: Mutex::new(Instant::now()), deaf: AtomicBool::new(false), pings: AtomicU32::new(0) }
+        Self { last_heard: Mutex::new(Instant::now()), paused: AtomicBool::new(false), pings: AtomicU32::new(0) }
     }
 
     /// Begins anew with a new connection.
     pub(super) fn reset(&self) {
         self.flushed();
-        self.deaf(false);
+        self.set_paused(false);
     }
 
-    pub(super) fn hear(&self) {
-        *self.heard() = Instant::now();
+    pub(super) fn record_sign_of_life(&self) {
+        *self.last_heard() = Instant::now();
     }
 
     /// Whether this side stops reading, or goes on.
-    pub(super) fn deaf(&self, is_deaf: bool) {
-        self.hear();
-        self.deaf.store(is_deaf, Relaxed);
+    pub(super) fn set_paused(&self, is_paused: bool) {
+        self.record_sign_of_life();
+        self.paused.store(is_paused, Relaxed);
     }
 
     /// Counts a ping of the peer. True if too many answers may be waiting.
@@ -61,16 +61,16 @@ impl Pulse {
 
     /// How long the peer has been silent.
     fn silence(&self) -> Duration {
-        if self.deaf.load(Relaxed) { Duration::ZERO } else { self.heard().elapsed() }
+        if self.paused.load(Relaxed) { Duration::ZERO } else { self.last_heard().elapsed() }
     }
 
     /// Nothing that can panic runs under the lock.
-    fn heard(&self) -> MutexGuard<'_, Instant> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_heard(&self) -> MutexGuard<'_, Instant> {
+        self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Line {
+impl Connection {
     /// Asks a silent peer whether it is there, as often as it falls silent, and gives the connection up if it does not
     /// answer. Never ends by itself.
     pub(super) async fn keep_alive(&self, epoch: u64) {
@@ -79,21 +79,21 @@ impl Line {
             return pending().await;
         }
         loop {
-            sleep(every.saturating_sub(self.pulse.silence())).await;
-            if self.pulse.silence() < every {
+            sleep(every.saturating_sub(self.heartbeat.silence())).await;
+            if self.heartbeat.silence() < every {
                 continue;
             }
             // An error is one of the connection, and noted as such already.
-            let Ok(mut turn) = self.turn().await else { return pending().await };
-            if self.pulse.silence() < every {
+            let Ok(mut writer) = self.write_guard().await else { return pending().await };
+            if self.heartbeat.silence() < every {
                 // The write whose turn it was has heard of the peer.
                 continue;
             }
-            let Ok(number) = turn.ping().await else { return pending().await };
+            let Ok(number) = writer.ping().await else { return pending().await };
             // Writes go on meanwhile.
-            drop(turn);
+            drop(writer);
             let answered = self.reached(|status| status.confirmed >= number || !status.is_up(epoch));
-            if timeout(stall, answered).await.is_err() && self.pulse.silence() >= stall {
+            if timeout(stall, answered).await.is_err() && self.heartbeat.silence() >= stall {
                 let close = Close::new(Close::TRY_AGAIN, "no answer to a ping");
                 self.give_up(epoch, format!("the peer answered no ping for {stall:?}"), close);
                 return pending().await;
@@ -103,9 +103,9 @@ impl Line {
 
     /// Reads no more until the answers to the peer's pings have left.
     pub(super) async fn answer_pings(&self) {
-        if let Ok(mut turn) = self.turn().await {
+        if let Ok(mut writer) = self.write_guard().await {
             // An error is noted already: the connection ends by it.
-            let _ = turn.flush().await;
+            let _ = writer.flush().await;
         }
     }
 }
