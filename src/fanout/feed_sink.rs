@@ -1,4 +1,5 @@
-//! The feed's sink: in comes a batch of updates, out they go through the hub. Next room: `hub`.
+//! [`FeedSink`], the sink of the feed's batcher: it publishes each batch through the hub. When it is dropped or closed,
+//! the fanout is over.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -10,13 +11,13 @@ use crate::{
     sink::{Sink, SinkError},
 };
 
-/// So many updates are handed on before somebody else may have the hub: enough to make it cheap, few enough for a
-/// subscriber that comes or goes.
+/// Updates published under one hold of the hub's lock: enough to make the lock cheap, few enough that a subscriber who
+/// comes or goes waits for microseconds.
 const CHUNK: usize = 64;
 
 pub(super) struct FeedSink<T, Topic> {
     shared: Arc<Shared<T, Topic>>,
-    /// However the feed ends, its subscribers are told.
+    /// Ends the subscribers however the feed ends.
     _over: DropGuard,
 }
 
@@ -35,7 +36,7 @@ where
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
         let Shared { hub, topic, counts, .. } = &*self.shared;
         let mut panicked = Vec::new();
-        // The feed tries nothing again, so that all of them are pending.
+        // The feed never retries, so every op of the batch is pending.
         for (n, ops) in batch.ops().chunks(CHUNK).enumerate() {
             let found = hub.lock().await.publish(ops, topic, counts).await;
             panicked.extend(found.into_iter().map(|panicked| (n * CHUNK + panicked.op, panicked.error)));
@@ -48,7 +49,7 @@ where
 
     async fn close(&self) -> Result<(), SinkError> {
         self.shared.over.cancel();
-        // The sender is in `self.shared`, so it can't be gone.
+        // The wait cannot fail: `self.shared` holds the sender.
         drop(self.shared.live.subscribe().wait_for(|live| *live == 0).await);
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Who wants what. In come updates and wishes, out go updates to each subscriber's batcher, and snapshots. One lock covers
-//! both, so that a snapshot and what follows it have no gap. Next room: the batchers of the subscribers.
+//! [`Hub`]: subscribers by topic, and the latest value of each key. Its one lock covers both, so a snapshot and the
+//! updates after it have no gap. The feed's sink publishes through it; subscriptions change their topics in it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,19 +20,20 @@ use super::{
 };
 use crate::{Handle, SendError, rules::panics, sink::SinkError};
 
-/// The most topics that one subscriber may ask for by name: they may come from a browser.
+/// Maximum number of topics that one subscriber may name: their names may come from a browser, and each costs memory
+/// here.
 const MAX_TOPICS: usize = 16_384;
 
 pub(super) type TopicFn<T, Topic> = Arc<dyn Fn(&T) -> Topic + Send + Sync>;
 
-/// What the feed, its sink and the subscriptions share.
+/// State shared by the feed, its sink and the subscriptions.
 pub(super) struct Shared<T, Topic> {
     pub(super) hub: Mutex<Hub<T, Topic>>,
     pub(super) topic: TopicFn<T, Topic>,
     pub(super) counts: Counts,
-    /// Subscribers whose batchers have not ended.
+    /// Number of subscribers whose batchers have not ended; the feed's sink waits for zero when it is closed.
     pub(super) live: watch::Sender<usize>,
-    /// The feed is over: no more subscribers are let in, and those that are there drain and end.
+    /// Cancelled when the feed ends: new subscribers are refused, live ones drain and end.
     pub(super) over: CancellationToken,
 }
 
@@ -61,19 +62,19 @@ impl Counts {
     }
 }
 
-/// See the module's text.
+/// Routing table of the fanout; see the module.
 pub(super) struct Hub<T, Topic> {
     latest: Latest<T>,
     interest: HashMap<Topic, Interest>,
     subscribers: HashMap<u64, Subscriber<T, Topic>>,
-    /// Those who want everything.
+    /// Ids of the subscribers to all topics.
     to_all: Vec<u64>,
     next_id: u64,
-    /// Who is to get which of the updates in hand; kept for its memory.
+    /// Pairs of subscriber and index in the chunk that is being published; empty between chunks, kept for its capacity.
     pairs: Vec<(u64, u32)>,
 }
 
-/// One topic: who wants it, and where its latest values are.
+/// One topic: its subscribers, and the slots of its latest values.
 #[derive(Default)]
 struct Interest {
     subscribers: Vec<u64>,
@@ -107,7 +108,7 @@ where
         }
     }
 
-    /// Takes a subscriber in, who wants nothing yet.
+    /// Adds a subscriber without any topic.
     pub(super) fn admit(&mut self, handle: Handle<T>, max_pending: usize) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -115,7 +116,7 @@ where
         id
     }
 
-    /// Sends the latest values of topics that a subscriber does not want yet, and from here on their updates.
+    /// Subscribes to topics: sends the latest values of new ones, and from then on their updates.
     pub(super) async fn subscribe(&mut self, id: u64, topics: Vec<Topic>) -> Result<(), SubscribeError> {
         let Self { subscribers, interest, latest, .. } = self;
         let subscriber = subscribers.get_mut(&id).ok_or(SubscribeError::Closed)?;
@@ -144,7 +145,7 @@ where
         Ok(())
     }
 
-    /// Sends all latest values, and from here on all updates.
+    /// Subscribes to all topics: sends all latest values, and from then on all updates.
     pub(super) async fn subscribe_all(&mut self, id: u64) -> Result<(), SubscribeError> {
         let subscriber = self.subscribers.get_mut(&id).ok_or(SubscribeError::Closed)?;
         if matches!(subscriber.topics, Topics::All) {
@@ -158,7 +159,7 @@ where
         Ok(())
     }
 
-    /// Sends no more updates of these topics. Returns those that were wanted.
+    /// Unsubscribes from these topics. Returns those that were subscribed.
     pub(super) fn unsubscribe(&mut self, id: u64, topics: &[Topic]) -> HashSet<Topic> {
         let Some(Subscriber { topics: Topics::Named(subscribed), .. }) = self.subscribers.get_mut(&id) else {
             return HashSet::new();
@@ -176,7 +177,7 @@ where
         }
     }
 
-    /// Forgets a subscriber.
+    /// Removes a subscriber and its topics.
     pub(super) fn remove(&mut self, id: u64) {
         match self.subscribers.remove(&id).map(|subscriber| subscriber.topics) {
             Some(Topics::All) => self.to_all.retain(|other| *other != id),
@@ -185,8 +186,8 @@ where
         }
     }
 
-    /// Hands updates on, in order. No subscriber is waited for: room is made in its own buffer. Returns the ops at which a
-    /// function of the user panicked; the others are handed on.
+    /// Publishes updates, in order. No subscriber is waited for: an overflow evicts from its own buffer. Returns the
+    /// updates at which a function of the user panicked; all other updates are published.
     pub(super) async fn publish(&mut self, ops: &[T], topic: &TopicFn<T, Topic>, counts: &Counts) -> Vec<Panicked> {
         let mut pairs = std::mem::take(&mut self.pairs);
         let mut chunk = Chunk { ops, panicked: Vec::new() };
@@ -206,7 +207,7 @@ where
             wanted.extend((0..ops.len()).filter_map(|n| chunk.copy(n)));
             offer(&self.subscribers, *id, wanted.drain(..), counts, &mut gone).await;
         }
-        // A subscriber gets all that is for it at once: one lock and one wake-up for each.
+        // All updates of a chunk go to a subscriber at once: one lock and one wake-up.
         pairs.sort_unstable();
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             wanted.extend(group.iter().filter_map(|(_, n)| chunk.copy(*n as usize)));
@@ -218,7 +219,7 @@ where
         chunk.panicked
     }
 
-    /// Remembers one update, and notes who wants it.
+    /// Records the latest value, and adds the subscribers of the topic to `pairs`.
     fn record(&mut self, n: u32, op: &T, topic: &TopicFn<T, Topic>, counts: &Counts, pairs: &mut Vec<(u64, u32)>) {
         let topic = topic(op);
         // Cloned before anything is changed: a clone may panic.
@@ -241,12 +242,12 @@ where
 
 /// An update at which a function of the user panicked.
 pub(super) struct Panicked {
-    /// Its index among the updates that were to be handed on.
+    /// Index within the chunk.
     pub(super) op: usize,
     pub(super) error: SinkError,
 }
 
-/// Updates that are handed on together. One at which a function panics costs no other, and is not tried again.
+/// Updates that are published together. One at which a function panics costs no other, and is not tried again.
 struct Chunk<'a, T> {
     ops: &'a [T],
     panicked: Vec<Panicked>,
@@ -267,13 +268,13 @@ impl<T: Clone> Chunk<'_, T> {
         }
     }
 
-    /// An update for one more subscriber.
+    /// Clones an update for one more subscriber; `None` if a function panicked at it.
     fn copy(&mut self, n: usize) -> Option<T> {
         if self.has_panicked(n) { None } else { self.attempt(n, "the clone of an update", T::clone) }
     }
 }
 
-/// Copies for a snapshot. A value whose clone panics is left out: it keeps no other from the subscriber.
+/// Copies for a snapshot. A value whose clone panics is left out, and logged.
 fn copies<'a, T: Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
     let (least, _) = values.size_hint();
     let (mut copies, mut failed) = (Vec::with_capacity(least), 0);
@@ -289,7 +290,7 @@ fn copies<'a, T: Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
     copies
 }
 
-/// Hands updates to one subscriber. One that has ended is noted.
+/// Offers updates to one subscriber. The id of one that has ended is pushed to `gone`.
 async fn offer<T, Topic>(
     subscribers: &HashMap<u64, Subscriber<T, Topic>>,
     id: u64,
@@ -307,13 +308,13 @@ async fn offer<T, Topic>(
     }
 }
 
-/// What a subscriber did not take.
+/// Number of updates that a subscriber did not take.
 struct NotTaken {
     missed: u64,
     has_ended: bool,
 }
 
-/// Hands over what a subscriber takes. A value that is too heavy for it keeps nothing behind it from it.
+/// Sends updates to a buffer. Skips values above the subscriber's `max_weight`.
 async fn hand_over<T>(handle: &Handle<T>, ops: impl Iterator<Item = T>) -> Result<(), NotTaken> {
     let mut missed = 0;
     let mut sent = handle.send_all(ops).await;
@@ -333,7 +334,7 @@ async fn hand_over<T>(handle: &Handle<T>, ops: impl Iterator<Item = T>) -> Resul
 }
 
 impl<T, Topic> Subscriber<T, Topic> {
-    /// A snapshot of which a part would push out another would be a lie.
+    /// Sends a snapshot, whole or not at all: a part of it must not evict another.
     async fn send_snapshot(&self, values: Vec<T>) -> Result<(), SubscribeError> {
         let stats = self.handle.stats();
         let room = self.max_pending.saturating_sub((stats.waiting + stats.in_flight) as usize);
@@ -342,7 +343,7 @@ impl<T, Topic> Subscriber<T, Topic> {
         }
         match hand_over(&self.handle, values.into_iter()).await {
             Err(NotTaken { has_ended: true, .. }) => Err(SubscribeError::Closed),
-            // What is too heavy for it is not for it.
+            // A value above `max_weight` is skipped, as in an update.
             Ok(()) | Err(_) => Ok(()),
         }
     }
