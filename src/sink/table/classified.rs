@@ -1,29 +1,29 @@
-//! What databases share when something fails: in comes an error that the sink of a database has classified, out goes
-//! the verdict of the ops. Next room: `batch`.
+//! [`ClassifiedError`]: an error of a database after classification, with its scope and the kind of the verdict. The
+//! `classify` modules make it; the writers turn it into the verdict of ops.
 
 use std::error::Error;
 
 use crate::sink::{ErrorKind, SinkError};
 
-/// What was being done when it failed. Up to COMMIT all can be rolled back.
+/// Phase of a write in which an error occurred. Before COMMIT everything can be rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Anything inside or before the transaction.
+    /// Inside or before the transaction.
     Statement,
-    /// Ending the transaction.
+    /// At the end of the transaction.
     Commit,
 }
 
-/// Whose fault it is, and so who hears of it.
+/// The ops that an error concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// One row, which is found by trying them apart; the others can land.
+    /// One row, which is found by trying rows separately; all other rows can land.
     Row,
-    /// No row: the whole batch shares the verdict.
+    /// The whole batch, no row in particular.
     Batch,
 }
 
-/// A failure that has been understood.
+/// An error with its classification.
 #[derive(Debug)]
 pub(crate) struct ClassifiedError<E> {
     pub(crate) scope: Scope,
@@ -31,8 +31,8 @@ pub(crate) struct ClassifiedError<E> {
     pub(crate) context: Context<E>,
 }
 
-/// Says in words what the database's own message, which follows as the source, leaves open: what has landed, and
-/// whether it is worth trying again.
+/// Explains what the database's message, which is the source, leaves open: what has landed, and whether a retry makes
+/// sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{meaning}")]
 pub(crate) struct Context<E> {
@@ -40,7 +40,7 @@ pub(crate) struct Context<E> {
     pub(crate) source: E,
 }
 
-/// Rows by number, each with why it did not land.
+/// Failed rows: number within the batch, and error.
 pub(crate) type Failed = Vec<(usize, SinkError)>;
 
 impl<E: Error + Send + Sync + 'static> From<ClassifiedError<E>> for SinkError {

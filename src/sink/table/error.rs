@@ -32,7 +32,7 @@ pub enum TableError {
         /// How to say what was probably meant.
         advice: String,
     },
-    /// It has no columns.
+    /// The table has no columns.
     #[error("table {0:?} has no columns")]
     NoColumns(String),
     /// Two columns have this name; upper and lower case do not tell them apart.

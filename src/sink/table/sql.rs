@@ -1,9 +1,9 @@
-//! The SQL that databases share: in comes a mapping, out goes text with every name quoted. Types and placeholders are
-//! the dialect's own and come in from its sink.
+//! SQL that databases share, with every name quoted. Types and placeholders are the dialect's own and come from its
+//! sink.
 
 use super::{ColumnType, Conflict, Table};
 
-/// A name as SQL reads it, whatever characters are in it.
+/// Quotes a name, whatever characters are in it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,5 +1,5 @@
-//! The task of a sink: it reads the connection, and dials again when it is lost. In come connections, out goes the line's
-//! state. Next room: `line`.
+//! [`Task`]: the task of a sink. It reads the connection, and for a client opens the next one when it is lost. However
+//! it ends, the connection is over afterwards, so no writer waits for ever.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::{
     sink::{ErrorKind, SinkError},
 };
 
-/// The longest pause that a peer may ask for. Venues ban an address for up to three days; no answer stops a client for ever.
+/// Longest pause that a peer may impose by `Retry-After`. Venues ban an address for up to three days.
 const MAX_PAUSE: Duration = Duration::from_secs(3 * 24 * 3600);
 
-/// Ends the task with the sink.
+/// Handle of the task, which is aborted when the sink is dropped.
 pub(super) struct Task(AbortHandle);
 
 impl Task {
@@ -58,7 +58,7 @@ impl Task {
             tokio::select! {
                 biased;
                 () = keep(connection, dial, retry, messages) => {}
-                // While the connection is up, `keep` says goodbye first.
+                // While the connection is up, `keep` does the close handshake first.
                 () = connection.close_requested_while_down() => {}
             }
             connection.end(closed());
@@ -76,7 +76,7 @@ impl Drop for Task {
     }
 }
 
-/// Whatever ends the task, nobody waits for it afterwards: a panic of a user's function does, too.
+/// Ends the connection however the task ends, also by a panic of a user's function, so that no writer waits for ever.
 struct EndOnDrop(Arc<Connection>);
 
 impl Drop for EndOnDrop {
@@ -101,13 +101,13 @@ where
                 let since = Instant::now();
                 let incoming = connection.install(socket).await;
                 connection.listen(incoming, &mut messages).await;
-                // One that lived for longer than was waited for it counts as a success. So a server that accepts and
-                // hangs up is not asked more often than it deserves.
+                // A connection that lived for longer than the delay before it counts as a success. A server that
+                // accepts and closes at once is thus not asked more often.
                 if since.elapsed() >= delay {
                     failures = 0;
                 }
                 if connection.is_over() {
-                    // Writers are told why.
+                    // The reason is recorded for the writers.
                     return;
                 }
             }

@@ -1,5 +1,5 @@
-//! The pulse of a connection: whether its peer is still there. A peer that is silent is asked by a ping, and given up if it
-//! does not answer in time. The task that reads the connection runs this; writes wait for it only while a ping is fed.
+//! [`Heartbeat`]: the signs of life of the peer. A silent peer is sent a ping, and is given up if it does not answer in
+//! time. The task that reads the connection runs it; writers wait for it only while a ping is fed.
 
 use std::{
     future::pending,
@@ -15,17 +15,17 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Connection;
 use crate::sink::websocket::Close;
 
-/// Pings of the peer that may come in before the answers to earlier ones have left. Each answer has up to 131 bytes, so
-/// that a peer which asks and never reads makes this side hold some 130 kB.
+/// Pings of the peer accepted before the answers to earlier ones were flushed. Each answer has up to 131 bytes, so a
+/// peer that never reads makes this side hold at most 130 kB.
 const MAX_PONGS_WAITING: u32 = 1024;
 
-/// Signs of life that the peer has given.
+/// Signs of life of the peer on the current connection.
 pub(super) struct Heartbeat {
-    /// When the peer gave the last one: a frame came in, or it took something that had been held up.
+    /// Time of the last sign of life: a frame came in, or the peer took bytes that had been held up.
     last_heard: Mutex<Instant>,
-    /// Set while nothing is read, because the receiver of the peer's messages is behind: silence says nothing then.
+    /// Set while reading is paused because the receiver of messages is behind: silence means nothing then.
     paused: AtomicBool,
-    /// Pings of the peer since everything was last flushed.
+    /// Pings of the peer since the last complete flush.
     pings: AtomicU32,
 }
 
@@ -34,7 +34,7 @@ impl Heartbeat {
         Self { last_heard: Mutex::new(Instant::now()), paused: AtomicBool::new(false), pings: AtomicU32::new(0) }
     }
 
-    /// Begins anew with a new connection.
+    /// Resets the state for a new connection.
     pub(super) fn reset(&self) {
         self.flushed();
         self.set_paused(false);
@@ -44,13 +44,13 @@ impl Heartbeat {
         *self.last_heard() = Instant::now();
     }
 
-    /// Whether this side stops reading, or goes on.
+    /// Records that this side pauses or resumes reading.
     pub(super) fn set_paused(&self, is_paused: bool) {
         self.record_sign_of_life();
         self.paused.store(is_paused, Relaxed);
     }
 
-    /// Counts a ping of the peer. True if too many answers may be waiting.
+    /// Counts a ping of the peer. Returns true if too many answers may be queued.
     pub(super) fn ping(&self) -> bool {
         self.pings.fetch_add(1, Relaxed) >= MAX_PONGS_WAITING
     }
@@ -59,7 +59,7 @@ impl Heartbeat {
         self.pings.store(0, Relaxed);
     }
 
-    /// How long the peer has been silent.
+    /// Time since the last sign of life; zero while reading is paused.
     fn silence(&self) -> Duration {
         if self.paused.load(Relaxed) { Duration::ZERO } else { self.last_heard().elapsed() }
     }
@@ -71,8 +71,8 @@ impl Heartbeat {
 }
 
 impl Connection {
-    /// Asks a silent peer whether it is there, as often as it falls silent, and gives the connection up if it does not
-    /// answer. Never ends by itself.
+    /// Pings the peer each time it falls silent, and gives the connection up if it does not answer. Never returns by
+    /// itself.
     pub(super) async fn keep_alive(&self, epoch: u64) {
         let (every, stall) = (self.policy.ping_every, self.policy.stall);
         if every.is_zero() {
@@ -83,14 +83,14 @@ impl Connection {
             if self.heartbeat.silence() < every {
                 continue;
             }
-            // An error is one of the connection, and noted as such already.
+            // The connection has ended, with the error recorded already.
             let Ok(mut writer) = self.write_guard().await else { return pending().await };
             if self.heartbeat.silence() < every {
-                // The write whose turn it was has heard of the peer.
+                // A write before this one saw a sign of life.
                 continue;
             }
             let Ok(number) = writer.ping().await else { return pending().await };
-            // Writes go on meanwhile.
+            // Releases the guard: writes go on during the wait.
             drop(writer);
             let answered = self.reached(|status| status.confirmed >= number || !status.is_up(epoch));
             if timeout(stall, answered).await.is_err() && self.heartbeat.silence() >= stall {
@@ -101,10 +101,10 @@ impl Connection {
         }
     }
 
-    /// Reads no more until the answers to the peer's pings have left.
+    /// Flushes the answers to the peer's pings before anything more is read.
     pub(super) async fn answer_pings(&self) {
         if let Ok(mut writer) = self.write_guard().await {
-            // An error is noted already: the connection ends by it.
+            // An error is recorded already: it ends the connection.
             let _ = writer.flush().await;
         }
     }

@@ -1,5 +1,5 @@
-//! One connection's state, shared by those who write and the task that reads. In come messages to feed and messages read,
-//! out goes whether the connection is up, down for now, or over. Next rooms: `turn`, `socket`.
+//! [`Connection`]: the state of one sink's connection, shared by its writers and the task that reads. It is up, down
+//! for now, or over; over is final, and the first error stands.
 
 mod heartbeat;
 mod write_guard;
@@ -38,56 +38,58 @@ use crate::{
     sink::{ErrorKind, SinkError},
 };
 
-/// How long a peer may take to hear why it is hung up on: it may have a backlog to read first.
+/// Time limit of the close handshake when this side closes: the peer may have a backlog to read before it sees the
+/// close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the other things may take that a peer owes when a connection ends.
+/// Time limit of short waits at the end of a connection: for the peer to close its socket, and for the reason of a
+/// failed write.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// See the module's text.
+/// State of one connection, or of a client's connections one after the other.
 pub(super) struct Connection {
     status: watch::Sender<Status>,
-    /// The half that writes. Whoever holds the lock feeds; frames of two writes never mix.
+    /// The write half. The holder of the lock feeds, so frames of two writes never mix.
     outgoing: Mutex<Option<Outgoing>>,
     stats: ConnectionStats,
     shared: Arc<SharedStats>,
     pub(super) policy: Policy,
-    /// The number of the last ping.
+    /// Number of the last ping that was sent; pings count up from 1.
     last_ping: AtomicU64,
     heartbeat: Heartbeat,
 }
 
-/// What to do with a connection that is lost.
+/// Settings of the connection, fixed when the sink is made.
 pub(super) struct Policy {
-    /// Whether it is opened again at all.
+    /// Whether a lost connection is opened again at all: true for `WebSocket::connect`.
     pub(super) reconnects: bool,
-    /// After which closes of the peer.
+    /// Decides which closes of the peer are worth a reconnect.
     pub(super) reconnect_on: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
-    /// How long a peer may take nothing, or leave a ping unanswered.
+    /// Time that a peer may take nothing, or leave a ping unanswered.
     pub(super) stall: Duration,
-    /// How long a peer may be silent until it is asked whether it is there; zero: it never is.
+    /// Silence of the peer before a ping is sent; zero: no pings.
     pub(super) ping_every: Duration,
 }
 
 #[derive(Clone)]
 pub(super) struct Status {
     state: State,
-    /// Connections so far.
+    /// Connections so far; identifies the current one.
     epoch: u64,
-    /// The last ping that was answered.
+    /// Number of the last ping that was answered.
     confirmed: u64,
-    /// Why this side hangs up, once it does.
+    /// Close frame to be sent, once this side wants to close.
     close: Option<Close>,
-    /// The sink was closed.
+    /// Set when the sink was closed by its owner.
     closed: bool,
 }
 
 #[derive(Clone)]
 enum State {
     Up,
-    /// For now; the error says why, and is an outage.
+    /// Down for now; the error says why, and is an outage.
     Down(SinkError),
-    /// For good; the error says why.
+    /// Down for good; the error says why.
     Over(SinkError),
 }
 
@@ -113,7 +115,7 @@ impl Status {
 }
 
 impl Connection {
-    /// A line with a connection, or without one yet.
+    /// Creates the state, with a connection or without one yet.
     pub(super) fn new(outgoing: Option<Outgoing>, shared: Arc<SharedStats>, policy: Policy) -> Self {
         let up = outgoing.is_some();
         let state = if up { State::Up } else { State::Down(SinkError::outage("not connected yet")) };
@@ -142,7 +144,7 @@ impl Connection {
         self.stats.stats()
     }
 
-    /// Takes a new connection up. Returns the half that reads.
+    /// Installs a new connection. Returns its read half.
     pub(super) async fn install(&self, socket: Socket) -> Incoming {
         *self.outgoing.lock().await = Some(socket.outgoing);
         self.heartbeat.reset();
@@ -154,12 +156,12 @@ impl Connection {
         socket.incoming
     }
 
-    /// Notes why there is no connection for now.
+    /// Records why there is no connection for now.
     pub(super) fn mark_down(&self, error: SinkError) {
         self.status.send_modify(|status| status.state = State::Down(error.with_kind(ErrorKind::Outage)));
     }
 
-    /// Ends it for good, unless it is over already.
+    /// Ends the connection for good, unless it is over already.
     pub(super) fn end(&self, error: SinkError) {
         self.status.send_if_modified(|status| {
             let ends = !status.is_over();
@@ -174,7 +176,8 @@ impl Connection {
         self.status.borrow().is_over()
     }
 
-    /// Ends this connection, unless it is over already: for now if it is worth coming back and that was asked for.
+    /// Ends connection `epoch`, unless it has ended already: for now if `reconnects` and the settings allow it, else
+    /// for good.
     fn lose(&self, epoch: u64, reconnects: bool, error: BoxError) {
         self.status.send_if_modified(|status| {
             let ends = status.is_up(epoch);
@@ -190,7 +193,7 @@ impl Connection {
         });
     }
 
-    /// Gives up a peer that is stuck or gone. One for which no other connection is opened is told why.
+    /// Gives up a stuck or silent peer. If no other connection will be opened, the peer is sent `close`.
     fn give_up(&self, epoch: u64, why: String, close: Close) {
         self.lose(epoch, true, why.into());
         if self.is_over() {
@@ -200,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// Asks the task to hang up, and waits until it has.
+    /// Asks the task to close the connection, and waits until it has.
     pub(super) async fn close(&self, close: Close) {
         self.status.send_modify(|status| {
             status.close.get_or_insert(close);
@@ -209,35 +212,35 @@ impl Connection {
         self.reached(Status::is_over).await;
     }
 
-    /// Waits until a connection is up, or will never be.
+    /// Waits until a connection is up, or never will be.
     pub(super) async fn ready(&self) -> Result<(), SinkError> {
         self.reached(Status::is_settled).await;
         let status = self.status.borrow();
         if status.is_over() { Err(status.why()) } else { Ok(()) }
     }
 
-    /// Waits until there never will be a connection again, although the sink was not closed, and says why.
+    /// Waits until the connection is over although the sink was not closed, and returns the reason.
     pub(super) async fn gone(&self) -> SinkError {
         self.reached(|status| status.is_over() && !status.closed).await;
         self.status.borrow().why()
     }
 
-    /// Why there is no connection, if there is none.
+    /// Returns why there is no connection, if there is none.
     pub(super) fn why(&self) -> SinkError {
         self.status.borrow().why()
     }
 
     async fn reached(&self, wanted: impl Fn(&Status) -> bool) {
-        // The sender is `self.status`, so it can't be gone.
+        // The wait cannot fail: `self.status` is the sender.
         drop(self.status.subscribe().wait_for(|status| wanted(status)).await);
     }
 
-    /// Waits until this side is to hang up and there is no connection whose peer would have to be told.
+    /// Waits until this side wants to close and no connection is up: there is no peer to tell.
     pub(super) async fn close_requested_while_down(&self) {
         self.reached(|status| status.close.is_some() && matches!(status.state, State::Down(_))).await;
     }
 
-    /// Waits for its turn to feed, which others can't take before it is dropped.
+    /// Waits for the exclusive right to feed, which lasts until the guard is dropped.
     pub(super) async fn write_guard(&self) -> Result<WriteGuard<'_>, SinkError> {
         let outgoing = self.outgoing.lock().await;
         let status = self.status.borrow();
@@ -248,7 +251,7 @@ impl Connection {
         }
     }
 
-    /// Reads the connection until it ends, from either side; then says goodbye.
+    /// Reads the connection until either side ends it, then does the close handshake.
     pub(super) async fn listen(&self, mut incoming: Incoming, messages: &mut Option<mpsc::Sender<Message>>) {
         let epoch = self.status.borrow().epoch;
         let ended = {
@@ -264,7 +267,7 @@ impl Connection {
         let is_over = close.is_some();
         if !ended {
             let limit = if is_over { CLOSE_TIMEOUT } else { SHORT_TIMEOUT };
-            // A peer that does not answer in time is not waited for.
+            // A peer that does not answer in time is not waited for any longer.
             let _ = timeout(limit, self.close_handshake(close, &mut incoming)).await;
         }
         if is_over {
@@ -273,7 +276,7 @@ impl Connection {
         *self.outgoing.lock().await = None;
     }
 
-    /// Reads until the connection is lost, or the peer closes it. Says whether there is nothing more to read.
+    /// Reads until the connection is lost or the peer closes it. Returns true if nothing more can be read.
     async fn read(&self, epoch: u64, incoming: &mut Incoming, messages: &mut Option<mpsc::Sender<Message>>) -> bool {
         loop {
             let item = incoming.next().await;
@@ -286,7 +289,7 @@ impl Connection {
                     return false;
                 }
                 Some(Ok(Message::Pong(payload))) => self.record_pong(&payload),
-                // The library has the answer ready.
+                // The library has queued the answer.
                 Some(Ok(Message::Ping(_))) if self.heartbeat.ping() => self.answer_pings().await,
                 Some(Ok(Message::Ping(_))) => {}
                 Some(Ok(message)) => {
@@ -305,7 +308,7 @@ impl Connection {
         }
     }
 
-    /// Hands a message of the peer to the receiver, if there is one, and waits for room.
+    /// Forwards a message of the peer to the receiver, if there is one, and waits for capacity.
     async fn forward(&self, message: Message, messages: &mut Option<mpsc::Sender<Message>>) {
         let Some(sender) = messages else { return };
         let sent = match sender.try_send(message) {
@@ -322,7 +325,7 @@ impl Connection {
         }
     }
 
-    /// Asks the user's rule. One that panics is taken for the usual one.
+    /// Calls the user's rule. After a panic the default rule decides.
     fn reconnects_on(&self, close: &Close) -> bool {
         panics::catch(|| (self.policy.reconnect_on)(close)).unwrap_or_else(|panic| {
             let message = panics::message(&*panic);
@@ -331,13 +334,13 @@ impl Connection {
         })
     }
 
-    /// The number of the next ping.
+    /// Returns the number of the next ping.
     pub(super) fn next_ping(&self) -> u64 {
         self.last_ping.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn record_pong(&self, payload: &[u8]) {
-        // Pongs that nobody asked for are allowed; those of ours carry a number that was asked.
+        // Unsolicited pongs are allowed; an answer carries the number of a ping that was sent.
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
         if number > self.last_ping.load(Ordering::Relaxed) {
             return;
@@ -349,7 +352,7 @@ impl Connection {
         });
     }
 
-    /// Tells the peer why, and reads until it has closed its side.
+    /// Sends the close frame, and reads until the peer has closed its side.
     async fn close_handshake(&self, close: Option<Close>, incoming: &mut Incoming) {
         let tell = async {
             if let Some(close) = close
@@ -368,13 +371,13 @@ impl Connection {
     }
 }
 
-/// What a peer is told that takes nothing. Not 1008, a broken rule, which clients take for final: a laptop that slept may
-/// come back, and gets a snapshot.
+/// Close for a stuck peer. Not 1008 (policy violation), which clients take for final: a laptop that slept may
+/// reconnect, and gets a snapshot.
 pub(super) fn too_slow() -> Close {
     Close::new(Close::TRY_AGAIN, "too slow")
 }
 
-/// What a sink says that was closed by this side.
+/// Error of a sink that was closed by this side.
 pub(super) fn closed() -> SinkError {
     SinkError::refused("the WebSocket sink is closed")
 }

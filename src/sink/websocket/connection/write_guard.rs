@@ -1,4 +1,5 @@
-//! One write's time on the line: in come messages, out it goes whether the connection took them. Next room: `socket`.
+//! [`WriteGuard`]: the exclusive right to feed one connection. A message is fed whole or not at all, and every step
+//! ends when the connection does or when the peer stalls. Held by one write or one ping at a time.
 
 use std::{
     future::poll_fn,
@@ -18,14 +19,14 @@ use crate::sink::{
     },
 };
 
-/// The right to feed messages. Dropped at any time, it leaves a connection on which each message is whole.
+/// Exclusive right to feed messages. Dropped at any time, it leaves a connection on which each message is whole.
 pub(crate) struct WriteGuard<'a> {
     pub(super) connection: &'a Connection,
     pub(super) epoch: u64,
     pub(super) outgoing: MutexGuard<'a, Option<Outgoing>>,
 }
 
-/// A message was not fed, or may have been.
+/// Error of a feed. If `is_begun`, the message may have been fed.
 pub(crate) struct NotFed {
     pub(crate) error: SinkError,
     pub(crate) is_begun: bool,
@@ -50,7 +51,7 @@ impl WriteGuard<'_> {
         Ok(())
     }
 
-    /// Asks the peer whether it is there, or has read what was sent before. Returns the number of the ping.
+    /// Sends a ping, which the peer answers after what was sent before. Returns the number of the ping.
     pub(crate) async fn ping(&mut self) -> Result<u64, SinkError> {
         let number = self.connection.next_ping();
         self.feed(Message::Ping(number.to_be_bytes().into())).await.map_err(|not_fed| not_fed.error)?;
@@ -69,7 +70,7 @@ impl WriteGuard<'_> {
         }
     }
 
-    /// Does a step of the outgoing half, for as long as the connection is up and the peer takes anything.
+    /// Drives one step of the write half, as long as the connection is up and the peer makes progress.
     async fn drive(
         &mut self,
         mut step: impl FnMut(
@@ -86,14 +87,14 @@ impl WriteGuard<'_> {
         }
         let mut done = poll_fn(|cx| step(outgoing.as_mut(), cx));
         let result = match poll!(&mut done) {
-            // Most steps are done at once, and need nobody to watch over them.
+            // Fast path: most steps complete at the first poll and need no timer.
             Poll::Ready(result) => Ok(result),
             Poll::Pending => tokio::select! {
-                // What is not fed when the connection ends has not landed.
+                // A message not fed before the connection ended has not landed.
                 biased;
                 () = connection.reached(|status| !status.is_up(epoch)) => return Err(connection.status.borrow().why()),
                 result = timeout(connection.policy.stall, done) => {
-                    // The peer has made room, and so it is there.
+                    // Progress after a wait is a sign of life.
                     if matches!(result, Ok(Ok(()))) {
                         connection.heartbeat.record_sign_of_life();
                     }
@@ -108,7 +109,7 @@ impl WriteGuard<'_> {
         }
     }
 
-    /// A write failed. The reading side often knows why: the peer's close comes in there.
+    /// Handles a failed write. The reading side often knows why: it sees the peer's close.
     async fn fail(&mut self, error: BoxError) -> SinkError {
         let (connection, epoch) = (self.connection, self.epoch);
         let _ = timeout(SHORT_TIMEOUT, connection.reached(|status| !status.is_up(epoch))).await;
@@ -116,7 +117,7 @@ impl WriteGuard<'_> {
         connection.status.borrow().why()
     }
 
-    /// The peer has been stuck for too long.
+    /// Gives up a peer that has stalled for too long.
     fn is_stuck(&mut self, verb: &str) -> SinkError {
         let why = format!("the peer {verb} nothing for {:?}", self.connection.policy.stall);
         self.connection.give_up(self.epoch, why, too_slow());
