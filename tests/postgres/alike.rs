@@ -1,5 +1,4 @@
-//! The same rows end in the same places, whatever way their batch takes and however many there are in it. Each kind of
-//! table is written by COPY, by arrays, and in batches of one row.
+//! All ways to write a batch give the same table: COPY, arrays, and batches of one row, for each kind of table.
 
 use roundlot::{
     ErrorKind,

@@ -1,4 +1,4 @@
-//! Writes that are given up: the next write is as if nothing had been, and nothing stays behind on the server.
+//! Writes that are given up: the next write is not affected, and nothing stays behind on the server.
 
 use std::pin::pin;
 

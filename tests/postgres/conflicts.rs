@@ -1,4 +1,4 @@
-//! Rows that the table does not take: exactly they are refused, and the others land, in order and once, whatever way
+//! Rows that the table does not take: exactly they are refused. All other rows land, in order and once, whatever way
 //! the batch takes.
 
 use roundlot::sink::{

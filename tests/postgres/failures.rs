@@ -1,5 +1,5 @@
-//! What the server does to single batches: sessions ended from outside, limits, deadlocks, read-only times. Nothing of
-//! the batch lands, it is tried again, and the next one goes on.
+//! Failures of single batches: sessions ended from outside, limits, deadlocks, read-only times. Nothing of the batch
+//! lands, it is retried, and the next one goes on.
 
 use roundlot::{ErrorKind, sink::postgres::Postgres};
 

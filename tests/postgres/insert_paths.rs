@@ -1,4 +1,4 @@
-//! Which way a batch takes: by its size and the conflict rule, as the settings promise.
+//! The way that a batch takes: by its size and the conflict rule, as the settings promise.
 
 use roundlot::{
     ErrorKind,

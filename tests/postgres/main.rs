@@ -1,5 +1,5 @@
-//! The PostgreSQL sink against a real server, which `tests/run.sh` starts and names in the environment. What is in a
-//! table is read by a connection of the test's own. Next room: `server`, for the tests that kill theirs.
+//! The PostgreSQL sink against a real server, which `tests/run.sh` starts and names in the environment. Tables are read
+//! by a connection of the test's own; tests that kill a server start one with `server`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod account;

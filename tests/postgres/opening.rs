@@ -1,4 +1,4 @@
-//! What is found out when a sink is opened, and with which words.
+//! Checks at the opening of a sink, and the words of their errors.
 
 use roundlot::{
     Sink,

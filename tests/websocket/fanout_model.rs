@@ -1,5 +1,5 @@
-//! The fanout against a naive model: whatever is published, subscribed to, removed and held back, each subscriber sees what
-//! the model says.
+//! The fanout against a naive model: after any mix of publishing, subscribing, removing and holding back, each
+//! subscriber sees what the model predicts.
 
 use std::collections::HashMap;
 

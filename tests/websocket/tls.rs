@@ -1,4 +1,5 @@
-//! `wss://`: the server is checked by the certificates that the system trusts, and nobody installs a provider.
+//! `wss://`: the server is checked against the certificates that the system trusts, and no provider has to be
+//! installed.
 
 use std::{net::SocketAddr, path::Path, process::Command, sync::Arc};
 
@@ -82,7 +83,7 @@ async fn plain(says: &'static str) -> SocketAddr {
 /// this test is told to trust: that is an environment variable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs openssl: tests/run.sh installs it"]
-async fn a_trusted_server_and_no_other() {
+async fn only_a_trusted_server_is_connected_to() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
     let (sender, mut heard) = mpsc::unbounded_channel();

@@ -1,5 +1,5 @@
-//! One connection: in come a range of rows and what is to happen before them, out goes whether the server took them.
-//! Next room: `session`.
+//! [`Connection`]: a session with the prepared statements of one table and the buffer of one batch. It writes a range
+//! of rows in as few round trips as possible. The writer calls it, one batch at a time.
 
 use std::{
     ops::Range,
@@ -32,16 +32,15 @@ use crate::sink::{
 const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const COPY_TAIL: &[u8] = &[0xff; 2];
 
-/// How much is handed to the socket at once.
+/// Bytes passed to the socket at once.
 const CHUNK: usize = 64 << 10;
 
-/// Statements of one row each that are sent before the answer to the first of them is waited for. More gain nothing, and
-/// their answers would pile up.
+/// Single-row statements sent before the first answer is awaited. More gain nothing, and their answers would pile up.
 const AHEAD: usize = 256;
 
-/// A session with the statements of one table and the buffer of the batch that it writes. The statements are prepared
-/// once, if the session has a server process to itself. Otherwise nothing outlives a transaction: a pooler may hand each
-/// to another process, where the name of a statement can stand for somebody else's.
+/// A session with the statements of one table and the buffer of the batch that it writes. Statements are prepared once,
+/// if the session has a server process to itself. Otherwise nothing outlives a transaction: a pooler may hand each to
+/// another process, where a statement's name can belong to another client.
 pub(super) struct Connection {
     pub(super) session: Session,
     /// None in a session that may share its process.
@@ -70,7 +69,7 @@ impl Connection {
         Ok(Self { session, unnest: unnest?, bulk: None, out_of_step: AtomicBool::new(false), rows: Rows::default() })
     }
 
-    /// Whether its rows are to come in smaller batches, since only COPY would take so many bytes and there is none.
+    /// Whether the rows must come in smaller batches: only COPY would take so many bytes, and it is not available.
     pub(super) fn is_too_large(&self, plan: &Plan) -> bool {
         plan.is_too_large(self.rows.len(), self.rows.size(), self.unnest.is_some())
     }
@@ -80,7 +79,7 @@ impl Connection {
         self.bulk.is_some()
     }
 
-    /// Runs statements that have no row in them.
+    /// Runs statements without any row.
     pub(super) async fn control(&self, statements: &str, phase: Phase) -> Result<(), ClassifiedError> {
         self.session.client().batch_execute(statements).await.map_err(|error| classify(phase, error))
     }

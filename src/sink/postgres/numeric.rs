@@ -1,4 +1,5 @@
-//! Decimals as PostgreSQL sends and stores them: in comes a decimal, out go groups of four decimal digits.
+//! Decimals as PostgreSQL sends and stores them: groups of four decimal digits. Every digit is kept, zeros included.
+//! `wire` calls it for each decimal.
 
 use bytes::{BufMut, BytesMut};
 use rust_decimal::Decimal;

@@ -1,5 +1,5 @@
-//! From settings to a connection and what it found: in comes a mapping, out goes the table as the server has it, or the
-//! reason why rows could not be written to it. Next room: `plan`.
+//! Opens a sink: connects, creates the table if asked, and checks that the table takes every value of the mapping.
+//! Returns the plan, or the reason why rows could not be written.
 
 use std::error::Error as StdError;
 
@@ -41,7 +41,7 @@ const LOST_PATH: &str = "the search_path in its options did not reach the server
     schema with the table";
 
 async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
-    // In one transaction a pooler keeps to one server process. What somebody else has set there does not count.
+    // One transaction keeps to one server process behind a pooler. Settings of other clients are overridden in it.
     client.batch_execute(BEGIN).await.map_err(|error| OpenError::Connect(boxed(error)))?;
     let found = find_or_create(client, table).await?;
     let plan = Plan::of(table, &found, settings);
@@ -68,7 +68,7 @@ async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, O
         client.batch_execute("ROLLBACK TO SAVEPOINT roundlot").await.map_err(|error| database(table, error))?;
     }
     match (find(client, table).await?, created) {
-        // Two that create it at once are in each other's way, and then it is there.
+        // Two sessions that create it at once conflict, and then it exists.
         (Some(found), _) => Ok(found),
         (None, Err(error)) => Err(database(table, error)),
         (None, Ok(())) => Err(OpenError::NoTable(table.full_name())),

@@ -1,4 +1,4 @@
-//! How a PostgreSQL table is opened: in come settings, out goes a sink. Next room: `open`, which looks at the table.
+//! [`Postgres`]: the settings of a PostgreSQL sink, each with a default. [`Postgres::open`] checks the table.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ pub struct Postgres {
     pub(super) stage_from: usize,
 }
 
-/// More writes at once than this are rare, and servers often take 100 connections in all.
+/// Default number of connections. More writes at once are rare, and servers often allow 100 connections in all.
 const MAX_CONNECTIONS: usize = 16;
 
 /// Where COPY overtakes arrays. Of rows of six columns, in CPU time of both sides, arrays cost 0.9 of what COPY costs in
@@ -44,8 +44,8 @@ const STAGE_FROM: usize = 10_000;
 impl Postgres {
     /// Settings for the server and database of this URL: `postgres://user:password@host:port/database?options`.
     ///
-    /// It is read as libpq reads it, or refused. An option that is not honoured is an error, above all one that asks for
-    /// more security than there is.
+    /// The URL is read as libpq reads it, or refused. An option that is not honoured is an error, above all one that
+    /// asks for more security than there is.
     ///
     /// * What it leaves out comes from the variables that every PostgreSQL client reads: `PGHOST`, `PGHOSTADDR`,
     ///   `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
@@ -80,29 +80,30 @@ impl Postgres {
         Self::url("postgres://")
     }
 
-    /// Sets how many connections there may be; 16 unless set. One is opened when a batch is to be written and none is
-    /// idle, so there are as many as the batcher's [`max_in_flight`](crate::Limits::max_in_flight) in the end. A write
-    /// beyond this number waits.
+    /// Sets the maximum number of connections; 16 by default. One is opened when a batch is to be written and none is
+    /// idle, so their number grows up to the batcher's [`max_in_flight`](crate::Limits::max_in_flight). A write beyond
+    /// this number waits.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If the number is zero.
     pub fn max_connections(mut self, connections: usize) -> Self {
         assert!(connections > 0, "a sink without connections would write nothing");
         self.max_connections = connections;
         self
     }
 
-    /// Sets from how many rows on a batch goes by `COPY`, where no conflict rule is set; 2,500 unless set. Smaller ones
-    /// go as one array per column, which is faster up to there and takes a round trip less. No size decides where rows
-    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`]).
+    /// Sets the number of rows from which a batch without a conflict rule goes by `COPY`; 2,500 by default. Smaller
+    /// ones go as one array per column, which is faster up to there and saves a round trip. The size never decides
+    /// where rows land: a table that COPY would write differently from an INSERT gets no COPY (see [`PostgresSink`]).
     pub fn copy_from(mut self, rows: usize) -> Self {
         self.copy_from = rows;
         self
     }
 
-    /// Sets from how many rows on a batch goes by `COPY` into a temporary table and on from there, where a conflict rule
-    /// is set or the table takes no COPY; 10,000 unless set. That is no faster than arrays, but the server need not hold the batch in memory.
+    /// Sets the number of rows from which a batch goes by `COPY` into a temporary table and on from there, if a
+    /// conflict rule is set or the table takes no COPY; 10,000 by default. That is no faster than arrays, but the
+    /// server need not hold the batch in memory.
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;
         self

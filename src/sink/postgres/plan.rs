@@ -1,5 +1,5 @@
-//! What a connection has to know of a table, which is all but the ops: in come the mapping and the table as the server
-//! has it, out goes SQL and which way a batch of a given size takes. Next room: `connection`.
+//! [`Plan`]: what a connection knows of a table, which is everything but the ops: SQL, and which way a batch of a given
+//! size takes. Fixed when the sink is opened, except that COPY can be given up for good.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::{options::Postgres, watch::Watch, wire::Field};
 use crate::sink::table::{Conflict, Table, sql::quoted};
 
-/// Where rows wait that go on under a conflict rule. It is empty again after each transaction.
+/// Name of the temporary table for rows that go on under a conflict rule. It is empty again after each transaction.
 const STAGE: &str = "pg_temp.roundlot_rows";
 
 /// A batch of more bytes than this is never sent as arrays: a message to the server is at most 1 GB, and is held in
@@ -18,7 +18,7 @@ const MOST_ARRAY_BYTES: usize = 16 << 20;
 /// The table as the server has it.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Its name with that of its schema, as SQL reads it.
+    /// Name with its schema, as SQL reads it.
     pub(super) into: String,
     /// In the order of the mapping.
     pub(super) fields: Vec<Field>,
@@ -43,7 +43,7 @@ pub(super) struct Plan {
     /// Whether each row has a statement of its own. A rule acts once per statement: one that counts rows, or asks whether
     /// a row is there already, would make something else of many rows than of one row after the other.
     pub(super) one_by_one: bool,
-    /// From how many rows on a batch takes the bulk way.
+    /// Number of rows from which a batch goes the bulk way.
     bulk_from: usize,
     /// Whether COPY into the table has met rules or policies that were not there when it was opened. Set once, for all
     /// connections.
@@ -117,8 +117,8 @@ impl Plan {
         self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MOST_ARRAY_BYTES)
     }
 
-    /// Whether so many rows are to come in smaller batches, since there is no bulk way, or not in a session that may
-    /// share its server process. A row by itself always has one.
+    /// Whether so many rows must come in smaller batches, since there is no bulk way, or not in a session that may
+    /// share its server process. A single row always has a way.
     pub(super) fn is_too_large(&self, rows: usize, bytes: usize, is_own: bool) -> bool {
         (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MOST_ARRAY_BYTES
     }

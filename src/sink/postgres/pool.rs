@@ -1,5 +1,5 @@
-//! The connections of a sink: in comes the wish to write, out goes a connection that is idle or new, and comes back
-//! unless it broke. How many there are is the batcher's decision, up to a limit. Next room: `connection`.
+//! [`Pool`]: the connections of a sink. A lease is idle again afterwards, unless it broke. The batcher's writes decide
+//! how many there are, up to the limit.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::sink::{SinkError, table::classified::Phase};
 
-/// Where the server is and how to get in. Never printed.
+/// Address and login of the server. Never printed.
 pub(super) struct Server {
     pub(super) config: Config,
     pub(super) tls: Tls,
@@ -58,7 +58,7 @@ impl Server {
 pub(super) struct Pool {
     server: Server,
     pub(super) plan: Plan,
-    /// The one that was used last is used next.
+    /// The most recently used one is used next.
     idle: Mutex<Vec<Connection>>,
     /// One per connection in use, or given up and not gone yet; closed when the sink is.
     slots: Arc<Semaphore>,
@@ -98,13 +98,13 @@ impl Pool {
             idle.push(connection);
         }
         drop(idle);
-        // Only now, so that whoever waits for it finds the connection.
+        // Releases the permit last, so that the writer that waits for it finds the connection.
         drop(slot);
     }
 
     fn idle_one(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        // Those that broke while nobody used them are dropped here.
+        // Drops connections that broke while idle.
         std::iter::from_fn(|| idle.pop()).find(|connection| !connection.session.is_closed())
     }
 

@@ -1,5 +1,5 @@
-//! The rows of one batch as they cross the wire: in come ops, out goes one buffer. It is what COPY reads, and its cells
-//! are the elements of the arrays that UNNEST reads. Next room: `connection`.
+//! [`Rows`]: the rows of one batch as they cross the wire, in one buffer. COPY reads it as it is, and its cells are the
+//! elements of the arrays for UNNEST. The sink fills it, the connection sends it.
 
 use std::{fmt, ops::Range};
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A buffer that held more than this gives its memory back. Enough for 10,000 rows of 400 bytes.
+/// Capacity retained by an empty buffer, in bytes: enough for 10,000 rows of 400 bytes.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// What stands before the cells of each row: how many there are.
@@ -28,12 +28,12 @@ pub(super) struct Rows {
     /// Where each cell begins, row by row. 32 bits, since there is one per value.
     cells: Vec<u32>,
     width: usize,
-    /// Which op of the batch each row came from.
+    /// Index in the batch of the op of each row.
     ops: Vec<usize>,
 }
 
 impl Rows {
-    /// Replaces what it holds by the rows of all pending ops, and returns the ops that have none.
+    /// Replaces the content by the rows of all pending ops, and returns the ops that have none.
     pub(super) fn fill<T>(
         &mut self,
         table: &Table<T>,
@@ -95,7 +95,7 @@ impl Rows {
         self.ops.len()
     }
 
-    /// How many bytes all of them take.
+    /// Bytes of all rows.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }

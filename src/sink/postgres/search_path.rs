@@ -1,5 +1,5 @@
-//! Whether a `search_path` that was asked for in the options has reached the server. Poolers can be told to drop what
-//! they do not know; the table of this name in another schema would then be taken for ours. Called when a sink is opened.
+//! Whether a `search_path` in the options has reached the server. Poolers can drop it in silence; a table of the same
+//! name in another schema would then be used. Checked when a sink is opened.
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 

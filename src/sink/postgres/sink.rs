@@ -1,5 +1,5 @@
-//! The sink itself: in comes a batch, whose rows go to the server on a connection of their own, out go the verdicts.
-//! Next room: `pool`.
+//! [`PostgresSink`]: writes each batch on a connection of its own, in one transaction, and settles its ops. A batch
+//! that is dropped midway is in doubt, and its connection is not reused.
 
 use std::fmt;
 
@@ -20,18 +20,23 @@ use crate::{
 ///
 /// * Rows land in the order of the batch; under [`Conflict::Update`](crate::sink::table::Conflict::Update) in that of
 ///   the key, of which the last one counts. Every value is bound, every name quoted.
-/// * A row that breaks a rule of the table is refused alone, with the server's error as the cause; the others of its
+/// * A row that breaks a rule of the table is refused alone, with the server's error as the cause; the rest of its
+///   batch lands.
 ///   batch land. It is found by writing ever smaller parts of the batch, still in one transaction.
 /// * A batch goes as one array per column; from [`copy_from`](Postgres::copy_from) rows on by binary `COPY`, under a
 ///   conflict rule from [`stage_from`](Postgres::stage_from) rows on by `COPY` into a temporary table and on from there.
 /// * A table with rules (`CREATE RULE`) on INSERT gets one statement per row, since a rule acts once per statement: one
 ///   that counts rows, or looks whether a row is there, so does for each row what it does for a row that comes alone.
 ///   A row that a rule or a trigger passes over or moves elsewhere counts as accepted: the table wants it so.
-/// * Where COPY would write something else than an INSERT, as with policies, foreign tables, or columns of a domain that
+/// * If COPY would write something else than an INSERT, as with policies, foreign tables, or domain columns that the
+///   mapping leaves out, batches of any size go by INSERT. The sink checks that when it is opened. After rules and
+///   policies that come later, all rows go by INSERT; a column of another type refuses the batch.
 ///   the mapping leaves out, batches of any size go by INSERT. That is looked at when the sink is opened. Rules
 ///   and policies that come later are noticed by COPY, and all rows go by INSERT from then on; a column that has got
 ///   another type by then refuses the batch.
 /// * A connection is opened when a batch is to be written and none is idle, and is replaced when it broke. Each write
+///   uses its own: [`max_in_flight`](crate::Limits::max_in_flight) and [`partition_by`](crate::Stages::partition_by)
+///   decide how many there are.
 ///   has one of its own: [`max_in_flight`](crate::Limits::max_in_flight) and
 ///   [`partition_by`](crate::Stages::partition_by) decide how many there are.
 ///
@@ -56,8 +61,8 @@ use crate::{
 ///
 /// # What errors mean
 ///
-/// The destination, the batch, a row or somebody else is to blame, and the [kind](crate::ErrorKind) of the error says
-/// which. After an outage the whole batcher pauses, and no op loses an attempt.
+/// The [kind](crate::ErrorKind) of the error tells whether it concerns the destination, the batch, a row or another
+/// session. After an outage the whole batcher pauses, and no attempt of an op is counted.
 ///
 /// | cause | SQLSTATE | kind | what is in the table, and what follows |
 /// |---|---|---|---|
@@ -83,41 +88,43 @@ use crate::{
 /// | wrong credentials, no such database, it was dropped, an untrusted certificate, no TLS where it was asked for | `28`, `3D`, `57P04`, none | refused, "final" | nothing of the batch; all of it are dead letters |
 /// | the database is damaged | `XX001`, `XX002` | refused, "final" | nothing of the batch; all of it are dead letters |
 ///
-/// What is too large is halved by the batcher, down to one row, without counting an attempt of any op. A row that is out
-/// of time by itself may have waited for a lock, so it is tried again as [`Retry`](crate::Retry) says, and is given up
-/// after as many attempts as any other. Where `lc_messages` is not English, a cancel by a user halves the batch, too.
+/// A batch that is too large is halved by the batcher, down to one row, without counting an attempt of any op. A single
+/// row that is out of time may have waited for a lock, so it is retried as [`Retry`](crate::Retry) says. If
+/// `lc_messages` is not English, a cancel by a user halves the batch, too.
 ///
-/// With [`Table::once_by`] or [`Conflict::Ignore`](crate::sink::table::Conflict::Ignore) a batch that is written again
-/// is harmless, so the batcher can be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
+/// With [`Table::once_by`] or [`Conflict::Ignore`](crate::sink::table::Conflict::Ignore) a repeated write is harmless.
+/// The batcher can then be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
 ///
-/// A network that swallows everything makes a write wait for as long as the system does: set a
+/// If a network drops everything in silence, a write waits for as long as the system does: set a
 /// [`write_timeout`](crate::Limits::write_timeout).
 ///
 /// # Poolers
 ///
-/// A pooler in between may hand on sessions, or transactions. In a session that has no server process to itself,
-/// nothing outlives a transaction: statements have no names, each batch goes as arrays, and there is neither `COPY` nor a
-/// temporary table. Whether it has one is found out at the login.
+/// A pooler may hand on sessions or transactions. In a session without a server process to itself nothing outlives a
+/// transaction: statements have no names, each batch goes as arrays, and there is neither `COPY` nor a temporary table.
+/// The sink detects that at the login.
 ///
 /// * A pooler that hands on single statements is refused by [`open`](Postgres::open).
-/// * Many poolers take no `options`; a `search_path` in them that is dropped on the way is an error of `open`. Set such
+/// * Many poolers accept no `options`; a `search_path` that is dropped on the way is an error of `open`. Set it for the
+///   role: `ALTER ROLE .. SET search_path = ..`.
 ///   things for the role: `ALTER ROLE .. SET search_path = ..`.
 /// * The names of tables are looked up once, with the search path that the role has, whatever others have set.
-/// * A write that is given up is not told to the server: the pooler ends its session. What was not committed does not
+/// * A write that is given up is not cancelled at the server: the pooler ends its session. What was not committed does
+///   not land, but may wait for its lock to the end.
 ///   land, but may wait for its lock to the end.
 /// * pgbouncer itself waits for a server that is away, for two minutes unless its `query_wait_timeout` is set. A
 ///   `write_timeout` that is shorter leaves batches in doubt that have not landed.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has hardly landed unless its COMMIT
-/// was under way. The connection is thrown away, and the server is told to stop what it does for it; only then is its
-/// place free for another one. The next write is not affected otherwise. Dropping the future of [`close`](Sink::close)
-/// leaves the connections to close in their own time.
+/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has landed only if its COMMIT was
+/// under way. The connection is discarded, and the server is told to cancel its work; then its slot is released. The
+/// next write is not affected otherwise. Dropping the future of [`close`](Sink::close) lets the connections close in
+/// the background.
 ///
 /// # Dropping it
 ///
-/// Ends the connections without waiting for it; [`close`](Sink::close) waits.
+/// Ends the connections without waiting; [`close`](Sink::close) waits.
 ///
 /// # Panics
 ///
@@ -175,7 +182,7 @@ impl<T> PostgresSink<T> {
 }
 
 impl<T: Send + 'static> PostgresSink<T> {
-    /// Writes the batch. `None`: nothing of it has landed, and all that is pending is to be written again, since rows of
+    /// Writes the batch. `None`: nothing of it has landed, and all pending ops are to be written again, since rows of
     /// this table go by INSERT from now on.
     async fn write_once(&self, batch: &mut Batch<T>) -> Result<Option<Settled>, SinkError> {
         let mut connection = self.pool.take().await?;
@@ -252,7 +259,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]. A server that cannot be reached is one: later, when the sink is open, it is waited for.
+    /// See [`OpenError`]. A server that cannot be reached is an error here; once the sink is open, it is an outage.
     pub async fn open<T>(self, table: Table<T>) -> Result<PostgresSink<T>, OpenError> {
         PostgresSink::open_with(self, table).await
     }

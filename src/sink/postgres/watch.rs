@@ -1,6 +1,6 @@
-//! Changes of a table while a sink is open that COPY would not notice: a rule or a policy, which apply to an INSERT alone, or
-//! a column of another type, into which COPY would put the same bytes. Filled by `open`; asked by `connection` after each
-//! COPY into the table and before its COMMIT, while no other transaction can change the table.
+//! Changes of a table during a sink's life that COPY would not notice: a rule or a policy, which apply to INSERT alone,
+//! or a column of another type. `open` records the table; `connection` compares after each COPY into it and before the
+//! COMMIT, when no other transaction can change it.
 
 use tokio_postgres::Row;
 
@@ -21,13 +21,13 @@ pub(super) struct Watch {
     pub(super) shape: String,
 }
 
-/// What has become of the table since it was opened.
+/// What has changed since the table was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     None,
-    /// It has got rules or policies: rows have to go by INSERT.
+    /// New rules or policies: rows go by INSERT.
     Guarded,
-    /// Its columns are others.
+    /// Columns of other types.
     Shape,
 }
 
@@ -51,7 +51,7 @@ impl Watch {
     }
 }
 
-/// What was found after a COPY, which is to be rolled back.
+/// Makes the error of a COPY that is to be rolled back.
 pub(super) fn changed(change: Change) -> ClassifiedError {
     let (kind, meaning) = match change {
         Change::Shape => (ErrorKind::Refused, CHANGED),

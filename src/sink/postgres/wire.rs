@@ -1,5 +1,5 @@
-//! How the values of a column cross the wire: in comes what a column of the table was declared as, out goes the type
-//! that its values are sent in, or that there is none. Then: in comes a value, out go its bytes. Next room: `rows`.
+//! How the values of a column cross the wire: the wire type for a declared column type, and the bytes of each value. A
+//! value is sent unchanged or refused. `open` chooses the types, `rows` appends values.
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::Type;

@@ -1,10 +1,11 @@
-//! One batch, one transaction: in come rows, out goes which of them did not land and why. Next room: `connection`.
+//! Writes one batch in one transaction: at once, or after a failed row in ever smaller parts. Rows not among the failed
+//! have landed. The sink calls it.
 //!
 //! ```text
 //! write --> at once:  BEGIN, all rows, COMMIT
-//!             | a row is at fault
+//!             | a row fails
 //!             v
-//!           in parts: BEGIN, each half, and again the halves of a half with a fault in it, down to the row that stays
+//!           in parts: BEGIN, each half, and again the halves of a half that fails, down to the row that stays
 //!                     out, COMMIT
 //! ```
 
@@ -16,8 +17,8 @@ use crate::sink::table::classified::{Failed, Phase, Scope};
 /// Constraints that wait for the COMMIT would not tell which row they are about.
 const BEGIN_IN_PARTS: &str = "ROLLBACK; BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
-/// Writes the rows of the connection; those that are not among the failed have landed. After an error nothing has, but
-/// for what the error says of it, and the transaction may still be open.
+/// Writes the rows of the connection; all rows not among the failed have landed. After an error nothing has landed,
+/// unless the error says otherwise, and the transaction may still be open.
 pub(super) async fn write(connection: &mut Connection, plan: &Plan) -> Result<Failed, ClassifiedError> {
     let all = 0..connection.rows.len();
     connection.ready(plan).await?;
@@ -36,7 +37,7 @@ async fn at_once(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Re
     if !connection.insert(plan, "BEGIN", rows).await? {
         return Ok(());
     }
-    // Only now, not together with the rows: up to here a lost connection means that nothing has landed.
+    // Sent separately from the rows: up to here a lost connection means that nothing has landed.
     connection.control("COMMIT", Phase::Commit).await
 }
 

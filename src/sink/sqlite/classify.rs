@@ -1,5 +1,5 @@
-//! The meaning of SQLite's errors for a batch: a verdict, whose fault it is, and whether the file is to be opened anew. The
-//! table is in the docs of [`SqliteSink`](super::SqliteSink). The writer asks for each statement that fails.
+//! Classification of SQLite's errors: their scope, the verdict, and whether the file is to be opened anew. The writer
+//! calls it for each statement that fails; the docs of [`SqliteSink`](super::SqliteSink) have the table.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
@@ -10,15 +10,16 @@ use crate::sink::{
 
 pub(super) type ClassifiedError = classified::ClassifiedError<Error>;
 
-/// The one place that decides what an error of SQLite means.
+/// Decides what an error of SQLite means, alone in the crate.
 ///
 /// * A row breaks a rule of the table: refused, that row alone.
-/// * The disk is full, another connection holds the lock, the file is damaged, read-only, moved or gone: an outage. No op
+/// * The disk is full, another connection holds the lock, or the file is damaged, read-only, moved or gone: an outage.
+///   It concerns no op; the transaction was rolled back, and the same rows land once the cause is removed.
 ///   is to blame, the transaction was rolled back, and the same rows land once the cause is removed.
 /// * The disk failed while the transaction was being committed: ambiguous, and an outage for all other ops. The pages may
 ///   have reached the log before the failure, and are then recovered when the file is next opened after a crash. Only a
 ///   failed *write* is certain: the frame that makes a transaction valid is written last.
-/// * Memory is short: transient, since it may be the size of the batch or of a row that asks for too much.
+/// * Out of memory: transient, since the size of the batch or of a row may be the cause.
 pub(super) fn classify(phase: Phase, source: Error) -> ClassifiedError {
     use ErrorKind::{Ambiguous, Outage, Refused, Transient};
     use Scope::{Batch, Row};
@@ -74,9 +75,8 @@ pub(super) fn verdict(classified: ClassifiedError) -> SinkError {
     }
 }
 
-/// Whether the connection may be to blame for a fault, so that it is given up for a new one: the file at the path may be
-/// another by now, or be mounted anew. A full disk has room again once the log has been brought into the database, which
-/// is done when a connection is closed.
+/// Whether the connection is replaced after this error: the file at the path may be another by now, or be mounted anew.
+/// Closing it also moves the log into the database, which frees disk space.
 pub(super) fn wants_new_connection(classified: &ClassifiedError) -> bool {
     matches!(
         code(&classified.context.source),
@@ -92,7 +92,7 @@ pub(super) fn wants_new_connection(classified: &ClassifiedError) -> bool {
     )
 }
 
-/// SQLite's error for a database that is no longer at its path. With a log, SQLite does not look by itself.
+/// Makes SQLite's error for a database that is no longer at its path. With a log, SQLite does not check that by itself.
 pub(super) fn moved() -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), None)
 }
@@ -112,8 +112,8 @@ fn extended_code(error: &Error) -> Option<i32> {
     }
 }
 
-/// SQLite's primary result code, where the error is one of SQLite's. Codes that rusqlite does not know are told from
-/// the plain SQLITE_ERROR, which it calls by the same name.
+/// Returns SQLite's primary result code, if the error is one of SQLite's. Codes unknown to rusqlite are told from the
+/// plain SQLITE_ERROR, which has the same name there.
 fn code(error: &Error) -> Option<ErrorCode> {
     let (Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. }) = error else { return None };
     let known = error.code != ErrorCode::Unknown || error.extended_code & 0xff == ffi::SQLITE_ERROR;

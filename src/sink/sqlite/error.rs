@@ -1,4 +1,4 @@
-//! [`OpenError`]: why a sink could not be opened. It names what to change.
+//! [`OpenError`]: why a SQLite sink could not be opened. Each variant names what to change.
 
 use std::{error::Error, io, path::PathBuf};
 
@@ -7,7 +7,7 @@ use crate::{
     sink::table::{ColumnType, TableError},
 };
 
-/// Why a SQLite sink could not be opened. What is behind it is told by [`chain`](Self::chain).
+/// Why a SQLite sink could not be opened; [`chain`](Self::chain) includes the causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -74,16 +74,16 @@ pub enum OpenError {
         /// What went wrong.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The system gives no thread for the writer.
+    /// The system could not start the writer thread.
     #[error("cannot start the writer thread")]
     Thread(#[source] io::Error),
-    /// The writer thread ended before it said anything.
+    /// The writer thread ended before it answered.
     #[error("the writer thread ended before the database was open")]
     Gone,
 }
 
 impl OpenError {
-    /// What happened, and the causes behind it, in one line: for logs and reports.
+    /// Returns the error and its causes in one line, for logs and reports.
     pub fn chain(&self) -> String {
         chain(self)
     }

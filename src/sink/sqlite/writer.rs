@@ -1,11 +1,12 @@
-//! One batch, one transaction: in come rows, out goes which of them did not land and why. Next room: the file.
+//! [`Writer`]: writes one batch in one transaction. Only rows among the failed have not landed. The thread calls it,
+//! one batch at a time.
 //!
 //! ```text
 //! write --> fast:    BEGIN, many rows a statement as they arrive, COMMIT
-//!             | a row is at fault
+//!             | a row fails
 //!             v
-//!           careful: BEGIN, row by row, those that SQLite refuses stay out, COMMIT
-//!             | a row is at fault, and SQLite does not say which
+//!           careful: BEGIN, row by row, refused rows stay out, COMMIT
+//!             | a row fails, and SQLite does not say which
 //!             v
 //!           both halves, each as a transaction of its own
 //! ```
@@ -44,9 +45,9 @@ pub(super) struct Writer<'c> {
     version: i64,
     mode: Mode,
     inserts: Inserts<Statement<'c>>,
-    /// Empty but in [`Mode::TwoSteps`].
+    /// Empty except in [`Mode::TwoSteps`].
     updates: Updates<'c>,
-    /// A fault has made the connection doubtful; the thread opens another before the next write.
+    /// Set when an error has made the connection doubtful; the thread opens another before the next write.
     doubtful: bool,
 }
 
@@ -85,13 +86,13 @@ impl<'c> Writer<'c> {
         self.doubtful
     }
 
-    /// Ends the writer, and leaves where the files were that it wrote to.
+    /// Ends the writer, and returns where its files were.
     pub(super) fn into_place(self) -> Place {
         self.place
     }
 
-    /// Writes the rows that arrive; those that are not among the failed have landed. If they do not arrive to the last,
-    /// the write was given up, and nothing has landed.
+    /// Writes rows as they arrive; all rows not among the failed have landed. If the last ones do not arrive, the write
+    /// was given up and nothing has landed.
     pub(super) fn write(&mut self, arriving: &Receiver<Block>) -> Option<(Rows, Failed)> {
         let mut rows = Rows::default();
         let mut failed = Failed::new();
@@ -114,11 +115,12 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// After a failed transaction: fails the rows that are at fault, and lands the others.
+    /// Isolates the failing rows after a failed transaction, and lands all other rows.
     ///
     /// # Errors
     ///
-    /// A fault that is no row's: all rows of the range have failed by it, and so would those behind them.
+    /// Returns an error that concerns no single row: all rows of the range have failed by it, and so would those after
+    /// them.
     fn isolate(
         &mut self,
         mut classified: ClassifiedError,
@@ -134,7 +136,7 @@ impl<'c> Writer<'c> {
                     failed.append(&mut refused);
                     return Ok(());
                 }
-                // What was said of single rows held only within the transaction, which is gone.
+                // Errors of single rows held only within the transaction, which is gone.
                 Err(other) => classified = other,
             }
         }
@@ -166,7 +168,7 @@ impl<'c> Writer<'c> {
         self.suit_schema()
     }
 
-    /// Looks at the table again if the schema was changed, now that nobody else can change it.
+    /// Reads the table again if the schema was changed; inside a transaction, so no other connection can change it now.
     fn suit_schema(&mut self) -> Result<(), ClassifiedError> {
         let version = version(&mut self.schema_version).map_err(in_control)?;
         if version == self.version {
@@ -196,7 +198,7 @@ impl<'c> Writer<'c> {
     /// Ends the transaction: all of it lands, or nothing.
     fn finish(&mut self, inserted: Result<(), ClassifiedError>) -> Result<(), ClassifiedError> {
         let done = inserted.and_then(|()| match self.commit.raw_execute() {
-            // Rows that went into a file which is no longer there are not said to have landed.
+            // Rows in a file that is no longer there have not landed.
             Ok(_) if self.place.is_left() => Err(classify(Phase::Commit, moved())),
             Ok(_) => Ok(()),
             Err(error) => Err(classify(Phase::Commit, error)),
@@ -314,12 +316,12 @@ fn version(schema_version: &mut Statement<'_>) -> rusqlite::Result<i64> {
     schema_version.query_row([], |row| row.get(0))
 }
 
-/// The verdict of rows that were not tried, because those before them met `error`.
+/// Returns the error of rows that were not tried, because rows before them met `error`.
 fn not_tried(error: &SinkError) -> SinkError {
     if error.kind() == ErrorKind::Ambiguous { error.clone().with_kind(ErrorKind::Outage) } else { error.clone() }
 }
 
-/// Runs a statement that has no row in it, so that none can be to blame.
+/// Runs a statement without any row, so its error concerns the whole batch.
 fn control(statement: &mut Statement<'_>) -> Result<(), ClassifiedError> {
     statement.raw_execute().map(drop).map_err(in_control)
 }
