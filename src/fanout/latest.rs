@@ -18,8 +18,8 @@ pub(super) enum Place {
 
 /// A map from key to slot. Each function of the user that it calls may panic; nothing is changed then.
 pub(super) trait Places<T>: Send {
-    /// Finds the slot of an update. A fresh one goes to `next`, unless that is `most`.
-    fn find(&self, op: &T, next: u32, most: u32) -> Place;
+    /// Finds the slot of an update. A fresh one goes to `next`, unless that is `max`.
+    fn find(&self, op: &T, next: u32, max: u32) -> Place;
 
     /// Records the slot of a fresh update.
     fn insert(&mut self, op: &T, place: u32);
@@ -41,13 +41,13 @@ where
     K: Hash + Eq + Send,
     F: Fn(&T) -> Option<K> + Send,
 {
-    fn find(&self, op: &T, next: u32, most: u32) -> Place {
+    fn find(&self, op: &T, next: u32, max: u32) -> Place {
         let Some(key) = (self.key)(op) else {
             return Place::Unkeyed;
         };
         match self.places.get(&key) {
             Some(place) => Place::Known(*place),
-            None if next >= most => Place::Full,
+            None if next >= max => Place::Full,
             None => Place::Fresh,
         }
     }
@@ -59,22 +59,22 @@ where
     }
 }
 
-/// Latest values, in the order in which their keys first came; never more than `most`.
+/// Latest values, in the order in which their keys first came; never more than `max`.
 pub(super) struct Latest<T> {
     places: Box<dyn Places<T>>,
     pub(super) values: Vec<T>,
-    most: u32,
+    max: u32,
 }
 
 impl<T: Clone> Latest<T> {
-    pub(super) fn new(places: Box<dyn Places<T>>, most: u32) -> Self {
-        Self { places, values: Vec::new(), most }
+    pub(super) fn new(places: Box<dyn Places<T>>, max: u32) -> Self {
+        Self { places, values: Vec::new(), max }
     }
 
     /// Records an update. After a panic of a user's function the value before it is still there.
     pub(super) fn put(&mut self, op: &T) -> Place {
         let next = self.values.len() as u32;
-        let place = self.places.find(op, next, self.most);
+        let place = self.places.find(op, next, self.max);
         match place {
             Place::Known(at) => self.values[at as usize] = op.clone(),
             Place::Fresh => {

@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// What the sink inside says and gives comes through, close included, however often it is boxed.
+    /// Everything the inner sink returns comes through, close included, however often it is boxed.
     #[tokio::test]
     async fn hides_the_type_and_nothing_else() {
         let closes = Arc::new(AtomicU32::new(0));

@@ -40,7 +40,7 @@ use crate::rules::batch::{Batch, Settled};
 /// * [`Batch::accept`], [`Batch::refuse`] and [`Batch::retry`] answer one op each, and [`Batch::settled`] closes;
 /// * `Err(error)` answers every op that has no verdict yet with that error.
 ///
-/// What becomes of an error depends on its [`ErrorKind`].
+/// The [`ErrorKind`] of an error decides what happens to its ops.
 ///
 /// `write` takes `&self` because up to [`max_in_flight`](crate::Limits::max_in_flight) writes run at once; batches
 /// of one partition never overlap.

@@ -46,7 +46,7 @@ use crate::{
 ///     outcomes.push(flaky.write(&mut Batch::for_test(vec![op])).await.is_ok());
 /// }
 /// assert_eq!(outcomes, [false, false, true, false, true]);
-/// assert_eq!(recorder.ops(), [3, 4, 5]); // 4 landed, though nobody was told
+/// assert_eq!(recorder.ops(), [3, 4, 5]); // 4 landed, though its sender got an error
 /// # }
 /// ```
 pub struct Flaky<S, T> {

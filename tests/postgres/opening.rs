@@ -214,7 +214,7 @@ async fn a_sink_that_is_dropped_says_goodbye() {
     .await;
 }
 
-/// Goal: a server that takes connections and says nothing is given up. Method: a port where nobody ever answers.
+/// Goal: a server that takes connections and says nothing is given up. Method: a port that never answers.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_is_given_up() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -33,7 +33,7 @@ fn server() -> Server {
     server
 }
 
-/// Goal: each mode lets in whom it should, and nobody else. Method: one server, named rightly and by an address that
+/// Goal: each mode accepts the servers it should, and no other. Method: one server, named rightly and by an address that
 /// its certificate does not have, with the authority that signed it and another.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]

@@ -132,7 +132,7 @@ async fn two_sinks_share_a_file() {
     assert_eq!(file.query("SELECT count(*) FROM other"), ["20"]);
 }
 
-/// Goal: whoever opens a new file while others do waits for them. Method: many at once on each of many files, because
+/// Goal: sinks that open a new file at once wait for each other. Method: many at once on each of many files, because
 /// SQLite does not wait by itself where two that read both want to write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_sinks_open_a_new_file_at_once() {

@@ -198,7 +198,7 @@ async fn a_file_that_is_moved_during_a_write_leaves_it_in_doubt() {
     says(&sink.close().await.unwrap_err(), "moved, replaced or deleted");
 }
 
-/// Goal: whoever closes the sink hears that what was accepted may be gone. Method: the file is deleted before.
+/// Goal: closing the sink reports that accepted rows may be gone. Method: the file is deleted before.
 #[cfg(unix)]
 #[tokio::test]
 async fn closing_a_file_that_was_deleted_is_an_error() {

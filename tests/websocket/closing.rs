@@ -118,7 +118,7 @@ async fn closing_does_the_close_handshake() {
     }
 }
 
-/// Goal: a peer that does not answer the goodbye holds nobody up for long. Method: it never reads.
+/// Goal: a peer that does not answer the close holds up the end for a limited time. Method: it never reads.
 #[tokio::test(start_paused = true)]
 async fn the_close_handshake_has_a_time_limit() {
     let (socket, _client) = served(4096).await;

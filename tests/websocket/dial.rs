@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{numbers, secs};
 
-/// A server that reads a request and says this, to everybody.
+/// A server that reads a request and gives this answer, to every client.
 async fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -63,7 +63,7 @@ async fn an_answer_is_an_outage_a_pause_or_final() {
     }
 }
 
-/// Goal: so it is where there is no server. Method: a port that nobody listens on, by address and by name.
+/// Goal: a missing server is an outage. Method: a port without a listener, by address and by name.
 #[tokio::test]
 async fn a_refused_connection_is_an_outage() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();

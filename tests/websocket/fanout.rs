@@ -47,7 +47,7 @@ async fn a_new_subscriber_gets_the_latest_first() {
     assert_eq!(all.wait_for(5).await[4], (7, 7));
 }
 
-/// Goal: a slow subscriber gets what is new when it is ready, a fast one everything, and the feed waits for nobody.
+/// Goal: a slow subscriber gets what is new when it is ready, a fast one everything, and the feed never waits.
 /// Method: one behind a gate, one not; then the gate opens.
 #[tokio::test(start_paused = true)]
 async fn a_slow_subscriber_gets_the_latest_and_a_fast_one_everything() {
@@ -98,7 +98,7 @@ async fn topics_can_be_added_and_removed() {
     assert_eq!(screen.wait_for(9).await[8], (8, 9), "who wants everything wants everything");
 }
 
-/// Goal: a subscriber that takes nothing is dropped after its time, not before, and nobody else notices. Method: one shut
+/// Goal: a subscriber that takes nothing is dropped after its time, not before, and no other subscriber notices. Method: one shut
 /// gate, one open.
 #[tokio::test(start_paused = true)]
 async fn a_stuck_subscriber_is_dropped() {

@@ -202,7 +202,7 @@ async fn conflated(steps: Vec<Step>) {
             Step::Remove(n, topic) => {
                 if let Some(subscriber) = subscribers.get_mut(n) {
                     subscriber.subscription.remove([topic]).await;
-                    // Whoever wants everything goes on to.
+                    // A subscriber to all topics stays one.
                     if !subscriber.all {
                         subscriber.wants.remove(&topic);
                     }

@@ -85,7 +85,7 @@ async fn stuck_sockets_are_dropped_and_all_others_get_every_latest_value() {
         }
     }
 
-    // Those who are stuck are dropped, and hear why if they wake up in time.
+    // Stuck subscribers are dropped, and read the reason if they wake up in time.
     advance(secs(5)).await;
     assert_eq!(feed.stats().stuck, 0, "their sinks are still saying goodbye");
     for peer in stuck {

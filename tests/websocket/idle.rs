@@ -230,8 +230,8 @@ async fn pings_of_the_peer_are_answered_while_idle() {
     }
 }
 
-/// Goal: a peer is not given up because this side does not listen to it. Method: nobody reads the channel of its messages for
-/// an hour; then somebody does, and all of it is there.
+/// Goal: a peer is not given up because this side does not listen to it. Method: the channel of its messages is not
+/// read for an hour; then it is, and every message is there.
 #[tokio::test(start_paused = true)]
 async fn a_peer_is_not_given_up_while_reading_is_paused() {
     let (socket, mut client) = served(4096).await;

@@ -48,7 +48,7 @@ async fn a_full_channel_stops_reading() {
     }
 }
 
-/// Goal: whoever does not want them is not held up. Method: no channel, and one whose receiver is gone.
+/// Goal: a sink without a receiver is not held up. Method: no channel, and one whose receiver is gone.
 #[tokio::test(start_paused = true)]
 async fn messages_without_a_receiver_are_dropped() {
     let (sender, receiver) = mpsc::channel(1);

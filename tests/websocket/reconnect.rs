@@ -231,7 +231,7 @@ async fn a_lost_connection_is_an_outage() {
     assert_eq!((error.kind(), error.is_outage()), (ErrorKind::Outage, true));
 }
 
-/// Goal: whoever says that repeats are harmless gets everything there. Method: the same, idempotent.
+/// Goal: an idempotent batcher delivers every op. Method: the same, idempotent.
 #[tokio::test(start_paused = true)]
 async fn an_idempotent_batcher_resends_ops_in_doubt() {
     let settings = numbers().confirmed().retry(retry());
@@ -387,7 +387,7 @@ async fn a_stuck_server_is_replaced_by_another_connection() {
     assert_eq!(read(&mut next).await, text("\"on\""));
 }
 
-/// Goal: a host that takes the connection and never answers keeps nobody from trying again. Method: the first dial hangs, the
+/// Goal: a host that takes the connection and never answers does not keep the client from trying again. Method: the first dial hangs, the
 /// second is refused for good.
 #[tokio::test(start_paused = true)]
 async fn a_dial_that_hangs_is_given_up() {

@@ -19,7 +19,7 @@ use super::{numbers, secs, write};
 /// The ports of the servers, for the test in the process that trusts the authority.
 const PORTS: &str = "ROUNDLOT_TEST_TLS_PORTS";
 
-/// Makes an authority, a certificate for `localhost` that comes from it, and one that nobody has signed.
+/// Makes an authority, a certificate for `localhost` that it signed, and a self-signed one.
 fn certificates(folder: &Path) {
     let openssl = |arguments: &[&str]| {
         let output = Command::new("openssl").args(arguments).current_dir(folder).output().unwrap();

@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 
-/// What a sink does with one op; the sink answers op `i` by script `i`.
+/// Script of a sink for one op; the sink answers op `i` by script `i`.
 #[derive(Clone, Copy)]
 enum Say {
     Accept(u32),

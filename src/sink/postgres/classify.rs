@@ -29,7 +29,7 @@ pub(super) struct ServerMessage {
     pub(super) hint: Hint,
 }
 
-/// What the verdict still depends on; decided by [`settle`] at the end of the write.
+/// Further condition of the verdict; decided by [`settle`] at the end of the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
     None,

@@ -154,7 +154,8 @@ fn a_wrong_setting_is_final() {
     assert!(classified.context.meaning.starts_with("final"));
 }
 
-/// Goal: an outage is one whoever reports it. Method: messages with and without the field that programs read.
+/// Goal: an outage is recognized in the words of servers and poolers alike. Method: messages with and without the field
+/// that programs read.
 #[test]
 fn a_severity_without_its_parsed_form_is_read_as_text() {
     assert!(ends(Some(Severity::Fatal), "FATAL") && ends(Some(Severity::Panic), "PANIC"));

@@ -28,7 +28,7 @@ use crate::sink::{
     table::classified::{Phase, Scope},
 };
 
-/// What the binary format of COPY begins and ends with.
+/// Header and trailer of the binary format of COPY.
 const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const COPY_TAIL: &[u8] = &[0xff; 2];
 

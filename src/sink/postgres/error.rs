@@ -49,7 +49,7 @@ pub enum OpenError {
         table: String,
         /// The column.
         column: String,
-        /// What it is to hold.
+        /// Type of the mapping's column.
         holds: ColumnType,
         /// The type it was created with.
         declared: String,
@@ -67,7 +67,7 @@ pub enum OpenError {
     Database {
         /// The table.
         table: String,
-        /// What went wrong.
+        /// Error of the server.
         source: Box<dyn StdError + Send + Sync>,
     },
 }

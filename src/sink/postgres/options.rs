@@ -33,11 +33,11 @@ pub struct Postgres {
 /// Default number of connections. More writes at once are rare, and servers often allow 100 connections in all.
 const MAX_CONNECTIONS: usize = 16;
 
-/// Where COPY overtakes arrays. Of rows of six columns, in CPU time of both sides, arrays cost 0.9 of what COPY costs in
+/// Default number of rows from which COPY is used: there it overtakes arrays. Of rows of six columns, in CPU time of both sides, arrays cost 0.9 of what COPY costs in
 /// batches of 100 to 2,000 rows, 1.2 of it from 3,000 on, 1.4 from 10,000 on; and they take a round trip less.
 const COPY_FROM: usize = 2500;
 
-/// Where batches under a rule are kept out of memory. COPY and a second statement gain no time there: they took 1.0-1.5
+/// Default number of rows from which a batch under a rule is kept out of the server's memory. COPY and a second statement gain no time there: they took 1.0-1.5
 /// times as long as arrays up to 1,000 rows, and 1.0-1.1 times as long from 5,000 to 50,000.
 const STAGE_FROM: usize = 10_000;
 

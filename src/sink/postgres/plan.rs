@@ -13,7 +13,7 @@ const STAGE: &str = "pg_temp.roundlot_rows";
 
 /// A batch of more bytes than this is never sent as arrays: a message to the server is at most 1 GB, and is held in
 /// memory on both sides several times over.
-const MOST_ARRAY_BYTES: usize = 16 << 20;
+const MAX_ARRAY_BYTES: usize = 16 << 20;
 
 /// The table as the server has it.
 #[derive(Debug)]
@@ -50,13 +50,13 @@ pub(super) struct Plan {
     barred: AtomicBool,
 }
 
-/// How many rows are written at once, by COPY.
+/// The bulk way: rows go by COPY.
 #[derive(Debug)]
 pub(super) struct Bulk {
     pub(super) copy: String,
     /// COPY knows no conflict rule: it then fills a table of its own, and a statement moves the rows on.
     pub(super) stage: Option<Stage>,
-    /// What is looked at after COPY into the table itself.
+    /// Query that detects changes after COPY into the table itself.
     pub(super) watch: Option<Watch>,
 }
 
@@ -114,13 +114,13 @@ impl Plan {
 
     /// The bulk way, if that is the one for so many rows.
     pub(super) fn bulk_for(&self, rows: usize, bytes: usize) -> Option<&Bulk> {
-        self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MOST_ARRAY_BYTES)
+        self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MAX_ARRAY_BYTES)
     }
 
     /// Whether so many rows must come in smaller batches, since there is no bulk way, or not in a session that may
     /// share its server process. A single row always has a way.
     pub(super) fn is_too_large(&self, rows: usize, bytes: usize, is_own: bool) -> bool {
-        (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MOST_ARRAY_BYTES
+        (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MAX_ARRAY_BYTES
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
         for (i, (plan, rows, staged)) in cases.iter().enumerate() {
             assert_eq!((from(plan), is_staged(plan)), (*rows, *staged), "case {i}");
         }
-        assert!(cases[0].0.bulk_for(1, MOST_ARRAY_BYTES + 1).is_some(), "many bytes count as many rows");
+        assert!(cases[0].0.bulk_for(1, MAX_ARRAY_BYTES + 1).is_some(), "many bytes count as many rows");
     }
 
     #[test]
@@ -269,9 +269,9 @@ mod tests {
         let (with, without) = (plan(&table(), true, true), plan(&table(), true, false));
         for rows in [1, 2, 1000] {
             assert!(!with.is_too_large(rows, usize::MAX, true), "{rows}");
-            assert!(!without.is_too_large(rows, MOST_ARRAY_BYTES, true), "{rows}");
-            assert_eq!(without.is_too_large(rows, MOST_ARRAY_BYTES + 1, true), rows > 1, "{rows}");
-            assert_eq!(with.is_too_large(rows, MOST_ARRAY_BYTES + 1, false), rows > 1, "{rows}, behind a pooler");
+            assert!(!without.is_too_large(rows, MAX_ARRAY_BYTES, true), "{rows}");
+            assert_eq!(without.is_too_large(rows, MAX_ARRAY_BYTES + 1, true), rows > 1, "{rows}");
+            assert_eq!(with.is_too_large(rows, MAX_ARRAY_BYTES + 1, false), rows > 1, "{rows}, behind a pooler");
         }
     }
 }

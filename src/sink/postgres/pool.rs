@@ -65,8 +65,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(server: Server, plan: Plan, first: Connection, most: usize) -> Self {
-        Self { server, plan, idle: Mutex::new(vec![first]), slots: Arc::new(Semaphore::new(most)) }
+    pub(super) fn new(server: Server, plan: Plan, first: Connection, max: usize) -> Self {
+        Self { server, plan, idle: Mutex::new(vec![first]), slots: Arc::new(Semaphore::new(max)) }
     }
 
     /// Takes a connection that is idle, or opens one. Waits while as many as may be are in use.

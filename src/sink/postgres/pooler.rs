@@ -8,7 +8,7 @@ pub(super) const CODE: &str = "08P01";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub(super) message: &'static str,
-    /// What to do about it, where no waiting helps.
+    /// Advice, if waiting does not help.
     pub(super) setting: Option<&'static str>,
 }
 

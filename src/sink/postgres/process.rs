@@ -1,10 +1,10 @@
 //! Whether a session has a server process to itself, or shares one behind a pooler. Checked once per connection, before
 //! anything is kept in the session.
 //!
-//! A server names its process at the login, as the key of cancel requests. A pooler has to name one of its own making:
-//! it hands sessions on, and the server's key would cancel what somebody else does. Hence a session is ours exactly if
-//! its process calls itself what was named at the login. A pooler that keeps sessions together looks like one that does
-//! not, which costs some speed and is never wrong.
+//! A server names its process at the login, as the key of cancel requests. A pooler must name one of its own making: it
+//! hands sessions on, and the server's key could cancel another client's statement. A session has its process to itself
+//! exactly if the process reports the number named at the login. A pooler that keeps sessions together looks like one
+//! that does not, which costs some speed and is never wrong.
 
 use std::{
     convert::Infallible,
@@ -41,7 +41,7 @@ async fn named(client: &Client) -> Option<i32> {
     let tap = Tap::default();
     client.cancel_token().cancel_query_raw(tap.clone(), Plain).await.ok()?;
     let request = tap.0.lock().unwrap_or_else(PoisonError::into_inner);
-    // What went before it asked for TLS.
+    // The bytes before it asked for TLS.
     let request = request.last_chunk::<16>()?;
     request[PROCESS..].first_chunk().map(|process| i32::from_be_bytes(*process))
 }

@@ -16,16 +16,16 @@ use crate::{
 };
 
 /// Capacity retained by an empty buffer, in bytes: enough for 10,000 rows of 400 bytes.
-const KEPT_BYTES: usize = 4 << 20;
+const MAX_RETAINED_BYTES: usize = 4 << 20;
 
-/// What stands before the cells of each row: how many there are.
+/// Header of each row: its number of cells.
 const ROW_HEAD: usize = 2;
 
 /// Rows in one buffer, which is filled again for the next batch.
 #[derive(Default)]
 pub(super) struct Rows {
     bytes: Bytes,
-    /// Where each cell begins, row by row. 32 bits, since there is one per value.
+    /// Start of each cell, row by row; 32 bits, since there is one per value.
     cells: Vec<u32>,
     width: usize,
     /// Index in the batch of the op of each row.
@@ -72,7 +72,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The buffer of the last batch, which nobody else holds any more once the server has answered.
+    /// The buffer of the last batch, which has no other owner once the server has answered.
     fn emptied(&mut self) -> BytesMut {
         self.cells.clear();
         self.ops.clear();
@@ -84,11 +84,11 @@ impl Rows {
     /// Forgets the rows, and gives back the memory of many.
     pub(super) fn trim(&mut self) {
         let bytes = self.emptied();
-        if bytes.capacity() <= KEPT_BYTES {
+        if bytes.capacity() <= MAX_RETAINED_BYTES {
             self.bytes = bytes.freeze();
         }
-        self.cells.shrink_to(KEPT_BYTES / size_of::<u32>());
-        self.ops.shrink_to(KEPT_BYTES / size_of::<usize>());
+        self.cells.shrink_to(MAX_RETAINED_BYTES / size_of::<u32>());
+        self.ops.shrink_to(MAX_RETAINED_BYTES / size_of::<usize>());
     }
 
     pub(super) fn len(&self) -> usize {
@@ -238,7 +238,7 @@ mod tests {
         let big =
             Table::new("t").integer("id", |op: &i64| *op).column("name", ColumnType::Text, |_| "n".repeat(600).into());
         rows.fill(&big, &fields(), &Batch::for_test((0..9000).collect())).expect("they fit");
-        assert!(rows.size() > KEPT_BYTES);
+        assert!(rows.size() > MAX_RETAINED_BYTES);
         rows.trim();
         assert_eq!(rows.emptied().capacity(), 0);
     }

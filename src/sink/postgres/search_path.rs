@@ -33,7 +33,7 @@ fn asked(options: &str) -> Option<String> {
     found
 }
 
-/// What blanks stand between, where a backslash takes the meaning from the character behind it.
+/// Splits at blanks; a backslash takes the meaning from the character behind it.
 fn words(options: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

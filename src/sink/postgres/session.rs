@@ -108,8 +108,8 @@ impl Drop for Session {
         }
         // Outside a runtime no cancel request can be sent: the session ends when its statement has.
         let Ok(runtime) = Handle::try_current() else { return };
-        // A pooler drops a cancel request whose sender does not wait for its end, or dies of it, as pgbouncer 1.18 does.
-        // It closes the session of the server instead, where nothing is committed any more.
+        // A pooler drops a cancel request whose sender does not wait for its end, or crashes by it, as pgbouncer 1.18
+        // does. Closing the session makes the pooler close that of the server, where nothing is committed any more.
         let cancel = (self.busy && !self.answered && self.is_own).then(|| self.tls.clone());
         let end_limit = if self.is_own { END_LIMIT } else { Duration::ZERO };
         runtime.spawn(async move {

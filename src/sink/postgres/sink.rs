@@ -69,7 +69,7 @@ use crate::{
 /// | connection refused, reset or closed, no answer, no such host | none, `08` | outage | nothing of the batch |
 /// | a pooler without its server, in its own words | `08P01` and the end of the connection | outage | nothing of the batch |
 /// | the server starts, stops or has crashed, the session was ended by an administrator or for being idle | `57P01` to `57P03`, `57P05` | outage | nothing of the batch |
-/// | too many connections, the database lets nobody in | `53300`, `55000` at the login | outage | nothing of the batch |
+/// | too many connections, the database accepts no connections | `53300`, `55000` at the login | outage | nothing of the batch |
 /// | the disk is full, other resources are short, the system under the server fails | `53100`, `53000`, `58` | outage | nothing of the batch |
 /// | the server only reads, as after a failover; a conflict with recovery | `25006`, `40001` and the end of the connection | outage | nothing of the batch; the connection is replaced |
 /// | anything else that ends the connection before the COMMIT | any, with FATAL or PANIC | outage | nothing of the batch |

@@ -15,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(super) type Tls = MakeRustlsConnect;
 
-/// What the server has to prove.
+/// Proof required from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Nothing.
@@ -26,7 +26,7 @@ pub(super) enum Proof {
     Host,
 }
 
-/// Where the trusted roots are listed.
+/// Source of the trusted roots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Roots {
     System,

@@ -17,11 +17,11 @@ pub(super) struct Watch {
     pub(super) table: String,
     /// The columns of the mapping.
     pub(super) columns: Vec<String>,
-    /// How they were declared when the table was opened.
+    /// Their types when the table was opened.
     pub(super) shape: String,
 }
 
-/// What has changed since the table was opened.
+/// Change of the table since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     None,

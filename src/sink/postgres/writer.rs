@@ -71,7 +71,7 @@ async fn in_parts(connection: &Connection, plan: &Plan, rows: Range<usize>) -> R
 const SAVE: &str = "SAVEPOINT roundlot";
 const UNDO: &str = "ROLLBACK TO SAVEPOINT roundlot";
 
-/// What lets a part stand and makes room for the next.
+/// Statements that keep a part and prepare the next.
 fn go_on(connection: &Connection, plan: &Plan) -> String {
     match plan.bulk.as_ref().and_then(|bulk| bulk.stage.as_ref()) {
         Some(stage) if connection.has_bulk() => format!("RELEASE SAVEPOINT roundlot; {}; {SAVE}", stage.empty),

@@ -37,7 +37,7 @@ pub enum OpenError {
         table: String,
         /// The column.
         column: String,
-        /// What it is to hold.
+        /// Type of the mapping's column.
         holds: ColumnType,
         /// The type it was created with.
         declared: String,
@@ -50,7 +50,7 @@ pub enum OpenError {
         table: String,
         /// The column.
         column: String,
-        /// What it is to hold.
+        /// Type of the mapping's column.
         holds: ColumnType,
         /// SQLite's type that keeps such values.
         kept_as: &'static str,
@@ -71,7 +71,7 @@ pub enum OpenError {
     Database {
         /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// Error of SQLite.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The system could not start the writer thread.

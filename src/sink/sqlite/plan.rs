@@ -3,7 +3,7 @@
 
 use crate::sink::table::{ColumnType, Table, TableError, sql::quoted};
 
-/// How rows are written; depends on the table in the file.
+/// Way to write rows; depends on the table in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// The table has no triggers.

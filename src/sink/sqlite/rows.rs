@@ -15,7 +15,7 @@ use crate::sink::{
 pub(super) const BLOCK: usize = 128;
 
 /// Memory retained by an empty block, in bytes; more is released.
-const KEPT_BYTES: usize = 1 << 16;
+const MAX_RETAINED_BYTES: usize = 1 << 16;
 
 /// Rows of a batch that have arrived, in blocks that are full but for the last.
 #[derive(Debug, Default)]
@@ -106,8 +106,8 @@ impl Block {
         self.arena.clear();
         self.ops.clear();
         self.last = false;
-        self.cells.shrink_to(KEPT_BYTES / size_of::<Cell>());
-        self.arena.shrink_to(KEPT_BYTES);
+        self.cells.shrink_to(MAX_RETAINED_BYTES / size_of::<Cell>());
+        self.arena.shrink_to(MAX_RETAINED_BYTES);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -127,7 +127,7 @@ pub struct SqliteSink<T> {
 }
 
 /// Maximum number of retained blocks: enough for a batch of 10,000 rows.
-const KEPT_BLOCKS: usize = 10_000 / BLOCK;
+const MAX_RETAINED_BLOCKS: usize = 10_000 / BLOCK;
 
 type Answer = oneshot::Receiver<(Rows, Failed)>;
 
@@ -198,7 +198,7 @@ impl<T> SqliteSink<T> {
         let mut blocks = rows.into_blocks();
         blocks.iter_mut().for_each(Block::clear);
         let mut spare = self.spares();
-        blocks.truncate(KEPT_BLOCKS.saturating_sub(spare.len()));
+        blocks.truncate(MAX_RETAINED_BLOCKS.saturating_sub(spare.len()));
         spare.append(&mut blocks);
     }
 
@@ -337,7 +337,7 @@ mod tests {
         };
         let (written, ()) = tokio::join!(sink.write(&mut batch), answer);
         assert!(written.is_ok());
-        assert_eq!(sink.spares().len(), KEPT_BLOCKS);
+        assert_eq!(sink.spares().len(), MAX_RETAINED_BLOCKS);
         assert!(sink.spares().iter().all(|block| block.len() == 0));
     }
 }

@@ -89,8 +89,8 @@ impl<T> WebSocket<T> {
     /// Accepts a batch only after the peer's library has read it: each batch is followed by a ping, which the peer
     /// answers in order. Costs a round trip for each batch, in which the next one grows.
     ///
-    /// It also keeps the network's buffers empty. Without it, a slow peer has many frames under way that are stale when
-    /// read; with it, one batch. Recommended for screens.
+    /// The option also keeps the network's buffers empty. Without it, a slow peer has many frames under way that are
+    /// stale when read; with it, one batch. Recommended for screens.
     ///
     /// A pong proves that the peer's WebSocket library has read the frames, not that its program has processed them.
     /// Without `confirmed` a batch is accepted once the operating system has taken it; frames under way are then lost

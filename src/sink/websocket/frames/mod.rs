@@ -23,7 +23,7 @@ const DEFAULT_MAX_BYTES: usize = 65_535;
 
 type Encode<T> = Arc<dyn Fn(&T, &mut Vec<u8>) -> Result<(), BoxError> + Send + Sync>;
 
-/// How ops become messages, and messages frames.
+/// Encoding of ops as messages, and grouping of messages into frames.
 ///
 /// | | a frame with three ops |
 /// |---|---|
