@@ -24,8 +24,8 @@ use crate::{
     },
 };
 
-/// Default number of keys whose latest value is kept for snapshots: more than the symbols of a large venue, and a few
-/// MB of small updates.
+/// Default number of keys whose latest value is kept for snapshots: more than a large venue has symbols, at a few MB
+/// for small updates.
 const DEFAULT_MAX_KEYS: u32 = 65_536;
 
 /// Builds one feed for many subscribers; see the [module](super).

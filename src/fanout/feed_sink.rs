@@ -11,8 +11,8 @@ use crate::{
     sink::{Sink, SinkError},
 };
 
-/// Updates published under one hold of the hub's lock: enough to make the lock cheap, few enough that a subscriber who
-/// comes or goes waits for microseconds.
+/// Updates published under one hold of the hub's lock. They are enough to make the lock cheap, and few enough that
+/// subscribing waits for microseconds.
 const CHUNK: usize = 64;
 
 pub(super) struct FeedSink<T, Topic> {

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_of_each_key_in_order_of_first_arrival() {
+    fn the_latest_of_each_key_is_kept_in_order_of_first_arrival() {
         let key = |op: &(u8, u8)| (op.0 != 0).then_some(op.0);
         let mut latest = Latest::new(Box::new(Table::new(key)), 2);
         let places: Vec<Place> = [(7, 1), (3, 2), (7, 3), (0, 4), (5, 5)].iter().map(|op| latest.put(op)).collect();

@@ -19,19 +19,14 @@
 //!
 //! * `publish` never waits, whatever subscribers do. When the hub falls behind, updates of one key replace each other
 //!   before they are handed on; updates without a key evict the oldest.
-//!   before they are handed on; those without a key push out the oldest that wait.
 //! * A new subscriber first gets the latest value of each key of its topics, then every update published after these.
 //!   There is no gap, and nothing older after something newer.
-//!   these: there is no gap, and nothing older after something newer.
 //! * A subscriber holds at most [`max_pending`](crate::Limits::max_pending) updates, however stuck it is. The oldest
 //!   are evicted.
-//!   room.
 //! * A subscriber whose sink takes nothing for [`stuck_after`](Subscribe::stuck_after), while there is something to
 //!   take, is dropped. A WebSocket is then closed with 1013.
-//!   A WebSocket is then closed with 1013.
 //! * A subscriber whose sink reports that its peer [is gone](crate::Sink::gone) ends at once, even if there is nothing
 //!   to send. Its coming and going is logged at debug level only; [`FanoutStats`] counts it.
-//!   Subscribers come and go without a line in the log above debug level: [`FanoutStats`] counts them.
 //! * An update at which a function of the user panics (topic, key, `Clone`) is refused alone; all others are handed on.
 //!
 //! # Examples

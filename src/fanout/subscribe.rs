@@ -31,8 +31,8 @@ use crate::{
     sink::Sink,
 };
 
-/// Default time that a sink may take nothing: longer than a garbage collection or a change of networks, short enough to
-/// free the memory of a dead peer.
+/// Default time that a sink may take nothing. Longer than a pause for garbage collection or a change of networks, it
+/// still frees the memory of a dead peer soon.
 const DEFAULT_STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// The builder of a subscriber, from [`Feed::subscribe`](super::Feed::subscribe).

@@ -31,12 +31,9 @@ use crate::rules::{
 ///
 /// * An op that was fed before the error is [`Ambiguous`](ErrorKind::Ambiguous), and so is the op whose feed failed:
 ///   the inner sink had it.
-///   failed: the sink had it.
 /// * An op that was not fed is [`Transient`](ErrorKind::Transient), since nothing of it landed. If the inner sink is
 ///   dead, its retries run out. An error that is a [`SinkError`] keeps its kind for ops that were not fed. After
 ///   [`SinkError::outage`] or [`SinkError::connection_lost`] they wait.
-///   retries run out. A sink that comes back says so by an error of its own that is a [`SinkError`]: it keeps its kind for
-///   what was not fed, so that after [`SinkError::outage`] or [`SinkError::connection_lost`] all of it waits.
 /// * An op whose `clone` panics is refused alone; the rest is fed.
 ///
 /// # Examples
@@ -229,8 +226,8 @@ mod tests {
         assert_eq!(Sink::<u8, u32>::close(&sink).await.unwrap_err().to_string(), "may or may not have been written");
     }
 
-    /// The channel takes two ops and no more until they are read. The first write is dropped with one op fed; the
-    /// second finds the sink in order: nothing of the first is torn, repeated or lost from the middle.
+    /// The channel takes two ops and no more until they are read. The first write is dropped with one op fed. The
+    /// second finds the sink in order: nothing of the first is torn, repeated or lost.
     #[tokio::test(start_paused = true)]
     async fn a_dropped_write_leaves_a_sound_sink() {
         let (sender, mut receiver) = mpsc::channel::<u8>(1);

@@ -28,11 +28,8 @@ type Answer<A, T, R> = Box<dyn Fn(A, &mut Batch<T, R>) -> Result<Settled, SinkEr
 /// * An error that is a [`SinkError`], boxed or not, keeps its meaning. Any other is
 ///   [`Ambiguous`](ErrorKind::Ambiguous), because a failed request may have landed, unless
 ///   [`classify`](FromService::classify) says otherwise.
-///   [`Ambiguous`](ErrorKind::Ambiguous), because a request that failed may have landed;
-///   [`classify`](FromService::classify) knows better.
 /// * An ambiguous error before the call is [`Transient`](ErrorKind::Transient), or [`Outage`](ErrorKind::Outage) if it
 ///   is an outage: nothing was sent.
-///   [`Outage`](ErrorKind::Outage) if it is one: nothing was sent.
 /// * An op whose `clone` panics is refused alone; the rest is sent.
 ///
 /// # Cancel safety

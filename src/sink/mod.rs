@@ -45,8 +45,8 @@ use crate::rules::batch::{Batch, Settled};
 /// `write` takes `&self` because up to [`max_in_flight`](crate::Limits::max_in_flight) writes run at once; batches
 /// of one partition never overlap.
 ///
-/// The future must be `Send`. If it holds a borrow of the batch across an await, such as [`Batch::pending`], the ops
-/// must be `Sync`; otherwise copy out what is needed first.
+/// The future must be `Send`. If it holds a borrow of the batch, such as [`Batch::pending`], across an await, the ops
+/// must be `Sync`. Otherwise copy out what is needed first.
 ///
 /// # Cancel safety
 ///
@@ -56,9 +56,9 @@ use crate::rules::batch::{Batch, Settled};
 ///
 /// # What a write may await
 ///
-/// Anything but its own batcher. A write that awaits `send`, an ack or `flush` of the batcher that it is a part of can
-/// wait for itself: for capacity that only its own end frees, or for an op behind its own. Use
-/// [`try_send`](crate::Handle::try_send), which returns at once, or another batcher.
+/// Anything but its own batcher. A write that awaits `send`, an ack or `flush` of its own batcher can wait for itself:
+/// for capacity that only its end frees, or for a later op. Use [`try_send`](crate::Handle::try_send), which returns at
+/// once, or another batcher.
 ///
 /// # Panics
 ///

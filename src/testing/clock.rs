@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Number of yields of [`until_idle`]. A hand-over between tasks (a send, a cut, a write, its verdict, an ack) costs at
-/// most one each, so this covers chains several times as long as any in this crate.
+/// most one each. This covers chains several times as long as any in this crate.
 const YIELDS: usize = 64;
 
 /// Lets all tasks run that can run, without letting time pass.
@@ -37,8 +37,8 @@ pub async fn until_idle() {
     }
 }
 
-/// Lets `duration` pass on a paused clock, so that every timer fires at its own time and in order, then
-/// lets the tasks run that the last of them woke.
+/// Lets `duration` pass on a paused clock: every timer fires at its own time and in order. The tasks that the last of
+/// them woke run before it returns.
 ///
 /// `tokio::time::advance` jumps: timers due on the way fire late, all at once, and a repeated timer misses its turns.
 /// This function sleeps instead, and a paused clock goes from timer to timer while every task waits. It moves in whole

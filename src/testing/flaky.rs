@@ -125,7 +125,7 @@ impl<S, T> Flaky<S, T> {
         self.then(1, || Step::Unanswered)
     }
 
-    /// Fails each op for which `error` returns an error, in every write from now on; all other ops go on to the step
+    /// Fails each op for which `error` returns an error, in every write from now on. All other ops go on to the step
     /// and the inner sink. Replaces the previous function.
     pub fn fail_ops(&self, error: impl Fn(&T) -> Option<SinkError> + Send + Sync + 'static) -> Self {
         self.script().fail_ops = Some(Arc::new(error));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_landed_can_be_denied() {
+    async fn a_landed_write_can_report_an_error() {
         let recorder = Recorder::new();
         let flaky = Flaky::new(recorder.clone()).land_and_fail(SinkError::ambiguous("no answer"));
         let (batch, outcome) = write(&flaky, &[1]).await;
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writes_hang_panic_and_take_their_time() {
+    async fn writes_hang_panic_or_are_slow_as_scripted() {
         let flaky = Flaky::new(Recorder::new()).hang().panic();
         assert!(timeout(SECOND, write(&flaky, &[1])).await.is_err());
         let panicked = tokio::spawn({

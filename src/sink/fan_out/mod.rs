@@ -16,7 +16,6 @@ use crate::rules::batch::{Batch, Settled, verdicts::Verdict};
 /// * An op that both accepted has the receipt of the first; that of the second is dropped.
 /// * An op that the first accepted and the second did not is [`Ambiguous`](ErrorKind::Ambiguous), whatever error the
 ///   second gave, because part of it has landed. A retry is safe only where writing twice is.
-///   said, because a part of it has landed: to try it again is safe only where writing twice is.
 ///
 /// The sinks are written one after the other, since the second must not take what the first refuses. Put first the one
 /// whose answer counts. For a copy whose fate does not matter, write a sink that ignores its errors.
@@ -29,9 +28,9 @@ use crate::rules::batch::{Batch, Settled, verdicts::Verdict};
 /// # Errors
 ///
 /// Returns the first sink's error if it fails as a whole and accepts nothing, and the second's error if that fails as a
-/// whole. An error about the destination is returned even if a sink gave it for one op: a newer leader, a peer that has
-/// left, an outage, a pause. The batcher must learn of it; no op takes its verdict from it. If there are several, the
-/// first in this list counts, and a longer pause before a shorter one.
+/// whole. An error about the destination is returned even if a sink gave it for one op, since the batcher must learn of
+/// it. These are a newer leader, a peer that has left, an outage, a pause. No op takes its verdict from such an error.
+/// If there are several, the first in this list counts, and a longer pause before a shorter one.
 ///
 /// An op that the first accepted remains [`Ambiguous`](ErrorKind::Ambiguous) when the second is away; the error is then
 /// also an [outage](SinkError::is_outage).

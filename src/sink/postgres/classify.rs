@@ -37,7 +37,7 @@ pub(super) enum Hint {
     Lost,
     /// The server is out of memory: because of the size of the batch, unless it is one row.
     Memory,
-    /// The server ended what took too long: because of the size of the batch, unless it is one row, which may have
+    /// The server ended what took too long. The size of the batch is the cause, unless it is one row, which may have
     /// waited for a lock.
     Time,
     /// Rows go by INSERT from now on: the same rows are written again at once.
@@ -73,16 +73,12 @@ pub(super) fn settle(mut classified: ClassifiedError, rows: usize, goes_on: bool
 ///
 /// * The destination as a whole is away, and nothing landed: an outage. No connection, too many connections, a full
 ///   disk, a server that starts, stops or is read-only. It concerns no op.
-///   server that starts or stops or only reads. No op is to blame, whoever reports it.
 /// * Other sessions are in the way, by a lock, a deadlock or a serialization failure: transient.
 /// * The batch needs more than the server has or grants: too large. Also a batch of several rows that is out of time.
-///   rows.
 /// * A row breaks a rule of the table: refused, that row alone. Unknown errors, too, since triggers may raise any code;
 ///   the row is then found by trying rows separately.
-///   raise what they like: who is to blame is then found out.
 /// * A missing table or column, no permission, wrong credentials: refused. A retry would fail as well, and a person has
 ///   to act first.
-///   whoever reads the dead letters has to act first.
 /// * The connection was lost during the commit: ambiguous, and an outage.
 pub(super) fn classify(phase: Phase, error: Error) -> ClassifiedError {
     let Some(message) = error.as_db_error() else {
@@ -249,8 +245,8 @@ fn by_server(error: &DbError) -> String {
     format!("{} ({code}{column})", error.message())
 }
 
-/// Whether the message may contain the name of the user or the database: errors of a refused login, of an ended
-/// session, and of the right to create temporary tables.
+/// Whether the message may contain the name of the user or the database. Errors of a refused login, of an ended
+/// session, and of the right to create temporary tables may.
 fn names_us(ended: bool, code: &str, routine: Option<&str>) -> bool {
     (ended && !code.starts_with("57")) || (code == "42501" && routine == Some("InitTempTableNamespace"))
 }

@@ -98,7 +98,7 @@ fn a_commit_is_in_doubt_only_if_the_connection_went() {
 }
 
 #[test]
-fn what_ends_the_connection_is_no_row_s_fault_unless_known_to_be() {
+fn an_error_that_ends_the_connection_is_an_outage_unless_known_otherwise() {
     assert_eq!(judged(Phase::Statement, "57P01", true), (Batch, Outage));
     assert_eq!(judged(Phase::Statement, "28P01", true), (Batch, Refused));
     assert_eq!(judged(Phase::Statement, "08P01", true), (Batch, Outage), "what poolers say");
@@ -115,7 +115,7 @@ fn a_policy_refuses_rows_and_no_permission_refuses_all() {
 }
 
 #[test]
-fn sessions_outlive_others_in_the_way_and_nothing_else_that_passes() {
+fn a_session_is_kept_after_conflicts_with_other_sessions_only() {
     let passing = STATEMENT.iter().filter(|(_, (_, kind))| matches!(kind, Transient | TooLarge | Outage));
     let going_on: Vec<_> = passing.map(|(code, _)| *code).filter(|code| goes_on(false, code)).collect();
     assert_eq!(going_on, ["40000", "40001", "40P01", "53400", "55006", "55P03", "57014"]);
@@ -123,7 +123,7 @@ fn sessions_outlive_others_in_the_way_and_nothing_else_that_passes() {
 }
 
 #[test]
-fn messages_that_may_name_us_are_left_out() {
+fn messages_that_may_name_the_user_are_left_out() {
     for code in ["28P01", "28000", "3D000", "53300", "42501", "55000", "XX000", "40001", ""] {
         assert!(names_us(true, code, None), "{code}");
         assert!(!names_us(false, code, Some("aclcheck_error")), "{code}");
@@ -133,7 +133,7 @@ fn messages_that_may_name_us_are_left_out() {
 }
 
 #[test]
-fn codes_that_are_none_are_the_row_s() {
+fn unknown_codes_concern_a_row() {
     for code in ["", "4", "ß", "abcdefg"] {
         assert_eq!(judged(Phase::Statement, code, false), (Row, Refused), "{code}");
     }
@@ -171,7 +171,7 @@ fn settled(verdict: Verdict, hint: Hint, rows: usize, goes_on: bool) -> (ErrorKi
 }
 
 #[test]
-fn what_is_left_open_is_decided_where_the_write_ends() {
+fn conditional_verdicts_are_settled_at_the_end_of_the_write() {
     let at_commit = lost(Phase::Commit);
     assert_eq!(settled(at_commit, Hint::Lost, 10, false), (Ambiguous, true));
     assert_eq!(settled(at_commit, Hint::None, 10, false), (Ambiguous, false), "a server that does not know");

@@ -46,8 +46,8 @@ pub(super) struct Connection {
     /// None in a session that may share its process.
     unnest: Option<Statement>,
     bulk: Option<Prepared>,
-    /// Whether the client library counts one answer too few from here on, as it does after a COPY that did not begin: what
-    /// it takes for the answer to a statement is that to the one before.
+    /// Set when the client library counts one answer too few, as after a COPY that did not begin. The answer that it
+    /// reports for a statement is then that of the statement before.
     out_of_step: AtomicBool,
     pub(super) rows: Rows,
 }
@@ -119,9 +119,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs the statements of `before` and writes the rows, in as few round trips as that takes. Returns whether they
-    /// wait for a COMMIT: a BEGIN that was canceled from outside left the rows to be a transaction of their own, and they
-    /// have landed.
+    /// Runs the statements of `before` and writes the rows, in as few round trips as possible. Returns whether the rows
+    /// wait for a COMMIT. They do not after a BEGIN that was canceled from outside: the rows were a transaction of
+    /// their own, and have landed.
     pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, ClassifiedError> {
         let bytes = self.rows.bytes(rows.clone());
         let bulk = plan.bulk_for(rows.len(), bytes.len()).zip(self.bulk.as_ref());

@@ -33,12 +33,14 @@ pub struct Postgres {
 /// Default number of connections. More writes at once are rare, and servers often allow 100 connections in all.
 const MAX_CONNECTIONS: usize = 16;
 
-/// Default number of rows from which COPY is used: there it overtakes arrays. Of rows of six columns, in CPU time of both sides, arrays cost 0.9 of what COPY costs in
-/// batches of 100 to 2,000 rows, 1.2 of it from 3,000 on, 1.4 from 10,000 on; and they take a round trip less.
+/// Default number of rows from which COPY is used. For rows of six columns, arrays cost 0.9 of COPY's CPU time (both
+/// sides) in batches of 100 to 2,000 rows. They cost 1.2 of it from 3,000 on and 1.4 from 10,000 on, and save a round
+/// trip.
 const COPY_FROM: usize = 2500;
 
-/// Default number of rows from which a batch under a rule is kept out of the server's memory. COPY and a second statement gain no time there: they took 1.0-1.5
-/// times as long as arrays up to 1,000 rows, and 1.0-1.1 times as long from 5,000 to 50,000.
+/// Default number of rows from which a batch under a rule is kept out of the server's memory. COPY and a second
+/// statement save no time. They took 1.0-1.5 times as long as arrays up to 1,000 rows, and 1.0-1.1 times from 5,000 to
+/// 50,000.
 const STAGE_FROM: usize = 10_000;
 
 impl Postgres {
@@ -47,25 +49,25 @@ impl Postgres {
     /// The URL is read as libpq reads it, or refused. An option that is not honoured is an error, above all one that
     /// asks for more security than there is.
     ///
-    /// * What it leaves out comes from the variables that every PostgreSQL client reads: `PGHOST`, `PGHOSTADDR`,
-    ///   `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
-    ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`, `PGLOADBALANCEHOSTS`. No file is read:
-    ///   there is no `.pgpass`, no service file and no client certificate.
-    /// * What is no letter or digit in a user name, a password or the name of a database has to be percent-encoded, such
-    ///   as `%40` for `@`, `%2F` for `/` and `%3F` for `?`.
-    /// * `sslmode` is `disable`, `allow` or `prefer` (the default: encrypted if the server can), `require` (encrypted; with
-    ///   whom is only looked at if there is an `sslrootcert`, as for `verify-ca`), `verify-ca` or `verify-full`.
-    ///   `sslrootcert` is a PEM file of whom to trust; without it, the certificates of the system are. With
-    ///   `sslrootcert=system` the mode is `verify-full`.
+    /// * Missing parts come from the variables that every PostgreSQL client reads: `PGHOST`, `PGHOSTADDR`, `PGPORT`,
+    ///   `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
+    ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`, `PGLOADBALANCEHOSTS`. No file is read: there
+    ///   is no `.pgpass`, no service file and no client certificate.
+    /// * In user names, passwords and database names, characters other than letters and digits must be percent-encoded,
+    ///   such as `%40` for `@`, `%2F` for `/` and `%3F` for `?`.
+    /// * `sslmode` is `disable`, `allow` or `prefer` (the default: encrypted if the server can), `require` (encrypted),
+    ///   `verify-ca` or `verify-full`. With an `sslrootcert`, `require` verifies like `verify-ca`. `sslrootcert` is a
+    ///   PEM file of trusted certificates; without it, the system's are trusted. With `sslrootcert=system` the mode is
+    ///   `verify-full`.
     /// * Further options: `host`, `hostaddr`, `port`, `user`, `password`, `dbname`, `application_name`,
     ///   `fallback_application_name`, `target_session_attrs` (`any`, `read-write`, `read-only`), `channel_binding`,
     ///   `load_balance_hosts`, `keepalives` with its `_idle`, `_interval` and `_count`, `tcp_user_timeout`.
-    /// * `options=-csearch_path%3Dtrading` sets where a table without a
-    ///   [`schema`](Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
-    ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set, and 0 is no limit.
+    /// * `options=-csearch_path%3Dtrading` sets where a table without a [`schema`](Table::schema) is looked for.
+    ///   `options=-cstatement_timeout%3D5s` sets how long a statement may take. `connect_timeout` is in seconds, 10 by
+    ///   default, and 0 is no limit.
     ///
-    /// A URL that cannot be read is an error of [`open`](Self::open). Neither user nor password nor database is ever in an
-    /// error or a log.
+    /// A URL that cannot be read is an error of [`open`](Self::open). No error and no log contains user, password or
+    /// database.
     pub fn url(url: impl AsRef<str>) -> Self {
         Self {
             address: address::read(url.as_ref(), |name| std::env::var(name).ok()),
@@ -101,8 +103,8 @@ impl Postgres {
         self
     }
 
-    /// Sets the number of rows from which a batch goes by `COPY` into a temporary table and on from there, if a
-    /// conflict rule is set or the table takes no COPY; 10,000 by default. That is no faster than arrays, but the
+    /// Sets the number of rows from which a batch goes by `COPY` into a temporary table and on from there; 10,000 by
+    /// default. This is for tables with a conflict rule, or that take no COPY. It is no faster than arrays, but the
     /// server need not hold the batch in memory.
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;

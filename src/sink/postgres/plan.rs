@@ -11,8 +11,8 @@ use crate::sink::table::{Conflict, Table, sql::quoted};
 /// Name of the temporary table for rows that go on under a conflict rule. It is empty again after each transaction.
 const STAGE: &str = "pg_temp.roundlot_rows";
 
-/// A batch of more bytes than this is never sent as arrays: a message to the server is at most 1 GB, and is held in
-/// memory on both sides several times over.
+/// Maximum size in bytes of a batch that is sent as arrays. A message to the server is at most 1 GB, and both sides
+/// hold it several times over.
 const MAX_ARRAY_BYTES: usize = 16 << 20;
 
 /// The table as the server has it.
@@ -40,8 +40,8 @@ pub(super) struct Plan {
     /// The same statement as the server plans it, and so checks it, without executing it.
     pub(super) check: String,
     pub(super) bulk: Option<Bulk>,
-    /// Whether each row has a statement of its own. A rule acts once per statement: one that counts rows, or asks whether
-    /// a row is there already, would make something else of many rows than of one row after the other.
+    /// Whether each row has a statement of its own. A rule acts once per statement. One that counts rows, or checks
+    /// whether a row exists, treats many rows differently from one row after the other.
     pub(super) one_by_one: bool,
     /// Number of rows from which a batch goes the bulk way.
     bulk_from: usize,
@@ -117,8 +117,8 @@ impl Plan {
         self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MAX_ARRAY_BYTES)
     }
 
-    /// Whether so many rows must come in smaller batches, since there is no bulk way, or not in a session that may
-    /// share its server process. A single row always has a way.
+    /// Whether so many rows must come in smaller batches: there is no bulk way, or none in a session that may share its
+    /// server process. A single row always has a way.
     pub(super) fn is_too_large(&self, rows: usize, bytes: usize, is_own: bool) -> bool {
         (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MAX_ARRAY_BYTES
     }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn size_rule_and_rights_decide() {
+    fn size_rule_and_rights_decide_the_way() {
         let from = |plan: &Plan| (1..10).find(|rows| plan.bulk_for(*rows, 0).is_some());
         let is_staged = |plan: &Plan| plan.bulk.as_ref().map(|bulk| bulk.stage.is_some());
         let cases = [

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn one_buffer_serves_both_ways_in() {
+    fn one_buffer_serves_copy_and_arrays() {
         let mut rows = Rows::default();
         assert!(filled(&mut rows, vec![7, 9, 10]).is_empty());
         let seven: &[u8] = &[0, 2, 0, 0, 0, 2, 0, 7, 0, 0, 0, 2, b'n', b'7'];
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_small_buffer_is_kept_when_it_rests() {
+    fn a_large_buffer_is_released_when_idle() {
         let mut rows = Rows::default();
         filled(&mut rows, (0..1000).collect());
         let before = rows.bytes.as_ptr();

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_one_counts_in_each_spelling() {
+    fn the_last_search_path_counts_in_each_spelling() {
         let cases = [
             ("-csearch_path=a", Some("a")),
             ("-c search_path=a,b -cstatement_timeout=5s", Some("a,b")),

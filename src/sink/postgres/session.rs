@@ -14,8 +14,8 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for the server to end the session after that.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// A session. When it is dropped while the server may be at work for it, the server is told to stop: it would not look
-/// at its socket before, and a statement that waits for a lock would wait on, and keep its own locks.
+/// A session. When it is dropped while the server may work for it, the server is told to stop. The server would not
+/// read its socket before, and a statement that waits for a lock would keep its own.
 pub(super) struct Session {
     /// There until it ends.
     live: Option<Live>,

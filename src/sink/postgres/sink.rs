@@ -21,24 +21,19 @@ use crate::{
 /// * Rows land in the order of the batch; under [`Conflict::Update`](crate::sink::table::Conflict::Update) in that of
 ///   the key, of which the last one counts. Every value is bound, every name quoted.
 /// * A row that breaks a rule of the table is refused alone, with the server's error as the cause; the rest of its
-///   batch lands.
-///   batch land. It is found by writing ever smaller parts of the batch, still in one transaction.
-/// * A batch goes as one array per column; from [`copy_from`](Postgres::copy_from) rows on by binary `COPY`, under a
-///   conflict rule from [`stage_from`](Postgres::stage_from) rows on by `COPY` into a temporary table and on from there.
-/// * A table with rules (`CREATE RULE`) on INSERT gets one statement per row, since a rule acts once per statement: one
-///   that counts rows, or looks whether a row is there, so does for each row what it does for a row that comes alone.
-///   A row that a rule or a trigger passes over or moves elsewhere counts as accepted: the table wants it so.
-/// * If COPY would write something else than an INSERT, as with policies, foreign tables, or domain columns that the
-///   mapping leaves out, batches of any size go by INSERT. The sink checks that when it is opened. After rules and
+///   batch lands. The row is found by writing ever smaller parts of the batch, still in one transaction.
+/// * A small batch goes as one array per column. From [`copy_from`](Postgres::copy_from) rows on it goes by binary
+///   `COPY`. Under a conflict rule, from [`stage_from`](Postgres::stage_from) rows on, it goes by `COPY` into a temporary
+///   table, and on from there by a statement.
+/// * A table with rules (`CREATE RULE`) on INSERT gets one statement per row, since a rule acts once per statement. A
+///   rule that counts rows, or checks whether a row exists, then treats each row as if it came alone. A row that a rule
+///   or a trigger skips or moves elsewhere counts as accepted.
+/// * If COPY would write something else than an INSERT, batches of any size go by INSERT: with policies, foreign
+///   tables, or domain columns that the mapping leaves out. The sink checks that when it is opened. After rules and
 ///   policies that come later, all rows go by INSERT; a column of another type refuses the batch.
-///   the mapping leaves out, batches of any size go by INSERT. That is looked at when the sink is opened. Rules
-///   and policies that come later are noticed by COPY, and all rows go by INSERT from then on; a column that has got
-///   another type by then refuses the batch.
 /// * A connection is opened when a batch is to be written and none is idle, and is replaced when it broke. Each write
 ///   uses its own: [`max_in_flight`](crate::Limits::max_in_flight) and [`partition_by`](crate::Stages::partition_by)
 ///   decide how many there are.
-///   has one of its own: [`max_in_flight`](crate::Limits::max_in_flight) and
-///   [`partition_by`](crate::Stages::partition_by) decide how many there are.
 ///
 /// # What values become
 ///
@@ -53,11 +48,12 @@ use crate::{
 /// | timestamps | `timestamptz`, rounded down to microseconds | `timestamp`, which is then UTC |
 /// | JSON | `jsonb` | `json`, `text`, `varchar` |
 ///
-/// A domain is what it is made of. A value that does not fit, such as a price of three digits behind the point in a
-/// column of two, is refused and never rounded; only timestamps are, always down, to the microsecond or to what the column
-/// keeps. `jsonb` keeps what a document means and not how it is spelled. No text is cut, blanks at its end included, though `char` does not tell a text from the same with more of them.
-/// The canonical form of a UUID is `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, with digits in either case. A column of any
-/// other type, such as `real`, `date` or an array, is an error when the sink is opened, which says what types it may have.
+/// A domain is treated as its base type. A value that does not fit, such as a price with three decimals in a column of
+/// two, is refused and never rounded. Only timestamps are rounded, always down, to the microsecond or to what the
+/// column keeps. `jsonb` keeps what a document means and not how it is spelled. Text is never cut, not even blanks at
+/// its end, though `char` compares texts without them. The canonical form of a UUID is
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, with digits in either case. A column of any other type, such as `real`,
+/// `date` or an array, is an error at the opening, which lists the types it may have.
 ///
 /// # What errors mean
 ///
@@ -101,17 +97,15 @@ use crate::{
 /// # Poolers
 ///
 /// A pooler may hand on sessions or transactions. In a session without a server process to itself nothing outlives a
-/// transaction: statements have no names, each batch goes as arrays, and there is neither `COPY` nor a temporary table.
+/// transaction. Statements have no names, each batch goes as arrays, and there is neither `COPY` nor a temporary table.
 /// The sink detects that at the login.
 ///
 /// * A pooler that hands on single statements is refused by [`open`](Postgres::open).
 /// * Many poolers accept no `options`; a `search_path` that is dropped on the way is an error of `open`. Set it for the
 ///   role: `ALTER ROLE .. SET search_path = ..`.
-///   things for the role: `ALTER ROLE .. SET search_path = ..`.
 /// * The names of tables are looked up once, with the search path that the role has, whatever others have set.
 /// * A write that is given up is not cancelled at the server: the pooler ends its session. What was not committed does
 ///   not land, but may wait for its lock to the end.
-///   land, but may wait for its lock to the end.
 /// * pgbouncer itself waits for a server that is away, for two minutes unless its `query_wait_timeout` is set. A
 ///   `write_timeout` that is shorter leaves batches in doubt that have not landed.
 ///
@@ -182,8 +176,8 @@ impl<T> PostgresSink<T> {
 }
 
 impl<T: Send + 'static> PostgresSink<T> {
-    /// Writes the batch. `None`: nothing of it has landed, and all pending ops are to be written again, since rows of
-    /// this table go by INSERT from now on.
+    /// Writes the batch. `None`: nothing of it has landed, and all pending ops are to be written again, by INSERT as
+    /// all rows of this table from now on.
     async fn write_once(&self, batch: &mut Batch<T>) -> Result<Option<Settled>, SinkError> {
         let mut connection = self.pool.take().await?;
         let plan = &self.pool.plan;

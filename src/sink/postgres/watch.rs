@@ -1,6 +1,6 @@
-//! Changes of a table during a sink's life that COPY would not notice: a rule or a policy, which apply to INSERT alone,
-//! or a column of another type. `open` records the table; `connection` compares after each COPY into it and before the
-//! COMMIT, when no other transaction can change it.
+//! [`Watch`]: detects changes of a table during a sink's life that COPY would not notice. These are rules and policies,
+//! which apply to INSERT alone, and columns of another type. `open` records the table; `connection` compares after each
+//! COPY into it, before the COMMIT, when no other transaction can change it.
 
 use tokio_postgres::Row;
 

@@ -15,7 +15,6 @@ pub(super) type ClassifiedError = classified::ClassifiedError<Error>;
 /// * A row breaks a rule of the table: refused, that row alone.
 /// * The disk is full, another connection holds the lock, or the file is damaged, read-only, moved or gone: an outage.
 ///   It concerns no op; the transaction was rolled back, and the same rows land once the cause is removed.
-///   is to blame, the transaction was rolled back, and the same rows land once the cause is removed.
 /// * The disk failed while the transaction was being committed: ambiguous, and an outage for all other ops. The pages may
 ///   have reached the log before the failure, and are then recovered when the file is next opened after a crash. Only a
 ///   failed *write* is certain: the frame that makes a transaction valid is written last.
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_given_up_where_another_may_do_better() {
+    fn a_connection_is_replaced_where_another_may_work() {
         let wants = |code| wants_new_connection(&classify(Phase::Statement, failure(code)));
         for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY_DBMOVED, ffi::SQLITE_CORRUPT] {
             assert!(wants(code), "code {code}");
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_nobody_knows_and_errors_of_rusqlite_are_the_batch_s() {
+    fn unknown_codes_and_errors_of_rusqlite_refuse_the_batch() {
         assert_eq!(verdict(Phase::Statement, 77), (Batch, Refused));
         let classified = classify(Phase::Statement, Error::InvalidQuery);
         assert_eq!((classified.scope, classified.kind), (Batch, Refused));

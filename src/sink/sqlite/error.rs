@@ -42,7 +42,7 @@ pub enum OpenError {
         /// The type it was created with.
         declared: String,
     },
-    /// The column would not keep every value as it is: a float has 53 of an integer's 64 bits, and numbers in text sort
+    /// The column would not keep every value as it is. A float has 53 of an integer's 64 bits, and numbers in text sort
     /// and compare by their characters.
     #[error("column {column:?} of table {table:?} is to hold {holds} and must be {kept_as} for that, it is {declared}")]
     NotKept {

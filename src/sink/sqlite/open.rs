@@ -83,7 +83,7 @@ fn configure(options: &Sqlite, is_new: bool) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes SQLite take the path for a path: a name that starts with `file:` would be a URI with options, and an empty one
+/// Makes SQLite take the path for a path. A name that starts with `file:` would be a URI with options, and an empty one
 /// a temporary file.
 fn plain(path: &Path) -> rusqlite::Result<Cow<'_, Path>> {
     if path.as_os_str().is_empty() {
@@ -111,7 +111,7 @@ mod tests {
 
     /// Goal: no table is created after the caller has given up opening. Method: nothing waits for it from the start.
     #[test]
-    fn no_table_is_made_that_nobody_waits_for() {
+    fn no_table_is_created_after_the_caller_gave_up() {
         let folder = tempfile::tempdir().expect("a folder");
         let options = Sqlite::file(folder.path().join("trades.db"));
         let plan = Plan::of(&Table::<i64>::new("trades").integer("id", |id| *id).create_if_missing());

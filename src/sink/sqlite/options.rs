@@ -7,8 +7,8 @@ use std::{
 
 /// The settings of a [`SqliteSink`], each with a default that suits most programs.
 ///
-/// The file is created if it is missing when the sink is opened, and kept in write-ahead-log mode, so that others may read
-/// while the sink writes. A relative path is that of the moment in which the sink is opened.
+/// The file is created if it is missing when the sink is opened. It is kept in write-ahead-log mode, so that other
+/// connections can read during a write. A relative path is resolved when the sink is opened.
 ///
 /// # Examples
 ///
@@ -81,7 +81,7 @@ impl Sqlite {
     }
 
     /// Limits the database to this many pages, of 4096 bytes unless the file was made with another size. A batch that
-    /// does not fit is an outage, as on a full disk: nothing of it lands, and all of it stays in the buffer.
+    /// does not fit is an outage, as on a full disk: nothing of it lands, and it stays in the buffer.
     pub fn max_pages(mut self, pages: u32) -> Self {
         self.max_pages = Some(pages);
         self

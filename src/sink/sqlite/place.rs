@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_file_has_left_when_it_is_moved_or_replaced() {
+    fn a_moved_or_replaced_file_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, other) = (folder.path().join("a"), folder.path().join("b"));
         fs::write(&path, "1").expect("a file");
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_log_has_left_when_it_is_deleted() {
+    fn a_deleted_log_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, log) = (folder.path().join("a"), folder.path().join("a-wal"));
         fs::write(&path, "1").expect("a file");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_never_leaves() {
+    fn a_database_in_memory_never_moves() {
         assert!(!Place::of(Path::new(":memory:")).is_left());
     }
 }

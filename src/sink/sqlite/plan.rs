@@ -10,7 +10,7 @@ pub(super) enum Mode {
     Bare,
     /// The table has triggers, so no statement may override rules inside of them.
     Triggers,
-    /// As above, and rows may be updated: by a statement of their own, since SQLite runs an update's triggers inside an
+    /// As above, and rows may be updated, by a statement of their own. SQLite runs an update's triggers inside an
     /// insert as if they said `UPDATE OR ABORT`.
     TwoSteps,
 }
@@ -29,8 +29,8 @@ pub(super) struct Plan {
     pub(super) columns: Vec<(String, ColumnType)>,
     pub(super) create: Option<String>,
     /// For a table without triggers. The word after OR overrides what the table was created with, so that the mapping's
-    /// rule holds. A failure of many rows ends the transaction, so that SQLite need not remember how to undo the statement
-    /// by itself; one of a single row undoes that row alone.
+    /// rule holds. A failure of many rows ends the transaction, so SQLite need not remember how to undo the statement.
+    /// A failure of one row undoes that row alone.
     bare: Inserts<String>,
     /// For a table with triggers: a word after OR would also override the rules of the statements inside them.
     plain: Inserts<String>,

@@ -1,6 +1,6 @@
 //! [`Shape`]: the table as the file has it: its kind, the types of its columns, its triggers. [`Shape::mode`] decides
-//! how rows are written, or why they cannot be. The writer reads it when the file is opened, and inside a transaction
-//! after each change of the schema, so that the decision holds for all rows of that transaction.
+//! how rows are written, or why they cannot be. The writer reads the shape when the file is opened, and inside a
+//! transaction after each change of the schema. The decision thus holds for all rows of that transaction.
 
 use std::{collections::HashMap, path::Path};
 

@@ -31,7 +31,6 @@ use crate::{
 ///   decimals are TEXT, decimals exactly as they print. A float that is NaN is refused, for SQLite would store NULL.
 /// * The database has a thread of its own, which the runtime never waits for. It lives in real time: under a paused
 ///   tokio clock, a timeout can pass while the disk is still at work.
-///   tokio clock, a timeout can pass at once while the disk is still at work.
 ///
 /// # Tables that are there already
 ///
@@ -50,12 +49,12 @@ use crate::{
 /// table decides whether two keys are equal: with `COLLATE NOCASE`, `abc` and `ABC` are one key.
 ///
 /// **Triggers** do what they do after plain statements for the same rows: an `OR REPLACE`, `OR IGNORE` or `ON CONFLICT`
-/// inside of them holds. Under [`Conflict::Update`](crate::sink::table::Conflict::Update), a row whose key is there sets
-/// off the triggers before an insert and those of an update, as SQLite's upsert does. An op whose row a trigger leaves out
-/// by `RAISE(IGNORE)` is accepted, since the table has done with it what it does with such rows; a table that has one under
-/// `Conflict::Update` is written by upserts, inside which SQLite runs the triggers of an update as if they said `OR ABORT`.
-/// A view can be written if an `INSTEAD OF INSERT` trigger takes its rows. A table with triggers cannot say
-/// `ON CONFLICT REPLACE` or `IGNORE` in its own constraints as well: [`OpenError::TwoRules`].
+/// inside of them holds. Under [`Conflict::Update`](crate::sink::table::Conflict::Update), a row whose key exists sets
+/// off the triggers before an insert and those of an update, as SQLite's upsert does. An op whose row a trigger skips
+/// by `RAISE(IGNORE)` is accepted, since the table wants it so. A table with such a trigger under `Conflict::Update` is
+/// written by upserts; SQLite then runs the triggers of an update as if they said `OR ABORT`. A view can be written if
+/// an `INSTEAD OF INSERT` trigger takes its rows. A table with triggers cannot have `ON CONFLICT REPLACE` or `IGNORE`
+/// in its own constraints as well: [`OpenError::TwoRules`].
 ///
 /// # What errors mean
 ///
@@ -85,9 +84,9 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt: a write that has not begun is skipped, one
-/// that has is finished by the thread. The next write is not affected. Dropping the future of [`close`](Sink::close)
-/// lets the file close in the background.
+/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt. A write that has not begun is skipped; one
+/// that has begun is finished by the thread. The next write is not affected. Dropping the future of
+/// [`close`](Sink::close) lets the file close in the background.
 ///
 /// # Dropping it
 ///
@@ -153,8 +152,8 @@ impl<T> SqliteSink<T> {
         Ok(Self { table, thread, spare: Mutex::default() })
     }
 
-    /// Copies the values of all pending ops into blocks, each of which is sent to the thread when it is full, and
-    /// refuses the ops that have no row. Returns the receiver of the answer, unless no row is left.
+    /// Copies the values of all pending ops into blocks, each of which is sent to the thread when it is full. Refuses
+    /// the ops that have no row. Returns the receiver of the answer, unless no row is left.
     ///
     /// An early return, by an error or a panic in a closure, tells the thread to write nothing of it.
     fn hand_over(&self, batch: &mut Batch<T>, room: Permit<'_, Job>) -> Result<Option<Answer>, SinkError> {
@@ -263,8 +262,8 @@ impl<T> fmt::Debug for SqliteSink<T> {
 }
 
 impl Sqlite {
-    /// Opens the file on a thread of its own, creates the table if that was asked for, and checks that it has the
-    /// columns of the mapping.
+    /// Opens the file on a thread of its own, and checks that the table has the columns of the mapping. Creates the
+    /// table if that was asked for.
     ///
     /// # Cancel safety
     ///

@@ -253,8 +253,8 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// Statements after an insert of one row, until one has changed a row: the update by the key, and then an upsert,
-/// which alone knows a key whose unique index compares otherwise than the column.
+/// Statements after an insert of one row, until one has changed a row: the update by the key, then an upsert. Only an
+/// upsert finds a key whose unique index compares differently from the column.
 type Updates<'c> = Vec<Statement<'c>>;
 
 impl Insert<Statement<'_>> {

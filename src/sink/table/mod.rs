@@ -220,7 +220,7 @@ impl<T> Table<T> {
         self
     }
 
-    /// Sets the column that identifies an op, so a repeated write is harmless: an op whose value is in the table
+    /// Sets the column that identifies an op, so that a repeated write is harmless. An op whose value is in the table
     /// already is accepted and not written again.
     ///
     /// With it, a batcher may be [`idempotent`](crate::Batcher::idempotent), and writes ops in doubt again. The column

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_by_the_protocol() {
+    fn header_sizes_follow_the_rfc() {
         let sizes = [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)];
         for (payload, header) in sizes {
             assert_eq!(header_bytes(payload, false), header);

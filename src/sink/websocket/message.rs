@@ -142,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_and_what_does_not() {
+    fn exactly_the_temporary_codes_are_passing() {
         let passing: Vec<u16> = (1000..5000).filter(|code| Close::new(*code, "").is_passing()).collect();
         assert_eq!(passing, [1001, 1011, 1012, 1013, 1014]);
     }
 
     #[test]
-    fn messages_cross_both_ways() {
+    fn messages_convert_both_ways_unchanged() {
         let messages = [
             Message::Text("é".into()),
             Message::Binary(vec![0, 255]),

@@ -66,17 +66,12 @@
 //!
 //! * Unread data: one batch, and some 130 kB in the WebSocket library. The peer is given up after
 //!   [`WebSocket::stall_after`].
-//!   [`WebSocket::stall_after`].
 //! * Its messages: [`WebSocket::incoming`] is a bounded channel, and nothing is read while it is full. The library that
 //!   made the connection limits the size of one message. [`dial`](dial()) sets 16 MiB. On a server, set it to what
-//!   clients need, for example by axum's `WebSocketUpgrade::max_message_size`: tungstenite's default is 64 MiB.
-//!   may be is a setting of the library that made the connection. [`dial`](dial()) sets 16 MiB; where clients connect to
-//!   you, set it to what they have to say, such as axum's `WebSocketUpgrade::max_message_size`: tungstenite's default is
-//!   64 MiB.
+//!   clients need, for example by axum's `WebSocketUpgrade::max_message_size`. Tungstenite's default is 64 MiB.
 //! * Pings: some 1,000 answers; nothing more is read before they are flushed.
 //! * An endless handshake: an attempt to [`connect`](WebSocket::connect) is limited by `stall_after`. On a server,
 //!   whatever accepts connections has to limit their number and time.
-//!   clients connect to you, the server in front has to limit how many do and how long they take.
 //! * A connection: a peer that is [silent](WebSocket::ping_every) is sent a ping.
 //!
 //! # What it does not do

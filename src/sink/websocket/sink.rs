@@ -28,7 +28,6 @@ use crate::{
 /// * An op that fits into no frame is refused by itself, see [`Frames`].
 /// * A task reads the connection whether or not anything is written: pings are answered and a close is noticed. It also
 ///   [pings](super::WebSocket::ping_every) a silent peer. The task ends with the sink.
-///   and it [asks](super::WebSocket::ping_every) a peer that is silent whether it is there. It ends with the sink.
 ///
 /// # What errors mean
 ///
@@ -49,7 +48,7 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`write`](Sink::write) leaves a connection on which each frame is whole: a frame is fed in
+/// Dropping the future of [`write`](Sink::write) leaves a connection on which each frame is whole. A frame is fed in
 /// one step or not at all, and is flushed with the next write. The batch is in doubt. Dropping the future of
 /// [`close`](Sink::close) lets the task finish the close handshake, until the sink is dropped.
 ///

@@ -42,8 +42,7 @@ use crate::{
 /// close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time limit of short waits at the end of a connection: for the peer to close its socket, and for the reason of a
-/// failed write.
+/// Time limit of short waits at the end of a connection, for the peer's end of it or for the reason of a failed write.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// State of one connection, or of a client's connections one after the other.
