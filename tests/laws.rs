@@ -526,7 +526,7 @@ proptest! {
                 }
             }
             until_idle().await;
-            // The naive model: whoever is evicted is the first of the lowest level, or the first of all.
+            // The naive model: the evicted op is the first of the lowest level, or the first of all.
             let mut left: Vec<(usize, u8)> = Vec::new();
             for op in ops {
                 left.push(op);
@@ -580,7 +580,7 @@ async fn batches_of_a_stream(
         let parts: HashSet<u8> = batch.iter().map(|op| recipe.part(op)).collect();
         prop_assert!(!batch.is_empty() && batch.len() <= MOST_ITEMS && weight <= 12);
         prop_assert_eq!(parts.len(), 1);
-        // Nobody holds the consumer up, so no item is kept beyond its linger, or beyond the end of the stream.
+        // The consumer is never held up, so no item is kept beyond its linger, or beyond the end of the stream.
         let oldest = batch.iter().map(|op| arrival[&op.id]).min().unwrap();
         if let Some(until) = Duration::from_millis(oldest).checked_add(recipe.limits_linger()) {
             prop_assert!(now <= until.as_millis() as u64 || now <= end, "{} after {:?}", now, until);

@@ -69,7 +69,7 @@ enum Call {
     Works,
     /// Nothing lands.
     Fails,
-    /// So many ops have their verdict, the rest is to be tried again.
+    /// Number of ops with a verdict; the rest is to be tried again.
     Breaks(usize),
 }
 

@@ -130,3 +130,67 @@ fn no_import_runs_from_a_lower_ring_to_a_higher_one() {
         }
     }
 }
+
+/// Folders whose comments are held to the rule for prose.
+const PLAIN_PROSE: [&str; 7] =
+    ["src/sink", "src/fanout", "src/testing", "tests/websocket", "tests/sqlite", "tests/postgres", "tests/support"];
+
+/// First words that no comment line has: they begin a sentence without a noun.
+const FORBIDDEN_OPENINGS: [&str; 14] = [
+    "So many",
+    "So much",
+    "So long",
+    "So often",
+    "Who",
+    "Whoever",
+    "Of those",
+    "Of them",
+    "Of which",
+    "By which",
+    "Nobody",
+    "Somebody",
+    "In comes",
+    "Next room",
+];
+
+/// The text of a comment line, without its slashes.
+fn comment(line: &str) -> Option<&str> {
+    let text = line.trim_start().strip_prefix("//")?;
+    Some(text.trim_start_matches(['/', '!']).trim_start())
+}
+
+/// The forbidden words that a comment line begins with.
+fn forbidden_opening(line: &str) -> Option<&'static str> {
+    let text = comment(line)?;
+    FORBIDDEN_OPENINGS.into_iter().find(|words| {
+        text.strip_prefix(words).is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()))
+    })
+}
+
+/// Goal: a comment names its subject. Method: the openings of sentences that have none.
+#[test]
+fn comments_begin_with_a_subject() {
+    for folder in PLAIN_PROSE {
+        for (path, text) in sources(folder) {
+            for (number, line) in text.lines().enumerate() {
+                let found = forbidden_opening(line);
+                assert_eq!(found, None, "{}:{} begins so", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+/// Goal: the test above finds what it is for. Method: lines that begin so, and lines that only look alike.
+#[test]
+fn a_forbidden_opening_is_found() {
+    for line in
+        ["/// So many ops.", "    // Whoever asks.", "//! Who: a caller.", "// Of them, one.", "//! In comes an op."]
+    {
+        assert!(forbidden_opening(line).is_some(), "{line}");
+    }
+    for line in
+        ["/// Whole frames.", "let who = 1; // Who", "// Some ops", "// So that it ends", "/// Ops, of which one"]
+    {
+        assert_eq!(forbidden_opening(line), None, "{line}");
+    }
+}

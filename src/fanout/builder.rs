@@ -1,5 +1,5 @@
-//! The builder of a fanout. In come the functions that tell topics and keys, out go a [`Feed`] and the task's owner. Next
-//! room: `feed`.
+//! [`Fanout`], the builder: topic and key functions, limits, and the start of the feed. Settings are checked before a
+//! task is spawned.
 
 use std::{fmt, hash::Hash, sync::Arc};
 
@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Feed,
-    hub::{Counts, Hub, Shared, Topic},
+    feed_sink::FeedSink,
+    hub::{Counts, Hub, Shared, TopicFn},
     latest::{Latest, Places, Table},
-    spread::Spread,
 };
 use crate::{
     Worker,
@@ -24,15 +24,16 @@ use crate::{
     },
 };
 
-/// How many keys are remembered for snapshots if nobody says otherwise.
+/// Default number of keys whose latest value is kept for snapshots: more than a large venue has symbols, at a few MB
+/// for small updates.
 const DEFAULT_MAX_KEYS: u32 = 65_536;
 
 /// Builds one feed for many subscribers; see the [module](super).
 ///
-/// An update is cloned once for each subscriber that wants it, so it should be small, or an `Arc`.
+/// An update is cloned once for each subscriber of its topic, so it should be small, or an `Arc`.
 #[must_use = "a fanout does nothing until it is spawned"]
-pub struct Fanout<T, S> {
-    topic: Topic<T, S>,
+pub struct Fanout<T, Topic> {
+    topic: TopicFn<T, Topic>,
     places: Box<dyn Places<T>>,
     stages: Arc<dyn Fn() -> Stages<T> + Send + Sync>,
     limits: Limits,
@@ -40,14 +41,14 @@ pub struct Fanout<T, S> {
     name: Arc<str>,
 }
 
-impl<T, S> Fanout<T, S>
+impl<T, Topic> Fanout<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// A fanout with a topic for each update, such as its symbol: what subscribers choose by. The latest of a topic
-    /// replaces the one before; [`key_by`](Self::key_by) says otherwise.
-    pub fn by(topic: impl Fn(&T) -> S + Send + Sync + 'static) -> Self {
+    /// A fanout with a topic for each update, such as its symbol: subscribers choose by topic. By default the latest
+    /// update of a topic replaces the one before; [`key_by`](Self::key_by) changes that.
+    pub fn by(topic: impl Fn(&T) -> Topic + Send + Sync + 'static) -> Self {
         let bare = Self {
             topic: Arc::new(topic),
             places: Box::new(Table::new(|_: &T| None::<()>)),
@@ -59,8 +60,8 @@ where
         bare.key_by(|_| ())
     }
 
-    /// Says which updates of a topic replace each other: those of one key. `None` is for updates that nothing replaces,
-    /// such as fills: all of them are handed on, and none is in a snapshot.
+    /// Sets the key within a topic: an update replaces the one of the same key. Updates with the key `None`, such as
+    /// fills, are never replaced: all are handed on, and none is in a snapshot.
     pub fn key_by<K: IntoKey>(self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self {
         let topic = Arc::clone(&self.topic);
         let key = Arc::new(move |op: &T| key(op).into_key().map(|key| (topic(op), key)));
@@ -75,31 +76,31 @@ where
         }
     }
 
-    /// How many keys are remembered for snapshots at most: 65,536 by default. Updates of those that come later are handed
-    /// on and [counted](super::FanoutStats::forgotten).
+    /// Maximum number of keys with a remembered value: 65,536 by default. Updates of further keys are handed on, are in
+    /// no snapshot, and are [counted](super::FanoutStats::forgotten).
     pub fn max_keys(self, max_keys: u32) -> Self {
         Self { max_keys, ..self }
     }
 
-    /// Limits of the feed itself: by default up to 1024 updates are handed on at a time, and `max_pending` is 65,536.
-    /// `overflow` is always [`EvictOldest`](Overflow::EvictOldest): who publishes does not wait.
+    /// Limits of the feed's own batcher: by default up to 1024 updates are handed on at a time, and `max_pending` is
+    /// 65,536. `overflow` is always [`EvictOldest`](Overflow::EvictOldest), because a publisher never waits.
     pub fn limits(self, limits: impl Into<Limits>) -> Self {
         Self { limits: limits.into().overflow(Overflow::EvictOldest), ..self }
     }
 
-    /// The name under which logs and metrics speak of the feed; `fanout` by default.
+    /// Name of the feed in logs and metrics; `fanout` by default.
     pub fn name(self, name: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), ..self }
     }
 
-    /// Starts it on the current runtime. The worker ends when the last [`Feed`] is dropped or it is shut down, and then
-    /// ends every subscription.
+    /// Starts the fanout on the current runtime. The worker ends when the last [`Feed`] is dropped or when it is shut
+    /// down, and then ends every subscription.
     ///
     /// # Panics
     ///
     /// If the limits contradict themselves, or outside of a Tokio runtime with time enabled. Where settings come from a
     /// file, use [`try_spawn`](Self::try_spawn).
-    pub fn spawn(self) -> (Feed<T, S>, Worker<T>) {
+    pub fn spawn(self) -> (Feed<T, Topic>, Worker<T>) {
         self.try_spawn().unwrap_or_else(|error| panic!("invalid fanout: {error}"))
     }
 
@@ -112,7 +113,7 @@ where
     /// # Panics
     ///
     /// Outside of a Tokio runtime with time enabled.
-    pub fn try_spawn(self) -> Result<(Feed<T, S>, Worker<T>), LimitsError> {
+    pub fn try_spawn(self) -> Result<(Feed<T, Topic>, Worker<T>), LimitsError> {
         let Self { topic, places, stages, limits, max_keys, name } = self;
         let shared = Arc::new(Shared {
             hub: Mutex::new(Hub::new(Latest::new(places, max_keys))),
@@ -121,7 +122,7 @@ where
             live: watch::Sender::new(0),
             over: CancellationToken::new(),
         });
-        let (handle, worker) = Batcher::new(Spread::new(Arc::clone(&shared)))
+        let (handle, worker) = Batcher::new(FeedSink::new(Arc::clone(&shared)))
             .name(name)
             .stages(stages())
             .limits(limits)
@@ -131,7 +132,7 @@ where
     }
 }
 
-impl<T, S> fmt::Debug for Fanout<T, S> {
+impl<T, Topic> fmt::Debug for Fanout<T, Topic> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fanout")
             .field("name", &self.name)

@@ -1,4 +1,5 @@
-//! Why a subscriber could not begin ([`SubscribeError`]), and why one has ended ([`Ended`]).
+//! Errors of a fanout: why a subscriber could not begin ([`SubscribeError`]), and why a subscription has ended
+//! ([`Ended`]).
 
 use std::time::Duration;
 
@@ -6,28 +7,28 @@ use thiserror::Error;
 
 use crate::rules::{batch::SinkError, config::limits::LimitsError};
 
-/// A subscriber can't have what it wants.
+/// Why a subscriber could not begin, or could not add topics.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// Its limits or stages contradict each other.
+    /// The limits or stages of the subscriber contradict each other.
     #[error(transparent)]
     Limits(#[from] LimitsError),
-    /// The snapshot is larger than the room for it, which is what `max_pending` leaves.
+    /// The snapshot is larger than the free part of the subscriber's `max_pending`.
     #[error("a snapshot of {values} values, where there is room for {room}")]
     NoRoom {
         /// Values in the snapshot.
         values: usize,
-        /// Room for so many.
+        /// Updates for which the buffer has room now.
         room: usize,
     },
-    /// It names more topics than one subscriber may.
+    /// More topics than one subscriber may name.
     #[error("more than {most} topics")]
     TooManyTopics {
-        /// So many it may name.
+        /// Maximum number of topics of one subscriber.
         most: usize,
     },
-    /// The feed is over, or the subscription is.
+    /// The feed or the subscription has ended.
     #[error("the feed or the subscription has ended")]
     Closed,
 }
@@ -36,13 +37,13 @@ pub enum SubscribeError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Ended {
-    /// It was dropped or closed, or the feed is over.
+    /// The subscription was dropped or closed, or the feed has ended.
     #[error("the subscription was closed")]
     Closed,
-    /// Its sink took nothing for so long.
+    /// The sink took nothing for this long while there was something to take.
     #[error("the subscriber took nothing for {0:?}")]
     Stuck(Duration),
-    /// Its sink will take nothing any more.
+    /// The sink reported that it will take nothing any more.
     #[error("the subscriber is gone: {}", .0.chain())]
     Failed(SinkError),
 }

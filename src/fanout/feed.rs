@@ -1,4 +1,5 @@
-//! What publishers hold. In come updates and subscribers, out go statistics. Next room: the feed's batcher, and `spread`.
+//! [`Feed`], the publisher's handle, and [`FanoutStats`]. A feed publishes into the batcher of the fanout; it never
+//! waits for a subscriber.
 
 use std::{
     fmt,
@@ -15,73 +16,73 @@ use crate::{
     sink::Sink,
 };
 
-/// A cheap, clonable way to a [`Fanout`](super::Fanout).
+/// A cheap, clonable handle to a [`Fanout`](super::Fanout).
 ///
-/// When the last one is dropped the feed drains, then every subscriber does, and their sinks are closed.
-pub struct Feed<T, S> {
+/// After the last one is dropped, the feed drains, then every subscriber drains, and their sinks are closed.
+pub struct Feed<T, Topic> {
     pub(super) handle: Handle<T>,
-    pub(super) shared: Arc<Shared<T, S>>,
+    pub(super) shared: Arc<Shared<T, Topic>>,
     pub(super) usual_stages: Arc<dyn Fn() -> Stages<T> + Send + Sync>,
 }
 
-/// Counters and gauges of a [`Fanout`](super::Fanout). Frames and bytes are in the
-/// statistics of the `WebSocket` that made the sinks, a subscriber's own in
-/// [`Subscription::stats`](super::Subscription::stats).
+/// Counters and gauges of a [`Fanout`](super::Fanout). The statistics of a `WebSocket` count frames and bytes;
+/// [`Subscription::stats`](super::Subscription::stats) has those of one subscriber.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FanoutStats {
-    /// The feed's own batcher: `delivered` are updates that were handed on, `conflated` those that were replaced before.
+    /// The feed's own batcher: `delivered` counts updates that were handed on, `conflated` those that were replaced
+    /// before.
     pub feed: Stats,
-    /// Subscribers now, those that are being closed included.
+    /// Live subscribers, including those that are being closed.
     pub subscribers: u64,
-    /// Subscribers so far.
+    /// Subscribers that were ever started.
     pub subscribed: u64,
     /// Subscriptions that were closed.
     pub closed: u64,
     /// Subscribers that were dropped because they were stuck.
     pub stuck: u64,
-    /// Subscribers whose sinks failed for good: most often, the peer left.
+    /// Subscribers whose sinks failed for good: usually the peer left.
     pub failed: u64,
     /// Keys whose latest value is remembered.
     pub keys: u64,
-    /// Updates that were not remembered for snapshots, because there was room for no more keys.
+    /// Updates that are in no snapshot, because `max_keys` keys were remembered already.
     pub forgotten: u64,
-    /// Updates handed to subscribers, snapshots not counted.
+    /// Updates handed to subscribers' buffers, snapshots not counted.
     pub offered: u64,
-    /// Those of them that a subscriber's buffer did not take.
+    /// Offered updates that a subscriber's buffer did not take.
     pub missed: u64,
-    /// Updates that subscribers' sinks took, snapshots included.
+    /// Updates that subscribers' sinks accepted, including snapshots.
     pub delivered: u64,
-    /// Updates that a subscriber's sink took a batch of and could not deal with, such as one that fits into no frame. Logged
-    /// at debug level only: one op would be a line for each subscriber.
+    /// Updates that a subscriber's sink refused one by one, such as one that fits into no frame. Logged at debug level
+    /// only, because one update would give a line for each subscriber.
     pub refused: u64,
 }
 
-impl<T, S> Feed<T, S>
+impl<T, Topic> Feed<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Publishes an update, without waiting for anybody.
+    /// Publishes an update, without waiting.
     ///
     /// # Errors
     ///
-    /// Gives the update back if the feed is over, or, when the hub is far behind with updates that nothing replaces, as
-    /// full.
+    /// Gives the update back if the feed has ended, or as full when the hub is far behind with updates that nothing
+    /// replaces.
     pub fn publish(&self, update: T) -> Result<(), TrySendError<T>> {
         self.handle.try_send(update)
     }
 
-    /// A subscriber that writes to `sink`, to be told what it wants and [started](Subscribe::start).
-    pub fn subscribe<K: Sink<T>>(&self, sink: K) -> Subscribe<T, S, K> {
+    /// Returns a subscriber that writes to `sink`, to be given its topics and [started](Subscribe::start).
+    pub fn subscribe<S: Sink<T>>(&self, sink: S) -> Subscribe<T, Topic, S> {
         Subscribe::new(Arc::clone(&self.shared), sink, (self.usual_stages)())
     }
 
-    /// Waits until all that was published so far is with the subscribers' batchers.
+    /// Waits until every update published so far is in the buffers of its subscribers.
     ///
     /// # Errors
     ///
-    /// If the feed is over.
+    /// If the feed has ended.
     ///
     /// # Cancel safety
     ///
@@ -90,7 +91,7 @@ where
         self.handle.flush().await.map(drop)
     }
 
-    /// Counters and gauges. Costs the same whatever the number of subscribers.
+    /// Returns counters and gauges. The cost does not depend on the number of subscribers.
     pub fn stats(&self) -> FanoutStats {
         let counts = &self.shared.counts;
         FanoutStats {
@@ -110,7 +111,7 @@ where
     }
 }
 
-impl<T, S> Clone for Feed<T, S> {
+impl<T, Topic> Clone for Feed<T, Topic> {
     fn clone(&self) -> Self {
         Self {
             handle: self.handle.clone(),
@@ -120,7 +121,7 @@ impl<T, S> Clone for Feed<T, S> {
     }
 }
 
-impl<T, S> fmt::Debug for Feed<T, S> {
+impl<T, Topic> fmt::Debug for Feed<T, Topic> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feed").field("is_closed", &self.handle.is_closed()).finish_non_exhaustive()
     }

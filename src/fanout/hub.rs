@@ -1,5 +1,5 @@
-//! Who wants what. In come updates and wishes, out go updates to each subscriber's batcher, and snapshots. One lock covers
-//! both, so that a snapshot and what follows it have no gap. Next room: the batchers of the subscribers.
+//! [`Hub`]: subscribers by topic, and the latest value of each key. Its one lock covers both, so a snapshot and the
+//! updates after it have no gap. The feed's sink publishes through it; subscriptions change their topics in it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,19 +20,20 @@ use super::{
 };
 use crate::{Handle, SendError, rules::panics, sink::SinkError};
 
-/// The most topics that one subscriber may ask for by name: they may come from a browser.
-const MOST_TOPICS: usize = 16_384;
+/// Maximum number of topics that one subscriber may name: their names may come from a browser, and each costs memory
+/// here.
+const MAX_TOPICS: usize = 16_384;
 
-pub(super) type Topic<T, S> = Arc<dyn Fn(&T) -> S + Send + Sync>;
+pub(super) type TopicFn<T, Topic> = Arc<dyn Fn(&T) -> Topic + Send + Sync>;
 
-/// What the feed, its sink and the subscriptions share.
-pub(super) struct Shared<T, S> {
-    pub(super) hub: Mutex<Hub<T, S>>,
-    pub(super) topic: Topic<T, S>,
+/// State shared by the feed, its sink and the subscriptions.
+pub(super) struct Shared<T, Topic> {
+    pub(super) hub: Mutex<Hub<T, Topic>>,
+    pub(super) topic: TopicFn<T, Topic>,
     pub(super) counts: Counts,
-    /// Subscribers whose batchers have not ended.
+    /// Number of subscribers whose batchers have not ended; the feed's sink waits for zero when it is closed.
     pub(super) live: watch::Sender<usize>,
-    /// The feed is over: no more subscribers are let in, and those that are there drain and end.
+    /// Cancelled when the feed ends: new subscribers are refused, live ones drain and end.
     pub(super) over: CancellationToken,
 }
 
@@ -61,165 +62,165 @@ impl Counts {
     }
 }
 
-/// See the module's text.
-pub(super) struct Hub<T, S> {
+/// Routing table of the fanout; see the module.
+pub(super) struct Hub<T, Topic> {
     latest: Latest<T>,
-    interest: HashMap<S, Interest>,
-    members: HashMap<u64, Member<T, S>>,
-    /// Those who want everything.
-    want_all: Vec<u64>,
+    interest: HashMap<Topic, Interest>,
+    subscribers: HashMap<u64, Subscriber<T, Topic>>,
+    /// Ids of the subscribers to all topics.
+    to_all: Vec<u64>,
     next_id: u64,
-    /// Who is to get which of the updates in hand; kept for its memory.
+    /// Pairs of subscriber and index in the chunk that is being published; empty between chunks, kept for its capacity.
     pairs: Vec<(u64, u32)>,
 }
 
-/// One topic: who wants it, and where its latest values are.
+/// One topic: its subscribers, and the slots of its latest values.
 #[derive(Default)]
 struct Interest {
-    wanted_by: Vec<u64>,
+    subscribers: Vec<u64>,
     places: Vec<u32>,
 }
 
-struct Member<T, S> {
+struct Subscriber<T, Topic> {
     handle: Handle<T>,
     max_pending: usize,
-    wants: Wants<S>,
+    topics: Topics<Topic>,
 }
 
-enum Wants<S> {
+enum Topics<Topic> {
     All,
-    Topics(HashSet<S>),
+    Named(HashSet<Topic>),
 }
 
-impl<T, S> Hub<T, S>
+impl<T, Topic> Hub<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + 'static,
+    Topic: Hash + Eq + Clone + Send + 'static,
 {
     pub(super) fn new(latest: Latest<T>) -> Self {
         Self {
             latest,
             interest: HashMap::new(),
-            members: HashMap::new(),
-            want_all: Vec::new(),
+            subscribers: HashMap::new(),
+            to_all: Vec::new(),
             next_id: 0,
             pairs: Vec::new(),
         }
     }
 
-    /// Takes a subscriber in, who wants nothing yet.
+    /// Adds a subscriber without any topic.
     pub(super) fn admit(&mut self, handle: Handle<T>, max_pending: usize) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.members.insert(id, Member { handle, max_pending, wants: Wants::Topics(HashSet::new()) });
+        self.subscribers.insert(id, Subscriber { handle, max_pending, topics: Topics::Named(HashSet::new()) });
         id
     }
 
-    /// Sends the latest values of topics that a subscriber does not want yet, and from here on their updates.
-    pub(super) async fn want(&mut self, id: u64, topics: Vec<S>) -> Result<(), SubscribeError> {
-        let Self { members, interest, latest, .. } = self;
-        let member = members.get_mut(&id).ok_or(SubscribeError::Closed)?;
-        let Wants::Topics(wants) = &mut member.wants else {
+    /// Subscribes to topics: sends the latest values of new ones, and from then on their updates.
+    pub(super) async fn subscribe(&mut self, id: u64, topics: Vec<Topic>) -> Result<(), SubscribeError> {
+        let Self { subscribers, interest, latest, .. } = self;
+        let subscriber = subscribers.get_mut(&id).ok_or(SubscribeError::Closed)?;
+        let Topics::Named(subscribed) = &mut subscriber.topics else {
             return Ok(());
         };
         let (mut fresh, mut seen) = (Vec::new(), HashSet::new());
         for topic in topics {
-            if !wants.contains(&topic) && seen.insert(topic.clone()) {
-                if wants.len() + seen.len() > MOST_TOPICS {
-                    return Err(SubscribeError::TooManyTopics { most: MOST_TOPICS });
+            if !subscribed.contains(&topic) && seen.insert(topic.clone()) {
+                if subscribed.len() + seen.len() > MAX_TOPICS {
+                    return Err(SubscribeError::TooManyTopics { most: MAX_TOPICS });
                 }
                 fresh.push(topic);
             }
         }
         let places = fresh.iter().filter_map(|topic| interest.get(topic)).flat_map(|interest| &interest.places);
         let snapshot = copies(places.map(|place| &latest.values[*place as usize]));
-        member.send_snapshot(snapshot).await?;
-        let Wants::Topics(wants) = &mut member.wants else {
+        subscriber.send_snapshot(snapshot).await?;
+        let Topics::Named(subscribed) = &mut subscriber.topics else {
             return Ok(());
         };
         for topic in fresh {
-            interest.entry(topic.clone()).or_default().wanted_by.push(id);
-            wants.insert(topic);
+            interest.entry(topic.clone()).or_default().subscribers.push(id);
+            subscribed.insert(topic);
         }
         Ok(())
     }
 
-    /// Sends all latest values, and from here on all updates.
-    pub(super) async fn want_all(&mut self, id: u64) -> Result<(), SubscribeError> {
-        let member = self.members.get_mut(&id).ok_or(SubscribeError::Closed)?;
-        if matches!(member.wants, Wants::All) {
+    /// Subscribes to all topics: sends all latest values, and from then on all updates.
+    pub(super) async fn subscribe_all(&mut self, id: u64) -> Result<(), SubscribeError> {
+        let subscriber = self.subscribers.get_mut(&id).ok_or(SubscribeError::Closed)?;
+        if matches!(subscriber.topics, Topics::All) {
             return Ok(());
         }
-        member.send_snapshot(copies(self.latest.values.iter())).await?;
-        if let Wants::Topics(topics) = std::mem::replace(&mut member.wants, Wants::All) {
+        subscriber.send_snapshot(copies(self.latest.values.iter())).await?;
+        if let Topics::Named(topics) = std::mem::replace(&mut subscriber.topics, Topics::All) {
             topics.iter().for_each(|topic| self.lose_interest(id, topic));
         }
-        self.want_all.push(id);
+        self.to_all.push(id);
         Ok(())
     }
 
-    /// Sends no more updates of these topics. Returns those that were wanted.
-    pub(super) fn unwant(&mut self, id: u64, topics: &[S]) -> HashSet<S> {
-        let Some(Member { wants: Wants::Topics(wants), .. }) = self.members.get_mut(&id) else {
+    /// Unsubscribes from these topics. Returns those that were subscribed.
+    pub(super) fn unsubscribe(&mut self, id: u64, topics: &[Topic]) -> HashSet<Topic> {
+        let Some(Subscriber { topics: Topics::Named(subscribed), .. }) = self.subscribers.get_mut(&id) else {
             return HashSet::new();
         };
-        let gone: HashSet<S> = topics.iter().filter_map(|topic| wants.take(topic)).collect();
+        let gone: HashSet<Topic> = topics.iter().filter_map(|topic| subscribed.take(topic)).collect();
         gone.iter().for_each(|topic| self.lose_interest(id, topic));
         gone
     }
 
-    fn lose_interest(&mut self, id: u64, topic: &S) {
+    fn lose_interest(&mut self, id: u64, topic: &Topic) {
         let Some(interest) = self.interest.get_mut(topic) else { return };
-        interest.wanted_by.retain(|other| *other != id);
-        if interest.wanted_by.is_empty() && interest.places.is_empty() {
+        interest.subscribers.retain(|other| *other != id);
+        if interest.subscribers.is_empty() && interest.places.is_empty() {
             self.interest.remove(topic);
         }
     }
 
-    /// Forgets a subscriber.
-    pub(super) fn leave(&mut self, id: u64) {
-        match self.members.remove(&id).map(|member| member.wants) {
-            Some(Wants::All) => self.want_all.retain(|other| *other != id),
-            Some(Wants::Topics(topics)) => topics.iter().for_each(|topic| self.lose_interest(id, topic)),
+    /// Removes a subscriber and its topics.
+    pub(super) fn remove(&mut self, id: u64) {
+        match self.subscribers.remove(&id).map(|subscriber| subscriber.topics) {
+            Some(Topics::All) => self.to_all.retain(|other| *other != id),
+            Some(Topics::Named(topics)) => topics.iter().for_each(|topic| self.lose_interest(id, topic)),
             None => {}
         }
     }
 
-    /// Hands updates on, in order. No subscriber is waited for: room is made in its own buffer. Returns the ops at which a
-    /// function of the user panicked; the others are handed on.
-    pub(super) async fn spread(&mut self, ops: &[T], topic: &Topic<T, S>, counts: &Counts) -> Vec<Fault> {
+    /// Publishes updates, in order. No subscriber is waited for: an overflow evicts from its own buffer. Returns the
+    /// updates at which a function of the user panicked; all other updates are published.
+    pub(super) async fn publish(&mut self, ops: &[T], topic: &TopicFn<T, Topic>, counts: &Counts) -> Vec<Panicked> {
         let mut pairs = std::mem::take(&mut self.pairs);
-        let mut chunk = Chunk { ops, faults: Vec::new() };
+        let mut chunk = Chunk { ops, panicked: Vec::new() };
         for n in 0..ops.len() {
             let before = pairs.len();
             chunk.attempt(n, "the topic, the key or the clone of an update", |op| {
-                self.take(n as u32, op, topic, counts, &mut pairs)
+                self.record(n as u32, op, topic, counts, &mut pairs)
             });
-            if chunk.is_faulty(n) {
+            if chunk.has_panicked(n) {
                 pairs.truncate(before);
             }
         }
         counts.keys.store(self.latest.values.len() as u64, Relaxed);
         let mut gone = Vec::new();
         let mut wanted = Vec::with_capacity(ops.len());
-        for id in &self.want_all {
+        for id in &self.to_all {
             wanted.extend((0..ops.len()).filter_map(|n| chunk.copy(n)));
-            offer(&self.members, *id, wanted.drain(..), counts, &mut gone).await;
+            offer(&self.subscribers, *id, wanted.drain(..), counts, &mut gone).await;
         }
-        // A subscriber gets all that is for it at once: one lock and one wake-up for each.
+        // All updates of a chunk go to a subscriber at once: one lock and one wake-up.
         pairs.sort_unstable();
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             wanted.extend(group.iter().filter_map(|(_, n)| chunk.copy(*n as usize)));
-            offer(&self.members, group[0].0, wanted.drain(..), counts, &mut gone).await;
+            offer(&self.subscribers, group[0].0, wanted.drain(..), counts, &mut gone).await;
         }
         pairs.clear();
         self.pairs = pairs;
-        gone.into_iter().for_each(|id| self.leave(id));
-        chunk.faults
+        gone.into_iter().for_each(|id| self.remove(id));
+        chunk.panicked
     }
 
-    /// Remembers one update, and notes who wants it.
-    fn take(&mut self, n: u32, op: &T, topic: &Topic<T, S>, counts: &Counts, pairs: &mut Vec<(u64, u32)>) {
+    /// Records the latest value, and adds the subscribers of the topic to `pairs`.
+    fn record(&mut self, n: u32, op: &T, topic: &TopicFn<T, Topic>, counts: &Counts, pairs: &mut Vec<(u64, u32)>) {
         let topic = topic(op);
         // Cloned before anything is changed: a clone may panic.
         let name = topic.clone();
@@ -234,46 +235,46 @@ where
             Place::Known(_) | Place::Unkeyed => {}
         }
         if let Some(interest) = self.interest.get(&topic) {
-            pairs.extend(interest.wanted_by.iter().map(|id| (*id, n)));
+            pairs.extend(interest.subscribers.iter().map(|id| (*id, n)));
         }
     }
 }
 
 /// An update at which a function of the user panicked.
-pub(super) struct Fault {
-    /// Its index among the updates that were to be handed on.
+pub(super) struct Panicked {
+    /// Index within the chunk.
     pub(super) op: usize,
     pub(super) error: SinkError,
 }
 
-/// Updates that are handed on together. One at which a function panics costs no other, and is not tried again.
+/// Updates that are published together. One at which a function panics costs no other, and is not tried again.
 struct Chunk<'a, T> {
     ops: &'a [T],
-    faults: Vec<Fault>,
+    panicked: Vec<Panicked>,
 }
 
 impl<T: Clone> Chunk<'_, T> {
-    fn is_faulty(&self, n: usize) -> bool {
-        self.faults.iter().any(|fault| fault.op == n)
+    fn has_panicked(&self, n: usize) -> bool {
+        self.panicked.iter().any(|panicked| panicked.op == n)
     }
 
     fn attempt<V>(&mut self, n: usize, what: &str, function: impl FnOnce(&T) -> V) -> Option<V> {
         match panics::catch(|| function(&self.ops[n])) {
             Ok(value) => Some(value),
             Err(panic) => {
-                self.faults.push(Fault { op: n, error: SinkError::panicked(what, &*panic) });
+                self.panicked.push(Panicked { op: n, error: SinkError::panicked(what, &*panic) });
                 None
             }
         }
     }
 
-    /// An update for one more subscriber.
+    /// Clones an update for one more subscriber; `None` if a function panicked at it.
     fn copy(&mut self, n: usize) -> Option<T> {
-        if self.is_faulty(n) { None } else { self.attempt(n, "the clone of an update", T::clone) }
+        if self.has_panicked(n) { None } else { self.attempt(n, "the clone of an update", T::clone) }
     }
 }
 
-/// Copies for a snapshot. A value whose clone panics is left out: it keeps no other from the subscriber.
+/// Copies for a snapshot. A value whose clone panics is left out, and logged.
 fn copies<'a, T: Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
     let (least, _) = values.size_hint();
     let (mut copies, mut failed) = (Vec::with_capacity(least), 0);
@@ -289,17 +290,17 @@ fn copies<'a, T: Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
     copies
 }
 
-/// Hands updates to one subscriber. One that has ended is noted.
-async fn offer<T, S>(
-    members: &HashMap<u64, Member<T, S>>,
+/// Offers updates to one subscriber. The id of one that has ended is pushed to `gone`.
+async fn offer<T, Topic>(
+    subscribers: &HashMap<u64, Subscriber<T, Topic>>,
     id: u64,
     ops: impl ExactSizeIterator<Item = T>,
     counts: &Counts,
     gone: &mut Vec<u64>,
 ) {
-    let Some(member) = members.get(&id) else { return };
+    let Some(subscriber) = subscribers.get(&id) else { return };
     counts.offered.fetch_add(ops.len() as u64, Relaxed);
-    if let Err(NotTaken { missed, has_ended }) = hand_over(&member.handle, ops).await {
+    if let Err(NotTaken { missed, has_ended }) = hand_over(&subscriber.handle, ops).await {
         counts.missed.fetch_add(missed, Relaxed);
         if has_ended {
             gone.push(id);
@@ -307,13 +308,13 @@ async fn offer<T, S>(
     }
 }
 
-/// What a subscriber did not take.
+/// Number of updates that a subscriber did not take.
 struct NotTaken {
     missed: u64,
     has_ended: bool,
 }
 
-/// Hands over what a subscriber takes. A value that is too heavy for it keeps nothing behind it from it.
+/// Sends updates to a buffer. Skips values above the subscriber's `max_weight`.
 async fn hand_over<T>(handle: &Handle<T>, ops: impl Iterator<Item = T>) -> Result<(), NotTaken> {
     let mut missed = 0;
     let mut sent = handle.send_all(ops).await;
@@ -332,8 +333,8 @@ async fn hand_over<T>(handle: &Handle<T>, ops: impl Iterator<Item = T>) -> Resul
     if missed == 0 { Ok(()) } else { Err(NotTaken { missed, has_ended: false }) }
 }
 
-impl<T, S> Member<T, S> {
-    /// A snapshot of which a part would push out another would be a lie.
+impl<T, Topic> Subscriber<T, Topic> {
+    /// Sends a snapshot, whole or not at all: a part of it must not evict another.
     async fn send_snapshot(&self, values: Vec<T>) -> Result<(), SubscribeError> {
         let stats = self.handle.stats();
         let room = self.max_pending.saturating_sub((stats.waiting + stats.in_flight) as usize);
@@ -342,7 +343,7 @@ impl<T, S> Member<T, S> {
         }
         match hand_over(&self.handle, values.into_iter()).await {
             Err(NotTaken { has_ended: true, .. }) => Err(SubscribeError::Closed),
-            // What is too heavy for it is not for it.
+            // A value above `max_weight` is skipped, as in an update.
             Ok(()) | Err(_) => Ok(()),
         }
     }

@@ -1,27 +1,27 @@
-//! The latest value of each key. In come updates, out goes the place of each, and snapshots. The type of the key is hidden,
-//! so that nothing behind it has to name it.
+//! [`Latest`]: the latest value of each key, in the order in which the keys first came. The key's type is erased, so
+//! the hub need not name it. A panic of a user's function changes nothing.
 
 use std::{collections::HashMap, hash::Hash};
 
-/// Where an update belongs.
+/// Slot of an update in the list of latest values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Where the value before it is.
+    /// The key is known; its value is in this slot.
     Known(u32),
-    /// Behind all others.
+    /// The key is new; its value goes to the end.
     Fresh,
-    /// Nowhere: it has no key, and nobody is to be told of it later.
+    /// No key: the value is in no snapshot.
     Unkeyed,
-    /// Nowhere: there is room for no more keys.
+    /// The key is new, and `max_keys` keys are known.
     Full,
 }
 
-/// A table from key to place. Each function of the user that it calls may panic; nothing is changed then.
+/// A map from key to slot. Each function of the user that it calls may panic; nothing is changed then.
 pub(super) trait Places<T>: Send {
-    /// The place of an update. A fresh one belongs at `next`, unless that is `most`.
-    fn find(&self, op: &T, next: u32, most: u32) -> Place;
+    /// Finds the slot of an update. A fresh one goes to `next`, unless that is `max`.
+    fn find(&self, op: &T, next: u32, max: u32) -> Place;
 
-    /// Notes the place of an update that was fresh.
+    /// Records the slot of a fresh update.
     fn insert(&mut self, op: &T, place: u32);
 }
 
@@ -41,13 +41,13 @@ where
     K: Hash + Eq + Send,
     F: Fn(&T) -> Option<K> + Send,
 {
-    fn find(&self, op: &T, next: u32, most: u32) -> Place {
+    fn find(&self, op: &T, next: u32, max: u32) -> Place {
         let Some(key) = (self.key)(op) else {
             return Place::Unkeyed;
         };
         match self.places.get(&key) {
             Some(place) => Place::Known(*place),
-            None if next >= most => Place::Full,
+            None if next >= max => Place::Full,
             None => Place::Fresh,
         }
     }
@@ -59,22 +59,22 @@ where
     }
 }
 
-/// The values, in the order in which their keys first came.
+/// Latest values, in the order in which their keys first came; never more than `max`.
 pub(super) struct Latest<T> {
     places: Box<dyn Places<T>>,
     pub(super) values: Vec<T>,
-    most: u32,
+    max: u32,
 }
 
 impl<T: Clone> Latest<T> {
-    pub(super) fn new(places: Box<dyn Places<T>>, most: u32) -> Self {
-        Self { places, values: Vec::new(), most }
+    pub(super) fn new(places: Box<dyn Places<T>>, max: u32) -> Self {
+        Self { places, values: Vec::new(), max }
     }
 
-    /// Remembers an update. After a panic of a function of the user the value before it is still there.
+    /// Records an update. After a panic of a user's function the value before it is still there.
     pub(super) fn put(&mut self, op: &T) -> Place {
         let next = self.values.len() as u32;
-        let place = self.places.find(op, next, self.most);
+        let place = self.places.find(op, next, self.max);
         match place {
             Place::Known(at) => self.values[at as usize] = op.clone(),
             Place::Fresh => {
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_of_each_key_in_order_of_first_arrival() {
+    fn the_latest_of_each_key_is_kept_in_order_of_first_arrival() {
         let key = |op: &(u8, u8)| (op.0 != 0).then_some(op.0);
         let mut latest = Latest::new(Box::new(Table::new(key)), 2);
         let places: Vec<Place> = [(7, 1), (3, 2), (7, 3), (0, 4), (5, 5)].iter().map(|op| latest.put(op)).collect();

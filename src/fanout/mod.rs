@@ -1,5 +1,5 @@
-//! One feed, many subscribers, each at its own pace. In come updates, out they go to every sink that wants them, the
-//! newest of each key first of all. Next room: a batcher for each subscriber, and its sink.
+//! One feed, many subscribers, each at its own pace. Every published update goes to each sink subscribed to its topic;
+//! a new subscriber first gets the latest value of each key.
 //!
 //! ```text
 //!  publish()   +---------------+   +--------------+   +---------+   +----------------+
@@ -10,24 +10,24 @@
 //!                                  +--------------+   +---------+   +----------------+
 //! ```
 //!
-//! There is no new mechanism in it: the feed is a [`Batcher`](crate::Batcher) whose sink hands updates on, and a subscriber
-//! is one whose sink the user brings, with stages and limits of its own. So a slow subscriber gets conflated updates, a
-//! fast one all of them, what waits is bounded, and all rules hold. It needs nothing but the core, and serves whatever is a
-//! [`Sink`](crate::Sink): WebSockets, channels, gRPC streams.
+//! No new mechanism is needed: the feed is a [`Batcher`](crate::Batcher) whose sink hands updates on. A subscriber is a
+//! batcher too, with the user's sink and with stages and limits of its own. A slow subscriber gets conflated updates, a
+//! fast one all of them, and the memory of each is bounded. The fanout needs nothing but the core, and serves whatever
+//! is a [`Sink`](crate::Sink): WebSockets, channels, gRPC streams.
 //!
 //! # What is promised
 //!
 //! * `publish` never waits, whatever subscribers do. When the hub falls behind, updates of one key replace each other
-//!   before they are handed on; those without a key push out the oldest that wait.
-//! * A new subscriber gets the latest value of each key that it wants first, and every update that was published after
-//!   these: there is no gap, and nothing older after something newer.
-//! * A subscriber holds at most [`max_pending`](crate::Limits::max_pending) updates, however stuck it is. The oldest make
-//!   room.
-//! * One whose sink takes nothing for [`stuck_after`](Subscribe::stuck_after) while there is something to take is dropped.
-//!   A WebSocket is then closed with 1013.
-//! * One whose sink says that its peer [is gone](crate::Sink::gone) ends at once, even if there is nothing to send.
-//!   Subscribers come and go without a line in the log above debug level: [`FanoutStats`] counts them.
-//! * An update at which a function of the user panics (topic, key, `Clone`) is refused by itself; the others are handed on.
+//!   before they are handed on; updates without a key evict the oldest.
+//! * A new subscriber first gets the latest value of each key of its topics, then every update published after these.
+//!   There is no gap, and nothing older after something newer.
+//! * A subscriber holds at most [`max_pending`](crate::Limits::max_pending) updates, however stuck it is. The oldest
+//!   are evicted.
+//! * A subscriber whose sink takes nothing for [`stuck_after`](Subscribe::stuck_after), while there is something to
+//!   take, is dropped. A WebSocket is then closed with 1013.
+//! * A subscriber whose sink reports that its peer [is gone](crate::Sink::gone) ends at once, even if there is nothing
+//!   to send. Its coming and going is logged at debug level only; [`FanoutStats`] counts it.
+//! * An update at which a function of the user panics (topic, key, `Clone`) is refused alone; all others are handed on.
 //!
 //! # Examples
 //!
@@ -62,18 +62,18 @@
 //!
 //! # When not to use it
 //!
-//! Where each subscriber must get each update, and the feed may wait for the slowest: a `tokio::sync::broadcast` or a
-//! channel each. To write one batch to two sinks: [`Sink::fan_out`](crate::Sink::fan_out).
+//! If each subscriber must get each update and the feed may wait for the slowest, use `tokio::sync::broadcast` or a
+//! channel each. To write one batch to two sinks, use [`Sink::fan_out`](crate::Sink::fan_out).
 
 mod builder;
 mod error;
 mod feed;
+mod feed_sink;
 mod hub;
 mod latest;
-mod spread;
+mod stall_guard;
 mod subscribe;
 mod subscription;
-mod watched;
 
 pub use builder::Fanout;
 pub use error::{Ended, SubscribeError};

@@ -1,4 +1,5 @@
-//! How a subscriber is made. In come its sink, topics, stages and limits, out goes a [`Subscription`]. Next room: `hub`.
+//! [`Subscribe`], the builder of a subscriber: its sink, topics, stages and limits. It starts a batcher and the task
+//! that owns it, and registers both with the hub.
 
 use std::{
     fmt,
@@ -16,7 +17,7 @@ use super::{
     Subscription,
     error::{Ended, SubscribeError},
     hub::Shared,
-    watched::Watched,
+    stall_guard::StallGuard,
 };
 use crate::{
     batcher::Batcher,
@@ -30,84 +31,87 @@ use crate::{
     sink::Sink,
 };
 
-/// How long a subscriber may take nothing if nobody says otherwise.
+/// Default time that a sink may take nothing. Longer than a pause for garbage collection or a change of networks, it
+/// still frees the memory of a dead peer soon.
 const DEFAULT_STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A subscriber in the making, from [`Feed::subscribe`](super::Feed::subscribe).
+/// The builder of a subscriber, from [`Feed::subscribe`](super::Feed::subscribe).
 #[must_use = "a subscription begins when it is started"]
-pub struct Subscribe<T, S, K> {
-    shared: Arc<Shared<T, S>>,
-    sink: K,
-    topics: Vec<S>,
+pub struct Subscribe<T, Topic, S> {
+    shared: Arc<Shared<T, Topic>>,
+    sink: S,
+    topics: Vec<Topic>,
     all: bool,
     stages: Stages<T>,
     limits: Limits,
     stuck_after: Duration,
 }
 
-impl<T, S, K> Subscribe<T, S, K>
+impl<T, Topic, S> Subscribe<T, Topic, S>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
-    K: Sink<T>,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Sink<T>,
 {
-    pub(super) fn new(shared: Arc<Shared<T, S>>, sink: K, stages: Stages<T>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<T, Topic>>, sink: S, stages: Stages<T>) -> Self {
         let limits = Limits::new(1000).max_pending(4096);
         Self { shared, sink, topics: Vec::new(), all: false, stages, limits, stuck_after: DEFAULT_STUCK_AFTER }
     }
 
-    /// Topics that it wants. Without any it gets nothing until it [adds](Subscription::add) some.
-    pub fn to(mut self, topics: impl IntoIterator<Item = S>) -> Self {
+    /// Adds topics. Without any, the subscriber gets nothing until the subscription [adds](Subscription::add) some.
+    pub fn to(mut self, topics: impl IntoIterator<Item = Topic>) -> Self {
         self.topics.extend(topics);
         self
     }
 
-    /// Wants everything.
+    /// Subscribes to all topics, including those that come later.
     pub fn to_all(self) -> Self {
         Self { all: true, ..self }
     }
 
-    /// Rules of its own for what waits for it. By default the latest of each key of the feed.
+    /// Sets the stages of the subscriber's buffer. By default the latest update of each key of the feed is kept.
     pub fn stages(self, stages: Stages<T>) -> Self {
         Self { stages, ..self }
     }
 
-    /// Limits of its own: by default batches of 1000, and 4096 updates that wait or are being written.
+    /// Sets the limits of the subscriber's batcher: by default batches of 1000, and 4096 updates that wait or are being
+    /// written.
     ///
-    /// `max_pending` bounds its memory. With conflation it should be at least the number of keys that it wants, since an
-    /// update that is evicted may be the only one of its key. Nobody waits for a subscriber, so
-    /// [`Overflow::Wait`] means [`Overflow::EvictOldest`] here. `shutdown_timeout` is the time that a subscriber has
-    /// for what waits when the subscription ends, and for the closing of its sink.
+    /// `max_pending` bounds the memory of the subscriber. With conflation it should be at least the number of its keys,
+    /// since an evicted update may be the only one of its key. A feed never waits for a subscriber, so
+    /// [`Overflow::Wait`] means [`Overflow::EvictOldest`] here. `shutdown_timeout` bounds the final writes and the
+    /// closing of the sink when the subscription ends.
     pub fn limits(self, limits: impl Into<Limits>) -> Self {
         Self { limits: limits.into(), ..self }
     }
 
-    /// How long its sink may take nothing while there is something to take, until it is dropped: 10 s by default. A batch
-    /// that is refused for now counts as nothing taken.
+    /// Time that the sink may take nothing while there is something to take, until the subscriber is dropped: 10 s by
+    /// default. A batch that is refused for now counts as nothing taken.
     pub fn stuck_after(self, stuck_after: Duration) -> Self {
         Self { stuck_after, ..self }
     }
 
-    /// Begins it. The latest values of what it wants go first.
+    /// Starts the subscriber. The latest values of its topics go first.
     ///
     /// # Errors
     ///
-    /// See [`SubscribeError`]. The sink is closed then, or only dropped if the settings were wrong.
+    /// See [`SubscribeError`]. The sink is then closed, or only dropped if the settings were wrong.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped subscribes nobody; the sink is closed, or only dropped if the feed had no time for it yet.
+    /// Dropping the future leaves no subscription behind. The sink is closed, or only dropped if the feed was not
+    /// reached yet.
     ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime with time enabled.
-    pub async fn start(self) -> Result<Subscription<T, S>, SubscribeError> {
+    pub async fn start(self) -> Result<Subscription<T, Topic>, SubscribeError> {
         let Self { shared, sink, topics, all, stages, mut limits, stuck_after } = self;
         if limits.overflow == Overflow::Wait {
             limits = limits.overflow(Overflow::EvictOldest);
         }
         let (stop, reason) = (shared.over.child_token(), Arc::new(OnceLock::new()));
-        let watched = Arc::new(Watched {
+        let guarded = Arc::new(StallGuard {
             sink,
             shared: Arc::clone(&shared),
             stuck_after,
@@ -115,21 +119,22 @@ where
             ended: Arc::clone(&reason),
         });
         let max_pending = limits.max_pending;
-        let batcher = Batcher::new(Arc::clone(&watched))
+        let batcher = Batcher::new(Arc::clone(&guarded))
             .name("subscriber")
             .letters_unwanted()
             .stages(stages)
             .limits(limits)
-            // Being stuck is what ends it, not a number of attempts.
+            // A stalled sink ends the subscriber, not a number of attempts.
             .retry(Retry::default().max_attempts(u32::MAX))
             .stop_on(stop.clone());
-        // Ten thousand subscribers would overwrite each other's metrics under one name, and be too many under their own.
+        // No metrics: ten thousand subscribers would overwrite each other under one name, and be too many under their
+        // own.
         let (handle, task) = metrics::with_local_recorder(&NoopRecorder, || batcher.try_split())?;
 
         let (tell, ended) = watch::channel(None);
         let mut hub = shared.hub.lock().await;
         let id = hub.admit(handle.clone(), max_pending);
-        // Dropped on any way out but the last, it ends the subscriber again; its task then closes the sink.
+        // On any early return the drop ends the subscriber again; its task then closes the sink.
         let subscription = Subscription { id, shared: Arc::clone(&shared), handle, stop: stop.clone(), ended };
         let live = Live::count(&shared);
         tokio::spawn(async move {
@@ -137,54 +142,54 @@ where
             tokio::select! {
                 biased;
                 _ = &mut task => {}
-                () = watched.peer_left(&stop) => {
+                () = guarded.peer_left(&stop) => {
                     stop.cancel();
                     task.await;
                 }
             }
-            // The sink is dropped before the owner of the subscription hears of the end.
-            drop(watched);
+            // The sink is dropped before `Subscription::ended` returns.
+            drop(guarded);
             let ended = reason.get().cloned().unwrap_or(Ended::Closed);
             if !live.0.over.is_cancelled() {
-                live.0.hub.lock().await.leave(id);
+                live.0.hub.lock().await.remove(id);
             }
             live.0.counts.ended(&ended);
             debug!(reason = %ended, "a subscriber has ended");
             drop(live);
-            // Nobody may want to know.
+            // An error means that the subscription was dropped.
             let _ = tell.send(Some(ended));
         });
         if shared.over.is_cancelled() {
             return Err(SubscribeError::Closed);
         }
         if all {
-            hub.want_all(id).await?
+            hub.subscribe_all(id).await?
         } else {
-            hub.want(id, topics).await?
+            hub.subscribe(id, topics).await?
         }
         drop(hub);
         Ok(subscription)
     }
 }
 
-/// Counts a subscriber for as long as its task lives, however that ends.
-struct Live<T, S>(Arc<Shared<T, S>>);
+/// Counts a live subscriber until its task ends, in whatever way.
+struct Live<T, Topic>(Arc<Shared<T, Topic>>);
 
-impl<T, S> Live<T, S> {
-    fn count(shared: &Arc<Shared<T, S>>) -> Self {
+impl<T, Topic> Live<T, Topic> {
+    fn count(shared: &Arc<Shared<T, Topic>>) -> Self {
         shared.counts.subscribed.fetch_add(1, Relaxed);
         shared.live.send_modify(|live| *live += 1);
         Self(Arc::clone(shared))
     }
 }
 
-impl<T, S> Drop for Live<T, S> {
+impl<T, Topic> Drop for Live<T, Topic> {
     fn drop(&mut self) {
         self.0.live.send_modify(|live| *live -= 1);
     }
 }
 
-impl<T, S, K> fmt::Debug for Subscribe<T, S, K> {
+impl<T, Topic, S> fmt::Debug for Subscribe<T, Topic, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscribe")
             .field("topics", &self.topics.len())

@@ -1,4 +1,5 @@
-//! What a subscriber's owner holds. In come wishes for topics, out goes why the subscription ended. Next room: `hub`.
+//! [`Subscription`], the owner's handle of one subscriber. It changes topics, tells why the subscriber ended, and ends
+//! it when dropped.
 
 use std::{fmt, hash::Hash, sync::Arc};
 
@@ -13,38 +14,38 @@ use crate::{Handle, rules::stats::Stats};
 
 /// One subscriber of a [`Feed`](super::Feed), from [`Feed::subscribe`](super::Feed::subscribe).
 ///
-/// Dropping it ends the subscription: what waits is written, within the
+/// Dropping it ends the subscription: waiting updates are written, within the
 /// [`shutdown_timeout`](crate::Limits::shutdown_timeout) of its limits, and its sink is closed.
 #[must_use = "a subscription ends when it is dropped"]
-pub struct Subscription<T, S> {
+pub struct Subscription<T, Topic> {
     pub(super) id: u64,
-    pub(super) shared: Arc<Shared<T, S>>,
+    pub(super) shared: Arc<Shared<T, Topic>>,
     pub(super) handle: Handle<T>,
     pub(super) stop: CancellationToken,
     pub(super) ended: watch::Receiver<Option<Ended>>,
 }
 
-impl<T, S> Subscription<T, S>
+impl<T, Topic> Subscription<T, Topic>
 where
     T: Clone + Send + Sync + 'static,
-    S: Hash + Eq + Clone + Send + Sync + 'static,
+    Topic: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// Wants these topics, too: their latest values come first. Those that are wanted already change nothing.
+    /// Subscribes to these topics; their latest values come first. Topics that are subscribed already are skipped.
     ///
     /// # Errors
     ///
-    /// See [`SubscribeError`]; nothing is changed then.
+    /// See [`SubscribeError`]; the subscription is unchanged then.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped may have sent the snapshot without the updates behind it: call it again, or drop the
+    /// A dropped future may have sent the snapshot without the updates that follow. Call it again, or drop the
     /// subscription.
-    pub async fn add(&mut self, topics: impl IntoIterator<Item = S>) -> Result<(), SubscribeError> {
+    pub async fn add(&mut self, topics: impl IntoIterator<Item = Topic>) -> Result<(), SubscribeError> {
         let topics = topics.into_iter().collect();
-        self.shared.hub.lock().await.want(self.id, topics).await
+        self.shared.hub.lock().await.subscribe(self.id, topics).await
     }
 
-    /// Wants everything, topics that come later included.
+    /// Subscribes to all topics, including those that come later.
     ///
     /// # Errors
     ///
@@ -54,68 +55,68 @@ where
     ///
     /// As [`add`](Self::add).
     pub async fn add_all(&mut self) -> Result<(), SubscribeError> {
-        self.shared.hub.lock().await.want_all(self.id).await
+        self.shared.hub.lock().await.subscribe_all(self.id).await
     }
 
-    /// Wants these topics no more, and takes back what waits of them. What is being written is written; it comes back if
-    /// that fails. Changes nothing for a subscriber that wants everything.
+    /// Unsubscribes and withdraws waiting updates of these topics. An update that is being written may still arrive;
+    /// after a failed write it is withdrawn. Does nothing for a subscriber to all topics.
     ///
     /// # Cancel safety
     ///
-    /// A future that was polled and is dropped may leave what waits to be sent.
-    pub async fn remove(&mut self, topics: impl IntoIterator<Item = S>) {
-        let topics: Vec<S> = topics.into_iter().collect();
-        let gone = self.shared.hub.lock().await.unwant(self.id, &topics);
+    /// A future that was polled and dropped may leave waiting updates to be sent.
+    pub async fn remove(&mut self, topics: impl IntoIterator<Item = Topic>) {
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        let gone = self.shared.hub.lock().await.unsubscribe(self.id, &topics);
         if gone.is_empty() {
             return;
         }
         let topic = Arc::clone(&self.shared.topic);
-        // A subscription that has ended sends nothing anyway.
+        // An error means that the subscription has ended: it sends nothing anyway.
         let _ = self.handle.withdraw(move |op| gone.contains(&topic(op))).await;
     }
 }
 
-impl<T, S> Subscription<T, S> {
-    /// The statistics of this subscriber's batcher: what it was sent, how much of it was conflated or evicted, what waits.
+impl<T, Topic> Subscription<T, Topic> {
+    /// Returns the statistics of this subscriber's batcher: updates sent, conflated, evicted and waiting.
     pub fn stats(&self) -> Stats {
         self.handle.stats()
     }
 
-    /// Whether it has ended.
+    /// Whether the subscription has ended.
     pub fn is_ended(&self) -> bool {
         self.ended.borrow().is_some()
     }
 
-    /// Waits until it has ended and its sink is closed, and says why.
+    /// Waits until the subscription has ended and its sink is closed, and returns the reason.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: it only looks.
+    /// Cancel safe: the future only observes.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
-        // A task that was killed says nothing.
+        // A task that was killed leaves no reason.
         let ended = ended.wait_for(Option::is_some).await.map(|ended| ended.clone());
         ended.ok().flatten().unwrap_or(Ended::Closed)
     }
 
-    /// Ends it: what waits is written, its sink is closed.
+    /// Ends the subscription: waiting updates are written, and its sink is closed.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, it ends even if the future is dropped.
+    /// Once polled, the subscription ends even if the future is dropped.
     pub async fn close(self) -> Ended {
         self.stop.cancel();
         self.ended().await
     }
 }
 
-impl<T, S> Drop for Subscription<T, S> {
+impl<T, Topic> Drop for Subscription<T, Topic> {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-impl<T, S> fmt::Debug for Subscription<T, S> {
+impl<T, Topic> fmt::Debug for Subscription<T, Topic> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").field("id", &self.id).field("is_ended", &self.is_ended()).finish_non_exhaustive()
     }

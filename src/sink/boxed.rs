@@ -1,4 +1,4 @@
-//! A sink whose type is hidden. In comes a batch, out go the verdicts of the sink inside.
+//! [`BoxSink`], a sink whose type is erased. It passes every call through unchanged; [`Sink::boxed`] makes it.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use crate::rules::batch::{Batch, Settled};
 
 /// A [`Sink`] of any type, behind one pointer; made by [`Sink::boxed`].
 ///
-/// For a sink that is chosen at run time, kept in a field, or put in a list beside others. It costs one allocation
-/// and one dynamic call per write, which is little next to a batch; where the type can be named, nothing is gained.
+/// For a sink that is chosen at run time, kept in a field, or put in a list. It costs one allocation and one dynamic
+/// call per write, which is little next to a batch.
 ///
 /// # Cancel safety, errors, panics
 ///
-/// Those of the sink inside: nothing is added and nothing is hidden.
+/// As those of the inner sink; nothing is added or hidden.
 ///
 /// # Examples
 ///
@@ -97,7 +97,7 @@ where
         DynSink::gone(&*self.inner).await
     }
 
-    /// It is boxed already.
+    /// Returns the sink itself: it is boxed already.
     fn boxed(self) -> Self {
         self
     }
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// What the sink inside says and gives comes through, close included, however often it is boxed.
+    /// Everything the inner sink returns comes through, close included, however often it is boxed.
     #[tokio::test]
     async fn hides_the_type_and_nothing_else() {
         let closes = Arc::new(AtomicU32::new(0));

@@ -1,4 +1,5 @@
-//! A `futures::Sink` as a sink. In comes a batch, its ops are fed one by one and flushed once, out goes one verdict.
+//! [`FromFutures`], a `futures::Sink` as a sink. Ops are fed one by one and flushed once, and each is fed whole or not
+//! at all. [`from_futures`] makes it.
 
 use std::{error::Error, fmt, future::poll_fn, marker::PhantomData, pin::Pin, task::ready};
 
@@ -11,29 +12,29 @@ use crate::rules::{
     panics,
 };
 
-/// A sink made of a [`futures::Sink`]: a channel, a framed socket, a WebSocket.
+/// Makes a sink of a [`futures::Sink`]: a channel, a framed socket, a WebSocket.
 ///
-/// The ops of a batch are cloned and fed in order, then flushed once; that is what makes a batch cheaper than its
-/// ops. Batches take turns, since a `futures::Sink` has one way in, so more than one write in flight gains nothing.
+/// The ops of a batch are cloned and fed in order, then flushed once; the single flush is what a batch saves. A
+/// `futures::Sink` has one entrance, so writes take turns, and more than one in flight gains nothing.
 ///
-/// A `futures::Sink` tells of a failure but not of which item failed, and most of them are dead after the first. One
-/// that can reconnect, or a destination that answers, deserves a [`Sink`] of its own.
+/// A `futures::Sink` does not tell which item failed, and most are dead after the first failure. For one that can
+/// reconnect, or a destination that answers, implement [`Sink`].
 ///
 /// Receipts are of type `()`; see [`FromFutures::receipts`] for others.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped leaves nothing half done: an op was fed whole or not at all, and the next write goes on
-/// behind it. What was fed may land with that next flush, so it is in doubt.
+/// A dropped write leaves no op half fed, and the next write continues after it. Ops that were fed may land with that
+/// next flush, so they are in doubt.
 ///
 /// # Errors
 ///
-/// * An op that was fed before the error is [`Ambiguous`](ErrorKind::Ambiguous), and so is one at which feeding
-///   failed: the sink had it.
-/// * An op that was not fed is [`Transient`](ErrorKind::Transient), for nothing of it landed. If the sink is dead its
-///   retries run out. A sink that comes back says so by an error of its own that is a [`SinkError`]: it keeps its kind for
-///   what was not fed, so that after [`SinkError::outage`] or [`SinkError::connection_lost`] all of it waits.
-/// * An op whose `clone` panics is refused by itself, and the others are fed.
+/// * An op that was fed before the error is [`Ambiguous`](ErrorKind::Ambiguous), and so is the op whose feed failed:
+///   the inner sink had it.
+/// * An op that was not fed is [`Transient`](ErrorKind::Transient), since nothing of it landed. If the inner sink is
+///   dead, its retries run out. An error that is a [`SinkError`] keeps its kind for ops that were not fed. After
+///   [`SinkError::outage`] or [`SinkError::connection_lost`] they wait.
+/// * An op whose `clone` panics is refused alone; the rest is fed.
 ///
 /// # Examples
 ///
@@ -63,8 +64,8 @@ pub struct FromFutures<S, R = ()> {
 }
 
 impl<S, R> FromFutures<S, R> {
-    /// The same sink for a place that asks for receipts of type `Q`, such as the second of a
-    /// [fan-out](Sink::fan_out): each is `Q::default()`.
+    /// Makes the same sink with receipts of type `Q`, each `Q::default()`: for a place that asks for them, such as the
+    /// second of a [fan-out](Sink::fan_out).
     pub fn receipts<Q: Default>(self) -> FromFutures<S, Q> {
         FromFutures { inner: self.inner, receipts: PhantomData }
     }
@@ -81,8 +82,8 @@ where
         let mut sink = self.inner.lock().await;
         let open: Vec<usize> = batch.pending_indexes().collect();
         for (fed, &i) in open.iter().enumerate() {
-            // Readiness and the feed are one poll, so there is no await between them at which the write could be
-            // dropped with a slot reserved and no op in it.
+            // Readiness and feed are one poll without an await between them, so a dropped write never reserves a slot
+            // without an op in it.
             let mut op = match panics::catch(|| batch[i].clone()) {
                 Ok(op) => Some(op),
                 Err(panic) => {
@@ -225,8 +226,8 @@ mod tests {
         assert_eq!(Sink::<u8, u32>::close(&sink).await.unwrap_err().to_string(), "may or may not have been written");
     }
 
-    /// The channel takes two ops and no more until they are read. The first write is dropped with one op fed; the
-    /// second finds the sink in order: nothing of the first is torn, repeated or lost from the middle.
+    /// The channel takes two ops and no more until they are read. The first write is dropped with one op fed. The
+    /// second finds the sink in order: nothing of the first is torn, repeated or lost.
     #[tokio::test(start_paused = true)]
     async fn a_dropped_write_leaves_a_sound_sink() {
         let (sender, mut receiver) = mpsc::channel::<u8>(1);

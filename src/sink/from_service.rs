@@ -1,4 +1,5 @@
-//! A `tower` service as a sink. In comes a batch, out goes one request with its ops, back come its verdicts.
+//! [`FromService`], a `tower` service as a sink. One request holds the pending ops of a batch, and its response gives
+//! their verdicts. [`from_service`] makes it.
 
 use std::{
     error::Error,
@@ -16,25 +17,24 @@ type BoxError = Box<dyn Error + Send + Sync>;
 type Classify<E> = Box<dyn Fn(E) -> SinkError + Send + Sync>;
 type Answer<A, T, R> = Box<dyn Fn(A, &mut Batch<T, R>) -> Result<Settled, SinkError> + Send + Sync>;
 
-/// A sink made of a [`tower_service::Service`] that takes a batch's ops as one `Vec<T>`.
+/// Makes a sink of a [`tower_service::Service`] that takes a batch's ops as one `Vec<T>`.
 ///
-/// Each write clones the service, waits until that clone is ready and calls it once with a clone of each op that has
-/// no verdict. Concurrency limits, rate limits, buffers and timeouts of `tower` work as they do elsewhere. For a
-/// service that takes another request, put `tower::ServiceExt::map_request` before it; for one that cannot be cloned,
-/// `tower::buffer::Buffer`. Do not put `tower`'s retry in it: a batcher retries with the ops that are left, not with
-/// those that were.
+/// Each write clones the service, waits until the clone is ready, and calls it once with clones of the pending ops.
+/// Concurrency limits, rate limits, buffers and timeouts of `tower` work as elsewhere. For a service with another
+/// request type, put `tower::ServiceExt::map_request` before it; for one that is not `Clone`, `tower::buffer::Buffer`.
+/// Do not add `tower`'s retry: a batcher retries only the ops without a final verdict.
 ///
-/// * A response of any type accepts all; [`answer`](FromService::answer) reads verdicts and receipts from it.
-/// * An error that is a [`SinkError`], boxed or not, means what it says. Any other is
-///   [`Ambiguous`](ErrorKind::Ambiguous), because a request that failed may have landed;
-///   [`classify`](FromService::classify) knows better.
-/// * What would be ambiguous is [`Transient`](ErrorKind::Transient) if the service failed before it was called, and
-///   [`Outage`](ErrorKind::Outage) if it is one: nothing was sent.
-/// * An op whose `clone` panics is refused by itself, and the others are sent.
+/// * A response of any type accepts all ops; [`answer`](FromService::answer) reads verdicts and receipts from it.
+/// * An error that is a [`SinkError`], boxed or not, keeps its meaning. Any other is
+///   [`Ambiguous`](ErrorKind::Ambiguous), because a failed request may have landed, unless
+///   [`classify`](FromService::classify) says otherwise.
+/// * An ambiguous error before the call is [`Transient`](ErrorKind::Transient), or [`Outage`](ErrorKind::Outage) if it
+///   is an outage: nothing was sent.
+/// * An op whose `clone` panics is refused alone; the rest is sent.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped drops the response future, or the wait for readiness. Before the call nothing was sent.
+/// A dropped write drops the response future, or the wait for readiness. Nothing is sent before the call.
 ///
 /// # Examples
 ///
@@ -90,14 +90,14 @@ where
 
 /// A [`tower_service::Service`] as a [`Sink`]; made by [`from_service`].
 pub struct FromService<S: Service<Vec<T>>, T, R = ()> {
-    /// Only ever locked to clone it: many services are `Send` and not `Sync`, and a sink must be both.
+    /// Locked only to clone the service: many services are `Send` but not `Sync`, and a sink must be both.
     service: Mutex<S>,
     classify: Classify<S::Error>,
     answer: Answer<S::Response, T, R>,
 }
 
 impl<S: Service<Vec<T>>, T, R> FromService<S, T, R> {
-    /// Says what an error of the service means, instead of the rules of [`from_service`].
+    /// Sets the meaning of the service's errors, instead of the rules of [`from_service`].
     #[must_use]
     pub fn classify(mut self, classify: impl Fn(S::Error) -> SinkError + Send + Sync + 'static) -> Self {
         self.classify = Box::new(classify);

@@ -1,4 +1,5 @@
-//! A sink behind a translation. In comes a batch of `U`, through goes one of `T`, back come its verdicts.
+//! [`Map`], a sink behind a translation. Ops of type `U` are translated for a sink for `T`, and verdicts move back to
+//! the ops they belong to. [`Sink::map`] makes it.
 
 use std::{fmt, marker::PhantomData, mem};
 
@@ -8,24 +9,23 @@ use crate::rules::{
     panics,
 };
 
-/// A sink for `U` made of a sink for `T`; made by [`Sink::map`].
+/// A sink for `U` made of a sink for `T`, by [`Sink::map`].
 ///
-/// The ops without a verdict are translated, in order, into a batch of their own, and the verdicts that the sink
-/// inside gives are moved back to the ops they belong to. The ops themselves stay where they are, so a retry
-/// translates anew. Receipts pass through unchanged.
+/// The ops without a verdict are translated, in order, into an inner batch. The inner sink's verdicts are moved back to
+/// the ops they belong to. The ops stay where they are, so a retry translates anew. Receipts pass through unchanged.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped midway keeps the verdicts that the sink inside has given by then, as if there were no
-/// translation. Those that it had not given yet are missing, as always.
+/// A dropped write keeps the verdicts that the inner sink has given by then; all others are missing, as without the
+/// translation.
 ///
 /// # Errors
 ///
-/// Those of the sink inside.
+/// As those of the inner sink.
 ///
 /// # Panics
 ///
-/// A panic of the translation refuses the op that it was asked to translate; the others are written.
+/// A panic of the translation refuses that op alone; the rest is written.
 ///
 /// # Examples
 ///
@@ -88,7 +88,8 @@ where
     }
 }
 
-/// Makes something of each op without a verdict, with the index of each. An op at which the function panics is refused.
+/// Translates each op without a verdict; returns results with their indexes. Refuses an op at which the function
+/// panics.
 pub(super) fn translated<U, T, R>(
     batch: &mut Batch<U, R>,
     what: &str,
@@ -111,11 +112,11 @@ pub(super) fn translated<U, T, R>(
     (indexes, made)
 }
 
-/// Moves the verdicts back when it is dropped, because a write ends in four ways: done, failed, canceled, panicked.
+/// Moves the verdicts back on drop, because a write ends in four ways: done, failed, canceled, panicked.
 struct Loan<'a, U, T, R> {
     outer: &'a mut Batch<U, R>,
     inner: Batch<T, R>,
-    /// Where op `i` of `inner` stands in `outer`.
+    /// Index in `outer` of op `i` of `inner`.
     indexes: Vec<usize>,
 }
 

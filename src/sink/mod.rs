@@ -1,5 +1,5 @@
-//! Where batches go: the [`Sink`] trait, its error and its combinators. In comes a [`Batch`], out goes a verdict
-//! for each of its ops. Next room: `ack`, where the callers hear of it.
+//! The [`Sink`] trait, its error type and its combinators. A sink writes batches and gives each op a verdict; the
+//! worker of a batcher calls it.
 
 mod boxed;
 mod fan_out;
@@ -40,13 +40,13 @@ use crate::rules::batch::{Batch, Settled};
 /// * [`Batch::accept`], [`Batch::refuse`] and [`Batch::retry`] answer one op each, and [`Batch::settled`] closes;
 /// * `Err(error)` answers every op that has no verdict yet with that error.
 ///
-/// What becomes of an error depends on its [`ErrorKind`].
+/// The [`ErrorKind`] of an error decides what happens to its ops.
 ///
 /// `write` takes `&self` because up to [`max_in_flight`](crate::Limits::max_in_flight) writes run at once; batches
 /// of one partition never overlap.
 ///
-/// The future must be `Send`. One that holds on to a borrow of the batch, such as [`Batch::pending`], across an await
-/// is so only if the ops are `Sync`; take what is needed out first otherwise.
+/// The future must be `Send`. If it holds a borrow of the batch, such as [`Batch::pending`], across an await, the ops
+/// must be `Sync`. Otherwise copy out what is needed first.
 ///
 /// # What a write may await
 ///
@@ -57,12 +57,19 @@ use crate::rules::batch::{Batch, Settled};
 ///
 /// # Cancel safety
 ///
-/// A write is dropped when it exceeds the [`write_timeout`](crate::Limits::write_timeout) or when the shutdown
-/// limit passes. What had no verdict by then is in doubt, respectively given back flagged as in flight.
+/// A write is dropped when it exceeds the [`write_timeout`](crate::Limits::write_timeout) or when the shutdown limit
+/// passes. Ops without a verdict are then in doubt after a timeout; at shutdown they are returned, flagged as
+/// [`in_flight`](crate::Returned::in_flight).
+///
+/// # What a write may await
+///
+/// Anything but its own batcher. A write that awaits `send`, an ack or `flush` of its own batcher can wait for itself:
+/// for capacity that only its end frees, or for a later op. Use [`try_send`](crate::Handle::try_send), which returns at
+/// once, or another batcher.
 ///
 /// # Panics
 ///
-/// A panic inside `write` is caught. The ops without a verdict are then in doubt, as after a timeout.
+/// A panic inside `write` is caught. Ops without a verdict are then in doubt, as after a timeout.
 ///
 /// # Examples
 ///
@@ -89,21 +96,21 @@ pub trait Sink<T, R = ()>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The error is the verdict of each op that has none yet.
+    /// Returns the verdict of all ops that have none yet.
     fn write(&self, batch: &mut Batch<T, R>) -> impl Future<Output = Result<Settled, SinkError>> + Send;
 
-    /// Called once when the batcher ends, after the last write. The default does nothing.
+    /// Closes the sink: called once when the batcher ends, after the last write. The default does nothing.
     ///
     /// # Errors
     ///
-    /// An error is reported in the [`Summary`](crate::Summary); by then every op has its verdict.
+    /// An error appears in the [`Summary`](crate::Summary); by then every op has its verdict.
     fn close(&self) -> impl Future<Output = Result<(), SinkError>> + Send {
         async { Ok(()) }
     }
 
-    /// Waits until the destination has ended for good, and says why: for one that can tell without a write, such as a
-    /// WebSocket whose peer has left. A [`Fanout`](crate::Fanout) ends the subscription then, so that a peer that leaves
-    /// while there is nothing to send is not counted any more. The default waits for ever.
+    /// Waits until the destination has ended for good, and returns the reason. For a destination that notices this
+    /// without a write, such as a WebSocket whose peer has left. A [`Fanout`](crate::Fanout) then ends the
+    /// subscription, even if there is nothing to send. The default waits for ever.
     ///
     /// # Cancel safety
     ///
@@ -112,7 +119,7 @@ pub trait Sink<T, R = ()>: Send + Sync + 'static {
         std::future::pending()
     }
 
-    /// Bounds each write: one that takes longer is dropped and its ops without a verdict are ambiguous.
+    /// Limits the time of each write: one that takes longer is dropped, and its ops without a verdict are ambiguous.
     ///
     /// [`Limits::write_timeout`](crate::Limits::write_timeout) does the same for a whole batcher; this one is for a
     /// part of a larger sink.
@@ -123,7 +130,7 @@ pub trait Sink<T, R = ()>: Send + Sync + 'static {
         Timeout::new(self, limit)
     }
 
-    /// Makes a sink for `U` out of this sink for `T` by translating each op, which is lent and so survives.
+    /// Makes a sink for `U` out of this sink for `T` by translating each op, which is borrowed and so survives.
     fn map<U, F>(self, translate: F) -> Map<Self, T, F>
     where
         Self: Sized,
@@ -132,9 +139,9 @@ pub trait Sink<T, R = ()>: Send + Sync + 'static {
         Map::new(self, translate)
     }
 
-    /// Writes each batch here first, and then what was accepted to `second` too; receipts are this sink's.
+    /// Writes each batch here first, then the accepted ops to `second`; receipts are this sink's.
     ///
-    /// An op that this sink took and `second` did not is ambiguous, since part of it has landed.
+    /// An op that this sink accepted and `second` did not is ambiguous, since part of it has landed.
     fn fan_out<S>(self, second: S) -> FanOut<Self, S>
     where
         Self: Sized,

@@ -1,4 +1,4 @@
-//! A sink made of a closure. In comes a batch, out go the verdicts that the closure gives.
+//! [`SinkFn`], a sink made of a closure, which gives the verdicts. [`sink_fn`] makes it.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,20 +7,20 @@ use futures::future::BoxFuture;
 use super::{Sink, SinkError};
 use crate::rules::batch::{Batch, Settled};
 
-/// A sink that writes with a closure, which returns a boxed future.
+/// Makes a sink of a closure that returns a boxed future.
 ///
-/// The future borrows the batch, so it is written `Box::pin(async move { .. })`; an `async` closure would read
-/// better, but its future cannot be asked to be `Send`. What it needs of its surroundings it clones first: the
-/// closure is called for each batch, possibly several times at once. Naming the batch's type in the closure's
-/// parameter is enough for the compiler to find all others. Something with a `close` wants the [`Sink`] trait.
+/// The future borrows the batch, so it is written `Box::pin(async move { .. })`; the future of an `async` closure
+/// cannot be required to be `Send`. Clone shared state into the closure first: it is called for each batch, possibly
+/// several times at once. Naming the batch's type in the parameter is enough for type inference. To add a `close`,
+/// implement [`Sink`].
 ///
 /// # Cancel safety
 ///
-/// That of the closure's future, which is dropped when a write takes too long.
+/// As that of the closure's future, which is dropped when a write takes too long.
 ///
 /// # Errors, panics
 ///
-/// Those of the closure, as in [`Sink::write`].
+/// As those of the closure; see [`Sink::write`].
 ///
 /// # Examples
 ///
@@ -53,7 +53,7 @@ use crate::rules::batch::{Batch, Settled};
 /// # }
 /// ```
 ///
-/// One that answers each op by itself, with a receipt:
+/// A sink that answers each op by itself, with a receipt:
 ///
 /// ```
 /// use roundlot::{Batch, SinkError, sink_fn};
@@ -81,7 +81,7 @@ where
 /// A closure as a [`Sink`]; made by [`sink_fn`].
 pub struct SinkFn<F, T, R = ()> {
     write: F,
-    /// The types are the closure's parameters. They are named here so that a method such as `boxed` knows them.
+    /// Types of the closure's parameters, named here so that a method such as `boxed` knows them.
     types: PhantomData<fn(T, R)>,
 }
 

@@ -1,25 +1,26 @@
-//! A sink with a bound on the time of each write. In comes a batch, out go its verdicts, or an error in time.
+//! [`Timeout`], a sink with a limit on the time of each write and of the close. Verdicts given before the limit stand.
+//! [`Sink::timeout`] makes it.
 
 use std::time::Duration;
 
 use super::{Sink, SinkError};
 use crate::rules::batch::{Batch, Settled};
 
-/// Bounds each write, and the close, of the sink inside; made by [`Sink::timeout`].
+/// Limits the time of each write, and of the close, of the inner sink; made by [`Sink::timeout`].
 ///
-/// A write that takes longer is dropped. The verdicts that it has given by then stand, since they live in the batch;
-/// the ops without one get [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous): nobody knows whether they landed.
-/// It is a late answer, not a failed one, so only an [`idempotent`](crate::Batcher::idempotent) batcher sends again.
+/// A write that takes longer is dropped. Verdicts given by then stand; ops without one get
+/// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous), since they may have landed. Only an
+/// [`idempotent`](crate::Batcher::idempotent) batcher writes them again.
 ///
-/// A write whose future never yields (a blocking call) cannot be interrupted; put such work on a thread.
+/// A write whose future never yields (a blocking call) cannot be interrupted; move such work to a thread.
 ///
 /// # Cancel safety
 ///
-/// That of the sink inside, which must bear being dropped at any await.
+/// As that of the inner sink, which may be dropped at any await.
 ///
 /// # Errors
 ///
-/// `write took longer than 5s`, or those of the sink inside.
+/// `write took longer than 5s`, or an error of the inner sink.
 ///
 /// # Examples
 ///

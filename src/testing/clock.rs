@@ -1,9 +1,9 @@
-//! Steps of a test: let the tasks run, let time pass. In comes a duration, nothing goes out.
+//! Steps of a test: [`until_idle`] lets tasks run, [`advance`] lets time pass. Both need a current-thread runtime.
 
 use std::time::Duration;
 
-/// How often [`until_idle`] yields. A hand-over from task to task (a send, a cut, a write, its verdict, an ack) costs
-/// at most one yield each, so this covers chains several times as long as any in this crate.
+/// Number of yields of [`until_idle`]. A hand-over between tasks (a send, a cut, a write, its verdict, an ack) costs at
+/// most one each. This covers chains several times as long as any in this crate.
 const YIELDS: usize = 64;
 
 /// Lets all tasks run that can run, without letting time pass.
@@ -11,10 +11,10 @@ const YIELDS: usize = 64;
 /// For assertions such as "nothing was written yet", which no other event announces. Where there is an event, wait
 /// for it instead: [`Recorder::wait_for`](super::Recorder::wait_for), [`Gate::reached`](super::Gate::reached).
 ///
-/// It yields to the runtime many times over, since a runtime does not tell when it is idle. So it is
-/// meant for a current-thread runtime (that of `#[tokio::test]`) and tasks that wait for each other, for channels and
-/// for the clock; it cannot know of work on other threads, such as `spawn_blocking`, nor of real sockets. On a
-/// multi-thread runtime it promises nothing.
+/// The function yields many times, since a runtime does not tell when it is idle. It is meant for a current-thread
+/// runtime (that of `#[tokio::test]`), and for tasks that wait for each other, for channels and for the clock. Work on
+/// other threads, such as `spawn_blocking`, and real sockets are not covered. On a multi-thread runtime it promises
+/// nothing.
 ///
 /// # Cancel safety
 ///
@@ -37,12 +37,12 @@ pub async fn until_idle() {
     }
 }
 
-/// Lets `duration` pass on a paused clock, so that every timer fires at its own time and in order, then
-/// lets the tasks run that the last of them woke.
+/// Lets `duration` pass on a paused clock: every timer fires at its own time and in order. The tasks that the last of
+/// them woke run before it returns.
 ///
-/// `tokio::time::advance` jumps: what was due on the way fires late, all at once, and a timer that is set again
-/// misses its turns. This one sleeps instead, and a paused clock goes from timer to timer as long as every task
-/// waits. It moves in whole milliseconds, the grain of tokio's timers: a fraction is rounded up.
+/// `tokio::time::advance` jumps: timers due on the way fire late, all at once, and a repeated timer misses its turns.
+/// This function sleeps instead, and a paused clock goes from timer to timer while every task waits. It moves in whole
+/// milliseconds, the grain of tokio's timers: a fraction is rounded up.
 ///
 /// The clock must be paused, by `start_paused` or `tokio::time::pause`; otherwise it really takes that long. Work on
 /// other threads is not waited for, except that a paused clock stands still while `spawn_blocking` runs.

@@ -1,4 +1,5 @@
-//! A sink that fails as told. In comes a batch and a script, out go failures, and what may pass to the sink inside.
+//! [`Flaky`], a sink that fails as scripted, around one that works. Each write takes one step of the script; without
+//! steps, writes pass to the inner sink.
 
 use std::{
     collections::VecDeque,
@@ -14,10 +15,10 @@ use crate::{
 
 /// A sink that fails as scripted, around one that works. A clone is another handle to the same script.
 ///
-/// The script is a queue of steps, and each write takes one when it begins; when there are none left, writes pass to
-/// the sink inside. Each call adds its step to the end and returns a handle, so calls chain, before the batcher is
-/// built and while it runs. [`fail_ops`](Self::fail_ops) and [`slow`](Self::slow) are no steps: they hold for
-/// all writes until they are changed.
+/// The script is a queue of steps, and each write takes one when it begins; without steps, writes pass to the inner
+/// sink. Each call appends its step and returns a handle, so calls chain, before the batcher is built and while it
+/// runs. [`fail_ops`](Self::fail_ops) and [`slow`](Self::slow) are not steps: they hold for all writes until they are
+/// changed.
 ///
 /// # Cancel safety
 ///
@@ -25,7 +26,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Those of the script, and those of the sink inside.
+/// Errors of the script, and those of the inner sink.
 ///
 /// # Examples
 ///
@@ -45,7 +46,7 @@ use crate::{
 ///     outcomes.push(flaky.write(&mut Batch::for_test(vec![op])).await.is_ok());
 /// }
 /// assert_eq!(outcomes, [false, false, true, false, true]);
-/// assert_eq!(recorder.ops(), [3, 4, 5]); // 4 landed, though nobody was told
+/// assert_eq!(recorder.ops(), [3, 4, 5]); // 4 landed, though its sender got an error
 /// # }
 /// ```
 pub struct Flaky<S, T> {
@@ -87,61 +88,63 @@ impl<S, T> Flaky<S, T> {
         Self { shared: Arc::new(Shared { inner, script: Mutex::new(script) }) }
     }
 
-    /// A write fails with `error`; nothing reaches the sink inside.
+    /// Adds a write that fails with `error`; nothing reaches the inner sink.
     pub fn fail(&self, error: SinkError) -> Self {
         self.fail_times(1, error)
     }
 
-    /// `times` writes in a row fail with `error`.
+    /// Adds `times` writes that fail with `error`.
     pub fn fail_times(&self, times: usize, error: SinkError) -> Self {
         self.then(times, || Step::Fail(error.clone()))
     }
 
-    /// A write reaches the sink inside, whose verdicts get lost on the way back: the caller gets `error` for each op.
+    /// Adds a write that reaches the inner sink, whose verdicts get lost on the way back: the caller gets `error` for
+    /// each op.
     pub fn land_and_fail(&self, error: SinkError) -> Self {
         self.then(1, || Step::LandAndFail(error.clone()))
     }
 
-    /// `times` writes pass to the sink inside: for failures that come later.
+    /// Adds `times` writes that pass to the inner sink: for failures that come later.
     pub fn pass(&self, times: usize) -> Self {
         self.then(times, || Step::Pass)
     }
 
-    /// A write panics.
+    /// Adds a write that panics.
     pub fn panic(&self) -> Self {
         self.then(1, || Step::Panic)
     }
 
-    /// A write never returns: it ends when it is dropped. [`Gate`](super::Gate) holds writes that can go on later.
+    /// Adds a write that never returns: it ends when it is dropped. [`Gate`](super::Gate) holds writes that can go on
+    /// later.
     pub fn hang(&self) -> Self {
         self.then(1, || Step::Hang)
     }
 
-    /// A write returns without a verdict for any op, as a sink does that overlooks some of a reply.
+    /// Adds a write that returns without a verdict for any op, like a sink that overlooks part of a reply.
     pub fn unanswered(&self) -> Self {
         self.then(1, || Step::Unanswered)
     }
 
-    /// From now on each op for which `error` has one fails with it, in every write; only the others go on to the
-    /// step and the sink inside. It replaces the one before.
+    /// Fails each op for which `error` returns an error, in every write from now on. All other ops go on to the step
+    /// and the inner sink. Replaces the previous function.
     pub fn fail_ops(&self, error: impl Fn(&T) -> Option<SinkError> + Send + Sync + 'static) -> Self {
         self.script().fail_ops = Some(Arc::new(error));
         self.clone()
     }
 
-    /// From now on each write takes this long before its step is played.
+    /// Delays each write from now on by this time, before its step.
     pub fn slow(&self, time: Duration) -> Self {
         self.script().slow = time;
         self.clone()
     }
 
-    /// Closing fails with `error`, after the sink inside was closed.
+    /// Lets the close fail with `error`, after the inner sink was closed.
     pub fn fail_close(&self, error: SinkError) -> Self {
         self.script().close_error = Some(error);
         self.clone()
     }
 
-    /// Works from now on: drops the steps that are left, and ends `fail_ops`, `slow` and `fail_close`.
+    /// Ends all failures: drops the remaining steps, and ends `fail_ops`, `slow` and `fail_close`.
     pub fn heal(&self) -> Self {
         let mut script = self.script();
         script.steps.clear();
@@ -152,12 +155,12 @@ impl<S, T> Flaky<S, T> {
         self.clone()
     }
 
-    /// How many writes have begun.
+    /// Number of writes that have begun.
     pub fn writes(&self) -> usize {
         self.script().writes
     }
 
-    /// How many steps no write has taken yet.
+    /// Number of steps that no write has taken yet.
     pub fn steps_left(&self) -> usize {
         self.script().steps.len()
     }
@@ -167,12 +170,12 @@ impl<S, T> Flaky<S, T> {
         self.clone()
     }
 
-    /// No code of the user's runs under this lock, so it is never poisoned.
+    /// No user code runs under this lock, so it is never poisoned.
     fn script(&self) -> MutexGuard<'_, Script<T>> {
         self.shared.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the write that begins now has to go through.
+    /// Takes what the write that begins now has to go through.
     fn begin(&self) -> (Step, Duration, Option<FailOps<T>>) {
         let mut script = self.script();
         script.writes += 1;
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_landed_can_be_denied() {
+    async fn a_landed_write_can_report_an_error() {
         let recorder = Recorder::new();
         let flaky = Flaky::new(recorder.clone()).land_and_fail(SinkError::ambiguous("no answer"));
         let (batch, outcome) = write(&flaky, &[1]).await;
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writes_hang_panic_and_take_their_time() {
+    async fn writes_hang_panic_or_are_slow_as_scripted() {
         let flaky = Flaky::new(Recorder::new()).hang().panic();
         assert!(timeout(SECOND, write(&flaky, &[1])).await.is_err());
         let panicked = tokio::spawn({

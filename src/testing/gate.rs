@@ -1,4 +1,5 @@
-//! A sink that holds writes back. In comes a batch, which waits until the test lets it through to the sink inside.
+//! [`Gate`], a sink that holds writes until the test lets them through to the inner sink. Writes pass in the order in
+//! which they came.
 
 use std::{
     fmt,
@@ -12,18 +13,18 @@ use crate::{
     sink::{Sink, SinkError},
 };
 
-/// A sink whose writes wait at a gate in front of the sink inside. A clone is another handle to the same gate.
+/// A sink whose writes wait at a gate in front of the inner sink. A clone is another handle to the same gate.
 ///
-/// It starts shut. For all that happens while a write is in flight: what waits meanwhile is conflated, a slot is
-/// taken, a flush or a shutdown waits. Writes go through in the order in which they came.
+/// A new gate is shut. Use it for what happens while a write is in flight: waiting ops are conflated, a slot is taken,
+/// a flush or a shutdown waits. Writes pass in the order in which they came.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped at the gate leaves it, and lets no other write through or out of its turn.
+/// A write that is dropped at the gate leaves it, and lets no other write through or out of turn.
 ///
 /// # Errors
 ///
-/// Those of the sink inside.
+/// As those of the inner sink.
 ///
 /// # Examples
 ///
@@ -54,7 +55,7 @@ pub struct Gate<S> {
 
 struct Shared<S> {
     inner: S,
-    /// A permit is a pass. The semaphore is fair, and it is closed while the gate is open: all acquires end at once.
+    /// One permit is one pass. The semaphore is fair, and is closed while the gate is open: all acquires end at once.
     passes: Mutex<Arc<Semaphore>>,
     counts: watch::Sender<Counts>,
 }
@@ -67,19 +68,19 @@ struct Counts {
 }
 
 impl<S> Gate<S> {
-    /// A gate in front of `inner`, shut.
+    /// Makes a gate in front of `inner`, shut.
     pub fn new(inner: S) -> Self {
         let passes = Mutex::new(Arc::new(Semaphore::new(0)));
         Self { shared: Arc::new(Shared { inner, passes, counts: watch::Sender::default() }) }
     }
 
-    /// Lets through what waits and all that comes.
+    /// Opens the gate for waiting and future writes.
     pub fn open(&self) {
         self.passes().close();
     }
 
-    /// Holds back what comes from now on, and forgets passes that no write has used. It does not hold
-    /// back what is through. (Not named `close`, which is what the batcher does to a [`Sink`].)
+    /// Shuts the gate for future writes, and discards passes that no write has used. Writes that are through are not
+    /// held. (Not named `close`, which is what the batcher does to a [`Sink`].)
     pub fn shut(&self) {
         let mut passes = self.passes();
         if passes.is_closed() {
@@ -89,35 +90,35 @@ impl<S> Gate<S> {
         }
     }
 
-    /// Lets `writes` writes through: those that wait, in their order, and then those that come.
+    /// Lets `writes` writes through: waiting ones in their order, then future ones.
     pub fn pass(&self, writes: usize) {
         self.passes().add_permits(writes);
     }
 
-    /// How many writes wait at the gate now.
+    /// Number of writes that wait at the gate now.
     pub fn waiting(&self) -> usize {
         self.shared.counts.borrow().waiting
     }
 
-    /// How many writes have begun and not ended, at the gate and behind it.
+    /// Number of writes that have begun and not ended, at the gate and behind it.
     pub fn running(&self) -> usize {
         self.shared.counts.borrow().running
     }
 
-    /// The most writes that were [`running`](Self::running) at once so far.
+    /// Maximum number of writes that were [`running`](Self::running) at once so far.
     pub fn peak(&self) -> usize {
         self.shared.counts.borrow().peak
     }
 
     /// Waits until at least `writes` writes wait at the gate.
     ///
-    /// If they never come it waits for ever; on a paused clock a `tokio::time::timeout` around it tells at once.
+    /// If they never come, it waits for ever; on a paused clock a `tokio::time::timeout` around it fires at once.
     ///
     /// # Cancel safety
     ///
     /// Dropping it does nothing.
     pub async fn reached(&self, writes: usize) {
-        // It only fails when the sender is gone, and `self` holds it.
+        // The wait cannot fail: `self` holds the sender.
         let _ = self.shared.counts.subscribe().wait_for(|counts| counts.waiting >= writes).await;
     }
 
@@ -137,7 +138,7 @@ where
         let _running = Count::up(&self.shared.counts, |counts| &mut counts.running);
         let passes = self.passes().clone();
         let waiting = Count::up(&self.shared.counts, |counts| &mut counts.waiting);
-        // An error says that the gate is open.
+        // An error means that the gate is open.
         if let Ok(pass) = passes.acquire().await {
             pass.forget();
         }
@@ -154,7 +155,7 @@ where
     }
 }
 
-/// One more, until it is dropped: a write may be dropped at any await.
+/// Counts one more, until it is dropped: a write may be dropped at any await.
 struct Count<'a> {
     counts: &'a watch::Sender<Counts>,
     of: fn(&mut Counts) -> &mut usize,

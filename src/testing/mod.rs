@@ -1,15 +1,14 @@
-//! Sinks and clock steps for the tests of programs that use roundlot (feature `testing`). In comes a script, out
-//! goes what was seen.
+//! Sinks and clock steps for tests of programs that use roundlot (feature `testing`). They record, fail, or hold
+//! writes; the test keeps a clone of each sink.
 //!
 //! * [`Recorder`] keeps what it is written, with when and why.
 //! * [`Flaky`] fails, panics, hangs or forgets its verdicts as scripted, and passes on the rest.
 //! * [`Gate`] holds writes back until the test lets them through, and counts them.
 //! * [`until_idle`] lets the batcher do what it can do now; [`advance`] lets time pass, timer by timer.
 //!
-//! All three sinks are cheap to clone: the batcher gets one, the test keeps the other. They nest, and most tests
-//! want `Gate` or `Flaky` around a `Recorder`. `Batch::for_test` and `Batch::verdict` test a sink of your own
-//! without a batcher. Use `#[tokio::test(start_paused = true)]`: then a linger of an hour costs no time, and the
-//! times that are recorded are exact.
+//! All three sinks are cheap to clone: the batcher gets one, the test keeps the other. They nest, and most tests want
+//! `Gate` or `Flaky` around a `Recorder`. `Batch::for_test` and `Batch::verdict` test an own sink without a batcher.
+//! Use `#[tokio::test(start_paused = true)]`: a linger of an hour then costs no time, and recorded times are exact.
 //!
 //! # Examples
 //!

@@ -1,4 +1,4 @@
-//! A sink that remembers. In comes a batch, all of it is accepted and can be looked at.
+//! [`Recorder`], a sink that accepts everything and records it. A write is recorded whole or not at all.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use crate::{
 
 /// A sink that accepts everything and remembers it. A clone is another handle to the same record.
 ///
-/// It writes down what has no verdict: ops that a [`Flaky`](super::Flaky) around it failed are not in the record.
+/// Only ops without a verdict are recorded: ops that a [`Flaky`](super::Flaky) around it failed are not.
 ///
 /// # Cancel safety
 ///
@@ -45,13 +45,13 @@ pub struct Recorder<T, R = ()> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written<T> {
-    /// Its ops, in order.
+    /// Ops of the write, in order.
     pub ops: Vec<T>,
     /// Why the batch was cut.
     pub cut_by: CutBy,
-    /// Which attempt it was.
+    /// Attempt number.
     pub attempt: u32,
-    /// When it was written, on tokio's clock.
+    /// Time of the write, on tokio's clock.
     pub at: Instant,
 }
 
@@ -87,7 +87,7 @@ impl<T, R> Recorder<T, R> {
         Self { shared: Arc::new(Shared { log, changed: Notify::new(), receipt: Box::new(receipt) }) }
     }
 
-    /// How many ops were written.
+    /// Number of recorded ops.
     pub fn len(&self) -> usize {
         self.log().len()
     }
@@ -107,7 +107,7 @@ impl<T, R> Recorder<T, R> {
         self.log().writes.iter().map(|write| write.at).collect()
     }
 
-    /// Which attempt each write was.
+    /// Attempt number of each write.
     pub fn attempts(&self) -> Vec<u32> {
         self.log().writes.iter().map(|write| write.attempt).collect()
     }
@@ -117,7 +117,7 @@ impl<T, R> Recorder<T, R> {
         self.log().closed
     }
 
-    /// All that was written since the last `take`, which is then forgotten.
+    /// Returns everything recorded since the last `take`, and clears the record.
     pub fn take(&self) -> Vec<Written<T>> {
         std::mem::take(&mut self.log().writes)
     }
@@ -131,8 +131,8 @@ impl<T, R> Recorder<T, R> {
         self.wait_until(|log| log.closed.then_some(())).await;
     }
 
-    /// Each change notifies after it is made, and the notice is asked for before the log is looked at: so no change
-    /// falls between the look and the wait.
+    /// The notification is requested before the record is read, and each change notifies after it is made. No change is
+    /// missed between the read and the wait.
     async fn wait_until<A>(&self, look: impl Fn(&Log<T>) -> Option<A>) -> A {
         loop {
             let changed = self.shared.changed.notified();
@@ -143,7 +143,7 @@ impl<T, R> Recorder<T, R> {
         }
     }
 
-    /// The lock is only poisoned by a `T::clone` that panicked, and that leaves the log whole.
+    /// The lock is only poisoned by a `T::clone` that panicked, which leaves the record whole.
     fn log(&self) -> MutexGuard<'_, Log<T>> {
         self.shared.log.lock().unwrap_or_else(PoisonError::into_inner)
     }

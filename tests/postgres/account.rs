@@ -1,4 +1,4 @@
-//! What became of each op of a load, by name: what callers were told, what the dead letters say and what is in the table.
+//! The account of each op of a load: what callers were told, what the dead letters say and what is in the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 

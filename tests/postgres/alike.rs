@@ -1,5 +1,4 @@
-//! The same rows end in the same places, whatever way their batch takes and however many there are in it. Each kind of
-//! table is written by COPY, by arrays, and in batches of one row.
+//! All ways to write a batch give the same table: COPY, arrays, and batches of one row, for each kind of table.
 
 use roundlot::{
     ErrorKind,
@@ -117,7 +116,7 @@ async fn rules_act_on_each_row() {
 /// Goal: many rows under a rule are written in order, and those at fault are found. Method: more rows than are sent ahead.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn many_rows_under_a_rule() {
+async fn a_large_batch_is_written_alike_under_a_rule() {
     let db = db().await;
     db.execute(TRADES).await;
     db.execute("ALTER TABLE trades ADD CHECK (id <> 777); CREATE TABLE log (nr serial, id bigint)").await;
@@ -303,7 +302,7 @@ async fn rights_to_columns_are_enough_for_each_way() {
 /// the sink is open.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_column_of_another_type_is_found_out() {
+async fn a_column_that_changed_its_type_is_noticed() {
     let db = db().await;
     db.execute(TRADES).await;
     let sink = db.settings().copy_from(2).open(mapping()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Writes that are given up: the next write is as if nothing had been, and nothing stays behind on the server.
+//! Writes that are given up: the next write is not affected, and nothing stays behind on the server.
 
 use std::pin::pin;
 
@@ -22,7 +22,7 @@ async fn until_it_waits(db: &Db, writing: impl Future) -> i64 {
 }
 
 /// Goal: a write that is dropped leaves nothing in the table, no lock and no transaction. Method: dropped while it waits
-/// for a row that another one holds, by each way; its own rows are then written by somebody else, at once.
+/// for a row that another one holds, by each way; its own rows are then written by another client, at once.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_dropped_write_is_rolled_back_and_its_session_ends() {

@@ -1,4 +1,4 @@
-//! Rows that the table does not take: exactly they are refused, and the others land, in order and once, whatever way
+//! Rows that the table does not take: exactly they are refused. All other rows land, in order and once, whatever way
 //! the batch takes.
 
 use roundlot::sink::{
@@ -36,7 +36,7 @@ async fn row_57_of_500_is_refused_alone() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn any_set_of_bad_rows_is_found() {
+async fn exactly_the_bad_rows_are_refused() {
     let db = db().await;
     for sink in both_ways(&db, keyed).await {
         db.execute("TRUNCATE trades").await;
@@ -95,7 +95,7 @@ async fn a_bad_repeat_leaves_the_one_before_it() {
 /// Goal: the server's idea of what is the same decides. Method: keys that differ as bytes and not as what they are.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn keys_are_the_same_if_the_server_says_so() {
+async fn the_server_decides_which_keys_are_equal() {
     let db = db().await;
     db.execute("CREATE TABLE trades (id bigint, symbol char(5), price numeric PRIMARY KEY, UNIQUE (symbol))").await;
     let priced = |price: &str, symbol: &str| Trade { price: price.parse().unwrap(), ..named(1, symbol) };
@@ -251,7 +251,7 @@ async fn a_concurrent_writer_of_the_same_key_wins_alone() {
 /// flight, whose batches update the same few keys in any order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn updates_that_meet_all_land() {
+async fn concurrent_updates_all_land() {
     let db = db().await;
     let sink = db.open(keyed().on_conflict(Conflict::Update)).await;
     let stages = roundlot::Stages::new().partition_by(|trade: &Trade| trade.symbol.clone());

@@ -1,4 +1,4 @@
-//! A server that is killed the hard way and comes back, under load: what each caller was told is what is in the table.
+//! A server that is killed under load and restarted: what each caller was told is what is in the table.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The PostgreSQL sink against a real server, which `tests/run.sh` starts and names in the environment. What is in a
-//! table is read by a connection of the test's own. Next room: `server`, for the tests that kill theirs.
+//! The PostgreSQL sink against a real server, which `tests/run.sh` starts and names in the environment. Tables are read
+//! by a connection of the test's own; tests that kill a server start one with `server`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod account;
@@ -7,6 +7,8 @@ mod alike;
 mod cancel;
 mod conflicts;
 mod crash;
+mod failures;
+mod insert_paths;
 mod limits;
 mod once;
 mod opening;
@@ -18,11 +20,9 @@ mod schemas;
 mod secrets;
 mod server;
 mod tls;
-mod trouble;
 mod types;
 mod uuids;
 mod values;
-mod ways;
 
 use std::{
     fmt::Display,

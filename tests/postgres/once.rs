@@ -1,4 +1,4 @@
-//! A batch that is written again is harmless where that was asked for.
+//! `once_by` and `Conflict::Ignore`: a batch that is written again is harmless.
 
 use roundlot::sink::table::{Conflict, Table};
 

@@ -1,4 +1,4 @@
-//! What is found out when a sink is opened, and with which words.
+//! Checks at the opening of a sink, and the words of their errors.
 
 use roundlot::{
     Sink,
@@ -46,7 +46,7 @@ async fn a_rule_without_a_unique_key_is_an_error() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_view_is_no_table_and_a_partitioned_one_is() {
+async fn a_view_is_refused_and_a_partitioned_table_is_taken() {
     let db = db().await;
     db.execute("CREATE VIEW trades AS SELECT 1::bigint AS id, 'a'::text AS symbol, 2::numeric AS price").await;
     let error = db.settings().open(mapping()).await.unwrap_err();
@@ -128,7 +128,7 @@ async fn many_may_create_the_same_table_at_once() {
 /// Goal: without permission it is said at once, and an existing table needs no right to create one.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn rights_are_asked_for_when_needed() {
+async fn only_needed_rights_are_required() {
     let server = Server::start(&[]);
     let db = Db::on(&server.url()).await;
     db.execute(&format!("CREATE ROLE clerk LOGIN; GRANT USAGE ON SCHEMA {} TO clerk", db.schema)).await;
@@ -204,7 +204,7 @@ async fn no_more_connections_than_allowed() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_sink_that_is_dropped_says_goodbye() {
+async fn a_dropped_sink_ends_its_sessions() {
     let db = db().await;
     drop(Postgres::url(db.named_url("")).open(keyed()).await.unwrap());
     db.until(&format!(
@@ -214,9 +214,9 @@ async fn a_sink_that_is_dropped_says_goodbye() {
     .await;
 }
 
-/// Goal: a server that takes connections and says nothing is given up. Method: a port where nobody ever answers.
+/// Goal: a server that takes connections and says nothing is given up. Method: a port that never answers.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_is_given_up() {
+async fn a_server_that_never_answers_is_given_up() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://127.0.0.1:{}/postgres", silent.local_addr().unwrap().port());
     let error = Postgres::url(url).open(mapping()).await.unwrap_err();

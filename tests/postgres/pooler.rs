@@ -1,4 +1,4 @@
-//! The sink behind Debian's pgbouncer, in each of its modes: rows stand where they belong, outages of the server are
+//! The sink behind Debian's pgbouncer, in each of its modes: rows land in the right tables, outages of the server are
 //! waited for, and what cannot work is refused by name.
 
 use std::{fs, net::TcpStream, sync::Arc, time::Duration};
@@ -131,7 +131,7 @@ async fn write_in_turns(sink: &PostgresSink<Trade>, others: &[Client; 2], first:
 /// statements, before or after the sink is opened, and are taken away in turn while it writes.
 #[tokio::test]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
-async fn rows_stand_where_they_belong_whoever_shares_the_session() {
+async fn rows_land_in_the_right_table_behind_a_shared_session() {
     let (server, db) = server().await;
     db.execute("CREATE TABLE others (id bigint, symbol text, price numeric)").await;
     for before in [false, true] {
@@ -283,7 +283,7 @@ async fn what_a_pooler_makes_impossible_is_refused_by_name() {
 /// table of the same name, in every session of the server.
 #[tokio::test]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
-async fn what_others_leave_behind_leads_no_row_astray() {
+async fn settings_left_by_other_clients_change_no_row() {
     let (server, db) = server().await;
     db.execute("CREATE TABLE trades (id bigint, symbol text, price numeric)").await;
     db.execute("CREATE SCHEMA archive; CREATE TABLE archive.trades (id bigint, symbol text, price numeric)").await;
@@ -313,7 +313,7 @@ async fn what_others_leave_behind_leads_no_row_astray() {
 /// are dropped, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
-async fn a_write_that_is_given_up_is_given_up_behind_a_pooler() {
+async fn a_write_is_given_up_behind_a_pooler_too() {
     let (server, db) = server().await;
     for mode in ["session", "transaction"] {
         let pooler = Pooler::start(&server, mode, "");

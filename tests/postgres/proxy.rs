@@ -1,5 +1,5 @@
-//! What stands between a sink and its server, for the tests that look at what crosses the wire. In comes a server, out
-//! goes a port that leads to it, where cancel requests wait until they are let go.
+//! A proxy between a sink and its server, for tests that look at what crosses the wire. Cancel requests wait in it
+//! until they are released.
 
 use std::sync::{Arc, Mutex};
 

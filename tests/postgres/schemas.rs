@@ -1,4 +1,4 @@
-//! Tables in a schema: named apart, written to by each way, and found out where the name alone cannot say it.
+//! Tables in a schema: named separately, written to by each way, and found when the name alone is ambiguous.
 
 use roundlot::sink::{
     postgres::{OpenError, PostgresSink},

@@ -1,5 +1,5 @@
-//! A private server for the tests that kill it, restart it or need it set up in their own way. In come settings, out
-//! goes a server on a free loopback port, in a folder that goes with it.
+//! A private server on a free loopback port, for tests that kill it, restart it or need other settings. Its folder is
+//! deleted with it.
 
 use std::{
     fs,

@@ -33,7 +33,7 @@ fn server() -> Server {
     server
 }
 
-/// Goal: each mode lets in whom it should, and nobody else. Method: one server, named rightly and by an address that
+/// Goal: each mode accepts the servers it should, and no other. Method: one server, named rightly and by an address that
 /// its certificate does not have, with the authority that signed it and another.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
@@ -93,7 +93,7 @@ async fn a_server_without_tls_is_named() {
 /// for a lock; the lock is still held when its session ends.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn giving_up_works_through_tls() {
+async fn a_write_is_given_up_through_tls_too() {
     let server = server();
     let db = Db::on(&server.url()).await;
     db.execute("ALTER SYSTEM SET ssl = on").await;

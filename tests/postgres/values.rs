@@ -1,4 +1,4 @@
-//! What lands: every row, in order, with exactly the values that the ops hold, whatever way the batch takes.
+//! Every row lands, in order, with exactly the values of its op, whatever way the batch takes.
 
 use roundlot::{
     Batch, Sink,

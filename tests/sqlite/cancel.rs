@@ -1,4 +1,4 @@
-//! Writes that are given up, and closures that panic: the next write is as if nothing had been.
+//! Writes that are given up, and closures that panic: the next write is not affected.
 
 use std::{pin::pin, time::Duration};
 

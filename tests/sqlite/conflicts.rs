@@ -1,4 +1,4 @@
-//! Rows that the table does not take: exactly they are refused, and the others land, in order and once.
+//! Rows that the table does not take: exactly they are refused. All other rows land, in order and once.
 
 use roundlot::sink::{
     sqlite::SqliteSink,
@@ -23,7 +23,7 @@ async fn row_57_of_500_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn any_set_of_bad_rows_is_found() {
+async fn exactly_the_bad_rows_are_refused() {
     let file = file();
     let sink = SqliteSink::open(&file, keyed()).await.unwrap();
     let bad = [0, 1, 127, 128, 299];

@@ -1,16 +1,16 @@
 //! The SQLite sink against real files, one batch at a time: what lands, what is refused, and what an error leaves
-//! behind. What is in a file is read by a connection of the test's own.
+//! behind. Files are read by a connection of the test's own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cancel;
 mod conflicts;
+mod failures;
 mod opening;
 mod outages;
 #[path = "../support/refusals.rs"]
 mod refusals;
 mod rows;
 mod triggers;
-mod trouble;
 mod values;
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What is found out when a sink is opened, and with which words.
+//! Checks at the opening of a sink, and the words of their errors.
 
 use std::{fs, time::Duration};
 
@@ -61,7 +61,7 @@ async fn a_rule_without_a_unique_key_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_view_is_no_table() {
+async fn a_view_is_refused() {
     let file = file();
     file.execute("CREATE VIEW trades AS SELECT 1 AS id, 'a' AS symbol, '2' AS price");
     let error = SqliteSink::open(&file, mapping()).await.unwrap_err();
@@ -96,7 +96,7 @@ async fn a_folder_that_is_not_there_and_no_path_at_all_are_errors() {
 }
 
 #[tokio::test]
-async fn readers_are_not_in_the_way() {
+async fn readers_do_not_block_a_write() {
     let file = file();
     let sink = Sqlite::file(&file).busy_timeout(Duration::ZERO).open(keyed()).await.unwrap();
     let reader = file.connect();
@@ -109,7 +109,7 @@ async fn readers_are_not_in_the_way() {
 }
 
 #[tokio::test]
-async fn full_synchronous_writes_as_well() {
+async fn full_synchronous_lands_rows() {
     let file = file();
     let sink = Sqlite::file(&file).synchronous(Synchronous::Full).open(keyed()).await.unwrap();
     assert!(write(&sink, trades(0..10)).await.is_empty());
@@ -132,10 +132,10 @@ async fn two_sinks_share_a_file() {
     assert_eq!(file.query("SELECT count(*) FROM other"), ["20"]);
 }
 
-/// Goal: whoever opens a new file while others do waits for them. Method: many at once on each of many files, because
+/// Goal: sinks that open a new file at once wait for each other. Method: many at once on each of many files, because
 /// SQLite does not wait by itself where two that read both want to write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_open_a_new_file_at_once() {
+async fn many_sinks_open_a_new_file_at_once() {
     for _ in 0..200 {
         let file = file();
         let patient = Sqlite::file(&file).busy_timeout(Duration::from_secs(60));

@@ -1,5 +1,5 @@
-//! Outages: the file as a whole takes nothing. No op is to blame, nothing lands, and all of it does once there is a file
-//! again that takes it.
+//! Outages: the file as a whole takes nothing, so no op fails. Nothing lands during an outage, and everything lands
+//! after it.
 
 use std::{
     fs,
@@ -198,7 +198,7 @@ async fn a_file_that_is_moved_during_a_write_leaves_it_in_doubt() {
     says(&sink.close().await.unwrap_err(), "moved, replaced or deleted");
 }
 
-/// Goal: whoever closes the sink hears that what was accepted may be gone. Method: the file is deleted before.
+/// Goal: closing the sink reports that accepted rows may be gone. Method: the file is deleted before.
 #[cfg(unix)]
 #[tokio::test]
 async fn closing_a_file_that_was_deleted_is_an_error() {
@@ -212,7 +212,7 @@ async fn closing_a_file_that_was_deleted_is_an_error() {
 /// Goal: an outage costs a batcher no op. Method: a full file, into which ops are sent until some have come back; then
 /// another connection makes room, and all land once, in order, with nothing refused or in doubt.
 #[tokio::test]
-async fn a_batcher_sits_out_a_full_file() {
+async fn a_batcher_waits_until_a_full_file_has_room() {
     let file = file();
     let sink = Sqlite::file(&file).max_pages(40).open(keyed()).await.unwrap();
     assert!(write(&sink, trades(0..5000)).await.is_empty());

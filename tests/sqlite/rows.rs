@@ -1,4 +1,4 @@
-//! What lands: every row, in order, with exactly the values that the ops hold.
+//! Every row lands, in order, with exactly the values of its op.
 
 use roundlot::{
     Batch, Sink,

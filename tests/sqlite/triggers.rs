@@ -1,4 +1,4 @@
-//! Tables with triggers: what stands in them is what plain statements for the same rows leave.
+//! Tables with triggers hold what plain statements for the same rows leave.
 
 use std::cell::Cell;
 

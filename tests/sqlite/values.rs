@@ -1,4 +1,4 @@
-//! No value is changed in silence: it comes back as it went in, or it is refused, or the sink does not open.
+//! No value is changed in silence: it comes back as it went in, is refused, or the sink does not open.
 
 use std::fmt::Debug;
 

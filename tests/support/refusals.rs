@@ -1,4 +1,4 @@
-//! What the tests of every database ask of a batch that was written: which ops did not land, and why.
+//! The refused ops of a batch that was written, with their errors: for the tests of every database.
 
 use roundlot::{Batch, ErrorKind};
 

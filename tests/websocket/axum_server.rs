@@ -1,4 +1,4 @@
-//! axum on the other side, and axum as ours: the way of a page.
+//! axum as the peer, and axum as the server of a page with many subscribers.
 
 use axum::{
     Router,
@@ -90,7 +90,7 @@ async fn say(browser: &mut Browser, wish: &str) {
 /// Goal: a page on axum works from end to end. Method: a browser, played by tokio-tungstenite, subscribes by symbol, gets a
 /// snapshot, updates, a pong, changes its wishes, and leaves; the feed's end says goodbye to another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_by_symbol() {
+async fn each_browser_gets_the_symbols_it_subscribed_to() {
     let (feed, worker) = Fanout::by(|quote: &Quote| quote.0.clone()).spawn();
     let app = App { feed: feed.clone(), screen: WebSocket::new(Frames::json()) };
     let (url, serving) = start(app.clone()).await;
@@ -157,7 +157,7 @@ async fn a_silent_browser_is_not_counted() {
 /// Goal: a client of ours speaks to axum, honors its close, and comes back. Method: a server that hangs up after each
 /// message, with a code to come back after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_of_ours() {
+async fn a_client_writes_to_an_axum_server() {
     let (heard, mut hears) = mpsc::unbounded_channel();
     let handler = async move |upgrade: WebSocketUpgrade| -> Response {
         upgrade.on_upgrade(async move |mut socket| {

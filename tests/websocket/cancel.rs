@@ -1,4 +1,4 @@
-//! Writes that are dropped in the middle.
+//! Writes that are dropped midway leave whole frames and a usable connection.
 
 use std::future::Future;
 

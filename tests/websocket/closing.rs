@@ -1,4 +1,4 @@
-//! Pings, and the ends of a connection.
+//! Answers to pings, and the ways in which a connection ends.
 
 use fastwebsockets::{Frame, OpCode};
 use roundlot::{ErrorKind, Sink, sink::websocket::Close};
@@ -81,7 +81,7 @@ async fn a_close_during_a_write_leaves_what_was_fed_in_doubt() {
 
 /// Goal: a connection that ends without a close is an end, too. Method: drop the peer.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_just_ends_is_final() {
+async fn a_server_connection_that_ends_without_a_close_is_final() {
     let (socket, client) = served(4096).await;
     let sink = numbers().server(socket);
     drop(client);
@@ -94,7 +94,7 @@ async fn a_connection_that_just_ends_is_final() {
 
 /// Goal: closing says goodbye with the right code, after what was written. Method: both sides, and a code of one's own.
 #[tokio::test(start_paused = true)]
-async fn closing_says_goodbye() {
+async fn closing_does_the_close_handshake() {
     let own = numbers().farewell(Close::new(4000, "done"));
     let (socket, client) = served(4096).await;
     let (other, server) = connected(4096).await;
@@ -118,9 +118,9 @@ async fn closing_says_goodbye() {
     }
 }
 
-/// Goal: a peer that does not answer the goodbye holds nobody up for long. Method: it never reads.
+/// Goal: a peer that does not answer the close holds up the end for a limited time. Method: it never reads.
 #[tokio::test(start_paused = true)]
-async fn a_goodbye_is_bounded() {
+async fn the_close_handshake_has_a_time_limit() {
     let (socket, _client) = served(4096).await;
     let sink = numbers().server(socket);
     let before = Instant::now();
@@ -130,7 +130,7 @@ async fn a_goodbye_is_bounded() {
 
 /// Goal: a sink that is dropped closes its connection. Method: the peer sees the end, and no close.
 #[tokio::test(start_paused = true)]
-async fn dropping_it_closes_the_connection() {
+async fn dropping_the_sink_closes_the_connection() {
     let (socket, mut client) = served(4096).await;
     drop(numbers().server(socket));
     assert_eq!(read(&mut client).await, Seen::End);
@@ -139,7 +139,7 @@ async fn dropping_it_closes_the_connection() {
 /// Goal: a peer that takes nothing is given up, and told why if it wakes up in time. Method: the pipe is full; the time
 /// passes; then the peer reads.
 #[tokio::test(start_paused = true)]
-async fn a_stuck_peer_is_hung_up_on() {
+async fn a_stuck_peer_is_given_up() {
     let (socket, mut client) = served(16).await;
     let sink = numbers().stall_after(secs(5)).server(socket);
     let before = Instant::now();

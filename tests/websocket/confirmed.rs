@@ -1,4 +1,4 @@
-//! A batch is accepted when the peer has proven that it read it.
+//! `confirmed`: a batch is accepted only after the peer has read it.
 
 use fastwebsockets::OpCode;
 use roundlot::{ErrorKind, testing::until_idle};
@@ -9,7 +9,7 @@ use super::{Seen, eventually, numbers, read, say, secs, served, text, write};
 /// Goal: no verdict before the pong. Method: hold the pong back; then answer only the second of two pings, as the protocol
 /// allows.
 #[tokio::test(start_paused = true)]
-async fn a_pong_is_the_verdict() {
+async fn a_batch_is_accepted_after_its_pong() {
     let (socket, mut client) = served(4096).await;
     let sink = numbers().confirmed().server(socket);
     let task = tokio::spawn(async move { (write(&sink, vec![1]).await, write(&sink, vec![2]).await, sink.stats()) });
@@ -38,7 +38,7 @@ async fn a_pong_is_the_verdict() {
 
 /// Goal: what is not confirmed is in doubt. Method: no pong within the time; and a connection that ends before it.
 #[tokio::test(start_paused = true)]
-async fn no_pong_is_doubt() {
+async fn a_batch_without_a_pong_is_in_doubt() {
     let (socket, _client) = served(4096).await;
     let sink = numbers().confirmed().stall_after(secs(3)).server(socket);
     let before = Instant::now();

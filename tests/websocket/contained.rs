@@ -1,4 +1,4 @@
-//! A fault of one op costs no other: functions of the user that panic in a fanout.
+//! Panics of a user's functions in a fanout: each costs one op and no other.
 
 use roundlot::{
     Batch, Fanout, Retry, Sink,
@@ -45,7 +45,7 @@ fn topic(quote: &Quote) -> u8 {
     quote.symbol
 }
 
-/// Goal: an update at which a function panics is refused by itself, and every other one of its batch goes to everybody.
+/// Goal: an update at which a function panics is refused by itself, and every other one of its batch goes to all subscribers.
 /// Method: each kind of fault in the middle of a batch, with and without keys, for subscribers by topic and of everything;
 /// one that comes later gets a sound snapshot.
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn an_update_at_which_a_function_panics_is_refused_alone() {
 
 /// Goal: a message that cannot be encoded costs its own op. Method: an encoder that panics in the middle of a batch.
 #[tokio::test(start_paused = true)]
-async fn an_encoder_that_panics_costs_one_op() {
+async fn a_panic_of_an_encoder_refuses_one_op() {
     let (socket, mut client) = served(4096).await;
     let frames = Frames::text(|op: &u32, out| {
         out.extend(op.to_string().as_bytes());
@@ -107,7 +107,7 @@ async fn an_encoder_that_panics_costs_one_op() {
 /// Goal: a function that converts messages and panics costs the connection and not the client, which comes back. Method: a
 /// client whose first connection has such functions.
 #[tokio::test(start_paused = true)]
-async fn a_conversion_that_panics_costs_one_connection() {
+async fn a_panic_of_a_conversion_ends_one_connection() {
     for outgoing in [true, false] {
         let (sender, mut peers) = tokio::sync::mpsc::unbounded_channel();
         let dials = std::sync::atomic::AtomicU32::new(0);
@@ -148,10 +148,10 @@ async fn a_conversion_that_panics_costs_one_connection() {
 
 /// Goal: whether a client comes back after a close is no reason to lose it. Method: a rule that panics.
 #[tokio::test(start_paused = true)]
-async fn a_rule_that_panics_is_taken_for_the_usual_one() {
+async fn the_default_rule_decides_after_a_panic_of_reconnect_on() {
     for (code, comes_back) in [(1012, true), (1000, false)] {
         let (sender, mut peers) = tokio::sync::mpsc::unbounded_channel();
-        let settings = WebSocket::<u32>::new(Frames::json()).come_back_when(|_: &Close| panic!("unlucky"));
+        let settings = WebSocket::<u32>::new(Frames::json()).reconnect_on(|_: &Close| panic!("unlucky"));
         let sink = settings.connect(move || {
             let sender = sender.clone();
             async move {

@@ -1,4 +1,4 @@
-//! From a URL to a connection: what is an outage, what a pause, and what is final.
+//! Errors of `dial`: which are an outage, which a pause, and which are final.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{numbers, secs};
 
-/// A server that reads a request and says this, to everybody.
+/// A server that reads a request and gives this answer, to every client.
 async fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -63,9 +63,9 @@ async fn an_answer_is_an_outage_a_pause_or_final() {
     }
 }
 
-/// Goal: so it is where there is no server. Method: a port that nobody listens on, by address and by name.
+/// Goal: a missing server is an outage. Method: a port without a listener, by address and by name.
 #[tokio::test]
-async fn nobody_there_is_an_outage() {
+async fn a_refused_connection_is_an_outage() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     for host in ["127.0.0.1", "localhost", "[::1]"] {
         let error = error_of(format!("ws://{host}:{port}/")).await;
@@ -74,7 +74,7 @@ async fn nobody_there_is_an_outage() {
 }
 
 #[tokio::test]
-async fn a_url_that_is_none_is_final() {
+async fn an_invalid_url_is_final() {
     for url in
         ["", "nothing", "http://127.0.0.1/secret", "ws:///secret", "ws://a b/secret", "ws://", "127.0.0.1:80/secret"]
     {

@@ -47,10 +47,10 @@ async fn a_new_subscriber_gets_the_latest_first() {
     assert_eq!(all.wait_for(5).await[4], (7, 7));
 }
 
-/// Goal: a slow subscriber gets what is new when it is ready, a fast one everything, and the feed waits for nobody.
+/// Goal: a slow subscriber gets what is new when it is ready, a fast one everything, and the feed never waits.
 /// Method: one behind a gate, one not; then the gate opens.
 #[tokio::test(start_paused = true)]
-async fn each_at_its_own_pace() {
+async fn a_slow_subscriber_gets_the_latest_and_a_fast_one_everything() {
     let (feed, _worker) = quotes();
     let (fast, slow) = (Recorder::new(), Recorder::new());
     let gate = Gate::new(slow.clone());
@@ -74,7 +74,7 @@ async fn each_at_its_own_pace() {
 /// Goal: wishes change while it runs; what is added comes with its latest value, what is removed is taken back while it
 /// waits. Method: a gate, so that things wait.
 #[tokio::test(start_paused = true)]
-async fn wishes_change() {
+async fn topics_can_be_added_and_removed() {
     let (feed, _worker) = quotes();
     publish(&feed, &[(1, 1), (2, 1), (3, 1)]).await;
     let screen = Recorder::new();
@@ -98,7 +98,7 @@ async fn wishes_change() {
     assert_eq!(screen.wait_for(9).await[8], (8, 9), "who wants everything wants everything");
 }
 
-/// Goal: a subscriber that takes nothing is dropped after its time, not before, and nobody else notices. Method: one shut
+/// Goal: a subscriber that takes nothing is dropped after its time, not before, and no other subscriber notices. Method: one shut
 /// gate, one open.
 #[tokio::test(start_paused = true)]
 async fn a_stuck_subscriber_is_dropped() {
@@ -125,7 +125,7 @@ async fn a_stuck_subscriber_is_dropped() {
 
 /// Goal: so is one that says "not now" for ever; one that takes something now and then is not. Method: sinks that fail.
 #[tokio::test(start_paused = true)]
-async fn not_now_for_ever_is_stuck_too() {
+async fn a_sink_that_refuses_for_now_for_ever_is_stuck() {
     let (feed, _worker) = quotes();
     let down = || SinkError::transient("down");
     let never = Flaky::new(Recorder::new()).fail_times(1_000_000, down());
@@ -160,7 +160,7 @@ async fn a_sink_that_is_over_ends_its_subscription() {
 
 /// Goal: memory is bounded, whatever a subscriber asks for. Method: more keys than room, a sink that takes nothing.
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_subscriber_is_bounded() {
+async fn the_buffer_of_a_subscriber_is_bounded() {
     for overflow in [Overflow::Wait, Overflow::EvictOldest, Overflow::Reject] {
         let (feed, _worker) = quotes();
         let gate = Gate::new(Recorder::new());
@@ -234,7 +234,7 @@ async fn keys_beyond_the_limit_are_handed_on_and_not_remembered() {
 
 /// Goal: the feed's end drains to every subscriber and closes its sink. Method: drop the last feed; and shut down.
 #[tokio::test(start_paused = true)]
-async fn the_feeds_end_is_everybodys() {
+async fn the_end_of_the_feed_ends_every_subscription() {
     for shutdown in [false, true] {
         let (feed, worker) = quotes();
         let screens: Vec<Recorder<Quote>> = (0..10).map(|_| Recorder::new()).collect();
@@ -263,7 +263,7 @@ async fn the_feeds_end_is_everybodys() {
 
 /// Goal: a subscription that is dropped or closed ends, writes what waits, and is forgotten. Method: both.
 #[tokio::test(start_paused = true)]
-async fn leaving() {
+async fn a_subscription_ends_when_it_is_dropped_or_closed() {
     let (feed, _worker) = quotes();
     let (dropped, closed) = (Recorder::new(), Recorder::new());
     drop(subscribe(&feed, dropped.clone(), &[1]).await);
@@ -279,7 +279,7 @@ async fn leaving() {
 
 /// Goal: the fanout is an ordinary batcher's neighbor: settings that contradict each other are told. Method: bad limits.
 #[tokio::test(start_paused = true)]
-async fn bad_settings_are_told() {
+async fn contradicting_settings_are_errors() {
     assert_eq!(Fanout::by(|op: &Quote| op.0).limits(0).try_spawn().unwrap_err().field(), "max_items");
     let (feed, _worker) = quotes();
     let error = feed.subscribe(Recorder::new()).limits(Limits::new(1).max_weight(1)).start().await.unwrap_err();
@@ -302,7 +302,7 @@ async fn too_many_topics_are_refused_at_once() {
 /// Goal: a value that is too heavy for a subscriber keeps nothing behind it from it. Method: one in a snapshot and one in
 /// an update, with others on both sides.
 #[tokio::test(start_paused = true)]
-async fn what_is_too_heavy_is_left_out_alone() {
+async fn a_value_above_max_weight_is_skipped_alone() {
     let (feed, _worker) = quotes();
     publish(&feed, &[(1, 1), (2, 500), (3, 1)]).await;
     let screen = Recorder::new();

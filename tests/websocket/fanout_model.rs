@@ -1,5 +1,5 @@
-//! The fanout against a naive model: whatever is published, subscribed to, removed and held back, each subscriber sees what
-//! the model says.
+//! The fanout against a naive model: after any mix of publishing, subscribing, removing and holding back, each
+//! subscriber sees what the model predicts.
 
 use std::collections::HashMap;
 
@@ -202,7 +202,7 @@ async fn conflated(steps: Vec<Step>) {
             Step::Remove(n, topic) => {
                 if let Some(subscriber) = subscribers.get_mut(n) {
                     subscriber.subscription.remove([topic]).await;
-                    // Whoever wants everything goes on to.
+                    // A subscriber to all topics stays one.
                     if !subscriber.all {
                         subscriber.wants.remove(&topic);
                     }

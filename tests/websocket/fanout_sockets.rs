@@ -43,7 +43,7 @@ async fn read_all(mut peer: Peer<DuplexStream>) -> (Vec<Quote>, usize, Seen) {
 /// is bounded, and the feed takes no notice. Method: pipes on a paused clock; everything is counted, nothing is timed but
 /// by that clock.
 #[tokio::test(start_paused = true)]
-async fn a_hundred_of_a_thousand_never_read() {
+async fn stuck_sockets_are_dropped_and_all_others_get_every_latest_value() {
     let (feed, worker) = Fanout::by(|quote: &Quote| quote.0).spawn();
     let page = WebSocket::new(Frames::<Quote>::json());
     let limits = Limits::new(50).max_pending(MAX_PENDING);
@@ -85,7 +85,7 @@ async fn a_hundred_of_a_thousand_never_read() {
         }
     }
 
-    // Those who are stuck are dropped, and hear why if they wake up in time.
+    // Stuck subscribers are dropped, and read the reason if they wake up in time.
     advance(secs(5)).await;
     assert_eq!(feed.stats().stuck, 0, "their sinks are still saying goodbye");
     for peer in stuck {
@@ -123,7 +123,7 @@ async fn a_hundred_of_a_thousand_never_read() {
 
 /// Goal: one who never reads again does not keep its memory. Method: it is dropped, and does not hear why.
 #[tokio::test(start_paused = true)]
-async fn one_that_never_wakes_up_is_forgotten() {
+async fn a_stuck_peer_that_never_reads_again_is_removed() {
     let (feed, _worker) = Fanout::by(|quote: &Quote| quote.0).spawn();
     let (here, there) = tokio::io::duplex(16);
     let sink = WebSocket::new(Frames::json()).server(WebSocketStream::from_raw_socket(here, Role::Server, None).await);

@@ -1,4 +1,4 @@
-//! What stands in a frame, and how large it is.
+//! The content of frames, and their size.
 
 use roundlot::{
     Batch, ErrorKind, Sink,

@@ -1,4 +1,4 @@
-//! Connections on which nothing is said: dead peers are noticed, live ones stay.
+//! Idle connections: dead peers are noticed, live ones stay.
 
 use fastwebsockets::{OpCode, Role as PeerRole};
 use roundlot::{
@@ -51,7 +51,7 @@ async fn a_dead_peer_is_noticed_without_a_write() {
 /// Goal: a client has another connection before there is anything to send. Method: the first server falls silent; an op
 /// is sent much later.
 #[tokio::test(start_paused = true)]
-async fn a_client_comes_back_before_the_next_op() {
+async fn a_client_reconnects_before_the_next_op() {
     for confirmed in [false, true] {
         let (sender, mut servers) = mpsc::unbounded_channel();
         let settings = if confirmed { numbers().confirmed() } else { numbers() };
@@ -148,7 +148,7 @@ async fn dead_subscribers_are_not_counted() {
 
 /// Goal: a page also frees the place of one that says goodbye or breaks off while there is nothing to send.
 #[tokio::test(start_paused = true)]
-async fn one_that_leaves_is_not_counted() {
+async fn a_subscriber_that_leaves_is_not_counted() {
     let (feed, _worker) = Fanout::by(|quote: &Quote| quote.0).spawn();
     let page = WebSocket::new(Frames::<Quote>::json());
     for says_goodbye in [true, false] {
@@ -181,7 +181,7 @@ async fn a_subscription_that_is_closed_has_not_failed() {
 
 /// Goal: pings can be switched off, and set. Method: count what comes in 3,000 s.
 #[tokio::test(start_paused = true)]
-async fn pings_are_settable() {
+async fn ping_every_sets_the_silence_before_a_ping() {
     for (every, expected) in [(secs(0), 0), (secs(300), 10), (secs(60), 50)] {
         let (here, there) = tokio::io::duplex(512);
         let socket = WebSocketStream::from_raw_socket(here, Role::Server, None).await;
@@ -196,7 +196,7 @@ async fn pings_are_settable() {
 
 /// Goal: a peer that says something is not asked, and one that never answers a ping and says something is not given up.
 #[tokio::test(start_paused = true)]
-async fn whatever_a_peer_says_is_a_sign_of_life() {
+async fn every_frame_of_the_peer_is_a_sign_of_life() {
     let (socket, mut client) = served(4096).await;
     let sink = numbers().server(socket);
     for _ in 0..100 {
@@ -230,10 +230,10 @@ async fn pings_of_the_peer_are_answered_while_idle() {
     }
 }
 
-/// Goal: a peer is not given up because this side does not listen to it. Method: nobody reads the channel of its messages for
-/// an hour; then somebody does, and all of it is there.
+/// Goal: a peer is not given up because this side does not listen to it. Method: the channel of its messages is not
+/// read for an hour; then it is, and every message is there.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_not_listened_to_stays() {
+async fn a_peer_is_not_given_up_while_reading_is_paused() {
     let (socket, mut client) = served(4096).await;
     let (sender, mut incoming) = mpsc::channel(1);
     let sink = numbers().incoming(sender).server(socket);
@@ -251,7 +251,7 @@ async fn a_peer_that_is_not_listened_to_stays() {
 /// Goal: a peer that asks and asks and never reads makes this side hold no more and no more answers. Method: a pipe that
 /// holds little; the peer's pings do not all find room, and in the end it is given up.
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_pings_is_held_back() {
+async fn a_peer_that_floods_pings_and_never_reads_is_not_read_further() {
     let (socket, there) = pipe(4096, Role::Server).await;
     let sink = numbers().server(socket);
     let (_reader, mut writer) = tokio::io::split(there);
@@ -284,7 +284,7 @@ async fn a_flood_of_pings_is_held_back() {
 
 /// Goal: one that asks a lot and reads is answered. Method: ten thousand pings, and an op behind them.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_asks_a_lot_and_reads_is_answered() {
+async fn a_peer_that_floods_pings_and_reads_is_answered() {
     let (socket, mut client) = served(4096).await;
     let sink = numbers().server(socket);
     for n in 0..10_000u32 {

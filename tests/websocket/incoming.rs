@@ -1,4 +1,4 @@
-//! What the peer sends.
+//! Messages of the peer: forwarded in order, or dropped without a receiver.
 
 use fastwebsockets::OpCode;
 use roundlot::{sink::websocket::Message, testing::until_idle};
@@ -25,7 +25,7 @@ async fn messages_of_the_peer_come_in_order() {
 /// Goal: the channel is the bound: a peer that floods is held back by the connection. Method: a channel of one, a pipe of
 /// few bytes, many messages; and writing goes on meanwhile.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_floods_is_held_back() {
+async fn a_full_channel_stops_reading() {
     let (socket, there) = super::pipe(64, tokio_tungstenite::tungstenite::protocol::Role::Server).await;
     let (sender, mut incoming) = mpsc::channel(1);
     let sink = numbers().incoming(sender).server(socket);
@@ -48,9 +48,9 @@ async fn a_peer_that_floods_is_held_back() {
     }
 }
 
-/// Goal: whoever does not want them is not held up. Method: no channel, and one whose receiver is gone.
+/// Goal: a sink without a receiver is not held up. Method: no channel, and one whose receiver is gone.
 #[tokio::test(start_paused = true)]
-async fn messages_that_nobody_wants_are_dropped() {
+async fn messages_without_a_receiver_are_dropped() {
     let (sender, receiver) = mpsc::channel(1);
     drop(receiver);
     for settings in [numbers(), numbers().incoming(sender)] {

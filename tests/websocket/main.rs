@@ -1,4 +1,4 @@
-//! The WebSocket sink and the fanout, against peers that nobody here wrote: fastwebsockets and tokio-tungstenite over pipes
+//! The WebSocket sink and the fanout, against peers of other libraries: fastwebsockets and tokio-tungstenite over pipes
 //! on a paused clock, axum and torn connections on loopback.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Watchers come and go silently: what the log says of it.
+//! What is logged when subscribers come and go: nothing above debug level.
 
 use std::sync::{
     Arc, Mutex,
@@ -79,7 +79,7 @@ fn quotes() -> (Feed<Quote, u32>, roundlot::Worker<Quote>) {
 /// Goal: 150 watchers within ten seconds that come and go in any way are no news. Method: they break off, say goodbye, are
 /// dropped by this side, or never read, with and without confirmation, before, during and after a write.
 #[test]
-fn watchers_come_and_go_silently() {
+fn subscribers_come_and_go_without_a_log_line() {
     for confirmed in [false, true] {
         let lines = logged(true, async {
             let (feed, worker) = quotes();
@@ -126,7 +126,7 @@ fn watchers_come_and_go_silently() {
 /// Goal: an op that no watcher can be sent is one line of the feed at most, not one of each watcher. Method: a hundred, and
 /// an op that fits into no frame.
 #[test]
-fn an_op_that_fits_into_no_frame_is_not_a_line_for_each_watcher() {
+fn an_op_that_fits_into_no_frame_is_not_logged_for_each_subscriber() {
     let lines = logged(true, async {
         let (feed, worker) = Fanout::by(|text: &String| text.len()).spawn();
         let page = WebSocket::new(Frames::json().max_bytes(100));
@@ -152,7 +152,7 @@ fn an_op_that_fits_into_no_frame_is_not_a_line_for_each_watcher() {
 /// Goal: so it is on axum, with connections that are reset. Method: 150 clients that open the page, of which some read and
 /// some do not, and then reset the connection while prices go on.
 #[test]
-fn resets_are_no_news_on_axum() {
+fn resets_of_axum_connections_are_not_logged() {
     let lines = logged(false, async {
         let (feed, worker) = quotes();
         (0..500).for_each(|n| feed.publish((n, n)).unwrap());
@@ -207,7 +207,7 @@ fn resets_are_no_news_on_axum() {
 /// Goal: an attempt to connect that fails is a line with cause, attempt and pause; one that never will succeed is one line.
 /// Method: a server that is not there, and a URL that is wrong.
 #[test]
-fn a_client_says_why_it_tries_again_and_why_it_does_not() {
+fn a_client_logs_why_it_retries_and_why_it_stops() {
     let lines = logged(true, async {
         let down = || async { Err(roundlot::SinkError::outage("connection refused")) };
         let sink = numbers().retry(roundlot::Retry::exponential(ms(100), secs(30)).seed(1)).connect(down);

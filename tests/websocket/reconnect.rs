@@ -1,4 +1,4 @@
-//! A client whose connection is lost, and opened again.
+//! A client reconnects after the loss of its connection.
 
 use std::sync::{
     Arc,
@@ -64,7 +64,7 @@ fn retry() -> Retry {
 
 /// Goal: after which closes a client comes back. Method: one close of each kind, and what a write says meanwhile.
 #[tokio::test(start_paused = true)]
-async fn close_codes_are_honored() {
+async fn a_client_reconnects_after_temporary_close_codes_only() {
     let cases = [
         (1000, false),
         (1001, true),
@@ -107,8 +107,8 @@ async fn close_codes_are_honored() {
 
 /// Goal: a venue's own codes may mean what they like. Method: come back after 4000, and not after 1012.
 #[tokio::test(start_paused = true)]
-async fn codes_of_ones_own() {
-    let settings = numbers().come_back_when(|close: &Close| close.code == 4000);
+async fn reconnect_on_decides_about_private_close_codes() {
+    let settings = numbers().reconnect_on(|close: &Close| close.code == 4000);
     for (code, comes_back) in [(4000, true), (1012, false)] {
         let (sink, mut server) = Server::of(&settings);
         let mut first = server.accept().await;
@@ -123,7 +123,7 @@ async fn codes_of_ones_own() {
 /// Goal: decide late. While the connection is down nothing is cut for good: prices are replaced, and after it only the
 /// newest are sent. Method: two keys, many updates during an outage that is longer than all backoffs together.
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_connection_is_still_replaced() {
+async fn ops_that_wait_for_a_connection_are_still_conflated() {
     let settings = WebSocket::<(u8, u32)>::new(Frames::json()).retry(retry());
     let (sink, mut server) = Server::of(&settings);
     let (desk, worker) = Batcher::new(sink)
@@ -168,7 +168,7 @@ async fn submit(desk: &Handle<u32>, ops: std::ops::Range<u32>) -> Vec<(u32, roun
 /// Goal: order holds over a loss, and nothing is lost without notice. Method: confirmed batches; the server reads one of
 /// three batches without a word and breaks off; what is in doubt is told so and not sent again, the rest comes in order.
 #[tokio::test(start_paused = true)]
-async fn order_holds_and_what_was_under_way_is_in_doubt() {
+async fn a_reconnect_keeps_the_order_and_ops_under_way_are_in_doubt() {
     let settings = numbers().confirmed().retry(retry());
     let (sink, mut server) = Server::of(&settings);
     let (desk, worker) = Batcher::new(sink).limits(10).retry(retry()).spawn();
@@ -207,7 +207,7 @@ async fn order_holds_and_what_was_under_way_is_in_doubt() {
 /// Goal: a connection that is lost during a write is an outage for the batcher, and in doubt are only the ops of that write
 /// that were fed. Method: a server that is gone in the middle of a write; then one that is not there.
 #[tokio::test(start_paused = true)]
-async fn a_loss_is_an_outage() {
+async fn a_lost_connection_is_an_outage() {
     let settings = WebSocket::<String>::new(Frames::json().each().max_bytes(200_000)).retry(retry());
     let (sink, mut server) = Server::of(&settings);
     let first = server.accept().await;
@@ -231,9 +231,9 @@ async fn a_loss_is_an_outage() {
     assert_eq!((error.kind(), error.is_outage()), (ErrorKind::Outage, true));
 }
 
-/// Goal: whoever says that repeats are harmless gets everything there. Method: the same, idempotent.
+/// Goal: an idempotent batcher delivers every op. Method: the same, idempotent.
 #[tokio::test(start_paused = true)]
-async fn what_is_in_doubt_is_sent_again_where_that_is_harmless() {
+async fn an_idempotent_batcher_resends_ops_in_doubt() {
     let settings = numbers().confirmed().retry(retry());
     let (sink, mut server) = Server::of(&settings);
     let (desk, _worker) = Batcher::new(sink).limits(10).retry(retry()).idempotent().spawn();
@@ -253,7 +253,7 @@ async fn what_is_in_doubt_is_sent_again_where_that_is_harmless() {
 /// Goal: a server that is down is not hammered, and a client waits no longer than it says. Method: count the dials of an
 /// hour.
 #[tokio::test(start_paused = true)]
-async fn dials_back_off() {
+async fn failed_connection_attempts_back_off() {
     let dials = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&dials);
     let sink = numbers().retry(retry()).connect(move || {
@@ -275,7 +275,7 @@ async fn dials_back_off() {
 
 /// Goal: so is one that accepts and hangs up at once. Method: a server that does, for an hour.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_hangs_up_at_once_is_not_hammered() {
+async fn a_server_that_closes_at_once_is_retried_with_backoff() {
     let (_sink, mut server) = Server::of(&numbers().retry(retry()));
     let started = Instant::now();
     let mut dials = 0;
@@ -289,7 +289,7 @@ async fn a_server_that_hangs_up_at_once_is_not_hammered() {
 
 /// Goal: a connection that lived counts: the next loss begins with a short wait. Method: long lives, and the time between.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_lived_resets_the_backoff() {
+async fn a_connection_that_lived_long_enough_resets_the_backoff() {
     let (_sink, mut server) = Server::of(&numbers().retry(retry()));
     for _ in 0..20 {
         let peer = server.accept().await;
@@ -306,7 +306,7 @@ async fn a_connection_that_lived_resets_the_backoff() {
 
 /// Goal: what will not get better is not tried again. Method: a dial that is refused, one too many attempts, and a panic.
 #[tokio::test(start_paused = true)]
-async fn a_dial_may_be_final() {
+async fn a_refused_dial_ends_the_sink() {
     let (sink, server) = Server::of(&numbers());
     server.set(NO);
     let error = eventually(sink.ready()).await.unwrap_err();
@@ -324,7 +324,7 @@ async fn a_dial_may_be_final() {
 
 /// Goal: a server that says when to come back is not asked before. Method: a minute, where the backoff would be shorter.
 #[tokio::test(start_paused = true)]
-async fn a_throttled_dial_waits() {
+async fn a_throttled_dial_waits_as_long_as_asked() {
     let dials = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&dials);
     let _sink = numbers().retry(retry()).connect(move || {
@@ -337,7 +337,7 @@ async fn a_throttled_dial_waits() {
 
 /// Goal: no answer of a server stops a client for ever. Method: one that asks for the longest pause there is.
 #[tokio::test(start_paused = true)]
-async fn a_pause_has_a_limit() {
+async fn a_pause_asked_by_the_peer_is_limited() {
     let dials = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&dials);
     let sink = numbers().retry(retry()).connect(move || {
@@ -352,7 +352,7 @@ async fn a_pause_has_a_limit() {
 /// Goal: a client that is closed while it is down ends at once, and dials no more. Method: close during a backoff, and
 /// during a dial that hangs.
 #[tokio::test(start_paused = true)]
-async fn closing_while_down() {
+async fn closing_while_down_ends_at_once() {
     let (sink, mut server) = Server::of(&numbers());
     server.set(DOWN);
     until_idle().await;
@@ -371,7 +371,7 @@ async fn closing_while_down() {
 
 /// Goal: a stuck server is given up, and the next one gets what was not fed. Method: a server that reads nothing.
 #[tokio::test(start_paused = true)]
-async fn a_stuck_server_is_left_for_another_connection() {
+async fn a_stuck_server_is_replaced_by_another_connection() {
     let settings =
         WebSocket::<String>::new(Frames::json().each().max_bytes(200_000)).stall_after(secs(5)).retry(retry());
     let (sink, mut server) = Server::of(&settings);
@@ -387,7 +387,7 @@ async fn a_stuck_server_is_left_for_another_connection() {
     assert_eq!(read(&mut next).await, text("\"on\""));
 }
 
-/// Goal: a host that takes the connection and never answers keeps nobody from trying again. Method: the first dial hangs, the
+/// Goal: a host that takes the connection and never answers does not keep the client from trying again. Method: the first dial hangs, the
 /// second is refused for good.
 #[tokio::test(start_paused = true)]
 async fn a_dial_that_hangs_is_given_up() {

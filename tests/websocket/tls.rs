@@ -1,4 +1,5 @@
-//! `wss://`: the server is checked by the certificates that the system trusts, and nobody installs a provider.
+//! `wss://`: the server is checked against the certificates that the system trusts, and no provider has to be
+//! installed.
 
 use std::{net::SocketAddr, path::Path, process::Command, sync::Arc};
 
@@ -18,7 +19,7 @@ use super::{numbers, secs, write};
 /// The ports of the servers, for the test in the process that trusts the authority.
 const PORTS: &str = "ROUNDLOT_TEST_TLS_PORTS";
 
-/// Makes an authority, a certificate for `localhost` that comes from it, and one that nobody has signed.
+/// Makes an authority, a certificate for `localhost` that it signed, and a self-signed one.
 fn certificates(folder: &Path) {
     let openssl = |arguments: &[&str]| {
         let output = Command::new("openssl").args(arguments).current_dir(folder).output().unwrap();
@@ -82,7 +83,7 @@ async fn plain(says: &'static str) -> SocketAddr {
 /// this test is told to trust: that is an environment variable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs openssl: tests/run.sh installs it"]
-async fn a_trusted_server_and_no_other() {
+async fn only_a_trusted_server_is_connected_to() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
     let (sender, mut heard) = mpsc::unbounded_channel();

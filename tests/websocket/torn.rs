@@ -1,4 +1,4 @@
-//! A proxy on loopback that tears connections at random bytes, between a client of ours and a server of tokio-tungstenite.
+//! Connections torn at random bytes by a proxy on loopback, between this client and a server of tokio-tungstenite.
 
 use std::{
     collections::HashMap,
@@ -137,7 +137,7 @@ fn count(messages: &[String], lines: bool) -> (Vec<u32>, HashMap<u32, usize>) {
 /// Goal: whatever a connection is torn at, each message that was accepted came whole and exactly once, each that is in
 /// doubt at most once, nothing else came, and order held. Method: seeded tears, two groupings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accepted_is_once_and_in_doubt_at_most_once() {
+async fn an_accepted_op_arrives_once_and_one_in_doubt_at_most_once() {
     for (seed, lines) in [(1, false), (2, true), (3, false)] {
         let frames = if lines { Frames::json().lines() } else { Frames::json() };
         let (told, messages, torn) = run(seed, frames, false).await;
@@ -162,7 +162,7 @@ async fn accepted_is_once_and_in_doubt_at_most_once() {
 
 /// Goal: where repeats are harmless, everything comes at least once. Method: the same, idempotent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idempotent_is_at_least_once() {
+async fn with_idempotent_every_op_arrives_at_least_once() {
     let (told, messages, _) = run(4, Frames::json(), true).await;
     let (_, times) = count(&messages, false);
     assert!(told.iter().all(Result::is_ok));

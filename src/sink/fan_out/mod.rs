@@ -1,4 +1,5 @@
-//! Two sinks, one after the other. In comes a batch, out go verdicts that hold for both.
+//! [`FanOut`], two sinks written one after the other. An op is accepted only if both accepted it. [`Sink::fan_out`]
+//! makes it.
 
 #[cfg(test)]
 mod tests;
@@ -8,31 +9,31 @@ use std::mem;
 use super::{ErrorKind, Sink, SinkError};
 use crate::rules::batch::{Batch, Settled, verdicts::Verdict};
 
-/// Writes to one sink and what that accepted to a second; made by [`Sink::fan_out`].
+/// Writes to one sink, and what it accepted to a second; made by [`Sink::fan_out`].
 ///
-/// * The first sink is lent the batch as it is. Ops that it fails keep its verdict, and the second never sees them.
-/// * The second sink is lent the same batch with the accepted ops pending again. If there are none it is not called.
-/// * An op that both took has the receipt of the first; that of the second is dropped.
-/// * An op that the first took and the second did not is [`Ambiguous`](ErrorKind::Ambiguous), whatever the second
-///   said, because a part of it has landed: to try it again is safe only where writing twice is.
+/// * The first sink borrows the batch as it is. Ops that it fails keep that verdict, and the second never sees them.
+/// * The second sink borrows the same batch with the accepted ops pending again. Without any it is not called.
+/// * An op that both accepted has the receipt of the first; that of the second is dropped.
+/// * An op that the first accepted and the second did not is [`Ambiguous`](ErrorKind::Ambiguous), whatever error the
+///   second gave, because part of it has landed. A retry is safe only where writing twice is.
 ///
-/// The sinks are written one after the other, not at once: the second must not take what the first refuses. So put
-/// the one first whose answer counts. For a copy whose fate does not matter, write a sink that ignores its errors.
+/// The sinks are written one after the other, since the second must not take what the first refuses. Put first the one
+/// whose answer counts. For a copy whose fate does not matter, write a sink that ignores its errors.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped, or panics, while the first sink writes leaves what that had accepted ambiguous, since
-/// the second was never asked. While the second writes: what it had accepted by then is accepted, the rest in doubt.
+/// A write that is dropped, or panics, during the first sink's write leaves what that had accepted ambiguous, since the
+/// second was never asked. During the second's write: what it had accepted by then is accepted, the rest in doubt.
 ///
 /// # Errors
 ///
-/// If the first sink fails as a whole and accepts nothing, its error. If the second fails as a whole, its error. What
-/// concerns the destination and not one op is an error of the write, whichever of the two says it, for an op or for the
-/// batch: a newer leader, a peer that has left, an outage, a pause. No op takes its verdict from that, but the batcher must
-/// hear of it. The first in this list goes before the others, and a longer pause before a shorter one.
+/// Returns the first sink's error if it fails as a whole and accepts nothing, and the second's error if that fails as a
+/// whole. An error about the destination is returned even if a sink gave it for one op, since the batcher must learn of
+/// it. These are a newer leader, a peer that has left, an outage, a pause. No op takes its verdict from such an error.
+/// If there are several, the first in this list counts, and a longer pause before a shorter one.
 ///
-/// An op that the first took remains [`Ambiguous`](ErrorKind::Ambiguous) when the second is away; the error says that it is
-/// an [outage](SinkError::is_outage), too.
+/// An op that the first accepted remains [`Ambiguous`](ErrorKind::Ambiguous) when the second is away; the error is then
+/// also an [outage](SinkError::is_outage).
 ///
 /// # Examples
 ///
@@ -92,13 +93,13 @@ where
     }
 
     async fn close(&self) -> Result<(), SinkError> {
-        // Both, whatever the first says: a connection left open is worse than a second error left unsaid.
+        // Closes both, also after an error of the first: an open connection is worse than a lost second error.
         let first = self.first.close().await;
         let second = self.second.close().await;
         first.and(second)
     }
 
-    /// Both have to take an op, so that one that is gone is enough.
+    /// Both must accept an op, so one that is gone is enough.
     async fn gone(&self) -> SinkError {
         tokio::select! {
             error = self.first.gone() => error,
@@ -107,18 +108,18 @@ where
     }
 }
 
-/// The batch while two sinks write it. A write may be dropped or panic at any await, and a verdict must not say
-/// "accepted" when half of that is unknown; so what is unfinished is put right in `Drop`.
+/// The batch while two sinks write it. A write may be dropped or panic at any await, and must not leave "accepted" when
+/// only the first sink has accepted; `Drop` corrects that.
 struct Both<'a, T, R> {
     batch: &'a mut Batch<T, R>,
-    /// The ops without a verdict before the first write. Others are none of our business.
+    /// Indexes of the ops without a verdict before the first write; no other op is touched.
     open: Vec<usize>,
-    /// What the first sink took, with its receipts; `None` while it writes.
+    /// Indexes of the ops that the first sink accepted, with its receipts; `None` while it writes.
     taken: Option<Vec<(usize, R)>>,
 }
 
 impl<T, R> Both<'_, T, R> {
-    /// Makes what the first sink took pending for the second. False if that is nothing.
+    /// Makes the ops accepted by the first sink pending for the second. Returns false if there are none.
     fn put_receipts_aside(&mut self, answer: &Result<Settled, SinkError>) -> bool {
         let verdicts = self.batch.verdicts_mut();
         let accepted = |&i: &usize| matches!(verdicts[i], Verdict::Accepted(_));
@@ -131,7 +132,7 @@ impl<T, R> Both<'_, T, R> {
             match mem::replace(&mut verdicts[i], Verdict::Pending) {
                 Verdict::Accepted(receipt) => taken.push((i, receipt)),
                 failed @ (Verdict::Failed(_) | Verdict::Again(_)) => verdicts[i] = failed,
-                // An op that the first sink left open must not go to the second, even if the first says all is done.
+                // An op that the first sink left open must not go to the second, even if the first returned `Ok`.
                 Verdict::Pending => verdicts[i] = Verdict::Failed(unanswered(answer)),
             }
         }
@@ -139,8 +140,8 @@ impl<T, R> Both<'_, T, R> {
         true
     }
 
-    /// Gives what both took its receipt, and makes what only the first took ambiguous; `rest` is the second sink's
-    /// error for ops to which it gave no verdict. Returns an error that concerns more than its op.
+    /// Gives the ops accepted by both their receipts, and makes those accepted by the first alone ambiguous. `rest` is
+    /// the second sink's error for ops without a verdict. Returns an error that concerns more than its op.
     fn combine(&mut self, rest: Option<&SinkError>) -> Option<SinkError> {
         let verdicts = self.batch.verdicts_mut();
         let mut signal = None;
@@ -168,7 +169,7 @@ impl<T, R> Both<'_, T, R> {
 impl<T, R> Drop for Both<'_, T, R> {
     fn drop(&mut self) {
         if self.taken.is_some() {
-            // Nothing is left to combine unless the second write was cut off.
+            // Does something only if the second write was cut off.
             self.combine(None);
             return;
         }
@@ -196,7 +197,7 @@ fn half_written(source: SinkError) -> SinkError {
     }
 }
 
-/// How much an error has to say of the destination as a whole. Zero: nothing, it concerns its op.
+/// Rank of an error about the destination as a whole. Zero: it concerns its op only.
 fn weight(error: &SinkError) -> u8 {
     match error.kind() {
         ErrorKind::Fenced => 4,
@@ -207,7 +208,7 @@ fn weight(error: &SinkError) -> u8 {
     }
 }
 
-/// The error that the batcher must hear of before the other; the one that is there if they are alike.
+/// Returns the error with the higher rank; the present one on a tie.
 fn stronger(one: Option<SinkError>, other: Option<SinkError>) -> Option<SinkError> {
     let (Some(a), Some(b)) = (&one, &other) else { return one.or(other) };
     let is_longer = match (a.kind(), b.kind()) {

@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 
-/// What a sink does with one op; the sink answers op `i` by script `i`.
+/// Script of a sink for one op; the sink answers op `i` by script `i`.
 #[derive(Clone, Copy)]
 enum Say {
     Accept(u32),
@@ -88,7 +88,7 @@ async fn the_second_sees_what_the_first_took() {
 }
 
 #[tokio::test]
-async fn the_second_is_not_called_for_nothing() {
+async fn the_second_is_not_called_without_accepted_ops() {
     let second = says(&[]);
     let first = errs(&[Nothing, Fail(Refused)], ErrorKind::TooLarge);
     assert_eq!(outcome(&first, &second).await, (vec![None, Some(Err(Refused))], Some(ErrorKind::TooLarge)));
@@ -97,7 +97,7 @@ async fn the_second_is_not_called_for_nothing() {
 
 /// The first fails midway: what it took goes on to the second, what it left open does not.
 #[tokio::test]
-async fn the_first_fails_after_it_took_some() {
+async fn ops_taken_by_a_failing_first_sink_go_to_the_second() {
     let (first, second) = (errs(&[Accept(10), Nothing], Transient), says(&[Accept(20), Accept(21)]));
     assert_eq!(outcome(&first, &second).await, (vec![Some(Ok(10)), Some(Err(Transient))], None));
     assert_eq!(second.offered(), 1);
@@ -143,7 +143,7 @@ async fn earlier_verdicts_are_left_alone() {
 
 /// An outage, a pause and an end are told to the batcher whichever sink says so, and whether of one op or of all.
 #[tokio::test]
-async fn what_concerns_the_destination_is_told() {
+async fn an_error_about_the_destination_is_returned() {
     use ErrorKind::{Closed, Outage};
     let pause = |seconds| ErrorKind::Throttled { retry_after: Duration::from_secs(seconds) };
     let cases = [
@@ -178,7 +178,7 @@ async fn a_half_written_op_remembers_an_outage() {
 
 /// One of the two is enough: an op has to be taken by both.
 #[tokio::test]
-async fn gone_is_gone_if_either_is() {
+async fn a_fan_out_is_gone_if_either_sink_is() {
     struct Gone;
     impl Sink<u8, u32> for Gone {
         async fn write(&self, batch: &mut Batch<u8, u32>) -> Result<Settled, SinkError> {

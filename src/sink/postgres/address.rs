@@ -1,6 +1,6 @@
-//! Where the server is and how to get in: the meaning of what a URL and the `PG*` variables say. An option that is not
-//! honoured is an error, above all one that concerns security. Nothing of what was given is in an error, since it may be
-//! a part of the password. Called by `options` when the settings are made.
+//! [`Address`]: where the server is and how to log in, from a URL and the `PG*` variables. An option that is not
+//! honoured is an error, above all one for security. No error contains what was given, since it may be a part of the
+//! password. `options` reads it.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     url::{self, ENCODE, Parameters},
 };
 
-/// Seconds after which a server that does not answer at all is given up, unless the URL says otherwise.
+/// Default time limit of a connection attempt, in seconds, for servers that do not answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The server, the credentials, and the proof that the server owes. Never printed.
@@ -53,7 +53,7 @@ const VARIABLES: [(&str, &str); 23] = [
     ("PGSSLMINPROTOCOLVERSION", "ssl_min_protocol_version"),
 ];
 
-/// Reads a URL; `variable` gives the environment, and is asked for what the URL leaves out.
+/// Reads a URL; `variable` reads the environment, for what the URL leaves out.
 pub(super) fn read(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Address, String> {
     // As for libpq, an empty one is as good as none, except where it would have to name a degree of security.
     let names_security = |name: &str| ["PGSSLMODE", "PGCHANNELBINDING"].contains(&name);
@@ -66,7 +66,7 @@ pub(super) fn read(url: &str, variable: impl Fn(&str) -> Option<String>) -> Resu
             given.put(keyword, value.into_bytes());
         }
     }
-    // An old spelling, which counts only where there is no new one.
+    // An old spelling, used only without the new one.
     if given.get("sslmode").is_none() && variable("PGREQUIRESSL").is_some_and(|value| value.starts_with('1')) {
         given.put("sslmode", b"require".to_vec());
     }
@@ -100,7 +100,7 @@ fn address(given: &Parameters) -> Result<Address, String> {
     tls(config, given)
 }
 
-/// One option that stands for itself.
+/// Applies one option that is independent of all others.
 fn option(config: &mut Config, keyword: &str, value: &str) -> Result<(), String> {
     let is_one_of = |known: &[&str]| if known.contains(&value) { Ok(()) } else { Err(unsupported(keyword)) };
     match keyword {
@@ -138,7 +138,7 @@ fn option(config: &mut Config, keyword: &str, value: &str) -> Result<(), String>
             config.keepalives_retries(number(keyword, value)?.try_into().map_err(|_| wrong(keyword))?)
         }
         "tcp_user_timeout" => config.tcp_user_timeout(Duration::from_millis(number(keyword, value)?)),
-        // Asked for is what happens anyway.
+        // The only supported behaviour is asked for.
         "client_encoding" => return is_one_of(&["UTF8", "utf8", "UTF-8", "utf-8"]),
         "gssencmode" => return is_one_of(&["disable", "prefer"]),
         "sslcertmode" => return is_one_of(&["disable", "allow"]),
@@ -151,7 +151,7 @@ fn option(config: &mut Config, keyword: &str, value: &str) -> Result<(), String>
     Ok(())
 }
 
-/// Seconds. None and less mean to wait without end, as they do for libpq.
+/// Parses seconds. Zero and less mean no limit, as for libpq.
 fn timeout(config: &mut Config, value: &str) -> Result<(), String> {
     let seconds = value.parse::<i32>().map_err(|_| wrong("connect_timeout"))?;
     if let Ok(seconds @ 1..) = u64::try_from(seconds) {

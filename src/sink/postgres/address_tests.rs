@@ -14,7 +14,7 @@ fn with<'a>(url: &str, variables: &'a [(&'a str, &'a str)]) -> Address {
 }
 
 #[test]
-fn a_url_says_it_all() {
+fn a_url_can_name_every_setting() {
     let all = "postgresql://bob:p%40ss@db.example:6432/trades?application_name=desk&options=-csearch_path%3Dx";
     let config =
         with(all, &[("PGHOST", "other"), ("PGPORT", "1"), ("PGPASSWORD", "other"), ("PGAPPNAME", "other")]).config;
@@ -48,7 +48,7 @@ fn variables_fill_the_gaps() {
 }
 
 #[test]
-fn nothing_at_all_is_the_local_host() {
+fn the_default_is_the_local_host() {
     let config = plain("postgres://").expect("a URL").config;
     assert_eq!(config.get_hosts(), [Host::Tcp("localhost".into())]);
     assert_eq!(config.get_application_name(), Some("roundlot"));
@@ -115,7 +115,7 @@ fn errors_have_nothing_of_the_url_in_them() {
 /// Goal: an option is honoured or refused, never dropped. Method: each keyword of libpq, with a value that asks for
 /// something.
 #[test]
-fn what_is_not_honoured_is_refused() {
+fn an_option_that_is_not_honoured_is_refused() {
     let why = |option: &str| plain(&format!("postgres://h/db?{option}")).err();
     let refused = [
         "client_encoding=latin1",

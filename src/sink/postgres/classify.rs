@@ -1,4 +1,5 @@
-//! What PostgreSQL's errors mean for a batch: in comes an error, out goes a verdict and whose fault it is.
+//! Classification of PostgreSQL's errors: their scope, the verdict, and whether the session can go on. Every error of
+//! the client library passes through [`classify`]; the docs of [`PostgresSink`](super::PostgresSink) have the table.
 
 use std::{error::Error as _, io};
 
@@ -12,134 +13,133 @@ use crate::{
     rules::batch::error::chain,
     sink::{
         ErrorKind, SinkError,
-        table::fault::{self, Blame, Doing, Failure},
+        table::classified::{self, Context, Phase, Scope},
     },
 };
 
-pub(super) type Fault = fault::Fault<Said>;
+pub(super) type ClassifiedError = classified::ClassifiedError<ServerMessage>;
 
-/// What was said of it, in one line: by the server with its SQLSTATE, or by the client.
+/// Text of the error in one line: from the server with its SQLSTATE, or from the client library.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct Said {
+pub(super) struct ServerMessage {
     pub(super) text: String,
-    /// Whether the session goes on as before, once what was begun in it is rolled back.
+    /// Whether the session is usable after a rollback.
     pub(super) goes_on: bool,
     pub(super) hint: Hint,
 }
 
-/// What the verdict still depends on, which is known only where the write ends.
+/// Further condition of the verdict; decided by [`settle`] at the end of the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
     None,
     /// The connection was lost while the transaction was being committed.
     Lost,
-    /// The server is out of memory: by the size of the batch, unless it is one row.
+    /// The server is out of memory: because of the size of the batch, unless it is one row.
     Memory,
-    /// The server has ended what took too long: by the size of the batch, unless it is one row, which may have waited for a
-    /// lock.
+    /// The server ended what took too long. The size of the batch is the cause, unless it is one row, which may have
+    /// waited for a lock.
     Time,
-    /// Rows have to go by INSERT from now on: the same ones are to be written again at once.
+    /// Rows go by INSERT from now on: the same rows are written again at once.
     ByInsert,
-    /// A row that the server does not understand, if the connection goes on; else a pooler has hung up.
+    /// The server does not understand a row, if the connection goes on; else a pooler has hung up.
     Protocol,
 }
 
-/// Whether a rollback makes the connection good for the next batch. One that failed in a way that may be better next time
-/// is replaced, since that may be so because of another connection; but not if others were in the way, or they would be
-/// followed by as many new connections.
-pub(super) fn is_worth_keeping(fault: &Fault) -> bool {
-    match fault.kind {
+/// Whether a rollback makes the connection good for the next batch. A connection with a passing failure is replaced,
+/// since it may be the cause. After a conflict with other sessions it is kept, or each conflict would cost a new
+/// connection.
+pub(super) fn is_worth_keeping(classified: &ClassifiedError) -> bool {
+    match classified.kind {
         Refused => true,
-        Transient | TooLarge => fault.failure.source.goes_on,
+        Transient | TooLarge => classified.context.source.goes_on,
         _ => false,
     }
 }
 
-/// The verdict of a write of so many rows; `goes_on` says whether the connection is good for the next one.
-pub(super) fn settle(mut fault: Fault, rows: usize, goes_on: bool) -> SinkError {
-    match fault.failure.source.hint {
-        Hint::Lost => return SinkError::connection_lost(fault.failure),
-        Hint::Memory if rows <= 1 => fault.kind = Outage,
-        Hint::Time if rows > 1 => fault.kind = TooLarge,
-        Hint::Protocol if !goes_on => (fault.kind, fault.failure.meaning) = (Outage, GONE),
+/// Returns the verdict of a write of `rows` rows; `goes_on` tells whether the connection is good for the next write.
+pub(super) fn settle(mut classified: ClassifiedError, rows: usize, goes_on: bool) -> SinkError {
+    match classified.context.source.hint {
+        Hint::Lost => return SinkError::connection_lost(classified.context),
+        Hint::Memory if rows <= 1 => classified.kind = Outage,
+        Hint::Time if rows > 1 => classified.kind = TooLarge,
+        Hint::Protocol if !goes_on => (classified.kind, classified.context.meaning) = (Outage, GONE),
         _ => {}
     }
-    fault.into()
+    classified.into()
 }
 
-/// The one place that decides what an error of PostgreSQL means.
+/// Decides what an error of PostgreSQL means, alone in the crate.
 ///
-/// * The destination as a whole is away, and nothing landed: an outage. No connection, too many of them, a full disk, a
-///   server that starts or stops or only reads. No op is to blame, whoever reports it.
-/// * Others are in the way, with a lock, a deadlock or a serialization failure: transient.
-/// * The batch needs more than the server has or grants: too large. So does one that is out of time, if it has several
-///   rows.
-/// * A row breaks a rule of the table: refused, that row alone. So does anything that nobody knows, since triggers may
-///   raise what they like: who is to blame is then found out.
-/// * A missing table or column, no permission, wrong credentials: refused, for the next attempt would fail as well, and
-///   whoever reads the dead letters has to act first.
-/// * The connection went while the transaction was being committed: ambiguous, and an outage.
-pub(super) fn classify(doing: Doing, error: Error) -> Fault {
-    let Some(said) = error.as_db_error() else {
+/// * The destination as a whole is away, and nothing landed: an outage. No connection, too many connections, a full
+///   disk, a server that starts, stops or is read-only. It concerns no op.
+/// * Other sessions are in the way, by a lock, a deadlock or a serialization failure: transient.
+/// * The batch needs more than the server has or grants: too large. Also a batch of several rows that is out of time.
+/// * A row breaks a rule of the table: refused, that row alone. Unknown errors, too, since triggers may raise any code;
+///   the row is then found by trying rows separately.
+/// * A missing table or column, no permission, wrong credentials: refused. A retry would fail as well, and a person has
+///   to act first.
+/// * The connection was lost during the commit: ambiguous, and an outage.
+pub(super) fn classify(phase: Phase, error: Error) -> ClassifiedError {
+    let Some(message) = error.as_db_error() else {
         let is_lost = is_lost(&error);
-        let verdict = if is_lost { lost(doing) } else { unknown(doing) };
-        let hint = if is_lost && doing == Doing::Commit { Hint::Lost } else { Hint::None };
-        return fault(verdict, Said { text: chain(&error), goes_on: false, hint });
+        let verdict = if is_lost { lost(phase) } else { unknown(phase) };
+        let hint = if is_lost && phase == Phase::Commit { Hint::Lost } else { Hint::None };
+        return classified(verdict, ServerMessage { text: chain(&error), goes_on: false, hint });
     };
-    let (code, ended) = (said.code().code(), has_ended(said));
+    let (code, ended) = (message.code().code(), has_ended(message));
     // One code stands for a row that a policy does not take, and for a table that is out of bounds.
-    let policy = said.routine() == Some("ExecWithCheckOptions");
-    let by_pooler = pooler::known(said.message()).filter(|_| ended && code == pooler::CODE);
+    let policy = message.routine() == Some("ExecWithCheckOptions");
+    let by_pooler = pooler::known(message.message()).filter(|_| ended && code == pooler::CODE);
     let verdict = match by_pooler.and_then(|known| known.setting) {
-        Some(meaning) if doing == Doing::Statement => (Batch, Refused, meaning),
-        _ => verdict(doing, code, ended, policy),
+        Some(meaning) if phase == Phase::Statement => (Batch, Refused, meaning),
+        _ => verdict(phase, code, ended, policy),
     };
     let hint = match (verdict.1, code) {
         (Ambiguous, code) if code != "40003" => Hint::Lost,
         (TooLarge, "53200") => Hint::Memory,
-        (Transient, code) if out_of_time(code, said.message()) => Hint::Time,
+        (Transient, code) if out_of_time(code, message.message()) => Hint::Time,
         (Refused, "08P01") if !ended => Hint::Protocol,
         _ => Hint::None,
     };
-    let text = by_pooler.map_or_else(|| by_server(said), |known| format!("{} ({code})", known.message));
-    fault(verdict, Said { text, goes_on: goes_on(ended, code), hint })
+    let text = by_pooler.map_or_else(|| by_server(message), |known| format!("{} ({code})", known.message));
+    classified(verdict, ServerMessage { text, goes_on: goes_on(ended, code), hint })
 }
 
-/// A server that does not even say whether it lets us in.
-pub(super) fn no_answer() -> Fault {
+/// Error of a server that does not answer the login at all.
+pub(super) fn no_answer() -> ClassifiedError {
     let text = "no answer within the time for connecting".to_owned();
-    fault(lost(Doing::Statement), Said { text, goes_on: false, hint: Hint::None })
+    classified(lost(Phase::Statement), ServerMessage { text, goes_on: false, hint: Hint::None })
 }
 
-fn fault((blame, kind, meaning): Verdict, source: Said) -> Fault {
-    Fault { blame, kind, failure: Failure { meaning, source } }
+fn classified((scope, kind, meaning): Verdict, source: ServerMessage) -> ClassifiedError {
+    ClassifiedError { scope, kind, context: Context { meaning, source } }
 }
 
 pub(super) const CHANGED: &str = "final: the columns of the table have changed since it was opened";
 
 const GONE: &str = "no connection to the server, nothing was written";
 
-type Verdict = (Blame, ErrorKind, &'static str);
+type Verdict = (Scope, ErrorKind, &'static str);
 
-use Blame::{Batch, Row};
 use ErrorKind::{Ambiguous, Outage, Refused, TooLarge, Transient};
+use Scope::{Batch, Row};
 
 /// `ended`: the server closed the connection with this error.
-fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
+fn verdict(phase: Phase, code: &str, ended: bool, policy: bool) -> Verdict {
     let (class, rest) = code.split_at_checked(2).unwrap_or((code, ""));
     match (class, rest) {
-        // Said of a commit, these do not say whether it took place.
-        _ if doing == Doing::Commit && (ended || class == "08") => lost(doing),
+        // After a COMMIT these codes do not tell whether it took place.
+        _ if phase == Phase::Commit && (ended || class == "08") => lost(phase),
         ("40", "003") => (Batch, Ambiguous, "the server does not know whether the batch landed"),
 
-        // Poolers say this and hang up. A server that goes on has met a row that it does not understand.
+        // Poolers send this and hang up. A server that goes on did not understand a row.
         ("08", "P01") if !ended => (Batch, Refused, CHANGED),
         ("08", _) => (Batch, Outage, GONE),
         ("25", "006") => (Batch, Outage, "the server only reads for now, nothing was written"),
         ("25", "P04") => (Batch, Transient, "the transaction was out of time, nothing was written"),
         ("25", "P02" | "P03") => (Batch, Transient, "the transaction was ended from outside, nothing was written"),
-        // Statements are prepared once per connection; somebody has thrown them away, or put others in their place.
+        // Statements are prepared once per connection; another client of a pooler has removed or replaced them.
         ("26" | "34", _) | ("42", "P05") => (
             Batch,
             Transient,
@@ -179,26 +179,26 @@ fn verdict(doing: Doing, code: &str, ended: bool, policy: bool) -> Verdict {
         ("23", _) => (Row, Refused, "the row breaks a constraint of the table"),
         ("44", _) => (Row, Refused, "the view does not take the row"),
         ("54", _) => (Row, Refused, "the row is larger or deeper than PostgreSQL takes"),
-        _ if ended => lost(doing),
+        _ if ended => lost(phase),
         _ => (Row, Refused, "the server, or a trigger of the table, rejects the row"),
     }
 }
 
-fn lost(doing: Doing) -> Verdict {
-    match doing {
-        Doing::Statement => (Batch, Outage, GONE),
-        Doing::Commit => (Batch, Ambiguous, "the connection was lost during the commit, the batch may have landed"),
+fn lost(phase: Phase) -> Verdict {
+    match phase {
+        Phase::Statement => (Batch, Outage, GONE),
+        Phase::Commit => (Batch, Ambiguous, "the connection was lost during the commit, the batch may have landed"),
     }
 }
 
-fn unknown(doing: Doing) -> Verdict {
-    match doing {
-        Doing::Statement => (Batch, Refused, "final: no way to talk to the server"),
-        Doing::Commit => (Batch, Ambiguous, "the server gave no clear answer to the commit, the batch may have landed"),
+fn unknown(phase: Phase) -> Verdict {
+    match phase {
+        Phase::Statement => (Batch, Refused, "final: no way to talk to the server"),
+        Phase::Commit => (Batch, Ambiguous, "the server gave no clear answer to the commit, the batch may have landed"),
     }
 }
 
-/// Whether the network or the server is to blame, and not what we ask of them.
+/// Whether the network or the server caused the error, not the request.
 fn is_lost(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -216,12 +216,13 @@ fn has_ended(error: &DbError) -> bool {
     ends(error.parsed_severity(), error.severity())
 }
 
-/// Poolers and old servers leave out the field that is read by programs. The text is then that of no plain error.
+/// Whether an error ends the session. The text decides where poolers and old servers omit the machine-readable severity.
 fn ends(parsed: Option<Severity>, text: &str) -> bool {
     parsed.map_or(text != "ERROR", |severity| matches!(severity, Severity::Fatal | Severity::Panic))
 }
 
-/// Deadlocks, what cannot be serialized, locks that others hold, statements that are canceled or out of time, and limits.
+/// Whether a passing failure leaves the session usable: a deadlock, a serialization failure, a held lock, a canceled
+/// statement, a limit of time or resources.
 fn goes_on(ended: bool, code: &str) -> bool {
     !ended && (code.starts_with("40") || code.starts_with("55") || code == "57014" || code == "53400")
 }
@@ -234,7 +235,7 @@ fn out_of_time(code: &str, message: &str) -> bool {
     code == "25P04" || (code == "57014" && message != "canceling statement due to user request")
 }
 
-/// Without the detail, which has the values of the row.
+/// Omits the detail, which has the values of the row.
 fn by_server(error: &DbError) -> String {
     let code = error.code().code();
     if names_us(has_ended(error), code, error.routine()) {
@@ -244,8 +245,8 @@ fn by_server(error: &DbError) -> String {
     format!("{} ({code}{column})", error.message())
 }
 
-/// Whether the message may have the name of the user or the database in it: that of a server that lets nobody in or
-/// throws somebody out, and does not merely stop; and of the right to have temporary tables.
+/// Whether the message may contain the name of the user or the database. Errors of a refused login, of an ended
+/// session, and of the right to create temporary tables may.
 fn names_us(ended: bool, code: &str, routine: Option<&str>) -> bool {
     (ended && !code.starts_with("57")) || (code == "42501" && routine == Some("InitTempTableNamespace"))
 }

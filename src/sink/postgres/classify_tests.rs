@@ -3,13 +3,13 @@
 use super::*;
 
 /// Every code that has a verdict of its own, and one or two of each class.
-const STATEMENT: [(&str, (Blame, ErrorKind)); 69] = [
+const STATEMENT: [(&str, (Scope, ErrorKind)); 69] = [
     ("08000", (Batch, Outage)),    // connection_exception
     ("08001", (Batch, Outage)),    // client unable to establish
     ("08003", (Batch, Outage)),    // does not exist
     ("08004", (Batch, Outage)),    // server rejected
     ("08006", (Batch, Outage)),    // failure
-    ("08007", (Batch, Outage)),    // transaction_resolution_unknown, said of a statement
+    ("08007", (Batch, Outage)),    // transaction_resolution_unknown, of a statement
     ("08P01", (Batch, Refused)),   // protocol_violation, a row that is not understood
     ("0A000", (Batch, Refused)),   // feature_not_supported
     ("21000", (Row, Refused)),     // cardinality_violation
@@ -75,15 +75,15 @@ const STATEMENT: [(&str, (Blame, ErrorKind)); 69] = [
     ("XX001", (Batch, Refused)),   // data_corrupted
 ];
 
-fn judged(doing: Doing, code: &str, ended: bool) -> (Blame, ErrorKind) {
-    let (blame, kind, _) = verdict(doing, code, ended, false);
-    (blame, kind)
+fn judged(phase: Phase, code: &str, ended: bool) -> (Scope, ErrorKind) {
+    let (scope, kind, _) = verdict(phase, code, ended, false);
+    (scope, kind)
 }
 
 #[test]
 fn each_code_has_its_verdict() {
     for (code, expected) in STATEMENT {
-        assert_eq!(judged(Doing::Statement, code, false), expected, "{code}");
+        assert_eq!(judged(Phase::Statement, code, false), expected, "{code}");
     }
 }
 
@@ -92,30 +92,30 @@ fn each_code_has_its_verdict() {
 fn a_commit_is_in_doubt_only_if_the_connection_went() {
     for (code, expected) in STATEMENT {
         let expected = if code.starts_with("08") { (Batch, Ambiguous) } else { expected };
-        assert_eq!(judged(Doing::Commit, code, false), expected, "{code}");
-        assert_eq!(judged(Doing::Commit, code, true), (Batch, Ambiguous), "{code}, and the end");
+        assert_eq!(judged(Phase::Commit, code, false), expected, "{code}");
+        assert_eq!(judged(Phase::Commit, code, true), (Batch, Ambiguous), "{code}, and the end");
     }
 }
 
 #[test]
-fn what_ends_the_connection_is_no_row_s_fault_unless_known_to_be() {
-    assert_eq!(judged(Doing::Statement, "57P01", true), (Batch, Outage));
-    assert_eq!(judged(Doing::Statement, "28P01", true), (Batch, Refused));
-    assert_eq!(judged(Doing::Statement, "08P01", true), (Batch, Outage), "what poolers say");
-    assert_eq!(judged(Doing::Statement, "XX000", true), (Batch, Outage));
-    assert_eq!(judged(Doing::Statement, "P0001", true), (Batch, Outage));
-    assert_eq!(judged(Doing::Statement, "40001", true), (Batch, Outage), "a conflict with recovery");
-    assert_eq!(judged(Doing::Statement, "55000", true), (Batch, Outage), "a database that is shut");
+fn an_error_that_ends_the_connection_is_an_outage_unless_known_otherwise() {
+    assert_eq!(judged(Phase::Statement, "57P01", true), (Batch, Outage));
+    assert_eq!(judged(Phase::Statement, "28P01", true), (Batch, Refused));
+    assert_eq!(judged(Phase::Statement, "08P01", true), (Batch, Outage), "what poolers say");
+    assert_eq!(judged(Phase::Statement, "XX000", true), (Batch, Outage));
+    assert_eq!(judged(Phase::Statement, "P0001", true), (Batch, Outage));
+    assert_eq!(judged(Phase::Statement, "40001", true), (Batch, Outage), "a conflict with recovery");
+    assert_eq!(judged(Phase::Statement, "55000", true), (Batch, Outage), "a database that is shut");
 }
 
 #[test]
 fn a_policy_refuses_rows_and_no_permission_refuses_all() {
-    assert_eq!(verdict(Doing::Statement, "42501", false, true).0, Row);
-    assert_eq!(verdict(Doing::Statement, "42501", false, false).0, Batch);
+    assert_eq!(verdict(Phase::Statement, "42501", false, true).0, Row);
+    assert_eq!(verdict(Phase::Statement, "42501", false, false).0, Batch);
 }
 
 #[test]
-fn sessions_outlive_others_in_the_way_and_nothing_else_that_passes() {
+fn a_session_is_kept_after_conflicts_with_other_sessions_only() {
     let passing = STATEMENT.iter().filter(|(_, (_, kind))| matches!(kind, Transient | TooLarge | Outage));
     let going_on: Vec<_> = passing.map(|(code, _)| *code).filter(|code| goes_on(false, code)).collect();
     assert_eq!(going_on, ["40000", "40001", "40P01", "53400", "55006", "55P03", "57014"]);
@@ -123,7 +123,7 @@ fn sessions_outlive_others_in_the_way_and_nothing_else_that_passes() {
 }
 
 #[test]
-fn messages_that_may_name_us_are_left_out() {
+fn messages_that_may_name_the_user_are_left_out() {
     for code in ["28P01", "28000", "3D000", "53300", "42501", "55000", "XX000", "40001", ""] {
         assert!(names_us(true, code, None), "{code}");
         assert!(!names_us(false, code, Some("aclcheck_error")), "{code}");
@@ -133,28 +133,29 @@ fn messages_that_may_name_us_are_left_out() {
 }
 
 #[test]
-fn codes_that_are_none_are_the_row_s() {
+fn unknown_codes_concern_a_row() {
     for code in ["", "4", "ß", "abcdefg"] {
-        assert_eq!(judged(Doing::Statement, code, false), (Row, Refused), "{code}");
+        assert_eq!(judged(Phase::Statement, code, false), (Row, Refused), "{code}");
     }
 }
 
 #[test]
 fn a_connection_that_is_gone_is_an_outage_and_in_doubt_at_the_commit() {
-    assert_eq!(lost(Doing::Statement).1, Outage);
-    assert_eq!(lost(Doing::Commit).1, Ambiguous);
-    assert_eq!(unknown(Doing::Commit).1, Ambiguous);
+    assert_eq!(lost(Phase::Statement).1, Outage);
+    assert_eq!(lost(Phase::Commit).1, Ambiguous);
+    assert_eq!(unknown(Phase::Commit).1, Ambiguous);
 }
 
 #[test]
 fn a_wrong_setting_is_final() {
     let error = "postgres://host?port=x".parse::<tokio_postgres::Config>().expect_err("no port");
-    let fault = classify(Doing::Statement, error);
-    assert_eq!((fault.blame, fault.kind), (Batch, Refused));
-    assert!(fault.failure.meaning.starts_with("final"));
+    let classified = classify(Phase::Statement, error);
+    assert_eq!((classified.scope, classified.kind), (Batch, Refused));
+    assert!(classified.context.meaning.starts_with("final"));
 }
 
-/// Goal: an outage is one whoever reports it. Method: messages with and without the field that programs read.
+/// Goal: an outage is recognized in the words of servers and poolers alike. Method: messages with and without the field
+/// that programs read.
 #[test]
 fn a_severity_without_its_parsed_form_is_read_as_text() {
     assert!(ends(Some(Severity::Fatal), "FATAL") && ends(Some(Severity::Panic), "PANIC"));
@@ -165,28 +166,28 @@ fn a_severity_without_its_parsed_form_is_read_as_text() {
 }
 
 fn settled(verdict: Verdict, hint: Hint, rows: usize, goes_on: bool) -> (ErrorKind, bool) {
-    let error = settle(fault(verdict, Said { text: String::new(), goes_on, hint }), rows, goes_on);
+    let error = settle(classified(verdict, ServerMessage { text: String::new(), goes_on, hint }), rows, goes_on);
     (error.kind(), error.is_outage())
 }
 
 #[test]
-fn what_is_left_open_is_decided_where_the_write_ends() {
-    let at_commit = lost(Doing::Commit);
+fn conditional_verdicts_are_settled_at_the_end_of_the_write() {
+    let at_commit = lost(Phase::Commit);
     assert_eq!(settled(at_commit, Hint::Lost, 10, false), (Ambiguous, true));
     assert_eq!(settled(at_commit, Hint::None, 10, false), (Ambiguous, false), "a server that does not know");
-    let memory = verdict(Doing::Statement, "53200", false, false);
+    let memory = verdict(Phase::Statement, "53200", false, false);
     assert_eq!(settled(memory, Hint::Memory, 2, false), (TooLarge, false));
     assert_eq!(settled(memory, Hint::Memory, 1, false), (Outage, true), "no row is to blame");
     for code in ["57014", "25P04"] {
-        let time = verdict(Doing::Statement, code, false, false);
+        let time = verdict(Phase::Statement, code, false, false);
         assert_eq!(settled(time, Hint::Time, 2, true), (TooLarge, false), "{code}");
         assert_eq!(settled(time, Hint::Time, 1, true), (Transient, false), "{code}: it may have waited for a lock");
     }
-    let protocol = verdict(Doing::Statement, "08P01", false, false);
+    let protocol = verdict(Phase::Statement, "08P01", false, false);
     assert_eq!(settled(protocol, Hint::Protocol, 2, true), (Refused, false));
     assert_eq!(settled(protocol, Hint::Protocol, 2, false), (Outage, true), "it has hung up");
-    assert_eq!(settled(lost(Doing::Statement), Hint::None, 2, false), (Outage, true));
-    assert_eq!(settled(verdict(Doing::Statement, "40001", false, false), Hint::None, 2, true), (Transient, false));
+    assert_eq!(settled(lost(Phase::Statement), Hint::None, 2, false), (Outage, true));
+    assert_eq!(settled(verdict(Phase::Statement, "40001", false, false), Hint::None, 2, true), (Transient, false));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! One connection: in come a range of rows and what is to happen before them, out goes whether the server took them.
-//! Next room: `session`.
+//! [`Connection`]: a session with the prepared statements of one table and the buffer of one batch. It writes a range
+//! of rows in as few round trips as possible. The writer calls it, one batch at a time.
 
 use std::{
     ops::Range,
@@ -17,7 +17,7 @@ use futures::{
 use tokio_postgres::{CopyInSink, Error, Row, Statement, error::SqlState, types::ToSql};
 
 use super::{
-    classify::{Fault, classify},
+    classify::{ClassifiedError, classify},
     plan::{Bulk, Plan},
     rows::Rows,
     session::Session,
@@ -25,30 +25,29 @@ use super::{
 };
 use crate::sink::{
     ErrorKind,
-    table::fault::{Blame, Doing},
+    table::classified::{Phase, Scope},
 };
 
-/// What the binary format of COPY begins and ends with.
+/// Header and trailer of the binary format of COPY.
 const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const COPY_TAIL: &[u8] = &[0xff; 2];
 
-/// How much is handed to the socket at once.
+/// Bytes passed to the socket at once.
 const CHUNK: usize = 64 << 10;
 
-/// Statements of one row each that are sent before the answer to the first of them is waited for. More gain nothing, and
-/// their answers would pile up.
+/// Single-row statements sent before the first answer is awaited. More gain nothing, and their answers would pile up.
 const AHEAD: usize = 256;
 
-/// A session with the statements of one table and the buffer of the batch that it writes. The statements are prepared
-/// once, if the session has a server process to itself. Otherwise nothing outlives a transaction: a pooler may hand each
-/// to another process, where the name of a statement can stand for somebody else's.
+/// A session with the statements of one table and the buffer of the batch that it writes. Statements are prepared once,
+/// if the session has a server process to itself. Otherwise nothing outlives a transaction: a pooler may hand each to
+/// another process, where a statement's name can belong to another client.
 pub(super) struct Connection {
     pub(super) session: Session,
     /// None in a session that may share its process.
     unnest: Option<Statement>,
     bulk: Option<Prepared>,
-    /// Whether the client library counts one answer too few from here on, as it does after a COPY that did not begin: what
-    /// it takes for the answer to a statement is that to the one before.
+    /// Set when the client library counts one answer too few, as after a COPY that did not begin. The answer that it
+    /// reports for a statement is then that of the statement before.
     out_of_step: AtomicBool,
     pub(super) rows: Rows,
 }
@@ -70,7 +69,7 @@ impl Connection {
         Ok(Self { session, unnest: unnest?, bulk: None, out_of_step: AtomicBool::new(false), rows: Rows::default() })
     }
 
-    /// Whether its rows are to come in smaller batches, since only COPY would take so many bytes and there is none.
+    /// Whether the rows must come in smaller batches: only COPY would take so many bytes, and it is not available.
     pub(super) fn is_too_large(&self, plan: &Plan) -> bool {
         plan.is_too_large(self.rows.len(), self.rows.size(), self.unnest.is_some())
     }
@@ -80,9 +79,9 @@ impl Connection {
         self.bulk.is_some()
     }
 
-    /// Runs statements that have no row in them.
-    pub(super) async fn control(&self, statements: &str, doing: Doing) -> Result<(), Fault> {
-        self.session.client().batch_execute(statements).await.map_err(|error| classify(doing, error))
+    /// Runs statements without any row.
+    pub(super) async fn control(&self, statements: &str, phase: Phase) -> Result<(), ClassifiedError> {
+        self.session.client().batch_execute(statements).await.map_err(|error| classify(phase, error))
     }
 
     /// Whether a transaction that may be open is rolled back.
@@ -96,7 +95,7 @@ impl Connection {
 
     /// Prepares what this batch needs and has not been used yet. Not inside a transaction, since one that has failed
     /// prepares nothing.
-    pub(super) async fn ready(&mut self, plan: &Plan) -> Result<(), Fault> {
+    pub(super) async fn ready(&mut self, plan: &Plan) -> Result<(), ClassifiedError> {
         // Neither a temporary table nor the name of a statement would be there in the next transaction.
         if self.bulk.is_some() || self.unnest.is_none() {
             return Ok(());
@@ -120,10 +119,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs the statements of `before` and writes the rows, in as few round trips as that takes. Returns whether they
-    /// wait for a COMMIT: a BEGIN that was canceled from outside left the rows to be a transaction of their own, and they
-    /// have landed.
-    pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, Fault> {
+    /// Runs the statements of `before` and writes the rows, in as few round trips as possible. Returns whether the rows
+    /// wait for a COMMIT. They do not after a BEGIN that was canceled from outside: the rows were a transaction of
+    /// their own, and have landed.
+    pub(super) async fn insert(&self, plan: &Plan, before: &str, rows: Range<usize>) -> Result<bool, ClassifiedError> {
         let bytes = self.rows.bytes(rows.clone());
         let bulk = plan.bulk_for(rows.len(), bytes.len()).zip(self.bulk.as_ref());
         let written = match bulk.filter(|_| !plan.is_barred()) {
@@ -187,7 +186,7 @@ impl Connection {
         prepared: &Prepared,
         before: &str,
         rows: Bytes,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, ClassifiedError> {
         let change = match (self.copied(bulk, prepared, before, rows).await, &bulk.watch) {
             (Ok(Some(now)), Some(watch)) => watch.change(&now),
             (Ok(_), _) => Change::None,
@@ -232,14 +231,14 @@ impl Connection {
     }
 }
 
-fn in_statement(error: Error) -> Fault {
-    classify(Doing::Statement, error)
+fn in_statement(error: Error) -> ClassifiedError {
+    classify(Phase::Statement, error)
 }
 
 /// A COPY that did not begin has met no row.
-fn not_begun(fault: Fault) -> Fault {
-    match fault.blame {
-        Blame::Batch => fault,
-        Blame::Row => Fault { blame: Blame::Batch, kind: ErrorKind::Transient, ..fault },
+fn not_begun(classified: ClassifiedError) -> ClassifiedError {
+    match classified.scope {
+        Scope::Batch => classified,
+        Scope::Row => ClassifiedError { scope: Scope::Batch, kind: ErrorKind::Transient, ..classified },
     }
 }

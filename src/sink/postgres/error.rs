@@ -1,4 +1,4 @@
-//! [`OpenError`]: why a sink could not be opened. It names what to change.
+//! [`OpenError`]: why a PostgreSQL sink could not be opened. Each variant names what to change.
 
 use std::error::Error as StdError;
 
@@ -8,8 +8,8 @@ use crate::{
     sink::table::{ColumnType, TableError},
 };
 
-/// Why a PostgreSQL sink could not be opened; what is behind it is told by [`chain`](Self::chain). Neither the user nor the password nor the
-/// database is in it; the name of the host is, where its certificate is that of another one.
+/// Why a PostgreSQL sink could not be opened; [`chain`](Self::chain) includes the causes. It never contains user,
+/// password or database; it contains the host only if a certificate belongs to another one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -19,7 +19,7 @@ pub enum OpenError {
     /// The URL or one of the `PG*` variables cannot be used.
     #[error("the address of the PostgreSQL server cannot be used: {0}")]
     Address(String),
-    /// The server cannot be reached or lets nobody in.
+    /// The server cannot be reached or refuses the login.
     #[error("cannot connect to PostgreSQL")]
     Connect(#[source] Box<dyn StdError + Send + Sync>),
     /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not called.
@@ -28,10 +28,10 @@ pub enum OpenError {
     /// There is no such schema; the sink creates tables, and no schemas.
     #[error("there is no schema {0:?}, and only tables are created")]
     NoSchema(String),
-    /// It is a view or the like.
+    /// The name is that of a view or the like.
     #[error("{0:?} is no table")]
     NotATable(String),
-    /// It is a temporary table, which other connections of the sink do not see, and which ends with the first one.
+    /// The table is temporary: other connections of the sink do not see it, and it ends with the first one.
     #[error("{0:?} is a temporary table, whose rows are gone when the connection ends")]
     Temporary(String),
     /// The table has no such column; upper and lower case matter.
@@ -49,12 +49,12 @@ pub enum OpenError {
         table: String,
         /// The column.
         column: String,
-        /// What it is to hold.
+        /// Type of the mapping's column.
         holds: ColumnType,
         /// The type it was created with.
         declared: String,
     },
-    /// Repeats cannot be told, since the table has no unique constraint on exactly these columns.
+    /// Repeats cannot be detected, since the table has no unique constraint on exactly these columns.
     #[error("table {table:?} has no unique constraint on {columns:?}, by which repeats are to be told")]
     NotUnique {
         /// The table.
@@ -67,13 +67,13 @@ pub enum OpenError {
     Database {
         /// The table.
         table: String,
-        /// What went wrong.
+        /// Error of the server.
         source: Box<dyn StdError + Send + Sync>,
     },
 }
 
 impl OpenError {
-    /// What happened, and the causes behind it, in one line: for logs and reports.
+    /// Returns the error and its causes in one line, for logs and reports.
     pub fn chain(&self) -> String {
         chain(self)
     }

@@ -200,7 +200,7 @@ fn strength(mode: &[u8], has_roots: bool) -> (SslMode, Proof) {
 fn urls_are_read_as_libpq_reads_them() {
     let mut dice = Dice(0x5eed_2026);
     let mut urls: Vec<String> = (0..20_000).map(|_| dice.url()).collect();
-    // Those that once came to another host, and some that are common.
+    // Inputs that once came to another host, and common ones.
     urls.extend(
         [
             "postgres://bob:12/ss@db.example/trades?sslmode=verify-full",

@@ -1,5 +1,5 @@
-//! Batches into a PostgreSQL table (feature `postgres`): in comes a batch, out goes one transaction and a verdict for
-//! each row. Next room: the server.
+//! Batches into a PostgreSQL table (feature `postgres`). Each batch is one transaction, and each of its rows gets a
+//! verdict.
 //!
 //! ```text
 //!   write()  Batch -> a connection that is idle, or a new one   sink, pool, address, url, tls, process
@@ -8,9 +8,9 @@
 //!      v
 //!   BEGIN, the rows by one of three ways, COMMIT                connection, plan, session
 //!      |
-//!      | a row is at fault
+//!      | a row fails
 //!      v
-//!   BEGIN, ever smaller parts, those at fault stay out, COMMIT  writer, classify, pooler
+//!   BEGIN, ever smaller parts, failing rows stay out, COMMIT  writer, classify, pooler
 //! ```
 
 mod address;

@@ -1,10 +1,11 @@
-//! Decimals as PostgreSQL sends and stores them: in comes a decimal, out go groups of four decimal digits.
+//! Decimals as PostgreSQL sends and stores them: groups of four decimal digits. Every digit is kept, zeros included.
+//! `wire` calls it for each decimal.
 
 use bytes::{BufMut, BytesMut};
 use rust_decimal::Decimal;
 
-/// 96 bits are at most 29 digits, to which up to three zeros are added.
-const MOST_GROUPS: usize = 8;
+/// Maximum number of groups: 96 bits are at most 29 digits, to which up to three zeros are added.
+const MAX_GROUPS: usize = 8;
 
 const NEGATIVE: u16 = 0x4000;
 
@@ -14,8 +15,8 @@ pub(super) fn put(out: &mut BytesMut, value: Decimal) {
     // The point stands between two groups.
     let zeros = (4 - scale % 4) % 4;
     let mut rest = value.mantissa().unsigned_abs() * 10_u128.pow(zeros);
-    let mut groups = [0_u16; MOST_GROUPS];
-    let mut first = MOST_GROUPS;
+    let mut groups = [0_u16; MAX_GROUPS];
+    let mut first = MAX_GROUPS;
     // Division of 128 bits is slow, and most prices need only 64.
     while rest > u128::from(u64::MAX) {
         first -= 1;
@@ -29,9 +30,9 @@ pub(super) fn put(out: &mut BytesMut, value: Decimal) {
         rest /= 10_000;
     }
     let behind_point = (scale + zeros) as i16 / 4;
-    let weight = (MOST_GROUPS - first) as i16 - behind_point - 1;
+    let weight = (MAX_GROUPS - first) as i16 - behind_point - 1;
     let zeros_at_end = groups[first..].iter().rev().take_while(|group| **group == 0).count();
-    let groups = &groups[first..MOST_GROUPS - zeros_at_end];
+    let groups = &groups[first..MAX_GROUPS - zeros_at_end];
 
     out.put_u16(groups.len() as u16);
     out.put_i16(if groups.is_empty() { 0 } else { weight });

@@ -1,5 +1,5 @@
-//! From settings to a connection and what it found: in comes a mapping, out goes the table as the server has it, or the
-//! reason why rows could not be written to it. Next room: `plan`.
+//! Opens a sink: connects, creates the table if asked, and checks that the table takes every value of the mapping.
+//! Returns the plan, or the reason why rows could not be written.
 
 use std::error::Error as StdError;
 
@@ -16,7 +16,7 @@ use super::{
     watch::Watch,
     wire::{Declared, Field, type_name},
 };
-use crate::sink::table::{ColumnType, Table, TableError, fault::Doing};
+use crate::sink::table::{ColumnType, Table, TableError, classified::Phase};
 
 /// Connects and checks everything that can be checked before there is a row.
 pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Pool, OpenError> {
@@ -24,7 +24,8 @@ pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Poo
     let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
     let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
     let server = Server { config: address.config.clone(), tls };
-    let mut session = server.connect(None).await.map_err(|fault| OpenError::Connect(Box::new(fault.failure)))?;
+    let mut session =
+        server.connect(None).await.map_err(|classified| OpenError::Connect(Box::new(classified.context)))?;
     let path = search_path::has_arrived(session.client(), server.config.get_options()).await;
     if !path.map_err(|error| OpenError::Connect(boxed(error)))? {
         return Err(OpenError::Address(LOST_PATH.into()));
@@ -40,7 +41,7 @@ const LOST_PATH: &str = "the search_path in its options did not reach the server
     schema with the table";
 
 async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
-    // In one transaction a pooler keeps to one server process. What somebody else has set there does not count.
+    // One transaction keeps to one server process behind a pooler. Settings of other clients are overridden in it.
     client.batch_execute(BEGIN).await.map_err(|error| OpenError::Connect(boxed(error)))?;
     let found = find_or_create(client, table).await?;
     let plan = Plan::of(table, &found, settings);
@@ -67,7 +68,7 @@ async fn find_or_create<T>(client: &Client, table: &Table<T>) -> Result<Found, O
         client.batch_execute("ROLLBACK TO SAVEPOINT roundlot").await.map_err(|error| database(table, error))?;
     }
     match (find(client, table).await?, created) {
-        // Two that create it at once are in each other's way, and then it is there.
+        // Two sessions that create it at once conflict, and then it exists.
         (Some(found), _) => Ok(found),
         (None, Err(error)) => Err(database(table, error)),
         (None, Ok(())) => Err(OpenError::NoTable(table.full_name())),
@@ -183,5 +184,5 @@ fn database<T>(table: &Table<T>, error: Error) -> OpenError {
 }
 
 fn boxed(error: Error) -> Box<dyn StdError + Send + Sync> {
-    Box::new(classify(Doing::Statement, error).failure)
+    Box::new(classify(Phase::Statement, error).context)
 }

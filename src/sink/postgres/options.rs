@@ -1,4 +1,4 @@
-//! How a PostgreSQL table is opened: in come settings, out goes a sink. Next room: `open`, which looks at the table.
+//! [`Postgres`]: the settings of a PostgreSQL sink, each with a default. [`Postgres::open`] checks the table.
 
 use std::fmt;
 
@@ -30,42 +30,44 @@ pub struct Postgres {
     pub(super) stage_from: usize,
 }
 
-/// More writes at once than this are rare, and servers often take 100 connections in all.
+/// Default number of connections. More writes at once are rare, and servers often allow 100 connections in all.
 const MAX_CONNECTIONS: usize = 16;
 
-/// Where COPY overtakes arrays. Of rows of six columns, in CPU time of both sides, arrays cost 0.9 of what COPY costs in
-/// batches of 100 to 2,000 rows, 1.2 of it from 3,000 on, 1.4 from 10,000 on; and they take a round trip less.
+/// Default number of rows from which COPY is used. For rows of six columns, arrays cost 0.9 of COPY's CPU time (both
+/// sides) in batches of 100 to 2,000 rows. They cost 1.2 of it from 3,000 on and 1.4 from 10,000 on, and save a round
+/// trip.
 const COPY_FROM: usize = 2500;
 
-/// Where batches under a rule are kept out of memory. COPY and a second statement gain no time there: they took 1.0-1.5
-/// times as long as arrays up to 1,000 rows, and 1.0-1.1 times as long from 5,000 to 50,000.
+/// Default number of rows from which a batch under a rule is kept out of the server's memory. COPY and a second
+/// statement save no time. They took 1.0-1.5 times as long as arrays up to 1,000 rows, and 1.0-1.1 times from 5,000 to
+/// 50,000.
 const STAGE_FROM: usize = 10_000;
 
 impl Postgres {
     /// Settings for the server and database of this URL: `postgres://user:password@host:port/database?options`.
     ///
-    /// It is read as libpq reads it, or refused. An option that is not honoured is an error, above all one that asks for
-    /// more security than there is.
+    /// The URL is read as libpq reads it, or refused. An option that is not honoured is an error, above all one that
+    /// asks for more security than there is.
     ///
-    /// * What it leaves out comes from the variables that every PostgreSQL client reads: `PGHOST`, `PGHOSTADDR`,
-    ///   `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
-    ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`, `PGLOADBALANCEHOSTS`. No file is read:
-    ///   there is no `.pgpass`, no service file and no client certificate.
-    /// * What is no letter or digit in a user name, a password or the name of a database has to be percent-encoded, such
-    ///   as `%40` for `@`, `%2F` for `/` and `%3F` for `?`.
-    /// * `sslmode` is `disable`, `allow` or `prefer` (the default: encrypted if the server can), `require` (encrypted; with
-    ///   whom is only looked at if there is an `sslrootcert`, as for `verify-ca`), `verify-ca` or `verify-full`.
-    ///   `sslrootcert` is a PEM file of whom to trust; without it, the certificates of the system are. With
-    ///   `sslrootcert=system` the mode is `verify-full`.
+    /// * Missing parts come from the variables that every PostgreSQL client reads: `PGHOST`, `PGHOSTADDR`, `PGPORT`,
+    ///   `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`,
+    ///   `PGCONNECT_TIMEOUT`, `PGTARGETSESSIONATTRS`, `PGCHANNELBINDING`, `PGLOADBALANCEHOSTS`. No file is read: there
+    ///   is no `.pgpass`, no service file and no client certificate.
+    /// * In user names, passwords and database names, characters other than letters and digits must be percent-encoded,
+    ///   such as `%40` for `@`, `%2F` for `/` and `%3F` for `?`.
+    /// * `sslmode` is `disable`, `allow` or `prefer` (the default: encrypted if the server can), `require` (encrypted),
+    ///   `verify-ca` or `verify-full`. With an `sslrootcert`, `require` verifies like `verify-ca`. `sslrootcert` is a
+    ///   PEM file of trusted certificates; without it, the system's are trusted. With `sslrootcert=system` the mode is
+    ///   `verify-full`.
     /// * Further options: `host`, `hostaddr`, `port`, `user`, `password`, `dbname`, `application_name`,
     ///   `fallback_application_name`, `target_session_attrs` (`any`, `read-write`, `read-only`), `channel_binding`,
     ///   `load_balance_hosts`, `keepalives` with its `_idle`, `_interval` and `_count`, `tcp_user_timeout`.
-    /// * `options=-csearch_path%3Dtrading` sets where a table without a
-    ///   [`schema`](crate::sink::table::Table::schema) is looked for, `options=-cstatement_timeout%3D5s` how
-    ///   long a statement may take; `connect_timeout` is in seconds, 10 unless set, and 0 is no limit.
+    /// * `options=-csearch_path%3Dtrading` sets where a table without a [`schema`](crate::sink::table::Table::schema) is looked for.
+    ///   `options=-cstatement_timeout%3D5s` sets how long a statement may take. `connect_timeout` is in seconds, 10 by
+    ///   default, and 0 is no limit.
     ///
-    /// A URL that cannot be read is an error of [`open`](Self::open). Neither user nor password nor database is ever in an
-    /// error or a log.
+    /// A URL that cannot be read is an error of [`open`](Self::open). No error and no log contains user, password or
+    /// database.
     pub fn url(url: impl AsRef<str>) -> Self {
         Self {
             address: address::read(url.as_ref(), |name| std::env::var(name).ok()),
@@ -80,29 +82,30 @@ impl Postgres {
         Self::url("postgres://")
     }
 
-    /// Sets how many connections there may be; 16 unless set. One is opened when a batch is to be written and none is
-    /// idle, so there are as many as the batcher's [`max_in_flight`](crate::Limits::max_in_flight) in the end. A write
-    /// beyond this number waits.
+    /// Sets the maximum number of connections; 16 by default. One is opened when a batch is to be written and none is
+    /// idle, so their number grows up to the batcher's [`max_in_flight`](crate::Limits::max_in_flight). A write beyond
+    /// this number waits.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If the number is zero.
     pub fn max_connections(mut self, connections: usize) -> Self {
         assert!(connections > 0, "a sink without connections would write nothing");
         self.max_connections = connections;
         self
     }
 
-    /// Sets from how many rows on a batch goes by `COPY`, where no conflict rule is set; 2,500 unless set. Smaller ones
-    /// go as one array per column, which is faster up to there and takes a round trip less. No size decides where rows
-    /// land: a table that COPY would write to in another way than an INSERT gets no COPY (see [`PostgresSink`](super::PostgresSink)).
+    /// Sets the number of rows from which a batch without a conflict rule goes by `COPY`; 2,500 by default. Smaller
+    /// ones go as one array per column, which is faster up to there and saves a round trip. The size never decides
+    /// where rows land: a table that COPY would write differently from an INSERT gets no COPY (see [`PostgresSink`](super::PostgresSink)).
     pub fn copy_from(mut self, rows: usize) -> Self {
         self.copy_from = rows;
         self
     }
 
-    /// Sets from how many rows on a batch goes by `COPY` into a temporary table and on from there, where a conflict rule
-    /// is set or the table takes no COPY; 10,000 unless set. That is no faster than arrays, but the server need not hold the batch in memory.
+    /// Sets the number of rows from which a batch goes by `COPY` into a temporary table and on from there; 10,000 by
+    /// default. This is for tables with a conflict rule, or that take no COPY. It is no faster than arrays, but the
+    /// server need not hold the batch in memory.
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;
         self

@@ -1,5 +1,5 @@
-//! What a connection has to know of a table, which is all but the ops: in come the mapping and the table as the server
-//! has it, out goes SQL and which way a batch of a given size takes. Next room: `connection`.
+//! [`Plan`]: what a connection knows of a table, which is everything but the ops: SQL, and which way a batch of a given
+//! size takes. Fixed when the sink is opened, except that COPY can be given up for good.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,17 +8,17 @@ use tokio_postgres::types::Type;
 use super::{options::Postgres, watch::Watch, wire::Field};
 use crate::sink::table::{Conflict, Table, sql::quoted};
 
-/// Where rows wait that go on under a conflict rule. It is empty again after each transaction.
+/// Name of the temporary table for rows that go on under a conflict rule. It is empty again after each transaction.
 const STAGE: &str = "pg_temp.roundlot_rows";
 
-/// A batch of more bytes than this is never sent as arrays: a message to the server is at most 1 GB, and is held in
-/// memory on both sides several times over.
-const MOST_ARRAY_BYTES: usize = 16 << 20;
+/// Maximum size in bytes of a batch that is sent as arrays. A message to the server is at most 1 GB, and both sides
+/// hold it several times over.
+const MAX_ARRAY_BYTES: usize = 16 << 20;
 
 /// The table as the server has it.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Its name with that of its schema, as SQL reads it.
+    /// Name with its schema, as SQL reads it.
     pub(super) into: String,
     /// In the order of the mapping.
     pub(super) fields: Vec<Field>,
@@ -40,23 +40,23 @@ pub(super) struct Plan {
     /// The same statement as the server plans it, and so checks it, without executing it.
     pub(super) check: String,
     pub(super) bulk: Option<Bulk>,
-    /// Whether each row has a statement of its own. A rule acts once per statement: one that counts rows, or asks whether
-    /// a row is there already, would make something else of many rows than of one row after the other.
+    /// Whether each row has a statement of its own. A rule acts once per statement. One that counts rows, or checks
+    /// whether a row exists, treats many rows differently from one row after the other.
     pub(super) one_by_one: bool,
-    /// From how many rows on a batch takes the bulk way.
+    /// Number of rows from which a batch goes the bulk way.
     bulk_from: usize,
     /// Whether COPY into the table has met rules or policies that were not there when it was opened. Set once, for all
     /// connections.
     barred: AtomicBool,
 }
 
-/// How many rows are written at once, by COPY.
+/// The bulk way: rows go by COPY.
 #[derive(Debug)]
 pub(super) struct Bulk {
     pub(super) copy: String,
     /// COPY knows no conflict rule: it then fills a table of its own, and a statement moves the rows on.
     pub(super) stage: Option<Stage>,
-    /// What is looked at after COPY into the table itself.
+    /// Query that detects changes after COPY into the table itself.
     pub(super) watch: Option<Watch>,
 }
 
@@ -114,13 +114,13 @@ impl Plan {
 
     /// The bulk way, if that is the one for so many rows.
     pub(super) fn bulk_for(&self, rows: usize, bytes: usize) -> Option<&Bulk> {
-        self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MOST_ARRAY_BYTES)
+        self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MAX_ARRAY_BYTES)
     }
 
-    /// Whether so many rows are to come in smaller batches, since there is no bulk way, or not in a session that may
-    /// share its server process. A row by itself always has one.
+    /// Whether so many rows must come in smaller batches: there is no bulk way, or none in a session that may share its
+    /// server process. A single row always has a way.
     pub(super) fn is_too_large(&self, rows: usize, bytes: usize, is_own: bool) -> bool {
-        (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MOST_ARRAY_BYTES
+        (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MAX_ARRAY_BYTES
     }
 }
 
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn size_rule_and_rights_decide() {
+    fn size_rule_and_rights_decide_the_way() {
         let from = |plan: &Plan| (1..10).find(|rows| plan.bulk_for(*rows, 0).is_some());
         let is_staged = |plan: &Plan| plan.bulk.as_ref().map(|bulk| bulk.stage.is_some());
         let cases = [
@@ -261,7 +261,7 @@ mod tests {
         for (i, (plan, rows, staged)) in cases.iter().enumerate() {
             assert_eq!((from(plan), is_staged(plan)), (*rows, *staged), "case {i}");
         }
-        assert!(cases[0].0.bulk_for(1, MOST_ARRAY_BYTES + 1).is_some(), "many bytes count as many rows");
+        assert!(cases[0].0.bulk_for(1, MAX_ARRAY_BYTES + 1).is_some(), "many bytes count as many rows");
     }
 
     #[test]
@@ -269,9 +269,9 @@ mod tests {
         let (with, without) = (plan(&table(), true, true), plan(&table(), true, false));
         for rows in [1, 2, 1000] {
             assert!(!with.is_too_large(rows, usize::MAX, true), "{rows}");
-            assert!(!without.is_too_large(rows, MOST_ARRAY_BYTES, true), "{rows}");
-            assert_eq!(without.is_too_large(rows, MOST_ARRAY_BYTES + 1, true), rows > 1, "{rows}");
-            assert_eq!(with.is_too_large(rows, MOST_ARRAY_BYTES + 1, false), rows > 1, "{rows}, behind a pooler");
+            assert!(!without.is_too_large(rows, MAX_ARRAY_BYTES, true), "{rows}");
+            assert_eq!(without.is_too_large(rows, MAX_ARRAY_BYTES + 1, true), rows > 1, "{rows}");
+            assert_eq!(with.is_too_large(rows, MAX_ARRAY_BYTES + 1, false), rows > 1, "{rows}, behind a pooler");
         }
     }
 }

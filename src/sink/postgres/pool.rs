@@ -1,5 +1,5 @@
-//! The connections of a sink: in comes the wish to write, out goes a connection that is idle or new, and comes back
-//! unless it broke. How many there are is the batcher's decision, up to a limit. Next room: `connection`.
+//! [`Pool`]: the connections of a sink. A lease is idle again afterwards, unless it broke. The batcher's writes decide
+//! how many there are, up to the limit.
 
 use std::{
     fmt,
@@ -14,16 +14,16 @@ use tokio::{
 use tokio_postgres::Config;
 
 use super::{
-    classify::{Fault, classify, no_answer, settle},
+    classify::{ClassifiedError, classify, no_answer, settle},
     connection::Connection,
     plan::Plan,
     process,
     session::Session,
     tls::Tls,
 };
-use crate::sink::{SinkError, table::fault::Doing};
+use crate::sink::{SinkError, table::classified::Phase};
 
-/// Where the server is and how to get in. Never printed.
+/// Address and login of the server. Never printed.
 pub(super) struct Server {
     pub(super) config: Config,
     pub(super) tls: Tls,
@@ -34,7 +34,7 @@ impl Server {
     ///
     /// The client library limits the time until a host is reached, and not until it answers: one that is stopped takes
     /// connections and says nothing. A host has two addresses at most, as a rule.
-    pub(super) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, Fault> {
+    pub(super) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, ClassifiedError> {
         let connecting = self.config.connect(self.tls.clone());
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
         let connected = match self.config.get_connect_timeout() {
@@ -43,14 +43,14 @@ impl Server {
             }
             None => connecting.await,
         };
-        let (client, connection) = connected.map_err(|error| classify(Doing::Statement, error))?;
+        let (client, connection) = connected.map_err(|error| classify(Phase::Statement, error))?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                let error = classify(Doing::Statement, error).failure.source;
+                let error = classify(Phase::Statement, error).context.source;
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
-        let is_own = process::is_own(&client).await.map_err(|error| classify(Doing::Statement, error))?;
+        let is_own = process::is_own(&client).await.map_err(|error| classify(Phase::Statement, error))?;
         Ok(Session::new(client, task, self.tls.clone(), is_own, slot))
     }
 }
@@ -58,15 +58,15 @@ impl Server {
 pub(super) struct Pool {
     server: Server,
     pub(super) plan: Plan,
-    /// The one that was used last is used next.
+    /// The most recently used one is used next.
     idle: Mutex<Vec<Connection>>,
     /// One per connection in use, or given up and not gone yet; closed when the sink is.
     slots: Arc<Semaphore>,
 }
 
 impl Pool {
-    pub(super) fn new(server: Server, plan: Plan, first: Connection, most: usize) -> Self {
-        Self { server, plan, idle: Mutex::new(vec![first]), slots: Arc::new(Semaphore::new(most)) }
+    pub(super) fn new(server: Server, plan: Plan, first: Connection, max: usize) -> Self {
+        Self { server, plan, idle: Mutex::new(vec![first]), slots: Arc::new(Semaphore::new(max)) }
     }
 
     /// Takes a connection that is idle, or opens one. Waits while as many as may be are in use.
@@ -79,14 +79,14 @@ impl Pool {
                 connection
             }
             // No row has been sent yet, nor is the connection there to go on.
-            None => self.open(slot).await.map_err(|fault| settle(fault, 0, false))?,
+            None => self.open(slot).await.map_err(|classified| settle(classified, 0, false))?,
         };
         Ok(Lease { pool: self, connection: Some(connection) })
     }
 
-    async fn open(&self, slot: OwnedSemaphorePermit) -> Result<Connection, Fault> {
+    async fn open(&self, slot: OwnedSemaphorePermit) -> Result<Connection, ClassifiedError> {
         let session = self.server.connect(Some(slot)).await?;
-        Connection::prepare(session, &self.plan).await.map_err(|error| classify(Doing::Statement, error))
+        Connection::prepare(session, &self.plan).await.map_err(|error| classify(Phase::Statement, error))
     }
 
     fn give_back(&self, mut connection: Connection) {
@@ -98,13 +98,13 @@ impl Pool {
             idle.push(connection);
         }
         drop(idle);
-        // Only now, so that whoever waits for it finds the connection.
+        // Releases the permit last, so that the writer that waits for it finds the connection.
         drop(slot);
     }
 
     fn idle_one(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        // Those that broke while nobody used them are dropped here.
+        // Drops connections that broke while idle.
         std::iter::from_fn(|| idle.pop()).find(|connection| !connection.session.is_closed())
     }
 

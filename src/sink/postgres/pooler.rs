@@ -1,5 +1,5 @@
-//! What poolers say in their own name, of which pgbouncer's words are the common ones. They have one code for all of it.
-//! Their messages may go on with names of users and databases, so only what is known of them is repeated.
+//! Errors that poolers send in their own name, in pgbouncer's words, which are the common ones. All have one code. Only
+//! known texts are repeated, since the rest may contain names of users and databases.
 
 /// The code that pgbouncer has for whatever it says itself: protocol_violation.
 pub(super) const CODE: &str = "08P01";
@@ -8,7 +8,7 @@ pub(super) const CODE: &str = "08P01";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub(super) message: &'static str,
-    /// What to do about it, where no waiting helps.
+    /// Advice, if waiting does not help.
     pub(super) setting: Option<&'static str>,
 }
 

@@ -1,10 +1,10 @@
-//! Whether a session has a server process to itself, or shares one with others behind a pooler. Called once per
-//! connection, before anything is kept in the session.
+//! Whether a session has a server process to itself, or shares one behind a pooler. Checked once per connection, before
+//! anything is kept in the session.
 //!
-//! A server names its process at the login, as the key of cancel requests. A pooler has to name one of its own making:
-//! it hands sessions on, and the server's key would cancel what somebody else does. Hence a session is ours exactly if
-//! its process calls itself what was named at the login. A pooler that keeps sessions together looks like one that does
-//! not, which costs some speed and is never wrong.
+//! A server names its process at the login, as the key of cancel requests. A pooler must name one of its own making: it
+//! hands sessions on, and the server's key could cancel another client's statement. A session has its process to itself
+//! exactly if the process reports the number named at the login. A pooler that keeps sessions together looks like one
+//! that does not, which costs some speed and is never wrong.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,7 @@ use tokio_postgres::{
 /// The offset in a cancel request, in bytes, of the process: behind its length and its code.
 const PROCESS: usize = 8;
 
-/// Whether nobody else gets at this server process while the session lasts.
+/// Whether no other client uses this server process while the session lasts.
 pub(super) async fn is_own(client: &Client) -> Result<bool, Error> {
     let rows = client.simple_query("SELECT pg_backend_pid()").await?;
     let at_work = rows.iter().find_map(|message| match message {
@@ -35,13 +35,13 @@ pub(super) async fn is_own(client: &Client) -> Result<bool, Error> {
     Ok(named.is_some() && named == at_work)
 }
 
-/// The process that was named at the login. The client library tells it to nobody but those to whom it sends a cancel
-/// request, so one is written into memory.
+/// Returns the process named at the login. The client library exposes it only in cancel requests, so one is written
+/// into memory.
 async fn named(client: &Client) -> Option<i32> {
     let tap = Tap::default();
     client.cancel_token().cancel_query_raw(tap.clone(), Plain).await.ok()?;
     let request = tap.0.lock().unwrap_or_else(PoisonError::into_inner);
-    // What went before it asked for TLS.
+    // The bytes before it asked for TLS.
     let request = request.last_chunk::<16>()?;
     request[PROCESS..].first_chunk().map(|process| i32::from_be_bytes(*process))
 }

@@ -1,5 +1,5 @@
-//! The rows of one batch as they cross the wire: in come ops, out goes one buffer. It is what COPY reads, and its cells
-//! are the elements of the arrays that UNNEST reads. Next room: `connection`.
+//! [`Rows`]: the rows of one batch as they cross the wire, in one buffer. COPY reads it as it is, and its cells are the
+//! elements of the arrays for UNNEST. The sink fills it, the connection sends it.
 
 use std::{fmt, ops::Range};
 
@@ -11,29 +11,29 @@ use crate::{
     rules::batch::Batch,
     sink::{
         SinkError,
-        table::{Table, fault::Failed},
+        table::{Table, classified::Failed},
     },
 };
 
-/// A buffer that held more than this gives its memory back. Enough for 10,000 rows of 400 bytes.
-const KEPT_BYTES: usize = 4 << 20;
+/// Capacity retained by an empty buffer, in bytes: enough for 10,000 rows of 400 bytes.
+const MAX_RETAINED_BYTES: usize = 4 << 20;
 
-/// What stands before the cells of each row: how many there are.
+/// Header of each row: its number of cells.
 const ROW_HEAD: usize = 2;
 
 /// Rows in one buffer, which is filled again for the next batch.
 #[derive(Default)]
 pub(super) struct Rows {
     bytes: Bytes,
-    /// Where each cell begins, row by row. 32 bits, since there is one per value.
+    /// Start of each cell, row by row; 32 bits, since there is one per value.
     cells: Vec<u32>,
     width: usize,
-    /// Which op of the batch each row came from.
+    /// Index in the batch of the op of each row.
     ops: Vec<usize>,
 }
 
 impl Rows {
-    /// Replaces what it holds by the rows of all pending ops, and returns the ops that have none.
+    /// Replaces the content by the rows of all pending ops, and returns the ops that have none.
     pub(super) fn fill<T>(
         &mut self,
         table: &Table<T>,
@@ -72,7 +72,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The buffer of the last batch, which nobody else holds any more once the server has answered.
+    /// The buffer of the last batch, which has no other owner once the server has answered.
     fn emptied(&mut self) -> BytesMut {
         self.cells.clear();
         self.ops.clear();
@@ -84,18 +84,18 @@ impl Rows {
     /// Forgets the rows, and gives back the memory of many.
     pub(super) fn trim(&mut self) {
         let bytes = self.emptied();
-        if bytes.capacity() <= KEPT_BYTES {
+        if bytes.capacity() <= MAX_RETAINED_BYTES {
             self.bytes = bytes.freeze();
         }
-        self.cells.shrink_to(KEPT_BYTES / size_of::<u32>());
-        self.ops.shrink_to(KEPT_BYTES / size_of::<usize>());
+        self.cells.shrink_to(MAX_RETAINED_BYTES / size_of::<u32>());
+        self.ops.shrink_to(MAX_RETAINED_BYTES / size_of::<usize>());
     }
 
     pub(super) fn len(&self) -> usize {
         self.ops.len()
     }
 
-    /// How many bytes all of them take.
+    /// Bytes of all rows.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn one_buffer_serves_both_ways_in() {
+    fn one_buffer_serves_copy_and_arrays() {
         let mut rows = Rows::default();
         assert!(filled(&mut rows, vec![7, 9, 10]).is_empty());
         let seven: &[u8] = &[0, 2, 0, 0, 0, 2, 0, 7, 0, 0, 0, 2, b'n', b'7'];
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_small_buffer_is_kept_when_it_rests() {
+    fn a_large_buffer_is_released_when_idle() {
         let mut rows = Rows::default();
         filled(&mut rows, (0..1000).collect());
         let before = rows.bytes.as_ptr();
@@ -238,7 +238,7 @@ mod tests {
         let big =
             Table::new("t").integer("id", |op: &i64| *op).column("name", ColumnType::Text, |_| "n".repeat(600).into());
         rows.fill(&big, &fields(), &Batch::for_test((0..9000).collect())).expect("they fit");
-        assert!(rows.size() > KEPT_BYTES);
+        assert!(rows.size() > MAX_RETAINED_BYTES);
         rows.trim();
         assert_eq!(rows.emptied().capacity(), 0);
     }

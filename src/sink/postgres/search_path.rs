@@ -1,5 +1,5 @@
-//! Whether a `search_path` that was asked for in the options has reached the server. Poolers can be told to drop what
-//! they do not know; the table of this name in another schema would then be taken for ours. Called when a sink is opened.
+//! Whether a `search_path` in the options has reached the server. Poolers can drop it in silence; a table of the same
+//! name in another schema would then be used. Checked when a sink is opened.
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
@@ -33,7 +33,7 @@ fn asked(options: &str) -> Option<String> {
     found
 }
 
-/// What blanks stand between, where a backslash takes the meaning from the character behind it.
+/// Splits at blanks; a backslash takes the meaning from the character behind it.
 fn words(options: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_one_counts_in_each_spelling() {
+    fn the_last_search_path_counts_in_each_spelling() {
         let cases = [
             ("-csearch_path=a", Some("a")),
             ("-c search_path=a,b -cstatement_timeout=5s", Some("a,b")),

@@ -1,5 +1,5 @@
-//! One session with the server, from the first word to the last: in comes a client, out goes goodbye, however the session
-//! is let go of. Next room: the server.
+//! [`Session`]: one session with the server, from login to the end. However it is dropped, the server stops working for
+//! it and its slot is released.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio_postgres::Client;
 
 use super::tls::Tls;
 
-/// How long the server may take to hear that a statement is given up.
+/// Time limit for telling the server that a statement is given up.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long it may then take to end the session.
+/// Time limit for the server to end the session after that.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// A session. When it is dropped while the server may be at work for it, the server is told to stop: it would not look
-/// at its socket before, and a statement that waits for a lock would wait on, and keep its own locks.
+/// A session. When it is dropped while the server may work for it, the server is told to stop. The server would not
+/// read its socket before, and a statement that waits for a lock would keep its own.
 pub(super) struct Session {
     /// There until it ends.
     live: Option<Live>,
@@ -26,7 +26,7 @@ pub(super) struct Session {
     answered: bool,
     /// Whether it has a server process to itself.
     is_own: bool,
-    /// Its place among those that there may be, while it is in use; free again when the session is gone.
+    /// Permit of the pool while the session is in use; released when the session is gone.
     slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -65,14 +65,14 @@ impl Session {
         self.busy
     }
 
-    /// From here on the session is of no use to anybody else, unless it comes to [`rest`](Self::rest): what is dropped on
-    /// the way leaves a transaction behind that no other may continue.
+    /// Marks the session as busy until [`rest`](Self::rest): dropped before that, it leaves a transaction behind that
+    /// no other write may continue.
     pub(super) fn begin(&mut self) {
         self.busy = true;
         self.answered = false;
     }
 
-    /// The session is of no use any more, but there is nothing to give up: the server has failed and said so.
+    /// Marks the session as ended by the server, with nothing to cancel.
     pub(super) fn fail(&mut self) {
         self.answered = true;
     }
@@ -90,11 +90,11 @@ impl Session {
         self.slot.take()
     }
 
-    /// Says goodbye, and waits until it is said.
+    /// Terminates the session, and waits until that is sent.
     pub(super) async fn end(mut self) {
         let Some(Live { client, task }) = self.live.take() else { return };
         drop(client);
-        // A task that failed has said goodbye as well.
+        // A task that failed has ended the session as well.
         let _ended = task.await;
     }
 }
@@ -106,10 +106,10 @@ impl Drop for Session {
         if live.client.is_closed() || (!self.busy && slot.is_none()) {
             return;
         }
-        // Outside a runtime nobody can be sent to the server: the session ends when its statement has.
+        // Outside a runtime no cancel request can be sent: the session ends when its statement has.
         let Ok(runtime) = Handle::try_current() else { return };
-        // A pooler drops a cancel request whose sender does not wait for its end, or dies of it, as pgbouncer 1.18 does.
-        // It closes the session of the server instead, where nothing is committed any more.
+        // A pooler drops a cancel request whose sender does not wait for its end, or crashes by it, as pgbouncer 1.18
+        // does. Closing the session makes the pooler close that of the server, where nothing is committed any more.
         let cancel = (self.busy && !self.answered && self.is_own).then(|| self.tls.clone());
         let end_limit = if self.is_own { END_LIMIT } else { Duration::ZERO };
         runtime.spawn(async move {
@@ -120,7 +120,7 @@ impl Drop for Session {
 }
 
 impl Live {
-    /// Gives up whatever the server is doing: what is not committed is rolled back and lets go of its locks.
+    /// Cancels the running statement: what is not committed is rolled back and releases its locks.
     async fn give_up(self, cancel: Option<Tls>, end_limit: Duration) {
         let Self { client, mut task } = self;
         if let Some(tls) = cancel {

@@ -1,5 +1,5 @@
-//! The sink itself: in comes a batch, whose rows go to the server on a connection of their own, out go the verdicts.
-//! Next room: `pool`.
+//! [`PostgresSink`]: writes each batch on a connection of its own, in one transaction, and settles its ops. A batch
+//! that is dropped midway is in doubt, and its connection is not reused.
 
 use std::fmt;
 
@@ -20,20 +20,20 @@ use crate::{
 ///
 /// * Rows land in the order of the batch; under [`Conflict::Update`](crate::sink::table::Conflict::Update) in that of
 ///   the key, of which the last one counts. Every value is bound, every name quoted.
-/// * A row that breaks a rule of the table is refused alone, with the server's error as the cause; the others of its
-///   batch land. It is found by writing ever smaller parts of the batch, still in one transaction.
-/// * A batch goes as one array per column; from [`copy_from`](Postgres::copy_from) rows on by binary `COPY`, under a
-///   conflict rule from [`stage_from`](Postgres::stage_from) rows on by `COPY` into a temporary table and on from there.
-/// * A table with rules (`CREATE RULE`) on INSERT gets one statement per row, since a rule acts once per statement: one
-///   that counts rows, or looks whether a row is there, so does for each row what it does for a row that comes alone.
-///   A row that a rule or a trigger passes over or moves elsewhere counts as accepted: the table wants it so.
-/// * Where COPY would write something else than an INSERT, as with policies, foreign tables, or columns of a domain that
-///   the mapping leaves out, batches of any size go by INSERT. That is looked at when the sink is opened. Rules
-///   and policies that come later are noticed by COPY, and all rows go by INSERT from then on; a column that has got
-///   another type by then refuses the batch.
+/// * A row that breaks a rule of the table is refused alone, with the server's error as the cause; the rest of its
+///   batch lands. The row is found by writing ever smaller parts of the batch, still in one transaction.
+/// * A small batch goes as one array per column. From [`copy_from`](Postgres::copy_from) rows on it goes by binary
+///   `COPY`. Under a conflict rule, from [`stage_from`](Postgres::stage_from) rows on, it goes by `COPY` into a temporary
+///   table, and on from there by a statement.
+/// * A table with rules (`CREATE RULE`) on INSERT gets one statement per row, since a rule acts once per statement. A
+///   rule that counts rows, or checks whether a row exists, then treats each row as if it came alone. A row that a rule
+///   or a trigger skips or moves elsewhere counts as accepted.
+/// * If COPY would write something else than an INSERT, batches of any size go by INSERT: with policies, foreign
+///   tables, or domain columns that the mapping leaves out. The sink checks that when it is opened. After rules and
+///   policies that come later, all rows go by INSERT; a column of another type refuses the batch.
 /// * A connection is opened when a batch is to be written and none is idle, and is replaced when it broke. Each write
-///   has one of its own: [`max_in_flight`](crate::Limits::max_in_flight) and
-///   [`partition_by`](crate::Stages::partition_by) decide how many there are.
+///   uses its own: [`max_in_flight`](crate::Limits::max_in_flight) and [`partition_by`](crate::Stages::partition_by)
+///   decide how many there are.
 ///
 /// # What values become
 ///
@@ -48,23 +48,24 @@ use crate::{
 /// | timestamps | `timestamptz`, rounded down to microseconds | `timestamp`, which is then UTC |
 /// | JSON | `jsonb` | `json`, `text`, `varchar` |
 ///
-/// A domain is what it is made of. A value that does not fit, such as a price of three digits behind the point in a
-/// column of two, is refused and never rounded; only timestamps are, always down, to the microsecond or to what the column
-/// keeps. `jsonb` keeps what a document means and not how it is spelled. No text is cut, blanks at its end included, though `char` does not tell a text from the same with more of them.
-/// The canonical form of a UUID is `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, with digits in either case. A column of any
-/// other type, such as `real`, `date` or an array, is an error when the sink is opened, which says what types it may have.
+/// A domain is treated as its base type. A value that does not fit, such as a price with three decimals in a column of
+/// two, is refused and never rounded. Only timestamps are rounded, always down, to the microsecond or to what the
+/// column keeps. `jsonb` keeps what a document means and not how it is spelled. Text is never cut, not even blanks at
+/// its end, though `char` compares texts without them. The canonical form of a UUID is
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, with digits in either case. A column of any other type, such as `real`,
+/// `date` or an array, is an error at the opening, which lists the types it may have.
 ///
 /// # What errors mean
 ///
-/// The destination, the batch, a row or somebody else is to blame, and the [kind](crate::ErrorKind) of the error says
-/// which. After an outage the whole batcher pauses, and no op loses an attempt.
+/// The [kind](crate::ErrorKind) of the error tells whether it concerns the destination, the batch, a row or another
+/// session. After an outage the whole batcher pauses, and no attempt of an op is counted.
 ///
 /// | cause | SQLSTATE | kind | what is in the table, and what follows |
 /// |---|---|---|---|
 /// | connection refused, reset or closed, no answer, no such host | none, `08` | outage | nothing of the batch |
 /// | a pooler without its server, in its own words | `08P01` and the end of the connection | outage | nothing of the batch |
 /// | the server starts, stops or has crashed, the session was ended by an administrator or for being idle | `57P01` to `57P03`, `57P05` | outage | nothing of the batch |
-/// | too many connections, the database lets nobody in | `53300`, `55000` at the login | outage | nothing of the batch |
+/// | too many connections, the database accepts no connections | `53300`, `55000` at the login | outage | nothing of the batch |
 /// | the disk is full, other resources are short, the system under the server fails | `53100`, `53000`, `58` | outage | nothing of the batch |
 /// | the server only reads, as after a failover; a conflict with recovery | `25006`, `40001` and the end of the connection | outage | nothing of the batch; the connection is replaced |
 /// | anything else that ends the connection before the COMMIT | any, with FATAL or PANIC | outage | nothing of the batch |
@@ -83,41 +84,41 @@ use crate::{
 /// | wrong credentials, no such database, it was dropped, an untrusted certificate, no TLS where it was asked for | `28`, `3D`, `57P04`, none | refused, "final" | nothing of the batch; all of it are dead letters |
 /// | the database is damaged | `XX001`, `XX002` | refused, "final" | nothing of the batch; all of it are dead letters |
 ///
-/// What is too large is halved by the batcher, down to one row, without counting an attempt of any op. A row that is out
-/// of time by itself may have waited for a lock, so it is tried again as [`Retry`](crate::Retry) says, and is given up
-/// after as many attempts as any other. Where `lc_messages` is not English, a cancel by a user halves the batch, too.
+/// A batch that is too large is halved by the batcher, down to one row, without counting an attempt of any op. A single
+/// row that is out of time may have waited for a lock, so it is retried as [`Retry`](crate::Retry) says. If
+/// `lc_messages` is not English, a cancel by a user halves the batch, too.
 ///
-/// With [`Table::once_by`] or [`Conflict::Ignore`](crate::sink::table::Conflict::Ignore) a batch that is written again
-/// is harmless, so the batcher can be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
+/// With [`Table::once_by`] or [`Conflict::Ignore`](crate::sink::table::Conflict::Ignore) a repeated write is harmless.
+/// The batcher can then be [`idempotent`](crate::Batcher::idempotent), and nothing ends in doubt.
 ///
-/// A network that swallows everything makes a write wait for as long as the system does: set a
+/// If a network drops everything in silence, a write waits for as long as the system does: set a
 /// [`write_timeout`](crate::Limits::write_timeout).
 ///
 /// # Poolers
 ///
-/// A pooler in between may hand on sessions, or transactions. In a session that has no server process to itself,
-/// nothing outlives a transaction: statements have no names, each batch goes as arrays, and there is neither `COPY` nor a
-/// temporary table. Whether it has one is found out at the login.
+/// A pooler may hand on sessions or transactions. In a session without a server process to itself nothing outlives a
+/// transaction. Statements have no names, each batch goes as arrays, and there is neither `COPY` nor a temporary table.
+/// The sink detects that at the login.
 ///
 /// * A pooler that hands on single statements is refused by [`open`](Postgres::open).
-/// * Many poolers take no `options`; a `search_path` in them that is dropped on the way is an error of `open`. Set such
-///   things for the role: `ALTER ROLE .. SET search_path = ..`.
+/// * Many poolers accept no `options`; a `search_path` that is dropped on the way is an error of `open`. Set it for the
+///   role: `ALTER ROLE .. SET search_path = ..`.
 /// * The names of tables are looked up once, with the search path that the role has, whatever others have set.
-/// * A write that is given up is not told to the server: the pooler ends its session. What was not committed does not
-///   land, but may wait for its lock to the end.
+/// * A write that is given up is not cancelled at the server: the pooler ends its session. What was not committed does
+///   not land, but may wait for its lock to the end.
 /// * pgbouncer itself waits for a server that is away, for two minutes unless its `query_wait_timeout` is set. A
 ///   `write_timeout` that is shorter leaves batches in doubt that have not landed.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has hardly landed unless its COMMIT
-/// was under way. The connection is thrown away, and the server is told to stop what it does for it; only then is its
-/// place free for another one. The next write is not affected otherwise. Dropping the future of [`close`](Sink::close)
-/// leaves the connections to close in their own time.
+/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt, though it has landed only if its COMMIT was
+/// under way. The connection is discarded, and the server is told to cancel its work; then its slot is released. The
+/// next write is not affected otherwise. Dropping the future of [`close`](Sink::close) lets the connections close in
+/// the background.
 ///
 /// # Dropping it
 ///
-/// Ends the connections without waiting for it; [`close`](Sink::close) waits.
+/// Ends the connections without waiting; [`close`](Sink::close) waits.
 ///
 /// # Panics
 ///
@@ -175,8 +176,8 @@ impl<T> PostgresSink<T> {
 }
 
 impl<T: Send + 'static> PostgresSink<T> {
-    /// Writes the batch. `None`: nothing of it has landed, and all that is pending is to be written again, since rows of
-    /// this table go by INSERT from now on.
+    /// Writes the batch. `None`: nothing of it has landed, and all pending ops are to be written again, by INSERT as
+    /// all rows of this table from now on.
     async fn write_once(&self, batch: &mut Batch<T>) -> Result<Option<Settled>, SinkError> {
         let mut connection = self.pool.take().await?;
         let plan = &self.pool.plan;
@@ -203,16 +204,16 @@ impl<T: Send + 'static> PostgresSink<T> {
                 }
                 Ok(Some(batch.accept_all()))
             }
-            Err(fault) => {
-                let goes_on = is_worth_keeping(&fault) && connection.rolled_back().await;
+            Err(classified) => {
+                let goes_on = is_worth_keeping(&classified) && connection.rolled_back().await;
                 match goes_on {
                     true => connection.session.rest(),
                     false => connection.session.fail(),
                 }
-                if goes_otherwise(&fault) {
+                if goes_otherwise(&classified) {
                     return Ok(None);
                 }
-                Err(settle(fault, connection.rows.len(), goes_on))
+                Err(settle(classified, connection.rows.len(), goes_on))
             }
         }
     }
@@ -252,7 +253,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]. A server that cannot be reached is one: later, when the sink is open, it is waited for.
+    /// See [`OpenError`]. A server that cannot be reached is an error here; once the sink is open, it is an outage.
     pub async fn open<T>(self, table: Table<T>) -> Result<PostgresSink<T>, OpenError> {
         PostgresSink::open_with(self, table).await
     }

@@ -1,4 +1,4 @@
-//! TLS by rustls: in comes what the URL says of it, out goes what makes an encrypted stream of a connection.
+//! TLS by rustls, for the `sslmode` and `sslrootcert` of a URL. The pool uses it for each connection.
 
 use std::{path::Path, sync::Arc};
 
@@ -15,18 +15,18 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(super) type Tls = MakeRustlsConnect;
 
-/// What the server has to prove.
+/// Proof required from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Nothing.
     None,
-    /// That its certificate comes from somebody whom we trust.
+    /// That its certificate is signed by a trusted root.
     Certificate,
-    /// That, and that it is the certificate of the host of this name.
+    /// The same, and that it is the certificate of this host.
     Host,
 }
 
-/// Where it stands whom we trust.
+/// Source of the trusted roots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Roots {
     System,
@@ -70,7 +70,7 @@ fn load(roots: &Roots) -> Result<RootCertStore, String> {
     if store.is_empty() { Err("there are no root certificates to check the server by".into()) } else { Ok(store) }
 }
 
-/// Asks for less than the name of the host: for nothing, or for a certificate that is trusted.
+/// Verifies less than the name of the host: nothing, or only that the certificate is trusted.
 #[derive(Debug)]
 struct Lenient {
     provider: Arc<CryptoProvider>,

@@ -179,7 +179,7 @@ impl Parameters {
     }
 }
 
-/// What stands before the first of these characters, and the rest with it.
+/// Splits before the first of these characters.
 fn until<'a>(text: &'a str, ends: &[char]) -> (&'a str, &'a str) {
     text.split_at(text.find(ends).unwrap_or(text.len()))
 }

@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_text_is_not() {
+    fn any_other_text_is_no_uuid() {
         let others = [
             String::new(),
             TEXT.replace('-', ""),
@@ -56,7 +56,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_printed_is_read(bytes: [u8; 16]) {
+        fn any_uuid_is_read_back(bytes: [u8; 16]) {
             let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
             proptest::prop_assert_eq!(read(&parts.join("-")), Some(bytes));

@@ -1,13 +1,13 @@
-//! Changes of a table while a sink is open that COPY would not notice: a rule or a policy, which apply to an INSERT alone, or
-//! a column of another type, into which COPY would put the same bytes. Filled by `open`; asked by `connection` after each
-//! COPY into the table and before its COMMIT, while no other transaction can change the table.
+//! [`Watch`]: detects changes of a table during a sink's life that COPY would not notice. These are rules and policies,
+//! which apply to INSERT alone, and columns of another type. `open` records the table; `connection` compares after each
+//! COPY into it, before the COMMIT, when no other transaction can change it.
 
 use tokio_postgres::Row;
 
-use super::classify::{CHANGED, Fault, Hint, Said};
+use super::classify::{CHANGED, ClassifiedError, Hint, ServerMessage};
 use crate::sink::{
     ErrorKind,
-    table::fault::{Blame, Failure},
+    table::classified::{Context, Scope},
 };
 
 /// The table, and how its columns were declared.
@@ -17,17 +17,17 @@ pub(super) struct Watch {
     pub(super) table: String,
     /// The columns of the mapping.
     pub(super) columns: Vec<String>,
-    /// How they were declared when the table was opened.
+    /// Their types when the table was opened.
     pub(super) shape: String,
 }
 
-/// What has become of the table since it was opened.
+/// Change of the table since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     None,
-    /// It has got rules or policies: rows have to go by INSERT.
+    /// New rules or policies: rows go by INSERT.
     Guarded,
-    /// Its columns are others.
+    /// Columns of other types.
     Shape,
 }
 
@@ -51,18 +51,18 @@ impl Watch {
     }
 }
 
-/// What was found after a COPY, which is to be rolled back.
-pub(super) fn changed(change: Change) -> Fault {
+/// Makes the error of a COPY that is to be rolled back.
+pub(super) fn changed(change: Change) -> ClassifiedError {
     let (kind, meaning) = match change {
         Change::Shape => (ErrorKind::Refused, CHANGED),
         _ => (ErrorKind::Transient, "the table has got rules or policies since it was opened, nothing was written"),
     };
     let hint = if change == Change::Guarded { Hint::ByInsert } else { Hint::None };
-    let source = Said { text: "seen by COPY".into(), goes_on: true, hint };
-    Fault { blame: Blame::Batch, kind, failure: Failure { meaning, source } }
+    let source = ServerMessage { text: "seen by COPY".into(), goes_on: true, hint };
+    ClassifiedError { scope: Scope::Batch, kind, context: Context { meaning, source } }
 }
 
 /// Whether the same rows are to be written again at once: nothing of them has landed, and they now go by INSERT.
-pub(super) fn goes_otherwise(fault: &Fault) -> bool {
-    fault.failure.source.hint == Hint::ByInsert
+pub(super) fn goes_otherwise(classified: &ClassifiedError) -> bool {
+    classified.context.source.hint == Hint::ByInsert
 }

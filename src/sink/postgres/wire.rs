@@ -1,5 +1,5 @@
-//! How the values of a column cross the wire: in comes what a column of the table was declared as, out goes the type
-//! that its values are sent in, or that there is none. Then: in comes a value, out go its bytes. Next room: `rows`.
+//! How the values of a column cross the wire: the wire type for a declared column type, and the bytes of each value. A
+//! value is sent unchanged or refused. `open` chooses the types, `rows` appends values.
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::Type;
@@ -44,17 +44,17 @@ pub(super) struct Declared {
     /// The same as SQL reads it, with its schema where that is needed.
     pub(super) reference: String,
     pub(super) is_enum: bool,
-    /// What stands in the brackets behind the type, as the server packs it; -1 if nothing does.
+    /// Type modifier as the server packs it; -1 if there is none.
     pub(super) modifier: i32,
 }
 
-/// A field of PostgreSQL is at most 1 GB, its header included.
-const MOST_BYTES: usize = (1 << 30) - 64;
+/// Maximum size of a field in bytes: PostgreSQL allows 1 GB, header included.
+const MAX_BYTES: usize = (1 << 30) - 64;
 
-/// From 1970 to 2000, where PostgreSQL counts from.
+/// Microseconds from 1970 to 2000, the epoch of PostgreSQL.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
-/// How a value that is not NULL, which is -1, begins: with its length, filled in afterwards.
+/// Bytes of a value's length, which stands before it and is filled in afterwards; -1 is NULL.
 const LENGTH: usize = 4;
 
 impl Field {
@@ -99,7 +99,7 @@ impl Field {
         }
         self.put_bytes(out, value).inspect_err(|_| out.truncate(start))?;
         let length = out.len() - start - LENGTH;
-        if length > MOST_BYTES {
+        if length > MAX_BYTES {
             out.truncate(start);
             return Err("is larger than PostgreSQL takes, 1 GB");
         }
@@ -163,7 +163,7 @@ fn loses_blanks(text: &str, most: usize) -> bool {
     text.len() > most && text.chars().count() > most && text.trim_end_matches(' ').chars().count() <= most
 }
 
-/// How many digits a numeric column keeps behind the point, `Some(None)` for all; `None` if it rounds whole numbers.
+/// Digits that a numeric column keeps behind the point, `Some(None)` for all; `None` if it rounds whole numbers.
 fn numeric_scale(modifier: i32) -> Option<Option<u32>> {
     if modifier < 4 {
         return Some(None);

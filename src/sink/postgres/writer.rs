@@ -1,48 +1,49 @@
-//! One batch, one transaction: in come rows, out goes which of them did not land and why. Next room: `connection`.
+//! Writes one batch in one transaction: at once, or after a failed row in ever smaller parts. Rows not among the failed
+//! have landed. The sink calls it.
 //!
 //! ```text
 //! write --> at once:  BEGIN, all rows, COMMIT
-//!             | a row is at fault
+//!             | a row fails
 //!             v
-//!           in parts: BEGIN, each half, and again the halves of a half with a fault in it, down to the row that stays
+//!           in parts: BEGIN, each half, and again the halves of a half that fails, down to the row that stays
 //!                     out, COMMIT
 //! ```
 
 use std::ops::Range;
 
-use super::{classify::Fault, connection::Connection, plan::Plan};
-use crate::sink::table::fault::{Blame, Doing, Failed};
+use super::{classify::ClassifiedError, connection::Connection, plan::Plan};
+use crate::sink::table::classified::{Failed, Phase, Scope};
 
 /// Constraints that wait for the COMMIT would not tell which row they are about.
 const BEGIN_IN_PARTS: &str = "ROLLBACK; BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
-/// Writes the rows of the connection; those that are not among the failed have landed. After an error nothing has, but
-/// for what the error says of it, and the transaction may still be open.
-pub(super) async fn write(connection: &mut Connection, plan: &Plan) -> Result<Failed, Fault> {
+/// Writes the rows of the connection; all rows not among the failed have landed. After an error nothing has landed,
+/// unless the error says otherwise, and the transaction may still be open.
+pub(super) async fn write(connection: &mut Connection, plan: &Plan) -> Result<Failed, ClassifiedError> {
     let all = 0..connection.rows.len();
     connection.ready(plan).await?;
     match at_once(connection, plan, all.clone()).await {
         Ok(()) => Ok(Failed::new()),
-        Err(fault) if fault.blame == Blame::Batch => Err(fault),
-        Err(fault) if all.len() == 1 => {
-            connection.control("ROLLBACK", Doing::Statement).await?;
-            Ok(vec![(0, fault.into())])
+        Err(classified) if classified.scope == Scope::Batch => Err(classified),
+        Err(classified) if all.len() == 1 => {
+            connection.control("ROLLBACK", Phase::Statement).await?;
+            Ok(vec![(0, classified.into())])
         }
         Err(_) => in_parts(connection, plan, all).await,
     }
 }
 
-async fn at_once(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Result<(), Fault> {
+async fn at_once(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Result<(), ClassifiedError> {
     if !connection.insert(plan, "BEGIN", rows).await? {
         return Ok(());
     }
-    // Only now, not together with the rows: up to here a lost connection means that nothing has landed.
-    connection.control("COMMIT", Doing::Commit).await
+    // Sent separately from the rows: up to here a lost connection means that nothing has landed.
+    connection.control("COMMIT", Phase::Commit).await
 }
 
-async fn in_parts(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Result<Failed, Fault> {
+async fn in_parts(connection: &Connection, plan: &Plan, rows: Range<usize>) -> Result<Failed, ClassifiedError> {
     // Waited for: were it canceled, the parts would land one by one.
-    connection.control(BEGIN_IN_PARTS, Doing::Statement).await?;
+    connection.control(BEGIN_IN_PARTS, Phase::Statement).await?;
     let mut failed = Failed::new();
     let mut parts = halves(rows).to_vec();
     let mut before = SAVE.to_owned();
@@ -51,11 +52,11 @@ async fn in_parts(connection: &Connection, plan: &Plan, rows: Range<usize>) -> R
         match connection.insert(plan, &before, part.clone()).await {
             // A transaction is open, or the statements before the rows had failed and the rows with them.
             Ok(_) => before.clone_from(&go_on),
-            Err(fault) if fault.blame == Blame::Batch => return Err(fault),
-            Err(fault) => {
+            Err(classified) if classified.scope == Scope::Batch => return Err(classified),
+            Err(classified) => {
                 UNDO.clone_into(&mut before);
                 if part.len() == 1 {
-                    failed.push((part.start, fault.into()));
+                    failed.push((part.start, classified.into()));
                 } else {
                     parts.extend(halves(part));
                 }
@@ -63,14 +64,14 @@ async fn in_parts(connection: &Connection, plan: &Plan, rows: Range<usize>) -> R
         }
     }
     let end = if before == UNDO { format!("{UNDO}; COMMIT") } else { "COMMIT".to_owned() };
-    connection.control(&end, Doing::Commit).await?;
+    connection.control(&end, Phase::Commit).await?;
     Ok(failed)
 }
 
 const SAVE: &str = "SAVEPOINT roundlot";
 const UNDO: &str = "ROLLBACK TO SAVEPOINT roundlot";
 
-/// What lets a part stand and makes room for the next.
+/// Statements that keep a part and prepare the next.
 fn go_on(connection: &Connection, plan: &Plan) -> String {
     match plan.bulk.as_ref().and_then(|bulk| bulk.stage.as_ref()) {
         Some(stage) if connection.has_bulk() => format!("RELEASE SAVEPOINT roundlot; {}; {SAVE}", stage.empty),

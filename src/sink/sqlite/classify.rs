@@ -1,28 +1,28 @@
-//! The meaning of SQLite's errors for a batch: a verdict, whose fault it is, and whether the file is to be opened anew. The
-//! table is in the docs of [`SqliteSink`](super::SqliteSink). The writer asks for each statement that fails.
+//! Classification of SQLite's errors: their scope, the verdict, and whether the file is to be opened anew. The writer
+//! calls it for each statement that fails; the docs of [`SqliteSink`](super::SqliteSink) have the table.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::sink::{
     ErrorKind, SinkError,
-    table::fault::{self, Blame, Doing, Failure},
+    table::classified::{self, Context, Phase, Scope},
 };
 
-pub(super) type Fault = fault::Fault<Error>;
+pub(super) type ClassifiedError = classified::ClassifiedError<Error>;
 
-/// The one place that decides what an error of SQLite means.
+/// Decides what an error of SQLite means, alone in the crate.
 ///
 /// * A row breaks a rule of the table: refused, that row alone.
-/// * The disk is full, another connection holds the lock, the file is damaged, read-only, moved or gone: an outage. No op
-///   is to blame, the transaction was rolled back, and the same rows land once the cause is removed.
+/// * The disk is full, another connection holds the lock, or the file is damaged, read-only, moved or gone: an outage.
+///   It concerns no op; the transaction was rolled back, and the same rows land once the cause is removed.
 /// * The disk failed while the transaction was being committed: ambiguous, and an outage for all other ops. The pages may
 ///   have reached the log before the failure, and are then recovered when the file is next opened after a crash. Only a
 ///   failed *write* is certain: the frame that makes a transaction valid is written last.
-/// * Memory is short: transient, since it may be the size of the batch or of a row that asks for too much.
-pub(super) fn classify(doing: Doing, source: Error) -> Fault {
-    use Blame::{Batch, Row};
+/// * Out of memory: transient, since the size of the batch or of a row may be the cause.
+pub(super) fn classify(phase: Phase, source: Error) -> ClassifiedError {
     use ErrorKind::{Ambiguous, Outage, Refused, Transient};
-    let (blame, kind, meaning) = match code(&source) {
+    use Scope::{Batch, Row};
+    let (scope, kind, meaning) = match code(&source) {
         Some(ErrorCode::ConstraintViolation) => (Row, Refused, "the row breaks a constraint of the table"),
         Some(ErrorCode::TypeMismatch) => (Row, Refused, "a value does not suit the type of its column"),
         Some(ErrorCode::TooBig) => (Row, Refused, "the row is larger than SQLite takes"),
@@ -38,7 +38,7 @@ pub(super) fn classify(doing: Doing, source: Error) -> Fault {
             (Batch, Transient, "interrupted, nothing was written")
         }
 
-        Some(ErrorCode::SystemIoFailure) if doing == Doing::Commit && !is_write(&source) => {
+        Some(ErrorCode::SystemIoFailure) if phase == Phase::Commit && !is_write(&source) => {
             (Batch, Ambiguous, "the disk failed during the commit, the batch may or may not be in the file")
         }
         Some(ErrorCode::SystemIoFailure) => (Batch, Outage, "the disk failed, nothing was written"),
@@ -47,7 +47,7 @@ pub(super) fn classify(doing: Doing, source: Error) -> Fault {
         }
         Some(ErrorCode::DatabaseCorrupt) => (Batch, Outage, "the database file is damaged, nothing was written"),
         Some(ErrorCode::NotADatabase) => (Batch, Outage, "the file is not a SQLite database"),
-        Some(ErrorCode::ReadOnly) if is_moved(&source) && doing == Doing::Commit => {
+        Some(ErrorCode::ReadOnly) if is_moved(&source) && phase == Phase::Commit => {
             (Batch, Ambiguous, "the database file or its log was moved, replaced or deleted during the commit")
         }
         Some(ErrorCode::ReadOnly) if is_moved(&source) => {
@@ -62,20 +62,23 @@ pub(super) fn classify(doing: Doing, source: Error) -> Fault {
         }
         _ => (Batch, Refused, "final: SQLite failed in a way that is not expected of it, nothing was written"),
     };
-    Fault { blame, kind, failure: Failure { meaning, source } }
+    ClassifiedError { scope, kind, context: Context { meaning, source } }
 }
 
 /// The error of the ops of a failed transaction. After a commit of unknown result the file as a whole is away, too.
-pub(super) fn verdict(fault: Fault) -> SinkError {
-    if fault.kind == ErrorKind::Ambiguous { SinkError::connection_lost(fault.failure) } else { fault.into() }
+pub(super) fn verdict(classified: ClassifiedError) -> SinkError {
+    if classified.kind == ErrorKind::Ambiguous {
+        SinkError::connection_lost(classified.context)
+    } else {
+        classified.into()
+    }
 }
 
-/// Whether the connection may be to blame for a fault, so that it is given up for a new one: the file at the path may be
-/// another by now, or be mounted anew. A full disk has room again once the log has been brought into the database, which
-/// is done when a connection is closed.
-pub(super) fn wants_new_connection(fault: &Fault) -> bool {
+/// Whether the connection is replaced after this error: the file at the path may be another by now, or be mounted anew.
+/// Closing it also moves the log into the database, which frees disk space.
+pub(super) fn wants_new_connection(classified: &ClassifiedError) -> bool {
     matches!(
-        code(&fault.failure.source),
+        code(&classified.context.source),
         Some(
             ErrorCode::DiskFull
                 | ErrorCode::SystemIoFailure
@@ -88,7 +91,7 @@ pub(super) fn wants_new_connection(fault: &Fault) -> bool {
     )
 }
 
-/// SQLite's error for a database that is no longer at its path. With a log, SQLite does not look by itself.
+/// Makes SQLite's error for a database that is no longer at its path. With a log, SQLite does not check that by itself.
 pub(super) fn moved() -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), None)
 }
@@ -108,8 +111,8 @@ fn extended_code(error: &Error) -> Option<i32> {
     }
 }
 
-/// SQLite's primary result code, where the error is one of SQLite's. Codes that rusqlite does not know are told from
-/// the plain SQLITE_ERROR, which it calls by the same name.
+/// Returns SQLite's primary result code, if the error is one of SQLite's. Codes unknown to rusqlite are told from the
+/// plain SQLITE_ERROR, which has the same name there.
 fn code(error: &Error) -> Option<ErrorCode> {
     let (Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. }) = error else { return None };
     let known = error.code != ErrorCode::Unknown || error.extended_code & 0xff == ffi::SQLITE_ERROR;
@@ -119,8 +122,8 @@ fn code(error: &Error) -> Option<ErrorCode> {
 #[cfg(test)]
 mod tests {
 
-    use Blame::{Batch, Row};
     use ErrorKind::{Ambiguous, Outage, Refused, Transient};
+    use Scope::{Batch, Row};
 
     use super::*;
 
@@ -128,9 +131,9 @@ mod tests {
         Error::SqliteFailure(ffi::Error::new(code), Some("as SQLite says".into()))
     }
 
-    fn verdict(doing: Doing, code: i32) -> (Blame, ErrorKind) {
-        let fault = classify(doing, failure(code));
-        (fault.blame, fault.kind)
+    fn verdict(phase: Phase, code: i32) -> (Scope, ErrorKind) {
+        let classified = classify(phase, failure(code));
+        (classified.scope, classified.kind)
     }
 
     #[test]
@@ -161,7 +164,7 @@ mod tests {
             (ffi::SQLITE_NOLFS, (Batch, Outage)),
         ];
         for (code, expected) in verdicts {
-            assert_eq!(verdict(Doing::Statement, code), expected, "code {code}");
+            assert_eq!(verdict(Phase::Statement, code), expected, "code {code}");
         }
     }
 
@@ -178,7 +181,7 @@ mod tests {
             (ffi::SQLITE_ABORT_ROLLBACK, (Batch, Transient)),
         ];
         for (code, expected) in verdicts {
-            assert_eq!(verdict(Doing::Statement, code), expected, "code {code}");
+            assert_eq!(verdict(Phase::Statement, code), expected, "code {code}");
         }
     }
 
@@ -188,20 +191,20 @@ mod tests {
     fn a_commit_is_in_doubt_only_where_it_may_have_landed() {
         for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DELETE, ffi::SQLITE_READONLY_DBMOVED]
         {
-            let fault = classify(Doing::Commit, failure(code));
-            assert_eq!((fault.blame, fault.kind), (Batch, Ambiguous), "code {code}");
-            let error = super::verdict(fault);
+            let classified = classify(Phase::Commit, failure(code));
+            assert_eq!((classified.scope, classified.kind), (Batch, Ambiguous), "code {code}");
+            let error = super::verdict(classified);
             assert!(error.is_outage() && error.kind() == Ambiguous, "{error:?}");
         }
         for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_READONLY] {
-            assert_eq!(verdict(Doing::Commit, code), (Batch, Outage), "code {code}");
+            assert_eq!(verdict(Phase::Commit, code), (Batch, Outage), "code {code}");
         }
-        assert_eq!(verdict(Doing::Commit, ffi::SQLITE_CONSTRAINT_FOREIGNKEY), (Row, Refused));
+        assert_eq!(verdict(Phase::Commit, ffi::SQLITE_CONSTRAINT_FOREIGNKEY), (Row, Refused));
     }
 
     #[test]
-    fn a_connection_is_given_up_where_another_may_do_better() {
-        let wants = |code| wants_new_connection(&classify(Doing::Statement, failure(code)));
+    fn a_connection_is_replaced_where_another_may_work() {
+        let wants = |code| wants_new_connection(&classify(Phase::Statement, failure(code)));
         for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY_DBMOVED, ffi::SQLITE_CORRUPT] {
             assert!(wants(code), "code {code}");
         }
@@ -211,27 +214,27 @@ mod tests {
     }
 
     #[test]
-    fn codes_nobody_knows_and_errors_of_rusqlite_are_the_batch_s() {
-        assert_eq!(verdict(Doing::Statement, 77), (Batch, Refused));
-        let fault = classify(Doing::Statement, Error::InvalidQuery);
-        assert_eq!((fault.blame, fault.kind), (Batch, Refused));
+    fn unknown_codes_and_errors_of_rusqlite_refuse_the_batch() {
+        assert_eq!(verdict(Phase::Statement, 77), (Batch, Refused));
+        let classified = classify(Phase::Statement, Error::InvalidQuery);
+        assert_eq!((classified.scope, classified.kind), (Batch, Refused));
     }
 
     #[test]
     fn a_statement_that_does_not_parse_is_plain_sqlite_error() {
         let connection = rusqlite::Connection::open_in_memory().expect("memory");
         let error = connection.prepare("INSERT INTO nowhere VALUES (?)").expect_err("there is no table");
-        assert_eq!(classify(Doing::Statement, error).blame, Row);
+        assert_eq!(classify(Phase::Statement, error).scope, Row);
     }
 
     #[test]
     fn what_sqlite_said_is_kept_behind_the_meaning() {
-        let error = super::verdict(classify(Doing::Statement, failure(ffi::SQLITE_FULL)));
+        let error = super::verdict(classify(Phase::Statement, failure(ffi::SQLITE_FULL)));
         let chain = error.chain();
         assert!(chain.starts_with("the destination is away: the disk is full or"), "{chain}");
         assert!(chain.contains("as SQLite says"), "{chain}");
         let failure =
-            error.source().and_then(|source| source.downcast_ref::<Failure<Error>>()).expect("our own failure");
+            error.source().and_then(|source| source.downcast_ref::<Context<Error>>()).expect("our own failure");
         assert_eq!(failure.source.sqlite_error_code(), Some(ErrorCode::DiskFull));
     }
 }

@@ -1,4 +1,4 @@
-//! [`OpenError`]: why a sink could not be opened. It names what to change.
+//! [`OpenError`]: why a SQLite sink could not be opened. Each variant names what to change.
 
 use std::{error::Error, io, path::PathBuf};
 
@@ -7,7 +7,7 @@ use crate::{
     sink::table::{ColumnType, TableError},
 };
 
-/// Why a SQLite sink could not be opened. What is behind it is told by [`chain`](Self::chain).
+/// Why a SQLite sink could not be opened; [`chain`](Self::chain) includes the causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -37,12 +37,12 @@ pub enum OpenError {
         table: String,
         /// The column.
         column: String,
-        /// What it is to hold.
+        /// Type of the mapping's column.
         holds: ColumnType,
         /// The type it was created with.
         declared: String,
     },
-    /// The column would not keep every value as it is: a float has 53 of an integer's 64 bits, and numbers in text sort
+    /// The column would not keep every value as it is. A float has 53 of an integer's 64 bits, and numbers in text sort
     /// and compare by their characters.
     #[error("column {column:?} of table {table:?} is to hold {holds} and must be {kept_as} for that, it is {declared}")]
     NotKept {
@@ -50,7 +50,7 @@ pub enum OpenError {
         table: String,
         /// The column.
         column: String,
-        /// What it is to hold.
+        /// Type of the mapping's column.
         holds: ColumnType,
         /// SQLite's type that keeps such values.
         kept_as: &'static str,
@@ -71,19 +71,19 @@ pub enum OpenError {
     Database {
         /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// Error of SQLite.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The system gives no thread for the writer.
+    /// The system could not start the writer thread.
     #[error("cannot start the writer thread")]
     Thread(#[source] io::Error),
-    /// The writer thread ended before it said anything.
+    /// The writer thread ended before it answered.
     #[error("the writer thread ended before the database was open")]
     Gone,
 }
 
 impl OpenError {
-    /// What happened, and the causes behind it, in one line: for logs and reports.
+    /// Returns the error and its causes in one line, for logs and reports.
     pub fn chain(&self) -> String {
         chain(self)
     }

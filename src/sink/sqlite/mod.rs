@@ -1,5 +1,4 @@
-//! Batches into a SQLite file (feature `sqlite`): in comes a batch, out goes one transaction and a verdict for each row. Next room: the
-//! file.
+//! Batches into a SQLite file (feature `sqlite`). Each batch is one transaction, and each of its rows gets a verdict.
 //!
 //! ```text
 //!   write()  Batch -> blocks of values, copied out of the ops   sink, rows

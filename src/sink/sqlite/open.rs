@@ -1,5 +1,5 @@
-//! Opens a file as a connection that is fit to write, and says why not in words of [`OpenError`]. The thread asks when the
-//! sink is opened, and again after a connection became doubtful.
+//! Opens a file as a connection that is fit to write, or says why not as an [`OpenError`]. The thread calls it when the
+//! sink is opened, and after a connection became doubtful.
 
 use std::{
     borrow::Cow,
@@ -16,19 +16,18 @@ use super::{
     options::{Sqlite, Synchronous},
     plan::Plan,
 };
-use crate::sink::table::fault::Doing;
+use crate::sink::table::classified::Phase;
 
-/// How many pages the log holds before a commit moves them to the database, and how much of the database is kept in
-/// memory. SQLite's own 1000 pages and 2 MB suit keys that come in order; with random ones, such as client order ids,
-/// these took 1.5 times as many rows per second, and the same with the others.
+/// Pages in the log before a commit moves them to the database, and kibibytes of the database cached in memory.
+/// SQLite's own 1000 pages and 2 MB suit keys that come in order. With random keys, such as client order ids, these
+/// values took 1.5 times as many rows per second.
 const TUNING: &str = "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16000";
 
-/// How long to give way before a file that is busy is opened again.
+/// Pause before a busy file is opened again.
 const GIVE_WAY: Duration = Duration::from_millis(1);
 
-/// Opens the file, and creates the table if that was asked for, unless nobody waits for it any more. A file that is not
-/// there is made only if `is_new`: in place of one that has gone, it would keep new rows apart from the old ones, or
-/// under a mount point.
+/// Opens the file, and creates the table if that was asked for, unless the caller has given up. A missing file is
+/// created only if `is_new`: otherwise new rows would be kept apart from the old ones, or under a mount point.
 pub(super) fn connect(
     options: &Sqlite,
     plan: &Plan,
@@ -36,7 +35,7 @@ pub(super) fn connect(
     given_up: impl Fn() -> bool,
 ) -> Result<Connection, OpenError> {
     let begun = Instant::now();
-    // Of two that have read and want to write, as when both make a new file, SQLite sends one away at once.
+    // If two connections have read and want to write, as when both create a file, SQLite refuses one at once.
     let gives_way = |error: &rusqlite::Error| {
         error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < options.busy_timeout
     };
@@ -65,7 +64,7 @@ fn configure(options: &Sqlite, is_new: bool) -> rusqlite::Result<Connection> {
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, is_new);
     let connection = Connection::open_with_flags(plain(&options.path)?, flags)?;
     if connection.is_readonly(MAIN_DB)? {
-        // SQLite opens a file that it may not write all the same, and would fail at the first batch.
+        // SQLite opens a read-only file without an error, and would fail at the first batch.
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None));
     }
     connection.busy_timeout(options.busy_timeout)?;
@@ -84,8 +83,8 @@ fn configure(options: &Sqlite, is_new: bool) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The path as SQLite takes it for a path: it would read one that starts with `file:` as a URI with options, and keep
-/// one that is empty in a file that is gone at the end.
+/// Makes SQLite take the path for a path. A name that starts with `file:` would be a URI with options, and an empty one
+/// a temporary file.
 fn plain(path: &Path) -> rusqlite::Result<Cow<'_, Path>> {
     if path.as_os_str().is_empty() {
         return Err(rusqlite::Error::InvalidPath(path.into()));
@@ -95,14 +94,14 @@ fn plain(path: &Path) -> rusqlite::Result<Cow<'_, Path>> {
 }
 
 pub(super) fn database(options: &Sqlite, error: rusqlite::Error) -> OpenError {
-    let mut failure = classify(Doing::Statement, error).failure;
-    failure.meaning = match failure.source.sqlite_error_code() {
+    let mut context = classify(Phase::Statement, error).context;
+    context.meaning = match context.source.sqlite_error_code() {
         // A running sink waits for the file to be put right; here, the path itself may be wrong.
         Some(ErrorCode::NotADatabase) => "final: the file is not a SQLite database",
         Some(ErrorCode::CannotOpen) => "final: the database file or its log cannot be opened",
-        _ => failure.meaning,
+        _ => context.meaning,
     };
-    OpenError::Database { path: options.path.clone(), source: Box::new(failure) }
+    OpenError::Database { path: options.path.clone(), source: Box::new(context) }
 }
 
 #[cfg(test)]
@@ -110,9 +109,9 @@ mod tests {
     use super::*;
     use crate::sink::table::Table;
 
-    /// Goal: who gives up opening finds no table later. Method: nobody waits for it from the start.
+    /// Goal: no table is created after the caller has given up opening. Method: nothing waits for it from the start.
     #[test]
-    fn no_table_is_made_that_nobody_waits_for() {
+    fn no_table_is_created_after_the_caller_gave_up() {
         let folder = tempfile::tempdir().expect("a folder");
         let options = Sqlite::file(folder.path().join("trades.db"));
         let plan = Plan::of(&Table::<i64>::new("trades").integer("id", |id| *id).create_if_missing());

@@ -1,4 +1,4 @@
-//! The settings with which a SQLite file is opened. Users make them; the thread reads them whenever it opens the file.
+//! [`Sqlite`]: the settings with which a SQLite file is opened. The thread reads them whenever it opens the file.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,8 +7,8 @@ use std::{
 
 /// The settings of a [`SqliteSink`](super::SqliteSink), each with a default that suits most programs.
 ///
-/// The file is created if it is missing when the sink is opened, and kept in write-ahead-log mode, so that others may read
-/// while the sink writes. A relative path is that of the moment in which the sink is opened.
+/// The file is created if it is missing when the sink is opened. It is kept in write-ahead-log mode, so that other
+/// connections can read during a write. A relative path is resolved when the sink is opened.
 ///
 /// # Examples
 ///
@@ -39,7 +39,7 @@ pub struct Sqlite {
     pub(super) max_pages: Option<u32>,
 }
 
-/// When an accepted row is safe from what.
+/// Durability of an accepted row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Synchronous {
@@ -51,8 +51,8 @@ pub enum Synchronous {
     Full,
 }
 
-/// Short, because a batch that goes back to the buffer can still be superseded, and one that waits for the lock
-/// cannot.
+/// Default time to wait for another connection's lock. Short, because a batch that returns to the buffer can still be
+/// superseded, and one that waits for the lock cannot.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Sqlite {
@@ -66,28 +66,29 @@ impl Sqlite {
         }
     }
 
-    /// Sets what an accepted row is safe from; [`Synchronous::Normal`] unless set.
+    /// Sets the durability of accepted rows; [`Synchronous::Normal`] by default.
     pub fn synchronous(mut self, level: Synchronous) -> Self {
         self.synchronous = level;
         self
     }
 
-    /// Sets how long a batch waits, on the writer thread and in real time, for another connection that writes; 1 s
-    /// unless set. Opening waits as long, too. After that it is an outage: the batcher pauses, and all ops stay in the buffer.
+    /// Sets how long a batch waits, on the writer thread and in real time, for another connection that writes; 1 s by
+    /// default. Opening has the same limit. After that it is an outage: the batcher pauses, and all ops stay in the
+    /// buffer.
     pub fn busy_timeout(mut self, limit: Duration) -> Self {
         self.busy_timeout = limit;
         self
     }
 
-    /// Caps the database at this many pages, of 4096 bytes unless the file was made with others. A batch that does
-    /// not fit is an outage, as on a full disk: nothing of it lands, and all of it stays in the buffer.
+    /// Limits the database to this many pages, of 4096 bytes unless the file was made with another size. A batch that
+    /// does not fit is an outage, as on a full disk: nothing of it lands, and it stays in the buffer.
     pub fn max_pages(mut self, pages: u32) -> Self {
         self.max_pages = Some(pages);
         self
     }
 
-    /// Makes the path independent of the working directory, since the file may be opened again later. No path at all, and
-    /// the name of a database in memory, stay as they are.
+    /// Makes the path independent of the working directory, since the file may be opened again later. An empty path and
+    /// the name of a database in memory stay unchanged.
     pub(super) fn settle_path(&mut self) {
         if self.path != Path::new(":memory:")
             && let Ok(path) = std::path::absolute(&self.path)

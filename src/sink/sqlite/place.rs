@@ -1,6 +1,6 @@
-//! Where a database and its log were when it was opened. SQLite does not notice that they were moved or deleted while it
-//! keeps a log, and goes on writing to files that are gone when the program ends. The writer asks before and after each
-//! transaction.
+//! [`Place`]: where a database and its log were when it was opened. With a log, SQLite does not notice that they were
+//! moved or deleted, and goes on writing to files that vanish when the program ends. The writer checks before and after
+//! each transaction.
 //!
 //! The files are never opened for this: closing one would release the locks that SQLite holds on it.
 
@@ -13,8 +13,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    /// The database, and its log if it has one; neither in memory, and where files have no identity. There, a file that
-    /// is open cannot be moved either.
+    /// Identities of the database and of its log, if it has one. Empty in memory, and where files have no identity;
+    /// there, an open file cannot be moved either.
     files: Vec<(PathBuf, Identity)>,
 }
 
@@ -22,9 +22,9 @@ pub(super) struct Place {
 type Identity = (u64, u64);
 
 impl Place {
-    /// Where the database is that was opened at `path` and has been read from, which makes its log.
+    /// Finds the database that was opened at `path` and has been read from, which creates its log.
     pub(super) fn of(path: &Path) -> Self {
-        // SQLite itself goes by the path without links and from the root.
+        // SQLite uses the absolute path without links.
         let files = fs::canonicalize(path).into_iter().flat_map(|database| {
             let mut log = OsString::from(&database);
             log.push("-wal");
@@ -38,7 +38,7 @@ impl Place {
         &self.path
     }
 
-    /// Whether another file, or none, is by now where one of them was.
+    /// Whether one of the files was replaced or removed.
     pub(super) fn is_left(&self) -> bool {
         self.files.iter().any(|(file, known)| identity(file) != Some(*known))
     }
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_file_has_left_when_it_is_moved_or_replaced() {
+    fn a_moved_or_replaced_file_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, other) = (folder.path().join("a"), folder.path().join("b"));
         fs::write(&path, "1").expect("a file");
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_log_has_left_when_it_is_deleted() {
+    fn a_deleted_log_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, log) = (folder.path().join("a"), folder.path().join("a-wal"));
         fs::write(&path, "1").expect("a file");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_never_leaves() {
+    fn a_database_in_memory_never_moves() {
         assert!(!Place::of(Path::new(":memory:")).is_left());
     }
 }

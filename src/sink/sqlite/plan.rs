@@ -1,26 +1,26 @@
-//! What the writer thread has to know of a table, which is all but the ops: in comes the mapping, out goes SQL. Next
-//! room: `open`.
+//! [`Plan`]: what the writer thread knows of a table, which is everything but the ops: SQL and the ways to write rows.
+//! Fixed when the sink is opened.
 
 use crate::sink::table::{ColumnType, Table, TableError, sql::quoted};
 
-/// How rows are written, which depends on the table in the file.
+/// Way to write rows; depends on the table in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// The table has no triggers.
     Bare,
-    /// It has some, and no statement may say anything that reaches into them.
+    /// The table has triggers, so no statement may override rules inside of them.
     Triggers,
-    /// Likewise, and rows may be updated: by a statement of their own, since SQLite runs the triggers of an update
-    /// inside of an insert as if it said `UPDATE OR ABORT`.
+    /// As above, and rows may be updated, by a statement of their own. SQLite runs an update's triggers inside an
+    /// insert as if they said `UPDATE OR ABORT`.
     TwoSteps,
 }
 
-/// How many texts and byte strings one statement binds at most, and how many rows. SQLite keeps short ones in a pool of
-/// some more slots, beyond which each costs an allocation: binding took twice as long per row with 500 as with up to
-/// 100. More rows than this gain nothing.
+/// Maximum number of texts and byte strings, and of rows, that one statement binds. SQLite pools short ones in some
+/// more slots, beyond which each costs an allocation: 500 took twice as long per row as up to 100. More rows gain
+/// nothing.
 const STATEMENT_TEXTS: usize = 60;
 
-/// How many values one statement may bind: the limit that the bundled SQLite is compiled with.
+/// Maximum number of values in one statement: the limit that the bundled SQLite is compiled with.
 const STATEMENT_VALUES: usize = 32_766;
 
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub(super) struct Plan {
     pub(super) columns: Vec<(String, ColumnType)>,
     pub(super) create: Option<String>,
     /// For a table without triggers. The word after OR overrides what the table was created with, so that the mapping's
-    /// rule holds. A failure of many rows ends the transaction, so that SQLite need not remember how to undo the statement
-    /// by itself; one of a single row undoes that row alone.
+    /// rule holds. A failure of many rows ends the transaction, so SQLite need not remember how to undo the statement.
+    /// A failure of one row undoes that row alone.
     bare: Inserts<String>,
     /// For a table with triggers: a word after OR would also override the rules of the statements inside them.
     plain: Inserts<String>,
-    /// Takes one row if its key is new, and leaves it to `update` otherwise.
+    /// Inserts one row if its key is new, and leaves it to `update` otherwise.
     new: Inserts<String>,
     /// Updates the row with the key of the values that are bound, if the mapping's rule says so.
     pub(super) update: Option<String>,
@@ -43,9 +43,9 @@ pub(super) struct Plan {
 /// The statements for many rows and for one.
 #[derive(Debug)]
 pub(super) struct Inserts<S> {
-    /// By falling number of rows; the last takes one.
+    /// Sorted by falling number of rows; the last inserts one.
     pub(super) fast: Vec<Insert<S>>,
-    /// Takes one row. A failure undoes that row alone.
+    /// Inserts one row. A failure undoes that row alone.
     pub(super) careful: Insert<S>,
 }
 
@@ -88,14 +88,14 @@ impl Plan {
         }
     }
 
-    /// The statements for a row that was not new, each for where the one before has changed none.
+    /// Statements for a row that was not new; each is for the case that the one before has changed none.
     pub(super) fn updates(&self, mode: Mode) -> impl Iterator<Item = &str> {
         let update = self.update.as_deref().filter(|_| mode == Mode::TwoSteps);
         update.into_iter().flat_map(|update| [update, &self.plain.careful.statement])
     }
 }
 
-/// SQLite has no schemas but the names of open files, of which a sink has one.
+/// SQLite's schemas are the names of open files, of which a sink has one.
 fn check_schema<T>(table: &Table<T>) -> Result<(), TableError> {
     if let Some(schema) = table.schema_name() {
         return Err(TableError::NoSchemas { table: table.name().into(), schema: schema.into() });

@@ -1,5 +1,5 @@
-//! The values of one batch on their way to the writer thread: in come values that borrow from ops, out go owned
-//! cells. The ops themselves stay where they are. Next room: `writer`.
+//! [`Rows`]: the values of one batch on their way to the writer thread, as owned cells in blocks. The ops stay where
+//! they are. The sink fills blocks, the writer binds them and gives them back.
 
 use std::{io::Write, sync::mpsc::Receiver};
 
@@ -14,29 +14,29 @@ use crate::sink::{
 /// Rows per block. The writer inserts one block while the next is filled, which hides the filling of all but the first.
 pub(super) const BLOCK: usize = 128;
 
-/// A block that held huge rows gives the memory beyond this back.
-const KEPT_BYTES: usize = 1 << 16;
+/// Memory retained by an empty block, in bytes; more is released.
+const MAX_RETAINED_BYTES: usize = 1 << 16;
 
-/// The rows of a batch as far as they have arrived, in blocks that are full but for the last.
+/// Rows of a batch that have arrived, in blocks that are full but for the last.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     blocks: Vec<Block>,
     whole: bool,
 }
 
-/// Rows of equal width, flat, in allocations that are used again for the next batch.
+/// Rows of equal width, flat, in allocations that are reused for the next batch.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     cells: Vec<Cell>,
     /// Text and bytes of all cells, one after another.
     arena: Vec<u8>,
-    /// Which op of the batch each row came from.
+    /// Index in the batch of the op of each row.
     ops: Vec<usize>,
-    /// Whether no other follows.
+    /// Whether this is the last block.
     pub(super) last: bool,
 }
 
-/// One value. 16 bytes, which is why spans are counted in 32 bits.
+/// One value, of 16 bytes; for that, spans have 32 bits.
 #[derive(Debug, Clone, Copy)]
 enum Cell {
     Null,
@@ -55,14 +55,14 @@ struct Span {
 /// Why an op did not become a row.
 #[derive(Debug)]
 pub(super) enum NoRow {
-    /// The op by itself cannot be stored.
+    /// The op cannot be stored, in any batch.
     Refused(SinkError),
-    /// The batch as a whole does not fit into the buffer.
+    /// The batch does not fit into the buffer.
     Overflow(SinkError),
 }
 
 impl Rows {
-    /// Waits for the next block. There is none once all have arrived, or if the write was given up on the way.
+    /// Waits for the next block. There is none after the last, or if the write was given up on the way.
     pub(super) fn receive(&mut self, arriving: &Receiver<Block>) -> bool {
         if self.whole {
             return false;
@@ -73,7 +73,7 @@ impl Rows {
         true
     }
 
-    /// Waits for all that is missing, and says whether it came.
+    /// Waits for all remaining blocks. Returns whether they came.
     pub(super) fn receive_all(&mut self, arriving: &Receiver<Block>) -> bool {
         while self.receive(arriving) {}
         self.whole
@@ -83,7 +83,7 @@ impl Rows {
         self.blocks.last().map_or(0, |last| (self.blocks.len() - 1) * BLOCK + last.len())
     }
 
-    /// The index in the batch of the op that row `row` came from.
+    /// Returns the index in the batch of the op of row `row`.
     pub(super) fn op(&self, row: usize) -> usize {
         self.blocks[row / BLOCK].ops[row % BLOCK]
     }
@@ -106,8 +106,8 @@ impl Block {
         self.arena.clear();
         self.ops.clear();
         self.last = false;
-        self.cells.shrink_to(KEPT_BYTES / size_of::<Cell>());
-        self.arena.shrink_to(KEPT_BYTES);
+        self.cells.shrink_to(MAX_RETAINED_BYTES / size_of::<Cell>());
+        self.arena.shrink_to(MAX_RETAINED_BYTES);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -134,7 +134,7 @@ impl Block {
             Value::Null => Cell::Null,
             Value::Integer(value) => Cell::Integer(value),
             Value::Bool(value) => Cell::Integer(value.into()),
-            // SQLite would store NULL in silence.
+            // SQLite would store NULL without an error.
             Value::Float(value) if value.is_nan() => {
                 return Err(NoRow::Refused(column.refusal("is NaN, which SQLite cannot store")));
             }
@@ -177,14 +177,14 @@ impl ToSql for Bind<'_> {
     }
 }
 
-/// The same text as `Display`, which takes five times as long.
+/// Writes the same text as `Display`, which takes five times as long.
 fn write_decimal(arena: &mut Vec<u8>, value: Decimal) {
     let (Ok(mut rest), false) = (u64::try_from(value.mantissa().unsigned_abs()), value.is_zero()) else {
         let _infallible = write!(arena, "{value}");
         return;
     };
     let scale = value.scale() as usize;
-    // At most 28 digits behind the point, or 20 in all, the point and the sign.
+    // Maximum length: 28 digits behind the point or 20 in all, the point and the sign.
     let mut text = [b'0'; 40];
     let (mut start, mut digits) = (text.len(), 0);
     while rest > 0 || digits <= scale {

@@ -1,6 +1,6 @@
-//! The table as the file has it: its kind, the types of its columns, its triggers. [`Shape::look`] reads it, and
-//! [`Shape::mode`] decides how rows are written to it, or why they cannot be. The writer asks when it is opened and again
-//! whenever the schema has changed, inside of a transaction, so that what it decides holds for all rows of that one.
+//! [`Shape`]: the table as the file has it: its kind, the types of its columns, its triggers. [`Shape::mode`] decides
+//! how rows are written, or why they cannot be. The writer reads the shape when the file is opened, and inside a
+//! transaction after each change of the schema. The decision thus holds for all rows of that transaction.
 
 use std::{collections::HashMap, path::Path};
 
@@ -14,11 +14,11 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Shape {
     strict: bool,
-    /// Types as they were written, by the column's name in lower case. Empty if there is no such table.
+    /// Declared types, by the column's name in lower case. Empty if there is no such table.
     declared: HashMap<String, String>,
     /// The SQL of each trigger on the table, in upper case, with single blanks between words.
     triggers: Vec<String>,
-    /// A constraint of the table says `ON CONFLICT REPLACE` or `ON CONFLICT IGNORE`.
+    /// Whether a constraint of the table says `ON CONFLICT REPLACE` or `ON CONFLICT IGNORE`.
     own_rule: bool,
 }
 
@@ -58,8 +58,8 @@ impl Shape {
         })
     }
 
-    /// How rows of this mapping are written to the table, so that no value is changed, the mapping's rule holds, and the
-    /// rules inside of the table's triggers hold as well.
+    /// Decides how rows of this mapping are written, so that no value is changed, and the rules of the mapping and
+    /// inside of triggers hold.
     pub(super) fn mode(&self, plan: &Plan, path: &Path) -> Result<Mode, OpenError> {
         let table = || plan.table.clone();
         if self.declared.is_empty() {
@@ -104,7 +104,7 @@ fn words(sql: &str) -> String {
     words.join(" ").to_ascii_uppercase().replace("RAISE (", "RAISE(").replace("RAISE( ", "RAISE(")
 }
 
-/// SQLite's rules, in their order: <https://sqlite.org/datatype3.html#determination_of_column_affinity>.
+/// Applies SQLite's rules, in their order: <https://sqlite.org/datatype3.html#determination_of_column_affinity>.
 fn affinity(declared: &str, strict: bool) -> Affinity {
     let declared = declared.to_ascii_uppercase();
     let says = |words: &[&str]| words.iter().any(|word| declared.contains(word));

@@ -1,5 +1,5 @@
-//! The sink itself: copies the values of a batch into blocks for the writer thread, and gives each op the verdict that
-//! comes back. No value of an op is kept behind its write.
+//! [`SqliteSink`]: copies the values of a batch into blocks for the writer thread, and gives each op the verdict that
+//! comes back. No value outlives its write.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ use crate::{
     rules::batch::{Batch, Settled},
     sink::{
         Sink, SinkError,
-        table::{Table, fault::Failed},
+        table::{Table, classified::Failed},
     },
 };
 
@@ -30,11 +30,11 @@ use crate::{
 /// * Integers, flags (0 and 1) and timestamps (nanoseconds) are INTEGER, floats REAL, bytes BLOB; text, JSON and
 ///   decimals are TEXT, decimals exactly as they print. A float that is NaN is refused, for SQLite would store NULL.
 /// * The database has a thread of its own, which the runtime never waits for. It lives in real time: under a paused
-///   tokio clock, a timeout can pass at once while the disk is still at work.
+///   tokio clock, a timeout can pass while the disk is still at work.
 ///
 /// # Tables that are there already
 ///
-/// SQLite converts values to the type of their column. The sink opens only where that changes none, and looks again when
+/// SQLite converts values to the type of their column. The sink opens only if that changes none, and checks again when
 /// the schema changes:
 ///
 /// | values | columns that keep them |
@@ -44,17 +44,17 @@ use crate::{
 /// | text, JSON, decimals | TEXT, CHAR, CLOB; BLOB or no type |
 /// | bytes | all |
 ///
-/// A STRICT table refuses what does not suit it row by row. NULL in an `INTEGER PRIMARY KEY` becomes the next number, unless
-/// the mapping names that column as its key, which refuses NULL. A virtual table makes of values what it likes.
-/// Whether two keys are the same is for the table to say: with `COLLATE NOCASE`, `abc` and `ABC` are one key.
+/// A STRICT table refuses unsuitable rows one by one. NULL in an `INTEGER PRIMARY KEY` becomes the next number, unless
+/// the mapping names that column as its key, which refuses NULL. A virtual table may change values as it likes. The
+/// table decides whether two keys are equal: with `COLLATE NOCASE`, `abc` and `ABC` are one key.
 ///
 /// **Triggers** do what they do after plain statements for the same rows: an `OR REPLACE`, `OR IGNORE` or `ON CONFLICT`
-/// inside of them holds. Under [`Conflict::Update`](crate::sink::table::Conflict::Update), a row whose key is there sets
-/// off the triggers before an insert and those of an update, as SQLite's upsert does. An op whose row a trigger leaves out
-/// by `RAISE(IGNORE)` is accepted, since the table has done with it what it does with such rows; a table that has one under
-/// `Conflict::Update` is written by upserts, inside which SQLite runs the triggers of an update as if they said `OR ABORT`.
-/// A view can be written if an `INSTEAD OF INSERT` trigger takes its rows. A table with triggers cannot say
-/// `ON CONFLICT REPLACE` or `IGNORE` in its own constraints as well: [`OpenError::TwoRules`].
+/// inside of them holds. Under [`Conflict::Update`](crate::sink::table::Conflict::Update), a row whose key exists sets
+/// off the triggers before an insert and those of an update, as SQLite's upsert does. An op whose row a trigger skips
+/// by `RAISE(IGNORE)` is accepted, since the table wants it so. A table with such a trigger under `Conflict::Update` is
+/// written by upserts; SQLite then runs the triggers of an update as if they said `OR ABORT`. A view can be written if
+/// an `INSTEAD OF INSERT` trigger takes its rows. A table with triggers cannot have `ON CONFLICT REPLACE` or `IGNORE`
+/// in its own constraints as well: [`OpenError::TwoRules`].
 ///
 /// # What errors mean
 ///
@@ -74,23 +74,23 @@ use crate::{
 /// | more than 4 GiB of text and bytes in 128 rows | none | too large | nothing of the batch |
 /// | SQLite was used in a wrong way, or has an error that is not known here | `MISUSE`, `RANGE`, `INTERNAL` and others | refused, "final" | nothing of the batch |
 ///
-/// An outage ([`ErrorKind::Outage`](crate::ErrorKind::Outage)) is no failure of an op: the batcher waits, and all that
-/// waits lands once the cause is gone. A commit that failed is rolled back first. Where the connection itself may be to
-/// blame, it is closed, which brings its log into the file, and the next write opens the file that is at the path then. A
-/// file that is not there is not made anew in its place: put one there, an empty one if that is meant.
+/// An outage ([`ErrorKind::Outage`](crate::ErrorKind::Outage)) is no failure of an op: the batcher pauses, and
+/// everything in the buffer lands once the cause is gone. A commit that failed is rolled back first. If the connection
+/// itself may be the cause, it is closed, which moves its log into the file. The next write opens the file that is at
+/// the path then. A missing file is not created again: put one there, an empty one if that is meant.
 ///
 /// A deferred foreign key is checked when the transaction ends, where SQLite does not say which row broke it. The
 /// batch is then halved until the rows stand alone, and lands in more than one transaction.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt: a write that has not begun is not begun,
-/// one that has is finished by the thread. The next write is not affected. Dropping the future of
-/// [`close`](Sink::close) leaves the file to close in its own time.
+/// Dropping the future of [`write`](Sink::write) leaves the batch in doubt. A write that has not begun is skipped; one
+/// that has begun is finished by the thread. The next write is not affected. Dropping the future of
+/// [`close`](Sink::close) lets the file close in the background.
 ///
 /// # Dropping it
 ///
-/// Ends the thread once the write in hand is finished, without waiting for it; [`close`](Sink::close) waits.
+/// Ends the thread after the current write, without waiting for it; [`close`](Sink::close) waits.
 ///
 /// # Panics
 ///
@@ -121,12 +121,12 @@ use crate::{
 pub struct SqliteSink<T> {
     table: Table<T>,
     thread: Thread,
-    /// Blocks that came back, to be filled again.
+    /// Blocks that came back, for reuse.
     spare: Mutex<Vec<Block>>,
 }
 
-/// Enough for a batch of 10,000 rows; what one that is larger took is given back.
-const KEPT_BLOCKS: usize = 10_000 / BLOCK;
+/// Maximum number of retained blocks: enough for a batch of 10,000 rows.
+const MAX_RETAINED_BLOCKS: usize = 10_000 / BLOCK;
 
 type Answer = oneshot::Receiver<(Rows, Failed)>;
 
@@ -152,10 +152,10 @@ impl<T> SqliteSink<T> {
         Ok(Self { table, thread, spare: Mutex::default() })
     }
 
-    /// Copies the values of all pending ops into blocks, each of which goes to the thread as soon as it is full, and
-    /// refuses the ops that have no row. Returns where the answer will come from, unless no row is left.
+    /// Copies the values of all pending ops into blocks, each of which is sent to the thread when it is full. Refuses
+    /// the ops that have no row. Returns the receiver of the answer, unless no row is left.
     ///
-    /// Leaving early, by an error, tells the thread that nothing of it is to be written.
+    /// An early return, by an error, tells the thread to write nothing of it.
     fn hand_over(&self, batch: &mut Batch<T>, room: Permit<'_, Job>) -> Result<Option<Answer>, SinkError> {
         let (blocks, arriving) = mpsc::channel();
         let (reply, answer) = oneshot::channel();
@@ -197,7 +197,7 @@ impl<T> SqliteSink<T> {
         let mut blocks = rows.into_blocks();
         blocks.iter_mut().for_each(Block::clear);
         let mut spare = self.spares();
-        blocks.truncate(KEPT_BLOCKS.saturating_sub(spare.len()));
+        blocks.truncate(MAX_RETAINED_BLOCKS.saturating_sub(spare.len()));
         spare.append(&mut blocks);
     }
 
@@ -214,7 +214,7 @@ impl<T> SqliteSink<T> {
         }
     }
 
-    /// A thread that was closed has left the jobs behind the close alone; one that died may have died in this one.
+    /// A closed thread has left only the jobs behind the close; a thread that died may have died in this one.
     fn unanswered(&self) -> SinkError {
         if self.is_closed() {
             self.gone()
@@ -223,7 +223,7 @@ impl<T> SqliteSink<T> {
         }
     }
 
-    /// A second close finds the file closed, and that is what it asked for.
+    /// A second close finds the file closed, as it should be.
     fn ended(&self) -> Result<(), SinkError> {
         if self.is_closed() { Ok(()) } else { Err(self.gone()) }
     }
@@ -262,8 +262,8 @@ impl<T> fmt::Debug for SqliteSink<T> {
 }
 
 impl Sqlite {
-    /// Opens the file on a thread of its own, creates the table if that was asked for, and checks that it has the
-    /// columns of the mapping.
+    /// Opens the file on a thread of its own, and checks that the table has the columns of the mapping. Creates the
+    /// table if that was asked for.
     ///
     /// # Cancel safety
     ///
@@ -336,7 +336,7 @@ mod tests {
         };
         let (written, ()) = tokio::join!(sink.write(&mut batch), answer);
         assert!(written.is_ok());
-        assert_eq!(sink.spares().len(), KEPT_BLOCKS);
+        assert_eq!(sink.spares().len(), MAX_RETAINED_BLOCKS);
         assert!(sink.spares().iter().all(|block| block.len() == 0));
     }
 }

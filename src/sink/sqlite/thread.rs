@@ -1,5 +1,5 @@
-//! The thread that owns the connection and does jobs one at a time and in order. It opens another connection before the
-//! next write when the one it has became doubtful. The sink starts it and sends jobs.
+//! The thread that owns the connection. It does one job at a time, in order, and opens another connection before the
+//! next write when the present one became doubtful. The sink starts it and sends jobs.
 
 use std::{
     io,
@@ -26,20 +26,20 @@ use super::{
 };
 use crate::sink::{
     SinkError,
-    table::fault::{Doing, Failed},
+    table::classified::{Failed, Phase},
 };
 
-/// Jobs that wait while one is done. One keeps the thread busy; more would wait here rather than in the buffer, where
-/// they can still be superseded.
+/// Jobs that wait while one is done. One keeps the thread busy; more would wait here instead of the buffer, where they
+/// can still be superseded.
 const QUEUE: usize = 1;
 
 pub(super) enum Job {
-    /// A batch, of which the blocks arrive while it is written.
+    /// A batch, whose blocks arrive while it is written.
     Write(Receiver<Block>, oneshot::Sender<(Rows, Failed)>),
     Close(oneshot::Sender<Result<(), SinkError>>),
 }
 
-/// Our end of the thread. It ends when it was told to close, or when all senders are gone.
+/// Handle of the thread. The thread ends on a close, or when all senders are gone.
 #[derive(Debug)]
 pub(super) struct Thread {
     pub(super) jobs: mpsc::Sender<Job>,
@@ -47,8 +47,8 @@ pub(super) struct Thread {
     pub(super) closed: Arc<AtomicBool>,
 }
 
-/// Starts the thread and has it open the database; the second value says how that went. Nobody joins it: the answer to
-/// a close is the last thing that it does.
+/// Starts the thread, which opens the database; the second value tells whether that succeeded. The thread is not
+/// joined: its last action is the answer to a close.
 pub(super) fn start(options: Sqlite, plan: Plan) -> io::Result<(Thread, oneshot::Receiver<Result<(), OpenError>>)> {
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let (opened, is_open) = oneshot::channel();
@@ -58,7 +58,7 @@ pub(super) fn start(options: Sqlite, plan: Plan) -> io::Result<(Thread, oneshot:
     Ok((Thread { jobs, closed }, is_open))
 }
 
-/// Why a connection is done with.
+/// Why a connection is closed.
 enum End {
     /// A close asked for it.
     Asked(oneshot::Sender<Result<(), SinkError>>),
@@ -92,7 +92,7 @@ fn run(
     while let End::Doubtful = end {
         (end, result) = open_again(options, plan, &mut inbox, result);
     }
-    // Set before the inbox goes, so that whoever finds it gone can tell why.
+    // Set before the inbox is dropped, so a sender that finds it gone can tell why.
     closed.store(true, Ordering::Release);
     drop(inbox);
     match (end, result) {
@@ -102,8 +102,8 @@ fn run(
     }
 }
 
-/// Serves with a new connection, once there is a write for it. Returns why that one is done with and how it was closed, or
-/// `last`, which is how the one before was closed.
+/// Serves with a new connection, once there is a write for it. Returns why it was closed and with what result, or
+/// `last`, the result of the one before.
 fn open_again(
     options: &Sqlite,
     plan: &Plan,
@@ -138,7 +138,7 @@ fn open_again(
     (end, closed)
 }
 
-/// Tells a write that there is no file to write to.
+/// Answers a write that there is no file to write to.
 fn fail_all(error: OpenError, arriving: &Receiver<Block>, reply: oneshot::Sender<(Rows, Failed)>) {
     let mut rows = Rows::default();
     if rows.receive_all(arriving) {
@@ -153,7 +153,8 @@ fn serve(writer: &mut Writer<'_>, inbox: &mut mpsc::Receiver<Job>) -> End {
     loop {
         match inbox.blocking_recv() {
             None => return End::Dropped,
-            // Its write was given up before it began: its ops are in doubt, and better not written than written twice.
+            // The write was given up before it began. Its ops are in doubt, so skipping it is better than writing
+            // twice.
             Some(Job::Write(_, reply)) if reply.is_closed() => {}
             Some(Job::Write(arriving, reply)) => write(writer, &arriving, reply),
             Some(Job::Close(asked)) => return End::Asked(asked),
@@ -166,13 +167,13 @@ fn serve(writer: &mut Writer<'_>, inbox: &mut mpsc::Receiver<Job>) -> End {
 
 fn write(writer: &mut Writer<'_>, arriving: &Receiver<Block>, reply: oneshot::Sender<(Rows, Failed)>) {
     if let Some(written) = writer.write(arriving) {
-        // A write that was given up meanwhile has nobody to tell.
+        // An error means that the write was given up meanwhile.
         let _unheard = reply.send(written);
     }
 }
 
-/// Brings the log into the database, which also waits for the disk, so that a clean end outlives a loss of power. The log
-/// of a file that was moved goes with it so, and is left empty: SQLite would take it for that of the next file there.
+/// Moves the log into the database, which also waits for the disk: a clean end then survives a loss of power. The log
+/// of a file that was moved goes with it and is left empty; SQLite would take it for that of a new file at the path.
 fn close(connection: Connection, place: &Place, end: &End) -> Result<(), SinkError> {
     let is_left = place.is_left();
     let empties = is_left || matches!(end, End::Doubtful);
@@ -188,5 +189,5 @@ fn close(connection: Connection, place: &Place, end: &End) -> Result<(), SinkErr
 }
 
 fn failed(error: rusqlite::Error) -> SinkError {
-    verdict(classify(Doing::Statement, error))
+    verdict(classify(Phase::Statement, error))
 }

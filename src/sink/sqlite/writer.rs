@@ -1,11 +1,12 @@
-//! One batch, one transaction: in come rows, out goes which of them did not land and why. Next room: the file.
+//! [`Writer`]: writes one batch in one transaction. Only rows among the failed have not landed. The thread calls it,
+//! one batch at a time.
 //!
 //! ```text
 //! write --> fast:    BEGIN, many rows a statement as they arrive, COMMIT
-//!             | a row is at fault
+//!             | a row fails
 //!             v
-//!           careful: BEGIN, row by row, those that SQLite refuses stay out, COMMIT
-//!             | a row is at fault, and SQLite does not say which
+//!           careful: BEGIN, row by row, refused rows stay out, COMMIT
+//!             | a row fails, and SQLite does not say which
 //!             v
 //!           both halves, each as a transaction of its own
 //! ```
@@ -16,7 +17,7 @@ use rusqlite::{Connection, Error, Statement};
 
 use super::{
     OpenError, Sqlite,
-    classify::{Fault, classify, moved, verdict, wants_new_connection},
+    classify::{ClassifiedError, classify, moved, verdict, wants_new_connection},
     open::database,
     place::Place,
     plan::{Insert, Inserts, Mode, Plan},
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::sink::{
     ErrorKind, SinkError,
-    table::fault::{Blame, Doing, Failed, Failure},
+    table::classified::{Context, Failed, Phase, Scope},
 };
 
 /// The statements of one table on one connection, prepared once for each shape of the table.
@@ -44,9 +45,9 @@ pub(super) struct Writer<'c> {
     version: i64,
     mode: Mode,
     inserts: Inserts<Statement<'c>>,
-    /// Empty but in [`Mode::TwoSteps`].
+    /// Empty except in [`Mode::TwoSteps`].
     updates: Updates<'c>,
-    /// A fault has made the connection doubtful; the thread opens another before the next write.
+    /// Set when an error has made the connection doubtful; the thread opens another before the next write.
     doubtful: bool,
 }
 
@@ -85,13 +86,13 @@ impl<'c> Writer<'c> {
         self.doubtful
     }
 
-    /// Ends the writer, and leaves where the files were that it wrote to.
+    /// Ends the writer, and returns where its files were.
     pub(super) fn into_place(self) -> Place {
         self.place
     }
 
-    /// Writes the rows that arrive; those that are not among the failed have landed. If they do not arrive to the last,
-    /// the write was given up, and nothing has landed.
+    /// Writes rows as they arrive; all rows not among the failed have landed. If the last ones do not arrive, the write
+    /// was given up and nothing has landed.
     pub(super) fn write(&mut self, arriving: &Receiver<Block>) -> Option<(Rows, Failed)> {
         let mut rows = Rows::default();
         let mut failed = Failed::new();
@@ -100,8 +101,8 @@ impl<'c> Writer<'c> {
             let _tried_again = self.end_transaction();
             return None;
         }
-        if let Err(fault) = self.finish(inserted) {
-            let _settled = self.find_fault(fault, &rows, 0..rows.len(), &mut failed);
+        if let Err(classified) = self.finish(inserted) {
+            let _settled = self.isolate(classified, &rows, 0..rows.len(), &mut failed);
         }
         Some((rows, failed))
     }
@@ -110,23 +111,24 @@ impl<'c> Writer<'c> {
         let inserted = self.begin().and_then(|()| self.insert_fast(rows, range.clone()));
         match self.finish(inserted) {
             Ok(()) => Ok(()),
-            Err(fault) => self.find_fault(fault, rows, range, failed),
+            Err(classified) => self.isolate(classified, rows, range, failed),
         }
     }
 
-    /// After a failed transaction: fails the rows that are at fault, and lands the others.
+    /// Isolates the failing rows after a failed transaction, and lands all other rows.
     ///
     /// # Errors
     ///
-    /// A fault that is no row's: all rows of the range have failed by it, and so would those behind them.
-    fn find_fault(
+    /// Returns an error that concerns no single row: all rows of the range have failed by it, and so would those after
+    /// them.
+    fn isolate(
         &mut self,
-        mut fault: Fault,
+        mut classified: ClassifiedError,
         rows: &Rows,
         range: Range<usize>,
         failed: &mut Failed,
     ) -> Result<(), SinkError> {
-        if fault.blame == Blame::Row {
+        if classified.scope == Scope::Row {
             let mut refused = Failed::new();
             let inserted = self.begin().and_then(|()| self.insert_carefully(rows, range.clone(), &mut refused));
             match self.finish(inserted) {
@@ -134,11 +136,11 @@ impl<'c> Writer<'c> {
                     failed.append(&mut refused);
                     return Ok(());
                 }
-                // What was said of single rows held only within the transaction, which is gone.
-                Err(other) => fault = other,
+                // Errors of single rows held only within the transaction, which is gone.
+                Err(other) => classified = other,
             }
         }
-        let by_row = fault.blame == Blame::Row;
+        let by_row = classified.scope == Scope::Row;
         if by_row && range.len() > 1 {
             // A deferred foreign key that fails at COMMIT, or a trigger that rolls back: neither tells the row.
             let middle = range.start + range.len() / 2;
@@ -151,14 +153,14 @@ impl<'c> Writer<'c> {
                 }
             };
         }
-        let error = verdict(fault);
+        let error = verdict(classified);
         failed.extend(range.map(|row| (row, error.clone())));
         if by_row { Ok(()) } else { Err(error) }
     }
 
-    fn begin(&mut self) -> Result<(), Fault> {
+    fn begin(&mut self) -> Result<(), ClassifiedError> {
         if self.place.is_left() {
-            return Err(classify(Doing::Statement, moved()));
+            return Err(classify(Phase::Statement, moved()));
         }
         // Only open here if the last rollback failed.
         self.end_transaction()?;
@@ -166,8 +168,8 @@ impl<'c> Writer<'c> {
         self.suit_schema()
     }
 
-    /// Looks at the table again if the schema was changed, now that nobody else can change it.
-    fn suit_schema(&mut self) -> Result<(), Fault> {
+    /// Reads the table again if the schema was changed; inside a transaction, so no other connection can change it now.
+    fn suit_schema(&mut self) -> Result<(), ClassifiedError> {
         let version = version(&mut self.schema_version).map_err(in_control)?;
         if version == self.version {
             return Ok(());
@@ -182,11 +184,11 @@ impl<'c> Writer<'c> {
             // SQLite says it of each row.
             Err(OpenError::NoTable { .. } | OpenError::NoColumn { .. }) => {}
             Err(error) => {
-                let failure = Failure {
+                let context = Context {
                     meaning: "final: the table was altered, nothing was written",
                     source: Error::ToSqlConversionFailure(Box::new(error)),
                 };
-                return Err(Fault { blame: Blame::Batch, kind: ErrorKind::Refused, failure });
+                return Err(ClassifiedError { scope: Scope::Batch, kind: ErrorKind::Refused, context });
             }
         }
         self.version = version;
@@ -194,26 +196,26 @@ impl<'c> Writer<'c> {
     }
 
     /// Ends the transaction: all of it lands, or nothing.
-    fn finish(&mut self, inserted: Result<(), Fault>) -> Result<(), Fault> {
+    fn finish(&mut self, inserted: Result<(), ClassifiedError>) -> Result<(), ClassifiedError> {
         let done = inserted.and_then(|()| match self.commit.raw_execute() {
-            // Rows that went into a file which is no longer there are not said to have landed.
-            Ok(_) if self.place.is_left() => Err(classify(Doing::Commit, moved())),
+            // Rows in a file that is no longer there have not landed.
+            Ok(_) if self.place.is_left() => Err(classify(Phase::Commit, moved())),
             Ok(_) => Ok(()),
-            Err(error) => Err(classify(Doing::Commit, error)),
+            Err(error) => Err(classify(Phase::Commit, error)),
         });
-        if let Err(fault) = &done {
-            self.doubtful |= wants_new_connection(fault);
+        if let Err(classified) = &done {
+            self.doubtful |= wants_new_connection(classified);
             // If it fails too, nothing of it is committed either, and the next transaction tries it again.
             let _tried_again = self.end_transaction();
         }
         done
     }
 
-    fn end_transaction(&mut self) -> Result<(), Fault> {
+    fn end_transaction(&mut self) -> Result<(), ClassifiedError> {
         if self.connection.is_autocommit() { Ok(()) } else { control(&mut self.rollback) }
     }
 
-    fn insert_arriving(&mut self, rows: &mut Rows, arriving: &Receiver<Block>) -> Result<(), Fault> {
+    fn insert_arriving(&mut self, rows: &mut Rows, arriving: &Receiver<Block>) -> Result<(), ClassifiedError> {
         let mut next = 0;
         while rows.receive(arriving) {
             next = self.inserts.fast[0].run_through(rows, next..rows.len(), &mut self.updates)?;
@@ -221,24 +223,29 @@ impl<'c> Writer<'c> {
         self.insert_fast(rows, next..rows.len())
     }
 
-    fn insert_fast(&mut self, rows: &Rows, mut range: Range<usize>) -> Result<(), Fault> {
+    fn insert_fast(&mut self, rows: &Rows, mut range: Range<usize>) -> Result<(), ClassifiedError> {
         for insert in &mut self.inserts.fast {
             range.start = insert.run_through(rows, range.clone(), &mut self.updates)?;
         }
         Ok(())
     }
 
-    fn insert_carefully(&mut self, rows: &Rows, range: Range<usize>, refused: &mut Failed) -> Result<(), Fault> {
+    fn insert_carefully(
+        &mut self,
+        rows: &Rows,
+        range: Range<usize>,
+        refused: &mut Failed,
+    ) -> Result<(), ClassifiedError> {
         for row in range {
             // SQLite undoes a failed insert itself, unless a trigger of the table says `RAISE(FAIL)`.
             control(&mut self.savepoint)?;
-            if let Err(fault) = self.inserts.careful.run(rows, row, &mut self.updates) {
+            if let Err(classified) = self.inserts.careful.run(rows, row, &mut self.updates) {
                 // A trigger may have rolled the transaction back, and the rows before went with it.
-                if fault.blame == Blame::Batch || self.connection.is_autocommit() {
-                    return Err(fault);
+                if classified.scope == Scope::Batch || self.connection.is_autocommit() {
+                    return Err(classified);
                 }
                 control(&mut self.undo)?;
-                refused.push((row, verdict(fault)));
+                refused.push((row, verdict(classified)));
             }
             control(&mut self.release)?;
         }
@@ -246,13 +253,18 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// Statements after an insert of one row, until one has changed a row: the update by the key, and then an upsert,
-/// which alone knows a key whose unique index compares otherwise than the column.
+/// Statements after an insert of one row, until one has changed a row: the update by the key, then an upsert. Only an
+/// upsert finds a key whose unique index compares differently from the column.
 type Updates<'c> = Vec<Statement<'c>>;
 
 impl Insert<Statement<'_>> {
     /// Inserts rows while there are enough of them, and returns the first that is left.
-    fn run_through(&mut self, rows: &Rows, mut range: Range<usize>, updates: &mut Updates<'_>) -> Result<usize, Fault> {
+    fn run_through(
+        &mut self,
+        rows: &Rows,
+        mut range: Range<usize>,
+        updates: &mut Updates<'_>,
+    ) -> Result<usize, ClassifiedError> {
         while range.len() >= self.rows {
             self.run(rows, range.start, updates)?;
             range.start += self.rows;
@@ -261,7 +273,7 @@ impl Insert<Statement<'_>> {
     }
 
     /// Inserts the rows from `first` on; the one that was not, because its key is there, is updated.
-    fn run(&mut self, rows: &Rows, first: usize, updates: &mut Updates<'_>) -> Result<(), Fault> {
+    fn run(&mut self, rows: &Rows, first: usize, updates: &mut Updates<'_>) -> Result<(), ClassifiedError> {
         let mut changed = execute(&mut self.statement, rows, first..first + self.rows)?;
         for update in updates {
             if changed == 0 {
@@ -273,7 +285,7 @@ impl Insert<Statement<'_>> {
 }
 
 /// Runs a statement with the values of the rows, and returns how many it changed.
-fn execute(statement: &mut Statement<'_>, rows: &Rows, range: Range<usize>) -> Result<usize, Fault> {
+fn execute(statement: &mut Statement<'_>, rows: &Rows, range: Range<usize>) -> Result<usize, ClassifiedError> {
     let columns = statement.parameter_count() / range.len();
     let mut parameter = 0;
     for row in range {
@@ -304,20 +316,20 @@ fn version(schema_version: &mut Statement<'_>) -> rusqlite::Result<i64> {
     schema_version.query_row([], |row| row.get(0))
 }
 
-/// The verdict of rows that were not tried, because those before them met `error`.
+/// Returns the error of rows that were not tried, because rows before them met `error`.
 fn not_tried(error: &SinkError) -> SinkError {
     if error.kind() == ErrorKind::Ambiguous { error.clone().with_kind(ErrorKind::Outage) } else { error.clone() }
 }
 
-/// Runs a statement that has no row in it, so that none can be to blame.
-fn control(statement: &mut Statement<'_>) -> Result<(), Fault> {
+/// Runs a statement without any row, so its error concerns the whole batch.
+fn control(statement: &mut Statement<'_>) -> Result<(), ClassifiedError> {
     statement.raw_execute().map(drop).map_err(in_control)
 }
 
-fn in_control(error: Error) -> Fault {
-    Fault { blame: Blame::Batch, ..in_statement(error) }
+fn in_control(error: Error) -> ClassifiedError {
+    ClassifiedError { scope: Scope::Batch, ..in_statement(error) }
 }
 
-fn in_statement(error: Error) -> Fault {
-    classify(Doing::Statement, error)
+fn in_statement(error: Error) -> ClassifiedError {
+    classify(Phase::Statement, error)
 }

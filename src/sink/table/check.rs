@@ -1,4 +1,4 @@
-//! What can be wrong with a mapping before any database has seen it: in comes a table, out goes the first mistake.
+//! Checks of a mapping that need no database. The first mistake is reported; every sink runs them when it is opened.
 
 use super::{Conflict, Table, TableError};
 
@@ -7,7 +7,7 @@ impl<T> Table<T> {
     ///
     /// # Errors
     ///
-    /// The first mistake found: see [`TableError`].
+    /// Returns the first mistake found: see [`TableError`].
     pub fn check(&self) -> Result<(), TableError> {
         if let Some(schema) = &self.schema {
             check_name("a schema", schema)?;
@@ -55,7 +55,7 @@ fn check_distinct(names: &[&str]) -> Result<(), TableError> {
     }
 }
 
-/// Databases fold the case of ASCII letters alone, or none.
+/// Folds ASCII letters only: databases fold those, or none.
 fn contains(names: &[&str], name: &str) -> bool {
     names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }

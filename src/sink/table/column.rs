@@ -1,4 +1,4 @@
-//! One column of a table: in comes an op, out goes its value, if that suits the column's type.
+//! [`Column`]: name, type and closure of one column of a table. Its value suits its type, or the op has no row.
 
 use std::fmt;
 
@@ -18,17 +18,17 @@ impl<T> Column<T> {
         Self { name, holds, extract }
     }
 
-    /// Its name, as it was given.
+    /// Name of the column, as it was given.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it holds.
+    /// Type of its values.
     pub fn holds(&self) -> ColumnType {
         self.holds
     }
 
-    /// What the closure returns for `op`.
+    /// Calls the closure for `op`.
     ///
     /// # Panics
     ///
@@ -37,7 +37,7 @@ impl<T> Column<T> {
         (self.extract)(op)
     }
 
-    /// Checks that a value may stand in this column.
+    /// Checks that a value suits this column.
     ///
     /// # Errors
     ///

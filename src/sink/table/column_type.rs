@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Value;
 
-/// What a column holds. Each database stores it in the type that keeps it exactly.
+/// Type of a column. Each database stores it in a type that keeps it exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ColumnType {

@@ -2,7 +2,7 @@
 
 use super::{ColumnType, Conflict};
 
-/// What is wrong with a [`Table`](super::Table). It names the column.
+/// Mistake in a [`Table`](super::Table). The message names the column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
@@ -29,10 +29,10 @@ pub enum TableError {
     DottedName {
         /// The name as it was given.
         name: String,
-        /// How to say what was probably meant.
+        /// Spelling that was probably meant.
         advice: String,
     },
-    /// It has no columns.
+    /// The table has no columns.
     #[error("table {0:?} has no columns")]
     NoColumns(String),
     /// Two columns have this name; upper and lower case do not tell them apart.
@@ -55,9 +55,9 @@ pub enum TableError {
     WrongType {
         /// The column.
         column: String,
-        /// What it holds.
+        /// Type of the column.
         holds: ColumnType,
-        /// What the closure returned.
+        /// Type of the value that the closure returned.
         value: &'static str,
     },
 }

@@ -1,12 +1,12 @@
-//! How an op becomes a row: in come ops, out goes one typed value per column, for any SQL database. Next room: the
-//! sink of the database: `sqlite`, `postgres`.
+//! [`Table`]: how an op becomes a row of any SQL database, with one typed value per column. It knows no database; the
+//! sinks of `sqlite` and `postgres` read it when they are opened and for each op.
 
 mod check;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod classified;
 mod column;
 mod column_type;
 mod error;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) mod fault;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod row;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -22,15 +22,15 @@ pub use column_type::ColumnType;
 pub use error::TableError;
 pub use value::Value;
 
-/// Where ops of type `T` go in a database: the table's name, its columns with one closure each, and what happens to
-/// a row whose key is there already.
+/// Mapping from ops of type `T` to rows: the table's name, its columns with one closure each, and the rule for rows
+/// whose key exists.
 ///
-/// The mapping knows no database: each sink that takes one writes it in its own dialect, with every name quoted and
-/// every value bound. Columns stand in the order in which they are added.
+/// The mapping knows no database: each sink writes it in its own dialect, with every name quoted and every value bound.
+/// Columns have the order in which they are added.
 ///
-/// A typed method per kind of column covers the everyday case. Its closure returns the plain value; numbers,
-/// decimals, flags and timestamps may also be an `Option`, where `None` is NULL. [`column`](Self::column) takes a
-/// closure that returns a [`Value`]: for text that may be NULL, or that is made on the way.
+/// One method per type covers the usual cases. Its closure returns the plain value; numbers, decimals, flags and
+/// timestamps may also be an `Option`, where `None` is NULL. [`column`](Self::column) takes a closure that returns a
+/// [`Value`]: for text that may be NULL, or that is computed.
 ///
 /// # Panics
 ///
@@ -74,13 +74,13 @@ pub struct Table<T> {
     create: bool,
 }
 
-/// What happens to a row whose key is in the table already, from before or from earlier in the same batch.
+/// Rule for a row whose key exists already, from before or from earlier in the same batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Conflict {
-    /// It breaks a constraint, if the table has one on the key, and is refused; the rows around it land.
+    /// The row is refused, if the table has a constraint on the key; the rows around it land.
     #[default]
     Fail,
-    /// The row that is there stays as it is, and the op counts as accepted. Any other constraint still refuses.
+    /// The existing row stays, and the op counts as accepted. Any other constraint still refuses.
     Ignore,
     /// The columns outside the key take the new values.
     Update,
@@ -205,14 +205,14 @@ impl<T> Table<T> {
         self.column(name, ColumnType::Bytes, move |op| value(op).into())
     }
 
-    /// Names the columns that tell one row from another: the primary key of a table that is created, and what the
-    /// conflict rule goes by. A second call replaces the first. An op with NULL in its key is refused.
+    /// Sets the key columns: the primary key of a table that is created, and the key of the conflict rule. A second
+    /// call replaces the first. An op with NULL in its key is refused.
     pub fn key<N: Into<String>>(mut self, columns: impl IntoIterator<Item = N>) -> Self {
         self.key = columns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Sets what happens to a row whose key is there already; [`Conflict::Fail`] unless set.
+    /// Sets the rule for a row whose key exists already; [`Conflict::Fail`] by default.
     ///
     /// The rules other than `Fail` need a [`key`](Self::key) on which the table has a unique constraint.
     pub fn on_conflict(mut self, rule: Conflict) -> Self {
@@ -220,19 +220,19 @@ impl<T> Table<T> {
         self
     }
 
-    /// Names the column that tells one op from another, and so makes a batch that is written again harmless: an op whose
-    /// value is in the table already is accepted and not written a second time.
+    /// Sets the column that identifies an op, so that a repeated write is harmless. An op whose value is in the table
+    /// already is accepted and not written again.
     ///
-    /// With it, a batcher may be [`idempotent`](crate::Batcher::idempotent), and what was in doubt is sent again. The
-    /// column must have a unique constraint of its own, which a table that is created gets; an op with NULL in it is
-    /// refused. It goes with [`Conflict::Fail`] alone, which still refuses a row whose [`key`](Self::key) is there under
-    /// another value of this column. [`Conflict::Ignore`] has the same effect by the key.
+    /// With it, a batcher may be [`idempotent`](crate::Batcher::idempotent), and writes ops in doubt again. The column
+    /// needs a unique constraint of its own, which a created table gets; an op with NULL in it is refused. It requires
+    /// [`Conflict::Fail`], which still refuses a row whose [`key`](Self::key) exists under another value of this
+    /// column. [`Conflict::Ignore`] has the same effect by the key.
     pub fn once_by(mut self, column: impl Into<String>) -> Self {
         self.once = Some(column.into());
         self
     }
 
-    /// Has the sink create the table when it opens, unless it exists.
+    /// Lets the sink create the table when it opens, unless it exists.
     pub fn create_if_missing(mut self) -> Self {
         self.create = true;
         self
@@ -263,12 +263,12 @@ impl<T> Table<T> {
         self.key.iter().any(|key| key.eq_ignore_ascii_case(column))
     }
 
-    /// What happens to a row whose key is there already.
+    /// Rule for a row whose key exists already.
     pub fn conflict(&self) -> Conflict {
         self.conflict
     }
 
-    /// The column that tells one op from another, if a repeat is to be harmless.
+    /// The column that identifies an op, if repeats are harmless.
     pub fn once_column(&self) -> Option<&str> {
         self.once.as_deref()
     }

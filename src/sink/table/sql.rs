@@ -1,9 +1,9 @@
-//! The SQL that databases share: in comes a mapping, out goes text with every name quoted. Types and placeholders are
-//! the dialect's own and come in from its sink.
+//! SQL that databases share, with every name quoted. Types and placeholders are the dialect's own and come from its
+//! sink.
 
 use super::{ColumnType, Conflict, Table};
 
-/// A name as SQL reads it, whatever characters are in it.
+/// Quotes a name, whatever characters are in it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -63,8 +63,8 @@ impl<T> Table<T> {
         format!("INSERT INTO {into} ({names}) {rows} ON CONFLICT ({}) DO NOTHING", list(self.key_names()))
     }
 
-    /// `UPDATE` of the row with the key, with a numbered placeholder per column in the order of the columns, if the
-    /// conflict rule is to update and there is anything to update.
+    /// `UPDATE` of the row with the key, with a numbered placeholder per column in the order of the columns. `None` if
+    /// the conflict rule does not update, or nothing is left to update.
     #[cfg(feature = "sqlite")]
     pub(crate) fn update_sql(&self, into: &str) -> Option<String> {
         let (key, rest): (Vec<_>, Vec<_>) =
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_ops_apart_is_unique_once() {
+    fn the_once_column_is_unique_exactly_once() {
         assert!(
             create(&table().once_by("A;B")).ends_with(r#""a;b" TEXT NOT NULL, PRIMARY KEY ("id"), UNIQUE ("a;b"))"#)
         );

@@ -1,12 +1,12 @@
-//! One value on its way from an op into a column: in come plain Rust values, out goes what any SQL database can bind.
+//! [`Value`]: one value on its way from an op into a column. Text and bytes borrow from the op.
 
 use std::borrow::Cow;
 
 use rust_decimal::Decimal;
 
-/// What a column's closure returns. Text and bytes borrow from the op wherever they can.
+/// Return value of a column's closure. Text and bytes borrow from the op wherever they can.
 ///
-/// The [`ColumnType`](super::ColumnType) says what it means: an integer in a timestamp column is nanoseconds, text in
+/// The [`ColumnType`](super::ColumnType) defines its meaning: an integer in a timestamp column is nanoseconds, text in
 /// a JSON column is a document.
 ///
 /// # Examples
@@ -38,7 +38,7 @@ pub enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// What it is, for errors; the value itself may be secret.
+    /// Name of its type, for errors; the value itself may be secret.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",

@@ -17,19 +17,19 @@ use tokio_tungstenite::{
 use super::Socket;
 use crate::sink::{ErrorKind, SinkError};
 
-/// Bytes that one message of the server may have. More than any venue sends at once, and little enough to be held.
+/// Maximum size of one message of the server, in bytes: more than any venue sends at once, and little enough to hold in
+/// memory.
 const MAX_MESSAGE: usize = 16 << 20;
 
 /// Opens a connection to a `ws://` URL, or with the feature `websocket-tls` to a `wss://` URL, for
 /// [`WebSocket::connect`](super::WebSocket::connect).
 ///
-/// TLS is that of rustls, with a provider of its own: nothing has to be installed, and what is installed is not looked at.
-/// The server is checked by the certificates of the system, or by those in the file that the environment variable
-/// `SSL_CERT_FILE` names.
+/// TLS is done by rustls with a cryptography provider of its own, so none has to be installed. Certificates are checked
+/// against the system's roots, or those in the file named by the environment variable `SSL_CERT_FILE`.
 ///
-/// A message of the server may have 16 MiB. The attempt has no time limit of its own:
-/// [`WebSocket::stall_after`](super::WebSocket::stall_after) gives it one. For headers, a proxy, a login or a certificate
-/// of your own, write a function that returns a [`Socket`], after it has sent what the peer wants to hear first.
+/// A message of the server may have 16 MiB. An attempt has no time limit of its own:
+/// [`WebSocket::stall_after`](super::WebSocket::stall_after) gives it one. For headers, a proxy, a login or an own
+/// certificate, write a function that returns a [`Socket`] and sends the login first.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ const MAX_MESSAGE: usize = 16 << 20;
 /// | `wss://` without the feature `websocket-tls`; no certificates to check the server by | `Refused` |
 /// | the URL is none, or neither `ws://` nor `wss://` | `Refused` |
 ///
-/// A refusal ends the sink, once; after all other errors a client tries again. The URL is in none of them: it may hold a
+/// A refusal ends the sink; after all other errors a client tries again. No error contains the URL: it may hold a
 /// secret.
 ///
 /// # Cancel safety
@@ -75,13 +75,13 @@ pub async fn dial(url: impl Into<String>) -> Result<Socket, SinkError> {
     #[cfg(feature = "websocket-tls")]
     if is_secure {
         let stream = super::tls::secure(stream, &host).await?;
-        return greet(request, stream).await;
+        return handshake(request, stream).await;
     }
-    greet(request, stream).await
+    handshake(request, stream).await
 }
 
-/// The handshake of WebSocket.
-async fn greet<S>(request: Request, stream: S) -> Result<Socket, SinkError>
+/// Does the opening handshake of WebSocket.
+async fn handshake<S>(request: Request, stream: S) -> Result<Socket, SinkError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -104,7 +104,7 @@ fn classify(error: Error) -> SinkError {
     }
 }
 
-/// How long the server asks to be left alone, in seconds. A date instead is not understood.
+/// Parses `Retry-After` in seconds. A date is ignored.
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get("retry-after")?.to_str().ok()?;
     seconds.trim().parse().ok().map(Duration::from_secs)

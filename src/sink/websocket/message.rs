@@ -1,5 +1,4 @@
-//! What crosses a WebSocket, in words of our own, so that no library's types are needed. In come another library's
-//! messages, out they go again. Next room: `socket`.
+//! [`Message`] and [`Close`]: what crosses a WebSocket, free of the types of any WebSocket library.
 
 use std::fmt;
 
@@ -7,19 +6,19 @@ use tokio_tungstenite::tungstenite::{Message as Wire, protocol::CloseFrame};
 
 /// A message of a WebSocket.
 ///
-/// Those of tokio-tungstenite 0.30 convert by themselves. For those of another library, or of another version, such as
-/// axum's, see [`Socket::mapped`](super::Socket::mapped).
+/// Converts from and to the messages of tokio-tungstenite 0.30. For another library or version, such as axum's, see
+/// [`Socket::mapped`](super::Socket::mapped).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Text.
     Text(String),
     /// Bytes.
     Binary(Vec<u8>),
-    /// The peer asks whether this side is alive. WebSocket libraries answer by themselves, as long as they are read from.
+    /// A ping. WebSocket libraries answer by themselves, as long as they are read from.
     Ping(Vec<u8>),
     /// The answer to a ping, with its payload.
     Pong(Vec<u8>),
-    /// The last message, and why; some peers give no reason.
+    /// The last message, with a reason unless the peer gave none.
     Close(Option<Close>),
 }
 
@@ -32,38 +31,39 @@ pub struct Close {
     pub reason: String,
 }
 
-/// What fits into a close frame behind the code: control frames carry 125 bytes.
-const MOST_REASON: usize = 123;
+/// Maximum length of a reason in bytes: a control frame carries 125, of which the code takes 2.
+const MAX_REASON_BYTES: usize = 123;
 
 impl Close {
-    /// The peer has done what it was there for.
+    /// Normal closure: the purpose of the connection is fulfilled.
     pub const NORMAL: u16 = 1000;
     /// The server goes down, or the browser leaves the page.
     pub const GOING_AWAY: u16 = 1001;
-    /// The peer broke a rule of this side.
+    /// Policy violation.
     pub const POLICY: u16 = 1008;
-    /// The server failed.
+    /// Internal error of the server.
     pub const INTERNAL: u16 = 1011;
     /// The server restarts.
     pub const RESTART: u16 = 1012;
-    /// Not now, later.
+    /// Try again later.
     pub const TRY_AGAIN: u16 = 1013;
-    /// A server in front of the one that matters got no good answer from it.
+    /// Bad gateway: a proxy got no valid answer from its upstream.
     pub const BAD_GATEWAY: u16 = 1014;
 
-    /// A code with its text, which is cut where a close frame ends.
+    /// A code and a reason, which is cut to 123 bytes.
     pub fn new(code: u16, reason: impl Into<String>) -> Self {
         let mut reason = reason.into();
-        while reason.len() > MOST_REASON {
+        while reason.len() > MAX_REASON_BYTES {
             reason.pop();
         }
         Self { code, reason }
     }
 
-    /// Whether it speaks of a state that passes, so that coming back makes sense: 1001, 1011, 1012, 1013 and 1014.
+    /// Whether the code names a temporary state, so that a reconnect makes sense: 1001, 1011, 1012, 1013 and 1014.
     ///
-    /// All others are final: the job is done (1000), or what was sent broke a rule and would again. The codes from 3000 on
-    /// mean what the peer's documentation says; see [`WebSocket::come_back_when`](super::WebSocket::come_back_when).
+    /// All other codes are final: the purpose is fulfilled (1000), or what was sent broke a rule and would again. The
+    /// peer's documentation defines codes from 3000 on; see
+    /// [`WebSocket::reconnect_on`](super::WebSocket::reconnect_on).
     pub fn is_passing(&self) -> bool {
         matches!(self.code, Self::GOING_AWAY | Self::INTERNAL | Self::RESTART | Self::TRY_AGAIN | Self::BAD_GATEWAY)
     }
@@ -142,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_and_what_does_not() {
+    fn exactly_the_temporary_codes_are_passing() {
         let passing: Vec<u16> = (1000..5000).filter(|code| Close::new(*code, "").is_passing()).collect();
         assert_eq!(passing, [1001, 1011, 1012, 1013, 1014]);
     }
 
     #[test]
-    fn messages_cross_both_ways() {
+    fn messages_convert_both_ways_unchanged() {
         let messages = [
             Message::Text("é".into()),
             Message::Binary(vec![0, 255]),

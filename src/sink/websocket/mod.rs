@@ -1,11 +1,11 @@
-//! Batches over a WebSocket (feature `websocket`, or `websocket-tls` for `wss://` too): in comes a batch, out go a few frames and a verdict for each op. Next
-//! room: the peer.
+//! Batches over a WebSocket (feature `websocket`, or `websocket-tls` for `wss://` too). A batch becomes a few frames,
+//! and each of its ops gets a verdict.
 //!
 //! ```text
-//!   write()  Batch -> frames, fed one by one, flushed once      sink, frames, tally
+//!   write()  Batch -> frames, fed one by one, flushed once      sink, frames, frame_stats
 //!      |                  ^ up, down or over; what was confirmed
 //!      v                  |
-//!   a task for each sink: reads and asks the peer, dials again  line, redial
+//!   a task for each sink: reads, sends pings, reconnects        connection, reconnect
 //!      |                  ^
 //!      v                  |
 //!   Socket: any futures::Sink and Stream of messages            socket, message, dial, tls
@@ -13,7 +13,7 @@
 //!
 //! # Server side
 //!
-//! A connection that somebody opened to us, here by the means of tokio-tungstenite; [`Socket`] shows one of axum. One
+//! For connections that clients open to this server, here with tokio-tungstenite; [`Socket`] shows axum. One
 //! [`WebSocket`] is made for all connections of a kind, and sums up what they send.
 //!
 //! ```
@@ -43,9 +43,9 @@
 //!
 //! # Client side
 //!
-//! A connection of ours, which is opened again when it is lost. While it is down each write says so at once, as an
-//! [`Outage`](crate::ErrorKind::Outage): ops wait in the batcher, where they can still be replaced, and lose no attempt.
-//! [`WebSocketSink`] has a table of what is an outage and what is final.
+//! For a connection that this side opens, and opens again when it is lost. While it is down, each write fails at once
+//! with an [`Outage`](crate::ErrorKind::Outage). Ops wait in the batcher, where they can still be replaced, and no
+//! attempt is counted. [`WebSocketSink`] has a table of outages and final errors.
 //!
 //! ```no_run
 //! use roundlot::{Batcher, Retry, market::TradeOp, sink::websocket::{Frames, WebSocket, dial}};
@@ -64,16 +64,15 @@
 //!
 //! # What a peer can make this side hold
 //!
-//! * What it does not read: one batch, and some 130 kB that the WebSocket library holds. It is given up after
+//! * Unread data: one batch, and some 130 kB in the WebSocket library. The peer is given up after
 //!   [`WebSocket::stall_after`].
-//! * What it says: [`WebSocket::incoming`] is a bounded channel, and nothing is read while it is full. How long one message
-//!   may be is a setting of the library that made the connection. [`dial`](dial()) sets 16 MiB; where clients connect to
-//!   you, set it to what they have to say, such as axum's `WebSocketUpgrade::max_message_size`: tungstenite's default is
-//!   64 MiB.
-//! * Pings: some 1,000 answers; nothing more is read before those have left.
-//! * A handshake that never ends: an attempt to [`connect`](WebSocket::connect) has the time of `stall_after`. Where
-//!   clients connect to you, the server in front has to limit how many do and how long they take.
-//! * A place: a peer that is [silent](WebSocket::ping_every) is asked whether it is there.
+//! * Its messages: [`WebSocket::incoming`] is a bounded channel, and nothing is read while it is full. The library that
+//!   made the connection limits the size of one message. [`dial`](dial()) sets 16 MiB. On a server, set it to what
+//!   clients need, for example by axum's `WebSocketUpgrade::max_message_size`. Tungstenite's default is 64 MiB.
+//! * Pings: some 1,000 answers; nothing more is read before they are flushed.
+//! * An endless handshake: an attempt to [`connect`](WebSocket::connect) is limited by `stall_after`. On a server,
+//!   whatever accepts connections has to limit their number and time.
+//! * A connection: a peer that is [silent](WebSocket::ping_every) is sent a ping.
 //!
 //! # What it does not do
 //!
@@ -81,22 +80,22 @@
 //! * An acknowledgment by the peer's program: see [`WebSocket::confirmed`] for what comes nearest.
 //! * More than one write at a time: frames leave in order. `max_in_flight` above 1 gains nothing.
 
+mod connection;
 mod dial;
+mod frame_stats;
 mod frames;
-mod line;
 mod message;
 mod options;
-mod redial;
+mod reconnect;
 mod sink;
 mod socket;
-mod tally;
 #[cfg(feature = "websocket-tls")]
 mod tls;
 
 pub use dial::dial;
+pub use frame_stats::FrameStats;
 pub use frames::Frames;
 pub use message::{Close, Message};
 pub use options::WebSocket;
 pub use sink::WebSocketSink;
 pub use socket::Socket;
-pub use tally::FrameStats;

@@ -1,5 +1,5 @@
-//! How WebSocket sinks of one kind are made. In come settings and a connection, or the means to open one, out goes a
-//! [`WebSocketSink`]. Next room: `sink`.
+//! [`WebSocket`]: the settings of WebSocket sinks of one kind, and the sum of what they send. It makes a
+//! [`WebSocketSink`] from a connection, or from a function that opens one.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -7,23 +7,24 @@ use tokio::sync::mpsc;
 
 use super::{
     Close, FrameStats, Frames, Message, Socket, WebSocketSink,
-    line::{Line, Policy},
-    redial::Task,
-    tally::Tally,
+    connection::{Connection, Policy},
+    frame_stats::SharedStats,
+    reconnect::Task,
 };
 use crate::{
     rules::config::{limits::LimitsError, retry::Retry},
     sink::SinkError,
 };
 
-/// How long a peer may take nothing if nobody says otherwise.
+/// Default time that a peer may take nothing: longer than a handover between mobile networks. A stuck peer holds one
+/// batch in memory meanwhile.
 const DEFAULT_STALL: Duration = Duration::from_secs(30);
 
 /// Default time that a peer may be silent until it is asked whether it is there. Proxies and address translators forget
 /// connections that are silent for 30 to 350 s.
 const DEFAULT_PING_EVERY: Duration = Duration::from_secs(20);
 
-/// Settings of WebSocket sinks, and what all that are made with them have sent.
+/// Settings of WebSocket sinks of one kind, and the statistics of all sinks made with them.
 ///
 /// A clone shares the statistics.
 ///
@@ -43,14 +44,14 @@ pub struct WebSocket<T> {
     stall: Duration,
     ping_every: Duration,
     retry: Retry,
-    come_back_when: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
+    reconnect_on: Arc<dyn Fn(&Close) -> bool + Send + Sync>,
     farewell: Option<Close>,
     messages: Option<mpsc::Sender<Message>>,
-    tally: Arc<Tally>,
+    shared: Arc<SharedStats>,
 }
 
 impl<T> WebSocket<T> {
-    /// Sinks that send such frames.
+    /// Settings for sinks that send such frames.
     ///
     /// # Panics
     ///
@@ -63,7 +64,7 @@ impl<T> WebSocket<T> {
     ///
     /// # Errors
     ///
-    /// If [`Frames::max_bytes`] is less than what stands before and behind the messages of a frame.
+    /// If [`Frames::max_bytes`] is less than the text before and after the messages of a frame.
     pub fn try_new(frames: Frames<T>) -> Result<Self, LimitsError> {
         frames.check()?;
         Ok(Self {
@@ -71,81 +72,80 @@ impl<T> WebSocket<T> {
             confirmed: false,
             stall: DEFAULT_STALL,
             ping_every: DEFAULT_PING_EVERY,
-            // For ever: a client that gives up needs somebody who starts it again.
+            // No limit: a client that gives up would have to be restarted by hand.
             retry: Retry::exponential(Duration::from_millis(100), Duration::from_secs(30)).max_attempts(u32::MAX),
-            come_back_when: Arc::new(Close::is_passing),
+            reconnect_on: Arc::new(Close::is_passing),
             farewell: None,
             messages: None,
-            tally: Arc::new(Tally::new("websocket")),
+            shared: Arc::new(SharedStats::new("websocket")),
         })
     }
 
-    /// The name under which metrics speak of the sinks that are made from here, together; `websocket` by default.
+    /// Sets the name in metrics of the sinks made from here; `websocket` by default.
     pub fn name(self, name: &str) -> Self {
-        Self { tally: Arc::new(Tally::new(name)), ..self }
+        Self { shared: Arc::new(SharedStats::new(name)), ..self }
     }
 
-    /// Accepts a batch only when the peer has proven that it read it: each is followed by a ping, which a peer answers
-    /// after what it was sent before. Costs a round trip for each batch, in which the next one grows.
+    /// Accepts a batch only after the peer's library has read it: each batch is followed by a ping, which the peer
+    /// answers in order. Costs a round trip for each batch, in which the next one grows.
     ///
-    /// It also keeps the buffers of the network empty: without it a slow peer has many frames under way that are stale when
-    /// it reads them; with it, one batch. For a screen at its own pace, ask for it.
+    /// The option also keeps the network's buffers empty. Without it, a slow peer has many frames under way that are
+    /// stale when read; with it, one batch. Recommended for screens.
     ///
-    /// It proves that the peer's WebSocket library has read the frames, not that its program has dealt with them. Without
-    /// it a batch is accepted when the operating system has taken it, so that what was under way when a connection broke
-    /// is lost without notice.
+    /// A pong proves that the peer's WebSocket library has read the frames, not that its program has processed them.
+    /// Without `confirmed` a batch is accepted once the operating system has taken it; frames under way are then lost
+    /// without notice when the connection breaks.
     pub fn confirmed(self) -> Self {
         Self { confirmed: true, ..self }
     }
 
-    /// How long a peer may take nothing of what it is sent, or leave a ping unanswered, until the connection is given up:
-    /// 30 s by default. Each frame begins the time anew. An attempt to connect may take as long.
+    /// Sets how long a peer may take no data, or leave a ping unanswered, until the connection is given up: 30 s by
+    /// default. Each frame starts the time anew. An attempt to connect has the same limit.
     pub fn stall_after(self, stall: Duration) -> Self {
         Self { stall, ..self }
     }
 
-    /// How long a peer may be silent until it is asked by a ping whether it is there: 20 s by default, never with zero. One
-    /// that has given no sign of life [`stall_after`](Self::stall_after) that is given up: a client opens another
-    /// connection, before there is anything to send; a sink of the server side is over, which a
-    /// [`Fanout`](crate::Fanout) notices at once.
+    /// Sets the silence after which a ping is sent: 20 s by default, never with zero. A peer that gives no sign of life
+    /// for [`stall_after`](Self::stall_after) after that is given up. A client then reconnects, even with nothing to
+    /// send. A sink of the server side is over, which a [`Fanout`](crate::Fanout) notices at once.
     ///
-    /// Without pings a peer that has left without a word is noticed only by a write, and what stands between may cut off a
-    /// connection that is silent. Every frame of the peer is a sign of life, and the answer costs the batcher nothing: the
-    /// task that reads the connection takes it.
+    /// Without pings, only a write notices that a peer has left without a close, and proxies may cut a silent
+    /// connection. Every frame of the peer is a sign of life. The reading task handles the answers, so pings cost the
+    /// batcher nothing.
     pub fn ping_every(self, ping_every: Duration) -> Self {
         Self { ping_every, ..self }
     }
 
-    /// When a client opens a lost connection again. By default after 100 ms, later and later up to 30 s, for ever.
+    /// Sets the backoff between reconnects of a client. By default it grows from 100 ms to 30 s, and never gives up.
     ///
-    /// `max_attempts` counts connections in a row that could not be opened, or were lost before they had lived for as
-    /// long as was waited for them. After the last the sink is over.
+    /// `max_attempts` counts failed connections in a row. A connection that lived for less than the backoff before it
+    /// counts as failed, too. After the last the sink is over.
     pub fn retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 
-    /// After which closes by the peer a client comes back. By default after those that speak of a state that passes:
-    /// [`Close::is_passing`]. A close without a code is final, a connection that just breaks is not.
-    pub fn come_back_when(self, wanted: impl Fn(&Close) -> bool + Send + Sync + 'static) -> Self {
-        Self { come_back_when: Arc::new(wanted), ..self }
+    /// Sets which closes by the peer a client reconnects after. By default those that name a temporary state:
+    /// [`Close::is_passing`]. A close without a code is final; a connection that breaks without a close is not.
+    pub fn reconnect_on(self, wanted: impl Fn(&Close) -> bool + Send + Sync + 'static) -> Self {
+        Self { reconnect_on: Arc::new(wanted), ..self }
     }
 
-    /// What a peer is told when the sink is closed. By default 1000 by a client and 1001 by a server; and 1013, whatever
-    /// is said here, if it was stuck in a write.
+    /// Sets the close frame that is sent when the sink is closed. By default 1000 by a client and 1001 by a server. A
+    /// peer that was stuck in a write always gets 1013.
     pub fn farewell(self, close: Close) -> Self {
         Self { farewell: Some(close), ..self }
     }
 
-    /// Where the text and binary messages go that the peer sends; otherwise they are dropped. The receiver ends when the
-    /// sink is over.
+    /// Sets the channel for text and binary messages of the peer; without one they are dropped. The channel closes when
+    /// the sink is over.
     ///
-    /// The channel is the bound. While it is full the connection is not read from: then pings stay unanswered and a close
-    /// unnoticed, so read it, or drop the receiver.
+    /// The channel's capacity is the limit. While it is full the connection is not read: pings stay unanswered and a
+    /// close unnoticed. Read it, or drop the receiver.
     pub fn incoming(self, messages: mpsc::Sender<Message>) -> Self {
         Self { messages: Some(messages), ..self }
     }
 
-    /// A sink that writes to a connection which somebody opened to us. When it ends the sink is over.
+    /// Makes a sink for a connection that a client opened to this server. The sink is over when the connection ends.
     ///
     /// # Panics
     ///
@@ -154,7 +154,7 @@ impl<T> WebSocket<T> {
         self.once(socket.into(), false)
     }
 
-    /// A sink that writes to a connection which we opened. When it ends the sink is over.
+    /// Makes a sink for a connection that this side opened. The sink is over when the connection ends.
     ///
     /// # Panics
     ///
@@ -163,10 +163,10 @@ impl<T> WebSocket<T> {
         self.once(socket.into(), true)
     }
 
-    /// A sink that opens a connection by `open`, and again when it is lost: [`dial`](super::dial()) for a URL, or a function
-    /// of your own that returns a [`Socket`] on which ops can be sent, that is after whatever login the peer wants.
+    /// Makes a sink that opens a connection with `open`, and again when it is lost: [`dial`](super::dial()) for a URL,
+    /// or an own function. That returns a [`Socket`] ready for ops, so after any login.
     ///
-    /// An error that `open` returns is final if it is [`Refused`](crate::ErrorKind::Refused), and tried again if it is
+    /// An error of `open` is final if it is [`Refused`](crate::ErrorKind::Refused). It is retried if it is
     /// [`Outage`](crate::ErrorKind::Outage), [`Transient`](crate::ErrorKind::Transient) or
     /// [`Throttled`](crate::ErrorKind::Throttled).
     ///
@@ -178,38 +178,38 @@ impl<T> WebSocket<T> {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Socket, SinkError>> + Send,
     {
-        let line = Arc::new(Line::new(None, Arc::clone(&self.tally), self.policy(true)));
-        let task = Task::keep(&line, open, self.retry.clone(), self.messages.clone());
-        self.sink(line, task, true)
+        let connection = Arc::new(Connection::new(None, Arc::clone(&self.shared), self.policy(true)));
+        let task = Task::keep(&connection, open, self.retry.clone(), self.messages.clone());
+        self.sink(connection, task, true)
     }
 
-    /// What all sinks that were made from here have sent.
+    /// Returns what all sinks made from here have sent.
     pub fn stats(&self) -> FrameStats {
-        self.tally.stats()
+        self.shared.stats()
     }
 
     fn once(&self, socket: Socket, is_client: bool) -> WebSocketSink<T> {
         let Socket { outgoing, incoming } = socket;
-        let line = Arc::new(Line::new(Some(outgoing), Arc::clone(&self.tally), self.policy(false)));
-        let task = Task::serve(&line, incoming, self.messages.clone());
-        self.sink(line, task, is_client)
+        let connection = Arc::new(Connection::new(Some(outgoing), Arc::clone(&self.shared), self.policy(false)));
+        let task = Task::serve(&connection, incoming, self.messages.clone());
+        self.sink(connection, task, is_client)
     }
 
-    fn policy(&self, redials: bool) -> Policy {
+    fn policy(&self, reconnects: bool) -> Policy {
         Policy {
-            redials,
-            come_back_when: Arc::clone(&self.come_back_when),
+            reconnects,
+            reconnect_on: Arc::clone(&self.reconnect_on),
             stall: self.stall,
             ping_every: self.ping_every,
         }
     }
 
-    fn sink(&self, line: Arc<Line>, task: Task, is_client: bool) -> WebSocketSink<T> {
+    fn sink(&self, connection: Arc<Connection>, task: Task, is_client: bool) -> WebSocketSink<T> {
         let usual = || {
             if is_client { Close::new(Close::NORMAL, "") } else { Close::new(Close::GOING_AWAY, "") }
         };
         let farewell = self.farewell.clone().unwrap_or_else(usual);
-        WebSocketSink::new(self.frames.clone(), line, task, self.confirmed, is_client, farewell)
+        WebSocketSink::new(self.frames.clone(), connection, task, self.confirmed, is_client, farewell)
     }
 }
 
@@ -218,10 +218,10 @@ impl<T> Clone for WebSocket<T> {
         Self {
             frames: self.frames.clone(),
             retry: self.retry.clone(),
-            come_back_when: Arc::clone(&self.come_back_when),
+            reconnect_on: Arc::clone(&self.reconnect_on),
             farewell: self.farewell.clone(),
             messages: self.messages.clone(),
-            tally: Arc::clone(&self.tally),
+            shared: Arc::clone(&self.shared),
             ..*self
         }
     }

@@ -1,5 +1,5 @@
-//! The sink itself: in comes a batch, which is packed into frames that are fed one by one and flushed once, out go the
-//! verdicts. Next room: `line`.
+//! [`WebSocketSink`]: packs a batch into frames, feeds them one by one, and flushes once. Every op that was fed before
+//! an error is in doubt; the rest has not landed.
 
 use std::{
     fmt,
@@ -11,10 +11,10 @@ use std::{
 
 use super::{
     Close, FrameStats, Frames,
+    connection::{Connection, NotFed, too_slow},
+    frame_stats::header_bytes,
     frames::{Frame, Packer},
-    line::{Line, NotFed, too_slow},
-    redial::Task,
-    tally::header_bytes,
+    reconnect::Task,
 };
 use crate::{
     rules::batch::{Batch, Settled},
@@ -26,107 +26,107 @@ use crate::{
 ///
 /// * Frames leave in the order of the batch, and batches in the order of the writes.
 /// * An op that fits into no frame is refused by itself, see [`Frames`].
-/// * A task reads the connection, whether or not anything is written, so that pings are answered and a close is noticed;
-///   and it [asks](super::WebSocket::ping_every) a peer that is silent whether it is there. It ends with the sink.
+/// * A task reads the connection whether or not anything is written: pings are answered and a close is noticed. It also
+///   [pings](super::WebSocket::ping_every) a silent peer. The task ends with the sink.
 ///
 /// # What errors mean
 ///
-/// | what happened | ops that were fed | the others |
+/// | what happened | ops that were fed | all other ops |
 /// |---|---|---|
 /// | the connection broke, and it is opened again | ambiguous, an outage | outage |
-/// | the peer closed it with a code to come back after (1001, 1011 to 1014), and it is opened again | ambiguous, an outage | outage |
+/// | the peer closed it with a code worth a reconnect (1001, 1011 to 1014), and it is opened again | ambiguous, an outage | outage |
 /// | the peer took nothing for [`stall_after`](super::WebSocket::stall_after), or left a ping unanswered for so long, and it is opened again | ambiguous, an outage | outage |
-/// | it is down for now: not opened yet, refused, no such host, TLS or the server not ready; see [`dial`](super::dial()) | - | outage |
+/// | the connection is down for now: not opened yet, refused, no such host, TLS or the server not ready; see [`dial`](super::dial()) | - | outage |
 /// | one of these, and it is not opened again; or the peer closed it with any other code, or without one | ambiguous | refused, "final" |
-/// | it is over: the error says why, with code and reason if the peer gave them | - | refused, "final" |
+/// | the connection is over: the error says why, with code and reason if the peer gave them | - | refused, "final" |
 /// | an op fits into no frame, is no text, or its encoder fails or panics | refused | - |
 ///
-/// After an [outage](SinkError::is_outage) the batcher keeps everything in its buffer and loses no attempt of any op.
+/// After an [outage](SinkError::is_outage) the batcher keeps everything in its buffer and counts no attempt of any op.
 ///
-/// A batch is accepted when the operating system has taken all of it, or, if that was asked for, when the peer has
-/// [confirmed](super::WebSocket::confirmed) it.
+/// A batch is accepted when the operating system has taken all of it, or with
+/// [`confirmed`](super::WebSocket::confirmed) when the peer has read it.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`write`](Sink::write) at any point leaves a connection on which each frame is whole: a frame is
-/// fed in one step or not at all, and goes on its way with the next write. The batch is in doubt. Dropping the future of
-/// [`close`](Sink::close) lets the task go on to say goodbye, until the sink is dropped.
+/// Dropping the future of [`write`](Sink::write) leaves a connection on which each frame is whole. A frame is fed in
+/// one step or not at all, and is flushed with the next write. The batch is in doubt. Dropping the future of
+/// [`close`](Sink::close) lets the task finish the close handshake, until the sink is dropped.
 ///
 /// # Dropping it
 ///
-/// Closes the connection without a goodbye; [`close`](Sink::close) says one, for at most 10 s.
+/// Closes the connection without a close frame; [`close`](Sink::close) does the handshake, for at most 10 s.
 ///
 /// # The end of it
 ///
-/// [`gone`](Sink::gone) says that it is over, although nothing is written.
+/// [`gone`](Sink::gone) returns when the connection is over, even if nothing is written.
 pub struct WebSocketSink<T> {
     frames: Frames<T>,
-    line: Arc<Line>,
+    connection: Arc<Connection>,
     confirmed: bool,
     is_client: bool,
     farewell: Close,
-    /// A write has begun and not ended: if it was dropped, the peer was stuck.
-    midway: AtomicBool,
+    /// Set while a write runs. Still set at the close, it means that a write was dropped: the peer was stuck.
+    is_writing: AtomicBool,
     _task: Task,
 }
 
 impl<T> WebSocketSink<T> {
     pub(super) fn new(
         frames: Frames<T>,
-        line: Arc<Line>,
+        connection: Arc<Connection>,
         task: Task,
         confirmed: bool,
         is_client: bool,
         farewell: Close,
     ) -> Self {
-        let midway = AtomicBool::new(false);
-        Self { frames, line, confirmed, is_client, farewell, midway, _task: task }
+        let is_writing = AtomicBool::new(false);
+        Self { frames, connection, confirmed, is_client, farewell, is_writing, _task: task }
     }
 
-    /// What this sink has sent.
+    /// Returns what this sink has sent.
     pub fn stats(&self) -> FrameStats {
-        self.line.stats()
+        self.connection.stats()
     }
 
     /// Waits until there is a connection.
     ///
     /// # Errors
     ///
-    /// If there never will be one.
+    /// If there never will be a connection.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: it only looks.
+    /// Cancel safe: the future only observes.
     pub async fn ready(&self) -> Result<(), SinkError> {
-        self.line.ready().await
+        self.connection.ready().await
     }
 
-    /// Feeds everything and sees it off. An error is that of the ops that were not fed; those that were are in doubt.
+    /// Feeds and flushes the whole batch. The error is that of the ops not fed; those that were fed are in doubt.
     async fn send(&self, batch: &mut Batch<T>) -> Result<FrameStats, SinkError>
     where
         T: Send,
     {
-        let mut turn = self.line.turn().await?;
+        let mut writer = self.connection.write_guard().await?;
         let mut packer = Packer::new(&self.frames, self.is_client, batch);
         let mut sent = FrameStats::default();
         let mut before = packer.position();
-        while let Some(Frame { message, messages, payload, apart }) = packer.next(batch) {
-            if let Err(NotFed { error, begun }) = turn.feed(message).await {
-                let fed = if begun { packer.position() } else { before };
+        while let Some(Frame { message, messages, payload, unbatched_bytes }) = packer.next(batch) {
+            if let Err(NotFed { error, is_begun }) = writer.feed(message).await {
+                let fed = if is_begun { packer.position() } else { before };
                 return Err(in_doubt(batch, packer.ops(0..fed), error));
             }
             before = packer.position();
-            sent.add_frame(messages, (payload + header_bytes(payload, self.is_client)) as u64, apart);
+            sent.add_frame(messages, (payload + header_bytes(payload, self.is_client)) as u64, unbatched_bytes);
         }
         if sent.frames == 0 {
             return Ok(sent);
         }
         let seen_off = async {
             if !self.confirmed {
-                return turn.flush().await;
+                return writer.flush().await;
             }
-            let number = turn.ping().await?;
-            turn.confirmed(number).await
+            let number = writer.ping().await?;
+            writer.confirmed(number).await
         };
         match seen_off.await {
             Ok(()) => Ok(sent),
@@ -136,7 +136,7 @@ impl<T> WebSocketSink<T> {
 }
 
 fn in_doubt<T>(batch: &mut Batch<T>, ops: &[usize], error: SinkError) -> SinkError {
-    // What was refused already stays so.
+    // Ops refused before stay refused.
     for &i in ops {
         batch.refuse(i, error.clone().with_kind(ErrorKind::Ambiguous));
     }
@@ -145,21 +145,21 @@ fn in_doubt<T>(batch: &mut Batch<T>, ops: &[usize], error: SinkError) -> SinkErr
 
 impl<T: Send + 'static> Sink<T> for WebSocketSink<T> {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
-        self.midway.store(true, Ordering::Relaxed);
+        self.is_writing.store(true, Ordering::Relaxed);
         let sent = self.send(batch).await;
-        self.midway.store(false, Ordering::Relaxed);
-        self.line.count(&sent?);
+        self.is_writing.store(false, Ordering::Relaxed);
+        self.connection.count(&sent?);
         Ok(batch.accept_all())
     }
 
     async fn close(&self) -> Result<(), SinkError> {
-        let is_stuck = self.midway.load(Ordering::Relaxed);
-        self.line.hang_up(if is_stuck { too_slow() } else { self.farewell.clone() }).await;
+        let is_stuck = self.is_writing.load(Ordering::Relaxed);
+        self.connection.close(if is_stuck { too_slow() } else { self.farewell.clone() }).await;
         Ok(())
     }
 
     async fn gone(&self) -> SinkError {
-        self.line.gone().await
+        self.connection.gone().await
     }
 }
 

@@ -1,5 +1,5 @@
-//! Any connection that takes and gives WebSocket messages, with its types hidden. In come the two halves of a connection,
-//! out goes a [`Socket`]. Next room: `line`, which writes to one half and reads the other.
+//! [`Socket`]: a connection of any WebSocket library, with its types erased. Both halves carry whole messages; a panic
+//! of a conversion is an error of the connection.
 
 use std::{
     error::Error,
@@ -21,12 +21,12 @@ pub(super) type Incoming = Pin<Box<dyn Stream<Item = Result<Message, BoxError>> 
 
 /// A WebSocket connection of any library, after its handshake: a [`futures::Sink`] and a [`Stream`] of messages.
 ///
-/// Both halves are needed, since a WebSocket is only alive while it is read from: that is how pings are answered and a
-/// close is noticed. The library must answer pings by itself when it is read, as tungstenite does, and so axum.
+/// Both halves are needed, because a WebSocket is only alive while it is read: pings are answered and a close is
+/// noticed there. The library must answer pings by itself when read, as tungstenite and axum do.
 ///
 /// # Examples
 ///
-/// A stream of tokio-tungstenite is one as it is:
+/// A stream of tokio-tungstenite converts directly:
 ///
 /// ```
 /// use roundlot::sink::websocket::Socket;
@@ -40,7 +40,7 @@ pub(super) type Incoming = Pin<Box<dyn Stream<Item = Result<Message, BoxError>> 
 /// # }
 /// ```
 ///
-/// One of axum takes a function for each direction:
+/// A socket of axum takes a function for each direction:
 ///
 /// ```
 /// use axum::extract::ws::{self, WebSocket};
@@ -82,7 +82,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A connection whose messages convert by themselves.
+    /// A connection whose messages convert by `From` and `Into`.
     pub fn new<M, S, I, E>(sink: S, stream: I) -> Self
     where
         M: From<Message> + Into<Message> + 'static,
@@ -94,8 +94,8 @@ impl Socket {
         Self::mapped(sink, stream, M::from, M::into)
     }
 
-    /// A connection of any messages, with a function for each direction. A panic in one of them counts as the loss of the
-    /// connection.
+    /// A connection of any messages, with a function for each direction. A panic in a function counts as the loss of
+    /// the connection.
     pub fn mapped<M, S, I, E>(
         sink: S,
         stream: I,
@@ -135,14 +135,14 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// Runs a function that converts a message: a panic in it is an error of the connection, not of the task that reads it.
+/// Runs a conversion. A panic is an error of the connection, not of the task that reads it.
 fn contained<V>(convert: impl FnOnce() -> V) -> Result<V, BoxError> {
     panics::catch(convert)
         .map_err(|panic| format!("the conversion of a message panicked: {}", panics::message(&*panic)).into())
 }
 
-/// A sink of another library's messages. Unlike `SinkExt::with` it holds no message of its own: what it was given is in
-/// the sink behind it, whole.
+/// A sink of another library's messages. Unlike `SinkExt::with` it buffers no message itself: a fed message is in the
+/// inner sink, whole.
 struct Mapped<S, F> {
     sink: Pin<Box<S>>,
     to: F,

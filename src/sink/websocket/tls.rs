@@ -1,5 +1,5 @@
-//! TLS for [`dial`](super::dial()), by rustls. The provider of the cryptography is named here and never looked up: none has
-//! to be installed, and one that another crate installs changes nothing.
+//! TLS for [`dial`](super::dial()), by rustls. The cryptography provider is named here and never looked up, so none has
+//! to be installed, and another crate's choice changes nothing.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,10 +9,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::sink::SinkError;
 
-/// The settings of all connections. Kept once the certificates of the system could be read.
+/// Settings of all connections; set once the certificates of the system could be read.
 static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
-/// Makes an encrypted connection of a plain one, to a server that proves to be `host`.
+/// Encrypts a connection to a server that proves to be `host`.
 pub(super) async fn secure(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, SinkError> {
     let name = ServerName::try_from(host.to_owned()).map_err(SinkError::refused)?;
     let connector = TlsConnector::from(config().await?);
@@ -23,7 +23,7 @@ async fn config() -> Result<Arc<ClientConfig>, SinkError> {
     if let Some(config) = CONFIG.get() {
         return Ok(Arc::clone(config));
     }
-    // Reads files.
+    // Runs on a blocking thread: it reads files.
     let loaded = spawn_blocking(load).await.map_err(SinkError::outage)?;
     loaded.map(|config| Arc::clone(CONFIG.get_or_init(|| config))).map_err(SinkError::refused)
 }
@@ -44,8 +44,8 @@ fn load() -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-/// A certificate that is not trusted will not be so in a second, and a server that has no cipher in common will not have
-/// one. All else may be a server, or what stands before it, that is not ready yet.
+/// Classifies an error of the handshake. An untrusted certificate and a missing common cipher are final; all else may
+/// be a server or proxy that is not ready yet.
 fn classify(error: std::io::Error) -> SinkError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::PeerIncompatible(_)) => SinkError::refused(error),

@@ -1,5 +1,5 @@
-//! How ops become frames. In come ops, each is encoded and put into a frame with its neighbors, out go frames that keep
-//! to the cap, and refusals of what fits into none. Next room: `sink`, which feeds them.
+//! [`Frames`]: how ops are encoded and grouped into frames. A frame never exceeds the cap, and an op that fits into
+//! none is refused alone. The packer reads it, one batch at a time.
 
 mod packer;
 #[cfg(test)]
@@ -17,13 +17,13 @@ use crate::{
     sink::SinkError,
 };
 
-/// How large a frame may be if nobody says otherwise: the most whose length takes two bytes in the header, and less than
-/// what every usual peer takes.
+/// Default cap of a frame's payload, in bytes: the most whose length takes two bytes in the header, and less than every
+/// usual peer accepts.
 const DEFAULT_MAX_BYTES: usize = 65_535;
 
 type Encode<T> = Arc<dyn Fn(&T, &mut Vec<u8>) -> Result<(), BoxError> + Send + Sync>;
 
-/// How ops become messages, and messages frames.
+/// Encoding of ops as messages, and grouping of messages into frames.
 ///
 /// | | a frame with three ops |
 /// |---|---|
@@ -33,9 +33,9 @@ type Encode<T> = Arc<dyn Fn(&T, &mut Vec<u8>) -> Result<(), BoxError> + Send + S
 /// | `json().joined("{\"ops\":[", ",", "]}")` | `{"ops":[{"a":1},{"a":2},{"a":3}]}` |
 /// | [`binary`](Self::binary) | what the encoder wrote for each, one after the other |
 ///
-/// A frame never holds more than [`max_bytes`](Self::max_bytes), header not counted: what would not fit begins the next
-/// one. An op that fits into no frame is refused by itself, and so is one that the encoder fails at or panics at, text that
-/// is not UTF-8, and a message with a newline in it where newlines part the messages. The others of its batch are sent.
+/// A frame never holds more than [`max_bytes`](Self::max_bytes), header not counted: a message that would not fit
+/// begins the next frame. An op that fits into no frame is refused alone. So is one whose encoder fails or panics, text
+/// that is not UTF-8, and a message with a newline where newlines separate messages. The rest of the batch is sent.
 ///
 /// # Examples
 ///
@@ -69,9 +69,9 @@ impl<T> Frames<T> {
         Self::text(|op: &T, out| serde_json::to_writer(out, op).map_err(BoxError::from)).joined("[", ",", "]")
     }
 
-    /// Text: `encode` appends one op to the buffer, as UTF-8.
+    /// Text frames: `encode` appends one op to the buffer, as UTF-8.
     ///
-    /// Messages stand one after the other with nothing between them, until a grouping is chosen.
+    /// Messages are concatenated with nothing between them, until a grouping is chosen.
     pub fn text(encode: impl Fn(&T, &mut Vec<u8>) -> Result<(), BoxError> + Send + Sync + 'static) -> Self {
         Self {
             encode: Arc::new(encode),
@@ -84,33 +84,34 @@ impl<T> Frames<T> {
         }
     }
 
-    /// Bytes: `encode` appends one op to the buffer, with its length if the peer is to tell where it ends.
+    /// Binary frames: `encode` appends one op to the buffer, with its length if the peer needs that to separate
+    /// messages.
     pub fn binary(encode: impl Fn(&T, &mut Vec<u8>) -> Result<(), BoxError> + Send + Sync + 'static) -> Self {
         Self { text: false, ..Self::text(encode) }
     }
 
-    /// A newline between the messages of a frame.
+    /// Separates the messages of a frame by a newline.
     pub fn lines(self) -> Self {
         self.joined("", "\n", "")
     }
 
-    /// One message for each frame, for protocols that want it so. A batch is still flushed once.
+    /// Puts each message into a frame of its own, for protocols that ask for it. A batch is still flushed once.
     pub fn each(self) -> Self {
         Self { each: true, ..self.joined("", "", "") }
     }
 
-    /// What stands before, between and behind the messages of a frame.
+    /// Sets the text before, between and after the messages of a frame.
     pub fn joined(self, open: &'static str, between: &'static str, close: &'static str) -> Self {
         Self { open, between, close, each: false, ..self }
     }
 
-    /// The most bytes that a frame's payload may have; 65,535 by default. Below what stands before and behind the messages
-    /// it is an error of [`WebSocket::try_new`](super::WebSocket::try_new).
+    /// Maximum size of a frame's payload in bytes; 65,535 by default. A value below the text before and after the
+    /// messages is an error of [`WebSocket::try_new`](super::WebSocket::try_new).
     pub fn max_bytes(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }
     }
 
-    /// Refuses a cap that not even a frame without messages keeps to.
+    /// Refuses a cap that even a frame without messages exceeds.
     pub(super) fn check(&self) -> Result<(), LimitsError> {
         if self.room().is_some() {
             return Ok(());
@@ -121,7 +122,8 @@ impl<T> Frames<T> {
         Err(LimitsError::new("max_bytes", text))
     }
 
-    /// Bytes that one message may have, alone in its frame. `None`: not even a frame without messages keeps to the cap.
+    /// Maximum size of one message alone in its frame, in bytes. `None` if even a frame without messages exceeds the
+    /// cap.
     fn room(&self) -> Option<usize> {
         self.max_bytes.checked_sub(self.open.len())?.checked_sub(self.close.len())
     }

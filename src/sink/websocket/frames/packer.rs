@@ -1,5 +1,5 @@
-//! The packer: the ops of one batch as frames, one frame at a time. A frame keeps to the cap, and an op that fits into none
-//! is refused alone. The sink calls it.
+//! [`Packer`]: packs the ops of one batch into frames, one frame at a time. Each pending op is packed or refused once,
+//! in order. The sink calls it during a write.
 
 use std::{ops::Range, str::Utf8Error};
 
@@ -8,7 +8,7 @@ use crate::{
     rules::batch::Batch,
     sink::{
         SinkError,
-        websocket::{Message, tally::header_bytes},
+        websocket::{Message, frame_stats::header_bytes},
     },
 };
 
@@ -16,14 +16,14 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::sink::websocket) struct Frame {
     pub(in crate::sink::websocket) message: Message,
-    /// How many messages are in it.
+    /// Number of messages in the frame.
     pub(in crate::sink::websocket) messages: u64,
     pub(in crate::sink::websocket) payload: usize,
-    /// Bytes on the wire if each message had a frame of its own.
-    pub(in crate::sink::websocket) apart: u64,
+    /// Bytes on the wire if each message had a frame of its own; for the statistics.
+    pub(in crate::sink::websocket) unbatched_bytes: u64,
 }
 
-/// A payload that grows. Text is looked at once, as it is added.
+/// A payload under construction. Text is checked once, as it is appended.
 enum Payload {
     Text(String),
     Binary(Vec<u8>),
@@ -48,7 +48,7 @@ impl Payload {
         }
     }
 
-    /// Adds a message behind `lead`, or nothing if it is not UTF-8 where it must be.
+    /// Appends `lead` and a message; nothing if the message is not UTF-8 in a text frame.
     fn push(&mut self, lead: &str, message: &[u8]) -> Result<(), Utf8Error> {
         match self {
             Self::Text(text) => {
@@ -75,14 +75,14 @@ impl Payload {
     }
 }
 
-/// Packs the ops of one batch into frames, one frame at a time, so that no more than one is in memory.
+/// Packs the ops of one batch into frames; only one frame is in memory at a time.
 pub(in crate::sink::websocket) struct Packer<'a, T> {
     frames: &'a Frames<T>,
     masked: bool,
-    /// The ops that have no verdict, by their index in the batch, and how many of them are packed or refused.
+    /// Indexes in the batch of the ops without a verdict; the first `next` of them are packed or refused.
     open: Vec<usize>,
     next: usize,
-    /// The message of `open[next]`, if it is encoded already: it did not fit into the frame before.
+    /// The message of `open[next]`, if it was encoded already because it did not fit into the frame before.
     encoded: Vec<u8>,
     is_encoded: bool,
 }
@@ -93,11 +93,11 @@ impl<'a, T> Packer<'a, T> {
         Self { frames, masked, open, next: 0, encoded: Vec::new(), is_encoded: false }
     }
 
-    /// The next frame, or `None` when all ops are packed. Ops that fit into none are refused.
+    /// Returns the next frame, or `None` when all ops are packed. Refuses ops that fit into no frame.
     pub(in crate::sink::websocket) fn next<R>(&mut self, batch: &mut Batch<T, R>) -> Option<Frame> {
         let frames = self.frames;
         let mut payload = Payload::new(frames.text);
-        let (mut messages, mut apart) = (0, 0);
+        let (mut messages, mut unbatched_bytes) = (0, 0);
         while let Some(&i) = self.open.get(self.next) {
             if !self.is_encoded
                 && let Err(error) = frames.encode(&batch[i], &mut self.encoded)
@@ -121,29 +121,29 @@ impl<'a, T> Packer<'a, T> {
                 batch.refuse(i, SinkError::refused("a text message that is not UTF-8"));
                 continue;
             }
-            apart += (self.encoded.len() + header_bytes(self.encoded.len(), self.masked)) as u64;
+            unbatched_bytes += (self.encoded.len() + header_bytes(self.encoded.len(), self.masked)) as u64;
             messages += 1;
         }
         if messages == 0 {
             return None;
         }
         let size = payload.len() + frames.close.len();
-        Some(Frame { message: payload.close(frames.close), messages, payload: size, apart })
+        Some(Frame { message: payload.close(frames.close), messages, payload: size, unbatched_bytes })
     }
 
-    /// The size of a frame if all that are left are as long as the next: a buffer that need not grow is not copied.
+    /// Estimated size of a frame, as if all remaining messages were as long as the next: it saves copies on growth.
     fn likely_size(&self) -> usize {
         let left = if self.frames.each { 1 } else { self.open.len() - self.next };
         let one = self.encoded.len() + self.frames.between.len();
         self.frames.max_bytes.min(self.frames.open.len() + one.saturating_mul(left) + self.frames.close.len())
     }
 
-    /// How far it has come, as a mark for [`ops`](Self::ops).
+    /// Current position, as a mark for [`ops`](Self::ops).
     pub(in crate::sink::websocket) fn position(&self) -> usize {
         self.next
     }
 
-    /// Which ops, by their index in the batch, were packed or refused between two marks.
+    /// Indexes in the batch of the ops packed or refused between two marks.
     pub(in crate::sink::websocket) fn ops(&self, marks: Range<usize>) -> &[usize] {
         &self.open[marks]
     }

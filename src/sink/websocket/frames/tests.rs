@@ -30,7 +30,7 @@ fn pack<T>(frames: &Frames<T>, ops: Vec<T>) -> (Vec<String>, Vec<bool>) {
 }
 
 #[test]
-fn groupings() {
+fn each_grouping_joins_messages_as_documented() {
     let ops = || vec!["a", "b", "c"];
     assert_eq!(pack(&Frames::json(), ops()).0, [r#"["a","b","c"]"#]);
     assert_eq!(pack(&Frames::json().lines(), ops()).0, ["\"a\"\n\"b\"\n\"c\""]);

@@ -1,5 +1,5 @@
-//! What the server does to single batches: sessions ended from outside, limits, deadlocks, read-only times. Nothing of
-//! the batch lands, it is tried again, and the next one goes on.
+//! Failures of single batches: sessions ended from outside, limits, deadlocks, read-only times. Nothing of the batch
+//! lands, it is retried, and the next one goes on.
 
 use roundlot::{ErrorKind, sink::postgres::Postgres};
 
@@ -63,7 +63,7 @@ async fn sessions_that_end_under_load_cost_nothing() {
 /// Goal: an idle connection that broke is not used. Method: it is ended between two batches.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_connection_that_broke_while_idle_is_not_noticed() {
+async fn a_connection_that_broke_while_idle_costs_no_write() {
     let db = db().await;
     let sink = Postgres::url(db.named_url("")).open(keyed()).await.unwrap();
     for i in 0..3 {
@@ -192,7 +192,7 @@ async fn a_serialization_failure_is_transient() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_server_that_only_reads_is_waited_for() {
+async fn a_read_only_server_is_waited_for() {
     let server = Server::start(&[]);
     let db = Db::on(&server.url()).await;
     let sink = Postgres::url(db.url()).open(keyed()).await.unwrap();
@@ -273,7 +273,7 @@ async fn a_batch_beyond_a_limit_of_the_server_is_too_large() {
 /// that the first row has for its symbol.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn who_is_to_blame_decides_the_kind() {
+async fn the_cause_decides_the_error_kind() {
     let db = db().await;
     db.execute(
         "CREATE TABLE trades (id bigint, symbol text, price numeric);

@@ -1,4 +1,4 @@
-//! Which way a batch takes: by its size and the conflict rule, as the settings promise.
+//! The way that a batch takes: by its size and the conflict rule, as the settings promise.
 
 use roundlot::{
     ErrorKind,
@@ -44,7 +44,7 @@ const SIZES: [i64; 5] = [1, 50, 1000, 5000, 20_000];
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn size_and_rule_decide() {
+async fn size_and_conflict_rule_decide_the_way() {
     let db = noted().await;
     let usual = |table| ways(&db, db.settings(), table, &SIZES);
     assert_eq!(usual(keyed()).await, ["unnest", "unnest", "unnest", "copy", "copy"]);
@@ -84,7 +84,7 @@ async fn many_bytes_go_by_copy() {
 /// grow beyond what the server takes. Method: a user without that right; many rows, and then many bytes.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn without_temporary_tables_there_are_arrays() {
+async fn without_temporary_tables_batches_go_as_arrays() {
     let server = crate::server::Server::start(&[]);
     let db = Db::on(&server.url()).await;
     db.execute(&format!(
@@ -110,7 +110,7 @@ async fn without_temporary_tables_there_are_arrays() {
 /// Goal: policies on rows hold, and refuse rows alone. Method: a table with one, which COPY does not write to.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn policies_are_kept() {
+async fn a_row_against_a_policy_is_refused_alone() {
     let server = crate::server::Server::start(&[]);
     let db = Db::on(&server.url()).await;
     db.execute(&format!(

@@ -1,5 +1,5 @@
-//! A subscriber's sink under watch. In come batches for it, out goes whether it still takes anything. Next room: the sink
-//! that the user brought.
+//! [`StallGuard`]: a subscriber's sink with a limit on the time without progress. The subscriber's batcher writes
+//! through it; the first reason to end is kept.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -21,30 +21,30 @@ use crate::{
     sink::{ErrorKind, Sink, SinkError},
 };
 
-pub(super) struct Watched<K, T, S> {
-    pub(super) sink: K,
-    pub(super) shared: Arc<Shared<T, S>>,
+pub(super) struct StallGuard<S, T, Topic> {
+    pub(super) sink: S,
+    pub(super) shared: Arc<Shared<T, Topic>>,
     pub(super) stuck_after: Duration,
-    /// Since when there is something to take and nothing is taken.
+    /// When the sink last stopped making progress; `None` after a write that succeeded.
     pub(super) since: Mutex<Option<Instant>>,
-    /// Why it ended, if not because somebody closed it.
+    /// Why the sink ended the subscription; unset if it was closed by its owner.
     pub(super) ended: Arc<OnceLock<Ended>>,
 }
 
-impl<K, T, S> Watched<K, T, S> {
-    /// How much longer it may take nothing.
-    fn patience(&self) -> Duration {
+impl<S, T, Topic> StallGuard<S, T, Topic> {
+    /// Time left without progress; starts the count at the first call.
+    fn remaining(&self) -> Duration {
         let now = Instant::now();
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         self.stuck_after.saturating_sub(now - since)
     }
 
-    fn has_taken(&self) {
+    fn record_progress(&self) {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Ends the subscriber's batcher, which then closes the sink. That subscribers come and go is no news: the batcher says
-    /// nothing of it, and the feed counts it.
+    /// Records the reason and returns the error that ends the subscriber's batcher, which then closes the sink.
+    /// `closed` keeps the batcher from logging it; the feed counts it.
     fn end(&self, ended: Ended) -> SinkError {
         let error = SinkError::closed(ended.to_string());
         // The first reason stands.
@@ -52,10 +52,10 @@ impl<K, T, S> Watched<K, T, S> {
         error
     }
 
-    /// Waits until the sink has ended although nothing is written, and notes why, unless `stop` had told it to end.
+    /// Waits until the sink is gone although nothing is written, and records why, unless `stop` was cancelled before.
     pub(super) async fn peer_left(&self, stop: &CancellationToken)
     where
-        K: Sink<T>,
+        S: Sink<T>,
     {
         match AssertUnwindSafe(self.sink.gone()).catch_unwind().await {
             Ok(_) if stop.is_cancelled() => {}
@@ -71,27 +71,27 @@ impl<K, T, S> Watched<K, T, S> {
     }
 }
 
-impl<K, T, S> Sink<T> for Watched<K, T, S>
+impl<S, T, Topic> Sink<T> for StallGuard<S, T, Topic>
 where
-    K: Sink<T>,
+    S: Sink<T>,
     T: Clone + Send + Sync + 'static,
-    S: Send + Sync + 'static,
+    Topic: Send + Sync + 'static,
 {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
         let open = batch.pending().len();
-        let written = timeout(self.patience(), self.sink.write(batch)).await;
+        let written = timeout(self.remaining(), self.sink.write(batch)).await;
         match written {
             Ok(Ok(settled)) => {
-                self.has_taken();
+                self.record_progress();
                 let refused = batch.errors().count();
                 let counts = &self.shared.counts;
                 counts.refused.fetch_add(refused as u64, Relaxed);
                 counts.delivered.fetch_add(open.saturating_sub(refused) as u64, Relaxed);
                 Ok(settled)
             }
-            // A sink that refuses a batch as a whole will take no other either.
+            // A sink that refuses a whole batch will refuse the next one, too.
             Ok(Err(error)) if is_final(&error) => Err(self.end(Ended::Failed(error))),
-            Ok(Err(error)) if !self.patience().is_zero() => Err(error),
+            Ok(Err(error)) if !self.remaining().is_zero() => Err(error),
             Ok(Err(_)) | Err(_) => Err(self.end(Ended::Stuck(self.stuck_after))),
         }
     }
@@ -101,7 +101,7 @@ where
     }
 }
 
-/// Whether a sink that says so will take no other batch either.
+/// Whether a sink that returns this error will take no other batch either.
 fn is_final(error: &SinkError) -> bool {
     matches!(error.kind(), ErrorKind::Refused | ErrorKind::Fenced | ErrorKind::Lost | ErrorKind::Closed)
 }

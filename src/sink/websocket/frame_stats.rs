@@ -1,5 +1,5 @@
-//! What was sent, in numbers. In come frames as they leave, out goes a [`FrameStats`], for one connection and for all
-//! that were made from one [`WebSocket`](super::WebSocket).
+//! [`FrameStats`]: what was sent, for one connection and for all connections made from one
+//! [`WebSocket`](super::WebSocket).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +11,8 @@ const FRAMES: &str = "roundlot_websocket_frames_total";
 const BYTES: &str = "roundlot_websocket_bytes_total";
 const CONNECTIONS: &str = "roundlot_websocket_connections_total";
 
-/// What WebSocket sinks have sent: what was flushed, or confirmed where that was asked for. What is in doubt is not in it,
-/// nor are pings.
+/// Counters of WebSocket sinks. Messages and frames count once flushed, or once confirmed where that was asked for. Ops
+/// in doubt and pings are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FrameStats {
@@ -20,33 +20,33 @@ pub struct FrameStats {
     pub messages: u64,
     /// Frames that held them.
     pub frames: u64,
-    /// Bytes of these frames, headers and the mask of a client included; what TCP and TLS add is not.
+    /// Bytes of these frames, including headers and a client's mask, excluding TCP and TLS.
     pub bytes: u64,
-    /// Bytes that one frame for each message would have had.
+    /// Bytes if each message had a frame of its own.
     pub bytes_apart: u64,
-    /// Connections that came about: for a client, one more than it lost.
+    /// Connections opened: for a client, one more than it lost.
     pub connections: u64,
     /// Text and binary messages that peers sent.
     pub received: u64,
 }
 
 impl FrameStats {
-    /// Frames saved, against one for each message.
+    /// Frames saved, compared with one frame per message.
     pub fn frames_saved(&self) -> u64 {
         self.messages - self.frames
     }
 
-    /// Bytes saved, against one frame for each message. Less than zero where what stands around the messages is more than
-    /// the headers that it saves.
+    /// Bytes saved, compared with one frame per message. Negative if the text around the messages is more than the
+    /// headers saved.
     pub fn bytes_saved(&self) -> i64 {
         self.bytes_apart as i64 - self.bytes as i64
     }
 
-    pub(super) fn add_frame(&mut self, messages: u64, bytes: u64, apart: u64) {
+    pub(super) fn add_frame(&mut self, messages: u64, bytes: u64, unbatched_bytes: u64) {
         self.messages += messages;
         self.frames += 1;
         self.bytes += bytes;
-        self.bytes_apart += apart;
+        self.bytes_apart += unbatched_bytes;
     }
 
     fn add(&mut self, more: &Self) {
@@ -59,7 +59,7 @@ impl FrameStats {
     }
 }
 
-/// The bytes of a frame's header, by RFC 6455, section 5.2.
+/// Size of a frame's header in bytes, by RFC 6455, section 5.2.
 pub(super) fn header_bytes(payload: usize, masked: bool) -> usize {
     let length = match payload {
         0..=125 => 2,
@@ -69,9 +69,9 @@ pub(super) fn header_bytes(payload: usize, masked: bool) -> usize {
     length + if masked { 4 } else { 0 }
 }
 
-/// The sums over all sinks of one kind, told to the `metrics` facade too. The label `socket` is the name that they share,
-/// so the number of series does not grow with the connections.
-pub(super) struct Tally {
+/// Sums over all sinks of one kind, also reported to the `metrics` facade. The label `socket` is their common name, so
+/// the number of series does not grow with connections.
+pub(super) struct SharedStats {
     sum: Mutex<FrameStats>,
     messages: Counter,
     frames: Counter,
@@ -79,7 +79,7 @@ pub(super) struct Tally {
     connections: Counter,
 }
 
-impl Tally {
+impl SharedStats {
     pub(super) fn new(name: &str) -> Self {
         describe_counter!(MESSAGES, Unit::Count, "Messages sent over WebSockets");
         describe_counter!(FRAMES, Unit::Count, "Frames that held them");
@@ -110,9 +110,9 @@ impl Tally {
 
 /// The counters of one connection.
 #[derive(Default)]
-pub(super) struct Own(Mutex<FrameStats>);
+pub(super) struct ConnectionStats(Mutex<FrameStats>);
 
-impl Own {
+impl ConnectionStats {
     pub(super) fn add(&self, more: &FrameStats) {
         lock(&self.0).add(more);
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_by_the_protocol() {
+    fn header_sizes_follow_the_rfc() {
         let sizes = [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)];
         for (payload, header) in sizes {
             assert_eq!(header_bytes(payload, false), header);

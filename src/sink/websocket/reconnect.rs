@@ -1,5 +1,5 @@
-//! The task of a sink: it reads the connection, and dials again when it is lost. In come connections, out goes the line's
-//! state. Next room: `line`.
+//! [`Task`]: the task of a sink. It reads the connection, and for a client opens the next one when it is lost. However
+//! it ends, the connection is over afterwards, so no writer waits for ever.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{
     Message, Socket,
-    line::{Line, closed},
+    connection::{Connection, closed},
     socket::Incoming,
 };
 use crate::{
@@ -20,16 +20,20 @@ use crate::{
     sink::{ErrorKind, SinkError},
 };
 
-/// The longest pause that a peer may ask for. Venues ban an address for up to three days; no answer stops a client for ever.
+/// Longest pause that a peer may impose by `Retry-After`. Venues ban an address for up to three days.
 const MAX_PAUSE: Duration = Duration::from_secs(3 * 24 * 3600);
 
-/// Ends the task with the sink.
+/// Handle of the task, which is aborted when the sink is dropped.
 pub(super) struct Task(AbortHandle);
 
 impl Task {
     /// Reads one connection until it ends.
-    pub(super) fn serve(line: &Arc<Line>, incoming: Incoming, messages: Option<mpsc::Sender<Message>>) -> Self {
-        let guard = Guard(Arc::clone(line));
+    pub(super) fn serve(
+        connection: &Arc<Connection>,
+        incoming: Incoming,
+        messages: Option<mpsc::Sender<Message>>,
+    ) -> Self {
+        let guard = EndOnDrop(Arc::clone(connection));
         let mut messages = messages;
         Self::spawn(async move {
             guard.0.listen(incoming, &mut messages).await;
@@ -38,21 +42,26 @@ impl Task {
     }
 
     /// Opens a connection, reads it, and opens the next when it is lost.
-    pub(super) fn keep<F, Fut>(line: &Arc<Line>, dial: F, retry: Retry, messages: Option<mpsc::Sender<Message>>) -> Self
+    pub(super) fn keep<F, Fut>(
+        connection: &Arc<Connection>,
+        dial: F,
+        retry: Retry,
+        messages: Option<mpsc::Sender<Message>>,
+    ) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Socket, SinkError>> + Send,
     {
-        let guard = Guard(Arc::clone(line));
+        let guard = EndOnDrop(Arc::clone(connection));
         Self::spawn(async move {
-            let line = &guard.0;
+            let connection = &guard.0;
             tokio::select! {
                 biased;
-                () = keep(line, dial, retry, messages) => {}
-                // While the connection is up, `keep` says goodbye first.
-                () = line.hung_up_while_down() => {}
+                () = keep(connection, dial, retry, messages) => {}
+                // While the connection is up, `keep` does the close handshake first.
+                () = connection.close_requested_while_down() => {}
             }
-            line.end(closed());
+            connection.end(closed());
         })
     }
 
@@ -67,16 +76,16 @@ impl Drop for Task {
     }
 }
 
-/// Whatever ends the task, nobody waits for it afterwards: a panic of a user's function does, too.
-struct Guard(Arc<Line>);
+/// Ends the connection however the task ends, also by a panic of a user's function, so that no writer waits for ever.
+struct EndOnDrop(Arc<Connection>);
 
-impl Drop for Guard {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.end(SinkError::refused("final: the task of the WebSocket sink is gone"));
     }
 }
 
-async fn keep<F, Fut>(line: &Line, dial: F, retry: Retry, mut messages: Option<mpsc::Sender<Message>>)
+async fn keep<F, Fut>(connection: &Connection, dial: F, retry: Retry, mut messages: Option<mpsc::Sender<Message>>)
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Socket, SinkError>> + Send,
@@ -85,20 +94,20 @@ where
     let (mut failures, mut delay) = (0, Duration::ZERO);
     loop {
         let mut at_least = Duration::ZERO;
-        let stall = line.policy.stall;
+        let stall = connection.policy.stall;
         let late = |_| Err(SinkError::outage(format!("no connection within {stall:?}")));
         match timeout(stall, dial()).await.unwrap_or_else(late) {
             Ok(socket) => {
                 let since = Instant::now();
-                let incoming = line.take_up(socket).await;
-                line.listen(incoming, &mut messages).await;
-                // One that lived for longer than was waited for it counts as a success. So a server that accepts and
-                // hangs up is not asked more often than it deserves.
+                let incoming = connection.install(socket).await;
+                connection.listen(incoming, &mut messages).await;
+                // A connection that lived for longer than the delay before it counts as a success. A server that
+                // accepts and closes at once is thus not asked more often.
                 if since.elapsed() >= delay {
                     failures = 0;
                 }
-                if line.is_over() {
-                    // Writers are told why.
+                if connection.is_over() {
+                    // The reason is recorded for the writers.
                     return;
                 }
             }
@@ -109,19 +118,19 @@ where
                     _ => {
                         let error = error.chain();
                         warn!(error, "the WebSocket cannot be opened, and never will");
-                        return line.end(SinkError::refused(format!("final: cannot connect: {error}")));
+                        return connection.end(SinkError::refused(format!("final: cannot connect: {error}")));
                     }
                 }
-                line.stay_down(error);
+                connection.mark_down(error);
             }
         }
         failures += 1;
         if failures >= backoff.max_attempts() {
-            warn!(failures, error = line.why().chain(), "the WebSocket is given up");
-            return line.end(SinkError::refused(format!("final: {failures} connections failed in a row")));
+            warn!(failures, error = connection.why().chain(), "the WebSocket is given up");
+            return connection.end(SinkError::refused(format!("final: {failures} connections failed in a row")));
         }
         delay = backoff.delay(failures).max(at_least);
-        info!(error = line.why().chain(), attempt = failures, pause = ?delay, "the WebSocket is down");
+        info!(error = connection.why().chain(), attempt = failures, pause = ?delay, "the WebSocket is down");
         sleep(delay).await;
     }
 }

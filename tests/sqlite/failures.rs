@@ -1,4 +1,4 @@
-//! What an error leaves behind: the file as it was, and words that say whether to try again.
+//! Final failures: the file is left as it was, and the error says whether to try again.
 
 use roundlot::{
     Batch, ErrorKind, Sink,
@@ -32,7 +32,7 @@ async fn a_column_that_was_renamed_is_final() {
 }
 
 #[tokio::test]
-async fn closing_twice_is_closing_once() {
+async fn closing_twice_is_harmless() {
     let file = file();
     let sink = SqliteSink::open(&file, keyed()).await.unwrap();
     assert!(write(&sink, trades(0..10)).await.is_empty());
@@ -59,7 +59,7 @@ async fn a_closed_sink_refuses() {
 
 /// Goal: writes that run at once do not mix. Method: many at a time, each with a bad row of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_that_run_at_once_keep_to_themselves() {
+async fn concurrent_writes_do_not_mix_their_verdicts() {
     let file = file();
     let table = Table::new("trades").integer("id", |id: &i64| *id).key(["id"]).create_if_missing();
     let sink = std::sync::Arc::new(SqliteSink::open(&file, table).await.unwrap());
