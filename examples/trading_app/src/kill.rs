@@ -148,7 +148,7 @@ impl KillSwitch {
             let Ok(ack) = self.desk.submit(order.cancel().into()).await else { break };
             acks.push((order, ack));
         }
-        self.desk.flush().await?; // the acks tell what the report would
+        let _ = self.desk.flush().await?; // the acks tell what the report would
         for (order, ack) in acks {
             // An order that was filled meanwhile is not there any more.
             if ack.await.is_ok() {

@@ -64,14 +64,12 @@ impl Retry {
     }
 
     /// How often an op is handed to the sink at most, the first time included. Zero counts as one.
-    /// One that failed for now at the last of them ends as [`Exhausted`](crate::End::Exhausted), a dead letter.
     pub fn max_attempts(self, max_attempts: u32) -> Self {
         Self { max_attempts: max_attempts.max(1), ..self }
     }
 
     /// Gives up on an outage that lasts this long. A last write is then tried; if it meets the outage too, its ops and all
-    /// that wait end as [`Exhausted`](crate::End::Exhausted) and become dead letters, and so do those that come later, until
-    /// a write gets through.
+    /// that wait become dead letters, and so do those that come later, until a write gets through.
     ///
     /// By default the batcher never gives up: a full buffer and [`expire_by`](crate::Stages::expire_by) bound what an
     /// outage holds up, and nothing is lost.
