@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// The settings of a [`SqliteSink`], each with a default that suits most programs.
+/// The settings of a [`SqliteSink`](super::SqliteSink), each with a default that suits most programs.
 ///
 /// The file is created if it is missing when the sink is opened. It is kept in write-ahead-log mode, so that other
 /// connections can read during a write. A relative path is resolved when the sink is opened.

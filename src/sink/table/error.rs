@@ -2,7 +2,7 @@
 
 use super::{ColumnType, Conflict};
 
-/// Mistake in a [`Table`]. The message names the column.
+/// Mistake in a [`Table`](super::Table). The message names the column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
@@ -14,7 +14,7 @@ pub enum TableError {
         /// The name as it was given.
         name: String,
     },
-    /// The database has no schemas, and [`Table::schema`] names one.
+    /// The database has no schemas, and [`Table::schema`](super::Table::schema) names one.
     #[error(
         "this database has no schemas, and table {table:?} is to be in schema {schema:?}: leave out Table::schema, and open the file that has the table"
     )]
@@ -41,10 +41,11 @@ pub enum TableError {
     /// The key names a column that is not in the table.
     #[error("key column {0:?} is not among the columns of the table")]
     NoKeyColumn(String),
-    /// The column that [`Table::once_by`] names is not in the table.
+    /// The column that [`Table::once_by`](super::Table::once_by) names is not in the table.
     #[error("column {0:?}, which is to tell one op from another, is not among the columns of the table")]
     NoOnceColumn(String),
-    /// [`Table::once_by`] goes with [`Conflict::Fail`] alone: the other rules decide about repeats themselves.
+    /// [`Table::once_by`](super::Table::once_by) goes with [`Conflict::Fail`](super::Conflict::Fail) alone: the other
+    /// rules decide about repeats themselves.
     #[error("once_by needs the conflict rule Fail, {0:?} decides about repeats by the key")]
     OnceByRule(Conflict),
     /// The conflict rule goes by a key, and none is set.
