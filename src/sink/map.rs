@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Op 0 has a verdict before the write: it must not be translated, and the others keep their places.
+    /// Op 0 has a verdict before the write: it must not be translated, and all other ops keep their places.
     #[tokio::test]
     async fn verdicts_come_back_to_the_ops_they_belong_to() {
         let sink = echo(Ok(())).map(name);
@@ -206,7 +206,7 @@ mod tests {
         assert!(batch.verdict(1).unwrap().is_ok());
     }
 
-    /// One op at which the translation panics costs the others nothing.
+    /// One op at which the translation panics costs no other op anything.
     #[tokio::test]
     async fn an_op_that_cannot_be_translated_is_refused_alone() {
         let sink = echo(Ok(())).map(|number: &Number| {

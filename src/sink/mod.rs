@@ -50,22 +50,16 @@ use crate::rules::batch::{Batch, Settled};
 ///
 /// # What a write may await
 ///
-/// Nothing of its own batcher but [`try_send`](crate::Handle::try_send), which never waits. A write that awaits `send` on
-/// its own handle waits for room that only its own end makes, one that awaits `flush` or an [`Ack`](crate::Ack) waits
-/// for itself: neither ever ends, and a [`write_timeout`](crate::Limits::write_timeout) leaves the ops in doubt. Ops that
-/// follow from a write go to another batcher, or to a task of their own.
+/// Anything but its own batcher. A write that awaits `send`, an ack or `flush` of its own batcher can wait for itself:
+/// for capacity that only its end frees, or for a later op. It then never ends, and a
+/// [`write_timeout`](crate::Limits::write_timeout) leaves the ops in doubt. Use [`try_send`](crate::Handle::try_send),
+/// which returns at once, or another batcher.
 ///
 /// # Cancel safety
 ///
 /// A write is dropped when it exceeds the [`write_timeout`](crate::Limits::write_timeout) or when the shutdown limit
 /// passes. Ops without a verdict are then in doubt after a timeout; at shutdown they are returned, flagged as
 /// [`in_flight`](crate::Returned::in_flight).
-///
-/// # What a write may await
-///
-/// Anything but its own batcher. A write that awaits `send`, an ack or `flush` of its own batcher can wait for itself:
-/// for capacity that only its end frees, or for a later op. Use [`try_send`](crate::Handle::try_send), which returns at
-/// once, or another batcher.
 ///
 /// # Panics
 ///

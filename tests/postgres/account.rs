@@ -15,8 +15,7 @@ pub(crate) struct Account {
     pub(crate) in_doubt: BTreeMap<i64, String>,
 }
 
-/// A batcher on the sink, with the usual traffic of a test: two partitions, two writes at once, and a patience that
-/// outlasts a restart of the server.
+/// A batcher on the sink, with two partitions, two writes at once, and retries that outlast a restart of the server.
 pub(crate) fn batcher(sink: impl Sink<Trade>) -> Batcher<Trade, (), impl Sink<Trade>> {
     let ms = std::time::Duration::from_millis;
     Batcher::new(sink)

@@ -163,7 +163,7 @@ async fn a_session_that_is_given_up_keeps_its_place_until_it_is_gone() {
 }
 
 /// Goal: what has landed is not said to have failed. Method: the word BEGIN is garbled on its way, as if it had been
-/// canceled, which leaves the rows to be a transaction of their own; a COMMIT would then be garbled too.
+/// canceled, which leaves the rows to be a transaction of their own. A COMMIT would then be garbled too.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn rows_that_landed_without_a_transaction_need_no_commit() {

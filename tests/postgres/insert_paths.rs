@@ -80,8 +80,8 @@ async fn many_bytes_go_by_copy() {
     assert_eq!(db.query("SELECT DISTINCT length(symbol) FROM trades").await, ["6000000"]);
 }
 
-/// Goal: who may not have temporary tables can still write any batch, and is asked for smaller ones where arrays would
-/// grow beyond what the server takes. Method: a user without that right; many rows, and then many bytes.
+/// Goal: without the right to temporary tables any batch can still be written. Smaller ones are asked for where arrays
+/// would exceed what the server takes. Method: a user without that right; many rows, and then many bytes.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn without_temporary_tables_batches_go_as_arrays() {

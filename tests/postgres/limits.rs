@@ -1,5 +1,5 @@
-//! Limits of the server that a batch can be too large for, of time, memory and temporary files: the batch is halved, and
-//! only a row that is beyond them by itself is given up.
+//! Limits of the server for time, memory and temporary files. A batch beyond them is halved, and only a row that
+//! exceeds them by itself is given up.
 
 use roundlot::{Batcher, ErrorKind, Limits, Retry, sink::postgres::Postgres};
 

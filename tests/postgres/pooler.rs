@@ -1,4 +1,4 @@
-//! The sink behind Debian's pgbouncer, in each of its modes: rows land in the right tables, outages of the server are
+//! The sink behind Debian's pgbouncer, in each of its modes. Rows land in the right tables, outages of the server are
 //! waited for, and what cannot work is refused by name.
 
 use std::{fs, net::TcpStream, sync::Arc, time::Duration};

@@ -25,7 +25,7 @@ async fn error(db: &Db, table: Table<Fill>) -> OpenError {
     db.settings().open(table).await.unwrap_err()
 }
 
-/// Goal: a table in a schema is created, opened and written to by each way and under each rule; one of the same name on
+/// Goal: a table in a schema is created, opened and written to by each way and under each rule. One of the same name on
 /// the search path is left alone.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]

@@ -53,8 +53,8 @@ fn is_clean(text: &str) {
     }
 }
 
-/// Goal: no part of a password is ever printed. Method: a server that asks for one; everything that can be printed, with
-/// the right one, a wrong one, and a server that goes away, with a log of all levels.
+/// Goal: no part of a password is ever printed. Method: a server that asks for a password. Everything that can be
+/// printed is, with the right one, a wrong one, and a server that goes away, with a log of all levels.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn passwords_are_never_printed() {

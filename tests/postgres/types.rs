@@ -1,5 +1,5 @@
-//! Tables that exist with other types than the sink would have made: what fits exactly is written, what does not is
-//! refused by row, and what never would is found when the sink is opened.
+//! Existing tables with other types than the sink would create. A value that fits exactly is written, one that does not
+//! is refused alone. A type that never fits is an error at the opening.
 
 use roundlot::sink::{
     postgres::OpenError,

@@ -209,8 +209,8 @@ async fn closing_a_file_that_was_deleted_is_an_error() {
     says(&sink.close().await.unwrap_err(), "moved, replaced or deleted");
 }
 
-/// Goal: an outage costs a batcher no op. Method: a full file, into which ops are sent until some have come back; then
-/// another connection makes room, and all land once, in order, with nothing refused or in doubt.
+/// Goal: an outage costs a batcher no op. Method: ops are sent into a full file until some have come back. Then another
+/// connection makes room, and all land once, in order, with nothing refused or in doubt.
 #[tokio::test]
 async fn a_batcher_waits_until_a_full_file_has_room() {
     let file = file();

@@ -87,8 +87,8 @@ async fn say(browser: &mut Browser, wish: &str) {
     browser.send(Wire::Text(wish.into())).await.unwrap();
 }
 
-/// Goal: a page on axum works from end to end. Method: a browser, played by tokio-tungstenite, subscribes by symbol, gets a
-/// snapshot, updates, a pong, changes its wishes, and leaves; the feed's end says goodbye to another.
+/// Goal: a page on axum works from end to end. Method: a browser, played by tokio-tungstenite, subscribes by symbol,
+/// gets a snapshot, updates, a pong, changes its topics, and leaves. The end of the feed closes another browser.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_browser_gets_the_symbols_it_subscribed_to() {
     let (feed, worker) = Fanout::by(|quote: &Quote| quote.0.clone()).spawn();
@@ -136,8 +136,8 @@ async fn each_browser_gets_the_symbols_it_subscribed_to() {
     serving.abort();
 }
 
-/// Goal: a browser that has gone without a word loses its place on a page of axum too, one that is there keeps it, and
-/// neither needs a price. Method: two browsers of which one reads nothing, pings in quick succession, and no update at all.
+/// Goal: on a page of axum, a browser that left without a close is dropped, and one that is there is kept. Neither
+/// needs a price. Method: two browsers of which one reads nothing, pings in quick succession, and no update at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_browser_is_not_counted() {
     for confirmed in [false, true] {

@@ -45,9 +45,9 @@ fn topic(quote: &Quote) -> u8 {
     quote.symbol
 }
 
-/// Goal: an update at which a function panics is refused by itself, and every other one of its batch goes to all subscribers.
-/// Method: each kind of fault in the middle of a batch, with and without keys, for subscribers by topic and of everything;
-/// one that comes later gets a sound snapshot.
+/// Goal: an update at which a function panics is refused by itself, and every other one of its batch goes to all
+/// subscribers. Method: each kind of fault in the middle of a batch, with and without keys, for subscribers by topic
+/// and to all. One that comes later gets a sound snapshot.
 #[tokio::test(start_paused = true)]
 async fn an_update_at_which_a_function_panics_is_refused_alone() {
     for keyed in [true, false] {

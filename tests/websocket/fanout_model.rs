@@ -149,8 +149,8 @@ async fn exact(steps: Vec<Step>) {
     }
 }
 
-/// Goal: a subscriber that is conflated sees for each key only newer values, none from before it wanted the topic but the
-/// latest, and in the end the latest. Method: everything at random, stages as they are by default.
+/// Goal: a conflated subscriber sees only newer values of each key, and in the end the latest. From before it
+/// subscribed it sees the latest alone. Method: everything at random, stages as they are by default.
 async fn conflated(steps: Vec<Step>) {
     let (feed, _worker) = Fanout::by(|update: &Update| update.0).key_by(|update| update.1).spawn();
     let (mut model, mut subscribers) = (Model::default(), Vec::<Subscriber>::new());

@@ -39,9 +39,9 @@ async fn read_all(mut peer: Peer<DuplexStream>) -> (Vec<Quote>, usize, Seen) {
     }
 }
 
-/// Goal: those who read get everything within their rules, those who do not are dropped with the right code, their memory
-/// is bounded, and the feed takes no notice. Method: pipes on a paused clock; everything is counted, nothing is timed but
-/// by that clock.
+/// Goal: subscribers that read get everything within their rules. Stuck ones are dropped with the right code, their
+/// memory is bounded, and the feed is not delayed. Method: pipes on a paused clock; everything is counted, nothing is
+/// timed but by that clock.
 #[tokio::test(start_paused = true)]
 async fn stuck_sockets_are_dropped_and_all_others_get_every_latest_value() {
     let (feed, worker) = Fanout::by(|quote: &Quote| quote.0).spawn();

@@ -1,5 +1,5 @@
-//! The WebSocket sink and the fanout, against peers of other libraries: fastwebsockets and tokio-tungstenite over pipes
-//! on a paused clock, axum and torn connections on loopback.
+//! The WebSocket sink and the fanout, against peers of other libraries. fastwebsockets and tokio-tungstenite run over
+//! pipes on a paused clock, axum and torn connections on loopback.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod axum_server;

@@ -165,8 +165,9 @@ async fn submit(desk: &Handle<u32>, ops: std::ops::Range<u32>) -> Vec<(u32, roun
     acks
 }
 
-/// Goal: order holds over a loss, and nothing is lost without notice. Method: confirmed batches; the server reads one of
-/// three batches without a word and breaks off; what is in doubt is told so and not sent again, the rest comes in order.
+/// Goal: order holds over a loss, and nothing is lost without notice. Method: confirmed batches; the server reads one
+/// of three batches without a word and breaks off. Ops in doubt are reported so and not sent again; the rest comes in
+/// order.
 #[tokio::test(start_paused = true)]
 async fn a_reconnect_keeps_the_order_and_ops_under_way_are_in_doubt() {
     let settings = numbers().confirmed().retry(retry());
@@ -204,8 +205,8 @@ async fn a_reconnect_keeps_the_order_and_ops_under_way_are_in_doubt() {
     }
 }
 
-/// Goal: a connection that is lost during a write is an outage for the batcher, and in doubt are only the ops of that write
-/// that were fed. Method: a server that is gone in the middle of a write; then one that is not there.
+/// Goal: a connection that is lost during a write is an outage for the batcher. Only the ops of that write that were
+/// fed are in doubt. Method: a server that is gone in the middle of a write; then one that is not there.
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_an_outage() {
     let settings = WebSocket::<String>::new(Frames::json().each().max_bytes(200_000)).retry(retry());

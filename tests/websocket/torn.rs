@@ -134,8 +134,8 @@ fn count(messages: &[String], lines: bool) -> (Vec<u32>, HashMap<u32, usize>) {
     (order, times)
 }
 
-/// Goal: whatever a connection is torn at, each message that was accepted came whole and exactly once, each that is in
-/// doubt at most once, nothing else came, and order held. Method: seeded tears, two groupings.
+/// Goal: whatever a connection is torn at, each accepted message arrives whole and exactly once, each in doubt at most
+/// once. Nothing else arrives, and order holds. Method: seeded tears, two groupings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_accepted_op_arrives_once_and_one_in_doubt_at_most_once() {
     for (seed, lines) in [(1, false), (2, true), (3, false)] {

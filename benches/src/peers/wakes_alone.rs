@@ -15,7 +15,7 @@ struct Lobby {
     /// How often everybody was called.
     calls: u64,
     callers: Vec<Waker>,
-    /// Whoever calls, while nobody waits.
+    /// The next caller, while none waits.
     idle: Option<Waker>,
 }
 

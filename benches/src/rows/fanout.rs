@@ -110,7 +110,7 @@ async fn start(
     let (feed, worker) = Fanout::by(|op: &Op| op.symbol).spawn();
     let screens = Screens { last, ..Screens::default() };
     screens.missing.store(healthy * u64::from(WANTED), Relaxed);
-    // Nobody waits for those who are stuck, neither here nor at the end.
+    // Stuck subscribers are not waited for, neither here nor at the end.
     let limits = Limits::new(1000).max_pending(4096).shutdown_timeout(Duration::from_millis(1));
     let mut subscriptions = Vec::new();
     for n in 0..healthy + stuck {

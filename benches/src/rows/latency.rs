@@ -36,7 +36,7 @@ const PER_TICK: u64 = 10;
 /// Ops per variant and round.
 const OPS: u64 = 6_000;
 
-/// Who sends: a thread of its own, one op each 100 µs, or a task of the same runtime, ten ops each millisecond.
+/// Senders: a thread of its own, one op each 100 µs, or a task of the same runtime, ten ops each millisecond.
 #[derive(Clone, Copy)]
 enum Pace {
     Thread,

@@ -26,7 +26,7 @@ pub(super) struct Address {
 }
 
 /// The variables that stand in for what the URL leaves out, and the keyword of each. Those of files that only libpq
-/// reads, such as `PGPASSFILE`, are left alone; those that ask for more security than there is here are errors.
+/// reads, such as `PGPASSFILE`, are left alone; variables that ask for more security than there is here are errors.
 const VARIABLES: [(&str, &str); 23] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),

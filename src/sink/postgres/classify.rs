@@ -216,7 +216,8 @@ fn has_ended(error: &DbError) -> bool {
     ends(error.parsed_severity(), error.severity())
 }
 
-/// Whether an error ends the session. The text decides where poolers and old servers omit the machine-readable severity.
+/// Whether an error ends the session. The text decides where poolers and old servers omit the machine-readable
+/// severity.
 fn ends(parsed: Option<Severity>, text: &str) -> bool {
     parsed.map_or(text != "ERROR", |severity| matches!(severity, Severity::Fatal | Severity::Panic))
 }
@@ -229,8 +230,8 @@ fn goes_on(ended: bool, code: &str) -> bool {
 
 /// Whether a statement or transaction has met its limit of time.
 ///
-/// A statement that a user cancels has the code of one that is out of time. The server says so in the language of
-/// `lc_messages`; in another one than English a user's cancel halves the batch as well, which costs it some round trips.
+/// A statement that a user cancels has the code of one that is out of time. Only the message tells them apart, in the
+/// language of `lc_messages`. In another language than English a user's cancel halves the batch as well.
 fn out_of_time(code: &str, message: &str) -> bool {
     code == "25P04" || (code == "57014" && message != "canceling statement due to user request")
 }

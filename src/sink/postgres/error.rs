@@ -22,7 +22,8 @@ pub enum OpenError {
     /// The server cannot be reached or refuses the login.
     #[error("cannot connect to PostgreSQL")]
     Connect(#[source] Box<dyn StdError + Send + Sync>),
-    /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not called.
+    /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not
+    /// called.
     #[error("there is no table {0:?}, and creating it was not asked for")]
     NoTable(String),
     /// There is no such schema; the sink creates tables, and no schemas.

@@ -62,9 +62,9 @@ impl Postgres {
     /// * Further options: `host`, `hostaddr`, `port`, `user`, `password`, `dbname`, `application_name`,
     ///   `fallback_application_name`, `target_session_attrs` (`any`, `read-write`, `read-only`), `channel_binding`,
     ///   `load_balance_hosts`, `keepalives` with its `_idle`, `_interval` and `_count`, `tcp_user_timeout`.
-    /// * `options=-csearch_path%3Dtrading` sets where a table without a [`schema`](crate::sink::table::Table::schema) is looked for.
-    ///   `options=-cstatement_timeout%3D5s` sets how long a statement may take. `connect_timeout` is in seconds, 10 by
-    ///   default, and 0 is no limit.
+    /// * `options=-csearch_path%3Dtrading` sets where a table without a [`schema`](crate::sink::table::Table::schema)
+    ///   is looked for. `options=-cstatement_timeout%3D5s` sets how long a statement may take. `connect_timeout` is in
+    ///   seconds, 10 by default, and 0 is no limit.
     ///
     /// A URL that cannot be read is an error of [`open`](Self::open). No error and no log contains user, password or
     /// database.
@@ -97,7 +97,8 @@ impl Postgres {
 
     /// Sets the number of rows from which a batch without a conflict rule goes by `COPY`; 2,500 by default. Smaller
     /// ones go as one array per column, which is faster up to there and saves a round trip. The size never decides
-    /// where rows land: a table that COPY would write differently from an INSERT gets no COPY (see [`PostgresSink`](super::PostgresSink)).
+    /// where rows land: a table that COPY would write differently from an INSERT gets no COPY (see
+    /// [`PostgresSink`](super::PostgresSink)).
     pub fn copy_from(mut self, rows: usize) -> Self {
         self.copy_from = rows;
         self

@@ -23,8 +23,8 @@ use crate::{
 /// * A row that breaks a rule of the table is refused alone, with the server's error as the cause; the rest of its
 ///   batch lands. The row is found by writing ever smaller parts of the batch, still in one transaction.
 /// * A small batch goes as one array per column. From [`copy_from`](Postgres::copy_from) rows on it goes by binary
-///   `COPY`. Under a conflict rule, from [`stage_from`](Postgres::stage_from) rows on, it goes by `COPY` into a temporary
-///   table, and on from there by a statement.
+///   `COPY`. Under a conflict rule, from [`stage_from`](Postgres::stage_from) rows on, it goes by `COPY` into a
+///   temporary table, and on from there by a statement.
 /// * A table with rules (`CREATE RULE`) on INSERT gets one statement per row, since a rule acts once per statement. A
 ///   rule that counts rows, or checks whether a row exists, then treats each row as if it came alone. A row that a rule
 ///   or a trigger skips or moves elsewhere counts as accepted.
@@ -78,7 +78,7 @@ use crate::{
 /// | beyond `statement_timeout` or `transaction_timeout` | `57014`, `25P04` | too large; transient if it is one row | nothing of the batch; halves are tried |
 /// | canceled by a user | `57014` | transient | nothing of the batch |
 /// | the transaction was ended from outside, the snapshot is too old | `25P02`, `25P03`, `72` | transient | nothing of the batch; the connection is replaced |
-/// | prepared statements are gone or are others': the session was reset from outside | `26000`, `34000`, `42P05` | transient | nothing of the batch; the connection is replaced |
+/// | prepared statements are gone or belong to another client: the session was reset from outside | `26000`, `34000`, `42P05` | transient | nothing of the batch; the connection is replaced |
 /// | a row breaks a constraint, its value does not suit the column, a policy or a trigger objects, or anything unknown | `21`, `22`, `23`, `44`, `54`, `42501` by a policy, others | refused | the other rows; the row is a dead letter |
 /// | no permission, no such table or column, no unique constraint, the columns have changed | `42`, `3F`, `0A`, `22P03`, `22P04`, `08P01` in a connection that goes on | refused, "final" | nothing of the batch; all of it are dead letters |
 /// | wrong credentials, no such database, it was dropped, an untrusted certificate, no TLS where it was asked for | `28`, `3D`, `57P04`, none | refused, "final" | nothing of the batch; all of it are dead letters |
@@ -103,7 +103,7 @@ use crate::{
 /// * A pooler that hands on single statements is refused by [`open`](Postgres::open).
 /// * Many poolers accept no `options`; a `search_path` that is dropped on the way is an error of `open`. Set it for the
 ///   role: `ALTER ROLE .. SET search_path = ..`.
-/// * The names of tables are looked up once, with the search path that the role has, whatever others have set.
+/// * The names of tables are looked up once, with the search path that the role has, whatever other clients have set.
 /// * A write that is given up is not cancelled at the server: the pooler ends its session. What was not committed does
 ///   not land, but may wait for its lock to the end.
 /// * pgbouncer itself waits for a server that is away, for two minutes unless its `query_wait_timeout` is set. A

@@ -1,5 +1,6 @@
-//! The parser of `postgres://` URLs, which reads each part as libpq does or refuses it. Called by `address`, which gives
-//! the keywords their meaning. Invariant: nothing of the URL is in an error, since it may be a part of the password.
+//! The parser of `postgres://` URLs, which reads each part as libpq does or refuses it. Called by `address`, which
+//! gives the keywords their meaning. Invariant: nothing of the URL is in an error, since it may be a part of the
+//! password.
 
 use std::collections::HashMap;
 

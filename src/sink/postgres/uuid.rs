@@ -1,5 +1,5 @@
-//! UUIDs as PostgreSQL stores them: 16 bytes, read from their canonical text. Called by `wire` for each value of a `uuid`
-//! column.
+//! UUIDs as PostgreSQL stores them: 16 bytes, read from their canonical text. Called by `wire` for each value of a
+//! `uuid` column.
 
 /// Length of the text: 32 hexadecimal digits and four hyphens.
 const TEXT: usize = 36;

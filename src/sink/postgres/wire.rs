@@ -29,8 +29,8 @@ pub(super) enum Wire {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) wire: Wire,
-    /// Digits behind the point of a number, digits behind the point of a second, or characters of a text that the column
-    /// keeps; `None` for all that there can be.
+    /// Digits behind the point of a number, digits behind the point of a second, or characters of a text that the
+    /// column keeps; `None` for all that there can be.
     keeps: Option<u32>,
     /// The type to convert to inside a statement, where the server would not do so by itself.
     pub(super) cast: Option<String>,
@@ -156,8 +156,8 @@ impl Field {
     }
 }
 
-/// Whether a text is longer than `most` characters by blanks alone, which `varchar` cuts off in silence. Other characters
-/// beyond the limit are an error of the server.
+/// Whether a text is longer than `most` characters by blanks alone, which `varchar` cuts off in silence. Other
+/// characters beyond the limit are an error of the server.
 fn loses_blanks(text: &str, most: usize) -> bool {
     // No text has more characters than bytes.
     text.len() > most && text.chars().count() > most && text.trim_end_matches(' ').chars().count() <= most

@@ -15,9 +15,9 @@ pub(super) type ClassifiedError = classified::ClassifiedError<Error>;
 /// * A row breaks a rule of the table: refused, that row alone.
 /// * The disk is full, another connection holds the lock, or the file is damaged, read-only, moved or gone: an outage.
 ///   It concerns no op; the transaction was rolled back, and the same rows land once the cause is removed.
-/// * The disk failed while the transaction was being committed: ambiguous, and an outage for all other ops. The pages may
-///   have reached the log before the failure, and are then recovered when the file is next opened after a crash. Only a
-///   failed *write* is certain: the frame that makes a transaction valid is written last.
+/// * The disk failed while the transaction was being committed: ambiguous, and an outage for all other ops. The pages
+///   may have reached the log before the failure, and are then recovered when the file is next opened after a crash.
+///   Only a failed *write* is certain: the frame that makes a transaction valid is written last.
 /// * Out of memory: transient, since the size of the batch or of a row may be the cause.
 pub(super) fn classify(phase: Phase, source: Error) -> ClassifiedError {
     use ErrorKind::{Ambiguous, Outage, Refused, Transient};
@@ -185,8 +185,8 @@ mod tests {
         }
     }
 
-    /// Goal: a commit is in doubt only where it may have landed. Method: each way in which one fails; a write that failed
-    /// was that of the last frame at the latest, without which there is no transaction.
+    /// Goal: a commit is in doubt only where it may have landed. Method: each way in which one fails; a write that
+    /// failed was that of the last frame at the latest, without which there is no transaction.
     #[test]
     fn a_commit_is_in_doubt_only_where_it_may_have_landed() {
         for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DELETE, ffi::SQLITE_READONLY_DBMOVED]

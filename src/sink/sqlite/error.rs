@@ -14,7 +14,8 @@ pub enum OpenError {
     /// The mapping is wrong by itself.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not called.
+    /// The table is not there, and [`Table::create_if_missing`](crate::sink::table::Table::create_if_missing) was not
+    /// called.
     #[error("there is no table {table:?} in {path:?}, and creating it was not asked for", path = path.display().to_string())]
     NoTable {
         /// The file.
@@ -57,8 +58,8 @@ pub enum OpenError {
         /// The type it was created with.
         declared: String,
     },
-    /// The table has triggers, and a constraint with `ON CONFLICT REPLACE` or `ON CONFLICT IGNORE`. In SQLite, a statement
-    /// that overrides the one overrides the rules inside of the others as well.
+    /// The table has triggers, and a constraint with `ON CONFLICT REPLACE` or `ON CONFLICT IGNORE`. In SQLite, a
+    /// statement that overrides the one overrides the rules inside of the triggers as well.
     #[error(
         "table {table:?} has triggers and an ON CONFLICT rule of its own: SQLite cannot keep both it and the mapping's"
     )]

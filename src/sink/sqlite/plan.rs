@@ -158,8 +158,8 @@ mod tests {
         }
     }
 
-    /// Goal: no statement reaches into the triggers of a table. Method: those for tables that have some say nothing after
-    /// INSERT and UPDATE.
+    /// Goal: no statement reaches into the triggers of a table. Method: those for tables that have some say nothing
+    /// after INSERT and UPDATE.
     #[test]
     fn statements_for_tables_with_triggers_are_plain() {
         let table = table(2, 0).key(["i1"]).on_conflict(Conflict::Update);

@@ -26,7 +26,7 @@ use crate::{
 /// A [`Sink`] that writes each batch to a table of a SQLite file, in one transaction.
 ///
 /// * Rows land in the order of the batch. Every value is bound, every name quoted.
-/// * A row that breaks a constraint is refused alone, with SQLite's error as the cause; the others of its batch land.
+/// * A row that breaks a constraint is refused alone, with SQLite's error as the cause; the rest of its batch lands.
 /// * Integers, flags (0 and 1) and timestamps (nanoseconds) are INTEGER, floats REAL, bytes BLOB; text, JSON and
 ///   decimals are TEXT, decimals exactly as they print. A float that is NaN is refused, for SQLite would store NULL.
 /// * The database has a thread of its own, which the runtime never waits for. It lives in real time: under a paused

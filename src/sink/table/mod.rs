@@ -87,8 +87,8 @@ pub enum Conflict {
 }
 
 impl<T> Table<T> {
-    /// A mapping to the table of this name, with no columns yet. A dot is part of the name: for a table in a schema, set
-    /// the [`schema`](Self::schema) apart.
+    /// A mapping to the table of this name, with no columns yet. A dot is part of the name: for a table in a schema,
+    /// set the [`schema`](Self::schema) apart.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             schema: None,
@@ -101,8 +101,8 @@ impl<T> Table<T> {
         }
     }
 
-    /// Sets the schema that the table is in. Without it, the server looks for the table in the schemas of its search path,
-    /// and creates it in the first of them.
+    /// Sets the schema that the table is in. Without it, the server looks for the table in the schemas of its search
+    /// path, and creates it in the first of them.
     ///
     /// PostgreSQL alone has schemas; a SQLite sink refuses to open with one. The schema has to exist, also for
     /// [`create_if_missing`](Self::create_if_missing).
@@ -133,8 +133,8 @@ impl<T> Table<T> {
         self
     }
 
-    /// Adds a column of integers, from an `i64` or an `Option<i64>`; `i64::from` makes one of a `u32`. Ids of type `u64` that do
-    /// not fit are for [`decimal`](Self::decimal).
+    /// Adds a column of integers, from an `i64` or an `Option<i64>`; `i64::from` makes one of a `u32`. Ids of type
+    /// `u64` that do not fit are for [`decimal`](Self::decimal).
     pub fn integer<F, V>(self, name: impl Into<String>, value: F) -> Self
     where
         F: Fn(&T) -> V + Send + Sync + 'static,

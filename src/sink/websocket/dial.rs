@@ -1,5 +1,5 @@
-//! From a URL to a connection, for [`WebSocket::connect`](super::WebSocket::connect). An error says whether to try again,
-//! and never holds the URL.
+//! From a URL to a connection, for [`WebSocket::connect`](super::WebSocket::connect). An error says whether to try
+//! again, and never holds the URL.
 
 use std::time::Duration;
 
