@@ -93,7 +93,7 @@ if ! $quick; then
     step "the channel under a model checker"
     # Built apart, since its flags concern every crate.
     CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom RUSTFLAGS="--cfg roundlot_loom" \
-        cargo test --quiet --release --locked --lib driver::inbox::loom
+        cargo test --quiet --release --locked --lib driver::inbox::model
 fi
 
 step "tests that need a small disk"

@@ -8,7 +8,7 @@ mod acquire;
 pub(crate) mod command;
 mod drain;
 #[cfg(all(test, roundlot_loom))]
-mod loom;
+mod model;
 mod state;
 mod wait_queue;
 

@@ -45,7 +45,7 @@ pub enum End {
     Withdrawn,
     /// It was not settled when the shutdown was over, and was given back.
     Returned,
-    /// The task was killed, or the sink lost it ([`ErrorKind::Lost`](crate::ErrorKind::Lost)).
+    /// The task was killed, or the sink lost it ([`ErrorKind::Lost`]).
     Lost,
 }
 

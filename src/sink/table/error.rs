@@ -44,7 +44,7 @@ pub enum TableError {
     /// The column that [`Table::once_by`](super::Table::once_by) names is not in the table.
     #[error("column {0:?}, which is to tell one op from another, is not among the columns of the table")]
     NoOnceColumn(String),
-    /// [`Table::once_by`](super::Table::once_by) goes with [`Conflict::Fail`](super::Conflict::Fail) alone: the other
+    /// [`Table::once_by`](super::Table::once_by) goes with [`Conflict::Fail`] alone: the other
     /// rules decide about repeats themselves.
     #[error("once_by needs the conflict rule Fail, {0:?} decides about repeats by the key")]
     OnceByRule(Conflict),
