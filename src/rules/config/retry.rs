@@ -70,13 +70,14 @@ impl Retry {
         Self::exponential(Duration::ZERO, Duration::ZERO).max_attempts(1)
     }
 
-    /// How often an op is handed to the sink at most, the first time included. Zero counts as one.
+    /// How often an op is handed to the sink at most, the first time included. Zero counts as one. An op that fails the
+    /// last time ends as [`Exhausted`](crate::End::Exhausted), or in doubt if it may have landed.
     pub fn max_attempts(self, max_attempts: u32) -> Self {
         Self { max_attempts: max_attempts.max(1), ..self }
     }
 
     /// Gives up on an outage that lasts this long. A last write is then tried; if it meets the outage too, its ops and all
-    /// that wait become dead letters, and so do those that come later, until a write gets through. The sink for dead letters
+    /// that wait become dead letters, [`Exhausted`](crate::End::Exhausted), and so do later ones until a write gets through. The sink for dead letters
     /// has a buffer of 65,536: where more ops wait than that, what finds no room in it is counted as lost.
     ///
     /// By default the batcher never gives up: a full buffer and [`expire_by`](crate::Stages::expire_by) bound what an
