@@ -46,7 +46,9 @@ pub(crate) async fn run<S: Sink<Trade>>(
     while let Some(answer) = answers.join_next().await {
         match answer.unwrap() {
             (id, Ok(())) => drop(account.delivered.insert(id)),
-            (id, Err(AckError::Refused(error))) => drop(account.refused.insert(id, error.chain())),
+            (id, Err(AckError::Refused(error) | AckError::Exhausted(error))) => {
+                drop(account.refused.insert(id, error.chain()));
+            }
             (id, Err(AckError::InDoubt(error))) => drop(account.in_doubt.insert(id, error.chain())),
             (id, Err(other)) => panic!("{id} ended otherwise: {other}"),
         }
