@@ -22,6 +22,9 @@ const HEAD: &str = "\
 pub(crate) struct Record {
     pub(crate) compiler: String,
     instructions_per_op: BTreeMap<String, f64>,
+    /// The counts at commit a1255d6, before the source was put in order: what a later one is held against as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    at_a1255d6: BTreeMap<String, f64>,
 }
 
 /// How a count compares with the record.
@@ -57,6 +60,7 @@ impl Record {
 
     /// Keeps what was not counted this time.
     pub(crate) fn keep_from(mut self, old: &Self) -> Self {
+        self.at_a1255d6 = old.at_a1255d6.clone();
         for (path, count) in &old.instructions_per_op {
             self.instructions_per_op.entry(path.clone()).or_insert(*count);
         }
