@@ -135,7 +135,7 @@ impl Scripted {
             }
         };
         check(!batch.is_empty(), "never an empty batch");
-        check(batch.len() <= MOST_ITEMS, "no batch above max_items");
+        check(batch.len() <= MAX_ITEMS, "no batch above max_items");
         check(weight <= 12, "no batch above max_weight");
         check(parts.len() == 1, "a batch never mixes partitions");
         if self.recipe.priority {
@@ -184,8 +184,8 @@ fn limits_in_flight(_: &Limits) -> usize {
     3
 }
 
-/// Limits change while a run goes on, but never beyond this.
-const MOST_ITEMS: usize = 6;
+/// Maximum of `max_items` in any run: steps change the limit, but never above this.
+const MAX_ITEMS: usize = 6;
 
 impl Sink<Op, u64> for Scripted {
     async fn write(&self, batch: &mut Batch<Op, u64>) -> Result<Settled, SinkError> {
@@ -411,7 +411,7 @@ async fn answers_are_true(seen: &Seen, model: &mut Model) -> Result<(), TestCase
 
 fn recipes() -> impl Strategy<Value = Recipe> {
     let linger = prop_oneof![Just(Duration::ZERO), (1u64..40).prop_map(ms), Just(Duration::MAX)];
-    (any::<[bool; 5]>(), linger, 1usize..=MOST_ITEMS, 2usize..40, 1u32..4).prop_map(
+    (any::<[bool; 5]>(), linger, 1usize..=MAX_ITEMS, 2usize..40, 1u32..4).prop_map(
         |([partition, conflate, priority, idempotent, bisect], linger, items, pending, attempts)| Recipe {
             partition,
             conflate,
@@ -439,7 +439,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0u8..3).prop_map(Step::Withdraw),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
-        1 => (1usize..=MOST_ITEMS).prop_map(Step::SetMaxItems),
+        1 => (1usize..=MAX_ITEMS).prop_map(Step::SetMaxItems),
     ];
     prop::collection::vec(step, 0..60).prop_map(numbered)
 }
@@ -578,7 +578,7 @@ async fn batches_of_a_stream(
         let now = start.elapsed().as_millis() as u64;
         let weight: usize = batch.iter().map(|op| op.weight).sum();
         let parts: HashSet<u8> = batch.iter().map(|op| recipe.part(op)).collect();
-        prop_assert!(!batch.is_empty() && batch.len() <= MOST_ITEMS && weight <= 12);
+        prop_assert!(!batch.is_empty() && batch.len() <= MAX_ITEMS && weight <= 12);
         prop_assert_eq!(parts.len(), 1);
         // The consumer is never held up, so no item is kept beyond its linger, or beyond the end of the stream.
         let oldest = batch.iter().map(|op| arrival[&op.id]).min().unwrap();

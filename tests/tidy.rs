@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One concept fits in so many lines.
-const MOST_LINES: usize = 400;
-/// One thought fits in so many.
-const MOST_LINES_OF_A_FUNCTION: usize = 70;
+/// Maximum number of lines in a file: one concept.
+const MAX_LINES: usize = 400;
+/// Maximum number of lines in a function: one thought.
+const MAX_FUNCTION_LINES: usize = 70;
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
@@ -34,7 +34,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 fn files_are_small() {
     for (path, text) in sources("src") {
         let lines = text.lines().count();
-        assert!(lines <= MOST_LINES, "{} has {lines} lines", path.display());
+        assert!(lines <= MAX_LINES, "{} has {lines} lines", path.display());
     }
 }
 
@@ -54,7 +54,7 @@ fn functions_are_small() {
                 }
                 let close = format!("{}}}", &line[..line.len() - code.len()]);
                 let length = lines[start..].iter().position(|line| *line == close).map_or(0, |length| length + 1);
-                assert!(length <= MOST_LINES_OF_A_FUNCTION, "{}:{} has {length} lines", path.display(), start + 1);
+                assert!(length <= MAX_FUNCTION_LINES, "{}:{} has {length} lines", path.display(), start + 1);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::{
     Feed,
     feed_sink::FeedSink,
     hub::{Counts, Hub, Shared, TopicFn},
-    latest::{Latest, Places, Table},
+    latest::{KeyIndex, Latest, SlotIndex},
 };
 use crate::{
     Worker,
@@ -34,7 +34,7 @@ const DEFAULT_MAX_KEYS: u32 = 65_536;
 #[must_use = "a fanout does nothing until it is spawned"]
 pub struct Fanout<T, Topic> {
     topic: TopicFn<T, Topic>,
-    places: Box<dyn Places<T>>,
+    slots: Box<dyn SlotIndex<T>>,
     stages: Arc<dyn Fn() -> Stages<T> + Send + Sync>,
     limits: Limits,
     max_keys: u32,
@@ -51,7 +51,7 @@ where
     pub fn by(topic: impl Fn(&T) -> Topic + Send + Sync + 'static) -> Self {
         let bare = Self {
             topic: Arc::new(topic),
-            places: Box::new(Table::new(|_: &T| None::<()>)),
+            slots: Box::new(KeyIndex::new(|_: &T| None::<()>)),
             stages: Arc::new(Stages::new),
             limits: Limits::new(1024).overflow(Overflow::EvictOldest),
             max_keys: DEFAULT_MAX_KEYS,
@@ -67,7 +67,7 @@ where
         let key = Arc::new(move |op: &T| key(op).into_key().map(|key| (topic(op), key)));
         let by = Arc::clone(&key);
         Self {
-            places: Box::new(Table::new(move |op: &T| by(op))),
+            slots: Box::new(KeyIndex::new(move |op: &T| by(op))),
             stages: Arc::new(move || {
                 let by = Arc::clone(&key);
                 Stages::new().conflate_by(move |op: &T| by(op), latest)
@@ -114,9 +114,9 @@ where
     ///
     /// Outside of a Tokio runtime with time enabled.
     pub fn try_spawn(self) -> Result<(Feed<T, Topic>, Worker<T>), LimitsError> {
-        let Self { topic, places, stages, limits, max_keys, name } = self;
+        let Self { topic, slots, stages, limits, max_keys, name } = self;
         let shared = Arc::new(Shared {
-            hub: Mutex::new(Hub::new(Latest::new(places, max_keys))),
+            hub: Mutex::new(Hub::new(Latest::new(slots, max_keys))),
             topic,
             counts: Counts::default(),
             live: watch::Sender::new(0),

@@ -16,7 +16,7 @@ use tracing::error;
 
 use super::{
     error::{Ended, SubscribeError},
-    latest::{Latest, Place},
+    latest::{Latest, Slot},
 };
 use crate::{Handle, SendError, rules::panics, sink::SinkError};
 
@@ -65,7 +65,7 @@ impl Counts {
 /// Routing table of the fanout; see the module.
 pub(super) struct Hub<T, Topic> {
     latest: Latest<T>,
-    interest: HashMap<Topic, Interest>,
+    by_topic: HashMap<Topic, TopicEntry>,
     subscribers: HashMap<u64, Subscriber<T, Topic>>,
     /// Ids of the subscribers to all topics.
     to_all: Vec<u64>,
@@ -74,11 +74,11 @@ pub(super) struct Hub<T, Topic> {
     pairs: Vec<(u64, u32)>,
 }
 
-/// One topic: its subscribers, and the slots of its latest values.
+/// Entry of one topic: its subscribers, and the slots of its latest values.
 #[derive(Default)]
-struct Interest {
+struct TopicEntry {
     subscribers: Vec<u64>,
-    places: Vec<u32>,
+    slots: Vec<u32>,
 }
 
 struct Subscriber<T, Topic> {
@@ -100,7 +100,7 @@ where
     pub(super) fn new(latest: Latest<T>) -> Self {
         Self {
             latest,
-            interest: HashMap::new(),
+            by_topic: HashMap::new(),
             subscribers: HashMap::new(),
             to_all: Vec::new(),
             next_id: 0,
@@ -118,7 +118,7 @@ where
 
     /// Subscribes to topics: sends the latest values of new ones, and from then on their updates.
     pub(super) async fn subscribe(&mut self, id: u64, topics: Vec<Topic>) -> Result<(), SubscribeError> {
-        let Self { subscribers, interest, latest, .. } = self;
+        let Self { subscribers, by_topic, latest, .. } = self;
         let subscriber = subscribers.get_mut(&id).ok_or(SubscribeError::Closed)?;
         let Topics::Named(subscribed) = &mut subscriber.topics else {
             return Ok(());
@@ -132,14 +132,14 @@ where
                 fresh.push(topic);
             }
         }
-        let places = fresh.iter().filter_map(|topic| interest.get(topic)).flat_map(|interest| &interest.places);
-        let snapshot = copies(places.map(|place| &latest.values[*place as usize]));
+        let slots = fresh.iter().filter_map(|topic| by_topic.get(topic)).flat_map(|entry| &entry.slots);
+        let snapshot = clone_values(slots.map(|slot| &latest.values[*slot as usize]));
         subscriber.send_snapshot(snapshot).await?;
         let Topics::Named(subscribed) = &mut subscriber.topics else {
             return Ok(());
         };
         for topic in fresh {
-            interest.entry(topic.clone()).or_default().subscribers.push(id);
+            by_topic.entry(topic.clone()).or_default().subscribers.push(id);
             subscribed.insert(topic);
         }
         Ok(())
@@ -151,9 +151,9 @@ where
         if matches!(subscriber.topics, Topics::All) {
             return Ok(());
         }
-        subscriber.send_snapshot(copies(self.latest.values.iter())).await?;
+        subscriber.send_snapshot(clone_values(self.latest.values.iter())).await?;
         if let Topics::Named(topics) = std::mem::replace(&mut subscriber.topics, Topics::All) {
-            topics.iter().for_each(|topic| self.lose_interest(id, topic));
+            topics.iter().for_each(|topic| self.remove_from_topic(id, topic));
         }
         self.to_all.push(id);
         Ok(())
@@ -165,15 +165,15 @@ where
             return HashSet::new();
         };
         let gone: HashSet<Topic> = topics.iter().filter_map(|topic| subscribed.take(topic)).collect();
-        gone.iter().for_each(|topic| self.lose_interest(id, topic));
+        gone.iter().for_each(|topic| self.remove_from_topic(id, topic));
         gone
     }
 
-    fn lose_interest(&mut self, id: u64, topic: &Topic) {
-        let Some(interest) = self.interest.get_mut(topic) else { return };
-        interest.subscribers.retain(|other| *other != id);
-        if interest.subscribers.is_empty() && interest.places.is_empty() {
-            self.interest.remove(topic);
+    fn remove_from_topic(&mut self, id: u64, topic: &Topic) {
+        let Some(entry) = self.by_topic.get_mut(topic) else { return };
+        entry.subscribers.retain(|other| *other != id);
+        if entry.subscribers.is_empty() && entry.slots.is_empty() {
+            self.by_topic.remove(topic);
         }
     }
 
@@ -181,7 +181,7 @@ where
     pub(super) fn remove(&mut self, id: u64) {
         match self.subscribers.remove(&id).map(|subscriber| subscriber.topics) {
             Some(Topics::All) => self.to_all.retain(|other| *other != id),
-            Some(Topics::Named(topics)) => topics.iter().for_each(|topic| self.lose_interest(id, topic)),
+            Some(Topics::Named(topics)) => topics.iter().for_each(|topic| self.remove_from_topic(id, topic)),
             None => {}
         }
     }
@@ -202,16 +202,16 @@ where
         }
         counts.keys.store(self.latest.values.len() as u64, Relaxed);
         let mut gone = Vec::new();
-        let mut wanted = Vec::with_capacity(ops.len());
+        let mut updates = Vec::with_capacity(ops.len());
         for id in &self.to_all {
-            wanted.extend((0..ops.len()).filter_map(|n| chunk.copy(n)));
-            offer(&self.subscribers, *id, wanted.drain(..), counts, &mut gone).await;
+            updates.extend((0..ops.len()).filter_map(|n| chunk.copy(n)));
+            offer(&self.subscribers, *id, updates.drain(..), counts, &mut gone).await;
         }
         // All updates of a chunk go to a subscriber at once: one lock and one wake-up.
         pairs.sort_unstable();
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {
-            wanted.extend(group.iter().filter_map(|(_, n)| chunk.copy(*n as usize)));
-            offer(&self.subscribers, group[0].0, wanted.drain(..), counts, &mut gone).await;
+            updates.extend(group.iter().filter_map(|(_, n)| chunk.copy(*n as usize)));
+            offer(&self.subscribers, group[0].0, updates.drain(..), counts, &mut gone).await;
         }
         pairs.clear();
         self.pairs = pairs;
@@ -225,17 +225,17 @@ where
         // Cloned before anything is changed: a clone may panic.
         let name = topic.clone();
         match self.latest.put(op) {
-            Place::Fresh => {
-                let place = self.latest.values.len() as u32 - 1;
-                self.interest.entry(name).or_default().places.push(place);
+            Slot::New => {
+                let slot = self.latest.values.len() as u32 - 1;
+                self.by_topic.entry(name).or_default().slots.push(slot);
             }
-            Place::Full => {
+            Slot::Full => {
                 counts.forgotten.fetch_add(1, Relaxed);
             }
-            Place::Known(_) | Place::Unkeyed => {}
+            Slot::Known(_) | Slot::Unkeyed => {}
         }
-        if let Some(interest) = self.interest.get(&topic) {
-            pairs.extend(interest.subscribers.iter().map(|id| (*id, n)));
+        if let Some(entry) = self.by_topic.get(&topic) {
+            pairs.extend(entry.subscribers.iter().map(|id| (*id, n)));
         }
     }
 }
@@ -274,8 +274,8 @@ impl<T: Clone> Chunk<'_, T> {
     }
 }
 
-/// Copies for a snapshot. A value whose clone panics is left out, and logged.
-fn copies<'a, T: Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
+/// Clones the values of a snapshot. A value whose clone panics is left out, and logged.
+fn clone_values<'a, T: Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
     let (least, _) = values.size_hint();
     let (mut copies, mut failed) = (Vec::with_capacity(least), 0);
     for value in values {
@@ -300,7 +300,7 @@ async fn offer<T, Topic>(
 ) {
     let Some(subscriber) = subscribers.get(&id) else { return };
     counts.offered.fetch_add(ops.len() as u64, Relaxed);
-    if let Err(NotTaken { missed, has_ended }) = hand_over(&subscriber.handle, ops).await {
+    if let Err(NotTaken { missed, has_ended }) = send_updates(&subscriber.handle, ops).await {
         counts.missed.fetch_add(missed, Relaxed);
         if has_ended {
             gone.push(id);
@@ -315,7 +315,7 @@ struct NotTaken {
 }
 
 /// Sends updates to a buffer. Skips values above the subscriber's `max_weight`.
-async fn hand_over<T>(handle: &Handle<T>, ops: impl Iterator<Item = T>) -> Result<(), NotTaken> {
+async fn send_updates<T>(handle: &Handle<T>, ops: impl Iterator<Item = T>) -> Result<(), NotTaken> {
     let mut missed = 0;
     let mut sent = handle.send_all(ops).await;
     while let Err(error) = sent {
@@ -341,7 +341,7 @@ impl<T, Topic> Subscriber<T, Topic> {
         if values.len() > room {
             return Err(SubscribeError::NoRoom { values: values.len(), room });
         }
-        match hand_over(&self.handle, values.into_iter()).await {
+        match send_updates(&self.handle, values.into_iter()).await {
             Err(NotTaken { has_ended: true, .. }) => Err(SubscribeError::Closed),
             // A value above `max_weight` is skipped, as in an update.
             Ok(()) | Err(_) => Ok(()),

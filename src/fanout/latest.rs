@@ -5,11 +5,11 @@ use std::{collections::HashMap, hash::Hash};
 
 /// Slot of an update in the list of latest values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Slot {
     /// The key is known; its value is in this slot.
     Known(u32),
     /// The key is new; its value goes to the end.
-    Fresh,
+    New,
     /// No key: the value is in no snapshot.
     Unkeyed,
     /// The key is new, and `max_keys` keys are known.
@@ -17,74 +17,74 @@ pub(super) enum Place {
 }
 
 /// A map from key to slot. Each function of the user that it calls may panic; nothing is changed then.
-pub(super) trait Places<T>: Send {
-    /// Finds the slot of an update. A fresh one goes to `next`, unless that is `max`.
-    fn find(&self, op: &T, next: u32, max: u32) -> Place;
+pub(super) trait SlotIndex<T>: Send {
+    /// Finds the slot of an update. A new one goes to `next`, unless that is `max`.
+    fn find(&self, op: &T, next: u32, max: u32) -> Slot;
 
-    /// Records the slot of a fresh update.
-    fn insert(&mut self, op: &T, place: u32);
+    /// Records the slot of a new update.
+    fn insert(&mut self, op: &T, slot: u32);
 }
 
-pub(super) struct Table<K, F> {
+pub(super) struct KeyIndex<K, F> {
     key: F,
-    places: HashMap<K, u32>,
+    slots: HashMap<K, u32>,
 }
 
-impl<K, F> Table<K, F> {
+impl<K, F> KeyIndex<K, F> {
     pub(super) fn new(key: F) -> Self {
-        Self { key, places: HashMap::new() }
+        Self { key, slots: HashMap::new() }
     }
 }
 
-impl<T, K, F> Places<T> for Table<K, F>
+impl<T, K, F> SlotIndex<T> for KeyIndex<K, F>
 where
     K: Hash + Eq + Send,
     F: Fn(&T) -> Option<K> + Send,
 {
-    fn find(&self, op: &T, next: u32, max: u32) -> Place {
+    fn find(&self, op: &T, next: u32, max: u32) -> Slot {
         let Some(key) = (self.key)(op) else {
-            return Place::Unkeyed;
+            return Slot::Unkeyed;
         };
-        match self.places.get(&key) {
-            Some(place) => Place::Known(*place),
-            None if next >= max => Place::Full,
-            None => Place::Fresh,
+        match self.slots.get(&key) {
+            Some(slot) => Slot::Known(*slot),
+            None if next >= max => Slot::Full,
+            None => Slot::New,
         }
     }
 
-    fn insert(&mut self, op: &T, place: u32) {
+    fn insert(&mut self, op: &T, slot: u32) {
         if let Some(key) = (self.key)(op) {
-            self.places.insert(key, place);
+            self.slots.insert(key, slot);
         }
     }
 }
 
 /// Latest values, in the order in which their keys first came; never more than `max`.
 pub(super) struct Latest<T> {
-    places: Box<dyn Places<T>>,
+    slots: Box<dyn SlotIndex<T>>,
     pub(super) values: Vec<T>,
     max: u32,
 }
 
 impl<T: Clone> Latest<T> {
-    pub(super) fn new(places: Box<dyn Places<T>>, max: u32) -> Self {
-        Self { places, values: Vec::new(), max }
+    pub(super) fn new(slots: Box<dyn SlotIndex<T>>, max: u32) -> Self {
+        Self { slots, values: Vec::new(), max }
     }
 
     /// Records an update. After a panic of a user's function the value before it is still there.
-    pub(super) fn put(&mut self, op: &T) -> Place {
+    pub(super) fn put(&mut self, op: &T) -> Slot {
         let next = self.values.len() as u32;
-        let place = self.places.find(op, next, self.max);
-        match place {
-            Place::Known(at) => self.values[at as usize] = op.clone(),
-            Place::Fresh => {
+        let slot = self.slots.find(op, next, self.max);
+        match slot {
+            Slot::Known(at) => self.values[at as usize] = op.clone(),
+            Slot::New => {
                 let value = op.clone();
-                self.places.insert(op, next);
+                self.slots.insert(op, next);
                 self.values.push(value);
             }
-            Place::Unkeyed | Place::Full => {}
+            Slot::Unkeyed | Slot::Full => {}
         }
-        place
+        slot
     }
 }
 
@@ -95,9 +95,9 @@ mod tests {
     #[test]
     fn the_latest_of_each_key_is_kept_in_order_of_first_arrival() {
         let key = |op: &(u8, u8)| (op.0 != 0).then_some(op.0);
-        let mut latest = Latest::new(Box::new(Table::new(key)), 2);
-        let places: Vec<Place> = [(7, 1), (3, 2), (7, 3), (0, 4), (5, 5)].iter().map(|op| latest.put(op)).collect();
-        assert_eq!(places, [Place::Fresh, Place::Fresh, Place::Known(0), Place::Unkeyed, Place::Full]);
+        let mut latest = Latest::new(Box::new(KeyIndex::new(key)), 2);
+        let slots: Vec<Slot> = [(7, 1), (3, 2), (7, 3), (0, 4), (5, 5)].iter().map(|op| latest.put(op)).collect();
+        assert_eq!(slots, [Slot::New, Slot::New, Slot::Known(0), Slot::Unkeyed, Slot::Full]);
         assert_eq!(latest.values, [(7, 3), (3, 2)]);
     }
 }

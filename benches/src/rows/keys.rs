@@ -28,15 +28,16 @@ use crate::{
 pub(super) const ROW: Row =
     Row { name: "keys", about: "cost of an update with 1,000 and with 1,000,000 live keys", run };
 
-const FEW: u64 = 1000;
-const MANY: u64 = 1_000_000;
+/// Numbers of live keys that are compared.
+const SMALL: u64 = 1000;
+const LARGE: u64 = 1_000_000;
 
 fn run(bench: &Bench) -> Result<Report, Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let runtime = &runtime;
-    let many = bench.sized(MANY).max(FEW);
-    let (mut few_live, mut many_live) = (Live::new(runtime, FEW), Live::new(runtime, many));
-    let (mut few_map, mut many_map) = (plain_map(FEW), plain_map(many));
+    let many = bench.sized(LARGE).max(SMALL);
+    let (mut few_live, mut many_live) = (Live::new(runtime, SMALL), Live::new(runtime, many));
+    let (mut few_map, mut many_map) = (plain_map(SMALL), plain_map(many));
     let variants = vec![
         Variant::timed("roundlot, 1,000 keys", |updates| few_live.update(runtime, updates)),
         Variant::timed("roundlot, 1,000,000 keys", |updates| many_live.update(runtime, updates)),

@@ -24,7 +24,7 @@ use crate::sink::table::classified::Phase;
 const TUNING: &str = "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16000";
 
 /// Pause before a busy file is opened again.
-const GIVE_WAY: Duration = Duration::from_millis(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens the file, and creates the table if that was asked for, unless the caller has given up. A missing file is
 /// created only if `is_new`: otherwise new rows would be kept apart from the old ones, or under a mount point.
@@ -36,7 +36,7 @@ pub(super) fn connect(
 ) -> Result<Connection, OpenError> {
     let begun = Instant::now();
     // If two connections have read and want to write, as when both create a file, SQLite refuses one at once.
-    let gives_way = |error: &rusqlite::Error| {
+    let is_busy = |error: &rusqlite::Error| {
         error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < options.busy_timeout
     };
     loop {
@@ -45,7 +45,7 @@ pub(super) fn connect(
             return Err(OpenError::Gone);
         }
         match connected.and_then(|connection| created(connection, plan)) {
-            Err(error) if gives_way(&error) => thread::sleep(GIVE_WAY),
+            Err(error) if is_busy(&error) => thread::sleep(BUSY_PAUSE),
             connected => return connected.map_err(|error| database(options, error)),
         }
     }

@@ -12,7 +12,7 @@ pub(super) enum Mode {
     Triggers,
     /// As above, and rows may be updated, by a statement of their own. SQLite runs an update's triggers inside an
     /// insert as if they said `UPDATE OR ABORT`.
-    TwoSteps,
+    InsertThenUpdate,
 }
 
 /// Maximum number of texts and byte strings, and of rows, that one statement binds. SQLite pools short ones in some
@@ -84,13 +84,13 @@ impl Plan {
         match mode {
             Mode::Bare => &self.bare,
             Mode::Triggers => &self.plain,
-            Mode::TwoSteps => &self.new,
+            Mode::InsertThenUpdate => &self.new,
         }
     }
 
     /// Statements for a row that was not new; each is for the case that the one before has changed none.
     pub(super) fn updates(&self, mode: Mode) -> impl Iterator<Item = &str> {
-        let update = self.update.as_deref().filter(|_| mode == Mode::TwoSteps);
+        let update = self.update.as_deref().filter(|_| mode == Mode::InsertThenUpdate);
         update.into_iter().flat_map(|update| [update, &self.plain.careful.statement])
     }
 }
@@ -164,14 +164,14 @@ mod tests {
     fn statements_for_tables_with_triggers_are_plain() {
         let table = table(2, 0).key(["i1"]).on_conflict(Conflict::Update);
         let plan = Plan::of(&table).expect("a mapping");
-        for mode in [Mode::Triggers, Mode::TwoSteps] {
+        for mode in [Mode::Triggers, Mode::InsertThenUpdate] {
             let inserts = plan.inserts(mode);
             for insert in inserts.fast.iter().chain([&inserts.careful]) {
                 assert!(insert.statement.starts_with("INSERT INTO "), "{}", insert.statement);
             }
         }
         assert_eq!(plan.update.as_deref(), Some(r#"UPDATE "t" SET "i0" = ?1 WHERE "i1" = ?2"#));
-        assert!(plan.inserts(Mode::TwoSteps).careful.statement.ends_with(r#" ON CONFLICT ("i1") DO NOTHING"#));
+        assert!(plan.inserts(Mode::InsertThenUpdate).careful.statement.ends_with(r#" ON CONFLICT ("i1") DO NOTHING"#));
     }
 
     #[test]

@@ -87,8 +87,8 @@ impl Shape {
         }
         let any = |part: &str| self.triggers.iter().any(|sql| sql.contains(part));
         // A trigger that leaves a row out looks like a conflict afterwards, and its row must not be updated then.
-        let in_two_steps = plan.update.is_some() && any("UPDATE") && !any("RAISE(IGNORE");
-        Ok(if in_two_steps { Mode::TwoSteps } else { Mode::Triggers })
+        let inserts_then_updates = plan.update.is_some() && any("UPDATE") && !any("RAISE(IGNORE");
+        Ok(if inserts_then_updates { Mode::InsertThenUpdate } else { Mode::Triggers })
     }
 }
 

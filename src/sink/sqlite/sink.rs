@@ -156,11 +156,11 @@ impl<T> SqliteSink<T> {
     /// the ops that have no row. Returns the receiver of the answer, unless no row is left.
     ///
     /// An early return, by an error, tells the thread to write nothing of it.
-    fn hand_over(&self, batch: &mut Batch<T>, room: Permit<'_, Job>) -> Result<Option<Answer>, SinkError> {
+    fn send_blocks(&self, batch: &mut Batch<T>, room: Permit<'_, Job>) -> Result<Option<Answer>, SinkError> {
         let (blocks, arriving) = mpsc::channel();
         let (reply, answer) = oneshot::channel();
         let mut start = Some((room, Job::Write(arriving, reply)));
-        let mut hand = |block| {
+        let mut send = |block| {
             // If the thread has died, the answer says so.
             let _dead = blocks.send(block);
             if let Some((room, job)) = start.take() {
@@ -171,7 +171,7 @@ impl<T> SqliteSink<T> {
         let mut block = self.spare();
         for (i, op) in batch.pending().indexed() {
             match block.push(&self.table, i, op) {
-                Ok(()) if block.len() == BLOCK => hand(std::mem::replace(&mut block, self.spare())),
+                Ok(()) if block.len() == BLOCK => send(std::mem::replace(&mut block, self.spare())),
                 Ok(()) => {}
                 Err(NoRow::Refused(error)) => refused.push((i, error)),
                 Err(NoRow::Overflow(error)) => return Err(error),
@@ -180,7 +180,7 @@ impl<T> SqliteSink<T> {
         let has_rows = refused.len() < batch.pending().len();
         if has_rows {
             block.last = true;
-            hand(block);
+            send(block);
         }
         for (i, error) in refused {
             batch.refuse(i, error);
@@ -236,7 +236,7 @@ impl<T> SqliteSink<T> {
 impl<T: Send + 'static> Sink<T> for SqliteSink<T> {
     async fn write(&self, batch: &mut Batch<T>) -> Result<Settled, SinkError> {
         let room = self.thread.jobs.reserve().await.map_err(|_| self.gone())?;
-        let Some(answer) = self.hand_over(batch, room)? else { return batch.settled() };
+        let Some(answer) = self.send_blocks(batch, room)? else { return batch.settled() };
         let (rows, failed) = answer.await.map_err(|_| self.unanswered())?;
         for (row, error) in failed {
             batch.refuse(rows.op(row), error);

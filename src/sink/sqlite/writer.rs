@@ -45,7 +45,7 @@ pub(super) struct Writer<'c> {
     version: i64,
     mode: Mode,
     inserts: Inserts<Statement<'c>>,
-    /// Empty except in [`Mode::TwoSteps`].
+    /// Empty except in [`Mode::InsertThenUpdate`].
     updates: Updates<'c>,
     /// Set when an error has made the connection doubtful; the thread opens another before the next write.
     doubtful: bool,

@@ -33,7 +33,7 @@ pub struct Feed {
 pub struct RowLog {
     pub rows: u64,
     pub bad_rows: u64,
-    /// The first [`MAX_KEPT`] bad rows.
+    /// The first [`MAX_RETAINED`] bad rows.
     pub bad: Vec<BadRow>,
 }
 
@@ -44,7 +44,7 @@ const AHEAD: usize = 2;
 const MAX_REPORTED: u64 = 20;
 
 /// Bad rows that are kept for the report: some megabytes. All are counted.
-const MAX_KEPT: usize = 10_000;
+const MAX_RETAINED: usize = 10_000;
 
 impl Feed {
     /// Starts the feed, and prints its description. It ends when `stop` is canceled; chunks sent before can still be
@@ -102,7 +102,7 @@ impl RowLog {
                 unreported += 1;
                 last = (i + 1 == all).then(|| row.to_string());
             }
-            if self.bad.len() < MAX_KEPT {
+            if self.bad.len() < MAX_RETAINED {
                 self.bad.push(row);
             }
         }

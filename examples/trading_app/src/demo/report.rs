@@ -207,7 +207,7 @@ impl Report {
             row("time in sink per op", |ran, _| Some(format::seconds(ran.per_operation()))),
             row("the same, unbatched", |_, one| Some(format::seconds(one?.per_operation()))),
             row("unbatched costs", |ran, one| {
-                let one = one.filter(|one| ran.calls.min(one.calls) >= FEWEST_CALLS)?;
+                let one = one.filter(|one| ran.calls.min(one.calls) >= MIN_CALLS)?;
                 Some(times(ran.per_operation(), one.per_operation()))
             }),
         ]
@@ -215,7 +215,7 @@ impl Report {
 }
 
 /// With fewer calls than this, times are chance.
-const FEWEST_CALLS: u64 = 10;
+const MIN_CALLS: u64 = 10;
 
 /// A faster run says nothing about a rate.
 const SHORTEST_RUN: f64 = 0.001;

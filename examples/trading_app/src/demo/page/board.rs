@@ -19,7 +19,7 @@ use crate::bot::venue::VenueOrderId;
 const MAX_SHOWN: usize = 32;
 
 /// Verdicts that are kept between two ticks.
-const MAX_KEPT: usize = 3;
+const MAX_RETAINED: usize = 3;
 
 /// The board. A clone is the same board.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Board {
         let n = state.verdicts.heard;
         let name = outcome.end.name();
         let seen = |name| state.fresh.iter().filter(|line| line.end == name).count();
-        if state.fresh.len() < MAX_KEPT {
+        if state.fresh.len() < MAX_RETAINED {
             state.fresh.push(line(n, op, outcome));
         } else if seen(name) == 0
             && let Some(place) = state.fresh.iter().rposition(|line| seen(line.end) > 1)

@@ -1,7 +1,7 @@
 //! The connections of the page. `page` runs [`serve`] as a task; `server` marks a connection as busy while it executes
 //! a command.
 //!
-//! Invariant: at most [`most`] connections are open. A new one takes the place of the oldest idle one, and none stays
+//! Invariant: at most [`max_open`] connections are open. A new one takes the place of the oldest idle one, and none stays
 //! idle for long, so that silent connections never block the buttons.
 
 use std::{
@@ -25,10 +25,10 @@ use tokio::{
 
 /// Connections that are open at once where descriptors are plenty. Upgraded ones are excluded, since they have
 /// `MAX_BROWSERS`. A browser opens six at most.
-const MOST: usize = 256;
+const MAX_OPEN: usize = 256;
 
 /// The same where descriptors are few, and below which nothing is done about it.
-const FEWEST: usize = 8;
+const MIN_OPEN: usize = 8;
 
 /// Time for the head of a request, and between two requests. The page needs milliseconds, a bad line some seconds.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -40,18 +40,18 @@ const MAX_BUFFERED: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Number of connections that may be open: a quarter of the descriptors that the process may have, so that the rest of
-/// the app never wants for one. With the usual 1,024 that is [`MOST`].
-fn most(limits: &str) -> usize {
+/// the app never wants for one. With the usual 1,024 that is [`MAX_OPEN`].
+fn max_open(limits: &str) -> usize {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());
-    soft.map_or(MOST, |soft| (soft / 4).clamp(FEWEST, MOST))
+    soft.map_or(MAX_OPEN, |soft| (soft / 4).clamp(MIN_OPEN, MAX_OPEN))
 }
 
 /// Accepts connections and serves them, until it is aborted.
 pub async fn serve(listener: TcpListener, router: Router) {
     // Only Linux says it there; elsewhere it is taken to be the usual number.
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let connections = Connections { most: most(&limits), table: Arc::default() };
+    let connections = Connections { max_open: max_open(&limits), table: Arc::default() };
     let mut failures = 0_u64;
     loop {
         match listener.accept().await {
@@ -83,7 +83,7 @@ fn is_of_peer(error: &Error) -> bool {
 /// The connections that are open. A clone is the same table.
 #[derive(Clone)]
 struct Connections {
-    most: usize,
+    max_open: usize,
     table: Arc<Mutex<Table>>,
 }
 
@@ -104,7 +104,7 @@ impl Connections {
     /// Serves a connection in a task of its own, or closes it, if all others are busy.
     fn open(&self, stream: TcpStream, router: &Router) {
         let mut table = self.lock();
-        if table.open.len() >= self.most && !table.push_out() {
+        if table.open.len() >= self.max_open && !table.push_out() {
             return;
         }
         table.last += 1;
@@ -226,7 +226,7 @@ mod tests {
         for text in
             ["", "GET / HT", "GET / HTTP/1.1\r\nHo", "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"]
         {
-            for _ in 0..MOST {
+            for _ in 0..MAX_OPEN {
                 held.push(say(address, text).await);
             }
             let asked = say(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
@@ -239,10 +239,14 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_to_the_rest() {
-        let limits =
-            |soft: &str| most(&format!("Limit  Soft Limit  Hard Limit\nMax open files    {soft}    4096    files\n"));
-        assert_eq!(["1024", "100000", "unlimited", "400", "20"].map(limits), [MOST, MOST, MOST, 100, FEWEST]);
-        assert_eq!(most(""), MOST);
+        let limits = |soft: &str| {
+            max_open(&format!("Limit  Soft Limit  Hard Limit\nMax open files    {soft}    4096    files\n"))
+        };
+        assert_eq!(
+            ["1024", "100000", "unlimited", "400", "20"].map(limits),
+            [MAX_OPEN, MAX_OPEN, MAX_OPEN, 100, MIN_OPEN]
+        );
+        assert_eq!(max_open(""), MAX_OPEN);
     }
 
     /// Goal: silence ends. Method: the paused clock jumps when all there is to do is to wait.
