@@ -547,7 +547,7 @@ proptest! {
     /// Goal: the stages do the same on a stream: age from arrival, caps, keep-latest, order, nothing lost. Method: items
     /// at random times, and a naive account of each batch.
     #[test]
-    fn a_stream_keeps_the_same_laws(
+    fn a_stream_keeps_the_laws_of_the_batcher(
         recipe in recipes(),
         items in prop::collection::vec((0u64..15, 0u8..3, prop::option::of(0u8..3), 0u8..3, 1usize..5), 0..60),
     ) {

@@ -44,7 +44,7 @@ const SIZES: [i64; 5] = [1, 50, 1000, 5000, 20_000];
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn size_and_conflict_rule_decide_the_way() {
+async fn size_and_conflict_rule_decide_the_insert_path() {
     let db = noted().await;
     let usual = |table| ways(&db, db.settings(), table, &SIZES);
     assert_eq!(usual(keyed()).await, ["unnest", "unnest", "unnest", "copy", "copy"]);
@@ -70,7 +70,7 @@ async fn thresholds_can_be_set() {
 /// Goal: no message to the server grows beyond what it takes. Method: few rows, many bytes.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn many_bytes_go_by_copy() {
+async fn batches_with_many_bytes_are_written_by_copy() {
     let db = noted().await;
     let big = |id| Trade { symbol: "x".repeat(6_000_000), ..crate::trade(id) };
     let sink = db.open(keyed()).await;

@@ -39,7 +39,7 @@ async fn a_batch_that_is_out_of_time_is_halved() {
 /// and several whose statement a user cancels.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn one_row_and_a_cancel_by_a_user_are_transient() {
+async fn a_timeout_of_one_row_and_a_cancel_by_a_user_are_transient() {
     let db = db().await;
     db.execute(SLOW).await;
     let sink = Postgres::url(db.url_with("-cstatement_timeout=300ms")).open(mapping()).await.unwrap();

@@ -44,7 +44,7 @@ async fn repeats_within_a_batch_are_written_once() {
 /// Goal: what tells ops apart is one thing and the key another. Method: a key that is there under another id.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn the_key_still_refuses() {
+async fn once_does_not_hide_a_key_conflict() {
     let db = db().await;
     let table = Table::new("trades").text("symbol", |t: &crate::Trade| &t.symbol).integer("id", |t| t.id);
     let sink = db.open(table.key(["symbol"]).once_by("id").create_if_missing()).await;
@@ -56,7 +56,7 @@ async fn the_key_still_refuses() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn other_rules_decide_about_repeats_themselves() {
+async fn once_by_needs_the_conflict_rule_fail() {
     let db = db().await;
     let error = db.settings().open(keyed().on_conflict(Conflict::Update).once_by("id")).await.unwrap_err();
     assert_eq!(error.to_string(), "once_by needs the conflict rule Fail, Update decides about repeats by the key");

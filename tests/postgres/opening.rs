@@ -12,7 +12,7 @@ use crate::{Db, db, keyed, mapping, refused, server::Server, trade, trades, writ
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_wrong_mapping_is_found_first() {
+async fn a_wrong_mapping_is_found_before_connecting() {
     let error = Postgres::url("nonsense").open(mapping().integer("ID", |_| 1)).await.unwrap_err();
     assert!(matches!(&error, OpenError::Table(TableError::Duplicate(name)) if name == "ID"), "{error:?}");
 }
@@ -192,7 +192,7 @@ async fn connections_are_opened_when_needed_and_closed_with_the_sink() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn no_more_connections_than_allowed() {
+async fn the_number_of_connections_is_limited() {
     let db = db().await;
     let sink = Postgres::url(db.named_url("")).max_connections(2).open(keyed()).await.unwrap();
     let batches = (0..10).map(|i| write(&sink, trades(i * 1000..i * 1000 + 300)));
@@ -216,7 +216,7 @@ async fn a_dropped_sink_ends_its_sessions() {
 
 /// Goal: a server that takes connections and says nothing is given up. Method: a port that never answers.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_never_answers_is_given_up() {
+async fn opening_times_out_on_a_server_that_never_answers() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://127.0.0.1:{}/postgres", silent.local_addr().unwrap().port());
     let error = Postgres::url(url).open(mapping()).await.unwrap_err();

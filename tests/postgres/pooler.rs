@@ -255,7 +255,7 @@ async fn a_pooler_without_its_server_is_an_outage() {
 /// Goal: what cannot work is refused by name when the sink is opened. Method: each setting of a pooler that is in the way.
 #[tokio::test]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
-async fn what_a_pooler_makes_impossible_is_refused_by_name() {
+async fn settings_that_a_pooler_cannot_support_are_named_and_refused() {
     let (server, db) = server().await;
     db.execute("CREATE TABLE trades (id bigint, symbol text, price numeric)").await;
     db.execute("CREATE SCHEMA trading; CREATE TABLE trading.trades (id bigint, symbol text, price numeric)").await;

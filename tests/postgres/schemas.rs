@@ -72,7 +72,7 @@ async fn errors_name_the_schema() {
 /// or not, to be created or not.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn a_schema_in_the_name_is_found_out() {
+async fn a_table_name_with_a_schema_in_it_is_refused() {
     let db = db().await;
     let schema = &db.schema;
     for sql in ["SELECT 1", "CREATE TABLE fills (id bigint PRIMARY KEY, symbol text)"] {

@@ -37,7 +37,7 @@ fn server() -> Server {
 /// its certificate does not have, with the authority that signed it and another.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
-async fn sslmode_decides_who_is_trusted() {
+async fn sslmode_decides_which_certificates_are_trusted() {
     let server = server();
     let db = Db::on(&server.url()).await;
     db.execute("ALTER SYSTEM SET ssl = on").await;

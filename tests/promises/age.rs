@@ -19,7 +19,7 @@ fn times(sink: &Recorder<u32>, start: Instant) -> Vec<u128> {
 /// Goal: age counts from `send`, the time in the channel included. Method: the task first runs 30 ms after the send;
 /// its linger of 50 ms must end 20 ms later.
 #[tokio::test(start_paused = true)]
-async fn time_in_the_channel_counts() {
+async fn time_in_the_inbox_counts_for_the_linger() {
     let sink = Recorder::new();
     let (desk, worker) = Batcher::new(sink.clone()).limits(Limits::new(10).linger(ms(50))).split();
     let start = Instant::now();
@@ -33,7 +33,7 @@ async fn time_in_the_channel_counts() {
 /// Goal: the wait for room counts, too. Method: a full buffer is in flight for longer than the linger; what stood in
 /// line meanwhile must leave as soon as it is in.
 #[tokio::test(start_paused = true)]
-async fn time_in_line_counts() {
+async fn time_in_the_wait_queue_counts_for_the_linger() {
     let sink = Recorder::new();
     let gate = Gate::new(sink.clone());
     let limits = Limits::new(2).linger(ms(50)).max_pending(2);
@@ -57,7 +57,7 @@ async fn time_in_line_counts() {
 /// one that had a permit is sent right before it gets in. The linger of 50 ms is long over for the one that stood in
 /// line.
 #[tokio::test(start_paused = true)]
-async fn an_op_that_stood_in_line_does_not_wait_for_a_younger_one_that_had_a_permit() {
+async fn an_op_that_queued_for_a_permit_does_not_wait_for_a_newer_op_with_a_permit() {
     let sink = Recorder::new();
     let gate = Gate::new(sink.clone());
     let limits = Limits::new(3).linger(ms(50)).max_pending(4);
@@ -82,7 +82,7 @@ async fn an_op_that_stood_in_line_does_not_wait_for_a_younger_one_that_had_a_per
 /// Goal: an op never counts as older than it is by more than the task took to look. Method: an op stands in line for ten
 /// seconds, one is submitted right behind it, and both are answered seven milliseconds later.
 #[tokio::test(start_paused = true)]
-async fn an_op_does_not_inherit_the_age_of_one_that_stood_in_line() {
+async fn an_op_does_not_inherit_the_age_of_an_op_that_queued_for_a_permit() {
     let gate = Gate::new(Recorder::new());
     let (desk, _worker) = Batcher::new(gate.clone()).limits(Limits::new(2).max_pending(2)).spawn();
     let first = [desk.submit(1).await.unwrap(), desk.submit(2).await.unwrap()];
@@ -193,7 +193,7 @@ async fn without_a_linger_batches_grow_exactly_while_the_sink_is_busy() {
 
 /// Goal: a linger of `Duration::MAX` has no end, and no overflow. Method: years pass; then a flush gets the op out.
 #[tokio::test(start_paused = true)]
-async fn a_linger_without_end_waits_for_something_else() {
+async fn a_flush_cuts_a_batch_whose_linger_never_ends() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits((10, Duration::MAX)).spawn();
     desk.send(1).await.unwrap();
@@ -205,7 +205,7 @@ async fn a_linger_without_end_waits_for_something_else() {
 /// Goal: a sink that is ten times slower than the linger gets as few writes as it can take, and each holds all that
 /// came meanwhile. Method: an op every 7 ms, a linger of 10 ms, a sink of 100 ms.
 #[tokio::test(start_paused = true)]
-async fn a_sink_slower_than_the_linger_gets_all_that_came_meanwhile() {
+async fn a_sink_slower_than_the_linger_gets_all_ops_sent_meanwhile() {
     let sink = Recorder::new();
     let flaky = Flaky::new(sink.clone()).slow(ms(100));
     let (desk, _worker) = Batcher::new(flaky).limits((1000, ms(10))).spawn();
@@ -238,7 +238,7 @@ async fn a_full_buffer_does_not_sit_out_its_linger() {
 /// Goal: another linger counts for what waits already, from its send on. Method: at 30 ms the linger of an hour becomes
 /// one of 10, 30, 50 or 200 ms.
 #[tokio::test(start_paused = true)]
-async fn set_limits_moves_the_deadline_of_what_waits() {
+async fn set_limits_moves_the_deadline_of_waiting_ops() {
     for (linger, due_at) in [(10, 30), (30, 30), (50, 50), (200, 200)] {
         let sink = Recorder::new();
         let (desk, _worker) = Batcher::new(sink.clone()).limits((10, secs(3600))).spawn();
@@ -283,7 +283,7 @@ async fn an_idle_batcher_is_not_woken_for_an_hour() {
 /// flushed; its deadline passes, and the task must not be woken. Guards: a timer that stays armed when it is not
 /// needed.
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_is_settled_early_wakes_nobody_later() {
+async fn an_early_settled_deadline_causes_no_later_wake_up() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(Limits::new(10).linger(secs(3600))).split();
     let mut worker = task::spawn(worker);
     assert_pending!(worker.poll());

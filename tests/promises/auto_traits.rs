@@ -45,7 +45,7 @@ macro_rules! assert_traits {
 
 /// Goal: the probe itself can tell. Method: types of std whose traits are known.
 #[test]
-fn the_probe_can_tell() {
+fn the_auto_trait_probe_is_correct_for_std_types() {
     assert_traits! {
         [true true true] u32;
         [true false true] Cell<u32>;
@@ -56,7 +56,7 @@ fn the_probe_can_tell() {
 
 /// Goal: what callers hold can be shared and sent, though the ops can't be shared. Method: each public type.
 #[test]
-fn types_are_send_sync_and_unpin_as_they_can_be() {
+fn public_types_have_the_expected_auto_traits() {
     assert_traits! {
         [true true true] Handle<Op, Receipt>, Permit<'static, Op, Receipt>, Ack<Receipt>;
         [true true true] Worker<Op>, Shutdown<Op>;
@@ -109,6 +109,6 @@ async fn tools(recorder: Recorder<u32>, gate: Gate<Recorder<u32>>) {
 
 /// Goal: each future of the public face can be spawned. Method: that this compiles.
 #[test]
-fn futures_are_send() {
+fn public_futures_are_send() {
     let _ = (handles, sinks::<BoxSink<Op, Receipt>>, tools);
 }

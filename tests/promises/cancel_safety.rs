@@ -52,7 +52,7 @@ async fn a_send_that_is_dropped_sends_nothing_and_takes_no_room() {
 
 /// The same, when room has been found for it and it has not run since.
 #[tokio::test(start_paused = true)]
-async fn a_send_that_is_dropped_as_it_gets_room_gives_the_room_back() {
+async fn a_send_dropped_as_it_gets_its_permit_releases_the_permit() {
     let (desk, _worker, gate, sink) = full().await;
     let mut send = task::spawn(desk.send(1));
     assert_pending!(send.poll());
@@ -111,7 +111,7 @@ async fn a_reserve_that_is_dropped_takes_no_room() {
 
 /// `reserve` says: a dropped future loses its place in the line, and nobody else does.
 #[tokio::test(start_paused = true)]
-async fn a_reserve_that_is_dropped_lets_the_next_in_line_move_up() {
+async fn a_dropped_reserve_gives_its_turn_to_the_next_waiter() {
     let (desk, _worker, gate, _sink) = full().await;
     let (mut first, mut second) = (task::spawn(desk.reserve()), task::spawn(desk.reserve()));
     assert_pending!(first.poll());
@@ -143,7 +143,7 @@ async fn an_ack_can_be_polled_on_by_reference() {
 
 /// `Ack` says: dropping it withdraws nothing; `outcome` says that it gives up on the answer only.
 #[tokio::test(start_paused = true)]
-async fn an_op_whose_ack_or_outcome_is_dropped_goes_its_way() {
+async fn an_op_whose_ack_or_outcome_is_dropped_is_still_written() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits((10, AGES)).spawn();
     drop(desk.submit(1).await.unwrap());
@@ -239,7 +239,7 @@ async fn a_next_that_is_dropped_loses_no_items() {
 
 /// `WorkerFuture` says: dropping it before it is done loses what it holds, and callers who wait are told.
 #[tokio::test(start_paused = true)]
-async fn a_worker_future_that_is_dropped_tells_who_waits() {
+async fn a_dropped_worker_future_answers_waiting_callers() {
     let (desk, worker) = Batcher::new(Gate::new(Recorder::new())).limits(Limits::new(1).max_pending(2)).split();
     let mut worker = task::spawn(worker);
     let acks = [desk.submit(1).await.unwrap(), desk.submit(2).await.unwrap()];

@@ -105,7 +105,7 @@ async fn an_op_that_a_merge_made_too_heavy_is_refused() {
 
 /// Goal: a cap that is lowered holds for what waits already. Method: an op of weight 8 waits when the cap becomes 5.
 #[tokio::test(start_paused = true)]
-async fn an_op_heavier_than_a_lowered_cap_is_refused_and_the_others_leave() {
+async fn an_op_heavier_than_a_lowered_cap_is_refused_and_other_ops_are_written() {
     let sink = Recorder::new();
     let limits = Limits::new(10).max_weight(10).linger(AGES);
     let (desk, _worker) =
@@ -139,7 +139,7 @@ async fn a_batch_of_which_all_has_expired_is_not_written() {
 
 /// Goal: more room lets in who waits, at once. Method: two senders in line when `max_pending` goes from two to three.
 #[tokio::test(start_paused = true)]
-async fn max_pending_raised_lets_in_who_waits() {
+async fn raising_max_pending_admits_waiting_senders() {
     let limits = Limits::new(100).linger(AGES).max_pending(2);
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(limits.clone()).spawn();
     desk.pause().await.unwrap();
@@ -157,7 +157,7 @@ async fn max_pending_raised_lets_in_who_waits() {
 /// Goal: less room lets what is accepted finish, and new ops in only below the new bound. Method: from four to two with
 /// four ops waiting.
 #[tokio::test(start_paused = true)]
-async fn max_pending_lowered_holds_as_soon_as_ops_have_left() {
+async fn a_lowered_max_pending_holds_once_ops_have_left() {
     let sink = Recorder::new();
     let gate = Gate::new(sink.clone());
     let limits = Limits::new(1).max_pending(4);
@@ -180,7 +180,7 @@ async fn max_pending_lowered_holds_as_soon_as_ops_have_left() {
 /// Goal: a buffer that a lowered `max_pending` makes full does not sit out its linger. Method: three ops wait when the
 /// bound becomes two.
 #[tokio::test(start_paused = true)]
-async fn max_pending_lowered_makes_what_waits_due() {
+async fn lowering_max_pending_makes_waiting_ops_due() {
     let sink = Recorder::new();
     let limits = Limits::new(100).linger(AGES).max_pending(9);
     let (desk, _worker) = Batcher::new(sink.clone()).limits(limits.clone()).spawn();
@@ -196,7 +196,7 @@ async fn max_pending_lowered_makes_what_waits_due() {
 /// held for good, more senders than there is room wait in line, and no time may pass until all are in. Guards: pressure
 /// that counts only what is in the buffer, or that is told only when a sender joins the line.
 #[tokio::test(start_paused = true)]
-async fn senders_in_line_do_not_sit_out_the_linger_while_somebody_holds_a_permit() {
+async fn waiting_senders_do_not_sit_out_the_linger_while_another_task_holds_a_permit() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits(Limits::new(100).linger(AGES).max_pending(3)).spawn();
     let _held = desk.reserve().await.unwrap();

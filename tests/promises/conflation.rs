@@ -173,7 +173,7 @@ async fn a_cancel_nets_with_an_order_that_failed() {
 /// Goal: ops that can't be merged wait apart, in order, and what comes next meets the newer one; each caller hears of
 /// its own. Method: a value, one apart, and an update of the latter; then the first is withdrawn.
 #[tokio::test(start_paused = true)]
-async fn ops_apart_are_two_and_the_next_meets_the_newer_one() {
+async fn after_merge_keeps_both_the_next_op_merges_with_the_newer_one() {
     let sink = Recorder::new();
     let stages = Stages::new().conflate_by(|op: &Op| op.0, trade);
     let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits((10, AGES)).spawn();
@@ -187,7 +187,7 @@ async fn ops_apart_are_two_and_the_next_meets_the_newer_one() {
 /// Goal: when one of two ops apart is gone, the key goes by the other. Method: the older or the newer one is withdrawn;
 /// an update merges with what is left.
 #[tokio::test(start_paused = true)]
-async fn the_key_goes_by_what_is_left_of_ops_apart() {
+async fn the_key_follows_the_remaining_op_when_its_pair_is_withdrawn() {
     for withdrawn in [1, 9] {
         let sink = Recorder::new();
         let stages = Stages::new().conflate_by(|op: &Op| op.0, trade);
@@ -219,7 +219,7 @@ async fn an_urgent_update_makes_the_survivor_leave_at_once() {
 /// Goal: where thousands wait, and ops are looked at ahead of their turn, the rules are the same. Method: 10,000 keys
 /// wait, each is updated, by itself and in chunks, and the key of one update can't be told.
 #[tokio::test(start_paused = true)]
-async fn the_latest_value_is_sent_where_thousands_wait() {
+async fn the_latest_value_is_sent_while_thousands_of_keys_wait() {
     let sink = Recorder::new();
     let key = |op: &(u32, u32)| {
         assert_ne!(*op, (7, 2), "a bad op");

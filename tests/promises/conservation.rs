@@ -81,7 +81,7 @@ async fn the_verdict_of_the_sink_is_the_end() {
 /// Goal: what ends without a write is told so at once, with no attempt. Method: one batcher, and an op each that is
 /// netted (two of them), conflated, a repeat, expired, evicted and withdrawn; all sums must agree.
 #[tokio::test(start_paused = true)]
-async fn each_way_to_end_is_told_to_the_caller_the_statistics_and_the_flush() {
+async fn each_end_is_reported_to_the_caller_the_statistics_and_the_flush() {
     // Tens name the key of conflation: 1 nets, 2 keeps the latest. Ops from 100 on have none and expire, or not.
     let merge = |waiting: u32, newer: u32| if newer / 10 == 1 { None } else { stage::latest(waiting, newer) };
     let soon = tokio::time::Instant::now() + ms(15);
@@ -139,7 +139,7 @@ async fn each_way_to_end_is_told_to_the_caller_the_statistics_and_the_flush() {
 
 /// Goal: what shutdown gives back is told so, in flight or not. Method: one op hangs, one waits behind it, one second.
 #[tokio::test(start_paused = true)]
-async fn returned_ops_tell_their_callers() {
+async fn callers_of_returned_ops_are_answered() {
     let (desk, worker) = Batcher::new(Gate::new(Recorder::new())).limits(1).spawn();
     let acks = [desk.submit(1).await.unwrap(), desk.submit(2).await.unwrap()];
     let mut flush = task::spawn(desk.flush());
@@ -160,7 +160,7 @@ async fn returned_ops_tell_their_callers() {
 /// Goal: what is lost is lost with notice. Method: the task is dropped with one op in flight, one waiting, and one that
 /// it has not seen.
 #[tokio::test(start_paused = true)]
-async fn lost_ops_tell_their_callers() {
+async fn callers_of_lost_ops_are_answered() {
     let (desk, worker) = Batcher::new(Gate::new(Recorder::new())).limits(1).split();
     let mut worker = task::spawn(worker);
     let mut acks = vec![desk.submit(1).await.unwrap(), desk.submit(2).await.unwrap()];
@@ -222,7 +222,7 @@ async fn times_are_split_into_waiting_backing_off_and_writing() {
 /// to end, of permits that are dropped, sends that are given up, and limits that change; then exactly `max_pending` ops
 /// fit.
 #[tokio::test(start_paused = true)]
-async fn all_room_is_free_again_whatever_has_happened() {
+async fn all_permits_are_available_again_after_every_kind_of_end() {
     for overflow in [Overflow::Wait, Overflow::Reject, Overflow::EvictOldest, Overflow::EvictLowest] {
         let limits = |pending: usize| Limits::new(4).linger(ms(5)).max_pending(pending).overflow(overflow);
         let soon = tokio::time::Instant::now() + ms(200);

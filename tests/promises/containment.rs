@@ -88,7 +88,7 @@ async fn a_panic_in_a_stage_refuses_its_op_and_no_other() {
 /// Goal: a panic while an op is put back, or is weighed after a merge, is contained as well. Method: key and weight
 /// panic the second time that they are asked about the op.
 #[tokio::test(start_paused = true)]
-async fn a_panic_on_the_way_back_refuses_its_op_and_no_other() {
+async fn a_panic_during_a_requeue_or_reweighing_refuses_its_op_and_no_other() {
     /// The op, and how often it may still be asked about.
     #[derive(Clone)]
     struct Op(u32, Cell<u32>);
@@ -136,7 +136,7 @@ async fn a_panic_in_a_merge_refuses_the_two_ops() {
 
 /// Goal: an op about which a predicate panics stays where it is; the others are withdrawn. Method: three ops.
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_predicate_leaves_its_op_where_it_is() {
+async fn a_panic_in_a_withdraw_predicate_leaves_its_op_in_the_buffer() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits((10, AGES)).spawn();
     desk.send_all([1, BAD, 2]).await.unwrap();
@@ -205,7 +205,7 @@ impl Drop for Bomb {
 /// Goal: a sink whose future panics when it is dropped takes nobody with it. Method: its first write exceeds the write
 /// timeout; the next op must be written. Guards: panics outside of a poll.
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_panics_when_its_late_write_is_dropped_kills_nobody() {
+async fn a_panic_in_dropping_a_timed_out_write_stops_no_task() {
     let sink = sink_fn(|batch: &mut Batch<u32>| {
         Box::pin(async move {
             if batch[0] == 1 {
@@ -273,7 +273,7 @@ async fn letters_that_their_sink_refuses_are_accounted_for() {
 
 /// Goal: a sink cannot claim success for ops without a verdict. Method: it returns the proof that another batch gave.
 #[tokio::test(start_paused = true)]
-async fn a_borrowed_proof_delivers_nothing() {
+async fn settled_of_another_batch_delivers_no_op() {
     let sink = sink_fn(|_: &mut Batch<u32>| Box::pin(async move { Ok(Batch::<u32>::for_test(vec![1]).accept_all()) }));
     let (desk, _worker) = Batcher::new(sink).limits(1).spawn();
     assert_eq!(desk.submit(1).await.unwrap().outcome().await.end, End::InDoubt);
@@ -324,7 +324,7 @@ impl std::error::Error for Speechless {}
 /// Goal: an error that cannot be shown costs no batcher. Method: such errors of each kind that is logged: a dead letter, a
 /// retry, an outage; an op afterwards is delivered.
 #[tokio::test(start_paused = true)]
-async fn an_error_that_cannot_be_shown_ends_nothing() {
+async fn an_error_whose_display_panics_stops_no_batcher() {
     for panics in [true, false] {
         let flaky = roundlot::testing::Flaky::new(roundlot::testing::Recorder::new())
             .fail(roundlot::SinkError::refused(Speechless { panics }))

@@ -99,7 +99,7 @@ async fn a_window_may_end_before_its_first_is_settled() {
 /// Goal: keys live within a partition, and `None` is no key. Method: the same key in two partitions, and ops without
 /// one.
 #[tokio::test(start_paused = true)]
-async fn keys_live_within_a_partition_and_none_is_no_key() {
+async fn dedup_keys_are_per_partition_and_none_is_no_key() {
     let sink = numbered();
     let stages =
         Stages::new().partition_by(|op: &Op| op.1 % 2).dedup_by(|op: &Op| (op.0 != 'x').then_some(op.0), Duration::MAX);

@@ -38,7 +38,7 @@ async fn in_the_middle_of_taking_in(sink: impl Sink<u64>, stages: Stages<u64>) -
 
 /// Goal: an op whose time is over is never sent. Method: its time is over while the task takes in others.
 #[tokio::test(start_paused = true)]
-async fn an_op_that_expires_while_others_are_taken_in_is_not_sent() {
+async fn an_op_that_expires_while_the_inbox_is_drained_is_not_sent() {
     let deadline = Instant::now() + ms(10);
     let stages = Stages::new().expire_by(move |op: &u64| (*op == 0).then_some(deadline));
     let desk = in_the_middle_of_taking_in(instant(), stages).await;
@@ -49,7 +49,7 @@ async fn an_op_that_expires_while_others_are_taken_in_is_not_sent() {
 
 /// Goal: paused is paused. Method: a pause while the task takes in ops.
 #[tokio::test(start_paused = true)]
-async fn a_pause_while_ops_are_taken_in_counts() {
+async fn a_pause_while_the_inbox_is_drained_takes_effect() {
     let sink = Recorder::<u64>::new();
     let desk = in_the_middle_of_taking_in(sink.clone(), Stages::new().priority_by(|op: &u64| *op % 2)).await;
     desk.pause().await.unwrap();
@@ -75,7 +75,7 @@ impl Drop for Last {
 /// Goal: no lock is held while a waker is dropped, with which a whole task may go. Method: one that looks at the batcher as
 /// it goes, in a line that another task polls on, and in one that is left. A deadlock would hang the test.
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_goes_may_use_the_handle() {
+async fn a_waker_may_use_the_handle_as_it_is_dropped() {
     for leaves in [false, true] {
         let (desk, _task) = Batcher::new(instant()).limits(Limits::new(1).max_pending(1)).split();
         desk.try_send(1).unwrap();
@@ -109,7 +109,7 @@ impl Wake for Woken {
 
 /// Goal: no path leaves a caller waiting. Method: two in line get room at once; the waker of the first panics.
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_keeps_nobody_waiting() {
+async fn a_waker_that_panics_delays_no_other_sender() {
     let (desk, _worker) = Batcher::new(instant()).limits(Limits::new(2).max_pending(2)).spawn();
     desk.pause().await.unwrap();
     desk.send_all([1, 2]).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_waker_that_panics_keeps_nobody_waiting() {
 /// Goal: levels that no op has are forgotten while nothing is cut. Method: paused, one op conflated again and again, each
 /// time at another level; how often the level of the waiting op is compared tells how many are known.
 #[tokio::test(start_paused = true)]
-async fn levels_do_not_pile_up_while_nothing_is_cut() {
+async fn levels_without_ops_are_forgotten_while_no_batch_is_cut() {
     static COMPARED: AtomicU64 = AtomicU64::new(0);
     #[derive(PartialEq, Eq)]
     struct Level(u64);
@@ -188,7 +188,7 @@ async fn an_answer_does_not_wait_for_later_writes() {
 /// Goal: what is known is told before the task lets others run. Method: each time that an op is answered, another one comes
 /// alone; whoever runs next must find the answer.
 #[tokio::test(start_paused = true)]
-async fn an_answer_does_not_wait_for_the_company_of_another_op() {
+async fn an_answer_does_not_wait_for_coalescing_of_another_op() {
     let gate = Gate::new(Recorder::new());
     let (desk, _worker) = Batcher::new(gate.clone()).limits(500).spawn();
     let mut ack = desk.submit(0).await.unwrap();
@@ -205,7 +205,7 @@ async fn an_answer_does_not_wait_for_the_company_of_another_op() {
 /// Goal: the same where the task is dropped while it lets others run. Method: by hand, with one poll after the op for which
 /// the task looks for company, which comes after 32 lone ones.
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_not_lost_while_the_task_lets_others_run() {
+async fn an_answer_is_not_lost_while_the_task_yields() {
     let gate = Gate::new(Recorder::new());
     let (desk, worker) = Batcher::new(gate.clone()).limits(500).split();
     let mut worker = tokio_test::task::spawn(worker);
@@ -227,7 +227,7 @@ async fn an_answer_is_not_lost_while_the_task_lets_others_run() {
 /// Goal: a sender yields now and then, however it sends. Method: on one thread, another task has to run before 100,000 ops
 /// are sent.
 #[tokio::test(start_paused = true)]
-async fn senders_let_others_run() {
+async fn senders_yield_to_other_tasks() {
     for reserves in [false, true] {
         let (desk, _worker) = Batcher::new(instant()).limits(Limits::new(500).max_pending(1_000_000)).spawn();
         let ran = Arc::new(AtomicBool::new(false));
@@ -248,7 +248,7 @@ async fn senders_let_others_run() {
 /// Goal: whoever asked for room first gets it first, however others come to theirs. Method: a full buffer that evicts, a
 /// sink slower than the producer, and a caller in line for a permit.
 #[tokio::test(start_paused = true)]
-async fn a_reservation_is_served_though_others_evict() {
+async fn a_reservation_is_served_while_other_senders_evict() {
     let sink = sink_fn(|batch: &mut Batch<u64>| {
         Box::pin(async move {
             tokio::time::sleep(ms(1)).await;

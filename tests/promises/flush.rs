@@ -21,7 +21,7 @@ fn lingering(max_items: usize) -> Limits {
 /// Goal: a flush covers what was accepted before it, through any handle, and in flight too; not what came later.
 /// Method: one op in flight, one waiting, one sent by a clone, and one that comes after the flush.
 #[tokio::test(start_paused = true)]
-async fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
+async fn a_flush_waits_for_earlier_ops_only() {
     let sink = Recorder::new();
     let gate = Gate::new(sink.clone());
     let (desk, _worker) = Batcher::new(gate.clone()).limits(lingering(2)).spawn();
@@ -113,7 +113,7 @@ async fn concurrent_flushes_are_done_one_by_one() {
 /// Goal: dropping the future cancels nothing. Method: a flush is polled once and dropped; the op must be written, and
 /// the next flush tells of it.
 #[tokio::test(start_paused = true)]
-async fn a_flush_that_is_given_up_flushes_all_the_same() {
+async fn a_dropped_flush_still_flushes() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_flush_that_is_given_up_flushes_all_the_same() {
 /// Goal: a report tells each handle what it has not been told. Method: two flushes of one handle, and then one of a
 /// clone from before the first and of one from after it.
 #[tokio::test(start_paused = true)]
-async fn a_report_covers_what_its_handle_has_not_heard_of() {
+async fn a_report_covers_the_ops_since_the_last_report_of_its_handle() {
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
     let before = desk.clone();
     desk.send_all([1, 2]).await.unwrap();
@@ -194,7 +194,7 @@ fn flushing(limit: Option<Duration>) -> (Arc<OnceLock<Handle<u32>>>, impl roundl
 /// until its time is over. Method: two partitions, one of which hangs so; the other one's linger, intake, statistics
 /// and its flush go on, and after the write timeout so does the first.
 #[tokio::test(start_paused = true)]
-async fn a_flush_inside_of_a_write_hangs_no_more_than_that_write() {
+async fn a_flush_inside_a_write_hangs_only_that_write() {
     let (slot, sink) = flushing(None);
     let limits = Limits::new(10).linger(ms(5)).max_in_flight(2).write_timeout(ms(100));
     let stages = Stages::new().partition_by(|op: &u32| op % 2);
@@ -213,7 +213,7 @@ async fn a_flush_inside_of_a_write_hangs_no_more_than_that_write() {
 /// Goal: a sink that gives such a flush up in time goes on as if nothing had been. Method: a timeout of 20 ms around
 /// it; the op is delivered after it, and so is the next.
 #[tokio::test(start_paused = true)]
-async fn a_flush_inside_of_a_write_that_is_given_up_harms_nobody() {
+async fn a_flush_inside_a_timed_out_write_harms_no_other_op() {
     let (slot, sink) = flushing(Some(ms(20)));
     let (desk, _worker) = Batcher::new(sink).limits(lingering(1)).spawn();
     assert!(slot.set(desk.clone()).is_ok());
@@ -258,7 +258,7 @@ async fn a_report_keeps_the_first_errors_of_many() {
 /// Goal: a failure is reported to the flush that is listened to. Method: a flush is given up (a timeout around it)
 /// while its op is being written, the op is refused, and the next flush asks. Guards: reports that nobody has read.
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_reported_even_if_the_flush_before_was_given_up() {
+async fn a_failure_is_reported_after_a_dropped_flush() {
     let gate = Gate::new(Flaky::new(Recorder::new()).fail(refused()));
     let (desk, _worker) = Batcher::new(gate.clone()).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
@@ -276,7 +276,7 @@ async fn a_failure_is_reported_even_if_the_flush_before_was_given_up() {
 /// Goal: a failed write is never reported as success. Method: the sink says of its op that it is lost. Guards: a kind
 /// of end that the report has no count for.
 #[tokio::test(start_paused = true)]
-async fn an_op_that_the_sink_lost_is_no_success() {
+async fn an_op_that_the_sink_lost_counts_as_a_failure() {
     let flaky = Flaky::new(Recorder::new()).fail(ErrorKind::Lost.into());
     let (desk, _worker) = Batcher::new(flaky).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
@@ -288,7 +288,7 @@ async fn an_op_that_the_sink_lost_is_no_success() {
 /// A caller that only waits need not look at the report: this compiles.
 #[deny(unused_must_use)]
 #[tokio::test(start_paused = true)]
-async fn a_report_that_is_not_looked_at_warns_of_nothing() -> Result<(), Box<dyn std::error::Error>> {
+async fn an_unused_report_causes_no_compiler_warning() -> Result<(), Box<dyn std::error::Error>> {
     let (desk, _worker) = Batcher::new(Recorder::<u32>::new()).spawn();
     desk.flush().await?;
     Ok(())

@@ -22,7 +22,7 @@ fn long_backoff() -> Retry {
 /// Goal: the dead letter of an op that may have landed says so. Method: an idempotent batcher, an ambiguous attempt and
 /// then a refusal; statistics, ack and letter must agree.
 #[tokio::test(start_paused = true)]
-async fn the_letter_of_an_op_that_landed_once_and_was_refused_then_is_in_doubt() {
+async fn the_dead_letter_of_an_op_that_landed_and_was_then_refused_is_in_doubt() {
     let letters = Recorder::<bool>::new();
     let (desk, _worker) = Batcher::new(landed().fail(SinkError::refused("duplicate order id")))
         .idempotent()
@@ -37,7 +37,7 @@ async fn the_letter_of_an_op_that_landed_once_and_was_refused_then_is_in_doubt()
 /// Goal: an op that may have landed is not said to have expired before it could be sent. Method: it lands without an
 /// answer, and its time is over while it backs off.
 #[tokio::test(start_paused = true)]
-async fn an_op_that_landed_and_whose_time_is_over_is_in_doubt() {
+async fn an_op_that_landed_and_expires_is_in_doubt() {
     let over = Instant::now() + ms(10);
     let (desk, _worker) = Batcher::new(landed())
         .stages(Stages::new().expire_by(move |_: &u32| Some(over)))

@@ -12,7 +12,7 @@ use crate::{AGES, at_once, ms, secs};
 /// Goal: a file has the names of the code, and durations with units. Method: every setting, and only the one that must
 /// be.
 #[test]
-fn a_file_says_what_the_code_says() {
+fn limits_from_a_file_equal_limits_from_code() {
     let file = r#"
         max_items = 500
         max_weight = 65536
@@ -123,7 +123,7 @@ async fn limits_that_are_refused_at_run_time_change_nothing() {
 
 /// Goal: the last of several changes counts, as a whole. Method: three changes before the task has looked.
 #[tokio::test(start_paused = true)]
-async fn the_last_of_several_changes_counts() {
+async fn the_last_of_several_set_limits_calls_counts() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).limits(Limits::new(9).linger(AGES).max_pending(4)).spawn();
     desk.pause().await.unwrap();

@@ -31,7 +31,7 @@ async fn drained(desk: &Handle<Op>, sink: &Recorder<Op>) -> Vec<u32> {
 /// Goal: the greatest level first, and by arrival within it. Method: mixed levels into a paused batcher, three to a
 /// batch.
 #[tokio::test(start_paused = true)]
-async fn the_greatest_level_leaves_first_and_then_the_first_that_came() {
+async fn the_greatest_level_leaves_first_and_equal_levels_leave_in_order_of_arrival() {
     let sink = Recorder::new();
     let (desk, _worker) = Batcher::new(sink.clone()).stages(by_level()).limits(3).spawn();
     desk.pause().await.unwrap();
@@ -44,7 +44,7 @@ async fn the_greatest_level_leaves_first_and_then_the_first_that_came() {
 /// Goal: the order survives retries. Method: the first batch fails three times; what comes meanwhile of the same or a
 /// lower level stays behind it, and what is greater goes first.
 #[tokio::test(start_paused = true)]
-async fn what_is_tried_again_keeps_its_place() {
+async fn retried_ops_keep_their_position() {
     let sink = Recorder::new();
     let flaky = Flaky::new(sink.clone()).fail_times(3, down());
     let (desk, _worker) = Batcher::new(flaky).stages(by_level()).limits(2).retry(slow_retry()).spawn();
@@ -57,7 +57,7 @@ async fn what_is_tried_again_keeps_its_place() {
 /// Goal: an op that fails alone stands in front of what was behind it. Method: of a batch of three the one in the
 /// middle is down once; it must be first in the next batch, ahead of what waits.
 #[tokio::test(start_paused = true)]
-async fn one_op_of_a_batch_that_failed_goes_before_what_waited_behind_it() {
+async fn a_requeued_op_of_a_failed_batch_goes_before_later_ops() {
     let sink = Recorder::new();
     let flaky = Flaky::new(sink.clone()).fail_ops(|op: &Op| (op.2 == 1).then(down));
     let (desk, _worker) = Batcher::new(flaky.clone()).stages(by_level()).limits(3).retry(slow_retry()).spawn();
@@ -192,7 +192,7 @@ async fn a_conflated_update_keeps_its_place_or_moves_up() {
 /// Goal: a stale value never leaves after a newer one. Method: a value fails while a newer one waits, of a greater and
 /// of a lower level; only the newer one is written, and in the place of the older.
 #[tokio::test(start_paused = true)]
-async fn a_value_that_comes_back_is_merged_with_the_newer_one() {
+async fn a_requeued_value_is_merged_with_the_newer_one() {
     for level in [0, 1, 2] {
         let sink = Recorder::new();
         let gate = Gate::new(Flaky::new(sink.clone()).fail(down()));
@@ -209,7 +209,7 @@ async fn a_value_that_comes_back_is_merged_with_the_newer_one() {
 /// Goal: what must not be merged leaves in the order of its key, whatever the priorities. Method: `Merge::Apart` with a
 /// newer op of a greater level; the older one is lifted, and the two never share a batch.
 #[tokio::test(start_paused = true)]
-async fn ops_that_wait_apart_leave_in_order_and_in_batches_of_their_own() {
+async fn ops_that_keep_both_leave_in_order_and_in_separate_batches() {
     let sink = Recorder::new();
     let apart = |waiting, newer| stage::Merge::Apart { waiting, newer };
     let stages = Stages::new().conflate_by(|op: &Op| op.0, apart).priority_by(|op: &Op| op.1);
@@ -246,7 +246,7 @@ async fn an_op_that_expires_between_two_of_its_key_does_not_let_them_share_a_bat
 /// Goal: within a key, age lifts nothing above something older. Method: a sender that waits for room is old when its op
 /// comes in, behind a younger one of a greater level that it can't be merged with, which is cut, or comes back in doubt.
 #[tokio::test(start_paused = true)]
-async fn an_op_that_waited_for_room_stays_behind_what_came_in_before() {
+async fn an_op_that_waited_for_a_permit_stays_behind_earlier_ops() {
     let key = |op: &Op| (op.1 < 9).then_some(op.0);
     for in_doubt in [false, true] {
         let (sink, stages) = (Recorder::new(), Stages::new().priority_by(|op: &Op| op.1).aging(ms(10)));

@@ -106,7 +106,7 @@ async fn a_lost_connection_is_ambiguous_for_its_write_and_an_outage_for_the_rest
 /// Goal: an idempotent batcher tries the ops of a lost connection again, within their attempts. Method: as many losses as
 /// an op has attempts less one, and as many.
 #[tokio::test(start_paused = true)]
-async fn a_lost_connection_counts_as_an_attempt_where_it_may_be_tried_again() {
+async fn a_lost_connection_counts_as_an_attempt_where_ambiguous_ops_are_retried() {
     for (losses, end) in [(1, End::Delivered), (2, End::InDoubt)] {
         let flaky = Flaky::new(Recorder::new()).fail_times(losses, SinkError::connection_lost("reset"));
         let (desk, _worker) = Batcher::new(flaky).retry(retry()).idempotent().spawn();
@@ -232,7 +232,7 @@ async fn a_freeze_is_capped() {
 
 /// Goal: an error that is both keeps what it says of the batcher under another kind.
 #[test]
-fn an_error_tells_whether_it_is_an_outage() {
+fn is_outage_is_true_for_outages_only() {
     assert!(away().is_outage() && away().kind() == ErrorKind::Outage);
     let lost = SinkError::connection_lost("reset");
     assert!(lost.is_outage() && lost.kind() == ErrorKind::Ambiguous);
@@ -269,7 +269,7 @@ async fn an_outage_pauses_even_where_a_retry_does_not() {
 /// Goal: a sink that tells each op of the outage, as databases do, is believed as one that fails the batch: the pauses
 /// double, the outage is one, and it is given up in time. Method: both ways of telling it, side by side.
 #[tokio::test(start_paused = true)]
-async fn an_outage_may_be_told_op_by_op() {
+async fn an_outage_reported_op_by_op_equals_one_of_the_batch() {
     let mut seen = Vec::new();
     for by_op in [false, true] {
         let flaky = Flaky::new(Recorder::new());

@@ -258,7 +258,7 @@ proptest! {
     /// Goal: the promises hold in any outage. Method: random programs in front of random destinations; what each caller is
     /// told is compared with what landed.
     #[test]
-    fn no_outage_breaks_a_promise(
+    fn all_promises_hold_in_random_outages(
         script in script(),
         steps in steps(),
         (partition, conflate, expire, idempotent, bisect) in any::<(bool, bool, bool, bool, bool)>(),

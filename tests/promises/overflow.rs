@@ -29,7 +29,7 @@ async fn written<T: Clone + Send + 'static>(desk: &Handle<T>, sink: &Recorder<T>
 /// Goal: `Wait` is first come, first served, and nobody overtakes. Method: two senders in line behind a full buffer,
 /// and a `try_send` after them.
 #[tokio::test(start_paused = true)]
-async fn senders_wait_in_line_and_are_let_in_in_order() {
+async fn waiting_senders_are_admitted_in_order() {
     let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     let mut lines = [task::spawn(desk.send(4)), task::spawn(desk.send(5))];
@@ -60,7 +60,7 @@ async fn ops_are_rejected_when_the_buffer_is_full() {
 /// Goal: `EvictOldest` lets the op in and the oldest out, whose caller is told. Method: five ops into a buffer of
 /// three.
 #[tokio::test(start_paused = true)]
-async fn the_oldest_op_makes_room() {
+async fn the_oldest_op_is_evicted() {
     let (desk, sink) = paused(Stages::new(), Overflow::EvictOldest).await;
     let first = desk.submit(1).await.unwrap();
     desk.send_all(2..=4).await.unwrap();
@@ -73,7 +73,7 @@ async fn the_oldest_op_makes_room() {
 /// Goal: `EvictLowest` lets the oldest of the lowest level go, be it the new one. Method: ops of levels 2, 1, 1, and
 /// then of levels 3, 2 and 0.
 #[tokio::test(start_paused = true)]
-async fn the_oldest_op_of_the_lowest_level_makes_room() {
+async fn the_oldest_op_of_the_lowest_level_is_evicted() {
     let stages = Stages::new().priority_by(|op: &(u32, u32)| op.0);
     let (desk, sink) = paused(stages, Overflow::EvictLowest).await;
     desk.send_all([(2, 0), (1, 1), (1, 2)]).await.unwrap();
@@ -104,7 +104,7 @@ async fn an_op_that_moved_up_is_evicted_by_its_age() {
 /// Goal: what is in flight can't be evicted, and the bound holds all the same. Method: the buffer is in flight as a
 /// whole; the newcomer is the only one that waits.
 #[tokio::test(start_paused = true)]
-async fn the_newcomer_goes_when_all_others_are_in_flight() {
+async fn the_new_op_is_evicted_when_all_other_ops_are_in_flight() {
     for overflow in [Overflow::EvictOldest, Overflow::EvictLowest] {
         let sink = Recorder::new();
         let gate = Gate::new(sink.clone());
@@ -123,7 +123,7 @@ async fn the_newcomer_goes_when_all_others_are_in_flight() {
 /// Goal: an op that is merged into another, or is a repeat, makes nobody leave. Method: a full buffer that evicts, and
 /// one op more under a key that waits.
 #[tokio::test(start_paused = true)]
-async fn an_op_that_takes_no_room_evicts_nobody() {
+async fn an_op_that_takes_no_permit_evicts_no_op() {
     let conflated = Stages::new().conflate_by(|op: &u32| op % 10, stage::latest);
     let deduplicated = Stages::new().dedup_by(|op: &u32| op % 10, AGES);
     for stages in [conflated, deduplicated] {
@@ -138,7 +138,7 @@ async fn an_op_that_takes_no_room_evicts_nobody() {
 /// Goal: the bound holds when the policy changes under ops that came to evict. Method: a full, paused buffer, three ops
 /// more under `EvictOldest`, and `Wait` before the task has looked. Guards: ops that were let in under the old policy.
 #[tokio::test(start_paused = true)]
-async fn ops_on_their_way_to_evict_keep_the_bound_when_the_policy_becomes_wait() {
+async fn ops_sent_to_evict_keep_the_bound_when_the_policy_becomes_wait() {
     let (desk, _sink) = paused(Stages::new(), Overflow::EvictOldest).await;
     until_idle().await;
     for op in 0..6u32 {
@@ -152,7 +152,7 @@ async fn ops_on_their_way_to_evict_keep_the_bound_when_the_policy_becomes_wait()
 /// Goal: the policy can be changed while ops wait, and knows those that came before. Method: `Wait` becomes
 /// `EvictOldest` with a full buffer.
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_evicts_from_now_on_knows_what_waits_already() {
+async fn a_policy_changed_to_evict_applies_to_ops_already_waiting() {
     let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     until_idle().await;
@@ -164,7 +164,7 @@ async fn a_policy_that_evicts_from_now_on_knows_what_waits_already() {
 /// Goal: under an evicting policy, many ops at once get in, however many they are. Method: far more than may be on their
 /// way, on one thread, where the task can take them in only if the sender yields.
 #[tokio::test(start_paused = true)]
-async fn a_long_send_all_lets_the_task_take_it_in() {
+async fn a_long_send_all_lets_the_task_drain_the_inbox() {
     let limits = Limits::new(10).max_pending(10).overflow(Overflow::EvictOldest);
     let (desk, worker) = Batcher::new(Recorder::new()).limits(limits).spawn();
     desk.send_all(0..200_000u32).await.unwrap();
@@ -175,7 +175,7 @@ async fn a_long_send_all_lets_the_task_take_it_in() {
 /// Goal: a sender in line goes by the policy of now, not by the one that it met. Method: with each way to send in line
 /// behind a full buffer, the policy is switched to `Reject`: the ops come back. A permit is waited for all the same.
 #[tokio::test(start_paused = true)]
-async fn senders_in_line_are_rejected_when_the_policy_says_so() {
+async fn waiting_senders_are_rejected_when_the_policy_becomes_reject() {
     let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     let mut send = task::spawn(desk.send(4));
@@ -199,7 +199,7 @@ async fn senders_in_line_are_rejected_when_the_policy_says_so() {
 /// Goal: the same for a policy that evicts: those in line come in before any that are sent later. Method: two wait, the
 /// policy is switched, and a third is sent once they have been polled.
 #[tokio::test(start_paused = true)]
-async fn senders_in_line_evict_when_the_policy_says_so() {
+async fn waiting_senders_evict_when_the_policy_becomes_evict() {
     let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
     desk.send_all([1, 2, 3]).await.unwrap();
     let mut send = task::spawn(desk.send(4));

@@ -41,7 +41,7 @@ fn batcher(waits: bool) -> (Handle<u32>, Arc<OnceLock<Handle<u32>>>, roundlot::W
 /// Goal: a write may hand ops to its own batcher by `try_send`. Method: a full buffer, where what follows finds no room,
 /// and then one with room.
 #[tokio::test(start_paused = true)]
-async fn a_write_may_try_to_send_to_its_own_batcher() {
+async fn a_write_may_try_send_to_its_own_batcher() {
     let (desk, own, worker) = batcher(false);
     desk.send_all([1, 2, 3]).await.unwrap();
     let report = eventually(desk.flush()).await.unwrap();

@@ -64,7 +64,7 @@ async fn poison_is_isolated_in_few_writes_and_the_rest_lands() {
 /// Goal: callers are told the same: refused for the poison, delivered for the rest, at the first attempt. Method: five
 /// ops, one of them poisoned.
 #[tokio::test(start_paused = true)]
-async fn only_the_callers_of_poison_are_refused() {
+async fn only_poisoned_ops_are_refused() {
     let (_, sink) = all_or_nothing([2], usize::MAX);
     let (desk, _worker) = Batcher::new(sink).limits((5, AGES)).bisect().spawn();
     let mut acks = Vec::new();
@@ -106,7 +106,7 @@ async fn new_ops_wait_behind_the_halves() {
 /// Goal: what is too large is split until it fits, without `bisect`; one op that is too large by itself is refused.
 /// Method: a destination that takes three, and one that takes none.
 #[tokio::test(start_paused = true)]
-async fn what_is_too_large_is_split_and_one_op_too_large_is_refused() {
+async fn a_batch_that_is_too_large_is_split_and_a_single_op_is_refused() {
     for (most, delivered, refused) in [(3, 10, 0), (0, 0, 10)] {
         let (landed, sink) = all_or_nothing([], most);
         let (desk, _worker) = Batcher::new(sink).limits((10, AGES)).spawn();
@@ -134,7 +134,7 @@ async fn after_a_split_batches_are_full_again() {
 /// Goal: the same, where the halves never come to be written. Method: all of a split batch is withdrawn but what came
 /// later.
 #[tokio::test(start_paused = true)]
-async fn halves_that_are_withdrawn_make_no_later_batch_smaller() {
+async fn withdrawn_halves_make_no_later_batch_smaller() {
     let inner = Recorder::new();
     let gate = roundlot::testing::Gate::new(
         roundlot::testing::Flaky::new(inner.clone()).fail(SinkError::too_large("too many")),

@@ -21,7 +21,7 @@ fn steady() -> Retry {
 /// Goal: only ops without a verdict, or marked `retry`, are tried again. Method: the first write accepts one op,
 /// refuses one, marks one and is silent about one before it fails.
 #[tokio::test(start_paused = true)]
-async fn only_what_has_no_verdict_or_is_marked_is_tried_again() {
+async fn only_ops_without_a_verdict_or_marked_retry_are_tried_again() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = sink_fn({
         let seen = seen.clone();
@@ -147,7 +147,7 @@ async fn a_backoff_ends_with_the_last_op_that_waits_for_it() {
 /// Goal: after the last attempt the op is a dead letter and its caller is told, with the last error. Method: three
 /// attempts, each with an error of its own.
 #[tokio::test(start_paused = true)]
-async fn after_the_last_attempt_there_is_a_letter_and_an_answer() {
+async fn the_last_failed_attempt_ends_in_a_dead_letter_and_an_answer() {
     let letters = Recorder::<(u32, u32, String, bool)>::new();
     let describe = |letter: &DeadLetter<u32>| (letter.op, letter.attempts, letter.error.chain(), letter.is_in_doubt());
     let flaky = Flaky::new(Recorder::new());
@@ -191,7 +191,7 @@ async fn throttling_pauses_the_whole_batcher() {
 /// Goal: one throttled op of a batch pauses the batcher as well, and a longer pause is not cut short by a shorter one.
 /// Method: two ops are throttled, for 5 s and for 1 s.
 #[tokio::test(start_paused = true)]
-async fn the_longest_pause_that_was_asked_for_counts() {
+async fn the_longest_requested_pause_counts() {
     let sink = Recorder::new();
     let flaky = Flaky::new(sink.clone()).fail_ops(|op: &u64| (*op != 0).then(|| SinkError::throttled(secs(*op))));
     let (desk, _worker) = Batcher::new(flaky.clone()).limits(3).retry(Retry::default()).spawn();
@@ -205,7 +205,7 @@ async fn the_longest_pause_that_was_asked_for_counts() {
 /// Goal: each kind of error has its consequence. Method: one failed write of each kind, with and without `idempotent`;
 /// how the op ends and how many writes there were.
 #[tokio::test(start_paused = true)]
-async fn each_kind_of_error_is_dealt_with_as_it_says() {
+async fn each_error_kind_has_its_documented_consequence() {
     let throttled = ErrorKind::Throttled { retry_after: ms(1) };
     let cases = [
         (ErrorKind::Transient, false, End::Delivered, 2),
@@ -234,7 +234,7 @@ async fn each_kind_of_error_is_dealt_with_as_it_says() {
 /// Goal: a newer leader stops the batcher, which gives back what it holds and sends nothing more. Method: one op of
 /// three is fenced while others wait.
 #[tokio::test(start_paused = true)]
-async fn a_fenced_batcher_stops_and_gives_back_what_it_holds() {
+async fn a_fenced_batcher_stops_and_returns_its_ops() {
     let sink = Recorder::new();
     let gate = Gate::new(Flaky::new(sink.clone()).fail(SinkError::fenced("epoch 8")));
     let (desk, worker) = Batcher::new(gate.clone()).limits(1).spawn();

@@ -21,7 +21,7 @@ use crate::{AGES, at_once, conserved, eventually, ms, secs};
 /// Goal: a verdict means that the op takes no room any more. Method: on two threads, wait for the verdict on the only
 /// op that may be pending, and send the next at once. Guards: answers that go out before the room is free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_knows_the_verdict_finds_the_room() {
+async fn an_answered_op_has_released_its_permit() {
     let limits = Limits::new(10).max_pending(1).overflow(Overflow::Reject);
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(limits).spawn();
     for op in 0..5000u32 {
@@ -33,7 +33,7 @@ async fn who_knows_the_verdict_finds_the_room() {
 /// Goal: who has been answered sees statistics that know of it. Method: on two threads, look right after each verdict.
 /// Guards: answers that go out before the statistics are published, which shows a few times in 100,000.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_knows_the_verdict_finds_it_in_the_statistics() {
+async fn an_answered_op_is_in_the_statistics() {
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(10).spawn();
     for op in 0..50_000u64 {
         desk.submit(op).await.unwrap().await.unwrap();
@@ -44,7 +44,7 @@ async fn who_knows_the_verdict_finds_it_in_the_statistics() {
 /// Goal: statistics are of one moment, at every moment. Method: two senders, a sink, conflation, and a third thread
 /// that adds them up all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statistics_add_up_whenever_somebody_looks() {
+async fn statistics_add_up_at_every_moment() {
     let stages = Stages::new().conflate_by(|op: &u32| op.is_multiple_of(2).then_some(op % 8), stage::latest);
     let (desk, worker) = Batcher::new(Recorder::new()).stages(stages).limits((16, crate::ms(1))).spawn();
     let over = Arc::new(AtomicBool::new(false));
@@ -125,7 +125,7 @@ async fn sends_that_race_with_shutdown_are_delivered_or_given_back() {
 /// Goal: the same for the last handle and for a submitted op. Method: two thousand times, one task submits and drops
 /// its handle while another drops the last but one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_submitted_before_the_last_handle_is_dropped_is_delivered() {
+async fn ops_submitted_before_the_last_handle_is_dropped_are_delivered() {
     for round in 0..2000u32 {
         let (desk, worker) = Batcher::new(Recorder::new()).limits(Limits::new(3).linger(AGES)).spawn();
         let other = tokio::spawn({
@@ -146,7 +146,7 @@ async fn what_was_submitted_before_the_last_handle_is_dropped_is_delivered() {
 /// the first one's submit wakes the task, which runs next. Guards: batches of one, which it cuts if it never lets the
 /// others have their turn.
 #[test]
-fn callers_who_wait_share_batches() {
+fn callers_that_await_their_acks_share_batches() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let stats = runtime.block_on(async {
         let (desk, worker) = Batcher::new(Recorder::new()).limits(1000).spawn();
@@ -169,7 +169,7 @@ fn callers_who_wait_share_batches() {
 /// Goal: nobody waits for a runtime that is gone, and what it held is lost with notice. Method: a runtime of its own is
 /// dropped with ops waiting, in flight and in the channel, and with callers that wait for all there is to wait for.
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_is_dropped_answers_everybody() {
+async fn a_dropped_runtime_answers_all_callers() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let gate = Gate::new(Recorder::new());
     let (desk, worker) = {
@@ -218,7 +218,7 @@ async fn a_runtime_that_is_dropped_answers_everybody() {
 /// Goal: the same on each kind of runtime, with a real clock and with a paused one. Method: an op that lingers, one
 /// whose receipt is awaited, a flush and a shutdown.
 #[test]
-fn it_runs_on_each_kind_of_runtime() {
+fn a_batcher_runs_on_each_kind_of_runtime() {
     let current =
         |paused| tokio::runtime::Builder::new_current_thread().enable_time().start_paused(paused).build().unwrap();
     let multi =

@@ -53,7 +53,7 @@ async fn shutdown_drains_at_once_and_closes_intake() {
 /// Goal: past its limit, what is not settled comes back in order, and what was in flight is flagged. Method: two slots
 /// hang with a batch each, and more waits in both partitions.
 #[tokio::test(start_paused = true)]
-async fn past_the_limit_the_unsettled_ops_come_back_in_order() {
+async fn after_the_shutdown_deadline_unsettled_ops_are_returned_in_order() {
     let gate = Gate::new(Recorder::new());
     let stages = Stages::new().partition_by(|op: &u32| op % 2);
     let (desk, worker) = Batcher::new(gate.clone()).stages(stages).limits(Limits::new(2).max_in_flight(2)).spawn();
@@ -68,7 +68,7 @@ async fn past_the_limit_the_unsettled_ops_come_back_in_order() {
 
 /// Goal: a limit of zero writes nothing more. Method: ops that wait, none in flight.
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_within_no_time_gives_everything_back() {
+async fn a_shutdown_within_zero_time_returns_all_ops() {
     let sink = Recorder::new();
     let (desk, worker) = Batcher::new(sink.clone()).limits(lingering(10)).spawn();
     desk.send_all([1, 2]).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_shutdown_within_no_time_gives_everything_back() {
 
 /// Goal: a verdict that is there as the time ends counts. Method: a write that takes exactly as long as the shutdown may.
 #[tokio::test(start_paused = true)]
-async fn a_verdict_at_the_very_end_counts() {
+async fn a_verdict_at_the_shutdown_deadline_counts() {
     let (desk, worker) = Batcher::new(Flaky::new(Recorder::new()).slow(secs(1))).limits(1).spawn();
     desk.send_all([1, 2]).await.unwrap();
     let summary = took(secs(1), worker.shutdown().within(secs(1)).into_future()).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_verdict_at_the_very_end_counts() {
 
 /// Goal: the limit of the settings counts where none is given. Method: a hung write and a `shutdown_timeout` of 7 s.
 #[tokio::test(start_paused = true)]
-async fn without_a_limit_of_its_own_a_shutdown_takes_that_of_the_settings() {
+async fn a_shutdown_without_a_time_limit_uses_shutdown_timeout() {
     let gate = Gate::new(Recorder::new());
     let (desk, worker) = Batcher::new(gate.clone()).limits(Limits::new(1).shutdown_timeout(secs(7))).spawn();
     desk.send(1).await.unwrap();
@@ -134,7 +134,7 @@ async fn a_backoff_that_ends_too_late_is_not_waited_out() {
 /// Goal: while one partition backs off beyond the limit the others are drained, before anything comes back. Method:
 /// three slow writes of another partition.
 #[tokio::test(start_paused = true)]
-async fn others_are_drained_while_one_backs_off_too_long() {
+async fn other_partitions_are_drained_while_one_backs_off_past_the_deadline() {
     let sink = Recorder::new();
     let flaky = Flaky::new(sink.clone()).slow(ms(500)).fail(down());
     let stages = Stages::new().partition_by(|op: &u32| op / 10);
@@ -151,7 +151,7 @@ async fn others_are_drained_while_one_backs_off_too_long() {
 /// Goal: a batcher that is paused waits for `resume` as long as it has time, and no longer. Method: it is resumed after
 /// 2 s, and never.
 #[tokio::test(start_paused = true)]
-async fn a_paused_batcher_waits_for_resume_as_long_as_it_has_time() {
+async fn a_paused_batcher_waits_for_resume_until_its_shutdown_deadline() {
     for resumes in [true, false] {
         let sink = Recorder::new();
         let (desk, worker) = Batcher::new(sink.clone()).limits(1).spawn();
@@ -190,7 +190,7 @@ async fn a_canceled_token_is_noticed_under_load() {
 
 /// Goal: a canceled token drains and ends the batcher. Method: before and after ops were sent; with the handle alive.
 #[tokio::test(start_paused = true)]
-async fn a_canceled_token_drains_and_ends_it() {
+async fn a_canceled_token_drains_and_ends_the_batcher() {
     for canceled_first in [false, true] {
         let (sink, token) = (Recorder::new(), CancellationToken::new());
         if canceled_first {
@@ -211,7 +211,7 @@ async fn a_canceled_token_drains_and_ends_it() {
 
 /// Goal: nobody needs to hold the worker. Method: it is dropped; ops are written, and the last handle drains.
 #[tokio::test(start_paused = true)]
-async fn without_its_worker_a_batcher_goes_on_until_the_last_handle_is_dropped() {
+async fn a_batcher_without_its_worker_runs_until_the_last_handle_is_dropped() {
     let sink = Recorder::new();
     let (desk, worker) = Batcher::new(sink.clone()).limits(lingering(2)).spawn();
     drop(worker);
@@ -243,7 +243,7 @@ async fn join_waits_for_the_last_handle_and_the_drain() {
 /// Goal: whoever waits for room when the batcher closes gets the op back, and whoever waits for a flush its report.
 /// Method: a hung write, a sender in line, a permit that is used too late, and a flush.
 #[tokio::test(start_paused = true)]
-async fn who_waits_when_it_closes_is_answered() {
+async fn waiting_senders_and_flushes_are_answered_at_shutdown() {
     let gate = Gate::new(Recorder::new());
     let (desk, worker) = Batcher::new(gate.clone()).limits(Limits::new(1).max_pending(2)).spawn();
     desk.send(1).await.unwrap();
@@ -314,7 +314,7 @@ async fn the_sink_is_closed_once_after_the_last_write() {
 
 /// Goal: a close that hangs holds nobody up longer than the shutdown may take. Method: a sink whose close never ends.
 #[tokio::test(start_paused = true)]
-async fn a_close_that_hangs_ends_with_the_time_of_the_shutdown() {
+async fn a_hung_close_ends_at_the_shutdown_deadline() {
     struct Hung;
     impl Sink<u32> for Hung {
         async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
@@ -334,7 +334,7 @@ async fn a_close_that_hangs_ends_with_the_time_of_the_shutdown() {
 /// Goal: nobody waits for a resume that cannot come. Method: the last handle of a paused batcher is dropped right
 /// before the worker is shut down without a limit. Guards: one wish to stop that replaces another.
 #[tokio::test(start_paused = true)]
-async fn a_paused_batcher_without_handles_ends_though_its_shutdown_has_all_the_time() {
+async fn a_paused_batcher_without_handles_ends_although_its_shutdown_has_no_deadline() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
     desk.send(1).await.unwrap();
     desk.pause().await.unwrap();
@@ -347,7 +347,7 @@ async fn a_paused_batcher_without_handles_ends_though_its_shutdown_has_all_the_t
 /// Goal: what comes back does so in the order in which it came, as the summary says. Method: a low op, a high one that
 /// overtakes it and hangs, and a shutdown that does not wait. Guards: ops in flight that stand before all that wait.
 #[tokio::test(start_paused = true)]
-async fn returned_ops_are_in_the_order_in_which_they_came() {
+async fn returned_ops_are_in_order_of_arrival() {
     let gate = Gate::new(Recorder::new());
     let stages = Stages::new().priority_by(|op: &u32| *op);
     let (desk, worker): (Handle<u32>, _) = Batcher::new(gate.clone()).stages(stages).limits(1).spawn();
@@ -362,7 +362,7 @@ async fn returned_ops_are_in_the_order_in_which_they_came() {
 /// Goal: a shutdown that has given up its writes ends, though it is granted more time then. Method: the write that is
 /// given up asks for it as it is dropped.
 #[tokio::test(start_paused = true)]
-async fn more_time_comes_too_late_when_writes_were_given_up() {
+async fn more_time_after_writes_were_abandoned_does_not_delay_the_end() {
     type Ending = Mutex<Option<BoxFuture<'static, Result<Summary<u32>, WorkerGone>>>>;
     struct Asks(Arc<Mutex<Option<Worker<u32>>>>, Arc<Ending>);
     impl Drop for Asks {

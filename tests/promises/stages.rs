@@ -52,7 +52,7 @@ async fn an_urgent_op_far_back_in_its_queue_does_not_linger() {
 /// Goal: with `together`, one partition that is due makes all of them due; what comes later lingers. Method: three
 /// partitions; the linger of the first ends, and then the batch of one is full.
 #[tokio::test(start_paused = true)]
-async fn together_one_due_partition_makes_all_of_them_due() {
+async fn with_together_one_due_partition_makes_all_partitions_due() {
     let sink = Recorder::new();
     let stages = Stages::new().partition_by(|op: &u32| op / 10).together();
     let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits((2, ms(10))).spawn();
@@ -108,7 +108,7 @@ async fn an_op_that_expires_while_the_sink_is_busy_is_not_sent() {
 /// Goal: calls on `Stages` may come in any order and mean the same. Method: all rules in one order and in the other,
 /// with the same ops; the batches must be equal.
 #[tokio::test(start_paused = true)]
-async fn the_order_of_the_calls_means_nothing() {
+async fn stages_may_be_configured_in_any_order() {
     let over = Instant::now() + ms(10);
     let forward = Stages::<Op>::new()
         .dedup_by(|op| op.3 % 7, AGES)
@@ -186,7 +186,7 @@ impl Hash for Counted {
 /// Goal: a symbol seen once costs nothing afterwards. Method: 50,000 keys of partition, conflation and dedup, each for
 /// one op; once all is settled and the window of dedup is over, no key is alive but that of the last op.
 #[tokio::test(start_paused = true)]
-async fn symbols_seen_once_leave_nothing_behind() {
+async fn partitions_and_keys_used_once_leave_no_memory_behind() {
     const SYMBOLS: u32 = 50_000;
     let sink = sink_fn(|batch: &mut Batch<u32>| Box::pin(async move { Ok(batch.accept_all()) }));
     let stages = Stages::new()

@@ -65,7 +65,7 @@ async fn a_batch_comes_when_its_oldest_item_has_waited_for_the_linger() {
 
 /// Goal: with a linger of zero, what is there comes at once, as much as there is. Method: two items, then three.
 #[tokio::test(start_paused = true)]
-async fn without_a_linger_what_is_there_comes_at_once() {
+async fn without_a_linger_ready_items_are_emitted_at_once() {
     let (sender, mut batches) = fed(Stages::new(), 10);
     feed(&sender, 0..2);
     assert_eq!(at_once(batches.next()).await.unwrap(), [0, 1]);
@@ -89,7 +89,7 @@ async fn a_linger_without_end_waits_for_the_end_of_the_stream() {
 
 /// Goal: each stage does to items what it does to ops. Method: a recipe each, with items that are all there at once.
 #[tokio::test(start_paused = true)]
-async fn the_stages_do_to_items_what_they_do_to_ops() {
+async fn stages_apply_to_items_as_to_ops() {
     let over = Instant::now();
     let conflated = Stages::new().conflate_by(|item: &u32| item % 3, stage::latest);
     assert_eq!(all(0..8, conflated, 10).await, [[6, 7, 5]]);
@@ -207,7 +207,7 @@ async fn a_linger_ends_in_time_on_a_stream_that_is_always_ready() {
 /// Goal: it backpressures: the stream is polled only when batches are, and not beyond a full one. Method: an endless
 /// stream, three batches of four.
 #[tokio::test(start_paused = true)]
-async fn it_takes_no_more_than_it_is_asked_for() {
+async fn a_stream_reads_no_more_items_than_it_needs() {
     let (taken, items) = endless();
     let mut batches = items.batched(Stages::new(), (4, AGES));
     until_idle().await;
@@ -222,7 +222,7 @@ async fn it_takes_no_more_than_it_is_asked_for() {
 /// batches' worth. Method: an endless stream over two partitions, of which one is full after seven items; and over so many
 /// that none ever is.
 #[tokio::test(start_paused = true)]
-async fn it_takes_no_more_than_it_is_asked_for_where_items_are_spread() {
+async fn a_stream_over_partitions_reads_no_more_items_than_it_needs() {
     let (taken, items) = endless();
     let mut batches = items.batched(Stages::new().partition_by(|item: &u32| item % 2), (4, AGES));
     assert_eq!(batches.next().await.unwrap(), [0, 2, 4, 6]);
@@ -237,7 +237,7 @@ async fn it_takes_no_more_than_it_is_asked_for_where_items_are_spread() {
 /// Goal: giving it up hands back the rest of the stream and what waits, oldest first. Method: items of two partitions
 /// and levels wait, and two have not been taken; and once the stream has ended.
 #[tokio::test(start_paused = true)]
-async fn into_parts_hands_back_the_stream_and_what_waits() {
+async fn into_parts_returns_the_stream_and_the_waiting_items() {
     let stages = || Stages::new().partition_by(|item: &u32| item % 2).priority_by(|item: &u32| *item);
     let (sender, mut batches) = fed(stages(), (10, AGES));
     feed(&sender, [3, 8, 5, 2]);
@@ -260,7 +260,7 @@ async fn into_parts_hands_back_the_stream_and_what_waits() {
 /// Goal: items that are looked at ahead of their turn, as is done where thousands wait, are neither lost nor out of order.
 /// Method: a batch is full in the middle of such a look; then the stream goes on to its end, or is given up.
 #[tokio::test(start_paused = true)]
-async fn items_that_were_looked_at_are_not_lost() {
+async fn items_read_ahead_are_neither_lost_nor_reordered() {
     let batched = || {
         let stages = Stages::new().conflate_by(|item: &u32| *item, stage::latest);
         stream::iter(0..20_000).batched(stages, Limits::new(10_005).linger(AGES))
@@ -280,7 +280,7 @@ async fn items_that_were_looked_at_are_not_lost() {
 
 /// Goal: after the end it stays ended. Method: polls after `None`, and what `FusedStream` says on the way.
 #[tokio::test(start_paused = true)]
-async fn it_is_fused() {
+async fn an_ended_stream_stays_ended() {
     let mut batches = stream::iter([1, 2, 3]).batched(Stages::new(), (2, AGES));
     assert!(!batches.is_terminated());
     assert_eq!(batches.next().await.unwrap(), [1, 2]);

@@ -172,7 +172,7 @@ async fn dead_letters_do_not_inflate_sums_over_all_batchers() {
 /// Goal: no panic of the user's code is silent. Method: a merge function that panics; two ops are gone, and an event
 /// must say so. Guards: ops that the merge has used up leave no letter that would be logged.
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_merge_is_told_in_an_event() {
+async fn a_panic_in_a_merge_is_logged_as_an_event() {
     let (log, _guard) = Log::capture();
     let merge = |_: u32, _: u32| -> Option<u32> { panic!("cannot merge") };
     let stages = Stages::new().conflate_by(|_: &u32| (), merge);
@@ -205,7 +205,7 @@ impl fmt::Display for Secret {
 /// Goal: the payload of an op is never told, by no event, span, `Debug` or message of this crate. Method: ops that go
 /// each way there is, and everything that holds one is printed.
 #[tokio::test(start_paused = true)]
-async fn the_payload_of_an_op_is_never_told() {
+async fn the_payload_of_an_op_is_never_logged() {
     let (log, _guard) = Log::capture();
     let flaky = Flaky::new(Recorder::new()).fail(down()).fail(SinkError::too_large("no")).pass(1).panic().hang();
     let flaky = Gate::new(flaky.fail_ops(|op: &Secret| (op.0 == 5).then(refused)));
@@ -270,7 +270,7 @@ fn value(batcher: &str, name: &str, label: &str) -> Option<String> {
 /// Goal: the `metrics` facade hears what the statistics say, histograms included. Method: ops that are delivered,
 /// refused, retried and conflated, and a page of an existing exporter.
 #[tokio::test(start_paused = true)]
-async fn metrics_say_what_the_statistics_say() {
+async fn metrics_equal_the_statistics() {
     exporter();
     let flaky = Flaky::new(Recorder::new()).fail(down()).fail_ops(|op: &u32| (*op == 3).then(refused));
     let stages = Stages::new().conflate_by(|op: &u32| *op, stage::latest);

@@ -56,7 +56,7 @@ async fn a_write_that_is_dropped_while_it_queues_is_never_made() {
 
 /// Goal: a sink that is dropped with a write under way leaves a sound file. Method: the log is gone when it has ended.
 #[tokio::test]
-async fn a_sink_that_is_dropped_in_a_write_ends_by_itself() {
+async fn the_thread_of_a_sink_dropped_during_a_write_ends() {
     let (file, sink, other) = blocked().await;
     let mut batch = Batch::for_test(trades(0..300));
     assert!(futures::poll!(pin!(sink.write(&mut batch))).is_pending());

@@ -179,7 +179,7 @@ async fn a_row_on_which_a_function_of_the_table_fails_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn a_strict_table_refuses_what_does_not_suit_it() {
+async fn a_strict_table_refuses_values_of_the_wrong_type() {
     let file = file();
     file.execute("CREATE TABLE trades (id INTEGER, symbol TEXT, price BLOB) STRICT");
     let sink = SqliteSink::open(&file, mapping()).await.unwrap();

@@ -32,7 +32,7 @@ async fn a_column_that_was_renamed_is_final() {
 }
 
 #[tokio::test]
-async fn closing_twice_is_harmless() {
+async fn repeated_closes_are_harmless() {
     let file = file();
     let sink = SqliteSink::open(&file, keyed()).await.unwrap();
     assert!(write(&sink, trades(0..10)).await.is_empty());

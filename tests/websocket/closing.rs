@@ -139,7 +139,7 @@ async fn dropping_the_sink_closes_the_connection() {
 /// Goal: a peer that takes nothing is given up, and told why if it wakes up in time. Method: the pipe is full; the time
 /// passes; then the peer reads.
 #[tokio::test(start_paused = true)]
-async fn a_stuck_peer_is_given_up() {
+async fn a_connection_to_a_stuck_peer_is_closed() {
     let (socket, mut client) = served(16).await;
     let sink = numbers().stall_after(secs(5)).server(socket);
     let before = Instant::now();

@@ -37,7 +37,7 @@ async fn error_of(url: impl Into<String>) -> SinkError {
 
 /// Goal: a client comes back after what passes, and ends after what does not. Method: a server's answers to the handshake.
 #[tokio::test]
-async fn an_answer_is_an_outage_a_pause_or_final() {
+async fn a_handshake_response_is_an_outage_a_pause_or_final() {
     let pause = |seconds| ErrorKind::Throttled { retry_after: Duration::from_secs(seconds) };
     let cases = [
         ("HTTP/1.1 503 Service Unavailable\r\n\r\n", ErrorKind::Outage),

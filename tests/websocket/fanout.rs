@@ -50,7 +50,7 @@ async fn a_new_subscriber_gets_the_latest_first() {
 /// Goal: a slow subscriber gets what is new when it is ready, a fast one everything, and the feed never waits.
 /// Method: one behind a gate, one not; then the gate opens.
 #[tokio::test(start_paused = true)]
-async fn a_slow_subscriber_gets_the_latest_and_a_fast_one_everything() {
+async fn a_slow_subscriber_gets_the_latest_and_a_fast_one_all_updates() {
     let (feed, _worker) = quotes();
     let (fast, slow) = (Recorder::new(), Recorder::new());
     let gate = Gate::new(slow.clone());
@@ -125,7 +125,7 @@ async fn a_stuck_subscriber_is_dropped() {
 
 /// Goal: so is one that says "not now" for ever; one that takes something now and then is not. Method: sinks that fail.
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_refuses_for_now_for_ever_is_stuck() {
+async fn a_sink_with_endless_transient_failures_is_stuck() {
     let (feed, _worker) = quotes();
     let down = || SinkError::transient("down");
     let never = Flaky::new(Recorder::new()).fail_times(1_000_000, down());
@@ -143,7 +143,7 @@ async fn a_sink_that_refuses_for_now_for_ever_is_stuck() {
 
 /// Goal: a sink that will take nothing any more ends its subscription, with its reason. Method: it refuses a batch.
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_is_over_ends_its_subscription() {
+async fn a_sink_that_refuses_for_good_ends_its_subscription() {
     let (feed, _worker) = quotes();
     let recorder = Recorder::new();
     let sink = Flaky::new(recorder.clone()).pass(1).fail(SinkError::refused("final: the peer is gone"));
@@ -204,7 +204,7 @@ async fn a_snapshot_that_finds_no_room_is_refused() {
 
 /// Goal: what nothing replaces is handed on, each of it, and is in no snapshot. Method: fills beside quotes.
 #[tokio::test(start_paused = true)]
-async fn updates_without_a_key_are_all_handed_on() {
+async fn updates_without_a_key_are_all_published() {
     let (feed, _worker) = Fanout::by(|op: &Quote| op.0).key_by(|op| (op.0 != 7).then_some(())).spawn();
     let screen = Recorder::new();
     let _first = feed.subscribe(screen.clone()).to([7]).start().await.unwrap();
@@ -220,7 +220,7 @@ async fn updates_without_a_key_are_all_handed_on() {
 
 /// Goal: the memory for snapshots is bounded. Method: more keys than that.
 #[tokio::test(start_paused = true)]
-async fn keys_beyond_the_limit_are_handed_on_and_not_remembered() {
+async fn keys_beyond_the_limit_are_published_but_not_in_snapshots() {
     let (feed, _worker) = Fanout::by(|op: &Quote| op.0).max_keys(3).spawn();
     let screen = Recorder::new();
     let _all = feed.subscribe(screen.clone()).to_all().start().await.unwrap();

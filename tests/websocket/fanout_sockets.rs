@@ -43,7 +43,7 @@ async fn read_all(mut peer: Peer<DuplexStream>) -> (Vec<Quote>, usize, Seen) {
 /// memory is bounded, and the feed is not delayed. Method: pipes on a paused clock; everything is counted, nothing is
 /// timed but by that clock.
 #[tokio::test(start_paused = true)]
-async fn stuck_sockets_are_dropped_and_all_others_get_every_latest_value() {
+async fn stuck_sockets_are_dropped_and_all_other_sockets_get_every_latest_value() {
     let (feed, worker) = Fanout::by(|quote: &Quote| quote.0).spawn();
     let page = WebSocket::new(Frames::<Quote>::json());
     let limits = Limits::new(50).max_pending(MAX_PENDING);

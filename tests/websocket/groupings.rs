@@ -99,7 +99,7 @@ async fn statistics_are_summed_over_the_connections() {
 
 /// Goal: a batch whose ops are all refused sends nothing. Method: an encoder that fails.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_sent_of_a_batch_that_is_refused() {
+async fn a_refused_batch_sends_no_message() {
     let (socket, mut client) = served(4096).await;
     let sink = WebSocket::new(Frames::text(|_: &u32, _| Err("no".into()))).server(socket);
     let mut batch = Batch::for_test(vec![1, 2]);
@@ -148,7 +148,7 @@ async fn a_panic_in_an_encoder_is_contained() {
 
 /// Goal: everything can be held and awaited on any thread. Method: the compiler.
 #[test]
-fn all_of_it_is_send_and_sync() {
+fn public_types_and_futures_are_send_and_sync() {
     fn both<T: Send + Sync>() {}
     both::<roundlot::sink::websocket::WebSocketSink<std::cell::Cell<u32>>>();
     both::<WebSocket<std::rc::Rc<u32>>>();

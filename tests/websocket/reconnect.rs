@@ -353,7 +353,7 @@ async fn a_pause_asked_by_the_peer_is_limited() {
 /// Goal: a client that is closed while it is down ends at once, and dials no more. Method: close during a backoff, and
 /// during a dial that hangs.
 #[tokio::test(start_paused = true)]
-async fn closing_while_down_ends_at_once() {
+async fn closing_while_disconnected_ends_at_once() {
     let (sink, mut server) = Server::of(&numbers());
     server.set(DOWN);
     until_idle().await;

@@ -95,7 +95,7 @@ async fn only_a_trusted_server_is_connected_to() {
     ];
     let ports = servers.map(|address| address.port().to_string()).join(",");
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "tls::in_a_process_that_trusts_the_authority", "--ignored", "--nocapture"]);
+    child.args(["--exact", "tls::child_process_that_trusts_the_authority", "--ignored", "--nocapture"]);
     child.env(PORTS, ports).env("SSL_CERT_FILE", folder.path().join("ca.crt")).env_remove("SSL_CERT_DIR");
     let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -108,7 +108,7 @@ async fn only_a_trusted_server_is_connected_to() {
 
 #[tokio::test]
 #[ignore = "the test above runs it"]
-async fn in_a_process_that_trusts_the_authority() {
+async fn child_process_that_trusts_the_authority() {
     let Ok(ports) = std::env::var(PORTS) else { return };
     let ports: Vec<&str> = ports.split(',').collect();
     let [good, own, http, mute] = ports[..] else { panic!("{ports:?}") };

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn prices_at_which_nothing_can_be_bought_add_no_ops() {
+    fn unaffordable_prices_add_no_ops() {
         let mut bot = strategy();
         for price in ["0", "-37.63", "99999999999999999999", "79228162514264337593543950335"] {
             assert_eq!(at(&mut bot, price), [""; 0], "{price}");

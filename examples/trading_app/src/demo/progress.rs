@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_drawn_fits_a_terminal() {
+    fn progress_lines_fit_a_terminal() {
         let mut now = Now { passed: Duration::from_secs(3599), value: Decimal::from(1_000_000), ..Now::default() };
         for stats in [&mut now.prices, &mut now.orders, &mut now.trades] {
             stats.accepted = 36_000_000;

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_the_first_of_its_kind() {
+    fn a_sample_is_the_first_op_of_its_kind() {
         let mut sample = vec![1, 2];
         fill(&mut sample, 4, &[3, 4, 5]);
         fill(&mut sample, 4, &[6]);

@@ -34,7 +34,7 @@ fn ask(host: &str, request: &str, header: &str, body: &str) -> String {
 /// Goal: a page that is left with everything paused doesn't hold up the end. Method: pause all over HTTP, wait until
 /// orders wait, Ctrl-C; a drain that had to wait would take a day.
 #[test]
-fn ctrl_c_ends_what_is_paused() {
+fn ctrl_c_ends_a_paused_app() {
     let app = App::new();
     let arguments = ["--seconds", "0", "--page", "127.0.0.1:0", "--report", "it.json", "--database", "sqlite:it.db"];
     let mut child = app.command(&[QUICK, &arguments, &["--set", "drain=1day"]].concat()).spawn().unwrap();

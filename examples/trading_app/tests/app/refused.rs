@@ -62,7 +62,7 @@ fn a_report_that_cannot_be_written_is_an_error_at_the_start() {
 
 /// Goal: a report replaces nothing that the run needs. Method: the names of its files, however they are written.
 #[test]
-fn a_report_takes_no_place_of_another_file() {
+fn a_report_overwrites_no_other_file() {
     let app = App::new();
     let rows = "time_ms,price\n1,1\n";
     app.write("BTC.csv", rows);
@@ -85,7 +85,7 @@ fn a_report_takes_no_place_of_another_file() {
 
 /// Goal: a file that was misunderstood doesn't drown what is said. Method: a file of nothing but bad rows.
 #[test]
-fn many_bad_rows_are_told_in_few_lines() {
+fn many_bad_rows_are_reported_in_few_lines() {
     let app = App::new();
     app.write("BTC.csv", &format!("time_ms,price\n1,1\n{}", "x,1\n".repeat(3000)));
     let outcome = app.run(&[REPLAY, &["--report", "it.json"]].concat());

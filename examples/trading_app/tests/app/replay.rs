@@ -108,7 +108,7 @@ fn symbols_are_kept_as_they_are_spelled() {
 /// Goal: what is wrong in a file is told, and nothing is written in its place. Method: a time that cannot be, a file
 /// that could mean two things, and one of which a setting tells what it means.
 #[test]
-fn guesses_are_checked() {
+fn a_wrong_guess_about_a_file_is_reported() {
     let app = App::new();
     app.write("BTC.csv", "# by hand\ntime,price\n1704704400000000,1\n1704704400001,2\n2704704400002,3\n");
     let outcome = app.run(&["--replay", "BTC.csv", "--database", "it.db"]);
@@ -148,7 +148,7 @@ fn a_strict_replay_ends_at_the_first_bad_row() {
 }
 
 #[test]
-fn a_database_that_is_named_is_kept_and_the_usual_one_made_anew() {
+fn a_named_database_is_kept_and_the_default_one_is_recreated() {
     let app = App::new();
     app.write("BTC.csv", "time_ms,price\n1,1\n");
     for (run, expected) in [(1, 1), (2, 2)] {

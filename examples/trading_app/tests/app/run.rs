@@ -44,7 +44,7 @@ fn the_environment_overrides_the_file_and_the_command_line_both() {
 }
 
 #[test]
-fn mistakes_are_told_before_anything_is_done() {
+fn wrong_settings_are_reported_before_the_run_begins() {
     let mut app = App::new();
     app.write("bad.toml", "[orders.limits]\nmax_itmes = 5\n");
     app.write("empty.csv", "");

@@ -54,7 +54,7 @@ fn drains(signals: &[&str]) {
 
 /// Goal: Ctrl-C, a supervisor's SIGTERM and a terminal that is closed lose nothing.
 #[test]
-fn a_signal_stops_it_cleanly() {
+fn a_signal_stops_the_app_cleanly() {
     for name in ["-INT", "-TERM", "-HUP"] {
         drains(&[name]);
     }
@@ -69,7 +69,7 @@ fn two_signals_at_once_are_one_command() {
 
 /// Goal: nobody has to read what the app says. Method: both readers are gone before it says anything.
 #[test]
-fn readers_may_go_away() {
+fn the_app_survives_closed_output_pipes() {
     let app = App::new();
     let arguments = ["--seconds", "1", "--database", "it.db", "--report", "it.json", "--set", "progress=10ms"];
     let mut child = command(&app, &[QUICK, &arguments, &["--log", "trace"]].concat()).spawn().unwrap();
@@ -82,7 +82,7 @@ fn readers_may_go_away() {
 /// Goal: who can't wait need not. Method: a venue that never answers, so that the drain takes for ever, and Ctrl-C
 /// again and again: those that come too soon ask for nothing more.
 #[test]
-fn a_later_signal_ends_it_at_once() {
+fn a_later_signal_ends_the_app_at_once() {
     let app = App::new();
     let arguments = ["--seconds", "0", "--set", "venue.latency=1day", "--set", "drain=1day", "--set", "progress=50ms"];
     let mut child = command(&app, &arguments).spawn().unwrap();

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_reduces_what_is_surely_left() {
+    fn an_order_is_admitted_only_if_it_reduces_the_certain_position() {
         assert!(held(BTC, 10).admit(&order(1, Side::Sell, "10")));
         assert!(!held(BTC, 10).admit(&order(1, Side::Sell, "10.000001")), "it would turn the position");
         assert!(!held(BTC, 10).admit(&order(1, Side::Buy, "1")), "it would add to it");
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_protects_goes_first() {
+    fn a_protective_stop_has_precedence_over_an_exit() {
         let exit = order(1, Side::Sell, "10").with_purpose(Purpose::Exit);
         let stop = Order::stop(2.into(), BTC, Side::Sell, "90".parse().unwrap(), "10".parse().unwrap()).unwrap();
         let sorted = held(BTC, 10).sort(vec![exit.clone(), stop.clone()]);

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_calls_come_in_spells() {
+    async fn slow_calls_come_in_bursts() {
         let venue = venue(|settings| settings.slow_percent = 20);
         let calls: Vec<Duration> = (0..1000).map(|_| venue.call().0).collect();
         let slow = calls.chunks(10).filter(|spell| spell[0] == SLOW).count();

@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_spread_as_they_say() {
+    fn random_numbers_have_the_stated_distribution() {
         let mut rng = Rng::new(1);
         let hits = (0..10_000).filter(|_| rng.percent(10)).count();
         assert!((900..1100).contains(&hits), "{hits}");

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_leave_descriptors_to_the_rest() {
+    fn connections_leave_descriptors_to_the_rest_of_the_app() {
         let limits = |soft: &str| {
             max_open(&format!("Limit  Soft Limit  Hard Limit\nMax open files    {soft}    4096    files\n"))
         };

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_of_a_pull_tells_all_counts_and_whether_it_is_over() {
+    fn a_kill_switch_response_has_all_counts_and_its_state() {
         let counts = Counts { withdrawn: 1234, changes: 2, reducing: 1, canceled: 3, failed: 4, kept: 5, done: true };
         let expected = "1,234 waiting orders withdrawn; let go: 2 cancels and moved stops, 1 orders that reduce; \
                         3 orders canceled at the venue, 4 failed; 5 that reduce stay there";

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_token_opens_and_tries_are_bounded() {
+    async fn the_token_unlocks_and_wrong_tries_are_limited() {
         let keys = Keys::random().unwrap();
         let token = keys.token();
         assert_eq!(token.len(), LETTERS + 2);

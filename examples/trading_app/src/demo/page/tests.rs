@@ -216,7 +216,7 @@ async fn buttons_need_the_token() {
 }
 
 #[tokio::test]
-async fn a_browser_gets_a_snapshot_first_and_changes_then() {
+async fn a_browser_gets_a_snapshot_first_and_then_changes() {
     let stage = stage().await;
     let board = stage.serving.board();
     board.on_price(&price("BTC", "100"));
@@ -292,7 +292,7 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
 
 /// Goal: the end of a run waits for nobody to resume, and sends nothing that was held back.
 #[tokio::test]
-async fn the_end_resumes_batchers_and_withdraws_held_orders() {
+async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
     let stage = stage().await;
     let pass = stage.pass().await;
     for batcher in ["prices", "orders", "trades"] {

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_no_neighbor_agrees_with_is_found_wherever_it_stands() {
+    fn an_outlying_time_is_found_at_any_position() {
         for (years, expected) in [
             (&[2024, 2024, 2024, 2024][..], [true, true, true, true]),
             (&[1970, 2024, 2024, 2024], [false, true, true, true]),

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn one_moment_in_many_spellings() {
+    fn many_spellings_give_the_same_time() {
         let spellings = "2024-01-08T14:30:00.5Z|2024-01-08T09:30:00.500-05:00|2024-01-08 14:30:00,5 UTC|2024.01.08 14:30:00.5\
             |2024/01/08 14:30:00.5+00|20240108 143000500|20240108T143000.5Z|20240108-14:30:00.500|08.01.2024 14:30:00.5\
             |8 Jan 2024 14:30:00.5|08-JAN-2024 2:30:00.5 PM|08JAN2024:14:30:00.5|Jan 8, 2024 02:30:00.5pm\
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn days_and_times_of_day_alone() {
+    fn dates_and_times_of_day_are_read_alone() {
         let days = [("19700101", 0), ("2000-02-29", 11_016), ("1969-12-31", -1), ("9 March 2024", 19_791)];
         for (text, expected) in days {
             assert_eq!(stamp(text, None), Ok(Stamp { day: Some(expected), clock: None, offset: None }), "{text}");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_mean_two_things_is_asked_for() {
+    fn an_ambiguous_time_needs_a_setting() {
         assert!(seconds("01/08/2024 09:30:00", None).unwrap_err().contains("replay.date_order"));
         let read = |order| seconds("01/08/2024", Some(order));
         assert_eq!(read(DateOrder::Mdy).as_deref(), Ok("1704672000.000000000"));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn text_that_is_no_time_is_refused() {
         let none = "|soon|12|2024-02-30|2023-02-29|2024-13-01|24-01-08|2024-01-08T25:00:00|2024-01-08T09:60|2024-01-08T9|20240108 9\
             |2024-01-08T09:30:00 EST|2024-01-08T09:30:00+99:00|2024-01-08T09:30:00+02:00 UTC|09:30:00.|09:30.5|2024-01-08 09:30,5|13:00 PM|0:30 AM|:|-|8.8\
             |2024-01-08T09:30:00 America/New_York|1704704400|１２:３０";

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_told_apart_by_what_they_can_be_alone() {
+    fn decimal_and_thousands_marks_are_told_apart() {
         let cases = [
             ("38500,25;0,5;38500", "38500.25 0.5 38500"),
             ("38,500.25;1,000", "38500.25 1000."),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_either_is_asked_for() {
+    fn an_ambiguous_mark_needs_a_setting() {
         for numbers in ["38,500", "38,500;5", "1.5;1,5", "110'160", "110'160;110'165;5", "110’000;0.5"] {
             assert!(read(numbers).unwrap_err().contains("set replay.decimal"), "{numbers}");
         }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_written_otherwise_is_refused() {
+    fn a_number_in_another_notation_is_refused() {
         assert!(Decimals::PLAIN.plain("38500,25").unwrap_err().contains("has a comma"));
         assert!(Decimals::PLAIN.plain("1,000").unwrap_err().contains("has a comma"));
         let comma = Decimals::of(None, ["0,5"].into_iter()).unwrap();

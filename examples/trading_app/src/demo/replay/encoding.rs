@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_is_named() {
+    fn compressed_files_are_named() {
         assert!(text(b"\x1f\x8b\x08".to_vec()).unwrap_err().to_string().contains("gzip"));
         assert_eq!(text(b"a,b\n".to_vec()).unwrap(), "a,b\n");
         assert_eq!(text(Vec::new()).unwrap(), "");

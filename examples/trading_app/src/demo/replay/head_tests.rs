@@ -11,7 +11,7 @@ fn lines(text: impl AsRef<[u8]>) -> Vec<u64> {
 }
 
 #[test]
-fn prose_above_the_header_is_passed_over_and_told() {
+fn prose_above_the_header_is_skipped_and_reported() {
     let header = "time,symbol,price,qty,side";
     for (above, first) in [
         ("https://www.example.com/data\n", 3),
@@ -57,7 +57,7 @@ fn a_row_is_never_taken_for_the_header() {
 }
 
 #[test]
-fn a_torn_header_is_one_all_the_same() {
+fn a_torn_header_is_still_a_header() {
     let text = b"time;symbol;price;qty;W\xe4hrung\n1704704400000;BTCEUR;38500.25;0.5;EUR\n1704704400100;BTCEUR;38500.75;0.5;EUR\n";
     assert_eq!(lines(text), [2, 3]);
     assert!(opened(&none(), "x.csv", text).unwrap().found().contains("the header is not UTF-8 text: line 1"));

@@ -87,7 +87,7 @@ fn good_price(settings: &Replay, text: &str) -> String {
 }
 
 #[test]
-fn what_is_wrong_with_a_row_names_its_column() {
+fn an_error_in_a_row_names_its_column() {
     let header = "time_ms,symbol,price,qty";
     let cases = [
         ("1,BTC,12,5", None),
@@ -113,7 +113,7 @@ fn what_is_wrong_with_a_row_names_its_column() {
 }
 
 #[test]
-fn what_cannot_be_found_is_asked_for() {
+fn a_column_that_is_not_found_needs_a_setting() {
     let error = |settings: &Replay, text| refused(settings, "-.csv", text);
     assert!(
         error(&none(), "when,price\n1,2")
@@ -133,7 +133,7 @@ fn what_cannot_be_found_is_asked_for() {
 }
 
 #[test]
-fn what_was_found_can_be_read() {
+fn detected_layouts_are_printed_readably() {
     assert_eq!(
         opened(&none(), "spy_trades.csv", "ts_ms,price_e4,size\n1704704400000,2,3").unwrap().found(),
         "  time ts_ms in ms, price price_e4 over 10^4, symbol always SPY\n  quantity size, side none, id by line"

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_keep_their_numbers_whatever_is_between_them() {
+    fn lines_keep_their_numbers_across_blank_and_skipped_lines() {
         let ok = |text: &str| Ok(text.to_owned());
         assert_eq!(
             lines(b"\xef\xbb\xbfa,b\r\n\n  \n1,2\n\xff\n3,4"),

@@ -77,7 +77,7 @@ fn a_time_of_day_is_joined_with_its_date() {
 /// Goal: no half of a time is read alone, and no guess stands that its rows don't bear out. Method: files that lack
 /// something, or could mean two things.
 #[test]
-fn times_that_could_mean_two_things_are_refused_with_what_to_set() {
+fn ambiguous_times_are_refused_with_the_setting_to_use() {
     let cases = [
         ("time,price\n09:30:00,1", "set replay.date"),
         ("time,price\n153000,1", "set replay.time_unit"),
@@ -121,7 +121,7 @@ fn offsets_are_read() {
 
 /// Goal: each row is read in its own unit, wherever in the file units change. Method: more rows than are looked at.
 #[test]
-fn units_are_told_row_by_row() {
+fn units_of_time_are_detected_row_by_row() {
     let mut text = "time,symbol,price\n".to_owned();
     text.extend((0..2 * SAMPLE).map(|i| format!("{},UK100,7583.11\n", 1_653_580_800_000_000 + i * 1000)));
     text.push_str("1653580800512,UK100,7583\n1653580800513000000,UK100,1\n1653580800.514,UK100,1\n1653580,UK100,1\n");
@@ -166,7 +166,7 @@ fn decimal_commas_are_no_thousands() {
 }
 
 #[test]
-fn whole_numbers_of_a_fraction_are_asked_about() {
+fn whole_numbers_of_a_fraction_need_a_setting() {
     let text = "ts_event,action,side,price,size,sequence,symbol\n1703462400000000000,T,B,4799250000000,2,1,ESH4\n\
                 1703462400000000050,T,A,4799000000000,1,2,ESH4\n1703462400000000090,T,N,9223372036854775807,0,3,ESH4";
     assert!(refused(&none(), "x.csv", text).contains("set replay.price_scale"));
@@ -251,7 +251,7 @@ fn the_sign_of_a_quantity_is_its_side_where_nothing_else_is() {
 /// Goal: a guess that is nearly right is not taken. Method: counts from other days, minutes and seconds without hours,
 /// 32nds of bonds, turnovers, and a session over midnight under one date.
 #[test]
-fn what_looks_like_something_else_is_not_stored_as_it() {
+fn columns_that_resemble_another_are_not_stored_as_it() {
     for time in ["638403210000000000", "757987200000000000", "757987200000000"] {
         let problem = refused(&none(), "ABC.csv", format!("time,price\n{time},1\n{time},2"));
         assert!(problem.contains("another day than 1970"), "{problem}");

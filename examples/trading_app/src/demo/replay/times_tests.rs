@@ -44,7 +44,7 @@ fn times_are_exact_in_each_unit() {
 
 /// Goal: a number is a time of our age in one unit at most. Method: the ends of our age, and what lies between units.
 #[test]
-fn a_number_tells_its_unit() {
+fn a_number_has_one_unit_of_time() {
     let guess = |text: &str| times(None).guessed(text).ok().map(|(_, unit)| unit);
     for (zeros, unit) in [("", Unit::S), ("000", Unit::Ms), ("000000", Unit::Us), ("000000000", Unit::Ns)] {
         for seconds in ["631152000", "1704704400", "1767225599"] {

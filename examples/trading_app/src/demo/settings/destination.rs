@@ -84,7 +84,7 @@ mod tests {
 
     /// Goal: a mistake is told, a password isn't. Method: wrong forms of all kinds with one in them.
     #[test]
-    fn mistakes_are_told_without_what_was_written() {
+    fn errors_do_not_repeat_the_written_value() {
         let wrong = [
             ("", "empty"),
             ("sqlite:", "no path"),

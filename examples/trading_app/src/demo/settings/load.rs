@@ -125,7 +125,7 @@ mod tests {
 
     /// Goal: the app runs without a file as it runs with the one that is shipped. Method: an empty file, and that one.
     #[test]
-    fn the_file_that_is_shipped_says_what_is_built_in() {
+    fn the_shipped_file_equals_the_defaults() {
         let (_folder, empty) = file("");
         let (_folder, shipped) = file(BUILT_IN);
         let settings = with(&[], &empty).unwrap();
@@ -135,7 +135,7 @@ mod tests {
 
     /// Goal: what stands in comments in the file is a setting, too. Method: remove the marks.
     #[test]
-    fn settings_in_comments_exist() {
+    fn commented_settings_in_the_file_exist() {
         let (_folder, cli) = file(&BUILT_IN.replace("#: ", ""));
         let settings = with(&[], &cli).unwrap();
         assert_eq!(settings.seconds, Some(10));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_what_they_look_like_or_text() {
+    fn environment_values_are_parsed_by_their_look_or_kept_as_text() {
         let environment = [
             ("ROUNDLOT_REPLAY__FILE", "2024"),
             ("ROUNDLOT_REPLAY__PRICE", "3"),
@@ -185,7 +185,7 @@ mod tests {
     /// Goal: wherever a URL with a password stands, and whatever is wrong with it, the password is not told. Method:
     /// all sources, each with a mistake in it or beside it.
     #[test]
-    fn a_database_is_named_everywhere_and_its_password_told_nowhere() {
+    fn a_database_is_named_and_its_password_is_never_printed() {
         let url = "mysql://bob:secret@db/trades";
         let (_kind, of_kind) = file(&format!("database = \"{url}\""));
         let (_quote, unquoted) = file(&format!("seed = 1\ndatabase = \"{url}\nlog = \"info\""));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_for_this_machine_unless_somebody_says_otherwise() {
+    fn a_page_listens_on_loopback_by_default() {
         let cli =
             |page: &str, open| Cli { page: Some(page.parse().unwrap()), page_open_to_all: open, ..Cli::default() };
         for page in ["127.0.0.1:8080", "127.8.8.8:0", "[::1]:8080"] {
