@@ -1,4 +1,4 @@
-//! What makes a batch leave: its size, its age, an urgent operation, a caller who asks for it.
+//! The reasons to cut a batch: its size, its age, an urgent operation, a flush.
 //!
 //! Run it with `cargo run --example operation_batching`.
 //! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.

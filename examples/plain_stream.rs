@@ -1,4 +1,4 @@
-//! The same rules on any stream: no task, no sink, no handle. Whoever polls gets the batches.
+//! The same rules on any stream: no task, no sink, no handle. The caller that polls gets the batches.
 //!
 //! Run it with `cargo run --example plain_stream`.
 //! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.

@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let published = feed.stats().feed.accepted;
     drop(feed);
-    worker.shutdown().within(Duration::from_secs(5)).await?; // everybody gets the last price, and a goodbye
+    worker.shutdown().within(Duration::from_secs(5)).await?; // each client gets the last price and a close frame
     quick.await??;
     slow.await??;
     let sent = screen.stats();

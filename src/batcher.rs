@@ -120,7 +120,7 @@ where
         Self { stages, ..self }
     }
 
-    /// How large, how old and how many. Takes `500`, `(500, Duration::from_millis(2))`, or the full [`Limits`].
+    /// Sets the limits of size, age and number. Takes `500`, `(500, Duration::from_millis(2))`, or the full [`Limits`].
     pub fn limits(self, limits: impl Into<Limits>) -> Self {
         Self { limits: limits.into(), ..self }
     }
@@ -146,12 +146,13 @@ where
         Self { policy, ..self }
     }
 
-    /// Where ops go that were given up or are in doubt: any [`Sink`] of [`DeadLetter`]s. Without one they are dropped,
-    /// counted and logged.
+    /// Sets the destination of ops that were given up or are in doubt: any [`Sink`] of [`DeadLetter`]s. Without one
+    /// they are dropped, counted and logged.
     ///
-    /// Letters wait in a buffer of their own, of 65,536 and for no longer than the shutdown has time, so that a sink for
-    /// them that is slow, fails or panics stalls nobody. One that finds no room is counted in
-    /// [`dead_letters_lost`](crate::Stats::dead_letters_lost); those not taken at the end are in the [`Summary`].
+    /// Dead letters have a buffer of their own, of 65,536, and are drained within the time of the shutdown. A
+    /// dead-letter sink that is slow, fails or panics therefore stalls no sender and no write. A letter that finds the
+    /// buffer full is counted in [`dead_letters_lost`](crate::Stats::dead_letters_lost); letters left at the end are
+    /// in the [`Summary`].
     ///
     /// In logs that buffer has the batcher's name with `-letters` behind it. Its metrics begin with `roundlot_dead_letters_`, so
     /// that sums over all batchers count each op once.

@@ -91,7 +91,7 @@ enum Step {
 #[derive(Debug, Clone, Copy)]
 enum Deed {
     Accept,
-    /// After so many milliseconds.
+    /// Accepts after this many milliseconds.
     Slow(u64),
     Fail(ErrorKind),
     LoseConnection,
@@ -502,7 +502,7 @@ proptest! {
     }
 
     /// Goal: a full buffer that evicts never makes a sender wait and never holds more than it may. Method: bursts into a
-    /// paused batcher, and a look at who is left.
+    /// paused batcher, and a look at the ops that are left.
     #[test]
     fn eviction_keeps_the_bound_and_the_best(
         levels in prop::collection::vec(0u8..4, 1..80),

@@ -103,7 +103,7 @@ impl Amend {
         Self { stop_price: Some(stop_price), ..self }
     }
 
-    /// One amend that does what this and then a newer one do. The newer value of each field counts.
+    /// Combines this amend and a newer one into one. The newer value of each field counts.
     pub(super) fn followed_by(self, newer: Self) -> Self {
         Self {
             price: newer.price.or(self.price),

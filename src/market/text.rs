@@ -14,7 +14,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::{InvalidField, Reason};
 
-/// Which letters a text may have.
+/// The letters that a text may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Letters {
     /// Printable ASCII without white space, comma and quotes: ids, which venues restrict likewise.
@@ -123,7 +123,7 @@ impl<const N: usize> PartialOrd for Text<N> {
 /// Only the used bytes are hashed: most symbols and ids are shorter than 16 bytes, which fast hashers take in one
 /// step. The length follows them, so that two texts in a row do not hash like two others that join to the same bytes.
 ///
-/// Of a text above 31 bytes all `N` are hashed. The length is then a constant, and the code of a hasher for input of any
+/// A text above 31 bytes hashes all `N`. The length is then a constant, and the code of a hasher for input of any
 /// length stays out of the way of the short ones.
 impl<const N: usize> Hash for Text<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -253,7 +253,7 @@ macro_rules! inline_text {
             ///
             /// # Panics
             ///
-            /// Where [`new`](Self::new) gives an error. Use that one for all that comes from outside.
+            /// If [`new`](Self::new) gives an error. Use `new` for text from outside.
             #[track_caller]
             pub const fn from_static(text: &'static str) -> Self {
                 match Self::new(text) {

@@ -73,6 +73,6 @@ impl Account {
         for (id, why) in &self.in_doubt {
             assert!(rows.remove(id).is_none_or(|times| times == 1), "{id} is in doubt: {why}");
         }
-        assert!(rows.is_empty(), "nobody was told of {rows:?}, refused were {:?}", self.refused);
+        assert!(rows.is_empty(), "no caller was told of {rows:?}, refused were {:?}", self.refused);
     }
 }

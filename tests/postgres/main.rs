@@ -167,7 +167,7 @@ impl Db {
         self.until(&sql).await[0].parse().unwrap()
     }
 
-    /// How many sessions the sink has, as a query that finds something only if it is so many.
+    /// Query that finds a row only if the sink has this number of sessions.
     fn sessions(&self, many: usize) -> String {
         let name = &self.schema;
         format!("SELECT 1 FROM pg_stat_activity WHERE application_name = '{name}' HAVING count(*) = {many}")

@@ -106,7 +106,7 @@ async fn passwords_are_never_printed() {
 }
 
 /// Goal: an error names neither the user nor the database. Method: each of the ways in which a server refuses a login,
-/// and a right that is taken away from one who is in.
+/// and a right that is taken away from a user with a session.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn users_and_databases_are_never_named() {

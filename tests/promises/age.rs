@@ -300,8 +300,8 @@ async fn an_early_settled_deadline_causes_no_later_wake_up() {
     assert!(!worker.is_woken(), "an idle batcher was woken");
 }
 
-/// Goal: what waits for a slot needs no timer. Method: the only slot is taken for an hour; a lingering op must wake
-/// nobody, and leave as soon as the slot is free.
+/// Goal: what waits for a slot needs no timer. Method: the only slot is taken for an hour; a lingering op must
+/// wake no task, and leave as soon as the slot is free.
 #[tokio::test(start_paused = true)]
 async fn a_batcher_whose_slots_are_taken_is_not_woken_by_lingers() {
     let sink = Recorder::new();

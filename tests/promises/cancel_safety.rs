@@ -13,7 +13,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use crate::{AGES, at_once, eventually, ms, secs};
 
-/// A batcher of one op, which is in flight behind a gate: whoever comes next stands in line.
+/// A batcher of one op, which is in flight behind a gate: the next sender waits for a permit.
 async fn full() -> (Handle<u32>, Worker<u32>, Gate<Recorder<u32>>, Recorder<u32>) {
     let sink = Recorder::new();
     let gate = Gate::new(sink.clone());
@@ -109,7 +109,7 @@ async fn a_reserve_that_is_dropped_takes_no_room() {
     assert_eq!(sink.ops(), [0, 1]);
 }
 
-/// `reserve` says: a dropped future loses its place in the line, and nobody else does.
+/// `reserve` says: a dropped future loses its place in the wait queue, and no other sender does.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_reserve_gives_its_turn_to_the_next_waiter() {
     let (desk, _worker, gate, _sink) = full().await;

@@ -137,7 +137,8 @@ async fn a_batch_of_which_all_has_expired_is_not_written() {
     assert_eq!((stats.batches, stats.written, stats.outcomes.expired, stats.in_flight), (1, 1, 4, 0));
 }
 
-/// Goal: more room lets in who waits, at once. Method: two senders in line when `max_pending` goes from two to three.
+/// Goal: raising `max_pending` admits waiting senders at once. Method: two wait when `max_pending` goes from two to
+/// three.
 #[tokio::test(start_paused = true)]
 async fn raising_max_pending_admits_waiting_senders() {
     let limits = Limits::new(100).linger(AGES).max_pending(2);

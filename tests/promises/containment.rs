@@ -202,7 +202,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Goal: a sink whose future panics when it is dropped takes nobody with it. Method: its first write exceeds the write
+/// Goal: a sink whose future panics when it is dropped stops no task. Method: its first write exceeds the write
 /// timeout; the next op must be written. Guards: panics outside of a poll.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_dropping_a_timed_out_write_stops_no_task() {

@@ -138,8 +138,8 @@ impl Sink<u32, Receipt> for Receipts {
     }
 }
 
-/// Goal: nobody hears "lost" of an op that landed, whatever its receipt does. Method: two callers share the fate of one op,
-/// so that the receipt has to be copied; others have gone, so that it is dropped.
+/// Goal: no caller hears "lost" of an op that landed, whatever its receipt does. Method: two callers share the fate of
+/// one op, so that the receipt has to be copied; others have gone, so that it is dropped.
 #[tokio::test(start_paused = true)]
 async fn receipts_that_panic_lose_no_op() {
     let stages = Stages::new().dedup_by(|op: &u32| (*op < 10).then_some(*op), ms(50));

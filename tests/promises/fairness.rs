@@ -1,4 +1,4 @@
-//! Proves that what was done for speed costs no promise: nothing stale, nobody kept waiting, everyone gets a turn.
+//! Proves that optimizations break no promise: no stale op is sent, no caller is kept waiting, each task gets a turn.
 
 use std::{
     pin::pin,
@@ -24,7 +24,7 @@ fn instant() -> impl Sink<u64> {
     sink_fn(|batch: &mut Batch<u64>| Box::pin(std::future::ready(Ok(batch.accept_all()))))
 }
 
-/// A batcher whose task has begun to take in so much that it lets others run in between, after ops 0 and 1.
+/// A batcher whose task drains an inbox so long that it yields in between, after ops 0 and 1.
 async fn in_the_middle_of_taking_in(sink: impl Sink<u64>, stages: Stages<u64>) -> Handle<u64> {
     let (desk, _worker) = Batcher::new(sink).stages(stages).limits(Limits::new(500)).spawn();
     until_idle().await;
@@ -184,9 +184,9 @@ async fn an_answer_does_not_wait_for_later_writes() {
     assert_eq!((note.told_after.load(Relaxed), writes.load(Relaxed)), (1, 1000));
 }
 
-// Guards: the task looks for company for one lone op in so many, and others run meanwhile.
-/// Goal: what is known is told before the task lets others run. Method: each time that an op is answered, another one comes
-/// alone; whoever runs next must find the answer.
+// Guards: the task polls for more ops after several single ops, and other tasks run meanwhile.
+/// Goal: results are published before the task yields. Method: each time that an op is answered, another one comes
+/// alone; the task that runs next must find the answer.
 #[tokio::test(start_paused = true)]
 async fn an_answer_does_not_wait_for_coalescing_of_another_op() {
     let gate = Gate::new(Recorder::new());
@@ -240,13 +240,13 @@ async fn senders_yield_to_other_tasks() {
                 false => desk.clone().send(sent).await.unwrap(),
             }
             sent += 1;
-            assert!(sent < 100_000, "nobody else could run");
+            assert!(sent < 100_000, "no other task could run");
         }
     }
 }
 
-/// Goal: whoever asked for room first gets it first, however others come to theirs. Method: a full buffer that evicts, a
-/// sink slower than the producer, and a caller in line for a permit.
+/// Goal: the caller that asked first gets the first permit, however other ops get theirs. Method: a full buffer that
+/// evicts, a sink slower than the producer, and a caller that waits for a permit.
 #[tokio::test(start_paused = true)]
 async fn a_reservation_is_served_while_other_senders_evict() {
     let sink = sink_fn(|batch: &mut Batch<u64>| {

@@ -168,7 +168,7 @@ async fn a_flush_makes_other_partitions_no_more_due_than_they_are() {
     assert_eq!(sink.ops(), [1]);
 }
 
-/// A sink that flushes its own batcher inside of each write of an odd op, waiting for it at most so long.
+/// A sink that flushes its own batcher inside of each write of an odd op, waiting for it no longer than a given time.
 fn flushing(limit: Option<Duration>) -> (Arc<OnceLock<Handle<u32>>>, impl roundlot::Sink<u32>) {
     let desk = Arc::new(OnceLock::<Handle<u32>>::new());
     let sink = sink_fn({
@@ -256,7 +256,7 @@ async fn a_report_keeps_the_first_errors_of_many() {
 }
 
 /// Goal: a failure is reported to the flush that is listened to. Method: a flush is given up (a timeout around it)
-/// while its op is being written, the op is refused, and the next flush asks. Guards: reports that nobody has read.
+/// while its op is being written, the op is refused, and the next flush asks. Guards: reports that were never read.
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_reported_after_a_dropped_flush() {
     let gate = Gate::new(Flaky::new(Recorder::new()).fail(refused()));

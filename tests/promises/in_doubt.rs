@@ -49,7 +49,7 @@ async fn an_op_that_landed_and_expires_is_in_doubt() {
 }
 
 /// Goal: an op that may have landed is not said to have been withdrawn. Method: it lands without an answer and is
-/// withdrawn while it backs off. Guards: whoever pulls the kill switch must see that it may live at the venue.
+/// withdrawn while it backs off. Guards: the user of the kill switch must see that it may live at the venue.
 #[tokio::test(start_paused = true)]
 async fn an_op_that_landed_and_is_withdrawn_is_in_doubt() {
     let (desk, _worker) = Batcher::new(landed()).retry(long_backoff()).idempotent().spawn();
@@ -94,8 +94,8 @@ async fn an_op_marked_retry_because_it_may_have_landed_is_in_doubt_at_the_end() 
 }
 
 /// Goal: an op that may have landed is not replaced or netted by a newer one: that would hide the doubt, and leave a
-/// value at the venue that nobody corrects. Method: it lands without an answer and backs off while a newer value and a
-/// cancel come; it is sent again, and then the newer one.
+/// value at the venue that is never corrected. Method: it lands without an answer and backs off while a newer value
+/// and a cancel come; it is sent again, and then the newer one.
 #[tokio::test(start_paused = true)]
 async fn an_op_that_may_have_landed_is_neither_replaced_nor_netted() {
     let merges: [fn(u32, u32) -> Option<u32>; 2] = [stage::latest, |_, _| None];

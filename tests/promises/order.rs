@@ -256,7 +256,7 @@ async fn an_op_that_waited_for_a_permit_stays_behind_earlier_ops() {
             stages.conflate_by(key, |waiting, newer| stage::Merge::Apart { waiting, newer })
         };
         let flaky = Flaky::new(sink.clone()).pass(1);
-        let flaky = if in_doubt { flaky.fail(SinkError::ambiguous("who knows")) } else { flaky };
+        let flaky = if in_doubt { flaky.fail(SinkError::ambiguous("unknown")) } else { flaky };
         let (desk, _worker) = Batcher::new(flaky)
             .stages(stages)
             .limits(Limits::new(1).max_pending(2))

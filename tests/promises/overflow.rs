@@ -26,7 +26,7 @@ async fn written<T: Clone + Send + 'static>(desk: &Handle<T>, sink: &Recorder<T>
     sink.ops()
 }
 
-/// Goal: `Wait` is first come, first served, and nobody overtakes. Method: two senders in line behind a full buffer,
+/// Goal: `Wait` is first come, first served, and no sender overtakes. Method: two senders wait behind a full buffer,
 /// and a `try_send` after them.
 #[tokio::test(start_paused = true)]
 async fn waiting_senders_are_admitted_in_order() {
@@ -120,7 +120,7 @@ async fn the_new_op_is_evicted_when_all_other_ops_are_in_flight() {
     }
 }
 
-/// Goal: an op that is merged into another, or is a repeat, makes nobody leave. Method: a full buffer that evicts, and
+/// Goal: an op that is merged into another, or is a repeat, evicts no op. Method: a full buffer that evicts, and
 /// one op more under a key that waits.
 #[tokio::test(start_paused = true)]
 async fn an_op_that_takes_no_permit_evicts_no_op() {

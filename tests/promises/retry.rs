@@ -273,8 +273,9 @@ async fn timeouts_and_panics_are_not_tried_again_unless_idempotent() {
     }
 }
 
-/// Goal: a backoff longer than the clock can tell lasts for ever, as a linger does; it is no hot loop, and kills
-/// nobody. Method: a transient failure and a policy of `Duration::MAX`; a year later nothing may have been tried again.
+/// Goal: a backoff longer than the clock can tell lasts for ever, as a linger does; it is no hot loop, and stops
+/// no task. Method: a transient failure and a policy of `Duration::MAX`; a year later nothing may have been tried
+/// again.
 #[tokio::test(start_paused = true)]
 async fn a_backoff_beyond_the_clock_is_waited_for() {
     let flaky = Flaky::new(Recorder::new()).fail(down());

@@ -30,7 +30,7 @@ async fn an_answered_op_has_released_its_permit() {
     }
 }
 
-/// Goal: who has been answered sees statistics that know of it. Method: on two threads, look right after each verdict.
+/// Goal: an answered caller finds its op in the statistics. Method: on two threads, look right after each verdict.
 /// Guards: answers that go out before the statistics are published, which shows a few times in 100,000.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answered_op_is_in_the_statistics() {
@@ -166,8 +166,9 @@ fn callers_that_await_their_acks_share_batches() {
     assert!(stats.mean_batch() > 16.0, "{} ops a batch", stats.mean_batch());
 }
 
-/// Goal: nobody waits for a runtime that is gone, and what it held is lost with notice. Method: a runtime of its own is
-/// dropped with ops waiting, in flight and in the channel, and with callers that wait for all there is to wait for.
+/// Goal: no caller waits for a runtime that is gone, and what it held is lost with notice. Method: a runtime of its
+/// own is dropped with ops waiting, in flight and in the channel, and with callers that wait for all there is to wait
+/// for.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_runtime_answers_all_callers() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
@@ -241,8 +242,8 @@ const ALONE: &str = "ROUNDLOT_TEST_ALONE";
 // Guards: `Moment` counts from the clock that first asked, which a paused test may have set ahead: for all others, time
 // stands still until they have caught up with it.
 /// Goal: a paused clock that is ahead of the others does not stop theirs. Method: in a process of its own, since it is
-/// about who comes first: a runtime is a day ahead when it builds the first batcher; on the next one a linger of 10 ms
-/// must end.
+/// about which comes first: a runtime is a day ahead when it builds the first batcher; on the next one a linger of 10
+/// ms must end.
 #[test]
 fn clocks_of_other_runtimes_do_not_matter() {
     let name = "runtimes::clocks_of_other_runtimes_do_not_matter";

@@ -183,7 +183,7 @@ async fn a_canceled_token_is_noticed_under_load() {
         if sent == 100_000 {
             token.cancel();
         }
-        assert!(sent < 1_000_000, "nobody has looked at the token");
+        assert!(sent < 1_000_000, "the task has not looked at the token");
     }
     assert_eq!(worker.join().await.unwrap().stats.outcomes.delivered, u64::from(sent));
 }
@@ -209,7 +209,7 @@ async fn a_canceled_token_drains_and_ends_the_batcher() {
     }
 }
 
-/// Goal: nobody needs to hold the worker. Method: it is dropped; ops are written, and the last handle drains.
+/// Goal: no task needs to hold the worker. Method: it is dropped; ops are written, and the last handle drains.
 #[tokio::test(start_paused = true)]
 async fn a_batcher_without_its_worker_runs_until_the_last_handle_is_dropped() {
     let sink = Recorder::new();
@@ -240,8 +240,8 @@ async fn join_waits_for_the_last_handle_and_the_drain() {
     assert_eq!((summary.stats.outcomes.delivered, summary.close_error.is_none()), (1, true));
 }
 
-/// Goal: whoever waits for room when the batcher closes gets the op back, and whoever waits for a flush its report.
-/// Method: a hung write, a sender in line, a permit that is used too late, and a flush.
+/// Goal: a sender that waits for a permit when the batcher closes gets its op back, and a flush gets its report.
+/// Method: a hung write, a waiting sender, a permit that is used too late, and a flush.
 #[tokio::test(start_paused = true)]
 async fn waiting_senders_and_flushes_are_answered_at_shutdown() {
     let gate = Gate::new(Recorder::new());
@@ -312,7 +312,7 @@ async fn the_sink_is_closed_once_after_the_last_write() {
     }
 }
 
-/// Goal: a close that hangs holds nobody up longer than the shutdown may take. Method: a sink whose close never ends.
+/// Goal: a close that hangs delays no task longer than the shutdown may take. Method: a sink whose close never ends.
 #[tokio::test(start_paused = true)]
 async fn a_hung_close_ends_at_the_shutdown_deadline() {
     struct Hung;
@@ -331,8 +331,8 @@ async fn a_hung_close_ends_at_the_shutdown_deadline() {
     assert_eq!((summary.stats.outcomes.delivered, summary.close_error.is_some()), (1, true));
 }
 
-/// Goal: nobody waits for a resume that cannot come. Method: the last handle of a paused batcher is dropped right
-/// before the worker is shut down without a limit. Guards: one wish to stop that replaces another.
+/// Goal: a shutdown does not wait for a resume that cannot come. Method: the last handle of a paused batcher is
+/// dropped right before the worker is shut down without a limit. Guards: one stop request that replaces another.
 #[tokio::test(start_paused = true)]
 async fn a_paused_batcher_without_handles_ends_although_its_shutdown_has_no_deadline() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();

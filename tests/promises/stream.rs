@@ -219,8 +219,8 @@ async fn a_stream_reads_no_more_items_than_it_needs() {
 }
 
 /// Goal: it backpressures as well where items are spread: not beyond a full batch, and with small ones not beyond a few
-/// batches' worth. Method: an endless stream over two partitions, of which one is full after seven items; and over so many
-/// that none ever is.
+/// batches' worth. Method: an endless stream over two partitions, of which one is full after seven items; and over
+/// more, of which none ever is.
 #[tokio::test(start_paused = true)]
 async fn a_stream_over_partitions_reads_no_more_items_than_it_needs() {
     let (taken, items) = endless();

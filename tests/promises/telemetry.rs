@@ -126,7 +126,7 @@ async fn retries_letters_panics_and_the_stop_are_events() {
 }
 
 /// Goal: no burst of failures floods the log: a line per turn and kind of event. Method: a thousand ops meet an outage five
-/// times, are then refused one by one, and become dead letters that nobody takes.
+/// times, are then refused one by one, and become dead letters that no sink takes.
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_failures_is_a_few_lines() {
     let (log, _guard) = Log::capture();
@@ -186,7 +186,7 @@ async fn a_panic_in_a_merge_is_logged_as_an_event() {
 /// What must not be told.
 const SECRET: &str = "SECRET-7f3a";
 
-/// An op that tells its secret to whoever prints it.
+/// An op whose `Debug` prints its secret.
 #[derive(Clone)]
 struct Secret(u32);
 

@@ -92,7 +92,8 @@ async fn a_server_connection_that_ends_without_a_close_is_final() {
     assert!(error.chain().contains("final"), "{}", error.chain());
 }
 
-/// Goal: closing says goodbye with the right code, after what was written. Method: both sides, and a code of one's own.
+/// Goal: closing sends a close frame with the right code, after the written messages. Method: both sides, and a code
+/// of one's own.
 #[tokio::test(start_paused = true)]
 async fn closing_does_the_close_handshake() {
     let own = numbers().farewell(Close::new(4000, "done"));

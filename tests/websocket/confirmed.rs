@@ -21,7 +21,7 @@ async fn a_batch_is_accepted_after_its_pong() {
     say(&mut client, OpCode::Pong, b"unasked").await;
     say(&mut client, OpCode::Pong, &u64::MAX.to_be_bytes()).await;
     until_idle().await;
-    assert!(!task.is_finished(), "a number that nobody has asked for proves nothing");
+    assert!(!task.is_finished(), "a number that was not asked for proves nothing");
     say(&mut client, OpCode::Pong, &first).await;
 
     assert_eq!(read(&mut client).await, text("[2]"), "the next batch goes when the first is settled");

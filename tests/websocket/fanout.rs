@@ -95,7 +95,7 @@ async fn topics_can_be_added_and_removed() {
     assert_eq!(screen.wait_for(8).await[7], (8, 8));
     subscription.remove([8]).await;
     publish(&feed, &[(8, 9)]).await;
-    assert_eq!(screen.wait_for(9).await[8], (8, 9), "who wants everything wants everything");
+    assert_eq!(screen.wait_for(9).await[8], (8, 9), "a subscriber to all topics stays subscribed to all");
 }
 
 /// Goal: a subscriber that takes nothing is dropped after its time, not before, and no other subscriber notices. Method: one shut
@@ -290,7 +290,7 @@ async fn contradicting_settings_are_errors() {
     desk.send((1, 1)).await.unwrap();
 }
 
-/// Goal: a list of topics from a browser costs the feed no time, however long it is. Method: more than anybody may have,
+/// Goal: a list of topics from a browser costs the feed no time, however long it is. Method: more than the maximum,
 /// each one new; in quadratic time this would take minutes.
 #[tokio::test(start_paused = true)]
 async fn too_many_topics_are_refused_at_once() {

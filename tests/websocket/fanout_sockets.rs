@@ -70,7 +70,7 @@ async fn stuck_sockets_are_dropped_and_all_other_sockets_get_every_latest_value(
             feed.publish((symbol, round)).unwrap();
         }
         feed.flush().await.unwrap();
-        assert_eq!(before.elapsed(), secs(0), "nobody was waited for");
+        assert_eq!(before.elapsed(), secs(0), "no peer was waited for");
         let full = subscriptions.iter().map(|subscription| subscription.stats());
         assert!(full.map(|stats| stats.waiting + stats.in_flight).all(|held| held <= 2 * MAX_PENDING as u64));
         advance(ms(100)).await;
@@ -87,7 +87,7 @@ async fn stuck_sockets_are_dropped_and_all_other_sockets_get_every_latest_value(
 
     // Stuck subscribers are dropped, and read the reason if they wake up in time.
     advance(secs(5)).await;
-    assert_eq!(feed.stats().stuck, 0, "their sinks are still saying goodbye");
+    assert_eq!(feed.stats().stuck, 0, "their sinks are still in the close handshake");
     for peer in stuck {
         let (quotes, _, end) = eventually(read_all(peer)).await;
         assert!(quotes.is_sorted_by_key(|quote| quote.1), "what was fed is whole and in order");
@@ -121,7 +121,7 @@ async fn stuck_sockets_are_dropped_and_all_other_sockets_get_every_latest_value(
     assert!(sent.frames_saved() > sent.frames, "{sent:?}");
 }
 
-/// Goal: one who never reads again does not keep its memory. Method: it is dropped, and does not hear why.
+/// Goal: a peer that never reads again frees its memory. Method: it is dropped, without a close frame.
 #[tokio::test(start_paused = true)]
 async fn a_stuck_peer_that_never_reads_again_is_removed() {
     let (feed, _worker) = Fanout::by(|quote: &Quote| quote.0).spawn();

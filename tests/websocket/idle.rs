@@ -110,7 +110,7 @@ async fn small(page: &WebSocket<Quote>) -> (WebSocketSink<Quote>, DuplexStream) 
     (page.server(WebSocketStream::from_raw_socket(here, Role::Server, Some(small)).await), there)
 }
 
-/// Goal: a page frees the places of those who left without a word, and of no others, while there is no price for a day.
+/// Goal: a page frees the slots of peers that vanished, and no other slots, while there is no price for a day.
 /// Method: a thousand silent peers, and a few that answer.
 #[tokio::test(start_paused = true)]
 async fn dead_subscribers_are_not_counted() {
@@ -146,7 +146,7 @@ async fn dead_subscribers_are_not_counted() {
     }
 }
 
-/// Goal: a page also frees the place of one that says goodbye or breaks off while there is nothing to send.
+/// Goal: a page also frees the slot of a peer that closes or breaks off while there is nothing to send.
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_that_leaves_is_not_counted() {
     let (feed, _worker) = Fanout::by(|quote: &Quote| quote.0).spawn();

@@ -70,7 +70,7 @@ async fn say(peer: &mut Peer<DuplexStream>, opcode: OpCode, payload: &[u8]) {
     peer.write_frame(Frame::new(true, opcode, None, Payload::Owned(payload.to_vec()))).await.unwrap();
 }
 
-/// Our side of a connection, with a pipe that holds so many bytes, and the raw other end.
+/// Our side of a connection, with a pipe of limited capacity in bytes, and the raw other end.
 async fn pipe(buffer: usize, role: Role) -> (Socket, DuplexStream) {
     let (here, there) = tokio::io::duplex(buffer);
     (WebSocketStream::from_raw_socket(here, role, None).await.into(), there)

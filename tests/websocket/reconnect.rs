@@ -100,7 +100,7 @@ async fn a_client_reconnects_after_temporary_close_codes_only() {
             assert_eq!(error.kind(), ErrorKind::Refused);
             assert_eq!(eventually(sink.ready()).await.unwrap_err().kind(), ErrorKind::Refused);
             tokio::time::sleep(secs(100)).await;
-            assert!(server.dials.try_recv().is_err(), "nobody dials again");
+            assert!(server.dials.try_recv().is_err(), "there is no second dial");
         }
     }
 }

@@ -54,7 +54,7 @@ async fn serve(listener: TcpListener, log: Log) {
     }
 }
 
-/// Passes bytes on, until so many have gone one way; then both ends are torn.
+/// Passes bytes on, until a random number has gone one way; then both ends are torn.
 async fn proxy(listener: TcpListener, server: std::net::SocketAddr, seed: u64, torn: Arc<AtomicUsize>) {
     let mut dice = Dice(seed);
     loop {

@@ -1,4 +1,4 @@
-//! What URLs and variables come to, and what of them is refused.
+//! Tests of addresses: the settings that URLs and variables give, and the ones that are refused.
 
 use tokio_postgres::config::Host;
 

@@ -149,7 +149,7 @@ fn verdict(phase: Phase, code: &str, ended: bool, policy: bool) -> Verdict {
         ("40", "P01") => (Batch, Transient, "a deadlock with another transaction, nothing was written"),
         ("40", _) => (Batch, Transient, "another transaction was in the way, nothing was written"),
         ("53", "100") => (Batch, Outage, "the disk of the server is full, nothing was written"),
-        // Often it is the batch that needs so much, or so many locks.
+        // Usually the batch is the cause: its memory, or the number of its locks.
         ("53", "200") => (Batch, TooLarge, "the server is out of memory, nothing was written"),
         ("53", "300") => (Batch, Outage, "the server has too many connections, nothing was written"),
         ("53", "400") => (Batch, TooLarge, "the batch exceeds a limit of the server, nothing was written"),

@@ -69,7 +69,7 @@ impl Connection {
         Ok(Self { session, unnest: unnest?, bulk: None, out_of_step: AtomicBool::new(false), rows: Rows::default() })
     }
 
-    /// Whether the rows must come in smaller batches: only COPY would take so many bytes, and it is not available.
+    /// Whether the rows must come in smaller batches: only COPY would take their bytes, and it is not available.
     pub(super) fn is_too_large(&self, plan: &Plan) -> bool {
         plan.is_too_large(self.rows.len(), self.rows.size(), self.unnest.is_some())
     }
@@ -150,7 +150,7 @@ impl Connection {
                     Poll::Pending => sent.push(statement),
                 }
             }
-            // In their order, so that the error is that of the row, and not of those after it.
+            // In their order, so that the error is that of the row, and not of a later one.
             for statement in sent {
                 statement.await?;
             }

@@ -112,13 +112,13 @@ impl Plan {
         self.barred.load(Ordering::Relaxed)
     }
 
-    /// The bulk way, if that is the one for so many rows.
+    /// The bulk insert path, if `rows` and `bytes` call for it.
     pub(super) fn bulk_for(&self, rows: usize, bytes: usize) -> Option<&Bulk> {
         self.bulk.as_ref().filter(|_| rows >= self.bulk_from || bytes > MAX_ARRAY_BYTES)
     }
 
-    /// Whether so many rows must come in smaller batches: there is no bulk way, or none in a session that may share its
-    /// server process. A single row always has a way.
+    /// Whether the rows must come in smaller batches: there is no bulk insert path, or none in a session that may share
+    /// its server process. A single row always has a path.
     pub(super) fn is_too_large(&self, rows: usize, bytes: usize, is_own: bool) -> bool {
         (self.bulk.is_none() || !is_own) && !self.one_by_one && rows > 1 && bytes > MAX_ARRAY_BYTES
     }

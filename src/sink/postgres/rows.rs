@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(rows.bytes.as_ptr(), before);
         let held = rows.bytes(0..10);
         filled(&mut rows, vec![1]);
-        assert_eq!(held[12..14], *b"n0", "what somebody still holds is left alone");
+        assert_eq!(held[12..14], *b"n0", "a buffer that is still held is left alone");
     }
 
     #[test]

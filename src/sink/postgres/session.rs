@@ -32,7 +32,7 @@ pub(super) struct Session {
 
 struct Live {
     client: Client,
-    /// Reads and writes the socket, and says goodbye when there is no client any more.
+    /// Reads and writes the socket, and ends the session when its client is dropped.
     task: JoinHandle<()>,
 }
 

@@ -18,7 +18,7 @@ pub(super) type Tls = MakeRustlsConnect;
 /// Proof required from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Nothing.
+    /// No proof.
     None,
     /// That its certificate is signed by a trusted root.
     Certificate,
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn roots_that_cannot_be_read_are_named() {
         let why = |proof| connector(proof, &Roots::File("/nowhere/root.crt".into())).err();
-        assert_eq!(why(Proof::None), None, "nobody asks for them");
+        assert_eq!(why(Proof::None), None, "no proof is asked for");
         assert!(why(Proof::Certificate).is_some_and(|why| why.contains("/nowhere/root.crt")));
         assert!(why(Proof::Host).is_some_and(|why| why.contains("/nowhere/root.crt")));
     }

@@ -10,8 +10,8 @@ pub(super) enum Mode {
     Bare,
     /// The table has triggers, so no statement may override rules inside of them.
     Triggers,
-    /// As above, and rows may be updated, by a statement of their own. SQLite runs an update's triggers inside an
-    /// insert as if they said `UPDATE OR ABORT`.
+    /// The table has triggers, and rows may be updated, by a statement of their own. SQLite runs an update's triggers
+    /// inside an insert as if they said `UPDATE OR ABORT`.
     InsertThenUpdate,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Inserts<S> {
     pub(super) careful: Insert<S>,
 }
 
-/// An insert of so many rows, as text or prepared.
+/// An insert of a fixed number of rows, as text or prepared.
 #[derive(Debug)]
 pub(super) struct Insert<S> {
     pub(super) rows: usize,

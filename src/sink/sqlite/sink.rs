@@ -298,9 +298,9 @@ mod tests {
     async fn a_thread_that_has_died_is_an_outage_for_the_next_write() {
         let (sink, inbox) = sink(false);
         drop(inbox);
-        let error = sink.write(&mut Batch::for_test(vec![1])).await.expect_err("there is nobody");
+        let error = sink.write(&mut Batch::for_test(vec![1])).await.expect_err("the thread is gone");
         assert_eq!(error.chain(), "the destination is away: the SQLite writer thread has died");
-        assert!(sink.close().await.is_err(), "nobody closed the file");
+        assert!(sink.close().await.is_err(), "the file was not closed");
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ use crate::{
 /// |---|---|---|
 /// | the connection broke, and it is opened again | ambiguous, an outage | outage |
 /// | the peer closed it with a code worth a reconnect (1001, 1011 to 1014), and it is opened again | ambiguous, an outage | outage |
-/// | the peer took nothing for [`stall_after`](super::WebSocket::stall_after), or left a ping unanswered for so long, and it is opened again | ambiguous, an outage | outage |
+/// | the peer took nothing for [`stall_after`](super::WebSocket::stall_after), or left a ping unanswered for that time, and it is opened again | ambiguous, an outage | outage |
 /// | the connection is down for now: not opened yet, refused, no such host, TLS or the server not ready; see [`dial`](super::dial()) | - | outage |
 /// | one of these, and it is not opened again; or the peer closed it with any other code, or without one | ambiguous | refused, "final" |
 /// | the connection is over: the error says why, with code and reason if the peer gave them | - | refused, "final" |

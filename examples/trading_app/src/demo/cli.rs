@@ -74,7 +74,7 @@ pub struct Cli {
     #[arg(long, value_name = "ADDRESS", env = "ROUNDLOT_PAGE")]
     pub page: Option<SocketAddr>,
 
-    /// Let the page be served on an address that other machines can reach. Anybody who can may then watch.
+    /// Let the page be served on an address that other machines can reach. Their users may then watch.
     #[arg(long)]
     pub page_open_to_all: bool,
 

@@ -124,7 +124,7 @@ fn failures(stats: &Stats) -> u64 {
 }
 
 impl Report {
-    /// Prints it, and writes it as JSON if somebody wants that.
+    /// Prints it, and writes it as JSON if a path for that is set.
     pub fn publish(&self, path: Option<&Path>) -> Result<(), Error> {
         let printed = self.print();
         if let Some(path) = path {

@@ -50,7 +50,7 @@ pub struct Cost {
 pub struct Unbatched {
     pub prices: Cost,
     pub orders: Cost,
-    /// Only of a file: the app makes no scratch table on a server of somebody else's.
+    /// Only of a file: the app makes no scratch table on a server that it does not own.
     pub trades: Option<Cost>,
 }
 

@@ -65,7 +65,7 @@ fn ctrl_c_ends_a_paused_app() {
 }
 
 /// Goal: half-open requests take neither the kill switch nor the database its descriptors. Method: more of them, of
-/// each kind, than the app may have descriptors; then somebody comes, unlocks the buttons and stops the trading.
+/// each kind, than the app may have descriptors; then a user unlocks the buttons and stops the trading.
 #[test]
 fn the_kill_switch_is_reached_through_half_open_requests() {
     // Each is a descriptor of this process, too.

@@ -67,7 +67,7 @@ fn two_signals_at_once_are_one_command() {
     drains(&["-STOP", "-TERM", "-INT", "-HUP", "-CONT"]);
 }
 
-/// Goal: nobody has to read what the app says. Method: both readers are gone before it says anything.
+/// Goal: the output of the app need not be read. Method: both readers are gone before it prints anything.
 #[test]
 fn the_app_survives_closed_output_pipes() {
     let app = App::new();
@@ -79,8 +79,8 @@ fn the_app_survives_closed_output_pipes() {
     assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
 }
 
-/// Goal: who can't wait need not. Method: a venue that never answers, so that the drain takes for ever, and Ctrl-C
-/// again and again: those that come too soon ask for nothing more.
+/// Goal: a user can end the drain early. Method: a venue that never answers, so that the drain takes for ever, and
+/// Ctrl-C again and again: signals that come too soon ask for nothing more.
 #[test]
 fn a_later_signal_ends_the_app_at_once() {
     let app = App::new();

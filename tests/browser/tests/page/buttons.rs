@@ -27,7 +27,7 @@ async fn state(client: &Client, batcher: &str, words: &str) {
     until(client, &format!("{batcher} is {words}"), &script).await;
 }
 
-/// Goal: nobody without the token gets at the buttons; with it the kill switch empties the buffer, which stays empty until
+/// Goal: the buttons need the token; with it the kill switch empties the buffer, which stays empty until
 /// orders are resumed. Method: pause, wait for orders that wait, withdraw them, resume.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium"]

@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(keys.unlock(&token[1..]), Err(UnlockError::Wrong));
         }
         assert_eq!(keys.unlock(&token), Err(UnlockError::TooManyTries));
-        assert!(keys.admits(&pass), "who is in stays in");
+        assert!(keys.admits(&pass), "an unlocked session stays unlocked");
         tokio::time::advance(WINDOW).await;
         assert_eq!(keys.unlock(&token), Ok(pass));
     }

@@ -43,7 +43,7 @@ impl Facts {
         let batchers = [
             ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
             ("orders", "venue".to_owned(), settings.orders.limits.clone()),
-            // The folder of the file is not for everyone who sees the page.
+            // The page shows no folder: not each viewer may know it.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];
         Self { app: App { run, feed, database, ..App::default() }, batchers }

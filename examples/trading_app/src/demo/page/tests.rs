@@ -206,7 +206,7 @@ async fn buttons_need_the_token() {
         said.push(stage.post("/unlock", "x-roundlot-token: 0000-0000-0000", "").await.0);
     }
     assert_eq!(said, [[401; 10].as_slice(), &[429; 2]].concat());
-    assert_eq!(stage.command(&pass, "pause", "prices").await.0, 200, "who is in is not locked out");
+    assert_eq!(stage.command(&pass, "pause", "prices").await.0, 200, "an unlocked session is not locked out");
     for body in ["", "{}", r#"{"do":"sell","batcher":"orders"}"#, r#"{"do":"pause","batcher":"orders","more":1}"#] {
         assert_eq!(stage.post("/command", &format!("x-roundlot-pass: {pass}"), body).await.0, 400, "{body}");
     }
@@ -290,7 +290,7 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     assert!(stage.halt.permit().await.is_some());
 }
 
-/// Goal: the end of a run waits for nobody to resume, and sends nothing that was held back.
+/// Goal: the end of a run waits for no resume, and sends nothing that was held back.
 #[tokio::test]
 async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
     let stage = stage().await;
@@ -318,7 +318,7 @@ async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
             return;
         }
     }
-    panic!("nobody said goodbye");
+    panic!("no close frame came");
 }
 
 #[tokio::test]

@@ -162,7 +162,7 @@ fn header(
     if is_header { first.names() } else { None }
 }
 
-/// The most frequent width, and the largest of those.
+/// The most frequent width; the largest of equally frequent ones.
 fn usual(widths: impl Iterator<Item = usize>) -> usize {
     let widths: Vec<usize> = widths.collect();
     let times = |width: &usize| (widths.iter().filter(|other| *other == width).count(), *width);

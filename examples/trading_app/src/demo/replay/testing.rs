@@ -11,7 +11,7 @@ pub fn none() -> settings::Replay {
     built_in["replay"].clone().try_into().unwrap()
 }
 
-/// Settings as somebody writes them: lines of TOML.
+/// Settings as a user writes them: lines of TOML.
 pub fn set(lines: &str) -> settings::Replay {
     let built_in: toml::Table = include_str!("../../../../../config/trading_app.toml").parse().unwrap();
     let mut table = built_in["replay"].as_table().unwrap().clone();
