@@ -61,7 +61,7 @@ where
     }
 
     /// Sets the key within a topic: an update replaces the one of the same key. Updates with the key `None`, such as
-    /// fills, are never replaced: all are handed on, and none is in a snapshot.
+    /// fills, are never replaced: all are published, and none is in a snapshot.
     pub fn key_by<K: IntoKey>(self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self {
         let topic = Arc::clone(&self.topic);
         let key = Arc::new(move |op: &T| key(op).into_key().map(|key| (topic(op), key)));
@@ -76,13 +76,13 @@ where
         }
     }
 
-    /// Maximum number of keys with a remembered value: 65,536 by default. Updates of further keys are handed on, are in
+    /// Maximum number of keys with a remembered value: 65,536 by default. Updates of further keys are published, are in
     /// no snapshot, and are [counted](super::FanoutStats::forgotten).
     pub fn max_keys(self, max_keys: u32) -> Self {
         Self { max_keys, ..self }
     }
 
-    /// Limits of the feed's own batcher: by default up to 1024 updates are handed on at a time, and `max_pending` is
+    /// Limits of the feed's own batcher: by default up to 1024 updates are published at a time, and `max_pending` is
     /// 65,536. `overflow` is always [`EvictOldest`](Overflow::EvictOldest), because a publisher never waits.
     pub fn limits(self, limits: impl Into<Limits>) -> Self {
         Self { limits: limits.into().overflow(Overflow::EvictOldest), ..self }

@@ -30,7 +30,7 @@ pub struct Feed<T, Topic> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FanoutStats {
-    /// The feed's own batcher: `delivered` counts updates that were handed on, `conflated` those that were replaced
+    /// The feed's own batcher: `delivered` counts updates that were published, `conflated` those that were replaced
     /// before.
     pub feed: Stats,
     /// Live subscribers, including those that are being closed.

@@ -10,15 +10,15 @@
 //!                                  +--------------+   +---------+   +----------------+
 //! ```
 //!
-//! No new mechanism is needed: the feed is a [`Batcher`](crate::Batcher) whose sink hands updates on. A subscriber is a
-//! batcher too, with the user's sink and with stages and limits of its own. A slow subscriber gets conflated updates, a
-//! fast one all of them, and the memory of each is bounded. The fanout needs nothing but the core, and serves whatever
-//! is a [`Sink`](crate::Sink): WebSockets, channels, gRPC streams.
+//! No new mechanism is needed: the feed is a [`Batcher`](crate::Batcher) whose sink publishes updates. A subscriber is
+//! a batcher too, with the user's sink and with stages and limits of its own. A slow subscriber gets conflated
+//! updates, a fast one all of them, and the memory of each is bounded. The fanout needs nothing but the core, and
+//! serves whatever is a [`Sink`](crate::Sink): WebSockets, channels, gRPC streams.
 //!
 //! # What is promised
 //!
 //! * `publish` never waits, whatever subscribers do. When the hub falls behind, updates of one key replace each other
-//!   before they are handed on; updates without a key evict the oldest.
+//!   before they are published; updates without a key evict the oldest.
 //! * A new subscriber first gets the latest value of each key of its topics, then every update published after these.
 //!   There is no gap, and nothing older after something newer.
 //! * A subscriber holds at most [`max_pending`](crate::Limits::max_pending) updates, however stuck it is. The oldest
@@ -27,7 +27,7 @@
 //!   take, is dropped. A WebSocket is then closed with 1013.
 //! * A subscriber whose sink reports that its peer [is gone](crate::Sink::gone) ends at once, even if there is nothing
 //!   to send. Its coming and going is logged at debug level only; [`FanoutStats`] counts it.
-//! * An update at which a function of the user panics (topic, key, `Clone`) is refused alone; all others are handed on.
+//! * An update at which a function of the user panics (topic, key, `Clone`) is refused alone; all others are published.
 //!
 //! # Examples
 //!

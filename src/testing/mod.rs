@@ -30,7 +30,7 @@
 //! desk.send("a").await?;
 //! desk.send("b").await?;
 //! desk.send("c").await?;
-//! until_idle().await; // no time passes: "a" and "b" fill a batch, "c" waits for company
+//! until_idle().await; // no time passes: "a" and "b" fill a batch, "c" waits for more ops
 //! assert_eq!(recorder.batches(), [["a", "b"]]);
 //! assert_eq!(recorder.cuts(), [CutBy::Full]);
 //!

@@ -53,9 +53,9 @@ async fn time_in_the_wait_queue_counts_for_the_linger() {
 }
 
 // Guards: the deadline of a partition is that of the op that arrived first, though another may have been sent earlier.
-/// Goal: the deadline is that of the oldest op, not of the first in the queue. Method: an op stands in line for 100 ms;
-/// one that had a permit is sent right before it gets in. The linger of 50 ms is long over for the one that stood in
-/// line.
+/// Goal: the deadline is that of the oldest op, not of the first in the queue. Method: an op waits for a permit for
+/// 100 ms; one that had a permit is sent right before it gets in. The linger of 50 ms is long over for the one that
+/// waited.
 #[tokio::test(start_paused = true)]
 async fn an_op_that_queued_for_a_permit_does_not_wait_for_a_newer_op_with_a_permit() {
     let sink = Recorder::new();
@@ -79,8 +79,8 @@ async fn an_op_that_queued_for_a_permit_does_not_wait_for_a_newer_op_with_a_perm
 }
 
 // Guards: sends that come right behind each other share a time stamp, and one that waited has an old one.
-/// Goal: an op never counts as older than it is by more than the task took to look. Method: an op stands in line for ten
-/// seconds, one is submitted right behind it, and both are answered seven milliseconds later.
+/// Goal: an op never counts as older than it is by more than the task took to drain the inbox. Method: an op waits for
+/// a permit for ten seconds, one is submitted right behind it, and both are answered seven milliseconds later.
 #[tokio::test(start_paused = true)]
 async fn an_op_does_not_inherit_the_age_of_an_op_that_queued_for_a_permit() {
     let gate = Gate::new(Recorder::new());

@@ -194,8 +194,8 @@ async fn lowering_max_pending_makes_waiting_ops_due() {
 }
 
 /// Goal: a full buffer never sits out its linger, also while a part of the room is only reserved. Method: one permit is
-/// held for good, more senders than there is room wait in line, and no time may pass until all are in. Guards: pressure
-/// that counts only what is in the buffer, or that is told only when a sender joins the line.
+/// held for good, more senders than there is room wait, and no time may pass until all are in. Guards: pressure
+/// that counts only what is in the buffer, or that is told only when a sender begins to wait.
 #[tokio::test(start_paused = true)]
 async fn waiting_senders_do_not_sit_out_the_linger_while_another_task_holds_a_permit() {
     let sink = Recorder::new();

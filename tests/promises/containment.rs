@@ -45,7 +45,7 @@ impl Ord for Touchy {
 }
 
 /// Goal: a panic in a function of the stages ends the op it was called for, as refused, and no other. Method: each
-/// function in turn panics over one op of four; the others are delivered, twice over.
+/// function in turn panics over one op of four; all other ops are delivered, twice over.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_stage_refuses_its_op_and_no_other() {
     type Make = fn() -> Stages<u32>;
@@ -134,7 +134,7 @@ async fn a_panic_in_a_merge_refuses_the_two_ops() {
     assert_eq!(desk.stats().panics, 1);
 }
 
-/// Goal: an op about which a predicate panics stays where it is; the others are withdrawn. Method: three ops.
+/// Goal: an op about which a predicate panics stays where it is; the other ops are withdrawn. Method: three ops.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_withdraw_predicate_leaves_its_op_in_the_buffer() {
     let sink = Recorder::new();
@@ -223,7 +223,7 @@ async fn a_panic_in_dropping_a_timed_out_write_stops_no_task() {
 }
 
 /// Goal: a sink for dead letters that is slow, fails, panics or hangs never stalls the main path. Method: each of them,
-/// while every other op is refused; none of the others may wait, and at the end each letter is in the summary or was
+/// while every second op is refused; no accepted op may wait, and at the end each letter is in the summary or was
 /// taken.
 #[tokio::test(start_paused = true)]
 async fn trouble_with_dead_letters_never_stalls_the_main_path() {

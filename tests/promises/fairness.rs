@@ -107,7 +107,8 @@ impl Wake for Woken {
     }
 }
 
-/// Goal: no path leaves a caller waiting. Method: two in line get room at once; the waker of the first panics.
+/// Goal: no path leaves a caller waiting. Method: two waiting senders get permits at once; the waker of the first
+/// panics.
 #[tokio::test(start_paused = true)]
 async fn a_waker_that_panics_delays_no_other_sender() {
     let (desk, _worker) = Batcher::new(instant()).limits(Limits::new(2).max_pending(2)).spawn();
@@ -202,8 +203,8 @@ async fn an_answer_does_not_wait_for_coalescing_of_another_op() {
     }
 }
 
-/// Goal: the same where the task is dropped while it lets others run. Method: by hand, with one poll after the op for which
-/// the task looks for company, which comes after 32 lone ones.
+/// Goal: the same where the task is dropped while it yields. Method: by hand, with one poll after the op for which
+/// the task polls for more ops, which it does after 32 single ops.
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_not_lost_while_the_task_yields() {
     let gate = Gate::new(Recorder::new());
@@ -285,7 +286,7 @@ async fn a_burst_leaves_no_timer() {
     assert!(!worker.is_woken());
 }
 
-/// Goal: a task with many slots lets others run. Method: 30,000 partitions become due at once; how many writes are done
+/// Goal: a task with many slots yields. Method: 30,000 partitions become due at once; how many writes are done
 /// between two turns of another task?
 #[tokio::test(start_paused = true)]
 async fn many_slots_are_filled_a_turn_at_a_time() {

@@ -102,7 +102,7 @@ async fn an_op_that_moved_up_is_evicted_by_its_age() {
 }
 
 /// Goal: what is in flight can't be evicted, and the bound holds all the same. Method: the buffer is in flight as a
-/// whole; the newcomer is the only one that waits.
+/// whole; the new op is the only one that waits.
 #[tokio::test(start_paused = true)]
 async fn the_new_op_is_evicted_when_all_other_ops_are_in_flight() {
     for overflow in [Overflow::EvictOldest, Overflow::EvictLowest] {
@@ -136,7 +136,8 @@ async fn an_op_that_takes_no_permit_evicts_no_op() {
 }
 
 /// Goal: the bound holds when the policy changes under ops that came to evict. Method: a full, paused buffer, three ops
-/// more under `EvictOldest`, and `Wait` before the task has looked. Guards: ops that were let in under the old policy.
+/// more under `EvictOldest`, and `Wait` before the task has looked. Guards: ops that were admitted under the old
+/// policy.
 #[tokio::test(start_paused = true)]
 async fn ops_sent_to_evict_keep_the_bound_when_the_policy_becomes_wait() {
     let (desk, _sink) = paused(Stages::new(), Overflow::EvictOldest).await;
@@ -172,7 +173,7 @@ async fn a_long_send_all_lets_the_task_drain_the_inbox() {
     assert_eq!((stats.accepted, stats.outcomes.delivered + stats.outcomes.evicted), (200_000, 200_000));
 }
 
-/// Goal: a sender in line goes by the policy of now, not by the one that it met. Method: with each way to send in line
+/// Goal: a waiting sender obeys the current policy, not that of its arrival. Method: with each way to wait
 /// behind a full buffer, the policy is switched to `Reject`: the ops come back. A permit is waited for all the same.
 #[tokio::test(start_paused = true)]
 async fn waiting_senders_are_rejected_when_the_policy_becomes_reject() {
@@ -196,7 +197,7 @@ async fn waiting_senders_are_rejected_when_the_policy_becomes_reject() {
     at_once(permit).await.unwrap().send(8).unwrap();
 }
 
-/// Goal: the same for a policy that evicts: those in line come in before any that are sent later. Method: two wait, the
+/// Goal: the same for a policy that evicts: waiting ops are admitted before later ones. Method: two wait, the
 /// policy is switched, and a third is sent once they have been polled.
 #[tokio::test(start_paused = true)]
 async fn waiting_senders_evict_when_the_policy_becomes_evict() {

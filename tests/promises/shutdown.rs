@@ -131,8 +131,8 @@ async fn a_backoff_that_ends_too_late_is_not_waited_out() {
     }
 }
 
-/// Goal: while one partition backs off beyond the limit the others are drained, before anything comes back. Method:
-/// three slow writes of another partition.
+/// Goal: while one partition backs off beyond the limit other partitions are drained, before any op is returned.
+/// Method: three slow writes of another partition.
 #[tokio::test(start_paused = true)]
 async fn other_partitions_are_drained_while_one_backs_off_past_the_deadline() {
     let sink = Recorder::new();

@@ -144,7 +144,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(byte).collect()
 }
 
-/// The parts that decide who gets to see what, as the client library has them, in the form of libpq's.
+/// The parts of an address as the client library has them, in the form of libpq.
 fn parts(address: &Address) -> Vec<(&'static str, Option<Vec<u8>>)> {
     let config = &address.config;
     let text = |text: &str| text.as_bytes().to_vec();

@@ -122,7 +122,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// A panic in a column's closure refuses the op that it was called with; the others of the batch are written.
+/// A panic in a column's closure refuses the op that it was called with; all other ops of the batch are written.
 ///
 /// # Examples
 ///

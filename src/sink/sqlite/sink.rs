@@ -94,7 +94,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// A panic in a column's closure refuses the op that it was called with; the others of the batch are written.
+/// A panic in a column's closure refuses the op that it was called with; all other ops of the batch are written.
 ///
 /// # Examples
 ///
@@ -205,7 +205,7 @@ impl<T> SqliteSink<T> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing was handed over, so nothing landed.
+    /// No block was sent, so no row landed.
     fn gone(&self) -> SinkError {
         if self.is_closed() {
             SinkError::refused("the SQLite sink is closed")

@@ -34,8 +34,8 @@ pub use value::Value;
 ///
 /// # Panics
 ///
-/// Building never panics. A panic in a column's closure refuses the op that it was called with; the others of the batch are
-/// written.
+/// Building never panics. A panic in a column's closure refuses the op that it was called with; all other ops of the
+/// batch are written.
 ///
 /// # Examples
 ///
