@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::{
     driver::{
-        actor::{Actor, Letters},
+        actor::{Actor, DeadLetterRoute},
         handle::Handle,
         inbox::Inbox,
         metrics::{Meter, Namespace},
@@ -79,7 +79,7 @@ pub struct Batcher<T, R, S> {
 }
 
 /// Makes the dead letters' own batcher, by the name of the main one; its task, if it has one, runs inside that one's.
-type PrepareLetters<T> = Box<dyn FnOnce(&str) -> (Letters<T>, Option<WorkerFuture<DeadLetter<T>>>) + Send>;
+type PrepareLetters<T> = Box<dyn FnOnce(&str) -> (DeadLetterRoute<T>, Option<WorkerFuture<DeadLetter<T>>>) + Send>;
 
 /// A batcher that is built and not yet running.
 struct Parts<T, R> {
@@ -102,7 +102,7 @@ where
             stages: Stages::new(),
             limits: Limits::default(),
             policy: Policy::default(),
-            letters: Box::new(|_| (Letters::Dropped, None)),
+            letters: Box::new(|_| (DeadLetterRoute::Discard, None)),
             metrics: Namespace::Ops,
             stop: CancellationToken::new(),
             receipts: PhantomData,
@@ -161,17 +161,17 @@ where
             let mut batcher = Batcher::new(sink)
                 .name(format!("{name}-letters"))
                 .limits(Limits::default().overflow(Overflow::Reject).shutdown_timeout(Duration::MAX));
-            batcher.letters = Box::new(|_| (Letters::Kept, None));
+            batcher.letters = Box::new(|_| (DeadLetterRoute::Collect, None));
             batcher.metrics = Namespace::DeadLetters;
             let (handle, task) = batcher.split();
-            (Letters::Posted(handle), Some(task))
+            (DeadLetterRoute::Forward(handle), Some(task))
         };
         Self { letters: Box::new(prepare), ..self }
     }
 
     /// Keeps dead letters out of the log above debug level: for a batcher that is a part of something which counts them.
     pub(crate) fn letters_unwanted(self) -> Self {
-        Self { letters: Box::new(|_| (Letters::Unwanted, None)), ..self }
+        Self { letters: Box::new(|_| (DeadLetterRoute::Decline, None)), ..self }
     }
 
     /// Drains the batcher and ends it when `token` is canceled.
@@ -235,7 +235,7 @@ where
         let inbox = Arc::new(Inbox::new(&limits, stages.weight.clone()));
         let handle = Handle::first(Arc::clone(&inbox));
         let stopped = Arc::clone(&inbox);
-        let tell_stop: TellStop = Arc::new(move |within| stopped.tell(|news| news.stop(within, false)));
+        let tell_stop: TellStop = Arc::new(move |within| stopped.update_control(|control| control.stop(within, false)));
 
         let mut accumulator = Accumulator::new(stages, limits, policy);
         accumulator.counters().report_to(Meter::new(metrics, &name));

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::rules::time::Moment;
+use crate::rules::time::Timestamp;
 
 /// Far beyond any timer. Tokio's own limit for a timer is about two years.
 const FAR: Duration = Duration::from_secs(1 << 32);
 
 /// The time by the runtime's clock.
-pub(crate) fn now() -> Moment {
-    Moment::from(Instant::now().into_std())
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from(Instant::now().into_std())
 }
 
 /// The instant at which the runtime's timers reach `moment`.
-pub(crate) fn instant(moment: Moment) -> Instant {
+pub(crate) fn instant(moment: Timestamp) -> Instant {
     moment.to_std().map_or_else(|| Instant::now() + FAR, Instant::from_std)
 }

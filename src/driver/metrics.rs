@@ -11,7 +11,7 @@ use crate::rules::{
     outcome::End,
     stats::{
         Stats,
-        spent::{Observer, Spent},
+        latency::{Latency, Observer},
     },
 };
 
@@ -127,8 +127,8 @@ impl Observer for Meter {
         self.batch_fill.record(fill);
     }
 
-    fn spent(&self, spent: Spent, count: usize) {
-        let Spent { waiting, backing_off, writing } = spent;
+    fn spent(&self, spent: Latency, count: usize) {
+        let Latency { waiting, backing_off, writing } = spent;
         self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + writing), count);
         self.waiting_time.record_many(Duration::from_nanos(waiting), count);
         self.backing_off_time.record_many(Duration::from_nanos(backing_off), count);

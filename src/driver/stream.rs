@@ -1,7 +1,6 @@
 //! [`Batched`]: the same rules on any `Stream`, with no task and no sink. Batches are cut when it is polled.
 
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -12,12 +11,12 @@ use futures::{Stream, stream::FusedStream};
 use crate::{
     driver::{clock, timer::Timer},
     rules::{
-        accumulator::{Accumulator, Arrival, GROUP, Policy},
+        accumulator::{Accumulator, Arrival, Policy},
         config::limits::{Limits, LimitsError},
         panics,
         stage::Stages,
         stats::Stats,
-        time::Moment,
+        time::Timestamp,
     },
 };
 
@@ -33,8 +32,7 @@ pub trait BatchExt: Stream {
     ///   Items that expired, were conflated, deduplicated or netted, weigh more than `max_weight`, or over which a stage
     ///   panicked, are not emitted.
     /// * Backpressures: it polls the stream only when it is polled, and not while the batch that goes next is full,
-    ///   `max_pending` items wait or, where they are spread over partitions, four times `max_items`. With conflation and
-    ///   thousands of items waiting it takes up to 32 items in one go, of which some may wait in front of the buffer. The
+    ///   `max_pending` items wait or, where they are spread over partitions, four times `max_items`. The
     ///   overflow policy has nothing to do.
     /// * Completes when the stream has ended and what waited has been emitted.
     ///
@@ -89,7 +87,6 @@ pub trait BatchExt: Stream {
         Ok(Batched {
             source: Some(Box::pin(self)),
             accumulator: Accumulator::new(stages, limits, Policy::default()),
-            ahead: VecDeque::new(),
             timer: Timer::new(),
         })
     }
@@ -103,8 +100,6 @@ pub struct Batched<S, T> {
     /// `None` once it has ended.
     source: Option<Pin<Box<S>>>,
     accumulator: Accumulator<T, ()>,
-    /// Items that have been looked at and not been taken in.
-    ahead: VecDeque<T>,
     timer: Timer,
 }
 
@@ -120,33 +115,17 @@ where
     /// Gives up batching: the stream, pinned where it is, if it has not ended; and the items that wait, oldest first.
     pub fn into_parts(mut self) -> (Option<Pin<Box<S>>>, Vec<T>) {
         self.accumulator.return_waiting(clock::now());
-        let waiting = self.accumulator.take_returned().into_iter().map(|item| item.op);
-        let waiting = waiting.chain(std::mem::take(&mut self.ahead)).collect();
+        let waiting = self.accumulator.take_returned().into_iter().map(|item| item.op).collect();
         (self.source.take(), waiting)
     }
 
-    /// Takes some items out of the stream to look at them together.
-    #[inline(never)]
-    fn look_ahead(&mut self, cx: &mut Context<'_>) {
-        while self.ahead.len() < GROUP
-            && let Some(source) = &mut self.source
-        {
-            match source.as_mut().poll_next(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(item)) => self.ahead.push_back(item),
-                Poll::Ready(None) => self.source = None,
-            }
-        }
-        self.accumulator.look_ahead(self.ahead.make_contiguous());
-    }
-
     #[inline]
-    fn take_in(&mut self, op: T, now: Moment) {
+    fn push(&mut self, op: T, now: Timestamp) {
         self.accumulator.push(Arrival { op, at: now, ack: None }, now);
     }
 
     fn has_ended(&self) -> bool {
-        self.source.is_none() && self.ahead.is_empty() && self.accumulator.is_empty()
+        self.source.is_none() && self.accumulator.is_empty()
     }
 
     /// Takes in what the stream has to give, until something is full: the later a batch is cut, the less of it is
@@ -158,13 +137,6 @@ where
             if self.accumulator.has_enough() {
                 return true;
             }
-            if self.ahead.is_empty() && self.accumulator.looks_ahead() {
-                self.look_ahead(cx);
-            }
-            if let Some(op) = self.ahead.pop_front() {
-                self.take_in(op, now);
-                continue;
-            }
             let Some(source) = &mut self.source else {
                 self.accumulator.close();
                 return false;
@@ -172,7 +144,7 @@ where
             match source.as_mut().poll_next(cx) {
                 Poll::Pending => return false,
                 Poll::Ready(None) => self.source = None,
-                Poll::Ready(Some(op)) => self.take_in(op, now),
+                Poll::Ready(Some(op)) => self.push(op, now),
             }
         }
         true
@@ -202,8 +174,8 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.accumulator.has_excess() {
-            this.accumulator.trim();
+        if this.accumulator.has_excess_capacity() {
+            this.accumulator.shrink();
         }
         this.timer.set(this.accumulator.deadline(now));
         if this.timer.poll_fired(cx).is_ready() {

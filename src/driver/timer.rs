@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::Sleep;
 
-use crate::{driver::clock, rules::time::Moment};
+use crate::{driver::clock, rules::time::Timestamp};
 
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     /// Made when first needed, and then moved: making one costs more.
     sleep: Option<Pin<Box<Sleep>>>,
-    deadline: Option<Moment>,
+    deadline: Option<Timestamp>,
 }
 
 impl Timer {
@@ -22,7 +22,7 @@ impl Timer {
         Self::default()
     }
 
-    pub(crate) fn set(&mut self, deadline: Option<Moment>) {
+    pub(crate) fn set(&mut self, deadline: Option<Timestamp>) {
         if self.deadline == deadline {
             return;
         }

@@ -1,4 +1,4 @@
-//! [`Moment`]: a point in time as the rules see it, cheap to compare, subtract and store. The driver makes it of the runtime's
+//! [`Timestamp`]: a point in time as the rules see it, cheap to compare, subtract and store. The driver makes it of the runtime's
 //! clock.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 /// Nanoseconds since a year before this process first asked for the time. 64 bits of them last for 584 years. It is
 /// never zero, so that none costs no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Moment(NonZeroU64);
+pub(crate) struct Timestamp(NonZeroU64);
 
 /// A year before the first instant that was converted. Runtimes have clocks of their own, and tests advance theirs at
 /// will: none of them starts before this.
@@ -18,7 +18,7 @@ static ORIGIN: OnceLock<Instant> = OnceLock::new();
 
 const LONG_AGO: Duration = Duration::from_secs(365 * 24 * 3600);
 
-impl Moment {
+impl Timestamp {
     /// Never, for all practical purposes.
     pub(crate) const END: Self = Self(NonZeroU64::MAX);
 
@@ -50,7 +50,7 @@ impl Moment {
     }
 }
 
-impl From<Instant> for Moment {
+impl From<Instant> for Timestamp {
     fn from(instant: Instant) -> Self {
         let origin = ORIGIN.get_or_init(|| instant.checked_sub(LONG_AGO).unwrap_or(instant));
         let nanos = instant.saturating_duration_since(*origin).as_nanos();
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn adding_and_asking_back_agree() {
-        let now = Moment::some();
+        let now = Timestamp::some();
         let later = now.checked_add(Duration::from_millis(7)).unwrap();
         assert_eq!(later.since(now), Duration::from_millis(7));
         assert_eq!(now.since(later), Duration::ZERO);

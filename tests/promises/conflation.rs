@@ -216,8 +216,7 @@ async fn an_urgent_update_makes_the_survivor_leave_at_once() {
     assert_eq!((sink.ops(), sink.cuts()), (vec![('a', 101), ('b', 1)], vec![CutBy::Urgent]));
 }
 
-/// Goal: where thousands wait, and ops are looked at ahead of their turn, the rules are the same. Method: 10,000 keys
-/// wait, each is updated, by itself and in chunks, and the key of one update can't be told.
+/// Goal: where thousands of ops wait, the rules are the same as with few. Method: 10,000 keys wait, each is updated, by itself and in chunks, and the key of one update can't be told.
 #[tokio::test(start_paused = true)]
 async fn the_latest_value_is_sent_while_thousands_of_keys_wait() {
     let sink = Recorder::new();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::rules::time::Moment;
+use crate::rules::time::Timestamp;
 
 /// Ops processed per turn before the task yields: about 100 us of work, and more than a sender sends before it yields.
 pub(super) const WORK_PER_TURN: usize = 8192;
@@ -13,13 +13,13 @@ const TURN: Duration = Duration::from_micros(200);
 
 pub(super) struct Budget {
     /// When other tasks last had their turn.
-    since: Moment,
+    since: Timestamp,
     /// Ops drained or cut since then.
     work: usize,
 }
 
 impl Budget {
-    pub(super) fn new(now: Moment) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self { since: now, work: 0 }
     }
 
@@ -33,7 +33,7 @@ impl Budget {
     }
 
     /// The same by the clock, which is asked where a write has just completed.
-    pub(super) fn is_spent_at(&self, now: Moment) -> bool {
+    pub(super) fn is_spent_at(&self, now: Timestamp) -> bool {
         self.is_spent() || now.since(self.since) >= TURN
     }
 

@@ -8,13 +8,13 @@ use super::{Actor, budget::WORK_PER_TURN};
 use crate::{
     driver::{
         clock,
-        inbox::command::{Command, News, Stop},
+        inbox::command::{Command, Control, Stop},
     },
     rules::{
         accumulator::{Arrivals, Run},
         config::limits::Limits,
         panics,
-        time::Moment,
+        time::Timestamp,
     },
     sink::Sink,
 };
@@ -25,47 +25,47 @@ where
     R: Clone + Send + 'static,
     S: Sink<T, R>,
 {
-    /// Takes in everything that has been sent so far. Returns how much it was, and whether others have run meanwhile.
-    pub(super) async fn take_in(&mut self, now: &mut Moment) -> (usize, bool) {
-        let Some(news) = self.inbox.take(&mut self.state.taken) else {
+    /// Drains everything that has been sent so far. Returns the number of ops, and whether other tasks ran meanwhile.
+    pub(super) async fn drain_inbox(&mut self, now: &mut Timestamp) -> (usize, bool) {
+        let Some(control) = self.inbox.take(&mut self.state.drained) else {
             return (0, false);
         };
-        let mut taken = std::mem::take(&mut self.state.taken);
-        let (count, mut yielded) = (taken.ops.len(), false);
+        let mut drained = std::mem::take(&mut self.state.drained);
+        let (count, mut yielded) = (drained.ops.len(), false);
         if count > 0 {
-            // Nothing may be younger than now, or it would not be due although nothing lingers.
+            // Taken after draining: an op with a later timestamp would not be due even with a linger of zero.
             *now = clock::now();
         }
-        if self.accumulator.is_plain() && taken.has_only_paid_ops() {
+        if self.accumulator.is_plain() && drained.has_only_permitted_ops() {
             self.accumulator.accept_all(
-                &mut taken.ops,
-                &mut taken.acks,
-                taken.commands.drain(..).filter_map(Command::into_run),
+                &mut drained.ops,
+                &mut drained.acks,
+                drained.commands.drain(..).filter_map(Command::into_run),
                 *now,
             );
         } else {
-            let (mut commands, mut arrivals) = taken.drain();
-            while self.obey_some(&mut commands, &mut arrivals, *now) {
-                self.let_others_run().await;
+            let (mut commands, mut arrivals) = drained.drain();
+            while self.handle_commands(&mut commands, &mut arrivals, *now) {
+                self.yield_now().await;
                 (*now, yielded) = (clock::now(), true);
             }
         }
-        self.state.taken = taken;
-        self.heed(news);
+        self.state.drained = drained;
+        self.apply_control(control);
         (count, yielded)
     }
 
-    /// Deals with some of what was sent. Says whether there may be more.
-    fn obey_some(
+    /// Handles some of the commands. Returns whether there may be more.
+    fn handle_commands(
         &mut self,
         commands: &mut vec::Drain<'_, Command<T>>,
         arrivals: &mut Arrivals<'_, T, R>,
-        now: Moment,
+        now: Timestamp,
     ) -> bool {
         let most = arrivals.len().saturating_sub(WORK_PER_TURN);
         for _ in 0..WORK_PER_TURN {
             match commands.next() {
-                Some(command) => self.obey(command, arrivals, now),
+                Some(command) => self.handle_command(command, arrivals, now),
                 None => return false,
             }
             if arrivals.len() < most {
@@ -75,10 +75,10 @@ where
         true
     }
 
-    fn obey(&mut self, command: Command<T>, arrivals: &mut Arrivals<'_, T, R>, now: Moment) {
+    fn handle_command(&mut self, command: Command<T>, arrivals: &mut Arrivals<'_, T, R>, now: Timestamp) {
         match command {
-            Command::Ops(run) if run.paid => self.accumulator.accept(run, arrivals, now),
-            Command::Ops(run) => self.accept_unpaid(run, arrivals, now),
+            Command::Ops(run) if run.has_permit => self.accumulator.accept(run, arrivals, now),
+            Command::Ops(run) => self.accept_over_capacity(run, arrivals, now),
             Command::Flush(flush) => self.accumulator.flush(*flush),
             // A caller who has given up must not be sent ops.
             Command::Withdraw { wanted, reply } if reply.is_closed() => drop(panics::discard(wanted)),
@@ -90,41 +90,41 @@ where
         }
     }
 
-    /// Takes in ops that came without room: for each another one makes some, if none has done so yet.
-    fn accept_unpaid(&mut self, run: Run, arrivals: &mut Arrivals<'_, T, R>, now: Moment) {
+    /// Accepts ops without a permit. Each evicts one op, unless a settled op has already freed a permit.
+    fn accept_over_capacity(&mut self, run: Run, arrivals: &mut Arrivals<'_, T, R>, now: Timestamp) {
         for _ in 0..run.count {
-            let (debt, line) = self.inbox.charge();
+            let (deficit, senders_wait) = self.inbox.charge();
             self.accumulator.accept(Run { count: 1, ..run }, arrivals, now);
-            // What is settled already is for those in line, if there are any.
-            if line || self.accumulator.settled() < debt {
+            // Permits of settled ops go to waiting senders first, if there are any.
+            if senders_wait || self.accumulator.settled() < deficit {
                 self.accumulator.evict(now);
             }
         }
     }
 
-    fn heed(&mut self, news: News) {
-        if let Some(paused) = news.paused {
+    fn apply_control(&mut self, control: Control) {
+        if let Some(paused) = control.paused {
             self.accumulator.set_paused(paused);
-            self.state.pausing.extend(news.pausing);
+            self.state.pausing.extend(control.pausing);
         }
-        // Limits count from here on: what came before them came under the old ones.
-        if let Some(limits) = news.limits {
+        // Limits hold from here on: ops that came before them came under the old ones.
+        if let Some(limits) = control.limits {
             self.set_limits(limits);
         }
-        if news.pressed {
+        if control.under_pressure {
             self.accumulator.press();
         }
-        if let Some(Stop { within, deserted }) = news.stop {
-            self.close(within, deserted);
+        if let Some(Stop { within, no_handles_left }) = control.stop {
+            self.close(within, no_handles_left);
         }
     }
 
     fn set_limits(&mut self, limits: Limits) {
         let (old, new) = (self.accumulator.limits().max_pending, limits.max_pending);
         if new < old {
-            self.inbox.take_away(old - new);
+            self.inbox.forget_permits(old - new);
         } else {
-            self.inbox.free(new - old);
+            self.inbox.release(new - old);
         }
         self.accumulator.set_limits(limits, clock::now());
     }

@@ -21,18 +21,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use budget::Budget;
-use coalesce::Company;
+use coalesce::Coalescer;
 use shutdown::Closing;
 
 use crate::{
     driver::{
         actor::{
-            write::{Back, Destination, write},
-            write_set::Writes,
+            write::{Completed, Destination, write},
+            write_set::WriteSet,
         },
         clock,
         handle::{Handle, error::TrySendError},
-        inbox::{Inbox, Taken},
+        inbox::{Drained, Inbox},
         timer::Timer,
         worker::Summary,
     },
@@ -40,8 +40,8 @@ use crate::{
         accumulator::{Accumulator, Cut, Written},
         outcome::{Answer, DeadLetter},
         panics,
-        stats::flush::Done,
-        time::Moment,
+        stats::flush::CompletedFlush,
+        time::Timestamp,
     },
     sink::Sink,
 };
@@ -50,21 +50,21 @@ use crate::{
 const BUSY: usize = 256;
 
 /// Capacity retained for answers.
-const MOST_ANSWERS: usize = 2048;
+const MAX_RETAINED_ANSWERS: usize = 2048;
 
 /// Dead letters kept for the summary if no sink took them.
-const MOST_LETTERS: usize = 65_536;
+const MAX_DEAD_LETTERS: usize = 65_536;
 
 /// Where a batcher puts its dead letters.
-pub(crate) enum Letters<T> {
+pub(crate) enum DeadLetterRoute<T> {
     /// Nowhere: they are counted and logged.
-    Dropped,
+    Discard,
     /// Nowhere: they are counted, and logged at debug level. Something larger that the batcher is a part of speaks for it.
-    Unwanted,
-    /// Into a batcher of their own, so that a sink for them that is slow, fails or panics stalls nobody.
-    Posted(Handle<DeadLetter<T>>),
+    Decline,
+    /// Into a batcher of their own, so that a sink for them that is slow, fails or panics stalls no other op.
+    Forward(Handle<DeadLetter<T>>),
     /// Into the summary: this is such a batcher itself.
-    Kept,
+    Collect,
 }
 
 /// Everything a batcher's task owns.
@@ -73,7 +73,7 @@ pub(crate) struct Actor<T, R: Clone, S> {
     pub(crate) destination: Arc<Destination<S>>,
     pub(crate) inbox: Arc<Inbox<T, R>>,
     pub(crate) accumulator: Accumulator<T, R>,
-    pub(crate) letters: Letters<T>,
+    pub(crate) letters: DeadLetterRoute<T>,
     /// Drain and end when it is canceled.
     pub(crate) stop: CancellationToken,
     state: State<T, R>,
@@ -81,8 +81,8 @@ pub(crate) struct Actor<T, R: Clone, S> {
 
 /// What the task remembers from turn to turn, besides what is in the accumulator.
 struct State<T, R> {
-    /// What was taken out of the inbox last.
-    taken: Taken<T, R>,
+    /// What was drained out of the inbox last.
+    drained: Drained<T, R>,
     /// What callers are to be told at the end of the turn.
     answers: Vec<Answer<R>>,
     withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
@@ -99,7 +99,7 @@ struct State<T, R> {
 impl<T, R> State<T, R> {
     fn new() -> Self {
         Self {
-            taken: Taken::new(),
+            drained: Drained::new(),
             answers: Vec::new(),
             withdrawn: Vec::new(),
             pausing: Vec::new(),
@@ -121,7 +121,7 @@ where
         sink: S,
         inbox: Arc<Inbox<T, R>>,
         accumulator: Accumulator<T, R>,
-        letters: Letters<T>,
+        letters: DeadLetterRoute<T>,
         stop: CancellationToken,
     ) -> Self {
         let destination = Destination { batcher: Arc::clone(&name), sink, abort: CancellationToken::new() };
@@ -142,25 +142,25 @@ where
     /// 7. yields if the budget is spent; else releases excess memory, sets the timer and waits for whatever comes first: a
     ///    completed write, a stop, a push into the inbox, the timer.
     pub(crate) async fn run(mut self) -> Summary<T> {
-        let mut writes = Writes::new();
+        let mut writes = WriteSet::new();
         let mut timer = Timer::new();
-        let mut company = Company::new();
+        let mut coalescer = Coalescer::new();
         let mut now = clock::now();
         let mut budget = Budget::new(now);
         // Ops drained since the task last waited.
         let mut came = 0;
         loop {
-            let (count, yielded) = self.take_in(&mut now).await;
+            let (count, yielded) = self.drain_inbox(&mut now).await;
             budget.spend(count);
             came += count;
-            if company.is_worth_a_look(count, yielded) {
+            if coalescer.should_poll_again(count, yielded) {
                 if !yielded {
-                    self.let_others_run().await;
+                    self.yield_now().await;
                     now = clock::now();
                 }
                 continue;
             }
-            if self.is_overdue(now) {
+            if self.deadline_passed(now) {
                 self.destination.abort.cancel();
             }
             let back = poll_fn(|cx| self.begin_writes(write, &mut writes, now, &mut budget, cx)).await;
@@ -168,12 +168,12 @@ where
                 now = clock::now();
                 self.settle(cut, written, now);
                 if !budget.is_spent_at(now) {
-                    self.tell_if_known();
+                    self.publish_if_any();
                     continue;
                 }
                 budget.exhaust();
             }
-            self.balance();
+            self.publish_results();
             if self.is_done(writes.is_empty(), now) {
                 break;
             }
@@ -186,7 +186,7 @@ where
                 budget = Budget::new(now);
                 continue;
             }
-            self.tidy(came);
+            self.release_excess_memory(came);
             timer.set(self.deadline(now));
             tokio::select! {
                 // Arms that free permits and slots go first; the inbox, which takes permits, goes after them. The timer
@@ -196,7 +196,7 @@ where
                     self.settle(cut, written, clock::now());
                 }
                 () = self.stop.cancelled(), if self.state.closing.is_none() => self.close(None, false),
-                () = self.inbox.stirred() => {}
+                () = self.inbox.readable() => {}
                 () = timer.fired() => {}
             }
             now = clock::now();
@@ -205,35 +205,35 @@ where
         self.end().await
     }
 
-    /// Gives memory back that a burst has left behind, if not much came since the task last waited: a burst may be one of
-    /// many.
-    fn tidy(&mut self, came: usize) {
-        let has_excess = self.state.taken.has_excess()
-            || self.accumulator.has_excess()
-            || self.state.answers.capacity() > MOST_ANSWERS;
-        if has_excess && came < BUSY {
-            self.trim();
+    /// Releases memory that a burst has left behind, unless many ops arrived since the task last waited: a burst may be
+    /// one of many.
+    fn release_excess_memory(&mut self, came: usize) {
+        let has_excess_capacity = self.state.drained.has_excess_capacity()
+            || self.accumulator.has_excess_capacity()
+            || self.state.answers.capacity() > MAX_RETAINED_ANSWERS;
+        if has_excess_capacity && came < BUSY {
+            self.shrink();
         }
     }
 
-    fn trim(&mut self) {
-        self.state.taken = Taken::new();
+    fn shrink(&mut self) {
+        self.state.drained = Drained::new();
         self.state.answers = Vec::new();
-        self.accumulator.trim();
-        self.inbox.trim();
+        self.accumulator.shrink();
+        self.inbox.shrink();
     }
 
     /// Cuts what is due, as long as there are slots. Ready with the first batch that has come back by then.
-    fn begin_writes<F: Future<Output = Back<T, R>>>(
+    fn begin_writes<F: Future<Output = Completed<T, R>>>(
         &mut self,
         write: impl Fn(Arc<Destination<S>>, Box<Cut<T, R>>, Option<Duration>) -> F,
-        writes: &mut Writes<F>,
-        now: Moment,
+        writes: &mut WriteSet<F>,
+        now: Timestamp,
         budget: &mut Budget,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Back<T, R>>> {
+    ) -> Poll<Option<Completed<T, R>>> {
         while !budget.is_spent()
-            && !self.is_overdue(now)
+            && !self.deadline_passed(now)
             && let Some(cut) = self.accumulator.cut(now)
         {
             budget.spend(cut.len());
@@ -247,7 +247,7 @@ where
     }
 
     /// Deals with a batch that has come back.
-    fn settle(&mut self, cut: Box<Cut<T, R>>, written: Written, now: Moment) {
+    fn settle(&mut self, cut: Box<Cut<T, R>>, written: Written, now: Timestamp) {
         self.accumulator.settle(cut, written, now);
         if self.accumulator.is_stopped() && self.state.closing.is_none() {
             if self.accumulator.is_fenced() {
@@ -259,31 +259,31 @@ where
         }
     }
 
-    /// Lets others run, and none of them wait for what is known already.
-    async fn let_others_run(&mut self) {
-        self.tell_if_known();
+    /// Publishes what is known, and lets other tasks run.
+    async fn yield_now(&mut self) {
+        self.publish_if_any();
         tokio::task::yield_now().await;
     }
 
-    fn tell_if_known(&mut self) {
+    fn publish_if_any(&mut self) {
         if self.accumulator.owes_answers() || !self.state.withdrawn.is_empty() || !self.state.pausing.is_empty() {
-            self.balance();
+            self.publish_results();
         }
     }
 
-    /// Gives back the room of what is settled, lets everybody see how things stand, and then answers: who has been
-    /// answered finds the room, and statistics that know of it.
-    fn balance(&mut self) {
-        self.post_letters();
+    /// Publishes a turn's results: releases permits, publishes `Stats`, then completes acks and flushes. In this order, so
+    /// that a caller who sees its ack also sees the permit and the statistics.
+    fn publish_results(&mut self) {
+        self.route_dead_letters();
         log::notices(&self.name, &self.accumulator.take_notices());
         let done = self.accumulator.flushed();
         let stats = self.accumulator.stats();
         self.accumulator.counters().publish(&stats);
-        self.inbox.balance(self.accumulator.take_settled(), stats);
+        self.inbox.publish(self.accumulator.take_settled(), stats);
         self.accumulator.take_answers(&mut self.state.answers);
         self.state.answers.drain(..).for_each(Answer::tell);
         for reply in self.state.pausing.drain(..) {
-            // A caller who gave up has got what it asked for all the same.
+            // The pause is in force, even if the caller gave up.
             let _ = reply.send(());
         }
         for (reply, ops) in self.state.withdrawn.drain(..) {
@@ -294,28 +294,28 @@ where
         }
         if !done.is_empty() && self.accumulator.is_empty() {
             // A flush usually ends a burst; release its memory now.
-            self.trim();
+            self.shrink();
         }
-        done.into_iter().for_each(Done::tell);
+        done.into_iter().for_each(CompletedFlush::tell);
     }
 
     /// Hands this turn's dead letters on.
-    fn post_letters(&mut self) {
+    fn route_dead_letters(&mut self) {
         let letters = self.accumulator.take_letters();
-        log::letters(&self.name, &letters, matches!(self.letters, Letters::Dropped));
+        log::letters(&self.name, &letters, matches!(self.letters, DeadLetterRoute::Discard));
         let mut lost = 0;
         for letter in letters {
             let left_over = match &self.letters {
-                Letters::Dropped | Letters::Unwanted => {
+                DeadLetterRoute::Discard | DeadLetterRoute::Decline => {
                     drop(panics::discard(letter));
                     None
                 }
-                Letters::Posted(batcher) => batcher.try_send(letter).err().map(TrySendError::into_inner),
-                Letters::Kept if self.state.letters.len() < MOST_LETTERS => {
+                DeadLetterRoute::Forward(batcher) => batcher.try_send(letter).err().map(TrySendError::into_inner),
+                DeadLetterRoute::Collect if self.state.letters.len() < MAX_DEAD_LETTERS => {
                     self.state.letters.push(letter);
                     None
                 }
-                Letters::Kept => Some(letter),
+                DeadLetterRoute::Collect => Some(letter),
             };
             lost += u64::from(left_over.is_some());
             drop(panics::discard(left_over));

@@ -8,20 +8,20 @@ use tracing::{debug, error};
 use super::Actor;
 use crate::{
     driver::{
-        actor::{Letters, write::close},
+        actor::{DeadLetterRoute, write::close},
         clock,
         worker::Summary,
     },
-    rules::{panics, time::Moment},
+    rules::{panics, time::Timestamp},
     sink::Sink,
 };
 
 #[derive(Clone, Copy)]
 pub(super) struct Closing {
     /// `None`: the drain may take for ever.
-    deadline: Option<Moment>,
+    deadline: Option<Timestamp>,
     /// No handle is left to resume a paused batcher.
-    deserted: bool,
+    no_handles_left: bool,
 }
 
 impl<T, R, S> Actor<T, R, S>
@@ -31,48 +31,48 @@ where
     S: Sink<T, R>,
 {
     /// Closes intake and makes everything due.
-    pub(super) fn close(&mut self, within: Option<Duration>, deserted: bool) {
+    pub(super) fn close(&mut self, within: Option<Duration>, no_handles_left: bool) {
         self.inbox.close();
         self.accumulator.close();
-        if self.is_overdue(clock::now()) {
+        if self.deadline_passed(clock::now()) {
             // More time comes too late: writes have been given up.
             return;
         }
         let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
         let closing = self.state.closing.get_or_insert_with(|| {
             debug!(batcher = %self.name, ?limit, "closing");
-            Closing { deadline: clock::now().checked_add(limit), deserted }
+            Closing { deadline: clock::now().checked_add(limit), no_handles_left }
         });
-        closing.deserted |= deserted;
+        closing.no_handles_left |= no_handles_left;
         if within.is_some() {
             closing.deadline = clock::now().checked_add(limit);
         }
     }
 
     /// Whether the time to close is over: nothing is written any more.
-    pub(super) fn is_overdue(&self, now: Moment) -> bool {
+    pub(super) fn deadline_passed(&self, now: Timestamp) -> bool {
         self.state.closing.is_some_and(|closing| closing.deadline.is_some_and(|deadline| deadline <= now))
     }
 
     /// When to look again if nothing happens.
-    pub(super) fn deadline(&self, now: Moment) -> Option<Moment> {
+    pub(super) fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let closing = self.state.closing.and_then(|closing| closing.deadline).filter(|deadline| now < *deadline);
         self.accumulator.deadline(now).into_iter().chain(closing).min()
     }
 
     /// Whether everything is drained, or what is left can't be before the deadline.
-    pub(super) fn is_done(&self, idle: bool, now: Moment) -> bool {
+    pub(super) fn is_done(&self, idle: bool, now: Timestamp) -> bool {
         let Some(closing) = self.state.closing else {
             return false;
         };
         if !self.inbox.is_empty() || !idle {
             return false;
         }
-        if self.accumulator.is_empty() || self.accumulator.is_stopped() || self.is_overdue(now) {
+        if self.accumulator.is_empty() || self.accumulator.is_stopped() || self.deadline_passed(now) {
             return true;
         }
         if self.accumulator.is_paused() {
-            return closing.deserted;
+            return closing.no_handles_left;
         }
         // A backoff is not cut short, and one that ends too late is not waited out.
         let next = self.accumulator.deadline(now);
@@ -82,7 +82,7 @@ where
     /// Gives back what was not drained, closes the sink, and sums up.
     pub(super) async fn end(mut self) -> Summary<T> {
         self.accumulator.return_waiting(clock::now());
-        self.balance();
+        self.publish_results();
         self.inbox.leave();
         let returned = self.accumulator.take_returned();
         let left = |closing: Option<Closing>| {
@@ -90,7 +90,7 @@ where
             deadline.map(|deadline| deadline.since(clock::now()))
         };
         let close_error = close(&self.name, &self.destination.sink, left(self.state.closing)).await.err();
-        if let Letters::Posted(batcher) = &self.letters {
+        if let DeadLetterRoute::Forward(batcher) = &self.letters {
             batcher.stop(left(self.state.closing));
         }
         self.state.ended = true;

@@ -33,14 +33,14 @@ pub(crate) struct Destination<S> {
 }
 
 /// A batch that has come back, and how its write ended.
-pub(crate) type Back<T, R> = (Box<Cut<T, R>>, Written);
+pub(crate) type Completed<T, R> = (Box<Cut<T, R>>, Written);
 
 /// Lends a batch to the sink. The batch stays here, so that it survives whatever becomes of the sink's future.
 pub(crate) async fn write<T, R, S>(
     destination: Arc<Destination<S>>,
     mut cut: Box<Cut<T, R>>,
     limit: Option<Duration>,
-) -> Back<T, R>
+) -> Completed<T, R>
 where
     T: Send,
     R: Send,

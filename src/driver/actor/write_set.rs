@@ -1,4 +1,4 @@
-//! [`Writes`]: the writes in progress. The actor adds a write for each batch that it cuts and polls for completed ones.
+//! [`WriteSet`]: the writes in progress. The actor adds a write for each batch that it cuts and polls for completed ones.
 //!
 //! The memory of a completed write serves the next one, so that a sink that completes at once costs no allocation.
 
@@ -13,7 +13,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 /// The memory of so many writes is kept.
 const IDLE: usize = 64;
 
-pub(crate) struct Writes<F: Future> {
+pub(crate) struct WriteSet<F: Future> {
     running: FuturesUnordered<Running<F>>,
     done: VecDeque<F::Output>,
     /// Memory of writes that are done.
@@ -23,7 +23,7 @@ pub(crate) struct Writes<F: Future> {
 /// A write, as long as it is not done.
 type Write<F> = Pin<Box<Option<F>>>;
 
-impl<F: Future> Writes<F> {
+impl<F: Future> WriteSet<F> {
     pub(crate) fn new() -> Self {
         Self { running: FuturesUnordered::new(), done: VecDeque::new(), idle: Vec::new() }
     }

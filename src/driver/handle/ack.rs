@@ -10,7 +10,7 @@ use crate::{
     driver::clock,
     rules::{
         outcome::{AckError, End, Outcome, Packed, reply::Receiver},
-        time::Moment,
+        time::Timestamp,
     },
 };
 
@@ -47,11 +47,11 @@ use crate::{
 #[must_use = "an ack tells what became of the operation; await it, or use `send`"]
 pub struct Ack<R = ()> {
     verdict: Receiver<Packed<R>>,
-    sent_at: Moment,
+    sent_at: Timestamp,
 }
 
 impl<R> Ack<R> {
-    pub(crate) fn new(verdict: Receiver<Packed<R>>, sent_at: Moment) -> Self {
+    pub(crate) fn new(verdict: Receiver<Packed<R>>, sent_at: Timestamp) -> Self {
         Self { verdict, sent_at }
     }
 

@@ -26,9 +26,8 @@ use crate::{
             send_all::send_all,
         },
         inbox::{
-            Inbox,
-            command::{Command, Parcel, Pass},
-            room,
+            Inbox, acquire,
+            command::{Admission, Command, Submission},
         },
     },
     rules::{
@@ -36,7 +35,7 @@ use crate::{
         outcome::reply::pair,
         stats::{
             Stats,
-            flush::{Flush, FlushReport, Mark},
+            flush::{Cursor, Flush, FlushReport},
         },
     },
 };
@@ -76,7 +75,7 @@ use crate::{
 pub struct Handle<T, R = ()> {
     port: Port<T, R>,
     /// The position up to which this handle's flushes have reported.
-    reported: Mutex<Mark>,
+    reported: Mutex<Cursor>,
 }
 
 impl<T, R> Handle<T, R> {
@@ -102,7 +101,7 @@ impl<T, R> Handle<T, R> {
     /// matters, [`reserve`](Self::reserve) first.
     #[inline]
     pub fn send(&self, op: T) -> impl Future<Output = Result<(), SendError<T>>> {
-        Sending::new(&self.port, Parcel::new(op))
+        Sending::new(&self.port, Submission::new(op))
     }
 
     /// Hands an op in if there is room now.
@@ -115,7 +114,7 @@ impl<T, R> Handle<T, R> {
         if self.port.is_too_heavy(&op) {
             return Err(TrySendError::TooHeavy(op));
         }
-        self.port.put(Parcel::new(op), Pass::Free).map(drop).map_err(SendError::at_once)
+        self.port.put(Submission::new(op), Admission::TryAcquire).map(drop).map_err(SendError::at_once)
     }
 
     /// Hands many ops in, in order, a chunk at a time: the cheapest way in. Other callers' ops may come between chunks.
@@ -146,7 +145,7 @@ impl<T, R> Handle<T, R> {
         if self.port.is_budget_due() {
             coop::consume_budget().await;
         }
-        match room(&self.port.inbox).await {
+        match acquire(&self.port.inbox).await {
             Ok(()) => Ok(Permit::new(&self.port)),
             Err(_) => Err(Closed),
         }
@@ -164,7 +163,7 @@ impl<T, R> Handle<T, R> {
     /// As [`send`](Self::send).
     pub async fn submit(&self, op: T) -> Result<Ack<R>, SendError<T>> {
         let (ack, verdict) = self.port.replies.pair();
-        let mut sending = Sending::new(&self.port, Parcel { ack: Some(ack), ..Parcel::new(op) });
+        let mut sending = Sending::new(&self.port, Submission { ack: Some(ack), ..Submission::new(op) });
         (&mut sending).await?;
         Ok(Ack::new(verdict, sending.sent_at))
     }
@@ -279,10 +278,10 @@ impl<T, R> Handle<T, R> {
     }
 
     pub(crate) fn stop(&self, within: Option<Duration>) {
-        self.port.inbox.tell(|news| news.stop(within, false));
+        self.port.inbox.update_control(|control| control.stop(within, false));
     }
 
-    fn reported(&self) -> MutexGuard<'_, Mark> {
+    fn reported(&self) -> MutexGuard<'_, Cursor> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

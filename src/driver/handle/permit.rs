@@ -6,9 +6,9 @@ use std::fmt;
 use crate::{
     driver::{
         handle::{ack::Ack, error::SendError, port::Port},
-        inbox::command::{Parcel, Pass},
+        inbox::command::{Admission, Submission},
     },
-    rules::time::Moment,
+    rules::time::Timestamp,
 };
 
 /// Room for one op, from [`Handle::reserve`](crate::Handle::reserve). Dropped unused, it makes room for others.
@@ -30,7 +30,7 @@ impl<'a, T, R> Permit<'a, T, R> {
     ///
     /// Gives the op back if the batcher was closed meanwhile, or if it is too heavy.
     pub fn send(self, op: T) -> Result<(), SendError<T>> {
-        self.put(Parcel::new(op)).map(drop)
+        self.put(Submission::new(op)).map(drop)
     }
 
     /// Hands an op in, without waiting, and returns an [`Ack`] that resolves to its receipt.
@@ -40,23 +40,23 @@ impl<'a, T, R> Permit<'a, T, R> {
     /// As [`send`](Self::send).
     pub fn submit(self, op: T) -> Result<Ack<R>, SendError<T>> {
         let (ack, verdict) = self.port.replies.pair();
-        let sent_at = self.put(Parcel { ack: Some(ack), ..Parcel::new(op) })?;
+        let sent_at = self.put(Submission { ack: Some(ack), ..Submission::new(op) })?;
         Ok(Ack::new(verdict, sent_at))
     }
 
-    fn put(mut self, parcel: Parcel<T, R>) -> Result<Moment, SendError<T>> {
-        if self.port.is_too_heavy(&parcel.op) {
-            return Err(SendError::TooHeavy(parcel.op));
+    fn put(mut self, submission: Submission<T, R>) -> Result<Timestamp, SendError<T>> {
+        if self.port.is_too_heavy(&submission.op) {
+            return Err(SendError::TooHeavy(submission.op));
         }
         self.used = true;
-        self.port.put(parcel, Pass::Paid)
+        self.port.put(submission, Admission::Permit)
     }
 }
 
 impl<T, R> Drop for Permit<'_, T, R> {
     fn drop(&mut self) {
         if !self.used {
-            self.port.inbox.free(1);
+            self.port.inbox.release(1);
         }
     }
 }

@@ -11,13 +11,13 @@ use crate::{
         handle::error::SendError,
         inbox::{
             Inbox,
-            command::{Parcel, Pass},
+            command::{Admission, Submission},
         },
     },
     rules::{
-        outcome::{Packed, reply::Replies},
+        outcome::{Packed, reply::ReplyPool},
         panics,
-        time::Moment,
+        time::Timestamp,
     },
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Port<T, R> {
     /// Sends so far, roughly: decides when one of them spends cooperative budget.
     sends: AtomicU32,
     /// Memory for the acks of this handle. Each handle has its own, so that callers on several cores need not share it.
-    pub(super) replies: Replies<Packed<R>>,
+    pub(super) replies: ReplyPool<Packed<R>>,
 }
 
 /// Sends of which one spends cooperative budget: enough for a sender that never waits to yield now and then.
@@ -34,20 +34,20 @@ pub(super) const SENDS_PER_BUDGET: u32 = 32;
 
 impl<T, R> Port<T, R> {
     pub(super) fn new(inbox: Arc<Inbox<T, R>>) -> Self {
-        Self { inbox, sends: AtomicU32::new(0), replies: Replies::new() }
+        Self { inbox, sends: AtomicU32::new(0), replies: ReplyPool::new() }
     }
 
     /// The port of a clone of the handle.
     pub(super) fn another(&self) -> Self {
         // A caller that sends each op through a new clone yields now and then, too.
         let sends = self.sends.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        Self { inbox: Arc::clone(&self.inbox), sends: AtomicU32::new(sends), replies: Replies::new() }
+        Self { inbox: Arc::clone(&self.inbox), sends: AtomicU32::new(sends), replies: ReplyPool::new() }
     }
 
     /// Hands in an op without waiting. Returns when that was.
-    pub(super) fn put(&self, parcel: Parcel<T, R>, pass: Pass) -> Result<Moment, SendError<T>> {
-        let mut parcel = Some(parcel);
-        self.inbox.push(&mut parcel, pass).map_err(|barred| barred.give_back(&mut parcel))
+    pub(super) fn put(&self, submission: Submission<T, R>, admission: Admission) -> Result<Timestamp, SendError<T>> {
+        let mut submission = Some(submission);
+        self.inbox.push(&mut submission, admission).map_err(|rejected| rejected.give_back(&mut submission))
     }
 
     /// Whether no batch could hold the op, so that it has to be refused at the door. If weighing it panics, the task will

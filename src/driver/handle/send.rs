@@ -15,11 +15,11 @@ use crate::{
         clock,
         handle::{error::SendError, port::Port},
         inbox::{
-            Turn,
-            command::{Barred, Parcel, Pass},
+            Acquire,
+            command::{Admission, PushError, Submission},
         },
     },
-    rules::{config::limits::Overflow, time::Moment},
+    rules::{config::limits::Overflow, time::Timestamp},
 };
 
 /// Hands an op in, waiting for room if that is the policy.
@@ -27,11 +27,11 @@ use crate::{
 pub(crate) struct Sending<'a, T, R> {
     port: &'a Port<T, R>,
     /// `None` once it is handed in or back.
-    parcel: Option<Parcel<T, R>>,
+    submission: Option<Submission<T, R>>,
     /// There was no room.
-    turn: Option<Turn<'a, T, R>>,
+    turn: Option<Acquire<'a, T, R>>,
     /// When that was, once the op is handed in.
-    pub(crate) sent_at: Moment,
+    pub(crate) sent_at: Timestamp,
 }
 
 /// Nothing in it is ever pinned.
@@ -39,18 +39,18 @@ impl<T, R> Unpin for Sending<'_, T, R> {}
 
 impl<'a, T, R> Sending<'a, T, R> {
     #[inline]
-    pub(crate) fn new(port: &'a Port<T, R>, parcel: Parcel<T, R>) -> Self {
-        Self { port, parcel: Some(parcel), turn: None, sent_at: Moment::END }
+    pub(crate) fn new(port: &'a Port<T, R>, submission: Submission<T, R>) -> Self {
+        Self { port, submission: Some(submission), turn: None, sent_at: Timestamp::END }
     }
 
     /// Waits for room, if that is the policy.
     #[cold]
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
         let inbox = &self.port.inbox;
-        let turn = self.turn.get_or_insert_with(|| Turn::new(inbox));
+        let turn = self.turn.get_or_insert_with(|| Acquire::new(inbox));
         loop {
             let let_in = match ready!(turn.poll_by_policy(cx)) {
-                Ok(pass) => inbox.push(&mut self.parcel, pass),
+                Ok(admission) => inbox.push(&mut self.submission, admission),
                 Err(closed) => Err(closed),
             };
             return Poll::Ready(match let_in {
@@ -59,22 +59,22 @@ impl<'a, T, R> Sending<'a, T, R> {
                     Ok(())
                 }
                 // The policy was another one for a moment, and is to wait again.
-                Err(Barred::Full) if inbox.overflow() == Overflow::Wait => continue,
-                Err(barred) => Err(barred.give_back(&mut self.parcel)),
+                Err(PushError::Full) if inbox.overflow() == Overflow::Wait => continue,
+                Err(rejected) => Err(rejected.give_back(&mut self.submission)),
             });
         }
     }
 
     #[cold]
-    fn barred(&mut self, barred: Barred, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
-        if barred == Barred::Full && self.port.inbox.overflow() == Overflow::Wait {
-            if let Some(parcel) = &mut self.parcel {
+    fn rejected(&mut self, rejected: PushError, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
+        if rejected == PushError::Full && self.port.inbox.overflow() == Overflow::Wait {
+            if let Some(submission) = &mut self.submission {
                 // Age counts from here on, the wait for room included.
-                parcel.at.get_or_insert_with(clock::now);
+                submission.at.get_or_insert_with(clock::now);
             }
             return self.poll_waiting(cx);
         }
-        Poll::Ready(Err(barred.give_back(&mut self.parcel)))
+        Poll::Ready(Err(rejected.give_back(&mut self.submission)))
     }
 }
 
@@ -86,20 +86,20 @@ impl<T, R> Future for Sending<'_, T, R> {
         if self.turn.is_some() {
             return self.poll_waiting(cx);
         }
-        let Self { port, parcel, sent_at, .. } = &mut *self;
-        assert!(parcel.is_some(), "a send is not polled again when it is done");
-        if let Some(parcel) = parcel.take_if(|parcel| port.is_too_heavy(&parcel.op)) {
-            return Poll::Ready(Err(SendError::TooHeavy(parcel.op)));
+        let Self { port, submission, sent_at, .. } = &mut *self;
+        assert!(submission.is_some(), "a send is not polled again when it is done");
+        if let Some(submission) = submission.take_if(|submission| port.is_too_heavy(&submission.op)) {
+            return Poll::Ready(Err(SendError::TooHeavy(submission.op)));
         }
         if port.is_budget_due() {
             ready!(pin!(coop::consume_budget()).poll(cx));
         }
-        match port.inbox.push(parcel, Pass::Free) {
+        match port.inbox.push(submission, Admission::TryAcquire) {
             Ok(at) => {
                 *sent_at = at;
                 Poll::Ready(Ok(()))
             }
-            Err(barred) => self.barred(barred, cx),
+            Err(rejected) => self.rejected(rejected, cx),
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::{
             port::{Port, SENDS_PER_BUDGET},
         },
         inbox::{
-            command::{Barred, Pass},
-            room_by_policy,
+            acquire_by_policy,
+            command::{Admission, PushError},
         },
     },
     rules::config::limits::Overflow,
@@ -33,7 +33,7 @@ pub(crate) async fn send_all<T, R>(port: &Port<T, R>, mut ops: impl Iterator<Ite
             coop::consume_budget().await;
         }
         let reason = match send_chunk(port, &mut chunk).await {
-            Err(barred) => barred.error(()),
+            Err(rejected) => rejected.error(()),
             Ok(()) if too_heavy.is_some() => SendError::TooHeavy(()),
             Ok(()) => continue,
         };
@@ -57,16 +57,16 @@ fn fill<T, R>(chunk: &mut Vec<T>, ops: &mut impl Iterator<Item = T>, port: &Port
 }
 
 /// Sends all of a chunk, as far as there is room at a time. What can't be taken stays in it.
-async fn send_chunk<T, R>(port: &Port<T, R>, chunk: &mut Vec<T>) -> Result<(), Barred> {
+async fn send_chunk<T, R>(port: &Port<T, R>, chunk: &mut Vec<T>) -> Result<(), PushError> {
     let at = clock::now();
-    let mut pass = Pass::Free;
+    let mut admission = Admission::TryAcquire;
     while !chunk.is_empty() {
-        match port.inbox.push_some(chunk, at, pass) {
-            Ok(()) => pass = Pass::Free,
-            Err(Barred::Full) if port.inbox.overflow() == Overflow::Wait => {
-                pass = room_by_policy(&port.inbox).await?;
+        match port.inbox.push_some(chunk, at, admission) {
+            Ok(()) => admission = Admission::TryAcquire,
+            Err(PushError::Full) if port.inbox.overflow() == Overflow::Wait => {
+                admission = acquire_by_policy(&port.inbox).await?;
             }
-            Err(barred) => return Err(barred),
+            Err(rejected) => return Err(rejected),
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! [`Turn`]: the future that acquires a permit, first come, first served. Sends and `Handle::reserve` await it. Dropped, it
+//! [`Acquire`]: the future that acquires a permit, first come, first served. Sends and `Handle::reserve` await it. Dropped, it
 //! leaves the queue, and a permit that was granted meanwhile passes to the next sender.
 
 use std::{
@@ -6,65 +6,65 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Inbox, wait_queue::Place};
+use super::{Inbox, wait_queue::Ticket};
 use crate::{
-    driver::inbox::command::{Barred, Pass},
+    driver::inbox::command::{Admission, PushError},
     rules::config::limits::Overflow,
 };
 
-/// Waits in line for room for one op, unless there is some already.
+/// Acquires a permit for one op, and waits for it if none is available.
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: a dropped future takes no room, though it loses its place in the line.
-pub(crate) async fn room<T, R>(inbox: &Inbox<T, R>) -> Result<(), Barred> {
-    let mut turn = Turn::new(inbox);
-    poll_fn(|cx| turn.poll(cx)).await
+/// Cancel safe: a dropped future holds no permit, though it loses its place in the queue.
+pub(crate) async fn acquire<T, R>(inbox: &Inbox<T, R>) -> Result<(), PushError> {
+    let mut acquire = Acquire::new(inbox);
+    poll_fn(|cx| acquire.poll(cx)).await
 }
 
-/// As [`room`], for a sender that waits only as long as that is the policy. Returns how its op may come in.
-pub(crate) async fn room_by_policy<T, R>(inbox: &Inbox<T, R>) -> Result<Pass, Barred> {
-    let mut turn = Turn::new(inbox);
-    poll_fn(|cx| turn.poll_by_policy(cx)).await
+/// As [`acquire`], for a sender that waits only as long as that is the policy. Returns how its op may come in.
+pub(crate) async fn acquire_by_policy<T, R>(inbox: &Inbox<T, R>) -> Result<Admission, PushError> {
+    let mut acquire = Acquire::new(inbox);
+    poll_fn(|cx| acquire.poll_by_policy(cx)).await
 }
 
-/// A sender's turn, which passes to the next one if the sender is gone.
-pub(crate) struct Turn<'a, T, R> {
+/// A sender that acquires a permit. Dropped, it passes a permit granted meanwhile to the next sender.
+pub(crate) struct Acquire<'a, T, R> {
     inbox: &'a Inbox<T, R>,
-    place: Place,
+    ticket: Ticket,
 }
 
-impl<'a, T, R> Turn<'a, T, R> {
+impl<'a, T, R> Acquire<'a, T, R> {
     pub(crate) fn new(inbox: &'a Inbox<T, R>) -> Self {
-        Self { inbox, place: Place::Outside }
+        Self { inbox, ticket: Ticket::None }
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Barred>> {
-        self.inbox.poll_room(&mut self.place, cx)
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PushError>> {
+        self.inbox.poll_acquire(&mut self.ticket, cx)
     }
 
-    /// As `poll`, and leaves the line once the policy is no longer to wait.
-    pub(crate) fn poll_by_policy(&mut self, cx: &mut Context<'_>) -> Poll<Result<Pass, Barred>> {
+    /// As `poll`, and leaves the queue once the policy is no longer to wait.
+    pub(crate) fn poll_by_policy(&mut self, cx: &mut Context<'_>) -> Poll<Result<Admission, PushError>> {
         if let Poll::Ready(room) = self.poll(cx) {
-            return Poll::Ready(room.map(|()| Pass::Waited));
+            return Poll::Ready(room.map(|()| Admission::Queued));
         }
-        // Asked after the line was joined, so that no change goes unseen.
+        // Asked after the queue was joined, so that no change goes unseen.
         if self.inbox.overflow() == Overflow::Wait {
             return Poll::Pending;
         }
         self.leave();
-        Poll::Ready(Ok(Pass::Free))
+        Poll::Ready(Ok(Admission::TryAcquire))
     }
 
     fn leave(&mut self) {
-        let place = std::mem::replace(&mut self.place, Place::Outside);
-        if place != Place::Outside {
-            self.inbox.leave_line(place);
+        let ticket = std::mem::replace(&mut self.ticket, Ticket::None);
+        if ticket != Ticket::None {
+            self.inbox.leave_queue(ticket);
         }
     }
 }
 
-impl<T, R> Drop for Turn<'_, T, R> {
+impl<T, R> Drop for Acquire<'_, T, R> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -1,4 +1,4 @@
-//! [`Command`] and [`News`]: what crosses from the handles to the task. Ops carry the permit that they keep until they are
+//! [`Command`] and [`Control`]: what crosses from the handles to the task. Ops carry the permit that they keep until they are
 //! settled.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     driver::handle::error::SendError,
-    rules::{accumulator::Run, config::limits::Limits, outcome::AckSender, stats::flush::Flush, time::Moment},
+    rules::{accumulator::Run, config::limits::Limits, outcome::AckSender, stats::flush::Flush, time::Timestamp},
 };
 
 pub(crate) enum Command<T> {
@@ -31,38 +31,38 @@ impl<T> Command<T> {
 }
 
 /// An op on its way in.
-pub(crate) struct Parcel<T, R> {
+pub(crate) struct Submission<T, R> {
     pub(crate) op: T,
     /// When its caller sent it, if not just now.
-    pub(crate) at: Option<Moment>,
+    pub(crate) at: Option<Timestamp>,
     pub(crate) ack: Option<AckSender<R>>,
 }
 
-impl<T, R> Parcel<T, R> {
+impl<T, R> Submission<T, R> {
     pub(crate) fn new(op: T) -> Self {
         Self { op, at: None, ack: None }
     }
 }
 
-/// How an op comes to its room.
+/// How an op obtains its permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
-    /// It takes some if there is some, or makes its own by evicting another op if that is the policy.
-    Free,
-    /// It has a permit.
-    Paid,
-    /// It had to wait for it: there was none, and so nothing that waits now is to linger.
-    Waited,
+pub(crate) enum Admission {
+    /// It takes one if one is available, or evicts another op if that is the policy.
+    TryAcquire,
+    /// It holds one.
+    Permit,
+    /// It waited for one: the buffer was full, so nothing that waits now is to linger.
+    Queued,
 }
 
 /// Why a handle's command was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Barred {
+pub(crate) enum PushError {
     Closed,
     Full,
 }
 
-impl Barred {
+impl PushError {
     /// The error that gives the op back.
     #[cold]
     pub(crate) fn error<T>(self, op: T) -> SendError<T> {
@@ -74,20 +74,20 @@ impl Barred {
 
     /// The same for an op that was not taken out of its slot.
     #[cold]
-    pub(crate) fn give_back<T, R>(self, parcel: &mut Option<Parcel<T, R>>) -> SendError<T> {
-        self.error(parcel.take().expect("what is not let in stays where it is").op)
+    pub(crate) fn give_back<T, R>(self, submission: &mut Option<Submission<T, R>>) -> SendError<T> {
+        self.error(submission.take().expect("an op that is not admitted stays in its slot").op)
     }
 }
 
-/// What handles want of the task besides commands. The last wish counts, so that wishes do not pile up.
+/// Control state that handles set beside the commands. The last writer wins, so requests do not pile up.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct Control {
     pub(crate) limits: Option<Limits>,
     pub(crate) paused: Option<bool>,
-    /// Callers to be told that the wish to pause or resume is fulfilled, or that a later one has replaced it.
+    /// Callers to be told that the pause or resume is in force, or that a later request has replaced it.
     pub(crate) pausing: Vec<oneshot::Sender<()>>,
-    /// A sender waits for room.
-    pub(crate) pressed: bool,
+    /// A sender waits for a permit.
+    pub(crate) under_pressure: bool,
     /// Drain and end; within this time, if one is given.
     pub(crate) stop: Option<Stop>,
 }
@@ -96,20 +96,20 @@ pub(crate) struct News {
 pub(crate) struct Stop {
     pub(crate) within: Option<Duration>,
     /// No handle is left to resume a paused batcher.
-    pub(crate) deserted: bool,
+    pub(crate) no_handles_left: bool,
 }
 
-impl News {
-    /// Adds a wish to stop to one that may be there already.
-    pub(crate) fn stop(&mut self, within: Option<Duration>, deserted: bool) {
+impl Control {
+    /// Merges a request to stop with an earlier one.
+    pub(crate) fn stop(&mut self, within: Option<Duration>, no_handles_left: bool) {
         let before = self.stop;
         self.stop = Some(Stop {
             within: within.or(before.and_then(|stop| stop.within)),
-            deserted: deserted || before.is_some_and(|stop| stop.deserted),
+            no_handles_left: no_handles_left || before.is_some_and(|stop| stop.no_handles_left),
         });
     }
 
     pub(crate) fn is_none(&self) -> bool {
-        self.limits.is_none() && self.paused.is_none() && !self.pressed && self.stop.is_none()
+        self.limits.is_none() && self.paused.is_none() && !self.under_pressure && self.stop.is_none()
     }
 }

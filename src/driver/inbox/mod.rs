@@ -19,13 +19,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub(crate) use acquire::{Turn, room, room_by_policy};
-pub(crate) use drain::Taken;
+pub(crate) use acquire::{Acquire, acquire, acquire_by_policy};
+pub(crate) use drain::Drained;
 
 use crate::{
     driver::{
         clock,
-        inbox::command::{Barred, Command, News, Parcel, Pass},
+        inbox::command::{Admission, Command, Control, PushError, Submission},
     },
     rules::{
         accumulator::Run,
@@ -34,11 +34,11 @@ use crate::{
         panics,
         stage::Weigh,
         stats::Stats,
-        time::Moment,
+        time::Timestamp,
     },
 };
-use state::{State, free, signed, wake};
-use wait_queue::Place;
+use state::{State, release, signed, wake};
+use wait_queue::Ticket;
 
 /// The channel, and what handles and task share besides.
 ///
@@ -55,8 +55,8 @@ pub(crate) struct Inbox<T, R> {
 /// late. Reading the clock costs as much as the rest of a send.
 const STAMPED_TOGETHER: u32 = 16;
 
-/// Room for so many ops is kept while the task sleeps; what a burst took beyond is given back.
-const KEPT: usize = 2048;
+/// Capacity retained while the task sleeps, in entries per list. More is released.
+const MAX_RETAINED: usize = 2048;
 
 impl<T, R> Inbox<T, R> {
     pub(crate) fn new(limits: &Limits, weigh: Option<Weigh<T>>) -> Self {
@@ -72,33 +72,37 @@ impl<T, R> Inbox<T, R> {
         self.state.lock()
     }
 
-    /// Puts one op in: takes it out of its slot, if it may come in. Returns when its caller sent it.
+    /// Appends one op, taken out of its slot if it is admitted. Returns when its caller sent it.
     #[inline]
-    pub(crate) fn push(&self, parcel: &mut Option<Parcel<T, R>>, pass: Pass) -> Result<Moment, Barred> {
+    pub(crate) fn push(
+        &self,
+        submission: &mut Option<Submission<T, R>>,
+        admission: Admission,
+    ) -> Result<Timestamp, PushError> {
         let mut state = self.state();
-        let paid = match state.admit(pass) {
-            Ok(paid) => paid,
-            Err(barred) => {
+        let has_permit = match state.admit(admission) {
+            Ok(has_permit) => has_permit,
+            Err(rejected) => {
                 wake(state);
-                return Err(barred);
+                return Err(rejected);
             }
         };
-        let Parcel { op, at, ack } = parcel.take().expect("an op is handed in once");
+        let Submission { op, at, ack } = submission.take().expect("an op is handed in once");
         state.ops.push(op);
         state.pushed += 1;
         let acked = ack.is_some();
         state.acks.extend(ack);
         let at = match state.commands.last_mut() {
-            Some(Command::Ops(run)) if run.open_to > 0 && at.is_none() && paid && run.acked == acked => {
+            Some(Command::Ops(run)) if run.open_to > 0 && at.is_none() && has_permit && run.acked == acked => {
                 run.count += 1;
                 run.open_to -= 1;
                 run.at
             }
             _ => {
-                // A time stamp of somebody who waited is too old for others.
-                let open_to = if paid && at.is_none() { STAMPED_TOGETHER - 1 } else { 0 };
+                // The timestamp of a sender that waited is too old for other ops.
+                let open_to = if has_permit && at.is_none() { STAMPED_TOGETHER - 1 } else { 0 };
                 let at = at.unwrap_or_else(clock::now);
-                state.commands.push(Command::Ops(Run { count: 1, at, paid, acked, open_to }));
+                state.commands.push(Command::Ops(Run { count: 1, at, has_permit, acked, open_to }));
                 at
             }
         };
@@ -106,18 +110,18 @@ impl<T, R> Inbox<T, R> {
         Ok(at)
     }
 
-    /// Puts as many ops in as there is room for, from the front, so that nothing comes between them. `pass` covers the
+    /// Appends as many ops as there are permits for, from the front, with no other op in between. `admission` covers the
     /// first.
-    pub(crate) fn push_some(&self, ops: &mut Vec<T>, at: Moment, pass: Pass) -> Result<(), Barred> {
+    pub(crate) fn push_some(&self, ops: &mut Vec<T>, at: Timestamp, admission: Admission) -> Result<(), PushError> {
         let mut state = self.state();
-        let paid = match state.admit(pass) {
-            Ok(paid) => paid,
-            Err(barred) => {
+        let has_permit = match state.admit(admission) {
+            Ok(has_permit) => has_permit,
+            Err(rejected) => {
                 wake(state);
-                return Err(barred);
+                return Err(rejected);
             }
         };
-        let more = state.admit_more(ops.len() - 1, paid);
+        let more = state.admit_more(ops.len() - 1, has_permit);
         let count = more + 1;
         if count == ops.len() {
             state.ops.append(ops);
@@ -125,55 +129,55 @@ impl<T, R> Inbox<T, R> {
             state.ops.extend(ops.drain(..count));
         }
         state.pushed += count as u64;
-        state.commands.push(Command::Ops(Run { count: count as u32, at, paid, acked: false, open_to: 0 }));
+        state.commands.push(Command::Ops(Run { count: count as u32, at, has_permit, acked: false, open_to: 0 }));
         wake(state);
         Ok(())
     }
 
-    pub(crate) fn push_other(&self, command: Command<T>) -> Result<(), Barred> {
+    pub(crate) fn push_other(&self, command: Command<T>) -> Result<(), PushError> {
         let mut state = self.state();
         if state.closed {
-            return Err(Barred::Closed);
+            return Err(PushError::Closed);
         }
         state.commands.push(command);
         wake(state);
         Ok(())
     }
 
-    /// Leaves the task a wish.
-    pub(crate) fn tell(&self, news: impl FnOnce(&mut News)) {
+    /// Changes the control state that the task reads next.
+    pub(crate) fn update_control(&self, control: impl FnOnce(&mut Control)) {
         let mut state = self.state();
-        news(&mut state.news);
+        control(&mut state.control);
         wake(state);
     }
 
-    /// Leaves the task a wish to pause or to resume, whose fulfillment `reply` is to be told.
-    pub(crate) fn set_paused(&self, paused: bool, reply: oneshot::Sender<()>) -> Result<(), Barred> {
+    /// Asks the task to pause or to resume. `reply` is sent when it has.
+    pub(crate) fn set_paused(&self, paused: bool, reply: oneshot::Sender<()>) -> Result<(), PushError> {
         let mut state = self.state();
         if state.gone {
-            return Err(Barred::Closed);
+            return Err(PushError::Closed);
         }
-        state.news.paused = Some(paused);
-        state.news.pausing.push(reply);
+        state.control.paused = Some(paused);
+        state.control.pausing.push(reply);
         wake(state);
         Ok(())
     }
 
-    /// The task is over: wishes that it has not seen are never fulfilled, which their callers are told.
+    /// Marks the task as ended. Callers whose request it has not seen are told.
     pub(crate) fn leave(&self) {
         let mut state = self.state();
         state.gone = true;
-        let news = std::mem::take(&mut state.news);
+        let control = std::mem::take(&mut state.control);
         // Dropping it wakes callers, outside of the lock.
         drop(state);
-        drop(news);
+        drop(control);
     }
 
-    /// Lets nothing more in. Whoever waits for room is told.
+    /// Rejects every later op, and wakes the senders that wait for a permit.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        let waiting = state.line.disband();
+        let waiting = state.wait_queue.close();
         drop(state);
         waiting.for_each(panics::wake);
     }
@@ -182,19 +186,19 @@ impl<T, R> Inbox<T, R> {
         self.state().closed
     }
 
-    /// Swaps everything that has come in for the empty `into`, and takes the news. `None` if there is nothing new.
-    pub(crate) fn take(&self, into: &mut Taken<T, R>) -> Option<News> {
+    /// Swaps the contents for the empty `into`, and takes the control state. `None` if there is nothing new.
+    pub(crate) fn take(&self, into: &mut Drained<T, R>) -> Option<Control> {
         debug_assert!(into.is_empty(), "what was taken before is dealt with first");
         let mut state = self.state();
-        if state.is_empty() && state.line.is_empty() {
+        if state.is_empty() && state.wait_queue.is_empty() {
             return None;
         }
         std::mem::swap(&mut state.ops, &mut into.ops);
         std::mem::swap(&mut state.acks, &mut into.acks);
         std::mem::swap(&mut state.commands, &mut into.commands);
-        state.unpaid = 0;
-        state.news.pressed |= !state.line.is_empty();
-        Some(std::mem::take(&mut state.news))
+        state.over_capacity = 0;
+        state.control.under_pressure |= !state.wait_queue.is_empty();
+        Some(std::mem::take(&mut state.control))
     }
 
     /// Ready as soon as there is something to take.
@@ -202,7 +206,7 @@ impl<T, R> Inbox<T, R> {
     /// # Cancel safety
     ///
     /// Cancel safe: it takes nothing.
-    pub(crate) fn stirred(&self) -> impl Future<Output = ()> {
+    pub(crate) fn readable(&self) -> impl Future<Output = ()> {
         std::future::poll_fn(|cx| {
             let mut state = self.state();
             if !state.is_empty() {
@@ -224,7 +228,7 @@ impl<T, R> Inbox<T, R> {
     }
 
     /// Gives memory back that a burst has left behind.
-    pub(crate) fn trim(&self) {
+    pub(crate) fn shrink(&self) {
         let mut state = self.state();
         if state.ops.is_empty() {
             state.ops = Vec::new();
@@ -235,56 +239,56 @@ impl<T, R> Inbox<T, R> {
         if state.commands.is_empty() {
             state.commands = Vec::new();
         }
-        state.line.trim();
+        state.wait_queue.shrink();
     }
 
-    /// Gives room back, to those who wait for it first, and lets everybody see `stats`.
-    pub(crate) fn balance(&self, room: usize, stats: Stats) {
+    /// Publishes `stats` and releases permits, to waiting senders first.
+    pub(crate) fn publish(&self, permits: usize, stats: Stats) {
         let mut state = self.state();
         state.published = stats.accepted;
         state.stats = stats;
-        free(&self.state, state, room);
+        release(&self.state, state, permits);
     }
 
-    /// Gives room back, to those who wait for it first.
-    pub(crate) fn free(&self, room: usize) {
-        free(&self.state, self.state(), room);
+    /// Releases permits, to waiting senders first.
+    pub(crate) fn release(&self, permits: usize) {
+        release(&self.state, self.state(), permits);
     }
 
-    /// Takes room away: what is free now, and the rest as it is freed.
-    pub(crate) fn take_away(&self, room: usize) {
-        self.state().room -= signed(room);
+    /// Removes permits: the available ones now, the others as they are released.
+    pub(crate) fn forget_permits(&self, permits: usize) {
+        self.state().permits -= signed(permits);
     }
 
-    /// Takes away the room of an op that came without. Says how much room is owed then, and whether somebody waits for it.
+    /// Charges the permit of an op that was admitted without one. Returns the deficit, and whether senders wait.
     pub(crate) fn charge(&self) -> (usize, bool) {
         let mut state = self.state();
-        state.room -= 1;
-        (usize::try_from(-state.room).unwrap_or(0), !state.line.is_empty())
+        state.permits -= 1;
+        (usize::try_from(-state.permits).unwrap_or(0), !state.wait_queue.is_empty())
     }
 
-    /// Takes room for one op if there is some and nobody waits for it; otherwise joins the line.
-    fn poll_room(&self, place: &mut Place, cx: &mut Context<'_>) -> Poll<Result<(), Barred>> {
+    /// Acquires one permit if one is available and no sender waits; otherwise joins the wait queue.
+    fn poll_acquire(&self, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Result<(), PushError>> {
         let mut state = self.state();
         if state.closed {
-            return Poll::Ready(Err(Barred::Closed));
+            return Poll::Ready(Err(PushError::Closed));
         }
-        if *place == Place::Outside && state.has_room() {
-            state.room -= 1;
+        if *ticket == Ticket::None && state.has_permits() {
+            state.permits -= 1;
             return Poll::Ready(Ok(()));
         }
-        let (poll, before) = state.line.poll(place, cx);
-        state.news.pressed |= poll.is_pending();
+        let (poll, before) = state.wait_queue.poll(ticket, cx);
+        state.control.under_pressure |= poll.is_pending();
         wake(state);
         drop(before);
         poll.map(Ok)
     }
 
     /// Removes a sender that gives up from the queue.
-    fn leave_line(&self, place: Place) {
+    fn leave_queue(&self, ticket: Ticket) {
         let mut state = self.state();
-        let (waker, was_called) = state.line.leave(place);
-        free(&self.state, state, usize::from(was_called));
+        let (waker, was_granted) = state.wait_queue.leave(ticket);
+        release(&self.state, state, usize::from(was_granted));
         drop(waker);
     }
 
@@ -298,10 +302,10 @@ impl<T, R> Inbox<T, R> {
         stats
     }
 
-    /// The task is gone: whatever has not ended, as far as it has told, is lost. Returns how much that was.
+    /// Counts as lost every op that has not ended as far as the task has published. Returns their number.
     pub(crate) fn lose_all(&self) -> u64 {
         let mut state = self.state();
-        // Dropping them answers whoever waits, so that has to happen outside of the lock.
+        // Dropping them answers callers, which has to happen outside of the lock.
         let ops = std::mem::take(&mut state.ops);
         let (acks, commands) = (std::mem::take(&mut state.acks), std::mem::take(&mut state.commands));
         let unseen = state.pushed - state.published;
@@ -316,14 +320,14 @@ impl<T, R> Inbox<T, R> {
         lost
     }
 
-    /// Lets handles and task obey other limits, in the same order if several callers change them at once. Senders in line
-    /// look again if the policy is no longer to wait.
+    /// Puts other limits in force for handles and task, in the same order if several callers change them at once. Waiting senders
+    /// are woken if the policy is no longer to wait.
     pub(crate) fn set_limits(&self, limits: Limits) {
         let mut state = self.state();
         self.max_weight.store(limits.weight(), Ordering::Relaxed);
-        let waiting = if limits.overflow == Overflow::Wait { Vec::new() } else { state.line.wakers() };
+        let waiting = if limits.overflow == Overflow::Wait { Vec::new() } else { state.wait_queue.wakers() };
         state.overflow = limits.overflow;
-        state.news.limits = Some(limits);
+        state.control.limits = Some(limits);
         wake(state);
         waiting.into_iter().for_each(panics::wake);
     }
@@ -344,7 +348,7 @@ impl<T, R> Inbox<T, R> {
     pub(crate) fn remove_handle(&self) {
         if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
-            self.tell(|news| news.stop(None, true));
+            self.update_control(|control| control.stop(None, true));
         }
     }
 }
@@ -354,31 +358,35 @@ mod tests {
     use tokio_test::{assert_pending, task};
 
     use super::*;
-    use crate::rules::outcome::reply::Replies;
+    use crate::rules::outcome::reply::ReplyPool;
 
     /// Goal: a burst costs no memory afterwards. Method: one, and then the task tidies up twice, since it swaps two sets of
     /// buffers.
     #[test]
     fn the_memory_of_a_burst_is_given_back() {
         let inbox = Inbox::<u64, ()>::new(&Limits::default().max_pending(1_000_000), None);
-        let replies = Replies::new();
-        let mut taken = Taken::new();
+        let replies = ReplyPool::new();
+        let mut taken = Drained::new();
         for size in [100_000, 1, 1] {
             for op in 0..size {
                 let (ack, _) = replies.pair();
-                assert!(inbox.push(&mut Some(Parcel { ack: Some(ack), ..Parcel::new(op) }), Pass::Free).is_ok());
+                assert!(
+                    inbox
+                        .push(&mut Some(Submission { ack: Some(ack), ..Submission::new(op) }), Admission::TryAcquire)
+                        .is_ok()
+                );
             }
             inbox.take(&mut taken);
             taken.ops.clear();
             taken.acks.clear();
             taken.commands.clear();
-            assert_pending!(task::spawn(inbox.stirred()).poll());
-            inbox.trim();
+            assert_pending!(task::spawn(inbox.readable()).poll());
+            inbox.shrink();
         }
         let state = inbox.state();
         for capacity in [state.ops.capacity(), state.acks.capacity(), state.commands.capacity()] {
-            assert!(capacity <= KEPT);
+            assert!(capacity <= MAX_RETAINED);
         }
-        assert!(!taken.has_excess());
+        assert!(!taken.has_excess_capacity());
     }
 }

@@ -19,12 +19,12 @@ use loom::{
 use super::*;
 use crate::rules::{
     accumulator::Arrival,
-    outcome::{Answer, End, Outcome, reply::Replies},
+    outcome::{Answer, End, Outcome, reply::ReplyPool},
 };
 
 type Numbers = Inbox<u32, ()>;
 
-fn inbox(room: usize) -> Arc<Numbers> {
+fn inbox(permits: usize) -> Arc<Numbers> {
     Arc::new(Inbox::new(&Limits::new(room).max_pending(room), None))
 }
 
@@ -36,24 +36,24 @@ fn check(run: impl Fn() + Send + Sync + 'static) {
 }
 
 /// What a handle's `send` does: tries, and waits in line if there is no room.
-async fn send(inbox: &Numbers, op: u32) -> Result<Moment, Barred> {
-    let mut parcel = Some(Parcel { op, at: Some(Moment::END), ack: None });
-    match inbox.push(&mut parcel, Pass::Free) {
-        Err(Barred::Full) => {
+async fn send(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError> {
+    let mut submission = Some(Submission { op, at: Some(Timestamp::END), ack: None });
+    match inbox.push(&mut submission, Admission::TryAcquire) {
+        Err(PushError::Full) => {
             room(inbox).await?;
-            inbox.push(&mut parcel, Pass::Waited)
+            inbox.push(&mut submission, Admission::Queued)
         }
         done => done,
     }
 }
 
 /// What a handle's `send` does while the policy may change.
-async fn send_by_policy(inbox: &Numbers, op: u32) -> Result<Moment, Barred> {
-    let mut parcel = Some(Parcel { op, at: Some(Moment::END), ack: None });
-    match inbox.push(&mut parcel, Pass::Free) {
-        Err(Barred::Full) if inbox.overflow() == Overflow::Wait => {
-            let pass = room_by_policy(inbox).await?;
-            inbox.push(&mut parcel, pass)
+async fn send_by_policy(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError> {
+    let mut submission = Some(Submission { op, at: Some(Timestamp::END), ack: None });
+    match inbox.push(&mut submission, Admission::TryAcquire) {
+        Err(PushError::Full) if inbox.overflow() == Overflow::Wait => {
+            let admission = acquire_by_policy(inbox).await?;
+            inbox.push(&mut submission, admission)
         }
         done => done,
     }
@@ -71,7 +71,7 @@ fn no_sender_sleeps_through_a_change_of_policy() {
             thread::spawn(move || block_on(send_by_policy(&inbox, 2)))
         };
         inbox.set_limits(Limits::new(1).max_pending(1).overflow(Overflow::Reject));
-        assert_eq!(sender.join().unwrap().unwrap_err(), Barred::Full);
+        assert_eq!(sender.join().unwrap().unwrap_err(), PushError::Full);
         assert!(inbox.state().line.is_empty());
     });
 }
@@ -79,12 +79,12 @@ fn no_sender_sleeps_through_a_change_of_policy() {
 /// What the task does: takes what has come in, settles it at once, and sleeps when there is nothing, until it has `count`
 /// ops or the inbox is closed and empty.
 async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {
-    let (mut taken, mut got) = (Taken::new(), Vec::new());
+    let (mut taken, mut got) = (Drained::new(), Vec::new());
     while got.len() < count {
-        inbox.stirred().await;
-        let stops = inbox.take(&mut taken).is_some_and(|news| news.stop.is_some());
+        inbox.readable().await;
+        let stops = inbox.take(&mut taken).is_some_and(|control| control.stop.is_some());
         taken.commands.clear();
-        inbox.free(taken.ops.len());
+        inbox.release(taken.ops.len());
         got.append(&mut taken.ops);
         if stops && inbox.is_empty() {
             break;
@@ -130,10 +130,10 @@ fn a_send_that_races_with_close_is_taken_or_given_back() {
             })
         });
         inbox.close();
-        inbox.tell(|news| news.stop(None, false));
+        inbox.update_control(|control| control.stop(None, false));
         let early = block_on(receive(&inbox, 2)).len();
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        let mut late = Taken::new();
+        let mut late = Drained::new();
         inbox.take(&mut late);
         assert_eq!(early + late.ops.len(), taken.load(Ordering::Relaxed));
     });
@@ -152,7 +152,7 @@ fn the_room_of_a_sender_who_gives_up_passes_on() {
                 let waker = noop_waker();
                 let mut waits = pin!(room(&inbox));
                 match waits.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(Ok(())) => inbox.free(1),
+                    Poll::Ready(Ok(())) => inbox.release(1),
                     Poll::Ready(Err(_)) => unreachable!("nobody closes it"),
                     Poll::Pending => {}
                 }
@@ -178,7 +178,9 @@ fn a_chunk_stays_together() {
         let inbox = inbox(8);
         let senders = [10, 20].map(|first| {
             let inbox = Arc::clone(&inbox);
-            thread::spawn(move || inbox.push_some(&mut vec![first, first + 1], Moment::END, Pass::Free).unwrap())
+            thread::spawn(move || {
+                inbox.push_some(&mut vec![first, first + 1], Timestamp::END, Admission::TryAcquire).unwrap()
+            })
         });
         let got = block_on(receive(&inbox, 4));
         senders.into_iter().for_each(|sender| sender.join().unwrap());
@@ -197,17 +199,19 @@ fn answers_find_their_callers() {
             thread::spawn(move || {
                 let (op, before) = ops.split_last().unwrap();
                 for op in before {
-                    inbox.push(&mut Some(Parcel::new(*op)), Pass::Free).unwrap();
+                    inbox.push(&mut Some(Submission::new(*op)), Admission::TryAcquire).unwrap();
                 }
-                let (ack, verdict) = Replies::new().pair();
-                inbox.push(&mut Some(Parcel { ack: Some(ack), ..Parcel::new(*op) }), Pass::Free).unwrap();
+                let (ack, verdict) = ReplyPool::new().pair();
+                inbox
+                    .push(&mut Some(Submission { ack: Some(ack), ..Submission::new(*op) }), Admission::TryAcquire)
+                    .unwrap();
                 let outcome = Outcome::from(block_on(verdict).unwrap());
                 assert_eq!(outcome.result.unwrap(), *op);
             })
         });
-        let (mut taken, mut count) = (Taken::new(), 0);
+        let (mut taken, mut count) = (Drained::new(), 0);
         while count < 3 {
-            block_on(inbox.stirred());
+            block_on(inbox.readable());
             inbox.take(&mut taken);
             let (commands, mut arrivals) = taken.drain();
             for command in commands {

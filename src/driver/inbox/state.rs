@@ -3,9 +3,9 @@
 
 use std::task::Waker;
 
-use super::wait_queue::Line;
+use super::wait_queue::WaitQueue;
 use crate::{
-    driver::inbox::command::{Barred, Command, News, Pass},
+    driver::inbox::command::{Admission, Command, Control, PushError},
     rules::{
         config::limits::{Limits, Overflow},
         outcome::{
@@ -23,114 +23,114 @@ pub(super) struct State<T, R> {
     pub(super) ops: Vec<T>,
     pub(super) commands: Vec<Command<T>>,
     /// Available permits. Negative after `max_pending` was lowered or an op was accepted without a permit.
-    pub(super) room: isize,
+    pub(super) permits: isize,
     /// Ops that were ever put in.
     pub(super) pushed: u64,
     /// How to wake the task, while it sleeps.
     pub(super) waker: Option<Waker>,
     pub(super) closed: bool,
-    /// The task takes nothing any more, no wishes either.
+    /// The task has ended: not even control requests are read.
     pub(super) gone: bool,
     pub(super) overflow: Overflow,
     /// Senders that wait for a permit.
-    pub(super) line: Line,
+    pub(super) wait_queue: WaitQueue,
     /// Acks of the ops that have one, in the order of the ops.
     pub(super) acks: Vec<AckSender<R>>,
-    /// Ops that are not paid for.
-    pub(super) unpaid: usize,
-    pub(super) news: News,
+    /// Ops in the inbox that were admitted without a permit.
+    pub(super) over_capacity: usize,
+    pub(super) control: Control,
     /// How many of the ops the task has told of in `stats`.
     pub(super) published: u64,
     pub(super) stats: Stats,
 }
 
-/// Ops that may be on their way to evict others, at most: enough for a burst, not enough to matter.
-const MOST_UNPAID: usize = 65_536;
+/// Maximum ops in the inbox without a permit, which are to evict others: enough for a burst, too few to matter.
+const MAX_OVER_CAPACITY: usize = 65_536;
 
 /// Senders granted a permit under one lock: few enough to be held on the stack.
-const CALLED_AT_ONCE: usize = 16;
+const MAX_GRANTS: usize = 16;
 
 impl<T, R> State<T, R> {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             ops: Vec::new(),
             commands: Vec::new(),
-            room: signed(limits.max_pending),
+            permits: signed(limits.max_pending),
             pushed: 0,
             waker: None,
             closed: false,
             gone: false,
             overflow: limits.overflow,
-            line: Line::new(),
+            wait_queue: WaitQueue::new(),
             acks: Vec::new(),
-            unpaid: 0,
-            news: News::default(),
+            over_capacity: 0,
+            control: Control::default(),
             published: 0,
             stats: Stats::default(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.news.is_none()
+        self.commands.is_empty() && self.control.is_none()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.room > 0 && self.line.is_empty()
+    pub(super) fn has_permits(&self) -> bool {
+        self.permits > 0 && self.wait_queue.is_empty()
     }
 
-    /// Lets one op in, if it may come in. Says whether it is paid for.
+    /// Admits one op, if it may come in. Returns whether it holds a permit.
     #[inline]
-    pub(super) fn admit(&mut self, pass: Pass) -> Result<bool, Barred> {
+    pub(super) fn admit(&mut self, admission: Admission) -> Result<bool, PushError> {
         if self.closed {
-            // Room that the op had makes no difference any more.
-            return Err(Barred::Closed);
+            // A permit makes no difference any more.
+            return Err(PushError::Closed);
         }
-        match pass {
-            Pass::Paid => {}
-            Pass::Waited => self.news.pressed = true,
-            Pass::Free if self.has_room() => self.room -= 1,
-            Pass::Free => {
-                if !self.overflow.evicts() || self.unpaid >= MOST_UNPAID {
-                    self.news.pressed = true;
-                    return Err(Barred::Full);
+        match admission {
+            Admission::Permit => {}
+            Admission::Queued => self.control.under_pressure = true,
+            Admission::TryAcquire if self.has_permits() => self.permits -= 1,
+            Admission::TryAcquire => {
+                if !self.overflow.evicts() || self.over_capacity >= MAX_OVER_CAPACITY {
+                    self.control.under_pressure = true;
+                    return Err(PushError::Full);
                 }
-                self.unpaid += 1;
+                self.over_capacity += 1;
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Gives room to some of those who wait for it, who have to be woken when the lock is free again.
-    fn call_some(&mut self) -> [Option<Waker>; CALLED_AT_ONCE] {
+    /// Grants permits to some of the waiting senders, whose wakers are to be woken when the lock is free.
+    fn grant_some(&mut self) -> [Option<Waker>; MAX_GRANTS] {
         std::array::from_fn(|_| {
-            let waker = if self.room > 0 { self.line.call() } else { None };
-            self.room -= isize::from(waker.is_some());
+            let waker = if self.permits > 0 { self.wait_queue.grant() } else { None };
+            self.permits -= isize::from(waker.is_some());
             waker
         })
     }
 
-    /// Lets in as many more of the same as can come in right now.
-    pub(super) fn admit_more(&mut self, most: usize, paid: bool) -> usize {
-        if !paid {
-            let more = most.min(MOST_UNPAID - self.unpaid);
-            self.unpaid += more;
+    /// Admits as many more ops of the same state as can come in right now.
+    pub(super) fn admit_more(&mut self, most: usize, has_permit: bool) -> usize {
+        if !has_permit {
+            let more = most.min(MAX_OVER_CAPACITY - self.over_capacity);
+            self.over_capacity += more;
             return more;
         }
-        let room = if self.line.is_empty() { usize::try_from(self.room).unwrap_or(0) } else { 0 };
+        let room = if self.wait_queue.is_empty() { usize::try_from(self.permits).unwrap_or(0) } else { 0 };
         let more = most.min(room);
-        self.room -= signed(more);
+        self.permits -= signed(more);
         more
     }
 }
 
-/// Gives room back, to those who wait for it first. What is owed is paid before.
-pub(super) fn free<'a, T, R>(inbox: &'a Mutex<State<T, R>>, mut state: MutexGuard<'a, State<T, R>>, room: usize) {
-    state.room = state.room.saturating_add(signed(room));
-    while !state.line.is_empty() && state.room > 0 {
-        let called = state.call_some();
+/// Releases permits: a deficit is made up first, then waiting senders are granted one.
+pub(super) fn release<'a, T, R>(inbox: &'a Mutex<State<T, R>>, mut state: MutexGuard<'a, State<T, R>>, permits: usize) {
+    state.permits = state.permits.saturating_add(signed(permits));
+    while !state.wait_queue.is_empty() && state.permits > 0 {
+        let granted = state.grant_some();
         drop(state);
-        called.into_iter().flatten().for_each(panics::wake);
+        granted.into_iter().flatten().for_each(panics::wake);
         state = inbox.lock();
     }
 }
@@ -147,7 +147,7 @@ pub(super) fn wake<T, R>(mut state: MutexGuard<'_, State<T, R>>) {
     waker.into_iter().for_each(Waker::wake);
 }
 
-/// Room, as it is counted: more than can ever be used is as good as endless.
-pub(super) fn signed(room: usize) -> isize {
-    isize::try_from(room).unwrap_or(isize::MAX)
+/// A number of permits, as it is counted. More than the type can hold is as good as endless.
+pub(super) fn signed(permits: usize) -> isize {
+    isize::try_from(permits).unwrap_or(isize::MAX)
 }

@@ -1,4 +1,4 @@
-//! [`Line`]: senders that wait for a permit, in order. A sender is in the queue until it is granted one, leaves, or the inbox is
+//! [`WaitQueue`]: senders that wait for a permit, in order. A sender is in the queue until it is granted one, leaves, or the inbox is
 //! closed. The inbox's state owns it.
 
 use std::{
@@ -6,26 +6,26 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// By the number that each sender drew.
+/// Senders by the ticket that each of them drew.
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Line {
-    waiting: Numbered<Waker>,
-    /// Those who have room and have not noticed yet.
-    called: Numbered<()>,
+pub(super) struct WaitQueue {
+    waiting: TicketMap<Waker>,
+    /// Tickets that were granted a permit and whose senders have not been polled since.
+    granted: TicketMap<()>,
     next: u64,
 }
 
-/// Where a sender stands.
+/// The position of one sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Outside,
-    Number(u64),
+pub(super) enum Ticket {
+    None,
+    Drawn(u64),
 }
 
-impl Line {
+impl WaitQueue {
     pub(super) fn new() -> Self {
-        Self { waiting: Numbered::new(), called: Numbered::new(), next: 0 }
+        Self { waiting: TicketMap::new(), granted: TicketMap::new(), next: 0 }
     }
 
     #[inline]
@@ -33,76 +33,76 @@ impl Line {
         self.waiting.len == 0
     }
 
-    /// Joins the line, or looks whether one has been called. A waker that is not needed any more is to be dropped when
+    /// Joins the queue, or asks whether a permit was granted. A waker that is not needed any more is to be dropped when
     /// the lock is free: it may own a task, and that a handle.
-    pub(super) fn poll(&mut self, place: &mut Place, cx: &mut Context<'_>) -> (Poll<()>, Option<Waker>) {
-        let Place::Number(number) = *place else {
+    pub(super) fn poll(&mut self, ticket: &mut Ticket, cx: &mut Context<'_>) -> (Poll<()>, Option<Waker>) {
+        let Ticket::Drawn(number) = *ticket else {
             self.next += 1;
-            *place = Place::Number(self.next);
+            *ticket = Ticket::Drawn(self.next);
             self.waiting.push(self.next, cx.waker().clone());
             return (Poll::Pending, None);
         };
-        if self.called.take(number).is_some() {
-            *place = Place::Outside;
+        if self.granted.take(number).is_some() {
+            *ticket = Ticket::None;
             return (Poll::Ready(()), None);
         }
         let waker = self.waiting.get_mut(number).filter(|waker| !waker.will_wake(cx.waker()));
         (Poll::Pending, waker.map(|waker| std::mem::replace(waker, cx.waker().clone())))
     }
 
-    /// Calls the first in line.
-    pub(super) fn call(&mut self) -> Option<Waker> {
+    /// Grants a permit to the first sender.
+    pub(super) fn grant(&mut self) -> Option<Waker> {
         let (number, waker) = self.waiting.pop()?;
-        self.called.push(number, ());
+        self.granted.push(number, ());
         Some(waker)
     }
 
-    /// Leaves the line. Returns the waker, to be dropped when the lock is free, and says whether room is left over, since
-    /// the sender had been called.
-    pub(super) fn leave(&mut self, place: Place) -> (Option<Waker>, bool) {
-        let Place::Number(number) = place else {
+    /// Leaves the queue. Returns the waker, to be dropped when the lock is release, and whether the sender held a granted
+    /// permit, which is left over.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> (Option<Waker>, bool) {
+        let Ticket::Drawn(number) = ticket else {
             return (None, false);
         };
         let waker = self.waiting.take(number);
-        let was_called = waker.is_none() && self.called.take(number).is_some();
-        (waker, was_called)
+        let was_granted = waker.is_none() && self.granted.take(number).is_some();
+        (waker, was_granted)
     }
 
-    /// Copies of the wakers of all who wait, to be woken when the lock is free.
+    /// Copies of the wakers of all waiting senders, to be woken when the lock is free.
     pub(super) fn wakers(&self) -> Vec<Waker> {
         self.waiting.entries.iter().filter_map(|(_, waker)| waker.clone()).collect()
     }
 
     /// Gives memory back.
-    pub(super) fn trim(&mut self) {
+    pub(super) fn shrink(&mut self) {
         self.waiting.entries.shrink_to_fit();
-        self.called.entries.shrink_to_fit();
+        self.granted.entries.shrink_to_fit();
     }
 
-    /// Sends everyone home.
-    pub(super) fn disband(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        let mut waiting = std::mem::replace(&mut self.waiting, Numbered::new());
+    /// Removes all waiters and returns their wakers; used on close.
+    pub(super) fn close(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let mut waiting = std::mem::replace(&mut self.waiting, TicketMap::new());
         std::iter::from_fn(move || waiting.pop()).map(|(_, waker)| waker)
     }
 }
 
-/// Values by numbers that only grow. One that is taken out leaves a gap, until all before it are gone or there are more
+/// Values by tickets, which only grow. A value that is taken out leaves a gap, until all before it are gone or there are more
 /// gaps than values: senders may come and give up while the first in line waits on.
 #[derive(Debug)]
-struct Numbered<V> {
+struct TicketMap<V> {
     entries: VecDeque<(u64, Option<V>)>,
     len: usize,
 }
 
 /// Gaps tolerated before compaction.
-const FEW_GAPS: usize = 16;
+const MAX_GAPS: usize = 16;
 
-impl<V> Numbered<V> {
+impl<V> TicketMap<V> {
     fn new() -> Self {
         Self { entries: VecDeque::new(), len: 0 }
     }
 
-    /// Adds a value under a number greater than all before.
+    /// Adds a value under a ticket greater than all before.
     fn push(&mut self, number: u64, value: V) {
         self.entries.push_back((number, Some(value)));
         self.len += 1;
@@ -120,7 +120,7 @@ impl<V> Numbered<V> {
         while self.entries.front().is_some_and(|(_, value)| value.is_none()) {
             self.entries.pop_front();
         }
-        if self.entries.len() > 2 * self.len + FEW_GAPS {
+        if self.entries.len() > 2 * self.len + MAX_GAPS {
             self.entries.retain(|(_, value)| value.is_some());
         }
         Some(value)
@@ -141,25 +141,25 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Goal: values are found by their number, and come out in its order. Method: the same steps on a sorted map.
+        /// Goal: values are found by their ticket, and come out in its order. Method: the same steps on a sorted map.
         #[test]
         fn agrees_with_a_sorted_map(steps in prop::collection::vec((0u8..4, 0u64..100), 0..200)) {
-            let (mut numbered, mut model) = (Numbered::new(), BTreeMap::new());
+            let (mut tickets, mut model) = (TicketMap::new(), BTreeMap::new());
             for (next, (step, number)) in steps.into_iter().enumerate() {
                 let next = next as u64;
                 match step {
                     0 | 1 => {
-                        numbered.push(next, next);
+                        tickets.push(next, next);
                         model.insert(next, next);
                     }
-                    2 => prop_assert_eq!(numbered.take(number), model.remove(&number)),
-                    _ => prop_assert_eq!(numbered.pop(), model.pop_first()),
+                    2 => prop_assert_eq!(tickets.take(number), model.remove(&number)),
+                    _ => prop_assert_eq!(tickets.pop(), model.pop_first()),
                 }
-                prop_assert_eq!(numbered.len, model.len());
-                prop_assert_eq!(numbered.get_mut(number), model.get_mut(&number));
+                prop_assert_eq!(tickets.len, model.len());
+                prop_assert_eq!(tickets.get_mut(number), model.get_mut(&number));
                 // Gaps do not pile up.
-                prop_assert!(numbered.entries.front().is_none_or(|(_, value)| value.is_some()));
-                prop_assert!(numbered.entries.len() <= 2 * numbered.len + FEW_GAPS);
+                prop_assert!(tickets.entries.front().is_none_or(|(_, value)| value.is_some()));
+                prop_assert!(tickets.entries.len() <= 2 * tickets.len + MAX_GAPS);
             }
         }
     }

@@ -7,14 +7,14 @@ use super::{
     Accumulator,
     arrivals::{Arrival, Run},
     partition::Partition,
-    store::Newcomer,
+    store::NodeMeta,
 };
 use crate::rules::{
     batch::SinkError,
     outcome::{End, Waiters},
     panics,
     stage::Found,
-    time::Moment,
+    time::Timestamp,
 };
 
 /// What the rules say of an op, before anything has been changed.
@@ -44,11 +44,11 @@ impl Class {
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes an op in.
-    pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Moment) {
+    pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Timestamp) {
         if self.is_plain {
             let Arrival { op, at, ack } = arrival;
-            let run = Run { count: 1, at, paid: true, acked: ack.is_some(), open_to: 0 };
-            return self.line_up(run, iter::once(op), ack.into_iter(), now);
+            let run = Run { count: 1, at, has_permit: true, acked: ack.is_some(), open_to: 0 };
+            return self.append_run(run, iter::once(op), ack.into_iter(), now);
         }
         let epoch = self.flushes.accept(1);
         self.counters.accepted += 1;
@@ -56,7 +56,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let class = if !self.has_rules {
             Class::PLAIN
         } else {
-            self.forget_old(now);
+            self.expire_keys(now);
             // All that the user's functions are asked, they are asked before anything changes, so that a panic in one
             // of them leaves the buffer as it was.
             match panics::catch(|| self.classify(&arrival.op)) {
@@ -67,7 +67,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         // The op and its ack stay where they are until it is known where they go, as they are large.
         let at = arrival.at;
         if let Found::At(key) = class.repeat_of {
-            self.tally(epoch, End::Deduplicated, None, 1);
+            self.count_outcome(epoch, End::Deduplicated, None, 1);
             self.discard(arrival.op);
             self.repeat(key, Waiters::of(arrival.ack, at), now);
             return;
@@ -83,11 +83,11 @@ impl<T, R: Clone> Accumulator<T, R> {
         let seq = self.next_seq;
         self.next_seq += 1;
         let Class { partition, level, weight, urgent, meets, .. } = class;
-        let newcomer = Newcomer { seq, at, partition, level, weight, urgent, epoch };
+        let meta = NodeMeta { seq, at, partition, level, weight, urgent, epoch };
         if let Found::At(waiting) = meets {
-            self.meet(waiting, arrival.op, newcomer, Waiters::of_both(arrival.ack, at, memory), now);
+            self.conflate_arrival(waiting, arrival.op, meta, Waiters::of_both(arrival.ack, at, memory), now);
         } else {
-            let slot = self.nodes.insert(newcomer);
+            let slot = self.nodes.insert(meta);
             self.nodes.set_waiters(slot, Waiters::of_both(arrival.ack, at, memory));
             self.nodes[slot].op = Some(arrival.op);
             if meets == Found::Fresh {
@@ -139,9 +139,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.nodes[slot].conflate = Some(conflate.index.bind(slot));
     }
 
-    /// Lets an op wait that has just come: it is younger than all that do.
+    /// Lets an op wait that has just come: it is newer than all that do.
     #[inline(always)]
-    pub(super) fn enqueue_new(&mut self, slot: u32, now: Moment) {
+    pub(super) fn enqueue_new(&mut self, slot: u32, now: Timestamp) {
         self.waiting += 1;
         let node = &self.nodes[slot];
         let (id, urgent) = (node.partition, node.urgent);
@@ -155,19 +155,19 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.schedule.together_below = self.next_seq;
         }
         if heads_its_level || full || urgent {
-            self.place_joined(id, slot, full || urgent, now);
+            self.reschedule_joined(id, slot, full || urgent, now);
         }
     }
 
     /// Places a partition that an op has joined which may have changed its place.
     #[inline(never)]
-    fn place_joined(&mut self, id: u32, slot: u32, hurries: bool, now: Moment) {
+    fn reschedule_joined(&mut self, id: u32, slot: u32, hurries: bool, now: Timestamp) {
         let queue = &self.partitions[id as usize].queue;
         // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
         if queue.len() == 1 || (hurries && self.is_lingering(id)) {
-            self.place(id, now);
+            self.reschedule(id, now);
         } else if queue.next(&self.nodes, &self.rules.order, now) == Some(slot) {
-            self.joined(id, now);
+            self.reorder_due(id, now);
         }
     }
 

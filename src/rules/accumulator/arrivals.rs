@@ -3,16 +3,16 @@
 
 use std::vec;
 
-use crate::rules::{outcome::AckSender, time::Moment};
+use crate::rules::{outcome::AckSender, time::Timestamp};
 
 /// A run of consecutive ops with the same timestamp, permit state and ack state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
     pub(crate) count: u32,
     /// When their callers sent them: age counts from here.
-    pub(crate) at: Moment,
+    pub(crate) at: Timestamp,
     /// If false, the ops hold no permit and each evicts another op.
-    pub(crate) paid: bool,
+    pub(crate) has_permit: bool,
     /// Their callers wait for the verdicts.
     pub(crate) acked: bool,
     /// How many more ops may join this run.
@@ -24,7 +24,7 @@ pub(crate) struct Run {
 pub(crate) struct Arrival<T, R> {
     pub(crate) op: T,
     /// When its caller sent it: age counts from here.
-    pub(crate) at: Moment,
+    pub(crate) at: Timestamp,
     pub(crate) ack: Option<AckSender<R>>,
 }
 
@@ -43,11 +43,6 @@ impl<'a, T, R> Arrivals<'a, T, R> {
     /// How many ops are left.
     pub(crate) fn len(&self) -> usize {
         self.ops.len()
-    }
-
-    /// The ops that are left.
-    pub(crate) fn ops(&self) -> &[T] {
-        self.ops.as_slice()
     }
 
     /// The next op of a run.

@@ -5,48 +5,55 @@ use std::mem;
 
 use super::{
     Accumulator,
-    store::{NONE, Newcomer},
+    store::{NONE, NodeMeta},
 };
 use crate::rules::{
     batch::SinkError,
     outcome::{AckError, End, Waiter, Waiters},
     panics,
-    time::Moment,
+    time::Timestamp,
 };
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// An op that has just come meets the one that waits under its key.
-    pub(super) fn meet(&mut self, waiting: u32, op: T, newcomer: Newcomer, waiters: Waiters<R>, now: Moment) {
+    pub(super) fn conflate_arrival(
+        &mut self,
+        waiting: u32,
+        op: T,
+        meta: NodeMeta,
+        waiters: Waiters<R>,
+        now: Timestamp,
+    ) {
         let mut newer = Some(op);
         let in_doubt = self.nodes.in_doubt(waiting);
         if let Err(error) = self.merge(waiting, &mut newer, in_doubt) {
-            self.tally(newcomer.epoch, End::Refused, Some(&error), 1);
+            self.count_outcome(meta.epoch, End::Refused, Some(&error), 1);
             self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
-            return self.refuse_waiting(waiting, &error, now);
+            return self.refuse_queued(waiting, &error, now);
         }
         match (&self.nodes[waiting].op, newer) {
             (Some(_), None) => {
-                self.tally(newcomer.epoch, End::Conflated, None, 1);
+                self.count_outcome(meta.epoch, End::Conflated, None, 1);
                 self.take_over(waiting, waiters);
-                self.survive(waiting, newcomer.level, now);
+                self.reposition(waiting, meta.level, now);
             }
             (Some(_), newer @ Some(_)) => {
-                let slot = self.nodes.insert(newcomer);
+                let slot = self.nodes.insert(meta);
                 waiters.memories().for_each(|key| self.memory.moved(key, slot));
                 self.nodes.set_waiters(slot, waiters);
                 self.nodes[slot].op = newer;
-                self.hand_key_over(waiting, slot);
+                self.move_key(waiting, slot);
                 self.link(waiting, slot);
-                self.lift_older(slot);
+                self.raise_older(slot);
                 self.enqueue_new(slot, now);
                 let id = self.nodes[waiting].partition;
-                self.joined(id, now);
+                self.reorder_due(id, now);
             }
             (None, newer) => {
                 self.discard(newer);
-                self.tally(newcomer.epoch, End::Netted, None, 1);
+                self.count_outcome(meta.epoch, End::Netted, None, 1);
                 self.answer(waiters, End::Netted, 0, Err(AckError::Netted), now);
-                let op = self.end_waiting(waiting, End::Netted, now);
+                let op = self.finish_queued(waiting, End::Netted, now);
                 self.discard(op);
             }
         }
@@ -54,7 +61,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// An op that comes back meets what waits under its key, the youngest of which is given. All of it is newer, so it is
     /// merged with the eldest: a stale value must not leave after a newer one.
-    pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Moment) {
+    pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Timestamp) {
         let mut eldest = youngest;
         while self.nodes.older(eldest) != NONE {
             eldest = self.nodes.older(eldest);
@@ -63,24 +70,24 @@ impl<T, R: Clone> Accumulator<T, R> {
         let mut newer = self.nodes[eldest].op.take();
         if let Err(error) = self.merge(slot, &mut newer, in_doubt) {
             self.waiting -= 1;
-            self.refuse_unqueued(slot, &error, now);
-            self.unqueue(eldest);
-            return self.refuse_unqueued(eldest, &error, now);
+            self.refuse_dequeued(slot, &error, now);
+            self.dequeue(eldest);
+            return self.refuse_dequeued(eldest, &error, now);
         }
         match (&self.nodes[slot].op, newer) {
             (Some(_), None) => {
                 let id = self.nodes[slot].partition;
                 self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
                 self.waiting -= 1;
-                self.link(slot, self.nodes.younger(eldest));
-                self.hand_key_over(eldest, slot);
-                let level = self.absorb(slot, eldest);
-                match self.renew(slot, level) {
+                self.link(slot, self.nodes.newer_neighbor(eldest));
+                self.move_key(eldest, slot);
+                let level = self.merge_into(slot, eldest);
+                match self.reevaluate(slot, level) {
                     None => self.requeue(slot),
                     Some(error) => {
                         self.waiting -= 1;
-                        self.leave_key(slot);
-                        self.refuse_unqueued(slot, &error, now);
+                        self.unlink_key(slot);
+                        self.refuse_dequeued(slot, &error, now);
                     }
                 }
             }
@@ -88,22 +95,22 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.nodes[eldest].op = newer;
                 self.requeue(slot);
                 self.link(slot, eldest);
-                self.lift_older(eldest);
+                self.raise_older(eldest);
             }
             (None, newer) => {
                 self.discard(newer);
                 self.waiting -= 1;
-                let op = self.end_unqueued(slot, End::Netted, now);
+                let op = self.finish_dequeued(slot, End::Netted, now);
                 self.discard(op);
-                self.unqueue(eldest);
-                let op = self.end_unqueued(eldest, End::Netted, now);
+                self.dequeue(eldest);
+                let op = self.finish_dequeued(eldest, End::Netted, now);
                 self.discard(op);
             }
         }
     }
 
     /// The key by which `from` can be merged with finds `to` from now on.
-    fn hand_key_over(&mut self, from: u32, to: u32) {
+    fn move_key(&mut self, from: u32, to: u32) {
         let hash = self.nodes[from].conflate.take();
         if let (Some(hash), Some(conflate)) = (hash, &mut self.rules.conflate) {
             conflate.index.rebind(hash, from, to);
@@ -126,38 +133,38 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Two ops of one key wait apart. Either may be `NONE`.
-    fn link(&mut self, older: u32, younger: u32) {
-        if younger != NONE {
-            self.nodes.extra_mut(younger).older = older;
+    fn link(&mut self, older: u32, newer_neighbor: u32) {
+        if newer_neighbor != NONE {
+            self.nodes.cold_mut(newer_neighbor).older = older;
         }
         if older != NONE {
-            self.nodes.extra_mut(older).younger = younger;
-            self.age_together(older);
+            self.nodes.cold_mut(older).newer_neighbor = newer_neighbor;
+            self.align_send_times(older);
         }
     }
 
-    /// Sees to it that what is younger under a key was sent later, too. It may have been sent before, if its sender waited
+    /// Sees to it that what is newer under a key was sent later, too. It may have been sent before, if its sender waited
     /// for room, and age would then lift it above the older one.
-    fn age_together(&mut self, slot: u32) {
-        let (at, mut next) = (self.nodes[slot].at, self.nodes.younger(slot));
+    fn align_send_times(&mut self, slot: u32) {
+        let (at, mut next) = (self.nodes[slot].at, self.nodes.newer_neighbor(slot));
         while next != NONE && self.nodes[next].at < at {
             self.nodes[next].at = at;
-            next = self.nodes.younger(next);
+            next = self.nodes.newer_neighbor(next);
         }
     }
 
     /// An op is no longer there to be merged with; what comes next under its key meets the next in age, if any.
     #[inline]
-    pub(super) fn leave_key(&mut self, slot: u32) {
+    pub(super) fn unlink_key(&mut self, slot: u32) {
         let mut older = NONE;
-        if self.nodes[slot].has_extra {
-            let extra = self.nodes.extra_mut(slot);
-            let younger = mem::replace(&mut extra.younger, NONE);
-            older = mem::replace(&mut extra.older, NONE);
-            self.link(older, younger);
+        if self.nodes[slot].has_cold {
+            let cold = self.nodes.cold_mut(slot);
+            let newer_neighbor = mem::replace(&mut cold.newer_neighbor, NONE);
+            older = mem::replace(&mut cold.older, NONE);
+            self.link(older, newer_neighbor);
         }
         if older != NONE {
-            self.hand_key_over(slot, older);
+            self.move_key(slot, older);
         } else if let (Some(hash), Some(conflate)) = (self.nodes[slot].conflate.take(), &mut self.rules.conflate) {
             conflate.index.unbind(hash, slot);
         }
@@ -165,7 +172,7 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Moves the ops that wait apart from `slot`, and are older, up to its level at least: within a key, nothing leaves
     /// after something newer, whatever the priorities.
-    fn lift_older(&mut self, slot: u32) {
+    fn raise_older(&mut self, slot: u32) {
         let level = self.nodes[slot].level;
         let mut next = self.nodes.older(slot);
         while let Some(node) = self.nodes.get(next) {
@@ -184,25 +191,25 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Ends a newer op, which is in no queue, by merging it into an older one, whose node takes its waiters over.
     /// Returns the level of the newer one.
-    fn absorb(&mut self, into: u32, newer: u32) -> u32 {
+    fn merge_into(&mut self, into: u32, newer: u32) -> u32 {
         let node = &self.nodes[newer];
         let (epoch, level) = (node.epoch, node.level);
-        let waiters = self.nodes.take_extra(newer).waiters;
+        let waiters = self.nodes.take_cold(newer).waiters;
         self.nodes.remove(newer);
-        self.tally(epoch, End::Conflated, None, 1);
+        self.count_outcome(epoch, End::Conflated, None, 1);
         self.take_over(into, waiters);
         level
     }
 
     /// Lets those who wait for an op that was merged into another wait for that.
     fn take_over(&mut self, into: u32, newer: Waiters<R>) {
-        if let (false, Waiters::None) = (self.nodes[into].has_extra, &newer) {
+        if let (false, Waiters::None) = (self.nodes[into].has_cold, &newer) {
             return;
         }
-        let waiters = &mut self.nodes.extra_mut(into).waiters;
+        let waiters = &mut self.nodes.cold_mut(into).waiters;
         waiters.mark(End::Conflated);
         newer.for_each(|waiter| {
-            if let Waiter::Memory(key) = waiter {
+            if let Waiter::DedupKey(key) = waiter {
                 self.memory.moved(key, into);
             }
             waiters.add(waiter);
@@ -210,7 +217,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// The survivor of a merge is in the node of the op that waited, which keeps its place or moves up.
-    fn survive(&mut self, slot: u32, newer_level: u32, now: Moment) {
+    fn reposition(&mut self, slot: u32, newer_level: u32, now: Timestamp) {
         let order = &self.rules.order;
         let node = &self.nodes[slot];
         let rises = order.rank(newer_level) > order.rank(node.level);
@@ -223,23 +230,23 @@ impl<T, R: Clone> Accumulator<T, R> {
         if rises {
             self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
         }
-        let problem = self.renew(slot, newer_level);
+        let problem = self.reevaluate(slot, newer_level);
         if rises {
             self.insert(slot, false);
             self.list_victim(slot);
-            self.lift_older(slot);
+            self.raise_older(slot);
         } else {
             self.partitions[id as usize].queue.recount(weight, urgent, &self.nodes[slot]);
         }
         match problem {
-            None => self.place(id, now),
-            Some(error) => self.refuse_waiting(slot, &error, now),
+            None => self.reschedule(id, now),
+            Some(error) => self.refuse_queued(slot, &error, now),
         }
     }
 
     /// Notes what the rules say of the survivor of a merge. Says what is wrong with it, if anything: it may have become
     /// too heavy to ever leave.
-    fn renew(&mut self, slot: u32, newer_level: u32) -> Option<SinkError> {
+    fn reevaluate(&mut self, slot: u32, newer_level: u32) -> Option<SinkError> {
         let order = &self.rules.order;
         let node = &mut self.nodes[slot];
         if order.rank(newer_level) > order.rank(node.level) {

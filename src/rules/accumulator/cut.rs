@@ -3,13 +3,13 @@
 
 use std::{any::Any, iter, time::Instant};
 
-use super::{Accumulator, fast_path::Stretch, store::NONE};
+use super::{Accumulator, fast_path::QueuedRun, store::NONE};
 use crate::rules::{
     batch::{Batch, CutBy},
     outcome::{AckSender, End},
     panics,
     stage::{BoxRule, Order, Stages},
-    time::Moment,
+    time::Timestamp,
 };
 
 /// A batch on its way, with what the buffer needs to take it back. When it is settled its memory is used again.
@@ -18,11 +18,11 @@ pub(crate) struct Cut<T, R> {
     /// The node of each op of the batch.
     pub(super) slots: Vec<u32>,
     /// What is known of the ops after those.
-    pub(super) stretches: Vec<Stretch>,
+    pub(super) runs: Vec<QueuedRun>,
     /// Acks of the ops that have one, in the order of the ops.
     pub(super) acks: Vec<AckSender<R>>,
     pub(super) partition: u32,
-    pub(super) at: Moment,
+    pub(super) at: Timestamp,
     /// The mark of the gate at the cut.
     pub(super) mark: u64,
 }
@@ -30,14 +30,14 @@ pub(crate) struct Cut<T, R> {
 impl<T, R: Clone> Accumulator<T, R> {
     /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
     /// the sink has not asked for a pause.
-    pub(crate) fn cut(&mut self, now: Moment) -> Option<Box<Cut<T, R>>> {
+    pub(crate) fn cut(&mut self, now: Timestamp) -> Option<Box<Cut<T, R>>> {
         if self.is_blocked() || self.gate.frozen_until(now).is_some() {
             return None;
         }
         self.advance(now);
         while let Some(id) = self.next_due() {
             let taken = self.take(id, now);
-            self.place(id, now);
+            self.reschedule(id, now);
             if taken.is_some() {
                 return taken;
             }
@@ -48,12 +48,12 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
-    fn take(&mut self, id: u32, now: Moment) -> Option<Box<Cut<T, R>>> {
+    fn take(&mut self, id: u32, now: Timestamp) -> Option<Box<Cut<T, R>>> {
         let cut_by = self.due_by(id, now)?;
         let mut cut = self.spares.pop().unwrap_or_default();
         let partition = &mut self.partitions[id as usize];
         let cap = partition.cap(self.max_items);
-        // The lane hands its ops over in bulk.
+        // The fast path hands its ops over in bulk.
         cut.batch.parts().0.reserve(cap.min(partition.queue.len()));
         self.cuts += 1;
         let (mut weight, mut attempt) = (0usize, 1);
@@ -67,7 +67,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 break;
             };
             // First of all, since one that has expired must not let the next of its key in, either.
-            if self.nodes.extra(slot).is_some_and(|extra| extra.behind == self.cuts) {
+            if self.nodes.cold(slot).is_some_and(|cold| cold.not_in_batch == self.cuts) {
                 break;
             }
             let ask = || unwanted_by(self.rules.expiry.as_ref()?, self.nodes[slot].waiting_op(), now);
@@ -79,27 +79,27 @@ impl<T, R: Clone> Accumulator<T, R> {
             if weight.saturating_add(more) > self.max_weight {
                 if ops.is_empty() {
                     let error = self.too_heavy(more);
-                    self.unqueue(slot);
-                    self.refuse_unqueued(slot, &error, now);
+                    self.dequeue(slot);
+                    self.refuse_dequeued(slot, &error, now);
                     continue;
                 }
                 break;
             }
             weight = weight.saturating_add(more);
-            let younger = self.nodes.younger(slot);
-            if younger != NONE {
-                self.nodes.extra_mut(younger).behind = self.cuts;
+            let newer_neighbor = self.nodes.newer_neighbor(slot);
+            if newer_neighbor != NONE {
+                self.nodes.cold_mut(newer_neighbor).not_in_batch = self.cuts;
             }
-            self.unqueue(slot);
+            self.dequeue(slot);
             attempt = attempt.max(self.nodes.attempts(slot) + 1);
             ops.push(self.take_op(slot));
             cut.slots.push(slot);
         }
-        let Cut { batch, stretches, acks, .. } = &mut *cut;
+        let Cut { batch, runs, acks, .. } = &mut *cut;
         let (ops, _) = batch.parts();
-        let more = self.lane.len().min(cap - ops.len());
+        let more = self.fast_path.len().min(cap - ops.len());
         if more > 0 {
-            self.lane.take(more, ops, stretches, acks);
+            self.fast_path.take(more, ops, runs, acks);
             self.waiting -= more;
             weight = weight.saturating_add(more);
         }
@@ -127,7 +127,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         cap: usize,
         cut: &mut Cut<T, R>,
         weight: &mut usize,
-        now: Moment,
+        now: Timestamp,
     ) -> Option<Unwanted> {
         let Stages { expiry, order: Order { aging: None, .. }, conflate, .. } = &mut self.rules else {
             return None;
@@ -157,17 +157,17 @@ impl<T, R: Clone> Accumulator<T, R> {
         unwanted
     }
 
-    fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Moment) {
+    fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Timestamp) {
         match why {
             Unwanted::Expired => {
-                self.unqueue(slot);
-                let op = self.end_unqueued(slot, End::Expired, now);
+                self.dequeue(slot);
+                let op = self.finish_dequeued(slot, End::Expired, now);
                 self.discard(op);
             }
             Unwanted::Panicked(panic) => {
                 let error = self.caught("a stage", &*panic);
-                self.unqueue(slot);
-                self.refuse_unqueued(slot, &error, now);
+                self.dequeue(slot);
+                self.refuse_dequeued(slot, &error, now);
             }
         }
     }
@@ -180,28 +180,28 @@ enum Unwanted {
     Panicked(Box<dyn Any + Send>),
 }
 
-fn unwanted_by<T>(expiry: &BoxRule<T, Option<Instant>>, op: &T, now: Moment) -> Option<Unwanted> {
+fn unwanted_by<T>(expiry: &BoxRule<T, Option<Instant>>, op: &T, now: Timestamp) -> Option<Unwanted> {
     match panics::catch(|| expiry(op)) {
-        Ok(deadline) => deadline.is_some_and(|deadline| Moment::from(deadline) <= now).then_some(Unwanted::Expired),
+        Ok(deadline) => deadline.is_some_and(|deadline| Timestamp::from(deadline) <= now).then_some(Unwanted::Expired),
         Err(panic) => Some(Unwanted::Panicked(panic)),
     }
 }
 
 impl<T> Accumulator<T, ()> {
     /// Cuts a batch and hands it over to whoever polls the stream: for them, it is delivered.
-    pub(crate) fn hand_over(&mut self, now: Moment) -> Option<Vec<T>> {
+    pub(crate) fn hand_over(&mut self, now: Timestamp) -> Option<Vec<T>> {
         let mut cut = self.cut(now)?;
-        let Cut { batch, slots, stretches, partition, .. } = &mut *cut;
+        let Cut { batch, slots, runs, partition, .. } = &mut *cut;
         let partition = *partition;
         let ops = std::mem::take(batch.parts().0);
         self.deliver_all(slots, &mut iter::repeat(()), now, 0, now);
         slots.clear();
-        for stretch in stretches.drain(..) {
-            self.deliver_stretch(stretch, &mut iter::empty(), &mut iter::empty(), now, 0, now);
+        for run in runs.drain(..) {
+            self.deliver_run(run, &mut iter::empty(), &mut iter::empty(), now, 0, now);
         }
         self.batches_in_flight -= 1;
         self.partitions[partition as usize].in_flight = false;
-        self.place(partition, now);
+        self.reschedule(partition, now);
         self.keep(cut);
         Some(ops)
     }
@@ -211,8 +211,8 @@ impl<T, R> Default for Cut<T, R> {
     /// No batch yet, but memory for one.
     fn default() -> Self {
         let batch = Batch::new(Vec::new(), CutBy::Full, 1);
-        let (slots, stretches, acks) = (Vec::new(), Vec::new(), Vec::new());
-        Self { batch, slots, stretches, acks, partition: 0, at: Moment::END, mark: 0 }
+        let (slots, runs, acks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { batch, slots, runs, acks, partition: 0, at: Timestamp::END, mark: 0 }
     }
 }
 
@@ -229,16 +229,16 @@ mod tests {
     /// Goal: a large batch costs no memory afterwards. Method: one is in flight while the driver tidies up, and comes back.
     #[test]
     fn the_memory_of_a_large_batch_is_given_back() {
-        let now = Moment::some();
+        let now = Timestamp::some();
         let mut buffer = Accumulator::<u64, ()>::new(Stages::new(), Limits::new(10_000), Policy::default());
         (0..10_000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         let mut cut = buffer.cut(now).expect("it is full");
-        buffer.trim();
-        assert!(!buffer.has_excess());
+        buffer.shrink();
+        assert!(!buffer.has_excess_capacity());
         let _ = cut.batch.accept_all();
         buffer.settle(cut, Written::Answered, now);
-        assert!(buffer.has_excess());
-        buffer.trim();
-        assert!(!buffer.has_excess());
+        assert!(buffer.has_excess_capacity());
+        buffer.shrink();
+        assert!(!buffer.has_excess_capacity());
     }
 }

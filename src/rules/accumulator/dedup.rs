@@ -1,4 +1,4 @@
-//! [`Memory`]: the keys that dedup has seen within its window, and how their ops ended, which answers repeats.
+//! [`DedupWindow`]: the keys that dedup has seen within its window, and how their ops ended, which answers repeats.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
@@ -9,11 +9,11 @@ use crate::rules::{
     outcome::{AckError, End, Waiters},
     panics,
     stage::REMEMBERED_KEYS,
-    time::Moment,
+    time::Timestamp,
 };
 
 #[derive(Debug)]
-pub(super) struct Memory<R> {
+pub(super) struct DedupWindow<R> {
     keys: Slab<Key<R>>,
     /// In the order in which they were seen, which is that in which their windows end.
     by_age: VecDeque<u32>,
@@ -24,23 +24,23 @@ struct Key<R> {
     partition: u32,
     hash: NonZeroU64,
     /// `None`: for ever.
-    until: Option<Moment>,
+    until: Option<Timestamp>,
     /// Its window is over; it stays only until the op that refers to it is settled.
-    forgotten: bool,
-    fate: Fate<R>,
+    expired: bool,
+    fate: Entry<R>,
 }
 
 #[derive(Debug)]
-enum Fate<R> {
+enum Entry<R> {
     /// The op, or the one it was merged into, is in this node.
-    Unsettled(u32),
-    Settled {
+    Pending(u32),
+    Done {
         attempts: u32,
         result: Result<R, AckError>,
     },
 }
 
-impl<R> Memory<R> {
+impl<R> DedupWindow<R> {
     pub(super) fn new() -> Self {
         Self { keys: Slab::new(), by_age: VecDeque::new() }
     }
@@ -55,33 +55,33 @@ impl<R> Memory<R> {
 
     /// The op of a key lives on in another node.
     pub(super) fn moved(&mut self, key: u32, slot: u32) {
-        self.keys[key as usize].fate = Fate::Unsettled(slot);
+        self.keys[key as usize].fate = Entry::Pending(slot);
     }
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns the number of the
     /// memory, which answers its repeats.
-    pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Moment) -> u32 {
+    pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Timestamp) -> u32 {
         let dedup = self.rules.dedup.as_mut().expect("only a dedup key is fresh here");
         let id = self.memory.keys.vacant_key() as u32;
         let hash = dedup.index.bind(id);
         let until = now.checked_add(dedup.window);
-        self.memory.keys.insert(Key { partition, hash, until, forgotten: false, fate: Fate::Unsettled(slot) });
+        self.memory.keys.insert(Key { partition, hash, until, expired: false, fate: Entry::Pending(slot) });
         self.memory.by_age.push_back(id);
         self.partitions[partition as usize].remembered += 1;
         id
     }
 
     /// Lets the callers of a repeat share the fate of the first.
-    pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<R>, now: Moment) {
+    pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<R>, now: Timestamp) {
         waiters.mark(End::Deduplicated);
         match &self.memory.keys[key as usize].fate {
-            Fate::Unsettled(slot) => {
-                let first = &mut self.nodes.extra_mut(*slot).waiters;
+            Entry::Pending(slot) => {
+                let first = &mut self.nodes.cold_mut(*slot).waiters;
                 waiters.for_each(|waiter| first.add(waiter));
             }
-            Fate::Settled { attempts, result } => {
+            Entry::Done { attempts, result } => {
                 let (attempts, result) = (*attempts, panics::catch(|| result.clone()));
                 let result = self.copied(result);
                 self.answer(waiters, End::Deduplicated, attempts, result, now);
@@ -90,17 +90,17 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// The op of a key is settled: its repeats will hear of it from here.
-    pub(super) fn remember_fate(&mut self, key: u32, attempts: u32, result: Result<R, AckError>) {
-        if self.memory.keys[key as usize].forgotten {
+    pub(super) fn complete_key(&mut self, key: u32, attempts: u32, result: Result<R, AckError>) {
+        if self.memory.keys[key as usize].expired {
             self.memory.keys.remove(key as usize);
             self.discard(result);
         } else {
-            self.memory.keys[key as usize].fate = Fate::Settled { attempts, result };
+            self.memory.keys[key as usize].fate = Entry::Done { attempts, result };
         }
     }
 
     /// Forgets the keys whose window is over, and the oldest if there are too many.
-    pub(super) fn forget_old(&mut self, now: Moment) {
+    pub(super) fn expire_keys(&mut self, now: Timestamp) {
         while let Some(id) = self.memory.by_age.front().copied() {
             let key = &mut self.memory.keys[id as usize];
             let over = key.until.is_some_and(|until| until <= now);
@@ -110,15 +110,15 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.memory.by_age.pop_front();
             let (partition, hash) = (key.partition, key.hash);
             match key.fate {
-                Fate::Unsettled(_) => key.forgotten = true,
-                Fate::Settled { .. } => drop(panics::discard(self.memory.keys.remove(id as usize))),
+                Entry::Pending(_) => key.expired = true,
+                Entry::Done { .. } => drop(panics::discard(self.memory.keys.remove(id as usize))),
             }
             if let Some(dedup) = &mut self.rules.dedup {
                 dedup.index.unbind(hash, id);
             }
             self.partitions[partition as usize].remembered -= 1;
             if self.partitions[partition as usize].is_idle() {
-                self.place(partition, now);
+                self.reschedule(partition, now);
             }
         }
     }

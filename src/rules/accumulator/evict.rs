@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Accumulator, store::Nodes};
-use crate::rules::{config::limits::Overflow, outcome::End, stage::Order, time::Moment};
+use super::{Accumulator, store::Arena};
+use crate::rules::{config::limits::Overflow, outcome::End, stage::Order, time::Timestamp};
 
 #[derive(Debug)]
 pub(super) struct Victims {
@@ -31,11 +31,11 @@ impl Victims {
         Some(Self { by_level, lists: HashMap::new(), listed: 0 })
     }
 
-    fn list<T, R>(&mut self, nodes: &Nodes<T, R>, slot: u32) {
+    fn list<T, R>(&mut self, nodes: &Arena<T, R>, slot: u32) {
         let node = &nodes[slot];
         let list = self.lists.entry(if self.by_level { node.level } else { 0 }).or_default();
         let entry = Entry { seq: node.seq, slot };
-        // Most are younger than all before them; what comes back or moves up is not.
+        // Most are newer than all before them; what comes back or moves up is not.
         let at = list.partition_point(|other| other.seq < node.seq);
         // A survivor of a merge is listed already.
         if list.get(at).is_none_or(|other| other.seq != node.seq) {
@@ -44,13 +44,13 @@ impl Victims {
         }
     }
 
-    fn waits<T, R>(&self, nodes: &Nodes<T, R>, level: u32, entry: Entry) -> bool {
+    fn waits<T, R>(&self, nodes: &Arena<T, R>, level: u32, entry: Entry) -> bool {
         nodes
             .get(entry.slot)
             .is_some_and(|node| node.seq == entry.seq && node.op.is_some() && (!self.by_level || node.level == level))
     }
 
-    fn next<T, R>(&mut self, nodes: &Nodes<T, R>, order: &Order) -> Option<u32> {
+    fn next<T, R>(&mut self, nodes: &Arena<T, R>, order: &Order) -> Option<u32> {
         let mut levels: Vec<u32> = self.lists.keys().copied().collect();
         levels.sort_unstable_by_key(|level| order.rank(*level));
         for level in levels {
@@ -66,7 +66,7 @@ impl Victims {
         None
     }
 
-    fn clean<T, R>(&mut self, nodes: &Nodes<T, R>) {
+    fn clean<T, R>(&mut self, nodes: &Arena<T, R>) {
         let mut lists = std::mem::take(&mut self.lists);
         for (level, list) in &mut lists {
             list.retain(|entry| self.waits(nodes, *level, *entry));
@@ -95,20 +95,20 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Lists all that wait, after the policy has changed.
     pub(super) fn set_victims(&mut self, overflow: Overflow) {
         self.victims = Victims::for_policy(overflow);
-        self.clear_lane();
+        self.materialize_all();
         self.is_plain = self.rules.asks_nothing() && self.victims.is_none();
         self.waiting_by_age().into_iter().for_each(|slot| self.list_victim(slot));
     }
 
     /// Lets one op that waits make room. Says whether one was found: all may be in flight.
-    pub(crate) fn evict(&mut self, now: Moment) -> bool {
+    pub(crate) fn evict(&mut self, now: Timestamp) -> bool {
         if self.victims.is_none() {
             // The policy has changed while the op that needs room was on its way; the new one will be told in a moment.
             self.set_victims(Overflow::EvictOldest);
         }
         let victim = self.victims.as_mut().and_then(|victims| victims.next(&self.nodes, &self.rules.order));
         if let Some(slot) = victim {
-            let op = self.end_waiting(slot, End::Evicted, now);
+            let op = self.finish_queued(slot, End::Evicted, now);
             self.discard(op);
         }
         victim.is_some()
@@ -132,7 +132,7 @@ mod tests {
         let stages = Stages::new().conflate_by(|_: &u32| 0, latest);
         let limits = Limits::new(10).linger(Duration::MAX).overflow(Overflow::EvictOldest);
         let mut buffer = Accumulator::<u32, ()>::new(stages, limits, Policy::default());
-        let now = Moment::some();
+        let now = Timestamp::some();
         (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         assert_eq!(buffer.victims.as_ref().map(|victims| victims.listed), Some(1));
     }
@@ -143,7 +143,7 @@ mod tests {
     fn the_list_is_made_with_the_first_op_that_needs_room() {
         let limits = Limits::new(10).linger(Duration::MAX);
         let mut buffer = Accumulator::<u32, ()>::new(Stages::new(), limits, Policy::default());
-        let now = Moment::some();
+        let now = Timestamp::some();
         (0..3).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
         assert!(buffer.evict(now));
         assert!(buffer.victims.is_some());

@@ -1,16 +1,16 @@
 //! Ends ops that leave the buffer without having been written: netted, expired, evicted, withdrawn, returned, refused. Each end
 //! is counted once and answered once.
 
-use super::{Accumulator, arrivals::Arrival, store::Extra};
+use super::{Accumulator, arrivals::Arrival, store::Cold};
 use crate::rules::{
     batch::{ErrorKind, SinkError},
     outcome::{AckError, Answer, DeadLetter, End, Outcome, Returned, Waiter, Waiters},
     panics,
-    time::Moment,
+    time::Timestamp,
 };
 
 /// What is left of an op whose slot is free again.
-pub(super) struct Gone<T, R> {
+pub(super) struct Removed<T, R> {
     /// `None` if a merge has used it up, or a sink has it.
     op: Option<T>,
     epoch: u32,
@@ -30,12 +30,12 @@ pub(super) enum GivenUp {
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes out every op that waits and satisfies the predicate.
-    pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Moment) -> Vec<T> {
+    pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Timestamp) -> Vec<T> {
         let mut gone = Vec::new();
-        self.clear_lane();
+        self.materialize_all();
         for slot in self.waiting_by_age() {
             match panics::catch(|| wanted(self.nodes[slot].waiting_op())) {
-                Ok(true) => gone.extend(self.end_waiting(slot, End::Withdrawn, now)),
+                Ok(true) => gone.extend(self.finish_queued(slot, End::Withdrawn, now)),
                 Ok(false) => {}
                 // An op about which the predicate can't tell stays where it is.
                 Err(panic) => drop(self.caught("a predicate", &*panic)),
@@ -54,18 +54,18 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Gives back everything that waits: the shutdown is over.
-    pub(crate) fn return_waiting(&mut self, now: Moment) {
-        self.clear_lane();
+    pub(crate) fn return_waiting(&mut self, now: Timestamp) {
+        self.materialize_all();
         for slot in self.waiting_by_age() {
             let id = self.nodes[slot].partition;
-            self.unqueue(slot);
-            self.give_back(slot, false, now);
-            self.place(id, now);
+            self.dequeue(slot);
+            self.return_op(slot, false, now);
+            self.reschedule(id, now);
         }
     }
 
     /// Gives an op back that stands in no queue.
-    pub(super) fn give_back(&mut self, slot: u32, in_flight: bool, now: Moment) {
+    pub(super) fn return_op(&mut self, slot: u32, in_flight: bool, now: Timestamp) {
         let seq = self.nodes[slot].seq;
         let gone = self.remove_node(slot);
         let in_doubt = in_flight || gone.in_doubt;
@@ -76,16 +76,16 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Ends an op that stands in a queue. Gives it back, unless a merge has used it up.
-    pub(super) fn end_waiting(&mut self, slot: u32, end: End, now: Moment) -> Option<T> {
-        self.unqueue(slot);
+    pub(super) fn finish_queued(&mut self, slot: u32, end: End, now: Timestamp) -> Option<T> {
+        self.dequeue(slot);
         let id = self.nodes[slot].partition;
-        let op = self.end_unqueued(slot, end, now);
-        self.place(id, now);
+        let op = self.finish_dequeued(slot, end, now);
+        self.reschedule(id, now);
         op
     }
 
     /// Ends an op that stands in no queue.
-    pub(super) fn end_unqueued(&mut self, slot: u32, end: End, now: Moment) -> Option<T> {
+    pub(super) fn finish_dequeued(&mut self, slot: u32, end: End, now: Timestamp) -> Option<T> {
         let error = match end {
             End::Netted => AckError::Netted,
             End::Expired => AckError::Expired,
@@ -101,7 +101,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Ends an op that an earlier attempt may have landed: whatever kept it from being tried again, it is in doubt.
-    fn end_in_doubt(&mut self, gone: Gone<T, R>, end: End, now: Moment) -> Option<T> {
+    fn end_in_doubt(&mut self, gone: Removed<T, R>, end: End, now: Timestamp) -> Option<T> {
         let error = SinkError::ambiguous(format!("an attempt may have landed before it was {end}"));
         let attempts = gone.attempts;
         let op = self.settle_node(gone, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(&error), now)?;
@@ -113,25 +113,25 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Refuses an op that stands in a queue.
-    pub(super) fn refuse_waiting(&mut self, slot: u32, error: &SinkError, now: Moment) {
+    pub(super) fn refuse_queued(&mut self, slot: u32, error: &SinkError, now: Timestamp) {
         self.give_up_queued(slot, GivenUp::Refused, error, now);
     }
 
     /// Refuses an op that stands in no queue.
-    pub(super) fn refuse_unqueued(&mut self, slot: u32, error: &SinkError, now: Moment) {
-        self.give_up_unqueued(slot, GivenUp::Refused, error, now);
+    pub(super) fn refuse_dequeued(&mut self, slot: u32, error: &SinkError, now: Timestamp) {
+        self.give_up_dequeued(slot, GivenUp::Refused, error, now);
     }
 
     /// Gives up an op that stands in a queue.
-    pub(super) fn give_up_queued(&mut self, slot: u32, why: GivenUp, error: &SinkError, now: Moment) {
-        self.unqueue(slot);
+    pub(super) fn give_up_queued(&mut self, slot: u32, why: GivenUp, error: &SinkError, now: Timestamp) {
+        self.dequeue(slot);
         let id = self.nodes[slot].partition;
-        self.give_up_unqueued(slot, why, error, now);
-        self.place(id, now);
+        self.give_up_dequeued(slot, why, error, now);
+        self.reschedule(id, now);
     }
 
     /// Gives up an op that stands in no queue: a dead letter, unless a merge has used it up.
-    pub(super) fn give_up_unqueued(&mut self, slot: u32, why: GivenUp, error: &SinkError, now: Moment) {
+    pub(super) fn give_up_dequeued(&mut self, slot: u32, why: GivenUp, error: &SinkError, now: Timestamp) {
         let gone = self.remove_node(slot);
         let attempts = gone.attempts;
         // An attempt that may have landed makes it in doubt, whatever came after.
@@ -149,40 +149,40 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Takes a waiting op out of its queue and out of reach of merges. Its partition has to be placed afterwards.
-    pub(super) fn unqueue(&mut self, slot: u32) {
+    pub(super) fn dequeue(&mut self, slot: u32) {
         let id = self.nodes[slot].partition;
         self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
         self.waiting -= 1;
-        self.leave_key(slot);
+        self.unlink_key(slot);
     }
 
     /// Frees the slot of an op that stands in no queue.
-    pub(super) fn remove_node(&mut self, slot: u32) -> Gone<T, R> {
+    pub(super) fn remove_node(&mut self, slot: u32) -> Removed<T, R> {
         let node = &mut self.nodes[slot];
         let (op, epoch) = (node.op.take(), node.epoch);
-        let Extra { waiters, history, .. } = self.nodes.take_extra(slot);
+        let Cold { waiters, history, .. } = self.nodes.take_cold(slot);
         let (attempts, in_doubt) = history.map_or((0, false), |history| (history.attempts, history.in_doubt));
         self.nodes.remove(slot);
-        Gone { op, epoch, attempts, in_doubt, waiters }
+        Removed { op, epoch, attempts, in_doubt, waiters }
     }
 
     /// Counts an op's end and tells its callers.
     pub(super) fn settle_node(
         &mut self,
-        gone: Gone<T, R>,
+        gone: Removed<T, R>,
         end: End,
         result: Result<R, AckError>,
         error: Option<&SinkError>,
-        now: Moment,
+        now: Timestamp,
     ) -> Option<T> {
-        self.tally(gone.epoch, end, error, 1);
+        self.count_outcome(gone.epoch, end, error, 1);
         self.answer(gone.waiters, end, gone.attempts, result, now);
         gone.op
     }
 
     /// Counts ops out: in the statistics, for the flushes that cover them, and for the room that they took.
     #[inline]
-    pub(super) fn tally(&mut self, epoch: u32, end: End, error: Option<&SinkError>, count: u64) {
+    pub(super) fn count_outcome(&mut self, epoch: u32, end: End, error: Option<&SinkError>, count: u64) {
         if count == 0 {
             return;
         }
@@ -199,7 +199,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         end: End,
         attempts: u32,
         result: Result<R, AckError>,
-        now: Moment,
+        now: Timestamp,
     ) {
         let last = match waiters {
             Waiters::None => return self.discard(result),
@@ -216,13 +216,13 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.answer_one(last, end, attempts, result, now);
     }
 
-    fn answer_one(&mut self, to: Waiter<R>, end: End, attempts: u32, result: Result<R, AckError>, now: Moment) {
+    fn answer_one(&mut self, to: Waiter<R>, end: End, attempts: u32, result: Result<R, AckError>, now: Timestamp) {
         match to {
             Waiter::Caller { ack, sent_at, ended } => {
                 let (end, latency) = (ended.unwrap_or(end), now.since(sent_at));
                 self.answers.push(Answer::new(ack, Outcome { result, end, attempts, latency }));
             }
-            Waiter::Memory(key) => self.remember_fate(key, attempts, result),
+            Waiter::DedupKey(key) => self.complete_key(key, attempts, result),
         }
     }
 
@@ -260,10 +260,10 @@ impl<T, R: Clone> Accumulator<T, R> {
         arrival: Arrival<T, R>,
         epoch: u32,
         panic: &(dyn std::any::Any + Send),
-        now: Moment,
+        now: Timestamp,
     ) {
         let error = self.caught("a stage", panic);
-        self.tally(epoch, End::Refused, Some(&error), 1);
+        self.count_outcome(epoch, End::Refused, Some(&error), 1);
         let waiters = Waiters::of(arrival.ack, arrival.at);
         self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
         self.letters.push(DeadLetter::new(arrival.op, error, 0, End::Refused));

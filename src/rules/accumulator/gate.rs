@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::rules::{config::retry::Backoff, time::Moment};
+use crate::rules::{config::retry::Backoff, time::Timestamp};
 
 #[derive(Debug, Default)]
 pub(super) struct Gate {
@@ -13,7 +13,7 @@ pub(super) struct Gate {
     /// The peer has left for good.
     pub(super) peer_left: bool,
     /// No batch is cut before this moment.
-    frozen_until: Option<Moment>,
+    frozen_until: Option<Timestamp>,
     outage: Option<Outage>,
     /// Freezes by outages so far. A batch carries the number at its cut, which tells whether its end is news.
     freezes: u64,
@@ -22,7 +22,7 @@ pub(super) struct Gate {
 /// The destination as a whole is away.
 #[derive(Debug, Clone, Copy)]
 struct Outage {
-    since: Moment,
+    since: Timestamp,
     /// Freezes since then, and so writes in a row that met the outage. Writes that began before a freeze count with it.
     failures: u32,
 }
@@ -59,7 +59,7 @@ impl Gate {
     }
 
     /// The end of a freeze that is not over yet.
-    pub(super) fn frozen_until(&self, now: Moment) -> Option<Moment> {
+    pub(super) fn frozen_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.frozen_until.filter(|until| now < *until)
     }
 
@@ -73,15 +73,15 @@ impl Gate {
     }
 
     /// Freezes the gate from now on, unless it already is for longer.
-    pub(super) fn freeze(&mut self, now: Moment, pause: Duration) {
+    pub(super) fn freeze(&mut self, now: Timestamp, pause: Duration) {
         // A pause beyond the clock's range is one for ever.
-        let until = now.checked_add(pause).unwrap_or(Moment::END);
+        let until = now.checked_add(pause).unwrap_or(Timestamp::END);
         self.frozen_until = self.frozen_until.max(Some(until));
     }
 
     /// A write with this mark met an outage. Of the writes that were in flight when the gate froze only the first one
     /// counts.
-    pub(super) fn met_outage(&mut self, mark: u64, backoff: &mut Backoff, now: Moment) -> Frozen {
+    pub(super) fn met_outage(&mut self, mark: u64, backoff: &mut Backoff, now: Timestamp) -> Frozen {
         let is_new = self.outage.is_none();
         let Outage { since, mut failures } = self.outage.unwrap_or(Outage { since: now, failures: 0 });
         let left = backoff.give_up_after().map(|limit| limit.saturating_sub(now.since(since)));
@@ -100,7 +100,7 @@ impl Gate {
     }
 
     /// The destination answered a write with this mark. That ends an outage, unless the write began before its last freeze.
-    pub(super) fn heard(&mut self, mark: u64, now: Moment) -> Option<Recovery> {
+    pub(super) fn heard(&mut self, mark: u64, now: Timestamp) -> Option<Recovery> {
         let Outage { since, failures } = self.outage.take_if(|_| mark == self.freezes)?;
         Some(Recovery { lasted: now.since(since), failures })
     }

@@ -13,7 +13,6 @@ mod gate;
 mod notices;
 mod outage;
 mod partition;
-mod prefetch;
 mod schedule;
 mod settle;
 mod store;
@@ -27,7 +26,6 @@ use slab::Slab;
 pub(crate) use arrivals::{Arrival, Arrivals, Run};
 pub(crate) use cut::Cut;
 pub(crate) use notices::{Notices, OutageNotice};
-pub(crate) use prefetch::GROUP;
 pub(crate) use settle::Written;
 
 use crate::rules::{
@@ -40,17 +38,17 @@ use crate::rules::{
     stats::{
         Stats,
         counters::Counters,
-        flush::{Done, Flush, Flushes},
+        flush::{CompletedFlush, Flush, Flushes},
     },
-    time::Moment,
+    time::Timestamp,
 };
-use dedup::Memory;
+use dedup::DedupWindow;
 use evict::Victims;
-use fast_path::Lane;
+use fast_path::FastPath;
 use gate::Gate;
 use partition::Partition;
 use schedule::Schedule;
-use store::Nodes;
+use store::Arena;
 
 /// What a batcher does with an op that failed.
 #[derive(Debug, Default)]
@@ -71,20 +69,20 @@ pub(crate) struct Accumulator<T, R> {
     max_items: usize,
     max_weight: usize,
     has_rules: bool,
-    /// No rule has anything to say of any op, ever: all wait in the lane.
+    /// No rule has anything to say of any op, ever: all wait in the fast path.
     is_plain: bool,
     backoff: Backoff,
     idempotent: bool,
     bisect: bool,
 
-    /// Every op that is accepted and not settled, waiting or in flight, but for those of the lane.
-    nodes: Nodes<T, R>,
-    lane: Lane<T, R>,
+    /// Every op that is accepted and not settled, waiting or in flight, but for those of the fast path.
+    nodes: Arena<T, R>,
+    fast_path: FastPath<T, R>,
     partitions: Slab<Partition>,
     /// Those of which nothing waits, in the order in which they began to rest. Some may be in use again.
     resting: VecDeque<u32>,
     schedule: Schedule,
-    memory: Memory<R>,
+    memory: DedupWindow<R>,
     victims: Option<Victims>,
     next_seq: u64,
     /// Batches begun so far.
@@ -117,7 +115,7 @@ const SPARES: usize = 64;
 const ENOUGH_BATCHES: usize = 4;
 
 /// Room for so many of each is kept while there are none.
-const KEPT: usize = 2048;
+const MAX_RETAINED: usize = 2048;
 
 impl<T, R: Clone> Accumulator<T, R> {
     pub(crate) fn new(rules: Stages<T>, limits: Limits, policy: Policy) -> Self {
@@ -137,12 +135,12 @@ impl<T, R: Clone> Accumulator<T, R> {
             backoff: policy.retry.start(),
             idempotent: policy.idempotent,
             bisect: policy.bisect,
-            nodes: Nodes::new(),
-            lane: Lane::new(),
+            nodes: Arena::new(),
+            fast_path: FastPath::new(),
             partitions,
             resting: VecDeque::new(),
             schedule: Schedule::new(),
-            memory: Memory::new(),
+            memory: DedupWindow::new(),
             victims,
             next_seq: 0,
             cuts: 0,
@@ -168,7 +166,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Flushes that are done.
-    pub(crate) fn flushed(&mut self) -> Vec<Done> {
+    pub(crate) fn flushed(&mut self) -> Vec<CompletedFlush> {
         self.flushes.done()
     }
 
@@ -195,7 +193,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Obeys other limits from the next cut on.
-    pub(crate) fn set_limits(&mut self, limits: Limits, now: Moment) {
+    pub(crate) fn set_limits(&mut self, limits: Limits, now: Timestamp) {
         if limits.overflow != self.limits.overflow || limits.overflow.evicts() != self.victims.is_some() {
             self.set_victims(limits.overflow);
         }
@@ -206,9 +204,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
         let waiting: Vec<u32> = self.partitions.iter().map(|(id, _)| id as u32).collect();
         for id in waiting {
-            // One may have been forgotten for another.
+            // Forgetting one partition may have made room for another.
             if self.partitions.contains(id as usize) {
-                self.place(id, now);
+                self.reschedule(id, now);
             }
         }
     }
@@ -304,37 +302,37 @@ impl<T, R> Accumulator<T, R> {
     }
 
     /// Whether it has memory that a burst has left behind.
-    pub(crate) fn has_excess(&self) -> bool {
-        let Self { nodes, lane, partitions, memory, spares, .. } = self;
-        (nodes.len() == 0 && nodes.capacity() > KEPT)
-            || (lane.is_empty() && lane.capacity() > KEPT)
-            || (memory.is_empty() && memory.capacity() > KEPT)
-            || self.answers.capacity() > KEPT
-            || (self.pending == 0 && memory.is_empty() && partitions.capacity() > KEPT)
-            || spares.iter().any(|cut| cut.batch.capacity() > KEPT)
+    pub(crate) fn has_excess_capacity(&self) -> bool {
+        let Self { nodes, fast_path, partitions, memory, spares, .. } = self;
+        (nodes.len() == 0 && nodes.capacity() > MAX_RETAINED)
+            || (fast_path.is_empty() && fast_path.capacity() > MAX_RETAINED)
+            || (memory.is_empty() && memory.capacity() > MAX_RETAINED)
+            || self.answers.capacity() > MAX_RETAINED
+            || (self.pending == 0 && memory.is_empty() && partitions.capacity() > MAX_RETAINED)
+            || spares.iter().any(|cut| cut.batch.capacity() > MAX_RETAINED)
     }
 
     /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.
-    pub(crate) fn trim(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.spares = Vec::new();
         if self.answers.is_empty() {
             self.answers = Vec::new();
         }
         if self.nodes.len() == 0 {
-            self.nodes = Nodes::new();
-            self.rules.conflate.iter_mut().for_each(|conflate| conflate.index.trim());
+            self.nodes = Arena::new();
+            self.rules.conflate.iter_mut().for_each(|conflate| conflate.index.shrink());
         }
-        if self.lane.is_empty() {
-            self.lane = Lane::new();
+        if self.fast_path.is_empty() {
+            self.fast_path = FastPath::new();
         }
         if self.memory.is_empty() {
-            self.memory = Memory::new();
-            self.rules.dedup.iter_mut().for_each(|dedup| dedup.index.trim());
+            self.memory = DedupWindow::new();
+            self.rules.dedup.iter_mut().for_each(|dedup| dedup.index.shrink());
         }
         self.forget_resting();
         if self.partitions.is_empty() {
             self.partitions = Slab::new();
-            self.rules.partition.iter_mut().for_each(|index| index.trim());
+            self.rules.partition.iter_mut().for_each(|index| index.shrink());
             self.schedule.shrink();
         }
     }

@@ -6,17 +6,17 @@ use std::time::Duration;
 use super::{Accumulator, OutageNotice, Written, finish::GivenUp, gate::Frozen};
 use crate::rules::{
     batch::{SinkError, verdicts::Verdicts},
-    time::Moment,
+    time::Timestamp,
 };
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// The destination asks for a pause, which counts from now on.
-    pub(super) fn throttle(&mut self, now: Moment, retry_after: Duration) {
+    pub(super) fn throttle(&mut self, now: Timestamp, retry_after: Duration) {
         self.gate.freeze(now, retry_after.min(self.backoff.max_freeze()));
     }
 
     /// A write met an outage. Returns whether the outage has lasted too long, so that what it holds up is to be given up.
-    pub(super) fn met_outage(&mut self, mark: u64, error: &SinkError, now: Moment) -> bool {
+    pub(super) fn met_outage(&mut self, mark: u64, error: &SinkError, now: Timestamp) -> bool {
         let Frozen { pause, failures, is_given_up, is_new } = self.gate.met_outage(mark, &mut self.backoff, now);
         self.counters.outages += u64::from(is_new);
         let (is_new, ops, given_up) = match self.notices.outage.take() {
@@ -28,7 +28,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Ends an outage if the write brought an answer of the destination. A sink that tells each op of the outage brings none.
-    pub(super) fn hear(&mut self, verdicts: &Verdicts<R>, written: &Written, mark: u64, now: Moment) {
+    pub(super) fn hear(&mut self, verdicts: &Verdicts<R>, written: &Written, mark: u64, now: Timestamp) {
         let is_answer = || verdicts.have_answer() || matches!(written, Written::Failed(error) if error.is_answer());
         if self.gate.is_in_outage() && is_answer() {
             self.notices.recovery = self.gate.heard(mark, now).or(self.notices.recovery.take());
@@ -36,8 +36,8 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Gives up all that waits, since the outage has lasted too long.
-    pub(super) fn give_up_waiting(&mut self, error: &SinkError, now: Moment) {
-        self.clear_lane();
+    pub(super) fn give_up_waiting(&mut self, error: &SinkError, now: Timestamp) {
+        self.materialize_all();
         let waiting = self.waiting_by_age();
         if let Some(notice) = &mut self.notices.outage {
             notice.given_up += waiting.len() as u64;

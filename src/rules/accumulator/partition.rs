@@ -3,16 +3,16 @@
 
 use std::num::NonZeroU64;
 
-use crate::rules::time::Moment;
+use crate::rules::time::Timestamp;
 
 use super::{Accumulator, store::Queue};
 
 /// Where a partition stands in the schedule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Slot {
     /// It is empty, or being written.
     #[default]
-    Nowhere,
+    Unscheduled,
     /// It waits for company.
     Lingering,
     BackingOff,
@@ -26,16 +26,16 @@ pub(crate) struct Partition {
     pub(crate) hash: Option<NonZeroU64>,
     /// At most one batch of a partition is being written, so that its order holds.
     pub(crate) in_flight: bool,
-    pub(crate) backing_off: Option<Moment>,
+    pub(crate) backing_off: Option<Timestamp>,
     /// Sizes of the parts that a batch was split into, the next one last. Empty: no part is smaller than the limits say.
     pub(crate) parts: Vec<usize>,
     /// It is in the list of those that rest, though it may be in use again.
-    pub(crate) rests: bool,
+    pub(crate) in_idle_list: bool,
     /// How many remembered keys name this partition.
     pub(crate) remembered: usize,
-    pub(crate) place: Place,
+    pub(crate) slot: Slot,
     /// When its oldest op came, as far as it lingers: order of arrival, and time of sending.
-    pub(crate) oldest: Option<(u64, Moment)>,
+    pub(crate) oldest: Option<(u64, Timestamp)>,
 }
 
 impl Partition {
@@ -79,7 +79,7 @@ impl<T, R> Accumulator<T, R> {
     /// Lets a partition rest that has become idle.
     pub(super) fn rest(&mut self, id: u32) {
         let partition = &mut self.partitions[id as usize];
-        if partition.hash.is_none() || std::mem::replace(&mut partition.rests, true) {
+        if partition.hash.is_none() || std::mem::replace(&mut partition.in_idle_list, true) {
             return;
         }
         self.resting.push_back(id);
@@ -101,12 +101,12 @@ impl<T, R> Accumulator<T, R> {
             return;
         };
         let partition = &mut self.partitions[id as usize];
-        partition.rests = false;
+        partition.in_idle_list = false;
         if !partition.is_idle() {
             return;
         }
-        let forgotten = self.partitions.remove(id as usize);
-        if let (Some(index), Some(hash)) = (&mut self.rules.partition, forgotten.hash) {
+        let expired = self.partitions.remove(id as usize);
+        if let (Some(index), Some(hash)) = (&mut self.rules.partition, expired.hash) {
             index.unbind(hash, id);
         }
     }
@@ -122,7 +122,7 @@ mod tests {
 
     /// Sends one op all the way.
     fn pass(buffer: &mut Accumulator<u32, ()>, op: u32) {
-        let now = Moment::some();
+        let now = Timestamp::some();
         buffer.push(Arrival { op, at: now, ack: None }, now);
         assert_eq!(buffer.hand_over(now), Some(vec![op]));
     }
@@ -133,14 +133,14 @@ mod tests {
         let mut buffer = buffer();
         (0..1000).for_each(|op| pass(&mut buffer, op));
         assert_eq!(buffer.partitions.len(), RESTING);
-        buffer.trim();
+        buffer.shrink();
         assert_eq!((buffer.partitions.len(), buffer.resting.len()), (0, 0));
     }
 
     /// Goal: a partition that is in use is not forgotten, although it rested. Method: one is, while others come and go.
     #[test]
     fn who_is_in_use_stays() {
-        let (mut buffer, now) = (buffer(), Moment::some());
+        let (mut buffer, now) = (buffer(), Timestamp::some());
         pass(&mut buffer, 0);
         buffer.set_paused(true);
         buffer.push(Arrival { op: 0, at: now, ack: None }, now);

@@ -1,8 +1,8 @@
 //! [`Schedule`]: where partitions wait, for their linger, their backoff or a free slot. It answers which partition to cut next and
 //! when to look again.
 
-use super::{Accumulator, partition::Place, store::Head, store::Heap};
-use crate::rules::{batch::CutBy, time::Moment};
+use super::{Accumulator, partition::Slot, store::Heap, store::SortKey};
+use crate::rules::{batch::CutBy, time::Timestamp};
 
 /// A partition stands in at most one of the first three heaps; in none while it is empty or being written.
 #[derive(Debug)]
@@ -11,11 +11,11 @@ pub(crate) struct Schedule {
     /// is the same for all.
     lingering: Heap<u64>,
     /// Ordered by the end of the backoff.
-    backing_off: Heap<Moment>,
+    backing_off: Heap<Timestamp>,
     /// Ordered by the op that would leave next.
-    due: Heap<Head>,
+    due: Heap<SortKey>,
     /// Those of `due` whose place will change by age, ordered by when.
-    rising: Heap<Moment>,
+    aging: Heap<Timestamp>,
     /// Ops that arrived before these are due, for the reason that names them.
     pub(crate) flush_below: u64,
     pub(crate) pressure_below: u64,
@@ -32,7 +32,7 @@ impl Schedule {
             lingering: Heap::new(),
             backing_off: Heap::new(),
             due: Heap::new(),
-            rising: Heap::new(),
+            aging: Heap::new(),
             flush_below: 0,
             pressure_below: 0,
             together_below: 0,
@@ -41,14 +41,14 @@ impl Schedule {
         }
     }
 
-    fn remove(&mut self, partition: u32, from: Place) {
+    fn remove(&mut self, partition: u32, from: Slot) {
         match from {
-            Place::Nowhere => {}
-            Place::Lingering => self.lingering.remove(partition),
-            Place::BackingOff => self.backing_off.remove(partition),
-            Place::Due => {
+            Slot::Unscheduled => {}
+            Slot::Lingering => self.lingering.remove(partition),
+            Slot::BackingOff => self.backing_off.remove(partition),
+            Slot::Due => {
                 self.due.remove(partition);
-                self.rising.remove(partition);
+                self.aging.remove(partition);
             }
         }
     }
@@ -61,16 +61,16 @@ impl Schedule {
         self.lingering.shrink();
         self.backing_off.shrink();
         self.due.shrink();
-        self.rising.shrink();
+        self.aging.shrink();
     }
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Puts a partition where it belongs by now, or lets it rest. To be called whenever its state has changed.
-    pub(super) fn place(&mut self, id: u32, now: Moment) {
+    pub(super) fn reschedule(&mut self, id: u32, now: Timestamp) {
         let partition = &mut self.partitions[id as usize];
-        if partition.in_flight || (partition.queue.is_empty() && self.lane.is_empty()) {
-            self.schedule.remove(id, std::mem::take(&mut partition.place));
+        if partition.in_flight || (partition.queue.is_empty() && self.fast_path.is_empty()) {
+            self.schedule.remove(id, std::mem::take(&mut partition.slot));
             partition.oldest = None;
             if !partition.in_flight {
                 // Nothing is left of what failed or was split.
@@ -82,52 +82,52 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             return;
         }
-        // All that stand in the queue came before what is in the lane.
-        let oldest = partition.queue.oldest(&self.nodes).or_else(|| self.lane.first());
+        // All that stand in the queue came before what is in the fast path.
+        let oldest = partition.queue.oldest(&self.nodes).or_else(|| self.fast_path.first());
         partition.oldest = oldest;
         if let Some(until) = partition.backing_off {
             if now < until {
-                self.move_to(id, Place::BackingOff);
+                self.move_to(id, Slot::BackingOff);
                 self.schedule.backing_off.set(id, until);
                 return;
             }
             partition.backing_off = None;
         }
         if self.due_by(id, now).is_some() {
-            self.move_to(id, Place::Due);
+            self.move_to(id, Slot::Due);
             self.rank_due(id, now);
             if self.rules.together {
                 self.schedule.together_below = self.next_seq;
             }
         } else {
-            self.move_to(id, Place::Lingering);
+            self.move_to(id, Slot::Lingering);
             self.schedule.lingering.set(id, oldest.map_or(0, |(seq, _)| seq));
         }
     }
 
-    fn move_to(&mut self, id: u32, place: Place) {
-        let from = std::mem::replace(&mut self.partitions[id as usize].place, place);
+    fn move_to(&mut self, id: u32, place: Slot) {
+        let from = std::mem::replace(&mut self.partitions[id as usize].slot, place);
         if from != place {
             self.schedule.remove(id, from);
         }
     }
 
     /// Orders a due partition among the others by the op that it would send next.
-    fn rank_due(&mut self, id: u32, now: Moment) {
+    fn rank_due(&mut self, id: u32, now: Timestamp) {
         let order = &self.rules.order;
         let queue = &self.partitions[id as usize].queue;
-        let head = queue.head(&self.nodes, order, now).unwrap_or(Head::LANE);
+        let head = queue.head(&self.nodes, order, now).unwrap_or(SortKey::FAST_PATH);
         if order.aging.is_some() {
             match queue.rises_at(&self.nodes, order, now) {
-                Some(at) => self.schedule.rising.set(id, at),
-                None => self.schedule.rising.remove(id),
+                Some(at) => self.schedule.aging.set(id, at),
+                None => self.schedule.aging.remove(id),
             }
         }
         self.schedule.due.set(id, head);
     }
 
     /// Why the partition is to be cut, or `None` if it is not. Its backoff and its flight are another matter.
-    pub(super) fn due_by(&self, id: u32, now: Moment) -> Option<CutBy> {
+    pub(super) fn due_by(&self, id: u32, now: Timestamp) -> Option<CutBy> {
         let partition = &self.partitions[id as usize];
         let (seq, at) = partition.oldest?;
         let queue = &partition.queue;
@@ -154,29 +154,29 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// `None`: for ever.
-    fn lingers_until(&self, since: Moment) -> Option<Moment> {
+    fn lingers_until(&self, since: Timestamp) -> Option<Timestamp> {
         since.checked_add(self.limits.linger)
     }
 
     /// Moves every partition whose time has come to where it belongs.
-    pub(super) fn advance(&mut self, now: Moment) {
+    pub(super) fn advance(&mut self, now: Timestamp) {
         while let Some((until, id)) = self.schedule.backing_off.peek()
             && until <= now
         {
-            self.place(id, now);
+            self.reschedule(id, now);
         }
         // With `together`, the first one that is due raises the bar for those after it.
         while let Some((seq, id)) = self.schedule.lingering.peek()
             && (seq < self.schedule.due_below() || self.due_by(id, now).is_some())
         {
-            self.place(id, now);
+            self.reschedule(id, now);
         }
         if self.rules.order.version != self.schedule.levels_version {
             self.schedule.levels_version = self.rules.order.version;
             let due: Vec<u32> = self.schedule.due.slots().collect();
             due.into_iter().for_each(|id| self.rank_due(id, now));
         }
-        while let Some((at, id)) = self.schedule.rising.peek()
+        while let Some((at, id)) = self.schedule.aging.peek()
             && at <= now
         {
             self.rank_due(id, now);
@@ -190,19 +190,19 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Whether a partition waits for company, and is not due.
     pub(super) fn is_lingering(&self, id: u32) -> bool {
-        self.partitions[id as usize].place == Place::Lingering
+        self.partitions[id as usize].slot == Slot::Lingering
     }
 
     /// Orders a partition that is due anew, since a better op may have joined it.
-    pub(super) fn joined(&mut self, id: u32, now: Moment) {
-        if self.partitions[id as usize].place == Place::Due {
+    pub(super) fn reorder_due(&mut self, id: u32, now: Timestamp) {
+        if self.partitions[id as usize].slot == Slot::Due {
             self.rank_due(id, now);
         }
     }
 
     /// When to call [`cut`](Self::cut) again if nothing else happens before; `None` if never. That nothing is cut
     /// while no slot is free needs no timer.
-    pub(crate) fn deadline(&self, now: Moment) -> Option<Moment> {
+    pub(crate) fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
         if self.is_blocked() || self.waiting == 0 {
             return None;
         }

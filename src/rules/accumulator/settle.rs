@@ -9,8 +9,8 @@ use crate::rules::{
     outcome::{AckError, DeadLetter, End},
     panics,
     stage::Found,
-    stats::counters::Waited,
-    time::Moment,
+    stats::counters::WaitSums,
+    time::Timestamp,
 };
 
 /// How a write ended.
@@ -28,7 +28,7 @@ pub(crate) enum Written {
 
 /// The ops of a batch that go back into the buffer.
 #[derive(Default)]
-struct Again {
+struct Retries {
     slots: Vec<u32>,
     /// Those of them that failed, and were not only part of a batch that is being split.
     failed: u64,
@@ -39,7 +39,7 @@ struct Again {
 }
 
 /// What is to be done with an op that has no receipt.
-enum Next {
+enum Disposition {
     Again(SinkError),
     /// Back into the buffer, at no cost to the op, until the outage is over.
     Hold,
@@ -54,8 +54,8 @@ enum Next {
 
 impl<T, R: Clone> Accumulator<T, R> {
     /// Takes a batch back.
-    pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Moment) {
-        let Cut { batch, slots, stretches, acks, partition, at, mark } = &mut *cut;
+    pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Timestamp) {
+        let Cut { batch, slots, runs, acks, partition, at, mark } = &mut *cut;
         let (id, at, mark) = (*partition, *at, *mark);
         let (ops, verdicts) = batch.parts();
         self.batches_in_flight -= 1;
@@ -78,15 +78,15 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.deliver_all(slots, &mut receipts, at, writing, now);
             slots.clear();
             let mut acks = acks.drain(..);
-            for stretch in stretches.drain(..) {
-                self.deliver_stretch(stretch, &mut acks, &mut receipts, at, writing, now);
+            for run in runs.drain(..) {
+                self.deliver_run(run, &mut acks, &mut receipts, at, writing, now);
             }
         } else {
-            self.part(stretches.drain(..), &mut acks.drain(..), slots);
+            self.materialize(runs.drain(..), &mut acks.drain(..), slots);
             let verdicts = verdicts.list(ops.len());
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
-            let mut again = Again::default();
+            let mut again = Retries::default();
             for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
                 let (error, is_rest, again_anyway) = match verdict {
                     Verdict::Accepted(receipt) => {
@@ -102,12 +102,12 @@ impl<T, R: Clone> Accumulator<T, R> {
                 let is_blameless = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Outage);
                 self.record_attempt(slot, writing, is_blameless || (split && is_rest));
                 let next = match error {
-                    None => Next::Return { in_flight: true },
-                    Some(_) if split && is_rest => Next::Split,
+                    None => Disposition::Return { in_flight: true },
+                    Some(_) if split && is_rest => Disposition::Split,
                     Some(error) if given_up && error.is_outage() => self.give_up(slot, error),
                     Some(error) => self.failed(slot, error, again_anyway, now),
                 };
-                self.follow(next, slot, &mut again, now);
+                self.dispose(next, slot, &mut again, now);
             }
             if split {
                 self.partitions[id as usize].split(unanswered);
@@ -115,36 +115,36 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             self.take_back(id, &again, now);
         }
-        self.place(id, now);
+        self.reschedule(id, now);
         if let Some(error) = outage.filter(|_| given_up) {
             self.give_up_waiting(&error, now);
         }
         self.keep(cut);
     }
 
-    fn follow(&mut self, next: Next, slot: u32, again: &mut Again, now: Moment) {
+    fn dispose(&mut self, next: Disposition, slot: u32, again: &mut Retries, now: Timestamp) {
         match next {
-            Next::Again(error) => {
+            Disposition::Again(error) => {
                 again.slots.push(slot);
                 again.failed += 1;
                 again.error.get_or_insert(error);
             }
-            Next::Hold => {
+            Disposition::Hold => {
                 again.slots.push(slot);
                 again.held += 1;
             }
-            Next::Split => again.slots.push(slot),
-            Next::GiveUp(why, error) => {
+            Disposition::Split => again.slots.push(slot),
+            Disposition::GiveUp(why, error) => {
                 self.time_node(slot, now);
-                self.give_up_unqueued(slot, why, &error, now);
+                self.give_up_dequeued(slot, why, &error, now);
             }
-            Next::Return { in_flight } => self.give_back(slot, in_flight, now),
-            Next::Lose(error) => self.lose(slot, &error, now),
+            Disposition::Return { in_flight } => self.return_op(slot, in_flight, now),
+            Disposition::Lose(error) => self.lose(slot, &error, now),
         }
     }
 
     /// The verdict on the ops that have none; `None` gives them back.
-    fn rest_of(&mut self, written: Written, now: Moment) -> Option<SinkError> {
+    fn rest_of(&mut self, written: Written, now: Timestamp) -> Option<SinkError> {
         let error = match written {
             Written::Aborted => return None,
             Written::Answered => SinkError::ambiguous("the sink gave no verdict"),
@@ -175,7 +175,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    fn failed(&mut self, slot: u32, error: SinkError, again_anyway: bool, now: Moment) -> Next {
+    fn failed(&mut self, slot: u32, error: SinkError, again_anyway: bool, now: Timestamp) -> Disposition {
         let last = self.nodes.attempts(slot) >= self.backoff.max_attempts();
         let mut again = again_anyway;
         match error.kind() {
@@ -184,33 +184,33 @@ impl<T, R: Clone> Accumulator<T, R> {
                 again = true;
             }
             ErrorKind::Transient => again = true,
-            ErrorKind::Outage => return Next::Hold,
+            ErrorKind::Outage => return Disposition::Hold,
             ErrorKind::Ambiguous => {
                 self.nodes.history_mut(slot).in_doubt = true;
                 again |= self.idempotent;
             }
             ErrorKind::Fenced => {
                 self.gate.fenced = true;
-                return Next::Return { in_flight: false };
+                return Disposition::Return { in_flight: false };
             }
             ErrorKind::Closed => {
                 self.gate.peer_left = true;
-                return Next::Return { in_flight: false };
+                return Disposition::Return { in_flight: false };
             }
-            ErrorKind::Lost if !again => return Next::Lose(error),
+            ErrorKind::Lost if !again => return Disposition::Lose(error),
             ErrorKind::Lost | ErrorKind::Refused | ErrorKind::TooLarge => {}
         }
         match (again, last) {
-            (true, false) => Next::Again(error),
-            (true, true) => Next::GiveUp(GivenUp::Exhausted, error),
-            (false, _) => Next::GiveUp(GivenUp::Refused, error),
+            (true, false) => Disposition::Again(error),
+            (true, true) => Disposition::GiveUp(GivenUp::Exhausted, error),
+            (false, _) => Disposition::GiveUp(GivenUp::Refused, error),
         }
     }
 
     /// Gives an op up over an outage that lasted too long. A lost connection may have landed it.
-    fn give_up(&mut self, slot: u32, error: SinkError) -> Next {
+    fn give_up(&mut self, slot: u32, error: SinkError) -> Disposition {
         self.nodes.history_mut(slot).in_doubt |= error.kind() == ErrorKind::Ambiguous;
-        Next::GiveUp(GivenUp::Exhausted, error)
+        Disposition::GiveUp(GivenUp::Exhausted, error)
     }
 
     fn record_attempt(&mut self, slot: u32, writing: u64, split: bool) {
@@ -226,21 +226,21 @@ impl<T, R: Clone> Accumulator<T, R> {
         &mut self,
         slots: &[u32],
         receipts: &mut impl Iterator<Item = R>,
-        at: Moment,
+        at: Timestamp,
         writing: u64,
-        now: Moment,
+        now: Timestamp,
     ) {
-        let mut waited = Waited::default();
+        let mut waited = WaitSums::default();
         let (mut epoch, mut count) = (0, 0);
         for (&slot, receipt) in slots.iter().zip(receipts) {
             let node = &self.nodes[slot];
-            if node.has_extra {
+            if node.has_cold {
                 self.deliver(slot, receipt, at, writing, now);
                 continue;
             }
             let (of, sent) = (node.epoch, node.at);
             if of != epoch {
-                self.tally(epoch, End::Delivered, None, count);
+                self.count_outcome(epoch, End::Delivered, None, count);
                 (epoch, count) = (of, 0);
             }
             count += 1;
@@ -248,11 +248,11 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.nodes.remove(slot);
             self.discard(receipt);
         }
-        self.tally(epoch, End::Delivered, None, count);
+        self.count_outcome(epoch, End::Delivered, None, count);
         self.counters.time_all(&waited, writing);
     }
 
-    pub(super) fn deliver(&mut self, slot: u32, receipt: R, at: Moment, writing: u64, now: Moment) {
+    pub(super) fn deliver(&mut self, slot: u32, receipt: R, at: Timestamp, writing: u64, now: Timestamp) {
         if self.nodes.history(slot).is_some() {
             self.record_attempt(slot, writing, false);
         }
@@ -262,7 +262,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.settle_node(gone, End::Delivered, Ok(receipt), None, now);
     }
 
-    fn lose(&mut self, slot: u32, error: &SinkError, now: Moment) {
+    fn lose(&mut self, slot: u32, error: &SinkError, now: Timestamp) {
         let gone = self.remove_node(slot);
         let attempts = gone.attempts;
         if let Some(op) = self.settle_node(gone, End::Lost, Err(AckError::Lost), Some(error), now) {
@@ -270,13 +270,13 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    fn time_node(&mut self, slot: u32, now: Moment) {
+    fn time_node(&mut self, slot: u32, now: Timestamp) {
         self.counters.time(self.nodes.spent(slot, now, 0, now), 1);
     }
 
     /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only
     /// part of a batch that is being split.
-    fn take_back(&mut self, id: u32, again: &Again, now: Moment) {
+    fn take_back(&mut self, id: u32, again: &Retries, now: Timestamp) {
         let mut delay = Duration::ZERO;
         self.counters.retries += again.failed + again.held;
         let attempts = again.slots.iter().map(|slot| self.nodes.attempts(*slot)).max().unwrap_or(1);
@@ -284,7 +284,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             delay = self.backoff.delay(attempts);
         }
         // A backoff beyond the clock's range is one for ever.
-        let until = now.checked_add(delay).unwrap_or(Moment::END);
+        let until = now.checked_add(delay).unwrap_or(Timestamp::END);
         let thawed = self.gate.frozen_until(now).unwrap_or(now);
         let backing_off = until.max(thawed).nanos_since(now);
         if let Some(notice) = &mut self.notices.outage {
@@ -300,16 +300,16 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.waiting += 1;
             let history = self.nodes.history_mut(*slot);
             history.backing_off = history.backing_off.saturating_add(backing_off);
-            self.come_back(*slot, now);
+            self.reinsert(*slot, now);
         }
     }
 
     /// Puts one op back, merged with what has come in under its key meanwhile.
-    fn come_back(&mut self, slot: u32, now: Moment) {
+    fn reinsert(&mut self, slot: u32, now: Timestamp) {
         match self.meets_on_return(slot) {
             Err(error) => {
                 self.waiting -= 1;
-                self.refuse_unqueued(slot, &error, now);
+                self.refuse_dequeued(slot, &error, now);
             }
             Ok(Found::Unkeyed) => self.requeue(slot),
             Ok(Found::Fresh) => {

@@ -1,4 +1,4 @@
-//! A reply: one value from the task to one caller. [`Replies`] is a pool of their memory.
+//! A reply: one value from the task to one caller. [`ReplyPool`] is a pool of their memory.
 //!
 //! It does what a oneshot channel does. Each of those is an allocation, though, which is the largest part of what an ack costs.
 
@@ -14,7 +14,7 @@ use crate::rules::{outcome::mutex::Mutex, panics};
 
 /// Slots that have been used, the one that has been in use longest first.
 #[derive(Debug)]
-pub(crate) struct Replies<V> {
+pub(crate) struct ReplyPool<V> {
     slots: Mutex<VecDeque<Arc<Slot<V>>>>,
 }
 
@@ -27,9 +27,9 @@ enum State<V> {
     Open,
     /// The receiver waits.
     Waiting(Waker),
-    Told(V),
+    Ready(V),
     /// The sender is gone without an answer, or the receiver is gone.
-    Over,
+    Closed,
 }
 
 /// The end that answers. Dropped without an answer, it tells that there will be none.
@@ -41,10 +41,10 @@ pub(crate) struct Sender<V>(Option<Arc<Slot<V>>>);
 pub(crate) struct Receiver<V>(Option<Arc<Slot<V>>>);
 
 /// Slots of so many bytes are kept: with a small answer, for a thousand acks of one handle that wait at a time.
-const KEPT_BYTES: usize = 65_536;
+const MAX_RETAINED_BYTES: usize = 65_536;
 
 /// Slots examined for reuse before allocating. With callers that wait about equally long, the first one is free.
-const LOOKED_AT: usize = 2;
+const MAX_EXAMINED: usize = 2;
 
 /// Both ends of a reply in memory of its own, for what is rare.
 pub(crate) fn pair<V>() -> (Sender<V>, Receiver<V>) {
@@ -52,9 +52,9 @@ pub(crate) fn pair<V>() -> (Sender<V>, Receiver<V>) {
     (Sender(Some(Arc::clone(&slot))), Receiver(Some(slot)))
 }
 
-impl<V> Replies<V> {
+impl<V> ReplyPool<V> {
     /// Slots kept for reuse.
-    const KEPT: usize = KEPT_BYTES / (size_of::<Slot<V>>() + 2 * size_of::<usize>());
+    const MAX_RETAINED: usize = MAX_RETAINED_BYTES / (size_of::<Slot<V>>() + 2 * size_of::<usize>());
 
     pub(crate) fn new() -> Self {
         Self { slots: Mutex::new(VecDeque::new()) }
@@ -63,7 +63,7 @@ impl<V> Replies<V> {
     /// Both ends of a new reply.
     pub(crate) fn pair(&self) -> (Sender<V>, Receiver<V>) {
         let mut slots = self.slots.lock();
-        let slot = (0..LOOKED_AT).find_map(|_| {
+        let slot = (0..MAX_EXAMINED).find_map(|_| {
             let mut first = slots.pop_front()?;
             // A free slot has no other owner.
             match Arc::get_mut(&mut first) {
@@ -78,7 +78,7 @@ impl<V> Replies<V> {
             }
         });
         let slot = slot.unwrap_or_else(|| Arc::new(Slot(Mutex::new(State::Open))));
-        if slots.len() < Self::KEPT {
+        if slots.len() < Self::MAX_RETAINED {
             slots.push_back(Arc::clone(&slot));
         }
         (Sender(Some(Arc::clone(&slot))), Receiver(Some(slot)))
@@ -91,7 +91,7 @@ impl<V> Slot<V> {
         let before = match &*state {
             State::Open | State::Waiting(_) => mem::replace(&mut *state, end),
             // A receiver that is gone does not want to know.
-            State::Told(_) | State::Over => {
+            State::Ready(_) | State::Closed => {
                 drop(state);
                 // The answer of somebody's sink: its destructor is not ours.
                 return drop(panics::discard(end));
@@ -107,12 +107,12 @@ impl<V> Slot<V> {
 impl<V> Sender<V> {
     /// Whether the receiver is gone, so that an answer would be dropped.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.as_ref().is_none_or(|slot| matches!(*slot.0.lock(), State::Over))
+        self.0.as_ref().is_none_or(|slot| matches!(*slot.0.lock(), State::Closed))
     }
 
     pub(crate) fn tell(mut self, value: V) {
         if let Some(slot) = self.0.take() {
-            slot.end(State::Told(value));
+            slot.end(State::Ready(value));
         }
     }
 }
@@ -120,7 +120,7 @@ impl<V> Sender<V> {
 impl<V> Drop for Sender<V> {
     fn drop(&mut self) {
         if let Some(slot) = &self.0 {
-            slot.end(State::Over);
+            slot.end(State::Closed);
         }
     }
 }
@@ -145,13 +145,13 @@ impl<V> Future for Receiver<V> {
                 drop(before);
                 return Poll::Pending;
             }
-            State::Told(_) | State::Over => {}
+            State::Ready(_) | State::Closed => {}
         }
-        let end = mem::replace(&mut *state, State::Over);
+        let end = mem::replace(&mut *state, State::Closed);
         drop(state);
         self.0 = None;
         Poll::Ready(match end {
-            State::Told(value) => Some(value),
+            State::Ready(value) => Some(value),
             _ => None,
         })
     }
@@ -161,7 +161,7 @@ impl<V> Drop for Receiver<V> {
     fn drop(&mut self) {
         if let Some(slot) = &self.0 {
             // What nobody will read is not kept until the slot is used again.
-            let left = mem::replace(&mut *slot.0.lock(), State::Over);
+            let left = mem::replace(&mut *slot.0.lock(), State::Closed);
             drop(left);
         }
     }
@@ -176,7 +176,7 @@ mod tests {
     /// Goal: an answer arrives whichever comes first, the answer or the wait for it. Method: both orders.
     #[test]
     fn an_answer_arrives() {
-        let replies = Replies::new();
+        let replies = ReplyPool::new();
         let (sender, receiver) = replies.pair();
         let mut early = task::spawn(receiver);
         assert_pending!(early.poll());
@@ -192,7 +192,7 @@ mod tests {
     /// Goal: no path leaves a caller waiting. Method: the sender is dropped.
     #[test]
     fn a_sender_that_is_dropped_answers_that_there_is_no_answer() {
-        let replies = Replies::<u32>::new();
+        let replies = ReplyPool::<u32>::new();
         let (sender, receiver) = replies.pair();
         let mut waits = task::spawn(receiver);
         assert_pending!(waits.poll());
@@ -204,7 +204,7 @@ mod tests {
     /// Goal: memory is used again, and only when both ends are gone. Method: count the slots.
     #[test]
     fn slots_are_used_again_when_both_ends_are_gone() {
-        let replies = Replies::new();
+        let replies = ReplyPool::new();
         for value in 0..100 {
             let (sender, receiver) = replies.pair();
             sender.tell(value);
@@ -224,8 +224,8 @@ mod tests {
     /// ones and large ones.
     #[test]
     fn a_burst_leaves_no_more_than_so_many_bytes() {
-        fn burst<V: Clone>(value: &V) -> Replies<V> {
-            let replies = Replies::new();
+        fn burst<V: Clone>(value: &V) -> ReplyPool<V> {
+            let replies = ReplyPool::new();
             let burst: Vec<_> = (0..5000).map(|_| replies.pair()).collect();
             for (sender, receiver) in burst {
                 sender.tell(value.clone());
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&value), 1);
         let large = burst(&[0_u8; 512]);
         for bytes in [small.slots.lock().len() * 40, large.slots.lock().len() * 544] {
-            assert!((KEPT_BYTES / 2..=KEPT_BYTES).contains(&bytes), "{bytes}");
+            assert!((MAX_RETAINED_BYTES / 2..=MAX_RETAINED_BYTES).contains(&bytes), "{bytes}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! them to the survivor.
 
 use super::{AckSender, End};
-use crate::rules::time::Moment;
+use crate::rules::time::Timestamp;
 
 /// The callers that wait for an op: none, its own, or many, once ops were merged.
 #[derive(Debug)]
@@ -16,24 +16,24 @@ pub(crate) enum Waiters<R> {
 pub(crate) enum Waiter<R> {
     Caller {
         ack: AckSender<R>,
-        sent_at: Moment,
+        sent_at: Timestamp,
         /// How the caller's own op has ended already, if it lives on only in another.
         ended: Option<End>,
     },
-    /// The memory of a key, by its number, which answers repeats.
-    Memory(u32),
+    /// A key of the dedup window, by its number: its repeats are answered from there.
+    DedupKey(u32),
 }
 
 impl<R> Waiters<R> {
-    pub(crate) fn of(ack: Option<AckSender<R>>, sent_at: Moment) -> Self {
+    pub(crate) fn of(ack: Option<AckSender<R>>, sent_at: Timestamp) -> Self {
         ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, sent_at, ended: None }))
     }
 
     /// The caller of an op, and the memory of its key, as far as it has them.
-    pub(crate) fn of_both(ack: Option<AckSender<R>>, sent_at: Moment, memory: Option<u32>) -> Self {
+    pub(crate) fn of_both(ack: Option<AckSender<R>>, sent_at: Timestamp, memory: Option<u32>) -> Self {
         let mut waiters = Self::of(ack, sent_at);
         if let Some(key) = memory {
-            waiters.add(Waiter::Memory(key));
+            waiters.add(Waiter::DedupKey(key));
         }
         waiters
     }
@@ -75,7 +75,7 @@ impl<R> Waiters<R> {
             Self::Many(all) => &all[..],
         };
         all.iter().filter_map(|waiter| match waiter {
-            Waiter::Memory(key) => Some(*key),
+            Waiter::DedupKey(key) => Some(*key),
             Waiter::Caller { .. } => None,
         })
     }

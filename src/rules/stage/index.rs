@@ -2,7 +2,6 @@
 
 use std::{
     hash::{BuildHasher, Hash},
-    hint::black_box,
     mem::needs_drop,
     num::NonZeroU64,
 };
@@ -34,15 +33,9 @@ impl Found {
 /// The table as the accumulator sees it. A slot stands under at most one key; `scope` is a part of the key, for keys
 /// that live within a partition.
 ///
-/// Only `find` and `guess` run code of the user (the key function, `Hash`, `Eq`), and they change nothing but the
-/// remembered key, so that a panic in them leaves the table whole.
+/// Only `find` runs code of the user (the key function, `Hash`, `Eq`), and it changes nothing but the remembered key, so
+/// that a panic leaves the table whole.
 pub(crate) trait Index<T>: Send {
-    /// The slot that `find` will probably look at.
-    fn guess(&self, scope: u32, op: &T) -> Option<u32>;
-
-    /// Reads what `find` compares the key with, so that it is in the cache by then.
-    fn fetch(&self, slot: u32);
-
     /// Looks the op's key up and remembers it for `bind`.
     fn find(&mut self, scope: u32, op: &T) -> Found;
 
@@ -56,7 +49,7 @@ pub(crate) trait Index<T>: Send {
     fn unbind(&mut self, hash: NonZeroU64, slot: u32);
 
     /// Gives memory back, now that nothing is bound and slots are numbered from the first one again.
-    fn trim(&mut self);
+    fn shrink(&mut self);
 }
 
 pub(crate) type BoxIndex<T> = Box<dyn Index<T>>;
@@ -73,7 +66,7 @@ struct Bound<K> {
 pub(crate) struct KeyIndex<K, F> {
     key: F,
     table: HashTable<u32>,
-    /// By slot, and so as long as there are slots, until it is [trimmed](Index::trim).
+    /// By slot, and so as long as there are slots, until it is [shrunk](Index::shrink).
     bound: Vec<Option<Bound<K>>>,
     hasher: DefaultHashBuilder,
     fresh: Option<Bound<K>>,
@@ -119,15 +112,6 @@ where
     K: Hash + Eq + Send,
     F: Fn(&T) -> Option<K> + Send,
 {
-    fn guess(&self, scope: u32, op: &T) -> Option<u32> {
-        let hash = self.hash(scope, &(self.key)(op)?);
-        self.table.find(hash.get(), |_| true).copied()
-    }
-
-    fn fetch(&self, slot: u32) {
-        black_box(self.bound.get(slot as usize).is_some_and(|bound| bound.is_some()));
-    }
-
     fn find(&mut self, scope: u32, op: &T) -> Found {
         let Some(key) = (self.key)(op) else {
             return Found::Unkeyed;
@@ -182,7 +166,7 @@ where
         }
     }
 
-    fn trim(&mut self) {
+    fn shrink(&mut self) {
         if self.table.is_empty() {
             (self.table, self.bound) = (HashTable::new(), Vec::new());
         }
@@ -228,10 +212,10 @@ mod tests {
         let mut index = KeyIndex::new(|op: &u32| Some(*op));
         assert_eq!(index.find(0, &7), Found::Fresh);
         let hash = Index::<u32>::bind(&mut index, 100_000);
-        Index::<u32>::trim(&mut index);
+        Index::<u32>::shrink(&mut index);
         assert_eq!(index.find(0, &7), Found::At(100_000), "what is bound stays");
         Index::<u32>::unbind(&mut index, hash, 100_000);
-        Index::<u32>::trim(&mut index);
+        Index::<u32>::shrink(&mut index);
         assert_eq!((index.bound.capacity(), index.table.capacity()), (0, 0));
     }
 }

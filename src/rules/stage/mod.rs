@@ -128,7 +128,6 @@ impl<T> Stages<T> {
     /// is sent again, before anything newer of its key, or ends in doubt.
     ///
     /// The key is an `Option`, where `None` means never merged, or for the usual types the key itself: see [`IntoKey`].
-    /// Where thousands of ops wait it is asked for twice, once ahead of time to fetch what the op will meet.
     #[doc(alias = "coalesce")]
     #[doc(alias = "debounce")]
     pub fn conflate_by<K, M>(

@@ -4,19 +4,20 @@
 use std::time::Duration;
 
 use super::{
-    Cuts, Stats, Times, ratio,
-    spent::{Observer, Spent},
+    Cuts, Stats, Times,
+    latency::{Latency, Observer},
+    ratio,
 };
 use crate::rules::{batch::CutBy, config::limits::Limits, outcome::Outcomes};
 
 /// A time that is being averaged.
 #[derive(Debug, Clone, Copy, Default)]
-struct TimeSum {
+struct DurationSum {
     sum: u128,
     max: u64,
 }
 
-impl TimeSum {
+impl DurationSum {
     fn add(&mut self, nanos: u64, count: u64) {
         self.sum += u128::from(nanos) * u128::from(count);
         self.max = self.max.max(nanos);
@@ -36,7 +37,7 @@ impl TimeSum {
 
 /// How long ops of one batch waited, to which nothing else has happened.
 #[derive(Debug, Default)]
-pub(crate) struct Waited {
+pub(crate) struct WaitSums {
     count: u64,
     sum: u128,
     max: u64,
@@ -58,10 +59,10 @@ pub(crate) struct Counters {
     fill_sum: f64,
     fill_last: f64,
     timed: u64,
-    in_buffer: TimeSum,
-    waiting: TimeSum,
-    backing_off: TimeSum,
-    writing: TimeSum,
+    in_buffer: DurationSum,
+    waiting: DurationSum,
+    backing_off: DurationSum,
+    writing: DurationSum,
     observer: Option<Box<dyn Observer>>,
 }
 
@@ -87,7 +88,7 @@ impl Counters {
 
     /// An op that was handed to the sink is settled.
     #[inline]
-    pub(crate) fn time(&mut self, spent: Spent, count: u64) {
+    pub(crate) fn time(&mut self, spent: Latency, count: u64) {
         let total = spent.waiting + spent.backing_off + spent.writing;
         self.timed += count;
         self.in_buffer.add(total, count);
@@ -101,7 +102,7 @@ impl Counters {
 
     /// Counts how long one op of a batch waited. The batch itself counts when it is complete.
     #[inline]
-    pub(crate) fn waited(&self, nanos: u64, writing: u64, all: &mut Waited) {
+    pub(crate) fn waited(&self, nanos: u64, writing: u64, all: &mut WaitSums) {
         all.count += 1;
         all.sum += u128::from(nanos);
         all.max = all.max.max(nanos);
@@ -111,15 +112,15 @@ impl Counters {
     }
 
     /// Counts the ops of a batch, which took so long to write.
-    pub(crate) fn time_all(&mut self, waited: &Waited, writing: u64) {
-        let &Waited { count, sum, max } = waited;
+    pub(crate) fn time_all(&mut self, waited: &WaitSums, writing: u64) {
+        let &WaitSums { count, sum, max } = waited;
         if count == 0 {
             return;
         }
-        let total = TimeSum { sum: sum + u128::from(writing) * u128::from(count), max: max + writing };
+        let total = DurationSum { sum: sum + u128::from(writing) * u128::from(count), max: max + writing };
         self.timed += count;
         self.in_buffer.merge(total);
-        self.waiting.merge(TimeSum { sum, max });
+        self.waiting.merge(DurationSum { sum, max });
         self.writing.add(writing, count);
         if let Some(observer) = &self.observer {
             observer.written(writing, count as usize);

@@ -13,7 +13,7 @@ use crate::rules::{
 };
 
 /// A report keeps this many errors; the counts tell how many there were.
-const KEPT_ERRORS: usize = 8;
+const MAX_ERRORS: usize = 8;
 
 /// What became of the ops that a flush covered: all that were accepted before it, through whatever handle, and that this
 /// handle has not been told of by an earlier flush. A clone of a handle has been told what the original had.
@@ -40,14 +40,14 @@ impl FlushReport {
 
 /// How far a handle has been told.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Mark {
+pub(crate) struct Cursor {
     /// All ends in the epochs up to `epoch`.
     ended: Outcomes,
     /// Epochs below this one have been told.
     epoch: u64,
 }
 
-impl Mark {
+impl Cursor {
     /// Flushes of one handle may be done in another order than they were called.
     pub(crate) fn advance(&mut self, other: Self) {
         if other.epoch > self.epoch {
@@ -59,19 +59,19 @@ impl Mark {
 /// A flush on its way: who waits for it, and from where on it reports.
 #[derive(Debug)]
 pub(crate) struct Flush {
-    pub(crate) since: Mark,
-    pub(crate) reply: Sender<(FlushReport, Mark)>,
+    pub(crate) since: Cursor,
+    pub(crate) reply: Sender<(FlushReport, Cursor)>,
 }
 
 /// A flush that is done.
 #[derive(Debug)]
-pub(crate) struct Done {
-    reply: Sender<(FlushReport, Mark)>,
+pub(crate) struct CompletedFlush {
+    reply: Sender<(FlushReport, Cursor)>,
     report: FlushReport,
-    mark: Mark,
+    mark: Cursor,
 }
 
-impl Done {
+impl CompletedFlush {
     pub(crate) fn tell(self) {
         // A caller who gave up needs no report; the next one of that handle will cover the same.
         self.reply.tell((self.report, self.mark));
@@ -143,7 +143,7 @@ impl Flushes {
         epoch.unsettled -= count;
         epoch.ended.add(end, count);
         if let Some(error) = error
-            && epoch.errors.len() < KEPT_ERRORS
+            && epoch.errors.len() < MAX_ERRORS
         {
             epoch.errors.push(error.clone());
         }
@@ -172,7 +172,7 @@ impl Flushes {
     }
 
     /// The flushes that are done by now.
-    pub(crate) fn done(&mut self) -> Vec<Done> {
+    pub(crate) fn done(&mut self) -> Vec<CompletedFlush> {
         let mut done = Vec::new();
         while self.closed.front().is_some_and(|epoch| epoch.unsettled == 0)
             && let Some(epoch) = self.closed.pop_front()
@@ -180,7 +180,7 @@ impl Flushes {
             self.first = epoch.number.wrapping_add(1);
             self.told += 1;
             self.ended += epoch.ended;
-            let mark = Mark { ended: self.ended, epoch: self.told };
+            let mark = Cursor { ended: self.ended, epoch: self.told };
             if !epoch.errors.is_empty() {
                 self.errors.truncate(REMEMBERED_EPOCHS - 1);
                 self.errors.push_front((mark.epoch - 1, epoch.errors));
@@ -188,8 +188,12 @@ impl Flushes {
             for Flush { since, reply } in epoch.flushes {
                 let covered = since.epoch..mark.epoch;
                 let errors = self.errors.iter().rev().filter(|(epoch, _)| covered.contains(epoch));
-                let errors = errors.flat_map(|(_, errors)| errors).take(KEPT_ERRORS).cloned().collect();
-                done.push(Done { reply, report: FlushReport { outcomes: mark.ended - since.ended, errors }, mark });
+                let errors = errors.flat_map(|(_, errors)| errors).take(MAX_ERRORS).cloned().collect();
+                done.push(CompletedFlush {
+                    reply,
+                    report: FlushReport { outcomes: mark.ended - since.ended, errors },
+                    mark,
+                });
             }
         }
         done
@@ -252,7 +256,7 @@ impl Epoch {
         self.unsettled += before.unsettled;
         self.ended += before.ended;
         let errors = std::mem::replace(&mut self.errors, before.errors);
-        let missing = KEPT_ERRORS.saturating_sub(self.errors.len());
+        let missing = MAX_ERRORS.saturating_sub(self.errors.len());
         self.errors.extend(errors.into_iter().take(missing));
     }
 }

@@ -5,7 +5,7 @@ use futures::FutureExt;
 use super::*;
 use crate::rules::outcome::reply::{Receiver, pair};
 
-fn flush(flushes: &mut Flushes, since: Mark) -> Receiver<(FlushReport, Mark)> {
+fn flush(flushes: &mut Flushes, since: Cursor) -> Receiver<(FlushReport, Cursor)> {
     let (reply, answer) = pair();
     flushes.flush(Flush { since, reply });
     answer
@@ -14,7 +14,7 @@ fn flush(flushes: &mut Flushes, since: Mark) -> Receiver<(FlushReport, Mark)> {
 fn answer(flushes: &mut Flushes) -> usize {
     let done = flushes.done();
     let count = done.len();
-    done.into_iter().for_each(Done::tell);
+    done.into_iter().for_each(CompletedFlush::tell);
     count
 }
 
@@ -22,7 +22,7 @@ fn answer(flushes: &mut Flushes) -> usize {
 fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
     let mut flushes = Flushes::new();
     let early = flushes.accept(1);
-    let first = flush(&mut flushes, Mark::default());
+    let first = flush(&mut flushes, Cursor::default());
     let late = flushes.accept(1);
     assert_eq!(answer(&mut flushes), 0);
     flushes.end(late, End::Netted, None, 1);
@@ -45,7 +45,7 @@ fn the_numbers_of_epochs_wrap_around() {
     let mut flushes = Flushes::new();
     (flushes.first, flushes.open.number) = (u32::MAX, u32::MAX);
     let before = flushes.accept(1);
-    let first = flush(&mut flushes, Mark::default());
+    let first = flush(&mut flushes, Cursor::default());
     let after = flushes.accept(2);
     assert_eq!((before, after), (u32::MAX, 0));
     flushes.end(after, End::Netted, None, 2);
@@ -59,7 +59,7 @@ fn the_numbers_of_epochs_wrap_around() {
 fn flushes_at_the_same_time_report_the_same() {
     let mut flushes = Flushes::new();
     let op = flushes.accept(1);
-    let mut both = [flush(&mut flushes, Mark::default()), flush(&mut flushes, Mark::default())];
+    let mut both = [flush(&mut flushes, Cursor::default()), flush(&mut flushes, Cursor::default())];
     flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
     assert_eq!(answer(&mut flushes), 2);
     for report in &mut both {
@@ -74,10 +74,10 @@ fn flushes_at_the_same_time_report_the_same() {
 fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
     let mut flushes = Flushes::new();
     let op = flushes.accept(1);
-    drop(flush(&mut flushes, Mark::default()));
+    drop(flush(&mut flushes, Cursor::default()));
     flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
     answer(&mut flushes);
-    let next = flush(&mut flushes, Mark::default());
+    let next = flush(&mut flushes, Cursor::default());
     answer(&mut flushes);
     let (report, _) = next.now_or_never().unwrap().unwrap();
     assert_eq!((report.outcomes.refused, report.errors.len()), (1, 1));
@@ -94,16 +94,16 @@ fn flushes_given_up_late_do_not_pile_up() {
         let waiting: Vec<_> = (0..1000)
             .map(|_| {
                 numbers.push(flushes.accept(1));
-                flush(&mut flushes, Mark::default())
+                flush(&mut flushes, Cursor::default())
             })
             .collect();
         drop(waiting);
         if round % 10 == 5 {
-            kept.push(flush(&mut flushes, Mark::default()));
+            kept.push(flush(&mut flushes, Cursor::default()));
         }
     }
     numbers.push(flushes.accept(1));
-    kept.push(flush(&mut flushes, Mark::default()));
+    kept.push(flush(&mut flushes, Cursor::default()));
     assert!(flushes.closed.len() <= 2100, "{}", flushes.closed.len());
     // Settled from the middle, so that each op has to find its epoch.
     let (early, late) = numbers.split_at(numbers.len() / 2);
@@ -120,10 +120,10 @@ fn flushes_that_nobody_waits_for_do_not_pile_up() {
     let mut flushes = Flushes::new();
     let op = flushes.accept(1);
     for _ in 0..1000 {
-        drop(flush(&mut flushes, Mark::default()));
+        drop(flush(&mut flushes, Cursor::default()));
     }
     assert!(flushes.closed.len() <= 2, "{}", flushes.closed.len());
-    let kept = flush(&mut flushes, Mark::default());
+    let kept = flush(&mut flushes, Cursor::default());
     flushes.end(op, End::Delivered, None, 1);
     answer(&mut flushes);
     assert_eq!(kept.now_or_never().unwrap().unwrap().0.outcomes.delivered, 1);

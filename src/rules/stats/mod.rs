@@ -2,7 +2,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod flush;
-pub(crate) mod spent;
+pub(crate) mod latency;
 
 use std::time::Duration;
 

@@ -1,30 +1,29 @@
-//! [`Nodes`]: the slots that ops live in from accept to settle. Queues and batches name an op by its slot. The slot freed last is
+//! [`Arena`]: the slots that ops live in from accept to settle. Queues and batches name an op by its slot. The slot freed last is
 //! used first, so that memory stays warm.
 
 use std::{
-    hint::black_box,
     mem,
     ops::{Index, IndexMut},
 };
 
 use super::{
-    node::{NONE, Newcomer, Node},
-    side_table::{Extra, Extras, History},
+    node::{NONE, Node, NodeMeta},
+    side_table::{Cold, History, SideTable},
 };
-use crate::rules::{outcome::Waiters, stats::spent::Spent, time::Moment};
+use crate::rules::{outcome::Waiters, stats::latency::Latency, time::Timestamp};
 
 #[derive(Debug)]
-pub(crate) struct Nodes<T, R> {
+pub(crate) struct Arena<T, R> {
     slots: Vec<Node<T>>,
-    extras: Extras<R>,
+    side_table: SideTable<R>,
     /// The first of the free slots, which are chained by `next`.
     free: u32,
     len: usize,
 }
 
-impl<T, R> Nodes<T, R> {
+impl<T, R> Arena<T, R> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), extras: Extras::new(), free: NONE, len: 0 }
+        Self { slots: Vec::new(), side_table: SideTable::new(), free: NONE, len: 0 }
     }
 
     /// How many are in use.
@@ -37,9 +36,9 @@ impl<T, R> Nodes<T, R> {
         if self.free == NONE { self.slots.len() as u32 } else { self.free }
     }
 
-    /// Gives a newcomer the slot that was vacant. Its op follows, unless it is elsewhere.
+    /// Occupies the vacant slot. The op itself follows, unless a batch has it.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, newcomer: Newcomer) -> u32 {
+    pub(crate) fn insert(&mut self, meta: NodeMeta) -> u32 {
         let slot = self.vacant() as usize;
         self.len += 1;
         if slot == self.slots.len() {
@@ -49,14 +48,14 @@ impl<T, R> Nodes<T, R> {
         if self.free != NONE {
             self.free = node.next;
         }
-        node.is_live = true;
-        node.seq = newcomer.seq;
-        node.at = newcomer.at;
-        node.partition = newcomer.partition;
-        node.level = newcomer.level;
-        node.weight = newcomer.weight;
-        node.urgent = newcomer.urgent;
-        node.epoch = newcomer.epoch;
+        node.is_occupied = true;
+        node.seq = meta.seq;
+        node.at = meta.at;
+        node.partition = meta.partition;
+        node.level = meta.level;
+        node.weight = meta.weight;
+        node.urgent = meta.urgent;
+        node.epoch = meta.epoch;
         slot as u32
     }
 
@@ -64,9 +63,9 @@ impl<T, R> Nodes<T, R> {
     #[inline]
     pub(crate) fn remove(&mut self, slot: u32) {
         let node = &mut self.slots[slot as usize];
-        debug_assert!(node.is_live, "a slot is freed once");
-        debug_assert!(node.op.is_none() && node.conflate.is_none() && !node.has_extra, "it owns nothing any more");
-        node.is_live = false;
+        debug_assert!(node.is_occupied, "a slot is freed once");
+        debug_assert!(node.op.is_none() && node.conflate.is_none() && !node.has_cold, "it owns nothing any more");
+        node.is_occupied = false;
         node.next = self.free;
         self.free = slot;
         self.len -= 1;
@@ -74,14 +73,14 @@ impl<T, R> Nodes<T, R> {
 
     /// What an op may have that most have not.
     #[inline]
-    pub(crate) fn extra(&self, slot: u32) -> Option<&Extra<R>> {
-        if self.slots[slot as usize].has_extra { self.extras.get(slot) } else { None }
+    pub(crate) fn cold(&self, slot: u32) -> Option<&Cold<R>> {
+        if self.slots[slot as usize].has_cold { self.side_table.get(slot) } else { None }
     }
 
     /// The same, to add to it.
-    pub(crate) fn extra_mut(&mut self, slot: u32) -> &mut Extra<R> {
-        self.slots[slot as usize].has_extra = true;
-        self.extras.get_mut(slot)
+    pub(crate) fn cold_mut(&mut self, slot: u32) -> &mut Cold<R> {
+        self.slots[slot as usize].has_cold = true;
+        self.side_table.get_mut(slot)
     }
 
     /// Notes who waits for an op that has just come.
@@ -89,28 +88,28 @@ impl<T, R> Nodes<T, R> {
     pub(crate) fn set_waiters(&mut self, slot: u32, waiters: Waiters<R>) {
         // Most ops bring none.
         if !matches!(waiters, Waiters::None) {
-            self.extra_mut(slot).waiters = waiters;
+            self.cold_mut(slot).waiters = waiters;
         }
     }
 
     /// Takes what an op has that most have not.
     #[inline]
-    pub(crate) fn take_extra(&mut self, slot: u32) -> Extra<R> {
+    pub(crate) fn take_cold(&mut self, slot: u32) -> Cold<R> {
         let node = &mut self.slots[slot as usize];
-        if !mem::take(&mut node.has_extra) {
-            return Extra::NOTHING;
+        if !mem::take(&mut node.has_cold) {
+            return Cold::EMPTY;
         }
-        self.extras.take(slot)
+        self.side_table.take(slot)
     }
 
     /// The op of the same key that waits and is the next older one, if any.
     pub(crate) fn older(&self, slot: u32) -> u32 {
-        self.extra(slot).map_or(NONE, |extra| extra.older)
+        self.cold(slot).map_or(NONE, |cold| cold.older)
     }
 
-    /// The same for the next younger one.
-    pub(crate) fn younger(&self, slot: u32) -> u32 {
-        self.extra(slot).map_or(NONE, |extra| extra.younger)
+    /// The same for the next newer one.
+    pub(crate) fn newer_neighbor(&self, slot: u32) -> u32 {
+        self.cold(slot).map_or(NONE, |cold| cold.newer_neighbor)
     }
 
     /// How often the op was handed to the sink and came back.
@@ -125,29 +124,22 @@ impl<T, R> Nodes<T, R> {
 
     /// What the op has been through, if a write has brought it back.
     pub(crate) fn history(&self, slot: u32) -> Option<&History> {
-        self.extra(slot)?.history.as_deref()
+        self.cold(slot)?.history.as_deref()
     }
 
     /// The same, to add to it.
     pub(crate) fn history_mut(&mut self, slot: u32) -> &mut History {
-        self.extra_mut(slot).history.get_or_insert_default()
+        self.cold_mut(slot).history.get_or_insert_default()
     }
 
     /// Where the time of an op went that was cut at `cut`, and then written for so long.
-    pub(crate) fn spent(&self, slot: u32, cut: Moment, writing: u64, now: Moment) -> Spent {
+    pub(crate) fn spent(&self, slot: u32, cut: Timestamp, writing: u64, now: Timestamp) -> Latency {
         let came = self[slot].at;
         let Some(&History { backing_off, writing, .. }) = self.history(slot) else {
-            return Spent { waiting: cut.nanos_since(came), backing_off: 0, writing };
+            return Latency { waiting: cut.nanos_since(came), backing_off: 0, writing };
         };
         let waiting = now.nanos_since(came).saturating_sub(backing_off).saturating_sub(writing);
-        Spent { waiting, backing_off, writing }
-    }
-
-    /// Reads the lines that a slot begins and ends on, so that they are in the cache when it is merged with.
-    pub(crate) fn fetch(&self, slot: u32) {
-        if let Some(node) = self.slots.get(slot as usize) {
-            black_box((node.level, node.partition));
-        }
+        Latency { waiting, backing_off, writing }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -156,15 +148,15 @@ impl<T, R> Nodes<T, R> {
 
     /// The node in a slot, if one lives there.
     pub(crate) fn get(&self, slot: u32) -> Option<&Node<T>> {
-        self.slots.get(slot as usize).filter(|node| node.is_live)
+        self.slots.get(slot as usize).filter(|node| node.is_occupied)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Node<T>)> {
-        self.slots.iter().enumerate().filter(|(_, node)| node.is_live).map(|(slot, node)| (slot as u32, node))
+        self.slots.iter().enumerate().filter(|(_, node)| node.is_occupied).map(|(slot, node)| (slot as u32, node))
     }
 }
 
-impl<T, R> Index<u32> for Nodes<T, R> {
+impl<T, R> Index<u32> for Arena<T, R> {
     type Output = Node<T>;
 
     fn index(&self, slot: u32) -> &Node<T> {
@@ -172,7 +164,7 @@ impl<T, R> Index<u32> for Nodes<T, R> {
     }
 }
 
-impl<T, R> IndexMut<u32> for Nodes<T, R> {
+impl<T, R> IndexMut<u32> for Arena<T, R> {
     fn index_mut(&mut self, slot: u32) -> &mut Node<T> {
         &mut self.slots[slot as usize]
     }

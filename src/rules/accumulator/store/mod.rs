@@ -8,9 +8,9 @@ mod node;
 mod priority_queue;
 mod side_table;
 
-pub(super) use arena::Nodes;
+pub(super) use arena::Arena;
 pub(super) use fifo::Fifo;
 pub(super) use indexed_heap::Heap;
-pub(super) use node::{NONE, Newcomer};
-pub(super) use priority_queue::{Head, Queue};
-pub(super) use side_table::Extra;
+pub(super) use node::{NONE, NodeMeta};
+pub(super) use priority_queue::{Queue, SortKey};
+pub(super) use side_table::Cold;

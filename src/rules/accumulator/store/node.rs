@@ -2,16 +2,16 @@
 
 use std::num::NonZeroU64;
 
-use crate::rules::time::Moment;
+use crate::rules::time::Timestamp;
 
 /// Marks the end of a list, and a slot that is none.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// What is known of an op that has come in, and has no node yet.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Newcomer {
+pub(crate) struct NodeMeta {
     pub(crate) seq: u64,
-    pub(crate) at: Moment,
+    pub(crate) at: Timestamp,
     pub(crate) partition: u32,
     pub(crate) level: u32,
     pub(crate) weight: usize,
@@ -27,10 +27,10 @@ pub(crate) struct Newcomer {
 #[repr(C)]
 pub(crate) struct Node<T> {
     pub(crate) level: u32,
-    /// Whether it may have an [`Extra`](super::side_table::Extra).
-    pub(crate) has_extra: bool,
+    /// Whether it may have a [`Cold`](super::side_table::Cold).
+    pub(crate) has_cold: bool,
     /// Whether an op lives here: the slot may be free.
-    pub(crate) is_live: bool,
+    pub(crate) is_occupied: bool,
     pub(crate) urgent: bool,
     /// `None` while a batch has it.
     pub(crate) op: Option<T>,
@@ -43,7 +43,7 @@ pub(crate) struct Node<T> {
     /// The hash under which it can be merged with: only the youngest of its key that waits has one.
     pub(crate) conflate: Option<NonZeroU64>,
     pub(crate) weight: usize,
-    pub(crate) at: Moment,
+    pub(crate) at: Timestamp,
     /// Order of arrival.
     pub(crate) seq: u64,
 }
@@ -57,12 +57,12 @@ impl<T> Node<T> {
             partition: 0,
             prev: NONE,
             next: NONE,
-            has_extra: false,
-            is_live: false,
+            has_cold: false,
+            is_occupied: false,
             urgent: false,
             conflate: None,
             weight: 0,
-            at: Moment::END,
+            at: Timestamp::END,
             seq: 0,
             epoch: 0,
         }

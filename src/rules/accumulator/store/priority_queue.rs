@@ -4,10 +4,10 @@
 use smallvec::SmallVec;
 
 use super::{
-    arena::Nodes,
+    arena::Arena,
     node::{NONE, Node},
 };
-use crate::rules::{stage::Order, time::Moment};
+use crate::rules::{stage::Order, time::Timestamp};
 
 #[derive(Debug, Clone, Copy)]
 struct Level {
@@ -27,15 +27,15 @@ pub(crate) struct Queue {
     retried: usize,
 }
 
-/// Where a queue stands among others: the partition with the least `Head` goes first.
+/// Where a queue stands among others: the partition with the least `SortKey` goes first.
 ///
 /// A number of which the parts compare in order: the rank, so that greater is less, the order of arrival, and the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Head(u128);
+pub(crate) struct SortKey(u128);
 
-impl Head {
-    /// Of the only partition there is, if all of it waits in the lane.
-    pub(crate) const LANE: Self = Self::new(0, 0, NONE);
+impl SortKey {
+    /// Of the only partition there is, if all of it waits in the fast path.
+    pub(crate) const FAST_PATH: Self = Self::new(0, 0, NONE);
 
     const fn new(rank: u32, seq: u64, slot: u32) -> Self {
         Self((!rank as u128) << 96 | (seq as u128) << 32 | slot as u128)
@@ -67,9 +67,9 @@ impl Queue {
         self.retried > 0
     }
 
-    /// Puts a node at the end of its level: it is younger than all that wait. Says whether it is the only one there.
+    /// Puts a node at the end of its level: it is newer than all that wait. Says whether it is the only one there.
     #[inline]
-    pub(crate) fn append<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32) -> bool {
+    pub(crate) fn append<T, R>(&mut self, nodes: &mut Arena<T, R>, order: &Order, slot: u32) -> bool {
         let node = &mut nodes[slot];
         // Most ops are of a low level.
         let Some(level) = self.levels.iter_mut().rev().find(|level| level.id == node.level) else {
@@ -79,12 +79,12 @@ impl Queue {
         (node.prev, node.next) = (level.tail, NONE);
         nodes[level.tail].next = slot;
         level.tail = slot;
-        self.count_in(nodes, slot);
+        self.count_node(nodes, slot);
         false
     }
 
     #[inline]
-    fn count_in<T, R>(&mut self, nodes: &Nodes<T, R>, slot: u32) {
+    fn count_node<T, R>(&mut self, nodes: &Arena<T, R>, slot: u32) {
         let node = &nodes[slot];
         self.len += 1;
         self.weight = self.weight.saturating_add(node.weight);
@@ -94,8 +94,8 @@ impl Queue {
 
     /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
     /// almost all that wait, any other is newer.
-    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Nodes<T, R>, order: &Order, slot: u32, comes_back: bool) {
-        self.count_in(nodes, slot);
+    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Arena<T, R>, order: &Order, slot: u32, comes_back: bool) {
+        self.count_node(nodes, slot);
         let node = &nodes[slot];
         let (seq, level) = (node.seq, node.level);
         let rank = order.rank(level);
@@ -137,14 +137,14 @@ impl Queue {
         self.urgent = self.urgent - usize::from(urgent) + usize::from(node.urgent);
     }
 
-    /// Takes nodes out, from the first one on, up to one that has an [`Extra`](super::side_table::Extra), or of which `take` says
+    /// Takes nodes out, from the first one on, up to one that has a [`Cold`](super::side_table::Cold), or of which `take` says
     /// that it stays.
     #[inline]
-    pub(crate) fn drain<T, R>(&mut self, nodes: &mut Nodes<T, R>, mut take: impl FnMut(u32, &mut Node<T>) -> bool) {
+    pub(crate) fn drain<T, R>(&mut self, nodes: &mut Arena<T, R>, mut take: impl FnMut(u32, &mut Node<T>) -> bool) {
         while let Some(level) = self.levels.first_mut() {
             while level.head != NONE {
                 let node = &mut nodes[level.head];
-                if node.has_extra || !take(level.head, node) {
+                if node.has_cold || !take(level.head, node) {
                     node.prev = NONE;
                     return;
                 }
@@ -161,7 +161,7 @@ impl Queue {
 
     /// Takes a node out, wherever it stands.
     #[inline]
-    pub(crate) fn remove<T, R>(&mut self, nodes: &mut Nodes<T, R>, slot: u32) {
+    pub(crate) fn remove<T, R>(&mut self, nodes: &mut Arena<T, R>, slot: u32) {
         let node = &nodes[slot];
         let (prev, next, level) = (node.prev, node.next, node.level);
         self.len -= 1;
@@ -188,20 +188,20 @@ impl Queue {
     }
 
     /// The slot of what leaves next.
-    pub(crate) fn next<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<u32> {
+    pub(crate) fn next<T, R>(&self, nodes: &Arena<T, R>, order: &Order, now: Timestamp) -> Option<u32> {
         match order.aging {
             // What stands first is first: this is the way of every op.
             None => self.levels.first().map(|level| level.head),
-            Some(_) => self.head(nodes, order, now).map(Head::slot),
+            Some(_) => self.head(nodes, order, now).map(SortKey::slot),
         }
     }
 
     /// What leaves next, and how it compares with the heads of other queues.
-    pub(crate) fn head<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<Head> {
+    pub(crate) fn head<T, R>(&self, nodes: &Arena<T, R>, order: &Order, now: Timestamp) -> Option<SortKey> {
         let head = |level: &Level| {
             let node = &nodes[level.head];
             let rank = order.aged(level.id, now.since(node.at));
-            Head::new(rank, node.seq, level.head)
+            SortKey::new(rank, node.seq, level.head)
         };
         match order.aging {
             None => self.levels.first().map(head),
@@ -210,7 +210,7 @@ impl Queue {
     }
 
     /// When age will next move one of the heads up, if it can still rise.
-    pub(crate) fn rises_at<T, R>(&self, nodes: &Nodes<T, R>, order: &Order, now: Moment) -> Option<Moment> {
+    pub(crate) fn rises_at<T, R>(&self, nodes: &Arena<T, R>, order: &Order, now: Timestamp) -> Option<Timestamp> {
         let after = order.aging?;
         let top = order.top();
         let rises = self.levels.iter().filter_map(|level| {
@@ -226,13 +226,13 @@ impl Queue {
     }
 
     /// The order of arrival of the op that arrived first, and when it was sent.
-    pub(crate) fn oldest<T, R>(&self, nodes: &Nodes<T, R>) -> Option<(u64, Moment)> {
+    pub(crate) fn oldest<T, R>(&self, nodes: &Arena<T, R>) -> Option<(u64, Timestamp)> {
         let heads = self.levels.iter().map(|level| &nodes[level.head]);
         heads.map(|head| (head.seq, head.at)).min_by_key(|(seq, _)| *seq)
     }
 }
 
-fn link<T, R>(nodes: &mut Nodes<T, R>, prev: u32, next: u32) {
+fn link<T, R>(nodes: &mut Arena<T, R>, prev: u32, next: u32) {
     if prev != NONE {
         nodes[prev].next = next;
     }

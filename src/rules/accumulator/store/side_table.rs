@@ -1,4 +1,4 @@
-//! [`Extras`]: rarely used state of ops (waiters, retry history, key chain), kept out of `Node` to keep it small. Allocated in
+//! [`SideTable`]: rarely used state of ops (waiters, retry history, key chain), kept out of `Node` to keep it small. Allocated in
 //! pages of 64 slots.
 
 use std::mem;
@@ -10,22 +10,22 @@ use crate::rules::outcome::Waiters;
 const PAGE: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Extras<R> {
-    pages: Vec<Option<Box<[Extra<R>; PAGE]>>>,
+pub(super) struct SideTable<R> {
+    pages: Vec<Option<Box<[Cold<R>; PAGE]>>>,
 }
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct Extra<R> {
+pub(crate) struct Cold<R> {
     pub(crate) waiters: Waiters<R>,
     /// Only ops that a write has brought back have one.
     pub(crate) history: Option<Box<History>>,
     /// The ops of the same key, next in age, that wait too because they could not be merged.
     pub(crate) older: u32,
-    pub(crate) younger: u32,
+    pub(crate) newer_neighbor: u32,
     /// The number of the batch that the next older op of its key left in. The two must not share one: if the older one
     /// alone had to be tried again, it would land after the newer one.
-    pub(crate) behind: u64,
+    pub(crate) not_in_batch: u64,
 }
 
 /// What an op has been through.
@@ -40,35 +40,35 @@ pub(crate) struct History {
     pub(crate) writing: u64,
 }
 
-impl<R> Extras<R> {
+impl<R> SideTable<R> {
     pub(super) fn new() -> Self {
         Self { pages: Vec::new() }
     }
 
     #[inline]
-    pub(super) fn get(&self, slot: u32) -> Option<&Extra<R>> {
+    pub(super) fn get(&self, slot: u32) -> Option<&Cold<R>> {
         let page = self.pages.get(slot as usize / PAGE)?.as_ref()?;
         Some(&page[slot as usize % PAGE])
     }
 
-    /// The extra of a slot, which is [`Extra::NOTHING`] until something is put into it.
-    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Extra<R> {
+    /// The cold state of a slot, which is [`Cold::EMPTY`] until something is put into it.
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Cold<R> {
         let (page, at) = (slot as usize / PAGE, slot as usize % PAGE);
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
-        let page = self.pages[page].get_or_insert_with(|| Box::new([const { Extra::NOTHING }; PAGE]));
+        let page = self.pages[page].get_or_insert_with(|| Box::new([const { Cold::EMPTY }; PAGE]));
         &mut page[at]
     }
 
-    pub(super) fn take(&mut self, slot: u32) -> Extra<R> {
-        mem::replace(self.get_mut(slot), Extra::NOTHING)
+    pub(super) fn take(&mut self, slot: u32) -> Cold<R> {
+        mem::replace(self.get_mut(slot), Cold::EMPTY)
     }
 }
 
-impl<R> Extra<R> {
-    pub(crate) const NOTHING: Self =
-        Self { waiters: Waiters::None, history: None, older: NONE, younger: NONE, behind: 0 };
+impl<R> Cold<R> {
+    pub(crate) const EMPTY: Self =
+        Self { waiters: Waiters::None, history: None, older: NONE, newer_neighbor: NONE, not_in_batch: 0 };
 }
 
 #[cfg(test)]
@@ -77,11 +77,11 @@ mod tests {
 
     #[test]
     fn a_high_slot_costs_a_page() {
-        let mut extras = Extras::<()>::new();
-        extras.get_mut(1_000_000).behind = 7;
-        assert_eq!(extras.pages.iter().flatten().count(), 1);
-        assert!(extras.get(0).is_none());
-        assert_eq!(extras.get(1_000_000).map(|extra| extra.behind), Some(7));
-        assert_eq!((extras.take(1_000_000).behind, extras.take(1_000_000).behind), (7, 0));
+        let mut side_table = SideTable::<()>::new();
+        side_table.get_mut(1_000_000).not_in_batch = 7;
+        assert_eq!(side_table.pages.iter().flatten().count(), 1);
+        assert!(side_table.get(0).is_none());
+        assert_eq!(side_table.get(1_000_000).map(|cold| cold.not_in_batch), Some(7));
+        assert_eq!((side_table.take(1_000_000).not_in_batch, side_table.take(1_000_000).not_in_batch), (7, 0));
     }
 }

@@ -35,7 +35,7 @@ enum Step {
 fn error(rest: Rest) -> SinkError {
     match rest {
         Rest::Transient => SinkError::transient("later"),
-        Rest::Ambiguous | Rest::AmbiguousAgain => SinkError::ambiguous("who knows"),
+        Rest::Ambiguous | Rest::AmbiguousAgain => SinkError::ambiguous("a probe"),
         Rest::TooLarge => SinkError::too_large("half of it"),
         Rest::Throttled => ErrorKind::Throttled { retry_after: THROTTLE }.into(),
         Rest::Outage => SinkError::outage("away"),
@@ -44,7 +44,13 @@ fn error(rest: Rest) -> SinkError {
     }
 }
 
-fn settle(accumulator: &mut Accumulator<Op, ()>, mut cut: Box<Cut<Op, ()>>, verdicts: &[u8], rest: Rest, now: Moment) {
+fn settle(
+    accumulator: &mut Accumulator<Op, ()>,
+    mut cut: Box<Cut<Op, ()>>,
+    verdicts: &[u8],
+    rest: Rest,
+    now: Timestamp,
+) {
     for i in 0..cut.batch.len() {
         match verdict(verdicts, i) {
             None => {}
@@ -104,7 +110,7 @@ fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseErro
 }
 
 /// Hands both the same ops, as one run.
-fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at: Moment, now: Duration) {
+fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at: Timestamp, now: Duration) {
     if model.recipe.plain {
         ops = ops.into_iter().map(Op::plain).collect();
     }
@@ -112,7 +118,7 @@ fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at:
         model.push(op.clone(), now.as_millis() as u64);
         model.forget_idle();
     }
-    let run = Run { count: ops.len() as u32, at, paid: true, acked: false, open_to: 0 };
+    let run = Run { count: ops.len() as u32, at, has_permit: true, acked: false, open_to: 0 };
     real.accept(run, &mut Arrivals::drain(&mut ops, &mut Vec::new()), at);
 }
 
@@ -125,7 +131,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut cuts: Vec<Box<Cut<Op, ()>>> = Vec::new();
     let mut now = Duration::ZERO;
     for step in steps {
-        let at = Moment::from(start + now);
+        let at = Timestamp::from(start + now);
         match step.clone() {
             Step::Push(ops) => push(&mut real, &mut model, ops, at, now),
             Step::Wait(ms) => now += Duration::from_millis(ms),
@@ -141,7 +147,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
                     cuts.push(cut);
                 } else {
                     prop_assert_eq!(
-                        real.deadline(at).map(|until| until.since(Moment::from(start))),
+                        real.deadline(at).map(|until| until.since(Timestamp::from(start))),
                         model.deadline(now)
                     );
                 }

@@ -67,7 +67,7 @@ impl Model {
         }
         again.sort_by_key(|op| op.seq);
         for op in again.into_iter().rev() {
-            self.come_back(id, op);
+            self.reinsert(id, op);
         }
         if given_up {
             let waiting: Vec<Waiting> = self.parts.values_mut().flat_map(|part| part.waiting.drain(..)).collect();
@@ -105,7 +105,7 @@ impl Model {
     }
 
     /// An older op comes back. What waits under its key is newer; it meets the eldest of that.
-    pub(super) fn come_back(&mut self, part: u8, mut old: Waiting) {
+    pub(super) fn reinsert(&mut self, part: u8, mut old: Waiting) {
         let key = self.key_of(&old.op);
         let same = |op: &Op| key.is_some() && self.key_of(op) == key;
         let waiting = &self.parts[&part].waiting;

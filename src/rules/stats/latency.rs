@@ -1,11 +1,11 @@
-//! [`Spent`]: where the time of one op went; and [`Observer`], which hears of it and of each batch. The accumulator reports
+//! [`Latency`]: where the time of one op went; and [`Observer`], which hears of it and of each batch. The accumulator reports
 //! to its counters, and they to the observer that a driver gave them.
 
 use super::Stats;
 
 /// Where the time of one op went, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spent {
+pub(crate) struct Latency {
     pub(crate) waiting: u64,
     pub(crate) backing_off: u64,
     pub(crate) writing: u64,
@@ -17,7 +17,7 @@ pub(crate) trait Observer: Send {
     fn cut(&self, items: usize, fill: f64);
 
     /// `count` ops that a sink was handed are settled, and all spent their time alike.
-    fn spent(&self, spent: Spent, count: usize);
+    fn spent(&self, spent: Latency, count: usize);
 
     /// One op of a batch waited, and was in the buffer, for so many nanoseconds. [`written`](Self::written) follows for all
     /// of them.
