@@ -88,7 +88,7 @@ struct State<T, R> {
     withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
     /// Callers of `pause` and `resume`, whose wish is fulfilled.
     pausing: Vec<oneshot::Sender<()>>,
-    /// Dead letters that nobody took, if they are to be kept.
+    /// Dead letters that no sink took, if they are to be kept.
     letters: Vec<DeadLetter<T>>,
     /// Set once intake is closed.
     closing: Option<Closing>,

@@ -42,7 +42,7 @@ use crate::{
 
 /// A cheap, clonable way to a [`Batcher`](crate::Batcher)'s task. It names neither its stages nor its sink.
 ///
-/// When the last handle is dropped the batcher drains and ends; one that is paused then, which nobody could resume any
+/// When the last handle is dropped the batcher drains and ends; one that is paused then, which no caller could resume any
 /// more, gives back what waits instead. Every method returns at once when the task is gone.
 ///
 /// A handle keeps up to 64 KiB for its acks, as much as it has needed at a time; a new clone has none yet.

@@ -60,7 +60,7 @@ async fn send_by_policy(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError
 }
 
 /// Goal: a sender in line hears of a policy that does not wait, whenever it changes, and its place passes to the next.
-/// Method: one sender more than there is room, and a change to `Reject` at any moment; nobody takes anything.
+/// Method: one sender more than there is room, and a change to `Reject` at any moment; the task drains nothing.
 #[test]
 fn no_sender_sleeps_through_a_change_of_policy() {
     check(|| {
@@ -93,7 +93,7 @@ async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {
     got
 }
 
-/// Goal: no op is lost, each sender's order holds, and nobody sleeps for ever. Method: two senders, less room than ops.
+/// Goal: no op is lost, each sender's order holds, and no sender or task sleeps for ever. Method: two senders, less room than ops.
 #[test]
 fn ops_arrive_in_order_through_less_room_than_they_need() {
     check(|| {
@@ -111,7 +111,7 @@ fn ops_arrive_in_order_through_less_room_than_they_need() {
         let got = block_on(receive(&inbox, 3));
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         assert!([[1, 2, 3], [1, 3, 2], [3, 1, 2]].iter().any(|order| *order == *got), "{got:?}");
-        assert_eq!(inbox.charge(), (0, false), "one op has room, and nobody waits for it");
+        assert_eq!(inbox.charge(), (0, false), "one op has a permit, and no sender waits");
     });
 }
 
@@ -153,7 +153,7 @@ fn the_room_of_a_sender_who_gives_up_passes_on() {
                 let mut waits = pin!(room(&inbox));
                 match waits.as_mut().poll(&mut Context::from_waker(&waker)) {
                     Poll::Ready(Ok(())) => inbox.release(1),
-                    Poll::Ready(Err(_)) => unreachable!("nobody closes it"),
+                    Poll::Ready(Err(_)) => unreachable!("the inbox is not closed"),
                     Poll::Pending => {}
                 }
             })

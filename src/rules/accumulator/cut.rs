@@ -28,7 +28,7 @@ pub(crate) struct Cut<T, R> {
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// Cuts the best due partition, if one is due and may be cut: a slot is free, nobody has paused the batcher, and
+    /// Cuts the best due partition, if one is due and may be cut: a slot is free, the batcher is not paused, and
     /// the sink has not asked for a pause.
     pub(crate) fn cut(&mut self, now: Timestamp) -> Option<Box<Cut<T, R>>> {
         if self.is_blocked() || self.gate.frozen_until(now).is_some() {

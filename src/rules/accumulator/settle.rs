@@ -20,7 +20,7 @@ pub(crate) enum Written {
     Answered,
     /// Ops without a verdict have this one.
     Failed(SinkError),
-    /// What the panic said. Nobody knows what became of ops without a verdict.
+    /// What the panic said. Ops without a verdict are in doubt.
     Panicked(String),
     /// The shutdown was over first.
     Aborted,
@@ -220,8 +220,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         history.writing += writing;
     }
 
-    /// Counts in one go what most ops of a batch have in common: that nobody waits for them, and nothing has happened to
-    /// them before.
+    /// Settles the ops that have no side-table entry, with one counter update per flush epoch.
     pub(super) fn deliver_all(
         &mut self,
         slots: &[u32],

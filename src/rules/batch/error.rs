@@ -43,7 +43,7 @@ pub struct SinkError {
 /// | another process writes as the leader | [`Fenced`](Self::Fenced) | given back | given back |
 /// | the peer has left for good, as a browser does | [`Closed`](Self::Closed) | given back | given back |
 ///
-/// An outage is nobody's failure, so attempts are kept for what is wrong with an op or a batch. What a write can't tell
+/// An outage is no failure of an op, so attempts are kept for what is wrong with an op or a batch. What a write can't tell
 /// apart is the safer of the two: `Ambiguous` rather than `Outage`, if something may have landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

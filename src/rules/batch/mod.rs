@@ -235,7 +235,7 @@ impl<T, R> Batch<T, R> {
     ///
     /// # Errors
     ///
-    /// An [`Ambiguous`](crate::ErrorKind::Ambiguous) error if one has none: nobody knows what became of it.
+    /// An [`Ambiguous`](crate::ErrorKind::Ambiguous) error if one has none: what became of it is unknown.
     pub fn settled(&self) -> Result<Settled, SinkError> {
         match (0..self.len()).find(|i| self.verdicts.is_pending(*i)) {
             None => Ok(Settled(())),

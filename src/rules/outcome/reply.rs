@@ -93,7 +93,7 @@ impl<V> Slot<V> {
             // A receiver that is gone does not want to know.
             State::Ready(_) | State::Closed => {
                 drop(state);
-                // The answer of somebody's sink: its destructor is not ours.
+                // A receipt belongs to the user: its destructor may panic.
                 return drop(panics::discard(end));
             }
         };
@@ -160,7 +160,7 @@ impl<V> Future for Receiver<V> {
 impl<V> Drop for Receiver<V> {
     fn drop(&mut self) {
         if let Some(slot) = &self.0 {
-            // What nobody will read is not kept until the slot is used again.
+            // A value that will not be read is not kept until the slot is used again.
             let left = mem::replace(&mut *slot.0.lock(), State::Closed);
             drop(left);
         }
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(replies.slots.lock().len(), 2);
     }
 
-    /// Goal: what is kept is bounded in bytes, and an answer that nobody reads is not kept. Method: many at a time, small
+    /// Goal: what is kept is bounded in bytes, and an unread answer is not kept. Method: many at a time, small
     /// ones and large ones.
     #[test]
     fn a_burst_leaves_no_more_than_so_many_bytes() {

@@ -51,7 +51,7 @@ pub struct Stats {
     pub written: u64,
     /// Batches by the reason of the cut.
     pub cuts: Cuts,
-    /// Batches cut because somebody asked: by a flush, or by a shutdown.
+    /// Batches cut on request: by a flush, or by a shutdown.
     pub forced_flushes: u64,
     /// Ops in the last batch.
     pub last_batch: u64,
