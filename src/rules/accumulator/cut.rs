@@ -67,7 +67,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 break;
             };
             // First of all, since one that has expired must not let the next of its key in, either.
-            if self.nodes.cold(slot).is_some_and(|cold| cold.not_in_batch == self.cuts) {
+            if self.nodes.cold(slot).is_some_and(|cold| cold.older_cut == self.cuts) {
                 break;
             }
             let ask = || unwanted_by(self.rules.expiry.as_ref()?, self.nodes[slot].waiting_op(), now);
@@ -88,7 +88,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             weight = weight.saturating_add(more);
             let newer_neighbor = self.nodes.newer_neighbor(slot);
             if newer_neighbor != NONE {
-                self.nodes.cold_mut(newer_neighbor).not_in_batch = self.cuts;
+                self.nodes.cold_mut(newer_neighbor).older_cut = self.cuts;
             }
             self.dequeue(slot);
             attempt = attempt.max(self.nodes.attempts(slot) + 1);

@@ -25,7 +25,7 @@ pub(crate) struct Cold<R> {
     pub(crate) newer_neighbor: u32,
     /// The number of the batch that the next older op of its key left in. The two must not share one: if the older one
     /// alone had to be tried again, it would land after the newer one.
-    pub(crate) not_in_batch: u64,
+    pub(crate) older_cut: u64,
 }
 
 /// What an op has been through.
@@ -68,7 +68,7 @@ impl<R> SideTable<R> {
 
 impl<R> Cold<R> {
     pub(crate) const EMPTY: Self =
-        Self { waiters: Waiters::None, history: None, older: NONE, newer_neighbor: NONE, not_in_batch: 0 };
+        Self { waiters: Waiters::None, history: None, older: NONE, newer_neighbor: NONE, older_cut: 0 };
 }
 
 #[cfg(test)]
@@ -78,10 +78,10 @@ mod tests {
     #[test]
     fn a_high_slot_costs_a_page() {
         let mut side_table = SideTable::<()>::new();
-        side_table.get_mut(1_000_000).not_in_batch = 7;
+        side_table.get_mut(1_000_000).older_cut = 7;
         assert_eq!(side_table.pages.iter().flatten().count(), 1);
         assert!(side_table.get(0).is_none());
-        assert_eq!(side_table.get(1_000_000).map(|cold| cold.not_in_batch), Some(7));
-        assert_eq!((side_table.take(1_000_000).not_in_batch, side_table.take(1_000_000).not_in_batch), (7, 0));
+        assert_eq!(side_table.get(1_000_000).map(|cold| cold.older_cut), Some(7));
+        assert_eq!((side_table.take(1_000_000).older_cut, side_table.take(1_000_000).older_cut), (7, 0));
     }
 }
