@@ -25,7 +25,7 @@ use crate::rules::{
 type Numbers = Inbox<u32, ()>;
 
 fn inbox(permits: usize) -> Arc<Numbers> {
-    Arc::new(Inbox::new(&Limits::new(room).max_pending(room), None))
+    Arc::new(Inbox::new(&Limits::new(permits).max_pending(permits), None))
 }
 
 /// Explores all runs with up to two preemptions, which is where almost all bugs of this kind are.
@@ -40,7 +40,7 @@ async fn send(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError> {
     let mut submission = Some(Submission { op, at: Some(Timestamp::END), ack: None });
     match inbox.push(&mut submission, Admission::TryAcquire) {
         Err(PushError::Full) => {
-            room(inbox).await?;
+            acquire(inbox).await?;
             inbox.push(&mut submission, Admission::Queued)
         }
         done => done,
@@ -72,7 +72,7 @@ fn no_sender_sleeps_through_a_change_of_policy() {
         };
         inbox.set_limits(Limits::new(1).max_pending(1).overflow(Overflow::Reject));
         assert_eq!(sender.join().unwrap().unwrap_err(), PushError::Full);
-        assert!(inbox.state().line.is_empty());
+        assert!(inbox.state().wait_queue.is_empty());
     });
 }
 
@@ -150,7 +150,7 @@ fn the_room_of_a_sender_who_gives_up_passes_on() {
             let inbox = Arc::clone(&inbox);
             thread::spawn(move || {
                 let waker = noop_waker();
-                let mut waits = pin!(room(&inbox));
+                let mut waits = pin!(acquire(&inbox));
                 match waits.as_mut().poll(&mut Context::from_waker(&waker)) {
                     Poll::Ready(Ok(())) => inbox.release(1),
                     Poll::Ready(Err(_)) => unreachable!("the inbox is not closed"),
