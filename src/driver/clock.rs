@@ -14,7 +14,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from(Instant::now().into_std())
 }
 
-/// The instant at which the runtime's timers reach `moment`.
-pub(crate) fn instant(moment: Timestamp) -> Instant {
-    moment.to_std().map_or_else(|| Instant::now() + FAR, Instant::from_std)
+/// The instant at which the runtime's timers reach `timestamp`.
+pub(crate) fn instant(timestamp: Timestamp) -> Instant {
+    timestamp.to_std().map_or_else(|| Instant::now() + FAR, Instant::from_std)
 }

@@ -32,8 +32,8 @@ pub trait BatchExt: Stream {
     ///   Items that expired, were conflated, deduplicated or netted, weigh more than `max_weight`, or over which a stage
     ///   panicked, are not emitted.
     /// * Backpressures: it polls the stream only when it is polled, and not while the batch that goes next is full,
-    ///   `max_pending` items wait or, where they are spread over partitions, four times `max_items`. The
-    ///   overflow policy has nothing to do.
+    ///   `max_pending` items wait or, where they are spread over partitions, four times `max_items`. The overflow
+    ///   policy has nothing to do.
     /// * Completes when the stream has ended and what waited has been emitted.
     ///
     /// # Cancel safety

@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Goal: what comes in coalescer is looked for, however often that brought nothing. Method: two ops and no more.
+    /// Goal: several ops in one poll are followed by one more, however often that found nothing. Method: two ops and no more.
     #[test]
     fn company_is_worth_a_look_each_time() {
         let mut coalescer = Coalescer::new();

@@ -19,7 +19,7 @@ pub struct Permit<'a, T, R = ()> {
 }
 
 impl<'a, T, R> Permit<'a, T, R> {
-    /// A permit for room that was just taken.
+    /// The handle's side of a permit that was just acquired.
     pub(crate) fn new(port: &'a Port<T, R>) -> Self {
         Self { port, used: false }
     }

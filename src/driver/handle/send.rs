@@ -29,7 +29,7 @@ pub(crate) struct Sending<'a, T, R> {
     /// `None` once it is handed in or back.
     submission: Option<Submission<T, R>>,
     /// There was no room.
-    turn: Option<Acquire<'a, T, R>>,
+    acquire: Option<Acquire<'a, T, R>>,
     /// When that was, once the op is handed in.
     pub(crate) sent_at: Timestamp,
 }
@@ -40,20 +40,20 @@ impl<T, R> Unpin for Sending<'_, T, R> {}
 impl<'a, T, R> Sending<'a, T, R> {
     #[inline]
     pub(crate) fn new(port: &'a Port<T, R>, submission: Submission<T, R>) -> Self {
-        Self { port, submission: Some(submission), turn: None, sent_at: Timestamp::END }
+        Self { port, submission: Some(submission), acquire: None, sent_at: Timestamp::END }
     }
 
     /// Waits for room, if that is the policy.
     #[cold]
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
         let inbox = &self.port.inbox;
-        let turn = self.turn.get_or_insert_with(|| Acquire::new(inbox));
+        let acquire = self.acquire.get_or_insert_with(|| Acquire::new(inbox));
         loop {
-            let let_in = match ready!(turn.poll_by_policy(cx)) {
+            let pushed = match ready!(acquire.poll_by_policy(cx)) {
                 Ok(admission) => inbox.push(&mut self.submission, admission),
                 Err(closed) => Err(closed),
             };
-            return Poll::Ready(match let_in {
+            return Poll::Ready(match pushed {
                 Ok(at) => {
                     self.sent_at = at;
                     Ok(())
@@ -83,7 +83,7 @@ impl<T, R> Future for Sending<'_, T, R> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.turn.is_some() {
+        if self.acquire.is_some() {
             return self.poll_waiting(cx);
         }
         let Self { port, submission, sent_at, .. } = &mut *self;

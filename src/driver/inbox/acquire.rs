@@ -45,8 +45,8 @@ impl<'a, T, R> Acquire<'a, T, R> {
 
     /// As `poll`, and leaves the queue once the policy is no longer to wait.
     pub(crate) fn poll_by_policy(&mut self, cx: &mut Context<'_>) -> Poll<Result<Admission, PushError>> {
-        if let Poll::Ready(room) = self.poll(cx) {
-            return Poll::Ready(room.map(|()| Admission::Queued));
+        if let Poll::Ready(acquired) = self.poll(cx) {
+            return Poll::Ready(acquired.map(|()| Admission::Queued));
         }
         // Asked after the queue was joined, so that no change goes unseen.
         if self.inbox.overflow() == Overflow::Wait {

@@ -35,7 +35,7 @@ fn check(run: impl Fn() + Send + Sync + 'static) {
     model.check(run);
 }
 
-/// What a handle's `send` does: tries, and waits in line if there is no room.
+/// What a handle's `send` does: tries, and waits for a permit if none is available.
 async fn send(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError> {
     let mut submission = Some(Submission { op, at: Some(Timestamp::END), ack: None });
     match inbox.push(&mut submission, Admission::TryAcquire) {
@@ -59,8 +59,8 @@ async fn send_by_policy(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError
     }
 }
 
-/// Goal: a sender in line hears of a policy that does not wait, whenever it changes, and its place passes to the next.
-/// Method: one sender more than there is room, and a change to `Reject` at any moment; the task drains nothing.
+/// Goal: a waiting sender hears of a policy that does not wait, whenever it changes, and its place passes to the next.
+/// Method: one sender more than there are permits, and a change to `Reject` at any moment; the task drains nothing.
 #[test]
 fn no_sender_sleeps_through_a_change_of_policy() {
     check(|| {
@@ -93,9 +93,10 @@ async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {
     got
 }
 
-/// Goal: no op is lost, each sender's order holds, and no sender or task sleeps for ever. Method: two senders, less room than ops.
+/// Goal: no op is lost, each sender's order holds, and no sender or task sleeps for ever. Method: two senders, fewer permits
+/// than ops.
 #[test]
-fn ops_arrive_in_order_through_less_room_than_they_need() {
+fn ops_arrive_in_order_with_fewer_permits_than_ops() {
     check(|| {
         let inbox = inbox(1);
         let senders = [&[1, 2][..], &[3]].map(|ops| {
@@ -139,10 +140,10 @@ fn a_send_that_races_with_close_is_taken_or_given_back() {
     });
 }
 
-/// Goal: room that was given to a sender who has gone passes on. Method: one joins the line and gives up while room is
+/// Goal: a permit granted to a dropped sender passes on. Method: one joins the queue and is dropped while a permit is
 /// freed; the other one must get it.
 #[test]
-fn the_room_of_a_sender_who_gives_up_passes_on() {
+fn the_permit_of_a_dropped_sender_passes_on() {
     check(|| {
         let inbox = inbox(1);
         block_on(send(&inbox, 1)).unwrap();
@@ -166,7 +167,7 @@ fn the_room_of_a_sender_who_gives_up_passes_on() {
         quitter.join().unwrap();
         waiting.join().unwrap();
         assert_eq!(got, [1, 2]);
-        // All room is back.
+        // All permits are back.
         block_on(send(&inbox, 3)).unwrap();
     });
 }

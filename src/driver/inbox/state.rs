@@ -117,8 +117,8 @@ impl<T, R> State<T, R> {
             self.over_capacity += more;
             return more;
         }
-        let room = if self.wait_queue.is_empty() { usize::try_from(self.permits).unwrap_or(0) } else { 0 };
-        let more = most.min(room);
+        let available = if self.wait_queue.is_empty() { usize::try_from(self.permits).unwrap_or(0) } else { 0 };
+        let more = most.min(available);
         self.permits -= signed(more);
         more
     }

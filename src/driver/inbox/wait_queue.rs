@@ -57,7 +57,7 @@ impl WaitQueue {
         Some(waker)
     }
 
-    /// Leaves the queue. Returns the waker, to be dropped when the lock is release, and whether the sender held a granted
+    /// Leaves the queue. Returns the waker, to be dropped when the lock is free, and whether the sender held a granted
     /// permit, which is left over.
     pub(super) fn leave(&mut self, ticket: Ticket) -> (Option<Waker>, bool) {
         let Ticket::Drawn(number) = ticket else {
@@ -87,7 +87,7 @@ impl WaitQueue {
 }
 
 /// Values by tickets, which only grow. A value that is taken out leaves a gap, until all before it are gone or there are more
-/// gaps than values: senders may come and give up while the first in line waits on.
+/// gaps than values: senders may come and give up while the first waiter waits on.
 #[derive(Debug)]
 struct TicketMap<V> {
     entries: VecDeque<(u64, Option<V>)>,

@@ -75,20 +75,20 @@ impl<T, R: Clone> Accumulator<T, R> {
         if class.is_new {
             self.bind_partition();
         }
-        let mut memory = None;
+        let mut dedup_key = None;
         if class.repeat_of == Found::Fresh {
             let slot = class.meets.slot().unwrap_or(self.nodes.vacant());
-            memory = Some(self.remember(class.partition, slot, now));
+            dedup_key = Some(self.remember(class.partition, slot, now));
         }
         let seq = self.next_seq;
         self.next_seq += 1;
         let Class { partition, level, weight, urgent, meets, .. } = class;
         let meta = NodeMeta { seq, at, partition, level, weight, urgent, epoch };
         if let Found::At(waiting) = meets {
-            self.conflate_arrival(waiting, arrival.op, meta, Waiters::of_both(arrival.ack, at, memory), now);
+            self.conflate_arrival(waiting, arrival.op, meta, Waiters::of_both(arrival.ack, at, dedup_key), now);
         } else {
             let slot = self.nodes.insert(meta);
-            self.nodes.set_waiters(slot, Waiters::of_both(arrival.ack, at, memory));
+            self.nodes.set_waiters(slot, Waiters::of_both(arrival.ack, at, dedup_key));
             self.nodes[slot].op = Some(arrival.op);
             if meets == Found::Fresh {
                 self.bind_conflation(slot);

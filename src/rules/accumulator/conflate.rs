@@ -39,7 +39,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             (Some(_), newer @ Some(_)) => {
                 let slot = self.nodes.insert(meta);
-                waiters.memories().for_each(|key| self.memory.moved(key, slot));
+                waiters.dedup_keys().for_each(|key| self.dedup.moved(key, slot));
                 self.nodes.set_waiters(slot, waiters);
                 self.nodes[slot].op = newer;
                 self.move_key(waiting, slot);
@@ -59,29 +59,29 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    /// An op that comes back meets what waits under its key, the youngest of which is given. All of it is newer, so it is
-    /// merged with the eldest: a stale value must not leave after a newer one.
-    pub(super) fn merge_returned(&mut self, slot: u32, youngest: u32, now: Timestamp) {
-        let mut eldest = youngest;
-        while self.nodes.older(eldest) != NONE {
-            eldest = self.nodes.older(eldest);
+    /// An op that comes back meets what waits under its key, the newest of which is given. All of it is newer, so it is
+    /// merged with the oldest: a stale value must not leave after a newer one.
+    pub(super) fn merge_returned(&mut self, slot: u32, newest: u32, now: Timestamp) {
+        let mut oldest = newest;
+        while self.nodes.older(oldest) != NONE {
+            oldest = self.nodes.older(oldest);
         }
-        let in_doubt = self.nodes.in_doubt(slot) || self.nodes.in_doubt(eldest);
-        let mut newer = self.nodes[eldest].op.take();
+        let in_doubt = self.nodes.in_doubt(slot) || self.nodes.in_doubt(oldest);
+        let mut newer = self.nodes[oldest].op.take();
         if let Err(error) = self.merge(slot, &mut newer, in_doubt) {
             self.waiting -= 1;
             self.refuse_dequeued(slot, &error, now);
-            self.dequeue(eldest);
-            return self.refuse_dequeued(eldest, &error, now);
+            self.dequeue(oldest);
+            return self.refuse_dequeued(oldest, &error, now);
         }
         match (&self.nodes[slot].op, newer) {
             (Some(_), None) => {
                 let id = self.nodes[slot].partition;
-                self.partitions[id as usize].queue.remove(&mut self.nodes, eldest);
+                self.partitions[id as usize].queue.remove(&mut self.nodes, oldest);
                 self.waiting -= 1;
-                self.link(slot, self.nodes.newer_neighbor(eldest));
-                self.move_key(eldest, slot);
-                let level = self.merge_into(slot, eldest);
+                self.link(slot, self.nodes.newer_neighbor(oldest));
+                self.move_key(oldest, slot);
+                let level = self.merge_into(slot, oldest);
                 match self.reevaluate(slot, level) {
                     None => self.requeue(slot),
                     Some(error) => {
@@ -92,18 +92,18 @@ impl<T, R: Clone> Accumulator<T, R> {
                 }
             }
             (Some(_), newer @ Some(_)) => {
-                self.nodes[eldest].op = newer;
+                self.nodes[oldest].op = newer;
                 self.requeue(slot);
-                self.link(slot, eldest);
-                self.raise_older(eldest);
+                self.link(slot, oldest);
+                self.raise_older(oldest);
             }
             (None, newer) => {
                 self.discard(newer);
                 self.waiting -= 1;
                 let op = self.finish_dequeued(slot, End::Netted, now);
                 self.discard(op);
-                self.dequeue(eldest);
-                let op = self.finish_dequeued(eldest, End::Netted, now);
+                self.dequeue(oldest);
+                let op = self.finish_dequeued(oldest, End::Netted, now);
                 self.discard(op);
             }
         }
@@ -210,7 +210,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         waiters.mark(End::Conflated);
         newer.for_each(|waiter| {
             if let Waiter::DedupKey(key) = waiter {
-                self.memory.moved(key, into);
+                self.dedup.moved(key, into);
             }
             waiters.add(waiter);
         });

@@ -1,7 +1,7 @@
 //! Cuts a batch: takes the ops of the best due partition, up to the caps, without expired ones. Called by the driver when a
 //! slot is free; [`Cut`] carries what `settle` needs later.
 
-use std::{any::Any, iter, time::Instant};
+use std::{any::Any, iter};
 
 use super::{Accumulator, fast_path::QueuedRun, store::NONE};
 use crate::rules::{
@@ -180,9 +180,9 @@ enum Unwanted {
     Panicked(Box<dyn Any + Send>),
 }
 
-fn unwanted_by<T>(expiry: &BoxRule<T, Option<Instant>>, op: &T, now: Timestamp) -> Option<Unwanted> {
+fn unwanted_by<T>(expiry: &BoxRule<T, Option<Timestamp>>, op: &T, now: Timestamp) -> Option<Unwanted> {
     match panics::catch(|| expiry(op)) {
-        Ok(deadline) => deadline.is_some_and(|deadline| Timestamp::from(deadline) <= now).then_some(Unwanted::Expired),
+        Ok(deadline) => deadline.is_some_and(|deadline| deadline <= now).then_some(Unwanted::Expired),
         Err(panic) => Some(Unwanted::Panicked(panic)),
     }
 }

@@ -27,7 +27,7 @@ struct Key<R> {
     until: Option<Timestamp>,
     /// Its window is over; it stays only until the op that refers to it is settled.
     expired: bool,
-    fate: Entry<R>,
+    entry: Entry<R>,
 }
 
 #[derive(Debug)]
@@ -55,28 +55,28 @@ impl<R> DedupWindow<R> {
 
     /// The op of a key lives on in another node.
     pub(super) fn moved(&mut self, key: u32, slot: u32) {
-        self.keys[key as usize].fate = Entry::Pending(slot);
+        self.keys[key as usize].entry = Entry::Pending(slot);
     }
 }
 
 impl<T, R: Clone> Accumulator<T, R> {
-    /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns the number of the
-    /// memory, which answers its repeats.
+    /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns the number
+    /// of the key, by which its repeats are answered.
     pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Timestamp) -> u32 {
         let dedup = self.rules.dedup.as_mut().expect("only a dedup key is fresh here");
-        let id = self.memory.keys.vacant_key() as u32;
+        let id = self.dedup.keys.vacant_key() as u32;
         let hash = dedup.index.bind(id);
         let until = now.checked_add(dedup.window);
-        self.memory.keys.insert(Key { partition, hash, until, expired: false, fate: Entry::Pending(slot) });
-        self.memory.by_age.push_back(id);
+        self.dedup.keys.insert(Key { partition, hash, until, expired: false, entry: Entry::Pending(slot) });
+        self.dedup.by_age.push_back(id);
         self.partitions[partition as usize].remembered += 1;
         id
     }
 
-    /// Lets the callers of a repeat share the fate of the first.
+    /// Lets the callers of a repeat share the outcome of the first.
     pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<R>, now: Timestamp) {
         waiters.mark(End::Deduplicated);
-        match &self.memory.keys[key as usize].fate {
+        match &self.dedup.keys[key as usize].entry {
             Entry::Pending(slot) => {
                 let first = &mut self.nodes.cold_mut(*slot).waiters;
                 waiters.for_each(|waiter| first.add(waiter));
@@ -91,27 +91,27 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// The op of a key is settled: its repeats will hear of it from here.
     pub(super) fn complete_key(&mut self, key: u32, attempts: u32, result: Result<R, AckError>) {
-        if self.memory.keys[key as usize].expired {
-            self.memory.keys.remove(key as usize);
+        if self.dedup.keys[key as usize].expired {
+            self.dedup.keys.remove(key as usize);
             self.discard(result);
         } else {
-            self.memory.keys[key as usize].fate = Entry::Done { attempts, result };
+            self.dedup.keys[key as usize].entry = Entry::Done { attempts, result };
         }
     }
 
     /// Forgets the keys whose window is over, and the oldest if there are too many.
     pub(super) fn expire_keys(&mut self, now: Timestamp) {
-        while let Some(id) = self.memory.by_age.front().copied() {
-            let key = &mut self.memory.keys[id as usize];
+        while let Some(id) = self.dedup.by_age.front().copied() {
+            let key = &mut self.dedup.keys[id as usize];
             let over = key.until.is_some_and(|until| until <= now);
-            if !over && self.memory.by_age.len() <= REMEMBERED_KEYS {
+            if !over && self.dedup.by_age.len() <= REMEMBERED_KEYS {
                 break;
             }
-            self.memory.by_age.pop_front();
+            self.dedup.by_age.pop_front();
             let (partition, hash) = (key.partition, key.hash);
-            match key.fate {
+            match key.entry {
                 Entry::Pending(_) => key.expired = true,
-                Entry::Done { .. } => drop(panics::discard(self.memory.keys.remove(id as usize))),
+                Entry::Done { .. } => drop(panics::discard(self.dedup.keys.remove(id as usize))),
             }
             if let Some(dedup) = &mut self.rules.dedup {
                 dedup.index.unbind(hash, id);

@@ -82,7 +82,7 @@ pub(crate) struct Accumulator<T, R> {
     /// Those of which nothing waits, in the order in which they began to rest. Some may be in use again.
     resting: VecDeque<u32>,
     schedule: Schedule,
-    memory: DedupWindow<R>,
+    dedup: DedupWindow<R>,
     victims: Option<Victims>,
     next_seq: u64,
     /// Batches begun so far.
@@ -140,7 +140,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             partitions,
             resting: VecDeque::new(),
             schedule: Schedule::new(),
-            memory: DedupWindow::new(),
+            dedup: DedupWindow::new(),
             victims,
             next_seq: 0,
             cuts: 0,
@@ -303,12 +303,12 @@ impl<T, R> Accumulator<T, R> {
 
     /// Whether it has memory that a burst has left behind.
     pub(crate) fn has_excess_capacity(&self) -> bool {
-        let Self { nodes, fast_path, partitions, memory, spares, .. } = self;
+        let Self { nodes, fast_path, partitions, dedup, spares, .. } = self;
         (nodes.len() == 0 && nodes.capacity() > MAX_RETAINED)
             || (fast_path.is_empty() && fast_path.capacity() > MAX_RETAINED)
-            || (memory.is_empty() && memory.capacity() > MAX_RETAINED)
+            || (dedup.is_empty() && dedup.capacity() > MAX_RETAINED)
             || self.answers.capacity() > MAX_RETAINED
-            || (self.pending == 0 && memory.is_empty() && partitions.capacity() > MAX_RETAINED)
+            || (self.pending == 0 && dedup.is_empty() && partitions.capacity() > MAX_RETAINED)
             || spares.iter().any(|cut| cut.batch.capacity() > MAX_RETAINED)
     }
 
@@ -325,8 +325,8 @@ impl<T, R> Accumulator<T, R> {
         if self.fast_path.is_empty() {
             self.fast_path = FastPath::new();
         }
-        if self.memory.is_empty() {
-            self.memory = DedupWindow::new();
+        if self.dedup.is_empty() {
+            self.dedup = DedupWindow::new();
             self.rules.dedup.iter_mut().for_each(|dedup| dedup.index.shrink());
         }
         self.forget_resting();

@@ -13,7 +13,7 @@ pub(crate) enum Slot {
     /// It is empty, or being written.
     #[default]
     Unscheduled,
-    /// It waits for company.
+    /// It lingers, and is not due.
     Lingering,
     BackingOff,
     Due,
@@ -105,8 +105,8 @@ impl<T, R> Accumulator<T, R> {
         if !partition.is_idle() {
             return;
         }
-        let expired = self.partitions.remove(id as usize);
-        if let (Some(index), Some(hash)) = (&mut self.rules.partition, expired.hash) {
+        let forgotten = self.partitions.remove(id as usize);
+        if let (Some(index), Some(hash)) = (&mut self.rules.partition, forgotten.hash) {
             index.unbind(hash, id);
         }
     }

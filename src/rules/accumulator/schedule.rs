@@ -105,9 +105,9 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
     }
 
-    fn move_to(&mut self, id: u32, place: Slot) {
-        let from = std::mem::replace(&mut self.partitions[id as usize].slot, place);
-        if from != place {
+    fn move_to(&mut self, id: u32, slot: Slot) {
+        let from = std::mem::replace(&mut self.partitions[id as usize].slot, slot);
+        if from != slot {
             self.schedule.remove(id, from);
         }
     }
@@ -188,7 +188,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.schedule.due.peek().map(|(_, id)| id)
     }
 
-    /// Whether a partition waits for company, and is not due.
+    /// Whether a partition lingers, and is not due.
     pub(super) fn is_lingering(&self, id: u32) -> bool {
         self.partitions[id as usize].slot == Slot::Lingering
     }

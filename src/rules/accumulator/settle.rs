@@ -86,7 +86,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             let verdicts = verdicts.list(ops.len());
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
-            let mut again = Retries::default();
+            let mut retries = Retries::default();
             for ((op, verdict), slot) in ops.drain(..).zip(verdicts.drain(..)).zip(slots.drain(..)) {
                 let (error, is_rest, again_anyway) = match verdict {
                     Verdict::Accepted(receipt) => {
@@ -101,19 +101,19 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.nodes[slot].op = Some(op);
                 let is_blameless = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Outage);
                 self.record_attempt(slot, writing, is_blameless || (split && is_rest));
-                let next = match error {
+                let disposition = match error {
                     None => Disposition::Return { in_flight: true },
                     Some(_) if split && is_rest => Disposition::Split,
                     Some(error) if given_up && error.is_outage() => self.give_up(slot, error),
                     Some(error) => self.failed(slot, error, again_anyway, now),
                 };
-                self.dispose(next, slot, &mut again, now);
+                self.dispose(disposition, slot, &mut retries, now);
             }
             if split {
                 self.partitions[id as usize].split(unanswered);
                 self.counters.splits += 1;
             }
-            self.take_back(id, &again, now);
+            self.take_back(id, &retries, now);
         }
         self.reschedule(id, now);
         if let Some(error) = outage.filter(|_| given_up) {
@@ -122,18 +122,18 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.keep(cut);
     }
 
-    fn dispose(&mut self, next: Disposition, slot: u32, again: &mut Retries, now: Timestamp) {
-        match next {
+    fn dispose(&mut self, disposition: Disposition, slot: u32, retries: &mut Retries, now: Timestamp) {
+        match disposition {
             Disposition::Again(error) => {
-                again.slots.push(slot);
-                again.failed += 1;
-                again.error.get_or_insert(error);
+                retries.slots.push(slot);
+                retries.failed += 1;
+                retries.error.get_or_insert(error);
             }
             Disposition::Hold => {
-                again.slots.push(slot);
-                again.held += 1;
+                retries.slots.push(slot);
+                retries.held += 1;
             }
-            Disposition::Split => again.slots.push(slot),
+            Disposition::Split => retries.slots.push(slot),
             Disposition::GiveUp(why, error) => {
                 self.time_node(slot, now);
                 self.give_up_dequeued(slot, why, &error, now);
@@ -275,11 +275,11 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only
     /// part of a batch that is being split.
-    fn take_back(&mut self, id: u32, again: &Retries, now: Timestamp) {
+    fn take_back(&mut self, id: u32, retries: &Retries, now: Timestamp) {
         let mut delay = Duration::ZERO;
-        self.counters.retries += again.failed + again.held;
-        let attempts = again.slots.iter().map(|slot| self.nodes.attempts(*slot)).max().unwrap_or(1);
-        if again.failed > 0 {
+        self.counters.retries += retries.failed + retries.held;
+        let attempts = retries.slots.iter().map(|slot| self.nodes.attempts(*slot)).max().unwrap_or(1);
+        if retries.failed > 0 {
             delay = self.backoff.delay(attempts);
         }
         // A backoff beyond the clock's range is one for ever.
@@ -287,15 +287,15 @@ impl<T, R: Clone> Accumulator<T, R> {
         let thawed = self.gate.frozen_until(now).unwrap_or(now);
         let backing_off = until.max(thawed).nanos_since(now);
         if let Some(notice) = &mut self.notices.outage {
-            notice.ops += again.held;
+            notice.ops += retries.held;
         }
-        if let Some(error) = &again.error {
-            self.notices.retry(again.failed, attempts + 1, Duration::from_nanos(backing_off), error);
+        if let Some(error) = &retries.error {
+            self.notices.retry(retries.failed, attempts + 1, Duration::from_nanos(backing_off), error);
         }
         let partition = &mut self.partitions[id as usize];
         partition.backing_off = (!delay.is_zero()).then_some(until);
         // The last goes first, so that each finds its place at the front.
-        for slot in again.slots.iter().rev() {
+        for slot in retries.slots.iter().rev() {
             self.waiting += 1;
             let history = self.nodes.history_mut(*slot);
             history.backing_off = history.backing_off.saturating_add(backing_off);

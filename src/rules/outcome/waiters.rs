@@ -29,10 +29,10 @@ impl<R> Waiters<R> {
         ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, sent_at, ended: None }))
     }
 
-    /// The caller of an op, and the memory of its key, as far as it has them.
-    pub(crate) fn of_both(ack: Option<AckSender<R>>, sent_at: Timestamp, memory: Option<u32>) -> Self {
+    /// The caller of an op, and its dedup key, as far as it has them.
+    pub(crate) fn of_both(ack: Option<AckSender<R>>, sent_at: Timestamp, dedup_key: Option<u32>) -> Self {
         let mut waiters = Self::of(ack, sent_at);
-        if let Some(key) = memory {
+        if let Some(key) = dedup_key {
             waiters.add(Waiter::DedupKey(key));
         }
         waiters
@@ -67,8 +67,8 @@ impl<R> Waiters<R> {
         }
     }
 
-    /// The memories of keys among them.
-    pub(crate) fn memories(&self) -> impl Iterator<Item = u32> {
+    /// The dedup keys among them.
+    pub(crate) fn dedup_keys(&self) -> impl Iterator<Item = u32> {
         let all = match self {
             Self::None => &[],
             Self::One(one) => std::slice::from_ref(one),

@@ -20,7 +20,10 @@ pub use key::IntoKey;
 pub(crate) use levels::Order;
 pub use merge::{Merge, first, latest};
 
-use crate::rules::config::limits::{Limits, LimitsError};
+use crate::rules::{
+    config::limits::{Limits, LimitsError},
+    time::Timestamp,
+};
 use index::{BoxIndex, KeyIndex};
 use levels::{BoxLevels, LevelTable};
 
@@ -60,7 +63,7 @@ pub struct Stages<T> {
     /// How ops that wait compare.
     pub(crate) order: Order,
     pub(crate) urgent: Option<BoxRule<T, bool>>,
-    pub(crate) expiry: Option<BoxRule<T, Option<Instant>>>,
+    pub(crate) expiry: Option<BoxRule<T, Option<Timestamp>>>,
     pub(crate) weight: Option<Weigh<T>>,
 }
 
@@ -204,7 +207,7 @@ impl<T> Stages<T> {
     where
         I: Into<Instant>,
     {
-        self.expiry = Some(Box::new(move |op| deadline(op).map(Into::into)));
+        self.expiry = Some(Box::new(move |op| deadline(op).map(|instant| Timestamp::from(instant.into()))));
         self
     }
 

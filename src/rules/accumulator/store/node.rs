@@ -40,7 +40,7 @@ pub(crate) struct Node<T> {
     pub(crate) next: u32,
     /// Which flush covers it.
     pub(crate) epoch: u32,
-    /// The hash under which it can be merged with: only the youngest of its key that waits has one.
+    /// The hash under which it can be merged with: only the newest op of its key that waits has one.
     pub(crate) conflate: Option<NonZeroU64>,
     pub(crate) weight: usize,
     pub(crate) at: Timestamp,

@@ -5,7 +5,7 @@ mod cases;
 mod model;
 mod model_settle;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 
@@ -71,14 +71,12 @@ fn settle(
     accumulator.settle(cut, written, now);
 }
 
-fn stages(recipe: &Recipe, start: Instant) -> Stages<Op> {
+fn stages(recipe: &Recipe, start: Timestamp) -> Stages<Op> {
     if recipe.plain {
         return Stages::new();
     }
-    let mut stages = Stages::new()
-        .urgent_by(|op: &Op| op.urgent)
-        .expire_by(move |op: &Op| op.expires.map(|ms| start + Duration::from_millis(ms)))
-        .weigh_by(|op: &Op| op.weight);
+    let mut stages = Stages::new().urgent_by(|op: &Op| op.urgent).weigh_by(|op: &Op| op.weight);
+    stages.expiry = Some(Box::new(move |op: &Op| start.checked_add(Duration::from_millis(op.expires?))));
     if recipe.partition {
         stages = stages.partition_by(|op| op.part);
     }
@@ -124,14 +122,14 @@ fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at:
 
 /// Takes the same steps with both, comparing as it goes.
 fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
-    let start = Instant::now();
+    let start = Timestamp::some();
     let policy = Policy { retry: retry(recipe), idempotent: recipe.idempotent, bisect: recipe.bisect };
     let mut real = Accumulator::<Op, ()>::new(stages(recipe, start), recipe.limits.clone(), policy);
     let mut model = Model::new(recipe);
     let mut cuts: Vec<Box<Cut<Op, ()>>> = Vec::new();
     let mut now = Duration::ZERO;
     for step in steps {
-        let at = Timestamp::from(start + now);
+        let at = start.checked_add(now).expect("a run is short");
         match step.clone() {
             Step::Push(ops) => push(&mut real, &mut model, ops, at, now),
             Step::Wait(ms) => now += Duration::from_millis(ms),
@@ -146,10 +144,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
                     prop_assert!(weight <= recipe.limits.weight());
                     cuts.push(cut);
                 } else {
-                    prop_assert_eq!(
-                        real.deadline(at).map(|until| until.since(Timestamp::from(start))),
-                        model.deadline(now)
-                    );
+                    prop_assert_eq!(real.deadline(at).map(|until| until.since(start)), model.deadline(now));
                 }
             }
             Step::Settle(which, verdicts, rest) if !cuts.is_empty() => {
