@@ -128,7 +128,7 @@ where
     /// How often and when to try again what failed with [`Transient`](crate::ErrorKind::Transient) or
     /// [`Throttled`](crate::ErrorKind::Throttled).
     pub fn retry(self, retry: Retry) -> Self {
-        let policy = Policy { retry, ..self.policy };
+        let policy = Policy { backoff: retry.start(), ..self.policy };
         Self { policy, ..self }
     }
 
@@ -237,10 +237,10 @@ where
         let stopped = Arc::clone(&inbox);
         let tell_stop: TellStop = Arc::new(move |within| stopped.update_control(|control| control.stop(within, false)));
 
-        let mut accumulator = Accumulator::new(stages, limits, policy);
+        let mut accumulator = Accumulator::new(stages, &limits, policy);
         accumulator.counters().report_to(Meter::new(metrics, &name));
         let (letters, letters_task) = letters(&name);
-        let actor = Actor::new(name, sink, inbox, accumulator, letters, stop);
+        let actor = Actor::new(name, sink, inbox, accumulator, limits, letters, stop);
         let task: BoxFuture<'static, Summary<T>> = match letters_task {
             None => Box::pin(actor.run()),
             Some(letters) => Box::pin(async move {

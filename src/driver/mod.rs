@@ -5,6 +5,8 @@ pub(crate) mod clock;
 pub(crate) mod handle;
 pub(crate) mod inbox;
 pub(crate) mod metrics;
+mod mutex;
+mod reply;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod worker;

@@ -86,7 +86,7 @@ pub trait BatchExt: Stream {
         stages.check(&limits)?;
         Ok(Batched {
             source: Some(Box::pin(self)),
-            accumulator: Accumulator::new(stages, limits, Policy::default()),
+            accumulator: Accumulator::new(stages, &limits, Policy::default()),
             timer: Timer::new(),
         })
     }
@@ -99,7 +99,7 @@ impl<S: Stream> BatchExt for S {}
 pub struct Batched<S, T> {
     /// `None` once it has ended.
     source: Option<Pin<Box<S>>>,
-    accumulator: Accumulator<T, ()>,
+    accumulator: Accumulator<T, (), ()>,
     timer: Timer,
 }
 
@@ -121,7 +121,7 @@ where
 
     #[inline]
     fn push(&mut self, op: T, now: Timestamp) {
-        self.accumulator.push(Arrival { op, at: now, ack: None }, now);
+        self.accumulator.push(Arrival { op, at: now, token: None }, now);
     }
 
     fn has_ended(&self) -> bool {

@@ -9,6 +9,7 @@ use crate::{
     driver::{
         clock,
         inbox::command::{Command, Control, Stop},
+        reply::AckSender,
     },
     rules::{
         accumulator::{Arrivals, Run},
@@ -59,7 +60,7 @@ where
     fn handle_commands(
         &mut self,
         commands: &mut vec::Drain<'_, Command<T>>,
-        arrivals: &mut Arrivals<'_, T, R>,
+        arrivals: &mut Arrivals<'_, T, AckSender<R>>,
         now: Timestamp,
     ) -> bool {
         let most = arrivals.len().saturating_sub(WORK_PER_TURN);
@@ -75,7 +76,7 @@ where
         true
     }
 
-    fn handle_command(&mut self, command: Command<T>, arrivals: &mut Arrivals<'_, T, R>, now: Timestamp) {
+    fn handle_command(&mut self, command: Command<T>, arrivals: &mut Arrivals<'_, T, AckSender<R>>, now: Timestamp) {
         match command {
             Command::Ops(run) if run.has_permit => self.accumulator.accept(run, arrivals, now),
             Command::Ops(run) => self.accept_over_capacity(run, arrivals, now),
@@ -91,7 +92,7 @@ where
     }
 
     /// Accepts ops without a permit. Each evicts one op, unless a settled op has already freed a permit.
-    fn accept_over_capacity(&mut self, run: Run, arrivals: &mut Arrivals<'_, T, R>, now: Timestamp) {
+    fn accept_over_capacity(&mut self, run: Run, arrivals: &mut Arrivals<'_, T, AckSender<R>>, now: Timestamp) {
         for _ in 0..run.count {
             let (deficit, senders_wait) = self.inbox.charge();
             self.accumulator.accept(Run { count: 1, ..run }, arrivals, now);
@@ -120,12 +121,13 @@ where
     }
 
     fn set_limits(&mut self, limits: Limits) {
-        let (old, new) = (self.accumulator.limits().max_pending, limits.max_pending);
+        let (old, new) = (self.limits.max_pending, limits.max_pending);
         if new < old {
             self.inbox.forget_permits(old - new);
         } else {
             self.inbox.release(new - old);
         }
-        self.accumulator.set_limits(limits, clock::now());
+        self.accumulator.set_limits(&limits, clock::now());
+        self.limits = limits;
     }
 }

@@ -33,11 +33,13 @@ use crate::{
         clock,
         handle::{Handle, error::TrySendError},
         inbox::{Drained, Inbox},
+        reply::{self, AckSender},
         timer::Timer,
         worker::Summary,
     },
     rules::{
         accumulator::{Accumulator, Cut, Written},
+        config::limits::Limits,
         outcome::{Answer, DeadLetter},
         panics,
         stats::flush::CompletedFlush,
@@ -72,7 +74,8 @@ pub(crate) struct Actor<T, R: Clone, S> {
     pub(crate) name: Arc<str>,
     pub(crate) destination: Arc<Destination<S>>,
     pub(crate) inbox: Arc<Inbox<T, R>>,
-    pub(crate) accumulator: Accumulator<T, R>,
+    pub(crate) accumulator: Accumulator<T, R, AckSender<R>>,
+    limits: Limits,
     pub(crate) letters: DeadLetterRoute<T>,
     /// Drain and end when it is canceled.
     pub(crate) stop: CancellationToken,
@@ -84,7 +87,7 @@ struct State<T, R> {
     /// What was drained out of the inbox last.
     drained: Drained<T, R>,
     /// What callers are to be told at the end of the turn.
-    answers: Vec<Answer<R>>,
+    answers: Vec<Answer<AckSender<R>, R>>,
     withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
     /// Callers of `pause` and `resume`, whose wish is fulfilled.
     pausing: Vec<oneshot::Sender<()>>,
@@ -120,12 +123,22 @@ where
         name: Arc<str>,
         sink: S,
         inbox: Arc<Inbox<T, R>>,
-        accumulator: Accumulator<T, R>,
+        accumulator: Accumulator<T, R, AckSender<R>>,
+        limits: Limits,
         letters: DeadLetterRoute<T>,
         stop: CancellationToken,
     ) -> Self {
         let destination = Destination { batcher: Arc::clone(&name), sink, abort: CancellationToken::new() };
-        Self { name, destination: Arc::new(destination), inbox, accumulator, letters, stop, state: State::new() }
+        Self {
+            name,
+            destination: Arc::new(destination),
+            inbox,
+            accumulator,
+            limits,
+            letters,
+            stop,
+            state: State::new(),
+        }
     }
 
     /// Runs until the batcher is closed and drained, or its time is over.
@@ -224,20 +237,20 @@ where
     }
 
     /// Cuts what is due, as long as there are slots. Ready with the first batch that has come back by then.
-    fn begin_writes<F: Future<Output = Completed<T, R>>>(
+    fn begin_writes<F: Future<Output = Completed<T, R, AckSender<R>>>>(
         &mut self,
-        write: impl Fn(Arc<Destination<S>>, Box<Cut<T, R>>, Option<Duration>) -> F,
+        write: impl Fn(Arc<Destination<S>>, Box<Cut<T, R, AckSender<R>>>, Option<Duration>) -> F,
         writes: &mut WriteSet<F>,
         now: Timestamp,
         budget: &mut Budget,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Completed<T, R>>> {
+    ) -> Poll<Option<Completed<T, R, AckSender<R>>>> {
         while !budget.is_spent()
             && !self.deadline_passed(now)
             && let Some(cut) = self.accumulator.cut(now)
         {
             budget.spend(cut.len());
-            let limit = self.accumulator.limits().write_timeout;
+            let limit = self.limits.write_timeout;
             writes.begin(write(Arc::clone(&self.destination), cut, limit), cx);
         }
         match writes.poll_next(cx) {
@@ -247,7 +260,7 @@ where
     }
 
     /// Deals with a batch that has come back.
-    fn settle(&mut self, cut: Box<Cut<T, R>>, written: Written, now: Timestamp) {
+    fn settle(&mut self, cut: Box<Cut<T, R, AckSender<R>>>, written: Written, now: Timestamp) {
         self.accumulator.settle(cut, written, now);
         if self.accumulator.is_stopped() && self.state.closing.is_none() {
             if self.accumulator.is_fenced() {
@@ -281,7 +294,7 @@ where
         self.accumulator.counters().publish(&stats);
         self.inbox.publish(self.accumulator.take_settled(), stats);
         self.accumulator.take_answers(&mut self.state.answers);
-        self.state.answers.drain(..).for_each(Answer::tell);
+        self.state.answers.drain(..).for_each(reply::tell);
         for reply in self.state.pausing.drain(..) {
             // The pause is in force, even if the caller gave up.
             let _ = reply.send(());

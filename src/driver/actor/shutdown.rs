@@ -38,7 +38,7 @@ where
             // More time comes too late: writes have been given up.
             return;
         }
-        let limit = within.unwrap_or(self.accumulator.limits().shutdown_timeout);
+        let limit = within.unwrap_or(self.limits.shutdown_timeout);
         let closing = self.state.closing.get_or_insert_with(|| {
             debug!(batcher = %self.name, ?limit, "closing");
             Closing { deadline: clock::now().checked_add(limit), no_handles_left }

@@ -33,17 +33,18 @@ pub(crate) struct Destination<S> {
 }
 
 /// A batch that has come back, and how its write ended.
-pub(crate) type Completed<T, R> = (Box<Cut<T, R>>, Written);
+pub(crate) type Completed<T, R, A> = (Box<Cut<T, R, A>>, Written);
 
 /// Lends a batch to the sink. The batch stays here, so that it survives whatever becomes of the sink's future.
-pub(crate) async fn write<T, R, S>(
+pub(crate) async fn write<T, R, A, S>(
     destination: Arc<Destination<S>>,
-    mut cut: Box<Cut<T, R>>,
+    mut cut: Box<Cut<T, R, A>>,
     limit: Option<Duration>,
-) -> Completed<T, R>
+) -> Completed<T, R, A>
 where
     T: Send,
     R: Send,
+    A: Send,
     S: Sink<T, R>,
 {
     let Destination { batcher, sink, abort } = &*destination;

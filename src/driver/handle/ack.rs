@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    driver::clock,
+    driver::{clock, reply::Receiver},
     rules::{
-        outcome::{AckError, End, Outcome, Packed, reply::Receiver},
+        outcome::{AckError, End, Outcome, Packed},
         time::Timestamp,
     },
 };

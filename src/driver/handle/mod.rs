@@ -29,10 +29,10 @@ use crate::{
             Inbox, acquire,
             command::{Admission, Command, Submission},
         },
+        reply::pair,
     },
     rules::{
         config::limits::{Limits, LimitsError},
-        outcome::reply::pair,
         stats::{
             Stats,
             flush::{Cursor, Flush, FlushReport},
@@ -185,9 +185,12 @@ impl<T, R> Handle<T, R> {
     ///
     /// Cancel safe: once polled, the ops are flushed even if the future is dropped.
     pub async fn flush(&self) -> Result<FlushReport, Closed> {
-        let (reply, answer) = pair();
+        let (caller, answer) = pair();
         let since = *self.reported();
-        self.port.inbox.push_other(Command::Flush(Box::new(Flush { since, reply }))).map_err(|_| Closed)?;
+        self.port
+            .inbox
+            .push_other(Command::Flush(Box::new(Flush { since, caller: Box::new(caller) })))
+            .map_err(|_| Closed)?;
         let (report, mark) = answer.await.ok_or(Closed)?;
         self.reported().advance(mark);
         Ok(report)

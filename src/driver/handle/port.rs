@@ -13,12 +13,9 @@ use crate::{
             Inbox,
             command::{Admission, Submission},
         },
+        reply::ReplyPool,
     },
-    rules::{
-        outcome::{Packed, reply::ReplyPool},
-        panics,
-        time::Timestamp,
-    },
+    rules::{outcome::Packed, panics, time::Timestamp},
 };
 
 pub(crate) struct Port<T, R> {

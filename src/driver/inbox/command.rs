@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::{
-    driver::handle::error::SendError,
-    rules::{accumulator::Run, config::limits::Limits, outcome::AckSender, stats::flush::Flush, time::Timestamp},
+    driver::{handle::error::SendError, reply::AckSender},
+    rules::{accumulator::Run, config::limits::Limits, stats::flush::Flush, time::Timestamp},
 };
 
 pub(crate) enum Command<T> {

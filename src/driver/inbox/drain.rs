@@ -4,8 +4,8 @@ use std::vec;
 
 use super::MAX_RETAINED;
 use crate::{
-    driver::inbox::command::Command,
-    rules::{accumulator::Arrivals, outcome::AckSender},
+    driver::{inbox::command::Command, reply::AckSender},
+    rules::accumulator::Arrivals,
 };
 
 /// See the module's text.
@@ -42,7 +42,7 @@ impl<T, R> Drained<T, R> {
     }
 
     /// Everything in it, to be handled one by one.
-    pub(crate) fn drain(&mut self) -> (vec::Drain<'_, Command<T>>, Arrivals<'_, T, R>) {
+    pub(crate) fn drain(&mut self) -> (vec::Drain<'_, Command<T>>, Arrivals<'_, T, AckSender<R>>) {
         let Self { ops, acks, commands } = self;
         (commands.drain(..), Arrivals::drain(ops, acks))
     }

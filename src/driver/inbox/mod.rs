@@ -26,11 +26,11 @@ use crate::{
     driver::{
         clock,
         inbox::command::{Admission, Command, Control, PushError, Submission},
+        mutex::{Mutex, MutexGuard},
     },
     rules::{
         accumulator::Run,
         config::limits::{Limits, Overflow},
-        outcome::mutex::{Mutex, MutexGuard},
         panics,
         stage::Weigh,
         stats::Stats,
@@ -90,10 +90,12 @@ impl<T, R> Inbox<T, R> {
         let Submission { op, at, ack } = submission.take().expect("an op is handed in once");
         state.ops.push(op);
         state.pushed += 1;
-        let acked = ack.is_some();
+        let has_tokens = ack.is_some();
         state.acks.extend(ack);
         let at = match state.commands.last_mut() {
-            Some(Command::Ops(run)) if run.open_to > 0 && at.is_none() && has_permit && run.acked == acked => {
+            Some(Command::Ops(run))
+                if run.open_to > 0 && at.is_none() && has_permit && run.has_tokens == has_tokens =>
+            {
                 run.count += 1;
                 run.open_to -= 1;
                 run.at
@@ -102,7 +104,7 @@ impl<T, R> Inbox<T, R> {
                 // The timestamp of a sender that waited is too old for other ops.
                 let open_to = if has_permit && at.is_none() { STAMPED_TOGETHER - 1 } else { 0 };
                 let at = at.unwrap_or_else(clock::now);
-                state.commands.push(Command::Ops(Run { count: 1, at, has_permit, acked, open_to }));
+                state.commands.push(Command::Ops(Run { count: 1, at, has_permit, has_tokens, open_to }));
                 at
             }
         };
@@ -129,7 +131,7 @@ impl<T, R> Inbox<T, R> {
             state.ops.extend(ops.drain(..count));
         }
         state.pushed += count as u64;
-        state.commands.push(Command::Ops(Run { count: count as u32, at, has_permit, acked: false, open_to: 0 }));
+        state.commands.push(Command::Ops(Run { count: count as u32, at, has_permit, has_tokens: false, open_to: 0 }));
         wake(state);
         Ok(())
     }
@@ -358,7 +360,7 @@ mod tests {
     use tokio_test::{assert_pending, task};
 
     use super::*;
-    use crate::rules::outcome::reply::ReplyPool;
+    use crate::driver::reply::ReplyPool;
 
     /// Goal: a burst costs no memory afterwards. Method: one, and then the task tidies up twice, since it swaps two sets of
     /// buffers.

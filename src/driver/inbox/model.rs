@@ -17,9 +17,12 @@ use loom::{
 };
 
 use super::*;
-use crate::rules::{
-    accumulator::Arrival,
-    outcome::{Answer, End, Outcome, reply::ReplyPool},
+use crate::{
+    driver::reply::ReplyPool,
+    rules::{
+        accumulator::Arrival,
+        outcome::{End, Outcome},
+    },
 };
 
 type Numbers = Inbox<u32, ()>;
@@ -217,9 +220,9 @@ fn answers_find_their_callers() {
             let (commands, mut arrivals) = taken.drain();
             for command in commands {
                 let Command::Ops(run) = command else { unreachable!("nothing else is sent") };
-                for Arrival { op, ack, .. } in (0..run.count).map(|_| arrivals.next(&run)) {
+                for Arrival { op, token, .. } in (0..run.count).map(|_| arrivals.next(&run)) {
                     let outcome = Outcome { result: Ok(op), end: End::Delivered, attempts: 1, latency: Duration::ZERO };
-                    ack.into_iter().for_each(|ack| Answer::new(ack, outcome.clone()).tell());
+                    token.into_iter().for_each(|ack| ack.tell(outcome.clone().into()));
                     count += 1;
                 }
             }

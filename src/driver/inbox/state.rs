@@ -5,13 +5,13 @@ use std::task::Waker;
 
 use super::wait_queue::WaitQueue;
 use crate::{
-    driver::inbox::command::{Admission, Command, Control, PushError},
+    driver::{
+        inbox::command::{Admission, Command, Control, PushError},
+        mutex::{Mutex, MutexGuard},
+        reply::AckSender,
+    },
     rules::{
         config::limits::{Limits, Overflow},
-        outcome::{
-            AckSender,
-            mutex::{Mutex, MutexGuard},
-        },
         panics,
         stats::Stats,
     },

@@ -4,9 +4,9 @@
 use std::{collections::HashSet, iter};
 
 use super::{
-    Accumulator,
+    Accumulator, Intake,
     arrivals::{Arrival, Run},
-    partition::Partition,
+    ledger::Entry,
     store::NodeMeta,
 };
 use crate::rules::{
@@ -30,8 +30,8 @@ struct Class {
 }
 
 impl Class {
-    /// Of any op, where there are no rules.
-    const PLAIN: Self = Self {
+    /// Of any op, where no stage is asked.
+    const UNASKED: Self = Self {
         partition: 0,
         is_new: false,
         repeat_of: Found::Unkeyed,
@@ -42,19 +42,17 @@ impl Class {
     };
 }
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Takes an op in.
-    pub(crate) fn push(&mut self, arrival: Arrival<T, R>, now: Timestamp) {
-        if self.is_plain {
-            let Arrival { op, at, ack } = arrival;
-            let run = Run { count: 1, at, has_permit: true, acked: ack.is_some(), open_to: 0 };
-            return self.append_run(run, iter::once(op), ack.into_iter(), now);
+    pub(crate) fn push(&mut self, arrival: Arrival<T, A>, now: Timestamp) {
+        if self.intake == Intake::Plain {
+            let Arrival { op, at, token } = arrival;
+            let run = Run { count: 1, at, has_permit: true, has_tokens: token.is_some(), open_to: 0 };
+            return self.append_run(run, iter::once(op), token.into_iter(), now);
         }
-        let epoch = self.flushes.accept(1);
-        self.counters.accepted += 1;
-        self.pending += 1;
-        let class = if !self.has_rules {
-            Class::PLAIN
+        let Entry { seq, epoch } = self.ledger.accept(1);
+        let class = if self.intake == Intake::Unasked {
+            Class::UNASKED
         } else {
             self.expire_keys(now);
             // All that the user's functions are asked, they are asked before anything changes, so that a panic in one
@@ -64,12 +62,12 @@ impl<T, R: Clone> Accumulator<T, R> {
                 Err(panic) => return self.refuse_arrival(arrival, epoch, &*panic, now),
             }
         };
-        // The op and its ack stay where they are until it is known where they go, as they are large.
+        // The op and its token stay where they are until it is known where they go, as they are large.
         let at = arrival.at;
         if let Found::At(key) = class.repeat_of {
-            self.count_outcome(epoch, End::Deduplicated, None, 1);
+            self.ledger.ended(epoch, End::Deduplicated, None, 1);
             self.discard(arrival.op);
-            self.repeat(key, Waiters::of(arrival.ack, at), now);
+            self.repeat(key, Waiters::of(arrival.token, at), now);
             return;
         }
         if class.is_new {
@@ -80,15 +78,13 @@ impl<T, R: Clone> Accumulator<T, R> {
             let slot = class.meets.slot().unwrap_or(self.nodes.vacant());
             dedup_key = Some(self.remember(class.partition, slot, now));
         }
-        let seq = self.next_seq;
-        self.next_seq += 1;
         let Class { partition, level, weight, urgent, meets, .. } = class;
         let meta = NodeMeta { seq, at, partition, level, weight, urgent, epoch };
         if let Found::At(waiting) = meets {
-            self.conflate_arrival(waiting, arrival.op, meta, Waiters::of_both(arrival.ack, at, dedup_key), now);
+            self.conflate_arrival(waiting, arrival.op, meta, Waiters::of_both(arrival.token, at, dedup_key), now);
         } else {
             let slot = self.nodes.insert(meta);
-            self.nodes.set_waiters(slot, Waiters::of_both(arrival.ack, at, dedup_key));
+            self.nodes.set_waiters(slot, Waiters::of_both(arrival.token, at, dedup_key));
             self.nodes[slot].op = Some(arrival.op);
             if meets == Found::Fresh {
                 self.bind_conflation(slot);
@@ -118,7 +114,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             None => (0, false),
             Some(index) => match index.find(0, op) {
                 Found::At(id) => (id, false),
-                Found::Unkeyed | Found::Fresh => (self.partitions.vacant_key() as u32, true),
+                Found::Unkeyed | Found::Fresh => (self.schedule.partitions().vacant(), true),
             },
         };
         let repeat_of = rules.dedup.as_mut().map_or(Found::Unkeyed, |dedup| dedup.index.find(partition, op));
@@ -129,9 +125,9 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     fn bind_partition(&mut self) {
         let index = self.rules.partition.as_mut().expect("only a key makes a partition");
-        let vacant = self.partitions.vacant_entry();
-        let hash = index.bind(vacant.key() as u32);
-        vacant.insert(Partition { hash: Some(hash), ..Partition::default() });
+        let partitions = self.schedule.partitions_mut();
+        let hash = index.bind(partitions.vacant());
+        partitions.add(hash);
     }
 
     pub(super) fn bind_conflation(&mut self, slot: u32) {
@@ -142,17 +138,17 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Lets an op wait that has just come: it is newer than all that do.
     #[inline(always)]
     pub(super) fn enqueue_new(&mut self, slot: u32, now: Timestamp) {
-        self.waiting += 1;
+        self.ledger.queued(1);
         let node = &self.nodes[slot];
         let (id, urgent) = (node.partition, node.urgent);
-        let queue = &mut self.partitions[id as usize].queue;
+        let queue = self.schedule.queue_mut(id);
         let heads_its_level = queue.append(&mut self.nodes, &self.rules.order, slot);
-        let full = queue.len() >= self.max_items || queue.weight() >= self.max_weight;
+        let full = self.caps.is_full(queue.len(), queue.weight());
         if self.victims.is_some() {
             self.list_victim(slot);
         }
-        if self.rules.together && self.next_due().is_some() {
-            self.schedule.together_below = self.next_seq;
+        if self.rules.together && self.schedule.next_due().is_some() {
+            self.schedule.gather_below(self.ledger.next_seq());
         }
         if heads_its_level || full || urgent {
             self.reschedule_joined(id, slot, full || urgent, now);
@@ -162,9 +158,9 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Places a partition that an op has joined which may have changed its place.
     #[inline(never)]
     fn reschedule_joined(&mut self, id: u32, slot: u32, hurries: bool, now: Timestamp) {
-        let queue = &self.partitions[id as usize].queue;
+        let queue = self.schedule.queue(id);
         // The place of a partition that is due already, or can't be cut yet, does not depend on what joins it.
-        if queue.len() == 1 || (hurries && self.is_lingering(id)) {
+        if queue.len() == 1 || (hurries && self.schedule.is_lingering(id)) {
             self.reschedule(id, now);
         } else if queue.next(&self.nodes, &self.rules.order, now) == Some(slot) {
             self.reorder_due(id, now);
@@ -174,7 +170,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Puts a node into its queue; `comes_back` says that it is older than most there.
     pub(super) fn insert(&mut self, slot: u32, comes_back: bool) {
         let id = self.nodes[slot].partition;
-        self.partitions[id as usize].queue.insert(&mut self.nodes, &self.rules.order, slot, comes_back);
+        self.schedule.queue_mut(id).insert(&mut self.nodes, &self.rules.order, slot, comes_back);
     }
 
     pub(super) fn take_op(&mut self, slot: u32) -> T {
@@ -183,6 +179,6 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// An op may outgrow the cap when it is merged, or when the cap is lowered.
     pub(super) fn too_heavy(&self, weight: usize) -> SinkError {
-        SinkError::refused(format!("it weighs {weight}, and max_weight is {}", self.max_weight))
+        SinkError::refused(format!("it weighs {weight}, and max_weight is {}", self.caps.weight))
     }
 }

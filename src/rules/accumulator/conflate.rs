@@ -14,26 +14,26 @@ use crate::rules::{
     time::Timestamp,
 };
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// An op that has just come meets the one that waits under its key.
     pub(super) fn conflate_arrival(
         &mut self,
         waiting: u32,
         op: T,
         meta: NodeMeta,
-        waiters: Waiters<R>,
+        waiters: Waiters<A>,
         now: Timestamp,
     ) {
         let mut newer = Some(op);
         let in_doubt = self.nodes.in_doubt(waiting);
         if let Err(error) = self.merge(waiting, &mut newer, in_doubt) {
-            self.count_outcome(meta.epoch, End::Refused, Some(&error), 1);
+            self.ledger.ended(meta.epoch, End::Refused, Some(&error), 1);
             self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
             return self.refuse_queued(waiting, &error, now);
         }
         match (&self.nodes[waiting].op, newer) {
             (Some(_), None) => {
-                self.count_outcome(meta.epoch, End::Conflated, None, 1);
+                self.ledger.ended(meta.epoch, End::Conflated, None, 1);
                 self.take_over(waiting, waiters);
                 self.reposition(waiting, meta.level, now);
             }
@@ -51,7 +51,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             (None, newer) => {
                 self.discard(newer);
-                self.count_outcome(meta.epoch, End::Netted, None, 1);
+                self.ledger.ended(meta.epoch, End::Netted, None, 1);
                 self.answer(waiters, End::Netted, 0, Err(AckError::Netted), now);
                 let op = self.finish_queued(waiting, End::Netted, now);
                 self.discard(op);
@@ -69,7 +69,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let in_doubt = self.nodes.in_doubt(slot) || self.nodes.in_doubt(oldest);
         let mut newer = self.nodes[oldest].op.take();
         if let Err(error) = self.merge(slot, &mut newer, in_doubt) {
-            self.waiting -= 1;
+            self.ledger.dequeued(1);
             self.refuse_dequeued(slot, &error, now);
             self.dequeue(oldest);
             return self.refuse_dequeued(oldest, &error, now);
@@ -77,15 +77,15 @@ impl<T, R: Clone> Accumulator<T, R> {
         match (&self.nodes[slot].op, newer) {
             (Some(_), None) => {
                 let id = self.nodes[slot].partition;
-                self.partitions[id as usize].queue.remove(&mut self.nodes, oldest);
-                self.waiting -= 1;
+                self.schedule.queue_mut(id).remove(&mut self.nodes, oldest);
+                self.ledger.dequeued(1);
                 self.link(slot, self.nodes.newer_neighbor(oldest));
                 self.move_key(oldest, slot);
                 let level = self.merge_into(slot, oldest);
                 match self.reevaluate(slot, level) {
                     None => self.requeue(slot),
                     Some(error) => {
-                        self.waiting -= 1;
+                        self.ledger.dequeued(1);
                         self.unlink_key(slot);
                         self.refuse_dequeued(slot, &error, now);
                     }
@@ -99,7 +99,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             (None, newer) => {
                 self.discard(newer);
-                self.waiting -= 1;
+                self.ledger.dequeued(1);
                 let op = self.finish_dequeued(slot, End::Netted, now);
                 self.discard(op);
                 self.dequeue(oldest);
@@ -182,7 +182,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             let (slot, id) = (next, node.partition);
             next = self.nodes.older(slot);
-            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+            self.schedule.queue_mut(id).remove(&mut self.nodes, slot);
             self.nodes[slot].level = level;
             self.insert(slot, false);
             self.list_victim(slot);
@@ -196,13 +196,13 @@ impl<T, R: Clone> Accumulator<T, R> {
         let (epoch, level) = (node.epoch, node.level);
         let waiters = self.nodes.take_cold(newer).waiters;
         self.nodes.remove(newer);
-        self.count_outcome(epoch, End::Conflated, None, 1);
+        self.ledger.ended(epoch, End::Conflated, None, 1);
         self.take_over(into, waiters);
         level
     }
 
     /// Lets those who wait for an op that was merged into another wait for that.
-    fn take_over(&mut self, into: u32, newer: Waiters<R>) {
+    fn take_over(&mut self, into: u32, newer: Waiters<A>) {
         if let (false, Waiters::None) = (self.nodes[into].has_cold, &newer) {
             return;
         }
@@ -228,7 +228,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let id = node.partition;
         let (weight, urgent) = (node.weight, node.urgent);
         if rises {
-            self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
+            self.schedule.queue_mut(id).remove(&mut self.nodes, slot);
         }
         let problem = self.reevaluate(slot, newer_level);
         if rises {
@@ -236,7 +236,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.list_victim(slot);
             self.raise_older(slot);
         } else {
-            self.partitions[id as usize].queue.recount(weight, urgent, &self.nodes[slot]);
+            self.schedule.queue_mut(id).recount(weight, urgent, &self.nodes[slot]);
         }
         match problem {
             None => self.reschedule(id, now),
@@ -261,7 +261,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             Ok((weight, urgent)) => {
                 node.weight = weight;
                 node.urgent |= urgent;
-                (weight > self.max_weight).then(|| self.too_heavy(weight))
+                (weight > self.caps.weight).then(|| self.too_heavy(weight))
             }
             Err(panic) => Some(self.caught("a stage", &*panic)),
         }

@@ -3,59 +3,60 @@
 
 use std::{any::Any, iter};
 
-use super::{Accumulator, fast_path::QueuedRun, store::NONE};
+use super::{
+    Accumulator,
+    store::{NONE, TakenRuns},
+};
 use crate::rules::{
     batch::{Batch, CutBy},
-    outcome::{AckSender, End},
+    outcome::End,
     panics,
     stage::{BoxRule, Order, Stages},
     time::Timestamp,
 };
 
 /// A batch on its way, with what the buffer needs to take it back. When it is settled its memory is used again.
-pub(crate) struct Cut<T, R> {
+pub(crate) struct Cut<T, R, A> {
     pub(crate) batch: Batch<T, R>,
     /// The node of each op of the batch.
     pub(super) slots: Vec<u32>,
-    /// What is known of the ops after those.
-    pub(super) runs: Vec<QueuedRun>,
-    /// Acks of the ops that have one, in the order of the ops.
-    pub(super) acks: Vec<AckSender<R>>,
+    /// The ops after those, which have no node.
+    pub(super) taken: TakenRuns<A>,
     pub(super) partition: u32,
     pub(super) at: Timestamp,
     /// The mark of the gate at the cut.
     pub(super) mark: u64,
 }
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Cuts the best due partition, if one is due and may be cut: a slot is free, the batcher is not paused, and
     /// the sink has not asked for a pause.
-    pub(crate) fn cut(&mut self, now: Timestamp) -> Option<Box<Cut<T, R>>> {
+    pub(crate) fn cut(&mut self, now: Timestamp) -> Option<Box<Cut<T, R, A>>> {
         if self.is_blocked() || self.gate.frozen_until(now).is_some() {
             return None;
         }
-        self.advance(now);
-        while let Some(id) = self.next_due() {
+        loop {
+            // What became due while another partition turned out to hold nothing but expired ops is looked at, too.
+            let (schedule, view) = self.scheduling();
+            schedule.advance(&view, now);
+            let id = schedule.next_due()?;
             let taken = self.take(id, now);
             self.reschedule(id, now);
             if taken.is_some() {
                 return taken;
             }
-            // All that it held had expired. What became due meanwhile is looked at in the same round.
-            self.advance(now);
         }
-        None
     }
 
     /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
-    fn take(&mut self, id: u32, now: Timestamp) -> Option<Box<Cut<T, R>>> {
-        let cut_by = self.due_by(id, now)?;
+    fn take(&mut self, id: u32, now: Timestamp) -> Option<Box<Cut<T, R, A>>> {
+        let cut_by = self.schedule.due_by(id, &self.caps, now)?;
         let mut cut = self.spares.pop().unwrap_or_default();
-        let partition = &mut self.partitions[id as usize];
-        let cap = partition.cap(self.max_items);
+        let partition = &mut self.schedule.partitions_mut()[id];
+        let cap = partition.cap(self.caps.items);
         // The fast path hands its ops over in bulk.
         cut.batch.parts().0.reserve(cap.min(partition.queue.len()));
-        self.cuts += 1;
+        let number = self.ledger.begin_cut();
         let (mut weight, mut attempt) = (0usize, 1);
         loop {
             let unwanted = self.take_run(id, cap, &mut cut, &mut weight, now);
@@ -63,11 +64,11 @@ impl<T, R: Clone> Accumulator<T, R> {
             if ops.len() == cap {
                 break;
             }
-            let Some(slot) = self.partitions[id as usize].queue.next(&self.nodes, &self.rules.order, now) else {
+            let Some(slot) = self.schedule.queue(id).next(&self.nodes, &self.rules.order, now) else {
                 break;
             };
             // First of all, since one that has expired must not let the next of its key in, either.
-            if self.nodes.cold(slot).is_some_and(|cold| cold.older_cut == self.cuts) {
+            if self.nodes.cold(slot).is_some_and(|cold| cold.older_cut == number) {
                 break;
             }
             let ask = || unwanted_by(self.rules.expiry.as_ref()?, self.nodes[slot].waiting_op(), now);
@@ -76,7 +77,7 @@ impl<T, R: Clone> Accumulator<T, R> {
                 continue;
             }
             let more = self.nodes[slot].weight;
-            if weight.saturating_add(more) > self.max_weight {
+            if weight.saturating_add(more) > self.caps.weight {
                 if ops.is_empty() {
                     let error = self.too_heavy(more);
                     self.dequeue(slot);
@@ -88,21 +89,18 @@ impl<T, R: Clone> Accumulator<T, R> {
             weight = weight.saturating_add(more);
             let newer_neighbor = self.nodes.newer_neighbor(slot);
             if newer_neighbor != NONE {
-                self.nodes.cold_mut(newer_neighbor).older_cut = self.cuts;
+                self.nodes.cold_mut(newer_neighbor).older_cut = number;
             }
             self.dequeue(slot);
             attempt = attempt.max(self.nodes.attempts(slot) + 1);
             ops.push(self.take_op(slot));
             cut.slots.push(slot);
         }
-        let Cut { batch, runs, acks, .. } = &mut *cut;
+        let Cut { batch, taken, .. } = &mut *cut;
         let (ops, _) = batch.parts();
-        let more = self.fast_path.len().min(cap - ops.len());
-        if more > 0 {
-            self.fast_path.take(more, ops, runs, acks);
-            self.waiting -= more;
-            weight = weight.saturating_add(more);
-        }
+        let more = self.schedule.queue_mut(id).take_runs(cap - ops.len(), ops, taken);
+        self.ledger.dequeued(more);
+        weight = weight.saturating_add(more);
         let count = ops.len();
         if count == 0 {
             self.keep(cut);
@@ -110,12 +108,10 @@ impl<T, R: Clone> Accumulator<T, R> {
         }
         batch.renew(cut_by, attempt);
         (cut.partition, cut.at, cut.mark) = (id, now, self.gate.mark());
-        let left = self.queued(id);
-        let partition = &mut self.partitions[id as usize];
-        partition.in_flight = true;
-        partition.cut(count, left);
-        self.batches_in_flight += 1;
-        self.counters.cut(cut_by, count, weight, &self.limits);
+        self.schedule.partitions_mut()[id].batch_left(count);
+        self.ledger.batch_left();
+        let fill = self.caps.fill(count, weight);
+        self.ledger.counters().cut(cut_by, count, fill);
         Some(cut)
     }
 
@@ -125,7 +121,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         &mut self,
         id: u32,
         cap: usize,
-        cut: &mut Cut<T, R>,
+        cut: &mut Cut<T, R, A>,
         weight: &mut usize,
         now: Timestamp,
     ) -> Option<Unwanted> {
@@ -134,9 +130,10 @@ impl<T, R: Clone> Accumulator<T, R> {
         };
         let (ops, _) = cut.batch.parts();
         let (before, mut unwanted) = (ops.len(), None);
-        self.partitions[id as usize].queue.drain(&mut self.nodes, |slot, node| {
+        let max_weight = self.caps.weight;
+        self.schedule.queue_mut(id).drain(&mut self.nodes, |slot, node| {
             let heavier = weight.saturating_add(node.weight);
-            if ops.len() == cap || heavier > self.max_weight {
+            if ops.len() == cap || heavier > max_weight {
                 return false;
             }
             if let Some(expiry) = expiry
@@ -153,7 +150,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             cut.slots.push(slot);
             true
         });
-        self.waiting -= ops.len() - before;
+        self.ledger.dequeued(ops.len() - before);
         unwanted
     }
 
@@ -187,36 +184,29 @@ fn unwanted_by<T>(expiry: &BoxRule<T, Option<Timestamp>>, op: &T, now: Timestamp
     }
 }
 
-impl<T> Accumulator<T, ()> {
+impl<T> Accumulator<T, (), ()> {
     /// Cuts a batch and hands it over to whoever polls the stream: for them, it is delivered.
     pub(crate) fn hand_over(&mut self, now: Timestamp) -> Option<Vec<T>> {
         let mut cut = self.cut(now)?;
-        let Cut { batch, slots, runs, partition, .. } = &mut *cut;
-        let partition = *partition;
+        let Cut { batch, slots, taken, .. } = &mut *cut;
         let ops = std::mem::take(batch.parts().0);
-        self.deliver_all(slots, &mut iter::repeat(()), now, 0, now);
-        slots.clear();
-        for run in runs.drain(..) {
-            self.deliver_run(run, &mut iter::empty(), &mut iter::empty(), now, 0, now);
-        }
-        self.batches_in_flight -= 1;
-        self.partitions[partition as usize].in_flight = false;
-        self.reschedule(partition, now);
+        self.deliver_all(slots, taken, &mut iter::repeat(()), now, 0, now);
+        self.batch_returned(cut.partition);
+        self.reschedule(cut.partition, now);
         self.keep(cut);
         Some(ops)
     }
 }
 
-impl<T, R> Default for Cut<T, R> {
+impl<T, R, A> Default for Cut<T, R, A> {
     /// No batch yet, but memory for one.
     fn default() -> Self {
         let batch = Batch::new(Vec::new(), CutBy::Full, 1);
-        let (slots, runs, acks) = (Vec::new(), Vec::new(), Vec::new());
-        Self { batch, slots, runs, acks, partition: 0, at: Timestamp::END, mark: 0 }
+        Self { batch, slots: Vec::new(), taken: TakenRuns::new(), partition: 0, at: Timestamp::END, mark: 0 }
     }
 }
 
-impl<T, R> Cut<T, R> {
+impl<T, R, A> Cut<T, R, A> {
     pub(crate) fn len(&self) -> usize {
         self.batch.len()
     }
@@ -230,8 +220,8 @@ mod tests {
     #[test]
     fn the_memory_of_a_large_batch_is_given_back() {
         let now = Timestamp::some();
-        let mut buffer = Accumulator::<u64, ()>::new(Stages::new(), Limits::new(10_000), Policy::default());
-        (0..10_000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        let mut buffer = Accumulator::<u64, (), ()>::new(Stages::new(), &Limits::new(10_000), Policy::default());
+        (0..10_000).for_each(|op| buffer.push(Arrival { op, at: now, token: None }, now));
         let mut cut = buffer.cut(now).expect("it is full");
         buffer.shrink();
         assert!(!buffer.has_excess_capacity());

@@ -59,7 +59,7 @@ impl<R> DedupWindow<R> {
     }
 }
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Remembers the key that dedup has just called fresh, for the op in `slot`. Returns the number
     /// of the key, by which its repeats are answered.
     pub(super) fn remember(&mut self, partition: u32, slot: u32, now: Timestamp) -> u32 {
@@ -69,12 +69,12 @@ impl<T, R: Clone> Accumulator<T, R> {
         let until = now.checked_add(dedup.window);
         self.dedup.keys.insert(Key { partition, hash, until, expired: false, entry: Entry::Pending(slot) });
         self.dedup.by_age.push_back(id);
-        self.partitions[partition as usize].remembered += 1;
+        self.schedule.partitions_mut()[partition].remember_key();
         id
     }
 
     /// Lets the callers of a repeat share the outcome of the first.
-    pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<R>, now: Timestamp) {
+    pub(super) fn repeat(&mut self, key: u32, mut waiters: Waiters<A>, now: Timestamp) {
         waiters.mark(End::Deduplicated);
         match &self.dedup.keys[key as usize].entry {
             Entry::Pending(slot) => {
@@ -116,8 +116,9 @@ impl<T, R: Clone> Accumulator<T, R> {
             if let Some(dedup) = &mut self.rules.dedup {
                 dedup.index.unbind(hash, id);
             }
-            self.partitions[partition as usize].remembered -= 1;
-            if self.partitions[partition as usize].is_idle() {
+            let partition_of_key = &mut self.schedule.partitions_mut()[partition];
+            partition_of_key.forget_key();
+            if partition_of_key.is_idle() {
                 self.reschedule(partition, now);
             }
         }

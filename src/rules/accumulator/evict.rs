@@ -31,7 +31,7 @@ impl Victims {
         Some(Self { by_level, lists: HashMap::new(), listed: 0 })
     }
 
-    fn list<T, R>(&mut self, nodes: &Arena<T, R>, slot: u32) {
+    fn list<T, A>(&mut self, nodes: &Arena<T, A>, slot: u32) {
         let node = &nodes[slot];
         let list = self.lists.entry(if self.by_level { node.level } else { 0 }).or_default();
         let entry = Entry { seq: node.seq, slot };
@@ -44,13 +44,13 @@ impl Victims {
         }
     }
 
-    fn waits<T, R>(&self, nodes: &Arena<T, R>, level: u32, entry: Entry) -> bool {
+    fn waits<T, A>(&self, nodes: &Arena<T, A>, level: u32, entry: Entry) -> bool {
         nodes
             .get(entry.slot)
             .is_some_and(|node| node.seq == entry.seq && node.op.is_some() && (!self.by_level || node.level == level))
     }
 
-    fn next<T, R>(&mut self, nodes: &Arena<T, R>, order: &Order) -> Option<u32> {
+    fn next<T, A>(&mut self, nodes: &Arena<T, A>, order: &Order) -> Option<u32> {
         let mut levels: Vec<u32> = self.lists.keys().copied().collect();
         levels.sort_unstable_by_key(|level| order.rank(*level));
         for level in levels {
@@ -66,7 +66,7 @@ impl Victims {
         None
     }
 
-    fn clean<T, R>(&mut self, nodes: &Arena<T, R>) {
+    fn clean<T, A>(&mut self, nodes: &Arena<T, A>) {
         let mut lists = std::mem::take(&mut self.lists);
         for (level, list) in &mut lists {
             list.retain(|entry| self.waits(nodes, *level, *entry));
@@ -80,7 +80,7 @@ impl Victims {
 /// Stale entries tolerated before a clean-up.
 const STALE: usize = 64;
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Notes that an op waits and may be asked to make room.
     pub(super) fn list_victim(&mut self, slot: u32) {
         let Some(victims) = &mut self.victims else {
@@ -95,8 +95,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Lists all that wait, after the policy has changed.
     pub(super) fn set_victims(&mut self, overflow: Overflow) {
         self.victims = Victims::for_policy(overflow);
-        self.materialize_all();
-        self.is_plain = self.rules.asks_nothing() && self.victims.is_none();
+        self.choose_intake();
         self.waiting_by_age().into_iter().for_each(|slot| self.list_victim(slot));
     }
 
@@ -131,9 +130,9 @@ mod tests {
     fn survivors_of_merges_do_not_pile_up() {
         let stages = Stages::new().conflate_by(|_: &u32| 0, latest);
         let limits = Limits::new(10).linger(Duration::MAX).overflow(Overflow::EvictOldest);
-        let mut buffer = Accumulator::<u32, ()>::new(stages, limits, Policy::default());
+        let mut buffer = Accumulator::<u32, (), ()>::new(stages, &limits, Policy::default());
         let now = Timestamp::some();
-        (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        (0..1000).for_each(|op| buffer.push(Arrival { op, at: now, token: None }, now));
         assert_eq!(buffer.victims.as_ref().map(|victims| victims.listed), Some(1));
     }
 
@@ -142,9 +141,9 @@ mod tests {
     #[test]
     fn the_list_is_made_with_the_first_op_that_needs_room() {
         let limits = Limits::new(10).linger(Duration::MAX);
-        let mut buffer = Accumulator::<u32, ()>::new(Stages::new(), limits, Policy::default());
+        let mut buffer = Accumulator::<u32, (), ()>::new(Stages::new(), &limits, Policy::default());
         let now = Timestamp::some();
-        (0..3).for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        (0..3).for_each(|op| buffer.push(Arrival { op, at: now, token: None }, now));
         assert!(buffer.evict(now));
         assert!(buffer.victims.is_some());
         assert!(buffer.evict(now));

@@ -4,19 +4,19 @@
 use super::{Accumulator, arrivals::Arrival, store::Cold};
 use crate::rules::{
     batch::{ErrorKind, SinkError},
-    outcome::{AckError, Answer, DeadLetter, End, Outcome, Returned, Waiter, Waiters},
+    outcome::{AckError, End, Outcome, Returned, Waiter, Waiters},
     panics,
     time::Timestamp,
 };
 
 /// What is left of an op whose slot is free again.
-pub(super) struct Removed<T, R> {
+pub(super) struct Removed<T, A> {
     /// `None` if a merge has used it up, or a sink has it.
     op: Option<T>,
     epoch: u32,
     pub(super) attempts: u32,
     pub(super) in_doubt: bool,
-    waiters: Waiters<R>,
+    waiters: Waiters<A>,
 }
 
 /// Why an op is given up.
@@ -28,11 +28,10 @@ pub(super) enum GivenUp {
     Exhausted,
 }
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Takes out every op that waits and satisfies the predicate.
     pub(crate) fn withdraw(&mut self, mut wanted: impl FnMut(&T) -> bool, now: Timestamp) -> Vec<T> {
         let mut gone = Vec::new();
-        self.materialize_all();
         for slot in self.waiting_by_age() {
             match panics::catch(|| wanted(self.nodes[slot].waiting_op())) {
                 Ok(true) => gone.extend(self.finish_queued(slot, End::Withdrawn, now)),
@@ -45,8 +44,11 @@ impl<T, R: Clone> Accumulator<T, R> {
         gone
     }
 
-    /// The slots of all ops that wait, in the order in which they came.
-    pub(super) fn waiting_by_age(&self) -> Vec<u32> {
+    /// The slots of all ops that wait, in the order in which they came. Afterwards each has a node of its own.
+    pub(super) fn waiting_by_age(&mut self) -> Vec<u32> {
+        if let Some(only) = self.schedule.partitions_mut().only_mut() {
+            only.queue.materialize(&mut self.nodes, &self.rules.order);
+        }
         let waiting = self.nodes.iter().filter(|(_, node)| node.op.is_some());
         let mut waiting: Vec<(u64, u32)> = waiting.map(|(slot, node)| (node.seq, slot)).collect();
         waiting.sort_unstable();
@@ -55,7 +57,6 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Gives back everything that waits: the shutdown is over.
     pub(crate) fn return_waiting(&mut self, now: Timestamp) {
-        self.materialize_all();
         for slot in self.waiting_by_age() {
             let id = self.nodes[slot].partition;
             self.dequeue(slot);
@@ -71,7 +72,7 @@ impl<T, R: Clone> Accumulator<T, R> {
         let in_doubt = in_flight || gone.in_doubt;
         let why = AckError::Returned { in_flight, in_doubt };
         if let Some(op) = self.settle_node(gone, End::Returned, Err(why), None, now) {
-            self.returned.push((seq, Returned::new(op, in_flight, in_doubt)));
+            self.outbox.give_back(seq, Returned::new(op, in_flight, in_doubt));
         }
     }
 
@@ -101,14 +102,14 @@ impl<T, R: Clone> Accumulator<T, R> {
     }
 
     /// Ends an op that an earlier attempt may have landed: whatever kept it from being tried again, it is in doubt.
-    fn end_in_doubt(&mut self, gone: Removed<T, R>, end: End, now: Timestamp) -> Option<T> {
+    fn end_in_doubt(&mut self, gone: Removed<T, A>, end: End, now: Timestamp) -> Option<T> {
         let error = SinkError::ambiguous(format!("an attempt may have landed before it was {end}"));
         let attempts = gone.attempts;
         let op = self.settle_node(gone, End::InDoubt, Err(AckError::InDoubt(error.clone())), Some(&error), now)?;
         if end == End::Withdrawn {
             return Some(op);
         }
-        self.letters.push(DeadLetter::new(op, error, attempts, End::InDoubt));
+        self.outbox.dead_letter(op, error, attempts, End::InDoubt);
         None
     }
 
@@ -144,20 +145,20 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
         };
         if let Some(op) = self.settle_node(gone, end, Err(why), Some(error), now) {
-            self.letters.push(DeadLetter::new(op, error.clone(), attempts, end));
+            self.outbox.dead_letter(op, error.clone(), attempts, end);
         }
     }
 
     /// Takes a waiting op out of its queue and out of reach of merges. Its partition has to be placed afterwards.
     pub(super) fn dequeue(&mut self, slot: u32) {
         let id = self.nodes[slot].partition;
-        self.partitions[id as usize].queue.remove(&mut self.nodes, slot);
-        self.waiting -= 1;
+        self.schedule.queue_mut(id).remove(&mut self.nodes, slot);
+        self.ledger.dequeued(1);
         self.unlink_key(slot);
     }
 
     /// Frees the slot of an op that stands in no queue.
-    pub(super) fn remove_node(&mut self, slot: u32) -> Removed<T, R> {
+    pub(super) fn remove_node(&mut self, slot: u32) -> Removed<T, A> {
         let node = &mut self.nodes[slot];
         let (op, epoch) = (node.op.take(), node.epoch);
         let Cold { waiters, history, .. } = self.nodes.take_cold(slot);
@@ -169,33 +170,21 @@ impl<T, R: Clone> Accumulator<T, R> {
     /// Counts an op's end and tells its callers.
     pub(super) fn settle_node(
         &mut self,
-        gone: Removed<T, R>,
+        gone: Removed<T, A>,
         end: End,
         result: Result<R, AckError>,
         error: Option<&SinkError>,
         now: Timestamp,
     ) -> Option<T> {
-        self.count_outcome(gone.epoch, end, error, 1);
+        self.ledger.ended(gone.epoch, end, error, 1);
         self.answer(gone.waiters, end, gone.attempts, result, now);
         gone.op
-    }
-
-    /// Counts ops out: in the statistics, for the flushes that cover them, and for the room that they took.
-    #[inline]
-    pub(super) fn count_outcome(&mut self, epoch: u32, end: End, error: Option<&SinkError>, count: u64) {
-        if count == 0 {
-            return;
-        }
-        self.flushes.end(epoch, end, error, count);
-        self.counters.ended.add(end, count);
-        self.settled += count as usize;
-        self.pending -= count as usize;
     }
 
     /// Prepares the answers to all who wait for an op. The last one gets the result itself, the others copies.
     pub(super) fn answer(
         &mut self,
-        waiters: Waiters<R>,
+        waiters: Waiters<A>,
         end: End,
         attempts: u32,
         result: Result<R, AckError>,
@@ -216,11 +205,11 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.answer_one(last, end, attempts, result, now);
     }
 
-    fn answer_one(&mut self, to: Waiter<R>, end: End, attempts: u32, result: Result<R, AckError>, now: Timestamp) {
+    fn answer_one(&mut self, to: Waiter<A>, end: End, attempts: u32, result: Result<R, AckError>, now: Timestamp) {
         match to {
-            Waiter::Caller { ack, sent_at, ended } => {
+            Waiter::Caller { token, sent_at, ended } => {
                 let (end, latency) = (ended.unwrap_or(end), now.since(sent_at));
-                self.answers.push(Answer::new(ack, Outcome { result, end, attempts, latency }));
+                self.outbox.answer(token, Outcome { result, end, attempts, latency });
             }
             Waiter::DedupKey(key) => self.complete_key(key, attempts, result),
         }
@@ -248,24 +237,22 @@ impl<T, R: Clone> Accumulator<T, R> {
 
     /// Counts a panic of a function of the user, and remembers what it said for the log.
     pub(super) fn caught(&mut self, what: &str, panic: &(dyn std::any::Any + Send)) -> SinkError {
-        self.counters.panics += 1;
-        let error = SinkError::panicked(what, panic);
-        self.notices.panicked(|| error.chain());
-        error
+        self.ledger.counters().panics += 1;
+        self.outbox.panicked(what, panic)
     }
 
     /// A function of the user panicked over an op that has not been queued yet.
     pub(super) fn refuse_arrival(
         &mut self,
-        arrival: Arrival<T, R>,
+        arrival: Arrival<T, A>,
         epoch: u32,
         panic: &(dyn std::any::Any + Send),
         now: Timestamp,
     ) {
         let error = self.caught("a stage", panic);
-        self.count_outcome(epoch, End::Refused, Some(&error), 1);
-        let waiters = Waiters::of(arrival.ack, arrival.at);
+        self.ledger.ended(epoch, End::Refused, Some(&error), 1);
+        let waiters = Waiters::of(arrival.token, arrival.at);
         self.answer(waiters, End::Refused, 0, Err(AckError::Refused(error.clone())), now);
-        self.letters.push(DeadLetter::new(arrival.op, error, 0, End::Refused));
+        self.outbox.dead_letter(arrival.op, error, 0, End::Refused);
     }
 }

@@ -1,27 +1,39 @@
 //! [`Accumulator`]: the rules as one state machine. It knows what waits, merges, is due and is cut, and what becomes of a batch
 //! that returns. `now` comes in, a deadline goes out, so that the actor and the stream can both drive it, and tests can step it.
+//!
+//! Its state has owners, each with an invariant of its own, and a file per thing that happens to an op:
+//!
+//! | owner | invariant |
+//! |---|---|
+//! | [`Ledger`] | an accepted op is pending until it has ended, and waits or is in flight meanwhile |
+//! | [`Outbox`] | what has been decided is kept until the driver has taken it |
+//! | [`Caps`] | says what the limits say that were set last |
+//! | [`Gate`] | is shut while no batch may be cut at all |
+//! | [`Arena`] | an op with a node keeps its slot from accept to end |
+//! | [`Schedule`] | a partition stands where its queue, its backoff and its flight say |
+//! | [`DedupWindow`] | a key is known from its first op until its window is over and that op has ended |
+//! | [`Victims`] | lists every op that waits, while the policy evicts |
 
 mod admit;
 mod arrivals;
+mod caps;
 mod conflate;
 mod cut;
 mod dedup;
 mod evict;
-mod fast_path;
 mod finish;
 mod gate;
+mod ledger;
 mod notices;
 mod outage;
+mod outbox;
 mod partition;
+mod plain;
 mod schedule;
 mod settle;
 mod store;
 #[cfg(test)]
 mod tests;
-
-use std::collections::VecDeque;
-
-use slab::Slab;
 
 pub(crate) use arrivals::{Arrival, Arrivals, Run};
 pub(crate) use cut::Cut;
@@ -29,83 +41,64 @@ pub(crate) use notices::{Notices, OutageNotice};
 pub(crate) use settle::Written;
 
 use crate::rules::{
-    config::{
-        limits::Limits,
-        retry::{Backoff, Retry},
-    },
+    config::{limits::Limits, retry::Backoff},
     outcome::{Answer, DeadLetter, Returned},
     stage::Stages,
     stats::{
         Stats,
         counters::Counters,
-        flush::{CompletedFlush, Flush, Flushes},
+        flush::{CompletedFlush, Flush},
     },
     time::Timestamp,
 };
+use caps::Caps;
 use dedup::DedupWindow;
 use evict::Victims;
-use fast_path::FastPath;
 use gate::Gate;
-use partition::Partition;
-use schedule::Schedule;
-use store::Arena;
+use ledger::Ledger;
+use outbox::Outbox;
+use partition::MAX_IDLE;
+use schedule::{Schedule, View};
+use store::{Arena, Queue};
 
 /// What a batcher does with an op that failed.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
-    pub(crate) retry: Retry,
+    pub(crate) backoff: Backoff,
     /// What is ambiguous may be tried again.
     pub(crate) idempotent: bool,
     /// A batch that is refused as a whole is halved until the refused ops stand alone.
     pub(crate) bisect: bool,
 }
 
-/// See the module's text.
-pub(crate) struct Accumulator<T, R> {
+/// What an op meets on its way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// The fast path: no stage has anything to say of any op, ever, and no op is evicted.
+    Plain,
+    /// No stage is asked as an op comes.
+    Unasked,
+    Asked,
+}
+
+/// See the module's text. `A` is a token that may ride with an op: it is handed back with the op's end, whatever that is.
+pub(crate) struct Accumulator<T, R, A> {
     rules: Stages<T>,
-    limits: Limits,
-    /// What limits and rules say, as far as it is looked at with each op.
-    max_pending: usize,
-    max_items: usize,
-    max_weight: usize,
-    has_rules: bool,
-    /// No rule has anything to say of any op, ever: all wait in the fast path.
-    is_plain: bool,
-    backoff: Backoff,
-    idempotent: bool,
-    bisect: bool,
-
-    /// Every op that is accepted and not settled, waiting or in flight, but for those of the fast path.
-    nodes: Arena<T, R>,
-    fast_path: FastPath<T, R>,
-    partitions: Slab<Partition>,
-    /// Those of which nothing waits, in the order in which they began to rest. Some may be in use again.
-    resting: VecDeque<u32>,
-    schedule: Schedule,
+    intake: Intake,
+    caps: Caps,
+    policy: Policy,
+    /// Every op that is accepted and has not ended, waiting or in flight, but for those of the fast path.
+    nodes: Arena<T, A>,
+    schedule: Schedule<T, A>,
     dedup: DedupWindow<R>,
+    /// `None` unless the policy evicts.
     victims: Option<Victims>,
-    next_seq: u64,
-    /// Batches begun so far.
-    cuts: u64,
-    /// Ops that are accepted and not settled, and those of them that wait.
-    pending: usize,
-    waiting: usize,
-    batches_in_flight: usize,
     gate: Gate,
-
-    flushes: Flushes,
-    counters: Counters,
-    /// Ops settled since the driver last asked: so much room is free again.
-    settled: usize,
-    letters: Vec<DeadLetter<T>>,
-    notices: Notices,
-    /// Ops given back, by their place in the order of arrival.
-    returned: Vec<(u64, Returned<T>)>,
-    /// Told by the driver, once the room and the statistics are up to date that callers may look at next.
-    answers: Vec<Answer<R>>,
+    ledger: Ledger,
+    outbox: Outbox<T, R, A>,
     /// The memory of batches that are settled, for the next ones.
     #[expect(clippy::vec_box, reason = "they move in and out of the writes, and are large")]
-    spares: Vec<Box<Cut<T, R>>>,
+    spares: Vec<Box<Cut<T, R, A>>>,
 }
 
 /// The memory of so many batches is kept for the next ones.
@@ -117,67 +110,66 @@ const ENOUGH_BATCHES: usize = 4;
 /// Room for so many of each is kept while there are none.
 const MAX_RETAINED: usize = 2048;
 
-impl<T, R: Clone> Accumulator<T, R> {
-    pub(crate) fn new(rules: Stages<T>, limits: Limits, policy: Policy) -> Self {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
+    pub(crate) fn new(rules: Stages<T>, limits: &Limits, policy: Policy) -> Self {
         let victims = Victims::for_policy(limits.overflow);
-        let mut partitions = Slab::new();
+        let mut schedule = Schedule::new();
         if rules.partition.is_none() {
-            partitions.insert(Partition::default());
+            let queue = if rules.asks_nothing() { Queue::with_fast_path() } else { Queue::default() };
+            schedule.partitions_mut().add_only(queue);
         }
-        Self {
-            has_rules: !rules.asks_nothing_on_arrival(),
-            is_plain: rules.asks_nothing() && victims.is_none(),
+        let mut accumulator = Self {
             rules,
-            max_pending: limits.max_pending,
-            max_items: limits.items(),
-            max_weight: limits.weight(),
-            limits,
-            backoff: policy.retry.start(),
-            idempotent: policy.idempotent,
-            bisect: policy.bisect,
+            intake: Intake::Asked,
+            caps: Caps::from(limits),
+            policy,
             nodes: Arena::new(),
-            fast_path: FastPath::new(),
-            partitions,
-            resting: VecDeque::new(),
-            schedule: Schedule::new(),
+            schedule,
             dedup: DedupWindow::new(),
             victims,
-            next_seq: 0,
-            cuts: 0,
-            pending: 0,
-            waiting: 0,
-            batches_in_flight: 0,
             gate: Gate::default(),
-            flushes: Flushes::new(),
-            counters: Counters::default(),
-            settled: 0,
-            letters: Vec::new(),
-            notices: Notices::default(),
-            returned: Vec::new(),
-            answers: Vec::new(),
+            ledger: Ledger::new(),
+            outbox: Outbox::default(),
             spares: Vec::new(),
-        }
+        };
+        accumulator.choose_intake();
+        accumulator
     }
 
-    /// Makes everything that was accepted so far due; `flush` is done when all of it is settled.
+    fn choose_intake(&mut self) {
+        self.intake = match &self.rules {
+            rules if rules.asks_nothing() && self.victims.is_none() => Intake::Plain,
+            rules if rules.asks_nothing_on_arrival() => Intake::Unasked,
+            _ => Intake::Asked,
+        };
+    }
+
+    /// Makes everything that was accepted so far due; `flush` is done when all of it has ended.
     pub(crate) fn flush(&mut self, flush: Flush) {
-        self.schedule.flush_below = self.next_seq;
-        self.flushes.flush(flush);
+        self.schedule.flush_below(self.ledger.next_seq());
+        self.ledger.flush(flush);
     }
 
     /// Flushes that are done.
     pub(crate) fn flushed(&mut self) -> Vec<CompletedFlush> {
-        self.flushes.done()
+        self.ledger.completed_flushes()
     }
 
-    /// Makes everything that waits due, since callers wait for room.
+    /// Makes everything that waits due, since callers wait for permits.
     pub(crate) fn press(&mut self) {
-        self.schedule.pressure_below = self.next_seq;
+        self.schedule.press_below(self.ledger.next_seq());
+    }
+
+    /// A full buffer never sits out its linger.
+    fn press_if_full(&mut self) {
+        if self.ledger.pending() >= self.caps.pending {
+            self.press();
+        }
     }
 
     /// Makes everything due, now and later.
     pub(crate) fn close(&mut self) {
-        self.schedule.closing = true;
+        self.schedule.close();
     }
 
     pub(crate) fn set_paused(&mut self, paused: bool) {
@@ -188,85 +180,77 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.gate.paused
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Obeys other limits from the next cut on.
-    pub(crate) fn set_limits(&mut self, limits: Limits, now: Timestamp) {
-        if limits.overflow != self.limits.overflow || limits.overflow.evicts() != self.victims.is_some() {
+    pub(crate) fn set_limits(&mut self, limits: &Limits, now: Timestamp) {
+        // An op that was to evict another may have changed the policy already.
+        if limits.overflow != self.caps.overflow || limits.overflow.evicts() != self.victims.is_some() {
             self.set_victims(limits.overflow);
         }
-        self.max_pending = limits.max_pending;
-        (self.max_items, self.max_weight) = (limits.items(), limits.weight());
-        self.limits = limits;
+        self.caps = Caps::from(limits);
         self.press_if_full();
         // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
-        let waiting: Vec<u32> = self.partitions.iter().map(|(id, _)| id as u32).collect();
-        for id in waiting {
+        let all: Vec<u32> = self.schedule.partitions().ids().collect();
+        for id in all {
             // Forgetting one partition may have made room for another.
-            if self.partitions.contains(id as usize) {
+            if self.schedule.partitions().contains(id) {
                 self.reschedule(id, now);
             }
         }
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let in_flight = self.pending - self.waiting;
-        let stats = self.counters.snapshot(self.waiting, in_flight, self.batches_in_flight);
-        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), ..stats }
+        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), ..self.ledger.stats() }
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {
-        &mut self.counters
+        self.ledger.counters()
     }
 
-    /// How much room was freed since it was last taken.
+    /// How many permits were freed since they were last taken.
     pub(crate) fn settled(&self) -> usize {
-        self.settled
+        self.ledger.settled()
     }
 
     pub(crate) fn take_settled(&mut self) -> usize {
-        std::mem::take(&mut self.settled)
+        self.ledger.take_settled()
     }
 
     pub(crate) fn take_letters(&mut self) -> Vec<DeadLetter<T>> {
-        std::mem::take(&mut self.letters)
+        self.outbox.take_letters()
     }
 
     /// Events since it was last called, for the log.
     pub(crate) fn take_notices(&mut self) -> Notices {
-        std::mem::take(&mut self.notices)
+        self.outbox.take_notices()
     }
 
-    /// Swaps what callers are to be told for the empty `into`.
-    pub(crate) fn take_answers(&mut self, into: &mut Vec<Answer<R>>) {
-        std::mem::swap(&mut self.answers, into);
+    /// Swaps the tokens of ops that have ended for the empty `into`.
+    pub(crate) fn take_answers(&mut self, into: &mut Vec<Answer<A, R>>) {
+        self.outbox.take_answers(into);
     }
 
     /// Whether callers wait to be told something that is known.
     pub(crate) fn owes_answers(&self) -> bool {
-        !self.answers.is_empty() || self.flushes.has_done()
+        self.outbox.has_answers() || self.ledger.has_completed_flushes()
     }
 
     /// Ops given back, in the order in which they came.
     pub(crate) fn take_returned(&mut self) -> Vec<Returned<T>> {
-        let mut returned = std::mem::take(&mut self.returned);
-        returned.sort_by_key(|(seq, _)| *seq);
-        returned.into_iter().map(|(_, returned)| returned).collect()
+        self.outbox.take_returned()
     }
 
     /// Whether nothing waits and nothing is in flight.
     pub(crate) fn is_empty(&self) -> bool {
-        self.pending == 0
+        self.ledger.pending() == 0
     }
 
     /// Whether there is no hurry to take in more: the batch that goes next is full or, where ops are spread over
     /// partitions, a few times as many wait as it may hold. Even more would outgrow the caches of the CPU.
     pub(crate) fn has_enough(&self) -> bool {
-        self.pending >= self.max_pending
-            || self.next_due().is_some_and(|id| {
-                self.waiting >= self.max_items.saturating_mul(ENOUGH_BATCHES) || self.queued(id) >= self.max_items
+        let Caps { pending, items, .. } = self.caps;
+        self.ledger.pending() >= pending
+            || self.schedule.next_due().is_some_and(|id| {
+                self.ledger.waiting() >= items.saturating_mul(ENOUGH_BATCHES) || self.schedule.queue(id).len() >= items
             })
     }
 
@@ -275,22 +259,63 @@ impl<T, R: Clone> Accumulator<T, R> {
         self.gate.fenced
     }
 
+    /// When to call [`cut`](Self::cut) again if nothing else happens before; `None` if never. That nothing is cut
+    /// while no slot is free needs no timer.
+    pub(crate) fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.is_blocked() || self.ledger.waiting() == 0 {
+            return None;
+        }
+        if let Some(until) = self.gate.frozen_until(now) {
+            return Some(until);
+        }
+        if self.schedule.next_due().is_some() {
+            return Some(now);
+        }
+        self.schedule.next_linger_or_backoff(&self.caps)
+    }
+
     /// Keeps the memory of a batch for another one.
-    fn keep(&mut self, settled: Box<Cut<T, R>>) {
+    fn keep(&mut self, settled: Box<Cut<T, R, A>>) {
         if self.spares.len() < SPARES {
             self.spares.push(settled);
         }
     }
-
-    /// A full buffer never sits out its linger.
-    fn press_if_full(&mut self) {
-        if self.pending >= self.max_pending {
-            self.press();
-        }
-    }
 }
 
-impl<T, R> Accumulator<T, R> {
+impl<T, R, A> Accumulator<T, R, A> {
+    /// Puts a partition where it belongs by now. To be called whenever its state has changed.
+    fn reschedule(&mut self, id: u32, now: Timestamp) {
+        let (schedule, view) = self.scheduling();
+        schedule.reschedule(id, &view, now);
+        if schedule.partitions().has_surplus() {
+            self.forget_idle(MAX_IDLE);
+        }
+    }
+
+    /// Orders a partition that is due anew, since a better op may have joined it.
+    fn reorder_due(&mut self, id: u32, now: Timestamp) {
+        let (schedule, view) = self.scheduling();
+        schedule.reorder_due(id, &view, now);
+    }
+
+    /// The schedule, and what it looks at besides.
+    #[inline]
+    fn scheduling(&mut self) -> (&mut Schedule<T, A>, View<'_, T, A>) {
+        let Self { schedule, nodes, rules, caps, ledger, .. } = self;
+        let (order, together, next_seq) = (&rules.order, rules.together, ledger.next_seq());
+        (schedule, View { nodes, order, caps, together, next_seq })
+    }
+
+    /// Forgets idle partitions until so many are left.
+    #[cold]
+    fn forget_idle(&mut self, keep: usize) {
+        self.schedule.partitions_mut().forget_idle(keep, |hash, id| {
+            if let Some(index) = &mut self.rules.partition {
+                index.unbind(hash, id);
+            }
+        });
+    }
+
     /// Whether the sink will take nothing any more: what waits can only be given back.
     pub(crate) fn is_stopped(&self) -> bool {
         self.gate.is_stopped()
@@ -298,42 +323,40 @@ impl<T, R> Accumulator<T, R> {
 
     /// Whether nothing can be cut before something comes back or a caller resumes.
     fn is_blocked(&self) -> bool {
-        self.gate.is_shut() || self.batches_in_flight >= self.limits.max_in_flight
+        self.gate.is_shut() || self.ledger.batches_in_flight() >= self.caps.in_flight
     }
 
     /// Whether it has memory that a burst has left behind.
     pub(crate) fn has_excess_capacity(&self) -> bool {
-        let Self { nodes, fast_path, partitions, dedup, spares, .. } = self;
+        let Self { nodes, schedule, dedup, spares, outbox, ledger, .. } = self;
+        let partitions = schedule.partitions();
         (nodes.len() == 0 && nodes.capacity() > MAX_RETAINED)
-            || (fast_path.is_empty() && fast_path.capacity() > MAX_RETAINED)
+            || partitions.only().is_some_and(|only| only.queue.excess_capacity() > MAX_RETAINED)
             || (dedup.is_empty() && dedup.capacity() > MAX_RETAINED)
-            || self.answers.capacity() > MAX_RETAINED
-            || (self.pending == 0 && dedup.is_empty() && partitions.capacity() > MAX_RETAINED)
+            || outbox.capacity() > MAX_RETAINED
+            || (ledger.pending() == 0 && dedup.is_empty() && partitions.capacity() > MAX_RETAINED)
             || spares.iter().any(|cut| cut.batch.capacity() > MAX_RETAINED)
     }
 
     /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.
     pub(crate) fn shrink(&mut self) {
         self.spares = Vec::new();
-        if self.answers.is_empty() {
-            self.answers = Vec::new();
-        }
+        self.outbox.shrink();
         if self.nodes.len() == 0 {
             self.nodes = Arena::new();
             self.rules.conflate.iter_mut().for_each(|conflate| conflate.index.shrink());
-        }
-        if self.fast_path.is_empty() {
-            self.fast_path = FastPath::new();
         }
         if self.dedup.is_empty() {
             self.dedup = DedupWindow::new();
             self.rules.dedup.iter_mut().for_each(|dedup| dedup.index.shrink());
         }
-        self.forget_resting();
-        if self.partitions.is_empty() {
-            self.partitions = Slab::new();
-            self.rules.partition.iter_mut().for_each(|index| index.shrink());
+        self.forget_idle(0);
+        if let Some(only) = self.schedule.partitions_mut().only_mut() {
+            only.queue.shrink();
+        }
+        if self.schedule.partitions().is_empty() {
             self.schedule.shrink();
+            self.rules.partition.iter_mut().for_each(|index| index.shrink());
         }
     }
 }

@@ -9,21 +9,22 @@ use crate::rules::{
     time::Timestamp,
 };
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// The destination asks for a pause, which counts from now on.
     pub(super) fn throttle(&mut self, now: Timestamp, retry_after: Duration) {
-        self.gate.freeze(now, retry_after.min(self.backoff.max_freeze()));
+        self.gate.freeze(now, retry_after.min(self.policy.backoff.max_freeze()));
     }
 
     /// A write met an outage. Returns whether the outage has lasted too long, so that what it holds up is to be given up.
     pub(super) fn met_outage(&mut self, mark: u64, error: &SinkError, now: Timestamp) -> bool {
-        let Frozen { pause, failures, is_given_up, is_new } = self.gate.met_outage(mark, &mut self.backoff, now);
-        self.counters.outages += u64::from(is_new);
-        let (is_new, ops, given_up) = match self.notices.outage.take() {
+        let Frozen { pause, failures, is_given_up, is_new } = self.gate.met_outage(mark, &mut self.policy.backoff, now);
+        self.ledger.counters().outages += u64::from(is_new);
+        let (is_new, ops, given_up) = match self.outbox.notices().outage.take() {
             Some(before) => (is_new || before.is_new, before.ops, before.given_up),
             None => (is_new, 0, 0),
         };
-        self.notices.outage = Some(OutageNotice { is_new, ops, given_up, failures, pause, error: error.clone() });
+        self.outbox.notices().outage =
+            Some(OutageNotice { is_new, ops, given_up, failures, pause, error: error.clone() });
         is_given_up
     }
 
@@ -31,15 +32,16 @@ impl<T, R: Clone> Accumulator<T, R> {
     pub(super) fn hear(&mut self, verdicts: &Verdicts<R>, written: &Written, mark: u64, now: Timestamp) {
         let is_answer = || verdicts.have_answer() || matches!(written, Written::Failed(error) if error.is_answer());
         if self.gate.is_in_outage() && is_answer() {
-            self.notices.recovery = self.gate.heard(mark, now).or(self.notices.recovery.take());
+            let recovery = self.gate.heard(mark, now);
+            let notices = self.outbox.notices();
+            notices.recovery = recovery.or(notices.recovery.take());
         }
     }
 
     /// Gives up all that waits, since the outage has lasted too long.
     pub(super) fn give_up_waiting(&mut self, error: &SinkError, now: Timestamp) {
-        self.materialize_all();
         let waiting = self.waiting_by_age();
-        if let Some(notice) = &mut self.notices.outage {
+        if let Some(notice) = &mut self.outbox.notices().outage {
             notice.given_up += waiting.len() as u64;
         }
         for slot in waiting {

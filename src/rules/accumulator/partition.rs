@@ -1,15 +1,21 @@
-//! [`Partition`]: the queue of one key, and what keeps it from being cut. At most one batch of it is in flight. Idle partitions
-//! are kept for a while and then forgotten.
+//! [`Partition`]: the queue of one key, and what keeps it from being cut. At most one batch of it is in flight, so that its
+//! order holds. [`Partitions`] has them all; idle ones are kept for a while and then forgotten. The schedule owns it.
 
-use std::num::NonZeroU64;
+use std::{
+    collections::VecDeque,
+    mem,
+    num::NonZeroU64,
+    ops::{Index, IndexMut},
+};
 
+use slab::Slab;
+
+use super::store::Queue;
 use crate::rules::time::Timestamp;
-
-use super::{Accumulator, store::Queue};
 
 /// Where a partition stands in the schedule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Slot {
+pub(super) enum Slot {
     /// It is empty, or being written.
     #[default]
     Unscheduled,
@@ -19,33 +25,46 @@ pub(crate) enum Slot {
     Due,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Partition {
-    pub(crate) queue: Queue,
+#[derive(Debug)]
+pub(super) struct Partition<T, A> {
+    pub(super) queue: Queue<T, A>,
     /// Hash by which the table of keys finds it; `None` for the one partition of a batcher that has no keys.
-    pub(crate) hash: Option<NonZeroU64>,
-    /// At most one batch of a partition is being written, so that its order holds.
-    pub(crate) in_flight: bool,
-    pub(crate) backing_off: Option<Timestamp>,
+    hash: Option<NonZeroU64>,
+    pub(super) in_flight: bool,
+    pub(super) backing_off: Option<Timestamp>,
     /// Sizes of the parts that a batch was split into, the next one last. Empty: no part is smaller than the limits say.
-    pub(crate) parts: Vec<usize>,
-    /// It is in the list of those that rest, though it may be in use again.
-    pub(crate) in_idle_list: bool,
-    /// How many remembered keys name this partition.
-    pub(crate) remembered: usize,
-    pub(crate) slot: Slot,
+    parts: Vec<usize>,
+    /// It is in the list of those that are idle, though it may be in use again.
+    in_idle_list: bool,
+    /// How many keys of the dedup window name this partition.
+    remembered: usize,
+    pub(super) slot: Slot,
     /// When its oldest op came, as far as it lingers: order of arrival, and time of sending.
-    pub(crate) oldest: Option<(u64, Timestamp)>,
+    pub(super) oldest: Option<(u64, Timestamp)>,
 }
 
-impl Partition {
+impl<T, A> Partition<T, A> {
+    fn new(hash: Option<NonZeroU64>, queue: Queue<T, A>) -> Self {
+        Self {
+            queue,
+            hash,
+            in_flight: false,
+            backing_off: None,
+            parts: Vec::new(),
+            in_idle_list: false,
+            remembered: 0,
+            slot: Slot::Unscheduled,
+            oldest: None,
+        }
+    }
+
     /// Nothing would be lost if it were forgotten.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.in_flight && self.remembered == 0
     }
 
     /// How many ops the next batch may hold.
-    pub(crate) fn cap(&mut self, max_items: usize) -> usize {
+    pub(super) fn cap(&mut self, max_items: usize) -> usize {
         if !self.queue.is_retried() {
             // None of the ops is left that the parts were made for.
             self.parts.clear();
@@ -54,13 +73,14 @@ impl Partition {
     }
 
     /// Remembers that `count` ops that failed together are to be tried in two halves.
-    pub(crate) fn split(&mut self, count: usize) {
+    pub(super) fn split(&mut self, count: usize) {
         self.parts.extend([count / 2, count - count / 2].into_iter().filter(|part| *part > 0));
     }
 
-    /// Counts what was cut against the part that it was meant for; `left` says how much still waits.
-    pub(crate) fn cut(&mut self, count: usize, left: usize) {
-        if left == 0 {
+    /// Notes that a batch of so many ops has left, counted against the part that it was meant for.
+    pub(super) fn batch_left(&mut self, count: usize) {
+        self.in_flight = true;
+        if self.queue.is_empty() {
             return self.parts.clear();
         }
         if let Some(part) = self.parts.last_mut() {
@@ -70,45 +90,130 @@ impl Partition {
             }
         }
     }
+
+    /// Nothing is left of what failed or was split.
+    pub(super) fn clear_failures(&mut self) {
+        self.backing_off = None;
+        self.parts.clear();
+    }
+
+    /// A key of the dedup window names it from now on.
+    pub(super) fn remember_key(&mut self) {
+        self.remembered += 1;
+    }
+
+    /// One that did does not any more.
+    pub(super) fn forget_key(&mut self) {
+        self.remembered -= 1;
+    }
+}
+
+/// All partitions, by number.
+#[derive(Debug)]
+pub(super) struct Partitions<T, A> {
+    all: Slab<Partition<T, A>>,
+    /// Those that became idle, in that order. Some may be in use again.
+    idle: VecDeque<u32>,
 }
 
 /// Idle partitions that are kept.
-const RESTING: usize = if cfg!(test) { 2 } else { 128 };
+pub(super) const MAX_IDLE: usize = if cfg!(test) { 2 } else { 128 };
 
-impl<T, R> Accumulator<T, R> {
-    /// Lets a partition rest that has become idle.
-    pub(super) fn rest(&mut self, id: u32) {
-        let partition = &mut self.partitions[id as usize];
-        if partition.hash.is_none() || std::mem::replace(&mut partition.in_idle_list, true) {
-            return;
-        }
-        self.resting.push_back(id);
-        if self.resting.len() > RESTING {
-            self.forget_eldest();
+impl<T, A> Partitions<T, A> {
+    pub(super) fn new() -> Self {
+        Self { all: Slab::new(), idle: VecDeque::new() }
+    }
+
+    /// Adds the one partition of a batcher that has no keys.
+    pub(super) fn add_only(&mut self, queue: Queue<T, A>) {
+        self.all.insert(Partition::new(None, queue));
+    }
+
+    /// The number that the next partition will get.
+    pub(super) fn vacant(&self) -> u32 {
+        self.all.vacant_key() as u32
+    }
+
+    /// Adds the partition of a key.
+    pub(super) fn add(&mut self, hash: NonZeroU64) {
+        self.all.insert(Partition::new(Some(hash), Queue::default()));
+    }
+
+    /// The one partition of a batcher that has no keys.
+    pub(super) fn only(&self) -> Option<&Partition<T, A>> {
+        self.all.get(0).filter(|partition| partition.hash.is_none())
+    }
+
+    /// The same, to change it.
+    pub(super) fn only_mut(&mut self) -> Option<&mut Partition<T, A>> {
+        self.all.get_mut(0).filter(|partition| partition.hash.is_none())
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.all.iter().map(|(id, _)| id as u32)
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.all.contains(id as usize)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.all.capacity()
+    }
+
+    /// Lists a partition that has become idle, unless it is the only one there can be.
+    pub(super) fn list_idle(&mut self, id: u32) {
+        let partition = &mut self[id];
+        if partition.hash.is_some() && !mem::replace(&mut partition.in_idle_list, true) {
+            self.idle.push_back(id);
         }
     }
 
-    /// Forgets all that are idle.
-    pub(super) fn forget_resting(&mut self) {
-        while !self.resting.is_empty() {
-            self.forget_eldest();
+    /// Forgets idle ones until so many are listed; `unbind` removes each from the table of keys. One that is in use by now is
+    /// not forgotten, and will be listed again.
+    pub(super) fn forget_idle(&mut self, keep: usize, mut unbind: impl FnMut(NonZeroU64, u32)) {
+        while self.idle.len() > keep
+            && let Some(id) = self.idle.pop_front()
+        {
+            let partition = &mut self[id];
+            partition.in_idle_list = false;
+            if partition.is_idle()
+                && let Some(hash) = self.all.remove(id as usize).hash
+            {
+                unbind(hash, id);
+            }
         }
     }
 
-    /// Forgets the one that was the first to rest, unless it is in use by now: then it will rest again.
-    fn forget_eldest(&mut self) {
-        let Some(id) = self.resting.pop_front() else {
-            return;
-        };
-        let partition = &mut self.partitions[id as usize];
-        partition.in_idle_list = false;
-        if !partition.is_idle() {
-            return;
-        }
-        let forgotten = self.partitions.remove(id as usize);
-        if let (Some(index), Some(hash)) = (&mut self.rules.partition, forgotten.hash) {
-            index.unbind(hash, id);
-        }
+    /// Whether more are listed as idle than are to be kept.
+    #[inline]
+    pub(super) fn has_surplus(&self) -> bool {
+        self.idle.len() > MAX_IDLE
+    }
+
+    /// Gives memory back; all have been forgotten.
+    pub(super) fn shrink(&mut self) {
+        self.all = Slab::new();
+    }
+}
+
+impl<T, A> Index<u32> for Partitions<T, A> {
+    type Output = Partition<T, A>;
+
+    #[inline]
+    fn index(&self, id: u32) -> &Partition<T, A> {
+        &self.all[id as usize]
+    }
+}
+
+impl<T, A> IndexMut<u32> for Partitions<T, A> {
+    #[inline]
+    fn index_mut(&mut self, id: u32) -> &mut Partition<T, A> {
+        &mut self.all[id as usize]
     }
 }
 
@@ -116,39 +221,44 @@ impl<T, R> Accumulator<T, R> {
 mod tests {
     use super::{super::*, *};
 
-    fn buffer() -> Accumulator<u32, ()> {
-        Accumulator::new(Stages::new().partition_by(|op: &u32| *op), Limits::new(10), Policy::default())
+    fn buffer() -> Accumulator<u32, (), ()> {
+        Accumulator::new(Stages::new().partition_by(|op: &u32| *op), &Limits::new(10), Policy::default())
     }
 
     /// Sends one op all the way.
-    fn pass(buffer: &mut Accumulator<u32, ()>, op: u32) {
+    fn pass(buffer: &mut Accumulator<u32, (), ()>, op: u32) {
         let now = Timestamp::some();
-        buffer.push(Arrival { op, at: now, ack: None }, now);
+        buffer.push(Arrival { op, at: now, token: None }, now);
         assert_eq!(buffer.hand_over(now), Some(vec![op]));
+    }
+
+    fn count(buffer: &Accumulator<u32, (), ()>) -> usize {
+        buffer.schedule.partitions().ids().count()
     }
 
     /// Goal: keys seen once cost nothing afterwards. Method: many of them, one after the other.
     #[test]
-    fn few_rest() {
+    fn few_idle_partitions_are_kept() {
         let mut buffer = buffer();
         (0..1000).for_each(|op| pass(&mut buffer, op));
-        assert_eq!(buffer.partitions.len(), RESTING);
+        assert_eq!(count(&buffer), MAX_IDLE);
         buffer.shrink();
-        assert_eq!((buffer.partitions.len(), buffer.resting.len()), (0, 0));
+        assert_eq!((count(&buffer), buffer.schedule.partitions().idle.len()), (0, 0));
     }
 
-    /// Goal: a partition that is in use is not forgotten, although it rested. Method: one is, while others come and go.
+    /// Goal: a partition that is in use is not forgotten, although it was idle once. Method: one is, while others come and
+    /// go.
     #[test]
-    fn who_is_in_use_stays() {
+    fn a_partition_in_use_is_not_forgotten() {
         let (mut buffer, now) = (buffer(), Timestamp::some());
         pass(&mut buffer, 0);
         buffer.set_paused(true);
-        buffer.push(Arrival { op: 0, at: now, ack: None }, now);
-        let others = 1..=2 * RESTING as u32;
-        others.clone().for_each(|op| buffer.push(Arrival { op, at: now, ack: None }, now));
+        buffer.push(Arrival { op: 0, at: now, token: None }, now);
+        let others = 1..=2 * MAX_IDLE as u32;
+        others.clone().for_each(|op| buffer.push(Arrival { op, at: now, token: None }, now));
         assert_eq!(buffer.withdraw(|op| *op > 0, now).len(), others.count());
         buffer.set_paused(false);
         assert_eq!(buffer.hand_over(now), Some(vec![0]));
-        assert_eq!(buffer.partitions.len(), RESTING);
+        assert_eq!(count(&buffer), MAX_IDLE);
     }
 }

@@ -1,12 +1,17 @@
-//! [`Schedule`]: where partitions wait, for their linger, their backoff or a free slot. It answers which partition to cut next and
-//! when to look again.
+//! [`Schedule`]: the partitions, and where each waits: for its linger, its backoff or a free slot. It answers which one to cut
+//! next and when to look again. A partition stands where its state says, once it is rescheduled after each change.
 
-use super::{Accumulator, partition::Slot, store::Heap, store::SortKey};
-use crate::rules::{batch::CutBy, time::Timestamp};
+use super::{
+    caps::Caps,
+    partition::{Partition, Partitions, Slot},
+    store::{Arena, Heap, Queue, SortKey},
+};
+use crate::rules::{batch::CutBy, stage::Order, time::Timestamp};
 
 /// A partition stands in at most one of the first three heaps; in none while it is empty or being written.
 #[derive(Debug)]
-pub(crate) struct Schedule {
+pub(super) struct Schedule<T, A> {
+    partitions: Partitions<T, A>,
     /// Not due. Ordered by the arrival of the oldest op, and so, but for senders that raced, by deadline, since the linger
     /// is the same for all.
     lingering: Heap<u64>,
@@ -17,18 +22,31 @@ pub(crate) struct Schedule {
     /// Those of `due` whose place will change by age, ordered by when.
     aging: Heap<Timestamp>,
     /// Ops that arrived before these are due, for the reason that names them.
-    pub(crate) flush_below: u64,
-    pub(crate) pressure_below: u64,
-    pub(crate) together_below: u64,
+    flush_below: u64,
+    pressure_below: u64,
+    together_below: u64,
     /// Everything is due, now and later.
-    pub(crate) closing: bool,
+    closing: bool,
     /// The version of the levels by which `due` is ordered.
     levels_version: u64,
 }
 
-impl Schedule {
-    pub(crate) fn new() -> Self {
+/// What decides besides the partitions themselves.
+#[derive(Debug)]
+pub(super) struct View<'a, T, A> {
+    pub(super) nodes: &'a Arena<T, A>,
+    pub(super) order: &'a Order,
+    pub(super) caps: &'a Caps,
+    /// Once one partition is due, all are that wait.
+    pub(super) together: bool,
+    /// Order of arrival of the next op.
+    pub(super) next_seq: u64,
+}
+
+impl<T, A> Schedule<T, A> {
+    pub(super) fn new() -> Self {
         Self {
+            partitions: Partitions::new(),
             lingering: Heap::new(),
             backing_off: Heap::new(),
             due: Heap::new(),
@@ -41,15 +59,148 @@ impl Schedule {
         }
     }
 
-    fn remove(&mut self, partition: u32, from: Slot) {
+    #[inline]
+    pub(super) fn partitions(&self) -> &Partitions<T, A> {
+        &self.partitions
+    }
+
+    #[inline]
+    pub(super) fn partitions_mut(&mut self) -> &mut Partitions<T, A> {
+        &mut self.partitions
+    }
+
+    /// The ops of a partition that wait.
+    #[inline]
+    pub(super) fn queue(&self, id: u32) -> &Queue<T, A> {
+        &self.partitions[id].queue
+    }
+
+    /// The same, to change it. The partition has to be rescheduled afterwards.
+    #[inline]
+    pub(super) fn queue_mut(&mut self, id: u32) -> &mut Queue<T, A> {
+        &mut self.partitions[id].queue
+    }
+
+    /// Makes what came before this op due, since a caller flushes.
+    pub(super) fn flush_below(&mut self, seq: u64) {
+        self.flush_below = seq;
+    }
+
+    /// The same, since callers wait for permits.
+    pub(super) fn press_below(&mut self, seq: u64) {
+        self.pressure_below = seq;
+    }
+
+    /// The same, since one partition is due and all are to go together.
+    pub(super) fn gather_below(&mut self, seq: u64) {
+        self.together_below = seq;
+    }
+
+    /// Makes everything due, now and later.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Puts a partition where it belongs by now, or lists it as idle. To be called whenever its state has changed.
+    pub(super) fn reschedule(&mut self, id: u32, view: &View<'_, T, A>, now: Timestamp) {
+        let partition = &mut self.partitions[id];
+        if partition.in_flight || partition.queue.is_empty() {
+            let slot = std::mem::take(&mut partition.slot);
+            partition.oldest = None;
+            if !partition.in_flight {
+                partition.clear_failures();
+            }
+            let is_idle = partition.is_idle();
+            self.remove(id, slot);
+            if is_idle {
+                self.partitions.list_idle(id);
+            }
+            return;
+        }
+        let oldest = partition.queue.oldest(view.nodes);
+        partition.oldest = oldest;
+        if let Some(until) = partition.backing_off {
+            if now < until {
+                self.move_to(id, Slot::BackingOff);
+                self.backing_off.set(id, until);
+                return;
+            }
+            partition.backing_off = None;
+        }
+        if self.due_by(id, view.caps, now).is_some() {
+            self.move_to(id, Slot::Due);
+            self.rank_due(id, view, now);
+            if view.together {
+                self.together_below = view.next_seq;
+            }
+        } else {
+            self.move_to(id, Slot::Lingering);
+            self.lingering.set(id, oldest.map_or(0, |(seq, _)| seq));
+        }
+    }
+
+    fn move_to(&mut self, id: u32, slot: Slot) {
+        let from = std::mem::replace(&mut self.partitions[id].slot, slot);
+        if from != slot {
+            self.remove(id, from);
+        }
+    }
+
+    fn remove(&mut self, id: u32, from: Slot) {
         match from {
             Slot::Unscheduled => {}
-            Slot::Lingering => self.lingering.remove(partition),
-            Slot::BackingOff => self.backing_off.remove(partition),
+            Slot::Lingering => self.lingering.remove(id),
+            Slot::BackingOff => self.backing_off.remove(id),
             Slot::Due => {
-                self.due.remove(partition);
-                self.aging.remove(partition);
+                self.due.remove(id);
+                self.aging.remove(id);
             }
+        }
+    }
+
+    /// Orders a due partition among the others by the op that it would send next.
+    fn rank_due(&mut self, id: u32, view: &View<'_, T, A>, now: Timestamp) {
+        let queue = &self.partitions[id].queue;
+        if view.order.aging.is_some() {
+            match queue.rises_at(view.nodes, view.order, now) {
+                Some(at) => self.aging.set(id, at),
+                None => self.aging.remove(id),
+            }
+        }
+        if let Some(head) = queue.head(view.nodes, view.order, now) {
+            self.due.set(id, head);
+        }
+    }
+
+    /// Orders a partition that is due anew, since a better op may have joined it.
+    pub(super) fn reorder_due(&mut self, id: u32, view: &View<'_, T, A>, now: Timestamp) {
+        if self.partitions[id].slot == Slot::Due {
+            self.rank_due(id, view, now);
+        }
+    }
+
+    /// Why the partition is to be cut, or `None` if it is not. Its backoff and its flight are another matter.
+    pub(super) fn due_by(&self, id: u32, caps: &Caps, now: Timestamp) -> Option<CutBy> {
+        let Partition { oldest, queue, .. } = &self.partitions[id];
+        let (seq, at) = (*oldest)?;
+        if queue.is_retried() {
+            Some(CutBy::Retry)
+        } else if caps.is_full(queue.len(), queue.weight()) {
+            Some(CutBy::Full)
+        } else if queue.is_urgent() {
+            Some(CutBy::Urgent)
+        } else if self.closing {
+            Some(CutBy::Close)
+        } else if seq < self.flush_below {
+            Some(CutBy::Flush)
+        } else if at.checked_add(caps.linger).is_some_and(|until| until <= now) {
+            Some(CutBy::Linger)
+        } else if seq < self.pressure_below {
+            Some(CutBy::Pressure)
+        } else if seq < self.together_below {
+            Some(CutBy::Together)
+        } else {
+            None
         }
     }
 
@@ -57,166 +208,60 @@ impl Schedule {
         if self.closing { u64::MAX } else { self.flush_below.max(self.pressure_below).max(self.together_below) }
     }
 
-    pub(crate) fn shrink(&mut self) {
-        self.lingering.shrink();
-        self.backing_off.shrink();
-        self.due.shrink();
-        self.aging.shrink();
-    }
-}
-
-impl<T, R: Clone> Accumulator<T, R> {
-    /// Puts a partition where it belongs by now, or lets it rest. To be called whenever its state has changed.
-    pub(super) fn reschedule(&mut self, id: u32, now: Timestamp) {
-        let partition = &mut self.partitions[id as usize];
-        if partition.in_flight || (partition.queue.is_empty() && self.fast_path.is_empty()) {
-            self.schedule.remove(id, std::mem::take(&mut partition.slot));
-            partition.oldest = None;
-            if !partition.in_flight {
-                // Nothing is left of what failed or was split.
-                partition.backing_off = None;
-                partition.parts.clear();
-            }
-            if partition.is_idle() {
-                self.rest(id);
-            }
-            return;
-        }
-        // All that stand in the queue came before what is in the fast path.
-        let oldest = partition.queue.oldest(&self.nodes).or_else(|| self.fast_path.first());
-        partition.oldest = oldest;
-        if let Some(until) = partition.backing_off {
-            if now < until {
-                self.move_to(id, Slot::BackingOff);
-                self.schedule.backing_off.set(id, until);
-                return;
-            }
-            partition.backing_off = None;
-        }
-        if self.due_by(id, now).is_some() {
-            self.move_to(id, Slot::Due);
-            self.rank_due(id, now);
-            if self.rules.together {
-                self.schedule.together_below = self.next_seq;
-            }
-        } else {
-            self.move_to(id, Slot::Lingering);
-            self.schedule.lingering.set(id, oldest.map_or(0, |(seq, _)| seq));
-        }
-    }
-
-    fn move_to(&mut self, id: u32, slot: Slot) {
-        let from = std::mem::replace(&mut self.partitions[id as usize].slot, slot);
-        if from != slot {
-            self.schedule.remove(id, from);
-        }
-    }
-
-    /// Orders a due partition among the others by the op that it would send next.
-    fn rank_due(&mut self, id: u32, now: Timestamp) {
-        let order = &self.rules.order;
-        let queue = &self.partitions[id as usize].queue;
-        let head = queue.head(&self.nodes, order, now).unwrap_or(SortKey::FAST_PATH);
-        if order.aging.is_some() {
-            match queue.rises_at(&self.nodes, order, now) {
-                Some(at) => self.schedule.aging.set(id, at),
-                None => self.schedule.aging.remove(id),
-            }
-        }
-        self.schedule.due.set(id, head);
-    }
-
-    /// Why the partition is to be cut, or `None` if it is not. Its backoff and its flight are another matter.
-    pub(super) fn due_by(&self, id: u32, now: Timestamp) -> Option<CutBy> {
-        let partition = &self.partitions[id as usize];
-        let (seq, at) = partition.oldest?;
-        let queue = &partition.queue;
-        let schedule = &self.schedule;
-        if queue.is_retried() {
-            Some(CutBy::Retry)
-        } else if self.queued(id) >= self.max_items || queue.weight() >= self.max_weight {
-            Some(CutBy::Full)
-        } else if queue.is_urgent() {
-            Some(CutBy::Urgent)
-        } else if schedule.closing {
-            Some(CutBy::Close)
-        } else if seq < schedule.flush_below {
-            Some(CutBy::Flush)
-        } else if self.lingers_until(at).is_some_and(|until| until <= now) {
-            Some(CutBy::Linger)
-        } else if seq < schedule.pressure_below {
-            Some(CutBy::Pressure)
-        } else if seq < schedule.together_below {
-            Some(CutBy::Together)
-        } else {
-            None
-        }
-    }
-
-    /// `None`: for ever.
-    fn lingers_until(&self, since: Timestamp) -> Option<Timestamp> {
-        since.checked_add(self.limits.linger)
-    }
-
     /// Moves every partition whose time has come to where it belongs.
-    pub(super) fn advance(&mut self, now: Timestamp) {
-        while let Some((until, id)) = self.schedule.backing_off.peek()
+    pub(super) fn advance(&mut self, view: &View<'_, T, A>, now: Timestamp) {
+        while let Some((until, id)) = self.backing_off.peek()
             && until <= now
         {
-            self.reschedule(id, now);
+            self.reschedule(id, view, now);
         }
         // With `together`, the first one that is due raises the bar for those after it.
-        while let Some((seq, id)) = self.schedule.lingering.peek()
-            && (seq < self.schedule.due_below() || self.due_by(id, now).is_some())
+        while let Some((seq, id)) = self.lingering.peek()
+            && (seq < self.due_below() || self.due_by(id, view.caps, now).is_some())
         {
-            self.reschedule(id, now);
+            self.reschedule(id, view, now);
         }
-        if self.rules.order.version != self.schedule.levels_version {
-            self.schedule.levels_version = self.rules.order.version;
-            let due: Vec<u32> = self.schedule.due.slots().collect();
-            due.into_iter().for_each(|id| self.rank_due(id, now));
+        if view.order.version != self.levels_version {
+            self.levels_version = view.order.version;
+            let due: Vec<u32> = self.due.slots().collect();
+            due.into_iter().for_each(|id| self.rank_due(id, view, now));
         }
-        while let Some((at, id)) = self.schedule.aging.peek()
+        while let Some((at, id)) = self.aging.peek()
             && at <= now
         {
-            self.rank_due(id, now);
+            self.rank_due(id, view, now);
         }
     }
 
     /// The partition to cut next.
+    #[inline]
     pub(super) fn next_due(&self) -> Option<u32> {
-        self.schedule.due.peek().map(|(_, id)| id)
+        self.due.peek().map(|(_, id)| id)
     }
 
     /// Whether a partition lingers, and is not due.
+    #[inline]
     pub(super) fn is_lingering(&self, id: u32) -> bool {
-        self.partitions[id as usize].slot == Slot::Lingering
+        self.partitions[id].slot == Slot::Lingering
     }
 
-    /// Orders a partition that is due anew, since a better op may have joined it.
-    pub(super) fn reorder_due(&mut self, id: u32, now: Timestamp) {
-        if self.partitions[id as usize].slot == Slot::Due {
-            self.rank_due(id, now);
-        }
-    }
-
-    /// When to call [`cut`](Self::cut) again if nothing else happens before; `None` if never. That nothing is cut
-    /// while no slot is free needs no timer.
-    pub(crate) fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.is_blocked() || self.waiting == 0 {
-            return None;
-        }
-        if let Some(until) = self.gate.frozen_until(now) {
-            return Some(until);
-        }
-        if !self.schedule.due.is_empty() {
-            return Some(now);
-        }
-        let lingering = self.schedule.lingering.peek().and_then(|(_, id)| {
-            let (_, at) = self.partitions[id as usize].oldest?;
-            self.lingers_until(at)
+    /// When the first partition becomes due by itself; `None` if none does.
+    pub(super) fn next_linger_or_backoff(&self, caps: &Caps) -> Option<Timestamp> {
+        let lingering = self.lingering.peek().and_then(|(_, id)| {
+            let (_, at) = self.partitions[id].oldest?;
+            // A linger beyond the clock's range is one for ever.
+            at.checked_add(caps.linger)
         });
-        let backing_off = self.schedule.backing_off.peek().map(|(until, _)| until);
+        let backing_off = self.backing_off.peek().map(|(until, _)| until);
         lingering.into_iter().chain(backing_off).min()
+    }
+
+    /// Gives memory back; there are no partitions any more.
+    pub(super) fn shrink(&mut self) {
+        self.partitions.shrink();
+        self.lingering.shrink();
+        self.backing_off.shrink();
+        self.due.shrink();
+        self.aging.shrink();
     }
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Accumulator, Cut, finish::GivenUp};
+use super::{Accumulator, Cut, finish::GivenUp, store::TakenRuns};
 use crate::rules::{
     batch::{ErrorKind, SinkError, verdicts::Verdict},
-    outcome::{AckError, DeadLetter, End},
+    outcome::{AckError, End, Waiters},
     panics,
     stage::Found,
     stats::counters::WaitSums,
@@ -52,14 +52,13 @@ enum Disposition {
     Lose(SinkError),
 }
 
-impl<T, R: Clone> Accumulator<T, R> {
+impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Takes a batch back.
-    pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R>>, written: Written, now: Timestamp) {
-        let Cut { batch, slots, runs, acks, partition, at, mark } = &mut *cut;
-        let (id, at, mark) = (*partition, *at, *mark);
+    pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R, A>>, written: Written, now: Timestamp) {
+        let (id, at, mark) = (cut.partition, cut.at, cut.mark);
+        let Cut { batch, slots, taken, .. } = &mut *cut;
         let (ops, verdicts) = batch.parts();
-        self.batches_in_flight -= 1;
-        self.partitions[id as usize].in_flight = false;
+        self.batch_returned(id);
         let writing = now.nanos_since(at);
         let all_accepted = verdicts.receipts(ops.len()).is_some();
         self.hear(verdicts, &written, mark, now);
@@ -74,15 +73,9 @@ impl<T, R: Clone> Accumulator<T, R> {
             if let Err(panic) = panics::discard_all(ops) {
                 drop(self.caught("a destructor", &*panic));
             }
-            let mut receipts = receipts.drain(..);
-            self.deliver_all(slots, &mut receipts, at, writing, now);
-            slots.clear();
-            let mut acks = acks.drain(..);
-            for run in runs.drain(..) {
-                self.deliver_run(run, &mut acks, &mut receipts, at, writing, now);
-            }
+            self.deliver_all(slots, taken, &mut receipts.drain(..), at, writing, now);
         } else {
-            self.materialize(runs.drain(..), &mut acks.drain(..), slots);
+            self.materialize(taken, slots);
             let verdicts = verdicts.list(ops.len());
             let unanswered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Pending)).count();
             let split = unanswered > 0 && ops.len() > 1 && rest.as_ref().is_some_and(|error| self.splits(error));
@@ -110,8 +103,8 @@ impl<T, R: Clone> Accumulator<T, R> {
                 self.dispose(disposition, slot, &mut retries, now);
             }
             if split {
-                self.partitions[id as usize].split(unanswered);
-                self.counters.splits += 1;
+                self.schedule.partitions_mut()[id].split(unanswered);
+                self.ledger.counters().splits += 1;
             }
             self.take_back(id, &retries, now);
         }
@@ -120,6 +113,21 @@ impl<T, R: Clone> Accumulator<T, R> {
             self.give_up_waiting(&error, now);
         }
         self.keep(cut);
+    }
+
+    /// A batch of this partition has come back.
+    pub(super) fn batch_returned(&mut self, id: u32) {
+        self.ledger.batch_returned();
+        self.schedule.partitions_mut()[id].in_flight = false;
+    }
+
+    /// Gives ops that a batch holds nodes of their own, since some of them go back.
+    fn materialize(&mut self, taken: &mut TakenRuns<A>, slots: &mut Vec<u32>) {
+        for (meta, token) in taken.each() {
+            let slot = self.nodes.insert(meta);
+            self.nodes.set_waiters(slot, Waiters::of(token, meta.at));
+            slots.push(slot);
+        }
     }
 
     fn dispose(&mut self, disposition: Disposition, slot: u32, retries: &mut Retries, now: Timestamp) {
@@ -149,9 +157,9 @@ impl<T, R: Clone> Accumulator<T, R> {
             Written::Aborted => return None,
             Written::Answered => SinkError::ambiguous("the sink gave no verdict"),
             Written::Panicked(message) => {
-                self.counters.panics += 1;
+                self.ledger.counters().panics += 1;
                 let message = format!("the sink panicked: {message}");
-                self.notices.panicked(|| message.clone());
+                self.outbox.notices().panicked(|| message.clone());
                 SinkError::ambiguous(message)
             }
             Written::Failed(error) => error,
@@ -170,13 +178,13 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn splits(&self, error: &SinkError) -> bool {
         match error.kind() {
             ErrorKind::TooLarge => true,
-            ErrorKind::Refused => self.bisect,
+            ErrorKind::Refused => self.policy.bisect,
             _ => false,
         }
     }
 
     fn failed(&mut self, slot: u32, error: SinkError, again_anyway: bool, now: Timestamp) -> Disposition {
-        let last = self.nodes.attempts(slot) >= self.backoff.max_attempts();
+        let last = self.nodes.attempts(slot) >= self.policy.backoff.max_attempts();
         let mut again = again_anyway;
         match error.kind() {
             ErrorKind::Throttled { retry_after } => {
@@ -187,7 +195,7 @@ impl<T, R: Clone> Accumulator<T, R> {
             ErrorKind::Outage => return Disposition::Hold,
             ErrorKind::Ambiguous => {
                 self.nodes.history_mut(slot).in_doubt = true;
-                again |= self.idempotent;
+                again |= self.policy.idempotent;
             }
             ErrorKind::Fenced => {
                 self.gate.fenced = true;
@@ -220,8 +228,27 @@ impl<T, R: Clone> Accumulator<T, R> {
         history.writing += writing;
     }
 
-    /// Settles the ops that have no side-table entry, with one counter update per flush epoch.
+    /// All ops of a batch have landed.
     pub(super) fn deliver_all(
+        &mut self,
+        slots: &mut Vec<u32>,
+        taken: &mut TakenRuns<A>,
+        receipts: &mut impl Iterator<Item = R>,
+        at: Timestamp,
+        writing: u64,
+        now: Timestamp,
+    ) {
+        self.deliver_nodes(slots, receipts, at, writing, now);
+        slots.clear();
+        let TakenRuns { runs, tokens } = taken;
+        let mut tokens = tokens.drain(..);
+        for run in runs.drain(..) {
+            self.deliver_run(run, &mut tokens, receipts, at, writing, now);
+        }
+    }
+
+    /// Settles the ops that have a node. Those without a side-table entry cost one counter update per flush epoch.
+    fn deliver_nodes(
         &mut self,
         slots: &[u32],
         receipts: &mut impl Iterator<Item = R>,
@@ -239,23 +266,23 @@ impl<T, R: Clone> Accumulator<T, R> {
             }
             let (of, sent) = (node.epoch, node.at);
             if of != epoch {
-                self.count_outcome(epoch, End::Delivered, None, count);
+                self.ledger.ended(epoch, End::Delivered, None, count);
                 (epoch, count) = (of, 0);
             }
             count += 1;
-            self.counters.waited(at.nanos_since(sent), writing, &mut waited);
+            self.ledger.counters().waited(at.nanos_since(sent), writing, &mut waited);
             self.nodes.remove(slot);
             self.discard(receipt);
         }
-        self.count_outcome(epoch, End::Delivered, None, count);
-        self.counters.time_all(&waited, writing);
+        self.ledger.ended(epoch, End::Delivered, None, count);
+        self.ledger.counters().time_all(&waited, writing);
     }
 
     pub(super) fn deliver(&mut self, slot: u32, receipt: R, at: Timestamp, writing: u64, now: Timestamp) {
         if self.nodes.history(slot).is_some() {
             self.record_attempt(slot, writing, false);
         }
-        self.counters.time(self.nodes.spent(slot, at, writing, now), 1);
+        self.ledger.counters().time(self.nodes.spent(slot, at, writing, now), 1);
         let mut gone = self.remove_node(slot);
         gone.attempts = gone.attempts.max(1);
         self.settle_node(gone, End::Delivered, Ok(receipt), None, now);
@@ -265,38 +292,38 @@ impl<T, R: Clone> Accumulator<T, R> {
         let gone = self.remove_node(slot);
         let attempts = gone.attempts;
         if let Some(op) = self.settle_node(gone, End::Lost, Err(AckError::Lost), Some(error), now) {
-            self.letters.push(DeadLetter::new(op, error.clone(), attempts, End::Lost));
+            self.outbox.dead_letter(op, error.clone(), attempts, End::Lost);
         }
     }
 
     fn time_node(&mut self, slot: u32, now: Timestamp) {
-        self.counters.time(self.nodes.spent(slot, now, 0, now), 1);
+        self.ledger.counters().time(self.nodes.spent(slot, now, 0, now), 1);
     }
 
     /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only
     /// part of a batch that is being split.
     fn take_back(&mut self, id: u32, retries: &Retries, now: Timestamp) {
         let mut delay = Duration::ZERO;
-        self.counters.retries += retries.failed + retries.held;
+        self.ledger.counters().retries += retries.failed + retries.held;
         let attempts = retries.slots.iter().map(|slot| self.nodes.attempts(*slot)).max().unwrap_or(1);
         if retries.failed > 0 {
-            delay = self.backoff.delay(attempts);
+            delay = self.policy.backoff.delay(attempts);
         }
         // A backoff beyond the clock's range is one for ever.
         let until = now.checked_add(delay).unwrap_or(Timestamp::END);
         let thawed = self.gate.frozen_until(now).unwrap_or(now);
         let backing_off = until.max(thawed).nanos_since(now);
-        if let Some(notice) = &mut self.notices.outage {
+        if let Some(notice) = &mut self.outbox.notices().outage {
             notice.ops += retries.held;
         }
         if let Some(error) = &retries.error {
-            self.notices.retry(retries.failed, attempts + 1, Duration::from_nanos(backing_off), error);
+            let pause = Duration::from_nanos(backing_off);
+            self.outbox.notices().retry(retries.failed, attempts + 1, pause, error);
         }
-        let partition = &mut self.partitions[id as usize];
-        partition.backing_off = (!delay.is_zero()).then_some(until);
+        self.schedule.partitions_mut()[id].backing_off = (!delay.is_zero()).then_some(until);
         // The last goes first, so that each finds its place at the front.
         for slot in retries.slots.iter().rev() {
-            self.waiting += 1;
+            self.ledger.queued(1);
             let history = self.nodes.history_mut(*slot);
             history.backing_off = history.backing_off.saturating_add(backing_off);
             self.reinsert(*slot, now);
@@ -307,7 +334,7 @@ impl<T, R: Clone> Accumulator<T, R> {
     fn reinsert(&mut self, slot: u32, now: Timestamp) {
         match self.meets_on_return(slot) {
             Err(error) => {
-                self.waiting -= 1;
+                self.ledger.dequeued(1);
                 self.refuse_dequeued(slot, &error, now);
             }
             Ok(Found::Unkeyed) => self.requeue(slot),

@@ -160,6 +160,12 @@ pub(crate) struct Backoff {
     state: u64,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Retry::default().start()
+    }
+}
+
 impl Backoff {
     pub(crate) fn max_attempts(&self) -> u32 {
         self.retry.max_attempts

@@ -1,9 +1,7 @@
-//! How an op ends, and what its caller is told: [`End`], [`AckError`], [`Outcome`]. The accumulator prepares an [`Answer`] for
-//! each caller; the driver delivers it at the end of the turn.
+//! How an op ends, and what its caller is told: [`End`], [`AckError`], [`Outcome`]. The accumulator hands back an [`Answer`] for
+//! each token; the driver tells its caller at the end of the turn.
 
-pub(crate) mod mutex;
 mod outcomes;
-pub(crate) mod reply;
 pub(crate) mod undelivered;
 mod waiters;
 
@@ -16,7 +14,6 @@ pub use undelivered::{DeadLetter, Returned};
 pub(crate) use waiters::{Waiter, Waiters};
 
 use crate::rules::batch::{ErrorKind, SinkError, error::chain};
-use reply::Sender;
 
 /// How an op ended. Each accepted op ends in exactly one of these ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -203,10 +200,7 @@ pub struct Outcome<R = ()> {
     pub latency: Duration,
 }
 
-/// The other end of an [`Ack`](crate::Ack). Dropped without an answer, it says that the op is lost.
-pub(crate) type AckSender<R> = Sender<Packed<R>>;
-
-/// An [`Outcome`] on its way, small enough to share a line of the CPU's caches with the slot that it travels in.
+/// An [`Outcome`] on its way, small enough to share a line of the CPU's caches with what carries it.
 #[derive(Debug)]
 pub(crate) struct Packed<R> {
     pub(crate) result: Result<R, Box<AckError>>,
@@ -230,20 +224,16 @@ impl<R> From<Packed<R>> for Outcome<R> {
     }
 }
 
-/// What one caller is to be told.
+/// The token of an op that has ended, and how.
 #[derive(Debug)]
-pub(crate) struct Answer<R> {
-    to: AckSender<R>,
-    packed: Packed<R>,
+pub(crate) struct Answer<A, R> {
+    pub(crate) token: A,
+    pub(crate) outcome: Packed<R>,
 }
 
-impl<R> Answer<R> {
-    pub(crate) fn new(to: AckSender<R>, outcome: Outcome<R>) -> Self {
-        Self { to, packed: outcome.into() }
-    }
-
-    pub(crate) fn tell(self) {
-        self.to.tell(self.packed);
+impl<A, R> Answer<A, R> {
+    pub(crate) fn new(token: A, outcome: Outcome<R>) -> Self {
+        Self { token, outcome: outcome.into() }
     }
 }
 

@@ -1,21 +1,21 @@
 //! [`Waiters`]: the callers that wait for one op. None, one, or many once ops were merged. A node owns one; a merge moves
 //! them to the survivor.
 
-use super::{AckSender, End};
+use super::End;
 use crate::rules::time::Timestamp;
 
 /// The callers that wait for an op: none, its own, or many, once ops were merged.
 #[derive(Debug)]
-pub(crate) enum Waiters<R> {
+pub(crate) enum Waiters<A> {
     None,
-    One(Waiter<R>),
-    Many(Vec<Waiter<R>>),
+    One(Waiter<A>),
+    Many(Vec<Waiter<A>>),
 }
 
 #[derive(Debug)]
-pub(crate) enum Waiter<R> {
+pub(crate) enum Waiter<A> {
     Caller {
-        ack: AckSender<R>,
+        token: A,
         sent_at: Timestamp,
         /// How the caller's own op has ended already, if it lives on only in another.
         ended: Option<End>,
@@ -24,14 +24,14 @@ pub(crate) enum Waiter<R> {
     DedupKey(u32),
 }
 
-impl<R> Waiters<R> {
-    pub(crate) fn of(ack: Option<AckSender<R>>, sent_at: Timestamp) -> Self {
-        ack.map_or(Self::None, |ack| Self::One(Waiter::Caller { ack, sent_at, ended: None }))
+impl<A> Waiters<A> {
+    pub(crate) fn of(token: Option<A>, sent_at: Timestamp) -> Self {
+        token.map_or(Self::None, |token| Self::One(Waiter::Caller { token, sent_at, ended: None }))
     }
 
     /// The caller of an op, and its dedup key, as far as it has them.
-    pub(crate) fn of_both(ack: Option<AckSender<R>>, sent_at: Timestamp, dedup_key: Option<u32>) -> Self {
-        let mut waiters = Self::of(ack, sent_at);
+    pub(crate) fn of_both(token: Option<A>, sent_at: Timestamp, dedup_key: Option<u32>) -> Self {
+        let mut waiters = Self::of(token, sent_at);
         if let Some(key) = dedup_key {
             waiters.add(Waiter::DedupKey(key));
         }
@@ -42,7 +42,7 @@ impl<R> Waiters<R> {
         std::mem::replace(self, Self::None)
     }
 
-    pub(crate) fn add(&mut self, waiter: Waiter<R>) {
+    pub(crate) fn add(&mut self, waiter: Waiter<A>) {
         *self = match self.take() {
             Self::None => Self::One(waiter),
             Self::One(first) => Self::Many(vec![first, waiter]),
@@ -80,7 +80,7 @@ impl<R> Waiters<R> {
         })
     }
 
-    pub(crate) fn for_each(self, mut each: impl FnMut(Waiter<R>)) {
+    pub(crate) fn for_each(self, mut each: impl FnMut(Waiter<A>)) {
         match self {
             Self::None => {}
             Self::One(one) => each(one),

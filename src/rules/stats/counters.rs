@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::{
     Cuts, Stats, Times,
     latency::{Latency, Observer},
-    ratio,
 };
-use crate::rules::{batch::CutBy, config::limits::Limits, outcome::Outcomes};
+use crate::rules::{
+    batch::CutBy,
+    outcome::{End, Outcomes},
+};
 
 /// A time that is being averaged.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,8 +48,8 @@ pub(crate) struct WaitSums {
 /// The counters as the accumulator keeps them.
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub(crate) accepted: u64,
-    pub(crate) ended: Outcomes,
+    accepted: u64,
+    ended: Outcomes,
     pub(crate) retries: u64,
     pub(crate) splits: u64,
     pub(crate) panics: u64,
@@ -72,14 +74,30 @@ impl Counters {
         self.observer = Some(Box::new(observer));
     }
 
-    /// A batch was cut.
-    pub(crate) fn cut(&mut self, by: CutBy, items: usize, weight: usize, limits: &Limits) {
-        let by_items = ratio(items as u64, limits.max_items as u64);
-        let by_weight = limits.max_weight.map_or(0.0, |max| ratio(weight as u64, max as u64));
+    /// Counts ops in. Returns how many came before them.
+    #[inline]
+    pub(crate) fn accept(&mut self, count: u64) -> u64 {
+        let before = self.accepted;
+        self.accepted += count;
+        before
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Counts ops out.
+    #[inline]
+    pub(crate) fn end(&mut self, end: End, count: u64) {
+        self.ended.add(end, count);
+    }
+
+    /// A batch was cut, and is so full.
+    pub(crate) fn cut(&mut self, by: CutBy, items: usize, fill: f64) {
         self.cuts[by as usize] += 1;
         self.written += items as u64;
         self.last_batch = items as u64;
-        self.fill_last = by_items.max(by_weight);
+        self.fill_last = fill;
         self.fill_sum += self.fill_last;
         if let Some(observer) = &self.observer {
             observer.cut(items, self.fill_last);

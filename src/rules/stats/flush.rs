@@ -5,11 +5,11 @@
 //! before it hold no unsettled op. So an op costs a counter, however many flushes wait (Kafka's producer snapshots its incomplete
 //! batches to the same end).
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use crate::rules::{
     batch::SinkError,
-    outcome::{End, Outcomes, reply::Sender},
+    outcome::{End, Outcomes},
 };
 
 /// A report keeps this many errors; the counts tell how many there were.
@@ -56,17 +56,26 @@ impl Cursor {
     }
 }
 
+/// The caller of a flush, as far as the rules know it.
+pub(crate) trait FlushCaller: fmt::Debug + Send {
+    /// Whether the caller has given up, so that the flush need not be kept for it.
+    fn is_gone(&self) -> bool;
+
+    /// Tells the caller that the flush is done.
+    fn tell(self: Box<Self>, report: FlushReport, cursor: Cursor);
+}
+
 /// A flush on its way: who waits for it, and from where on it reports.
 #[derive(Debug)]
 pub(crate) struct Flush {
     pub(crate) since: Cursor,
-    pub(crate) reply: Sender<(FlushReport, Cursor)>,
+    pub(crate) caller: Box<dyn FlushCaller>,
 }
 
 /// A flush that is done.
 #[derive(Debug)]
 pub(crate) struct CompletedFlush {
-    reply: Sender<(FlushReport, Cursor)>,
+    caller: Box<dyn FlushCaller>,
     report: FlushReport,
     mark: Cursor,
 }
@@ -74,7 +83,7 @@ pub(crate) struct CompletedFlush {
 impl CompletedFlush {
     pub(crate) fn tell(self) {
         // A caller who gave up needs no report; the next one of that handle will cover the same.
-        self.reply.tell((self.report, self.mark));
+        self.caller.tell(self.report, self.mark);
     }
 }
 
@@ -185,12 +194,12 @@ impl Flushes {
                 self.errors.truncate(REMEMBERED_EPOCHS - 1);
                 self.errors.push_front((mark.epoch - 1, epoch.errors));
             }
-            for Flush { since, reply } in epoch.flushes {
+            for Flush { since, caller } in epoch.flushes {
                 let covered = since.epoch..mark.epoch;
                 let errors = self.errors.iter().rev().filter(|(epoch, _)| covered.contains(epoch));
                 let errors = errors.flat_map(|(_, errors)| errors).take(MAX_ERRORS).cloned().collect();
                 done.push(CompletedFlush {
-                    reply,
+                    caller,
                     report: FlushReport { outcomes: mark.ended - since.ended, errors },
                     mark,
                 });
@@ -244,7 +253,7 @@ impl Flushes {
 impl Epoch {
     /// Drops the flushes whose callers have given up.
     fn forget_abandoned(&mut self) {
-        self.flushes.retain(|flush| !flush.reply.is_abandoned());
+        self.flushes.retain(|flush| !flush.caller.is_gone());
     }
 
     fn is_unused(&self) -> bool {

@@ -1,14 +1,31 @@
 //! Flushes, op by op: what each waits for, what it reports, and that abandoned ones cost nothing.
 
-use futures::FutureExt;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::*;
-use crate::rules::outcome::reply::{Receiver, pair};
 
-fn flush(flushes: &mut Flushes, since: Cursor) -> Receiver<(FlushReport, Cursor)> {
-    let (reply, answer) = pair();
-    flushes.flush(Flush { since, reply });
-    answer
+type Told = OnceLock<(FlushReport, Cursor)>;
+
+/// A caller that has given up when its [`Told`] is dropped.
+#[derive(Debug)]
+struct Caller(Weak<Told>);
+
+impl FlushCaller for Caller {
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    fn tell(self: Box<Self>, report: FlushReport, cursor: Cursor) {
+        if let Some(told) = self.0.upgrade() {
+            told.set((report, cursor)).expect("a flush is told once");
+        }
+    }
+}
+
+fn flush(flushes: &mut Flushes, since: Cursor) -> Arc<Told> {
+    let told = Arc::default();
+    flushes.flush(Flush { since, caller: Box::new(Caller(Arc::downgrade(&told))) });
+    told
 }
 
 fn answer(flushes: &mut Flushes) -> usize {
@@ -29,12 +46,12 @@ fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
     assert_eq!(answer(&mut flushes), 0);
     flushes.end(early, End::Delivered, None, 1);
     assert_eq!(answer(&mut flushes), 1);
-    let (report, mark) = first.now_or_never().unwrap().unwrap();
+    let (report, mark) = first.get().unwrap().clone();
     assert_eq!((report.outcomes.delivered, report.total()), (1, 1));
 
     let second = flush(&mut flushes, mark);
     assert_eq!(answer(&mut flushes), 1);
-    let (report, _) = second.now_or_never().unwrap().unwrap();
+    let (report, _) = second.get().unwrap();
     assert_eq!((report.outcomes.netted, report.total()), (1, 1));
 }
 
@@ -52,18 +69,18 @@ fn the_numbers_of_epochs_wrap_around() {
     assert_eq!(answer(&mut flushes), 0);
     flushes.end(before, End::Delivered, None, 1);
     assert_eq!(answer(&mut flushes), 1);
-    assert_eq!(first.now_or_never().unwrap().unwrap().0.total(), 1);
+    assert_eq!(first.get().unwrap().0.total(), 1);
 }
 
 #[test]
 fn flushes_at_the_same_time_report_the_same() {
     let mut flushes = Flushes::new();
     let op = flushes.accept(1);
-    let mut both = [flush(&mut flushes, Cursor::default()), flush(&mut flushes, Cursor::default())];
+    let both = [flush(&mut flushes, Cursor::default()), flush(&mut flushes, Cursor::default())];
     flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
     assert_eq!(answer(&mut flushes), 2);
-    for report in &mut both {
-        let (report, _) = report.now_or_never().unwrap().unwrap();
+    for report in &both {
+        let (report, _) = report.get().unwrap();
         assert_eq!((report.outcomes.refused, report.errors.len()), (1, 1));
         assert!(!report.is_ok());
     }
@@ -79,7 +96,7 @@ fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
     answer(&mut flushes);
     let next = flush(&mut flushes, Cursor::default());
     answer(&mut flushes);
-    let (report, _) = next.now_or_never().unwrap().unwrap();
+    let (report, _) = next.get().unwrap();
     assert_eq!((report.outcomes.refused, report.errors.len()), (1, 1));
 }
 
@@ -111,7 +128,7 @@ fn flushes_given_up_late_do_not_pile_up() {
         flushes.end(*number, End::Delivered, None, 1);
     }
     answer(&mut flushes);
-    let totals: Vec<u64> = kept.iter_mut().map(|report| report.now_or_never().unwrap().unwrap().0.total()).collect();
+    let totals: Vec<u64> = kept.iter().map(|report| report.get().unwrap().0.total()).collect();
     assert_eq!(totals, [6000, 16_000, 20_001]);
 }
 
@@ -126,5 +143,5 @@ fn flushes_that_nobody_waits_for_do_not_pile_up() {
     let kept = flush(&mut flushes, Cursor::default());
     flushes.end(op, End::Delivered, None, 1);
     answer(&mut flushes);
-    assert_eq!(kept.now_or_never().unwrap().unwrap().0.outcomes.delivered, 1);
+    assert_eq!(kept.get().unwrap().0.outcomes.delivered, 1);
 }

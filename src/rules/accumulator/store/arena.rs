@@ -13,15 +13,15 @@ use super::{
 use crate::rules::{outcome::Waiters, stats::latency::Latency, time::Timestamp};
 
 #[derive(Debug)]
-pub(crate) struct Arena<T, R> {
+pub(crate) struct Arena<T, A> {
     slots: Vec<Node<T>>,
-    side_table: SideTable<R>,
+    side_table: SideTable<A>,
     /// The first of the free slots, which are chained by `next`.
     free: u32,
     len: usize,
 }
 
-impl<T, R> Arena<T, R> {
+impl<T, A> Arena<T, A> {
     pub(crate) fn new() -> Self {
         Self { slots: Vec::new(), side_table: SideTable::new(), free: NONE, len: 0 }
     }
@@ -73,19 +73,19 @@ impl<T, R> Arena<T, R> {
 
     /// What an op may have that most have not.
     #[inline]
-    pub(crate) fn cold(&self, slot: u32) -> Option<&Cold<R>> {
+    pub(crate) fn cold(&self, slot: u32) -> Option<&Cold<A>> {
         if self.slots[slot as usize].has_cold { self.side_table.get(slot) } else { None }
     }
 
     /// The same, to add to it.
-    pub(crate) fn cold_mut(&mut self, slot: u32) -> &mut Cold<R> {
+    pub(crate) fn cold_mut(&mut self, slot: u32) -> &mut Cold<A> {
         self.slots[slot as usize].has_cold = true;
         self.side_table.get_mut(slot)
     }
 
     /// Notes who waits for an op that has just come.
     #[inline]
-    pub(crate) fn set_waiters(&mut self, slot: u32, waiters: Waiters<R>) {
+    pub(crate) fn set_waiters(&mut self, slot: u32, waiters: Waiters<A>) {
         // Most ops bring none.
         if !matches!(waiters, Waiters::None) {
             self.cold_mut(slot).waiters = waiters;
@@ -94,7 +94,7 @@ impl<T, R> Arena<T, R> {
 
     /// Takes what an op has that most have not.
     #[inline]
-    pub(crate) fn take_cold(&mut self, slot: u32) -> Cold<R> {
+    pub(crate) fn take_cold(&mut self, slot: u32) -> Cold<A> {
         let node = &mut self.slots[slot as usize];
         if !mem::take(&mut node.has_cold) {
             return Cold::EMPTY;
@@ -156,7 +156,7 @@ impl<T, R> Arena<T, R> {
     }
 }
 
-impl<T, R> Index<u32> for Arena<T, R> {
+impl<T, A> Index<u32> for Arena<T, A> {
     type Output = Node<T>;
 
     fn index(&self, slot: u32) -> &Node<T> {
@@ -164,7 +164,7 @@ impl<T, R> Index<u32> for Arena<T, R> {
     }
 }
 
-impl<T, R> IndexMut<u32> for Arena<T, R> {
+impl<T, A> IndexMut<u32> for Arena<T, A> {
     fn index_mut(&mut self, slot: u32) -> &mut Node<T> {
         &mut self.slots[slot as usize]
     }

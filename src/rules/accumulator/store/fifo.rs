@@ -56,8 +56,9 @@ impl<T> Fifo<T> {
         }
     }
 
+    /// Memory for so many items. Those without a size take none.
     pub(crate) fn capacity(&self) -> usize {
-        self.front.capacity() + self.back.capacity()
+        if size_of::<T>() == 0 { 0 } else { self.front.capacity() + self.back.capacity() }
     }
 
     pub(crate) fn into_iter(self) -> impl Iterator<Item = T> {

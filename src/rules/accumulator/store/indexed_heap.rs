@@ -21,10 +21,6 @@ impl<K: Ord + Copy> Heap<K> {
         self.items.first().copied()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     #[cfg(test)]
     fn contains(&self, slot: u32) -> bool {
         self.position(slot).is_some()

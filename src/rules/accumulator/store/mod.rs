@@ -2,6 +2,7 @@
 //! accumulator owns one of each.
 
 mod arena;
+mod fast_path;
 mod fifo;
 mod indexed_heap;
 mod node;
@@ -9,7 +10,8 @@ mod priority_queue;
 mod side_table;
 
 pub(super) use arena::Arena;
-pub(super) use fifo::Fifo;
+pub(super) use fast_path::{QueuedRun, TakenRuns};
+use fifo::Fifo;
 pub(super) use indexed_heap::Heap;
 pub(super) use node::{NONE, NodeMeta};
 pub(super) use priority_queue::{Queue, SortKey};

@@ -1,13 +1,16 @@
 //! [`Queue`]: the ops of one partition in the order in which they leave: a list per level, by arrival within it. The lists run
-//! through the nodes themselves, so a queue owns next to nothing.
+//! through the nodes themselves, so a queue owns next to nothing. That of a batcher without stages has a tail of ops without
+//! nodes behind them, its fast path.
 
 use smallvec::SmallVec;
 
 use super::{
     arena::Arena,
+    fast_path::{FastPath, QueuedRun, TakenRuns},
+    fifo::Fifo,
     node::{NONE, Node},
 };
-use crate::rules::{stage::Order, time::Timestamp};
+use crate::rules::{outcome::Waiters, stage::Order, time::Timestamp};
 
 #[derive(Debug, Clone, Copy)]
 struct Level {
@@ -16,11 +19,15 @@ struct Level {
     tail: u32,
 }
 
-/// Levels of one queue, greatest first, none of them empty.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
+#[derive(Debug)]
+pub(crate) struct Queue<T, A> {
+    /// Greatest first, none of them empty.
     levels: SmallVec<[Level; 4]>,
+    /// Ops that leave after all of the levels.
+    fast_path: Option<Box<FastPath<T, A>>>,
+    /// Ops of the levels and of the fast path.
     len: usize,
+    /// Of the ops of the levels; the fast path is for ops that have none.
     weight: usize,
     urgent: usize,
     /// Ops that have been tried before, or were part of a batch that is being split: they do not linger again.
@@ -35,7 +42,7 @@ pub(crate) struct SortKey(u128);
 
 impl SortKey {
     /// Of the only partition there is, if all of it waits in the fast path.
-    pub(crate) const FAST_PATH: Self = Self::new(0, 0, NONE);
+    const FAST_PATH: Self = Self::new(0, 0, NONE);
 
     const fn new(rank: u32, seq: u64, slot: u32) -> Self {
         Self((!rank as u128) << 96 | (seq as u128) << 32 | slot as u128)
@@ -46,7 +53,19 @@ impl SortKey {
     }
 }
 
-impl Queue {
+impl<T, A> Default for Queue<T, A> {
+    fn default() -> Self {
+        Self { levels: SmallVec::new(), fast_path: None, len: 0, weight: 0, urgent: 0, retried: 0 }
+    }
+}
+
+impl<T, A> Queue<T, A> {
+    /// A queue with a fast path, for ops of which no stage has anything to say.
+    pub(crate) fn with_fast_path() -> Self {
+        Self { fast_path: Some(Box::new(FastPath::new())), ..Self::default() }
+    }
+
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -69,7 +88,7 @@ impl Queue {
 
     /// Puts a node at the end of its level: it is newer than all that wait. Says whether it is the only one there.
     #[inline]
-    pub(crate) fn append<T, R>(&mut self, nodes: &mut Arena<T, R>, order: &Order, slot: u32) -> bool {
+    pub(crate) fn append(&mut self, nodes: &mut Arena<T, A>, order: &Order, slot: u32) -> bool {
         let node = &mut nodes[slot];
         // Most ops are of a low level.
         let Some(level) = self.levels.iter_mut().rev().find(|level| level.id == node.level) else {
@@ -84,7 +103,7 @@ impl Queue {
     }
 
     #[inline]
-    fn count_node<T, R>(&mut self, nodes: &Arena<T, R>, slot: u32) {
+    fn count_node(&mut self, nodes: &Arena<T, A>, slot: u32) {
         let node = &nodes[slot];
         self.len += 1;
         self.weight = self.weight.saturating_add(node.weight);
@@ -94,7 +113,7 @@ impl Queue {
 
     /// Puts a node in its place. `comes_back` says from which end to look for it: an op that comes back is older than
     /// almost all that wait, any other is newer.
-    pub(crate) fn insert<T, R>(&mut self, nodes: &mut Arena<T, R>, order: &Order, slot: u32, comes_back: bool) {
+    pub(crate) fn insert(&mut self, nodes: &mut Arena<T, A>, order: &Order, slot: u32, comes_back: bool) {
         self.count_node(nodes, slot);
         let node = &nodes[slot];
         let (seq, level) = (node.seq, node.level);
@@ -132,7 +151,7 @@ impl Queue {
     }
 
     /// Counts a node anew that stays where it is and had another weight and urgency.
-    pub(crate) fn recount<T>(&mut self, weight: usize, urgent: bool, node: &Node<T>) {
+    pub(crate) fn recount(&mut self, weight: usize, urgent: bool, node: &Node<T>) {
         self.weight = self.weight.saturating_sub(weight).saturating_add(node.weight);
         self.urgent = self.urgent - usize::from(urgent) + usize::from(node.urgent);
     }
@@ -140,7 +159,7 @@ impl Queue {
     /// Takes nodes out, from the first one on, up to one that has a [`Cold`](super::side_table::Cold), or of which `take` says
     /// that it stays.
     #[inline]
-    pub(crate) fn drain<T, R>(&mut self, nodes: &mut Arena<T, R>, mut take: impl FnMut(u32, &mut Node<T>) -> bool) {
+    pub(crate) fn drain(&mut self, nodes: &mut Arena<T, A>, mut take: impl FnMut(u32, &mut Node<T>) -> bool) {
         while let Some(level) = self.levels.first_mut() {
             while level.head != NONE {
                 let node = &mut nodes[level.head];
@@ -161,7 +180,7 @@ impl Queue {
 
     /// Takes a node out, wherever it stands.
     #[inline]
-    pub(crate) fn remove<T, R>(&mut self, nodes: &mut Arena<T, R>, slot: u32) {
+    pub(crate) fn remove(&mut self, nodes: &mut Arena<T, A>, slot: u32) {
         let node = &nodes[slot];
         let (prev, next, level) = (node.prev, node.next, node.level);
         self.len -= 1;
@@ -187,8 +206,8 @@ impl Queue {
         }
     }
 
-    /// The slot of what leaves next.
-    pub(crate) fn next<T, R>(&self, nodes: &Arena<T, R>, order: &Order, now: Timestamp) -> Option<u32> {
+    /// The slot of what leaves next; `None` if only ops without a node are left.
+    pub(crate) fn next(&self, nodes: &Arena<T, A>, order: &Order, now: Timestamp) -> Option<u32> {
         match order.aging {
             // What stands first is first: this is the way of every op.
             None => self.levels.first().map(|level| level.head),
@@ -197,20 +216,21 @@ impl Queue {
     }
 
     /// What leaves next, and how it compares with the heads of other queues.
-    pub(crate) fn head<T, R>(&self, nodes: &Arena<T, R>, order: &Order, now: Timestamp) -> Option<SortKey> {
+    pub(crate) fn head(&self, nodes: &Arena<T, A>, order: &Order, now: Timestamp) -> Option<SortKey> {
         let head = |level: &Level| {
             let node = &nodes[level.head];
             let rank = order.aged(level.id, now.since(node.at));
             SortKey::new(rank, node.seq, level.head)
         };
-        match order.aging {
+        let head = match order.aging {
             None => self.levels.first().map(head),
             Some(_) => self.levels.iter().map(head).min(),
-        }
+        };
+        head.or_else(|| (self.len > 0).then_some(SortKey::FAST_PATH))
     }
 
     /// When age will next move one of the heads up, if it can still rise.
-    pub(crate) fn rises_at<T, R>(&self, nodes: &Arena<T, R>, order: &Order, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn rises_at(&self, nodes: &Arena<T, A>, order: &Order, now: Timestamp) -> Option<Timestamp> {
         let after = order.aging?;
         let top = order.top();
         let rises = self.levels.iter().filter_map(|level| {
@@ -226,13 +246,69 @@ impl Queue {
     }
 
     /// The order of arrival of the op that arrived first, and when it was sent.
-    pub(crate) fn oldest<T, R>(&self, nodes: &Arena<T, R>) -> Option<(u64, Timestamp)> {
+    pub(crate) fn oldest(&self, nodes: &Arena<T, A>) -> Option<(u64, Timestamp)> {
         let heads = self.levels.iter().map(|level| &nodes[level.head]);
-        heads.map(|head| (head.seq, head.at)).min_by_key(|(seq, _)| *seq)
+        let oldest = heads.map(|head| (head.seq, head.at)).min_by_key(|(seq, _)| *seq);
+        // All that have a node came before those that have none.
+        oldest.or_else(|| self.fast_path.as_ref()?.first())
     }
 }
 
-fn link<T, R>(nodes: &mut Arena<T, R>, prev: u32, next: u32) {
+/// The fast path.
+impl<T, A> Queue<T, A> {
+    /// Where the ops and tokens of runs go that [`record_run`](Self::record_run) tells of.
+    #[inline]
+    pub(crate) fn fast_path(&mut self) -> (&mut Fifo<T>, &mut Fifo<A>) {
+        self.fast_path.as_mut().expect(NO_FAST_PATH).contents()
+    }
+
+    /// Counts ops that have been put into the fast path.
+    #[inline]
+    pub(crate) fn record_run(&mut self, run: QueuedRun) {
+        self.len += run.count;
+        self.fast_path.as_mut().expect(NO_FAST_PATH).record(run);
+    }
+
+    /// Takes ops out of the fast path, at most so many. Returns how many.
+    #[inline]
+    pub(crate) fn take_runs(&mut self, most: usize, ops: &mut Vec<T>, into: &mut TakenRuns<A>) -> usize {
+        let count = self.fast_path.as_mut().map_or(0, |fast_path| fast_path.take(most, ops, into));
+        self.len -= count;
+        count
+    }
+
+    /// Gives all ops of the fast path nodes of their own, since one of them may be picked out.
+    pub(crate) fn materialize(&mut self, nodes: &mut Arena<T, A>, order: &Order) {
+        let Some(fast_path) = self.fast_path.as_mut().filter(|fast_path| !fast_path.is_empty()) else {
+            return;
+        };
+        self.len -= fast_path.len();
+        let all = fast_path.take_all();
+        for (op, meta, token) in all {
+            let slot = nodes.insert(meta);
+            nodes.set_waiters(slot, Waiters::of(token, meta.at));
+            nodes[slot].op = Some(op);
+            self.append(nodes, order, slot);
+        }
+    }
+
+    /// Room for how many ops the fast path has, beyond those that wait.
+    pub(crate) fn excess_capacity(&self) -> usize {
+        let fast_path = self.fast_path.as_ref().filter(|fast_path| fast_path.is_empty());
+        fast_path.map_or(0, |fast_path| fast_path.capacity())
+    }
+
+    /// Gives memory of the fast path back that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(fast_path) = self.fast_path.as_mut().filter(|fast_path| fast_path.is_empty()) {
+            **fast_path = FastPath::new();
+        }
+    }
+}
+
+const NO_FAST_PATH: &str = "only the queue of a batcher without stages takes runs";
+
+fn link<T, A>(nodes: &mut Arena<T, A>, prev: u32, next: u32) {
     if prev != NONE {
         nodes[prev].next = next;
     }

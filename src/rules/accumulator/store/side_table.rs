@@ -10,14 +10,14 @@ use crate::rules::outcome::Waiters;
 const PAGE: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct SideTable<R> {
-    pages: Vec<Option<Box<[Cold<R>; PAGE]>>>,
+pub(super) struct SideTable<A> {
+    pages: Vec<Option<Box<[Cold<A>; PAGE]>>>,
 }
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct Cold<R> {
-    pub(crate) waiters: Waiters<R>,
+pub(crate) struct Cold<A> {
+    pub(crate) waiters: Waiters<A>,
     /// Only ops that a write has brought back have one.
     pub(crate) history: Option<Box<History>>,
     /// The ops of the same key, next in age, that wait too because they could not be merged.
@@ -40,19 +40,19 @@ pub(crate) struct History {
     pub(crate) writing: u64,
 }
 
-impl<R> SideTable<R> {
+impl<A> SideTable<A> {
     pub(super) fn new() -> Self {
         Self { pages: Vec::new() }
     }
 
     #[inline]
-    pub(super) fn get(&self, slot: u32) -> Option<&Cold<R>> {
+    pub(super) fn get(&self, slot: u32) -> Option<&Cold<A>> {
         let page = self.pages.get(slot as usize / PAGE)?.as_ref()?;
         Some(&page[slot as usize % PAGE])
     }
 
     /// The cold state of a slot, which is [`Cold::EMPTY`] until something is put into it.
-    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Cold<R> {
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Cold<A> {
         let (page, at) = (slot as usize / PAGE, slot as usize % PAGE);
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
@@ -61,12 +61,12 @@ impl<R> SideTable<R> {
         &mut page[at]
     }
 
-    pub(super) fn take(&mut self, slot: u32) -> Cold<R> {
+    pub(super) fn take(&mut self, slot: u32) -> Cold<A> {
         mem::replace(self.get_mut(slot), Cold::EMPTY)
     }
 }
 
-impl<R> Cold<R> {
+impl<A> Cold<A> {
     pub(crate) const EMPTY: Self =
         Self { waiters: Waiters::None, history: None, older: NONE, newer_neighbor: NONE, older_cut: 0 };
 }

@@ -12,7 +12,8 @@ use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use super::*;
 use crate::rules::{
     batch::{ErrorKind, SinkError},
-    outcome::{End, reply::pair},
+    outcome::End,
+    stats::flush::{Cursor, FlushCaller, FlushReport},
 };
 
 use cases::{Meeting, Op, Recipe, Rest, THROTTLE, merge, retry, verdict};
@@ -45,8 +46,8 @@ fn error(rest: Rest) -> SinkError {
 }
 
 fn settle(
-    accumulator: &mut Accumulator<Op, ()>,
-    mut cut: Box<Cut<Op, ()>>,
+    accumulator: &mut Accumulator<Op, (), ()>,
+    mut cut: Box<Cut<Op, (), ()>>,
     verdicts: &[u8],
     rest: Rest,
     now: Timestamp,
@@ -95,8 +96,20 @@ fn stages(recipe: &Recipe, start: Timestamp) -> Stages<Op> {
     stages
 }
 
+/// The caller of a flush that does not listen.
+#[derive(Debug)]
+struct NotTold;
+
+impl FlushCaller for NotTold {
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn tell(self: Box<Self>, _: FlushReport, _: Cursor) {}
+}
+
 /// Both have counted the same, and no op is missing.
-fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseError> {
+fn compare(real: &Accumulator<Op, (), ()>, model: &Model) -> Result<(), TestCaseError> {
     let stats = real.stats();
     prop_assert_eq!(stats.accepted, model.accepted);
     prop_assert_eq!(stats.in_outage, model.outage.is_some());
@@ -108,7 +121,7 @@ fn compare(real: &Accumulator<Op, ()>, model: &Model) -> Result<(), TestCaseErro
 }
 
 /// Hands both the same ops, as one run.
-fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at: Timestamp, now: Duration) {
+fn push(real: &mut Accumulator<Op, (), ()>, model: &mut Model, mut ops: Vec<Op>, at: Timestamp, now: Duration) {
     if model.recipe.plain {
         ops = ops.into_iter().map(Op::plain).collect();
     }
@@ -116,17 +129,17 @@ fn push(real: &mut Accumulator<Op, ()>, model: &mut Model, mut ops: Vec<Op>, at:
         model.push(op.clone(), now.as_millis() as u64);
         model.forget_idle();
     }
-    let run = Run { count: ops.len() as u32, at, has_permit: true, acked: false, open_to: 0 };
+    let run = Run { count: ops.len() as u32, at, has_permit: true, has_tokens: false, open_to: 0 };
     real.accept(run, &mut Arrivals::drain(&mut ops, &mut Vec::new()), at);
 }
 
 /// Takes the same steps with both, comparing as it goes.
 fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let start = Timestamp::some();
-    let policy = Policy { retry: retry(recipe), idempotent: recipe.idempotent, bisect: recipe.bisect };
-    let mut real = Accumulator::<Op, ()>::new(stages(recipe, start), recipe.limits.clone(), policy);
+    let policy = Policy { backoff: retry(recipe).start(), idempotent: recipe.idempotent, bisect: recipe.bisect };
+    let mut real = Accumulator::<Op, (), ()>::new(stages(recipe, start), &recipe.limits, policy);
     let mut model = Model::new(recipe);
-    let mut cuts: Vec<Box<Cut<Op, ()>>> = Vec::new();
+    let mut cuts: Vec<Box<Cut<Op, (), ()>>> = Vec::new();
     let mut now = Duration::ZERO;
     for step in steps {
         let at = start.checked_add(now).expect("a run is short");
@@ -158,8 +171,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
                 prop_assert_eq!(gone, model.withdraw(part));
             }
             Step::Flush => {
-                let (reply, _) = pair();
-                real.flush(Flush { since: Default::default(), reply });
+                real.flush(Flush { since: Default::default(), caller: Box::new(NotTold) });
                 real.flushed();
                 model.flush_below = model.next_seq;
             }

@@ -10,7 +10,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::rules::{outcome::mutex::Mutex, panics};
+use crate::{
+    driver::mutex::Mutex,
+    rules::{
+        outcome::{Answer, Packed},
+        panics,
+        stats::flush::{Cursor, FlushCaller, FlushReport},
+    },
+};
 
 /// Slots that have been used, the one that has been in use longest first.
 #[derive(Debug)]
@@ -35,6 +42,9 @@ enum State<V> {
 /// The end that answers. Dropped without an answer, it tells that there will be none.
 #[derive(Debug)]
 pub(crate) struct Sender<V>(Option<Arc<Slot<V>>>);
+
+/// The other end of an [`Ack`](crate::Ack). Dropped without an answer, it says that the op is lost.
+pub(crate) type AckSender<R> = Sender<Packed<R>>;
 
 /// The end that waits: for the answer, or `None` if there will be none.
 #[derive(Debug)]
@@ -114,6 +124,21 @@ impl<V> Sender<V> {
         if let Some(slot) = self.0.take() {
             slot.end(State::Ready(value));
         }
+    }
+}
+
+/// Tells a caller what became of its op.
+pub(crate) fn tell<R>(answer: Answer<AckSender<R>, R>) {
+    answer.token.tell(answer.outcome);
+}
+
+impl FlushCaller for Sender<(FlushReport, Cursor)> {
+    fn is_gone(&self) -> bool {
+        self.is_abandoned()
+    }
+
+    fn tell(self: Box<Self>, report: FlushReport, cursor: Cursor) {
+        (*self).tell((report, cursor));
     }
 }
 

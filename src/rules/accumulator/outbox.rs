@@ -1,0 +1,93 @@
+//! [`Outbox`]: what has been decided and the driver has not fetched yet: answers, dead letters, ops given back, and what the
+//! log should tell. The rules only add to it, and the driver only takes from it.
+
+use std::{any::Any, mem};
+
+use super::notices::Notices;
+use crate::rules::{
+    batch::SinkError,
+    outcome::{Answer, DeadLetter, End, Outcome, Returned},
+};
+
+pub(super) struct Outbox<T, R, A> {
+    answers: Vec<Answer<A, R>>,
+    letters: Vec<DeadLetter<T>>,
+    /// Ops given back, with their order of arrival.
+    returned: Vec<(u64, Returned<T>)>,
+    notices: Notices,
+}
+
+impl<T, R, A> Default for Outbox<T, R, A> {
+    fn default() -> Self {
+        Self { answers: Vec::new(), letters: Vec::new(), returned: Vec::new(), notices: Notices::default() }
+    }
+}
+
+impl<T, R, A> Outbox<T, R, A> {
+    /// Hands a token back.
+    #[inline]
+    pub(super) fn answer(&mut self, token: A, outcome: Outcome<R>) {
+        self.answers.push(Answer::new(token, outcome));
+    }
+
+    /// Hands many back.
+    pub(super) fn answer_all(&mut self, answers: impl Iterator<Item = Answer<A, R>>) {
+        self.answers.extend(answers);
+    }
+
+    pub(super) fn dead_letter(&mut self, op: T, error: SinkError, attempts: u32, end: End) {
+        self.letters.push(DeadLetter::new(op, error, attempts, end));
+    }
+
+    pub(super) fn give_back(&mut self, seq: u64, returned: Returned<T>) {
+        self.returned.push((seq, returned));
+    }
+
+    /// A function of the user panicked. Returns the error that says so.
+    pub(super) fn panicked(&mut self, what: &str, panic: &(dyn Any + Send)) -> SinkError {
+        let error = SinkError::panicked(what, panic);
+        self.notices.panicked(|| error.chain());
+        error
+    }
+
+    #[inline]
+    pub(super) fn notices(&mut self) -> &mut Notices {
+        &mut self.notices
+    }
+
+    pub(super) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Swaps the answers for the empty `into`.
+    pub(super) fn take_answers(&mut self, into: &mut Vec<Answer<A, R>>) {
+        mem::swap(&mut self.answers, into);
+    }
+
+    pub(super) fn take_letters(&mut self) -> Vec<DeadLetter<T>> {
+        mem::take(&mut self.letters)
+    }
+
+    /// Ops given back, in the order in which they came.
+    pub(super) fn take_returned(&mut self) -> Vec<Returned<T>> {
+        let mut returned = mem::take(&mut self.returned);
+        returned.sort_by_key(|(seq, _)| *seq);
+        returned.into_iter().map(|(_, returned)| returned).collect()
+    }
+
+    pub(super) fn take_notices(&mut self) -> Notices {
+        mem::take(&mut self.notices)
+    }
+
+    /// Room for how many answers it has.
+    pub(super) fn capacity(&self) -> usize {
+        self.answers.capacity()
+    }
+
+    /// Gives memory back.
+    pub(super) fn shrink(&mut self) {
+        if self.answers.is_empty() {
+            self.answers = Vec::new();
+        }
+    }
+}
