@@ -8,7 +8,10 @@ use super::{Actor, budget::WORK_PER_TURN};
 use crate::{
     driver::{
         clock,
-        inbox::command::{Command, Control, Stop},
+        inbox::{
+            Drained,
+            command::{Command, Control, Stop},
+        },
         reply::AckSender,
     },
     rules::{
@@ -38,12 +41,9 @@ where
             *now = clock::now();
         }
         if self.accumulator.is_plain() && drained.has_only_permitted_ops() {
-            self.accumulator.accept_all(
-                &mut drained.ops,
-                &mut drained.acks,
-                drained.commands.drain(..).filter_map(Command::into_run),
-                *now,
-            );
+            let Drained { ops, acks, commands } = &mut drained;
+            self.accumulator.accept_all(ops, acks, commands.iter().filter_map(Command::run), *now);
+            commands.clear();
         } else {
             let (mut commands, mut arrivals) = drained.drain();
             while self.handle_commands(&mut commands, &mut arrivals, *now) {

@@ -288,7 +288,9 @@ where
     /// that a caller who sees its ack also sees the permit and the statistics.
     fn publish_results(&mut self) {
         self.route_dead_letters();
-        log::notices(&self.name, &self.accumulator.take_notices());
+        if let Some(notices) = self.accumulator.take_notices() {
+            log::notices(&self.name, &notices);
+        }
         let done = self.accumulator.flushed();
         let stats = self.accumulator.stats();
         self.accumulator.counters().publish(&stats);

@@ -22,9 +22,9 @@ pub(crate) enum Command<T> {
 
 impl<T> Command<T> {
     /// The run of ops, if it is one.
-    pub(crate) fn into_run(self) -> Option<Run> {
+    pub(crate) fn run(&self) -> Option<Run> {
         match self {
-            Self::Ops(run) => Some(run),
+            Self::Ops(run) => Some(*run),
             Self::Flush(_) | Self::Withdraw { .. } => None,
         }
     }

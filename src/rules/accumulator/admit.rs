@@ -50,7 +50,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             let run = Run { count: 1, at, has_permit: true, has_tokens: token.is_some(), open_to: 0 };
             return self.append_run(run, iter::once(op), token.into_iter(), now);
         }
-        let Entry { seq, epoch } = self.ledger.accept(1);
+        let Entry { seq, epoch } = self.ledger.next();
+        self.ledger.accept(1);
         let class = if self.intake == Intake::Unasked {
             Class::UNASKED
         } else {

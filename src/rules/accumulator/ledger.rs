@@ -45,12 +45,18 @@ impl Ledger {
         }
     }
 
-    /// Counts ops in that have been accepted and do not wait yet. Returns the entry of the first.
+    /// The entry of the op that is accepted next.
     #[inline]
-    pub(super) fn accept(&mut self, count: usize) -> Entry {
+    pub(super) fn next(&self) -> Entry {
+        Entry { seq: self.next_seq(), epoch: self.flushes.open_epoch() }
+    }
+
+    /// Counts ops in that have been accepted and do not wait yet.
+    #[inline]
+    pub(super) fn accept(&mut self, count: usize) {
         self.pending += count;
-        let seq = self.counters.accept(count as u64);
-        Entry { seq, epoch: self.flushes.accept(count as u64) }
+        self.counters.accept(count as u64);
+        self.flushes.accept(count as u64);
     }
 
     /// Ops begin to wait.

@@ -220,7 +220,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// Events since it was last called, for the log.
-    pub(crate) fn take_notices(&mut self) -> Notices {
+    pub(crate) fn take_notices(&mut self) -> Option<Box<Notices>> {
         self.outbox.take_notices()
     }
 

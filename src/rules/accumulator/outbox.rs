@@ -14,12 +14,13 @@ pub(super) struct Outbox<T, R, A> {
     letters: Vec<DeadLetter<T>>,
     /// Ops given back, with their order of arrival.
     returned: Vec<(u64, Returned<T>)>,
-    notices: Notices,
+    /// `None` while there is nothing to tell, which is most of the time.
+    notices: Option<Box<Notices>>,
 }
 
 impl<T, R, A> Default for Outbox<T, R, A> {
     fn default() -> Self {
-        Self { answers: Vec::new(), letters: Vec::new(), returned: Vec::new(), notices: Notices::default() }
+        Self { answers: Vec::new(), letters: Vec::new(), returned: Vec::new(), notices: None }
     }
 }
 
@@ -46,13 +47,13 @@ impl<T, R, A> Outbox<T, R, A> {
     /// A function of the user panicked. Returns the error that says so.
     pub(super) fn panicked(&mut self, what: &str, panic: &(dyn Any + Send)) -> SinkError {
         let error = SinkError::panicked(what, panic);
-        self.notices.panicked(|| error.chain());
+        self.notices().panicked(|| error.chain());
         error
     }
 
-    #[inline]
+    /// What the log should tell, to add to it.
     pub(super) fn notices(&mut self) -> &mut Notices {
-        &mut self.notices
+        self.notices.get_or_insert_default()
     }
 
     pub(super) fn has_answers(&self) -> bool {
@@ -75,8 +76,8 @@ impl<T, R, A> Outbox<T, R, A> {
         returned.into_iter().map(|(_, returned)| returned).collect()
     }
 
-    pub(super) fn take_notices(&mut self) -> Notices {
-        mem::take(&mut self.notices)
+    pub(super) fn take_notices(&mut self) -> Option<Box<Notices>> {
+        self.notices.take()
     }
 
     /// Room for how many answers it has.

@@ -1,7 +1,9 @@
 //! The way of ops on which no stage has anything to say: in runs, through the fast path of the one queue. The driver calls it
 //! for a whole batch of arrivals at once; [`Accumulator::push`] does for one.
 
-use super::{Accumulator, Arrivals, Intake, Run, store::QueuedRun};
+use std::iter;
+
+use super::{Accumulator, Arrivals, Intake, Run, ledger::Entry, store::QueuedRun};
 use crate::rules::{
     outcome::{Answer, End, Outcome},
     stats::latency::Latency,
@@ -29,7 +31,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let (queued_ops, queued_tokens) = self.schedule.queue_mut(ONLY).fast_path();
         queued_ops.append(ops);
         queued_tokens.append(tokens);
-        runs.for_each(|run| self.record_run(run));
+        self.record(runs);
         self.appended(was_empty, now);
     }
 
@@ -54,18 +56,21 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let (queued_ops, queued_tokens) = self.schedule.queue_mut(ONLY).fast_path();
         queued_ops.extend(ops);
         queued_tokens.extend(tokens);
-        self.record_run(run);
+        self.record(iter::once(run));
         self.appended(was_empty, now);
     }
 
     /// Notes what is known of ops that have been put into the fast path.
-    fn record_run(&mut self, run: Run) {
-        let Run { count, at, has_tokens, .. } = run;
-        let count = count as usize;
-        let entry = self.ledger.accept(count);
+    fn record(&mut self, runs: impl Iterator<Item = Run>) {
+        let Entry { mut seq, epoch } = self.ledger.next();
+        let runs = runs.map(|Run { count, at, has_tokens, .. }| {
+            let run = QueuedRun { count: count as usize, seq, at, epoch, has_tokens };
+            seq += u64::from(count);
+            run
+        });
+        let count = self.schedule.queue_mut(ONLY).record(runs);
+        self.ledger.accept(count);
         self.ledger.queued(count);
-        let run = QueuedRun { count, seq: entry.seq, at, epoch: entry.epoch, has_tokens };
-        self.schedule.queue_mut(ONLY).record_run(run);
     }
 
     fn appended(&mut self, was_empty: bool, now: Timestamp) {

@@ -313,7 +313,9 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let until = now.checked_add(delay).unwrap_or(Timestamp::END);
         let thawed = self.gate.frozen_until(now).unwrap_or(now);
         let backing_off = until.max(thawed).nanos_since(now);
-        if let Some(notice) = &mut self.outbox.notices().outage {
+        if retries.held > 0
+            && let Some(notice) = &mut self.outbox.notices().outage
+        {
             notice.ops += retries.held;
         }
         if let Some(error) = &retries.error {

@@ -74,12 +74,10 @@ impl Counters {
         self.observer = Some(Box::new(observer));
     }
 
-    /// Counts ops in. Returns how many came before them.
+    /// Counts ops in.
     #[inline]
-    pub(crate) fn accept(&mut self, count: u64) -> u64 {
-        let before = self.accepted;
+    pub(crate) fn accept(&mut self, count: u64) {
         self.accepted += count;
-        before
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -137,12 +137,17 @@ impl Flushes {
         }
     }
 
-    /// Counts ops in; returns the number that they carry. Numbers wrap around: no four billion flushes come while an op
-    /// is unsettled.
+    /// The number that ops carry which are accepted next. Numbers wrap around: no four billion flushes come while an op is
+    /// unsettled.
     #[inline]
-    pub(crate) fn accept(&mut self, count: u64) -> u32 {
-        self.open.unsettled += count;
+    pub(crate) fn open_epoch(&self) -> u32 {
         self.open.number
+    }
+
+    /// Counts ops in.
+    #[inline]
+    pub(crate) fn accept(&mut self, count: u64) {
+        self.open.unsettled += count;
     }
 
     /// Counts ops out that carry `number`.

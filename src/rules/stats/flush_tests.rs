@@ -28,6 +28,12 @@ fn flush(flushes: &mut Flushes, since: Cursor) -> Arc<Told> {
     told
 }
 
+/// Accepts ops. Returns the number that they carry.
+fn accept(flushes: &mut Flushes, count: u64) -> u32 {
+    flushes.accept(count);
+    flushes.open_epoch()
+}
+
 fn answer(flushes: &mut Flushes) -> usize {
     let done = flushes.done();
     let count = done.len();
@@ -38,9 +44,9 @@ fn answer(flushes: &mut Flushes) -> usize {
 #[test]
 fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
     let mut flushes = Flushes::new();
-    let early = flushes.accept(1);
+    let early = accept(&mut flushes, 1);
     let first = flush(&mut flushes, Cursor::default());
-    let late = flushes.accept(1);
+    let late = accept(&mut flushes, 1);
     assert_eq!(answer(&mut flushes), 0);
     flushes.end(late, End::Netted, None, 1);
     assert_eq!(answer(&mut flushes), 0);
@@ -61,9 +67,9 @@ fn a_flush_waits_for_what_came_before_it_and_for_nothing_else() {
 fn the_numbers_of_epochs_wrap_around() {
     let mut flushes = Flushes::new();
     (flushes.first, flushes.open.number) = (u32::MAX, u32::MAX);
-    let before = flushes.accept(1);
+    let before = accept(&mut flushes, 1);
     let first = flush(&mut flushes, Cursor::default());
-    let after = flushes.accept(2);
+    let after = accept(&mut flushes, 2);
     assert_eq!((before, after), (u32::MAX, 0));
     flushes.end(after, End::Netted, None, 2);
     assert_eq!(answer(&mut flushes), 0);
@@ -75,7 +81,7 @@ fn the_numbers_of_epochs_wrap_around() {
 #[test]
 fn flushes_at_the_same_time_report_the_same() {
     let mut flushes = Flushes::new();
-    let op = flushes.accept(1);
+    let op = accept(&mut flushes, 1);
     let both = [flush(&mut flushes, Cursor::default()), flush(&mut flushes, Cursor::default())];
     flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
     assert_eq!(answer(&mut flushes), 2);
@@ -90,7 +96,7 @@ fn flushes_at_the_same_time_report_the_same() {
 #[test]
 fn what_an_abandoned_flush_would_have_reported_is_reported_by_the_next() {
     let mut flushes = Flushes::new();
-    let op = flushes.accept(1);
+    let op = accept(&mut flushes, 1);
     drop(flush(&mut flushes, Cursor::default()));
     flushes.end(op, End::Refused, Some(&SinkError::refused("no")), 1);
     answer(&mut flushes);
@@ -110,7 +116,7 @@ fn flushes_given_up_late_do_not_pile_up() {
     for round in 0..20 {
         let waiting: Vec<_> = (0..1000)
             .map(|_| {
-                numbers.push(flushes.accept(1));
+                numbers.push(accept(&mut flushes, 1));
                 flush(&mut flushes, Cursor::default())
             })
             .collect();
@@ -119,7 +125,7 @@ fn flushes_given_up_late_do_not_pile_up() {
             kept.push(flush(&mut flushes, Cursor::default()));
         }
     }
-    numbers.push(flushes.accept(1));
+    numbers.push(accept(&mut flushes, 1));
     kept.push(flush(&mut flushes, Cursor::default()));
     assert!(flushes.closed.len() <= 2100, "{}", flushes.closed.len());
     // Settled from the middle, so that each op has to find its epoch.
@@ -135,7 +141,7 @@ fn flushes_given_up_late_do_not_pile_up() {
 #[test]
 fn flushes_that_nobody_waits_for_do_not_pile_up() {
     let mut flushes = Flushes::new();
-    let op = flushes.accept(1);
+    let op = accept(&mut flushes, 1);
     for _ in 0..1000 {
         drop(flush(&mut flushes, Cursor::default()));
     }

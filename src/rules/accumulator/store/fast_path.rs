@@ -71,7 +71,10 @@ impl<T, A> FastPath<T, A> {
 
     /// Takes up to `most` ops. Returns how many.
     pub(super) fn take(&mut self, most: usize, ops: &mut Vec<T>, into: &mut TakenRuns<A>) -> usize {
-        let count = most.min(self.ops.len());
+        if most >= self.ops.len() {
+            return self.take_rest(ops, into);
+        }
+        let count = most;
         self.ops.take(count, ops);
         let (mut missing, mut with_token) = (count, 0);
         while missing > 0 {
@@ -85,6 +88,15 @@ impl<T, A> FastPath<T, A> {
             into.runs.push(next);
         }
         self.tokens.take(with_token, &mut into.tokens);
+        count
+    }
+
+    /// Takes all ops. Returns how many they were.
+    fn take_rest(&mut self, ops: &mut Vec<T>, into: &mut TakenRuns<A>) -> usize {
+        let count = self.ops.len();
+        self.ops.take(count, ops);
+        into.runs.extend(self.runs.drain(..));
+        self.tokens.take(self.tokens.len(), &mut into.tokens);
         count
     }
 

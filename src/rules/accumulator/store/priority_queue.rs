@@ -256,17 +256,22 @@ impl<T, A> Queue<T, A> {
 
 /// The fast path.
 impl<T, A> Queue<T, A> {
-    /// Where the ops and tokens of runs go that [`record_run`](Self::record_run) tells of.
+    /// Where the ops and tokens of runs go that [`record`](Self::record) tells of.
     #[inline]
     pub(crate) fn fast_path(&mut self) -> (&mut Fifo<T>, &mut Fifo<A>) {
         self.fast_path.as_mut().expect(NO_FAST_PATH).contents()
     }
 
-    /// Counts ops that have been put into the fast path.
-    #[inline]
-    pub(crate) fn record_run(&mut self, run: QueuedRun) {
-        self.len += run.count;
-        self.fast_path.as_mut().expect(NO_FAST_PATH).record(run);
+    /// Notes what is known of ops that have been put into the fast path. Returns how many they are.
+    pub(crate) fn record(&mut self, runs: impl Iterator<Item = QueuedRun>) -> usize {
+        let fast_path = self.fast_path.as_mut().expect(NO_FAST_PATH);
+        let mut count = 0;
+        for run in runs {
+            count += run.count;
+            fast_path.record(run);
+        }
+        self.len += count;
+        count
     }
 
     /// Takes ops out of the fast path, at most so many. Returns how many.
