@@ -209,6 +209,13 @@ pub(crate) struct Packed<R> {
     end: End,
 }
 
+impl<R> Packed<R> {
+    #[cfg(test)]
+    pub(crate) fn end(&self) -> End {
+        self.end
+    }
+}
+
 impl<R> From<Outcome<R>> for Packed<R> {
     fn from(outcome: Outcome<R>) -> Self {
         let Outcome { result, end, attempts, latency } = outcome;

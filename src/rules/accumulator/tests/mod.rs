@@ -4,6 +4,7 @@
 mod cases;
 mod model;
 mod model_settle;
+mod tokens;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::rules::{
 
 use cases::{Meeting, Op, Recipe, Rest, THROTTLE, merge, retry, verdict};
 use model::Model;
+use tokens::Tokens;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -46,8 +48,8 @@ fn error(rest: Rest) -> SinkError {
 }
 
 fn settle(
-    accumulator: &mut Accumulator<Op, (), ()>,
-    mut cut: Box<Cut<Op, (), ()>>,
+    accumulator: &mut Accumulator<Op, (), u64>,
+    mut cut: Box<Cut<Op, (), u64>>,
     verdicts: &[u8],
     rest: Rest,
     now: Timestamp,
@@ -109,7 +111,7 @@ impl FlushCaller for NotTold {
 }
 
 /// Both have counted the same, and no op is missing.
-fn compare(real: &Accumulator<Op, (), ()>, model: &Model) -> Result<(), TestCaseError> {
+fn compare(real: &Accumulator<Op, (), u64>, model: &Model) -> Result<(), TestCaseError> {
     let stats = real.stats();
     prop_assert_eq!(stats.accepted, model.accepted);
     prop_assert_eq!(stats.in_outage, model.outage.is_some());
@@ -121,7 +123,14 @@ fn compare(real: &Accumulator<Op, (), ()>, model: &Model) -> Result<(), TestCase
 }
 
 /// Hands both the same ops, as one run.
-fn push(real: &mut Accumulator<Op, (), ()>, model: &mut Model, mut ops: Vec<Op>, at: Timestamp, now: Duration) {
+fn push(
+    real: &mut Accumulator<Op, (), u64>,
+    model: &mut Model,
+    tokens: &mut Tokens,
+    mut ops: Vec<Op>,
+    at: Timestamp,
+    now: Duration,
+) {
     if model.recipe.plain {
         ops = ops.into_iter().map(Op::plain).collect();
     }
@@ -129,22 +138,24 @@ fn push(real: &mut Accumulator<Op, (), ()>, model: &mut Model, mut ops: Vec<Op>,
         model.push(op.clone(), now.as_millis() as u64);
         model.forget_idle();
     }
-    let run = Run { count: ops.len() as u32, at, has_permit: true, has_tokens: false, open_to: 0 };
-    real.accept(run, &mut Arrivals::drain(&mut ops, &mut Vec::new()), at);
+    let run = Run { count: ops.len() as u32, at, has_permit: true, has_tokens: true, open_to: 0 };
+    let mut issued = tokens.issue(ops.len());
+    real.accept(run, &mut Arrivals::drain(&mut ops, &mut issued), at);
 }
 
 /// Takes the same steps with both, comparing as it goes.
 fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let start = Timestamp::some();
     let policy = Policy { backoff: retry(recipe).start(), idempotent: recipe.idempotent, bisect: recipe.bisect };
-    let mut real = Accumulator::<Op, (), ()>::new(stages(recipe, start), &recipe.limits, policy);
+    let mut real = Accumulator::<Op, (), u64>::new(stages(recipe, start), &recipe.limits, policy);
     let mut model = Model::new(recipe);
-    let mut cuts: Vec<Box<Cut<Op, (), ()>>> = Vec::new();
+    let mut tokens = Tokens::default();
+    let mut cuts: Vec<Box<Cut<Op, (), u64>>> = Vec::new();
     let mut now = Duration::ZERO;
     for step in steps {
         let at = start.checked_add(now).expect("a run is short");
         match step.clone() {
-            Step::Push(ops) => push(&mut real, &mut model, ops, at, now),
+            Step::Push(ops) => push(&mut real, &mut model, &mut tokens, ops, at, now),
             Step::Wait(ms) => now += Duration::from_millis(ms),
             Step::Cut => {
                 let cut = real.cut(at);
@@ -190,8 +201,12 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
         }
         model.forget_idle();
         compare(&real, &model)?;
+        tokens.check(&mut real)?;
     }
-    Ok(())
+    let end = start.checked_add(now).expect("a run is short");
+    cuts.into_iter().for_each(|cut| real.settle(cut, Written::Aborted, end));
+    real.return_waiting(end);
+    tokens.check_all(&mut real)
 }
 
 fn ops() -> impl Strategy<Value = Op> {
