@@ -1,7 +1,7 @@
-//! The three calls that most programs need: add, flush, shut down. Nothing is lost on the way, and nothing is unclear.
+//! The three calls that most programs need: send, flush, shut down. Every job is processed or comes back in an error.
 //!
 //! Run it with `cargo run --example async_processor`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, time::Duration};
 
@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         stats.accepted, stats.outcomes.delivered, stats.outcomes.returned
     );
 
-    // From now on a job that cannot be taken comes back in the error.
+    // After the shutdown, a job that cannot be accepted comes back in the error.
     if let Err(error) = processor.send(Job { from: "late", number: 11 }).await {
         let reason = error.to_string();
         println!(

@@ -1,8 +1,8 @@
-//! A slow sink slows its producers: the buffer has a bound, and `send` waits at it. And what else can be done there:
-//! refuse at once, or let the oldest go.
+//! A slow sink slows its producers: the buffer is bounded, and `send` waits when it is full. Two other policies are
+//! shown: refuse a new op at once, or evict the oldest.
 //!
 //! Run it with `cargo run --example backpressure`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, time::Duration};
 

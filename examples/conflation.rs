@@ -1,5 +1,5 @@
-//! Nothing stale is sent. While operations wait, a newer price replaces the older one of its symbol, a stop that moves
-//! is sent where it stands last, and an order that is canceled in time is not sent at all.
+//! Conflation and netting: no stale op is sent. A newer price replaces the waiting one of its symbol, and a moved stop
+//! is sent with its last price only. An order that is canceled while it waits is never sent.
 //!
 //! Run it with `cargo run --example conflation`.
 
@@ -17,12 +17,12 @@ const SOL: Symbol = Symbol::from_static("SOLUSDT");
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // `TradeOp` brings its key and its rules. For types of your own: `.conflate_by(|tick| tick.symbol, stage::latest)`.
+    // `TradeOp` brings its key and its rules. Types of your own need `.conflate_by(|tick| tick.symbol, stage::latest)`.
     let stages = Stages::new().conflate_by(TradeOp::conflation_key, TradeOp::merge);
     let (desk, worker) = Batcher::new(screen()).stages(stages).limits(100).spawn();
 
     println!("Prices: six updates of three symbols come while the sink is busy.");
-    desk.pause().await?; // stands for the busy sink: nothing leaves until `resume`
+    desk.pause().await?; // stands for a busy sink: nothing leaves until `resume`
     let updates =
         [(BTC, "61250.10"), (ETH, "2650.00"), (BTC, "61250.90"), (SOL, "151.20"), (ETH, "2650.40"), (BTC, "61249.80")];
     for (time_ns, (symbol, price)) in (0..).zip(updates) {

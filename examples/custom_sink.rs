@@ -1,8 +1,8 @@
-//! A sink of your own: a verdict for each operation, a typed receipt for what was accepted, and errors whose kind
-//! tells the batcher what to do next. And what can be put around any sink.
+//! A sink of your own: a verdict for each op, a typed receipt for each accepted op, and errors whose kind tells the
+//! batcher what to do next. The last lines show the adapters that fit around any sink.
 //!
 //! Run it with `cargo run --example custom_sink`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, sync::atomic, time::Duration};
 
@@ -12,11 +12,11 @@ struct Order {
     quantity: u32,
 }
 
-/// The receipt: what the exchange calls an order that it takes.
+/// The receipt: the exchange's id of an order.
 #[derive(Clone, Default)]
 struct VenueOrderId(u32);
 
-/// What the exchange's client library fails with.
+/// The errors of the exchange's client library.
 #[derive(Debug, thiserror::Error)]
 enum ApiError {
     #[error("connection refused")]
@@ -27,17 +27,17 @@ enum ApiError {
     ConnectionLost,
 }
 
-/// The most important function of a sink: may anything have landed, and is it worth trying again?
+/// Classifies an error, the most important decision of a sink: may an op have landed, and is a retry useful?
 fn classify(error: ApiError) -> SinkError {
     println!("    {error}");
     match error {
-        ApiError::NotConnected => SinkError::transient(error), // nothing was sent: again, after a backoff
-        ApiError::TooManyRequests => SinkError::throttled(Duration::from_millis(300)), // again, after a pause for all
-        ApiError::ConnectionLost => SinkError::ambiguous(error), // may have landed: never a second order
+        ApiError::NotConnected => SinkError::transient(error), // nothing was sent: try again after a backoff
+        ApiError::TooManyRequests => SinkError::throttled(Duration::from_millis(300)), // after a pause of all ops
+        ApiError::ConnectionLost => SinkError::ambiguous(error), // may have landed: never send a second order
     }
 }
 
-/// Stands for the client library: sends lines such as `buy 5 BTC` in one call, and fails when its count says so.
+/// The client library of the exchange. One call sends lines such as `buy 5 BTC`; the call count decides how it fails.
 struct Exchange(atomic::AtomicU32);
 
 impl Exchange {
@@ -59,14 +59,14 @@ impl Sink<String, VenueOrderId> for Exchange {
     async fn write(&self, batch: &mut Batch<String, VenueOrderId>) -> Result<Settled, SinkError> {
         let (places, lines): (Vec<usize>, Vec<String>) =
             batch.pending().indexed().map(|(i, line)| (i, line.clone())).unzip();
-        let answers = self.call(&lines).await.map_err(classify)?; // an error is the verdict of all
+        let answers = self.call(&lines).await.map_err(classify)?; // an error is the verdict of all ops
         for (i, answer) in places.into_iter().zip(answers) {
             match answer {
                 Ok(id) => batch.accept(i, VenueOrderId(id)),
                 Err(reason) => batch.refuse(i, SinkError::refused(reason)),
             }
         }
-        batch.settled() // an error if an answer is missing: no operation can be forgotten
+        batch.settled() // an error if a verdict is missing: no op can be forgotten
     }
 }
 
@@ -79,10 +79,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         })
     });
     let sink = Exchange(atomic::AtomicU32::new(0))
-        .timeout(Duration::from_secs(2)) // a call that hangs is given up, as one that may have landed
+        .timeout(Duration::from_secs(2)) // a call that hangs is given up: the orders are in doubt
         .map(|order: &Order| format!("buy {} BTC", order.quantity)) // orders go in, lines come out
-        .fan_out(journal) // and what the exchange took goes here, too
-        .boxed(); // one type whatever is inside: for a field, or a choice at run time
+        .fan_out(journal) // accepted orders go to the journal, too
+        .boxed(); // one type for any sink: for a field, or a choice at run time
     let (desk, _worker) = Batcher::new(sink).retry(Retry::default().seed(3)).spawn();
 
     for pair in [[5, 0], [7, 8], [9, 10]] {

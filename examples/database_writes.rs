@@ -1,4 +1,4 @@
-//! Rows into a database: many in one transaction, and a bad one does not take the others down with it.
+//! Rows into a database: many rows share a transaction, and a bad row does not fail the other rows of its batch.
 //!
 //! Run it with `cargo run --example database_writes --features sqlite`.
 
@@ -78,7 +78,7 @@ fn trade(number: u64) -> Result<Trade, Box<dyn Error>> {
     Ok(Trade::new(number.into(), symbol, price, "0.0250".parse()?, Some(side), time_ns))
 }
 
-/// Where rows go that the database refused. Any sink will do: another table, a file, an alert.
+/// Returns the sink for dead letters: rows that the database refused. A table, a file or an alert would do as well.
 fn letters() -> impl Sink<DeadLetter<Trade>> {
     sink_fn(|batch: &mut Batch<DeadLetter<Trade>>| {
         Box::pin(async move {

@@ -1,8 +1,8 @@
-//! All counters and times as a page for Prometheus. The crate speaks through the `metrics` facade, so any exporter
-//! works; this one renders the page to standard output.
+//! All counters and times as a page for Prometheus. The crate uses the `metrics` facade, so any exporter works; this
+//! one prints the page to standard output.
 //!
 //! Run it with `cargo run --example metrics`, or `cargo run --example metrics | promtool check metrics`.
-//! The clock is paused, so that it takes no time and counts the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and counts the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, time::Duration};
 
@@ -17,8 +17,8 @@ struct Order {
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Before the first batcher is built, because that is when it asks for its counters. In a program that serves the
-    // page: `PrometheusBuilder::new().with_http_listener(address).install()`, feature `http-listener`.
+    // The exporter is installed first, since a batcher asks for its counters when it is built. A program that serves
+    // the page calls `PrometheusBuilder::new().with_http_listener(address).install()`, feature `http-listener`.
     let page = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0])?
         .set_buckets_for_metric(Matcher::Full("roundlot_batch_ops".to_owned()), &[1.0, 2.0, 5.0, 10.0])?
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let _ = (orders_worker.shutdown().await?, prices_worker.shutdown().await?);
 
-    // To standard error, so that standard output is the page and nothing else.
+    // The hints go to standard error, so that standard output is the page alone.
     eprintln!("Two batchers took 200 operations each. What to look for in the page, and to draw from it:");
     eprintln!("  rate(roundlot_ops_accepted_total[1m])                 operations per second, by batcher");
     eprintln!("  rate(roundlot_ops_ended_total{{end!=\"delivered\"}}[1m])  what was not sent, and why");
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Refuses each 50th order, and is not there for the first 10 ms.
+/// Returns an exchange that refuses each 50th order, and is unavailable for the first 10 ms.
 fn exchange() -> impl Sink<Order> {
     let opens = Instant::now() + Duration::from_millis(10);
     sink_fn(move |batch: &mut Batch<Order>| {

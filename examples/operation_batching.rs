@@ -1,7 +1,7 @@
-//! The reasons to cut a batch: its size, its age, an urgent operation, a flush.
+//! The four reasons to cut a batch: its size, its age, an urgent op, a flush.
 //!
 //! Run it with `cargo run --example operation_batching`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
-    // The sink is where batches go: an exchange, a database, here the screen.
+    // The sink is the destination of batches: an exchange, a database, or here the screen.
     let screen = sink_fn(move |batch: &mut Batch<&'static str>| {
         Box::pin(async move {
             let at = started.elapsed().as_millis();
@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("  fill            {:>4.0}%  of 4 operations", stats.fill_mean * 100.0);
     println!("  time in buffer         {:.1?} on average, {:.1?} at most", stats.in_buffer.mean, stats.in_buffer.max);
 
-    drop(desk); // the last handle dropped ends the batcher, once everything is written
+    drop(desk); // dropping the last handle ends the batcher once every op is settled
     let summary = worker.join().await?;
     println!("\nEnded with {} of {} delivered.", summary.stats.outcomes.delivered, summary.stats.accepted);
     Ok(())

@@ -1,8 +1,8 @@
-//! Orders go out in one request per symbol, with a limit for each symbol and one for all of them together, and each
-//! order gets its own answer: accepted with the exchange's id, or failed with a reason, and how long it took.
+//! One request per symbol, with a limit for each symbol and a limit for all symbols together. Each order gets its own
+//! verdict: accepted with the exchange's id, or failed with a reason, and the time that it took.
 //!
 //! Run it with `cargo run --example orders_by_symbol`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{
     error::Error,
@@ -16,7 +16,7 @@ use roundlot::{
 };
 use tokio::time::{Instant, sleep};
 
-/// What the exchange calls an order that it took.
+/// The receipt: the exchange's id of an order.
 #[derive(Clone)]
 struct VenueOrderId(u64);
 
@@ -24,7 +24,7 @@ struct VenueOrderId(u64);
 async fn main() -> Result<(), Box<dyn Error>> {
     let limits = Limits::new(2) // per symbol: 2 orders in a request, and one request at a time
         .max_in_flight(2) // in total: 2 requests at a time
-        .max_pending(1000) // in total: 1000 orders that have no answer yet; then `submit` waits
+        .max_pending(1000) // in total: 1000 orders without a verdict; then `submit` waits
         .linger(Duration::from_millis(5));
     let (next_id, running) = (AtomicU64::new(9001), AtomicU64::new(0));
     let venue = Venue { started: Instant::now(), largest: "10".parse()?, next_id, running };
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         for size in sizes.split(' ') {
             let id = answers.len() as u64 + 1;
             let order = Order::market(id.into(), Symbol::new(symbol)?, Side::Buy, size.parse()?)?;
-            // The first await is for room in the buffer. The second one, on the answer, is for the exchange.
+            // The first await is for a permit. The second one, on the ack, is for the verdict.
             answers.push((order.clone(), desk.submit(order).await?));
         }
     }
@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// An exchange that takes 20 ms for a request, whatever is in it, and judges each order by itself.
+/// An exchange that takes 20 ms for a request of any size, and judges each order by itself.
 struct Venue {
     started: Instant,
     largest: Quantity,

@@ -1,7 +1,7 @@
-//! The same rules on any stream: no task, no sink, no handle. The caller that polls gets the batches.
+//! The batching rules on any stream, without task, sink or handle. The caller that polls the stream gets the batches.
 //!
 //! Run it with `cargo run --example plain_stream`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, time::Duration};
 
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("\nThe same for a consumer that needs 9 ms for a batch. It gets what is true when it asks:\n");
     let started = Instant::now();
-    let mut batches = feed(20).batched(latest(), 10); // no linger: whatever is there
+    let mut batches = feed(20).batched(latest(), 10); // no linger: a batch is all that is there
     while let Some(batch) = batches.next().await {
         println!("  {:>3} ms  {}", started.elapsed().as_millis(), line(&batch));
         sleep(ms(9)).await;
@@ -58,7 +58,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A quote each millisecond, of three symbols, the first of which is the busiest. It does not wait for its reader.
+/// Returns a feed of one quote per millisecond, of three symbols, the first being the busiest. The feed never waits for
+/// its reader.
 fn feed(quotes: usize) -> impl Stream<Item = Quote> {
     let symbols = ["BTC", "BTC", "ETH", "BTC", "BTC", "SOL", "BTC", "ETH"];
     let quotes = (100..).zip(symbols.into_iter().cycle()).map(|(bid, symbol)| Quote { symbol, bid }).take(quotes);

@@ -1,8 +1,8 @@
-//! What leaves first when not all can leave at once: what protects from a loss before orders, orders before prices,
-//! prices before log lines. And aging, so that the last in line does not wait for ever.
+//! Priorities: the order in which ops leave when not all can leave at once. Orders that protect from a loss go first,
+//! then orders, prices and log lines. Aging raises ops that wait, so that the lowest level still leaves.
 //!
 //! Run it with `cargo run --example priority`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 const BTC: Symbol = Symbol::from_static("BTCUSDT");
 const WRITE_TIME: Duration = Duration::from_millis(10);
 
-/// An op of this program: one of the trading nouns, or a line for its log, which is the least urgent.
+/// An op of this program: a trading noun, or a log line, which has the lowest priority.
 enum Op {
     Trade(TradeOp),
     Log(String),
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     desk.send(order(2, Purpose::StopLoss)?).await?;
     desk.send(order(3, Purpose::Liquidation)?).await?;
     desk.resume().await?;
-    let _ = worker.shutdown().await?; // writes what waits, and ends
+    let _ = worker.shutdown().await?; // writes the waiting ops, and ends
 
     println!("\nThen 100 orders, one each 10 ms, which is all that the sink can write. A log line comes second.\n");
     let by_priority = || Stages::new().priority_by(Op::priority);
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How long a log line waits that comes in right after the first of many orders.
+/// Returns how long a log line waits that is sent right after the first of many orders.
 async fn log_line_waits(stages: Stages<Op>) -> Result<Duration, Box<dyn Error>> {
     let sink = sink_fn(|batch: &mut Batch<Op>| {
         Box::pin(async move {
@@ -78,7 +78,7 @@ async fn log_line_waits(stages: Stages<Op>) -> Result<Duration, Box<dyn Error>> 
     Ok(line.outcome().await.latency - WRITE_TIME)
 }
 
-/// A sink that takes 10 ms for a batch, and shows it.
+/// Returns a sink that takes 10 ms for a batch, and prints it.
 fn screen() -> impl Sink<Op> {
     let started = Instant::now();
     sink_fn(move |batch: &mut Batch<Op>| {

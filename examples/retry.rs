@@ -1,15 +1,15 @@
-//! What becomes of writes that fail: tried again later and later, given up as dead letters, or never repeated because
-//! they may have landed.
+//! Writes that fail have three fates: retried with a growing backoff, given up as dead letters, or left in doubt and
+//! not repeated because they may have landed.
 //!
 //! Run it with `cargo run --example retry`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{error::Error, time::Duration};
 
 use roundlot::{Batch, Batcher, DeadLetter, Retry, Sink, SinkError, Stages, sink_fn, stage};
 use tokio::time::{Instant, sleep};
 
-/// A target for a symbol's position. The exchange knows these symbols, each with a trouble of its own.
+/// A target for a symbol's position. Each symbol of the exchange fails in its own way.
 struct Target {
     symbol: &'static str,
     position: u32,
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (desk, worker) = Batcher::new(exchange())
         .stages(
             Stages::new()
-                .partition_by(|target: &Target| target.symbol) // each symbol backs off for itself
+                .partition_by(|target: &Target| target.symbol) // each symbol backs off by itself
                 .conflate_by(|target| target.symbol, stage::latest),
         )
         .retry(Retry::exponential(Duration::from_millis(100), Duration::from_secs(1)).max_attempts(5).seed(7))
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("SOL", desk.submit(Target { symbol: "SOL", position: 1 }).await?),
         ("XRP", desk.submit(Target { symbol: "XRP", position: 1 }).await?),
     ];
-    // What waits to be tried again waits in the buffer: a newer target replaces it, and the old one is never sent.
+    // A target that backs off waits in the buffer: a newer target replaces it, and the old one is never sent.
     sleep(Duration::from_millis(120)).await;
     println!("   120 ms  BTC: a new target, 2, replaces 1 while it waits");
     desk.send(Target { symbol: "BTC", position: 2 }).await?;
@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The sink says what went wrong; the kind of the error decides what happens next.
+/// Returns the exchange. The kind of each error decides what the batcher does next.
 fn exchange() -> impl Sink<Target> {
     let started = Instant::now();
     sink_fn(move |batch: &mut Batch<Target>| {
@@ -72,10 +72,10 @@ fn exchange() -> impl Sink<Target> {
             let at = started.elapsed().as_millis();
             print!("  {at:>4} ms  {symbol} to {position}, attempt {}: ", batch.attempt());
             let error = match symbol {
-                "BTC" if at < 500 => SinkError::transient("connection refused"), // nothing landed: again
-                "ETH" => SinkError::transient("no route to host"),               // the same, but it will not end
-                "SOL" => SinkError::refused("symbol is halted"),                 // no use in trying again
-                "XRP" => SinkError::ambiguous("no answer in time"),              // may have landed: never again
+                "BTC" if at < 500 => SinkError::transient("connection refused"), // nothing landed: retried
+                "ETH" => SinkError::transient("no route to host"),               // the same, but the error persists
+                "SOL" => SinkError::refused("symbol is halted"),                 // a retry is useless
+                "XRP" => SinkError::ambiguous("no answer in time"),              // may have landed: not retried
                 _ => {
                     println!("written");
                     return Ok(batch.accept_all());
@@ -87,7 +87,7 @@ fn exchange() -> impl Sink<Target> {
     })
 }
 
-/// Where operations go that were given up. Any sink will do: a file, a table, an alert.
+/// Returns the sink for dead letters. A file, a table or an alert would do as well.
 fn letters() -> impl Sink<DeadLetter<Target>> {
     sink_fn(|batch: &mut Batch<DeadLetter<Target>>| {
         Box::pin(async move {

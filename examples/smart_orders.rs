@@ -1,8 +1,8 @@
-//! Fewer calls for the same orders. What a strategy asks for is grouped by symbol and side, netted and merged while
-//! it waits, and sent in few calls. The calls saved are counted at the exchange, not estimated.
+//! Fewer calls for the same orders. Orders of a strategy are grouped by symbol and side, netted and merged while they
+//! wait, and sent in few calls. The exchange counts the calls, so the saving is measured, not estimated.
 //!
 //! Run it with `cargo run --example smart_orders`.
-//! The clock is paused, so that it takes no time and prints the same on each run; a program leaves `start_paused` out.
+//! The clock is paused, so the example ends at once and prints the same each time. A program leaves `start_paused` out.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use roundlot::{
 };
 use tokio::time::sleep;
 
-/// What the exchange counts, by symbol and side: calls, and the operations in them.
+/// Counts of the exchange by symbol and side: calls, and the ops in them.
 type Calls = BTreeMap<(Option<Symbol>, Option<Side>), (usize, usize)>;
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -28,9 +28,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("One by one: {} operations of a strategy cost {single} calls.\n", stats.accepted);
 
     let stages = Stages::new()
-        .partition_by(|op: &TradeOp| (op.symbol(), op.side())) // what one call can hold
+        .partition_by(|op: &TradeOp| (op.symbol(), op.side())) // one call holds one symbol and side
         .conflate_by(TradeOp::conflation_key, TradeOp::merge) // order and cancel net, a moved stop is sent once
-        .together(); // when one group is due, all go
+        .together(); // when one partition is due, all are cut
     let limits = Limits::new(20).linger(Duration::from_millis(50)).max_in_flight(8);
     let (calls, stats) = trade(stages, limits).await?;
 
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lets the strategy trade for 250 ms, and returns what the exchange counted.
+/// Lets the strategy trade for 250 ms, and returns the counts of the exchange.
 async fn trade(stages: Stages<TradeOp>, limits: Limits) -> Result<(Calls, Stats), Box<dyn Error>> {
     let calls = Arc::new(Mutex::new(Calls::new()));
     let (desk, worker) = Batcher::new(exchange(calls.clone())).stages(stages).limits(limits).spawn();
@@ -62,7 +62,8 @@ async fn trade(stages: Stages<TradeOp>, limits: Limits) -> Result<(Calls, Stats)
     Ok((calls, stats))
 }
 
-/// For each symbol an entry, a stop for it, a move of that stop, and in each third round a change of mind.
+/// Returns the ops of a round: an entry, a stop and a move of that stop for each symbol, and a cancel in each third
+/// round.
 fn strategy(round: u64) -> Result<Vec<TradeOp>, InvalidField> {
     let mut ops = Vec::new();
     for (n, symbol) in (0..).zip(["BTCUSDT", "ETHUSDT", "SOLUSDT"]) {
@@ -77,7 +78,7 @@ fn strategy(round: u64) -> Result<Vec<TradeOp>, InvalidField> {
     Ok(ops)
 }
 
-/// An exchange that takes 2 ms for a call, and counts.
+/// Returns an exchange that takes 2 ms for a call, and counts calls and ops.
 fn exchange(calls: Arc<Mutex<Calls>>) -> impl Sink<TradeOp> {
     sink_fn(move |batch: &mut Batch<TradeOp>| {
         let calls = calls.clone();

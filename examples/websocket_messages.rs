@@ -1,8 +1,8 @@
-//! Prices to browsers over WebSockets. One feed, two browsers: one reads all the time, one looks now and then and gets what
-//! is true when it does. Neither slows the other, nor the feed, and many prices share a frame.
+//! Prices to browsers over WebSockets: one feed, one browser that reads all the time, and one that reads rarely and
+//! then gets the latest prices. Neither browser slows the feed or the other browser, and many prices share a frame.
 //!
 //! Run it with `cargo run --example websocket_messages --features websocket`.
-//! Server and browsers are one process on loopback. With axum the server side is the same; `Socket` shows how.
+//! Server and browsers are one process on loopback. The docs of `Socket` show the same server side with axum.
 
 use std::{error::Error, time::Duration};
 
@@ -21,12 +21,12 @@ use tokio_tungstenite::{accept_async, connect_async, tungstenite};
 
 const PAIRS: [&str; 12] = ["BTC", "ETH", "SOL", "XRP", "ADA", "DOT", "LTC", "BCH", "UNI", "XLM", "ATOM", "NEAR"];
 
-/// One browser's connection: what it says are symbols that it wants, and it gets their latest prices first.
+/// Serves one browser: its messages name the symbols that it wants, and their latest prices are sent first.
 async fn serve(stream: TcpStream, feed: Feed<PriceUpdate, Symbol>, screen: WebSocket<PriceUpdate>) {
     let Ok(upgraded) = accept_async(stream).await else { return };
     let (sender, mut wishes) = mpsc::channel(16);
     let sink = screen.incoming(sender).server(upgraded);
-    // At most some fifty frames a second; what comes in between is conflated.
+    // At most fifty frames a second; prices that come in between are conflated.
     let limits = Limits::new(1000).linger(Duration::from_millis(20));
     let Ok(mut subscription) = feed.subscribe(sink).limits(limits).start().await else { return };
     drop(feed);
@@ -61,7 +61,7 @@ async fn browse(url: String, name: &str, busy: Duration) -> Result<(), tungsteni
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (feed, worker) = Fanout::by(|update: &PriceUpdate| update.symbol).spawn();
-    // Confirmed: the next frame leaves when the last one was read, so that no stale ones wait in the network's buffers.
+    // A confirmed frame leaves when the last one was read, so that no stale frames wait in the network's buffers.
     let screen = WebSocket::new(Frames::json()).confirmed();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("ws://{}/", listener.local_addr()?);

@@ -1,7 +1,7 @@
 //! The promises as laws, under random operations, failures, cancellations and clock steps, against a naive model.
 //!
-//! The rules by themselves are held to an exact model next to their code; here they run inside the actor and the
-//! stream, on a paused clock, and are seen only through the public face.
+//! The rules by themselves are compared with an exact model next to their code. These tests run them inside the actor
+//! and the stream, on a paused clock, through the public API.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
@@ -64,7 +64,7 @@ impl Recipe {
         if self.partition { op.part } else { 0 }
     }
 
-    /// What conflation compares.
+    /// Returns the key of conflation.
     fn key(&self, op: &Op) -> Option<(u8, u8)> {
         op.key.filter(|_| self.conflate).map(|key| (self.part(op), key))
     }
@@ -75,7 +75,7 @@ enum Step {
     Send(Op),
     Submit(Op),
     SendAll(Vec<Op>),
-    /// A send that is given up if it does not finish at once.
+    /// A send that is dropped if it does not finish at once.
     Canceled(Op),
     Advance(u64),
     Idle,
@@ -87,7 +87,7 @@ enum Step {
     SetMaxItems(usize),
 }
 
-/// What the sink does with its next write.
+/// The reaction of the sink to its next write.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
     Accept,
@@ -95,13 +95,13 @@ enum Deed {
     Slow(u64),
     Fail(ErrorKind),
     LoseConnection,
-    /// Accepts some and fails the others.
+    /// Accepts some ops and fails the rest.
     Partly(ErrorKind),
     Unanswered,
     Panic,
 }
 
-/// Writes by a script, and remembers what it saw.
+/// A sink that follows a script, and records the batches that it saw.
 #[derive(Clone)]
 struct Scripted {
     recipe: Recipe,
@@ -112,7 +112,7 @@ struct Scripted {
 struct Seen {
     script: Vec<Deed>,
     writes: usize,
-    /// Each batch: what it was cut by, and its ops.
+    /// Each batch: the reason of its cut, and its ops.
     batches: Vec<(CutBy, Vec<Op>)>,
     accepted: Vec<u64>,
     in_flight: usize,
@@ -121,7 +121,7 @@ struct Seen {
 }
 
 impl Scripted {
-    /// Looks at what must hold for each batch, and takes its deed from the script.
+    /// Checks the laws of a batch, and takes its deed from the script.
     fn begin(&self, batch: &Batch<Op, u64>) -> Deed {
         let mut seen = self.seen.lock().unwrap();
         let limits = &self.recipe.limits;
@@ -169,7 +169,7 @@ impl Scripted {
     }
 }
 
-/// Frees the partition whatever becomes of the write.
+/// A guard that frees the partition however the write ends.
 struct InFlight(Arc<Mutex<Seen>>, u8);
 
 impl Drop for InFlight {
@@ -211,14 +211,14 @@ impl Sink<Op, u64> for Scripted {
     }
 }
 
-/// What the test knows of the ops it has sent.
+/// The test's record of the ops it has sent.
 #[derive(Default)]
 struct Model {
     sent: BTreeMap<u64, Op>,
     acks: Vec<(u64, Ack<u64>)>,
     withdrawn: Vec<u64>,
     withdrawn_in_doubt: u64,
-    /// Not taken, or given up on.
+    /// Ids of the ops that were not accepted, or whose send was dropped.
     canceled: HashSet<u64>,
 }
 
@@ -270,7 +270,7 @@ async fn take(step: Step, desk: &Handle<Op, u64>, model: &mut Model) -> Result<(
             let gone = desk.withdraw(move |op| op.part == part).await.unwrap();
             prop_assert!(gone.iter().all(|op| op.part == part));
             model.withdrawn.extend(gone.iter().map(|op| op.id));
-            // What may have landed already is given back, too, but is in doubt.
+            // A returned op that may have landed already is in doubt.
             let after = desk.stats();
             model.withdrawn_in_doubt += gone.len() as u64 - (after.outcomes.withdrawn - before.outcomes.withdrawn);
         }
@@ -286,7 +286,7 @@ fn conserved(stats: &Stats) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Runs the steps through an actor and holds what was seen to the laws.
+/// Runs the steps through an actor, and checks the laws on its record.
 async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), TestCaseError> {
     let seen = Arc::new(Mutex::new(Seen { script, ..Seen::default() }));
     let sink = Scripted { recipe: recipe.clone(), seen: Arc::clone(&seen) };
@@ -338,7 +338,7 @@ struct Letter {
     end: End,
 }
 
-/// Conservation, op by op: no op is in two places, and the counts are those of the places.
+/// Checks conservation, op by op: no op is in two places, and the counts are those of the places.
 fn every_op_ended_once(
     seen: &Seen,
     stats: &Stats,
@@ -363,7 +363,7 @@ fn every_op_ended_once(
     Ok(())
 }
 
-/// No stale value after a newer one; and within a partition and level, first writes are in order of arrival.
+/// Checks that no stale value follows a newer one. Within a partition and level, first writes are in order of arrival.
 fn values_in_order(recipe: &Recipe, seen: &Seen) -> Result<(), TestCaseError> {
     let mut newest: HashMap<(u8, u8), u64> = HashMap::new();
     let mut last: HashMap<(u8, u8), u64> = HashMap::new();
@@ -383,7 +383,7 @@ fn values_in_order(recipe: &Recipe, seen: &Seen) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Each caller is told, and told the truth.
+/// Checks that each caller is told the truth.
 async fn answers_are_true(seen: &Seen, model: &mut Model) -> Result<(), TestCaseError> {
     let accepted: HashSet<u64> = seen.accepted.iter().copied().collect();
     for (id, ack) in model.acks.drain(..) {
@@ -444,7 +444,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..60).prop_map(numbered)
 }
 
-/// Ids in the order of sending, so that newer is greater.
+/// Numbers the ids in the order of sending, so that a newer op has a greater id.
 fn numbered(mut steps: Vec<Step>) -> Vec<Step> {
     let mut ids = 0..;
     let mut number = |op: &mut Op| op.id = ids.next().unwrap();
@@ -501,8 +501,8 @@ proptest! {
         on_a_paused_clock(run(recipe, steps, script))?;
     }
 
-    /// Goal: a full buffer that evicts never makes a sender wait and never holds more than it may. Method: bursts into a
-    /// paused batcher, and a look at the ops that are left.
+    /// Goal: a full buffer that evicts never makes a sender wait and never holds more than its bound. Method: bursts
+    /// into a paused batcher, and a look at the remaining ops.
     #[test]
     fn eviction_keeps_the_bound_and_the_best(
         levels in prop::collection::vec(0u8..4, 1..80),
@@ -609,7 +609,7 @@ async fn batches_of_a_stream(
 
 impl Recipe {
     fn limits_linger(&self) -> Duration {
-        // Read back as a user would, from the settings.
+        // The settings are read back as a user would read them.
         let settings = toml::Table::try_from(&self.limits).unwrap();
         match settings["linger"].as_str().unwrap() {
             "max" => Duration::MAX,

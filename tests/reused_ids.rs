@@ -1,5 +1,5 @@
-//! Orders, cancels and amends whose ids are used again: random programs end at a model venue as they end there when
-//! each op is sent alone, whatever waits together, is in flight, or fails and is tried again.
+//! Tests of orders, cancels and amends with reused ids. A random program ends at a model venue as it does when each op
+//! is sent alone, whether ops wait together, are in flight, or fail and are tried again.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
@@ -22,14 +22,14 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// What rests at the venue: at most one order of an id.
+/// The orders that rest at the venue: at most one of an id.
 #[derive(Debug, Default)]
 struct Book {
     resting: BTreeMap<ClientOrderId, Order>,
-    /// Times at which the orders that came expire, which are serial numbers here.
+    /// Times at which the orders that came expire. The test uses them as serial numbers.
     seen: BTreeSet<i64>,
     cancels: u64,
-    /// Whether an amend changes what it can, instead of all that it asks for or nothing. Amends that were merged by
+    /// Whether an amend changes the fields that it can, instead of all or none. Amends that were merged by
     /// `TradeOp::merge` are taken or refused as one, so the end is the same only at such a venue.
     is_lenient: bool,
 }
@@ -63,7 +63,7 @@ impl Book {
     }
 }
 
-/// How a write goes.
+/// The fate of a write.
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Works,
@@ -151,15 +151,15 @@ fn windows() -> impl Strategy<Value = Vec<Window>> {
     prop::collection::vec((prop::collection::vec((0_u8..2, ask()), 0..8), 0_u64..40), 1..6)
 }
 
-/// Makes ops of what is asked.
+/// Makes ops from the asks of a program.
 #[derive(Default)]
 struct Program {
     serial: u64,
     /// The order of each id since its last cancel.
     last: BTreeMap<u8, Order>,
-    /// Ids of which an order may have left the buffer.
+    /// Ids of orders that may have left the buffer.
     out: BTreeSet<u8>,
-    /// Everything handed in, in order.
+    /// All ops handed in, in order.
     sent: Vec<TradeOp>,
 }
 
@@ -168,7 +168,7 @@ impl Program {
         format!("{number}").parse().unwrap()
     }
 
-    /// The op; `None` where the program is careful and must not ask for it.
+    /// Returns the op; `None` where a careful program must not ask for it.
     fn op(&mut self, id: u8, ask: Ask, careful: bool) -> Option<TradeOp> {
         self.serial += 1;
         let (serial, price) = (self.serial, Self::price(1000 + self.serial));
@@ -211,12 +211,12 @@ impl Program {
         Some(op)
     }
 
-    /// Nothing that was asked for so far need wait any more.
+    /// Notes that no op handed in so far needs to wait any more.
     fn cut(&mut self) {
         self.out.extend(self.last.keys());
     }
 
-    /// Compares the venue with one that got each op alone, and answers with what the venue got.
+    /// Compares the venue with one that got each op alone, and the outcomes with the ops that the venue got.
     fn check(&self, venue: &Venue, outcomes: &[(TradeOp, Result<u64, AckError>)]) -> Result<(), TestCaseError> {
         let book = venue.book.lock().unwrap();
         let mut alone = Book { is_lenient: book.is_lenient, ..Book::default() };
@@ -259,7 +259,7 @@ fn run<F: Future<Output = Result<(), TestCaseError>>>(test: F) -> Result<(), Tes
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test)
 }
 
-/// Ids are used again while their orders wait, or after a cancel.
+/// Runs a program that uses ids again only while their orders wait, or after a cancel.
 async fn careful(windows: Vec<Window>, calls: Vec<(Call, u64)>, max_items: usize) -> Result<(), TestCaseError> {
     let venue = Venue::new(true, calls);
     let (desk, worker) = desk(&venue, TradeOp::merge, Limits::new(max_items).linger(ms(5)).max_in_flight(2));
@@ -284,7 +284,7 @@ async fn careful(windows: Vec<Window>, calls: Vec<(Call, u64)>, max_items: usize
     program.check(&venue, &outcomes)
 }
 
-/// Any id at any time: while an order of it waits, is in flight, is backing off or rests at the venue.
+/// Runs a program that uses any id at any time: while its order waits, is in flight, backs off or rests at the venue.
 async fn careless(steps: Vec<Step>, calls: Vec<(Call, u64)>, max_items: usize) -> Result<(), TestCaseError> {
     let venue = Venue::new(false, calls);
     let limits = Limits::new(max_items).linger(ms(5)).max_in_flight(2);
@@ -328,7 +328,7 @@ proptest! {
     }
 }
 
-/// The case as it was found: two orders of one id, and the cancel of it, within one linger.
+/// Test of a case that was found: two orders of one id, and its cancel, within one linger.
 #[tokio::test(start_paused = true)]
 async fn a_cancel_takes_no_order_of_two_with_it() {
     let venue = Venue::default();

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Runs all tests, on a machine that has Rust and a Debian-like system and nothing else: installs what is missing, then
-# formatting, lints, documentation, each feature by itself, all tests, every example, the trading app with its page in a
-# browser, and the bench.
-# Exits with 0 only if all of it passed. `--quick` leaves out what a change of code rarely breaks.
+# Runs all tests on a Debian-like system that has Rust, and installs missing packages. The steps: formatting, lints,
+# documentation, each feature by itself, all tests, every example, the trading app with its page in a browser, bench.
+# Exits with 0 only if all steps passed. `--quick` leaves out the steps that a change of code rarely breaks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,7 +43,7 @@ as_postgres() {
     fi
 }
 
-# Starts a private server on a free port of the loopback interface, and names it to the tests.
+# Starts a private server on a free port of the loopback interface, and exports its URL to the tests.
 start_postgres() {
     server=$tmp/postgres
     mkdir "$server"
@@ -64,7 +63,7 @@ start_postgres() {
     return 1
 }
 
-# SQLite is compiled from source.
+# A C compiler, since SQLite is compiled from source.
 need cc gcc libc6-dev
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
@@ -91,7 +90,7 @@ cargo test --locked --workspace --all-features
 
 if ! $quick; then
     step "the channel under a model checker"
-    # Built apart, since its flags concern every crate.
+    # The model checker has a build folder of its own, since its flags apply to every crate.
     CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom RUSTFLAGS="--cfg roundlot_loom" \
         cargo test --quiet --release --locked --lib driver::inbox::model
 fi
@@ -106,13 +105,13 @@ fi
 step "tests that need a PostgreSQL server"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
 need openssl openssl
-# Not on the path of everybody.
+# Debian installs pgbouncer in /usr/sbin, which is not on every user's path.
 [ -x /usr/sbin/pgbouncer ] || need pgbouncer pgbouncer
 start_postgres
 cargo test --locked --all-features --test postgres -- --ignored
-# URLs, as libpq reads them.
+# Tests that read URLs as libpq does.
 cargo test --locked --all-features --lib sink::postgres -- --ignored
-# The trading app takes every variable of this prefix for a setting.
+# The variable is no longer exported, since the trading app takes every variable of this prefix for a setting.
 export -n ROUNDLOT_POSTGRES_URL
 
 step "WebSockets with TLS, against a private server, and without"
@@ -145,7 +144,7 @@ cargo build --locked -p trading_app
 cargo test --locked -p roundlot-browser-tests -- --ignored --test-threads 1
 ls "${CARGO_TARGET_DIR:-target}"/page-*.png
 
-# Release builds, callgrind and servers to compare with: what a change of code can break, but not in a minute.
+# Release builds, callgrind and servers to compare with: steps that take more than a minute.
 if ! $quick; then
     need valgrind valgrind
     need sqlite3 sqlite3

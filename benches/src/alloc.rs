@@ -1,5 +1,7 @@
-//! An allocator that counts while it is asked to. In come requests for memory, out go the system's answers; the counts
-//! are for `measure`. While nobody counts, it costs one load per request, so that timed rounds are not disturbed.
+//! The global allocator of the bench, which counts allocations and live bytes while [`counted`] runs.
+//!
+//! `measure` and the row `alloc` read the counts. Outside of `counted` a request costs one more atomic load, so timed
+//! rounds are not disturbed.
 #![allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait; every call is passed on as it came")]
 
 use std::{
@@ -7,21 +9,25 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
+/// Whether requests are counted; only [`counted`] sets it.
 static COUNTING: AtomicBool = AtomicBool::new(false);
+/// Allocations and reallocations since the count began.
 static CALLS: AtomicU64 = AtomicU64::new(0);
+/// Bytes allocated less bytes freed since the count began; below zero if older memory was freed.
 static LIVE: AtomicI64 = AtomicI64::new(0);
+/// The greatest value of `LIVE` since the count began, in bytes.
 static PEAK: AtomicI64 = AtomicI64::new(0);
 
-/// The system's allocator, counted. A binary that wants the counts names it as its global allocator.
+/// The system's allocator with counts. A binary that reads the counts names it as its global allocator.
 #[derive(Debug)]
 pub struct Counting;
 
-/// What was asked of the allocator.
+/// The requests that all threads made during one call of [`counted`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counted {
-    /// Allocations and reallocations.
+    /// The number of allocations and reallocations.
     pub calls: u64,
-    /// The most bytes that were live at once, above what was live at the start.
+    /// The most bytes that were live at once, less the bytes live at the start.
     pub peak_bytes: u64,
 }
 
@@ -43,7 +49,7 @@ fn note(calls: u64, bytes: i64) {
     }
 }
 
-// SAFETY: each call goes to the system's allocator with the arguments it came with, whose contract is the same.
+// SAFETY: each method passes its arguments unchanged to the system's allocator, which has the same contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(1, signed(layout.size()));
@@ -70,7 +76,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// No allocation is larger than `isize::MAX`; the layout sees to it.
+/// Converts a size. The cast is lossless, since a `Layout` is never larger than `isize::MAX` bytes.
 fn signed(size: usize) -> i64 {
     size as i64
 }

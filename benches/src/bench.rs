@@ -1,4 +1,4 @@
-//! What every row is given: a runtime, a size, a folder. In come the options of the command line. Next room: `rows`.
+//! The context of a run: a runtime, a scale, a number of rounds and a folder. `main` makes it, each row borrows it.
 
 use std::{env, fs, path::PathBuf, time::Duration};
 
@@ -6,24 +6,26 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::Error;
 
-/// A variant is measured for so long in each round, at full scale.
+/// The time for which a variant is measured in each round at full scale: long enough to average over many batches.
 const ROUND: Duration = Duration::from_millis(200);
 
-/// Enough for quartiles, few enough for all rows to be done in minutes.
+/// The number of rounds by default: enough for quartiles, and few enough for all rows to end in minutes.
 const ROUNDS: usize = 15;
 
-/// Threads of the runtime that the variants run on.
+/// The number of worker threads of the runtime: as many as the machine of the results has cores.
 const WORKERS: usize = 2;
 
-/// What every row is given.
+/// The context that every row is given; nothing in it changes after [`Bench::new`].
 #[derive(Debug)]
 pub struct Bench {
-    /// Two workers; every variant that needs a runtime runs on this one.
+    /// The runtime of all variants that need one, with two workers. The rows `rules` and `keys` have their own, of one
+    /// thread.
     pub runtime: Runtime,
-    /// 1 for figures that mean something, less for a look or a smoke test.
+    /// The factor on times and sizes: 1 for valid figures, less for a preview or a smoke test.
     pub scale: f64,
+    /// The number of timed rounds, at least 1.
     pub rounds: usize,
-    /// Where charts go, and files that are measured: on the disk of the build, and not in a file system in memory.
+    /// The folder of charts and of measured files. It is on the disk of the build, not in a file system in memory.
     pub folder: PathBuf,
 }
 
@@ -38,12 +40,12 @@ impl Bench {
         Ok(Self { runtime, scale, rounds, folder })
     }
 
-    /// How long a variant is measured in each round.
+    /// The time for which a variant is measured in each round.
     pub fn round(&self) -> Duration {
         ROUND.mul_f64(self.scale)
     }
 
-    /// A number of ops that is `full` at full scale.
+    /// Scales a number of ops, which is `full` at scale 1; never returns less than 1.
     pub fn sized(&self, full: u64) -> u64 {
         ((full as f64 * self.scale) as u64).max(1)
     }

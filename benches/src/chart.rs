@@ -1,4 +1,4 @@
-//! Charts of the results: in come bars, out goes an SVG file that reads well in light and dark.
+//! Bar charts of the results as SVG files, readable on light and dark pages. `main` writes them for `--plot`.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use plotters::{
 
 use crate::{Error, report::digits};
 
-/// Bars of one unit, the longest of which fills the width.
+/// A bar chart in one unit. The longest bar fills the width.
 #[derive(Debug)]
 pub struct Chart {
     pub title: String,
     pub bars: Vec<Bar>,
 }
 
-/// A value and where the middle half of its rounds was.
+/// The median of a variant, and the quartiles of its rounds from `low` to `high`.
 #[derive(Debug)]
 pub struct Bar {
     pub name: String,
@@ -28,6 +28,7 @@ pub struct Bar {
     pub high: f64,
 }
 
+/// The width of the chart, and below it the heights and margins of its parts, in pixels.
 const WIDTH: i32 = 900;
 const HEAD: i32 = 50;
 const LINE: i32 = 30;
@@ -40,7 +41,7 @@ const OURS: RGBColor = RGBColor(20, 110, 90);
 const THEIRS: RGBColor = RGBColor(160, 165, 170);
 
 impl Chart {
-    /// Writes the chart; the bars whose name begins with roundlot are in colour.
+    /// Writes the chart as SVG. Bars whose names begin with roundlot are in colour, all other bars are grey.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let height = HEAD + LINE * self.bars.len() as i32 + 10;
         let area = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();

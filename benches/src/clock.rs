@@ -1,4 +1,6 @@
-//! Clocks that a busy machine does not bend. In comes the kernel's account, out go nanoseconds of CPU time.
+//! CPU time of threads, of this process and of its children, which other programs on the machine do not distort.
+//!
+//! `measure` uses [`Stopwatch`]; the rows of one thread use [`thread_cpu`].
 
 use std::{
     fs,
@@ -10,12 +12,12 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-/// The CPU time that all threads of this process have had, in nanoseconds.
+/// The CPU time of all threads of this process so far, in nanoseconds.
 pub fn process_cpu() -> u64 {
     cpu(ClockId::ProcessCPUTime)
 }
 
-/// The CPU time that this thread has had, in nanoseconds.
+/// The CPU time of the calling thread so far, in nanoseconds.
 pub fn thread_cpu() -> u64 {
     cpu(ClockId::ThreadCPUTime)
 }
@@ -24,9 +26,9 @@ pub fn thread_cpu() -> u64 {
 /// 10 ms.
 pub fn children_cpu() -> u64 {
     let stat = fs::read_to_string("/proc/self/stat").expect("Linux has /proc");
-    // The name of the program, in brackets, may hold spaces; what follows it does not.
+    // The name of the program is in brackets and may contain spaces, so fields are counted from the last bracket.
     let fields = stat.rsplit(')').next().unwrap_or_default();
-    // `man proc`: cutime and cstime are the fields 16 and 17, and the first one here is field 3.
+    // Per `man proc`, cutime and cstime are the fields 16 and 17. The first field after the bracket is field 3.
     let ticks: u64 = fields.split_whitespace().skip(13).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     ticks * 1_000_000_000 / clock_ticks_per_second()
 }
@@ -36,7 +38,7 @@ fn cpu(clock: ClockId) -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
-/// Wall clock and CPU time since one moment. The CPU time is that of this process and of children that have ended.
+/// The start of a measurement in wall clock and CPU time. CPU time includes this process and its ended children.
 #[derive(Debug)]
 pub struct Stopwatch {
     at: Instant,
@@ -54,7 +56,7 @@ impl Stopwatch {
     }
 }
 
-/// How long something took.
+/// The wall clock and CPU time of one measurement.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Span {
     pub wall: Duration,

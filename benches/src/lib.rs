@@ -1,5 +1,7 @@
-//! The bench: in come names of rows, out come tables, figures and charts. `rows` has a file per row of the results,
-//! `peers` a file per way of batching that stands in them; the rest is the harness.
+//! The bench, which measures roundlot beside its peers and prints tables, figures and charts.
+//!
+//! `rows` has a file per row of the results and `peers` a file per way of batching. The other modules are the harness.
+//! `main` and `bin/instructions` call it.
 
 pub mod alloc;
 pub mod bench;
@@ -19,5 +21,5 @@ pub mod target;
 pub mod trade;
 pub mod wire;
 
-/// Whatever ends the bench: it is told, and not handled.
+/// Any error that ends the bench. It is printed and never handled.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -1,10 +1,10 @@
-//! On what it was measured: in come /proc and the compiler, out go a few lines for the head of the results.
+//! The machine of the measurement, as read from /proc and the compiler. `main` prints it at the head of the results.
 
 use std::{fs, process::Command, thread};
 
 use crate::Error;
 
-/// CPU, cores, kernel, compiler and load, a line each.
+/// Describes CPU, cores, kernel, compiler and load, a line each.
 pub fn describe() -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let lines = [
@@ -17,19 +17,19 @@ pub fn describe() -> String {
     lines.map(|(name, value)| format!("* {name}: {value}\n")).concat()
 }
 
-/// The load averages of 1, 5 and 15 minutes.
+/// The load averages of the last 1, 5 and 15 minutes.
 pub fn load() -> String {
     read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Resident memory of this process, in bytes.
+/// The resident memory of this process, in bytes.
 pub fn resident() -> Result<f64, Error> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
 }
 
-/// The first line that a program prints, or a word that there is none.
+/// The first line that a program prints, or `unknown` if it does not run or prints nothing.
 pub fn said_by(program: &str, argument: &str) -> String {
     let said = Command::new(program).arg(argument).output().ok();
     let text = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());

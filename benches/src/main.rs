@@ -1,5 +1,4 @@
-//! The command line of the bench: in come names of rows, out come tables, and at the end a line per figure. Next room:
-//! `rows`.
+//! The command line of the bench. Runs the chosen rows, prints a table per row, and ends with a line per figure.
 
 use std::{process::ExitCode, time::Instant};
 
@@ -97,7 +96,7 @@ fn choose(names: &[String]) -> Result<Vec<Row>, Error> {
     if let Some(name) = names.iter().find(|name| !all.iter().any(|row| row.name.starts_with(name.as_str()))) {
         return Err(format!("there is no row {name}; --list says which there are").into());
     }
-    // The whole name of a row means that row alone, the beginning of names all that begin so.
+    // The whole name of a row selects that row alone. A prefix selects all rows whose names begin with it.
     let is_chosen = |row: &Row| {
         let exact = |name: &String| row.name == name;
         let begins = |name: &String| row.name.starts_with(name.as_str()) && !all.iter().any(|other| other.name == name);

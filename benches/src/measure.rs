@@ -1,5 +1,6 @@
-//! The harness: in come variants that do the same job, out comes how fast each was. They run in turns, round by round, so
-//! that whatever else the machine does hits all of them.
+//! The harness, which measures variants that do the same job. Rows call it.
+//!
+//! Variants take turns in each round, so that other load on the machine affects all variants alike.
 
 use std::fmt;
 
@@ -10,15 +11,17 @@ use crate::{
     statistics::{self, Summary},
 };
 
-/// One way to do the job of a row.
+/// A way to do the job of a row.
 pub struct Variant<'a> {
+    /// The name in the table and for [`named`].
     pub name: &'static str,
     run: Box<dyn FnMut(u64) -> (u64, Span) + 'a>,
 }
 
 impl<'a> Variant<'a> {
-    /// `run` does about as many ops as it is told, checks that all of them arrived, and returns how many that were. All
-    /// that it does is measured.
+    /// Makes a variant of a `run` that gets a number of ops and returns how many it did. All of `run` is measured.
+    ///
+    /// `run` checks that all ops arrived, and may do a few more or less than it was told.
     pub fn new(name: &'static str, mut run: impl FnMut(u64) -> u64 + 'a) -> Self {
         Self::timed(name, move |ops| {
             let watch = Stopwatch::start();
@@ -27,7 +30,7 @@ impl<'a> Variant<'a> {
         })
     }
 
-    /// The same for a `run` that measures itself, so that its preparations are left out.
+    /// Makes a variant of a `run` that measures itself, so that its preparations are not measured.
     pub fn timed(name: &'static str, run: impl FnMut(u64) -> (u64, Span) + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
@@ -39,13 +42,15 @@ impl fmt::Debug for Variant<'_> {
     }
 }
 
-/// What became of a variant: one value per round, in the order of the rounds.
+/// The results of a variant. Vectors hold one value per timed round, in the order of the rounds.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
     pub name: &'static str,
     pub ops_per_second: Vec<f64>,
     pub cpu_ns_per_op: Vec<f64>,
+    /// Allocations and reallocations per op in the counting run.
     pub allocations_per_op: f64,
+    /// The peak of the heap above its start, in bytes, in the counting run.
     pub peak_bytes: u64,
 }
 
@@ -64,39 +69,39 @@ impl Measured {
         Summary::of(&self.cpu_ns_per_op)
     }
 
-    /// How many times as fast as the other, by the clock on the wall.
+    /// The median ratio of this variant's speed to the other's within a round, by the wall clock.
     pub fn speed_against(&self, other: &Self) -> f64 {
         statistics::paired_ratio(&self.ops_per_second, &other.ops_per_second)
     }
 
-    /// How many times as much CPU time as the other.
+    /// The median ratio of this variant's CPU time per op to the other's within a round.
     pub fn cpu_against(&self, other: &Self) -> f64 {
         statistics::paired_ratio(&self.cpu_ns_per_op, &other.cpu_ns_per_op)
     }
 }
 
-/// The result of the variant of this name.
+/// Finds the result of the variant of this name.
 ///
 /// # Panics
 ///
-/// If the row has no such variant, which is a mistake in the row.
+/// Panics if the row has no such variant, which is a bug in the row.
 pub fn named<'a>(results: &'a [Measured], name: &str) -> &'a Measured {
     results.iter().find(|measured| measured.name == name).expect("the row has a variant of this name")
 }
 
-/// Runs each variant for the time of a round in each of the rounds, and once more to count what it allocates.
+/// Runs each variant in each round for about [`Bench::round`], and once more to count its allocations.
 pub fn measure(bench: &Bench, mut variants: Vec<Variant<'_>>) -> Vec<Measured> {
     let sizes: Vec<u64> = variants.iter_mut().map(|variant| fitting(bench, variant)).collect();
     measure_sized(bench, variants, &sizes)
 }
 
-/// The same with sizes that are given, and a warm-up of one run each.
+/// Runs all variants with `ops` ops each, after a warm-up run of that size.
 pub fn measure_fixed(bench: &Bench, variants: Vec<Variant<'_>>, ops: u64) -> Vec<Measured> {
     let sizes = vec![ops; variants.len()];
     measure_each(bench, variants, &sizes)
 }
 
-/// The same with a size for each variant, where they differ by too much for one.
+/// Runs each variant with its own size, for variants whose speeds differ too much for one size.
 pub fn measure_each(bench: &Bench, mut variants: Vec<Variant<'_>>, sizes: &[u64]) -> Vec<Measured> {
     for (variant, size) in variants.iter_mut().zip(sizes) {
         (variant.run)(*size);
@@ -122,12 +127,12 @@ fn measure_sized(bench: &Bench, mut variants: Vec<Variant<'_>>, sizes: &[u64]) -
     results
 }
 
-/// The turns of a round. Each begins with another variant, so that none always runs behind the same neighbour's heat.
+/// The order of the variants in a round. Each round begins with the next variant, so that no variant always runs first.
 fn order(round: usize, variants: usize) -> impl Iterator<Item = usize> {
     (0..variants).map(move |i| (round + i) % variants)
 }
 
-/// How many ops take about the time of a round. Finding out is the warm-up.
+/// Finds the number of ops that take about the time of a round. The runs with doubled sizes are the warm-up.
 fn fitting(bench: &Bench, variant: &mut Variant<'_>) -> u64 {
     let enough = bench.round() / 2;
     let mut ops = 1024;
@@ -153,7 +158,7 @@ mod tests {
         assert_eq!([turns(0), turns(1), turns(2), turns(3)], [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
     }
 
-    /// Goal: variants take turns, with a warm-up first and a counting run last. Method: two that write down their names.
+    /// Goal: variants take turns, with a warm-up first and a counting run last. Method: two variants log their names.
     #[test]
     fn variants_take_turns() {
         let bench = Bench::new(1.0, Some(2)).unwrap();

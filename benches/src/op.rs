@@ -1,37 +1,42 @@
-//! What is sent: ops of 64 bytes, and a mix of them as a trading app has it. In come numbers, out go ops.
+//! Ops of 64 bytes, and a repeatable mix of them like that of a trading app. Rows and peers send them.
 
 use std::array;
 
-/// One op: 64 bytes, as large as an order or a quote.
+/// An op of 64 bytes, as large as an order or a quote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Op {
+    /// The number of the op in its run.
     pub id: u64,
-    /// When it was sent, in nanoseconds since the row began; zero where nobody asks.
+    /// The time of the send in nanoseconds since the run began. Only the row `latency` sets it; elsewhere it is zero.
     pub sent_ns: u64,
-    /// Ops of one key replace each other.
+    /// The key of conflation: a later op replaces a waiting op of the same key.
     pub key: u64,
+    /// The key of the partition, below [`SYMBOLS`] in a mix.
     pub symbol: u32,
+    /// The priority: greater levels leave first.
     pub level: u8,
-    /// What else an op carries.
+    /// Padding up to 64 bytes, in place of the other fields of an order.
     pub rest: [u32; 7],
 }
 
 const _: () = assert!(size_of::<Op>() == 64, "the figures are for ops of 64 bytes");
 
 impl Op {
-    /// An op of which only the number matters.
+    /// Makes an op with a number and a key of its own, of symbol 0 and level 0.
     pub fn numbered(id: u64) -> Self {
         Self { id, sent_ns: 0, key: id, symbol: 0, level: 0, rest: [id as u32; 7] }
     }
 }
 
+/// The number of symbols in a mix, and in the feed of the row `fanout`.
 pub const SYMBOLS: u32 = 100;
 
-/// An op supersedes one of so many before it, if it supersedes any.
+/// The number of latest ops among which an update finds the op that it supersedes.
 const RECENT: usize = 256;
 
-/// A repeatable mix: 100 symbols, four levels (70, 20, 8 and 2 %), and a third of the ops updates one of the 256 before
-/// it, under the same key. What comes in with a waiting op's key may have another level.
+/// Makes a repeatable mix of 100 symbols and four levels (70, 20, 8 and 2 %).
+///
+/// A third of the ops update one of the 256 ops before them, under the same key and possibly with another level.
 pub fn mix(count: usize) -> Vec<Op> {
     let mut dice = Dice::new(7);
     let mut recent: [Op; RECENT] = array::from_fn(|i| Op::numbered(i as u64));
@@ -57,7 +62,7 @@ pub fn mix(count: usize) -> Vec<Op> {
         .collect()
 }
 
-/// A small generator whose runs repeat (xorshift64*).
+/// A small random number generator with a seed (xorshift64*), so that runs repeat.
 #[derive(Debug)]
 pub struct Dice(u64);
 
@@ -66,6 +71,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
+    /// Draws a number from 0 up to `end`, exclusive.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -82,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mix_is_what_it_says() {
+    fn the_mix_has_its_documented_shares() {
         let ops = mix(100_000);
         let keys: HashSet<u64> = ops.iter().map(|op| op.key).collect();
         let repeats = 1.0 - keys.len() as f64 / ops.len() as f64;

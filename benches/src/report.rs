@@ -1,4 +1,4 @@
-//! What a row has to say: a table, figures, and what they do not show. In come results, out goes Markdown.
+//! The report of a row as Markdown: a table, figures, notes, and the peers that were left out. `main` prints it.
 
 use std::fmt;
 
@@ -11,15 +11,18 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Report {
     pub table: Table,
-    /// Peers that can't do this job, and why.
+    /// Peers that cannot do this job, each with the reason.
     pub left_out: Vec<(&'static str, &'static str)>,
+    /// Sentences below the table.
     pub notes: Vec<String>,
+    /// Names and values of the figures, which `main` prints at the end of the run.
     pub figures: Vec<(&'static str, f64)>,
+    /// Charts that `--plot` writes.
     pub charts: Vec<Chart>,
 }
 
 impl Report {
-    /// The usual table and chart of variants, measured against the first of them.
+    /// Makes the usual table and chart of variants. Ratios are to the first variant.
     pub fn of(results: &[Measured]) -> Self {
         let bars = results.iter().map(|measured| {
             let speed = measured.speed();
@@ -79,8 +82,8 @@ impl Table {
         self
     }
 
-    /// One line per variant. "x first" is how many times as much it gets done as the first one, in the same time or with
-    /// the same CPU time.
+    /// Makes a table with a line per variant. "x first" is the ratio of its speed to that of the first variant, per
+    /// wall clock time or per CPU time.
     fn of(results: &[Measured]) -> Self {
         let head = [
             "variant",
@@ -136,7 +139,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Three digits that matter, or all before the point.
+/// Formats a number with three significant digits, or with all digits before the point if they are more.
 pub fn digits(value: f64) -> String {
     match value.abs() {
         size if size >= 1000.0 => thousands(value),
@@ -146,7 +149,7 @@ pub fn digits(value: f64) -> String {
     }
 }
 
-/// A whole number, in groups of three.
+/// Formats a number as a whole number in groups of three digits.
 pub fn thousands(value: f64) -> String {
     let whole = format!("{value:.0}");
     let mut grouped = String::new();
@@ -159,7 +162,7 @@ pub fn thousands(value: f64) -> String {
     grouped
 }
 
-/// Bytes as people read them.
+/// Formats a number of bytes in KiB or MiB.
 pub fn bytes(bytes: u64) -> String {
     match bytes as f64 / 1024.0 {
         kib if kib >= 1024.0 => format!("{} MiB", digits(kib / 1024.0)),
@@ -172,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_rounded_and_grouped() {
         assert_eq!(thousands(1_234_567.4), "1,234,567");
         assert_eq!(thousands(-123.0), "-123");
         assert_eq!([digits(0.123), digits(12.34), digits(123.4), digits(1234.0)], ["0.12", "12.3", "123", "1,234"]);

@@ -1,5 +1,4 @@
-//! A PostgreSQL server of the bench's own. In comes a wish for one, out goes a URL, of a server that ends with the value:
-//! also when the bench panics.
+//! A private PostgreSQL server for the row `postgres`. The server stops when its value is dropped, also after a panic.
 
 use std::{
     env, fs,
@@ -13,28 +12,32 @@ use tempfile::TempDir;
 
 use crate::Error;
 
-/// A server that is there already, and is left running.
+/// The environment variable with the URL of an existing server, which is used instead and left running.
 const GIVEN: &str = "ROUNDLOT_POSTGRES_URL";
 
-/// The table's statistics are nobody's concern here, and whoever is measured while they are taken is out of luck.
+/// Settings beside the defaults: no autovacuum, which would slow down the runs it overlaps, and loopback alone.
 const SETTINGS: &str = "-c autovacuum=off -c listen_addresses=127.0.0.1";
 
+/// A running PostgreSQL server, either private or given by the environment.
 #[derive(Debug)]
 pub struct Server {
     url: String,
+    /// The private cluster, which stops on drop; `None` if the server was given.
     _own: Option<Own>,
 }
 
-/// A cluster in a temporary folder, with the defaults of its version: fsync is on.
+/// A private cluster in a temporary folder, with the defaults of its version, so fsync is on.
 #[derive(Debug)]
 struct Own {
     folder: TempDir,
+    /// The path of `pg_ctl`.
     ctl: PathBuf,
 }
 
 impl Server {
-    /// The server that the environment names, or a private one on a free port of loopback; `None` if PostgreSQL is not
-    /// installed.
+    /// Returns the server that the environment names, or starts a private one on a free port of loopback.
+    ///
+    /// Returns `None` if PostgreSQL is not installed.
     pub fn start() -> Result<Option<Self>, Error> {
         if let Ok(url) = env::var(GIVEN) {
             return Ok(Some(Self { url, _own: None }));
@@ -62,7 +65,7 @@ impl Own {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// Runs one of PostgreSQL's programs, as a user that it accepts: it refuses root.
+    /// Runs a program of PostgreSQL. Its programs refuse root, so root runs them as the user `postgres`.
     fn run(&self, program: &Path, arguments: &[&str]) -> Result<Output, Error> {
         let mut command = if is_root() { Command::new("runuser") } else { Command::new(program) };
         if is_root() {
@@ -74,13 +77,14 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // One that never started has nothing to stop.
+        // The error of a cluster that never started is ignored: there is nothing to stop.
         let _ = self.run(&self.ctl, &["-D", &self.path("data"), "-m", "immediate", "-w", "stop"]);
     }
 }
 
-/// Where a program of PostgreSQL is: where Debian has them, the newest version, or on the path. What Debian has on the path
-/// is a script that looks for the program first.
+/// Finds a program of PostgreSQL in Debian's folders, the newest version first, and then on the path.
+///
+/// Debian's folders come first, since Debian's programs on the path are wrapper scripts, which take longer to start.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -94,7 +98,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// What a program has to say if it failed.
+/// Returns the standard output of a program, or an error with both outputs if the program failed.
 pub fn said(output: Output) -> Result<String, Error> {
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     if output.status.success() { Ok(out) } else { Err(format!("{}: {out}{err}", output.status).into()) }
@@ -106,10 +110,10 @@ mod tests {
 
     use super::*;
 
-    /// Goal: no server outlives the bench. Method: one whose owner panics; without PostgreSQL there is nothing to see.
+    /// Goal: no server outlives the bench. Method: the owner of a server panics. Without PostgreSQL it is skipped.
     #[test]
     fn a_panic_stops_the_server() {
-        // A server that was given is not ours to stop.
+        // A given server is never stopped.
         if find("initdb").is_none() || env::var_os(GIVEN).is_some() {
             return;
         }

@@ -1,12 +1,12 @@
-//! The arithmetic of the results: in come the values of some rounds, out go medians, quartiles and ratios.
+//! Medians, quartiles and paired ratios of the values of some rounds. `measure` and the rows use them.
 
-/// The middle of some values and how far they spread. All zero if there are none.
+/// The median and the quartiles of some values. All three are zero if there are no values.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Summary {
     pub median: f64,
-    /// A quarter of the values is below.
+    /// The lower quartile: a quarter of the values are below it.
     pub low: f64,
-    /// A quarter of the values is above.
+    /// The upper quartile: a quarter of the values are above it.
     pub high: f64,
 }
 
@@ -22,13 +22,13 @@ pub fn median(values: &[f64]) -> f64 {
     Summary::of(values).median
 }
 
-/// The median of the ratios of two variants, each taken within one round: what slows a whole round down is in neither.
+/// The median of the ratios of two variants within a round. Load that slows a whole round down cancels out.
 pub fn paired_ratio(values: &[f64], to: &[f64]) -> f64 {
     let ratios: Vec<f64> = values.iter().zip(to).map(|(value, to)| value / to).collect();
     median(&ratios)
 }
 
-/// Linear between the two nearest values.
+/// Interpolates linearly between the two nearest values.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return 0.0;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
+    fn the_median_is_the_middle_in_any_order() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
         assert_eq!(median(&[7.0]), 7.0);
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!((summary.low, summary.median, summary.high), (2.0, 3.0, 4.0));
     }
 
-    /// Goal: noise that hits a whole round cancels out. Method: a third round in which everything is ten times slower.
+    /// Goal: load on a whole round cancels out. Method: both variants are ten times slower in the third round.
     #[test]
     fn a_slow_round_leaves_the_ratio_alone() {
         assert_eq!(paired_ratio(&[20.0, 22.0, 2.0], &[10.0, 11.0, 1.0]), 2.0);

@@ -1,4 +1,4 @@
-//! Where everything goes: a destination that takes ops at once. In come batches, out comes how many ops arrived.
+//! The destination of all peers, which takes ops without waiting and counts them.
 
 use std::{
     hint::black_box,
@@ -12,7 +12,7 @@ use roundlot::{Batch, Settled, Sink, SinkError};
 
 use crate::op::Op;
 
-/// Takes ops and counts them. The compiler is told that somebody looks at them.
+/// A destination that counts ops. `black_box` keeps the compiler from optimizing the ops away. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
     arrived: Arc<AtomicU64>,
@@ -27,9 +27,11 @@ impl Target {
         self.arrived.load(Ordering::Acquire)
     }
 
+    /// Checks the count, so that a variant that loses ops has no figures.
+    ///
     /// # Panics
     ///
-    /// Unless exactly `ops` have arrived: a bench must not be able to lie.
+    /// Panics unless exactly `ops` ops have arrived.
     pub fn check(&self, ops: u64) {
         assert_eq!(self.arrived(), ops, "ops that arrived");
     }

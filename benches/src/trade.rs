@@ -1,11 +1,11 @@
-//! What the databases are given: rows of six columns, as a log of trades has them. In come numbers, out go rows, and the
-//! mapping by which the sinks write them.
+//! Trades of six columns for the rows `sqlite` and `postgres`, and the table mapping by which the sinks write them.
 
 use roundlot::sink::table::Table;
 use rust_decimal::Decimal;
 
 const SYMBOLS: [&str; 4] = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"];
 
+/// A trade, as in the log of a trading app.
 #[derive(Debug, Clone, Copy)]
 pub struct Trade {
     pub id: i64,
@@ -30,7 +30,7 @@ impl Trade {
     }
 }
 
-/// All six columns; `id` is the key.
+/// Maps all six columns; `id` is the key.
 pub fn mapping() -> Table<Trade> {
     Table::new("trades")
         .integer("id", |trade: &Trade| trade.id)

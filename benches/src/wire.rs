@@ -1,5 +1,6 @@
-//! Both ends of a TCP connection of loopback, watched. In comes the wish for one, out go our end, which counts its calls
-//! into the socket, and a peer that reads WebSocket frames as cheaply as can be.
+//! Both ends of a TCP connection on loopback, for the row `websocket`.
+//!
+//! The near end counts its calls into the socket. The far end, a thread, reads WebSocket frames and counts them.
 
 use std::{
     io::{self, Read},
@@ -20,20 +21,21 @@ use tokio::{
 
 use crate::Error;
 
-/// As much as the peer reads at once.
+/// The most bytes that the peer reads in a call: 256 KiB, so that its own calls cost little.
 const READ: usize = 256 << 10;
 
-/// Calls into a socket, of those that a runtime makes for one side.
+/// The number of calls into the socket at the near end: polls of reads, writes and shutdowns. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Calls(Arc<AtomicU64>);
 
 impl Calls {
+    /// The number of calls so far.
     pub fn count(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// Our end. Each call is counted, also one that finds the socket not ready.
+/// The near end. Each call is counted, also a call that finds the socket not ready.
 #[derive(Debug)]
 pub struct Counted {
     stream: TcpStream,
@@ -58,7 +60,7 @@ impl AsyncWrite for Counted {
         self.inner().poll_write(cx, bytes)
     }
 
-    /// Nothing to do for TCP, and no call.
+    /// Does nothing, since TCP has no flush; no call is counted.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -68,21 +70,23 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// The other end, a thread.
+/// The far end, a thread.
 #[derive(Debug)]
 pub struct Peer(JoinHandle<io::Result<Seen>>);
 
-/// What came in.
+/// The counts of the peer at the end of the connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
+    /// All bytes that were read, headers included.
     pub bytes: u64,
+    /// Frames other than the close.
     pub frames: u64,
-    /// One for each frame, and one for each newline in it.
+    /// Messages: one per frame, and one more per newline in a payload.
     pub messages: u64,
 }
 
 impl Peer {
-    /// Opens a connection. Our end belongs to the runtime that this is called on.
+    /// Opens a connection. The near end belongs to the runtime of the caller.
     pub fn connect() -> Result<(Self, Counted, Calls), Error> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let there = Blocking::connect(listener.local_addr()?)?;
@@ -94,17 +98,17 @@ impl Peer {
         Ok((Self(thread::spawn(move || read(there))), counted, calls))
     }
 
-    /// Waits until the connection ends, by a close or without one.
+    /// Waits until the connection ends, with a close frame or without one, and returns the counts.
     pub fn end(self) -> Result<Seen, Error> {
         Ok(self.0.join().map_err(|_| "the peer panicked")??)
     }
 }
 
-/// Reads frames that are not masked, until one says goodbye.
+/// Reads frames that are not masked, until a close frame or the end of the stream.
 fn read(mut stream: impl Read) -> io::Result<Seen> {
     let mut seen = Seen::default();
     let mut buffer = vec![0; READ];
-    // Bytes of a header that has not come whole stay at the front; a payload is counted as it comes.
+    // `held` bytes of an incomplete header stay at the front of the buffer. `payload` bytes of the frame are missing.
     let (mut held, mut payload) = (0, 0);
     loop {
         let end = held + stream.read(&mut buffer[held..])?;
@@ -133,12 +137,13 @@ fn read(mut stream: impl Read) -> io::Result<Seen> {
     }
 }
 
-/// In bytes, so that the compiler counts many at once: no more than 255 of them are in a piece.
+/// Counts newlines in pieces of 255 bytes, so that a piece's count fits into a `u8` and the compiler vectorizes it.
 fn newlines(bytes: &[u8]) -> u64 {
     let of = |piece: &[u8]| piece.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>();
     bytes.chunks(255).map(|piece| u64::from(of(piece))).sum()
 }
 
+/// The header of a frame; `size` and `payload` are in bytes.
 struct Header {
     size: usize,
     payload: usize,
@@ -146,7 +151,7 @@ struct Header {
 }
 
 impl Header {
-    /// The header of a frame that is not masked, if all of it is there.
+    /// Parses the header of a frame that is not masked. Returns `None` while the header is incomplete.
     fn of(bytes: &[u8]) -> Option<Self> {
         let (size, payload) = match *bytes.get(1)? & 0x7f {
             126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?).into()),
@@ -161,7 +166,7 @@ impl Header {
 mod tests {
     use super::*;
 
-    /// Goal: frames are counted whatever the pieces in which they come. Method: three lengths of header, byte by byte.
+    /// Goal: counts do not depend on how reads split frames. Method: three header lengths, in five sizes of pieces.
     #[test]
     fn frames_are_counted_in_any_pieces() {
         struct Pieces(Vec<u8>, usize);

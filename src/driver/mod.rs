@@ -9,4 +9,5 @@ mod mutex;
 mod reply;
 pub(crate) mod stream;
 pub(crate) mod timer;
+mod wake;
 pub(crate) mod worker;

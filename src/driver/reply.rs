@@ -1,6 +1,6 @@
 //! A reply: one value from the task to one caller. [`ReplyPool`] is a pool of their memory.
 //!
-//! It does what a oneshot channel does. Each of those is an allocation, though, which is the largest part of what an ack costs.
+//! A reply does what a oneshot channel does, without the allocation that each of those is, the largest part of the cost of an ack.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    driver::mutex::Mutex,
+    driver::{mutex::Mutex, wake::wake_contained},
     rules::{
         outcome::{Answer, Packed},
         panics,
@@ -109,7 +109,7 @@ impl<V> Slot<V> {
         };
         drop(state);
         if let State::Waiting(waker) = before {
-            panics::wake(waker);
+            wake_contained(waker);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What a batcher has come to.
+/// The result of a batcher that has ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Summary<T> {

@@ -1,6 +1,6 @@
 //! Containment of panics in the user's functions and destructors.
 
-use std::{any::Any, mem::needs_drop, task::Waker};
+use std::{any::Any, mem::needs_drop};
 
 /// The message of a panic, as far as it has one.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
@@ -11,11 +11,6 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     } else {
         "without a message"
     }
-}
-
-/// Wakes a task. That it may panic is no reason not to wake the next one.
-pub(crate) fn wake(waker: Waker) {
-    drop(catch(|| waker.wake()));
 }
 
 /// Drops a value of the user, whose destructor may panic.

@@ -1,4 +1,4 @@
-//! The account of each op of a load: what callers were told, what the dead letters say and what is in the table.
+//! The account of each op of a load: the outcome for its caller, the dead letters, and the rows in the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::{Db, Trade, trade};
 
-/// What the callers were told.
+/// The outcomes that the callers were told, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     pub(crate) delivered: BTreeSet<i64>,
@@ -24,7 +24,7 @@ pub(crate) fn batcher(sink: impl Sink<Trade>) -> Batcher<Trade, (), impl Sink<Tr
         .retry(Retry::exponential(ms(20), ms(200)).max_attempts(1000))
 }
 
-/// Submits the trades of these ids, and calls `midway` when half of them are handed in; returns what became of each.
+/// Submits the trades of these ids, and calls `midway` when half of them are handed in. Returns the outcomes.
 pub(crate) async fn run<S: Sink<Trade>>(
     batcher: Batcher<Trade, (), S>,
     ids: std::ops::Range<i64>,
@@ -61,7 +61,7 @@ pub(crate) async fn run<S: Sink<Trade>>(
 }
 
 impl Account {
-    /// Every delivered row is there exactly once, no refused one is, one in doubt at most once, and no other at all.
+    /// Asserts that every delivered row exists exactly once, every row in doubt at most once, and no other row.
     pub(crate) async fn agrees_with(&self, db: &Db) {
         let mut rows: BTreeMap<i64, usize> = BTreeMap::new();
         for id in db.ids().await {

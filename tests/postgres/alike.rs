@@ -1,4 +1,5 @@
-//! All ways to write a batch give the same table: COPY, arrays, and batches of one row, for each kind of table.
+//! Tests that all ways to write a batch give the same table: COPY, arrays, and batches of one row, for each kind of
+//! table.
 
 use roundlot::{
     ErrorKind,
@@ -10,11 +11,11 @@ use roundlot::{
 
 use crate::{Db, Trade, db, fail, mapping, named, refused, server::Server, trade, trades, write};
 
-/// The settings of each way, and how many rows its batches have.
+/// The settings of each way, and the number of rows in its batches.
 const WAYS: [(&str, usize, usize); 4] =
     [("copy", 1, 1000), ("arrays", usize::MAX, 1000), ("halves", 4, 5), ("rows", 1, 1)];
 
-/// Writes the ops to tables of the way's own, and returns what was refused and what the query found afterwards.
+/// Writes the ops to tables of the way's own. Returns the refusals and the rows of the query afterwards.
 async fn by(way: (&str, usize, usize), sql: &str, table: Table<Trade>, ops: &[Trade], query: &str) -> Vec<String> {
     let db = db().await;
     db.execute(sql).await;
@@ -26,7 +27,8 @@ async fn by(way: (&str, usize, usize), sql: &str, table: Table<Trade>, ops: &[Tr
     for (batch, ops) in ops.chunks(way.2).enumerate() {
         let failed = write(&sink, ops.to_vec()).await;
         refused(&failed);
-        // The place of a row in a part differs, as in the context of an error; whose fault it is must not.
+        // Messages differ in the place of a row in its part, as in the context of an error; the row at fault must not
+        // differ.
         found.extend(failed.iter().map(|refusal| {
             format!("{}: {}", batch * way.2 + refusal.op, refusal.story.split(" (").next().unwrap_or_default())
         }));
@@ -153,7 +155,7 @@ async fn all_kinds_of_tables_are_written_alike() {
     let counts = trigger("AFTER", "ROW", "UPDATE n SET n = n + 1; RETURN NULL;");
     let refuses = trigger("AFTER", "ROW", "IF new.id = 3 THEN RAISE 'no threes'; END IF; RETURN NULL;");
     let archive = "CREATE TABLE archive (LIKE trades);";
-    // Of each kind how many rows are refused, and how many lines the query finds.
+    // For each kind: the number of refused rows, and the number of lines that the query finds.
     let cases: [(&str, [usize; 2], String, &str); 14] = [
         ("a trigger that passes over rows", [0, 6], format!("{TRADES} {skips}"), ALL),
         (
@@ -275,8 +277,8 @@ async fn rules_and_policies_that_come_later_hold_for_large_batches() {
     }
 }
 
-/// Goal: the right to insert into the columns of the mapping is enough, and the lack of it is told when the sink is opened.
-/// Method: a user who may write to some columns, by each way.
+/// Goal: the right to insert into the columns of the mapping is enough, and its lack is reported when the sink is
+/// opened. Method: a user who may write to some columns, by each way.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn rights_to_columns_are_enough_for_each_way() {

@@ -1,4 +1,4 @@
-//! Writes that are given up: the next write is not affected, and nothing stays behind on the server.
+//! Tests of writes that are given up: the next write is not affected, and nothing is left behind on the server.
 
 use std::pin::pin;
 
@@ -36,7 +36,7 @@ async fn a_dropped_write_is_rolled_back_and_its_session_ends() {
         let mut batch = Batch::for_test(trades(0..300));
         let pid = until_it_waits(&db, sink.write(&mut batch)).await;
         assert!(batch.verdict(0).is_none());
-        // The one that holds the row is still there: only a statement that was canceled has ended.
+        // The holder of the row is still there: only a canceled statement can have ended.
         db.until(&format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")).await;
         db.execute("INSERT INTO trades VALUES (7, 'mine', 0)").await;
         other.batch_execute("ROLLBACK").await.unwrap();
@@ -128,8 +128,8 @@ async fn a_dropped_open_ends_its_session() {
     other.batch_execute("ROLLBACK").await.unwrap();
 }
 
-/// Goal: there are never more sessions than allowed, those that are given up among them. Method: the word that gives one
-/// up is held back on its way, and the next write gets a session only after it.
+/// Goal: there are never more sessions than allowed, abandoned ones included. Method: the cancel request for a session
+/// is held back on its way, and the next write gets a session only after it.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_session_that_is_given_up_keeps_its_place_until_it_is_gone() {
@@ -162,8 +162,8 @@ async fn a_session_that_is_given_up_keeps_its_place_until_it_is_gone() {
     assert_eq!(db.ids().await, (10..20).collect::<Vec<_>>());
 }
 
-/// Goal: what has landed is not said to have failed. Method: the word BEGIN is garbled on its way, as if it had been
-/// canceled, which leaves the rows to be a transaction of their own. A COMMIT would then be garbled too.
+/// Goal: no landed row is reported as failed. Method: the word BEGIN is garbled on its way, as if it had been canceled,
+/// so the rows become a transaction of their own. A COMMIT would then be garbled too.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn rows_that_landed_without_a_transaction_need_no_commit() {

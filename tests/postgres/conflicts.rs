@@ -1,5 +1,5 @@
-//! Rows that the table does not take: exactly they are refused. All other rows land, in order and once, whatever way
-//! the batch takes.
+//! Tests of rows that the table does not take: exactly these are refused. All other rows land, in order and once, by
+//! each way of writing.
 
 use roundlot::sink::{
     postgres::PostgresSink,
@@ -8,7 +8,7 @@ use roundlot::sink::{
 
 use crate::{Db, Trade, db, keyed, mapping, named, refused, trade, trades, write};
 
-/// A sink for each way into the table: by arrays, by COPY or by COPY and on.
+/// Returns two sinks: one writes by arrays, and one by COPY, through a staging table where a rule needs it.
 async fn both_ways(db: &Db, table: impl Fn() -> Table<Trade>) -> [PostgresSink<Trade>; 2] {
     let arrays = db.settings().copy_from(usize::MAX).stage_from(usize::MAX).open(table()).await.unwrap();
     let copy = db.settings().copy_from(2).stage_from(2).open(table()).await.unwrap();
@@ -162,7 +162,8 @@ async fn a_missing_key_is_refused() {
     assert_eq!(db.ids().await, [1]);
 }
 
-/// Goal: what a trigger refuses is refused alone, whatever code it makes up. Method: in the middle of a batch.
+/// Goal: a row that a trigger refuses is refused alone, whatever error code it raises. Method: in the middle of a
+/// batch.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn rows_that_a_trigger_refuses_are_refused_alone() {

@@ -1,4 +1,4 @@
-//! A server that is killed under load and restarted: what each caller was told is what is in the table.
+//! Tests of a server that is killed under load and restarted: the outcomes for the callers agree with the table.
 
 use std::sync::Arc;
 
@@ -52,8 +52,7 @@ async fn a_killed_server_costs_nothing_where_once_was_asked_for() {
     assert_eq!(account.delivered.len(), 10_000, "{:?} {:?}", account.refused, account.in_doubt);
 }
 
-/// Goal: a server that is down is an outage, and what it had accepted is there when it is back. Method: killed while
-/// idle.
+/// Goal: a server that is down is an outage, and accepted rows are there when it is back. Method: killed while idle.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_server_that_is_down_is_waited_for() {

@@ -1,5 +1,5 @@
-//! Failures of single batches: sessions ended from outside, limits, deadlocks, read-only times. Nothing of the batch
-//! lands, it is retried, and the next one goes on.
+//! Tests of failures of single batches: sessions ended from outside, limits, deadlocks, read-only times. Nothing of the
+//! batch lands, it is retried, and the next one goes on.
 
 use roundlot::{ErrorKind, sink::postgres::Postgres};
 
@@ -10,8 +10,8 @@ async fn processes(db: &Db) -> Vec<String> {
     db.query(&format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{}'", db.schema)).await
 }
 
-/// Goal: a session that is ended in mid-batch is replaced, and no row is lost or twice. Method: the batch waits for a
-/// lock when its session is ended.
+/// Goal: a session that is ended in mid-batch is replaced, and no row is lost or written twice. Method: the batch waits
+/// for a lock when its session is ended.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_terminated_connection_is_an_outage_and_replaced() {
@@ -71,7 +71,7 @@ async fn a_connection_that_broke_while_idle_costs_no_write() {
         let pid = db.session("%", "state = 'idle'").await;
         db.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
         db.until(&format!("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")).await;
-        // The end of the session is on its way to us; on loopback that is no more than a turn of the runtime.
+        // The end of the session takes a moment to arrive; on loopback that is no more than a turn of the runtime.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(db.ids().await, [0, 1, 2]);
@@ -149,7 +149,7 @@ async fn a_deadlock_is_transient() {
     let sink = Postgres::url(db.named_url("-cdeadlock_timeout=50ms")).open(keyed()).await.unwrap();
     let before = processes(&db).await;
     let other = db.other().await;
-    // The other one looks for deadlocks later than the sink does, which is then the one that gives way.
+    // The other session looks for deadlocks later than the sink does, so the sink's is the one that gives way.
     other
         .batch_execute("SET deadlock_timeout = '60s'; BEGIN; INSERT INTO trades VALUES (2, 'other', 0)")
         .await
@@ -169,7 +169,7 @@ async fn a_deadlock_is_transient() {
     assert_eq!(processes(&db).await, before);
 }
 
-/// Goal: what cannot be serialized is tried again. Method: a serializable update of a row that changed meanwhile.
+/// Goal: a transaction that cannot be serialized is tried again. Method: a serializable update of a row that changed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_serialization_failure_is_transient() {
@@ -212,7 +212,7 @@ async fn a_read_only_server_is_waited_for() {
     assert!(write(&sink, trades(1000..1003)).await.is_empty());
 }
 
-/// Writes until it fails: a session hears of a change of the configuration between two statements.
+/// Writes until a write fails: a session sees a change of the configuration between two statements.
 async fn fail_soon(sink: &roundlot::sink::postgres::PostgresSink<crate::Trade>) -> (ErrorKind, String) {
     for id in 0..1000 {
         let mut batch = roundlot::Batch::for_test(vec![trade(id)]);
@@ -254,8 +254,8 @@ async fn too_many_connections_are_an_outage() {
     assert_eq!(db.ids().await, [0, 1, 2, 10, 11, 12]);
 }
 
-/// Goal: a batch that needs more than the server grants is split, and nothing of it lands. Method: the server may not
-/// write large temporary files; a batch under a rule needs them to sort its rows.
+/// Goal: a batch that needs more than the server grants is split, and nothing of the whole batch lands. Method: the
+/// server may not write large temporary files; a batch under a rule needs them to sort its rows.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_batch_beyond_a_limit_of_the_server_is_too_large() {
@@ -269,7 +269,7 @@ async fn a_batch_beyond_a_limit_of_the_server_is_too_large() {
     assert!(write(&sink, trades(0..100)).await.is_empty());
 }
 
-/// Goal: the destination, the batch and the row are each blamed for what is theirs. Method: a trigger raises the code
+/// Goal: an error is blamed on the destination, the batch or the row, by its code. Method: a trigger raises the code
 /// that the first row has for its symbol.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]

@@ -1,5 +1,5 @@
-//! Limits of the server for time, memory and temporary files. A batch beyond them is halved, and only a row that
-//! exceeds them by itself is given up.
+//! Tests of the server's limits for time, memory and temporary files. A batch beyond them is halved, and only a row
+//! that exceeds them by itself is given up.
 
 use roundlot::{Batcher, ErrorKind, Limits, Retry, sink::postgres::Postgres};
 
@@ -16,8 +16,8 @@ fn retry() -> Retry {
     Retry::exponential(ms, ms).max_attempts(2)
 }
 
-/// Goal: rows that are in time by themselves all land, and no other. Method: a batch that takes longer than the limit, by
-/// each way, with one row in it that no batch is small enough for.
+/// Goal: rows that are in time by themselves all land, and no other row. Method: a batch that takes longer than the
+/// limit, by each way, with one row that exceeds the limit in any batch.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_batch_that_is_out_of_time_is_halved() {
@@ -35,8 +35,8 @@ async fn a_batch_that_is_out_of_time_is_halved() {
     }
 }
 
-/// Goal: the sink says what is halved and what is tried again as it is. Method: several rows and one, each out of time;
-/// and several whose statement a user cancels.
+/// Goal: the error tells which batch is halved and which is tried again as it is. Method: several rows and one, each
+/// out of time; and several whose statement a user cancels.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_timeout_of_one_row_and_a_cancel_by_a_user_are_transient() {
@@ -80,7 +80,7 @@ async fn a_batch_beyond_the_memory_for_locks_is_halved() {
     let batcher = Batcher::new(sink).limits(Limits::new(1500).linger(ms(60_000))).retry(patient);
     let account = account::run(batcher, 0..1500, async || {}).await;
     assert_eq!(account.delivered.len(), 1500, "{:?} {:?}", account.refused, account.in_doubt);
-    // All at once they are beyond the server's means for a reader, too.
+    // A query of all partitions at once would exceed the server's locks, too.
     for partition in ["p0", "p750", "p1499"] {
         assert_eq!(db.query(&format!("SELECT count(*) FROM {partition}")).await, ["1"]);
     }

@@ -1,4 +1,4 @@
-//! `once_by` and `Conflict::Ignore`: a batch that is written again is harmless.
+//! Tests of `once_by` and `Conflict::Ignore`: a batch that is written again is harmless.
 
 use roundlot::sink::table::{Conflict, Table};
 
@@ -41,7 +41,7 @@ async fn repeats_within_a_batch_are_written_once() {
     }
 }
 
-/// Goal: what tells ops apart is one thing and the key another. Method: a key that is there under another id.
+/// Goal: the column of `once_by` and the key are independent. Method: a key that is there under another id.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn once_does_not_hide_a_key_conflict() {

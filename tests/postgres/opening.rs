@@ -113,7 +113,7 @@ async fn a_created_table_has_the_types_that_keep_the_values() {
     assert_eq!(db.query(unique).await, ["PRIMARY KEY (i, at)", "UNIQUE (x)"]);
 }
 
-/// Goal: sinks that are opened at once on a table that is not there yet all find it. Method: eight of them.
+/// Goal: sinks that are opened at once on a missing table all find it. Method: eight of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn many_may_create_the_same_table_at_once() {
@@ -125,7 +125,7 @@ async fn many_may_create_the_same_table_at_once() {
     assert_eq!(db.ids().await.len(), 8);
 }
 
-/// Goal: without permission it is said at once, and an existing table needs no right to create one.
+/// Goal: a missing permission is reported at once, and an existing table needs no right to create one.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn only_needed_rights_are_required() {
@@ -214,7 +214,7 @@ async fn a_dropped_sink_ends_its_sessions() {
     .await;
 }
 
-/// Goal: a server that takes connections and says nothing is given up. Method: a port that never answers.
+/// Goal: opening gives up on a server that accepts a connection and stays silent. Method: a port that never answers.
 #[tokio::test(start_paused = true)]
 async fn opening_times_out_on_a_server_that_never_answers() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,5 @@
-//! The sink behind Debian's pgbouncer, in each of its modes. Rows land in the right tables, outages of the server are
-//! waited for, and what cannot work is refused by name.
+//! Tests of the sink behind Debian's pgbouncer, in each of its modes. Rows land in the right tables, the batcher waits
+//! out outages of the server, and an unusable setting is refused by name.
 
 use std::{fs, net::TcpStream, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::{Db, Trade, account, connect, fail, keyed, mapping, named, refused, server::Server, trades, write};
 
-/// A pgbouncer in front of a server, in the folder of that server, which is gone before the server is.
+/// A pgbouncer in front of a server, in the folder of that server. The pooler ends before the server does.
 struct Pooler {
     server: Arc<Server>,
     port: u16,
@@ -23,7 +23,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// In this mode, with two sessions of the server to hand on and more lines of configuration.
+    /// Starts a pgbouncer in this mode, with two sessions of the server to hand on and more lines of configuration.
     fn start(server: &Arc<Server>, mode: &'static str, more: &'static str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let pooler = Self { server: server.clone(), port, mode, more };
@@ -48,7 +48,7 @@ impl Pooler {
         fs::write(self.file("ini"), lines.join("\n")).unwrap();
     }
 
-    /// Goes over to another mode while clients are connected.
+    /// Changes to another mode while clients are connected.
     async fn change(&self, mode: &str) {
         self.configure(mode);
         let url = format!("postgres://admin@127.0.0.1:{}/pgbouncer", self.port);
@@ -94,7 +94,7 @@ async fn fill_with_others(pooler: &Pooler) -> [Client; 2] {
         client.batch_execute("BEGIN").await.unwrap();
     }
     for client in &clients {
-        // One that is there already is ours.
+        // A statement that exists already is one of ours.
         let found = client.simple_query("SELECT name FROM pg_prepared_statements").await.unwrap();
         let ours =
             |name: &str| found.iter().any(|row| matches!(row, SimpleQueryMessage::Row(r) if r.get(0) == Some(name)));
@@ -158,7 +158,7 @@ async fn a_pooler_that_shares_sessions_only_later_changes_nothing() {
     let sink = pooler.open().await;
     assert!(write(&sink, trades(0..50)).await.is_empty());
     pooler.change("transaction").await;
-    // Its session is handed on from the next transaction on.
+    // The session is handed on from the next transaction on.
     assert!(write(&sink, trades(50..100)).await.is_empty());
     let others = fill_with_others(&pooler).await;
     write_in_turns(&sink, &others, 100, 3).await;
@@ -226,14 +226,14 @@ async fn a_server_that_stops_behind_a_pooler_costs_nothing() {
     }
 }
 
-/// Goal: what a pooler reports in its own name is an outage, said without the names of users and databases. Method: the
-/// server is down while the sink is idle.
+/// Goal: an error that a pooler reports in its own name is an outage, without the names of users and databases. Method:
+/// the server is down while the sink is idle.
 #[tokio::test]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
 async fn a_pooler_without_its_server_is_an_outage() {
     let (server, _db) = server().await;
     for mode in ["session", "transaction"] {
-        // It waits for the server itself before it gives up; two minutes, unless set.
+        // The pooler itself waits for the server before it gives up: for two minutes, unless set.
         let pooler = Pooler::start(&server, mode, "query_wait_timeout = 1");
         let sink = pooler.open().await;
         assert!(write(&sink, trades(0..10)).await.is_empty());
@@ -252,7 +252,8 @@ async fn a_pooler_without_its_server_is_an_outage() {
     }
 }
 
-/// Goal: what cannot work is refused by name when the sink is opened. Method: each setting of a pooler that is in the way.
+/// Goal: unusable settings are refused by name when the sink is opened. Method: each setting of a pooler that is in the
+/// way.
 #[tokio::test]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
 async fn settings_that_a_pooler_cannot_support_are_named_and_refused() {
@@ -279,8 +280,8 @@ async fn settings_that_a_pooler_cannot_support_are_named_and_refused() {
     assert!(error.chain().contains("hands sessions on by statement"), "{}", error.chain());
 }
 
-/// Goal: what others leave behind in a shared session does not lead rows astray. Method: a search path and a temporary
-/// table of the same name, in every session of the server.
+/// Goal: leftovers of other clients in a shared session lead no row astray. Method: a search path and a temporary table
+/// of the same name, in every session of the server.
 #[tokio::test]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
 async fn settings_left_by_other_clients_change_no_row() {
@@ -309,8 +310,8 @@ async fn settings_left_by_other_clients_change_no_row() {
     assert!(matches!(error, OpenError::Temporary(_)), "{}", error.chain());
 }
 
-/// Goal: a write that is given up does not land behind a pooler, which survives it. Method: writes that wait for a lock
-/// are dropped, again and again.
+/// Goal: a write that is given up does not land behind a pooler, and the pooler survives. Method: writes that wait for
+/// a lock are dropped, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs pgbouncer: tests/run.sh installs it"]
 async fn a_write_is_given_up_behind_a_pooler_too() {

@@ -9,17 +9,17 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Session,
     Cancel,
 }
 
-/// What a cancel request begins with: its length, and the code for it.
+/// First bytes of a cancel request: its length, and its code.
 const CANCEL: [u8; 8] = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e];
 
-/// What the sink says, and what reaches the server in its place, which is as long.
+/// Bytes that the sink sends, and bytes of the same length that reach the server instead.
 pub(crate) type Swap = (&'static [u8], &'static [u8]);
 
 pub(crate) struct Proxy {
@@ -29,7 +29,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Leads to the server of this URL, whose query it keeps. Without TLS, so that it can be read on the way.
+    /// Starts a proxy to the server of this URL, whose query it keeps. The connection has no TLS, so that the proxy can
+    /// read it.
     pub(crate) async fn to(url: &str, swaps: &'static [Swap]) -> Self {
         let address = url.split(['@', '/']).nth(3).unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -49,7 +50,7 @@ impl Proxy {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Lets all cancel requests go on to the server, those to come as well.
+    /// Lets all cancel requests go on to the server, later ones as well.
     pub(crate) fn let_go(&self) {
         self.gate.close();
     }
@@ -81,7 +82,7 @@ async fn lead(
     let purpose = if first == CANCEL { Purpose::Cancel } else { Purpose::Session };
     seen.lock().unwrap().push(purpose);
     if purpose == Purpose::Cancel {
-        // An error is what it waits for.
+        // The semaphore is closed to let requests go, which ends the wait with an error.
         gate.acquire().await.map(drop).unwrap_err();
     }
     let mut server = TcpStream::connect(server).await.unwrap();
@@ -95,7 +96,7 @@ async fn lead(
     tokio::join!(there, back);
 }
 
-/// Hands on all that is said. What is swapped is short enough to be read at once.
+/// Forwards all bytes. The swapped bytes are short enough to be read at once.
 async fn hand_on(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), swaps: &[Swap]) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {

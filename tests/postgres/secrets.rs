@@ -1,4 +1,4 @@
-//! Credentials are never in what is printed: settings, sinks, errors and logs.
+//! Tests of credentials: no settings, sink, error or log shows them.
 
 use std::{
     io,
@@ -17,12 +17,12 @@ use crate::{Db, keyed, server::Server, trades, write};
 const PASSWORD: &str = "k33p/it@s3cret";
 const ENCODED: &str = "k33p%2Fit%40s3cret";
 
-/// All that is logged, at every level.
+/// All logged text, at every level.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Takes in what is logged until the guard is dropped.
+    /// Captures the log until the guard is dropped.
     fn start() -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
@@ -53,8 +53,8 @@ fn is_clean(text: &str) {
     }
 }
 
-/// Goal: no part of a password is ever printed. Method: a server that asks for a password. Everything that can be
-/// printed is, with the right one, a wrong one, and a server that goes away, with a log of all levels.
+/// Goal: no part of a password is ever printed. Method: a server that asks for a password, with the right one, a wrong
+/// one, and a server that goes away. Everything that can be printed is printed, with a log of all levels.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn passwords_are_never_printed() {
@@ -71,7 +71,7 @@ async fn passwords_are_never_printed() {
     db.until("SELECT 1 FROM pg_hba_file_rules WHERE user_name = '{clerk}'").await;
 
     let url = |password: &str| db.url().replace("roundlot@", &format!("clerk:{password}@"));
-    // The reload reaches the part of the server that lets people in a moment later.
+    // The reload reaches the part of the server that checks logins a moment later.
     let mut error = Postgres::url(url("wr0ng")).open(keyed()).await.err();
     for _ in 0..500 {
         if error.is_some() {

@@ -53,7 +53,7 @@ impl Server {
         format!("postgres://roundlot@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Starts it, also after a crash, whose last processes may still be on their way out.
+    /// Starts the server, also after a crash, whose last processes may still be ending.
     pub(crate) fn up(&self) {
         let (data, log) = (self.data(), self.path().join("log"));
         let start = ["-D", data.to_str().unwrap(), "-l", log.to_str().unwrap(), "-w", "start"];
@@ -69,7 +69,7 @@ impl Server {
         panic!("{last:?}\n{}", fs::read_to_string(log).unwrap_or_default());
     }
 
-    /// Kills it the hard way: none of its processes has a chance to say or write anything.
+    /// Kills the server: none of its processes can send or write anything.
     pub(crate) fn kill(&self) {
         let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let pid = pid.lines().next().unwrap();
@@ -78,7 +78,7 @@ impl Server {
         check("kill", &Command::new("kill").arg("-9").args(all).output().unwrap());
     }
 
-    /// Stops it at once, as in a crash: its processes are told to quit and say so to those connected.
+    /// Stops the server at once, as in a crash: its processes are told to quit, and tell their clients.
     pub(crate) fn stop(&self) {
         check("pg_ctl", &self.run("pg_ctl", &["-D", self.data().to_str().unwrap(), "-m", "immediate", "-w", "stop"]));
     }
@@ -99,7 +99,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that is dead has nothing to stop.
+        // A dead server need not be stopped.
         self.run("pg_ctl", &["-D", self.data().to_str().unwrap(), "-m", "immediate", "-w", "stop"]);
     }
 }
@@ -108,7 +108,7 @@ fn is_root() -> bool {
     Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
 }
 
-/// Where the program is: on the path, or where Debian has it, the newest version.
+/// Finds the program: on the path, or in Debian's folder of the newest version.
 fn find(program: &str) -> PathBuf {
     let on_path = std::env::var("PATH").unwrap();
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path());

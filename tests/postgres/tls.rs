@@ -1,4 +1,4 @@
-//! Encrypted connections: which server is trusted is what `sslmode` says.
+//! Tests of encrypted connections: `sslmode` decides which server is trusted.
 
 use std::process::Command;
 
@@ -75,7 +75,7 @@ async fn sslmode_decides_which_certificates_are_trusted() {
     assert!(why.contains("certificate") || why.contains("no root certificates"), "{why}");
 }
 
-/// Goal: encryption that is asked for and not to be had is an error, not a plain connection.
+/// Goal: encryption that is required and not available is an error, not a plain connection.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_server_without_tls_is_named() {
@@ -89,8 +89,8 @@ async fn a_server_without_tls_is_named() {
     assert!(write(&sink, trades(0..2)).await.is_empty());
 }
 
-/// Goal: a write that is given up is told to the server on an encrypted connection too. Method: dropped while it waits
-/// for a lock; the lock is still held when its session ends.
+/// Goal: a write that is given up is canceled on the server over an encrypted connection too. Method: dropped while it
+/// waits for a lock; the lock is still held when its session ends.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_write_is_given_up_through_tls_too() {

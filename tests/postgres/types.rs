@@ -99,7 +99,7 @@ async fn values_that_do_not_fit_are_refused_alone() {
     assert_eq!(db.query("SELECT * FROM t").await, ["1|1.25|abc|buy"; 2]);
 }
 
-/// Goal: what would change every other value is told when the sink is opened, with the column's name.
+/// Goal: a type that would change every other value is reported with the column's name when the sink is opened.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn types_that_would_change_values_are_named() {
@@ -136,8 +136,8 @@ async fn types_that_would_change_values_are_named() {
     }
 }
 
-/// Goal: a table that changes under the sink is clear, and final only for as long as it is so. Method: columns get other
-/// types, by each way.
+/// Goal: a table that changes under the sink gives a clear error, final only while the change lasts. Method: columns
+/// get other types, by each way.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_column_that_changes_its_type_is_final_or_harmless() {

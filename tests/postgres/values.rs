@@ -25,7 +25,7 @@ async fn by_both_ways<T: Clone + Send + 'static>(db: &Db, table: impl Fn() -> Ta
     stories.swap_remove(0)
 }
 
-/// What a query finds in table `t`, where each row was written twice.
+/// Returns the rows of a query on table `t`, where each row was written twice.
 async fn twice(db: &Db, sql: &str) -> Vec<String> {
     let all = db.query(sql).await;
     let (first, second) = all.split_at(all.len() / 2);
@@ -70,8 +70,8 @@ async fn integers_flags_and_null_are_exact() {
     );
 }
 
-/// Goal: points in time are those that were meant, rounded down to the server's microsecond. Method: around 1970 and
-/// 2000 and at the ends.
+/// Goal: points in time are kept, rounded down to the server's microsecond. Method: around 1970 and 2000 and at the
+/// ends.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn timestamps_are_rounded_down_to_microseconds() {

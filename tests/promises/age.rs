@@ -1,4 +1,4 @@
-//! Proves promise 3: age counts from `send`, the deadline is that of the oldest op, and an idle batcher sleeps.
+//! Tests of promise 3: age counts from `send`, the deadline is that of the oldest op, and an idle batcher sleeps.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use crate::{AGES, at_once, ms, secs, took};
 
-/// The time of each write since `start`, in milliseconds.
+/// Returns the time of each write since `start`, in milliseconds.
 fn times(sink: &Recorder<u32>, start: Instant) -> Vec<u128> {
     sink.times().into_iter().map(|at| (at - start).as_millis()).collect()
 }
@@ -30,8 +30,8 @@ async fn time_in_the_inbox_counts_for_the_linger() {
     assert_eq!(times(&sink, start), [50]);
 }
 
-/// Goal: the wait for room counts, too. Method: a full buffer is in flight for longer than the linger; what stood in
-/// line meanwhile must leave as soon as it is in.
+/// Goal: the wait for a permit counts, too. Method: a full buffer is in flight for longer than the linger; a sender
+/// that waited meanwhile must see its op leave as soon as it has a permit.
 #[tokio::test(start_paused = true)]
 async fn time_in_the_wait_queue_counts_for_the_linger() {
     let sink = Recorder::new();
@@ -202,8 +202,8 @@ async fn a_flush_cuts_a_batch_whose_linger_never_ends() {
     assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
-/// Goal: a sink that is ten times slower than the linger gets as few writes as it can take, and each holds all that
-/// came meanwhile. Method: an op every 7 ms, a linger of 10 ms, a sink of 100 ms.
+/// Goal: a sink that is ten times slower than the linger gets as few writes as possible, each with all ops that came
+/// meanwhile. Method: an op every 7 ms, a linger of 10 ms, a sink of 100 ms.
 #[tokio::test(start_paused = true)]
 async fn a_sink_slower_than_the_linger_gets_all_ops_sent_meanwhile() {
     let sink = Recorder::new();
@@ -235,8 +235,8 @@ async fn a_full_buffer_does_not_sit_out_its_linger() {
     assert_eq!(sink.cuts(), [CutBy::Pressure]);
 }
 
-/// Goal: another linger counts for what waits already, from its send on. Method: at 30 ms the linger of an hour becomes
-/// one of 10, 30, 50 or 200 ms.
+/// Goal: a changed linger counts for waiting ops already, from their send on. Method: at 30 ms the linger of an hour
+/// becomes one of 10, 30, 50 or 200 ms.
 #[tokio::test(start_paused = true)]
 async fn set_limits_moves_the_deadline_of_waiting_ops() {
     for (linger, due_at) in [(10, 30), (30, 30), (50, 50), (200, 200)] {
@@ -251,7 +251,7 @@ async fn set_limits_moves_the_deadline_of_waiting_ops() {
     }
 }
 
-/// Goal: a longer linger is waited for, too. Method: 20 ms become 100 ms after 10 ms.
+/// Goal: a longer linger applies to waiting ops, too. Method: 20 ms become 100 ms after 10 ms.
 #[tokio::test(start_paused = true)]
 async fn set_limits_can_move_a_deadline_back() {
     let sink = Recorder::new();
@@ -262,8 +262,8 @@ async fn set_limits_can_move_a_deadline_back() {
     took(ms(90), sink.wait_for(1)).await;
 }
 
-/// Goal: nothing waiting means no wake-up. Method: batchers that were never used, with and without dead letters, and an
-/// hour.
+/// Goal: a batcher without waiting ops has no wake-up. Method: batchers that were never used, with and without dead
+/// letters, and an hour.
 #[tokio::test(start_paused = true)]
 async fn an_idle_batcher_is_not_woken_for_an_hour() {
     for has_letters in [false, true] {
@@ -279,9 +279,9 @@ async fn an_idle_batcher_is_not_woken_for_an_hour() {
     }
 }
 
-/// Goal: nothing waiting means no wake-up, also where a timer was set before. Method: an op arms the linger and is then
-/// flushed; its deadline passes, and the task must not be woken. Guards: a timer that stays armed when it is not
-/// needed.
+/// Goal: a batcher without waiting ops has no wake-up, also where a timer was set before. Method: an op arms the linger
+/// and is then flushed; its deadline passes, and the task must not be woken. Guards: a timer that stays armed when it
+/// is not needed.
 #[tokio::test(start_paused = true)]
 async fn an_early_settled_deadline_causes_no_later_wake_up() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(Limits::new(10).linger(secs(3600))).split();
@@ -300,8 +300,8 @@ async fn an_early_settled_deadline_causes_no_later_wake_up() {
     assert!(!worker.is_woken(), "an idle batcher was woken");
 }
 
-/// Goal: what waits for a slot needs no timer. Method: the only slot is taken for an hour; a lingering op must
-/// wake no task, and leave as soon as the slot is free.
+/// Goal: ops that wait for a slot need no timer. Method: the only slot is taken for an hour; a lingering op must wake
+/// no task, and leave as soon as the slot is free.
 #[tokio::test(start_paused = true)]
 async fn a_batcher_whose_slots_are_taken_is_not_woken_by_lingers() {
     let sink = Recorder::new();

@@ -1,4 +1,4 @@
-//! Proves which public types and futures are `Send`, `Sync` and `Unpin`, for ops that are `Send` and no more.
+//! Tests of auto traits: which public types and futures are `Send`, `Sync` and `Unpin`, for ops that are only `Send`.
 
 use std::{cell::Cell, marker::PhantomData, rc::Rc};
 
@@ -43,7 +43,7 @@ macro_rules! assert_traits {
     )+)+};
 }
 
-/// Goal: the probe itself can tell. Method: types of std whose traits are known.
+/// Goal: the probe detects traits. Method: types of std whose traits are known.
 #[test]
 fn the_auto_trait_probe_is_correct_for_std_types() {
     assert_traits! {
@@ -54,7 +54,7 @@ fn the_auto_trait_probe_is_correct_for_std_types() {
     }
 }
 
-/// Goal: what callers hold can be shared and sent, though the ops can't be shared. Method: each public type.
+/// Goal: the types that callers hold can be shared and sent, though the ops cannot be shared. Method: each public type.
 #[test]
 fn public_types_have_the_expected_auto_traits() {
     assert_traits! {
@@ -65,7 +65,7 @@ fn public_types_have_the_expected_auto_traits() {
         [true true true] Limits, Overflow, Retry, Settled, BoxSink<Op, Receipt>;
         [true true true] Batch<u32>, Pending<'static, u32>, DeadLetter<u32>, Summary<u32>, Returned<u32>, Merge<u32>;
         [true true true] Recorder<Op>, Gate<Recorder<Op>>, Flaky<Recorder<Op>, Op>, Written<u32>;
-        // What holds an op by value is shared only if the op can be.
+        // Types that hold an op by value are shared only if the op can be.
         [true false true] Batch<Op>, DeadLetter<Op>, Returned<Op>, Summary<Op>, SendError<Op>, Merge<Op>;
         [true false true] Outcome<Receipt>, SendAllError<Op>;
         [false false true] Pending<'static, Op>;
@@ -107,7 +107,7 @@ async fn tools(recorder: Recorder<u32>, gate: Gate<Recorder<u32>>) {
     is_send(roundlot::testing::until_idle()).await;
 }
 
-/// Goal: each future of the public face can be spawned. Method: that this compiles.
+/// Goal: each public future can be spawned. Method: this test compiles.
 #[test]
 fn public_futures_are_send() {
     let _ = (handles, sinks::<BoxSink<Op, Receipt>>, tools);

@@ -1,4 +1,4 @@
-//! Proves promise 10: what each public future says of its cancellation, one test for each.
+//! Tests of promise 10: the cancellation behavior that each public future documents, one test for each.
 
 use std::{future::Future, pin::pin};
 
@@ -13,7 +13,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use crate::{AGES, at_once, eventually, ms, secs};
 
-/// A batcher of one op, which is in flight behind a gate: the next sender waits for a permit.
+/// Returns a batcher of one op, which is in flight behind a gate: the next sender waits for a permit.
 async fn full() -> (Handle<u32>, Worker<u32>, Gate<Recorder<u32>>, Recorder<u32>) {
     let sink = Recorder::new();
     let gate = Gate::new(sink.clone());
@@ -23,7 +23,7 @@ async fn full() -> (Handle<u32>, Worker<u32>, Gate<Recorder<u32>>, Recorder<u32>
     (desk, worker, gate, sink)
 }
 
-/// Polls `future` once, for it to wait, and drops it.
+/// Polls `future` once, so that it waits, and drops it.
 async fn given_up(future: impl Future) {
     let mut future = pin!(future);
     select! {
@@ -33,7 +33,7 @@ async fn given_up(future: impl Future) {
     }
 }
 
-/// Nothing is left of what was given up: the op in flight is all there is, and there is room for the next.
+/// Asserts that an abandoned future left nothing: only the op in flight exists, and there is room for the next.
 async fn nothing_is_left(desk: &Handle<u32>, gate: &Gate<Recorder<u32>>, sink: &Recorder<u32>) {
     assert_eq!(desk.stats().accepted, 1);
     gate.open();
@@ -71,7 +71,7 @@ async fn a_submit_that_is_dropped_sends_nothing_and_takes_no_room() {
     nothing_is_left(&desk, &gate, &sink).await;
 }
 
-/// `send_all` says: some may have been sent, the rest is dropped. What was sent is a prefix, and no room is lost.
+/// `send_all` says: some may have been sent, the rest is dropped. The sent ops are a prefix, and no room is lost.
 #[tokio::test(start_paused = true)]
 async fn a_send_all_that_is_dropped_has_sent_a_prefix_and_takes_no_room() {
     let sink = Recorder::new();
@@ -124,7 +124,7 @@ async fn a_dropped_reserve_gives_its_turn_to_the_next_waiter() {
     assert_ready!(second.poll()).unwrap().send(1).unwrap();
 }
 
-/// `Ack` says: cancel safe, by reference. It is polled in a `select!` that loses, and resolves later.
+/// `Ack` says: cancel safe, by reference. An ack is polled in a `select!` that loses, and resolves later.
 #[tokio::test(start_paused = true)]
 async fn an_ack_can_be_polled_on_by_reference() {
     let (desk, _worker, gate, _sink) = full().await;
@@ -216,7 +216,7 @@ async fn a_join_that_is_dropped_lets_the_task_go_on() {
     assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
-/// `Batched` says: dropping `next()` loses nothing. It is given up after each item, and all items come in order.
+/// `Batched` says: dropping `next()` loses nothing. A call is given up after each item, and all items come in order.
 #[tokio::test(start_paused = true)]
 async fn a_next_that_is_dropped_loses_no_items() {
     let (sender, receiver) = mpsc::channel(8);
@@ -278,7 +278,7 @@ async fn a_pause_that_is_dropped_takes_effect_and_one_that_is_awaited_has() {
     desk.send(4).await.unwrap();
     until_idle().await;
     assert_eq!(desk.stats().batches, begun);
-    // The last of those that are asked at the same time counts, and all are answered.
+    // The last of concurrent wishes counts, and all are answered.
     let (resumed, paused_again) = at_once(async { tokio::join!(desk.resume(), desk.pause()) }).await;
     assert!(resumed.is_ok() && paused_again.is_ok() && desk.stats().paused);
     at_once(desk.resume()).await.unwrap();

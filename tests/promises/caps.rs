@@ -1,4 +1,4 @@
-//! Proves promise 2: no batch, no number of writes and no buffer above its cap, and a full buffer never lingers.
+//! Tests of promise 2: no batch, no number of writes and no buffer exceeds its cap, and a full buffer never lingers.
 
 use futures::{FutureExt, future::join_all};
 use roundlot::{
@@ -103,7 +103,7 @@ async fn an_op_that_a_merge_made_too_heavy_is_refused() {
     }
 }
 
-/// Goal: a cap that is lowered holds for what waits already. Method: an op of weight 8 waits when the cap becomes 5.
+/// Goal: a lowered cap holds for waiting ops already. Method: an op of weight 8 waits when the cap becomes 5.
 #[tokio::test(start_paused = true)]
 async fn an_op_heavier_than_a_lowered_cap_is_refused_and_other_ops_are_written() {
     let sink = Recorder::new();
@@ -155,7 +155,7 @@ async fn raising_max_pending_admits_waiting_senders() {
     assert_pending!(lines[1].poll());
 }
 
-/// Goal: less room lets what is accepted finish, and new ops in only below the new bound. Method: from four to two with
+/// Goal: less room lets accepted ops finish, and admits new ops only below the new bound. Method: from four to two with
 /// four ops waiting.
 #[tokio::test(start_paused = true)]
 async fn a_lowered_max_pending_holds_once_ops_have_left() {
@@ -194,8 +194,8 @@ async fn lowering_max_pending_makes_waiting_ops_due() {
 }
 
 /// Goal: a full buffer never sits out its linger, also while a part of the room is only reserved. Method: one permit is
-/// held for good, more senders than there is room wait, and no time may pass until all are in. Guards: pressure
-/// that counts only what is in the buffer, or that is told only when a sender begins to wait.
+/// held for good, more senders than there is room wait, and no time may pass until all are in. Guards: pressure that
+/// counts only ops in the buffer, or that is told only when a sender begins to wait.
 #[tokio::test(start_paused = true)]
 async fn waiting_senders_do_not_sit_out_the_linger_while_another_task_holds_a_permit() {
     let sink = Recorder::new();
@@ -249,7 +249,7 @@ async fn an_iterator_that_panics_in_send_all_takes_no_room_with_it() {
     assert!(matches!(desk.try_send(9), Err(TrySendError::Full(9))));
 }
 
-/// Goal: weights that nothing caps may be anything. Method: two that overflow together.
+/// Goal: weights without a cap may be anything. Method: two that overflow together.
 #[tokio::test(start_paused = true)]
 async fn weights_without_a_cap_may_be_of_any_size() {
     let sink = Recorder::new();

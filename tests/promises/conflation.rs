@@ -1,4 +1,4 @@
-//! Proves the rules of conflation: one op per key waits, callers share its fate, and what nets is never sent.
+//! Tests of conflation: one op per key waits, its callers share its fate, and a netted pair is never sent.
 
 use roundlot::{
     Ack, Batcher, CutBy, End, Handle, Limits, Stages,
@@ -23,7 +23,7 @@ async fn submitted(desk: &Handle<Op>, ops: impl IntoIterator<Item = Op>) -> Vec<
     acks
 }
 
-/// The end of each op, and whether its caller has a receipt.
+/// Returns the end of each op, and whether its caller has a receipt.
 async fn told(acks: Vec<Ack>) -> Vec<(End, bool)> {
     let mut told = Vec::new();
     for ack in acks {
@@ -33,8 +33,8 @@ async fn told(acks: Vec<Ack>) -> Vec<(End, bool)> {
     told
 }
 
-/// Goal: the latest value of a key is sent, once, and all callers hear what became of it. Method: three values of one
-/// key and one of another; the sink takes them, and then it refuses them.
+/// Goal: the latest value of a key is sent, once, and all callers hear its outcome. Method: three values of one key and
+/// one of another; the sink takes them, and then it refuses them.
 #[tokio::test(start_paused = true)]
 async fn callers_of_conflated_ops_share_the_fate_of_the_survivor() {
     for fails in [false, true] {
@@ -102,7 +102,7 @@ async fn an_op_without_a_key_is_not_merged() {
     assert_eq!(sink.ops(), [('x', 1), ('a', 2), ('x', 3)]);
 }
 
-/// Goal: callers of both share the fate of the survivor, also when it is the older one. Method: `stage::first`.
+/// Goal: the callers of both ops share the fate of the survivor, also when it is the older one. Method: `stage::first`.
 #[tokio::test(start_paused = true)]
 async fn callers_share_the_fate_of_an_older_survivor_too() {
     let sink = Recorder::new();
@@ -170,8 +170,8 @@ async fn a_cancel_nets_with_an_order_that_failed() {
     }
 }
 
-/// Goal: ops that can't be merged wait apart, in order, and what comes next meets the newer one; each caller hears of
-/// its own. Method: a value, one apart, and an update of the latter; then the first is withdrawn.
+/// Goal: ops that cannot be merged wait apart, in order, and a later op meets the newer one; each caller hears of its
+/// own op. Method: a value, one apart, and an update of the latter; then the first is withdrawn.
 #[tokio::test(start_paused = true)]
 async fn after_merge_keeps_both_the_next_op_merges_with_the_newer_one() {
     let sink = Recorder::new();
@@ -184,8 +184,8 @@ async fn after_merge_keeps_both_the_next_op_merges_with_the_newer_one() {
     assert_eq!(told(acks).await, expected);
 }
 
-/// Goal: when one of two ops apart is gone, the key goes by the other. Method: the older or the newer one is withdrawn;
-/// an update merges with what is left.
+/// Goal: when one of two ops apart leaves, the other owns the key. Method: the older or the newer one is withdrawn; an
+/// update merges with the op that is left.
 #[tokio::test(start_paused = true)]
 async fn the_key_follows_the_remaining_op_when_its_pair_is_withdrawn() {
     for withdrawn in [1, 9] {
@@ -216,7 +216,8 @@ async fn an_urgent_update_makes_the_survivor_leave_at_once() {
     assert_eq!((sink.ops(), sink.cuts()), (vec![('a', 101), ('b', 1)], vec![CutBy::Urgent]));
 }
 
-/// Goal: where thousands of ops wait, the rules are the same as with few. Method: 10,000 keys wait, each is updated, by itself and in chunks, and the key of one update can't be told.
+/// Goal: the rules are the same where thousands of ops wait. Method: 10,000 keys wait and each is updated, by itself
+/// and in chunks. The key of one update cannot be told.
 #[tokio::test(start_paused = true)]
 async fn the_latest_value_is_sent_while_thousands_of_keys_wait() {
     let sink = Recorder::new();

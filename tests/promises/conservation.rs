@@ -1,5 +1,5 @@
-//! Proves promise 1: each op ends in exactly one way, and its caller, the statistics and the report of a flush agree on
-//! it.
+//! Tests of promise 1: each op ends in exactly one way. Its caller, the statistics and the report of a flush agree on
+//! the end.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use tokio_test::{assert_pending, task};
 
 use crate::{AGES, conserved, down, eventually, ms, refused, secs};
 
-/// The end, what it is called in the error if there is one, the attempts, and the latency in milliseconds.
+/// Returns the end, its name in the error if there is one, the attempts, and the latency in milliseconds.
 async fn told(ack: Ack) -> (End, Option<End>, u32, u128) {
     let outcome = eventually(ack.outcome()).await;
     (outcome.end, outcome.result.err().map(|error| error.end()), outcome.attempts, outcome.latency.as_millis())
 }
 
-/// How many ops ended in each way, in the order of the variants of `End`.
+/// Returns how many ops ended in each way, in the order of the variants of `End`.
 fn ends(outcomes: &Outcomes) -> [u64; 12] {
     [
         outcomes.delivered,
@@ -43,7 +43,7 @@ fn limits() -> Limits {
     Limits::new(10).linger(ms(20))
 }
 
-/// One op, submitted to a sink and then looked at: what its caller was told, and the statistics.
+/// Submits one op to a sink. Returns its outcome for the caller, and the statistics.
 async fn one(sink: impl Sink<u32>, retry: Retry) -> ((End, Option<End>, u32, u128), [u64; 12]) {
     let (desk, _worker) = Batcher::new(sink).limits(limits()).retry(retry).spawn();
     let told = told(desk.submit(1).await.unwrap()).await;
@@ -53,7 +53,7 @@ async fn one(sink: impl Sink<u32>, retry: Retry) -> ((End, Option<End>, u32, u12
     (told, ends(&stats.outcomes))
 }
 
-/// Goal: what the sink says is what the caller is told. Method: one op each that is delivered, refused, refused at the
+/// Goal: the caller is told the verdict of the sink. Method: one op each that is delivered, refused, refused at the
 /// last attempt, in doubt, lost; a linger of 20 ms and a sink of 5 ms make the latency.
 #[tokio::test(start_paused = true)]
 async fn the_verdict_of_the_sink_is_the_end() {
@@ -78,8 +78,8 @@ async fn the_verdict_of_the_sink_is_the_end() {
     }
 }
 
-/// Goal: what ends without a write is told so at once, with no attempt. Method: one batcher, and an op each that is
-/// netted (two of them), conflated, a repeat, expired, evicted and withdrawn; all sums must agree.
+/// Goal: an op that ends without a write reports its end at once, with no attempt. Method: one batcher, and an op each
+/// that is netted (two of them), conflated, a repeat, expired, evicted and withdrawn; all sums must agree.
 #[tokio::test(start_paused = true)]
 async fn each_end_is_reported_to_the_caller_the_statistics_and_the_flush() {
     // Tens name the key of conflation: 1 nets, 2 keeps the latest. Ops from 100 on have none and expire, or not.
@@ -99,7 +99,7 @@ async fn each_end_is_reported_to_the_caller_the_statistics_and_the_flush() {
     }
     until_idle().await;
     assert_eq!(desk.withdraw(|op| *op == 600).await.unwrap(), [600]);
-    // Six are left of those that want room, and eight fit in: the third makes the oldest leave.
+    // Six of the ops that want room are left, and eight fit in: the third makes the oldest leave.
     for op in [701, 702, 703] {
         acks.push(desk.submit(op).await.unwrap());
     }
@@ -137,7 +137,8 @@ async fn each_end_is_reported_to_the_caller_the_statistics_and_the_flush() {
     conserved(&stats);
 }
 
-/// Goal: what shutdown gives back is told so, in flight or not. Method: one op hangs, one waits behind it, one second.
+/// Goal: ops that a shutdown gives back are reported so, in flight or not. Method: one op hangs, one waits behind it,
+/// and the shutdown has one second.
 #[tokio::test(start_paused = true)]
 async fn callers_of_returned_ops_are_answered() {
     let (desk, worker) = Batcher::new(Gate::new(Recorder::new())).limits(1).spawn();
@@ -157,8 +158,8 @@ async fn callers_of_returned_ops_are_answered() {
     conserved(&summary.stats);
 }
 
-/// Goal: what is lost is lost with notice. Method: the task is dropped with one op in flight, one waiting, and one that
-/// it has not seen.
+/// Goal: a lost op is reported as lost. Method: the task is dropped with one op in flight, one waiting, and one that it
+/// has not seen.
 #[tokio::test(start_paused = true)]
 async fn callers_of_lost_ops_are_answered() {
     let (desk, worker) = Batcher::new(Gate::new(Recorder::new())).limits(1).split();
@@ -218,9 +219,8 @@ async fn times_are_split_into_waiting_backing_off_and_writing() {
     assert!(stats.waiting_time.max - ms(20) <= ms(1), "a timer may be late by its grain: {stats:?}");
 }
 
-/// Goal: room is conserved as ops are: whatever way they end, all of it is free again. Method: many rounds of each way
-/// to end, of permits that are dropped, sends that are given up, and limits that change; then exactly `max_pending` ops
-/// fit.
+/// Goal: room is conserved as ops are: however an op ends, its room is free again. Method: many rounds of each end, of
+/// dropped permits, abandoned sends, and changed limits; then exactly `max_pending` ops fit.
 #[tokio::test(start_paused = true)]
 async fn all_permits_are_available_again_after_every_kind_of_end() {
     for overflow in [Overflow::Wait, Overflow::Reject, Overflow::EvictOldest, Overflow::EvictLowest] {

@@ -1,4 +1,4 @@
-//! Proves promise 9: no panic and no hang of the user's code reaches further than the ops it touched.
+//! Tests of promise 9: a panic or hang of the user's code affects only the ops that it touched.
 
 use std::{
     cell::Cell,
@@ -22,7 +22,7 @@ fn checked(op: &u32) -> u32 {
     *op
 }
 
-/// A key, or a level, that can't be hashed, or compared, if it is the bad one.
+/// A key or a level that panics when it is hashed or compared, if it is the bad one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Touchy(u32);
 
@@ -223,7 +223,7 @@ async fn a_panic_in_dropping_a_timed_out_write_stops_no_task() {
 }
 
 /// Goal: a sink for dead letters that is slow, fails, panics or hangs never stalls the main path. Method: each of them,
-/// while every second op is refused; no accepted op may wait, and at the end each letter is in the summary or was
+/// while every second op is refused. No accepted op may wait, and at the end each letter is in the summary or was
 /// taken.
 #[tokio::test(start_paused = true)]
 async fn trouble_with_dead_letters_never_stalls_the_main_path() {
@@ -252,8 +252,8 @@ async fn trouble_with_dead_letters_never_stalls_the_main_path() {
     }
 }
 
-/// Goal: a dead letter that its own sink does not take is not lost in silence: it is in the summary, or counted.
-/// Method: a sink for letters that refuses, and one that panics. Guards: letters have no letters of their own.
+/// Goal: a dead letter that its own sink does not take is in the summary, or counted. Method: a sink for letters that
+/// refuses, and one that panics. Guards: letters have no letters of their own.
 #[tokio::test(start_paused = true)]
 async fn letters_that_their_sink_refuses_are_accounted_for() {
     for panics in [false, true] {
@@ -292,7 +292,7 @@ async fn a_letter_that_its_sink_loses_comes_back_once() {
     assert_eq!(summary.stats.dead_letters_lost, 0);
 }
 
-/// Goal: no panic over an op's deadline is silent, and what is asked is asked once. Method: only the first call panics.
+/// Goal: no panic over an op's deadline is silent, and each question is asked once. Method: only the first call panics.
 #[tokio::test(start_paused = true)]
 async fn a_panic_over_a_deadline_counts_though_the_next_call_would_not_panic() {
     let panicked = Cell::new(false);
@@ -306,7 +306,7 @@ async fn a_panic_over_a_deadline_counts_though_the_next_call_would_not_panic() {
     assert_eq!((report.outcomes.refused, report.outcomes.delivered, desk.stats().panics), (1, 1, 1));
 }
 
-/// Panics when it is to be shown, or fails to be, which panics as well wherever it becomes a text.
+/// An error that panics or fails when it is shown; a failure panics as well wherever the error becomes a text.
 #[derive(Debug)]
 struct Speechless {
     panics: bool,

@@ -1,5 +1,4 @@
-//! Proves the rules of deduplication: a repeat within the window is not queued, and its caller shares the first one's
-//! fate.
+//! Tests of deduplication: a repeat within the window is not queued, and its caller shares the fate of the first op.
 
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ async fn submit(desk: &Handle<Op, u32>, op: Op) -> Ack<u32> {
     eventually(desk.submit(op)).await.unwrap()
 }
 
-/// The receipt is the number.
+/// Returns a sink whose receipts are the numbers of the ops.
 fn numbered() -> Recorder<Op, u32> {
     Recorder::with_receipts(|op: &Op| op.1)
 }

@@ -1,5 +1,5 @@
-//! Proves promise 9 for what runs without being called: a destructor of an op, a key, a receipt or a sink, and the clone of
-//! a receipt. A panic in one of them ends where it happens; the batcher lives, and callers hear how their ops ended.
+//! Tests of promise 9 for code that runs without being called: destructors of ops, keys, receipts and sinks, and the
+//! clone of a receipt. A panic there ends where it happens; the batcher lives, and callers hear how their ops ended.
 
 use std::{
     hash::{Hash, Hasher},
@@ -13,7 +13,7 @@ use roundlot::{
 
 use crate::{AGES, at_once, conserved, ms, refused};
 
-/// Panics whenever a value of it is dropped, unless the thread panics already, which would end the program.
+/// A value that panics when it is dropped, except during a panic, which would end the program.
 #[derive(Debug)]
 struct Bomb(u32);
 
@@ -39,7 +39,7 @@ impl Hash for Bomb {
     }
 }
 
-/// Accepts everything and gives the number of the op for a receipt.
+/// A sink that accepts every op; the receipt is its number.
 struct Numbers;
 
 impl Sink<Bomb, u32> for Numbers {
@@ -74,7 +74,7 @@ async fn ops_that_panic_when_dropped_end_as_they_should() {
         .conflate_by(
             |op: &Bomb| (10..20).contains(&op.0).then_some(0),
             |waiting: Bomb, newer: Bomb| {
-                // The merge function's own drops are its own affair: it forgets both.
+                // The drops inside a merge function are outside the promise: this one forgets both ops.
                 std::mem::forget((waiting, newer));
                 None
             },
@@ -120,7 +120,7 @@ async fn keys_that_panic_when_dropped_cost_nothing() {
     assert_eq!(worker.join().await.unwrap().stats.outcomes.delivered, 400);
 }
 
-/// A receipt that can be neither copied nor dropped without a panic.
+/// A receipt that panics when it is copied or dropped.
 #[derive(Debug)]
 struct Receipt(#[expect(dead_code, reason = "only its destructor matters")] Bomb);
 

@@ -1,4 +1,4 @@
-//! Proves that optimizations break no promise: no stale op is sent, no caller is kept waiting, each task gets a turn.
+//! Tests that optimizations break no promise: no stale op is sent, no caller is kept waiting, each task gets a turn.
 
 use std::{
     pin::pin,
@@ -19,12 +19,12 @@ use tokio::time::Instant;
 
 use crate::{ms, secs};
 
-/// Takes everything at once.
+/// Returns a sink that takes every op at once.
 fn instant() -> impl Sink<u64> {
     sink_fn(|batch: &mut Batch<u64>| Box::pin(std::future::ready(Ok(batch.accept_all()))))
 }
 
-/// A batcher whose task drains an inbox so long that it yields in between, after ops 0 and 1.
+/// Returns a batcher whose task drains an inbox so long that it yields in between, after ops 0 and 1.
 async fn in_the_middle_of_taking_in(sink: impl Sink<u64>, stages: Stages<u64>) -> Handle<u64> {
     let (desk, _worker) = Batcher::new(sink).stages(stages).limits(Limits::new(500)).spawn();
     until_idle().await;
@@ -57,7 +57,7 @@ async fn a_pause_while_the_inbox_is_drained_takes_effect() {
     assert!(sink.is_empty(), "{} ops were written after the pause", sink.len());
 }
 
-/// A waker that does something as it goes.
+/// A waker that runs a function when it is dropped.
 struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl Wake for Last {
@@ -72,8 +72,9 @@ impl Drop for Last {
     }
 }
 
-/// Goal: no lock is held while a waker is dropped, with which a whole task may go. Method: one that looks at the batcher as
-/// it goes, in a line that another task polls on, and in one that is left. A deadlock would hang the test.
+/// Goal: no lock is held while a waker is dropped, which may drop a whole task. Method: a waker that looks at the
+/// batcher as it is dropped, in a line that another task polls on, and in one that is left. A deadlock would hang the
+/// test.
 #[tokio::test(start_paused = true)]
 async fn a_waker_may_use_the_handle_as_it_is_dropped() {
     for leaves in [false, true] {
@@ -154,7 +155,7 @@ async fn levels_without_ops_are_forgotten_while_no_batch_is_cut() {
     assert!(COMPARED.load(Relaxed) < 10_000 * 9, "{}", COMPARED.load(Relaxed));
 }
 
-/// Notes how many writes were done when it was woken.
+/// A waker that notes how many writes were done when it was woken.
 struct Note {
     writes: Arc<AtomicU64>,
     told_after: AtomicU64,
@@ -203,8 +204,8 @@ async fn an_answer_does_not_wait_for_coalescing_of_another_op() {
     }
 }
 
-/// Goal: the same where the task is dropped while it yields. Method: by hand, with one poll after the op for which
-/// the task polls for more ops, which it does after 32 single ops.
+/// Goal: the same where the task is dropped while it yields. Method: by hand, with one poll after the op for which the
+/// task polls for more ops, which it does after 32 single ops.
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_not_lost_while_the_task_yields() {
     let gate = Gate::new(Recorder::new());
@@ -225,8 +226,8 @@ async fn an_answer_is_not_lost_while_the_task_yields() {
     assert_eq!((ack.outcome().await.end, desk.stats().outcomes.delivered), (End::Delivered, 32));
 }
 
-/// Goal: a sender yields now and then, however it sends. Method: on one thread, another task has to run before 100,000 ops
-/// are sent.
+/// Goal: a sender yields now and then, by each way to send. Method: on one thread, another task has to run before
+/// 100,000 ops are sent.
 #[tokio::test(start_paused = true)]
 async fn senders_yield_to_other_tasks() {
     for reserves in [false, true] {
@@ -246,8 +247,8 @@ async fn senders_yield_to_other_tasks() {
     }
 }
 
-/// Goal: the caller that asked first gets the first permit, however other ops get theirs. Method: a full buffer that
-/// evicts, a sink slower than the producer, and a caller that waits for a permit.
+/// Goal: the caller that asked first gets the first permit, by whatever way other ops get theirs. Method: a full buffer
+/// that evicts, a sink slower than the producer, and a caller that waits for a permit.
 #[tokio::test(start_paused = true)]
 async fn a_reservation_is_served_while_other_senders_evict() {
     let sink = sink_fn(|batch: &mut Batch<u64>| {
@@ -269,7 +270,8 @@ async fn a_reservation_is_served_while_other_senders_evict() {
     assert!(tokio::time::timeout(secs(10), desk.reserve()).await.is_ok());
 }
 
-/// Goal: nothing waiting, no timer. Method: the worker is polled by hand until it has dealt with a burst; then an hour passes.
+/// Goal: no timer without waiting ops. Method: the worker is polled by hand until it has dealt with a burst; then an
+/// hour passes.
 #[tokio::test(start_paused = true)]
 async fn a_burst_leaves_no_timer() {
     let (desk, worker) = Batcher::new(instant()).limits(500).split();
@@ -302,7 +304,7 @@ async fn many_slots_are_filled_a_turn_at_a_time() {
     (0..30_000).for_each(|op| desk.try_send(op).unwrap());
     until_idle().await;
     desk.resume().await.unwrap();
-    // Those of the turn in which it resumed.
+    // Writes of the turn in which the batcher resumed.
     let mut last = writes.load(Relaxed);
     assert!(last <= 10_000, "{last} writes in one go");
     while last < 30_000 {

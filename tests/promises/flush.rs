@@ -1,4 +1,4 @@
-//! Proves promise 4: a flush is a snapshot barrier that reports.
+//! Tests of promise 4: a flush is a snapshot barrier that reports.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,8 +18,8 @@ fn lingering(max_items: usize) -> Limits {
     Limits::new(max_items).linger(AGES)
 }
 
-/// Goal: a flush covers what was accepted before it, through any handle, and in flight too; not what came later.
-/// Method: one op in flight, one waiting, one sent by a clone, and one that comes after the flush.
+/// Goal: a flush covers all ops accepted before it, through any handle and in flight too, and no later op. Method: one
+/// op in flight, one waiting, one sent by a clone, and one that comes after the flush.
 #[tokio::test(start_paused = true)]
 async fn a_flush_waits_for_earlier_ops_only() {
     let sink = Recorder::new();
@@ -63,8 +63,8 @@ async fn steady_traffic_does_not_hold_a_flush_up() {
     traffic.abort();
 }
 
-/// Goal: a flush waits for what backs off, and shortens no backoff. Method: the same failure with the same seed, with
-/// and without a flush in the middle of it; the second attempt must be at the same time.
+/// Goal: a flush waits for ops that back off, and shortens no backoff. Method: the same failure with the same seed,
+/// with and without a flush in the middle of it; the second attempt must be at the same time.
 #[tokio::test(start_paused = true)]
 async fn a_flush_during_a_backoff_waits_for_its_end() {
     let mut ends = Vec::new();
@@ -126,8 +126,8 @@ async fn a_dropped_flush_still_flushes() {
     assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, 1);
 }
 
-/// Goal: a report tells each handle what it has not been told. Method: two flushes of one handle, and then one of a
-/// clone from before the first and of one from after it.
+/// Goal: a report tells each handle the outcomes that it has not yet reported. Method: two flushes of one handle, then
+/// one of a clone made before the first flush and one of a clone made after it.
 #[tokio::test(start_paused = true)]
 async fn a_report_covers_the_ops_since_the_last_report_of_its_handle() {
     let (desk, _worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
@@ -153,7 +153,8 @@ async fn a_flush_of_a_paused_batcher_waits_for_resume() {
     assert_eq!(at_once(flush).await.unwrap().outcomes.delivered, 1);
 }
 
-/// Goal: a flush makes only what it covers due. Method: two partitions, one of which gets its op after the flush.
+/// Goal: a flush makes only the ops that it covers due. Method: two partitions, one of which gets its op after the
+/// flush.
 #[tokio::test(start_paused = true)]
 async fn a_flush_makes_other_partitions_no_more_due_than_they_are() {
     let sink = Recorder::new();
@@ -168,7 +169,7 @@ async fn a_flush_makes_other_partitions_no_more_due_than_they_are() {
     assert_eq!(sink.ops(), [1]);
 }
 
-/// A sink that flushes its own batcher inside of each write of an odd op, waiting for it no longer than a given time.
+/// Returns a sink that flushes its own batcher inside each write of an odd op, for the given time at most.
 fn flushing(limit: Option<Duration>) -> (Arc<OnceLock<Handle<u32>>>, impl roundlot::Sink<u32>) {
     let desk = Arc::new(OnceLock::<Handle<u32>>::new());
     let sink = sink_fn({
@@ -285,7 +286,7 @@ async fn an_op_that_the_sink_lost_counts_as_a_failure() {
     assert!(!report.is_ok(), "{report:?}");
 }
 
-/// A caller that only waits need not look at the report: this compiles.
+/// Callers that only wait need not look at the report: this compiles.
 #[deny(unused_must_use)]
 #[tokio::test(start_paused = true)]
 async fn an_unused_report_causes_no_compiler_warning() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! Proves that what may have landed is never called anything else: an ambiguous op is in doubt, whatever comes after.
+//! Tests of doubt: an op that may have landed is in doubt, whatever comes after.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{AGES, at_once, eventually, ms, refused, secs};
 
-/// The first write lands and its answer is lost.
+/// Returns a sink whose first write lands and loses its answer.
 fn landed() -> Flaky<Recorder<u32>, u32> {
     Flaky::new(Recorder::new()).land_and_fail(SinkError::ambiguous("no answer"))
 }

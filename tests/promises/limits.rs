@@ -1,4 +1,4 @@
-//! Proves that bad settings are errors that name the field, whether they come from code, from a file or at run time.
+//! Tests of settings: a bad one is an error that names the field, from code, from a file or at run time.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use roundlot::{
 
 use crate::{AGES, at_once, ms, secs};
 
-/// Goal: a file has the names of the code, and durations with units. Method: every setting, and only the one that must
-/// be.
+/// Goal: a file has the names of the code, and durations with units. Method: every setting, and then only the mandatory
+/// one.
 #[test]
 fn limits_from_a_file_equal_limits_from_code() {
     let file = r#"
@@ -42,8 +42,8 @@ fn limits_from_a_file_equal_limits_from_code() {
     }
 }
 
-/// Goal: a mistake in a file is an error that names it. Method: unknown fields, wrong types, units that are none,
-/// numbers out of range, contradictions.
+/// Goal: a mistake in a file is an error that names it. Method: unknown fields, wrong types, false units, numbers out
+/// of range, contradictions.
 #[test]
 fn mistakes_in_a_file_are_named() {
     let cases = [
@@ -93,7 +93,7 @@ async fn contradictions_are_errors_at_build_time() {
     }
 }
 
-/// Goal: `spawn` says what is wrong where it panics. Method: limits of zero items.
+/// Goal: the panic of `spawn` names the mistake. Method: limits of zero items.
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "max_items must be at least 1")]
 async fn spawn_panics_with_the_name_of_the_field() {

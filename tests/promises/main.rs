@@ -1,7 +1,7 @@
-//! The promises of the design, one by one: directed tests on a paused clock, one module for each promise or subject.
+//! Tests of the promises of the design on a paused clock, one module for each promise or subject.
 //!
-//! Time is stepped by hand, so every instant below is exact. Tests that race on several threads assert only what must
-//! hold in each interleaving. Random operations are the business of `tests/laws.rs`.
+//! Time is stepped by hand, so every instant below is exact. Tests that race on several threads assert only facts that
+//! hold in each interleaving. Random operations are in `tests/laws.rs`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod age;
@@ -43,15 +43,15 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// An age of the paused clock: who still waits then waits for ever.
+/// Thirty days on the paused clock: a caller that still waits at their end would wait for ever.
 const AGES: Duration = Duration::from_secs(3600 * 24 * 30);
 
-/// What `future` gives, which must not take any time on the paused clock.
+/// Returns the output of `future`, which must take no time on the paused clock.
 async fn at_once<F: Future>(future: F) -> F::Output {
     took(Duration::ZERO, future).await
 }
 
-/// What `future` gives, which must take exactly `time` on the paused clock.
+/// Returns the output of `future`, which must take exactly `time` on the paused clock.
 async fn took<F: Future>(time: Duration, future: F) -> F::Output {
     let before = Instant::now();
     let output = eventually(future).await;
@@ -59,23 +59,23 @@ async fn took<F: Future>(time: Duration, future: F) -> F::Output {
     output
 }
 
-/// What `future` gives, however long it takes on the paused clock; a hang is a failure.
+/// Returns the output of `future`, however long it takes on the paused clock; a hang is a failure.
 async fn eventually<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(AGES, future).await.expect("it hangs")
 }
 
-/// Conservation, as `Stats` tells it.
+/// Asserts conservation, as `Stats` tells it.
 #[track_caller]
 fn conserved(stats: &Stats) {
     assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight, "not conserved: {stats:?}");
 }
 
-/// What a sink says that never will take something.
+/// Returns the error of a sink that will never take an op.
 fn refused() -> SinkError {
     SinkError::refused("no")
 }
 
-/// What a sink says that takes nothing just now.
+/// Returns the error of a sink that cannot take an op at the moment.
 fn down() -> SinkError {
     SinkError::transient("down")
 }

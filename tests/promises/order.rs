@@ -1,5 +1,5 @@
-//! Proves promise 5: within a partition, batches leave in the order (priority, arrival); the best head goes first
-//! across partitions, and within a key nothing leaves after something newer.
+//! Tests of promise 5: within a partition, batches leave in the order (priority, arrival). Across partitions the best
+//! head goes first, and within a key no op leaves after a newer one.
 
 use roundlot::{
     Batcher, Handle, Limits, Retry, SinkError, Stages, stage,
@@ -8,7 +8,7 @@ use roundlot::{
 
 use crate::{AGES, at_once, down, eventually, ms};
 
-/// Partition, level, and a number that tells it from others.
+/// Partition, level, and a unique number.
 type Op = (char, u32, u32);
 
 fn by_level() -> Stages<Op> {
@@ -41,8 +41,8 @@ async fn the_greatest_level_leaves_first_and_equal_levels_leave_in_order_of_arri
     assert_eq!(drained(&desk, &sink).await, [1, 4, 7, 2, 5, 0, 3, 8, 6]);
 }
 
-/// Goal: the order survives retries. Method: the first batch fails three times; what comes meanwhile of the same or a
-/// lower level stays behind it, and what is greater goes first.
+/// Goal: the order survives retries. Method: the first batch fails three times; later ops of the same or a lower level
+/// stay behind it, and ops of a greater level go first.
 #[tokio::test(start_paused = true)]
 async fn retried_ops_keep_their_position() {
     let sink = Recorder::new();
@@ -54,8 +54,8 @@ async fn retried_ops_keep_their_position() {
     assert_eq!(drained(&desk, &sink).await, [5, 0, 1, 2, 4, 3]);
 }
 
-/// Goal: an op that fails alone stands in front of what was behind it. Method: of a batch of three the one in the
-/// middle is down once; it must be first in the next batch, ahead of what waits.
+/// Goal: an op that fails alone stands in front of the ops behind it. Method: of a batch of three the one in the middle
+/// fails once; it must be first in the next batch, ahead of the waiting ops.
 #[tokio::test(start_paused = true)]
 async fn a_requeued_op_of_a_failed_batch_goes_before_later_ops() {
     let sink = Recorder::new();
@@ -109,8 +109,8 @@ async fn a_split_batch_keeps_its_order() {
     assert!(sink.batches().iter().all(|batch| batch.len() <= 2));
 }
 
-/// Goal: across partitions the best head goes first, and among equals what came first. Method: five partitions wait in
-/// a paused batcher.
+/// Goal: across partitions the best head goes first, and the oldest among equals. Method: five partitions wait in a
+/// paused batcher.
 #[tokio::test(start_paused = true)]
 async fn the_partition_with_the_best_head_goes_first() {
     let sink = Recorder::new();
@@ -206,8 +206,8 @@ async fn a_requeued_value_is_merged_with_the_newer_one() {
     }
 }
 
-/// Goal: what must not be merged leaves in the order of its key, whatever the priorities. Method: `Merge::Apart` with a
-/// newer op of a greater level; the older one is lifted, and the two never share a batch.
+/// Goal: ops that must not be merged leave in the order of their key, whatever the priorities. Method: `Merge::Apart`
+/// with a newer op of a greater level; the older one is lifted, and the two never share a batch.
 #[tokio::test(start_paused = true)]
 async fn ops_that_keep_both_leave_in_order_and_in_separate_batches() {
     let sink = Recorder::new();

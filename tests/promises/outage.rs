@@ -15,7 +15,7 @@ fn away() -> SinkError {
     SinkError::outage("connection refused")
 }
 
-/// A backoff of exactly 100 ms, 200 ms and so on up to 800 ms, were it not for the jitter: between half and all of it.
+/// Returns a backoff of 100 ms, 200 ms and so on up to 800 ms. The jitter makes each pause half to all of that.
 fn retry() -> Retry {
     Retry::exponential(ms(100), ms(800)).max_attempts(2).seed(7)
 }
@@ -83,8 +83,8 @@ async fn writes_in_flight_together_freeze_once() {
     assert_eq!(desk.stats().outcomes.delivered, 4);
 }
 
-/// Goal: a connection that is lost in a write puts the ops of that write in doubt, and no others. Method: one write of
-/// two ops of six; the rest is delivered after the freeze.
+/// Goal: a connection that is lost in a write puts only the ops of that write in doubt. Method: one write of two ops of
+/// six; the other four are delivered after the freeze.
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_ambiguous_for_its_write_and_an_outage_for_the_rest() {
     let sink = Recorder::new();
@@ -116,8 +116,8 @@ async fn a_lost_connection_counts_as_an_attempt_where_ambiguous_ops_are_retried(
     }
 }
 
-/// Goal: what waits for the end of an outage is decided late. Method: a price is overtaken, an order netted, one expires,
-/// one is withdrawn, and one comes in during the outage; what is sent is what is right then.
+/// Goal: ops that wait for the end of an outage are decided late. Method: during the outage a price is replaced, an
+/// order netted, one expires, one is withdrawn, and one comes in. The ops sent are those that are right at its end.
 #[tokio::test(start_paused = true)]
 async fn ops_that_wait_out_an_outage_are_still_merged_expired_and_withdrawn() {
     let sink = Recorder::new();
@@ -167,7 +167,7 @@ async fn an_outage_that_lasts_too_long_is_given_up() {
     letters.wait_for(6).await;
     assert_eq!(desk.stats().waiting, 0);
 
-    // Still away: an op that comes now is given up with the next write that fails.
+    // The destination is still away: a late op is given up with the next write that fails.
     let late = desk.submit(7).await.unwrap();
     assert_eq!(eventually(late.outcome()).await.end, End::Exhausted);
     flaky.heal();
@@ -189,7 +189,8 @@ async fn a_shutdown_during_an_outage_gives_the_ops_back() {
     assert_eq!(returned, (1..=5).map(|op| (op, false, false)).collect::<Vec<_>>());
 }
 
-/// Goal: an outage breaks neither a pause nor a flush. Method: paused in an outage, resumed later; a flush waits for both.
+/// Goal: an outage breaks neither a pause nor a flush. Method: pause in an outage, resume later; a flush waits for
+/// both.
 #[tokio::test(start_paused = true)]
 async fn a_pause_holds_through_an_outage() {
     let flaky = Flaky::new(Recorder::new()).fail(away());
@@ -230,7 +231,7 @@ async fn a_freeze_is_capped() {
     }
 }
 
-/// Goal: an error that is both keeps what it says of the batcher under another kind.
+/// Goal: an error that is an outage and of another kind keeps its word to the batcher.
 #[test]
 fn is_outage_is_true_for_outages_only() {
     assert!(away().is_outage() && away().kind() == ErrorKind::Outage);
@@ -266,8 +267,8 @@ async fn an_outage_pauses_even_where_a_retry_does_not() {
     }
 }
 
-/// Goal: a sink that tells each op of the outage, as databases do, is believed as one that fails the batch: the pauses
-/// double, the outage is one, and it is given up in time. Method: both ways of telling it, side by side.
+/// Goal: a sink that reports the outage for each op, as databases do, has the same effect as one that fails the batch.
+/// The pauses double, the outage counts once, and it is given up in time. Method: both ways of reporting, side by side.
 #[tokio::test(start_paused = true)]
 async fn an_outage_reported_op_by_op_equals_one_of_the_batch() {
     let mut seen = Vec::new();

@@ -1,5 +1,6 @@
-//! Outages at random: writes in flight together, partitions, conflation, expiry, retries, pauses, withdrawals and new limits,
-//! in front of a destination that comes and goes. No op is lost, no caller waits for ever, and the task does not spin.
+//! Tests of random outages: concurrent writes, partitions, conflation, expiry, retries, pauses, withdrawals and new
+//! limits, in front of a destination that comes and goes. No op is lost, no caller waits for ever, and the task does
+//! not spin.
 
 use std::{
     collections::HashMap,
@@ -16,13 +17,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::{conserved, eventually, ms, secs};
 
-/// How the destination answers, by the number of the write and then round about.
+/// Answer of the destination to a write. The list of answers is used by number of the write, and starts again at its
+/// end.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Land,
     Away,
     AwayByOp,
-    /// The first op lands, and then the destination is gone.
+    /// The first op lands, and the destination fails after it.
     AwayMidway,
     LandAndLose,
     Lose,
@@ -37,7 +39,7 @@ enum Answer {
 struct Destination {
     script: Arc<Vec<(Answer, u64)>>,
     writes: Arc<AtomicUsize>,
-    /// How often each op has landed.
+    /// Number of times that each op has landed.
     landed: Arc<Mutex<HashMap<u32, u32>>>,
     healed: Arc<AtomicU64>,
 }
@@ -255,8 +257,8 @@ async fn run(recipe: Recipe, script: Vec<(Answer, u64)>, steps: Vec<Step>) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Goal: the promises hold in any outage. Method: random programs in front of random destinations; what each caller is
-    /// told is compared with what landed.
+    /// Goal: the promises hold in any outage. Method: random programs in front of random destinations; the outcome of
+    /// each caller is compared with the ops that landed.
     #[test]
     fn all_promises_hold_in_random_outages(
         script in script(),

@@ -1,4 +1,4 @@
-//! Proves the overflow policies: wait, reject, evict the oldest, evict the lowest.
+//! Tests of the overflow policies: wait, reject, evict the oldest, evict the lowest.
 
 use roundlot::{
     Ack, Batcher, End, Handle, Limits, Overflow, SendError, Stages, TrySendError, stage,
@@ -8,7 +8,7 @@ use tokio_test::{assert_pending, task};
 
 use crate::{AGES, at_once, conserved};
 
-/// A batcher of three ops that keeps what it is sent until it is resumed.
+/// Returns a batcher with room for three ops, paused so that no op leaves until it is resumed.
 async fn paused<T: Clone + Send + 'static>(stages: Stages<T>, overflow: Overflow) -> (Handle<T>, Recorder<T>) {
     let sink = Recorder::new();
     let limits = Limits::new(100).linger(AGES).max_pending(3).overflow(overflow);
@@ -18,7 +18,7 @@ async fn paused<T: Clone + Send + 'static>(stages: Stages<T>, overflow: Overflow
     (desk, sink)
 }
 
-/// What is written once it is resumed.
+/// Resumes the batcher, and returns the written ops.
 async fn written<T: Clone + Send + 'static>(desk: &Handle<T>, sink: &Recorder<T>) -> Vec<T> {
     desk.resume().await.unwrap();
     let _ = at_once(desk.flush()).await.unwrap();
@@ -70,8 +70,8 @@ async fn the_oldest_op_is_evicted() {
     assert_eq!(desk.stats().outcomes.evicted, 2);
 }
 
-/// Goal: `EvictLowest` lets the oldest of the lowest level go, be it the new one. Method: ops of levels 2, 1, 1, and
-/// then of levels 3, 2 and 0.
+/// Goal: `EvictLowest` evicts the oldest op of the lowest level, even if it is the new one. Method: ops of levels 2, 1,
+/// 1, and then of levels 3, 2 and 0.
 #[tokio::test(start_paused = true)]
 async fn the_oldest_op_of_the_lowest_level_is_evicted() {
     let stages = Stages::new().priority_by(|op: &(u32, u32)| op.0);
@@ -101,8 +101,8 @@ async fn an_op_that_moved_up_is_evicted_by_its_age() {
     assert_eq!(left, ["third", "fourth", "fifth"]);
 }
 
-/// Goal: what is in flight can't be evicted, and the bound holds all the same. Method: the buffer is in flight as a
-/// whole; the new op is the only one that waits.
+/// Goal: ops in flight cannot be evicted, and the bound still holds. Method: the whole buffer is in flight; the new op
+/// is the only one that waits.
 #[tokio::test(start_paused = true)]
 async fn the_new_op_is_evicted_when_all_other_ops_are_in_flight() {
     for overflow in [Overflow::EvictOldest, Overflow::EvictLowest] {
@@ -150,8 +150,8 @@ async fn ops_sent_to_evict_keep_the_bound_when_the_policy_becomes_wait() {
     assert_eq!((desk.stats().waiting, desk.stats().outcomes.evicted), (3, 3));
 }
 
-/// Goal: the policy can be changed while ops wait, and knows those that came before. Method: `Wait` becomes
-/// `EvictOldest` with a full buffer.
+/// Goal: the policy can be changed while ops wait, and covers the waiting ops. Method: `Wait` becomes `EvictOldest`
+/// with a full buffer.
 #[tokio::test(start_paused = true)]
 async fn a_policy_changed_to_evict_applies_to_ops_already_waiting() {
     let (desk, sink) = paused(Stages::new(), Overflow::Wait).await;
@@ -162,8 +162,8 @@ async fn a_policy_changed_to_evict_applies_to_ops_already_waiting() {
     assert_eq!(written(&desk, &sink).await, [2, 3, 4]);
 }
 
-/// Goal: under an evicting policy, many ops at once get in, however many they are. Method: far more than may be on their
-/// way, on one thread, where the task can take them in only if the sender yields.
+/// Goal: under an evicting policy, any number of ops sent at once get in. Method: far more than may be under way, on
+/// one thread, where the task can take them in only if the sender yields.
 #[tokio::test(start_paused = true)]
 async fn a_long_send_all_lets_the_task_drain_the_inbox() {
     let limits = Limits::new(10).max_pending(10).overflow(Overflow::EvictOldest);

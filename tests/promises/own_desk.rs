@@ -1,4 +1,4 @@
-//! What a sink may await of its own batcher: nothing but `try_send`, as the docs of `Sink` say.
+//! Tests of sinks that send to their own batcher: `try_send` alone is safe there, as the docs of `Sink` say.
 
 use std::{
     future::IntoFuture,
@@ -9,7 +9,7 @@ use roundlot::{Batch, Batcher, End, Handle, Limits, Settled, Sink, SinkError, te
 
 use crate::{eventually, secs};
 
-/// Hands the op that follows from each small op to its own batcher.
+/// A sink that hands the follow-up of each small op to its own batcher.
 #[derive(Clone)]
 struct Follows {
     desk: Arc<OnceLock<Handle<u32>>>,
@@ -38,8 +38,8 @@ fn batcher(waits: bool) -> (Handle<u32>, Arc<OnceLock<Handle<u32>>>, roundlot::W
     (desk, sink.desk, worker)
 }
 
-/// Goal: a write may hand ops to its own batcher by `try_send`. Method: a full buffer, where what follows finds no room,
-/// and then one with room.
+/// Goal: a write may hand ops to its own batcher by `try_send`. Method: a full buffer, where the follow-up finds no
+/// room, and then one with room.
 #[tokio::test(start_paused = true)]
 async fn a_write_may_try_send_to_its_own_batcher() {
     let (desk, own, worker) = batcher(false);
@@ -53,8 +53,8 @@ async fn a_write_may_try_send_to_its_own_batcher() {
     let _ = eventually(worker.shutdown().within(secs(1)).into_future()).await.unwrap();
 }
 
-/// Goal: a write that waits for room in its own batcher is given up by `write_timeout`, and a shutdown ends in time.
-/// Method: a full buffer, all of it in that write.
+/// Goal: a write that waits for a permit of its own batcher is given up by `write_timeout`, and a shutdown ends in
+/// time. Method: a full buffer, all of it in that write.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_waits_for_its_own_batcher_ends_in_doubt() {
     let (desk, own, worker) = batcher(true);

@@ -1,4 +1,5 @@
-//! Proves promise 7: bisecting isolates the ops that a sink refuses as a batch, and what is too large is split.
+//! Tests of promise 7: bisecting isolates the ops that a sink refuses as a batch, and a batch that is too large is
+//! split.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use roundlot::{
 
 use crate::{AGES, at_once, conserved};
 
-/// Says yes or no to the whole batch: no if there is poison in it, or if it holds too many.
+/// Returns a sink that accepts or refuses the whole batch. Poison, or more than `most` ops, makes it refuse.
 fn all_or_nothing(poison: impl IntoIterator<Item = u32>, most: usize) -> (Recorder<u32>, impl Sink<u32>) {
     let inner = Recorder::new();
     let poison: BTreeSet<u32> = poison.into_iter().collect();
@@ -103,8 +104,8 @@ async fn new_ops_wait_behind_the_halves() {
     assert_eq!(landed.batches(), [vec![0], vec![2, 3], vec![4, 5, 6, 7]]);
 }
 
-/// Goal: what is too large is split until it fits, without `bisect`; one op that is too large by itself is refused.
-/// Method: a destination that takes three, and one that takes none.
+/// Goal: a batch that is too large is split until it fits, without `bisect`; one op that is too large by itself is
+/// refused. Method: a destination that takes three, and one that takes none.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_is_too_large_is_split_and_a_single_op_is_refused() {
     for (most, delivered, refused) in [(3, 10, 0), (0, 0, 10)] {
@@ -130,9 +131,9 @@ async fn after_a_split_batches_are_full_again() {
     assert_eq!(inner.batches().iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 8, 8]);
 }
 
-// BUG (of speed alone): `Partition::parts` outlives the ops that it was made for, as long as others wait behind them.
-/// Goal: the same, where the halves never come to be written. Method: all of a split batch is withdrawn but what came
-/// later.
+// Guards: parts of a split that outlive the ops they were made for, while other ops wait behind them.
+/// Goal: the same, where the halves are never written. Method: all of a split batch is withdrawn, and only later ops
+/// stay.
 #[tokio::test(start_paused = true)]
 async fn withdrawn_halves_make_no_later_batch_smaller() {
     let inner = Recorder::new();

@@ -1,4 +1,4 @@
-//! Proves promise 6: what is tried again, when, how often, and what may become of it meanwhile.
+//! Tests of promise 6: which ops are tried again, when, how often, and what other rules do to them meanwhile.
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{AGES, at_once, down, eventually, ms, refused, secs, took};
 
-/// Backs off between 50 and 100 ms after each failure.
+/// Returns a retry that backs off between 50 and 100 ms after each failure.
 fn steady() -> Retry {
     Retry::exponential(ms(100), ms(100)).max_attempts(10).seed(5)
 }
@@ -54,8 +54,8 @@ async fn only_ops_without_a_verdict_or_marked_retry_are_tried_again() {
     assert_eq!(desk.stats().retries, 2);
 }
 
-/// Goal: backoffs are exponential and jittered. Method: the gaps between six attempts, for several seeds, lie between
-/// half and all of what doubles up to the cap, and differ from seed to seed.
+/// Goal: backoffs are exponential and jittered. Method: for several seeds, the gaps between six attempts lie between
+/// half and all of a pause that doubles up to the cap, and differ from seed to seed.
 #[tokio::test(start_paused = true)]
 async fn backoffs_double_up_to_the_cap_and_spread() {
     let mut firsts = Vec::new();
@@ -105,7 +105,7 @@ async fn a_backoff_blocks_its_own_partition_alone() {
 }
 
 /// Goal: while ops back off they can be conflated, expire and be withdrawn, and none of that is an attempt. Method:
-/// three keys fail together; then a newer value comes for one, one is withdrawn, one is over.
+/// three keys fail together; then one gets a newer value, one is withdrawn, and one expires.
 #[tokio::test(start_paused = true)]
 async fn ops_that_back_off_can_be_conflated_withdrawn_and_expire() {
     let sink = Recorder::new();
@@ -131,8 +131,8 @@ async fn ops_that_back_off_can_be_conflated_withdrawn_and_expire() {
     assert_eq!(sink.batches(), [[('a', 2)]]);
 }
 
-/// Goal: nothing of a backoff is left when all that backed off is gone. Method: the only op is withdrawn; the next one
-/// of its partition is written at once.
+/// Goal: a backoff ends when all ops that backed off are gone. Method: the only op is withdrawn; the next one of its
+/// partition is written at once.
 #[tokio::test(start_paused = true)]
 async fn a_backoff_ends_with_the_last_op_that_waits_for_it() {
     let flaky = Flaky::new(Recorder::new()).fail(down());
@@ -231,8 +231,8 @@ async fn each_error_kind_has_its_documented_consequence() {
     }
 }
 
-/// Goal: a newer leader stops the batcher, which gives back what it holds and sends nothing more. Method: one op of
-/// three is fenced while others wait.
+/// Goal: a newer leader stops the batcher, which returns its ops and sends no more. Method: one op of three is fenced
+/// while others wait.
 #[tokio::test(start_paused = true)]
 async fn a_fenced_batcher_stops_and_returns_its_ops() {
     let sink = Recorder::new();

@@ -1,4 +1,4 @@
-//! Proves promise 11, and what must hold in each interleaving: one thread, several threads, a runtime that is dropped.
+//! Tests of promise 11 and of promises in any interleaving: one thread, several threads, a runtime that is dropped.
 
 use std::{
     collections::HashSet,
@@ -42,7 +42,7 @@ async fn an_answered_op_is_in_the_statistics() {
 }
 
 /// Goal: statistics are of one moment, at every moment. Method: two senders, a sink, conflation, and a third thread
-/// that adds them up all the time.
+/// that adds the statistics up all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statistics_add_up_at_every_moment() {
     let stages = Stages::new().conflate_by(|op: &u32| op.is_multiple_of(2).then_some(op % 8), stage::latest);
@@ -142,9 +142,9 @@ async fn ops_submitted_before_the_last_handle_is_dropped_are_delivered() {
     }
 }
 
-/// Goal: callers who wait for their verdicts share batches on any runtime. Method: 64 of them on one worker thread, where
-/// the first one's submit wakes the task, which runs next. Guards: batches of one, which it cuts if it never lets the
-/// others have their turn.
+/// Goal: callers who wait for their verdicts share batches on any runtime. Method: 64 of them on one worker thread,
+/// where the first one's submit wakes the task, which runs next. Guards: batches of one, cut by a task that never lets
+/// other callers have their turn.
 #[test]
 fn callers_that_await_their_acks_share_batches() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
@@ -166,9 +166,8 @@ fn callers_that_await_their_acks_share_batches() {
     assert!(stats.mean_batch() > 16.0, "{} ops a batch", stats.mean_batch());
 }
 
-/// Goal: no caller waits for a runtime that is gone, and what it held is lost with notice. Method: a runtime of its
-/// own is dropped with ops waiting, in flight and in the channel, and with callers that wait for all there is to wait
-/// for.
+/// Goal: no caller waits for a runtime that is gone, and its ops are reported as lost. Method: a runtime of its own is
+/// dropped with ops waiting, in flight and in the channel, and with callers that wait on each kind of future.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_runtime_answers_all_callers() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
@@ -191,7 +190,7 @@ async fn a_dropped_runtime_answers_all_callers() {
         async move { desk.flush().await }
     });
     until_idle().await;
-    // Dropping it in place would block; what matters is that its tasks are dropped.
+    // Dropping the runtime in place would block; the test needs only that its tasks are dropped.
     tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
     for ack in [in_flight, waiting, last] {
         let outcome = at_once(ack.outcome()).await;
@@ -236,7 +235,7 @@ fn a_batcher_runs_on_each_kind_of_runtime() {
     }
 }
 
-/// Says to this test program that it runs the one test of its own process.
+/// Variable that tells this test program that it runs the one test of its own process.
 const ALONE: &str = "ROUNDLOT_TEST_ALONE";
 
 // Guards: `Moment` counts from the clock that first asked, which a paused test may have set ahead: for all others, time

@@ -1,4 +1,4 @@
-//! Proves promise 8: shutdown drains, waits nothing out, and gives back what it could not write.
+//! Tests of promise 8: shutdown drains, waits out no linger, and gives back the ops that it could not write.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ fn lingering(max_items: usize) -> Limits {
     Limits::new(max_items).linger(AGES)
 }
 
-/// What came back, and whether it was in flight.
+/// Returns the ops that came back, and whether each was in flight.
 fn returned<T: Copy>(summary: &Summary<T>) -> Vec<(T, bool)> {
     conserved(&summary.stats);
     assert_eq!(summary.returned.len() as u64, summary.stats.outcomes.returned);
@@ -50,8 +50,8 @@ async fn shutdown_drains_at_once_and_closes_intake() {
     assert!(desk.set_limits(5).is_err());
 }
 
-/// Goal: past its limit, what is not settled comes back in order, and what was in flight is flagged. Method: two slots
-/// hang with a batch each, and more waits in both partitions.
+/// Goal: past the limit, unsettled ops come back in order, and those in flight are flagged. Method: two slots hang with
+/// a batch each, and more ops wait in both partitions.
 #[tokio::test(start_paused = true)]
 async fn after_the_shutdown_deadline_unsettled_ops_are_returned_in_order() {
     let gate = Gate::new(Recorder::new());
@@ -77,7 +77,7 @@ async fn a_shutdown_within_zero_time_returns_all_ops() {
     assert!(sink.is_empty() && sink.is_closed());
 }
 
-/// Goal: a verdict that is there as the time ends counts. Method: a write that takes exactly as long as the shutdown may.
+/// Goal: a verdict that comes as the time ends counts. Method: a write that takes exactly as long as the shutdown may.
 #[tokio::test(start_paused = true)]
 async fn a_verdict_at_the_shutdown_deadline_counts() {
     let (desk, worker) = Batcher::new(Flaky::new(Recorder::new()).slow(secs(1))).limits(1).spawn();
@@ -97,8 +97,8 @@ async fn a_shutdown_without_a_time_limit_uses_shutdown_timeout() {
     assert_eq!(returned(&summary), [(1, true)]);
 }
 
-/// Goal: a backoff is not cut short, and waited for if it ends in time. Method: the only op backs off for at least 1 s
-/// when the batcher has 10 s.
+/// Goal: a backoff is not cut short, and the shutdown waits for it if it ends in time. Method: the only op backs off
+/// for at least 1 s when the batcher has 10 s.
 #[tokio::test(start_paused = true)]
 async fn a_backoff_that_ends_in_time_is_waited_for() {
     let sink = Recorder::new();
@@ -227,7 +227,8 @@ async fn a_batcher_without_its_worker_runs_until_the_last_handle_is_dropped() {
     assert_eq!(sink.batches(), [vec![1, 2], vec![3]]);
 }
 
-/// Goal: the last handle drops, what waits is drained, and `join` ends with the summary. Method: `join` runs before.
+/// Goal: when the last handle drops, waiting ops are drained, and `join` ends with the summary. Method: `join` runs
+/// before.
 #[tokio::test(start_paused = true)]
 async fn join_waits_for_the_last_handle_and_the_drain() {
     let (desk, worker) = Batcher::new(Recorder::new()).limits(lingering(10)).spawn();
@@ -259,7 +260,7 @@ async fn waiting_senders_and_flushes_are_answered_at_shutdown() {
     assert_eq!(returned(&shutdown.await.unwrap().unwrap()), [(1, true)]);
 }
 
-/// Counts what is asked of it, and fails to close.
+/// A sink that counts its writes and closes, and fails to close.
 #[derive(Clone, Default)]
 struct Audited(Arc<Audit>);
 
@@ -344,8 +345,8 @@ async fn a_paused_batcher_without_handles_ends_although_its_shutdown_has_no_dead
     assert_eq!(summary.returned.len(), 1);
 }
 
-/// Goal: what comes back does so in the order in which it came, as the summary says. Method: a low op, a high one that
-/// overtakes it and hangs, and a shutdown that does not wait. Guards: ops in flight that stand before all that wait.
+/// Goal: returned ops come back in the order of sending, as the summary says. Method: a low op, a high one that
+/// overtakes it and hangs, and a shutdown that does not wait. Guards: ops in flight that stand before all waiting ops.
 #[tokio::test(start_paused = true)]
 async fn returned_ops_are_in_order_of_arrival() {
     let gate = Gate::new(Recorder::new());

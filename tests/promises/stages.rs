@@ -1,5 +1,5 @@
-//! Proves what the stages do to what is due: urgent, together, expiry, partitions that cost nothing afterwards, and
-//! that the order of calls on `Stages` means nothing.
+//! Tests of the stages: urgent, together, expiry, and partitions that cost nothing afterwards. The order of calls on
+//! `Stages` has no effect.
 
 use std::{
     hash::{Hash, Hasher},
@@ -17,8 +17,8 @@ use crate::{AGES, at_once, conserved, ms};
 /// Partition, key, level, and a number.
 type Op = (char, char, u32, u32);
 
-/// Goal: an urgent op makes its partition due at once, with what waits there, and no other partition. Method: two
-/// partitions that linger for ages.
+/// Goal: an urgent op makes only its own partition due at once, with the ops that wait there. Method: two partitions
+/// that linger for ages.
 #[tokio::test(start_paused = true)]
 async fn an_urgent_op_takes_its_partition_with_it_and_no_other() {
     let sink = Recorder::new();
@@ -49,8 +49,8 @@ async fn an_urgent_op_far_back_in_its_queue_does_not_linger() {
     assert_eq!(sink.cuts(), [CutBy::Full, CutBy::Full, CutBy::Urgent]);
 }
 
-/// Goal: with `together`, one partition that is due makes all of them due; what comes later lingers. Method: three
-/// partitions; the linger of the first ends, and then the batch of one is full.
+/// Goal: with `together`, one due partition makes all of them due; later ops linger. Method: three partitions; the
+/// linger of the first ends, and then the batch of one is full.
 #[tokio::test(start_paused = true)]
 async fn with_together_one_due_partition_makes_all_partitions_due() {
     let sink = Recorder::new();
@@ -72,8 +72,8 @@ async fn with_together_one_due_partition_makes_all_partitions_due() {
     assert_eq!(sink.cuts(), [CutBy::Together, CutBy::Full]);
 }
 
-/// Goal: expiry is looked at when a batch is cut: at the very instant it is over. Method: an op that expires at 10 ms;
-/// it is cut at 9, at 10, and at 11 ms, by the end of a pause.
+/// Goal: expiry is checked when a batch is cut: an op is expired at the very instant of its deadline. Method: an op
+/// that expires at 10 ms; it is cut at 9, at 10, and at 11 ms, by the end of a pause.
 #[tokio::test(start_paused = true)]
 async fn an_op_expires_at_the_cut_after_a_pause() {
     for (resumed_at, end) in [(9, End::Delivered), (10, End::Expired), (11, End::Expired)] {
@@ -157,10 +157,10 @@ async fn stages_may_be_configured_in_any_order() {
     assert_eq!(all[0], all[1]);
 }
 
-/// How many keys are alive.
+/// Number of keys that are alive.
 static KEYS: AtomicIsize = AtomicIsize::new(0);
 
-/// Counts itself.
+/// A key that counts itself.
 #[derive(PartialEq, Eq)]
 struct Counted(u32);
 
@@ -196,7 +196,7 @@ async fn partitions_and_keys_used_once_leave_no_memory_behind() {
     let (desk, _worker) = Batcher::new(sink).stages(stages).limits(Limits::new(10).max_in_flight(4)).spawn();
     desk.send_all(0..SYMBOLS).await.unwrap();
     assert_eq!(at_once(desk.flush()).await.unwrap().outcomes.delivered, u64::from(SYMBOLS));
-    // Two of each op: the partition lives as long as a key of dedup names it.
+    // Each op counts two keys: the partition lives as long as a key of dedup names it.
     assert_eq!(KEYS.load(Ordering::Relaxed), 2 * SYMBOLS as isize);
     advance(ms(10)).await;
     desk.send(SYMBOLS).await.unwrap();

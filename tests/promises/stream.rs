@@ -1,4 +1,4 @@
-//! Proves that the same rules hold on any stream: size, linger, the stages, the last partial batch, and bounded work.
+//! Tests of batches on any stream: size, linger, the stages, the last partial batch, and bounded work.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use tokio_test::{assert_pending, assert_ready_eq, task};
 
 use crate::{AGES, at_once, ms, secs, took};
 
-/// A stream that a test feeds, in batches.
+/// Returns the sender of a stream, and the stream in batches.
 fn fed(stages: Stages<u32>, limits: impl Into<Limits>) -> (mpsc::Sender<u32>, Batched<impl Stream<Item = u32>, u32>) {
     let (sender, receiver) = mpsc::channel(10_000);
     (sender, ReceiverStream::new(receiver).batched(stages, limits))
@@ -33,7 +33,7 @@ fn feed(sender: &mpsc::Sender<u32>, items: impl IntoIterator<Item = u32>) {
     items.into_iter().for_each(|item| sender.try_send(item).unwrap());
 }
 
-/// All batches of items that are there from the start.
+/// Returns all batches of items that are present from the start.
 async fn all(items: impl IntoIterator<Item = u32>, stages: Stages<u32>, limits: impl Into<Limits>) -> Vec<Vec<u32>> {
     at_once(stream::iter(items).batched(stages, limits).collect()).await
 }
@@ -63,7 +63,7 @@ async fn a_batch_comes_when_its_oldest_item_has_waited_for_the_linger() {
     assert_eq!(start.elapsed(), ms(21));
 }
 
-/// Goal: with a linger of zero, what is there comes at once, as much as there is. Method: two items, then three.
+/// Goal: with a linger of zero, all present items come at once. Method: two items, then three.
 #[tokio::test(start_paused = true)]
 async fn without_a_linger_ready_items_are_emitted_at_once() {
     let (sender, mut batches) = fed(Stages::new(), 10);
@@ -87,7 +87,8 @@ async fn a_linger_without_end_waits_for_the_end_of_the_stream() {
     assert_ready_eq!(batches.poll_next(), None);
 }
 
-/// Goal: each stage does to items what it does to ops. Method: a recipe each, with items that are all there at once.
+/// Goal: each stage does to items what it does to ops. Method: a case for each stage, with items that are present at
+/// once.
 #[tokio::test(start_paused = true)]
 async fn stages_apply_to_items_as_to_ops() {
     let over = Instant::now();
@@ -142,7 +143,7 @@ async fn an_item_that_cannot_be_emitted_harms_no_other() {
     assert_eq!((came, stats.accepted, stats.outcomes.delivered, stats.outcomes.refused), (vec![1, 2], 4, 2, 2));
 }
 
-/// Goal: what waits never exceeds `max_pending`, and a full buffer does not linger. Method: five items in five
+/// Goal: waiting items never exceed `max_pending`, and a full buffer does not linger. Method: five items in five
 /// partitions, and room for three.
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_does_not_linger() {
@@ -204,8 +205,8 @@ async fn a_linger_ends_in_time_on_a_stream_that_is_always_ready() {
     assert_ready_eq!(batches.poll_next(), Some(vec![0]));
 }
 
-/// Goal: it backpressures: the stream is polled only when batches are, and not beyond a full one. Method: an endless
-/// stream, three batches of four.
+/// Goal: the batches backpressure the stream: it is polled only when they are, and not beyond a full one. Method: an
+/// endless stream, three batches of four.
 #[tokio::test(start_paused = true)]
 async fn a_stream_reads_no_more_items_than_it_needs() {
     let (taken, items) = endless();
@@ -218,9 +219,9 @@ async fn a_stream_reads_no_more_items_than_it_needs() {
     }
 }
 
-/// Goal: it backpressures as well where items are spread: not beyond a full batch, and with small ones not beyond a few
-/// batches' worth. Method: an endless stream over two partitions, of which one is full after seven items; and over
-/// more, of which none ever is.
+/// Goal: the batches backpressure as well where items are spread: not beyond a full batch, and with small batches not
+/// beyond a few of them. Method: an endless stream over two partitions, of which one is full after seven items; and
+/// over more, of which none ever is.
 #[tokio::test(start_paused = true)]
 async fn a_stream_over_partitions_reads_no_more_items_than_it_needs() {
     let (taken, items) = endless();
@@ -234,8 +235,8 @@ async fn a_stream_over_partitions_reads_no_more_items_than_it_needs() {
     assert_eq!(taken.load(Ordering::Relaxed), 40);
 }
 
-/// Goal: giving it up hands back the rest of the stream and what waits, oldest first. Method: items of two partitions
-/// and levels wait, and two have not been taken; and once the stream has ended.
+/// Goal: giving the batches up hands back the rest of the stream and the waiting items, oldest first. Method: items of
+/// two partitions and levels wait, and two have not been taken; and once the stream has ended.
 #[tokio::test(start_paused = true)]
 async fn into_parts_returns_the_stream_and_the_waiting_items() {
     let stages = || Stages::new().partition_by(|item: &u32| item % 2).priority_by(|item: &u32| *item);
@@ -278,7 +279,7 @@ async fn items_beyond_a_full_batch_stay_in_the_stream() {
     assert!(waiting.into_iter().chain(rest).eq(10_005..20_000));
 }
 
-/// Goal: after the end it stays ended. Method: polls after `None`, and what `FusedStream` says on the way.
+/// Goal: the batches stay ended after the end. Method: polls after `None`, and the `FusedStream` state on the way.
 #[tokio::test(start_paused = true)]
 async fn an_ended_stream_stays_ended() {
     let mut batches = stream::iter([1, 2, 3]).batched(Stages::new(), (2, AGES));
@@ -291,7 +292,7 @@ async fn an_ended_stream_stays_ended() {
     }
 }
 
-/// Goal: nothing waiting means no wake-up. Method: a batch has come, its linger would end, and an hour passes.
+/// Goal: no wake-up without waiting items. Method: a batch has come, its linger would end, and an hour passes.
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_is_not_woken_for_an_hour() {
     let (sender, batches) = fed(Stages::new(), (2, ms(10)));
@@ -305,7 +306,7 @@ async fn an_idle_stream_is_not_woken_for_an_hour() {
     assert!(!batches.is_woken());
 }
 
-/// Goal: contradictions are errors that name the field. Method: the same that a batcher refuses.
+/// Goal: contradictions are errors that name the field. Method: the contradictions that a batcher refuses.
 #[test]
 fn contradictions_are_errors() {
     let field = |stages, limits: Limits| stream::empty::<u32>().try_batched(stages, limits).unwrap_err().field();

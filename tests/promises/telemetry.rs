@@ -1,4 +1,4 @@
-//! Proves what is told of a batcher: a span per batch, events, metrics, and never the payload of an op.
+//! Tests of telemetry: a span per batch, events, metrics, and never the payload of an op.
 
 use std::{
     collections::BTreeSet,
@@ -19,11 +19,11 @@ use tracing_subscriber::{
 
 use crate::{AGES, at_once, down, eventually, ms, refused, secs};
 
-/// All spans and events as text, one a line: what was recorded later on a span is added to its line.
+/// All spans and events as text, one a line. Values that are recorded later on a span are added to its line.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<Line>>>);
 
-/// The id, if it is a span, and the text.
+/// The id, if the line is a span, and the text.
 type Line = (Option<u64>, String);
 
 struct Text<'a>(&'a mut String);
@@ -56,7 +56,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
 }
 
 impl Log {
-    /// Captures all that happens on this thread, which is that of the test's runtime.
+    /// Captures all events of this thread, which is that of the test's runtime.
     fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
@@ -72,8 +72,8 @@ impl Log {
     }
 }
 
-/// Goal: a span per batch, with the reason of its cut, size, attempt and outcome. Method: a write of each outcome: answered, failed,
-/// hung, panicked, aborted.
+/// Goal: a span per batch has the reason of its cut, size, attempt and outcome. Method: a write of each outcome:
+/// answered, failed, hung, panicked, aborted.
 #[tokio::test(start_paused = true)]
 async fn each_batch_has_a_span() {
     let (log, _guard) = Log::capture();
@@ -150,8 +150,8 @@ async fn a_burst_of_failures_is_a_few_lines() {
     assert_eq!(lines[3], 1, "{:#?}", log.lines());
 }
 
-/// Goal: sums over all batchers count an op once. Method: a batcher with dead letters; what their own batcher does stands
-/// under names of its own.
+/// Goal: sums over all batchers count an op once. Method: a batcher with dead letters, whose own batcher has names of
+/// its own.
 #[tokio::test(start_paused = true)]
 async fn dead_letters_do_not_inflate_sums_over_all_batchers() {
     exporter();
@@ -183,7 +183,7 @@ async fn a_panic_in_a_merge_is_logged_as_an_event() {
     assert!(log.count("event", "panicked") > 0, "{:#?}", log.lines());
 }
 
-/// What must not be told.
+/// Text that no telemetry may show.
 const SECRET: &str = "SECRET-7f3a";
 
 /// An op whose `Debug` prints its secret.
@@ -202,8 +202,8 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Goal: the payload of an op is never told, by no event, span, `Debug` or message of this crate. Method: ops that go
-/// each way there is, and everything that holds one is printed.
+/// Goal: no event, span, `Debug` or message of this crate shows the payload of an op. Method: ops that end in each way,
+/// and everything that holds an op is printed.
 #[tokio::test(start_paused = true)]
 async fn the_payload_of_an_op_is_never_logged() {
     let (log, _guard) = Log::capture();
@@ -245,13 +245,13 @@ async fn the_payload_of_an_op_is_never_logged() {
     assert!(summary.stats.outcomes.refused > 1 && summary.returned.len() > 1 && summary.stats.retries > 0);
 }
 
-/// The exporter of this program's tests, which all batchers with a name of their own tell their metrics.
+/// Returns the exporter of this program's tests, which gets the metrics of all batchers with a name.
 fn exporter() -> &'static PrometheusHandle {
     static EXPORTER: OnceLock<PrometheusHandle> = OnceLock::new();
     EXPORTER.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
 }
 
-/// The lines of one batcher: name and labels, and the value.
+/// Returns the lines of one batcher: name and labels, and the value.
 fn page(batcher: &str) -> Vec<(String, String)> {
     let page = exporter().render();
     let label = format!("batcher=\"{batcher}\"");
@@ -259,7 +259,7 @@ fn page(batcher: &str) -> Vec<(String, String)> {
     lines.map(|line| line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap()).collect()
 }
 
-/// The value of one series of a batcher.
+/// Returns the value of one series of a batcher.
 fn value(batcher: &str, name: &str, label: &str) -> Option<String> {
     let found = page(batcher)
         .into_iter()
@@ -267,7 +267,7 @@ fn value(batcher: &str, name: &str, label: &str) -> Option<String> {
     found.map(|(_, value)| value)
 }
 
-/// Goal: the `metrics` facade hears what the statistics say, histograms included. Method: ops that are delivered,
+/// Goal: the `metrics` facade gets the numbers of the statistics, histograms included. Method: ops that are delivered,
 /// refused, retried and conflated, and a page of an existing exporter.
 #[tokio::test(start_paused = true)]
 async fn metrics_equal_the_statistics() {
@@ -316,8 +316,8 @@ async fn metrics_equal_the_statistics() {
     );
 }
 
-/// Goal: the number of series is bounded: nothing is labeled by symbol. Method: one symbol and then a thousand; the
-/// same series, and of labels only the batcher's name, the end, the reason, and what the exporter adds to a histogram.
+/// Goal: the number of series is bounded, since none is labeled by symbol. Method: one symbol and then a thousand give
+/// the same series. Labels are only the batcher's name, the end, the reason, and those of the exporter for histograms.
 #[tokio::test(start_paused = true)]
 async fn the_number_of_series_does_not_grow_with_the_symbols() {
     exporter();

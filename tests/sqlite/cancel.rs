@@ -1,4 +1,4 @@
-//! Writes that are given up, and closures that panic: the next write is not affected.
+//! Tests of writes that are given up, and closures that panic: the next write is not affected.
 
 use std::{pin::pin, time::Duration};
 
@@ -12,7 +12,7 @@ use roundlot::{
 
 use crate::{File, Trade, file, keyed, refused, trades, write};
 
-/// A sink that waits as long as it takes for a lock that the returned connection holds.
+/// Returns a sink that waits without limit for a lock that the returned connection holds.
 async fn blocked() -> (File, SqliteSink<Trade>, rusqlite::Connection) {
     let file = file();
     let sink = Sqlite::file(&file).busy_timeout(Duration::from_secs(600)).open(keyed()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Rows that the table does not take: exactly they are refused. All other rows land, in order and once.
+//! Tests of rows that the table does not take: exactly these are refused. All other rows land, in order and once.
 
 use roundlot::sink::{
     sqlite::SqliteSink,
@@ -120,7 +120,7 @@ async fn the_rule_of_the_mapping_overrides_that_of_the_table() {
     }
 }
 
-/// Goal: SQLite makes up no key. Method: NULL in a key of one integer, for which it would, and in one of two columns.
+/// Goal: SQLite invents no key. Method: NULL in a key of one integer, for which it would, and in one of two columns.
 #[tokio::test]
 async fn a_missing_key_is_refused() {
     for key in [&["id"][..], &["id", "symbol"]] {
@@ -133,8 +133,8 @@ async fn a_missing_key_is_refused() {
     }
 }
 
-/// Goal: what a trigger refuses is refused, and what its statement did before lands once. Method: each way of SQLite
-/// to raise, in the middle of a batch: undoing the statement, keeping what it did, and ending the transaction.
+/// Goal: an op that a trigger refuses is refused, and its earlier effects land once. Method: each way of SQLite to
+/// raise, in the middle of a batch: undo the statement, keep its effects, and end the transaction.
 #[tokio::test]
 async fn rows_that_a_trigger_refuses_are_refused_alone() {
     for (raise, when) in [("ABORT", "BEFORE"), ("FAIL", "BEFORE"), ("FAIL", "AFTER"), ("ROLLBACK", "AFTER")] {
@@ -188,8 +188,8 @@ async fn a_strict_table_refuses_values_of_the_wrong_type() {
     assert!(failed[0].story.contains("cannot store TEXT value in BLOB column trades.price"), "{failed:?}");
 }
 
-/// Goal: a batch that is written again is harmless where that was asked for. Method: the same batch twice, and one that
-/// overlaps; the key still refuses what is there under another id.
+/// Goal: a batch that is written again is harmless where the mapping asks for that. Method: the same batch twice, and
+/// one that overlaps; the key still refuses a row that is there under another id.
 #[tokio::test]
 async fn a_replay_is_harmless() {
     let file = file();

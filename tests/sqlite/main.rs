@@ -1,5 +1,5 @@
-//! The SQLite sink against real files, one batch at a time: what lands, what is refused, and what an error leaves
-//! behind. Files are read by a connection of the test's own.
+//! The SQLite sink against real files, one batch at a time: rows that land, rows that are refused, and the state after
+//! an error. Files are read by a connection of the test's own.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cancel;

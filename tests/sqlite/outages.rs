@@ -1,4 +1,4 @@
-//! Outages: the file as a whole takes nothing, so no op fails. Nothing lands during an outage, and everything lands
+//! Tests of outages: the whole file takes nothing, so no op fails. Nothing lands during an outage, and everything lands
 //! after it.
 
 use std::{
@@ -19,7 +19,7 @@ use roundlot::{
 
 use crate::{File, Trade, file, keyed, mapping, trades, write};
 
-/// Writes a batch of which nothing may land, and returns the one error of all its ops.
+/// Writes a batch that must not land at all, and returns the one error of all its ops.
 async fn outage(sink: &SqliteSink<Trade>, ops: Vec<Trade>) -> SinkError {
     let mut batch = Batch::for_test(ops);
     sink.write(&mut batch).await.map(drop).unwrap();
@@ -153,8 +153,8 @@ async fn a_file_that_was_deleted_is_an_outage_until_there_is_another() {
     }
 }
 
-/// Goal: a log that was deleted takes no accepted row with it. Method: what was in it is in the file as soon as the sink
-/// has noticed, which a program that is killed then would find there.
+/// Goal: a log that was deleted takes no accepted row with it. Method: the rows of the log are in the file as soon as
+/// the sink has noticed; a program that is killed then would find them there.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_log_that_was_deleted_is_an_outage_and_its_rows_are_saved() {
@@ -169,8 +169,8 @@ async fn a_log_that_was_deleted_is_an_outage_and_its_rows_are_saved() {
     assert_eq!(file.query("PRAGMA integrity_check"), ["ok"]);
 }
 
-/// Goal: rows are not said to have landed in a file that left while they were written. Method: it is moved once the
-/// transaction has begun, which is when the lock is taken, by a closure of a later row.
+/// Goal: no row is reported as landed in a file that was moved during the write. Method: a closure of a later row moves
+/// the file after the transaction has begun, which is when the lock is taken.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_is_moved_during_a_write_leaves_it_in_doubt() {
@@ -233,7 +233,8 @@ async fn a_batcher_waits_until_a_full_file_has_room() {
 
 const CHILD: &str = "ROUNDLOT_SQLITE_FULL";
 
-/// Runs a test of this file again by a shell, which prepares the full disk in the folder that it and the child are told.
+/// Runs a test of this file again in a shell. The shell prepares the full disk in the folder that it and the child are
+/// given.
 fn child(test: &str, shell: &[&str], prepare: &str, folder: &Path) {
     let script = format!("{prepare} && exec \"$0\" \"$@\"");
     let this = std::env::current_exe().unwrap();
@@ -245,7 +246,7 @@ fn child(test: &str, shell: &[&str], prepare: &str, folder: &Path) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// Whether the ops land by the fifth try. Nothing but an outage may keep them from it.
+/// Whether the ops land by the fifth try. Only an outage may make a try fail.
 async fn lands(sink: &SqliteSink<Trade>, ops: Vec<Trade>) -> bool {
     for _ in 0..5 {
         let failed = write(sink, ops.clone()).await;

@@ -1,4 +1,4 @@
-//! Tables with triggers hold what plain statements for the same rows leave.
+//! Tests of tables with triggers: they hold the same rows as after plain statements.
 
 use std::cell::Cell;
 
@@ -141,8 +141,8 @@ async fn triggers_that_come_later_keep_their_rules() {
     }
 }
 
-/// Goal: a row that a trigger leaves out is left out, and its op accepted: it did what the table does with such a row.
-/// Method: one that stores the row elsewhere, as for partitions; under the rule Update the old row stays.
+/// Goal: a row that a trigger leaves out is left out, and its op accepted, since the table treats such a row so.
+/// Method: a trigger that stores the row elsewhere, as for partitions; under the rule Update the old row stays.
 #[tokio::test]
 async fn a_row_that_a_trigger_takes_elsewhere_is_accepted() {
     for table in rules() {
@@ -160,8 +160,8 @@ async fn a_row_that_a_trigger_takes_elsewhere_is_accepted() {
     }
 }
 
-/// Goal: where SQLite cannot keep both the mapping's rule and those of the triggers, that is said. Method: a table that
-/// replaces by itself has a trigger, when it is opened and later.
+/// Goal: a conflict between the mapping's rule and those of the triggers is reported where SQLite cannot keep both.
+/// Method: a table that replaces by itself has a trigger, when it is opened and later.
 #[tokio::test]
 async fn a_table_with_a_rule_of_its_own_and_triggers_is_named() {
     let trigger = "CREATE TRIGGER keep AFTER INSERT ON trades BEGIN SELECT 1; END";
@@ -250,7 +250,7 @@ async fn a_generated_column_is_named() {
     assert!(error.chain().contains("cannot INSERT into generated column"), "{}", error.chain());
 }
 
-/// Rows as a program by hand would write them: one plain statement each, and an update where the key is there and the
+/// Writes the rows as a program by hand would: one plain statement each, and an update where the key exists and the
 /// rule says so.
 fn by_hand(file: &File, ops: &[Trade], rule: Conflict) {
     let connection = file.connect();
@@ -266,7 +266,7 @@ fn by_hand(file: &File, ops: &[Trade], rule: Conflict) {
             }
             (_, Conflict::Ignore) => Ok(0),
         };
-        // A trigger that says OR FAIL leaves what its statement did before, of an op that is refused.
+        // A trigger that says OR FAIL keeps the earlier effects of its statement, also of an op that is refused.
         connection.execute_batch(if done.is_ok() { "RELEASE row" } else { "ROLLBACK TO row; RELEASE row" }).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! No value is changed in silence: it comes back as it went in, is refused, or the sink does not open.
+//! Tests that no value changes in silence: a value comes back as it went in, is refused, or the sink does not open.
 
 use std::fmt::Debug;
 
@@ -155,7 +155,8 @@ async fn decimals_come_back_as_they_were() {
     round_trip(ColumnType::Decimal, some(edges, random), |v| (*v).into(), same).await;
 }
 
-/// Goal: text is the same in files that keep it as UTF-16. Method: what such files treat apart, through a key as well.
+/// Goal: text is the same in files that keep it as UTF-16. Method: text that such files treat differently, also as a
+/// key.
 #[tokio::test]
 async fn text_is_exact_in_files_of_another_encoding() {
     for encoding in ["UTF-16le", "UTF-16be"] {

@@ -2,7 +2,7 @@
 
 use roundlot::{Batch, ErrorKind};
 
-/// An op that did not land: which, what that means, and the whole story.
+/// An op that did not land: its place, its kind of error, and the full error text.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) op: usize,
@@ -18,7 +18,7 @@ pub(crate) fn refusals<T>(batch: &Batch<T>) -> Vec<Refusal> {
     (0..batch.len()).filter_map(failed).collect()
 }
 
-/// Which ops were refused, all of them for good.
+/// Returns the places of the refused ops, all of them refused for good.
 pub(crate) fn refused(refusals: &[Refusal]) -> Vec<usize> {
     for refusal in refusals {
         assert_eq!(refusal.kind, ErrorKind::Refused, "{refusal:?}");

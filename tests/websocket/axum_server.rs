@@ -1,4 +1,4 @@
-//! axum as the peer, and axum as the server of a page with many subscribers.
+//! Tests of axum as the peer, and of axum as the server of a page with many subscribers.
 
 use axum::{
     Router,
@@ -56,7 +56,7 @@ async fn page(upgrade: WebSocketUpgrade, State(app): State<App>) -> Response {
         let (sender, mut wishes) = mpsc::channel(16);
         let sink = app.screen.clone().incoming(sender).server(Socket::mapped(sink, stream, to_axum, from_axum));
         let Ok(mut subscription) = app.feed.subscribe(sink).stuck_after(secs(10)).start().await else { return };
-        // The browser left, or was dropped, when there are no more wishes.
+        // The channel of wishes ends when the browser left, or was dropped.
         while let Some(Message::Text(wish)) = wishes.recv().await {
             match wish.strip_prefix('-') {
                 Some(symbol) => subscription.remove([symbol.to_owned()]).await,
@@ -108,7 +108,7 @@ async fn each_browser_gets_the_symbols_it_subscribed_to() {
     publish("ETH", 4);
     publish("BTC", 5);
     assert_eq!(next(&mut browser).await, Wire::Text(r#"[["BTC",5]]"#.into()), "what it wants, no more");
-    // Wishes are heard in order: when the second is answered, the first was heard.
+    // Wishes are handled in order: an answer to the second one means that the first was handled.
     say(&mut browser, "-BTC").await;
     say(&mut browser, "SOL").await;
     assert_eq!(next(&mut browser).await, Wire::Text(r#"[["SOL",3]]"#.into()));
@@ -163,7 +163,7 @@ async fn a_client_writes_to_an_axum_server() {
         upgrade.on_upgrade(async move |mut socket| {
             if let Some(Ok(ws::Message::Text(text))) = socket.recv().await {
                 heard.send(text.to_string()).unwrap();
-                // The ping behind it, which is answered as the next message is waited for.
+                // The ping behind the message, which the client answers while it waits for the next message.
                 assert!(matches!(socket.recv().await, Some(Ok(ws::Message::Ping(_)))));
                 let nothing = tokio::time::timeout(ms(5), socket.recv()).await;
                 assert!(nothing.is_err(), "{nothing:?}");

@@ -1,4 +1,4 @@
-//! Writes that are dropped midway leave whole frames and a usable connection.
+//! Tests of writes that are dropped midway: they leave whole frames and a usable connection.
 
 use std::future::Future;
 
@@ -71,8 +71,8 @@ fn check(seen: &[String]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Goal: a write that is dropped anywhere corrupts no frame: what was fed is whole, and what comes behind it too.
-    /// Method: drop it after any number of polls, on pipes and with messages of any size, and let a foreign parser read.
+    /// Goal: a write that is dropped anywhere corrupts no frame: fed frames are whole, and later ones too. Method: drop
+    /// it after any number of polls, on pipes and with messages of any size, and let a foreign parser read.
     #[test]
     fn a_dropped_write_corrupts_nothing(
         polls in 0usize..12,

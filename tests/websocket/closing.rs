@@ -1,4 +1,4 @@
-//! Answers to pings, and the ways in which a connection ends.
+//! Tests of answers to pings, and of the ways in which a connection ends.
 
 use fastwebsockets::{Frame, OpCode};
 use roundlot::{ErrorKind, Sink, sink::websocket::Close};
@@ -62,7 +62,8 @@ async fn a_close_by_the_peer_is_final_and_named() {
     }
 }
 
-/// Goal: what was under way when the peer closed is in doubt, the rest is not. Method: frames of which only some fit.
+/// Goal: ops that were under way when the peer closed are in doubt, the rest are not. Method: frames of which only some
+/// fit.
 #[tokio::test(start_paused = true)]
 async fn a_close_during_a_write_leaves_what_was_fed_in_doubt() {
     let (socket, mut client) = served(64).await;
@@ -129,7 +130,7 @@ async fn the_close_handshake_has_a_time_limit() {
     assert_eq!(before.elapsed(), secs(10));
 }
 
-/// Goal: a sink that is dropped closes its connection. Method: the peer sees the end, and no close.
+/// Goal: a sink that is dropped closes its connection. Method: the peer sees the end, without a close frame.
 #[tokio::test(start_paused = true)]
 async fn dropping_the_sink_closes_the_connection() {
     let (socket, mut client) = served(4096).await;
@@ -152,7 +153,7 @@ async fn a_connection_to_a_stuck_peer_is_closed() {
     assert_eq!(read(&mut client).await, Seen::Close(1013, "too slow".into()));
 }
 
-/// Goal: so it is when the batcher gave up on the write. Method: drop a write, then close.
+/// Goal: the same holds when the batcher gave up on the write. Method: drop a write, then close.
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_is_closed_in_mid_write_says_why() {
     let (socket, mut client) = served(16).await;

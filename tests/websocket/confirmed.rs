@@ -1,4 +1,4 @@
-//! `confirmed`: a batch is accepted only after the peer has read it.
+//! Tests of `confirmed`: a batch is accepted only after the peer has read it.
 
 use fastwebsockets::OpCode;
 use roundlot::{ErrorKind, testing::until_idle};
@@ -36,7 +36,7 @@ async fn a_batch_is_accepted_after_its_pong() {
     assert_eq!((stats.messages, stats.frames), (2, 2), "pings are not counted");
 }
 
-/// Goal: what is not confirmed is in doubt. Method: no pong within the time; and a connection that ends before it.
+/// Goal: an unconfirmed op is in doubt. Method: no pong within the time; and a connection that ends before it.
 #[tokio::test(start_paused = true)]
 async fn a_batch_without_a_pong_is_in_doubt() {
     let (socket, _client) = served(4096).await;

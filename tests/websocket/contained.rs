@@ -1,4 +1,4 @@
-//! Panics of a user's functions in a fanout: each costs one op and no other.
+//! Tests of panics in a user's functions in a fanout: each costs one op and no other.
 
 use roundlot::{
     Batch, Fanout, Retry, Sink,
@@ -47,7 +47,7 @@ fn topic(quote: &Quote) -> u8 {
 
 /// Goal: an update at which a function panics is refused by itself, and every other one of its batch goes to all
 /// subscribers. Method: each kind of fault in the middle of a batch, with and without keys, for subscribers by topic
-/// and to all. One that comes later gets a sound snapshot.
+/// and to all. A later subscriber gets a sound snapshot.
 #[tokio::test(start_paused = true)]
 async fn an_update_at_which_a_function_panics_is_refused_alone() {
     for keyed in [true, false] {
@@ -146,7 +146,7 @@ async fn a_panic_of_a_conversion_ends_one_connection() {
     }
 }
 
-/// Goal: whether a client comes back after a close is no reason to lose it. Method: a rule that panics.
+/// Goal: a rule for closes that panics does not end the client. Method: such a rule.
 #[tokio::test(start_paused = true)]
 async fn the_default_rule_decides_after_a_panic_of_reconnect_on() {
     for (code, comes_back) in [(1012, true), (1000, false)] {

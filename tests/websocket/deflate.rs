@@ -1,4 +1,4 @@
-//! permessage-deflate: tungstenite has none, so it is never offered and never taken.
+//! Tests of permessage-deflate: tungstenite has none, so it is never offered and never taken.
 
 use roundlot::sink::websocket::dial;
 use tokio::{
@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{numbers, pipe, write_error};
 
-/// Goal: a client does not offer it. Method: read the handshake as it is.
+/// Goal: a client does not offer compression. Method: read the raw handshake.
 #[tokio::test]
 async fn a_client_offers_no_extension() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Errors of `dial`: which are an outage, which a pause, and which are final.
+//! Tests of errors of `dial`: some are an outage, some a pause, and some are final.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{numbers, secs};
 
-/// A server that reads a request and gives this answer, to every client.
+/// Starts a server that reads a request and gives this answer, to every client.
 async fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ async fn error_of(url: impl Into<String>) -> SinkError {
     dialed.map(drop).expect_err("there is no WebSocket server")
 }
 
-/// Goal: a client comes back after what passes, and ends after what does not. Method: a server's answers to the handshake.
+/// Goal: a client comes back after temporary errors, and ends after final ones. Method: a server's handshake answers.
 #[tokio::test]
 async fn a_handshake_response_is_an_outage_a_pause_or_final() {
     let pause = |seconds| ErrorKind::Throttled { retry_after: Duration::from_secs(seconds) };
@@ -84,7 +84,7 @@ async fn an_invalid_url_is_final() {
     }
 }
 
-/// Goal: without TLS a client says what is missing, once, and does not panic. Method: the sink of a `wss://` URL.
+/// Goal: without TLS a client reports the missing feature once, and does not panic. Method: the sink of a `wss://` URL.
 #[cfg(not(feature = "websocket-tls"))]
 #[tokio::test]
 async fn wss_without_tls_says_what_is_missing() {
@@ -100,8 +100,8 @@ async fn wss_without_tls_says_what_is_missing() {
     assert_eq!(dials.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
-/// Goal: what a server says is bounded. Method: the header of a frame of 16 MiB and one byte more; the frame itself is not
-/// waited for.
+/// Goal: the size of a server's message is bounded. Method: the header of a frame of 16 MiB and one byte more; the
+/// client does not wait for the frame itself.
 #[tokio::test]
 async fn a_message_of_the_server_is_bounded() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,7 +111,7 @@ async fn a_message_of_the_server_is_bounded() {
         let mut stream = tokio_tungstenite::accept_async(stream).await.unwrap().into_inner();
         stream.write_all(&[0x82, 127]).await.unwrap();
         stream.write_u64((16 << 20) + 1).await.unwrap();
-        // Until the client hangs up.
+        // The server reads until the client hangs up.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
     let sink = numbers().client(dial(url).await.unwrap());

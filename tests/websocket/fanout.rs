@@ -1,4 +1,4 @@
-//! The fanout's promises, on a paused clock and with sinks in memory.
+//! Tests of the fanout on a paused clock, with sinks in memory.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn subscribe(feed: &Quotes, sink: impl Sink<Quote>, topics: &[u8]) -> Subs
     feed.subscribe(sink).to(topics.iter().copied()).start().await.unwrap()
 }
 
-/// Goal: the snapshot comes first, of what is wanted alone, then the updates. Method: two topics, and one that comes later.
+/// Goal: the snapshot of the wanted topics comes first, then the updates. Method: two topics, and one that comes later.
 #[tokio::test(start_paused = true)]
 async fn a_new_subscriber_gets_the_latest_first() {
     let (feed, _worker) = quotes();
@@ -47,8 +47,8 @@ async fn a_new_subscriber_gets_the_latest_first() {
     assert_eq!(all.wait_for(5).await[4], (7, 7));
 }
 
-/// Goal: a slow subscriber gets what is new when it is ready, a fast one everything, and the feed never waits.
-/// Method: one behind a gate, one not; then the gate opens.
+/// Goal: a slow subscriber gets the latest values when it is ready, a fast one every update, and the feed never waits.
+/// Method: one subscriber behind a gate, one not; then the gate opens.
 #[tokio::test(start_paused = true)]
 async fn a_slow_subscriber_gets_the_latest_and_a_fast_one_all_updates() {
     let (feed, _worker) = quotes();
@@ -67,12 +67,12 @@ async fn a_slow_subscriber_gets_the_latest_and_a_fast_one_all_updates() {
     let stats = subscription.stats();
     assert!(stats.waiting + stats.in_flight <= 4, "{stats:?}");
     gate.open();
-    // What was in flight when the gate was shut, and the latest of each.
+    // The ops in flight when the gate was shut, and the latest of each key.
     assert_eq!(slow.wait_for(4).await, [(1, 0), (2, 0), (1, 999), (2, 999)]);
 }
 
-/// Goal: wishes change while it runs; what is added comes with its latest value, what is removed is taken back while it
-/// waits. Method: a gate, so that things wait.
+/// Goal: topics change while a subscription runs. An added topic comes with its latest value; a waiting update of a
+/// removed topic is taken back. Method: a gate, so that updates wait.
 #[tokio::test(start_paused = true)]
 async fn topics_can_be_added_and_removed() {
     let (feed, _worker) = quotes();
@@ -123,7 +123,8 @@ async fn a_stuck_subscriber_is_dropped() {
     assert_eq!((stats.subscribers, stats.stuck, stats.failed), (1, 1, 0));
 }
 
-/// Goal: so is one that says "not now" for ever; one that takes something now and then is not. Method: sinks that fail.
+/// Goal: a subscriber that fails with "not now" for ever is dropped, too; one that takes an op now and then is not.
+/// Method: sinks that fail.
 #[tokio::test(start_paused = true)]
 async fn a_sink_with_endless_transient_failures_is_stuck() {
     let (feed, _worker) = quotes();
@@ -202,7 +203,7 @@ async fn a_snapshot_that_finds_no_room_is_refused() {
     assert!(many.is_ok(), "the same topic again is none more");
 }
 
-/// Goal: what nothing replaces is handed on, each of it, and is in no snapshot. Method: fills beside quotes.
+/// Goal: updates without a key are all handed on, and are in no snapshot. Method: fills beside quotes.
 #[tokio::test(start_paused = true)]
 async fn updates_without_a_key_are_all_published() {
     let (feed, _worker) = Fanout::by(|op: &Quote| op.0).key_by(|op| (op.0 != 7).then_some(())).spawn();
@@ -218,7 +219,7 @@ async fn updates_without_a_key_are_all_published() {
     assert_eq!((late.len(), feed.stats().keys), (0, 0));
 }
 
-/// Goal: the memory for snapshots is bounded. Method: more keys than that.
+/// Goal: the memory for snapshots is bounded. Method: more keys than the bound.
 #[tokio::test(start_paused = true)]
 async fn keys_beyond_the_limit_are_published_but_not_in_snapshots() {
     let (feed, _worker) = Fanout::by(|op: &Quote| op.0).max_keys(3).spawn();

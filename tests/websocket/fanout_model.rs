@@ -46,15 +46,16 @@ struct Subscriber {
     subscription: Subscription<Update, u8>,
     gate: Gate<Recorder<Update>>,
     screen: Recorder<Update>,
-    /// What the model says that it sees, if nothing is conflated; and since when it wants each topic.
+    /// Updates that the model expects the subscriber to see if none is conflated. `wants` has the version since which
+    /// it wants a topic.
     expected: Vec<Update>,
     wants: HashMap<u8, u32>,
     removed: bool,
-    /// It wants everything, and not the topics one by one.
+    /// Whether the subscriber wants all topics, instead of single ones.
     all: bool,
 }
 
-/// What has happened, by the model.
+/// The state of the fanout, by the model.
 #[derive(Default)]
 struct Model {
     published: Vec<Update>,
@@ -136,7 +137,7 @@ async fn exact(steps: Vec<Step>) {
                     until_idle().await;
                 }
             }
-            // What is taken back depends on what was cut: the other property has it.
+            // The updates that are taken back depend on the cuts: the other property covers them.
             Step::Settle | Step::Remove(..) => {}
         }
     }
@@ -149,8 +150,8 @@ async fn exact(steps: Vec<Step>) {
     }
 }
 
-/// Goal: a conflated subscriber sees only newer values of each key, and in the end the latest. From before it
-/// subscribed it sees the latest alone. Method: everything at random, stages as they are by default.
+/// Goal: a conflated subscriber sees only newer values of each key, and in the end the latest. A
+/// snapshot has the latest values alone. Method: random steps, with the default stages.
 async fn conflated(steps: Vec<Step>) {
     let (feed, _worker) = Fanout::by(|update: &Update| update.0).key_by(|update| update.1).spawn();
     let (mut model, mut subscribers) = (Model::default(), Vec::<Subscriber>::new());
@@ -202,7 +203,7 @@ async fn conflated(steps: Vec<Step>) {
             Step::Remove(n, topic) => {
                 if let Some(subscriber) = subscribers.get_mut(n) {
                     subscriber.subscription.remove([topic]).await;
-                    // A subscriber to all topics stays one.
+                    // A subscriber to all topics stays a subscriber to all.
                     if !subscriber.all {
                         subscriber.wants.remove(&topic);
                     }

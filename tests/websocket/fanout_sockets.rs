@@ -1,4 +1,4 @@
-//! A thousand WebSocket subscribers, a hundred of which never read.
+//! Tests of a thousand WebSocket subscribers, a hundred of which never read.
 
 use fastwebsockets::{Role as PeerRole, WebSocket as Peer};
 use roundlot::{
@@ -16,7 +16,7 @@ use tokio_tungstenite::{
 use super::{Seen, eventually, ms, peer, read, secs};
 
 const SUBSCRIBERS: usize = 1000;
-/// Each tenth never reads.
+/// One of this number of subscribers never reads.
 const STUCK_EACH: usize = 10;
 const SYMBOLS: u32 = 20;
 const ROUNDS: u32 = 40;
@@ -25,7 +25,7 @@ const MAX_PENDING: usize = 64;
 /// A symbol and a version.
 type Quote = (u32, u32);
 
-/// Reads all that comes. Returns the quotes, frames and the close.
+/// Reads until the connection ends. Returns the quotes, the number of frames, and the close.
 async fn read_all(mut peer: Peer<DuplexStream>) -> (Vec<Quote>, usize, Seen) {
     let (mut quotes, mut frames) = (Vec::new(), 0);
     loop {
@@ -101,7 +101,7 @@ async fn stuck_sockets_are_dropped_and_all_other_sockets_get_every_latest_value(
         assert!(matches!(subscription.ended().await, Ended::Stuck(_)));
     }
 
-    // The others have everything, in order, in few frames, and are told when the feed ends.
+    // The remaining subscribers have everything, in order, in few frames, and are told when the feed ends.
     feed.publish((0, ROUNDS)).unwrap();
     drop(feed);
     eventually(worker.join()).await.unwrap();

@@ -1,4 +1,4 @@
-//! The content of frames, and their size.
+//! Tests of the content of frames, and of their size.
 
 use roundlot::{
     Batch, ErrorKind, Sink,
@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{Seen, numbers, pipe, read, served, text, write};
 
-/// Goal: each grouping is what its documentation says. Method: a foreign client reads three ops.
+/// Goal: each grouping matches its documentation. Method: a foreign client reads three ops.
 #[tokio::test(start_paused = true)]
 async fn each_grouping_is_read_by_a_foreign_client() {
     let length_first = Frames::binary(|op: &u32, out| {
@@ -34,7 +34,7 @@ async fn each_grouping_is_read_by_a_foreign_client() {
     }
 }
 
-/// Goal: the cap is hard, whatever the batch, and what is above it alone is refused alone. Method: numbers of all lengths.
+/// Goal: the cap is hard, whatever the batch; an op above it is refused alone. Method: numbers of all lengths.
 #[tokio::test(start_paused = true)]
 async fn no_frame_is_above_the_cap() {
     let (socket, mut client) = served(1 << 20).await;
@@ -56,7 +56,7 @@ async fn no_frame_is_above_the_cap() {
     assert_eq!(sink.stats().messages, expected.len() as u64);
 }
 
-/// Goal: the statistics count what is on the wire. Method: count the bytes that come out of the pipe, for both roles and
+/// Goal: the statistics count the bytes on the wire. Method: count the bytes that leave the pipe, for both roles and
 /// for frames whose length takes one, three and nine bytes in the header.
 #[tokio::test(start_paused = true)]
 async fn statistics_count_the_wire() {

@@ -1,4 +1,4 @@
-//! Idle connections: dead peers are noticed, live ones stay.
+//! Tests of idle connections: dead peers are noticed, live ones stay.
 
 use fastwebsockets::{OpCode, Role as PeerRole};
 use roundlot::{
@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 
 use super::{Seen, connected, eventually, ms, numbers, peer, pipe, read, say, secs, served, text, write, write_error};
 
-/// 20 s until a silent peer is asked, 30 s for its answer: the defaults.
+/// Seconds until a silent peer is noticed, by default: 20 until the ping, and 30 for its answer.
 const NOTICED: u64 = 50;
 
 const DAY: u64 = 24 * 3600;
@@ -167,7 +167,8 @@ async fn a_subscriber_that_leaves_is_not_counted() {
     }
 }
 
-/// Goal: who closes a subscription hears that, and not that the peer has left by it. Method: a peer that answers the close.
+/// Goal: the caller that closes a subscription gets that as the reason, not a lost peer. Method: a peer that answers
+/// the close.
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_is_closed_has_not_failed() {
     let (feed, _worker) = Fanout::by(|quote: &Quote| quote.0).spawn();
@@ -194,7 +195,7 @@ async fn ping_every_sets_the_silence_before_a_ping() {
     }
 }
 
-/// Goal: a peer that says something is not asked, and one that never answers a ping and says something is not given up.
+/// Goal: a peer that sends every 15 s is not pinged; one that sends every 25 s and answers no ping is not given up.
 #[tokio::test(start_paused = true)]
 async fn every_frame_of_the_peer_is_a_sign_of_life() {
     let (socket, mut client) = served(4096).await;
@@ -248,8 +249,8 @@ async fn a_peer_is_not_given_up_while_reading_is_paused() {
     assert_eq!(write(&sink, vec![1]).await, [None]);
 }
 
-/// Goal: a peer that asks and asks and never reads makes this side hold no more and no more answers. Method: a pipe that
-/// holds little; the peer's pings do not all find room, and in the end it is given up.
+/// Goal: a peer that pings and never reads makes this side hold a bounded number of answers. Method: a pipe that holds
+/// little; the peer's pings do not all find room, and in the end the peer is given up.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_floods_pings_and_never_reads_is_not_read_further() {
     let (socket, there) = pipe(4096, Role::Server).await;
@@ -267,7 +268,7 @@ async fn a_peer_that_floods_pings_and_never_reads_is_not_read_further() {
             counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     });
-    // It goes on for as long as anything is read.
+    // The peer sends for as long as this side reads.
     loop {
         until_idle().await;
         let now = sent.load(std::sync::atomic::Ordering::Relaxed);
@@ -282,7 +283,7 @@ async fn a_peer_that_floods_pings_and_never_reads_is_not_read_further() {
     flood.abort();
 }
 
-/// Goal: one that asks a lot and reads is answered. Method: ten thousand pings, and an op behind them.
+/// Goal: a peer that pings a lot and reads is answered. Method: ten thousand pings, and an op behind them.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_floods_pings_and_reads_is_answered() {
     let (socket, mut client) = served(4096).await;

@@ -1,4 +1,4 @@
-//! Messages of the peer: forwarded in order, or dropped without a receiver.
+//! Tests of messages from the peer: forwarded in order, or dropped without a receiver.
 
 use fastwebsockets::OpCode;
 use roundlot::{sink::websocket::Message, testing::until_idle};

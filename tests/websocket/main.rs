@@ -31,7 +31,7 @@ use roundlot::{
 use tokio::io::DuplexStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
-/// What a peer read.
+/// A frame that a peer read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
     Text(String),
@@ -47,7 +47,7 @@ fn text(text: &str) -> Seen {
     Seen::Text(text.to_owned())
 }
 
-/// The next frame that comes to a peer; a hang is a failure.
+/// Returns the next frame that comes to a peer; a hang is a failure.
 async fn read(peer: &mut Peer<DuplexStream>) -> Seen {
     let Ok(frame) = eventually(peer.read_frame()).await else { return Seen::End };
     assert!(frame.fin, "nothing is sent in fragments");
@@ -70,7 +70,7 @@ async fn say(peer: &mut Peer<DuplexStream>, opcode: OpCode, payload: &[u8]) {
     peer.write_frame(Frame::new(true, opcode, None, Payload::Owned(payload.to_vec()))).await.unwrap();
 }
 
-/// Our side of a connection, with a pipe of limited capacity in bytes, and the raw other end.
+/// Returns our side of a connection, with a pipe of limited capacity in bytes, and the raw other end.
 async fn pipe(buffer: usize, role: Role) -> (Socket, DuplexStream) {
     let (here, there) = tokio::io::duplex(buffer);
     (WebSocketStream::from_raw_socket(here, role, None).await.into(), there)
@@ -119,12 +119,12 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// What `future` gives, however long it takes on the paused clock; a hang is a failure.
+/// Returns the output of `future`, however long it takes on the paused clock; a hang is a failure.
 async fn eventually<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(secs(3600), future).await.expect("it hangs")
 }
 
-/// Waits until `holds`, for half a minute of real time: for what real sockets do.
+/// Waits until `holds`, for half a minute of real time at most, for the effects of real sockets.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..6000 {
         if holds() {

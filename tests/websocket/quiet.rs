@@ -1,4 +1,4 @@
-//! What is logged when subscribers come and go: nothing above debug level.
+//! Tests of the log while subscribers come and go: no line is above debug level.
 
 use std::sync::{
     Arc, Mutex,
@@ -123,8 +123,8 @@ fn subscribers_come_and_go_without_a_log_line() {
     }
 }
 
-/// Goal: an op that no watcher can be sent is one line of the feed at most, not one of each watcher. Method: a hundred, and
-/// an op that fits into no frame.
+/// Goal: an op that no watcher can be sent makes one line of the feed at most, not one of each watcher. Method: a
+/// hundred watchers, and an op that fits into no frame.
 #[test]
 fn an_op_that_fits_into_no_frame_is_not_logged_for_each_subscriber() {
     let lines = logged(true, async {
@@ -149,8 +149,8 @@ fn an_op_that_fits_into_no_frame_is_not_logged_for_each_subscriber() {
     assert!(lines.is_empty(), "{} lines: {:?}", lines.len(), lines.first());
 }
 
-/// Goal: so it is on axum, with connections that are reset. Method: 150 clients that open the page, of which some read and
-/// some do not, and then reset the connection while prices go on.
+/// Goal: the same holds on axum, with connections that are reset. Method: 150 clients open the page; some read and some
+/// do not, and all reset the connection while prices go on.
 #[test]
 fn resets_of_axum_connections_are_not_logged() {
     let lines = logged(false, async {
@@ -191,7 +191,7 @@ fn resets_of_axum_connections_are_not_logged() {
                 let _ = stream.read(&mut some).await.unwrap();
             }
             feed.publish((n, n)).unwrap();
-            // What is not read makes a reset of the close.
+            // Unread data turns the close into a reset.
             drop(stream);
             feed.publish((n, n + 1)).unwrap();
         }
@@ -204,8 +204,8 @@ fn resets_of_axum_connections_are_not_logged() {
     assert!(lines.len() < 10, "{} lines, the first of which are {:#?}", lines.len(), &lines[..lines.len().min(5)]);
 }
 
-/// Goal: an attempt to connect that fails is a line with cause, attempt and pause; one that never will succeed is one line.
-/// Method: a server that is not there, and a URL that is wrong.
+/// Goal: a failed attempt to connect is a line with cause, attempt and pause; one that can never succeed is one line.
+/// Method: a missing server, and a URL that is wrong.
 #[test]
 fn a_client_logs_why_it_retries_and_why_it_stops() {
     let lines = logged(true, async {

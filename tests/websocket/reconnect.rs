@@ -1,4 +1,4 @@
-//! A client reconnects after the loss of its connection.
+//! Tests of a client that reconnects after the loss of its connection.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{Seen, eventually, ms, numbers, peer, pipe, read, say, secs, text, write, write_error};
 
-/// The other side of a client: every dial comes here, and the test may let it fail.
+/// The other side of a client: each dial reaches it, and the test decides whether it fails.
 struct Server {
     dials: mpsc::UnboundedReceiver<Peer<DuplexStream>>,
     down: Arc<AtomicU32>,
@@ -28,7 +28,7 @@ const DOWN: u32 = 1;
 const NO: u32 = 2;
 
 impl Server {
-    /// A client of these settings, and its server.
+    /// Returns a client with these settings, and its server.
     fn of<T: Send + 'static>(settings: &WebSocket<T>) -> (WebSocketSink<T>, Self) {
         let (sender, dials) = mpsc::unbounded_channel();
         let down = Arc::new(AtomicU32::new(UP));
@@ -105,7 +105,7 @@ async fn a_client_reconnects_after_temporary_close_codes_only() {
     }
 }
 
-/// Goal: a venue's own codes may mean what they like. Method: come back after 4000, and not after 1012.
+/// Goal: a venue's own codes may mean anything. Method: come back after 4000, and not after 1012.
 #[tokio::test(start_paused = true)]
 async fn reconnect_on_decides_about_private_close_codes() {
     let settings = numbers().reconnect_on(|close: &Close| close.code == 4000);
@@ -148,7 +148,7 @@ async fn ops_that_wait_for_a_connection_are_still_conflated() {
     drop((desk, worker));
 }
 
-/// What became of each op, by its number.
+/// Returns the outcome of each op, by its number.
 async fn outcomes(acks: Vec<(u32, roundlot::Ack)>) -> Vec<(u32, Result<(), AckError>)> {
     let mut outcomes = Vec::new();
     for (n, ack) in acks {
@@ -274,7 +274,7 @@ async fn failed_connection_attempts_back_off() {
     );
 }
 
-/// Goal: so is one that accepts and hangs up at once. Method: a server that does, for an hour.
+/// Goal: a server that accepts and hangs up at once is not hammered either. Method: such a server, for an hour.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_closes_at_once_is_retried_with_backoff() {
     let (_sink, mut server) = Server::of(&numbers().retry(retry()));
@@ -305,7 +305,7 @@ async fn a_connection_that_lived_long_enough_resets_the_backoff() {
     }
 }
 
-/// Goal: what will not get better is not tried again. Method: a dial that is refused, one too many attempts, and a panic.
+/// Goal: a permanent failure is not tried again. Method: a dial that is refused, one too many attempts, and a panic.
 #[tokio::test(start_paused = true)]
 async fn a_refused_dial_ends_the_sink() {
     let (sink, server) = Server::of(&numbers());
@@ -323,7 +323,8 @@ async fn a_refused_dial_ends_the_sink() {
     assert_eq!(error.chain(), "refused: final: the task of the WebSocket sink is gone");
 }
 
-/// Goal: a server that says when to come back is not asked before. Method: a minute, where the backoff would be shorter.
+/// Goal: a server that tells when to come back is not dialed before. Method: a minute, where the backoff would be
+/// shorter.
 #[tokio::test(start_paused = true)]
 async fn a_throttled_dial_waits_as_long_as_asked() {
     let dials = Arc::new(AtomicU32::new(0));
@@ -370,7 +371,8 @@ async fn closing_while_disconnected_ends_at_once() {
     assert_eq!(write_error(&sink).await.chain(), "refused: the WebSocket sink is closed");
 }
 
-/// Goal: a stuck server is given up, and the next one gets what was not fed. Method: a server that reads nothing.
+/// Goal: a stuck server is given up, and the next one gets the ops that were not fed. Method: a server that reads
+/// nothing.
 #[tokio::test(start_paused = true)]
 async fn a_stuck_server_is_replaced_by_another_connection() {
     let settings =

@@ -1,4 +1,4 @@
-//! `wss://`: the server is checked against the certificates that the system trusts, and no provider has to be
+//! Tests of `wss://`: the server is checked against the certificates that the system trusts, and no provider has to be
 //! installed.
 
 use std::{net::SocketAddr, path::Path, process::Command, sync::Arc};
@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{numbers, secs, write};
 
-/// The ports of the servers, for the test in the process that trusts the authority.
+/// Variable with the ports of the servers, for the test in the process that trusts the authority.
 const PORTS: &str = "ROUNDLOT_TEST_TLS_PORTS";
 
 /// Makes an authority, a certificate for `localhost` that it signed, and a self-signed one.
@@ -35,7 +35,7 @@ fn certificates(folder: &Path) {
     openssl(&[&new[..], &own[..], &["subjectAltName=DNS:localhost"]].concat());
 }
 
-/// A WebSocket server with a certificate. What clients say goes to `heard`.
+/// Starts a WebSocket server with a certificate. Messages of clients go to `heard`.
 async fn server(folder: &Path, name: &str, heard: mpsc::UnboundedSender<String>) -> SocketAddr {
     let file = |kind: &str| folder.join(format!("{name}.{kind}"));
     let certificates = CertificateDer::pem_file_iter(file("crt")).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
@@ -66,7 +66,7 @@ async fn server(folder: &Path, name: &str, heard: mpsc::UnboundedSender<String>)
     address
 }
 
-/// A server without TLS: it says this, and hangs up.
+/// Starts a server without TLS that sends this text, and hangs up.
 async fn plain(says: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -79,8 +79,8 @@ async fn plain(says: &'static str) -> SocketAddr {
     address
 }
 
-/// Goal: a server that the system trusts is talked to, and no other. Method: a private authority, which another process of
-/// this test is told to trust: that is an environment variable.
+/// Goal: a client talks only to a server that the system trusts. Method: a private authority, which another process of
+/// this test trusts by an environment variable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs openssl: tests/run.sh installs it"]
 async fn only_a_trusted_server_is_connected_to() {

@@ -1,4 +1,5 @@
-//! Connections torn at random bytes by a proxy on loopback, between this client and a server of tokio-tungstenite.
+//! Tests of connections torn at random bytes by a proxy on loopback, between this client and a tokio-tungstenite
+//! server.
 
 use std::{
     collections::HashMap,
@@ -36,7 +37,7 @@ impl Dice {
     }
 }
 
-/// Every whole message that came, connection by connection. A message that is not one fails the test.
+/// All whole messages that came, connection by connection. A message that is not one fails the test.
 type Log = Arc<Mutex<Vec<String>>>;
 
 async fn serve(listener: TcpListener, log: Log) {
@@ -89,8 +90,8 @@ async fn pass(from: &mut (impl AsyncReadExt + Unpin), to: &mut (impl AsyncWriteE
     }
 }
 
-/// Sends numbers through torn connections. Returns for each what its caller was told, the messages that came, and how many
-/// connections were torn.
+/// Sends numbers through torn connections. Returns the outcome of each number, the messages that came, and the number
+/// of torn connections.
 async fn run(seed: u64, frames: Frames<u32>, idempotent: bool) -> (Vec<Result<(), AckError>>, Vec<String>, usize) {
     let (server, log) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Log::default());
     let address = server.local_addr().unwrap();
@@ -160,7 +161,7 @@ async fn an_accepted_op_arrives_once_and_one_in_doubt_at_most_once() {
     }
 }
 
-/// Goal: where repeats are harmless, everything comes at least once. Method: the same, idempotent.
+/// Goal: where repeats are harmless, every op arrives at least once. Method: the same, idempotent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_idempotent_every_op_arrives_at_least_once() {
     let (told, messages, _) = run(4, Frames::json(), true).await;

@@ -1,4 +1,4 @@
-//! batch-aint-one: a `Processor` and `Batcher::add`, which awaits the answer to each op. In come ops, out go answers.
+//! The peer batch-aint-one: a `Processor`, and `Batcher::add`, which awaits the answer to each op.
 
 use std::convert::Infallible;
 
@@ -11,6 +11,7 @@ use crate::{
     target::Target,
 };
 
+/// The processor: it hands batches to the target.
 #[derive(Debug, Clone)]
 struct Store(Target);
 
@@ -32,7 +33,7 @@ impl Processor for Store {
     }
 }
 
-/// Each caller waits for the answer to one op before it adds the next; `at_once` batches may be processed at a time.
+/// Submits ops by callers that await the answer to each op. At most `at_once` batches are processed at a time.
 pub async fn submit(load: Load, at_once: usize) {
     let target = Target::default();
     let batcher = Batcher::builder()

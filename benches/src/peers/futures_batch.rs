@@ -1,11 +1,11 @@
-//! futures-batch: `chunks_timeout` on any stream, with a timer thread of its own. In come ops, out go chunks.
+//! The peer futures-batch: `chunks_timeout` on a stream, with a timer thread of its own.
 
 use futures_batch::ChunksTimeoutStreamExt;
 
 use super::{BATCH, LINGER, tokio_stream::send_in_chunks};
 use crate::load::Load;
 
-/// One `send` per op, through the same channel as tokio-stream's.
+/// Sends ops one by one, through the same channel as tokio-stream's.
 pub async fn send(load: Load) {
     send_in_chunks(load, |ops| ops.chunks_timeout(BATCH, LINGER)).await;
 }

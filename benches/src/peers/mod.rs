@@ -1,5 +1,7 @@
-//! Ways of batching, a file each: in comes a load, out it goes in batches to a target. Each is used as its documentation
-//! says. Next room: `rows`, where they stand side by side.
+//! Ways of batching, a file each, used as their documentation says.
+//!
+//! Each function sends a [`Load`](crate::load::Load) in batches to a target and checks that all ops arrived. Rows call
+//! them side by side.
 
 pub mod batch_aint_one;
 pub mod futures_batch;
@@ -18,21 +20,22 @@ pub mod wakes_alone;
 
 use std::time::Duration;
 
-/// Ops in a batch, at most, for everybody.
+/// The most ops in a batch, for all peers but those that use [`EAGER_BATCH`].
 pub const BATCH: usize = 1024;
 
-/// Slots of a channel, for everybody who has one.
+/// The number of slots of a channel, as many as a batch has ops. `rules_by_hand` alone has more by default.
 pub const SLOTS: usize = 1024;
 
-/// How long a batch may wait for company, for peers that can't do without such a time.
+/// The linger of a batch, for peers that have no natural batching: long enough to fill a batch under load.
 pub const LINGER: Duration = Duration::from_millis(10);
 
-/// Callers that wait for the answer to one op before they send the next.
+/// The number of concurrent callers in `submit` jobs. Each awaits the answer to one op before it sends the next.
 pub const CALLERS: u64 = 1024;
 
-/// For peers that begin a batch when it is full or has waited, and not when the destination is free: a batch that all
-/// callers together fill several times over, so that it is never the wait that ends it, but for the last ones.
+/// The most ops in a batch, for peers that begin a batch when it is full or old, not when the destination is free.
+///
+/// All callers together fill it eight times over, so only the last batches of a run wait for [`EAGER_LINGER`].
 pub const EAGER_BATCH: usize = 128;
 
-/// How long the last of those waits.
+/// The linger of the last batches of the peers with [`EAGER_BATCH`]: short, since no further op will fill them.
 pub const EAGER_LINGER: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! roundlot, by its public face alone. In come ops, out go batches.
+//! roundlot, by its public API alone.
 
 use roundlot::{Batcher, Handle, Limits, Stages, Worker, stage};
 
@@ -9,14 +9,13 @@ use crate::{
     target::Target,
 };
 
-/// How many ops are on their way at most where a row does not say otherwise: four batches, which stay in the caches of a
-/// core.
+/// The `max_pending` of this peer where a row does not set it, in ops: four batches, which fit into a core's caches.
 pub const PENDING: usize = 4 * BATCH;
 
-/// How many there may be by default.
+/// The default `max_pending` of roundlot itself, in ops.
 pub const DEFAULT_PENDING: usize = 65_536;
 
-/// A batcher as all rows use it: natural batching, one write at a time.
+/// Spawns a batcher with natural batching, [`PENDING`] ops and one write at a time.
 pub fn batcher(target: &Target, stages: Stages<Op>) -> (Handle<Op>, Worker<Op>) {
     batcher_of(PENDING, target, stages)
 }
@@ -26,7 +25,7 @@ fn batcher_of(pending: usize, target: &Target, stages: Stages<Op>) -> (Handle<Op
     Batcher::new(target.clone()).stages(stages).limits(limits).spawn()
 }
 
-/// The three stages of the rows `rules` and `staged`.
+/// The three stages of the rows `rules`, `staged` and `alloc`, and of the instruction counts.
 pub fn stages() -> Stages<Op> {
     Stages::new()
         .partition_by(|op: &Op| op.symbol)
@@ -34,12 +33,12 @@ pub fn stages() -> Stages<Op> {
         .priority_by(|op: &Op| op.level)
 }
 
-/// One `send` per op.
+/// Sends ops one by one, with at most [`PENDING`] ops pending.
 pub async fn send(load: Load, stages: Stages<Op>, op: impl Fn(u64) -> Op + Copy + Send + 'static) {
     send_within(PENDING, load, stages, op).await;
 }
 
-/// One `send` per op, with so many on their way at most.
+/// Sends ops one by one, with at most `pending` ops pending.
 pub async fn send_within(
     pending: usize,
     load: Load,
@@ -60,7 +59,7 @@ pub async fn send_within(
     end(load, &target, worker).await;
 }
 
-/// A chunk of ops at a time.
+/// Sends ops by `send_all`, `chunk` ops at a time.
 pub async fn send_all(load: Load, chunk: usize) {
     let target = Target::default();
     let (desk, worker) = batcher(&target, Stages::new());
@@ -77,7 +76,7 @@ pub async fn send_all(load: Load, chunk: usize) {
     end(load, &target, worker).await;
 }
 
-/// Each caller waits for the verdict on one op before it submits the next.
+/// Submits ops by callers that await the ack of each op before the next.
 pub async fn submit(load: Load) {
     let target = Target::default();
     let (desk, worker) = batcher(&target, Stages::new());
@@ -94,7 +93,7 @@ pub async fn submit(load: Load) {
     end(load, &target, worker).await;
 }
 
-/// Drains, and checks that every op was delivered, or superseded by one that was.
+/// Shuts the batcher down and checks that every op was delivered or conflated.
 async fn end(load: Load, target: &Target, worker: Worker<Op>) {
     let stats = worker.shutdown().await.expect("the batcher ends by itself").stats;
     assert_eq!(stats.outcomes.delivered + stats.outcomes.conflated, load.ops, "ops that have ended well");

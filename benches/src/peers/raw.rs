@@ -1,4 +1,4 @@
-//! The floor: a bare bounded tokio channel. In come ops, out they go into a `Vec` that is used again.
+//! The baseline: a bare bounded tokio channel, received by `recv_many` into a `Vec` that is reused.
 
 use tokio::sync::mpsc;
 
@@ -9,12 +9,12 @@ use crate::{
     target::Target,
 };
 
-/// One `send` per op.
+/// Sends ops one by one through [`SLOTS`] slots.
 pub async fn send(load: Load, op: impl Fn(u64) -> Op + Copy + Send + 'static) {
     send_through(load, SLOTS, op).await;
 }
 
-/// The same with more or fewer slots.
+/// Sends ops one by one through a channel of `slots` slots.
 pub async fn send_through(load: Load, slots: usize, op: impl Fn(u64) -> Op + Copy + Send + 'static) {
     let (desk, inbox) = mpsc::channel(slots);
     let producers = load.start(|share| {
@@ -29,7 +29,7 @@ pub async fn send_through(load: Load, slots: usize, op: impl Fn(u64) -> Op + Cop
     receive(load, inbox, producers).await;
 }
 
-/// Room for a chunk of ops at a time.
+/// Sends ops by `reserve_many`, `chunk` ops at a time.
 pub async fn send_chunks(load: Load, chunk: usize) {
     let (desk, inbox) = mpsc::channel(SLOTS);
     let producers = load.start(|mut share| {

@@ -1,6 +1,6 @@
-//! A loop by hand: `recv_many`, and what came goes to the sink, whatever its size. In come ops, out go batches.
+//! A loop by hand over `recv_many`. The received ops are written as one batch of any size.
 //!
-//! It is `raw` with a destination that is awaited and may fail, as a real one does. No linger, no verdicts, no retry.
+//! The loop is `raw` with a write that is awaited and may fail. It has no linger, no verdicts and no retries.
 
 use tokio::sync::mpsc;
 
@@ -17,7 +17,7 @@ async fn write(target: &Target, ops: &[Op]) -> Result<(), Error> {
     Ok(())
 }
 
-/// One `send` per op.
+/// Sends ops one by one.
 pub async fn send(load: Load) {
     let target = Target::default();
     let (desk, mut inbox) = mpsc::channel(SLOTS);

@@ -1,4 +1,4 @@
-//! A loop by hand for callers who want an answer: a channel of ops with a oneshot each. In come ops, out go answers.
+//! A loop by hand for callers that await answers: a channel of ops, each with a oneshot.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -9,7 +9,7 @@ use crate::{
     target::Target,
 };
 
-/// Each caller waits for the answer to one op before it sends the next.
+/// Submits ops by callers that await the answer to each op before the next.
 pub async fn submit(load: Load) {
     let target = Target::default();
     let (desk, mut inbox) = mpsc::channel::<(Op, oneshot::Sender<()>)>(SLOTS);

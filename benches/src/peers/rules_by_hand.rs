@@ -1,6 +1,7 @@
-//! The three rules by hand, with a `VecDeque` per level and the hash table that roundlot uses: what an app would write for
-//! itself. In come ops, out come batches of one symbol, greatest level first, with one op per key. It has no verdicts,
-//! retries, deadlines or limits.
+//! The three rules by hand, as an app would write them: a `VecDeque` per level, and the hash table that roundlot uses.
+//!
+//! A batch has ops of one symbol, the greatest level first, and one op per key. There are no verdicts, retries,
+//! deadlines or limits. The rows `rules` and `staged` call it.
 
 use std::collections::VecDeque;
 
@@ -14,34 +15,44 @@ use crate::{
     target::Target,
 };
 
+/// The number of levels of priority, as in the mix of ops.
 const LEVELS: usize = 4;
 
-/// Where an op waits, and the number under which it joined its level.
+/// An entry in the queue of a level: the slot of a waiting op, and the number that it got when it joined the queue.
 type Ticket = (usize, u64);
 
-/// What waits: the op, and the number of its last ticket, as earlier ones are void.
+/// A waiting op.
 struct Waiting {
+    /// The latest op of its key.
     op: Op,
+    /// The number of its last ticket. Tickets with other numbers are void.
     number: u64,
 }
 
+/// Waiting ops by partition, level and key. Each waiting op has one slot, one key, and one ticket that is not void.
 #[derive(Default)]
 pub struct ByHand {
+    /// The index in `queues` per symbol.
     partitions: HashMap<u32, usize>,
     queues: Vec<[VecDeque<Ticket>; LEVELS]>,
+    /// The slot of the waiting op per key.
     keys: HashMap<u64, usize>,
     slots: Vec<Option<Waiting>>,
+    /// Slots without an op.
     free: Vec<usize>,
+    /// The number of the latest push.
     number: u64,
+    /// The partition of the last cut.
     turn: usize,
 }
 
 impl ByHand {
+    /// The number of waiting ops.
     pub fn waiting(&self) -> usize {
         self.keys.len()
     }
 
-    /// Takes an op in. Says whether it has taken up the place of another one.
+    /// Takes an op in. Returns whether it was conflated with a waiting op.
     pub fn push(&mut self, mut op: Op) -> bool {
         let queues = &mut self.queues;
         let partition = *self.partitions.entry(op.symbol).or_insert_with(|| {
@@ -70,7 +81,7 @@ impl ByHand {
         false
     }
 
-    /// The next batch of the partition whose turn it is, which may be empty.
+    /// Cuts a batch of at most `most` ops from the partition whose turn it is. The batch may be empty.
     pub fn cut(&mut self, most: usize) -> Vec<Op> {
         self.turn = (self.turn + 1) % self.queues.len().max(1);
         let mut batch = Vec::new();
@@ -89,7 +100,7 @@ impl ByHand {
     }
 }
 
-/// One `send` per op, through a bare channel. What has come in is taken in before anything is cut; then all of it is.
+/// Sends ops one by one, through a bare channel. The task pushes all received ops, then cuts until no op waits.
 pub async fn send(load: Load, op: impl Fn(u64) -> Op + Copy + Send + 'static) {
     let target = Target::default();
     let (desk, mut inbox) = mpsc::channel(PENDING);
@@ -127,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_of_a_key_leaves_with_the_greatest_level() {
+    fn the_latest_op_of_a_key_leaves_with_the_greatest_level() {
         let mut rules = ByHand::default();
         let op = |id, key, level| Op { key, level, ..Op::numbered(id) };
         let merged = [op(1, 7, 0), op(2, 8, 1), op(3, 9, 1), op(4, 7, 3), op(5, 8, 0)].map(|op| rules.push(op));

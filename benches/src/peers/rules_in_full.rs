@@ -1,9 +1,14 @@
-//! The three rules by hand with what a batcher owes each op besides, and every type known to the compiler: what roundlot
-//! could come to if rules were type parameters. In come ops, out come batches of one symbol, which come back settled.
+//! The three rules by hand with most duties of a batcher, and every type known to the compiler.
 //!
-//! Beyond `rules_by_hand`, an op can be taken out wherever it stands, it stays known until its verdict, its time in the
-//! buffer is counted, a function of the user may panic, and of two symbols the one with the better op goes first. It still
-//! has no retries, deadlines, weights, limits, acks or flushes.
+//! The file estimates the cost of roundlot if its rules were type parameters. Beyond `rules_by_hand`:
+//!
+//! * an op can be removed from the middle of its list;
+//! * an op stays known until its batch is settled;
+//! * the time of each op in the buffer is counted;
+//! * a function of the user may panic;
+//! * the partition with the best op is cut first.
+//!
+//! There are no retries, deadlines, weights, limits, acks or flushes. The row `rules` calls it.
 
 use std::{
     cmp::Reverse,
@@ -16,70 +21,88 @@ use hashbrown::HashMap;
 
 use crate::op::Op;
 
+/// The number of levels of priority, as in the mix of ops.
 const LEVELS: usize = 4;
 
-/// Marks the end of a list.
+/// The index that marks the end of a list; no node has it.
 const NONE: u32 = u32::MAX;
 
+/// An op between its push and its settling.
 struct Node {
-    /// `None` while a batch has it.
+    /// The latest op of the key; `None` from the cut on.
     op: Option<Op>,
     partition: u32,
     level: u8,
-    /// Neighbors in the list of its level.
+    /// The neighbors in the list of its level, or `NONE`.
     prev: u32,
     next: u32,
+    /// The time of the push.
     at: u64,
-    /// Order of arrival.
+    /// The order of arrival.
     seq: u64,
 }
 
+/// The waiting ops of one level of a partition, in order of arrival.
 #[derive(Clone, Copy)]
 struct List {
     head: u32,
     tail: u32,
 }
 
+/// The waiting ops of a symbol.
 struct Partition {
-    /// By level.
+    /// The list per level.
     lists: [List; LEVELS],
+    /// The number of waiting ops.
     len: usize,
+    /// Whether a batch is cut and not settled.
     in_flight: bool,
-    /// Of its entry in the heap, as earlier ones are void.
+    /// The version of its last entry in the heap. Entries with other versions are void.
     version: u64,
 }
 
-/// Where a partition stands: the greatest level first, and of those what came first.
+/// The rank of a partition: the greatest level first, and within a level the earliest op.
 type Rank = (u8, Reverse<u64>);
 
+/// Ops by partition, level and key, from the push to the settling.
 #[derive(Default)]
 pub struct InFull {
     partitions: Vec<Partition>,
+    /// The partition per symbol.
     symbols: HashMap<u32, u32>,
+    /// The node of the waiting op per partition and key.
     keys: HashMap<(u32, u64), u32>,
     nodes: Vec<Node>,
+    /// Nodes without an op.
     free: Vec<u32>,
+    /// Ranks, partitions and versions of partitions that may be cut.
     due: BinaryHeap<(Rank, u32, u64)>,
     counts: Counts,
 }
 
-/// What has happened so far, and what is the case.
+/// Counts of ops so far.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub accepted: u64,
     pub conflated: u64,
     pub delivered: u64,
+    /// Ops whose partition or key function panicked.
     pub refused: u64,
+    /// Ops that wait now.
     pub waiting: usize,
+    /// The time in the buffer of all delivered ops together.
     pub waited: u128,
+    /// The longest time in the buffer of a delivered op.
     pub longest: u64,
 }
 
-/// A batch on its way.
+/// A batch in flight.
 pub struct Cut {
     pub ops: Vec<Op>,
+    /// The nodes of the ops.
     slots: Vec<u32>,
     partition: u32,
+    /// The time of the cut.
     at: u64,
 }
 
@@ -88,7 +111,7 @@ impl InFull {
         &self.counts
     }
 
-    /// Takes an op in, which came at this time.
+    /// Takes in an op that arrived at the time `at`.
     pub fn push(&mut self, op: Op, at: u64) {
         self.counts.accepted += 1;
         let seq = self.counts.accepted;
@@ -125,7 +148,7 @@ impl InFull {
         self.link(slot);
     }
 
-    /// The partition of an op, and what waits under its key.
+    /// Finds the partition of an op, and the waiting node of its key.
     fn look_up(&mut self, op: &Op) -> (u32, Option<u32>) {
         let partitions = &mut self.partitions;
         let partition = *self.symbols.entry(op.symbol).or_insert_with(|| {
@@ -136,7 +159,7 @@ impl InFull {
         (partition, self.keys.get(&(partition, op.key)).copied())
     }
 
-    /// Puts a node into its list by order of arrival, looked for from the end.
+    /// Links a node into its list by order of arrival, searching from the tail.
     fn link(&mut self, slot: u32) {
         let nodes = &mut self.nodes;
         let Node { level, seq, partition, .. } = nodes[slot as usize];
@@ -163,7 +186,7 @@ impl InFull {
         *(if next == NONE { &mut list.tail } else { &mut nodes[next as usize].prev }) = prev;
     }
 
-    /// Ranks a partition among the others, if the head of this level is what it would send next.
+    /// Enters a partition into the heap, if it may be cut and this level is its best.
     fn rank(&mut self, id: u32, level: u8) {
         let partition = &mut self.partitions[id as usize];
         if !partition.in_flight && partition.best() == Some(usize::from(level)) {
@@ -174,7 +197,7 @@ impl InFull {
         }
     }
 
-    /// The next batch of the best partition.
+    /// Cuts a batch of at most `most` ops from the best partition, or returns `None` if no partition is due.
     pub fn cut(&mut self, most: usize, at: u64) -> Option<Cut> {
         let id = loop {
             let (_, id, version) = self.due.pop()?;
@@ -203,7 +226,7 @@ impl InFull {
         Some(Cut { ops, slots, partition: id, at })
     }
 
-    /// All ops of a batch have landed.
+    /// Settles a batch: all its ops count as delivered, and its partition may be cut again.
     pub fn settle(&mut self, cut: Cut) {
         for slot in cut.slots {
             let waited = cut.at.saturating_sub(self.nodes[slot as usize].at);
@@ -221,7 +244,7 @@ impl InFull {
 }
 
 impl Partition {
-    /// The greatest level that has ops.
+    /// The greatest level with waiting ops.
     fn best(&self) -> Option<usize> {
         self.lists.iter().rposition(|list| list.head != NONE)
     }

@@ -1,5 +1,6 @@
-//! A loop by hand: `select! { recv, interval }`, as most programs have it. In come ops one by one, out go batches when they
-//! are full or the interval ticks.
+//! A loop by hand with `select! { recv, interval }`, as in most programs.
+//!
+//! A batch is cut when it is full or the interval ticks.
 
 use tokio::{
     sync::mpsc,
@@ -13,7 +14,7 @@ use crate::{
     target::Target,
 };
 
-/// One `send` per op.
+/// Sends ops one by one.
 pub async fn send(load: Load) {
     let target = Target::default();
     let (desk, mut inbox) = mpsc::channel(SLOTS);

@@ -1,5 +1,6 @@
-//! The classic tutorial: a thread with a channel of the standard library and `recv_timeout`. In come ops from threads, out
-//! go batches. Producers are threads here, for its `send` would block a worker of the runtime.
+//! A thread with a channel of the standard library and `recv_timeout`, as in many tutorials.
+//!
+//! Producers are threads, since a blocking `send` would block a worker of the runtime.
 
 use std::{
     sync::mpsc::{RecvTimeoutError, sync_channel},
@@ -10,7 +11,7 @@ use std::{
 use super::{BATCH, LINGER, SLOTS};
 use crate::{load::Load, op::Op, target::Target};
 
-/// One `send` per op.
+/// Sends ops one by one.
 pub fn send(load: Load) {
     let target = Target::default();
     let (desk, inbox) = sync_channel(SLOTS);

@@ -1,4 +1,4 @@
-//! tokio-stream: `ReceiverStream` and `chunks_timeout`, as its documentation has them. In come ops, out go chunks.
+//! The peer tokio-stream: `ReceiverStream` and `chunks_timeout`, used as its documentation says.
 
 use futures::Stream;
 use tokio::{pin, sync::mpsc};
@@ -11,12 +11,12 @@ use crate::{
     target::Target,
 };
 
-/// One `send` per op.
+/// Sends ops one by one.
 pub async fn send(load: Load) {
     send_in_chunks(load, |ops| ops.chunks_timeout(BATCH, LINGER)).await;
 }
 
-/// Ops through a channel and a stream adaptor, which makes `Vec`s of them.
+/// Sends ops one by one, through a channel and a stream adaptor that collects them into `Vec`s.
 pub(super) async fn send_in_chunks<C>(load: Load, adapt: impl FnOnce(ReceiverStream<Op>) -> C)
 where
     C: Stream<Item = Vec<Op>> + Send + 'static,

@@ -1,7 +1,7 @@
-//! tower-batch-control: a `Service` of `BatchControl` behind a `Batch`. In come ops, out go answers.
+//! The peer tower-batch-control: a `Service` of `BatchControl` behind a `Batch`.
 //!
-//! The service is built as the one in the crate's own tests: it collects items, and a flush answers all of them through a
-//! watch channel of the batch.
+//! The service is built like the one in the crate's own tests: it collects items, and a flush answers all of them
+//! through a watch channel per batch.
 
 use std::{
     mem,
@@ -25,9 +25,12 @@ struct Item(Op);
 
 impl RequestWeight for Item {}
 
+/// The service behind the batch.
 struct Store {
     target: Target,
+    /// Items since the last flush.
     batch: Vec<Op>,
+    /// The answer to the items of `batch`; each flush replaces it.
     done: watch::Sender<bool>,
 }
 
@@ -62,7 +65,7 @@ impl Service<BatchControl<Item>> for Store {
     }
 }
 
-/// Each caller waits for the answer to one op before it calls again.
+/// Submits ops by callers that await the answer to each op before the next.
 pub async fn submit(load: Load) {
     let target = Target::default();
     let store = Store { target: target.clone(), batch: Vec::new(), done: watch::Sender::new(false) };

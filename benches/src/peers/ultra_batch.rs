@@ -1,4 +1,4 @@
-//! ultra-batch: an `Executor` and `BatchExecutor::execute`, which awaits the answer to each op. In come ops, out go answers.
+//! The peer ultra-batch: an `Executor`, and `BatchExecutor::execute`, which awaits the answer to each op.
 
 use std::convert::Infallible;
 
@@ -11,6 +11,7 @@ use crate::{
     target::Target,
 };
 
+/// The executor: it hands batches to the target.
 struct Store(Target);
 
 impl Executor for Store {
@@ -24,7 +25,7 @@ impl Executor for Store {
     }
 }
 
-/// Each caller waits for the answer to one op before it hands in the next.
+/// Submits ops by callers that await the answer to each op before the next.
 pub async fn submit(load: Load) {
     let target = Target::default();
     let executor = BatchExecutor::build(Store(target.clone()))

@@ -1,5 +1,6 @@
-//! Callers that wait and are woken, and nothing else: no op, no answer, no channel. In come callers, out they go again,
-//! all that wait at once. What no batching with an answer per op can do without.
+//! Callers that wait and are woken, without op, answer or channel.
+//!
+//! The row `submit` shows it as the least cost of any batching with an answer per op.
 
 use std::{
     future::poll_fn,
@@ -10,16 +11,18 @@ use std::{
 
 use crate::load::{Load, join};
 
+/// The state that callers and the calling task share.
 #[derive(Default)]
 struct Lobby {
-    /// How often everybody was called.
+    /// The number of calls so far. Each call wakes all waiting callers.
     calls: u64,
+    /// The wakers of the waiting callers.
     callers: Vec<Waker>,
-    /// The next caller, while none waits.
+    /// The waker of the calling task, while no caller waits.
     idle: Option<Waker>,
 }
 
-/// Each caller waits for a call before it waits for the next.
+/// Lets each caller wait as many times as it has ops, and wakes all waiting callers at once.
 pub async fn submit(load: Load) {
     let lobby = Arc::new(Mutex::new(Lobby::default()));
     let callers = load.start(|share| {
@@ -48,7 +51,7 @@ fn enter(lobby: &Mutex<Lobby>) -> MutexGuard<'_, Lobby> {
     lobby.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Joins the others, or looks whether there was a call.
+/// Registers a caller on its first poll, and completes once there was a call since then.
 fn wait(lobby: &mut Lobby, came: &mut Option<u64>, cx: &mut Context<'_>) -> Poll<()> {
     if came.is_some_and(|calls| calls < lobby.calls) {
         return Poll::Ready(());
@@ -61,7 +64,7 @@ fn wait(lobby: &mut Lobby, came: &mut Option<u64>, cx: &mut Context<'_>) -> Poll
     Poll::Pending
 }
 
-/// Takes all who wait.
+/// Takes the wakers of all waiting callers, or registers the calling task if no caller waits.
 fn call(lobby: &mut Lobby, waiting: &mut Vec<Waker>, cx: &mut Context<'_>) -> Poll<()> {
     if lobby.callers.is_empty() {
         lobby.idle = Some(cx.waker().clone());

@@ -1,4 +1,4 @@
-//! What `send` and `submit` allocate per op once everything has its size. Counted, not timed.
+//! The row `alloc`: allocations per op of `send` and `submit` in steady state. It is counted, not timed.
 
 use roundlot::Stages;
 
@@ -15,9 +15,10 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "alloc", about: "allocations per op in steady state", run };
 
-/// Ops of the short run; the long one has three times as many, and the difference is steady state.
+/// The number of ops of the short run. The long run has three times as many, and the difference is steady state.
 const OPS: u64 = 200_000;
 
+/// The number of pairs of runs, of which the median counts: odd, so that it is one of them.
 const TRIES: usize = 5;
 
 fn run(bench: &Bench) -> Result<Report, Error> {
@@ -49,7 +50,9 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .figure("alloc_submit", submit))
 }
 
-/// The median of some differences between a long run and a short one; below zero is luck with the growth of a buffer.
+/// The median of the allocations per op of a long run less a short one, at least zero.
+///
+/// A negative difference means that buffers grew less in the long run.
 fn steady(ops: u64, run: &dyn Fn(u64)) -> f64 {
     let calls = |ops| alloc::counted(|| run(ops)).calls as f64;
     let tries = (0..TRIES).map(|_| (calls(3 * ops) - calls(ops)) / (2 * ops) as f64);

@@ -1,5 +1,4 @@
-//! One feed and many subscribers: what a subscriber takes of memory, and whether those who are stuck slow the feed or the
-//! others.
+//! The row `fanout`: the memory of a subscriber, and whether stuck subscribers slow down the feed or healthy ones.
 
 use std::{
     future::pending,
@@ -27,18 +26,19 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "fanout", about: "one feed, many subscribers, some of them stuck", run };
 
+/// The name of the memory job in the child process.
 pub(super) const JOB: &str = "fanout";
 
-/// Subscribers whose memory is weighed.
+/// The number of subscribers whose memory is measured: enough to make the memory of the runtime negligible.
 const MANY: u64 = 10_000;
 
-/// Symbols of the 100 that a subscriber wants.
+/// The number of symbols that a subscriber wants, of the 100 in the feed.
 const WANTED: u32 = 20;
 
-/// Updates of each symbol that the weighed subscribers have had.
+/// The number of updates per symbol before memory is measured, so that buffers have grown to their size.
 const WARM_UP: u64 = 20;
 
-/// Updates of a run.
+/// The number of updates in a timed run, over all symbols.
 const UPDATES: u64 = 2000;
 
 const ALONE: &str = "roundlot, 1,000 subscribers";
@@ -70,15 +70,18 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .figure("fanout_bytes_per_subscriber", each))
 }
 
-/// A screen in memory. It notes who has the last value of everything.
+/// The state that all screens of a run share.
 #[derive(Clone, Default)]
 struct Screens {
+    /// The number of the last update of each symbol.
     last: u64,
+    /// Last updates that healthy screens have not received yet, over all screens and symbols.
     missing: Arc<AtomicU64>,
+    /// Notified when `missing` becomes zero.
     complete: Arc<Notify>,
 }
 
-/// One that is stuck never takes anything.
+/// The sink of a subscriber. A stuck screen never finishes its first write.
 struct Screen {
     screens: Screens,
     is_stuck: bool,
@@ -100,8 +103,9 @@ impl Sink<Op> for Screen {
 
 type Subscriptions = Vec<Subscription<Op, u32>>;
 
-/// The feed, and subscribers, the stuck ones spread among the others. `last` is the number of the last update of each
-/// symbol.
+/// Starts a feed and its subscribers, with stuck subscribers spread evenly among healthy ones.
+///
+/// `last` is the number of the last update of each symbol.
 async fn start(
     healthy: u64,
     stuck: u64,
@@ -110,7 +114,7 @@ async fn start(
     let (feed, worker) = Fanout::by(|op: &Op| op.symbol).spawn();
     let screens = Screens { last, ..Screens::default() };
     screens.missing.store(healthy * u64::from(WANTED), Relaxed);
-    // Stuck subscribers are not waited for, neither here nor at the end.
+    // The shutdown of a stuck subscriber times out after 1 ms, so the end of a run does not wait for it.
     let limits = Limits::new(1000).max_pending(4096).shutdown_timeout(Duration::from_millis(1));
     let mut subscriptions = Vec::new();
     for n in 0..healthy + stuck {
@@ -123,6 +127,7 @@ async fn start(
     Ok((feed, worker, subscriptions, screens))
 }
 
+/// Publishes one update of each symbol.
 fn round(feed: &Feed<Op, u32>, id: u64) -> Result<(), Error> {
     for symbol in 0..SYMBOLS {
         feed.publish(Op { symbol, ..Op::numbered(id) }).map_err(|error| error.to_string())?;
@@ -130,7 +135,7 @@ fn round(feed: &Feed<Op, u32>, id: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Publishes until all healthy subscribers have the last value of all that they want.
+/// Publishes `rounds` updates of each symbol, and waits until all healthy subscribers have the last values.
 async fn publish(rounds: u64, healthy: u64, stuck: u64) -> Result<Span, Error> {
     let (feed, worker, subscriptions, screens) = start(healthy, stuck, rounds).await?;
     let watch = Stopwatch::start();
@@ -151,12 +156,12 @@ async fn publish(rounds: u64, healthy: u64, stuck: u64) -> Result<Span, Error> {
     Ok(span)
 }
 
-/// Bytes of resident memory that so many subscribers have taken, after they have had some updates.
+/// Measures the resident memory of all subscribers together after [`WARM_UP`] rounds, in bytes. Runs in a child.
 pub(super) fn in_child(subscribers: u64) -> Result<f64, Error> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
         tokio::spawn(async move {
-            // The runtime and a feed have what they need.
+            // A small feed first makes the runtime and the allocator reach their size.
             let warm = start(10, 0, 1).await?;
             round(&warm.0, 1)?;
             warm.3.complete.notified().await;

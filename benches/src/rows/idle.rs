@@ -1,4 +1,4 @@
-//! How often an idle actor wakes up in an hour. Counted on a paused clock.
+//! The row `idle`: wake-ups of an idle actor in an hour. It is counted on a paused clock.
 
 use std::{cell::Cell, future::poll_fn, iter, pin::pin, time::Duration};
 
@@ -18,11 +18,13 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "idle", about: "wake-ups of an idle actor in an hour", run };
 
+/// The idle time in which wake-ups are counted.
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// The name of the job in the child process; its size is the linger in milliseconds.
 pub(super) const JOB: &str = "idle";
 
-/// In a process of its own: once a clock was paused, every clock of the process takes longer to read.
+/// Counts in child processes, since pausing a clock makes every later clock read in the process slower.
 fn run(_bench: &Bench) -> Result<Report, Error> {
     let natural = child::ask(JOB, 0)?;
     let lingering = child::ask(JOB, 10)?;
@@ -36,7 +38,7 @@ fn run(_bench: &Bench) -> Result<Report, Error> {
         .figure("idle_wakeups", natural.max(lingering)))
 }
 
-/// How often the worker was polled in an hour.
+/// Counts the polls of the worker in an idle hour. Runs in a child.
 pub(super) fn in_child(linger_ms: u64) -> Result<f64, Error> {
     let limits = Limits::new(1024).linger(Duration::from_millis(linger_ms));
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
@@ -62,7 +64,7 @@ pub(super) fn in_child(linger_ms: u64) -> Result<f64, Error> {
             drop(desk);
             after - before
         };
-        // The end of the hour wakes this task, too. A set of one polls the worker only if the worker was woken.
+        // The end of the hour wakes this task, too. `FuturesUnordered` polls the worker only if the worker was woken.
         let mut worker: FuturesUnordered<_> = iter::once(counted).collect();
         let (_summary, polled) = tokio::join!(worker.next(), idle);
         Ok(f64::from(polled))

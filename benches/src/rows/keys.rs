@@ -1,4 +1,4 @@
-//! The cost of an update with a thousand and with ten thousand live keys: conflation by key, nothing is ever cut.
+//! The row `keys`: the cost of an update with 1,000 and with 10,000 live keys. Ops conflate by key and nothing is cut.
 
 use std::{
     cell::Cell,
@@ -27,7 +27,7 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "keys", about: "cost of an update with 1,000 and with 10,000 live keys", run };
 
-/// Numbers of live keys that are compared.
+/// The numbers of live keys that are compared, a factor of ten apart.
 const SMALL: u64 = 1000;
 const LARGE: u64 = 10_000;
 
@@ -60,12 +60,14 @@ fn run(bench: &Bench) -> Result<Report, Error> {
 
 type Updates = Pin<Box<dyn Stream<Item = Op>>>;
 
-/// A batched stream in which all keys wait, and which is given more only when `update` says so.
+/// A batched stream in which all keys wait. Only `update` gives it further ops.
 struct Live {
     batches: Batched<Updates, Op>,
-    /// How many ops the stream has to give right now.
+    /// The number of ops that the stream has left to give; `update` sets it, the stream counts it down.
     given: Rc<Cell<u64>>,
+    /// The number of live keys.
     keys: u64,
+    /// The number of updates so far, not counting the first op of each key.
     updated: u64,
 }
 
@@ -74,7 +76,7 @@ impl Live {
         let given = Rc::new(Cell::new(0));
         let left = Rc::clone(&given);
         let (mut dice, mut next) = (Dice::new(keys), 0);
-        // Each key once, and from then on any of them.
+        // The first ops have one key each. Later ops have a random key.
         let ops: Updates = Box::pin(stream::poll_fn(move |_| {
             if left.get() == 0 {
                 return Poll::Pending;
@@ -84,7 +86,7 @@ impl Live {
             next += 1;
             Poll::Ready(Some(Op { key, ..Op::numbered(next) }))
         }));
-        // Nothing is ever full and nothing lingers long enough, so that nothing is cut.
+        // No batch is ever full and no linger ever ends, so nothing is cut.
         let more_than_keys = 2 * keys as usize;
         let limits = Limits::new(more_than_keys).max_pending(2 * more_than_keys).linger(Duration::MAX);
         let stages = Stages::new().conflate_by(|op: &Op| op.key, stage::latest);
@@ -106,9 +108,11 @@ impl Live {
         (updates, Span { cpu: Duration::from_nanos(thread_cpu() - cpu), wall: at.elapsed() })
     }
 
+    /// Checks the stream's statistics.
+    ///
     /// # Panics
     ///
-    /// Unless all keys wait and every update has gone into one of them.
+    /// Panics unless all keys wait and every update was conflated.
     fn check(&self) {
         let stats = self.batches.stats();
         assert_eq!((stats.waiting, stats.outcomes.conflated), (self.keys, self.updated), "keys that wait, and updates");

@@ -1,5 +1,6 @@
-//! How long an op takes from `send` to the sink at 10,000 a second, against a bare loop of `recv`: natural batching has
-//! nothing to wait for.
+//! The row `latency`: the time of an op from `send` to the sink at 10,000 ops/s, against a bare loop of `recv`.
+//!
+//! Natural batching has no linger, so roundlot should add only its own work.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -28,21 +29,25 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "latency", about: "time from send to the sink at 10,000 ops/s", run };
 
+/// The time between ops: 10,000 ops/s, far below what either variant can take.
 const PERIOD: Duration = Duration::from_micros(100);
 
-/// A runtime's timer ticks once per millisecond, so a task sends so many at a time.
+/// The number of ops that a task sends per tick, since the runtime's timer has a resolution of 1 ms.
 const PER_TICK: u64 = 10;
 
-/// Ops per variant and round.
+/// The number of ops per variant and round.
 const OPS: u64 = 6_000;
 
-/// Senders: a thread of its own, one op each 100 µs, or a task of the same runtime, ten ops each millisecond.
+/// The kind of sender.
 #[derive(Clone, Copy)]
 enum Pace {
+    /// A thread of its own, with one op each 100 µs.
     Thread,
+    /// A task of the same runtime, with ten ops each millisecond.
     Task,
 }
 
+/// Name, sender, and whether roundlot is measured.
 const VARIANTS: [(&str, Pace, bool); 4] = [
     ("bare recv loop, from a thread", Pace::Thread, false),
     ("roundlot, from a thread", Pace::Thread, true),
@@ -83,14 +88,15 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .figure("latency_vs_recv", paired_ratio(&medians[1], &medians[0])))
 }
 
-/// From a microsecond's fraction to ten seconds, three digits.
+/// A histogram from 1 ns to 10 s with three significant digits.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 10_000_000_000, 3).expect("the bounds make sense")
 }
 
-/// Notes how long ops took.
+/// A record of the latency of ops, filled as a sink or by the bare loop. Clones share the histogram.
 #[derive(Clone)]
 struct Times {
+    /// The zero of `Op::sent_ns`.
     start: Instant,
     seen: Arc<Mutex<Histogram<u64>>>,
 }
@@ -128,7 +134,7 @@ impl Sink<Op> for Times {
     }
 }
 
-/// Either way in.
+/// The sending side of either variant.
 enum Desk {
     Roundlot(Handle<Op>),
     Raw(mpsc::Sender<Op>),
@@ -168,7 +174,7 @@ fn through_recv(bench: &Bench, pace: Pace, ops: u64) -> Histogram<u64> {
 }
 
 impl Pace {
-    /// Sends and lets go of the desk.
+    /// Sends all ops at this pace and drops the desk.
     fn send(self, bench: &Bench, desk: Desk, ops: u64, times: Times) {
         match self {
             Self::Thread => from_thread(&desk, ops, &times),

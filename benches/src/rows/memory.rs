@@ -1,4 +1,4 @@
-//! What a million symbols that were seen once leave behind. Resident memory, in a process of its own.
+//! The row `memory`: the resident memory that is left by 1,000,000 symbols of one op each, in a child process.
 
 use roundlot::{Batcher, Limits, Stages};
 use tokio::runtime::Builder;
@@ -16,11 +16,13 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "memory", about: "memory per symbol that was seen once", run };
 
+/// The name of the job in the child process; its size is the number of symbols.
 pub(super) const JOB: &str = "memory";
 
+/// The number of symbols with one op each.
 const SYMBOLS: u64 = 1_000_000;
 
-/// Ops and symbols of the warm-up, after which memory counts.
+/// The numbers of ops and symbols of the warm-up, after which memory is measured.
 const WARM_UP: u64 = 10_000;
 const WARM_SYMBOLS: u64 = 100;
 
@@ -42,11 +44,12 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .figure("memory_per_dead_symbol", per_symbol))
 }
 
-/// Ops that wait at a time, at most: few, so that the figure is about dead symbols, and not about what the allocator
-/// keeps for itself of a backlog that is gone.
+/// The `max_pending` of the batcher, in ops.
+///
+/// The small value makes the figure show dead symbols, not memory that the allocator keeps from a past backlog.
 const WAITING: usize = 2048;
 
-/// How many bytes of resident memory so many symbols have left behind.
+/// Measures the growth of resident memory by `symbols` symbols, in bytes. Runs in a child.
 pub(super) fn in_child(symbols: u64) -> Result<f64, Error> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

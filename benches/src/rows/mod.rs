@@ -1,5 +1,6 @@
-//! The rows of the results, a file each. In comes a [`Bench`], out comes a [`Report`]. A new row is a file here and a line
-//! in [`all`].
+//! The rows of the results, a file each. `main` runs them with a [`Bench`] and prints the [`Report`] of each.
+//!
+//! A new row is a file in this folder and a line in [`all`].
 
 mod allocations;
 mod fanout;
@@ -22,8 +23,9 @@ use crate::{Error, bench::Bench, report::Report};
 /// One row of the results.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// What the command line calls it.
+    /// The name on the command line.
     pub name: &'static str,
+    /// The job in a few words, as title of the table.
     pub about: &'static str,
     pub run: fn(&Bench) -> Result<Report, Error>,
 }
@@ -51,7 +53,7 @@ pub fn all() -> Vec<Row> {
     rows
 }
 
-/// Does a row's job in a process of its own, and returns the number that it is about.
+/// Runs the job of a row in this child process and returns its number.
 pub fn child_answer(job: &str, size: u64) -> Result<f64, Error> {
     match job {
         fanout::JOB => fanout::in_child(size),

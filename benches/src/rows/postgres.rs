@@ -1,5 +1,6 @@
-//! Rows into PostgreSQL: the sink, in batches of three sizes and two at once, against `\copy` of psql of the same rows into
-//! the same table, against sqlx with arrays and against one statement a row.
+//! The row `postgres`: rows into PostgreSQL by the sink, in batches of three sizes, two writes at once.
+//!
+//! The peers write the same rows into the same table: psql by `\copy`, sqlx by arrays, and sqlx by a statement per row.
 
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -25,23 +26,25 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "postgres", about: "rows into PostgreSQL, in batches of three sizes", run };
 
-/// Writes at once, for the sink and for sqlx.
+/// The number of concurrent writes, for the sink and for sqlx.
 const CONNECTIONS: usize = 2;
 
-/// Rows of a run by psql, whose start and login are in it.
+/// The number of rows of a run by psql: many, since psql's start and login are measured, too.
 const COPIED: u64 = 300_000;
 
-/// The file that psql reads.
+/// The name of the file that psql reads.
 const TEXT: &str = "trades.txt";
 
 const COPY: &str = "psql \\copy";
 const ROW_BY_ROW: &str = "sqlx, row by row";
-/// Rows of a run of these.
+/// The number of rows of a run row by row, which is some hundred times slower than batches.
 const SINGLE: u64 = 500;
 
+/// A size of batches, with the names of its variants and its figure.
 struct Size {
+    /// The number of rows in a batch.
     batch: usize,
-    /// Rows of a run, which takes some half a second.
+    /// The number of rows in a run, which takes 0.1 to 0.5 s.
     rows: u64,
     ours: &'static str,
     sqlx: &'static str,
@@ -112,13 +115,14 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .fold(report, |report, size| report.figure(size.figure, named(&results, size.ours).speed_against(copy))))
 }
 
-/// The server, the rows, and the table that each run finds empty.
+/// The server and the rows. Each run begins with an empty table.
 struct Place<'a> {
     bench: &'a Bench,
     url: String,
     version: String,
     psql: &'a Path,
     folder: &'a Path,
+    /// The rows of the largest run; smaller runs use the first of them.
     trades: Vec<Trade>,
 }
 
@@ -128,20 +132,20 @@ impl<'a> Place<'a> {
         let trades = (0..bench.sized(most).max(10)).map(Trade::numbered).collect();
         let mut place = Self { bench, url: server.url().into(), version: String::new(), psql, folder, trades };
         place.version = place.say("SHOW server_version")?;
-        // The table as the sink makes it, and the rows as the server writes them.
+        // The sink creates the table, and the server writes the file for psql.
         place.on_runtime(bench.sized(COPIED).max(10), |work| work.ours(1000))?;
         place.say(&format!("\\copy trades TO '{TEXT}'"))?;
         Ok(place)
     }
 
-    /// What psql prints for a command of SQL, or one of its own.
+    /// Runs a command of SQL or of psql itself, and returns what psql prints.
     fn say(&self, command: &str) -> Result<String, Error> {
         let arguments = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", command];
         let output = Command::new(self.psql).arg(&self.url).args(arguments).current_dir(self.folder).output()?;
         Ok(said(output)?.trim().into())
     }
 
-    /// A run on the empty table, and a check that all rows are in it afterwards.
+    /// Runs `write` on the empty table and checks that it has all rows afterwards.
     fn measured(&self, rows: u64, write: impl FnOnce() -> Result<Span, Error>) -> (u64, Span) {
         let run = || {
             self.say("TRUNCATE trades")?;
@@ -164,7 +168,7 @@ impl<'a> Place<'a> {
         Ok(watch.stop())
     }
 
-    /// Gives a way of writing what it needs, as a task of the runtime that all rows have.
+    /// Runs a way of writing as a task of the bench's runtime.
     fn on_runtime<F>(&self, rows: u64, way: impl FnOnce(Work) -> F) -> Result<Span, Error>
     where
         F: Future<Output = Result<Span, Error>> + Send + 'static,
@@ -174,17 +178,19 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What a way of writing is given.
+/// The input of a way of writing: the server and the rows of the run.
 struct Work {
     url: String,
     trades: Arc<[Trade]>,
 }
 
 impl Work {
-    /// From the first send until the shutdown has returned. The second connection is opened when it is first needed.
+    /// Writes through roundlot, measured from the first send to the end of the shutdown.
+    ///
+    /// The sink opens its second connection on first use, so that is measured, too.
     async fn ours(self, batch: usize) -> Result<Span, Error> {
         let sink = PostgresSink::open(&self.url, trade::mapping()).await?;
-        // The linger fills the first batches; all others fill while two are written.
+        // The linger fills the first batches. All later batches fill while two are written.
         let limits = Limits::new(batch).linger(Duration::from_millis(50)).max_in_flight(CONNECTIONS);
         let stages = Stages::new().partition_by(move |trade: &Trade| trade.id as usize / batch % CONNECTIONS);
         let (desk, worker) = Batcher::new(sink).stages(stages).limits(limits).spawn();
@@ -197,7 +203,7 @@ impl Work {
         summary.close_error.map_or(Ok(span), |error| Err(error.chain().into()))
     }
 
-    /// Each connection writes every other batch; one of a single row goes without arrays.
+    /// Writes by sqlx. Each connection writes every other batch, and a batch of one row is written without arrays.
     async fn sqlx(self, batch: usize) -> Result<Span, Error> {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {

@@ -1,4 +1,4 @@
-//! The rules alone, all three on, against a `VecDeque`: the CPU time of one thread, with ops that are made beforehand.
+//! The row `rules`: all three rules without the actor, against a `VecDeque`, in CPU time of one thread.
 
 use std::{
     collections::VecDeque,
@@ -23,13 +23,13 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "rules", about: "the three rules alone, in CPU time, against a VecDeque", run };
 
-/// Ops in a run.
+/// The number of ops in a run; all are made before the clock starts.
 const OPS: u64 = 400_000;
 
-/// Ops in a batch, at most.
+/// The most ops in a batch.
 const BATCH: usize = 1000;
 
-/// What waits when a stream without a linger hands a batch over.
+/// The number of waiting ops at which roundlot's stream without a linger hands a batch over.
 const WAITING: usize = 4 * BATCH;
 
 const BY_HAND: &str = "the three rules by hand";
@@ -75,7 +75,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .figure("rules_vs_fifo", named(&results, "roundlot, three stages").cpu_against(named(&results, "VecDeque"))))
 }
 
-/// In at the back, and out in front, in batches, as soon as so many wait.
+/// Pushes ops to a queue, and drains a batch as soon as `waiting` ops wait.
 fn fifo(ops: &[Op], waiting: usize) -> (u64, Span) {
     let ops = ops.to_vec();
     let mut out = 0;
@@ -102,7 +102,7 @@ fn fifo(ops: &[Op], waiting: usize) -> (u64, Span) {
     (total, span)
 }
 
-/// A batch of the partition whose turn it is, as soon as so many ops wait.
+/// Pushes ops to the rules by hand, and cuts the partition whose turn it is as soon as [`WAITING`] ops wait.
 fn by_hand(ops: &[Op]) -> (u64, Span) {
     let ops = ops.to_vec();
     let (mut out, mut conflated) = (0, 0);
@@ -128,13 +128,13 @@ fn by_hand(ops: &[Op]) -> (u64, Span) {
     (total, span)
 }
 
-/// The batch of the best partition, as soon as so many ops wait.
+/// Pushes ops to the rules in full, and cuts the best partition as soon as [`WAITING`] ops wait.
 fn in_full(ops: &[Op]) -> (u64, Span) {
     let ops = ops.to_vec();
     let mut out = 0;
     let (total, clock) = (ops.len() as u64, Clock::start());
     let mut rules = InFull::default();
-    // A clock that is looked at as often as roundlot's, and costs nothing.
+    // A counter stands in for the clock. It advances once per cut and costs nothing.
     let mut now = 0;
     let mut leave = |rules: &mut InFull, now: &mut u64| {
         *now += 1;
@@ -159,6 +159,7 @@ fn in_full(ops: &[Op]) -> (u64, Span) {
     (total, span)
 }
 
+/// Runs ops through roundlot's batched stream.
 fn batched(runtime: &Runtime, ops: &[Op], stages: Stages<Op>, limits: Limits) -> (u64, Span) {
     let ops = ops.to_vec();
     let (total, clock) = (ops.len() as u64, Clock::start());
@@ -177,7 +178,7 @@ fn batched(runtime: &Runtime, ops: &[Op], stages: Stages<Op>, limits: Limits) ->
     (total, span)
 }
 
-/// What this thread has had of the CPU; for a single thread that never waits, the only time there is.
+/// The CPU time of this thread and the wall clock at the start. The figures are of the CPU time.
 struct Clock(u64, Instant);
 
 impl Clock {

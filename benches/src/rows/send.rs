@@ -1,4 +1,4 @@
-//! `send` with no stages, by 1, 8 and 64 producers, beside everything else that takes ops one by one.
+//! The rows `send_1`, `send_8` and `send_64`: `send` without stages, beside all peers that take ops one by one.
 
 use roundlot::Stages;
 

@@ -1,4 +1,4 @@
-//! `send_all` in chunks of 100, by 1 and 8 producers, against one `send` of the bare channel per op.
+//! The rows `send_all_1` and `send_all_8`: `send_all` in chunks of 100, against one `send` of the bare channel per op.
 
 use roundlot::Stages;
 
@@ -18,6 +18,7 @@ pub(super) const ROWS: [Row; 2] = [
     Row { name: "send_all_8", about: "send_all, 8 producers", run: |bench| run(bench, 8, "send_all_8_vs_raw") },
 ];
 
+/// The number of ops in a call of `send_all` or `reserve_many`.
 const CHUNK: usize = 100;
 
 const NO_CHUNKS: &str = "they have no way to take many at once";

@@ -1,5 +1,6 @@
-//! Rows into a SQLite file: the sink, in batches of 1,000, against the `.import` of the sqlite3 shell of the same rows into
-//! a table of the same schema, and against a loop by hand.
+//! The row `sqlite`: rows into a SQLite file by the sink, in batches of 1,000.
+//!
+//! The peers write the same rows into a table of the same schema: the sqlite3 shell by `.import`, and a loop by hand.
 
 use std::{
     fs,
@@ -26,12 +27,13 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "sqlite", about: "rows into SQLite, in batches of 1,000", run };
 
+/// The number of rows in a run.
 const ROWS: u64 = 200_000;
 
-/// Rows in a transaction.
+/// The number of rows in a transaction of the sink and of the loop by hand.
 const BATCH: usize = 1000;
 
-/// What the sink sets by default, and the others are told.
+/// The settings that the sink has by default, for the shell and the loop by hand.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;";
 
 fn run(bench: &Bench) -> Result<Report, Error> {
@@ -63,7 +65,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     Ok(report.figure("sqlite_vs_import", ratio))
 }
 
-/// The statement that makes the table, as the sink says it.
+/// Returns the statement by which the sink creates the table.
 fn schema(bench: &Bench, folder: &Path) -> Result<String, Error> {
     let path = folder.join("schema.db");
     let sink = bench.runtime.block_on(SqliteSink::open(&path, trade::mapping()))?;
@@ -72,7 +74,7 @@ fn schema(bench: &Bench, folder: &Path) -> Result<String, Error> {
     Ok(Connection::open(path)?.query_row(table, [], |row| row.get(0))?)
 }
 
-/// The rows, and the folder in which each run gets a new file.
+/// The rows, and the folder in which each run creates a new file.
 struct Place {
     folder: PathBuf,
     trades: Vec<Trade>,
@@ -95,7 +97,7 @@ impl Place {
         Ok(fs::write(self.csv(), self.trades.iter().map(line).collect::<String>())?)
     }
 
-    /// A run on a new file with the sink's schema, and a check that all rows are in it afterwards.
+    /// Runs `write` on a new file and checks that all rows are in it afterwards.
     fn measured(&self, write: impl FnOnce() -> Result<Span, Error>) -> (u64, Span) {
         let run = || {
             for end in ["", "-wal", "-shm"] {
@@ -119,13 +121,13 @@ impl Place {
         (self.trades.len() as u64, span)
     }
 
-    /// From the first send until the shutdown has returned.
+    /// Writes through roundlot, measured from the first send to the end of the shutdown.
     fn through_roundlot(&self, bench: &Bench) -> Result<Span, Error> {
         let (path, trades) = (self.database(), self.trades.clone());
         bench.runtime.block_on(async {
             tokio::spawn(async move {
                 let sink = SqliteSink::open(path, trade::mapping()).await?;
-                // The linger fills the first batches; all others fill while one is written.
+                // The linger fills the first batches. All later batches fill while one is written.
                 let limits = Limits::new(BATCH).linger(Duration::from_millis(10));
                 let (desk, worker) = Batcher::new(sink).limits(limits).spawn();
                 let watch = Stopwatch::start();
@@ -140,7 +142,7 @@ impl Place {
         })
     }
 
-    /// An empty table, as the sink makes it.
+    /// Creates an empty table with the sink's settings and schema.
     fn create(&self) -> Result<Connection, Error> {
         let connection = Connection::open(self.database())?;
         connection.execute_batch(PRAGMAS)?;

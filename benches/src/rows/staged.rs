@@ -1,4 +1,4 @@
-//! The whole actor with partitions, conflation and priorities, by one producer, against the bare channel with the same ops.
+//! The row `staged`: `send` with partitions, conflation and priorities, against the bare channel with the same ops.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "staged", about: "send with all three stages, 1 producer", run };
 
-/// Ops made beforehand; a power of two, and few enough to stay in a cache.
+/// The number of ops made before the run: a power of two for a cheap modulo, and few enough to stay in a cache.
 const MADE: usize = 4096;
 
 fn run(bench: &Bench) -> Result<Report, Error> {
@@ -52,7 +52,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .figure("staged_vs_raw", named(&results, "roundlot, three stages").speed_against(named(&results, "raw"))))
 }
 
-/// The mix over and over, each time with keys of its own.
+/// Returns op `i` of the mix, repeated with new keys on each repetition.
 fn made(i: u64) -> Op {
     static OPS: OnceLock<Vec<Op>> = OnceLock::new();
     let op = OPS.get_or_init(|| mix(MADE))[i as usize % MADE];

@@ -1,4 +1,4 @@
-//! `submit` and its ack by 1,024 callers at once, each of which waits for its answer before it goes on.
+//! The row `submit`: `submit` and its ack by 1,024 callers. Each caller awaits its answer before the next op.
 
 use super::Row;
 use crate::{
@@ -22,7 +22,7 @@ const NO_ANSWER: &str = "their callers get no answer";
 
 fn run(bench: &Bench) -> Result<Report, Error> {
     let runtime = &bench.runtime;
-    // Every caller has something to do.
+    // Every caller has at least one op.
     let on = |ops: u64| Load { producers: CALLERS, ops: ops.max(CALLERS) };
     let variants = vec![
         Variant::new(OURS, |ops| {

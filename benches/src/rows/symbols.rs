@@ -1,5 +1,4 @@
-//! What a symbol costs as a key: hashing it, comparing it, looking it up. CPU time of one thread, over names as venues
-//! spell them.
+//! The row `symbols`: the cost of a `Symbol` as a key, by hash, comparison and look-up, in CPU time of one thread.
 
 use std::{
     hash::BuildHasher,
@@ -22,14 +21,15 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "symbols", about: "hashing, comparing and looking up a symbol", run };
 
-/// Symbols in a table: as many as a busy venue lists.
+/// The number of symbols in a table: as many as a busy venue lists.
 const MANY: u64 = 10_000;
 
-/// Symbols that are hashed and compared in turn: as many as a bot watches, so that the caches of the CPU hold them. A
-/// power of two, so that walking through them costs next to nothing.
+/// The number of symbols that are hashed and compared in turn: as many as a bot watches, so they stay in CPU caches.
+///
+/// A power of two makes the modulo cheap.
 const WALKED: usize = 128;
 
-/// Look-ups in turn. A power of two likewise.
+/// The number of look-ups before their order repeats: a power of two for a cheap modulo.
 const DRAWN: usize = 4096;
 
 const SYMBOLS: &str = "look up 1 of 10,000 symbols";
@@ -37,7 +37,7 @@ const NUMBERS: &str = "look up 1 of 10,000 u64";
 
 fn run(bench: &Bench) -> Result<Report, Error> {
     let all = (0..MANY).map(name).collect::<Result<Vec<Symbol>, _>>()?;
-    // The same names again elsewhere in memory, and each with its neighbor, which differs in the last letters.
+    // `walked` pairs each name with a copy elsewhere in memory, `apart` with the next name, which differs near its end.
     let walked: Vec<(Symbol, Symbol)> = all.iter().copied().zip(all.iter().copied()).take(WALKED).collect();
     let apart: Vec<(Symbol, Symbol)> = all.iter().copied().zip(all.iter().copied().skip(1)).take(WALKED).collect();
     let hasher = DefaultHashBuilder::default();
@@ -64,18 +64,19 @@ fn run(bench: &Bench) -> Result<Report, Error> {
         .figure("symbol_lookup_vs_u64", ratio))
 }
 
-/// Seven to ten letters, as most names are.
+/// Makes a symbol of five to nine characters, a length that most names of venues have.
 fn name(i: u64) -> Result<Symbol, Error> {
     let quote = ["USDT", "USDC", "BTC", "EUR"][i as usize % 4];
     Ok(Symbol::new(&format!("C{}{quote}", i / 4))?)
 }
 
-/// Which of the many is looked up next, in no order.
+/// Draws the random order of the look-ups.
 fn drawn() -> Vec<usize> {
     let mut dice = Dice::new(3);
     (0..DRAWN).map(|_| dice.below(MANY) as usize).collect()
 }
 
+/// Runs `each` for the numbers of all ops and measures the CPU time of this thread.
 fn walk(ops: u64, mut each: impl FnMut(usize) -> u64) -> (u64, Span) {
     let (at, cpu) = (Instant::now(), thread_cpu());
     for i in 0..ops {

@@ -1,5 +1,6 @@
-//! Small messages over a WebSocket on loopback: through the whole actor and the sink, many in a frame, against a flushed
-//! frame for each by tungstenite itself. The peer reads as cheaply as can be, and counts.
+//! The row `websocket`: small messages over a WebSocket on loopback.
+//!
+//! roundlot writes many messages per frame. The baseline is tungstenite itself with a flushed frame per message.
 
 use std::time::Duration;
 
@@ -25,16 +26,16 @@ use crate::{
 
 pub(super) const ROW: Row = Row { name: "websocket", about: "small messages over a WebSocket on loopback", run };
 
-/// Messages in a batch, at most, and of those that are fed before a flush.
+/// The most messages in a batch, and the number that tungstenite feeds before a flush.
 const BATCH: usize = 1000;
 
-/// Messages that a producer sends at a time, where it sends many.
+/// The number of messages in a call of `send_all`.
 const CHUNK: usize = 100;
 
-/// Messages of the runs that are counted and not timed.
+/// The number of messages of the runs whose bytes and calls are counted; they are not timed.
 const COUNTED: u64 = 100_000;
 
-/// Ready-made, so that nobody's encoder is measured: 70 bytes.
+/// Encoded messages of 70 bytes each, so that no encoder is measured.
 const MESSAGES: [&str; 4] = [
     r#"{"s":"BTCUSDT","p":"64000.50","q":"0.2500","t":1723075200000,"b":true}"#,
     r#"{"s":"ETHUSDT","p":"02600.25","q":"1.5000","t":1723075200001,"b":null}"#,
@@ -51,14 +52,16 @@ const FED: &str = "tungstenite, one flush per 1,000";
 type Op = &'static str;
 type Ours = WebSocketStream<Counted>;
 
-/// What a run has cost on the wire.
+/// The costs of a run.
 struct Run {
     span: Span,
+    /// Bytes that the peer read.
     bytes: u64,
+    /// Calls into the socket at the near end.
     calls: u64,
 }
 
-/// A variant: its name, and what it does with so many messages.
+/// A variant: its name, and the function that sends a number of messages.
 type Way = (&'static str, fn(&Bench, u64) -> Result<Run, Error>);
 
 const WAYS: [Way; 5] = [
@@ -91,7 +94,7 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     Ok(report.figure("websocket_vs_single", named(&results, SEND_ALL).speed_against(named(&results, SINGLE))))
 }
 
-/// Writes to a connection of its own, on the runtime, until the peer has seen the end of it; checks that it saw all.
+/// Runs `write` on a new connection until the peer has seen its end, and checks that all messages arrived.
 fn on_a_wire<F>(bench: &Bench, ops: u64, write: impl FnOnce(Ours) -> F) -> Result<Run, Error>
 where
     F: Future<Output = Result<(), Error>> + Send + 'static,
@@ -112,7 +115,7 @@ fn message(i: u64) -> Op {
     MESSAGES[i as usize % MESSAGES.len()]
 }
 
-/// As its documentation says: `send` flushes, `feed` does not.
+/// Writes by tungstenite with a flush every `flush_each` messages: `send` flushes, `feed` does not.
 async fn by_tungstenite(mut socket: Ours, ops: u64, flush_each: u64) -> Result<(), Error> {
     for i in 0..ops {
         let message = Message::Text(Utf8Bytes::from_static(message(i)));
@@ -125,7 +128,7 @@ async fn by_tungstenite(mut socket: Ours, ops: u64, flush_each: u64) -> Result<(
     Ok(socket.close(None).await?)
 }
 
-/// Lines, as they are.
+/// Makes a sink that writes messages as lines, without encoding.
 fn lines() -> WebSocket<Op> {
     let copied = |op: &Op, out: &mut Vec<u8>| {
         out.extend_from_slice(op.as_bytes());
@@ -135,7 +138,7 @@ fn lines() -> WebSocket<Op> {
 }
 
 async fn through_roundlot(socket: Ours, ops: u64, chunk: usize) -> Result<(), Error> {
-    // Without a linger, as frames go to a screen: a batch is what came while the one before it was written.
+    // There is no linger, as for a screen. A batch has the messages that arrived while the one before was written.
     let (desk, worker) = Batcher::new(lines().server(socket)).limits(Limits::new(BATCH)).spawn();
     let mut numbers = 0..ops;
     while chunk > 1 && !numbers.is_empty() {
@@ -149,7 +152,7 @@ async fn through_roundlot(socket: Ours, ops: u64, chunk: usize) -> Result<(), Er
     Ok(())
 }
 
-/// With batches made beforehand.
+/// Writes by the sink alone, in batches made before the clock starts.
 fn by_sink(bench: &Bench, ops: u64) -> Result<Run, Error> {
     let batch = |start: u64| Batch::for_test((start..ops.min(start + BATCH as u64)).map(message).collect());
     let batches: Vec<Batch<Op>> = (0..ops).step_by(BATCH).map(batch).collect();

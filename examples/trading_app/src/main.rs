@@ -72,7 +72,7 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     let opened = Arc::new(OnceLock::new());
     let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
 
-    // The parts that may fail to open, before anything is traded.
+    // Parts that may fail to open come first, before anything is traded.
     report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), progress)?;
     let page = Page::bind(settings.page).await?;
@@ -111,7 +111,7 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     let traded = trader.run(&mut feed, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
 
-    // The end. However the feed ended, waiting ops are written, and the last verdicts are handled.
+    // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
     Serving::release(page.as_ref()).await;
     let stats = workers.shutdown(settings.drain).await?;
     let drain_seconds = began.elapsed().as_secs_f64() - seconds;

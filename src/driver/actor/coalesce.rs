@@ -10,7 +10,7 @@ const MAX_POLLS: u32 = 3;
 /// Single ops sent at once before one extra poll is tried, and after each extra poll that found none.
 const SINGLES_PER_PROBE: u32 = 32;
 
-/// What earlier polls have found.
+/// The results of earlier polls.
 #[derive(Debug)]
 pub(super) struct Coalescer {
     /// Polls since the last cut.

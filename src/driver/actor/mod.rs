@@ -82,11 +82,11 @@ pub(crate) struct Actor<T, R: Clone, S> {
     state: State<T, R>,
 }
 
-/// What the task remembers from turn to turn, besides what is in the accumulator.
+/// State that the task keeps from turn to turn, besides the accumulator.
 struct State<T, R> {
-    /// What was drained out of the inbox last.
+    /// The ops and commands that were drained from the inbox last.
     drained: Drained<T, R>,
-    /// What callers are to be told at the end of the turn.
+    /// Answers that are given at the end of the turn.
     answers: Vec<Answer<AckSender<R>, R>>,
     withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
     /// Callers of `pause` and `resume`, whose wish is fulfilled.

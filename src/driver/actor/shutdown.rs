@@ -112,7 +112,7 @@ impl<T, R: Clone, S> Drop for Actor<T, R, S> {
         }
         self.inbox.close();
         self.inbox.leave();
-        // What waits for an answer gets one as it is dropped; the accumulator itself may be in the middle of something.
+        // Acks answer their callers when they are dropped. The accumulator is not asked: it may be half way through a change.
         let lost = self.inbox.lose_all();
         if lost > 0 {
             error!(batcher = %self.name, ops = lost, "the task was dropped: operations are lost");

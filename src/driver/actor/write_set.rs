@@ -45,7 +45,7 @@ impl<F: Future> WriteSet<F> {
         }
     }
 
-    /// What the next write that is done has come to; `None` if there are no writes.
+    /// The output of the next write that has completed; `None` if there are no writes.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
         if let Some(done) = self.done.pop_front() {
             return Poll::Ready(Some(done));

@@ -37,7 +37,7 @@ pub enum TrySendError<T> {
     TooHeavy(T),
 }
 
-/// What both errors say of themselves.
+/// The message of both errors.
 macro_rules! gives_the_op_back {
     ($error:ident) => {
         impl<T> $error<T> {
@@ -132,7 +132,7 @@ pub struct Closed;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SetLimitsError {
-    /// They contradict themselves, or the stages.
+    /// The limits contradict themselves, or the stages.
     #[error(transparent)]
     Invalid(#[from] LimitsError),
     /// The batcher is shutting down, or gone.

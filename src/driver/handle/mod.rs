@@ -88,7 +88,7 @@ impl<T, R> Handle<T, R> {
     ///
     /// Callers get room in the order in which they asked. Age counts from here; up to 16 ops that are sent or submitted, one
     /// by one, before the task has looked share the time stamp of the first, so that an op may count as a little older than
-    /// it is, and never as younger.
+    /// it is, and never as newer.
     ///
     /// # Errors
     ///

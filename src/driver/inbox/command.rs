@@ -47,11 +47,11 @@ impl<T, R> Submission<T, R> {
 /// How an op obtains its permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It takes one if one is available, or evicts another op if that is the policy.
+    /// The op takes a permit if one is available, or evicts another op if that is the policy.
     TryAcquire,
-    /// It holds one.
+    /// The op holds a permit.
     Permit,
-    /// It waited for one: the buffer was full, so nothing that waits now is to linger.
+    /// The op waited for a permit: the buffer was full, so no op that waits now is to linger.
     Queued,
 }
 

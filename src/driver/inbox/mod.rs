@@ -27,11 +27,11 @@ use crate::{
         clock,
         inbox::command::{Admission, Command, Control, PushError, Submission},
         mutex::{Mutex, MutexGuard},
+        wake::wake_contained,
     },
     rules::{
         accumulator::Run,
         config::limits::{Limits, Overflow},
-        panics,
         stage::Weigh,
         stats::Stats,
         time::Timestamp,
@@ -42,7 +42,7 @@ use wait_queue::Ticket;
 
 /// The channel, and what handles and task share besides.
 ///
-/// What each send looks at comes first and fills two cache lines, which travel from core to core together.
+/// The fields that each send reads come first and fill two cache lines, which travel from core to core together.
 #[repr(C, align(128))]
 pub(crate) struct Inbox<T, R> {
     state: Mutex<State<T, R>>,
@@ -181,7 +181,7 @@ impl<T, R> Inbox<T, R> {
         state.closed = true;
         let waiting = state.wait_queue.close();
         drop(state);
-        waiting.for_each(panics::wake);
+        waiting.for_each(wake_contained);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -331,7 +331,7 @@ impl<T, R> Inbox<T, R> {
         state.overflow = limits.overflow;
         state.control.limits = Some(limits);
         wake(state);
-        waiting.into_iter().for_each(panics::wake);
+        waiting.into_iter().for_each(wake_contained);
     }
 
     pub(crate) fn max_weight(&self) -> usize {

@@ -38,7 +38,7 @@ fn check(run: impl Fn() + Send + Sync + 'static) {
     model.check(run);
 }
 
-/// What a handle's `send` does: tries, and waits for a permit if none is available.
+/// Does what a handle's `send` does: tries, and waits for a permit if none is available.
 async fn send(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError> {
     let mut submission = Some(Submission { op, at: Some(Timestamp::END), ack: None });
     match inbox.push(&mut submission, Admission::TryAcquire) {
@@ -50,7 +50,7 @@ async fn send(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError> {
     }
 }
 
-/// What a handle's `send` does while the policy may change.
+/// Does what a handle's `send` does while the policy may change.
 async fn send_by_policy(inbox: &Numbers, op: u32) -> Result<Timestamp, PushError> {
     let mut submission = Some(Submission { op, at: Some(Timestamp::END), ack: None });
     match inbox.push(&mut submission, Admission::TryAcquire) {
@@ -79,7 +79,7 @@ fn no_sender_sleeps_through_a_change_of_policy() {
     });
 }
 
-/// What the task does: takes what has come in, settles it at once, and sleeps when there is nothing, until it has `count`
+/// Does what the task does: takes what has come in, settles it at once, and sleeps when there is nothing, until it has `count`
 /// ops or the inbox is closed and empty.
 async fn receive(inbox: &Numbers, count: usize) -> Vec<u32> {
     let (mut taken, mut got) = (Drained::new(), Vec::new());

@@ -9,15 +9,15 @@ use crate::{
         inbox::command::{Admission, Command, Control, PushError},
         mutex::{Mutex, MutexGuard},
         reply::AckSender,
+        wake::wake_contained,
     },
     rules::{
         config::limits::{Limits, Overflow},
-        panics,
         stats::Stats,
     },
 };
 
-/// What each send looks at comes first, so that it lies next to the lock.
+/// The fields that each send reads come first, next to the lock.
 #[repr(C)]
 pub(super) struct State<T, R> {
     pub(super) ops: Vec<T>,
@@ -130,7 +130,7 @@ pub(super) fn release<'a, T, R>(inbox: &'a Mutex<State<T, R>>, mut state: MutexG
     while !state.wait_queue.is_empty() && state.permits > 0 {
         let granted = state.grant_some();
         drop(state);
-        granted.into_iter().flatten().for_each(panics::wake);
+        granted.into_iter().flatten().for_each(wake_contained);
         state = inbox.lock();
     }
 }

@@ -17,7 +17,7 @@ use crate::rules::{
     time::Timestamp,
 };
 
-/// What the rules say of an op, before anything has been changed.
+/// The answers of the stages on an op, before anything has been changed.
 struct Class {
     /// The partition; if its key is new, the number that it will get.
     partition: u32,
@@ -30,7 +30,7 @@ struct Class {
 }
 
 impl Class {
-    /// Of any op, where no stage is asked.
+    /// The class of any op for which no stage is asked.
     const UNASKED: Self = Self {
         partition: 0,
         is_new: false,
@@ -56,7 +56,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             Class::UNASKED
         } else {
             self.expire_keys(now);
-            // All that the user's functions are asked, they are asked before anything changes, so that a panic in one
+            // The user's functions are called before anything changes, so that a panic in one
             // of them leaves the buffer as it was.
             match panics::catch(|| self.classify(&arrival.op)) {
                 Ok(class) => class,

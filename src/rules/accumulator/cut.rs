@@ -24,7 +24,7 @@ pub(crate) struct Cut<T, R, A> {
     pub(super) taken: TakenRuns<A>,
     pub(super) partition: u32,
     pub(super) at: Timestamp,
-    /// The mark of the gate at the cut.
+    /// The gate's number of freezes at the cut.
     pub(super) mark: u64,
 }
 
@@ -36,7 +36,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             return None;
         }
         loop {
-            // What became due while another partition turned out to hold nothing but expired ops is looked at, too.
+            // A partition may hold nothing but expired ops. Others may have become due meanwhile.
             let (schedule, view) = self.scheduling();
             schedule.advance(&view, now);
             let id = schedule.next_due()?;

@@ -9,7 +9,7 @@ use crate::rules::{
     time::Timestamp,
 };
 
-/// What is left of an op whose slot is free again.
+/// The rest of an op whose slot is free again.
 pub(super) struct Removed<T, A> {
     /// `None` if a merge has used it up, or a sink has it.
     op: Option<T>,

@@ -23,7 +23,7 @@ pub(super) struct Ledger {
     settled: usize,
 }
 
-/// What an op carries from accept to end, by which it is counted out.
+/// The numbers that an op carries from accept to end, by which it is counted out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     /// Order of arrival.

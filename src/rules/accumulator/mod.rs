@@ -61,17 +61,17 @@ use partition::MAX_IDLE;
 use schedule::{Schedule, View};
 use store::{Arena, Queue};
 
-/// What a batcher does with an op that failed.
+/// Decides what becomes of an op that failed.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
     pub(crate) backoff: Backoff,
-    /// What is ambiguous may be tried again.
+    /// An op whose write was ambiguous may be tried again.
     pub(crate) idempotent: bool,
     /// A batch that is refused as a whole is halved until the refused ops stand alone.
     pub(crate) bisect: bool,
 }
 
-/// What an op meets on its way in.
+/// The way of an op into the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intake {
     /// The fast path: no stage has anything to say of any op, ever, and no op is evicted.
@@ -188,7 +188,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         }
         self.caps = Caps::from(limits);
         self.press_if_full();
-        // What is full or due by the new limits: few partitions at a time wait, and limits change rarely.
+        // Every partition is looked at again: few wait at a time, and limits change rarely.
         let all: Vec<u32> = self.schedule.partitions().ids().collect();
         for id in all {
             // Forgetting one partition may have made room for another.

@@ -51,7 +51,7 @@ impl<T, R, A> Outbox<T, R, A> {
         error
     }
 
-    /// What the log should tell, to add to it.
+    /// The notices for the log, to add to them.
     pub(super) fn notices(&mut self) -> &mut Notices {
         self.notices.get_or_insert_default()
     }

@@ -16,10 +16,10 @@ use crate::rules::time::Timestamp;
 /// Where a partition stands in the schedule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Slot {
-    /// It is empty, or being written.
+    /// The partition is empty, or a batch of it is being written.
     #[default]
     Unscheduled,
-    /// It lingers, and is not due.
+    /// The partition lingers, and is not due.
     Lingering,
     BackingOff,
     Due,
@@ -34,7 +34,7 @@ pub(super) struct Partition<T, A> {
     pub(super) backing_off: Option<Timestamp>,
     /// Sizes of the parts that a batch was split into, the next one last. Empty: no part is smaller than the limits say.
     parts: Vec<usize>,
-    /// It is in the list of those that are idle, though it may be in use again.
+    /// Listed as idle, though it may be in use again.
     in_idle_list: bool,
     /// How many keys of the dedup window name this partition.
     remembered: usize,
@@ -112,7 +112,7 @@ impl<T, A> Partition<T, A> {
 #[derive(Debug)]
 pub(super) struct Partitions<T, A> {
     all: Slab<Partition<T, A>>,
-    /// Those that became idle, in that order. Some may be in use again.
+    /// Partitions in the order in which they became idle. Some may be in use again.
     idle: VecDeque<u32>,
 }
 

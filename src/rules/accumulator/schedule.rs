@@ -19,7 +19,7 @@ pub(super) struct Schedule<T, A> {
     backing_off: Heap<Timestamp>,
     /// Ordered by the op that would leave next.
     due: Heap<SortKey>,
-    /// Those of `due` whose place will change by age, ordered by when.
+    /// Members of `due` whose place will change by age, ordered by when.
     aging: Heap<Timestamp>,
     /// Ops that arrived before these are due, for the reason that names them.
     flush_below: u64,
@@ -31,7 +31,7 @@ pub(super) struct Schedule<T, A> {
     levels_version: u64,
 }
 
-/// What decides besides the partitions themselves.
+/// The state outside of the schedule that decides where a partition stands.
 #[derive(Debug)]
 pub(super) struct View<'a, T, A> {
     pub(super) nodes: &'a Arena<T, A>,

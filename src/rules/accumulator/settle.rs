@@ -20,7 +20,7 @@ pub(crate) enum Written {
     Answered,
     /// Ops without a verdict have this one.
     Failed(SinkError),
-    /// What the panic said. Ops without a verdict are in doubt.
+    /// The message of the panic. Ops without a verdict are in doubt.
     Panicked(String),
     /// The shutdown was over first.
     Aborted,
@@ -30,15 +30,15 @@ pub(crate) enum Written {
 #[derive(Default)]
 struct Retries {
     slots: Vec<u32>,
-    /// Those of them that failed, and were not only part of a batch that is being split.
+    /// Ops among them that failed, and were not only part of a batch that is being split.
     failed: u64,
     /// The first error of those.
     error: Option<SinkError>,
-    /// Those that met an outage, which is no failure of theirs.
+    /// Ops among them that met an outage, which is no failure of theirs.
     held: u64,
 }
 
-/// What is to be done with an op that has no receipt.
+/// Says what becomes of an op that has no receipt.
 enum Disposition {
     Again(SinkError),
     /// Back into the buffer, at no cost to the op, until the outage is over.
@@ -164,7 +164,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             }
             Written::Failed(error) => error,
         };
-        // What concerns the destination as a whole counts even where every op has a verdict of its own.
+        // An error about the destination as a whole counts even where every op has a verdict of its own.
         match error.kind() {
             ErrorKind::Throttled { retry_after } => self.throttle(now, retry_after),
             ErrorKind::Fenced => self.gate.fenced = true,

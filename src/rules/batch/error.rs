@@ -21,13 +21,13 @@ use crate::rules::panics;
 #[derive(Clone)]
 pub struct SinkError {
     kind: ErrorKind,
-    /// What happened. The message of the error itself does not repeat it.
+    /// The cause. The message of the error itself does not repeat it.
     source: Option<Arc<dyn Error + Send + Sync>>,
     /// The destination as a whole is away, whatever became of the ops of this write.
     outage: bool,
 }
 
-/// What a failed write means for the ops in it.
+/// Tells what a failed write means for the ops in it.
 ///
 /// What is what, and what comes of it:
 ///
@@ -60,10 +60,10 @@ pub enum ErrorKind {
     /// connection refused. The whole batcher cuts nothing until a backoff is over, as [`Retry`](crate::Retry) says. No op
     /// loses an attempt by it, and all of them stay in the buffer.
     Outage,
-    /// It may have landed. The op is tried again only by a batcher that was built
+    /// The op may have landed. It is tried again only by a batcher that was built
     /// [`idempotent`](crate::Batcher::idempotent); otherwise it ends in doubt.
     Ambiguous,
-    /// It never will land: a dead letter.
+    /// The op never will land: a dead letter.
     Refused,
     /// The batch is too large for the destination: it is split in two and both halves are tried. One op by itself
     /// is refused.
@@ -111,12 +111,12 @@ impl SinkError {
         Self { outage: true, ..Self::ambiguous(source) }
     }
 
-    /// It may have landed.
+    /// An error that says that the op may have landed.
     pub fn ambiguous(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Ambiguous, source)
     }
 
-    /// It never will land.
+    /// An error that says that the op never will land.
     pub fn refused(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Refused, source)
     }
@@ -141,12 +141,12 @@ impl SinkError {
         Self::refused(format!("{what} panicked: {}", panics::message(panic)))
     }
 
-    /// What the error means for the ops it applies to.
+    /// Tells what the error means for the ops it applies to.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What happened, if the sink said. The message of the error itself is its kind and does not repeat the cause: print
+    /// The cause, if the sink named one. The message of the error itself is its kind and does not repeat the cause: print
     /// [`chain`](Self::chain).
     ///
     /// The same as [`Error::source`], without that trait in scope.

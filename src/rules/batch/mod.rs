@@ -57,7 +57,7 @@ pub struct Settled(());
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CutBy {
-    /// It reached `max_items` or `max_weight`.
+    /// The partition reached `max_items` or `max_weight`.
     Full,
     /// Its oldest op had waited for the linger; with a linger of zero, a slot was free.
     Linger,
@@ -265,7 +265,7 @@ impl<T, R> Batch<T, R> {
         Self::new(ops, CutBy::Flush, 1)
     }
 
-    /// What was said of op `i`: the receipt, the error, or `None` if nothing yet.
+    /// The verdict on op `i`: the receipt, the error, or `None` if there is none yet.
     ///
     /// # Panics
     ///

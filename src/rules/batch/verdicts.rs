@@ -2,14 +2,14 @@
 
 use crate::rules::batch::SinkError;
 
-/// What a sink said of one op.
+/// The verdict of a sink on one op.
 #[derive(Debug)]
 pub(crate) enum Verdict<R> {
     Pending,
     Accepted(R),
     /// The error's kind tells whether it is tried again.
     Failed(SinkError),
-    /// It is tried again, whatever the kind.
+    /// The op is tried again, whatever the kind.
     Again(SinkError),
 }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::rules::config::duration::Span;
 
-/// What `max_pending` is at least by default: large enough for bursts, small enough not to be felt in memory.
+/// The least default of `max_pending`: large enough for bursts, small enough not to be felt in memory.
 const DEFAULT_PENDING: usize = 65_536;
 
 /// The most that `max_pending` may be: room is counted with a sign.
@@ -27,7 +27,7 @@ const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 /// |---|---|---|
 /// | `max_items` | - | ops in a batch, at most |
 /// | `max_weight` | none | weight of a batch, at most; needs [`weigh_by`](crate::Stages::weigh_by) |
-/// | `linger` | 0 | how long the oldest op may wait for company; zero: cut whenever a slot is free |
+/// | `linger` | 0 | how long the oldest op may wait for others; zero: cut whenever a slot is free |
 /// | `max_pending` | 65,536, or `2 * max_items` if more | ops accepted and not yet settled, at most |
 /// | `max_in_flight` | 1 | batches being written at once, at most; one per partition |
 /// | `overflow` | `wait` | what happens to a send when `max_pending` is reached |
@@ -66,13 +66,13 @@ pub struct Limits {
     pub max_items: usize,
     /// Weight of a batch, at most, if there is a cap.
     pub max_weight: Option<usize>,
-    /// How long the oldest op may wait for company.
+    /// How long the oldest op may wait for others.
     pub linger: Duration,
     /// Ops accepted and not yet settled, at most.
     pub max_pending: usize,
     /// Batches being written at once, at most.
     pub max_in_flight: usize,
-    /// What becomes of a send when `max_pending` is reached.
+    /// Policy for a send when `max_pending` is reached.
     pub overflow: Overflow,
     /// How long one write may take, if there is an end to it.
     pub write_timeout: Option<Duration>,
@@ -80,7 +80,7 @@ pub struct Limits {
     pub shutdown_timeout: Duration,
 }
 
-/// What becomes of a send when `max_pending` ops are accepted and not yet settled.
+/// Policy for a send when `max_pending` ops are accepted and not yet settled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -154,7 +154,7 @@ impl Limits {
         Self { max_weight: Some(max_weight), ..self }
     }
 
-    /// How long the oldest waiting op of a partition may wait for company.
+    /// How long the oldest waiting op of a partition may wait for others.
     ///
     /// Zero is natural batching: a batch is cut whenever a slot is free, so batches grow exactly while the sink is
     /// busy. [`Duration::MAX`] waits until something else makes the partition due.
@@ -176,7 +176,7 @@ impl Limits {
         Self { max_in_flight, ..self }
     }
 
-    /// What becomes of a send when `max_pending` is reached.
+    /// Policy for a send when `max_pending` is reached.
     pub fn overflow(self, overflow: Overflow) -> Self {
         Self { overflow, ..self }
     }

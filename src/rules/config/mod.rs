@@ -1,4 +1,4 @@
-//! What users set: limits and retries, the same structs in code and in files.
+//! Settings: limits and retries, the same structs in code and in files.
 
 pub(crate) mod duration;
 pub(crate) mod limits;

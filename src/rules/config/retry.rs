@@ -153,7 +153,7 @@ impl From<Retry> for File {
     }
 }
 
-/// A [`Retry`] with its dice.
+/// A [`Retry`] with the state of its jitter.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     retry: Retry,

@@ -26,21 +26,21 @@ pub enum End {
     Refused,
     /// Its retries were used up, or the outage that it met lasted too long. It became a dead letter.
     Exhausted,
-    /// It may or may not have landed. It became a dead letter too, to be looked into.
+    /// The op may or may not have landed. It became a dead letter too, to be looked into.
     InDoubt,
-    /// It was merged with another op of its key, which went on.
+    /// The op was merged with another op of its key, which went on.
     Conflated,
-    /// It was a repeat of an op seen shortly before.
+    /// The op was a repeat of an op seen shortly before.
     Deduplicated,
-    /// It and another op canceled out while both waited.
+    /// The op and another one canceled out while both waited.
     Netted,
-    /// It was still waiting when its time was over.
+    /// The op was still waiting when its time was over.
     Expired,
-    /// It made room for another op in a full buffer.
+    /// The op was evicted from a full buffer, for another one.
     Evicted,
     /// A caller took it back out.
     Withdrawn,
-    /// It was not settled when the shutdown was over, and was given back.
+    /// The op was not settled when the shutdown was over, and was given back.
     Returned,
     /// The task was killed, or the sink lost it ([`ErrorKind::Lost`]).
     Lost,
@@ -107,13 +107,13 @@ pub enum AckError {
     /// Its retries were used up, or the outage that it met lasted too long. It became a dead letter. The error is the last
     /// one.
     Exhausted(SinkError),
-    /// It may or may not have landed.
+    /// The op may or may not have landed.
     InDoubt(SinkError),
-    /// It and another op canceled out; neither was sent.
+    /// The op and another one canceled out; neither was sent.
     Netted,
     /// Its time was over before it could be sent.
     Expired,
-    /// It made room for another op in a full buffer.
+    /// The op was evicted from a full buffer, for another one.
     Evicted,
     /// A caller took it back out.
     Withdrawn,
@@ -144,7 +144,7 @@ impl AckError {
         }
     }
 
-    /// What happened, and the causes behind it, in one line: for logs and reports.
+    /// The error and the causes behind it, in one line: for logs and reports.
     pub fn chain(&self) -> String {
         chain(self)
     }
@@ -185,7 +185,7 @@ impl Error for AckError {
     }
 }
 
-/// All there is to say of one op.
+/// The result of one op, with how it ended, how often it was tried and how long it took.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outcome<R = ()> {

@@ -10,7 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::rules::panics;
 
-/// What an [`Index`] says of an op.
+/// The answer of an [`Index`] on an op.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// The op has no key: the rule does not apply.
@@ -54,7 +54,7 @@ pub(crate) trait Index<T>: Send {
 
 pub(crate) type BoxIndex<T> = Box<dyn Index<T>>;
 
-/// What is bound to a slot.
+/// The key that is bound to a slot.
 struct Bound<K> {
     hash: NonZeroU64,
     scope: u32,
@@ -66,7 +66,7 @@ struct Bound<K> {
 pub(crate) struct KeyIndex<K, F> {
     key: F,
     table: HashTable<u32>,
-    /// By slot, and so as long as there are slots, until it is [shrunk](Index::shrink).
+    /// Keys by slot, and so as long as there are slots, until it is [shrunk](Index::shrink).
     bound: Vec<Option<Bound<K>>>,
     hasher: DefaultHashBuilder,
     fresh: Option<Bound<K>>,
@@ -102,7 +102,7 @@ const SET: NonZeroU64 = NonZeroU64::new(1 << 48).expect("it is not zero");
 /// Below this many entries a table is not worth shrinking.
 const SHRINK_ABOVE: usize = 4096;
 
-/// By what the table sorts a slot that is in it.
+/// The hash by which the table sorts a slot that is in it.
 fn hash_of<K>(bound: &[Option<Bound<K>>]) -> impl Fn(&u32) -> u64 {
     |slot| bound[*slot as usize].as_ref().expect("a slot in the table is bound").hash.get()
 }

@@ -2,7 +2,7 @@
 
 use std::{hash::Hash, sync::Arc};
 
-/// What the key functions of [`conflate_by`](crate::Stages::conflate_by) and [`dedup_by`](crate::Stages::dedup_by)
+/// A type that the key functions of [`conflate_by`](crate::Stages::conflate_by) and [`dedup_by`](crate::Stages::dedup_by)
 /// may return: an `Option` of any key, where `None` means that the rule does not apply to the op; or, for the usual
 /// types of keys, the key itself.
 ///

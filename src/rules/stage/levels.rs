@@ -9,7 +9,7 @@ use std::time::Duration;
 /// as levels are few, as levels of priority are.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
-    /// By the id of the level.
+    /// Levels by their ids.
     ranks: Vec<u32>,
     pub(crate) aging: Option<Duration>,
     /// Changes when ranks have shifted, so that whoever remembers one can look again.

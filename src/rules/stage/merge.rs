@@ -1,6 +1,6 @@
 //! [`Merge`]: what two ops of one key become.
 
-/// What a merge function makes of the op that waits and a newer one of the same key.
+/// The result of merging the op that waits with a newer one of the same key.
 ///
 /// A function may also return an `Option`: `Some` is [`Into`](Merge::Into), `None` is [`Net`](Merge::Net).
 #[derive(Debug, Clone, PartialEq, Eq)]

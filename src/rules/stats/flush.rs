@@ -15,7 +15,7 @@ use crate::rules::{
 /// A report keeps this many errors; the counts tell how many there were.
 const MAX_ERRORS: usize = 8;
 
-/// What became of the ops that a flush covered: all that were accepted before it, through whatever handle, and that this
+/// The outcomes of the ops that a flush covered: all that were accepted before it, through whatever handle, and that this
 /// handle has not been told of by an earlier flush. A clone of a handle has been told what the original had.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]

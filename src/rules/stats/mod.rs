@@ -79,7 +79,7 @@ pub struct Stats {
 
     /// How long ops that were handed to the sink and settled had been in the buffer, from `send` to the verdict.
     pub in_buffer: Times,
-    /// The part of it that they waited: for company, for a slot, in the channel.
+    /// The part of it that they waited: for others, for a slot, in the channel.
     pub waiting_time: Times,
     /// The part of it that they waited to be tried again.
     pub backing_off_time: Times,

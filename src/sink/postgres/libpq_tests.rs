@@ -11,7 +11,7 @@ use tokio_postgres::config::Host;
 
 use super::*;
 
-/// What URLs are made of: characters that end a part, or are encoded, or neither.
+/// The parts of URLs: characters that end a part, or are encoded, or neither.
 const PIECES: [&str; 40] = [
     "a", "bob", "p", "1", "42", "é", "@", "/", "?", ":", "&", "=", "%", "#", "[", "]", ",", ";", "+", "\\", "'", "\"",
     "!", "$", "*", "-", ".", "_", "~", "%40", "%2F", "%3f", "%3A", "%25", "%00", "%ff", "%C3%A9", "%4", "%zz", "|",
@@ -109,7 +109,7 @@ impl Dice {
     }
 }
 
-/// What libpq reads, by keyword; nothing where it refuses.
+/// The values that libpq reads, by keyword; nothing where it refuses.
 type Reading = Option<HashMap<String, Vec<u8>>>;
 
 fn read_by_libpq(urls: &[String]) -> Vec<Reading> {
@@ -165,7 +165,7 @@ fn parts(address: &Address) -> Vec<(&'static str, Option<Vec<u8>>)> {
     ]
 }
 
-/// What libpq makes of its own values later on: defaults, and ports as numbers.
+/// The changes that libpq makes to its own values later on: defaults, and ports as numbers.
 fn expected(reading: &HashMap<String, Vec<u8>>, keyword: &str) -> Option<Vec<u8>> {
     let value = reading.get(keyword).cloned();
     match keyword {

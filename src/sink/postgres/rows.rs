@@ -105,7 +105,7 @@ impl Rows {
         self.ops[row]
     }
 
-    /// These rows, as COPY reads them.
+    /// The rows, as COPY reads them.
     pub(super) fn bytes(&self, rows: Range<usize>) -> Bytes {
         self.bytes.slice(self.start(rows.start)..self.start(rows.end))
     }

@@ -17,7 +17,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// A session. When it is dropped while the server may work for it, the server is told to stop. The server would not
 /// read its socket before, and a statement that waits for a lock would keep its own.
 pub(super) struct Session {
-    /// There until it ends.
+    /// Present until the session ends.
     live: Option<Live>,
     tls: Tls,
     /// Whether the server may be doing something for it, or a transaction may be open.

@@ -20,7 +20,7 @@ pub(super) type Tls = MakeRustlsConnect;
 pub(super) enum Proof {
     /// No proof.
     None,
-    /// That its certificate is signed by a trusted root.
+    /// A certificate that is signed by a trusted root.
     Certificate,
     /// The same, and that it is the certificate of this host.
     Host,

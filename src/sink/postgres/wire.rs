@@ -77,7 +77,7 @@ impl Field {
             }
             (ColumnType::Text | ColumnType::Json, "text") | (ColumnType::Text, "bpchar") => plain(Wire::Text),
             (ColumnType::Text | ColumnType::Bytes, "uuid") => plain(Wire::Uuid),
-            // These read text on the wire, but statements do not turn text into them unasked.
+            // Types that read text on the wire, while statements do not turn text into them unasked.
             (ColumnType::Text, name) if declared.is_enum || name == "citext" => {
                 Some(Self { wire: Wire::Text, keeps: None, cast: Some(declared.reference.clone()) })
             }

@@ -1,1 +1,1 @@
-//! Nothing: what is here are tests, in `tests/`, that need a browser.
+//! An empty library: the crate has only tests, in `tests/`, that need a browser.

@@ -1,5 +1,7 @@
-//! Instructions per op of the hot paths, counted by callgrind, which no busy neighbour can change. In comes the record of
-//! how many there were, out goes a table, and a failure if there are more. Next rooms: `scenario`, `record`.
+//! The command line of the instruction counts: instructions per op of the hot paths, counted by callgrind.
+//!
+//! The counts do not depend on the load of the machine. The program compares them with the record, prints a table, and
+//! fails if a count is above the margin. `tests/run.sh` calls it.
 
 mod record;
 mod scenario;
@@ -24,7 +26,7 @@ struct Cli {
     #[arg(long)]
     record: bool,
 
-    /// What is run under valgrind: a path, and how many rounds of it.
+    /// The path and the number of rounds to run under valgrind; the program starts itself with this option.
     #[arg(long, hide = true, num_args = 2)]
     run: Vec<String>,
 }

@@ -1,33 +1,39 @@
-//! The record of instructions per op: in comes `benches/instructions.toml`, out goes a verdict on a new count.
+//! The record of instructions per op, in `benches/instructions.toml`, and the verdict on a new count. `main` calls it.
 
 use std::{collections::BTreeMap, fmt, fs};
 
 use roundlot_bench::{Error, machine};
 use serde::{Deserialize, Serialize};
 
+/// The path of the record.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml");
 
-/// What a count may differ by. Seeds of hash tables and addresses make for half a percent.
+/// The margin around the record, in percent of the recorded count.
+///
+/// Seeds of hash tables and addresses alone change a count by half a percent.
 pub(crate) const MARGIN_PERCENT: f64 = 8.0;
 
+/// The comment at the head of the file.
 const HEAD: &str = "\
 # Instructions per op of the hot paths under callgrind, as recorded by
 #     cargo run --release -p roundlot-bench --bin instructions -- --record
 # tests/run.sh compares: 8 % more fails, 8 % less asks for a new record.
 ";
 
-/// What was counted when.
+/// The counts on record, and the compiler that they belong to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
+    /// The version line of rustc.
     pub(crate) compiler: String,
+    /// Instructions per op by path, rounded to a tenth.
     instructions_per_op: BTreeMap<String, f64>,
-    /// The counts at commit a1255d6, before the source was put in order: what a later one is held against as well.
+    /// The counts at commit a1255d6, before the source was restructured, for comparison by hand. No verdict uses them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     at_a1255d6: BTreeMap<String, f64>,
 }
 
-/// How a count compares with the record.
+/// The verdict on a count, by comparison with the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Same,
@@ -37,7 +43,7 @@ pub(crate) enum Verdict {
 }
 
 impl Record {
-    /// What is on record; nothing if there is no file.
+    /// Reads the record from its file. The record is empty if there is no file.
     pub(crate) fn read() -> Result<Self, Error> {
         match fs::read_to_string(FILE) {
             Ok(text) => Ok(toml::from_str(&text)?),
@@ -58,7 +64,7 @@ impl Record {
         self.instructions_per_op.get(path).copied()
     }
 
-    /// Keeps what was not counted this time.
+    /// Adds the old counts of all paths that were not counted this time.
     pub(crate) fn keep_from(mut self, old: &Self) -> Self {
         self.at_a1255d6 = old.at_a1255d6.clone();
         for (path, count) in &old.instructions_per_op {
@@ -107,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_counted_stays_on_record() {
+    fn uncounted_paths_stay_on_record() {
         let (mut old, mut new) = (Record::default(), Record::default());
         old.note("send", 100.0);
         old.note("cut", 50.0);

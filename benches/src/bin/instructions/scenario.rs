@@ -1,5 +1,4 @@
-//! What is counted: a scenario per hot path. In comes a number of rounds, out goes work, of which the part that the scenario
-//! is about runs in the count.
+//! The scenarios, one per hot path. Each does a number of rounds, and runs only its own path inside `in_the_count`.
 
 use std::{
     hint::black_box,
@@ -17,13 +16,13 @@ use tokio::runtime::Builder;
 
 use crate::stand::{Door, Stand, at_once, in_the_count};
 
-/// Ops in a round, and in a batch.
+/// The number of ops in a round, and the most in a batch, so that a round is one batch without stages.
 pub(crate) const OPS_PER_ROUND: u64 = 500;
 
-/// Ops in a call of `send_all`.
+/// The number of ops in a call of `send_all`.
 const CHUNK: u64 = 100;
 
-/// One hot path.
+/// A hot path, with its name in the record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -31,7 +30,7 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// On a runtime of this one thread.
+    /// Runs the scenario on this thread, inside of a runtime.
     pub(crate) fn run(self, rounds: u64) {
         let runtime = Builder::new_current_thread().enable_all().build().expect("one thread needs next to nothing");
         let _inside = runtime.enter();
@@ -57,20 +56,20 @@ pub(crate) fn named(name: &str) -> Result<Scenario, Error> {
     found.ok_or_else(|| format!("there is no path {name}").into())
 }
 
-/// A part of an op's way.
+/// A phase between the caller and the end of an op.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// From the caller into the inbox.
+    /// The send from the caller into the inbox.
     Send,
-    /// From the inbox into the buffer.
+    /// The push from the inbox into the buffer.
     Push,
-    /// Out of the buffer, up to the sink.
+    /// The cut of a batch, up to the sink.
     Cut,
-    /// From the sink's verdict to the end.
+    /// The settling, from the sink's verdict to the end.
     Settle,
 }
 
-/// One phase in the count, the others beside it. While the batcher is paused it pushes and does not cut.
+/// Counts one phase and runs all other phases uncounted. A paused batcher pushes and does not cut.
 fn phases(rounds: u64, counted: Phase, stages: Stages<Op>) {
     let door = Door::default();
     let mut stand = Stand::new(door.clone(), stages);
@@ -93,7 +92,7 @@ fn send_round(stand: &Stand, round: u64, op: impl Fn(u64) -> Op) {
     }
 }
 
-/// All of the way, past a sink that takes everything at once.
+/// Counts the whole way of ops by `send`, with a sink that accepts every batch without waiting.
 fn whole(rounds: u64, stages: fn() -> Stages<Op>) {
     let ops = mix((rounds * OPS_PER_ROUND) as usize);
     let mut stand = Stand::new(Door::left_open(), stages());
@@ -106,7 +105,7 @@ fn whole(rounds: u64, stages: fn() -> Stages<Op>) {
     stand.check(rounds * OPS_PER_ROUND);
 }
 
-/// From the inbox into the buffer with all three stages on.
+/// Counts the push from the inbox into the buffer with all three stages.
 fn staged_push(rounds: u64) {
     let ops = mix((rounds * OPS_PER_ROUND) as usize);
     let mut stand = Stand::new(Door::left_open(), ours::stages());
@@ -120,7 +119,7 @@ fn staged_push(rounds: u64) {
     stand.check(rounds * OPS_PER_ROUND);
 }
 
-/// All of the way, a hundred ops at a time.
+/// Counts the whole way of ops by `send_all`, in chunks of 100.
 fn send_all(rounds: u64) {
     let mut stand = Stand::new(Door::left_open(), Stages::new());
     for round in 0..rounds {
@@ -135,7 +134,7 @@ fn send_all(rounds: u64) {
     stand.check(rounds * OPS_PER_ROUND);
 }
 
-/// All of the way and back: every op is answered.
+/// Counts the whole way of ops by `submit`, with the ack of each op.
 fn submit(rounds: u64) {
     let mut stand = Stand::new(Door::left_open(), Stages::new());
     let mut acks = Vec::with_capacity(OPS_PER_ROUND as usize);
@@ -152,14 +151,14 @@ fn submit(rounds: u64) {
     stand.check(rounds * OPS_PER_ROUND);
 }
 
-/// The three rules on a stream, with no actor around them.
+/// Counts the three rules on a stream, without an actor.
 fn rules(rounds: u64) {
     let ops = mix((rounds * OPS_PER_ROUND) as usize);
     let total = ops.len() as u64;
     let mut batches = stream::iter(ops).batched(ours::stages(), Limits::new(OPS_PER_ROUND as usize));
     let mut out = 0;
     in_the_count(&mut || {
-        // A stream that is always ready lets others run now and then, and wants to be polled again.
+        // The batched stream yields to other tasks now and then, so `Pending` means to poll again.
         let mut cx = Context::from_waker(Waker::noop());
         loop {
             match batches.poll_next_unpin(&mut cx) {

@@ -1,5 +1,6 @@
-//! A batcher on a test stand: its task is polled by hand, and its sink waits behind a door, so that each phase of an op's way
-//! can be run, and counted, by itself. In come ops, out comes what each phase did.
+//! A batcher on a test stand: its task is polled by hand, and its sink waits for a door to open.
+//!
+//! Each phase of an op can thus run, and be counted, by itself. The scenarios use it.
 
 use std::{
     hint::black_box,
@@ -16,23 +17,26 @@ use roundlot_bench::op::Op;
 
 use crate::scenario::OPS_PER_ROUND;
 
-/// Whatever runs in here is counted: valgrind is told to count in the function of this name.
+/// Runs work whose instructions are counted: valgrind collects only inside of functions of this name.
 ///
-/// It is not generic, so that there is exactly one of it, and nothing inlines it.
+/// The function is not generic and never inlined, so exactly one symbol has the name.
 #[inline(never)]
 pub(crate) fn in_the_count(work: &mut dyn FnMut()) {
     black_box(&mut *work)();
     black_box(work);
 }
 
-/// A sink whose writes wait until the door is opened, each time anew, unless it is left open.
+/// A sink whose writes each wait for a call of [`open`](Door::open), unless the door was left open.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Door(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whether the next write may pass; that write resets it.
     opened: bool,
+    /// Whether all writes pass; fixed at the start.
     stays_open: bool,
+    /// The waker of a write that waits.
     waker: Option<Waker>,
 }
 
@@ -78,7 +82,7 @@ impl Sink<Op> for Door {
     }
 }
 
-/// The batcher, its task, and whether that was woken.
+/// A batcher, its task, and whether the task was woken.
 pub(crate) struct Stand {
     pub(crate) desk: Handle<Op>,
     worker: Pin<Box<WorkerFuture<Op>>>,
@@ -95,7 +99,7 @@ impl Wake for Woken {
 }
 
 impl Stand {
-    /// To be called inside of a runtime.
+    /// Makes a batcher and polls its task until the task is idle. The caller must be inside of a runtime.
     pub(crate) fn new(door: Door, stages: Stages<Op>) -> Self {
         let limits = Limits::new(OPS_PER_ROUND as usize);
         let (desk, worker) = Batcher::new(door).stages(stages).limits(limits).split();
@@ -104,7 +108,7 @@ impl Stand {
         stand
     }
 
-    /// Polls the task until it has nothing more to do.
+    /// Polls the task until it no longer wakes itself.
     pub(crate) fn run(&mut self) {
         let waker = Waker::from(Arc::clone(&self.woken));
         let mut cx = Context::from_waker(&waker);
@@ -123,21 +127,27 @@ impl Stand {
         self.run();
     }
 
-    /// Asks the task to resume, which it does when it runs next.
+    /// Asks the task to resume on its next run.
     pub(crate) fn ask_to_resume(&self) {
         poll_once(self.desk.resume());
     }
 
+    /// Checks the statistics, so that no count is of ops that were lost.
+    ///
     /// # Panics
     ///
-    /// Unless all ops that were sent have ended well: a count must not be able to lie.
+    /// Panics unless `ops` ops were delivered or conflated.
     pub(crate) fn check(&self, ops: u64) {
         let stats = self.desk.stats();
         assert_eq!(stats.outcomes.delivered + stats.outcomes.conflated, ops, "ops that have ended well");
     }
 }
 
-/// The output of a future that has nothing to wait for.
+/// Returns the output of a future that is ready on its first poll.
+///
+/// # Panics
+///
+/// Panics if the future is pending.
 pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
     let future = std::pin::pin!(future);
     match future.poll(&mut Context::from_waker(Waker::noop())) {
@@ -146,7 +156,7 @@ pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Polls a future once, for what that sets off, and drops it.
+/// Polls a future once for its side effect, and drops it.
 fn poll_once(future: impl Future) {
     let _ = std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()));
 }

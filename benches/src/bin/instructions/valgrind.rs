@@ -1,4 +1,4 @@
-//! Runs a scenario of this very program under callgrind. In comes a scenario, out comes its number of instructions per op.
+//! Runs a scenario of this program under callgrind and returns its instructions per op. `main` calls it.
 
 use std::{env, fs, process::Command};
 
@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use crate::scenario::{OPS_PER_ROUND, Scenario};
 
-/// Rounds of the short run; the long one has twice as many, and the difference holds no start and no growing buffers.
+/// The number of rounds of the short run. The long run has twice as many; the difference excludes start and growth.
 const ROUNDS: u64 = 20;
 
-/// Whatever is called by a function of this name is counted. Both ways of mangling keep the name readable.
+/// The pattern of the function inside of which callgrind counts. Both ways of mangling keep its name readable.
 const COUNTED: &str = "*in_the_count*";
 
-/// Instructions per op, of a long run less those of a short one.
+/// Counts instructions per op, as those of a long run less those of a short one.
 pub(crate) fn per_op(scenario: Scenario) -> Result<f64, Error> {
     let (short, long) = (instructions(scenario, ROUNDS)?, instructions(scenario, 2 * ROUNDS)?);
     let more = long.checked_sub(short).filter(|more| *more > 0).ok_or("the longer run took no more instructions")?;

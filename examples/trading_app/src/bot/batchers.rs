@@ -1,5 +1,6 @@
-//! The three batchers: prices to the portfolio, orders to the venue, trades to the database. This file is all that the
-//! bot sets up of roundlot: stages, limits, retries, dead letters, shutdown. `main` opens them; `trader` sends to them.
+//! The three batchers: prices to the portfolio, orders to the venue, trades to the database. This file holds the whole
+//! roundlot setup of the bot: stages, limits, retries, dead letters, shutdown. `main` opens the batchers; `trader`
+//! sends to them.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +32,7 @@ impl Batchers {
     }
 }
 
-/// The workers of the three batchers, which end them, and the reasons of rejected orders.
+/// The workers, which shut the three batchers down, and the reasons of rejected orders.
 pub struct Workers {
     prices: Worker<PriceUpdate>,
     orders: Worker<TradeOp>,
@@ -63,8 +64,8 @@ pub fn open(
         .try_spawn()
         .map_err(|error| format!("prices.limits: {error}"))?;
 
-    // Orders of a symbol and side leave in order, except that those which protect from a loss leave first and at once.
-    // An order and its cancel that meet while they wait are never sent.
+    // Orders of a symbol and side leave in order, except that orders which protect from a loss leave first and at once.
+    // An order and its cancel are never sent if they meet while they wait.
     let stages = Stages::new()
         .partition_by(|op: &TradeOp| (op.symbol(), op.side()))
         .conflate_by(TradeOp::conflation_key, TradeOp::merge)
@@ -93,7 +94,7 @@ pub fn open(
 }
 
 impl Workers {
-    /// Drains and ends the three batchers at the same time, each within this time.
+    /// Drains and ends the three batchers at the same time, each in the given time at most.
     pub async fn shutdown(self, within: Duration) -> Result<FinalStats, WorkerGone> {
         let (prices, orders, trades) = tokio::join!(
             self.prices.shutdown().within(within),

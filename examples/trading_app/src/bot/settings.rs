@@ -1,6 +1,5 @@
 //! Settings of the bot's parts. A value out of its range is refused when it is read, so that every value in use is
-//! sound.
-//! `main` hands each part its section.
+//! sound. `main` hands each part its section.
 
 use std::{str::FromStr, time::Duration};
 
@@ -14,15 +13,15 @@ pub struct Strategy {
     pub cash: Quantity,
     /// Cost of one entry.
     pub notional: Quantity,
-    /// Distance of the bid below the price.
+    /// Distance of the bid below the price, in percent.
     #[serde(deserialize_with = "percent")]
     pub entry_percent: Quantity,
-    /// Distance of the offer above the price.
+    /// Distance of the offer above the price, in percent.
     pub exit_percent: Quantity,
-    /// Distance of the stop below the highest price.
+    /// Distance of the stop below the highest price, in percent.
     #[serde(deserialize_with = "percent")]
     pub stop_percent: Quantity,
-    /// Move of the price that replaces a bid or an offer.
+    /// Move of the price that replaces a bid or an offer, in percent.
     #[serde(deserialize_with = "percent")]
     pub requote_percent: Quantity,
 }
@@ -33,7 +32,7 @@ pub struct Venue {
     /// Duration of a usual call.
     #[serde(deserialize_with = "duration")]
     pub latency: Duration,
-    /// Share of the spells that are slow.
+    /// Share of the spells that are slow, in percent.
     #[serde(deserialize_with = "percent")]
     pub slow_percent: u64,
     /// Calls per spell.
@@ -41,10 +40,10 @@ pub struct Venue {
     /// Duration of a call in a slow spell.
     #[serde(deserialize_with = "duration")]
     pub slow_latency: Duration,
-    /// Share of the calls that fail as a whole.
+    /// Share of the calls that fail as a whole, in percent.
     #[serde(deserialize_with = "percent")]
     pub unavailable_percent: u64,
-    /// Share of the entries and exits that are rejected.
+    /// Share of the entries and exits that are rejected, in percent.
     #[serde(deserialize_with = "percent")]
     pub reject_percent: u64,
 }

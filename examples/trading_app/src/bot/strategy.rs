@@ -13,7 +13,7 @@ use rust_decimal::Decimal;
 
 use super::{settings, venue::Fill};
 
-/// Buys dips and sells spikes of each pair. A flat pair has a bid below the market; a held one has an offer above the
+/// Buys dips and sells spikes of each pair. A flat pair has a bid below the market. A held pair has an offer above the
 /// market and a stop that trails the highest price. Bid and offer are replaced when the price has moved.
 pub struct Strategy {
     notional: Decimal,
@@ -29,14 +29,14 @@ struct Pair {
     held: Quantity,
     entry: Option<Order>,
     exit: Option<Order>,
-    /// The stop, and its current stop price.
+    /// The resting stop and its current stop price. `trail` moves the price up; `forget` clears both.
     stop: Option<(Order, Price)>,
 }
 
-/// Least decimal places of an order's price. Beyond that, it has as many as the market price.
+/// Minimum number of decimal places of an order's price: two, for cents. A market price with more places raises it.
 const MIN_PLACES: u32 = 2;
 
-/// Decimal places of a quantity.
+/// Number of decimal places of a bought quantity. With six, the last place is worth 0.10 at a price of 100,000.
 const QUANTITY_PLACES: u32 = 6;
 
 impl Strategy {
@@ -155,7 +155,7 @@ impl Quotes<'_> {
         Ok(())
     }
 
-    /// Moves the stop up, never down, and replaces it when the position has changed.
+    /// Moves the stop up, never down. Replaces the stop when the position has changed.
     fn trail(&mut self, stop: &mut Option<(Order, Price)>, to: Price, held: Quantity) -> Result<(), InvalidField> {
         match stop {
             Some((order, at)) if order.quantity() == held => {

@@ -9,7 +9,7 @@ use roundlot::{
 /// One message of a feed. Quotes may have no quantity, and some trade feeds omit the side.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tick {
-    /// Id as the feed has it. Some venues use an id again, so it is no key.
+    /// Id of the message, as the feed gives it. Some venues use an id again, so the column is no key.
     pub id: String,
     /// Nanoseconds since 1970, UTC.
     pub time_ns: i64,

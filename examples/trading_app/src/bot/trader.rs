@@ -31,16 +31,16 @@ pub trait Source {
 
 /// Callbacks of a run, for a display or statistics. `()` ignores them all.
 pub trait Observer {
-    /// A chunk has come from the source.
+    /// Called when a chunk has come from the source.
     fn on_ticks(&mut self, _ticks: &[Tick], _updates: &[PriceUpdate]) {}
 
-    /// The strategy is about to see this price.
+    /// Called right before the strategy sees this price.
     fn on_price(&mut self, _update: &PriceUpdate) {}
 
-    /// The strategy has decided on these ops, and they are about to be submitted.
+    /// Called when the strategy has decided on these ops, right before they are submitted.
     fn on_ops(&mut self, _ops: &[TradeOp]) {}
 
-    /// An op of the strategy has its verdict.
+    /// Called when an op of the strategy has its verdict.
     fn on_verdict(&mut self, _op: &TradeOp, _outcome: &Outcome<VenueOrderId>) {}
 }
 
@@ -102,7 +102,7 @@ impl<O: Observer> Trader<O> {
             let ticks = ticks?;
             let updates: Vec<PriceUpdate> = ticks.iter().map(Tick::update).collect();
             self.observer.on_ticks(&ticks, &updates);
-            // Waits for room: this is where a slow database slows the source down.
+            // `send_all` waits for permits, so that a slow database slows the source down.
             self.batchers.trades.send_all(ticks).await?;
             self.batchers.prices.send_all(updates.iter().copied()).await?;
             for update in &updates {
@@ -131,7 +131,7 @@ impl<O: Observer> Trader<O> {
             self.portfolio.on_fill(&fill);
             self.strategy.on_fill(&fill);
         }
-        // Held until all ops of the decision are handed in: a kill switch waits for that.
+        // The permit is held until all ops of the decision are handed in: a pull of the kill switch waits for that.
         let Some(_permit) = self.halt.permit().await else {
             return Ok(());
         };
@@ -141,7 +141,7 @@ impl<O: Observer> Trader<O> {
         self.strategy.on_price(update, &mut self.ops)?;
         self.observer.on_ops(&self.ops);
         for op in self.ops.drain(..) {
-            // The first await is for room. The second, in a task of its own, is for the verdict.
+            // The first await is for a permit. The second one, in a task of its own, is for the verdict.
             let ack = self.batchers.orders.submit(op.clone()).await?;
             self.verdicts.spawn(async move { Verdict { op, outcome: ack.outcome().await } });
         }

@@ -90,7 +90,7 @@ pub struct Cli {
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
 
-    /// What to log to stderr: a level such as `info`, or filters such as `warn,roundlot=debug`.
+    /// Log filter of stderr: a level such as `info`, or filters such as `warn,roundlot=debug`.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG")]
     pub log: Option<String>,
 }
@@ -124,7 +124,7 @@ Examples:
   ROUNDLOT_SIM__PAIRS=500 trading_app --database trades.db";
 
 impl Cli {
-    /// Puts what was said on the command line in the place of what the settings said.
+    /// Overrides the settings with the arguments of the command line.
     pub fn apply(&self, settings: &mut Settings) {
         fn set<T: Clone>(said: &Option<T>, setting: &mut T) {
             if let Some(value) = said {

@@ -30,7 +30,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Name for people and reports. The URL of a server may hold a password and is not shown.
+    /// Name for people and reports. The URL of a server may hold a password, and is not shown.
     pub fn title(&self) -> String {
         self.file.as_ref().map_or_else(|| "PostgreSQL".to_owned(), |file| file.display().to_string())
     }

@@ -22,7 +22,7 @@ pub struct Feed {
     /// Description for people.
     pub title: String,
     pub log: RowLog,
-    /// The first bad row ends the run with an error, which names it; the row itself is then not reported.
+    /// Whether the first bad row ends the run with an error. The error names the row, which is then not reported.
     strict: bool,
     chunks: Receiver<Result<Chunk, Error>>,
     progress: Progress,
@@ -37,18 +37,19 @@ pub struct RowLog {
     pub bad: Vec<BadRow>,
 }
 
-/// Chunks that are ready before they are asked for. Few, so that a slow database slows the feed down.
+/// Number of chunks that are ready before the trader asks. The number is small, so that a slow database slows the feed
+/// down.
 const AHEAD: usize = 2;
 
-/// Bad rows that are reported one by one. A file that was misunderstood has millions.
+/// Maximum number of bad rows that are reported one by one. A misunderstood file has millions.
 const MAX_REPORTED: u64 = 20;
 
-/// Bad rows that are kept for the report: some megabytes. All are counted.
+/// Maximum number of bad rows that are kept for the report, some megabytes. All bad rows are counted.
 const MAX_RETAINED: usize = 10_000;
 
 impl Feed {
-    /// Starts the feed, and prints its description. It ends when `stop` is canceled; chunks sent before can still be
-    /// read.
+    /// Starts the feed, and prints its description. A canceled `stop` ends the feed; chunks sent before can still
+    /// be read.
     pub fn start(settings: &Settings, stop: CancellationToken, progress: &Progress) -> Result<Self, Error> {
         let (out, chunks) = channel(AHEAD);
         let title = match &settings.replay.file {
@@ -63,7 +64,7 @@ impl Feed {
                 let title = format!("replay of {}", file.display());
                 progress.say(&format!("{title}\n{}", replay.found()));
                 let (read, rows) = channel(AHEAD);
-                // A thread of its own: files are read by blocking calls, and parsing takes time.
+                // The reader has its own thread, since it blocks on files and parsing takes time.
                 thread::Builder::new().name("replay".to_owned()).spawn(move || replay.send_to(&read))?;
                 tokio::spawn(paced(rows, out, Pace::new(settings.replay.speed), stop, progress.clone()));
                 title

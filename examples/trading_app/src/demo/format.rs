@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-/// 1,234,567.
+/// Formats a count, as in 1,234,567.
 pub fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 
-/// 1,234.50.
+/// Formats an amount, as in 1,234.50.
 pub fn money(amount: Decimal) -> String {
     let text = format!("{:.2}", amount.round_dp(2));
     let (sign, text) = text.strip_prefix('-').map_or(("", text.as_str()), |text| ("-", text));
@@ -30,12 +30,12 @@ fn grouped(digits: &str) -> String {
     text
 }
 
-/// Three digits and a unit; a dash for no time at all.
+/// Formats a time with three digits and a unit; a time of zero is a dash.
 pub fn time(time: Duration) -> String {
     seconds(time.as_secs_f64())
 }
 
-/// The same for a time in seconds.
+/// Formats a time in seconds in the same way.
 pub fn seconds(seconds: f64) -> String {
     let (number, unit) = match seconds {
         1.0.. => (seconds, "s"),
@@ -51,7 +51,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A part of a whole, in percent; a dash for nothing at all. Only all of it is 100 %.
+/// Formats a part of a whole in percent. An empty whole is a dash, and only the complete whole is 100 %.
 pub fn percent(part: u64, whole: u64) -> String {
     let percent = 100.0 * part as f64 / whole.max(1) as f64;
     match part {

@@ -66,7 +66,7 @@ where
     }
 }
 
-/// Counts when it is dropped, so that a write that is given up counts, too.
+/// Counts a call when it is dropped, so that a write that is given up counts, too.
 struct Call<'a> {
     meter: &'a Meter,
     began: Instant,

@@ -21,7 +21,7 @@ pub struct RunObserver {
 #[derive(Debug, Default, Serialize)]
 pub struct Verdicts {
     pub landed: u64,
-    /// Orders that were canceled before they were sent, and their cancels.
+    /// Number of orders that were canceled before they were sent, and of their cancels.
     pub netted: u64,
     pub failed: u64,
     /// Mean time from `submit` to the verdict.

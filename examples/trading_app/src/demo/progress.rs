@@ -20,7 +20,7 @@ use crate::{
 /// The display. A clone draws on the same lines.
 #[derive(Clone)]
 pub struct Progress {
-    /// The drawn lines; `None` without a terminal.
+    /// The drawn lines; `None` if stderr is no terminal.
     bar: Option<ProgressBar>,
 }
 
@@ -44,7 +44,7 @@ impl Progress {
         Ok(progress)
     }
 
-    /// A display without a terminal and logs.
+    /// Returns a display without a terminal and logs.
     #[cfg(test)]
     pub fn silent() -> Self {
         Self { bar: None }
@@ -83,7 +83,7 @@ impl Progress {
     }
 }
 
-/// Prints a line to stderr, and ignores errors: a reader that has gone is no reason to stop trading.
+/// Prints a line to stderr. Errors are ignored, since a closed reader is no reason to stop trading.
 pub fn print(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -123,7 +123,7 @@ impl Now {
         format::count((operations as f64 / seconds.max(0.001)) as u64)
     }
 
-    /// A table of five lines.
+    /// Formats the state as a table of five lines.
     fn drawn(&self) -> String {
         let mut text = format!(
             "{:>6.1} s {:>12} operations {:>9} per second   portfolio {}\n\
@@ -152,7 +152,7 @@ impl Now {
         text.trim_end().to_owned()
     }
 
-    /// One line.
+    /// Formats the state as one line.
     fn plain(&self, before: &Self) -> String {
         let mut text = format!(
             "{:.0} s: {} operations, {} per second",

@@ -29,9 +29,9 @@ use crate::{
 pub struct Report {
     pub feed: String,
     pub strict: bool,
-    /// Until the feed ended.
+    /// Time until the feed ended, in seconds.
     pub seconds: f64,
-    /// Until what waited then was written.
+    /// Time from then until the waiting ops were written, in seconds.
     pub drain_seconds: f64,
     pub operations: u64,
     /// The full accounting of each batcher.
@@ -82,7 +82,7 @@ impl Batched {
     }
 }
 
-/// An error and what it came of, in one line.
+/// Describes an error and its causes in one line.
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -118,13 +118,13 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
     format!("cannot write the report to {}: {error}", path.display()).into()
 }
 
-/// Operations that were handed in, and not done as they were meant to be.
+/// Returns the number of ops that were handed in, and did not end as intended.
 fn failures(stats: &Stats) -> u64 {
     stats.outcomes.failed()
 }
 
 impl Report {
-    /// Prints it, and writes it as JSON if a path for that is set.
+    /// Prints the report, and writes it as JSON if a path is set.
     pub fn publish(&self, path: Option<&Path>) -> Result<(), Error> {
         let printed = self.print();
         if let Some(path) = path {
@@ -133,7 +133,7 @@ impl Report {
             fs::write(path, json).map_err(|error| cannot_write(path, &error))?;
         }
         match printed {
-            // A reader that has gone away has read enough.
+            // A closed pipe is no error: the reader has read enough.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(format!("cannot print the report: {error}").into())
             }
@@ -143,7 +143,7 @@ impl Report {
 
     fn print(&self) -> io::Result<()> {
         let mut out = io::stdout();
-        // On a terminal the feed was named when it began.
+        // On a terminal, the name of the feed was printed when it began.
         if !(out.is_terminal() && io::stderr().is_terminal()) {
             writeln!(out, "{}", self.feed)?;
         }
@@ -151,8 +151,8 @@ impl Report {
         out.flush()
     }
 
-    /// The reason for which the run was no success, if any. Orders that the venue rejects are a part of trading; trades
-    /// that are not in the database are not.
+    /// Returns the reason for which the run was no success, if any. Orders that the venue rejects are part of trading;
+    /// trades missing from the database are not.
     pub fn problem(&self) -> Option<String> {
         if let (true, Some(bad)) = (self.strict, self.rows.bad.first()) {
             return Some(format!("{bad} (--strict)"));
@@ -214,10 +214,10 @@ impl Report {
     }
 }
 
-/// With fewer calls than this, times are chance.
+/// Minimum number of calls for a ratio. With fewer, times are chance.
 const MIN_CALLS: u64 = 10;
 
-/// A faster run says nothing about a rate.
+/// Minimum duration of a run, in seconds, for a rate. A faster run says nothing about it.
 const SHORTEST_RUN: f64 = 0.001;
 
 /// The ratio of two costs, as "12 x".

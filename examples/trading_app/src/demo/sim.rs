@@ -52,7 +52,7 @@ impl Sim {
         Self { pairs, rng, step: step.unwrap_or(u64::MAX).min(1_000_000), sent: 0 }
     }
 
-    /// The next tick: of any pair, so that some get two in a row and others wait.
+    /// Returns the next tick, of a random pair, so that some pairs get two in a row and others wait.
     fn next(&mut self, time_ns: i64) -> Result<Tick, Error> {
         let pair = self.rng.below(self.pairs.len() as u64) as usize;
         let move_ppm = self.rng.around_zero(self.step);

@@ -1,4 +1,4 @@
-//! The token that stops the app, and the signals that cancel it. `main` asks for it once, at the start.
+//! The token that stops the app, and the signals that cancel it. `main` asks for the token once, at the start.
 
 use std::{
     io, process,
@@ -17,8 +17,8 @@ use crate::{
 /// Exit status of a program that Ctrl-C has ended, by the convention of shells.
 const INTERRUPTED: i32 = 130;
 
-/// Signals within this time of the first one are the same command. `timeout` sends one to the app and one to its group,
-/// and a shell passes on the Ctrl-C that the app had from the terminal; both take milliseconds. People take longer.
+/// Time after the first signal within which a signal is the same command. `timeout` sends one to the app and one to its
+/// group, and a shell passes on the Ctrl-C of the terminal. Both take milliseconds; people take longer.
 const SAME_COMMAND: Duration = Duration::from_millis(500);
 
 /// Returns a token that is canceled by Ctrl-C, SIGTERM or SIGHUP, or after this time. A later signal ends the program
@@ -65,7 +65,7 @@ struct Commands {
     first: Option<Instant>,
 }
 
-/// The command that a signal stands for.
+/// The command that a signal means.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     /// Stop, and write waiting ops.
@@ -94,13 +94,13 @@ impl Commands {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// `None` if the app was started with the signal ignored, as `nohup` does.
+    /// The SIGHUP stream; `None` if the app was started with the signal ignored, as `nohup` does.
     hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    /// Installs the handlers: signals no longer end the program by themselves.
+    /// Installs the handlers, so that signals no longer end the program by themselves.
     fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -123,7 +123,7 @@ impl Signals {
     }
 }
 
-/// Whether SIGHUP is ignored, by the status that Linux shows of the process: a mask in hexadecimal, whose lowest bit is
+/// Whether SIGHUP is ignored. Linux shows a mask in hexadecimal in the status of the process, whose lowest bit is
 /// signal 1. Other systems have no such file, and the signal counts as not ignored.
 #[cfg(unix)]
 fn ignores_hang_up(status: &str) -> bool {
@@ -141,7 +141,7 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        // An error means that no signal can be received, which is no signal to stop.
+        // An error means that no signal can be received, and counts as no signal to stop.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -40,9 +40,9 @@ pub struct Sample {
 pub struct Cost {
     pub operations: u64,
     pub calls: u64,
-    /// The time of all calls together. Calls may overlap, as the limits of the batcher allow.
+    /// Time of all calls together, in seconds. Calls may overlap, as the limits of the batcher allow.
     pub sink_seconds: f64,
-    /// From the first operation to the last verdict.
+    /// Time from the first operation to the last verdict, in seconds.
     pub seconds: f64,
 }
 
@@ -50,7 +50,7 @@ pub struct Cost {
 pub struct Unbatched {
     pub prices: Cost,
     pub orders: Cost,
-    /// Only of a file: the app makes no scratch table on a server that it does not own.
+    /// Cost for a file; `None` for a server, since the app makes no scratch table on a server that it does not own.
     pub trades: Option<Cost>,
 }
 
@@ -86,12 +86,11 @@ fn fill<T: Clone>(sample: &mut Vec<T>, limit: usize, ops: &[T]) {
     sample.extend_from_slice(&ops[..room]);
 }
 
-/// Longest time that the measurement may delay the report.
+/// Maximum time by which the measurement delays the report.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Does the sample again, each operation in a call of its own: to the portfolio as it is now, to a new venue with the
-/// same seed, to a scratch file beside the database, if that is one. `None` if there is nothing to measure, or it
-/// fails.
+/// Runs the sample again, each operation in a call of its own: to the portfolio as it is now, to a new venue with the
+/// same seed, to a scratch file beside the database. Returns `None` if there is nothing to measure, or it fails.
 pub async fn measure(
     sample: Sample,
     settings: &Settings,
@@ -114,7 +113,7 @@ async fn again(
 ) -> Result<Unbatched, Error> {
     let prices = one_at_a_time(portfolio.copy(), Stages::new(), &settings.prices.limits, sample.prices).await?;
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
-    // The ops of one order stay in order; orders of a symbol may overtake each other.
+    // The ops of one order keep their order; orders of a symbol may overtake each other.
     let by_order = Stages::new().partition_by(TradeOp::conflation_key);
     let orders = one_at_a_time(venue, by_order, &settings.orders.limits, sample.orders).await?;
     let trades = match database.map(Scratch::beside) {
@@ -136,7 +135,7 @@ where
     let operations = ops.len() as u64;
     let (sink, meter) = Metered::new(sink);
     let limits = limits.clone().max_items(1).linger(Duration::ZERO);
-    // The run has counted refusals already.
+    // The run has already counted its refusals.
     let ignore = sink_fn(|letters: &mut Batch<DeadLetter<T>>| Box::pin(async { Ok(letters.accept_all()) }));
     let batcher = Batcher::new(sink).name("unbatched").stages(stages).limits(limits);
     let (handle, worker) = batcher.dead_letters(ignore).try_spawn()?;
@@ -148,7 +147,7 @@ where
     Ok(Cost { operations, calls: meter.calls(), sink_seconds: meter.time().as_secs_f64(), seconds })
 }
 
-/// A database that is removed when it has served.
+/// A database that is removed after use.
 struct Scratch {
     path: PathBuf,
 }
@@ -166,7 +165,7 @@ impl Drop for Scratch {
         for end in ["", "-wal", "-shm"] {
             let mut path = self.path.as_os_str().to_owned();
             path.push(end);
-            // The last two are there only after a crash.
+            // The last two files exist only after a crash.
             let _ = fs::remove_file(path);
         }
     }

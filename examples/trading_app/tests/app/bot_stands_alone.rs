@@ -1,4 +1,4 @@
-//! The part to copy compiles without the demo: no file of `bot/` names `demo`.
+//! Test of the folder to copy: `bot/` compiles without the demo, since none of its files names `demo`.
 
 use std::{fs, path::Path};
 

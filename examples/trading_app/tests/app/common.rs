@@ -36,7 +36,7 @@ impl App {
         fs::write(path, text).unwrap();
     }
 
-    /// Runs it to its end, without the measurement that takes time and a fast venue.
+    /// Runs the app to its end, with a fast venue and without the measurement that takes time.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         self.run_as_is(&[QUICK, arguments].concat())
     }
@@ -45,7 +45,7 @@ impl App {
         self.command(arguments).output().unwrap().into()
     }
 
-    /// The app, with pipes for its output and nothing of the environment of the tests.
+    /// Returns the command of the app, with pipes for its output and none of the environment of the tests.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trading_app"));
         command.args(arguments).current_dir(self.folder.path()).env_clear().envs(self.environment.iter().copied());
@@ -53,7 +53,7 @@ impl App {
         command
     }
 
-    /// The report, after a look at its books.
+    /// Returns the report, after a check of its sums.
     pub fn report(&self, name: &str) -> Value {
         let report: Value = serde_json::from_str(&fs::read_to_string(self.path(name)).unwrap()).unwrap();
         for batcher in ["prices", "orders", "trades"] {
@@ -118,7 +118,7 @@ pub struct Row {
     pub side: Option<String>,
 }
 
-/// All rows in the order in which they were written.
+/// Returns all rows in the order in which they were written.
 pub fn rows(database: &Path) -> Vec<Row> {
     let connection = Connection::open(database).unwrap();
     let mut select =

@@ -1,4 +1,4 @@
-//! The app with its page, over HTTP: the kill switch is always reached, and the run ends although batchers are paused.
+//! Tests of the app with its page over HTTP: the kill switch is always reached, and the run ends with paused batchers.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -31,8 +31,8 @@ fn ask(host: &str, request: &str, header: &str, body: &str) -> String {
     answer
 }
 
-/// Goal: a page that is left with everything paused doesn't hold up the end. Method: pause all over HTTP, wait until
-/// orders wait, Ctrl-C; a drain that had to wait would take a day.
+/// Goal: a page with all batchers paused does not delay the end. Method: pause all over HTTP, wait until orders wait,
+/// and send Ctrl-C. A drain that had to wait would take a day.
 #[test]
 fn ctrl_c_ends_a_paused_app() {
     let app = App::new();
@@ -52,7 +52,7 @@ fn ctrl_c_ends_a_paused_app() {
         let answer = ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &command);
         assert!(answer.contains("paused"), "{answer}");
     }
-    // Two more lines of progress: the bot has decided in the meantime.
+    // Two more lines of progress show that the bot has decided in the meantime.
     for _ in 0..2 {
         wait_for("operations", &mut stderr);
     }
@@ -64,11 +64,11 @@ fn ctrl_c_ends_a_paused_app() {
     assert!(withdrawn > 0 && rest.contains("orders that were held back are withdrawn"), "{rest}");
 }
 
-/// Goal: half-open requests take neither the kill switch nor the database its descriptors. Method: more of them, of
-/// each kind, than the app may have descriptors; then a user unlocks the buttons and stops the trading.
+/// Goal: half-open requests block neither the kill switch nor the database's descriptors. Method: more such requests of
+/// each kind than the app may have descriptors; then a user unlocks the buttons and stops the trading.
 #[test]
 fn the_kill_switch_is_reached_through_half_open_requests() {
-    // Each is a descriptor of this process, too.
+    // Each connection is a descriptor of this process, too.
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current = limit.maximum;
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();

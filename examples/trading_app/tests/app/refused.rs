@@ -1,4 +1,4 @@
-//! Files, streams and places that the app can't read or write: exit statuses and reasons.
+//! Tests of files, streams and paths that the app cannot read or write: exit statuses and reasons.
 
 use std::{
     fs::{self, File},
@@ -27,8 +27,8 @@ fn a_file_without_a_good_row_is_an_error() {
     }
 }
 
-/// Goal: two runs don't share the database that each makes anew. Method: a second run while the first is on, which then
-/// finds all its trades.
+/// Goal: two runs do not share the database that each makes anew. Method: a second run while the first is running; the
+/// first then has all its trades.
 #[test]
 fn the_usual_database_is_for_one_run_at_a_time() {
     let app = App::new();
@@ -60,7 +60,7 @@ fn a_report_that_cannot_be_written_is_an_error_at_the_start() {
     assert!(!app.path("trading_app.db").exists());
 }
 
-/// Goal: a report replaces nothing that the run needs. Method: the names of its files, however they are written.
+/// Goal: a report replaces no file that the run needs. Method: the names of these files, however they are written.
 #[test]
 fn a_report_overwrites_no_other_file() {
     let app = App::new();
@@ -83,7 +83,7 @@ fn a_report_overwrites_no_other_file() {
     assert!(!app.path("trading_app.db").exists() && !app.path("it.db").exists());
 }
 
-/// Goal: a file that was misunderstood doesn't drown what is said. Method: a file of nothing but bad rows.
+/// Goal: a misunderstood file does not drown the messages. Method: a file of bad rows only.
 #[test]
 fn many_bad_rows_are_reported_in_few_lines() {
     let app = App::new();
@@ -111,7 +111,7 @@ fn settings_that_make_no_sense_are_named() {
     }
 }
 
-/// Goal: streams that fail neither stop the trading nor lose the report unseen. Method: a device that is always full.
+/// Goal: a failing stream neither stops the trading nor loses the report unseen. Method: a device that is always full.
 #[cfg(target_os = "linux")]
 #[test]
 fn streams_that_fail_are_told_apart() {

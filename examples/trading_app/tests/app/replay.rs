@@ -1,11 +1,11 @@
-//! The app replays files of several vendors: every row is in the database as the file has it.
+//! Tests of replays of several vendors' files: every row is in the database as the file has it.
 
 use std::fs;
 
 use crate::common::{App, rows, sample};
 
-/// Goal: a replay of N rows leaves N rows, per symbol in the order of the file. Method: compare with the file, which
-/// has clocks that step back, quantities that are missing and prices in scientific notation.
+/// Goal: a replay of N rows leaves N rows, per symbol in the order of the file. Method: compare with the file. Its
+/// clocks step back, quantities are missing, and prices use scientific notation.
 #[test]
 fn a_replay_leaves_each_row_in_order() {
     let app = App::new();
@@ -27,7 +27,7 @@ fn a_replay_leaves_each_row_in_order() {
     assert_eq!(found, expected, "sorted by symbol alone, which keeps the order within one");
 }
 
-/// `1.814e-05` with all its zeros.
+/// Writes `1.814e-05` with all its zeros.
 fn plain(text: &str) -> String {
     let (digits, exponent) = text.split_once("e-").unwrap();
     let zeros = "0".repeat(exponent.parse::<usize>().unwrap() - 1);
@@ -51,8 +51,8 @@ fn a_dump_of_binance_needs_no_configuration() {
     }
 }
 
-/// Goal: real trades that look alike are not dropped, and the database is what slows a replay down. Method: many rows,
-/// all the same, the same id included, through a batcher with little room.
+/// Goal: real trades that look alike are not dropped, and the database slows the replay down. Method: many equal rows
+/// with one id, through a batcher with little room.
 #[test]
 fn rows_that_are_the_same_are_all_kept() {
     let app = App::new();
@@ -105,8 +105,8 @@ fn symbols_are_kept_as_they_are_spelled() {
     assert_eq!(app.report("it.json")["bad_rows"], 0);
 }
 
-/// Goal: what is wrong in a file is told, and nothing is written in its place. Method: a time that cannot be, a file
-/// that could mean two things, and one of which a setting tells what it means.
+/// Goal: an error in a file is reported, and no row is written in its place. Method: an impossible time, a file that
+/// could mean two things, and a file whose setting decides between two meanings.
 #[test]
 fn a_wrong_guess_about_a_file_is_reported() {
     let app = App::new();

@@ -1,10 +1,10 @@
-//! The app runs with settings from all sources: reports, and errors that name the mistake.
+//! Tests of runs with settings from all sources: reports, and errors that name the mistake.
 
 use std::fs;
 
 use crate::common::{App, rows};
 
-/// Goal: the main job does what it says. Method: a short run of it, and what it leaves behind.
+/// Goal: a run writes its report and its database. Method: a short run, and a look at the files it leaves behind.
 #[test]
 fn the_simulated_feed_is_traded_and_reported() {
     let app = App::new();
@@ -86,7 +86,7 @@ fn help_explains() {
     assert!(outcome.stdout.contains("ROUNDLOT_SECONDS") && outcome.stdout.contains("config/trading_app.toml"));
 }
 
-/// Goal: a venue that hangs holds nothing up for longer than the drain may take. Method: one that takes a day for a
+/// Goal: a venue that hangs delays the end no longer than the drain may take. Method: a venue that takes a day for a
 /// call, and a batcher that is soon full.
 #[test]
 fn a_venue_that_hangs_ends_in_a_report() {

@@ -1,4 +1,4 @@
-//! The app is told to stop by signals, and loses nothing.
+//! Tests of signals: the app stops, and loses no op.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -11,7 +11,7 @@ pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Reads what the app says until it says this. No clock is looked at: it waits as long as it takes.
+/// Reads the app's output until these words appear. No clock is used: the test waits as long as it takes.
 pub fn wait_for(words: &str, lines: &mut impl BufRead) {
     let mut line = String::new();
     while !line.contains(words) {
@@ -20,7 +20,8 @@ pub fn wait_for(words: &str, lines: &mut impl BufRead) {
     }
 }
 
-/// The app, with the signals as a shell leaves them, whatever the tests were started by.
+/// Returns the command of the app, with the signals as a shell leaves them, independent of the process that runs the
+/// tests.
 fn command(app: &App, arguments: &[&str]) -> Command {
     let plain = app.command(arguments);
     let mut command = Command::new("/usr/bin/env");
@@ -52,7 +53,7 @@ fn drains(signals: &[&str]) {
     assert_eq!(trades["delivered"], rows(&app.path("it.db")).len());
 }
 
-/// Goal: Ctrl-C, a supervisor's SIGTERM and a terminal that is closed lose nothing.
+/// Goal: neither Ctrl-C, a supervisor's SIGTERM nor a closed terminal loses an op.
 #[test]
 fn a_signal_stops_the_app_cleanly() {
     for name in ["-INT", "-TERM", "-HUP"] {
@@ -60,14 +61,14 @@ fn a_signal_stops_the_app_cleanly() {
     }
 }
 
-/// Goal: a command that comes as two signals, as `timeout` sends it, is one. Method: the app is stopped while both are
-/// sent, so that it hears of them at once.
+/// Goal: a command that comes as two signals, as `timeout` sends it, is one. Method: the app is stopped while both
+/// signals are sent, so that it receives them at once.
 #[test]
 fn two_signals_at_once_are_one_command() {
     drains(&["-STOP", "-TERM", "-INT", "-HUP", "-CONT"]);
 }
 
-/// Goal: the output of the app need not be read. Method: both readers are gone before it prints anything.
+/// Goal: the output of the app need not be read. Method: both readers are closed before it prints.
 #[test]
 fn the_app_survives_closed_output_pipes() {
     let app = App::new();
@@ -80,7 +81,7 @@ fn the_app_survives_closed_output_pipes() {
 }
 
 /// Goal: a user can end the drain early. Method: a venue that never answers, so that the drain takes for ever, and
-/// Ctrl-C again and again: signals that come too soon ask for nothing more.
+/// repeated Ctrl-C. A signal that comes too soon has no further effect.
 #[test]
 fn a_later_signal_ends_the_app_at_once() {
     let app = App::new();
@@ -102,8 +103,8 @@ fn a_later_signal_ends_the_app_at_once() {
     assert_eq!(status.code(), Some(130));
 }
 
-/// Goal: a replay in recorded time can be stopped, too, and says what it waits for. Method: a file whose second row is
-/// due in a year.
+/// Goal: a replay in recorded time can be stopped, and prints what it waits for. Method: a file whose second row is due
+/// in a year.
 #[test]
 fn a_replay_that_waits_can_be_stopped() {
     let app = App::new();

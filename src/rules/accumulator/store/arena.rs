@@ -71,13 +71,13 @@ impl<T, A> Arena<T, A> {
         self.len -= 1;
     }
 
-    /// What an op may have that most have not.
+    /// The cold state of an op, if it has some.
     #[inline]
     pub(crate) fn cold(&self, slot: u32) -> Option<&Cold<A>> {
         if self.slots[slot as usize].has_cold { self.side_table.get(slot) } else { None }
     }
 
-    /// The same, to add to it.
+    /// The same, to change it.
     pub(crate) fn cold_mut(&mut self, slot: u32) -> &mut Cold<A> {
         self.slots[slot as usize].has_cold = true;
         self.side_table.get_mut(slot)
@@ -92,7 +92,7 @@ impl<T, A> Arena<T, A> {
         }
     }
 
-    /// Takes what an op has that most have not.
+    /// Takes the cold state of an op.
     #[inline]
     pub(crate) fn take_cold(&mut self, slot: u32) -> Cold<A> {
         let node = &mut self.slots[slot as usize];
@@ -122,12 +122,12 @@ impl<T, A> Arena<T, A> {
         self.history(slot).is_some_and(|history| history.in_doubt)
     }
 
-    /// What the op has been through, if a write has brought it back.
+    /// The history of an op that a write has brought back.
     pub(crate) fn history(&self, slot: u32) -> Option<&History> {
         self.cold(slot)?.history.as_deref()
     }
 
-    /// The same, to add to it.
+    /// The same, to change it.
     pub(crate) fn history_mut(&mut self, slot: u32) -> &mut History {
         self.cold_mut(slot).history.get_or_insert_default()
     }

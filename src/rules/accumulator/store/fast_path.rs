@@ -123,7 +123,7 @@ impl QueuedRun {
         first
     }
 
-    /// What is known of each op.
+    /// The node of each op.
     fn nodes(self) -> impl Iterator<Item = NodeMeta> {
         let Self { count, seq, at, epoch, .. } = self;
         (seq..seq + count as u64).map(move |seq| NodeMeta {
@@ -143,7 +143,7 @@ impl<A> TakenRuns<A> {
         Self { runs: Vec::new(), tokens: Vec::new() }
     }
 
-    /// Takes what is known of each op, in order.
+    /// Takes the node and the token of each op, in order.
     pub(crate) fn each(&mut self) -> impl Iterator<Item = (NodeMeta, Option<A>)> {
         let mut tokens = self.tokens.drain(..);
         let nodes = self.runs.drain(..).flat_map(|run| run.nodes().map(move |node| (node, run.has_tokens)));

@@ -8,7 +8,7 @@
 pub(crate) struct Fifo<T> {
     /// The first is last.
     front: Vec<T>,
-    /// What has come in since `front` was filled, in order.
+    /// Items that came in since `front` was filled, in order.
     back: Vec<T>,
 }
 

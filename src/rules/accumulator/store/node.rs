@@ -7,7 +7,7 @@ use crate::rules::time::Timestamp;
 /// Marks the end of a list, and a slot that is none.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// What is known of an op that has come in, and has no node yet.
+/// The facts about an accepted op that has no node yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NodeMeta {
     pub(crate) seq: u64,

@@ -27,7 +27,7 @@ pub(crate) struct Queue<T, A> {
     fast_path: Option<Box<FastPath<T, A>>>,
     /// Ops of the levels and of the fast path.
     len: usize,
-    /// Of the ops of the levels; the fast path is for ops that have none.
+    /// Weight of the ops of the levels. Ops of the fast path have none.
     weight: usize,
     urgent: usize,
     /// Ops that have been tried before, or were part of a batch that is being split: they do not linger again.
@@ -41,7 +41,7 @@ pub(crate) struct Queue<T, A> {
 pub(crate) struct SortKey(u128);
 
 impl SortKey {
-    /// Of the only partition there is, if all of it waits in the fast path.
+    /// The key of the only partition there is, if all of it waits in the fast path.
     const FAST_PATH: Self = Self::new(0, 0, NONE);
 
     const fn new(rank: u32, seq: u64, slot: u32) -> Self {
@@ -209,13 +209,13 @@ impl<T, A> Queue<T, A> {
     /// The slot of what leaves next; `None` if only ops without a node are left.
     pub(crate) fn next(&self, nodes: &Arena<T, A>, order: &Order, now: Timestamp) -> Option<u32> {
         match order.aging {
-            // What stands first is first: this is the way of every op.
+            // Without aging the first level is first: the common case.
             None => self.levels.first().map(|level| level.head),
             Some(_) => self.head(nodes, order, now).map(SortKey::slot),
         }
     }
 
-    /// What leaves next, and how it compares with the heads of other queues.
+    /// The key of the op that leaves next, by which queues are compared.
     pub(crate) fn head(&self, nodes: &Arena<T, A>, order: &Order, now: Timestamp) -> Option<SortKey> {
         let head = |level: &Level| {
             let node = &nodes[level.head];

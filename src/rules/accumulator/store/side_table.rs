@@ -28,7 +28,7 @@ pub(crate) struct Cold<A> {
     pub(crate) older_cut: u64,
 }
 
-/// What an op has been through.
+/// The attempts of an op so far, and the time that they took.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
     /// How often it was handed to the sink and came back.

@@ -21,7 +21,7 @@ pub(super) struct Op {
     pub(super) meeting: Meeting,
 }
 
-/// What becomes of an op that meets a waiting one of its key.
+/// Says what becomes of an op that meets a waiting one of its key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Meeting {
     Replace,

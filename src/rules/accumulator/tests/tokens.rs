@@ -13,7 +13,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// So many new ones.
+    /// Issues new tokens.
     pub(super) fn issue(&mut self, count: usize) -> Vec<u64> {
         let first = self.issued;
         self.issued += count as u64;

@@ -1,4 +1,4 @@
-//! The page while all goes well: prices move, charts have lines, and nothing is wider than the screen.
+//! Tests of the page in normal use: prices move, charts have lines, and no element is wider than the screen.
 
 use fantoccini::Client;
 
@@ -7,14 +7,15 @@ use crate::{
     browser::{complaints, open, screen, screenshot, text, theme, until, with},
 };
 
-/// What is wider than the screen, by name, if the page can be scrolled sideways.
+/// Script that names the elements wider than the screen, if the page can be scrolled sideways.
 const TOO_WIDE: &str = "
     const { scrollWidth, clientWidth } = document.documentElement;
     if (scrollWidth <= clientWidth) return [];
     const wide = [...document.body.querySelectorAll('*')].filter((e) => e.getBoundingClientRect().right > clientWidth);
     return [scrollWidth, ...wide.map((e) => `${e.tagName} ${e.className} ${e.id}`)];";
 
-/// Goal: it loads clean, moves, and shows what it should. Method: look for each, and at the console.
+/// Goal: the page loads without complaints, moves, and shows all its parts. Method: look for each part, and at the
+/// console.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium"]
 async fn it_loads_moves_and_is_looked_at() {

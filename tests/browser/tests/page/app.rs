@@ -16,7 +16,7 @@ pub struct App {
     pub token: String,
 }
 
-/// What was built with the tests, beside them.
+/// Returns the path of the app, which was built beside the tests.
 fn program() -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
     let program = folder.join(format!("trading_app{}", std::env::consts::EXE_SUFFIX));
@@ -42,12 +42,12 @@ impl App {
             address = address.or(said("page "));
             token = token.or(said("token "));
         }
-        // What it says from now on is read, so that it never waits for a reader.
+        // The rest of the app's output is read, so that the app never waits for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { _child: child, folder, address: address.unwrap(), token: token.unwrap() }
     }
 
-    /// Another run on the same address, once this one is dead.
+    /// Kills this run, so that another one can start on the same address.
     pub async fn stop(self) -> Stopped {
         let Self { mut _child, folder, address, token } = self;
         _child.kill().await.unwrap();
@@ -55,7 +55,7 @@ impl App {
     }
 }
 
-/// An app that ran here.
+/// An app that has stopped.
 pub struct Stopped {
     folder: TempDir,
     pub address: String,

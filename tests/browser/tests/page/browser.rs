@@ -11,10 +11,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How long anything may take: much longer than it does, and no test waits it out unless it fails.
+/// Maximum time of any step: far longer than a step takes, so only a failing test waits it out.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at.
+/// Time between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(50);
 
 pub struct Browser {
@@ -123,7 +123,7 @@ pub async fn screenshot(client: &Client, name: &str) -> PathBuf {
     path
 }
 
-/// What the console complains of, violations of the content policy included, but for what has to be.
+/// Returns the complaints of the console, violations of the content policy included, without the expected ones.
 pub async fn complaints(client: &Client, expected: &[&str]) -> Vec<String> {
     let log = client.issue_cmd(Own { path: "se/log", body: json!({ "type": "browser" }) }).await.unwrap();
     let lines = log.as_array().unwrap().iter().filter(|line| line["level"] != "INFO" && line["level"] != "DEBUG");

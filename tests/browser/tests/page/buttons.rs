@@ -1,4 +1,4 @@
-//! The buttons of the page: unlocked by the token, they pause and resume batchers and empty the buffer of orders.
+//! Tests of the page's buttons: unlocked by the token, they pause and resume batchers and empty the buffer of orders.
 
 use fantoccini::{Client, Locator};
 
@@ -54,7 +54,7 @@ async fn the_kill_switch_empties_the_buffer() {
         click(&client, "article[data-batcher=orders] [data-do=pause]").await;
         state(&client, "orders", "paused").await;
         until(&client, "orders wait", &format!("{WAITING} > 50")).await;
-        // It asks first, and a no is a no.
+        // The kill switch asks first, and a no has no effect.
         click(&client, "#kill").await;
         until(&client, "it asks", "return document.getElementById('sure').open").await;
         screenshot(&client, "sure").await;
@@ -85,7 +85,7 @@ async fn the_kill_switch_empties_the_buffer() {
         until(&client, "some time passes", passed).await;
         assert_eq!(client.execute(WAITING, vec![]).await.unwrap(), 0);
         screenshot(&client, "halted").await;
-        // Once more, from the keyboard: there is nothing left to do.
+        // The kill switch is used again, from the keyboard: it finds no order to withdraw.
         client.execute("document.getElementById('kill').focus()", vec![]).await.unwrap();
         client.active_element().await.unwrap().send_keys("\u{e007}").await.unwrap();
         until(&client, "it asks again", "return document.activeElement.id === 'kill-now'").await;

@@ -1,6 +1,6 @@
 //! Tests of the live page in headless Chromium, with the app behind it.
 //!
-//! They need `chromium`, `chromedriver` and a trading app that is built: `tests/run.sh` sees to it and runs them.
+//! The tests need `chromium`, `chromedriver` and a built trading app: `tests/run.sh` provides them and runs the tests.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 

@@ -1,4 +1,4 @@
-//! The page while the app restarts: it says that the app is away, and goes on afterwards.
+//! Tests of the page during a restart of the app: it says that the app is away, and goes on afterwards.
 
 use fantoccini::Client;
 

@@ -9,9 +9,9 @@ use rust_decimal::Decimal;
 /// Positions, and what counted orders may still fill.
 ///
 /// **An order reduces if it is against a position, and no larger than what is left of it once all counted orders of its
-/// side have filled.** Orders of the other side do not count, since they may never fill. Nor does a pending cancel,
-/// which may come too late. A stop and a limit that both close one position therefore do not both reduce: if both
-/// filled, the position would turn.
+/// side have filled.** Orders of the other side do not count, since they may never fill. A pending cancel does not
+/// lower the count, since it may come too late. A stop and a limit that both close one position therefore do not both
+/// reduce: if both filled, the position would turn.
 #[derive(Default)]
 pub struct Exposure {
     /// Quantity held, negative for a short position.
@@ -46,7 +46,8 @@ impl Exposure {
         reduces
     }
 
-    /// Sorts orders by whether they reduce. Where not all can, orders that protect from a loss are preferred.
+    /// Sorts orders by whether they reduce. Orders that protect from a loss are preferred where not all orders can
+    /// reduce.
     pub fn sort(&mut self, mut orders: Vec<Order>) -> Sorted {
         orders.sort_by_key(|order| Reverse(order.purpose()));
         let (reducing, adding) = orders.into_iter().partition(|order| self.admit(order));

@@ -1,8 +1,8 @@
 //! The gate in front of the venue. While the bot is halted, only orders that reduce a position pass it, retries
-//! included.
-//! `batchers` writes through it; the kill switch asks it what to withdraw and what to cancel.
+//! included. `batchers` writes through the gate; the kill switch asks it which orders to withdraw and which to cancel.
 //!
-//! Invariant: an order that has passed is counted as in flight until the write ends, and so until it is in the book.
+//! Invariant: an order that has passed is counted as in flight until its write ends. The order is in the book by then,
+//! or the write has failed.
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,7 @@ struct InFlight {
     orders: HashMap<u64, Vec<Order>>,
 }
 
-/// Reason of refused orders.
+/// Reason given for an op that the gate refuses while the bot is halted.
 const HALTED: &str = "trading is halted, and the op may add risk";
 
 impl Gate {
@@ -48,27 +48,27 @@ impl Gate {
         self.exposure_with(&self.in_flight())
     }
 
-    /// Sorts the orders that rest at the venue. Orders in flight are not counted: they will rest, too, and be canceled
-    /// if they add risk. A stop that protects meanwhile must not be canceled because of them.
+    /// Sorts the orders that rest at the venue. Orders in flight are not counted: once they rest, a later round cancels
+    /// those that add risk. Counting them now could cancel a stop that protects meanwhile.
     pub fn resting(&self) -> Sorted {
         let Account { positions, resting } = self.venue.account();
         Exposure::new(positions).sort(resting)
     }
 
     fn exposure_with(&self, in_flight: &InFlight) -> Exposure {
-        // Under the lock of the orders in flight, each of them is counted: none leaves the list before it is in the
-        // book.
+        // The lock on the orders in flight is held. No order leaves that list before it is in the book, so each one is
+        // counted.
         let Account { positions, resting } = self.venue.account();
         let mut exposure = Exposure::new(positions);
-        // A resting order may have been amended there, so the two are compared by their ids.
+        // The venue may hold an amended version of an order, so orders are compared by their ids.
         let rests = |order: &Order| resting.iter().any(|it| (it.symbol(), it.id()) == (order.symbol(), order.id()));
         let coming = in_flight.orders.values().flatten().filter(|order| !rests(order));
         resting.iter().chain(coming).for_each(|order| exposure.count(order));
         exposure
     }
 
-    /// Counts the orders of a batch as in flight. While the bot is halted, refuses those that add risk, and amends of a price
-    /// or a quantity: this bot sends none, and the gate need not find out what they do to a position.
+    /// Counts the orders of a batch as in flight. While the bot is halted, refuses orders that add risk, and amends of
+    /// a price or a quantity. This bot sends no such amends, so the gate does not work out their effect on a position.
     fn admit(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> InFlightGuard {
         let mut in_flight = self.in_flight();
         let mut exposure = self.halt.is_halted().then(|| self.exposure_with(&in_flight));

@@ -1,5 +1,5 @@
-//! Whether the bot may trade. `trader` asks for a permit before each decision, `gate` asks before each write, and the
-//! kill switch halts and lifts.
+//! The switch between trading and halted. `trader` asks [`Halt`] for a permit before each decision, `gate` asks before
+//! each write, and the kill switch halts and lifts.
 //!
 //! Invariant: once [`Halt::halt`] and then [`Halt::idle`] have returned, no decision is being handed in.
 
@@ -23,9 +23,9 @@ pub struct Halt {
 #[derive(Default)]
 struct Shared {
     halted: AtomicBool,
-    /// Locked while the bot hands in a decision, so that a halt can wait for the last one.
+    /// Lock that the bot holds while it hands in a decision, so that a halt can wait for the last one.
     deciding: Mutex<()>,
-    /// Orders that the kill switch has canceled at the venue, until the strategy is told.
+    /// Orders that the kill switch has canceled at the venue. The bot takes them to tell the strategy.
     canceled: std::sync::Mutex<Vec<(Symbol, ClientOrderId)>>,
 }
 
@@ -44,7 +44,7 @@ impl Halt {
         self.shared.halted.load(SeqCst)
     }
 
-    /// Gives no more permits. A permit that is out stays valid: see [`idle`](Self::idle).
+    /// Stops giving permits. A permit that is out stays valid: see [`idle`](Self::idle).
     pub fn halt(&self) {
         self.shared.halted.store(true, SeqCst);
     }

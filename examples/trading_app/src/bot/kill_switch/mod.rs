@@ -2,7 +2,7 @@
 //! Orders that only reduce a position leave and stay. [`KillSwitch`] acts, [`Halt`] keeps the bot from trading,
 //! [`Gate`] guards the venue, and `exposure` tells which orders reduce. The live page of the demo pulls the switch.
 //!
-//! Invariant: whatever fills after a pull, no position grows or turns, until the halt is lifted.
+//! Invariant: between a pull and the lift of the halt, no fill makes a position grow or turn.
 
 mod exposure;
 mod gate;
@@ -24,11 +24,11 @@ use super::venue::VenueOrderId;
 use exposure::Sorted;
 pub use {gate::Gate, halt::Halt};
 
-/// Longest wait for the bot's last decision to be handed in. Only a venue that hangs delays it that long.
+/// Maximum time to wait until the bot has handed in its last decision. Only a hanging venue makes the wait this long.
 const LAST_DECISION: Duration = Duration::from_millis(500);
 
-/// Rounds of cancels at the venue, at most: one for orders that rest, one for orders that were in flight when the
-/// switch was pulled, and more for cancels that a busy venue has refused.
+/// Maximum number of rounds of cancels at the venue. One is for orders that rest, one for orders that were in flight at
+/// the pull, and three for cancels that a busy venue has refused.
 const MAX_ROUNDS: u32 = 5;
 
 /// The switch. A clone is the same switch.
@@ -37,7 +37,7 @@ pub struct KillSwitch {
     orders: Handle<TradeOp, VenueOrderId>,
     halt: Halt,
     gate: Gate,
-    /// Locked while a pull cancels orders at the venue: one pull at a time does.
+    /// Lock that a pull holds while it cancels orders at the venue, so that only one pull at a time does.
     canceling: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -47,22 +47,22 @@ pub struct SharedCounts {
     counts: Arc<Mutex<Counts>>,
 }
 
-/// Counts of a pull, of orders unless said otherwise.
+/// Counts of a pull. Each counts orders, unless its comment names another unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Withdrawn from the buffer, since they add risk.
+    /// Number withdrawn from the buffer because they add risk.
     pub withdrawn: u64,
-    /// Waiting cancels and moved stops, which leave all the same.
+    /// Number of waiting cancels and moved stops, which leave all the same.
     pub changes: u64,
-    /// Waiting orders that leave, since they only reduce.
+    /// Number of waiting orders that leave because they only reduce.
     pub reducing: u64,
-    /// Canceled at the venue on behalf of the switch.
+    /// Number canceled at the venue on behalf of the switch.
     pub canceled: u64,
-    /// Still at the venue although they add risk.
+    /// Number still at the venue although they add risk.
     pub failed: u64,
-    /// Left at the venue, since they only reduce.
+    /// Number left at the venue because they only reduce.
     pub kept: u64,
-    /// The pull is over.
+    /// Whether the pull is over.
     pub done: bool,
 }
 
@@ -97,10 +97,10 @@ impl KillSwitch {
 
     /// Halts the bot and withdraws waiting orders that add risk. Leaves the batcher paused.
     pub async fn withdraw(&self, counts: &SharedCounts) -> Result<(), Closed> {
-        // The bot first: otherwise it would fill the buffer again at the next price.
+        // The bot is halted first: otherwise it would fill the buffer again at the next price.
         self.halt.halt();
         self.orders.pause().await?;
-        // Makes room, without which the last decision could not be handed in.
+        // Withdrawn orders make room, without which the last decision could not be handed in.
         self.withdraw_adding(counts).await?;
         let _ = timeout(LAST_DECISION, self.halt.idle()).await;
         self.withdraw_adding(counts).await
@@ -130,7 +130,7 @@ impl KillSwitch {
         };
         let stay: HashSet<Order> = self.gate.exposure().sort(orders).reducing.into_iter().collect();
         let reducing = stay.len() as u64;
-        // Orders that came in between were not judged, and are withdrawn.
+        // Orders that came in between were not judged, and are withdrawn as well.
         let adds = move |op: &TradeOp| op.as_order().is_some_and(|order| !stay.contains(order));
         let withdrawn = self.orders.withdraw(adds).await?.len() as u64;
         let mut counts = counts.lock();

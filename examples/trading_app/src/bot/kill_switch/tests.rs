@@ -71,7 +71,7 @@ impl Stage {
         assert_eq!(self.submit(order.clone()).await.await.unwrap().end, End::Delivered);
     }
 
-    /// Buys one BTC.
+    /// Builds a position of one BTC.
     async fn hold(&self) {
         self.rests(&limit(1000, Side::Buy, "100")).await;
         let price = PriceUpdate::new(BTC, "99".parse().unwrap(), 0);
@@ -95,8 +95,8 @@ fn done(counts: Counts) -> Counts {
     Counts { done: true, ..counts }
 }
 
-/// Goal: what adds risk is taken back, cancels and what reduces leave. Method: one of each waits, and one of each
-/// rests.
+/// Goal: orders that add risk are taken back; cancels and orders that reduce still leave. Method: one op of each kind
+/// waits, and one order of each kind rests.
 #[tokio::test(start_paused = true)]
 async fn waiting_orders_that_add_risk_are_withdrawn_and_other_ops_leave() {
     let stage = stage(|_, _| {});
@@ -124,14 +124,14 @@ async fn waiting_orders_that_add_risk_are_withdrawn_and_other_ops_leave() {
     assert_eq!(stage.submit(larger).await.await.unwrap().end, End::Refused, "it would sell more than is held");
     let trailed = stop(6, BTC).move_stop("51".parse().unwrap()).unwrap();
     assert_eq!(stage.submit(trailed).await.await.unwrap().end, End::Delivered);
-    // The first is canceled by its own cancel or by the switch's, whichever came first.
+    // The first order is canceled by its own cancel or by the switch's cancel, whichever comes first.
     assert!((2..=3).contains(&counts.canceled), "{counts:?}");
     let expected =
         Counts { withdrawn: 2, changes: 2, reducing: 1, canceled: counts.canceled, failed: 0, kept: 1, done: true };
     assert_eq!(counts, expected);
 }
 
-/// Goal: an order that lands while the switch acts doesn't stay. Method: pull it while the order is being written.
+/// Goal: an order that lands while the switch acts does not stay. Method: pull the switch while the order is written.
 #[tokio::test(start_paused = true)]
 async fn an_order_in_flight_is_canceled_once_it_rests() {
     let stage = stage(|_, limits| *limits = limits.clone().linger(Duration::ZERO));
@@ -147,7 +147,7 @@ async fn an_order_in_flight_is_canceled_once_it_rests() {
     assert_eq!(told, ["1", "2"], "the strategy is told of them");
 }
 
-/// Goal: what comes back from the venue to be tried again isn't. Method: a venue that is never there.
+/// Goal: an op that the venue failed is not tried again after a pull. Method: a venue that is never available.
 #[tokio::test(start_paused = true)]
 async fn a_retry_does_not_pass_the_gate() {
     let stage = stage(|venue, limits| {
@@ -160,14 +160,14 @@ async fn a_retry_does_not_pass_the_gate() {
     let _ = stage.pull().await;
     let outcome = late.await.unwrap();
     assert_eq!((outcome.end, outcome.attempts), (End::Refused, 2));
-    // Handed in by whatever part of the program, it passes no more.
+    // The gate refuses the op, whichever part of the program submits it.
     assert_eq!(stage.submit(limit(3, Side::Buy, "11")).await.await.unwrap().end, End::Refused);
     stage.switch.halt().lift();
     assert!(stage.submit(limit(4, Side::Buy, "11")).await.await.unwrap().attempts > 1);
 }
 
-/// Goal: a full buffer and a bot that waits for room in it hold nothing up, and a second pull finds nothing to do.
-/// Method: a bot that hands in more than fits while the batcher is paused.
+/// Goal: neither a full buffer nor a bot that waits for a permit delays a pull, and a second pull finds no work.
+/// Method: a bot that submits more ops than fit while the batcher is paused.
 #[tokio::test(start_paused = true)]
 async fn a_pull_works_with_a_full_buffer_and_may_be_repeated() {
     let stage = stage(|_, limits| *limits = limits.clone().max_pending(10));
@@ -189,7 +189,7 @@ async fn a_pull_works_with_a_full_buffer_and_may_be_repeated() {
     assert!(stage.switch.halt().is_halted() && stage.switch.halt().permit().await.is_none());
 }
 
-/// Goal: what the switch couldn't do is told. Method: a venue that went away after an order came to rest.
+/// Goal: orders that the switch could not cancel are reported. Method: a venue that fails after an order came to rest.
 #[tokio::test(start_paused = true)]
 async fn orders_that_the_venue_does_not_cancel_count_as_failed() {
     let stage = stage(|venue, _| venue.unavailable_percent = 100);
@@ -198,7 +198,8 @@ async fn orders_that_the_venue_does_not_cancel_count_as_failed() {
     assert_eq!(counts, done(Counts { failed: 1, ..Counts::default() }));
 }
 
-/// Goal: a venue that hangs leaves no doubt about what is done. Method: one that takes a day for a call, and an hour.
+/// Goal: a pull at a hanging venue reports its counts exactly. Method: a venue that takes a day for a call, and an
+/// hour.
 #[tokio::test(start_paused = true)]
 async fn a_pull_at_a_venue_that_hangs_withdraws_and_halts() {
     let stage = stage(|venue, _| venue.latency = Duration::from_secs(86_400));
@@ -210,7 +211,7 @@ async fn a_pull_at_a_venue_that_hangs_withdraws_and_halts() {
     assert_eq!(entry.await.unwrap().end, End::Withdrawn);
     assert_eq!(counts.counts(), Counts { withdrawn: 1, ..Counts::default() });
     assert!(stage.switch.halt().is_halted());
-    // Pulled again, it goes on where it was.
+    // A second pull continues where the first one stopped.
     assert_eq!(stage.pull().await.failed, 0);
     assert_eq!(stage.resting(), [""; 0]);
 }

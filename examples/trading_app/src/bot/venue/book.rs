@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VenueOrderId(pub u64);
 
-/// An order that was filled, always as a whole.
+/// An order that has filled. Orders always fill as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fill {
     pub order_id: ClientOrderId,
@@ -41,7 +41,7 @@ pub struct Account {
 #[derive(Debug)]
 struct Resting {
     id: VenueOrderId,
-    /// The order as its amends have left it.
+    /// The order with all its amends applied.
     order: Order,
 }
 

@@ -57,7 +57,7 @@ impl PaperVenue {
         self.book().account()
     }
 
-    /// Duration of the next call, and whether it succeeds. Slow calls come in spells.
+    /// Returns the duration of the next call, and whether it succeeds. Slow calls come in spells.
     fn call(&self) -> (Duration, bool) {
         let Shared { settings, seed, calls, .. } = &*self.shared;
         let call = calls.fetch_add(1, Ordering::Relaxed);

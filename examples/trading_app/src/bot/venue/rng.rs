@@ -9,7 +9,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// A generator for one event, independent of the order of events.
+    /// Returns a generator for one event, independent of the order of events.
     pub fn of(seed: u64, event: u64) -> Self {
         Self(Self(seed ^ event.wrapping_mul(0xd6e8_feb8_6659_fd93)).next())
     }

@@ -1,5 +1,5 @@
-//! The events of the trader. [`Board`] publishes prices at once, and keeps a few verdicts for each tick of the sampler:
-//! a person cannot read thousands a second. `observer` calls it.
+//! The events of the trader. [`Board`] publishes prices at once. Only a few verdicts are kept for each tick of
+//! the sampler, since a person cannot read thousands a second. `observer` calls it.
 
 use std::{
     collections::HashMap,
@@ -15,10 +15,10 @@ use roundlot::{
 use super::event::{Event, Line, Topic, Verdicts};
 use crate::bot::venue::VenueOrderId;
 
-/// Verdicts on the page.
+/// Maximum number of verdicts on the page.
 const MAX_SHOWN: usize = 32;
 
-/// Verdicts that are kept between two ticks.
+/// Maximum number of verdicts that are kept between two ticks. Rare kinds have preference.
 const MAX_RETAINED: usize = 3;
 
 /// The board. A clone is the same board.
@@ -43,7 +43,7 @@ impl Board {
     pub fn on_price(&self, update: &PriceUpdate) {
         let PriceUpdate { symbol, price, .. } = *update;
         let open = *self.state().opens.entry(symbol).or_insert(price);
-        // Never waits. A closed feed is ignored: the end of the page does not stop the bot.
+        // Publishing never waits. A closed feed is ignored: the end of the page does not stop the bot.
         let _ = self.feed.publish(Event::Price { symbol, price, open });
     }
 
@@ -62,7 +62,7 @@ impl Board {
         }
     }
 
-    /// The latest verdicts, for the page.
+    /// Returns the latest verdicts for the page.
     pub fn verdicts(&self) -> Verdicts {
         let mut state = self.state();
         let mut fresh = mem::take(&mut state.fresh);

@@ -23,17 +23,18 @@ use tokio::{
     time::sleep,
 };
 
-/// Connections that are open at once where descriptors are plenty. Upgraded ones are excluded, since they have
-/// `MAX_BROWSERS`. A browser opens six at most.
+/// Maximum number of open connections where descriptors are plenty. A browser opens six at most. Upgraded connections
+/// are not counted, since `MAX_BROWSERS` limits them.
 const MAX_OPEN: usize = 256;
 
-/// The same where descriptors are few, and below which nothing is done about it.
+/// Minimum of that limit, kept even where descriptors are too few.
 const MIN_OPEN: usize = 8;
 
-/// Time for the head of a request, and between two requests. The page needs milliseconds, a bad line some seconds.
+/// Maximum time for the head of a request, and between two requests. The page needs milliseconds, a bad line some
+/// seconds.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// Bytes kept of what one connection has sent: the heads that browsers send have one or two thousand.
+/// Maximum number of bytes buffered of one connection. The heads that browsers send have one or two thousand.
 const MAX_BUFFERED: usize = 16 * 1024;
 
 /// Pause after an accept that failed for want of descriptors or memory, so that the loop doesn't spin.
@@ -49,7 +50,7 @@ fn max_open(limits: &str) -> usize {
 
 /// Accepts connections and serves them, until it is aborted.
 pub async fn serve(listener: TcpListener, router: Router) {
-    // Only Linux says it there; elsewhere it is taken to be the usual number.
+    // Only Linux has this file; other systems count as having the usual limit.
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let connections = Connections { max_open: max_open(&limits), table: Arc::default() };
     let mut failures = 0_u64;
@@ -75,7 +76,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-/// Whether an accept failed by a peer that has gone already.
+/// Whether an accept failed because the peer has already gone.
 fn is_of_peer(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }
@@ -87,7 +88,7 @@ struct Connections {
     table: Arc<Mutex<Table>>,
 }
 
-/// By age: numbers grow.
+/// The open connections by number; numbers grow with time.
 #[derive(Default)]
 struct Table {
     last: u64,
@@ -96,12 +97,12 @@ struct Table {
 
 struct Connection {
     task: AbortHandle,
-    /// Commands that are being executed for it. Without any it is idle, and may be pushed out.
+    /// Commands that are being executed for the connection. Without any, the connection is idle, and may be pushed out.
     commands: u32,
 }
 
 impl Connections {
-    /// Serves a connection in a task of its own, or closes it, if all others are busy.
+    /// Serves a connection in a task of its own. Closes the connection if all others are busy.
     fn open(&self, stream: TcpStream, router: &Router) {
         let mut table = self.lock();
         if table.open.len() >= self.max_open && !table.push_out() {
@@ -118,7 +119,7 @@ impl Connections {
             .with_upgrades();
         let number = table.last;
         let task = tokio::spawn(async move {
-            // A browser that hangs up, or is too slow, is no error of ours.
+            // A browser that disconnects or is too slow is not an error of this app.
             let _ = served.await;
             place.connections.lock().open.remove(&number);
         });
@@ -142,7 +143,7 @@ impl Table {
     }
 }
 
-/// One connection among all, for the requests that come on it.
+/// One connection of the table, for the requests that come on it.
 #[derive(Clone)]
 pub struct Place {
     connections: Connections,
@@ -184,7 +185,8 @@ mod tests {
 
     use super::*;
 
-    /// A server that is served by [`serve`], and what lets its `/slow` answer.
+    /// Starts a server with [`serve`]. Returns its address, the signal that `/slow` has begun, and the signal that lets
+    /// it answer.
     async fn server() -> (std::net::SocketAddr, Arc<Notify>, Arc<Notify>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -210,13 +212,13 @@ mod tests {
 
     async fn answer(mut stream: TcpStream) -> String {
         let mut text = String::new();
-        // One that was pushed out may end with a reset.
+        // A connection that was pushed out may end with a reset.
         let _ = stream.read_to_string(&mut text).await;
         text
     }
 
-    /// Goal: neither heads that never end nor bodies nor silence keep others out, and a command is not cut off. Method:
-    /// more connections of each kind than there are places, with a command below them all.
+    /// Goal: no endless head, body or silent connection keeps other browsers out, and no command is cut off. Method:
+    /// more connections of each kind than there are places, while the oldest one executes a command.
     #[tokio::test]
     async fn a_new_connection_takes_the_place_of_the_oldest_idle_one() {
         let (address, began, end) = server().await;
@@ -249,7 +251,7 @@ mod tests {
         assert_eq!(max_open(""), MAX_OPEN);
     }
 
-    /// Goal: silence ends. Method: the paused clock jumps when all there is to do is to wait.
+    /// Goal: a silent connection ends. Method: the paused clock jumps while all tasks wait.
     #[tokio::test(start_paused = true)]
     async fn a_head_has_limited_time() {
         let (address, ..) = server().await;

@@ -1,5 +1,5 @@
-//! The buttons: a [`Command`] goes in, and a sentence for its sender comes out. `server` calls [`Controls::execute`]
-//! for each request.
+//! The buttons of the page: [`Controls::execute`] runs a [`Command`] and returns a sentence for its sender. `server`
+//! calls it for each request.
 //!
 //! Invariant: commands are executed one at a time, flushes aside, and none after [`Controls::end`].
 
@@ -17,7 +17,7 @@ use crate::{
     demo::{format, progress::Progress},
 };
 
-/// Longest time until the answer to a button.
+/// Maximum time until the answer to a button: two seconds, since a person waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Command {
     #[serde(rename = "do")]
     action: Action,
-    /// `desk` is the name of earlier versions of the page.
+    /// `desk` is the name of this field in earlier versions of the page.
     #[serde(alias = "desk")]
     batcher: Target,
 }
@@ -54,13 +54,14 @@ pub struct Controls {
     batchers: Batchers,
     switch: KillSwitch,
     progress: Progress,
-    /// Locked while a command is executed.
+    /// Lock that a command holds while it is executed.
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Orders were paused or withdrawn, and not resumed. `Stats` tell of a pause later, when the batcher has seen it.
+    /// Whether orders were paused or withdrawn, and not resumed. `Stats` show a pause later, once the batcher has seen
+    /// it.
     orders_held: bool,
     ended: bool,
 }
@@ -90,7 +91,7 @@ impl Controls {
             (Action::Resume, batcher) => {
                 if batcher == Target::Orders {
                     if self.switch.halt().is_halted() {
-                        // Orders that were sent while the bot was halted must not leave now.
+                        // Orders that were sent while the bot was halted must not leave at the resume.
                         self.switch.withdraw(&SharedCounts::default()).await.map_err(stopping)?;
                     }
                     state.orders_held = false;
@@ -162,7 +163,7 @@ impl Controls {
         Ok(counts.counts())
     }
 
-    /// Resumes all batchers at the end of the run: one that is paused would delay the drain. Orders that were held back
+    /// Resumes all batchers at the end of the run, since a paused one would delay the drain. Orders that were held back
     /// and add risk are withdrawn, not sent at the last moment.
     pub async fn end(&self) {
         let mut state = self.state.lock().await;
@@ -200,7 +201,7 @@ impl Target {
     }
 }
 
-/// The counts of a pull, in a sentence.
+/// Describes the counts of a pull in a sentence.
 fn described(counts: &Counts) -> String {
     let [withdrawn, changes, reducing] = [counts.withdrawn, counts.changes, counts.reducing].map(format::count);
     let [canceled, failed, kept] = [counts.canceled, counts.failed, counts.kept].map(format::count);
@@ -214,7 +215,7 @@ fn described(counts: &Counts) -> String {
     )
 }
 
-/// The outcomes since the last flush, in a sentence.
+/// Describes the outcomes since the last flush in a sentence.
 fn flushed(batcher: Target, report: &FlushReport) -> String {
     let failed = report.outcomes.refused
         + report.outcomes.in_doubt

@@ -10,8 +10,8 @@ use roundlot::{
 };
 use serde::Serialize;
 
-/// Samples of a minute, which the charts show. Each has a topic of its own, so that a new browser gets the whole
-/// minute, and a slow one misses no sample.
+/// Number of samples of a minute, which the charts show: two a second. Each has a topic of its own, so that a new
+/// browser gets the whole minute, and a slow one misses no sample.
 pub const SAMPLES: u64 = 120;
 
 #[derive(Debug, Clone, Serialize)]
@@ -41,12 +41,12 @@ pub enum Topic {
 /// The app as a whole.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct App {
-    /// Another one after each start.
+    /// Id of this run of the app; each start makes a new one.
     pub run: String,
     pub feed: String,
     pub database: String,
     pub seconds: f64,
-    /// The app drains, and takes no more commands.
+    /// Whether the app drains, and takes no more commands.
     pub stopping: bool,
     pub operations: u64,
     pub portfolio: String,
@@ -66,7 +66,7 @@ pub struct Batcher {
     pub halted: bool,
     pub limits: Limits,
     pub stats: Stats,
-    /// The times in the buffer of the last minute: how many ops were in each bucket of `histogram`.
+    /// Times in the buffer during the last minute: number of ops in each bucket of `histogram`.
     pub times: Vec<u64>,
 }
 
@@ -79,14 +79,14 @@ pub struct Sample {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Flow {
-    /// Ops taken in, per second.
+    /// Ops accepted per second.
     pub rate: f64,
-    /// Ops per batch, and how full batches were, if there were any.
+    /// Mean number of ops per batch, and in `fill` how full batches were. Both are `None` if there were no batches.
     pub size: Option<f64>,
     pub fill: Option<f64>,
-    /// The part of the ops taken in that never had to be sent, if there were any.
+    /// Share of the accepted ops that did not have to be sent; `None` if no op was accepted.
     pub merged: Option<f64>,
-    /// Ops put back to be tried again, per second.
+    /// Retries per second.
     pub retries: f64,
     pub waiting: u64,
 }
@@ -108,7 +108,7 @@ pub struct Line {
     pub symbol: String,
     pub price: String,
     pub end: &'static str,
-    /// The venue's id of it, or why it failed.
+    /// The venue's id of the op, or the reason why it failed.
     pub note: String,
     pub milliseconds: f64,
     pub attempts: u32,

@@ -22,7 +22,8 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Time from the head of a request to its answer: for a body that doesn't come, and several times what a button takes.
+/// Maximum time from the head of a request to its answer: several times what a button takes, and a bound for lost
+/// bodies.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 
 pub async fn guard(request: Request, next: Next) -> Response {

@@ -13,20 +13,21 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Sh
 
 const TIME_IN_BUFFER: &str = "roundlot_op_in_buffer_seconds";
 
-/// Two buckets for each doubling, from a quarter of a millisecond to some ten seconds. `page.js` draws them so.
+/// Number of buckets: two for each doubling, from a quarter of a millisecond to some ten seconds. `page.js` draws as
+/// many.
 pub const BUCKETS: usize = 32;
 const FIRST_EDGE: f64 = 0.000_25;
 
 pub type Counts = [u64; BUCKETS];
 
-/// The histograms of all batchers that were made while it was the recorder.
+/// The histograms of all batchers that were spawned while it was the recorder.
 #[derive(Default)]
 pub struct Recorder {
     by_name: Mutex<HashMap<String, Arc<Buckets>>>,
 }
 
 impl Recorder {
-    /// The counts of this batcher so far.
+    /// Returns the counts of this batcher so far.
     pub fn counts(&self, batcher: &str) -> Counts {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         by_name.get(batcher).map_or([0; BUCKETS], |buckets| buckets.counts())
@@ -42,7 +43,8 @@ impl Buckets {
     }
 }
 
-/// The bucket of a time: the first whose upper edge it doesn't exceed; the last takes all the rest.
+/// Returns the bucket of a time: the first whose upper edge the time does not exceed. The last bucket takes all longer
+/// times.
 fn bucket(seconds: f64) -> usize {
     let place = ((seconds / FIRST_EDGE).log2() * 2.0).ceil();
     // A time of zero makes a place below all others, and the cast saturates.

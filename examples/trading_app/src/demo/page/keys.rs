@@ -2,8 +2,8 @@
 //! carries. `server` calls it.
 //!
 //! The token is short, because people type it, and wrong tries are limited, because it is short. The pass is long and
-//! needs no limit. Wrong tokens may therefore keep others from unlocking, but never lock out a page that has the pass:
-//! the kill switch always works there.
+//! needs no limit. Wrong tokens may therefore keep other browsers from unlocking, but never lock out a page that has
+//! the pass. The kill switch always works there.
 
 use std::{
     fmt::Write,
@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 use crate::bot::Error;
 
-/// Letters and digits that can't be mixed up.
+/// Letters and digits of a token, without those that look alike.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// 60 bits.
+/// Number of letters in a token: twelve of 5 bits make 60 bits.
 const LETTERS: usize = 12;
 
-/// Wrong tokens per [`WINDOW`]: three hundred million years for all of them.
+/// Maximum number of wrong tokens per [`WINDOW`]. Trying all tokens takes three hundred million years.
 const MAX_TRIES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -46,7 +46,7 @@ pub enum UnlockError {
 }
 
 impl Keys {
-    /// New ones, from the operating system's source of chance.
+    /// Returns new keys from the random source of the operating system.
     pub fn random() -> Result<Self, Error> {
         let mut bytes = [0; LETTERS + 16 + 8];
         getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;
@@ -57,18 +57,18 @@ impl Keys {
         Ok(Self { token, pass: hex(pass), run: hex(run), wrong })
     }
 
-    /// The token, as people read it.
+    /// Returns the token, as people read it.
     pub fn token(&self) -> String {
         let groups: Vec<&str> = [0, 4, 8].iter().map(|i| &self.token[*i..i + 4]).collect();
         groups.join("-")
     }
 
-    /// Id of this run of the app. No secret.
+    /// Returns the id of this run of the app, which is no secret.
     pub fn run(&self) -> String {
         self.run.clone()
     }
 
-    /// Changes the token for the pass.
+    /// Exchanges a typed token for the pass.
     pub fn unlock(&self, typed: &str) -> Result<String, UnlockError> {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         if wrong.since.elapsed() >= WINDOW {
@@ -89,7 +89,7 @@ impl Keys {
     }
 }
 
-/// Normalizes a typed token: removes hyphens, ignores case, maps letters to the digits they look like.
+/// Normalizes a typed token: removes hyphens, ignores case, maps letters to the digits that look like them.
 fn plain(typed: &str) -> String {
     let letter = |letter: char| match letter.to_ascii_lowercase() {
         'o' => '0',
@@ -99,7 +99,7 @@ fn plain(typed: &str) -> String {
     typed.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(LETTERS + 1).map(letter).collect()
 }
 
-/// Takes the same time whatever the two have in common.
+/// Compares in constant time, whatever the two texts have in common.
 fn same(said: &str, secret: &str) -> bool {
     let difference = said.bytes().zip(secret.bytes()).fold(0, |sum, (a, b)| black_box(sum | (a ^ b)));
     said.len() == secret.len() && black_box(difference) == 0
@@ -107,7 +107,7 @@ fn same(said: &str, secret: &str) -> bool {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string can't fail.
+        // Writing to a string never fails.
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -43,7 +43,7 @@ use server::Shared;
 /// Time for the last frame and the close handshake of all browsers at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A page with an address, and nothing on it yet.
+/// A page with a bound address, not yet served.
 pub struct Page {
     listener: TcpListener,
     feed: Feed<Event, Topic>,
@@ -51,7 +51,7 @@ pub struct Page {
     recorder: Recorder,
 }
 
-/// A page that is served.
+/// A page that is being served.
 pub struct Serving {
     #[cfg(test)]
     address: SocketAddr,
@@ -64,7 +64,7 @@ pub struct Serving {
 }
 
 impl Page {
-    /// Takes the address, if there is to be a page.
+    /// Binds the address, if a page is set.
     pub async fn bind(address: Option<SocketAddr>) -> Result<Option<Self>, Error> {
         let Some(address) = address else { return Ok(None) };
         let listener = TcpListener::bind(address).await;
@@ -73,7 +73,7 @@ impl Page {
         Ok(Some(Self { listener, feed, worker, recorder: Recorder::default() }))
     }
 
-    /// Runs `make`, which spawns the batchers, with the recorder of the page, if there is one: it gets their metrics.
+    /// Runs `make`, which spawns the batchers. The recorder of the page gets their metrics, if there is a page.
     pub fn recording<T>(page: Option<&Self>, make: impl FnOnce() -> T) -> T {
         match page {
             Some(page) => metrics::with_local_recorder(&page.recorder, make),
@@ -81,7 +81,7 @@ impl Page {
         }
     }
 
-    /// Begins to serve it, and says where, with the token for its buttons.
+    /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
         let Scene { settings, batchers, portfolio, halt, gate, feed_title, database_title, progress, stop } = scene;
         let Self { listener, feed, worker, recorder } = self;
@@ -140,7 +140,7 @@ impl Serving {
         self.board.clone()
     }
 
-    /// Takes no more commands, and undoes what would hold up the end: see [`Controls::end`].
+    /// Ends the commands and undoes any pause that would delay the end: see [`Controls::end`].
     pub async fn release(page: Option<&Self>) {
         if let Some(page) = page {
             page.controls.end().await;
@@ -153,7 +153,7 @@ impl Serving {
         let [server, sampler, watcher] = &tasks;
         sampler.abort();
         watcher.abort();
-        // A browser that does not read delays the end no longer than this.
+        // A browser that does not read delays the end by this time at most.
         let _ = worker.shutdown().within(CLOSE_TIMEOUT).await;
         server.abort();
     }

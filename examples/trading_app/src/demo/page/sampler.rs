@@ -43,7 +43,7 @@ impl Facts {
         let batchers = [
             ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
             ("orders", "venue".to_owned(), settings.orders.limits.clone()),
-            // The page shows no folder: not each viewer may know it.
+            // The page shows no folder, since not every viewer may know it.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];
         Self { app: App { run, feed, database, ..App::default() }, batchers }
@@ -80,7 +80,7 @@ impl Sampler {
     }
 
     fn publish(&self, event: Event) {
-        // Fails only at the end of the run, when there is no page.
+        // The feed is closed only at the end of the run, when there is no page.
         let _ = self.feed.publish(event);
     }
 
@@ -105,13 +105,13 @@ impl Sampler {
     }
 }
 
-/// Counts of the last minute, from the counts of the whole run.
+/// Returns the counts of the last minute, from the counts of the whole run.
 fn last_minute(minute: &mut VecDeque<Counts>, now: Counts) -> Vec<u64> {
     minute.push_back(now);
     if minute.len() as u64 > SAMPLES + 1 {
         minute.pop_front();
     }
-    // In the first minute that is all.
+    // During the first minute, the whole run counts.
     let before = if minute.len() as u64 > SAMPLES { minute[0] } else { [0; _] };
     now.iter().zip(before).map(|(now, before)| now - before).collect()
 }

@@ -28,10 +28,10 @@ const HTML: &str = include_str!("assets/page.html");
 const CSS: &str = include_str!("assets/page.css");
 const JS: &str = include_str!("assets/page.js");
 
-/// Largest body of a request, in bytes. A command has some forty.
+/// Maximum size of a request's body, in bytes. A command has some forty.
 const MAX_BYTES: usize = 256;
 
-/// Browsers that may watch at once.
+/// Maximum number of browsers that watch at once.
 const MAX_BROWSERS: usize = 64;
 
 const TOKEN: &str = "x-roundlot-token";
@@ -100,7 +100,8 @@ async fn command(
         return said(StatusCode::BAD_REQUEST, json!({ "say": "there is no such button" }));
     };
     let _busy = place.busy();
-    // In a task, so that a browser that goes away does not stop a kill switch half way.
+    // The command runs in its own task, so that a browser that disconnects does not stop a pull of the kill switch half
+    // way.
     let executed = tokio::spawn(async move { shared.controls.execute(command).await }).await;
     match executed.unwrap_or_else(|_| Err("the app failed at it".to_owned())) {
         Ok(say) => said(StatusCode::OK, json!({ "say": say })),

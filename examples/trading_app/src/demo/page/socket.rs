@@ -14,24 +14,24 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::event::{Event, Topic};
 
-/// Time without progress after which a browser is dropped.
+/// Maximum time without progress before a browser is dropped.
 pub const STUCK_AFTER: Duration = Duration::from_secs(15);
 
-/// At most twenty frames a second; a browser that is slower than that gets fewer, with the latest in them.
+/// Minimum time between two frames, for at most twenty a second. A slower browser gets fewer, with the latest events.
 const PACE: Duration = Duration::from_millis(50);
 
-/// Events that may wait for one browser: more than there are pairs.
+/// Maximum number of events that wait for one browser: more than there are pairs.
 const MAX_PENDING: usize = 20_000;
 
-/// Largest message of a browser, in bytes. The page sends none.
+/// Maximum size of a message from a browser, in bytes. The page sends none.
 const MAX_MESSAGE: usize = 1024;
 
 pub fn frames() -> Frames<Event> {
     Frames::json()
 }
 
-/// Subscribes a browser to everything: the latest of each topic first, and then what changes, when the browser has read
-/// what came before.
+/// Subscribes a browser to all topics. The latest event of each topic comes first; later events follow when the browser
+/// has read the earlier ones.
 pub fn serve(
     upgrade: WebSocketUpgrade,
     feed: Feed<Event, Topic>,
@@ -46,7 +46,7 @@ pub fn serve(
         let limits = Limits::new(1000).linger(PACE).max_pending(MAX_PENDING);
         let subscriber = feed.subscribe(sink).to_all().limits(limits).stuck_after(STUCK_AFTER);
         drop(feed);
-        // At the end of the run there is nothing to subscribe to any more.
+        // The feed is closed at the end of the run, and there is nothing to subscribe to.
         if let Ok(subscription) = subscriber.start().await {
             let ended = subscription.ended().await;
             tracing::debug!(%ended, "a browser has left");

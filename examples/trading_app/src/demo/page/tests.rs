@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// A page with batchers that nothing is sent to but by the test.
+/// A page with batchers that only the test sends to.
 struct Stage {
     serving: Serving,
     batchers: Batchers,
@@ -88,12 +88,12 @@ impl Stage {
             format!("{first} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // A server that has refused need not read on.
+        // A server that has refused the request need not read the rest of it.
         let _ = stream.read_to_string(&mut answer).await;
         answer
     }
 
-    /// Sends a request as the page does.
+    /// Sends a request with the headers that the page sends.
     async fn post(&self, path: &str, header: &str, body: &str) -> (u16, Value) {
         let host = self.host();
         let headers = [format!("Host: {host}"), format!("Origin: http://{host}"), header.to_owned()];
@@ -129,7 +129,7 @@ impl Stage {
     }
 }
 
-/// Reads until an event satisfies this, and returns it.
+/// Reads until an event satisfies `wanted`, and returns it.
 async fn event(socket: &mut Socket, wanted: impl Fn(&Value) -> bool) -> Value {
     let read = async {
         loop {
@@ -180,7 +180,8 @@ async fn every_answer_has_strict_headers() {
     }
 }
 
-/// Goal: a page of another site gets nothing, neither by its own name for our address nor through the user's browser.
+/// Goal: a page of another site gets no access, neither by its own name for this address nor through the user's
+/// browser.
 #[tokio::test]
 async fn requests_of_other_sites_are_refused() {
     let stage = stage().await;
@@ -237,7 +238,7 @@ async fn a_browser_gets_a_snapshot_first_and_then_changes() {
     assert!(sample["batchers"]["orders"]["rate"].is_number(), "{sample}");
 }
 
-/// Goal: a browser that says too much is hung up on, not listened to.
+/// Goal: a browser that sends too much is disconnected.
 #[tokio::test]
 async fn a_browser_that_sends_too_much_is_disconnected() {
     let stage = stage().await;
@@ -248,7 +249,7 @@ async fn a_browser_that_sends_too_much_is_disconnected() {
     timeout(Duration::from_secs(30), ended).await.expect("it goes on");
 }
 
-/// Goal: the kill switch leaves no order that waits or rests, tells the callers, and keeps the bot from beginning anew.
+/// Goal: the kill switch leaves no order that waits or rests, tells the callers, and keeps the bot from new orders.
 #[tokio::test]
 async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() {
     let stage = stage().await;
@@ -273,7 +274,7 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     event(&mut socket, |event| event["name"] == "orders" && event["halted"] == true).await;
     assert_eq!(stage.command(&pass, "withdraw", "trades").await.0, 409);
 
-    // An order that was sent while the bot was halted does not leave when it goes on.
+    // An order that was sent while the bot was halted does not leave after the resume.
     stage.command(&pass, "pause", "orders").await;
     let late = stage.batchers.orders.submit(order(8)).await.unwrap();
     assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
@@ -290,7 +291,7 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     assert!(stage.halt.permit().await.is_some());
 }
 
-/// Goal: the end of a run waits for no resume, and sends nothing that was held back.
+/// Goal: the end of a run waits for no resume, and sends no order that was held back.
 #[tokio::test]
 async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
     let stage = stage().await;

@@ -1,6 +1,5 @@
-//! Plausible times of a recording. [`Age`] knows the range of times since 1990, [`Neighbors`] the times of the rows
-//! around.
-//! `times` and the reader ask them, so that an impossible time is a bad row and never stored.
+//! The range of plausible times of a recording. [`Age`] knows the range of times since 1990, [`Neighbors`] the times of
+//! the adjacent rows. `times` and the reader ask both, so that an impossible time is a bad row and never stored.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,14 +7,13 @@ use super::calendar::{DAY, year_of};
 
 const YEAR: i64 = 365 * DAY + DAY / 4;
 
-/// 1990, before which no market was recorded tick by tick.
+/// Earliest plausible time: 1990, before which no market was recorded tick by tick.
 const FROM: i64 = 7305 * DAY;
 
-/// Clocks that are wrong by years exist, and so do tests with times to come; ten years are enough for both.
+/// Maximum lead of a plausible time over now: ten years, enough for wrong clocks and for tests with future times.
 const AHEAD: i64 = 10 * YEAR;
 
-/// Rows that follow each other are hardly ever this far apart; where archives were joined, it costs one row, which is
-/// told.
+/// Maximum distance between the times of adjacent rows. Joined archives may exceed it, which costs one reported row.
 const APART: i64 = 5 * YEAR;
 
 /// The times that a number may mean.
@@ -39,21 +37,22 @@ impl Age {
 #[derive(Debug)]
 pub struct Neighbors {
     age: Age,
-    /// The whole file is older than our age, or counts from its own beginning; which was said at the start.
+    /// Whether the whole file is older than the plausible age, or counts from its own beginning. The reader says so at
+    /// the start.
     is_old: bool,
-    /// The last time that was good; before the first, one of the first rows that its
-    /// successor agrees with.
+    /// The last good time. Before the first one, a time of the first rows, preferably one that its successor agrees
+    /// with.
     good: Option<i64>,
-    /// The file has one date, set for all its rows.
+    /// Whether the file has one date, set for all its rows.
     is_one_day: bool,
-    /// Its clocks have passed midnight, so that the date is wrong from there on.
+    /// Whether the clocks have passed midnight, so that the date is wrong for later rows.
     is_past_midnight: bool,
-    /// The last time, good or not: what two rows agree on is no error of one of them.
+    /// The last time, good or not. A time that two rows agree on is no error of one of them.
     last: Option<i64>,
 }
 
 impl Neighbors {
-    /// By the times of the first rows.
+    /// Starts with the times of the first rows.
     pub fn new(age: Age, sample: &[i64]) -> Self {
         let is_old = !sample.is_empty() && sample.iter().all(|time| *time < FROM);
         let possible: Vec<i64> = sample.iter().copied().filter(|time| is_old || age.contains(*time)).collect();
@@ -68,7 +67,7 @@ impl Neighbors {
         }
     }
 
-    /// All times are of one day.
+    /// Sets whether all times are of one day.
     pub fn of_one_day(self, is_one_day: bool) -> Self {
         Self { is_one_day, ..self }
     }
@@ -77,7 +76,7 @@ impl Neighbors {
         self.is_old
     }
 
-    /// Whether the next row may have this time.
+    /// Checks whether the next row may have this time.
     pub fn check(&mut self, time_ns: i64) -> Result<(), String> {
         let agrees = |other: i64| is_near(time_ns, other);
         let agrees = self.good.is_none_or(agrees) || self.last.is_some_and(agrees);

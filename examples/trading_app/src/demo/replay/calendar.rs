@@ -6,14 +6,14 @@ use crate::demo::settings::DateOrder;
 pub const SECOND: i64 = 1_000_000_000;
 pub const DAY: i64 = 86_400 * SECOND;
 
-/// A text of the calendar: a day, a time of day, or both, and how far its clock is ahead of UTC, if it says so.
+/// A text of the calendar: a day, a time of day, or both, and the offset of its clock from UTC, if the text has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Days since 1970.
     pub day: Option<i64>,
     /// Nanoseconds since midnight.
     pub clock: Option<i64>,
-    /// Nanoseconds.
+    /// Offset from UTC, in nanoseconds.
     pub offset: Option<i64>,
 }
 
@@ -37,8 +37,8 @@ pub fn stamp(text: &str, order: Option<DateOrder>) -> Result<Stamp, String> {
     Ok(Stamp { day, clock: Some(clock), offset: zone(rest)? })
 }
 
-/// Splits a text in its date and what follows it. Where there is a colon, the digits before it are the hour, or else,
-/// as in 08JAN2024:09:30:00, a year.
+/// Splits a text into its date and the rest. Where there is a colon, the digits before it are the hour, or else, as in
+/// 08JAN2024:09:30:00, a year.
 fn halves(text: &str) -> (&str, &str) {
     const BETWEEN: [char; 6] = ['T', 't', 'D', ' ', '-', ','];
     if let Some(colon) = text.find(':') {
@@ -48,7 +48,7 @@ fn halves(text: &str) -> (&str, &str) {
         }
         return (text[..hour].trim_end_matches(BETWEEN), &text[hour..]);
     }
-    // 20240108 093000123, 20240108T0930Z
+    // Examples: 20240108 093000123, 20240108T0930Z.
     let behind = |at: &usize| text[at + 1..].starts_with(|letter: char| letter.is_ascii_digit());
     match text.find(['T', 't', ' ']).filter(|at| *at >= 8 && behind(at)) {
         Some(at) if text[..at].starts_with(|letter: char| letter.is_ascii_digit()) => (&text[..at], &text[at + 1..]),
@@ -56,7 +56,7 @@ fn halves(text: &str) -> (&str, &str) {
     }
 }
 
-/// Days since 1970 of a date, whose parts are digits and names of months.
+/// Returns the days since 1970 of a date, whose parts are digits and names of months.
 pub fn day(text: &str, order: Option<DateOrder>) -> Result<i64, String> {
     let known = |parts: Option<i64>| parts.ok_or_else(|| format!("{NO_TIME}: there is no such day"));
     if text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -87,7 +87,7 @@ pub fn day(text: &str, order: Option<DateOrder>) -> Result<i64, String> {
     }
 }
 
-/// The two numbers of a date such as 01/08/2024 that come before its year, if it is one.
+/// Returns the two numbers of a date such as 01/08/2024 that come before its year, if the text is one.
 pub fn day_and_month(text: &str) -> Option<(u32, u32)> {
     let (date, _) = halves(text);
     let parts = parts(date).filter(|parts| parts.len() == 3 && parts[2].len() == 4 && !date.contains('.'))?;
@@ -110,12 +110,13 @@ const MONTHS: [&str; 12] = [
     "december",
 ];
 
-/// Whether it is the name or its first three letters.
+/// Whether `part` is the name or its first three letters.
 fn is_short_for(part: &str, name: &str) -> bool {
     part.eq_ignore_ascii_case(name) || part.eq_ignore_ascii_case(&name[..3])
 }
 
-/// Runs of digits and of letters, three or four; `None` if other things are between them than what separates dates.
+/// Splits a date into runs of digits and of letters, three or four. Returns `None` if marks other than date separators
+/// are between them.
 fn parts(text: &str) -> Option<Vec<&str>> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -133,7 +134,7 @@ fn parts(text: &str) -> Option<Vec<&str>> {
     (3..=4).contains(&parts.len()).then_some(parts)
 }
 
-/// Days since 1970 of a day that exists.
+/// Returns the days since 1970 of a day; `None` if the day does not exist.
 fn civil(year: &str, month: &str, day: &str) -> Option<i64> {
     let number = |text: &str, most: usize| (text.len() <= most).then(|| digits(text)).flatten();
     let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
@@ -144,15 +145,15 @@ fn civil(year: &str, month: &str, day: &str) -> Option<i64> {
         1..=12 => 31,
         _ => return None,
     };
-    // Years that begin in March have the leap day at their end.
+    // Years are counted from March, so that the leap day is their last.
     let (from_march, year) = ((month + 9) % 12, year - i64::from(month < 3));
     let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     (1..=last).contains(&day).then_some(days + (from_march * 153 + 2) / 5 + day - 1 - 719_468)
 }
 
-/// The year of a time.
+/// Returns the year of a time.
 pub fn year_of(time_ns: i64) -> i64 {
-    // Off by a day at most around the turn of a year, which does not matter where a year is shown.
+    // The result is off by a day at most around the turn of a year, which does not matter where a year is shown.
     1970 + (i128::from(time_ns) * 400).div_euclid(i128::from(DAY) * 146_097) as i64
 }
 
@@ -160,7 +161,7 @@ fn digits(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Nanoseconds since midnight of `09:30`, `9:30:00.123`, or of digits, and what follows them.
+/// Returns nanoseconds since midnight of `09:30`, `9:30:00.123`, or of digits, and the rest of the text.
 fn clock_and_rest(text: &str) -> Option<(i64, &str)> {
     let run = |text: &str| text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (hour, rest) = text.split_at(run(text));
@@ -174,7 +175,7 @@ fn clock_and_rest(text: &str) -> Option<(i64, &str)> {
         Some(seconds) => seconds.split_at(run(seconds)),
         None => ("00", rest),
     };
-    // A spreadsheet that shows minutes and seconds alone writes 30:00.5, which must not be read as half past.
+    // A spreadsheet that shows only minutes and seconds writes 30:00.5, which must not be read as half past midnight.
     if !has_seconds && rest.starts_with(['.', ',']) {
         return None;
     }
@@ -184,7 +185,7 @@ fn clock_and_rest(text: &str) -> Option<(i64, &str)> {
     Some((clock + fraction, rest))
 }
 
-/// Nanoseconds of `.123`, cut off after nine digits, and what follows.
+/// Returns the nanoseconds of `.123`, cut off after nine digits, and the rest of the text.
 fn fraction(text: &str) -> Option<(i64, &str)> {
     let Some(text) = text.strip_prefix(['.', ',']) else {
         return Some((0, text));
@@ -195,15 +196,15 @@ fn fraction(text: &str) -> Option<(i64, &str)> {
     Some((value * 10_i64.pow(9 - places as u32), &text[end..]))
 }
 
-/// A leap second counts into the next minute.
+/// Returns the nanoseconds since midnight. A leap second counts into the next minute.
 fn time_of_day(hour: i64, minute: i64, second: i64) -> Option<i64> {
     let is_leap_second = (minute, second) == (59, 60);
     ((0..24).contains(&hour) && (0..60).contains(&minute) && ((0..60).contains(&second) || is_leap_second))
         .then_some((hour * 3600 + minute * 60 + second) * SECOND)
 }
 
-/// Nanoseconds since midnight of `hhmm`, `hhmmss`, or `hhmmss` and three, six or nine digits of the second. Where a
-/// program has taken them for a number, the zero before the hour is missing.
+/// Returns nanoseconds since midnight of `hhmm`, `hhmmss`, or `hhmmss` and three, six or nine digits of the second. The
+/// zero before the hour may be missing, since some programs write the text as a number.
 pub fn digit_clock(text: &str) -> Option<i64> {
     let padded = match text.len() {
         _ if text.bytes().all(|byte| byte == b'0') && !text.is_empty() => return Some(0),
@@ -217,7 +218,7 @@ pub fn digit_clock(text: &str) -> Option<i64> {
     Some(clock + part(6, padded.len())? * 10_i64.pow(9 - places as u32))
 }
 
-/// Makes `12:30 AM` and `1:30 PM` times of a whole day.
+/// Converts `12:30 AM` and `1:30 PM` to times of a whole day.
 fn half_day(clock: i64, rest: &str) -> Option<(i64, &str)> {
     let half = 12 * 3600 * SECOND;
     let (word, behind) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(rest.len()));
@@ -230,7 +231,7 @@ fn half_day(clock: i64, rest: &str) -> Option<(i64, &str)> {
     is_half.then(|| (clock % half + if is_afternoon { half } else { 0 }, behind))
 }
 
-/// The offset that a time ends in; `None` if it ends in none.
+/// Returns the offset at the end of a time; `None` if there is none.
 fn zone(text: &str) -> Result<Option<i64>, String> {
     let (text, is_utc) = match text.trim() {
         "" => return Ok(None),
@@ -240,7 +241,7 @@ fn zone(text: &str) -> Result<Option<i64>, String> {
             None => (text, false),
         },
     };
-    // As in GMT+0100.
+    // The offset may follow a name, as in GMT+0100.
     let ahead = ["UTC", "GMT"].iter().find_map(|word| text.strip_prefix(word)).unwrap_or(text);
     let found = if text.is_empty() { Some(0) } else { offset(ahead) };
     found.filter(|offset| !is_utc || *offset == 0).map(Some).ok_or_else(|| {
@@ -248,7 +249,7 @@ fn zone(text: &str) -> Result<Option<i64>, String> {
     })
 }
 
-/// Nanoseconds of `+05:30`, `-0500`, `+00`.
+/// Returns the nanoseconds of `+05:30`, `-0500`, `+00`.
 pub fn offset(text: &str) -> Option<i64> {
     let (sign, text) = match text.as_bytes().first()? {
         b'+' => (1, &text[1..]),
@@ -269,7 +270,7 @@ pub fn offset(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    /// Seconds since 1970, with an offset that is said.
+    /// Returns the seconds since 1970, of a text with an offset.
     fn seconds(text: &str, order: Option<DateOrder>) -> Result<String, String> {
         let Stamp { day, clock, offset } = stamp(text, order)?;
         let nanos = day.unwrap_or(0) * DAY + clock.unwrap_or(0) - offset.unwrap_or(0);

@@ -8,16 +8,16 @@ use std::borrow::Cow;
 pub struct Decimals {
     /// `.` or `,`.
     pub mark: char,
-    /// Whether the other one may stand between thousands.
+    /// Whether the other mark may stand between thousands.
     grouped: bool,
 }
 
 impl Decimals {
-    /// A decimal point, and nothing between thousands.
+    /// Returns the format with a decimal point, and no mark between thousands.
     #[cfg(test)]
     pub const PLAIN: Self = Self { mark: '.', grouped: false };
 
-    /// By the setting, or else by what the first numbers can be alone.
+    /// Takes the format from the setting, or else from the first numbers that allow only one.
     pub fn of<'a>(setting: Option<char>, numbers: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         if let Some(mark) = setting {
             return Ok(Self { mark, grouped: true });
@@ -56,7 +56,7 @@ impl Decimals {
         }
     }
 
-    /// The number with a decimal point and nothing between thousands.
+    /// Returns the number with a decimal point and no mark between thousands.
     pub fn plain<'a>(&self, number: &'a str) -> Result<Cow<'a, str>, String> {
         let is_usual =
             |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'e' | b'E') || (byte == b'.' && self.mark == '.');
@@ -88,8 +88,8 @@ const SET: &str = "set replay.decimal";
 /// Marks that stand between thousands and never before a fraction.
 const BETWEEN: [char; 5] = ['\'', '’', ' ', '\u{a0}', '\u{202f}'];
 
-/// Whether a number may be the price of a bond in points, 32nds and eighths of these, such as 110'160. Three digits that are
-/// no such price, a fraction or a second mark tell thousands.
+/// Whether a number may be the price of a bond in points, 32nds and eighths of these, such as 110'160. Three digits
+/// that are no such price, a fraction or a second mark prove a mark between thousands.
 fn may_be_thirty_seconds(number: &str) -> bool {
     let Some((_, behind)) = number.split_once(['\'', '’']) else {
         return false;
@@ -103,7 +103,7 @@ fn is_group(number: &str, mark: char) -> bool {
     !whole.starts_with('0') && joined(whole, mark).is_some()
 }
 
-/// The digits without the marks between them, if these part them in groups of three.
+/// Returns the digits without the marks between them, if the marks separate groups of three.
 fn joined(whole: &str, mark: char) -> Option<String> {
     let mut groups = whole.split(mark);
     let is_digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read},
 };
 
-/// Text of any encoding that is known, to be read by lines.
+/// A text of any known encoding, to be read by lines.
 pub type Input = Box<dyn BufRead + Send>;
 
 /// First bytes of compressed files, and their kind.
@@ -17,7 +17,7 @@ const COMPRESSED: [(&[u8], &str); 5] = [
     (b"PAR1", "Parquet"),
 ];
 
-/// Finds out what the bytes are.
+/// Detects the encoding and decodes it.
 pub fn decoded(file: impl Read + Send + 'static) -> io::Result<Input> {
     let mut input = BufReader::new(file);
     let first = input.fill_buf()?;
@@ -36,13 +36,13 @@ struct Utf16<R> {
     input: R,
     /// Whether the larger byte comes first.
     is_big: bool,
-    /// Bytes that are no whole letter yet.
+    /// Bytes that do not yet make a whole letter.
     rest: Vec<u8>,
     ready: VecDeque<u8>,
 }
 
 impl<R: Read> Utf16<R> {
-    /// Reads until there is a letter; `false` at the end.
+    /// Reads until there is a letter; returns `false` at the end.
     fn refill(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 4096];
         let got = self.input.read(&mut chunk)?;
@@ -52,7 +52,7 @@ impl<R: Read> Utf16<R> {
             if self.is_big { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) }
         };
         let mut units: Vec<u16> = self.rest.chunks_exact(2).map(unit).collect();
-        // The first half of a pair waits for the other.
+        // The first half of a surrogate pair waits for the second.
         if got > 0 && units.last().is_some_and(|last| (0xd800..0xdc00).contains(last)) {
             units.pop();
         }
@@ -82,7 +82,7 @@ mod tests {
         Ok(text)
     }
 
-    /// Goal: each letter survives, wherever a read ends. Method: pairs of halves across the ends of chunks.
+    /// Goal: each letter survives, wherever a read ends. Method: surrogate pairs across the ends of chunks.
     #[test]
     fn utf_16_is_read_by_its_mark() {
         for padding in 0..3 {

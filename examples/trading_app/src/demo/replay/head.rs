@@ -1,5 +1,5 @@
-//! The beginning of a file: lines of prose, the header, and what separates the fields. It is found by comparing lines
-//! with those that follow, so that neither a line of prose nor a row is taken for the header.
+//! The beginning of a file: lines of prose, the header, and the delimiter. [`Head`] compares lines with those that
+//! follow, so that neither a line of prose nor a row is taken for the header.
 
 use std::collections::VecDeque;
 
@@ -15,15 +15,15 @@ use crate::demo::settings::Replay;
 #[derive(Debug)]
 pub struct Head {
     pub delimiter: char,
-    /// Its line number, and its names.
+    /// Line number of the header, and its names.
     pub header: Option<(u64, StringRecord)>,
     /// Whether the header has letters that are no UTF-8.
     pub is_torn: bool,
     /// Whether a time and a price are among the names of the header.
     pub is_known: bool,
-    /// Numbers of lines that are neither header nor rows.
+    /// Numbers of the lines that are neither header nor rows.
     pub prose: Vec<u64>,
-    /// The first rows, or what is wrong with their lines.
+    /// The first rows, or the problem of the line.
     pub rows: VecDeque<(u64, Result<StringRecord, &'static str>)>,
 }
 
@@ -34,11 +34,11 @@ struct Sampled<'a> {
 }
 
 impl Head {
-    /// Looks at the first lines of a file.
+    /// Reads the first lines of a file.
     pub fn of(settings: &Replay, lines: &[Line]) -> Self {
         let mut prose: Vec<u64> = Vec::new();
         let mut delimiter = settings.delimiter;
-        // Spreadsheets say in a line of its own what separates the fields.
+        // Spreadsheets name the delimiter in a line of its own.
         let lines = match lines.first().and_then(|line| line.text.strip_prefix("sep=")?.chars().next()) {
             Some(said) => {
                 prose.push(lines[0].number);
@@ -56,8 +56,8 @@ impl Head {
         let is_header = |line: &Sampled<'_>| found.as_ref().is_some_and(|(header, ..)| *header == line.line.number);
         let mut rows = VecDeque::new();
         for line in before.iter().filter(|line| !is_header(line)) {
-            // Words in several fields are prose above a header; without one they may have been a row, as may what has
-            // values in it.
+            // Words in several fields are prose if they stand above a header. Without a header they may be a row, and
+            // so may a line with values.
             let is_prose = match &found {
                 Some(_) => line.width() < 2 || !line.has_values(),
                 None => line.width() < 2 && !line.has_values(),
@@ -104,12 +104,12 @@ impl<'a> Sampled<'a> {
         self.fields.as_ref().is_ok_and(|fields| fields.iter().any(names::is_value))
     }
 
-    /// Whether a line before all rows may be no row and no header: a comment, or fewer fields than rows have.
+    /// Whether a line before all rows may be neither row nor header: a comment, or fewer fields than rows have.
     fn may_be_prose(&self, width: usize) -> bool {
         self.is_comment() || (self.line.problem.is_none() && self.width() < width && !self.is_known())
     }
 
-    /// Whether a time and a price are among its names.
+    /// Whether a time and a price are among the names of the line.
     fn is_known(&self) -> bool {
         let knows = |known: &[&str]| {
             let is_known = |name: &str| known.contains(&names::without_unit(names::without_scale(name).0).0);
@@ -126,17 +126,17 @@ impl<'a> Sampled<'a> {
         (self.line.number, fields)
     }
 
-    /// Its names, without the mark of a comment.
+    /// Returns the names of the line, without the mark of a comment.
     fn names(&self) -> Option<(u64, StringRecord, bool)> {
         let fields = self.fields.as_ref().ok()?;
-        // Names are shown on a terminal, which control characters would talk to.
+        // Names are shown on a terminal, where control characters would act as commands.
         let shown = |name: &str| name.trim_start_matches('#').trim().replace(char::is_control, "\u{fffd}");
         let names: StringRecord = fields.iter().map(shown).collect::<Vec<String>>().into();
         Some((self.line.number, names, self.line.problem.is_some()))
     }
 }
 
-/// The header, if there is one: the line that rows begin with, or a comment right above them.
+/// Finds the header, if there is one: the first line of the rows, or a comment right above them.
 fn header(
     settings: &Replay,
     before: &[Sampled<'_>],
@@ -153,7 +153,7 @@ fn header(
         return comment.names();
     }
     let rows: Vec<StringRecord> = from.iter().filter_map(|line| line.row().1.ok()).collect();
-    // The first line of a dump that is known by its shape may be broken, and is no header for it.
+    // The first line of a dump that is known by its shape may be broken, and is no header for the dump.
     let is_header = match (settings.header, first.line.problem.is_some()) {
         (Some(is_header), _) => is_header,
         (None, true) => !has_values && first.is_known(),
@@ -169,8 +169,8 @@ fn usual(widths: impl Iterator<Item = usize>) -> usize {
     widths.iter().copied().max_by_key(times).unwrap_or(0)
 }
 
-/// The separator by which most lines have the same number of fields. A comma is often decimal, so that another one goes
-/// before it, unless that parts a line into much fewer fields.
+/// Returns the separator by which most lines have the same number of fields. A comma is often decimal, so another
+/// separator has preference, unless it splits a line into much fewer fields.
 fn delimiter_of(lines: &[Line]) -> char {
     let score = |delimiter: char| {
         let fields: Vec<Sampled<'_>> = lines.iter().map(|line| Sampled::new(line, delimiter)).collect();

@@ -1,11 +1,11 @@
-//! Tests of `head`: what stands above the rows of a file, and in which bytes.
+//! Tests of `head`: lines above the rows of a file, and their encoding.
 
 use super::*;
 use crate::demo::replay::testing::{good, none, opened, read, refused, rows, set};
 
 const ROWS: &str = "1704704400000,BTCUSD,42000.5,0.1,buy\n1704704401000,BTCUSD,42001.5,0.2,sell\n";
 
-/// The lines of the rows that were read, all of them good.
+/// Returns the line numbers of the rows, all of them good.
 fn lines(text: impl AsRef<[u8]>) -> Vec<u64> {
     rows(&none(), "x.csv", text).into_iter().map(|(line, row)| row.map(|_| line).unwrap()).collect()
 }
@@ -38,7 +38,7 @@ fn a_delimiter_behind_each_row_hides_no_header() {
     assert_eq!(good(&named, "x.csv", "zeit;name;kurs\n1704704400000;A;1,5;\n1704704400000;A;1,5;\n").len(), 2);
 }
 
-/// Goal: no row is lost to a header that is none. Method: files without a header, with all that could hide it.
+/// Goal: no row is taken for a header. Method: files without a header, in all forms that could hide it.
 #[test]
 fn a_row_is_never_taken_for_the_header() {
     let by_number = "time = 1\nsymbol = 2\nprice = 3\nquantity = 4\nside = 5\n";

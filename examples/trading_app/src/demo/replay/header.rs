@@ -1,5 +1,5 @@
-//! The names of columns. They find a column that the settings name or that goes by a known name, and never one of two
-//! that go by the same.
+//! The names of columns. [`Header`] finds a column by the name in a setting or by a known name. Two columns of one name
+//! are ambiguous, and neither is taken.
 
 use csv::StringRecord;
 
@@ -15,13 +15,13 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Takes the width of most rows if there is no header.
+    /// Takes the names of the header; without one, the width of most rows.
     pub fn new(raw: Option<&'a StringRecord>, rows: &[StringRecord]) -> Self {
         let snake = raw.map(|raw| raw.iter().map(names::snake).collect()).unwrap_or_default();
         Self { raw, snake, width: raw.map_or_else(|| usual_width(rows), StringRecord::len) }
     }
 
-    /// The column that a setting names.
+    /// Finds the column that a setting names.
     pub fn said(&self, what: &str, said: &Option<Column>) -> Result<Option<usize>, String> {
         match (said, self.raw) {
             (None, _) => Ok(None),
@@ -45,12 +45,12 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The column that the settings name, or else the first that goes by a known name.
+    /// Finds the column that a setting names, or else the first with a known name.
     pub fn place(&self, what: &str, said: &Option<Column>, known: &[&str]) -> Result<Option<usize>, String> {
         self.place_by(what, said, known, |name| name)
     }
 
-    /// The same where names may have endings, which `base` cuts off.
+    /// Finds a column in the same way, where names may have endings that `base` cuts off.
     pub fn place_by(
         &self,
         what: &str,
@@ -64,7 +64,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// All columns that go by known names, in the order of these.
+    /// Finds all columns with known names, in the order of these.
     pub fn all(&self, what: &str, known: &[&str], base: impl Fn(&str) -> &str) -> Result<Vec<usize>, String> {
         let snake = || self.snake.iter().map(String::as_str);
         let columns: Vec<usize> = known.iter().flat_map(|known| places(snake(), |name| base(name) == *known)).collect();
@@ -83,7 +83,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// As the file spells it.
+    /// Returns the name as the file spells it.
     pub fn name(&self, column: usize) -> String {
         match self.raw {
             None => format!("column {}", column + 1),
@@ -113,7 +113,7 @@ fn twice(what: &str, name: &str) -> String {
     format!("more than one column is called {name:?}: set replay.{what} to the number of the right one")
 }
 
-/// The number of fields that most rows have.
+/// Returns the number of fields that most rows have.
 pub fn usual_width(rows: &[StringRecord]) -> usize {
     let times = |width| rows.iter().filter(|row| row.len() == width).count();
     rows.iter().map(StringRecord::len).max_by_key(|width| times(*width)).unwrap_or(0)

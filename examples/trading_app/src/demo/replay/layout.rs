@@ -1,5 +1,5 @@
-//! The layout of a file: column and format of each value, found once by the settings, the names in the header or the
-//! shape of the rows, and always checked against the first rows. The reader makes it; `row` reads rows by it.
+//! The layout of a file: column and format of each value. Settings, names in the header or the shape of the rows tell
+//! it, and the first rows always confirm it. The reader makes the layout; `row` reads rows by it.
 
 use std::{fmt, path::Path};
 
@@ -22,10 +22,10 @@ use crate::demo::settings::{Replay, Unit};
 /// Columns and formats of the values of a row.
 #[derive(Debug, PartialEq)]
 pub struct Layout {
-    /// The fields of a row: as many as the header has, or, without one, most of the first rows.
+    /// Number of fields of a row: of the header, or, without one, of most of the first rows.
     pub(super) width: usize,
     pub(super) times: Times,
-    /// The units of the first times, if each row tells its own.
+    /// Units of the times in the first rows, if each row has a unit of its own.
     units: Vec<Unit>,
     /// Offset of clocks, as the settings spell it.
     offset: String,
@@ -47,17 +47,17 @@ pub(super) enum SymbolFrom {
     Constant(Symbol),
 }
 
-/// By how many places the point of a price is to be moved.
+/// Number of places by which the point of a price moves, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Scale {
-    /// By the settings, or zero.
+    /// A setting, or zero without one.
     Said(u32),
-    /// By the name of the column.
+    /// The name of the column.
     Named(u32),
 }
 
 impl Layout {
-    /// Finds the columns. `rows` are the first rows of data; those without all fields are left out of all guesses.
+    /// Finds the columns. `rows` are the first rows of data; a row that lacks fields takes part in no guess.
     pub fn of(
         settings: &Replay,
         file: &Path,
@@ -128,7 +128,7 @@ impl Layout {
     }
 }
 
-/// The units that the values are in, each once.
+/// Returns the units of the values, each once.
 fn units<'a>(times: &Times, values: impl Iterator<Item = &'a str>) -> Vec<Unit> {
     values.filter_map(|text| Some(times.guessed(text).ok()?.1)).fold(Vec::new(), |mut units, unit| {
         if !units.contains(&unit) {
@@ -138,12 +138,12 @@ fn units<'a>(times: &Times, values: impl Iterator<Item = &'a str>) -> Vec<Unit> 
     })
 }
 
-/// Least whole number that is hardly a price. Where names tell of a feed that counts 10^-9, fewer digits are enough: a
-/// price of 0.001 has seven.
+/// Smallest whole number that is unlikely to be a price. Where names show a feed that counts 10^-9, fewer digits are
+/// enough: a price of 0.001 has seven.
 const LARGE: u128 = 100_000_000_000;
 const LARGE_OF_NANOS: u128 = 1_000_000;
 
-/// The scale that is said or named, or none; refuses prices that look as if they had one.
+/// Returns the scale of the setting or the name, or none. Refuses prices that look scaled.
 fn scale<'a>(
     settings: &Replay,
     header: &Header<'_>,
@@ -177,7 +177,7 @@ fn scale<'a>(
     ))
 }
 
-/// Describes the layout, so that a wrong guess is seen.
+/// Describes the layout, so that a user can see a wrong guess.
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |column: Option<usize>| column.map_or("none", |column| &self.names[column]);

@@ -43,7 +43,7 @@ fn dumps_need_neither_header_nor_settings() {
     assert_eq!(good(&none(), "ETHUSDT-trades-x.csv", futures), ["9 1723075200123000000 ETHUSDT 55123.4 0.001 sell"]);
 }
 
-/// Goal: a dump whose first line is broken is not taken for a file with a header. Method: words in the first line.
+/// Goal: a dump with a broken first line is not taken for a file with a header. Method: words in the first line.
 #[test]
 fn a_broken_first_line_is_no_header() {
     let text = "what,is,this\n9,55123.4,0.001,55.1,1723075200123,true";

@@ -1,7 +1,7 @@
-//! A file as lines, and a line as fields: numbered records, or what is wrong with a line. `head` and `layout` find out
-//! what the fields mean.
+//! A file as lines, and a line as fields: numbered records, or the problem of a line. `head` and `layout` find the
+//! meaning of the fields.
 //!
-//! Each line is split by itself: a quote that is never closed spoils its line, and not the rest of the file.
+//! Each line is split by itself: a quote that is never closed spoils its own line only.
 
 use std::{
     io::{self, BufRead, Read},
@@ -10,10 +10,11 @@ use std::{
 
 use csv::{ReaderBuilder, StringRecord};
 
-/// Longer lines are no market data. A limit keeps a file without line ends from filling the memory.
+/// Maximum length of a line in bytes. Longer lines are no market data, and a file without line ends must not fill the
+/// memory.
 const MAX_LINE: u64 = 1 << 16;
 
-/// A line with its number from 1 on, and what is wrong with it, if it is no text. It is then shown as far as it can be.
+/// A line with its number from 1 on, and its problem if it is no text. Its readable part is then shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     pub number: u64,

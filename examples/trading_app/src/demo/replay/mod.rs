@@ -1,8 +1,8 @@
 //! Recorded files. [`Replay`] reads a CSV file of any vendor as ticks in the order of the file, and bad rows with their
 //! line numbers. `feed` opens it, and runs its reader in a thread and [`paced`] behind it.
 //!
-//! `encoding` makes text of bytes, `lines` makes fields of text, `head` finds the header, and `layout` finds out what the
-//! columns are; `row` then reads each row by the layout alone.
+//! `encoding` makes text of bytes, `lines` makes fields of text, `head` finds the header, and `layout` finds the
+//! meaning of the columns. `row` then reads each row by the layout alone.
 
 mod age;
 mod calendar;
@@ -42,20 +42,20 @@ use crate::{
     demo::{chunk::BadRow, settings},
 };
 
-/// First rows by which the layout is found.
+/// Number of first rows by which the layout is found.
 const SAMPLE: usize = 256;
 
-/// Rows per message to the next task: enough to make it cheap, few enough to keep both busy.
+/// Number of rows per message to the next task: enough to make a message cheap, few enough to keep both tasks busy.
 const CHUNK: usize = 256;
 
-/// Ticks with the numbers of their lines, and rows that are no ticks.
+/// Ticks with the numbers of their lines, and bad rows.
 #[derive(Debug, Default)]
 pub struct Rows {
     pub ticks: Vec<(u64, Tick)>,
     pub bad: Vec<BadRow>,
 }
 
-/// A tick, or what is wrong with its row, and the number of its line.
+/// A tick or the problem of its row, and the line number.
 type Read = (u64, Result<Tick, String>);
 
 /// A file whose first lines have been read to find the layout.
@@ -96,12 +96,12 @@ impl Replay {
         Ok(Self { lines, layout, head, neighbors, strict: settings.strict })
     }
 
-    /// Describes the layout, for people, so that a wrong guess is seen.
+    /// Describes the layout for people, so that a wrong guess is seen.
     pub fn found(&self) -> String {
         let mut found = self.layout.to_string();
         let (head, names) =
             (&self.head, |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", "));
-        // A `String` takes all that is written.
+        // Writing to a `String` never fails.
         if !head.prose.is_empty() {
             let _ = write!(found, "\n  no rows and no header: line {}", names(&head.prose));
         }
@@ -166,7 +166,7 @@ impl Replay {
     }
 }
 
-/// The layout, and what the times of its rows are compared with.
+/// Returns the layout, and the neighbors that the times of its rows are compared with.
 fn understood(
     settings: &settings::Replay,
     path: &Path,
@@ -183,7 +183,7 @@ fn understood(
     Ok((layout, neighbors))
 }
 
-/// A problem with what may be its cause: a first line that is no text.
+/// Adds a likely cause to a problem: a first line that is no text.
 fn because(head: &Head, rows: &[StringRecord], problem: String) -> String {
     match head.rows.front() {
         Some((line, Err(cause))) if rows.is_empty() => format!("no row could be read: line {line}: {cause}"),

@@ -6,7 +6,7 @@ use roundlot::market::Symbol;
 use super::calendar;
 use crate::demo::settings::{DateOrder, Unit};
 
-// Names in snake case, the best first. A time may end in its unit, a price in its scale.
+// Names in snake case, the best first. The name of a time may end in its unit, the name of a price in its scale.
 pub const TIME: &[&str] = &[
     "time",
     "timestamp",
@@ -79,12 +79,12 @@ pub const QUANTITY: &[&str] = &[
 ];
 pub const SIDE: &[&str] =
     &["side", "taker_side", "aggressor_side", "aggressor", "trade_side", "direction", "ask_bid", "buy_sell"];
-/// Columns that ask whether the buyer was the maker, or, which is the same, whether the taker sold.
+/// Names that ask whether the buyer was the maker, which is the same as whether the taker sold.
 pub const BUYER_IS_MAKER: &[&str] =
     &["is_buyer_maker", "buyer_is_maker", "buyer_maker", "was_buyer_maker", "taker_side_sell", "m"];
 pub const ID: &[&str] = &["id", "trade_id", "tradeid", "agg_trade_id", "trd_match_id", "exec_id", "match_id", "tid"];
 
-/// `isBuyerMaker`, `Is Buyer Maker` and `is-buyer-maker` are `is_buyer_maker`.
+/// Converts a name to snake case: `isBuyerMaker`, `Is Buyer Maker` and `is-buyer-maker` become `is_buyer_maker`.
 pub fn snake(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     let mut after_lower = false;
@@ -105,7 +105,7 @@ pub fn snake(name: &str) -> String {
     snake.trim_end_matches('_').to_owned()
 }
 
-/// `time_us` is a time in microseconds.
+/// Splits the unit off a name: `time_us` is a time in microseconds.
 pub fn without_unit(name: &str) -> (&str, Option<Unit>) {
     let units = [
         (Unit::S, &["_s", "_sec", "_secs", "_seconds"][..]),
@@ -120,7 +120,7 @@ pub fn without_unit(name: &str) -> (&str, Option<Unit>) {
     found.unwrap_or((name, None))
 }
 
-/// `price_e4` is a price times ten thousand.
+/// Splits the scale off a name: `price_e4` is a price times ten thousand.
 pub fn without_scale(name: &str) -> (&str, Option<u32>) {
     match name.rsplit_once("_e") {
         Some((base, digits)) if digits.parse::<u32>().is_ok() => (base, digits.parse().ok()),
@@ -138,9 +138,9 @@ pub struct Shape {
     pub buyer_is_maker: usize,
 }
 
-/// The dumps of Binance: `trades` (id, price, quantity, quote quantity, time, is buyer maker) and `aggTrades` (id,
-/// price, quantity, first id, last id, time, is buyer maker), spot ones with a further flag. One row that fits is
-/// enough: the first one may be broken.
+/// Recognizes the dumps of Binance: `trades` (id, price, quantity, quote quantity, time, is buyer maker) and
+/// `aggTrades` (id, price, quantity, first id, last id, time, is buyer maker). Spot dumps have a further flag. One row
+/// that fits is enough, since the first one may be broken.
 pub fn shape(rows: &[StringRecord]) -> Option<Shape> {
     const TRADES: Shape = Shape { id: 0, price: 1, quantity: 2, time: 4, buyer_is_maker: 5 };
     const AGGREGATED: Shape = Shape { time: 5, buyer_is_maker: 6, ..TRADES };
@@ -159,7 +159,7 @@ pub fn shape(rows: &[StringRecord]) -> Option<Shape> {
     })
 }
 
-/// Whether a field is a number or a time, and so no name of a column.
+/// Whether a field is a number or a time, and so no column name.
 pub fn is_value(field: &str) -> bool {
     let number = field.trim_start_matches(['-', '+', '.']);
     let is_number = number.starts_with(|letter: char| letter.is_ascii_digit())
@@ -167,14 +167,14 @@ pub fn is_value(field: &str) -> bool {
     is_number || calendar::stamp(field, Some(DateOrder::Mdy)).is_ok()
 }
 
-/// Names of files that say what is in them and not of what.
+/// Generic file names, which name the content and not the symbol.
 const GENERIC: [&str; 17] = [
     "data", "export", "file", "history", "market", "merged", "output", "part", "prices", "quotes", "report", "rows",
     "sample", "table", "ticks", "trade", "trades",
 ];
 
-/// The symbol that a file's name begins with: `BTCUSD_PERP-trades-2024-08-08`, `spy_trades`. None if that is a number,
-/// which is a date or a part of one more often than a symbol, or a word for files.
+/// Returns the symbol that a file's name begins with: `BTCUSD_PERP-trades-2024-08-08`, `spy_trades`. Returns `None` for
+/// a word for files, and for a number, which is more often part of a date than a symbol.
 pub fn symbol_of(stem: &str) -> Option<Symbol> {
     let lower = stem.to_ascii_lowercase();
     let marks = ["-trades", "-aggtrades", "_trades", "_aggtrades"];

@@ -23,14 +23,14 @@ pub struct Pace {
     began: Option<(Instant, i64)>,
 }
 
-/// Longest wait that is computed. A row further away has a broken clock, and is never due.
+/// Maximum wait that is computed. A row further away has a broken clock, and is never due.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Waits above this are reported. No market pauses for so long, but a broken clock does.
+/// Waits above this are reported. No market closes for so long, but a broken clock may show such a gap.
 const LONG: Duration = Duration::from_secs(4 * 86_400);
 
 impl Pace {
-    /// Speed 1 is recorded time, 0 as fast as possible.
+    /// Makes a pace: speed 1 is recorded time, 0 is as fast as possible.
     pub fn new(speed: f64) -> Self {
         Self { speed, began: None }
     }

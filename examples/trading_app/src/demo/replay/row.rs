@@ -1,4 +1,4 @@
-//! A row as a tick: what its fields say by the layout of the file, or what is wrong with them.
+//! A row as a tick: its fields, read by the layout of the file, or the problem of the row.
 
 use std::{borrow::Cow, str::FromStr};
 
@@ -15,7 +15,7 @@ use crate::bot::tick::Tick;
 /// Words of vendors for a missing value.
 const NO_VALUE: [&str; 10] = ["", "null", "none", "nan", "n", "unknown", "-", "n/a", "na", "\\n"];
 
-/// The largest and the smallest number of 64 bits: what feeds of whole numbers send where there is no price.
+/// The largest and smallest 64-bit numbers, which feeds of whole numbers send where there is no price.
 const NO_NUMBER: [&str; 4] =
     ["9223372036854775807", "-9223372036854775808", "-9223372036854775807", "18446744073709551615"];
 
@@ -60,12 +60,12 @@ impl Layout {
         })
     }
 
-    /// A problem with the name and the value of its column.
+    /// Describes a problem with the name and the value of its column.
     pub fn wrong(&self, row: &StringRecord, column: usize, problem: &str) -> String {
         format!("{}{} {problem}", self.names[column], quoted(row.get(column).unwrap_or_default()))
     }
 
-    /// The digits as they stand in the file; where a scale moves the point, without the zeros that this leaves behind.
+    /// Returns the digits as the file has them. A scale moves the point, and the zeros that this leaves behind go.
     fn price(&self, text: &str) -> Result<Price, String> {
         if NO_NUMBER.contains(&text) {
             return Err("is the number that stands for no price".to_owned());
@@ -84,7 +84,7 @@ impl Layout {
         scaled(&number, scale)
     }
 
-    /// The side by the sign of the quantity, and the quantity without it, if this is how the file tells the side.
+    /// Returns the side by the sign of the quantity and the quantity without it, if the file tells the side so.
     fn signed(&self, text: &str) -> Result<(Option<Side>, Quantity), String> {
         let number = self.decimals.plain(text)?;
         let unsigned = number.strip_prefix('-');
@@ -108,7 +108,7 @@ impl Layout {
     }
 }
 
-/// A number of 10^-`scale`. An exponent of its own is added up.
+/// Returns a number of 10^-`scale`. An exponent of its own is added.
 fn scaled(number: &str, scale: u32) -> Result<Price, String> {
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().map_err(|_| "is not a decimal number")?),
@@ -118,7 +118,7 @@ fn scaled(number: &str, scale: u32) -> Result<Price, String> {
     Ok(Price::new(Decimal::normalize(&read::<Price>(&shifted)?.to_decimal())))
 }
 
-/// A value for a message, if there is one: its beginning in quotes.
+/// Returns the beginning of a value in quotes, for a message; empty without a value.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTED) {
         _ if text.is_empty() => String::new(),
@@ -135,7 +135,7 @@ fn is_no_number(field: &str) -> bool {
     is_no_value(field) || NO_NUMBER.contains(&field)
 }
 
-/// Reads a trading noun. What is wrong with it is said without its name, for the file has another one.
+/// Reads a trading noun. The problem is described without the noun's name, since the file has another one.
 pub fn read<T: FromStr<Err = InvalidField>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: InvalidField| error.reason().to_string())
 }

@@ -1,6 +1,5 @@
 //! The side that took the liquidity: by words in a column, by a flag, or by the sign of the quantity. `layout` finds
-//! which,
-//! `row` reads it.
+//! the source, and `row` reads the side from it.
 
 use roundlot::market::Side;
 
@@ -10,7 +9,7 @@ use crate::demo::settings::Replay;
 /// The source of the side in a file.
 #[derive(Debug, PartialEq)]
 pub enum Sides {
-    /// Nothing.
+    /// The file does not tell the side.
     None,
     /// A column with words.
     Words { column: usize, buy: Vec<String>, sell: Vec<String> },
@@ -24,7 +23,8 @@ const MAKER_SOLD: &[&str] = &["false", "f", "0"];
 const MAKER_BOUGHT: &[&str] = &["true", "t", "1"];
 
 impl Sides {
-    /// By the settings, or else by what the first rows bear out. `values` are those of a column.
+    /// Takes the source from the settings, or else from what the first rows confirm. `values` gives the fields of a
+    /// column.
     pub fn of<'a, V: Iterator<Item = &'a str>>(
         settings: &Replay,
         header: &Header<'_>,
@@ -56,7 +56,7 @@ impl Sides {
         Ok(Self::Words { column, buy: or(&settings.buy, buy), sell: or(&settings.sell, sell) })
     }
 
-    /// The side that a word stands for.
+    /// Returns the side that a word means.
     pub fn read(&self, text: &str) -> Result<Side, String> {
         let Self::Words { buy, sell, .. } = self else {
             return Err("is not expected".to_owned());

@@ -1,17 +1,17 @@
-//! Helpers of the tests: write a file of a few lines, and read its ticks back, each as one line of text.
+//! Helpers of the tests: they write a file of a few lines and read its ticks back, each as one line of text.
 
 use std::fs;
 
 use super::Replay;
 use crate::{bot::tick::Tick, demo::settings};
 
-/// Settings of a file of which nothing is said.
+/// Returns settings with no value set.
 pub fn none() -> settings::Replay {
     let built_in: toml::Table = include_str!("../../../../../config/trading_app.toml").parse().unwrap();
     built_in["replay"].clone().try_into().unwrap()
 }
 
-/// Settings as a user writes them: lines of TOML.
+/// Reads settings as a user writes them: lines of TOML.
 pub fn set(lines: &str) -> settings::Replay {
     let built_in: toml::Table = include_str!("../../../../../config/trading_app.toml").parse().unwrap();
     let mut table = built_in["replay"].as_table().unwrap().clone();
@@ -19,7 +19,7 @@ pub fn set(lines: &str) -> settings::Replay {
     table.try_into().unwrap()
 }
 
-/// The file, as the app opens it, or why it does not.
+/// Opens a file as the app does. The error is the reason of the refusal.
 pub fn opened(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) -> Result<Replay, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -27,7 +27,7 @@ pub fn opened(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) 
     Replay::open(&path, settings).map_err(|error| error.to_string())
 }
 
-/// The rows of a file with their line numbers: what they became, or what is wrong with them.
+/// Returns the rows of a file with their line numbers: the tick of each, or the problem.
 pub fn rows(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) -> Vec<(u64, Result<String, String>)> {
     opened(settings, name, bytes)
         .unwrap()
@@ -41,12 +41,12 @@ pub fn read(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) ->
     rows(settings, name, bytes).into_iter().map(|(_, row)| row).collect()
 }
 
-/// The ticks of a file without bad rows.
+/// Returns the ticks of a file without bad rows.
 pub fn good(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) -> Vec<String> {
     read(settings, name, bytes).into_iter().map(Result::unwrap).collect()
 }
 
-/// The reason for which a file is refused.
+/// Returns the reason for which a file is refused.
 pub fn refused(settings: &settings::Replay, name: &str, bytes: impl AsRef<[u8]>) -> String {
     match opened(settings, name, bytes) {
         Ok(replay) => panic!("it is read as\n{}", replay.found()),

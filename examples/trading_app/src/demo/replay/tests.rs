@@ -1,4 +1,5 @@
-//! Files as vendors export them, a few lines of each: what is stored of them, and what is refused with what to set.
+//! Tests of whole files as vendors export them, a few lines each: the stored ticks, and the setting that a refusal asks
+//! for.
 
 use super::*;
 use crate::demo::{
@@ -20,7 +21,7 @@ impl Replay {
 /// 2024-01-08 00:00:00 UTC.
 const DAY: i64 = 1_704_672_000;
 
-/// The seconds since then of each row, with their fraction.
+/// Returns the time of each row in seconds since then, with their fraction.
 fn seconds(settings: &settings::Replay, text: &str) -> Vec<String> {
     let tick = |(_, tick): Read| {
         let nanos = tick.unwrap().time_ns - DAY * 1_000_000_000;
@@ -29,7 +30,7 @@ fn seconds(settings: &settings::Replay, text: &str) -> Vec<String> {
     opened(settings, "ABC.csv", text).unwrap().all().into_iter().map(tick).collect()
 }
 
-/// Prices, quantities and sides of all rows.
+/// Returns prices, quantities and sides of all rows.
 fn money(settings: &settings::Replay, text: &str) -> Vec<String> {
     let money = |row: String| row.splitn(4, ' ').nth(3).unwrap().trim_end().to_owned();
     good(settings, "ABC.csv", text).into_iter().map(money).collect()
@@ -74,8 +75,8 @@ fn a_time_of_day_is_joined_with_its_date() {
     assert_eq!(seconds(&named, "dia,hora,price\n20240108,000001123,1"), ["1.123"]);
 }
 
-/// Goal: no half of a time is read alone, and no guess stands that its rows don't bear out. Method: files that lack
-/// something, or could mean two things.
+/// Goal: no half of a time is read alone, and each guess is confirmed by its rows. Method: files that lack a part, or
+/// could mean two things.
 #[test]
 fn ambiguous_times_are_refused_with_the_setting_to_use() {
     let cases = [
@@ -119,7 +120,7 @@ fn offsets_are_read() {
     assert_eq!(seconds(&none(), text), ["52200.123", "52200.000", "52201.000", "52202.000", "52203.500"]);
 }
 
-/// Goal: each row is read in its own unit, wherever in the file units change. Method: more rows than are looked at.
+/// Goal: each row is read in its own unit, wherever the unit changes in a file. Method: more rows than the sample has.
 #[test]
 fn units_of_time_are_detected_row_by_row() {
     let mut text = "time,symbol,price\n".to_owned();
@@ -183,7 +184,7 @@ fn whole_numbers_of_a_fraction_need_a_setting() {
     assert_eq!(money(&set("price_scale = 2"), "time,price\n1704704400,1.5e3"), ["15"]);
 }
 
-/// Goal: exports that are in wide use are read without a setting. Method: their headers, and a row of each.
+/// Goal: widely used exports are read without a setting. Method: the header of each, and a row.
 #[test]
 fn well_known_exports_need_no_settings() {
     let cases = [
@@ -204,7 +205,7 @@ fn well_known_exports_need_no_settings() {
     }
 }
 
-/// Goal: what is below the rows spoils no guess. Method: more of it than rows.
+/// Goal: lines below the rows spoil no guess. Method: more such lines than rows.
 #[test]
 fn summaries_are_bad_rows() {
     let text = "time,symbol,price\n1704704400,ABC,1\n\nTotal: 1 row\n# end\nas of,2024\n";

@@ -1,5 +1,5 @@
-//! Finds where the time of a row stands and how it is written: by the settings, or by names of columns whose first rows
-//! bear it out. A file whose times could mean two things, or nothing, is refused with what to set.
+//! The search for the column and format of the time: by the settings, or by column names that the first rows confirm. A
+//! file is refused with the setting to make if its times could mean two things, or nothing.
 
 use csv::StringRecord;
 
@@ -24,10 +24,10 @@ pub struct Sample<'a> {
     pub age: Age,
 }
 
-/// A guess, and its result on the first rows.
+/// A guess, and its result for the first rows.
 struct Tried {
     times: Times,
-    /// Values that are there.
+    /// Number of values that are present.
     all: usize,
     readable: usize,
     of_age: usize,
@@ -35,7 +35,7 @@ struct Tried {
 }
 
 impl Sample<'_> {
-    /// The times of the file; `shape` is the column of a dump that is known by its shape.
+    /// Finds the times of the file. `shape` is the time column of a dump that is known by its shape.
     pub fn times(&self, shape: Option<usize>) -> Result<Times, String> {
         let said = self.header.said("time", &self.settings.time)?;
         let columns = match said.or(shape) {
@@ -65,7 +65,7 @@ impl Sample<'_> {
                 return self.of_day(column, Date::Column(date)).and_then(|tried| tried.accepted(self.header));
             }
         }
-        // Old archives, and counts from the beginning of the file.
+        // Some files are old archives, or count from their own beginning.
         let first = tried.swap_remove(0);
         self.contradicted(&first)?;
         let found = first.accepted(self.header).map_err(|problem| match dates.first() {
@@ -136,7 +136,7 @@ impl Sample<'_> {
         tried
     }
 
-    /// Finds the order of day and month in dates with slashes, by the first rows.
+    /// Finds the order of day and month in dates with slashes, from the setting or else the first rows.
     fn order(&self, column: usize) -> Result<Option<DateOrder>, String> {
         let said = self.settings.date_order;
         let dates: Vec<(u32, u32)> = self.values(column).filter_map(day_and_month).collect();
@@ -164,8 +164,8 @@ impl Sample<'_> {
         days * 2 > self.values(column).count()
     }
 
-    /// Finds the unit of the numbers of a time of day. `hhmmss` is the usual spelling, and taken for it where they are
-    /// too large for counts since midnight, or have a zero in front.
+    /// Finds the unit of the numbers of a time of day. The usual spelling is `hhmmss`, chosen for numbers that are too
+    /// large for counts since midnight, or have a leading zero.
     fn clock_unit(&self, column: usize) -> Result<Option<Unit>, String> {
         let numbers: Vec<&str> = self.values(column).filter(|text| !text.contains(':')).collect();
         let whole = |text: &'_ str| text.split('.').next().unwrap_or_default().to_owned();
@@ -196,7 +196,7 @@ impl Sample<'_> {
         ))
     }
 
-    /// Refuses a unit that the name of a column says if its numbers are times of our age in another one alone.
+    /// Refuses the unit in a column's name if the numbers are plausible times in one other unit alone.
     fn contradicted(&self, tried: &Tried) -> Result<(), String> {
         let (Some(named), None) = (tried.times.unit, self.settings.time_unit) else {
             return Ok(());
@@ -214,7 +214,7 @@ impl Sample<'_> {
         }
     }
 
-    /// Refuses dates beside a column with times of day, so that half of a time is never taken for all of it.
+    /// Refuses dates beside a column with times of day, so that half of a time is never taken for a whole one.
     fn no_clock_beside(&self, times: Times) -> Result<Times, String> {
         let all = |column: usize, is: &dyn Fn(&str) -> bool| {
             self.values(column).next().is_some() && self.values(column).all(is)
@@ -222,7 +222,7 @@ impl Sample<'_> {
         if times.date != Date::Said || !all(times.column, &|text| times.day(text).is_ok()) {
             return Ok(times);
         }
-        // Digits are times of day only by the name of their column.
+        // Digits are times of day only if the name of their column says so.
         let clock = |text: &str| match text.contains(':') {
             true => stamp(text, None).ok().filter(|stamp| stamp.day.is_none())?.clock,
             false => digit_clock(text),
@@ -243,12 +243,12 @@ impl Sample<'_> {
 }
 
 impl Tried {
-    /// Whether at least half of the values are times of our age.
+    /// Whether at least half of the values are plausible times.
     fn is_borne_out(&self) -> bool {
         self.of_age * 2 >= self.all
     }
 
-    /// The times, unless a guess is not borne out by at least half of the values.
+    /// Returns the times. Refuses a guess that fewer than half of the values confirm.
     fn accepted(self, header: &Header<'_>) -> Result<Times, String> {
         let is_said = self.times.unit.is_some() && self.times.date == Date::Said;
         match self.problem {

@@ -1,5 +1,5 @@
-//! The time of a row. [`Times`] says where it stands and how it is written; `time_columns` finds that out by the first
-//! rows, and each row is then read by it alone.
+//! The time of a row. [`Times`] holds its column and format; `time_columns` finds both by the first rows, and each row
+//! is then read by them alone.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ use crate::demo::settings::{DateOrder, Unit};
 pub struct Times {
     pub column: usize,
     pub date: Date,
-    /// `None`: what each number means is told by the one unit in which it is a time of our age.
+    /// Unit of all numbers. With `None`, a number is read in the one unit in which it is a plausible time.
     pub unit: Option<Unit>,
     pub order: Option<DateOrder>,
     /// Offset from UTC of times without one, in nanoseconds.
@@ -34,17 +34,17 @@ pub struct Times {
 pub enum Date {
     /// Part of the time itself.
     Said,
-    /// In a column of its own.
+    /// In another column.
     Column(usize),
-    /// The same for all rows, in days since 1970.
+    /// A constant date for all rows, in days since 1970.
     Constant(i64),
 }
 
-/// Days from 1899-12-30, from which spreadsheets count, to 1970.
+/// Days between 1899-12-30, from which spreadsheets count, and 1970.
 const SPREADSHEET: i64 = 25_569;
 
 impl Times {
-    /// Nanoseconds since 1970. What is wrong is told with its column.
+    /// Returns nanoseconds since 1970. An error comes with the column it is about.
     pub fn read(&self, row: &StringRecord) -> Result<i64, (usize, String)> {
         let text = |column: usize| row.get(column).unwrap_or_default();
         let wrong = |column: usize| move |problem: String| (column, problem);
@@ -57,7 +57,7 @@ impl Times {
         day.checked_mul(DAY).and_then(|day| day.checked_add(clock)).ok_or_else(|| (self.column, TOO_LARGE.to_owned()))
     }
 
-    /// A time that says its day.
+    /// Reads a time that includes its day.
     fn full(&self, text: &str) -> Result<i64, String> {
         match self.unit {
             Some(Unit::Iso) => self.stamp(text),
@@ -68,7 +68,7 @@ impl Times {
         }
     }
 
-    /// The time, and the one unit in which it is of our age; for texts of the calendar, whatever their age.
+    /// Returns the time and the one unit in which it is plausible. A text of the calendar may have any age.
     pub fn guessed(&self, text: &str) -> Result<(i64, Unit), String> {
         let number = match self.decimals.plain(text) {
             Ok(number) if read::<Price>(&number).is_ok() => number,
@@ -80,7 +80,7 @@ impl Times {
         let counted = units.iter().filter_map(|unit| Some((counted(&number, *unit).ok()?, *unit))).find(is_of_age);
         let digits = self.digits(text).map(|time| (time, Unit::Digits)).filter(is_of_age);
         match (counted, digits) {
-            // 2024010809 is an hour of 2024 or a second of 2034, which has not been recorded yet.
+            // The number 2024010809 is an hour of 2024 or a second of 2034, and 2034 has not been recorded yet.
             (Some((time, _)), Some(_)) if time > self.age.now => {
                 Err("may count seconds, or be a date and an hour: set replay.time_unit".to_owned())
             }
@@ -103,7 +103,7 @@ impl Times {
         i64::try_from(nanos - i128::from(offset.unwrap_or(self.offset))).map_err(|_| TOO_LARGE.to_owned())
     }
 
-    /// `20240108`, `20240108093000`, and further digits of the second, with a point before them or without.
+    /// Reads `20240108`, `20240108093000`, and further digits of the second, with a point before them or without.
     fn digits(&self, text: &str) -> Option<i64> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         if !text.is_ascii() || whole.len() < 8 || (!fraction.is_empty() && whole.len() != 14) {
@@ -120,7 +120,7 @@ impl Times {
         calendar::day(date, None).ok()?.checked_mul(DAY)?.checked_add(clock + fraction - self.offset)
     }
 
-    /// Days since 1899-12-30, to the millisecond, which is as exact as spreadsheets are.
+    /// Reads days since 1899-12-30, to the millisecond, which is the precision of spreadsheets.
     fn spreadsheet(&self, text: &str) -> Result<i64, String> {
         let days = read::<Price>(&self.decimals.plain(text)?)?.to_decimal();
         let millis = days.checked_mul(Decimal::from(DAY / 1_000_000)).and_then(|millis| millis.round().to_i64());
@@ -128,7 +128,7 @@ impl Times {
         nanos.and_then(|nanos| nanos.checked_sub(self.offset)).ok_or_else(|| TOO_LARGE.to_owned())
     }
 
-    /// Days since 1970 of a column that holds dates.
+    /// Reads the day of a column that holds dates, in days since 1970.
     pub fn day(&self, text: &str) -> Result<i64, String> {
         match calendar::stamp(text, self.order)? {
             Stamp { day: Some(day), clock: None | Some(0), offset: None } => Ok(day),
@@ -136,7 +136,7 @@ impl Times {
         }
     }
 
-    /// Nanoseconds since midnight UTC, which may be of the day before or after.
+    /// Reads nanoseconds since midnight UTC, which may be of the day before or after.
     fn clock(&self, text: &str) -> Result<i64, String> {
         let (clock, offset) = match self.unit {
             Some(Unit::Digits) => (self.digits_of_day(text)?, None),
@@ -161,15 +161,15 @@ impl Times {
     }
 }
 
-/// 2001-09-09, since when a count of seconds has ten digits. No feed counted micro- or nanoseconds before; a number that
-/// would be one counts from another day, as .NET (from year 1) and kdb+ (from 2000) do.
+/// First time of a plausible count in micro- or nanoseconds: 2001-09-09, since when seconds have ten digits. An earlier
+/// one counts from another day, as .NET (from year 1) and kdb+ (from 2000) do.
 const FINE_FROM: i64 = 1_000_000_000 * SECOND;
 const OTHER_EPOCH: &str = "may count from another day than 1970, as .NET's ticks and kdb's times do: convert it, or set \
                            replay.time_unit to \"ns\" or \"us\" if it counts from 1970";
 const TOO_LARGE: &str = "is too large for a time";
 const ROUNDED: &str = "has lost digits, as spreadsheets do it to large numbers";
 
-/// A number of units in nanoseconds, exactly; what is finer is cut off.
+/// Converts a number of units to nanoseconds, exactly; finer digits are cut off.
 pub fn counted(number: &str, unit: Unit) -> Result<i64, String> {
     let per_unit = match unit {
         Unit::S => SECOND,
@@ -180,13 +180,13 @@ pub fn counted(number: &str, unit: Unit) -> Result<i64, String> {
     if counted_rounded(number) {
         return Err(ROUNDED.to_owned());
     }
-    // A decimal by the crate's own rules: exact, in any notation.
+    // The crate's own rules read a decimal exactly, in any notation.
     let time = read::<Price>(number)?.to_decimal();
     let nanos = time.checked_mul(Decimal::from(per_unit)).and_then(|nanos| nanos.trunc().to_i64());
     nanos.ok_or_else(|| TOO_LARGE.to_owned())
 }
 
-/// Whether a number in scientific notation has fewer digits than it needs to say its units: 1.7047E+12.
+/// Whether a number in scientific notation, such as 1.7047E+12, has fewer digits than its units need.
 fn counted_rounded(number: &str) -> bool {
     let Some((mantissa, _)) = number.split_once(['e', 'E']) else {
         return false;
@@ -196,7 +196,7 @@ fn counted_rounded(number: &str) -> bool {
     whole.is_ok_and(|whole| whole > digits)
 }
 
-/// A unit as the settings spell it.
+/// Returns a unit as the settings spell it.
 pub fn name(unit: Unit) -> Cow<'static, str> {
     Cow::Owned(format!("{unit:?}").to_lowercase())
 }

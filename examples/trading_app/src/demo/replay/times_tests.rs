@@ -42,14 +42,14 @@ fn times_are_exact_in_each_unit() {
     }
 }
 
-/// Goal: a number is a time of our age in one unit at most. Method: the ends of our age, and what lies between units.
+/// Goal: a number is a plausible time in one unit at most. Method: both ends of the range, and numbers between units.
 #[test]
 fn a_number_has_one_unit_of_time() {
     let guess = |text: &str| times(None).guessed(text).ok().map(|(_, unit)| unit);
     for (zeros, unit) in [("", Unit::S), ("000", Unit::Ms), ("000000", Unit::Us), ("000000000", Unit::Ns)] {
         for seconds in ["631152000", "1704704400", "1767225599"] {
             if seconds.len() == 9 && zeros.len() > 3 {
-                // No feed was that exact then.
+                // No feed counted that finely at that time.
                 assert_eq!(guess(&format!("{seconds}{zeros}")), None);
                 continue;
             }
@@ -66,7 +66,7 @@ fn a_number_has_one_unit_of_time() {
         assert_eq!(guess(text), None, "{text}");
     }
     assert_eq!(guess("2024-01-08"), Some(Unit::Iso));
-    // .NET's ticks and kdb's nanoseconds of 2024, and what is one of 1970 at last.
+    // The ticks of .NET and nanoseconds of kdb+ of 2024, and last a time of 1970.
     for text in ["638403210000000000", "757987200000000000", "757987200000000"] {
         assert!(times(None).guessed(text).unwrap_err().contains("another day than 1970"), "{text}");
     }

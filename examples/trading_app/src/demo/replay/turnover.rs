@@ -1,5 +1,5 @@
-//! The column with the quantity, where several may hold it. Exports of some markets have the turnover beside the volume,
-//! under a name that elsewhere is one of quantities. [`layout`](super::layout) asks for it.
+//! The choice of the quantity column where several columns may hold it. Exports of some markets have the turnover
+//! beside the volume, under a name that is a quantity elsewhere. [`layout`](super::layout) calls it.
 
 use csv::StringRecord;
 use roundlot::market::{Price, Quantity};
@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::{decimals::Decimals, row::read};
 
-/// The first of the columns that is not the price times another one of them; the first, if that is true of each.
+/// Returns the first column that is not the price times another one, or the first column if each is such a product.
 pub fn quantity_of(columns: &[usize], price: usize, decimals: Decimals, rows: &[StringRecord]) -> Option<usize> {
     let is_turnover = |column: usize| {
         columns.iter().any(|other| *other != column && is_product(column, *other, price, decimals, rows))
@@ -15,7 +15,7 @@ pub fn quantity_of(columns: &[usize], price: usize, decimals: Decimals, rows: &[
     columns.iter().copied().find(|column| !is_turnover(*column)).or(columns.first().copied())
 }
 
-/// Whether in each row the one column is the price times the other one, which may count lots of 10, 100 or 1000.
+/// Whether in each row `column` is the price times `other`, which may count lots of 10, 100 or 1000.
 fn is_product(column: usize, other: usize, price: usize, decimals: Decimals, rows: &[StringRecord]) -> bool {
     let number = |row: &StringRecord, column: usize| {
         let text = decimals.plain(row.get(column)?).ok()?;
@@ -30,6 +30,6 @@ fn is_product(column: usize, other: usize, price: usize, decimals: Decimals, row
     let ratios: Vec<(Decimal, Decimal)> = rows.iter().filter_map(ratio).collect();
     let is_near = |number: Decimal, to: Decimal| (number - to).abs() * Decimal::ONE_HUNDRED <= to;
     let is_lot = |lot: i64| ratios.iter().all(|(_, ratio)| is_near(*ratio, lot.into()));
-    // A price of one tells nothing.
+    // A price of one proves nothing.
     ratios.iter().any(|(price, _)| !is_near(*price, Decimal::ONE)) && [1, 10, 100, 1000].into_iter().any(is_lot)
 }

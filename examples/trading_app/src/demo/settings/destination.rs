@@ -82,7 +82,8 @@ mod tests {
         }
     }
 
-    /// Goal: a mistake is told, a password isn't. Method: wrong forms of all kinds with one in them.
+    /// Goal: an error names the mistake and never the password. Method: wrong forms of all kinds that contain a
+    /// password.
     #[test]
     fn errors_do_not_repeat_the_written_value() {
         let wrong = [

@@ -1,4 +1,4 @@
-//! The sources of the settings: defaults, a file, the environment and the command line, each of which overrides those
+//! The sources of the settings: defaults, a file, the environment and the command line. Each overrides the sources
 //! before it. An error names the source and the setting. `main` calls [`load`].
 
 use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
@@ -9,10 +9,10 @@ use toml::{Table, Value};
 use super::Settings;
 use crate::{bot::Error, demo::cli::Cli};
 
-/// The file that documents the settings is also their default: the two can't differ.
+/// The file that documents the settings, which is also the source of the defaults, so that the two cannot differ.
 const BUILT_IN: &str = include_str!("../../../../../config/trading_app.toml");
 
-/// Read if no other is named and it is there.
+/// The file that is read if no other is named and this one exists.
 const USUAL_FILE: &str = "config/trading_app.toml";
 
 const PREFIX: &str = "ROUNDLOT_";
@@ -45,7 +45,7 @@ pub fn load(cli: &Cli, environment: impl IntoIterator<Item = (OsString, OsString
     Ok(settings)
 }
 
-/// The variables that are settings, in a fixed order, without those that stand for an argument of the command line.
+/// Returns the variables that are settings, in a fixed order. Variables of command-line arguments are left out.
 fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
     let command = Cli::command();
     let arguments: BTreeSet<&str> = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
@@ -77,7 +77,7 @@ fn assigned(table: Table, path: &[String], text: &str) -> Result<Table, String> 
     }
 }
 
-/// Chooses between the errors of a value and of the same value as text: the one that is not merely about its type.
+/// Chooses between the errors of a value and of the same value as text: the one that is not only about its type.
 fn apter(as_value: String, as_text: String) -> String {
     if as_value.starts_with("invalid type") { as_text } else { as_value }
 }
@@ -93,7 +93,7 @@ fn merged(mut under: Table, over: Table) -> Table {
     under
 }
 
-/// Names the line of a mistake, and does not show it, since it may hold a password.
+/// Names the line of a mistake. The line itself is not shown, since it may hold a password.
 fn located(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     format!("line {}: {}", before.matches('\n').count() + 1, error.message())
@@ -123,7 +123,8 @@ mod tests {
         (folder, Cli { config: Some(path), ..Cli::default() })
     }
 
-    /// Goal: the app runs without a file as it runs with the one that is shipped. Method: an empty file, and that one.
+    /// Goal: the app runs the same without a file and with the shipped file. Method: an empty file, and the shipped
+    /// one.
     #[test]
     fn the_shipped_file_equals_the_defaults() {
         let (_folder, empty) = file("");
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!((settings.sim.pairs, settings.run_time()), (100, Some(Duration::from_secs(10))));
     }
 
-    /// Goal: what stands in comments in the file is a setting, too. Method: remove the marks.
+    /// Goal: each commented setting in the file is a setting, too. Method: remove the marks.
     #[test]
     fn commented_settings_in_the_file_exist() {
         let (_folder, cli) = file(&BUILT_IN.replace("#: ", ""));
@@ -182,8 +183,8 @@ mod tests {
         assert_eq!(settings.venue.latency, Duration::from_millis(1));
     }
 
-    /// Goal: wherever a URL with a password stands, and whatever is wrong with it, the password is not told. Method:
-    /// all sources, each with a mistake in it or beside it.
+    /// Goal: no error shows the password of a URL, wherever the URL stands and whatever is wrong with it. Method: all
+    /// sources, each with a mistake in the URL or beside it.
     #[test]
     fn a_database_is_named_and_its_password_is_never_printed() {
         let url = "mysql://bob:secret@db/trades";

@@ -97,11 +97,11 @@ pub enum Unit {
     Ms,
     Us,
     Ns,
-    /// A text of the calendar.
+    /// A text of the calendar, such as an ISO date.
     Iso,
-    /// Digits of the calendar without anything between them.
+    /// Digits of the calendar with no mark between them.
     Digits,
-    /// Days as spreadsheets count them.
+    /// Days in the count of spreadsheets.
     Excel,
 }
 
