@@ -4,6 +4,8 @@
 mod batched;
 mod driver;
 mod staged;
+#[cfg(test)]
+mod tests;
 
 use futures::Stream;
 

@@ -57,7 +57,7 @@ pub struct Staged<S, T> {
 const MAX_WAITING: usize = ITEMS_PER_POLL;
 
 /// The limits of single items: each is a batch, due at once.
-fn one_by_one() -> Limits {
+pub(super) fn one_by_one() -> Limits {
     Limits::new(1).max_pending(MAX_WAITING)
 }
 
