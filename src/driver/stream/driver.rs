@@ -1,5 +1,5 @@
-//! [`StreamDriver`]: what polls a stream for items and hands out what the rules cut, when its own consumer polls. An item that was
-//! taken in waits here until it is handed out or ends. The streams of single items and of batches call it.
+//! [`StreamDriver`]: polls a stream for items and hands out the batches that the rules cut, each time its consumer polls. An item
+//! that was taken in waits here until it is handed out or ends. `Staged` and `Batched` call it.
 
 use std::{
     pin::Pin,
@@ -32,7 +32,7 @@ pub(super) struct StreamDriver<S, T> {
 }
 
 impl<S, T> StreamDriver<S, T> {
-    /// The stages fit the limits.
+    /// Begins with an empty buffer. The stages have been checked against the limits.
     pub(super) fn new(source: S, stages: Stages<T>, limits: &Limits) -> Self {
         let accumulator = Accumulator::new(stages, limits, Policy::default());
         Self { source: Some(Box::pin(source)), accumulator, timer: Timer::new(), reads_ahead: false }
@@ -79,12 +79,8 @@ impl<S, T> StreamDriver<S, T> {
 }
 
 impl<S: Stream<Item = T>, T> StreamDriver<S, T> {
-    /// Takes items in, then cuts a batch and hands over what `take` takes out of it, which is all.
-    pub(super) fn poll_batch<B>(
-        &mut self,
-        cx: &mut Context<'_>,
-        take: impl Fn(&mut Vec<T>) -> B,
-    ) -> Poll<Option<B>> {
+    /// Takes items in, then cuts a batch and returns what `take` moves out of it; `take` must leave no item.
+    pub(super) fn poll_batch<B>(&mut self, cx: &mut Context<'_>, take: impl Fn(&mut Vec<T>) -> B) -> Poll<Option<B>> {
         let mut budget = ITEMS_PER_POLL;
         loop {
             let has_more = self.fill(cx, &mut budget);
@@ -117,9 +113,9 @@ impl<S: Stream<Item = T>, T> StreamDriver<S, T> {
     }
 
     /// Takes in what the stream has to give, until something is full: the later a batch is cut, the less of it is
-    /// stale. Says whether the stream may have more right now.
+    /// stale. Says whether the stream may have more right now. Each item spends one of `budget`, each look at a full buffer, too.
     fn fill(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> bool {
-        // Items of one poll come at the same time, as far as anybody can tell.
+        // Items of one poll count as having come at the same time.
         let now = clock::now();
         while *budget > 0 {
             *budget -= 1;

@@ -53,7 +53,7 @@ pub struct Staged<S, T> {
     driver: StreamDriver<S, T>,
 }
 
-/// Items that wait, at most. As many as one poll takes in: more would be read ahead only over several polls.
+/// Maximum number of items that wait: as many as one poll takes in, so that one poll can fill the buffer.
 const MAX_WAITING: usize = ITEMS_PER_POLL;
 
 /// The limits of single items: each is a batch, due at once.
@@ -99,7 +99,7 @@ where
 
     /// Merges an item into the one that already waits under the same key, as [`Stages::conflate_by`] does.
     ///
-    /// The item that was emitted last no longer waits, so nothing is merged while the consumer keeps up.
+    /// An item that was emitted no longer waits, so nothing is merged while the consumer keeps up.
     #[doc(alias = "coalesce")]
     #[doc(alias = "debounce")]
     pub fn conflate_by<K, M>(
@@ -203,7 +203,7 @@ where
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        // Without budget, a channel of tokio would seem to have nothing, and all that waits would leave undecided.
+        // A channel of tokio seems empty once the task's budget is spent. Items would then leave without a look at newer ones.
         ready!(pin!(coop::consume_budget()).poll(cx));
         self.driver.poll_batch(cx, |batch| batch.pop().expect("a batch has an item"))
     }

@@ -38,14 +38,14 @@ enum Step {
     Wait(u64),
 }
 
-/// Items that the source has, and what has become of them.
+/// The state of a source that the test fills.
 #[derive(Default)]
 struct Shelf {
     ready: VecDeque<Op>,
     /// Items that the last poll took.
     taken: Vec<Op>,
     is_closed: bool,
-    /// The end was told.
+    /// The stream under test has been told of the end.
     has_ended: bool,
     waker: Option<Waker>,
 }
@@ -54,7 +54,7 @@ struct Shelf {
 struct Source(Rc<RefCell<Shelf>>);
 
 impl Source {
-    /// Changes what is there, and wakes who waits for it.
+    /// Changes the shelf, and wakes the task that waits for it.
     fn change(&self, change: impl FnOnce(&mut Shelf)) {
         let mut shelf = self.0.borrow_mut();
         change(&mut shelf);
@@ -135,7 +135,7 @@ fn staged(source: Source, recipe: &Recipe, start: Instant) -> Staged<Source, Op>
     staged
 }
 
-/// Single items do without these two in some runs, so that expiry is a rule by itself, too.
+/// Whether a run has these two rules. Some runs of single items do without, so that expiry is a rule by itself, too.
 fn asks_urgency_and_weight(recipe: &Recipe) -> bool {
     recipe.partition || recipe.limits.max_items > 1
 }
@@ -163,7 +163,7 @@ struct Run<S: Rules> {
     stream: task::Spawn<S>,
     model: Model,
     start: Instant,
-    /// What the stream may be woken for, once it has nothing to emit: its source, or this moment.
+    /// Set while the stream has nothing to emit and its source has nothing new: the deadline at which it is to be woken.
     idle_until: Option<Option<Duration>>,
 }
 
@@ -202,7 +202,7 @@ impl<S: Rules + Unpin> Run<S> {
         Ok(has_ended)
     }
 
-    /// Lets time pass. A stream that was idle is woken at its deadline and not before, a single item's never.
+    /// Lets time pass. An idle stream is woken at its deadline and not before; one of single items has none.
     async fn wait(&mut self, ms: u64) -> Result<(), TestCaseError> {
         advance(Duration::from_millis(ms)).await;
         if let Some(deadline) = self.idle_until {
@@ -277,7 +277,7 @@ fn fit(mut steps: Vec<Step>, change: impl Fn(&mut Op)) -> Vec<Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: 400,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]

@@ -185,7 +185,7 @@ fn unwanted_by<T>(expiry: &BoxRule<T, Option<Timestamp>>, op: &T, now: Timestamp
 }
 
 impl<T> Accumulator<T, (), ()> {
-    /// Cuts a batch and hands over what `take` takes out of it, which is all: for who polls the stream, it is delivered.
+    /// Cuts a batch and returns what `take` moves out of it, which counts as delivered; `take` must leave no op.
     pub(crate) fn hand_over<B>(&mut self, now: Timestamp, take: impl FnOnce(&mut Vec<T>) -> B) -> Option<B> {
         let mut cut = self.cut(now)?;
         let Cut { batch, slots, taken, .. } = &mut *cut;
