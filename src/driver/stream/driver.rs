@@ -82,7 +82,7 @@ impl<S: Stream<Item = T>, T> StreamDriver<S, T> {
     /// Takes items in, then cuts a batch and returns what `take` moves out of it; `take` must leave no item.
     pub(super) fn poll_batch<B>(&mut self, cx: &mut Context<'_>, take: impl Fn(&mut Vec<T>) -> B) -> Poll<Option<B>> {
         let mut budget = ITEMS_PER_POLL;
-        loop {
+        let now = loop {
             let has_more = self.fill(cx, &mut budget);
             // Items that a stage panicked over are gone, as the docs of the stages say.
             drop(panics::discard_all(&mut self.accumulator.take_letters()));
@@ -94,18 +94,18 @@ impl<S: Stream<Item = T>, T> StreamDriver<S, T> {
                 return Poll::Ready(None);
             }
             if !has_more {
-                break;
+                break now;
             }
             if budget == 0 {
                 // The stream is always ready, but must not own the thread.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-        }
+        };
         if self.accumulator.has_excess_capacity() {
             self.accumulator.shrink();
         }
-        self.timer.set(self.accumulator.deadline(clock::now()));
+        self.timer.set(self.accumulator.deadline(now));
         if self.timer.poll_fired(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
@@ -113,7 +113,8 @@ impl<S: Stream<Item = T>, T> StreamDriver<S, T> {
     }
 
     /// Takes in what the stream has to give, until something is full: the later a batch is cut, the less of it is
-    /// stale. Says whether the stream may have more right now. Each item spends one of `budget`, each look at a full buffer, too.
+    /// stale. Says whether the stream may have more right now. Each item spends one of `budget`, and so does finding
+    /// that something is full.
     fn fill(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> bool {
         // Items of one poll count as having come at the same time.
         let now = clock::now();
