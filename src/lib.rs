@@ -18,7 +18,7 @@ pub use driver::{
         error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError, WorkerGone},
         permit::Permit,
     },
-    stream::{BatchExt, Batched},
+    stream::{BatchExt, Batched, Staged},
     worker::{Shutdown, Summary, Worker, WorkerFuture},
 };
 pub use fanout::{Fanout, Feed, Subscription};
