@@ -1,6 +1,6 @@
 //! [`SinkError`]: why a write, or one op of it, failed: a kind that decides what happens next, and the cause.
 
-use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
+use std::{any::Any, error::Error, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::rules::panics;
 
@@ -25,6 +25,8 @@ pub struct SinkError {
     source: Option<Arc<dyn Error + Send + Sync>>,
     /// The destination as a whole is away, whatever became of the ops of this write.
     outage: bool,
+    /// Ops that the destination takes at once, if it said so when it called a batch too large.
+    max_items: Option<NonZeroU32>,
 }
 
 /// Tells what a failed write means for the ops in it.
@@ -126,6 +128,13 @@ impl SinkError {
         Self::new(ErrorKind::TooLarge, source)
     }
 
+    /// The batch is larger than the destination takes, which is `max_items` ops at once. The batcher cuts no larger batch
+    /// from then on, except to probe now and then whether the limit still holds.
+    pub fn too_large_over(max_items: usize) -> Self {
+        let max_items = NonZeroU32::new(u32::try_from(max_items).unwrap_or(u32::MAX));
+        Self { max_items, ..ErrorKind::TooLarge.into() }
+    }
+
     /// A newer leader writes to this destination; this batcher must stop.
     pub fn fenced(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Fenced, source)
@@ -158,6 +167,11 @@ impl SinkError {
     /// [`connection_lost`](Self::connection_lost).
     pub fn is_outage(&self) -> bool {
         self.outage
+    }
+
+    /// Ops that the destination takes at once, if it said so with [`too_large_over`](Self::too_large_over).
+    pub fn max_items(&self) -> Option<usize> {
+        self.max_items.map(|max_items| max_items.get() as usize)
     }
 
     /// Whether the destination has answered, which it can't during an outage.
@@ -196,7 +210,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 impl From<ErrorKind> for SinkError {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, source: None, outage: kind == ErrorKind::Outage }
+        Self { kind, source: None, outage: kind == ErrorKind::Outage, max_items: None }
     }
 }
 
