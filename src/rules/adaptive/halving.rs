@@ -121,7 +121,11 @@ impl BatchSize {
             return;
         }
         let cap = match self.ceiling {
-            Some(ceiling) if ceiling - self.cap > ceiling.div_ceil(CLOSE_ENOUGH) => self.cap + (ceiling - self.cap) / 2,
+            Some(ceiling) if ceiling - self.cap > ceiling.div_ceil(CLOSE_ENOUGH) => {
+                let half = self.cap + (ceiling - self.cap) / 2;
+                // A size that was refused always is; one that failed may have had bad luck, and more of it when larger.
+                if self.was_refused { half } else { half.min(self.cap + self.cap.div_ceil(GROWTH)) }
+            }
             Some(ceiling) if self.until_probe == 0 => ceiling,
             Some(_) => {
                 self.until_probe -= 1;
