@@ -15,7 +15,7 @@ const FAILURES_IN_A_ROW: u32 = 2;
 const CLOSE_ENOUGH: usize = 20;
 
 /// The share by which a full batch that lands raises the cap: one tenth.
-const GROWTH: usize = 10;
+const GROWTH: usize = 20;
 
 /// The most full batches that land between two probes of a size that failed.
 const MAX_PROBE_INTERVAL: u32 = 1024;
