@@ -1,4 +1,8 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Telemetry
+//!
+//! The page [`telemetry`] has every metric, span and event.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batcher;
@@ -7,6 +11,8 @@ pub mod fanout;
 pub mod market;
 mod rules;
 pub mod sink;
+#[doc = include_str!("telemetry.md")]
+pub mod telemetry {}
 #[cfg(feature = "testing")]
 pub mod testing;
 
