@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The exporter is installed first, since a batcher asks for its counters when it is built. A program that serves
     // the page calls `PrometheusBuilder::new().with_http_listener(address).install()`, feature `http-listener`.
     let page = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0])?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &[0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0])?
         .set_buckets_for_metric(Matcher::Full("roundlot_batch_ops".to_owned()), &[1.0, 2.0, 5.0, 10.0])?
         .set_buckets_for_metric(Matcher::Full("roundlot_batch_fill_ratio".to_owned()), &[0.1, 0.25, 0.5, 0.75, 1.0])?
         .install_recorder()?;

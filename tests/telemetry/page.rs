@@ -10,6 +10,8 @@ pub(crate) struct Row {
     pub(crate) kind: String,
     pub(crate) unit: String,
     pub(crate) labels: BTreeSet<String>,
+    /// The second name of a batcher's metric, under which that of its dead letters has it.
+    pub(crate) is_of_letters: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,11 +73,12 @@ impl Page {
 
     fn add_metric(&mut self, cells: &[&str]) -> bool {
         let (name, labels) = (code(cells[0]), codes(cells[3]));
-        let row = Row { kind: cells[1].to_owned(), unit: cells[2].to_owned(), labels };
+        let row = Row { kind: cells[1].to_owned(), unit: cells[2].to_owned(), labels, is_of_letters: false };
         self.metric_rows += 1;
         let of_letters = name.replacen("roundlot_", "roundlot_dead_letters_", 1);
         let is_batcher = row.labels.contains("batcher");
-        let is_new = !is_batcher || self.metrics.insert(of_letters, row.clone()).is_none();
+        let second = Row { is_of_letters: true, ..row.clone() };
+        let is_new = !is_batcher || self.metrics.insert(of_letters, second).is_none();
         self.metrics.insert(name, row).is_none() && is_new
     }
 }
