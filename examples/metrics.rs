@@ -49,8 +49,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("Two batchers took 200 operations each. What to look for in the page, and to draw from it:");
     eprintln!("  rate(roundlot_ops_accepted_total[1m])                 operations per second, by batcher");
     eprintln!("  rate(roundlot_ops_ended_total{{end!=\"delivered\"}}[1m])  what was not sent, and why");
-    eprintln!("  roundlot_ops_waiting                                  alert when it stays near max_pending");
-    eprintln!("  histogram_quantile(0.99, rate(roundlot_op_in_buffer_seconds_bucket[1m]))   time in buffer\n");
+    eprintln!("  histogram_quantile(0.99, rate(roundlot_op_in_buffer_seconds_bucket[1m]))   time in buffer");
+    eprintln!("Alerts and a dashboard: config/prometheus/alerts.yml, config/grafana/roundlot.json\n");
     let page = page.render();
     let mut metrics: Vec<&str> = page.trim_end().split("\n\n").collect();
     metrics.sort_unstable(); // the exporter prints them in any order

@@ -1,8 +1,8 @@
+//! [telemetry]: crate::telemetry
+//! [alerts]: crate::telemetry#prometheus
+//! [dashboard]: crate::telemetry#prometheus
+// These targets come first, so that they hold instead of the README's, which are files.
 #![doc = include_str!("../README.md")]
-//!
-//! # Telemetry
-//!
-//! The page [`telemetry`] has every metric, span and event.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batcher;
