@@ -214,7 +214,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), ..self.ledger.stats() }
+        let max_pending = self.caps.pending as u64;
+        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), max_pending, ..self.ledger.stats() }
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {
