@@ -75,7 +75,7 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     // Parts that may fail to open come first, before anything is traded.
     report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), progress)?;
-    let page = Page::bind(settings.page).await?;
+    let page = Page::bind(settings.page.as_ref()).await?;
     let database = database::open(settings.database.as_ref(), progress).await?;
     let database_title = database.title();
 

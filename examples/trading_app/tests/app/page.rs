@@ -119,7 +119,10 @@ fn the_kill_switch_is_reached_through_half_open_requests() {
 #[test]
 fn a_page_ends_with_its_run() {
     let app = App::new();
-    let outcome = app.run(&["--seconds", "1", "--page", "127.0.0.1:0", "--set", "sim.pairs=3"]);
-    outcome.succeeded();
-    assert!(outcome.stderr.contains("page       http://127.0.0.1:") && outcome.stderr.contains("token      "));
+    for host in ["127.0.0.1", "localhost"] {
+        let outcome = app.run(&["--seconds", "1", "--page", &format!("{host}:0"), "--set", "sim.pairs=3"]);
+        outcome.succeeded();
+        assert!(outcome.stderr.contains(&format!("page       http://{host}:")), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("token      "), "{}", outcome.stderr);
+    }
 }

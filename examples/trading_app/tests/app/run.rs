@@ -48,15 +48,17 @@ fn wrong_settings_are_reported_before_the_run_begins() {
     let mut app = App::new();
     app.write("bad.toml", "[orders.limits]\nmax_itmes = 5\n");
     app.write("empty.csv", "");
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["--config", "bad.toml"], "bad.toml: "),
-        (&["--config", "bad.toml"], "max_itmes"),
+        (&["--config", "bad.toml"], "bad.toml: line 2, column 1: orders.limits.max_itmes: unknown field"),
         (&["--replay", "no.csv"], "cannot replay no.csv: "),
         (&["--replay", "empty.csv"], "cannot replay empty.csv: it is empty"),
         (&["--database", "no/such/folder/it.db"], "no/such/folder/it.db"),
         (&["--database", "mysql://bob:secret@db/trades"], "it is sqlite:PATH, the PATH alone, or a postgres:// URL"),
         (&["--database", "postgres://bob:secret@127.0.0.1:1/trades"], "cannot connect to PostgreSQL"),
+        (&["--database", "oracle:x"], "it is sqlite:PATH, the PATH alone, or a postgres:// URL"),
         (&["--page", "0.0.0.0:0"], "--page-open-to-all"),
+        (&["--page", "no-such-host.invalid:0"], "page: cannot find the host \"no-such-host.invalid\""),
     ];
     for (arguments, expected) in cases {
         let outcome = app.run(arguments);
@@ -64,7 +66,7 @@ fn wrong_settings_are_reported_before_the_run_begins() {
         assert!(outcome.stderr.contains("error: ") && outcome.stderr.contains(expected), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains("secret"), "{}", outcome.stderr);
     }
-    assert!(!app.path("trading_app.db").exists());
+    assert!(!app.path("trading_app.db").exists() && !app.path("oracle:x").exists());
     app.environment = vec![("ROUNDLOT_ORDERS__LIMITS__MAX_ITMES", "5")];
     let outcome = app.run(&[]);
     assert_eq!(outcome.code, Some(1));

@@ -20,7 +20,11 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{Error as IoError, ErrorKind},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use roundlot::{Fanout, Feed, Worker, sink::websocket::WebSocket};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -30,7 +34,10 @@ use crate::{
     bot::{
         Error, batchers::Batchers, kill_switch::Gate, kill_switch::Halt, kill_switch::KillSwitch, portfolio::Portfolio,
     },
-    demo::{progress::Progress, settings::Settings},
+    demo::{
+        progress::Progress,
+        settings::{Address, Settings},
+    },
 };
 pub use board::Board;
 use controls::Controls;
@@ -46,6 +53,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A page with a bound address, not yet served.
 pub struct Page {
     listener: TcpListener,
+    /// Host name in the setting, if it is not an IP address.
+    name: Option<String>,
     feed: Feed<Event, Topic>,
     worker: Worker<Event>,
     recorder: Recorder,
@@ -65,12 +74,13 @@ pub struct Serving {
 
 impl Page {
     /// Binds the address, if a page is set.
-    pub async fn bind(address: Option<SocketAddr>) -> Result<Option<Self>, Error> {
+    pub async fn bind(address: Option<&Address>) -> Result<Option<Self>, Error> {
         let Some(address) = address else { return Ok(None) };
-        let listener = TcpListener::bind(address).await;
+        let listener = listen(address.sockets()).await;
         let listener = listener.map_err(|error| format!("cannot serve the page on {address}: {error}"))?;
+        let name = address.name().map(str::to_owned);
         let (feed, worker) = Fanout::by(Event::topic).name("page").spawn();
-        Ok(Some(Self { listener, feed, worker, recorder: Recorder::default() }))
+        Ok(Some(Self { listener, name, feed, worker, recorder: Recorder::default() }))
     }
 
     /// Runs `make`, which spawns the batchers. The recorder of the page gets their metrics, if there is a page.
@@ -84,11 +94,12 @@ impl Page {
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
         let Scene { settings, batchers, portfolio, halt, gate, feed_title, database_title, progress, stop } = scene;
-        let Self { listener, feed, worker, recorder } = self;
+        let Self { listener, name, feed, worker, recorder } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
         let token = keys.token();
-        progress.say(&format!("page       http://{address}/\ntoken      {token}"));
+        let host = name.as_ref().map_or_else(|| address.to_string(), |name| format!("{name}:{}", address.port()));
+        progress.say(&format!("page       http://{host}/\ntoken      {token}"));
 
         let board = Board::new(feed.clone());
         let controls = Controls::new(
@@ -100,7 +111,7 @@ impl Page {
         let facts = Facts::new(settings, feed_title, database_title, keys.run());
         let (halted, ended) = (controls.clone(), stop.clone());
         let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), batchers, portfolio };
-        let router = server::router(Shared::new(feed, screen, controls.clone(), keys));
+        let router = server::router(Shared::new(feed, screen, controls.clone(), keys), name);
         let tasks = [
             tokio::spawn(connections::serve(listener, router)),
             tokio::spawn(sampler.run(facts, recorder, halt, stop)),
@@ -120,6 +131,21 @@ impl Page {
             tasks,
         })
     }
+}
+
+/// Listens on the first of these addresses that this machine has. One in use is an error: a browser that looks the name
+/// up might find the other program there.
+async fn listen(sockets: &[SocketAddr]) -> Result<TcpListener, IoError> {
+    let mut missing = IoError::from(ErrorKind::AddrNotAvailable);
+    for socket in sockets {
+        match TcpListener::bind(socket).await {
+            Err(error) if matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported) => {
+                missing = error
+            }
+            done => return done,
+        }
+    }
+    Err(missing)
 }
 
 /// The parts of the app that a page shows and controls.

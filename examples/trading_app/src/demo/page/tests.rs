@@ -50,7 +50,7 @@ fn settings() -> Settings {
 
 async fn stage() -> Stage {
     let settings = settings();
-    let page = Page::bind(Some(([127, 0, 0, 1], 0).into())).await.unwrap().unwrap();
+    let page = Page::bind(Some(&"127.0.0.1:0".parse().unwrap())).await.unwrap().unwrap();
     let portfolio = Portfolio::new("1000".parse().unwrap());
     let venue = PaperVenue::new(settings.venue.clone(), 1);
     let database = Recorder::<Tick>::new().boxed();
@@ -325,6 +325,6 @@ async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
 #[tokio::test]
 async fn an_address_in_use_is_an_error() {
     let stage = stage().await;
-    let error = Page::bind(Some(stage.serving.address)).await.err().unwrap().to_string();
+    let error = Page::bind(Some(&stage.host().parse().unwrap())).await.err().unwrap().to_string();
     assert!(error.starts_with(&format!("cannot serve the page on {}: ", stage.host())), "{error}");
 }
