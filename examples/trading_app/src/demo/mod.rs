@@ -2,6 +2,7 @@
 
 pub mod chunk;
 pub mod cli;
+mod coins;
 pub mod database;
 pub mod feed;
 pub mod format;
