@@ -8,11 +8,11 @@
 //! ```
 
 mod board;
+mod buckets;
 mod connections;
 mod controls;
 mod event;
 mod guard;
-mod histogram;
 mod keys;
 mod sampler;
 mod server;
@@ -35,6 +35,7 @@ use crate::{
         Error, batchers::Batchers, kill_switch::Gate, kill_switch::Halt, kill_switch::KillSwitch, portfolio::Portfolio,
     },
     demo::{
+        latency::Recorder,
         progress::Progress,
         settings::{Address, Settings},
     },
@@ -42,7 +43,6 @@ use crate::{
 pub use board::Board;
 use controls::Controls;
 use event::{Event, Topic};
-use histogram::Recorder;
 use keys::Keys;
 use sampler::{Facts, Sampler};
 use server::Shared;
@@ -57,7 +57,6 @@ pub struct Page {
     name: Option<String>,
     feed: Feed<Event, Topic>,
     worker: Worker<Event>,
-    recorder: Recorder,
 }
 
 /// A page that is being served.
@@ -67,6 +66,7 @@ pub struct Serving {
     #[cfg(test)]
     token: String,
     board: Board,
+    feed: Feed<Event, Topic>,
     controls: Controls,
     worker: Worker<Event>,
     tasks: [JoinHandle<()>; 3],
@@ -80,21 +80,14 @@ impl Page {
         let listener = listener.map_err(|error| format!("cannot serve the page on {address}: {error}"))?;
         let name = address.name().map(str::to_owned);
         let (feed, worker) = Fanout::by(Event::topic).name("page").spawn();
-        Ok(Some(Self { listener, name, feed, worker, recorder: Recorder::default() }))
-    }
-
-    /// Runs `make`, which spawns the batchers. The recorder of the page gets their metrics, if there is a page.
-    pub fn recording<T>(page: Option<&Self>, make: impl FnOnce() -> T) -> T {
-        match page {
-            Some(page) => metrics::with_local_recorder(&page.recorder, make),
-            None => make(),
-        }
+        Ok(Some(Self { listener, name, feed, worker }))
     }
 
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
-        let Scene { settings, batchers, portfolio, halt, gate, feed_title, database_title, progress, stop } = scene;
-        let Self { listener, name, feed, worker, recorder } = self;
+        let Scene { settings, batchers, latencies, portfolio, halt, gate, feed_title, database_title, progress, stop } =
+            scene;
+        let Self { listener, name, feed, worker } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
         let token = keys.token();
@@ -111,10 +104,10 @@ impl Page {
         let facts = Facts::new(settings, feed_title, database_title, keys.run());
         let (halted, ended) = (controls.clone(), stop.clone());
         let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), batchers, portfolio };
-        let router = server::router(Shared::new(feed, screen, controls.clone(), keys), name);
+        let router = server::router(Shared::new(feed.clone(), screen, controls.clone(), keys), name);
         let tasks = [
             tokio::spawn(connections::serve(listener, router)),
-            tokio::spawn(sampler.run(facts, recorder, halt, stop)),
+            tokio::spawn(sampler.run(facts, latencies, halt, stop)),
             tokio::spawn(async move {
                 ended.cancelled().await;
                 halted.end().await;
@@ -126,6 +119,7 @@ impl Page {
             #[cfg(test)]
             token,
             board,
+            feed,
             controls,
             worker,
             tasks,
@@ -152,6 +146,7 @@ async fn listen(sockets: &[SocketAddr]) -> Result<TcpListener, IoError> {
 pub struct Scene<'a> {
     pub settings: &'a Settings,
     pub batchers: Batchers,
+    pub latencies: Recorder,
     pub portfolio: Portfolio,
     pub halt: Halt,
     pub gate: Gate,
@@ -173,12 +168,15 @@ impl Serving {
         }
     }
 
-    /// Sends the last frames and closes the connection of each browser.
-    pub async fn close(page: Option<Self>) {
-        let Some(Self { worker, tasks, .. }) = page else { return };
+    /// Tells each browser that the run has ended, with the numbers of its ops and of the unsettled ones among them, and
+    /// closes the connection.
+    pub async fn close(page: Option<Self>, operations: u64, unsettled: u64) {
+        let Some(Self { feed, worker, tasks, .. }) = page else { return };
         let [server, sampler, watcher] = &tasks;
         sampler.abort();
         watcher.abort();
+        // Only a feed that has ended by itself refuses the event, and then no browser is left.
+        let _ = feed.publish(Event::Ended { operations, unsettled });
         // A browser that does not read delays the end by this time at most.
         let _ = worker.shutdown().within(CLOSE_TIMEOUT).await;
         server.abort();

@@ -30,6 +30,7 @@ use crate::{
     },
     demo::{
         cli::Cli,
+        latency,
         progress::Progress,
         settings::{self, Settings},
     },
@@ -56,11 +57,13 @@ async fn stage() -> Stage {
     let database = Recorder::<Tick>::new().boxed();
     let halt = Halt::default();
     let gate = Gate::new(venue.clone(), halt.clone());
+    let latencies = latency::Recorder::default();
     let open = || batchers::open(settings.batchers(), portfolio.clone(), gate.clone(), database);
-    let (batchers, workers) = Page::recording(Some(&page), open).unwrap();
+    let (batchers, workers) = metrics::with_local_recorder(&latencies, open).unwrap();
     let scene = Scene {
         settings: &settings,
         batchers: batchers.clone(),
+        latencies,
         portfolio,
         halt: halt.clone(),
         gate,
@@ -234,6 +237,11 @@ async fn a_browser_gets_a_snapshot_first_and_then_changes() {
     let written = |event: &Value| event["name"] == "prices" && event["times"].to_string().contains('1');
     let batcher = event(&mut early, written).await;
     assert_eq!((&batcher["stats"]["delivered"], &batcher["limits"]["max_items"]), (&json!(1), &json!(500)));
+    let latency = &batcher["latency"];
+    assert_eq!(latency["count"], 1);
+    for percentile in ["p50_seconds", "p90_seconds", "p99_seconds", "p99_9_seconds", "max_seconds"] {
+        assert_eq!(latency[percentile], batcher["stats"]["in_buffer"]["max_seconds"], "{percentile}");
+    }
     let sample = event(&mut early, |event| event["kind"] == "sample").await;
     assert!(sample["batchers"]["orders"]["rate"].is_number(), "{sample}");
 }
@@ -281,7 +289,7 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     assert_eq!(late.outcome().await.end, roundlot::End::Withdrawn);
     stage.batchers.orders.send(order(9)).await.unwrap();
     let (_, said) = stage.command(&pass, "flush", "orders").await;
-    assert!(said.starts_with("orders flushed: of 5 since the last flush 1 delivered"), "{said}");
+    assert_eq!(said, "orders flushed: since the last flush 5: 1 delivered, 4 withdrawn");
     assert_eq!(stage.venue.account().resting.len(), 1);
 
     let (_, said) = stage.command(&pass, "withdraw", "orders").await;
@@ -312,7 +320,9 @@ async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
     assert_eq!(stage.command(&pass, "pause", "orders").await, (409, "the app is stopping".to_owned()));
     let mut socket = stage.browse().await;
     event(&mut socket, |event| event["kind"] == "app").await;
-    Serving::close(Some(stage.serving)).await;
+    Serving::close(Some(stage.serving), 1234, 1).await;
+    let ended = event(&mut socket, |event| event["kind"] == "ended").await;
+    assert_eq!(ended, json!({ "kind": "ended", "operations": 1234, "unsettled": 1 }));
     while let Some(Ok(message)) = socket.next().await {
         if let Message::Close(close) = message {
             assert_eq!(u16::from(close.unwrap().code), 1001);
