@@ -77,8 +77,11 @@ impl Report {
                 f,
                 "orders     {size:.1} per batch: a batch holds one symbol and side, of which {partitions} had"
             )?;
-            writeln!(f, "           orders; the bot decides on {ops_at_once:.1} at once for one of them, and again")?;
-            writeln!(f, "           after {between} on average; a batch waits {linger} for others")?;
+            writeln!(
+                f,
+                "           orders; the bot decides on {ops_at_once:.1} at once for one of them, for the same"
+            )?;
+            writeln!(f, "           one again after {between} on average, and a batch lingers {linger}")?;
         }
         let verdicts = &self.verdicts;
         let [delivered, conflated, netted, failed] =
@@ -106,8 +109,8 @@ impl Report {
             writeln!(f, "           {:>6} withdrawn, or not settled at the end", format::count(others))?;
         }
         if self.rejections.contains_key(NO_SUCH_ORDER) {
-            writeln!(f, "           (No such order: a cancel or moved stop came when its order no longer")?;
-            writeln!(f, "           rested at the venue, mostly because a price had just filled it.)")?;
+            writeln!(f, "           (No such order: a cancel or moved stop found its order gone from the")?;
+            writeln!(f, "           venue, since it had been filled, refused or canceled meanwhile.)")?;
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ fn the_text_explains_its_figures() {
     for words in [
         "3,000 operations in 10.0 s: 300 per second\nat the end 57 were left to settle, which took 250 ms\n",
         "orders     2.0 per batch: a batch holds one symbol and side, of which 200 had\n",
-        "2.0 at once for one of them, and again\n           after 100 ms on average; a batch waits 5ms for others\n",
+        "2.0 at once for one of them, for the same\n           one again after 100 ms on average, and a batch lingers 5ms\n",
         "verdicts   2,000: 1,100 delivered, 0 conflated,\n           888 netted, 12 failed;\n",
         "failed     5 orders, 6 cancels, 1 moved stops:\n",
         "     3 withdrawn, or not settled at the end\n           (No such order: a cancel",
