@@ -203,7 +203,7 @@ function drawApp(app) {
   text($('merged'), `${count(unsent)}, ${percent(unsent / Math.max(1, app.operations))}`);
   text($('portfolio'), app.portfolio);
   text($('frames'), count(app.frames_saved));
-  text($('clock'), app.stopping ? `stopping, ${count(app.unsettled)} left` : clock(app.seconds));
+  text($('clock'), app.stopping && !state.ended ? `stopping, ${count(app.unsettled)} left` : clock(app.seconds));
   const { frames, browsers } = app;
   text($('foot'), `${count(frames.messages)} messages went to ${browsers === 1 ? 'this browser' : `${browsers} browsers`} in `
     + `${count(frames.frames)} frames, ${bytes(frames.bytes)} in all; what a browser has not read yet is replaced by what is true `
