@@ -69,6 +69,8 @@ pub struct Serving {
     feed: Feed<Event, Topic>,
     controls: Controls,
     worker: Worker<Event>,
+    /// Ends the sampler, which then publishes the last state.
+    done: CancellationToken,
     tasks: [JoinHandle<()>; 3],
 }
 
@@ -102,12 +104,22 @@ impl Page {
         );
         let screen = WebSocket::new(socket::frames()).name("page").confirmed().stall_after(socket::STUCK_AFTER);
         let facts = Facts::new(settings, feed_title, database_title, keys.run());
-        let (halted, ended) = (controls.clone(), stop.clone());
-        let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), batchers, portfolio };
+        let (halted, ended, done) = (controls.clone(), stop.clone(), CancellationToken::new());
+        let sampler = Sampler {
+            feed: feed.clone(),
+            board: board.clone(),
+            screen: screen.clone(),
+            batchers,
+            latencies,
+            portfolio,
+            halt,
+            stop,
+            done: done.clone(),
+        };
         let router = server::router(Shared::new(feed.clone(), screen, controls.clone(), keys), name);
         let tasks = [
             tokio::spawn(connections::serve(listener, router)),
-            tokio::spawn(sampler.run(facts, latencies, halt, stop)),
+            tokio::spawn(sampler.run(facts)),
             tokio::spawn(async move {
                 ended.cancelled().await;
                 halted.end().await;
@@ -122,6 +134,7 @@ impl Page {
             feed,
             controls,
             worker,
+            done,
             tasks,
         })
     }
@@ -171,10 +184,11 @@ impl Serving {
     /// Tells each browser that the run has ended, with the numbers of its ops and of the unsettled ones among them, and
     /// closes the connection.
     pub async fn close(page: Option<Self>, operations: u64, unsettled: u64) {
-        let Some(Self { feed, worker, tasks, .. }) = page else { return };
-        let [server, sampler, watcher] = &tasks;
-        sampler.abort();
+        let Some(Self { feed, worker, done, tasks: [server, sampler, watcher], .. }) = page else { return };
         watcher.abort();
+        done.cancel();
+        // A sampler that panicked has nothing more to publish.
+        let _ = sampler.await;
         // Only a feed that has ended by itself refuses the event, and then no browser is left.
         let _ = feed.publish(Event::Ended { operations, unsettled });
         // A browser that does not read delays the end by this time at most.

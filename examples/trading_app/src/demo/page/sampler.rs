@@ -32,7 +32,13 @@ pub struct Sampler {
     pub board: Board,
     pub screen: WebSocket<Event>,
     pub batchers: Batchers,
+    pub latencies: Recorder,
     pub portfolio: Portfolio,
+    pub halt: Halt,
+    /// Canceled when the app begins to drain.
+    pub stop: CancellationToken,
+    /// Canceled when the app has drained.
+    pub done: CancellationToken,
 }
 
 /// Facts that stay the same during a run.
@@ -55,32 +61,37 @@ impl Facts {
 }
 
 impl Sampler {
-    /// Runs until the task is aborted.
-    pub async fn run(self, facts: Facts, recorder: Recorder, halt: Halt, stop: CancellationToken) {
+    /// Publishes until the app has drained, and then its last state.
+    pub async fn run(self, facts: Facts) {
         let mut clock = interval(PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let began = clock.tick().await;
         let (mut last, mut before) = (began, self.stats());
         let mut minutes: [Minute; 3] = Default::default();
         for n in 0.. {
-            self.publish(Event::App(Box::new(self.app(&facts.app, began, &stop))));
-            self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
-            let stats = self.stats();
-            for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(&mut minutes) {
-                minute.add(recorder.take(name));
-                let halted = *name == "orders" && halt.is_halted();
-                let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
-                let (latency, times) = (minute.latencies.percentiles(), minute.buckets());
-                let batcher = Batcher { name, to, halted, limits, stats, latency, times };
-                self.publish(Event::Batcher(Box::new(batcher)));
-            }
-            let now = clock.tick().await;
+            self.publish_state(&facts, began, &mut minutes);
+            let Some(now) = self.done.run_until_cancelled(clock.tick()).await else { break };
             let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
             let flows = facts.batchers.iter().zip(before.iter().zip(&stats));
             let batchers: BTreeMap<_, _> =
                 flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
             self.publish(Event::Sample(Box::new(Sample { n, batchers })));
             (last, before) = (now, stats);
+        }
+        self.publish_state(&facts, began, &mut minutes);
+    }
+
+    fn publish_state(&self, facts: &Facts, began: Instant, minutes: &mut [Minute; 3]) {
+        self.publish(Event::App(Box::new(self.app(&facts.app, began))));
+        self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
+        let stats = self.stats();
+        for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(minutes) {
+            minute.add(self.latencies.take(name));
+            let halted = *name == "orders" && self.halt.is_halted();
+            let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
+            let (latency, times) = (minute.latencies.percentiles(), minute.buckets());
+            let batcher = Batcher { name, to, halted, limits, stats, latency, times };
+            self.publish(Event::Batcher(Box::new(batcher)));
         }
     }
 
@@ -93,11 +104,11 @@ impl Sampler {
         [self.batchers.prices.stats(), self.batchers.orders.stats(), self.batchers.trades.stats()]
     }
 
-    fn app(&self, facts: &App, began: Instant, stop: &CancellationToken) -> App {
+    fn app(&self, facts: &App, began: Instant) -> App {
         let frames = self.screen.stats();
         App {
             seconds: began.elapsed().as_secs_f64(),
-            stopping: stop.is_cancelled(),
+            stopping: self.stop.is_cancelled(),
             unsettled: self.batchers.unsettled(),
             operations: self.stats().iter().map(|stats| stats.accepted).sum(),
             portfolio: format::money(self.portfolio.value()),

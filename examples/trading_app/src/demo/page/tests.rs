@@ -42,7 +42,7 @@ struct Stage {
     batchers: Batchers,
     halt: Halt,
     venue: PaperVenue,
-    _workers: Workers,
+    workers: Workers,
 }
 
 fn settings() -> Settings {
@@ -72,7 +72,7 @@ async fn stage() -> Stage {
         progress: Progress::silent(),
         stop: CancellationToken::new(),
     };
-    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, _workers: workers }
+    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, workers }
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -297,6 +297,34 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     assert_eq!(stage.venue.account().resting, []);
     assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
     assert!(stage.halt.permit().await.is_some());
+}
+
+/// Goal: the last figures of the page are those of the report. Method: an op after the last regular sample.
+#[tokio::test]
+async fn the_last_state_comes_before_the_end() {
+    let stage = stage().await;
+    let mut socket = stage.browse().await;
+    event(&mut socket, |event| event["kind"] == "app").await;
+    stage.batchers.prices.send(price("BTC", "1")).await.unwrap();
+    let stats = stage.workers.shutdown(Duration::from_secs(9)).await.unwrap();
+    Serving::close(Some(stage.serving), 1, 0).await;
+    let (mut app, mut prices, mut ended) = (Value::Null, Value::Null, false);
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else { continue };
+        for event in serde_json::from_str::<Vec<Value>>(&text).unwrap() {
+            assert!(!ended, "nothing comes after the end: {event}");
+            ended = event["kind"] == "ended";
+            match () {
+                () if event["kind"] == "app" => app = event,
+                () if event["name"] == "prices" => prices = event,
+                () => {}
+            }
+        }
+    }
+    assert!(ended);
+    assert_eq!((&app["operations"], &app["unsettled"]), (&json!(1), &json!(0)));
+    assert_eq!(prices["stats"], serde_json::to_value(stats.prices).unwrap());
+    assert_eq!(prices["latency"]["count"], 1);
 }
 
 /// Goal: the end of a run waits for no resume, and sends no order that was held back.
