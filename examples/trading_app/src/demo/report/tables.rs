@@ -21,7 +21,7 @@ const USUAL: [End; 4] = [End::Delivered, End::Conflated, End::Netted, End::Refus
 const MIN_CALLS: u64 = 10;
 
 impl Report {
-    /// What became of the ops: the ends add up to the accepted ones, and the parts of the mean time to the whole.
+    /// Returns the rows of the ops: their ends add up to the accepted ones, and the parts of the mean time to the whole.
     pub(super) fn accounts(&self) -> Vec<Row> {
         let row = |name: &str, cell: fn(&Stats) -> String| (name.to_owned(), each(&self.end.batchers).map(cell));
         let mut rows = vec![row("accepted", |stats| format::count(stats.accepted))];
@@ -59,7 +59,7 @@ impl Report {
         rows
     }
 
-    /// The two columns of costs side by side, per batcher.
+    /// Returns the rows of the costs, those of the run and the unbatched ones.
     pub(super) fn costs(&self, unbatched: &Unbatched) -> Vec<Row> {
         let Batched { prices, orders, trades } = &self.batched;
         let pairs =
