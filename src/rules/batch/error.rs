@@ -171,6 +171,19 @@ impl SinkError {
         Self { kind, outage: self.outage || kind == ErrorKind::Outage, ..self }
     }
 
+    /// The same error with another cause, such as what the body of a response says.
+    ///
+    /// ```
+    /// use roundlot::SinkError;
+    ///
+    /// let error = SinkError::from_status(400, None).with_source("HTTP status 400: insufficient balance");
+    /// assert_eq!(error.chain(), "refused: HTTP status 400: insufficient balance");
+    /// ```
+    #[must_use]
+    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(Arc::from(source.into())), ..self }
+    }
+
     /// The kind, and the causes behind it, in one line: for logs and reports.
     pub fn chain(&self) -> String {
         chain(self)

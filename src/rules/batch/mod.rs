@@ -1,6 +1,7 @@
 //! [`Batch`]: what a sink is lent: the ops of one cut, a place for the verdict on each, and why it was cut.
 
 pub(crate) mod error;
+mod status;
 pub(crate) mod verdicts;
 
 use std::{fmt, ops::Index};
