@@ -16,6 +16,7 @@ mod destructors;
 mod fairness;
 mod flush;
 mod in_doubt;
+mod json;
 mod limits;
 mod order;
 mod outage;
