@@ -23,7 +23,7 @@ fn read_back<V: Serialize + DeserializeOwned>(value: &V) -> V {
 #[tokio::test(start_paused = true)]
 async fn outcomes_and_the_summary_are_read_as_they_were_written() {
     let flaky = Flaky::new(Recorder::with_receipts(|op: &u32| op * 10)).pass(1);
-    flaky.fail(refused()).fail(SinkError::ambiguous("no answer")).fail(down()).fail(down()).hang();
+    flaky.fail(refused()).fail(SinkError::ambiguous("no answer")).fail(down()).fail(down()).hang(1);
     let (desk, worker) =
         Batcher::new(flaky).limits(Limits::new(1)).retry(Retry::exponential(ms(10), ms(10)).max_attempts(2)).spawn();
     let mut acks = Vec::new();
