@@ -25,6 +25,7 @@ pub use fanout::{Fanout, Feed, Subscription};
 pub use rules::{
     batch::{Batch, CutBy, ErrorKind, Pending, Settled, SinkError},
     config::{
+        batcher_config::BatcherConfig,
         limits::{Limits, LimitsError, Overflow},
         retry::Retry,
     },
