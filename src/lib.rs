@@ -4,6 +4,7 @@
 mod batcher;
 mod driver;
 pub mod fanout;
+pub mod guide;
 pub mod market;
 mod rules;
 pub mod sink;

@@ -93,6 +93,8 @@ impl<T> Worker<T> {
     /// not waited out. What could not be settled comes back in the [`Summary`]. A batcher that is paused waits to be
     /// resumed as long as it has time.
     ///
+    /// Where sinks send to other batchers, the order matters: see [`guide::chains`](crate::guide::chains).
+    ///
     /// # Examples
     ///
     /// ```

@@ -26,7 +26,7 @@ const FIELD: &str = "quantity";
 /// assert_eq!(ordered.checked_sub(filled), Some("0.75".parse()?));
 /// assert_eq!(filled.checked_sub(ordered), None);
 /// assert_eq!(Quantity::from(100_u32), "100".parse()?);
-/// assert_eq!(Quantity::try_from(-100).unwrap_err().to_string(), "quantity is negative");
+/// assert_eq!(Quantity::try_from(-100_i64).unwrap_err().to_string(), "quantity is negative");
 /// assert_eq!("-1".parse::<Quantity>().unwrap_err().to_string(), "quantity is negative");
 /// # Ok::<(), roundlot::market::InvalidField>(())
 /// ```
