@@ -58,8 +58,8 @@
 //!   effect: both close at once. Give it to the upstream one alone.
 //! * Each [`within`](crate::Shutdown::within) is a time of its own, from the moment its shutdown is awaited. Two of ten seconds
 //!   may take twenty. For one deadline, give the second what is left of it, as above.
-//! * An upstream write that is given up at its deadline may have sent some of its ops downstream. They are settled there;
-//!   upstream they come back as [`in_doubt`](crate::Returned::in_doubt).
+//! * An upstream write that is given up at its deadline may have sent some of its ops downstream, where they are settled. Ops
+//!   that had no verdict by then come back [`in_doubt`](crate::Returned::in_doubt).
 //!
 //! # Handles that sinks hold
 //!

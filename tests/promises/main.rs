@@ -8,6 +8,7 @@ mod age;
 mod auto_traits;
 mod cancel_safety;
 mod caps;
+mod chains;
 mod conflation;
 mod conservation;
 mod containment;
