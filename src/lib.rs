@@ -1,12 +1,19 @@
+//! [telemetry]: crate::telemetry
+//! [alerts]: crate::telemetry#prometheus
+//! [dashboard]: crate::telemetry#prometheus
+// These targets come first, so that they hold instead of the README's, which are files.
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batcher;
 mod driver;
 pub mod fanout;
+pub mod guide;
 pub mod market;
 mod rules;
 pub mod sink;
+#[doc = include_str!("telemetry.md")]
+pub mod telemetry {}
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -25,6 +32,7 @@ pub use fanout::{Fanout, Feed, Subscription};
 pub use rules::{
     batch::{Batch, CutBy, ErrorKind, Pending, Settled, SinkError},
     config::{
+        batcher_config::BatcherConfig,
         limits::{Limits, LimitsError, Overflow},
         retry::Retry,
     },

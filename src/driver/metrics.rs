@@ -20,10 +20,14 @@ const ENDED: &str = "ops_ended_total";
 const BATCHES: &str = "batches_total";
 const RETRIES: &str = "retries_total";
 const SPLITS: &str = "splits_total";
+const BATCH_CAP: &str = "batch_cap";
+const CAP_CHANGES: &str = "batch_cap_changes_total";
 const PANICS: &str = "panics_total";
 const LETTERS_LOST: &str = "dead_letters_lost_total";
 const OUTAGES: &str = "outages_total";
 const IN_OUTAGE: &str = "in_outage";
+const MAX_PENDING: &str = "max_pending";
+const PAUSED: &str = "paused";
 const WAITING: &str = "ops_waiting";
 const IN_FLIGHT: &str = "ops_in_flight";
 const BATCH_OPS: &str = "batch_ops";
@@ -58,10 +62,18 @@ fn describe(namespace: Namespace) {
     describe_counter!(name(BATCHES), Unit::Count, "Batches handed to the sink, by the reason of the cut");
     describe_counter!(name(RETRIES), Unit::Count, "Operations put back to be tried again");
     describe_counter!(name(SPLITS), Unit::Count, "Batches split in two");
+    describe_gauge!(
+        name(BATCH_CAP),
+        Unit::Count,
+        "Operations in a batch, at most, as failures and limits say just now"
+    );
+    describe_counter!(name(CAP_CHANGES), Unit::Count, "Changes of the largest number of operations in a batch");
     describe_counter!(name(PANICS), Unit::Count, "Panics caught in the sink and the stages");
     describe_counter!(name(LETTERS_LOST), Unit::Count, "Dead letters that found no room");
     describe_counter!(name(OUTAGES), Unit::Count, "Times that the destination went away");
     describe_gauge!(name(IN_OUTAGE), "Whether the destination is away: 1 or 0");
+    describe_gauge!(name(PAUSED), "Whether cutting is paused: 1 or 0");
+    describe_gauge!(name(MAX_PENDING), Unit::Count, "Operations that may be accepted and not yet settled");
     describe_gauge!(name(WAITING), Unit::Count, "Operations that wait");
     describe_gauge!(name(IN_FLIGHT), Unit::Count, "Operations being written");
     describe_histogram!(name(BATCH_OPS), Unit::Count, "Operations in a batch");
@@ -80,10 +92,14 @@ pub(crate) struct Meter {
     batches: [Counter; CutBy::ALL.len()],
     retries: Counter,
     splits: Counter,
+    batch_cap: Gauge,
+    cap_changes: Counter,
     panics: Counter,
     dead_letters_lost: Counter,
     outages: Counter,
     in_outage: Gauge,
+    paused: Gauge,
+    max_pending: Gauge,
     waiting: Gauge,
     in_flight: Gauge,
     batch_ops: Histogram,
@@ -105,10 +121,14 @@ impl Meter {
             batches: CutBy::ALL.map(|by| counter!(name(BATCHES), "batcher" => batcher(), "cut_by" => by.name())),
             retries: counter!(name(RETRIES), "batcher" => batcher()),
             splits: counter!(name(SPLITS), "batcher" => batcher()),
+            batch_cap: gauge!(name(BATCH_CAP), "batcher" => batcher()),
+            cap_changes: counter!(name(CAP_CHANGES), "batcher" => batcher()),
             panics: counter!(name(PANICS), "batcher" => batcher()),
             dead_letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
             outages: counter!(name(OUTAGES), "batcher" => batcher()),
             in_outage: gauge!(name(IN_OUTAGE), "batcher" => batcher()),
+            paused: gauge!(name(PAUSED), "batcher" => batcher()),
+            max_pending: gauge!(name(MAX_PENDING), "batcher" => batcher()),
             waiting: gauge!(name(WAITING), "batcher" => batcher()),
             in_flight: gauge!(name(IN_FLIGHT), "batcher" => batcher()),
             batch_ops: histogram!(name(BATCH_OPS), "batcher" => batcher()),
@@ -155,10 +175,14 @@ impl Observer for Meter {
         }
         self.retries.absolute(stats.retries);
         self.splits.absolute(stats.splits);
+        self.batch_cap.set(stats.size.cap as f64);
+        self.cap_changes.absolute(stats.size.changes);
         self.panics.absolute(stats.panics);
         self.dead_letters_lost.absolute(stats.dead_letters_lost);
         self.outages.absolute(stats.outages);
         self.in_outage.set(if stats.in_outage { 1.0 } else { 0.0 });
+        self.paused.set(if stats.paused { 1.0 } else { 0.0 });
+        self.max_pending.set(stats.max_pending as f64);
         self.waiting.set(stats.waiting as f64);
         self.in_flight.set(stats.in_flight as f64);
     }

@@ -77,7 +77,7 @@ impl Log {
 #[tokio::test(start_paused = true)]
 async fn each_batch_has_a_span() {
     let (log, _guard) = Log::capture();
-    let flaky = Flaky::new(Recorder::new()).fail(down()).pass(1).hang().panic().hang();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).pass(1).hang(1).panic(1).hang(1);
     let limits = Limits::new(2).linger(ms(5)).write_timeout(secs(1));
     let (desk, worker) = Batcher::new(flaky).name("spans").limits(limits).retry(Retry::default().seed(1)).spawn();
     desk.send_all([1, 2]).await.unwrap();
@@ -104,7 +104,7 @@ async fn each_batch_has_a_span() {
 #[tokio::test(start_paused = true)]
 async fn retries_letters_panics_and_the_stop_are_events() {
     let (log, _guard) = Log::capture();
-    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(refused()).panic();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(refused()).panic(1);
     let (desk, worker) = Batcher::new(flaky).name("events").limits(3).spawn();
     desk.send_all([1, 2, 3]).await.unwrap();
     let _ = eventually(desk.flush()).await.unwrap();
@@ -148,6 +148,24 @@ async fn a_burst_of_failures_is_a_few_lines() {
     assert_eq!(lines[0], 1, "{:#?}", log.lines());
     assert!(log.lines().iter().filter(|line| line.starts_with("event")).count() < 12, "{:#?}", log.lines());
     assert_eq!(lines[3], 1, "{:#?}", log.lines());
+}
+
+/// Goal: an outage that is given up says so, with the number of ops, also of those that no buffer holds any more. Method:
+/// three ops, of which all or two are in the last write.
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_is_given_up_is_an_event_with_the_number_of_ops() {
+    for max_items in [3, 2] {
+        let (log, _guard) = Log::capture();
+        let flaky = Flaky::new(Recorder::new()).fail_times(99, SinkError::outage("disk full"));
+        let retry = Retry::default().give_up_after(secs(1));
+        let (desk, _worker) = Batcher::new(flaky).name("given-up").limits(max_items).retry(retry).spawn();
+        desk.send_all([1, 2, 3]).await.unwrap();
+        let report = eventually(desk.flush()).await.unwrap();
+        assert_eq!(report.outcomes.exhausted, 3);
+        let start =
+            "event ERROR message=the outage has lasted too long: operations given up batcher=\"given-up\" ops=3";
+        assert_eq!(log.count(start, ""), 1, "{:#?}", log.lines());
+    }
 }
 
 /// Goal: sums over all batchers count an op once. Method: a batcher with dead letters, whose own batcher has names of
@@ -207,9 +225,9 @@ impl fmt::Display for Secret {
 #[tokio::test(start_paused = true)]
 async fn the_payload_of_an_op_is_never_logged() {
     let (log, _guard) = Log::capture();
-    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(SinkError::too_large("no")).pass(1).panic().hang();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(SinkError::too_large("no")).pass(1).panic(1).hang(1);
     let flaky = Gate::new(flaky.fail_ops(|op: &Secret| (op.0 == 5).then(refused)));
-    let post = Flaky::new(Recorder::<String>::new()).fail(refused()).panic();
+    let post = Flaky::new(Recorder::<String>::new()).fail(refused()).panic(1);
     let stages = Stages::new()
         .partition_by(|op: &Secret| op.0 / 100)
         .conflate_by(|op: &Secret| op.0, stage::latest)

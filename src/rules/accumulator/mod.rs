@@ -235,7 +235,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
 
     pub(crate) fn stats(&self) -> Stats {
         let (paused, in_outage) = (self.gate.paused, self.gate.is_in_outage());
-        Stats { paused, in_outage, size: self.size.stats(), ..self.ledger.stats() }
+        let (max_pending, size) = (self.caps.pending as u64, self.size.stats());
+        Stats { paused, in_outage, max_pending, size, ..self.ledger.stats() }
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {

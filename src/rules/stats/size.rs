@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The largest batch that is cut just now.
 ///
 /// A batcher begins with [`max_items`](crate::Limits::max_items). Two failed writes in a row halve the cap, to half of the
 /// size that failed; a destination that says [`TooLarge`](crate::ErrorKind::TooLarge) halves it at once. Full batches that
 /// land raise it again, up to the size that failed, which is probed now and then. Outages and throttling do not count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SizeStats {
     /// Ops in a batch, at most.
@@ -23,7 +23,7 @@ pub struct SizeStats {
 }
 
 /// Why the cap on the size of a batch is what it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CapReason {

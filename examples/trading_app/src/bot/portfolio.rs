@@ -60,6 +60,11 @@ impl Portfolio {
         self.state().fills
     }
 
+    /// Number of symbols with a position, long or short.
+    pub fn held(&self) -> usize {
+        self.state().positions.values().filter(|position| !position.quantity.is_zero()).count()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,6 +124,7 @@ mod tests {
         portfolio.on_fill(&Fill { side: Side::Sell, price: "120".parse().unwrap(), ..fill });
         assert_eq!(value(&portfolio, "1").await, "1040");
         assert_eq!((portfolio.fills(), copy.fills()), (2, 1));
+        assert_eq!((portfolio.held(), copy.held()), (0, 1));
         assert_eq!(value(&copy, "100").await, "1000");
     }
 }

@@ -10,6 +10,8 @@ use roundlot::{
 };
 use serde::Serialize;
 
+use crate::demo::latency::Percentiles;
+
 /// Number of samples of a minute, which the charts show: two a second. Each has a topic of its own, so that a new
 /// browser gets the whole minute, and a slow one misses no sample.
 pub const SAMPLES: u64 = 120;
@@ -27,6 +29,13 @@ pub enum Event {
         /// The first price of the run.
         open: Price,
     },
+    /// The end of the run, which is the last event. A connection that ends without it was lost.
+    Ended {
+        /// Number of ops in the whole run.
+        operations: u64,
+        /// Number of ops that were given back or lost at the end.
+        unsettled: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +45,7 @@ pub enum Topic {
     Sample(u64),
     Verdicts,
     Price(Symbol),
+    Ended,
 }
 
 /// The app as a whole.
@@ -48,6 +58,8 @@ pub struct App {
     pub seconds: f64,
     /// Whether the app drains, and takes no more commands.
     pub stopping: bool,
+    /// Number of ops that wait or are being written. While the app drains, this falls to zero.
+    pub unsettled: u64,
     pub operations: u64,
     pub portfolio: String,
     pub fills: u64,
@@ -66,7 +78,9 @@ pub struct Batcher {
     pub halted: bool,
     pub limits: Limits,
     pub stats: Stats,
-    /// Times in the buffer during the last minute: number of ops in each bucket of `histogram`.
+    /// Percentiles of the times in the buffer during the last minute.
+    pub latency: Percentiles,
+    /// The same times as a histogram: number of ops in each of the `buckets`.
     pub times: Vec<u64>,
 }
 
@@ -122,6 +136,7 @@ impl Event {
             Self::Sample(sample) => Topic::Sample(sample.n % SAMPLES),
             Self::Verdicts(_) => Topic::Verdicts,
             Self::Price { symbol, .. } => Topic::Price(*symbol),
+            Self::Ended { .. } => Topic::Ended,
         }
     }
 }

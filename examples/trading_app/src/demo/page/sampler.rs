@@ -13,12 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     board::Board,
+    buckets::{BUCKETS, bucket},
     event::{App, Batcher, Event, Flow, SAMPLES, Sample, Topic},
-    histogram::{Counts, Recorder},
 };
 use crate::{
     bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio},
-    demo::{format, settings::Settings},
+    demo::{
+        format,
+        latency::{Excerpt, Latencies, Recorder},
+        settings::Settings,
+    },
 };
 
 const PERIOD: Duration = Duration::from_millis(500);
@@ -28,7 +32,13 @@ pub struct Sampler {
     pub board: Board,
     pub screen: WebSocket<Event>,
     pub batchers: Batchers,
+    pub latencies: Recorder,
     pub portfolio: Portfolio,
+    pub halt: Halt,
+    /// Canceled when the app begins to drain.
+    pub stop: CancellationToken,
+    /// Canceled when the app has drained.
+    pub done: CancellationToken,
 }
 
 /// Facts that stay the same during a run.
@@ -51,31 +61,37 @@ impl Facts {
 }
 
 impl Sampler {
-    /// Runs until the task is aborted.
-    pub async fn run(self, facts: Facts, recorder: Recorder, halt: Halt, stop: CancellationToken) {
+    /// Publishes until the app has drained, and then its last state.
+    pub async fn run(self, facts: Facts) {
         let mut clock = interval(PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let began = clock.tick().await;
         let (mut last, mut before) = (began, self.stats());
-        let mut minutes: [VecDeque<Counts>; 3] = Default::default();
+        let mut minutes: [Minute; 3] = Default::default();
         for n in 0.. {
-            self.publish(Event::App(Box::new(self.app(&facts.app, began, &stop))));
-            self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
-            let stats = self.stats();
-            for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(&mut minutes) {
-                let times = last_minute(minute, recorder.counts(name));
-                let halted = *name == "orders" && halt.is_halted();
-                let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
-                let batcher = Batcher { name, to, halted, limits, stats, times };
-                self.publish(Event::Batcher(Box::new(batcher)));
-            }
-            let now = clock.tick().await;
+            self.publish_state(&facts, began, &mut minutes);
+            let Some(now) = self.done.run_until_cancelled(clock.tick()).await else { break };
             let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
             let flows = facts.batchers.iter().zip(before.iter().zip(&stats));
             let batchers: BTreeMap<_, _> =
                 flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
             self.publish(Event::Sample(Box::new(Sample { n, batchers })));
             (last, before) = (now, stats);
+        }
+        self.publish_state(&facts, began, &mut minutes);
+    }
+
+    fn publish_state(&self, facts: &Facts, began: Instant, minutes: &mut [Minute; 3]) {
+        self.publish(Event::App(Box::new(self.app(&facts.app, began))));
+        self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
+        let stats = self.stats();
+        for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(minutes) {
+            minute.add(self.latencies.take(name));
+            let halted = *name == "orders" && self.halt.is_halted();
+            let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
+            let (latency, times) = (minute.latencies.percentiles(), minute.buckets());
+            let batcher = Batcher { name, to, halted, limits, stats, latency, times };
+            self.publish(Event::Batcher(Box::new(batcher)));
         }
     }
 
@@ -88,11 +104,12 @@ impl Sampler {
         [self.batchers.prices.stats(), self.batchers.orders.stats(), self.batchers.trades.stats()]
     }
 
-    fn app(&self, facts: &App, began: Instant, stop: &CancellationToken) -> App {
+    fn app(&self, facts: &App, began: Instant) -> App {
         let frames = self.screen.stats();
         App {
             seconds: began.elapsed().as_secs_f64(),
-            stopping: stop.is_cancelled(),
+            stopping: self.stop.is_cancelled(),
+            unsettled: self.batchers.unsettled(),
             operations: self.stats().iter().map(|stats| stats.accepted).sum(),
             portfolio: format::money(self.portfolio.value()),
             fills: self.portfolio.fills(),
@@ -105,15 +122,33 @@ impl Sampler {
     }
 }
 
-/// Returns the counts of the last minute, from the counts of the whole run.
-fn last_minute(minute: &mut VecDeque<Counts>, now: Counts) -> Vec<u64> {
-    minute.push_back(now);
-    if minute.len() as u64 > SAMPLES + 1 {
-        minute.pop_front();
+/// Times in one buffer during the last minute; during the first minute, since the start.
+#[derive(Default)]
+struct Minute {
+    /// Times of each sample, the oldest first.
+    samples: VecDeque<Excerpt>,
+    latencies: Latencies,
+}
+
+impl Minute {
+    /// Adds the newest sample, and forgets the one that is a minute old.
+    fn add(&mut self, sample: Excerpt) {
+        self.samples.push_back(sample);
+        if self.samples.len() as u64 > SAMPLES {
+            self.samples.pop_front();
+        }
+        self.latencies.clear();
+        self.samples.iter().for_each(|sample| self.latencies.add(sample));
     }
-    // During the first minute, the whole run counts.
-    let before = if minute.len() as u64 > SAMPLES { minute[0] } else { [0; _] };
-    now.iter().zip(before).map(|(now, before)| now - before).collect()
+
+    /// Returns the number of ops in each bucket.
+    fn buckets(&self) -> Vec<u64> {
+        let mut counts = vec![0; BUCKETS];
+        for (nanos, count) in self.samples.iter().flat_map(|sample| &sample.times) {
+            counts[bucket(*nanos as f64 / 1e9)] += count;
+        }
+        counts
+    }
 }
 
 fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
@@ -130,5 +165,24 @@ fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
         merged: share(merged as f64, accepted).map(|merged| merged.min(1.0)),
         retries: per_second(new.retries - old.retries),
         waiting: new.waiting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::latency::Percentiles;
+
+    #[test]
+    fn a_minute_forgets_what_is_older() {
+        let mut minute = Minute::default();
+        let sample = |nanos| Excerpt { times: vec![(nanos, 2)], max: nanos };
+        minute.add(sample(2_000_000_000));
+        (1..SAMPLES).for_each(|_| minute.add(sample(1_000_000)));
+        assert_eq!((minute.latencies.percentiles().count, minute.latencies.percentiles().max), (2 * SAMPLES, 2.0));
+        assert_eq!((minute.buckets()[4], minute.buckets()[26]), (2 * SAMPLES - 2, 2));
+        minute.add(Excerpt::default());
+        let Percentiles { count, p50, max, .. } = minute.latencies.percentiles();
+        assert_eq!((count, p50, max), (2 * SAMPLES - 2, 0.001, 0.001));
     }
 }

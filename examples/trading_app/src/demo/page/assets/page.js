@@ -20,7 +20,7 @@ const CHARTS = [
 const $ = (id) => document.getElementById(id);
 const add = (parent, name) => parent.appendChild(document.createElement(name));
 const stamp = (template) => $(template).content.firstElementChild.cloneNode(true);
-const fresh = () => ({ app: null, batchers: {}, samples: [], verdicts: null, pairs: new Map() });
+const fresh = () => ({ app: null, batchers: {}, samples: [], verdicts: null, ended: null, pairs: new Map() });
 let state = fresh();
 
 // ---- what is said of numbers
@@ -70,14 +70,30 @@ function lost() {
   old.close();
   // Later and later, and not all browsers at once.
   const wait = Math.min(8000, 400 * 2 ** tries++) * (0.75 + Math.random() / 2);
-  tell('lost', 'connection lost, trying again');
+  if (state.ended) tell('ended', 'the app has ended', ended(state.ended));
+  else tell('lost', 'connection lost, trying again', missed());
   retry = setTimeout(connect, wait);
 }
 
-function tell(link, text) {
+// What the banner says of a run that has ended.
+function ended({ operations, unsettled }) {
+  const rest = unsettled === 0 ? 'all of them settled' : `${count(unsettled)} of them not settled`;
+  return `The app has ended, after ${count(operations)} operations, ${rest}. The page shows its last moments.`;
+}
+
+// What the banner says if the connection was lost instead.
+function missed() {
+  if (!state.app) return 'The app cannot be reached.';
+  return 'The connection was lost, and the app has not said that it ended: it may still be trading. '
+    + `The page shows the state of ${new Date(heard).toLocaleTimeString()}.`;
+}
+
+function tell(link, words, banner = '') {
   if (document.body.dataset.link === link) return;
   document.body.dataset.link = link;
-  $('link-text').textContent = text;
+  $('link-text').textContent = words;
+  $('banner').textContent = banner;
+  $('banner').hidden = banner === '';
   buttons();
 }
 
@@ -102,6 +118,7 @@ function take(event) {
       break;
     case 'batcher': state.batchers[event.name] = event; break;
     case 'verdicts': state.verdicts = event; break;
+    case 'ended': state.ended = event; break;
     case 'app':
       state.app = event;
       if (pass() && sessionStorage.getItem('run') !== event.run) lock('The app was started anew: it has another token.');
@@ -157,15 +174,6 @@ function bars(svg, counts) {
   });
 }
 
-// The upper edge of the bucket in which this part of all ops is reached: no time is known better than that.
-function within(counts, part) {
-  const all = counts.reduce((sum, n) => sum + n, 0);
-  if (all === 0) return null;
-  let sum = 0;
-  const at = counts.findIndex((n) => (sum += n) >= all * part);
-  return FIRST_EDGE_MS * 2 ** (at / 2);
-}
-
 // ---- the page says what the state is
 let asked = false;
 function dirty() {
@@ -191,10 +199,11 @@ function drawApp(app) {
   text($('rate'), recent.length ? count(rate) : '–');
   text($('operations'), count(app.operations));
   text($('calls'), count(sum((one) => one.batches)));
-  text($('merged'), percent(sum((one) => one.conflated + one.netted) / Math.max(1, app.operations)));
+  const unsent = sum((one) => one.conflated + one.netted);
+  text($('merged'), `${count(unsent)}, ${percent(unsent / Math.max(1, app.operations))}`);
   text($('portfolio'), app.portfolio);
   text($('frames'), count(app.frames_saved));
-  text($('clock'), app.stopping ? 'stopping' : clock(app.seconds));
+  text($('clock'), app.stopping && !state.ended ? `stopping, ${count(app.unsettled)} left` : clock(app.seconds));
   const { frames, browsers } = app;
   text($('foot'), `${count(frames.messages)} messages went to ${browsers === 1 ? 'this browser' : `${browsers} browsers`} in `
     + `${count(frames.frames)} frames, ${bytes(frames.bytes)} in all; what a browser has not read yet is replaced by what is true `
@@ -248,8 +257,9 @@ function drawBatcher(name, batcher) {
     plot(chartOf(key), values, SAMPLES, top ?? Math.max(least ?? 1, ...values) * 1.1);
     chartOf(key).setAttribute('aria-label', `${title}, the last minute; now ${said}`);
   }
-  const [half, most] = [within(batcher.times, 0.5), within(batcher.times, 0.99)];
-  text(is('median'), half === null ? 'none' : `half in ${time(half)}, 99 % in ${time(most)}`);
+  const { count: timed, p50_seconds: half, p99_seconds: most, max_seconds: longest } = batcher.latency;
+  const [p50, p99, max] = [half, most, longest].map((seconds) => time(seconds * 1000));
+  text(is('median'), timed === 0 ? 'none' : `p50 ${p50}, p99 ${p99}, max ${max}`);
   bars(chartOf('times'), batcher.times);
   chartOf('times').setAttribute('aria-label', `histogram of the time in the buffer; ${is('median').textContent}`);
   drawCuts(is, stats);
