@@ -14,7 +14,7 @@ const FAILURES_IN_A_ROW: u32 = 2;
 /// The search ends where the cap is within this share of the size that failed: one twentieth.
 const CLOSE_ENOUGH: usize = 20;
 
-/// The share by which a full batch that lands raises the cap: one tenth.
+/// The share by which a full batch that lands raises the cap: one twentieth.
 const GROWTH: usize = 20;
 
 /// The most full batches that land between two probes of a size that failed.
@@ -45,8 +45,10 @@ pub(crate) struct BatchSize {
     was_refused: bool,
     /// The largest size that landed, below the ceiling.
     largest: usize,
-    /// Failed writes since one landed.
+    /// Failed writes since one landed that shows that their size passes.
     failures: u32,
+    /// The size that a batch has to have to show so: any, unless a size was refused.
+    shown_by: usize,
     /// Full batches that have to land between two probes of the ceiling.
     probe_interval: u32,
     /// Full batches that have to land before the next probe.
@@ -64,6 +66,7 @@ impl BatchSize {
             was_refused: false,
             largest: 0,
             failures: 0,
+            shown_by: 0,
             probe_interval: 1,
             until_probe: 0,
             changes: 0,
@@ -102,7 +105,9 @@ impl BatchSize {
     /// A batch of this size has landed.
     #[inline]
     pub(crate) fn landed(&mut self, size: usize) {
-        self.failures = 0;
+        if size >= self.shown_by {
+            (self.failures, self.shown_by) = (0, 0);
+        }
         if !self.is_lowered() && self.ceiling.is_none() {
             // The way of most batchers, always.
             return;
@@ -146,6 +151,10 @@ impl BatchSize {
         }
         self.failures = self.failures.saturating_add(1);
         let is_refused = failure != Failure::Unclear;
+        if is_refused {
+            // Its halves land next, which shows nothing.
+            self.shown_by = size;
+        }
         if self.ceiling.is_some_and(|ceiling| ceiling <= size) && size <= self.cap {
             // A probe. What landed before it still does.
             self.probe_interval = (self.probe_interval * 2).min(MAX_PROBE_INTERVAL);
@@ -155,12 +164,9 @@ impl BatchSize {
             Failure::TooLarge { limit: Some(limit) } if limit < size => {
                 self.fall_to(limit.saturating_add(1), limit, is_refused)
             }
-            Failure::TooLarge { .. } => self.fall_to(size, size / 2, is_refused),
             // One that was cut before the cap was lowered is no news.
-            Failure::Unclear if self.failures >= FAILURES_IN_A_ROW && size <= self.cap => {
-                self.fall_to(size, size / 2, is_refused);
-            }
-            Failure::Unclear => {}
+            _ if self.failures >= FAILURES_IN_A_ROW && size <= self.cap => self.fall_to(size, size / 2, is_refused),
+            _ => {}
         }
     }
 
@@ -244,7 +250,7 @@ mod tests {
             size.is_lowered()
         });
         let count = landings.count();
-        assert!(count < 120, "{count} landings");
+        assert!(count < 160, "{count} landings");
     }
 
     #[test]
