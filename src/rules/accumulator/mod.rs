@@ -71,6 +71,8 @@ pub(crate) struct Policy {
     pub(crate) idempotent: bool,
     /// A batch that is refused as a whole is halved until the refused ops stand alone.
     pub(crate) bisect: bool,
+    /// Ops in a page of the destination, if it has pages.
+    pub(crate) page: Option<usize>,
 }
 
 /// The way of an op into the buffer.

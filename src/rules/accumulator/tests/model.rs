@@ -233,6 +233,11 @@ impl Model {
             part.parts.clear();
         }
         let cap = self.parts[&id].parts.last().map_or(usize::MAX, |cap| *cap).min(self.size.cap());
+        let waiting = self.parts[&id].waiting.len();
+        let cap = match self.recipe.page {
+            Some(page) if cap.min(waiting) > page => cap.min(waiting) / page * page,
+            _ => cap,
+        };
         let mut ops: Vec<Waiting> = Vec::new();
         while ops.len() < cap {
             let part = &self.parts[&id];
