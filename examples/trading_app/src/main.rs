@@ -139,7 +139,8 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     Ok((report, traded))
 }
 
-/// Opens the batchers, with sinks that are metered for the report and ops that are timed for the page.
+/// Opens the batchers, with sinks that are metered for the report and watched for the page, and ops that are timed for
+/// the page.
 fn open(
     settings: &Settings,
     page: Option<&Page>,
@@ -147,9 +148,9 @@ fn open(
     gate: Gate,
     database: BoxSink<Tick>,
 ) -> Result<(Batchers, Workers, Meters), Error> {
-    let (prices_sink, prices) = Metered::new(portfolio);
-    let (orders_sink, orders) = Metered::new(gate);
-    let (trades_sink, trades) = Metered::new(database);
+    let (prices_sink, prices) = Metered::new(Page::watched(page, "prices", portfolio));
+    let (orders_sink, orders) = Metered::new(Page::watched(page, "orders", gate));
+    let (trades_sink, trades) = Metered::new(Page::watched(page, "trades", database));
     let open = || batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink);
     let (batchers, workers) = Page::recording(page, open)?;
     Ok((batchers, workers, Meters { prices, orders, trades }))

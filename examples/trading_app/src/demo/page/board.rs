@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -12,7 +13,10 @@ use roundlot::{
     market::{Price, PriceUpdate, Symbol, TradeOp},
 };
 
-use super::event::{Event, Line, Topic, Verdicts};
+use super::{
+    errors::Errors,
+    event::{Event, Line, Topic, Verdicts},
+};
 use crate::bot::venue::VenueOrderId;
 
 /// Maximum number of verdicts on the page.
@@ -25,6 +29,7 @@ const MAX_RETAINED: usize = 3;
 #[derive(Clone)]
 pub struct Board {
     feed: Feed<Event, Topic>,
+    errors: Errors,
     state: Arc<Mutex<State>>,
 }
 
@@ -36,8 +41,8 @@ struct State {
 }
 
 impl Board {
-    pub fn new(feed: Feed<Event, Topic>) -> Self {
-        Self { feed, state: Arc::default() }
+    pub fn new(feed: Feed<Event, Topic>, errors: Errors) -> Self {
+        Self { feed, errors, state: Arc::default() }
     }
 
     pub fn on_price(&self, update: &PriceUpdate) {
@@ -48,6 +53,9 @@ impl Board {
     }
 
     pub fn on_verdict(&self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
+        if let Some(reason) = reason(outcome) {
+            self.errors.add("orders", outcome.end.name(), reason, 1);
+        }
         let mut state = self.state();
         state.verdicts.heard += 1;
         let n = state.verdicts.heard;
@@ -78,6 +86,11 @@ impl Board {
     }
 }
 
+/// Returns the destination's reason for a failure, if that is where the failure is from.
+fn reason(outcome: &Outcome<VenueOrderId>) -> Option<&(dyn Error + 'static)> {
+    outcome.result.as_ref().err()?.source()?.source()
+}
+
 fn line(n: u64, op: &TradeOp, outcome: &Outcome<VenueOrderId>) -> Line {
     let (what, price) = match op {
         TradeOp::Order(order) if order.price().is_none() => ("stop", order.stop_price()),
@@ -89,10 +102,7 @@ fn line(n: u64, op: &TradeOp, outcome: &Outcome<VenueOrderId>) -> Line {
     };
     let note = match &outcome.result {
         Ok(VenueOrderId(id)) => format!("venue id {id}"),
-        Err(error) => {
-            let source = std::error::Error::source(error).and_then(std::error::Error::source);
-            source.map_or_else(String::new, ToString::to_string)
-        }
+        Err(_) => reason(outcome).map_or_else(String::new, ToString::to_string),
     };
     Line {
         n,

@@ -13,8 +13,8 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Sh
 
 const TIME_IN_BUFFER: &str = "roundlot_op_in_buffer_seconds";
 
-/// Number of buckets: two for each doubling, from a quarter of a millisecond to some ten seconds. `page.js` draws as
-/// many.
+/// Number of buckets: two for each doubling, from a quarter of a millisecond to some ten seconds. `histogram.js` draws
+/// as many.
 pub const BUCKETS: usize = 32;
 const FIRST_EDGE: f64 = 0.000_25;
 
@@ -27,20 +27,37 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Returns the counts of this batcher so far.
-    pub fn counts(&self, batcher: &str) -> Counts {
+    /// Returns the counts of this batcher so far, and its longest time since the call before, in seconds.
+    pub fn take(&self, batcher: &str) -> (Counts, f64) {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.get(batcher).map_or([0; BUCKETS], |buckets| buckets.counts())
+        by_name.get(batcher).map_or(([0; BUCKETS], 0.0), |buckets| buckets.take())
     }
 }
 
 #[derive(Default)]
-struct Buckets([AtomicU64; BUCKETS]);
+struct Buckets {
+    counts: [AtomicU64; BUCKETS],
+    /// Longest time since it was last taken, in nanoseconds.
+    longest: AtomicU64,
+}
 
 impl Buckets {
-    fn counts(&self) -> Counts {
-        std::array::from_fn(|i| self.0[i].load(Relaxed))
+    fn take(&self) -> (Counts, f64) {
+        let longest = self.longest.swap(0, Relaxed) as f64 / 1e9;
+        (std::array::from_fn(|i| self.counts[i].load(Relaxed)), longest)
     }
+}
+
+/// Returns the upper edge of the bucket in which this part of all times is reached, in seconds: no time is known better
+/// than that. `None` if there are no times.
+pub fn quantile(counts: &Counts, part: f64) -> Option<f64> {
+    let all: u64 = counts.iter().sum();
+    let mut sum = 0;
+    let at = counts.iter().position(|count| {
+        sum += count;
+        sum > 0 && sum as f64 >= all as f64 * part
+    });
+    at.map(|at| FIRST_EDGE * 2f64.powf(at as f64 / 2.0))
 }
 
 /// Returns the bucket of a time: the first whose upper edge the time does not exceed. The last bucket takes all longer
@@ -57,7 +74,8 @@ impl HistogramFn for Buckets {
     }
 
     fn record_many(&self, seconds: f64, count: usize) {
-        self.0[bucket(seconds)].fetch_add(count as u64, Relaxed);
+        self.counts[bucket(seconds)].fetch_add(count as u64, Relaxed);
+        self.longest.fetch_max((seconds * 1e9) as u64, Relaxed);
     }
 }
 
@@ -95,5 +113,17 @@ mod tests {
             assert_eq!((bucket(edge(i) * 0.999), bucket(edge(i) * 1.001)), (i, i + 1));
         }
         assert_eq!([0.0, 1e-9, 1e9, f64::INFINITY].map(bucket), [0, 0, BUCKETS - 1, BUCKETS - 1]);
+    }
+    #[test]
+    fn a_quantile_is_an_upper_edge() {
+        let buckets = Buckets::default();
+        assert_eq!(quantile(&buckets.take().0, 0.5), None);
+        buckets.record_many(0.000_9, 98);
+        buckets.record_many(0.1, 2);
+        let (counts, longest) = buckets.take();
+        assert_eq!((quantile(&counts, 0.5), quantile(&counts, 0.98)), (Some(0.001), Some(0.001)));
+        assert!((quantile(&counts, 0.99).unwrap() - 0.128).abs() < 1e-9);
+        assert!((longest - 0.1).abs() < 1e-9);
+        assert_eq!(buckets.take(), (counts, 0.0), "the longest time is of the time since it was taken");
     }
 }

@@ -3,13 +3,18 @@
 //!
 //! ```text
 //!   trader ──prices, verdicts──> board ──┐
-//!   batchers ──statistics──> sampler ────┴─> Fanout ──> socket ──> page.js
+//!   portfolio ──positions──> sampler ────┤
+//!   sinks ──────errors──────────┤        │
+//!   batchers ──statistics───────┘────────┴─> Fanout ──> socket ──> page.js
 //!   batchers <── controls <── keys <── server <─────── POST ──────┘
 //! ```
 
+mod assets;
 mod board;
 mod connections;
 mod controls;
+mod equity;
+mod errors;
 mod event;
 mod guard;
 mod histogram;
@@ -34,6 +39,7 @@ use crate::{
 };
 pub use board::Board;
 use controls::Controls;
+pub use errors::{Errors, Watched};
 use event::{Event, Topic};
 use histogram::Recorder;
 use keys::Keys;
@@ -49,6 +55,7 @@ pub struct Page {
     feed: Feed<Event, Topic>,
     worker: Worker<Event>,
     recorder: Recorder,
+    errors: Errors,
 }
 
 /// A page that is being served.
@@ -70,7 +77,7 @@ impl Page {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| format!("cannot serve the page on {address}: {error}"))?;
         let (feed, worker) = Fanout::by(Event::topic).name("page").spawn();
-        Ok(Some(Self { listener, feed, worker, recorder: Recorder::default() }))
+        Ok(Some(Self { listener, feed, worker, recorder: Recorder::default(), errors: Errors::default() }))
     }
 
     /// Runs `make`, which spawns the batchers. The recorder of the page gets their metrics, if there is a page.
@@ -81,16 +88,21 @@ impl Page {
         }
     }
 
+    /// Wraps the sink of a batcher, so that its errors are on the page, if there is one.
+    pub fn watched<S>(page: Option<&Self>, batcher: &'static str, sink: S) -> Watched<S> {
+        Errors::watch(page.map(|page| &page.errors), batcher, sink)
+    }
+
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
         let Scene { settings, batchers, portfolio, halt, gate, feed_title, database_title, progress, stop } = scene;
-        let Self { listener, feed, worker, recorder } = self;
+        let Self { listener, feed, worker, recorder, errors } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
         let token = keys.token();
         progress.say(&format!("page       http://{address}/\ntoken      {token}"));
 
-        let board = Board::new(feed.clone());
+        let board = Board::new(feed.clone(), errors.clone());
         let controls = Controls::new(
             batchers.clone(),
             KillSwitch::new(batchers.orders.clone(), halt.clone(), gate),
@@ -99,7 +111,8 @@ impl Page {
         let screen = WebSocket::new(socket::frames()).name("page").confirmed().stall_after(socket::STUCK_AFTER);
         let facts = Facts::new(settings, feed_title, database_title, keys.run());
         let (halted, ended) = (controls.clone(), stop.clone());
-        let sampler = Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), batchers, portfolio };
+        let sampler =
+            Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), batchers, portfolio, errors };
         let router = server::router(Shared::new(feed, screen, controls.clone(), keys));
         let tasks = [
             tokio::spawn(connections::serve(listener, router)),

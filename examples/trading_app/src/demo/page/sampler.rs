@@ -1,11 +1,7 @@
 //! The statistics of the page. Twice a second [`Sampler`] publishes the state of the app and of each batcher, and the
 //! differences since the sample before. `page` runs it as a task.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use roundlot::{Feed, Limits, Stats, sink::websocket::WebSocket};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -13,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     board::Board,
-    event::{App, Batcher, Event, Flow, SAMPLES, Sample, Topic},
-    histogram::{Counts, Recorder},
+    equity::{self, Curve},
+    errors::Errors,
+    event::{self, App, Batcher, Event, Flow, Latency, SAMPLES, Sample, Topic},
+    histogram::{Counts, Recorder, quantile},
 };
 use crate::{
     bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio},
@@ -29,6 +27,7 @@ pub struct Sampler {
     pub screen: WebSocket<Event>,
     pub batchers: Batchers,
     pub portfolio: Portfolio,
+    pub errors: Errors,
 }
 
 /// Facts that stay the same during a run.
@@ -58,25 +57,40 @@ impl Sampler {
         let began = clock.tick().await;
         let (mut last, mut before) = (began, self.stats());
         let mut minutes: [VecDeque<Counts>; 3] = Default::default();
+        let mut curve = Curve::new(PERIOD.as_secs_f64());
         for n in 0.. {
             self.publish(Event::App(Box::new(self.app(&facts.app, began, &stop))));
             self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
+            self.publish(Event::Errors(event::Errors { rows: self.errors.rows() }));
+            self.publish_portfolio(&mut curve);
             let stats = self.stats();
-            for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(&mut minutes) {
-                let times = last_minute(minute, recorder.counts(name));
+            let mut latencies = [None; 3];
+            for (i, (name, to, limits)) in facts.batchers.iter().enumerate() {
+                let (counts, longest) = recorder.take(name);
+                latencies[i] = latency(&since(minutes[i].back(), &counts), longest);
+                let times = last_minute(&mut minutes[i], counts);
                 let halted = *name == "orders" && halt.is_halted();
-                let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
+                let (to, limits, stats) = (to.clone(), limits.clone(), stats[i].clone());
                 let batcher = Batcher { name, to, halted, limits, stats, times };
                 self.publish(Event::Batcher(Box::new(batcher)));
             }
             let now = clock.tick().await;
             let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
-            let flows = facts.batchers.iter().zip(before.iter().zip(&stats));
-            let batchers: BTreeMap<_, _> =
-                flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
-            self.publish(Event::Sample(Box::new(Sample { n, batchers })));
+            let flows = facts.batchers.iter().enumerate().map(|(i, (name, ..))| {
+                let flow = Flow { latency: latencies[i], ..flow(&before[i], &stats[i], seconds) };
+                (*name, flow)
+            });
+            self.publish(Event::Sample(Box::new(Sample { n, batchers: flows.collect() })));
             (last, before) = (now, stats);
         }
+    }
+
+    fn publish_portfolio(&self, curve: &mut Curve) {
+        let statement = self.portfolio.statement();
+        if let Some(equity) = curve.add(equity::equity(&statement)) {
+            self.publish(Event::Equity(equity));
+        }
+        self.publish(Event::Positions(Box::new(equity::positions(&statement))));
     }
 
     fn publish(&self, event: Event) {
@@ -112,8 +126,20 @@ fn last_minute(minute: &mut VecDeque<Counts>, now: Counts) -> Vec<u64> {
         minute.pop_front();
     }
     // During the first minute, the whole run counts.
-    let before = if minute.len() as u64 > SAMPLES { minute[0] } else { [0; _] };
-    now.iter().zip(before).map(|(now, before)| now - before).collect()
+    let before = minute.front().filter(|_| minute.len() as u64 > SAMPLES);
+    since(before, &now).to_vec()
+}
+
+/// Returns the counts since those of an earlier moment, or since the start.
+fn since(before: Option<&Counts>, now: &Counts) -> Counts {
+    std::array::from_fn(|i| now[i] - before.map_or(0, |before| before[i]))
+}
+
+/// Returns the times of a sample from its counts and its longest time, in seconds. The upper edge of a bucket may be
+/// above the longest time, which is exact.
+fn latency(counts: &Counts, longest: f64) -> Option<Latency> {
+    let part = |part| quantile(counts, part).map(|edge| edge.min(longest) * 1e3);
+    Some(Latency { p50: part(0.5)?, p99: part(0.99)?, max: longest * 1e3 })
 }
 
 fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
@@ -130,5 +156,6 @@ fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
         merged: share(merged as f64, accepted).map(|merged| merged.min(1.0)),
         retries: per_second(new.retries - old.retries),
         waiting: new.waiting,
+        latency: None,
     }
 }

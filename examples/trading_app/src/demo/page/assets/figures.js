@@ -1,0 +1,69 @@
+// The figures of the run as a whole, and the sentence that says what is not as usual.
+import { isLive } from './connection.js';
+import { $, mark, text } from './dom.js';
+import { bytes, clock, count, decimal, gain, percent, signed, time, way } from './format.js';
+import { percentiles } from './histogram.js';
+import { BATCHERS, on, state } from './state.js';
+
+const RECENT = 4; // samples, two seconds: a rate that can be read while it changes
+
+export function start() {
+  on(['app', 'batcher', 'sample'], draw);
+  on(['positions'], drawEquity);
+  on(['errors'], drawErrors);
+}
+
+function draw() {
+  const { app } = state;
+  if (!app) return;
+  const batchers = Object.values(state.batchers);
+  const sum = (part) => batchers.reduce((all, { stats }) => all + part(stats), 0);
+  const recent = state.samples.slice(-RECENT);
+  const rate = recent.reduce((all, s) => all + BATCHERS.reduce((r, name) => r + s.batchers[name].rate, 0), 0) / recent.length;
+  const [accepted, batches] = [sum((one) => one.accepted), sum((one) => one.batches)];
+  const merged = sum((one) => one.conflated + one.netted);
+  text($('feed'), app.feed);
+  text($('clock'), clock(app.seconds));
+  text($('rate'), count(recent.length ? rate : null));
+  text($('operations'), `${count(accepted)} so far`);
+  text($('calls'), count(batches));
+  text($('per-call'), `${decimal(batches ? sum((one) => one.written) / batches : null)} operations each`);
+  text($('merged'), percent(merged / Math.max(1, accepted)));
+  text($('merged-count'), `${count(merged)} replaced or netted`);
+  const orders = state.batchers.orders && percentiles(state.batchers.orders);
+  text($('verdict'), time(orders?.p99));
+  text($('verdict-half'), orders ? `99 %; half in ${time(orders.p50)}` : 'no order in the last minute');
+  drawNow(app);
+  const { frames, browsers } = app;
+  text($('foot'), `${count(frames.messages)} messages went to ${browsers === 1 ? 'this browser' : `${browsers} browsers`} in `
+    + `${count(frames.frames)} frames, ${bytes(frames.bytes)} in all; ${count(app.frames_saved)} frames were saved. An event that `
+    + 'a browser has not read yet is replaced by the next of its kind.');
+}
+
+function drawEquity() {
+  const { equity, profit, profit_percent: part, realized, unrealized } = state.positions;
+  text($('equity'), equity);
+  text($('profit'), `${gain(profit)}${part === null ? '' : ` (${signed(part, 3)} %)`}`);
+  mark($('profit'), 'way', way(profit));
+  text($('profit-parts'), `since the start: realized ${gain(realized)}, open ${gain(unrealized)}`);
+}
+
+function drawErrors() {
+  const rows = state.errors;
+  text($('error-count'), count(rows.reduce((sum, { ops }) => sum + ops, 0)));
+  text($('error-top'), rows.length ? `most: ${rows[0].reason}` : 'none so far');
+}
+
+// What is paused, halted or away, in a sentence.
+export function drawNow(app = state.app) {
+  if (!app) return;
+  const unusual = Object.values(state.batchers).flatMap(({ name, to, halted, stats }) => [
+    halted && 'the bot is halted until orders are resumed',
+    stats.paused && `${name} are paused, ${count(stats.waiting)} wait`,
+    stats.in_outage && `${to} is away, ${count(stats.waiting)} ${name} wait`,
+  ]).filter(Boolean);
+  if (app.stopping) unusual.unshift('the app is stopping: it writes what waits');
+  const words = unusual.length ? unusual.join('; ') : 'all three batchers run';
+  text($('now'), `${words[0].toUpperCase()}${words.slice(1)}.`);
+  mark($('now'), 'tone', isLive() && unusual.length ? 'warn' : '');
+}
