@@ -9,7 +9,7 @@ use std::{
 };
 
 use roundlot::{
-    Feed, Outcome,
+    AckError, End, Feed, Outcome,
     market::{Price, PriceUpdate, Symbol, TradeOp},
 };
 
@@ -53,7 +53,9 @@ impl Board {
     }
 
     pub fn on_verdict(&self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
-        if let Some(reason) = reason(outcome) {
+        // An op that was merged into another one has its result; the error counts for that one.
+        let is_merged = matches!(outcome.end, End::Conflated | End::Deduplicated);
+        if let Some(reason) = reason(outcome).filter(|_| !is_merged) {
             self.errors.add("orders", outcome.end.name(), reason, 1);
         }
         let mut state = self.state();
@@ -88,7 +90,10 @@ impl Board {
 
 /// Returns the destination's reason for a failure, if that is where the failure is from.
 fn reason(outcome: &Outcome<VenueOrderId>) -> Option<&(dyn Error + 'static)> {
-    outcome.result.as_ref().err()?.source()?.source()
+    match outcome.result.as_ref().err()? {
+        AckError::Refused(error) | AckError::Exhausted(error) | AckError::InDoubt(error) => error.source().or(Some(error)),
+        _ => None,
+    }
 }
 
 fn line(n: u64, op: &TradeOp, outcome: &Outcome<VenueOrderId>) -> Line {

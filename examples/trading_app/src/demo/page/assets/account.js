@@ -4,11 +4,12 @@ import { $, fill, mark, text } from './dom.js';
 import { count, percent } from './format.js';
 import { BATCHERS, on, state } from './state.js';
 
-// The ways to end and to be under way: the field of the statistics, its words, and whether the row is there also at zero.
+// The ways to end and to be under way: the field of the statistics, its name and what that means, and whether the row is
+// there also at zero.
 const ROWS = [
   ['delivered', 'delivered', true],
-  ['conflated', 'conflated: replaced by a newer one', true],
-  ['netted', 'netted: canceled before it was sent', true],
+  ['conflated', 'conflated, replaced by a newer one', true],
+  ['netted', 'netted, canceled before it was sent', true],
   ['deduplicated', 'deduplicated'],
   ['expired', 'expired'],
   ['withdrawn', 'withdrawn'],
@@ -18,8 +19,8 @@ const ROWS = [
   ['evicted', 'evicted'],
   ['returned', 'returned'],
   ['lost', 'lost'],
-  ['waiting', 'waiting now', true],
-  ['in_flight', 'in flight now', true],
+  ['waiting', 'waiting', true],
+  ['in_flight', 'in flight', true],
 ];
 
 export function start() { on(['batcher'], draw); }
@@ -35,7 +36,9 @@ function draw() {
   const accepted = line('accepted');
   const sums = accepted.map((_, i) => rows.reduce((sum, { counts }) => sum + counts[i], 0));
   fill($('account'), 'account-row', rows.filter(({ always, counts }) => always || counts[3] > 0), (row, { words, counts }) => {
-    text(row.firstElementChild, words);
+    const [name, ...more] = words.split(', ');
+    text(row.firstElementChild.firstElementChild, name);
+    text(row.firstElementChild.lastElementChild, more.join(', '));
     counts.forEach((n, i) => text(row.children[i + 1], n === 0 ? '–' : count(n)));
     text(row.lastElementChild, percent(counts[3] / Math.max(1, accepted[3])));
   });

@@ -1,29 +1,29 @@
 // A batcher: its rate, times and sizes over the last minute, why its batches were cut, and how full its buffer is.
 import { Chart } from './chart.js';
 import { $, add, fill, mark, stamp, text } from './dom.js';
-import { count, decimal, percent, short, time } from './format.js';
+import { count, decimal, percent, round, short, time } from './format.js';
 import { Histogram } from './histogram.js';
 import { decades, linear, steady } from './scale.js';
 import { BATCHERS, PERIOD, SAMPLES, on, state } from './state.js';
 
 const MARKS = [[0, '60 s ago'], [0.25, '45 s'], [0.5, '30 s'], [0.75, '15 s'], [1, 'now']];
-const FEW_MARKS = [[0, '60 s ago'], [0.5, '30 s'], [1, 'now']];
+const FEW_MARKS = [[0, '60 s ago'], [1, 'now']];
 
 const fromZero = (marks) => () => steady((low, high) => linear(0, high, marks));
 const toOne = () => () => linear(0, 1, 2);
-const perSecond = (x) => (x === undefined || x === null ? '–' : `${count(x)}/s`);
+const perSecond = (x) => (x === undefined || x === null ? '–' : `${Number.isInteger(x) ? x : decimal(x)}/s`);
 const LATENCY = [{ name: 'p50', kind: 'half' }, { name: 'p99', kind: 'main' }, { name: 'max', kind: 'most' }];
 
-// The charts of a batcher. `of` takes the values of its series from the flow of a sample.
+// The charts of a batcher. `scale` makes the scale of one of them; `of` takes the values of its series from the flow of a sample.
 const CHARTS = [
-  { key: 'rate', name: 'operations per second', say: count, mark: short, scale: fromZero(2), least: 10 },
+  { key: 'rate', name: 'operations per second', say: count, mark: short, scale: fromZero(3), least: 10 },
   {
-    key: 'latency', name: 'time in the buffer', say: time, scale: () => steady(decades), floor: null, series: LATENCY,
+    key: 'latency', name: 'latency', say: time, mark: round, scale: () => steady(decades), floor: null, series: LATENCY,
     of: ({ latency }) => LATENCY.map(({ name }) => latency?.[name] ?? null),
   },
-  { key: 'size', name: 'operations per batch', say: decimal, mark: short, scale: fromZero(2), least: 2 },
-  { key: 'fill', name: 'batches are full to', say: percent, scale: toOne(), few: true },
-  { key: 'merged', name: 'never had to be sent', say: percent, scale: toOne(), few: true },
+  { key: 'size', name: 'operations per batch', say: decimal, mark: short, scale: fromZero(3), least: 2 },
+  { key: 'fill', name: 'batch fill', say: percent, scale: toOne, few: true },
+  { key: 'merged', name: 'never sent', say: percent, scale: toOne, few: true },
   { key: 'retries', name: 'tried again', say: perSecond, scale: fromZero(2), least: 5, few: true },
   { key: 'waiting', name: 'waiting', say: count, mark: short, scale: fromZero(2), least: 10, few: true },
 ];
@@ -77,7 +77,7 @@ class View {
     this.is('to').title = `a batch leaves with ${limits.max_items} operations, or when its first has waited ${limits.linger}`;
     this.drawState(batcher);
     this.drawCuts(stats);
-    text(this.is('cut-at'), `at ${count(limits.max_items)} operations or after ${limits.linger}`);
+    text(this.is('cut-at'), `cut at ${count(limits.max_items)} operations or after ${limits.linger}`);
     text(this.is('room-said'), `${count(stats.waiting)} of ${count(limits.max_pending)} wait, ${count(stats.in_flight)} in flight`);
     this.is('room').value = (stats.waiting + stats.in_flight) / limits.max_pending;
     this.article.dataset.waiting = stats.waiting;

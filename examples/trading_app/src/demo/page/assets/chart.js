@@ -2,6 +2,7 @@
 // under the pointer, a finger or the arrow keys.
 import { add, mark, text } from './dom.js';
 
+const RECENT = 4; // places: an older value is not one of now
 const SVG = 'http://www.w3.org/2000/svg';
 
 export function shape(parent, name, kind) {
@@ -75,7 +76,7 @@ export class Chart {
     values.forEach((each, i) => this.lines[i].setAttribute('d', path(each, x, y)));
     this.place(this.left, scale.ticks.map((tick) => [1 - scale.at(tick), this.label(tick, scale)]), 'top');
     this.place(this.below, times, 'left');
-    const latest = values.map((each) => this.say(each.findLast((value) => value !== null)));
+    const latest = values.map((each) => this.say(each.slice(-RECENT).findLast((value) => value !== null)));
     latest.forEach((words, i) => text(this.now[i], words));
     const said = this.series.map(({ name }, i) => `${name ?? ''} ${latest[i]}`.trim()).join(', ');
     this.plot.setAttribute('aria-label', `${this.name}: now ${said}. The arrow keys read earlier values.`);
@@ -90,6 +91,7 @@ export class Chart {
     marks.forEach(([at, words], i) => {
       text(parent.children[i], words);
       parent.children[i].style[side] = `${(at * 100).toFixed(2)}%`;
+      mark(parent.children[i], 'edge', at < 0.03 ? 'start' : at > 0.97 ? 'end' : '');
     });
   }
 
@@ -99,7 +101,11 @@ export class Chart {
       this.at = (clientX - left) / width;
       this.point();
     };
-    const leave = () => { this.at = null; this.point(); };
+    const leave = () => {
+      this.at = null;
+      this.tip.setAttribute('aria-live', 'off');
+      this.point();
+    };
     for (const kind of ['pointermove', 'pointerdown']) this.plot.addEventListener(kind, follow);
     for (const kind of ['pointerleave', 'pointercancel', 'blur']) this.plot.addEventListener(kind, leave);
     this.plot.addEventListener('keydown', (event) => {
@@ -107,6 +113,8 @@ export class Chart {
       if (event.key === 'Escape') leave();
       if (!by) return;
       event.preventDefault();
+      // Only what the keys ask for is read out, not what the pointer happens to pass.
+      this.tip.setAttribute('aria-live', 'polite');
       this.at = Math.min(1, Math.max(0, this.at === null ? 1 : this.at + by / (this.room - 1)));
       this.point();
     });

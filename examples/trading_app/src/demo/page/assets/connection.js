@@ -1,6 +1,5 @@
 // The one WebSocket over which the events come. The body of the page says its state: connecting, live, lost or ended.
 import { $, text } from './dom.js';
-import { ago } from './format.js';
 import { reset, take } from './state.js';
 
 const SILENT_MS = 5000; // something comes twice a second
@@ -16,7 +15,10 @@ let changed = () => {};
 
 export const isLive = () => document.body.dataset.link === 'live';
 
-// Connects, and calls `told` whenever the state of the connection changes.
+// Age of what the page shows, in seconds; null before the first event.
+export const age = () => (heard === 0 ? null : (Date.now() - heard) / 1000);
+
+// Connects. Calls `told` whenever the state of the connection changes, and each second while there is none.
 export function start(told) {
   changed = told;
   connect();
@@ -62,14 +64,12 @@ function tell(link) {
   if (document.body.dataset.link === link) return;
   document.body.dataset.link = link;
   text($('link-text'), WORDS[link]);
-  text($('age'), '');
   changed();
 }
 
-// Once a second: how old is what the page shows?
 function watch() {
   if (socket && Date.now() - Math.max(opened, heard) > SILENT_MS) lost('lost');
-  if (!isLive() && heard > 0) text($('age'), `The page shows the state of ${ago((Date.now() - heard) / 1000)}.`);
+  if (!isLive()) changed();
 }
 
 function hurry() {

@@ -1,7 +1,7 @@
 // The figures of the run as a whole, and the sentence that says what is not as usual.
-import { isLive } from './connection.js';
+import { age, isLive } from './connection.js';
 import { $, mark, text } from './dom.js';
-import { bytes, clock, count, decimal, gain, percent, signed, time, way } from './format.js';
+import { ago, bytes, clock, count, decimal, gain, percent, signed, time, way } from './format.js';
 import { percentiles } from './histogram.js';
 import { BATCHERS, on, state } from './state.js';
 
@@ -31,8 +31,8 @@ function draw() {
   text($('merged'), percent(merged / Math.max(1, accepted)));
   text($('merged-count'), `${count(merged)} replaced or netted`);
   const orders = state.batchers.orders && percentiles(state.batchers.orders);
-  text($('verdict'), time(orders?.p99));
-  text($('verdict-half'), orders ? `99 %; half in ${time(orders.p50)}` : 'no order in the last minute');
+  text($('order-p99'), orders ? `in ${time(orders.p99)}` : '–');
+  text($('order-p50'), orders ? `half in ${time(orders.p50)}` : 'no order in the last minute');
   drawNow(app);
   const { frames, browsers } = app;
   text($('foot'), `${count(frames.messages)} messages went to ${browsers === 1 ? 'this browser' : `${browsers} browsers`} in `
@@ -41,11 +41,10 @@ function draw() {
 }
 
 function drawEquity() {
-  const { equity, profit, profit_percent: part, realized, unrealized } = state.positions;
+  const { equity, profit, profit_percent: part } = state.positions;
   text($('equity'), equity);
   text($('profit'), `${gain(profit)}${part === null ? '' : ` (${signed(part, 3)} %)`}`);
   mark($('profit'), 'way', way(profit));
-  text($('profit-parts'), `since the start: realized ${gain(realized)}, open ${gain(unrealized)}`);
 }
 
 function drawErrors() {
@@ -54,9 +53,14 @@ function drawErrors() {
   text($('error-top'), rows.length ? `most: ${rows[0].reason}` : 'none so far');
 }
 
-// What is paused, halted or away, in a sentence.
+// A sentence for what is paused, halted or away, or for how old the page is.
 export function drawNow(app = state.app) {
   if (!app) return;
+  if (!isLive()) {
+    text($('now'), `The page shows the state of ${ago(age())}.`);
+    mark($('now'), 'tone', 'bad');
+    return;
+  }
   const unusual = Object.values(state.batchers).flatMap(({ name, to, halted, stats }) => [
     halted && 'the bot is halted until orders are resumed',
     stats.paused && `${name} are paused, ${count(stats.waiting)} wait`,
@@ -65,5 +69,5 @@ export function drawNow(app = state.app) {
   if (app.stopping) unusual.unshift('the app is stopping: it writes what waits');
   const words = unusual.length ? unusual.join('; ') : 'all three batchers run';
   text($('now'), `${words[0].toUpperCase()}${words.slice(1)}.`);
-  mark($('now'), 'tone', isLive() && unusual.length ? 'warn' : '');
+  mark($('now'), 'tone', unusual.length ? 'warn' : '');
 }

@@ -10,7 +10,7 @@ export function short(n) { return unknown(n) ? DASH : n >= 1e6 ? `${(n / 1e6).to
 
 export function decimal(x) { return unknown(x) ? DASH : x >= 100 ? count(x) : x.toFixed(1); }
 
-export function percent(part) { return unknown(part) ? DASH : `${(part * 100).toFixed(part < 0.1 ? 1 : 0)} %`; }
+export function percent(part) { return unknown(part) ? DASH : `${(part * 100).toFixed(part > 0 && part < 0.1 ? 1 : 0)} %`; }
 
 export function time(ms) {
   if (unknown(ms)) return DASH;
@@ -18,6 +18,9 @@ export function time(ms) {
   if (ms < 9.95) return `${ms.toFixed(1)} ms`;
   return ms < 999.5 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`;
 }
+
+// A time on an axis, where it is a round one.
+export function round(ms) { return time(ms).replace('.0 ', ' '); }
 
 export function clock(seconds) {
   const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map((n) => String(Math.floor(n)).padStart(2, '0'));

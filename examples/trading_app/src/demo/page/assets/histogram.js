@@ -1,7 +1,7 @@
 // The histogram of the times in the buffer, and the percentiles that the page can know from it.
 import { shape } from './chart.js';
 import { add, text } from './dom.js';
-import { count, time } from './format.js';
+import { count, round, time } from './format.js';
 
 const BUCKETS = 32;
 const FIRST_EDGE_MS = 0.25; // each bucket reaches 2^(1/2) times as far as the one before
@@ -25,7 +25,7 @@ export class Histogram {
   constructor(figure) {
     figure.classList.add('chart', 'histogram');
     const caption = add(figure, 'figcaption');
-    text(add(caption, 'span', 'title'), 'time in the buffer, last minute');
+    text(add(caption, 'span', 'title'), 'latencies');
     this.said = add(caption, 'b');
     const plot = add(figure, 'div', 'plot');
     Object.assign(plot, { tabIndex: 0 });
@@ -49,7 +49,7 @@ export class Histogram {
     const below = add(figure, 'div', 'marks-x');
     for (const ms of MARKS) {
       const place = add(below, 'span');
-      text(place, time(ms));
+      text(place, round(ms));
       place.style.left = `${((2 * Math.log2(ms / FIRST_EDGE_MS) + 1) / BUCKETS) * 100}%`;
     }
     this.plot = plot;

@@ -2,10 +2,8 @@
 import { Chart } from './chart.js';
 import { $, fill, mark, text } from './dom.js';
 import { clock, count, gain, signed, way } from './format.js';
-import { linear, steady } from './scale.js';
+import { clocks, linear, steady } from './scale.js';
 import { on, state } from './state.js';
-
-const MARKS = [0, 0.25, 0.5, 0.75, 1];
 
 export function start() {
   const chart = new Chart($('equity-chart'), {
@@ -30,7 +28,7 @@ function drawCurve(chart) {
   const last = seconds(equity.points.length - 1);
   chart.draw([equity.points.map((point) => point - start)], {
     when: (i) => `${clock(seconds(i))} after the start`,
-    times: MARKS.map((at) => [at, clock(last * at)]),
+    times: clocks(last).map((time) => [last > 0 ? time / last : 0, clock(time)]),
   });
 }
 
@@ -38,7 +36,7 @@ function drawPositions() {
   const { positions } = state;
   const { holdings, open } = positions;
   const rest = open > holdings.length ? `, the ${count(holdings.length)} largest` : '';
-  text($('positions-note'), `${count(open)} open${rest}; cash ${positions.cash}`);
+  text($('positions-note'), `${count(open)} open${rest}; cash ${positions.cash}, realized ${gain(positions.realized)}`);
   fill($('positions'), 'position', holdings, (row, holding) => {
     const [symbol, quantity, average, last, unrealized, realized] = row.children;
     text(symbol, holding.symbol);

@@ -56,7 +56,14 @@ function changed(kind) {
 function draw() {
   const due = new Set([...waiting].flatMap((kind) => drawers.get(kind) ?? []));
   waiting.clear();
-  for (const each of due) each();
+  for (const each of due) {
+    try {
+      each();
+    } catch (error) {
+      // A part that cannot be drawn is told to the console, and keeps no other part from being drawn.
+      reportError(error);
+    }
+  }
 }
 
 // For the console of the browser, and for tests.
