@@ -96,8 +96,7 @@ async fn the_kill_switch_empties_the_buffer() {
         state(&client, "orders", "running").await;
         click(&client, "article[data-batcher=trades] [data-do=flush]").await;
         said(&client, "trades flushed: of").await;
-        let rate =
-            "return /^[1-9]/.test(document.querySelector('article[data-batcher=orders] [data-is=rate]').textContent)";
+        let rate = "return /^[1-9]/.test(document.querySelector('[data-batcher=orders] .chart:has([data-chart=rate]) b').textContent)";
         until(&client, "the bot trades again", rate).await;
 
         // The page is loaded anew, and knows the pass; locked, it doesn't.

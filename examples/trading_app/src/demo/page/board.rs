@@ -91,7 +91,9 @@ impl Board {
 /// Returns the destination's reason for a failure, if that is where the failure is from.
 fn reason(outcome: &Outcome<VenueOrderId>) -> Option<&(dyn Error + 'static)> {
     match outcome.result.as_ref().err()? {
-        AckError::Refused(error) | AckError::Exhausted(error) | AckError::InDoubt(error) => error.source().or(Some(error)),
+        AckError::Refused(error) | AckError::Exhausted(error) | AckError::InDoubt(error) => {
+            error.source().or(Some(error))
+        }
         _ => None,
     }
 }
