@@ -128,7 +128,8 @@ mod tests {
     fn statement(positions: impl IntoIterator<Item = (String, i64, i64)>) -> Statement {
         let mut statement = Statement { start: 1000.into(), cash: 1000.into(), positions: Default::default() };
         for (symbol, quantity, price) in positions {
-            let mut position = Position { price: price.into(), ..Position::default() };
+            let mut position = Position::default();
+            position.price = price.into();
             position.on_fill(quantity.into(), (quantity * 100).into());
             statement.cash -= Decimal::from(quantity * 100);
             statement.positions.insert(symbol.parse().unwrap(), position);

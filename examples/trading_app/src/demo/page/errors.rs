@@ -133,7 +133,7 @@ mod tests {
     async fn write(errors: &Errors, reason: &'static str) {
         let sink = sink_fn(move |batch: &mut Batch<u8>| {
             Box::pin(async move {
-                batch.refuse(0, "margin");
+                batch.refuse(0, SinkError::refused("margin"));
                 Err(SinkError::transient(reason))
             })
         });
