@@ -51,7 +51,7 @@ impl Position {
             };
             let (closed_cost, proceeds) = (share(self.cost, self.quantity), share(cost, quantity));
             self.realized = self.realized.saturating_sub(closed_cost).saturating_sub(proceeds);
-            // What the fill has beyond the closed part opens a position of the other side.
+            // The rest of the fill, beyond the closed part, opens a position of the other side.
             self.cost = self.cost.saturating_sub(closed_cost).saturating_add(cost.saturating_sub(proceeds));
         } else {
             self.cost = self.cost.saturating_add(cost);

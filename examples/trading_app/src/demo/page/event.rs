@@ -115,7 +115,7 @@ pub struct Equity {
     pub points: Vec<f64>,
 }
 
-/// What the portfolio is made of. Amounts are texts with two decimal places: equity is cash and value, and it is the
+/// The parts of the portfolio. Amounts are texts with two decimal places: equity is cash and value, and it is the
 /// start and both profits.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Positions {

@@ -5,6 +5,8 @@ import { clock, count, gain, signed, way } from './format.js';
 import { clocks, linear, steady } from './scale.js';
 import { on, state } from './state.js';
 
+const LEAST_RANGE = 1; // of the axis, so that cents do not look like a slope
+
 export function start() {
   const chart = new Chart($('equity-chart'), {
     name: 'equity, change since the start',
@@ -12,7 +14,7 @@ export function start() {
     series: [{ kind: 'main' }],
     say: (x) => (x === undefined ? '–' : signed(x, 2)),
     mark: (x, { step }) => signed(x, step < 1 ? 2 : 0),
-    scale: steady((low, high) => linear(low, high, 4)),
+    scale: steady((low, high) => linear(low, Math.max(high, low + LEAST_RANGE), 4)),
     floor: 0,
     base: 0,
   });

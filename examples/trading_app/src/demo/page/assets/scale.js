@@ -34,9 +34,9 @@ export function decades(low, high) {
 
 const CLOCK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400];
 
-// Round times from 0 to the last second, seven at most.
+// Round times from 0 to the last second, five at most.
 export function clocks(last) {
-  const step = CLOCK_STEPS.find((step) => last / step < 7) ?? Math.ceil(last / 86_400 / 7) * 86_400;
+  const step = CLOCK_STEPS.find((step) => last / step < 5) ?? Math.ceil(last / 86_400 / 5) * 86_400;
   const times = [];
   for (let seconds = 0; seconds <= last; seconds += step) times.push(seconds);
   return times;
