@@ -159,6 +159,38 @@ async fn the_search_filters_the_pairs() {
     drop(app);
 }
 
+/// Goal: an outage of a destination is said in words, and a pair without prices looks stale. Method: an event of the venue
+/// being away, as the app would send it; the next true event takes it back. The clock of the page runs ahead for the pair.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium"]
+async fn what_is_away_or_stale_is_said() {
+    let app = App::start().await;
+    let address = app.address.clone();
+    with(async move |client: Client| {
+        screen(&client, 1440, 900, false).await;
+        open(&client, &address).await;
+        until(&client, "batchers", "return document.querySelectorAll('article').length === 3").await;
+        let away = "return import('/state.js').then(({ take }) => new Promise((done) => {
+            const { orders } = state.batchers;
+            take({ ...orders, stats: { ...orders.stats, in_outage: true } });
+            requestAnimationFrame(() => requestAnimationFrame(() => done(
+                document.querySelector('[data-batcher=orders] [data-is=state]').textContent === 'venue away'
+                && document.getElementById('now').textContent.startsWith('Venue is away, '))));
+        }))";
+        until(&client, "the venue is away", away).await;
+        let back = "return document.getElementById('now').textContent === 'All three batchers run.'";
+        until(&client, "it is back", back).await;
+        let stale =
+            "state.pairs.set('AAA', { way: [], price: '1', open: '1', changed: true, heard: Date.now() - 45_000 });
+            const tile = document.querySelector('#pairs li');
+            return tile.dataset.stale === 'stale' && tile.querySelector('.name').textContent";
+        let said = until(&client, "a pair is stale", stale).await;
+        assert_eq!(said, "AAA45 s ago");
+    })
+    .await;
+    drop(app);
+}
+
 /// Script that returns each key text whose contrast with what is behind it is below 4.5, as the WCAG ask at level AA.
 const FAINT: &str = "
     const channel = (c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);

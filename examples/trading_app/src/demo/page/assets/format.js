@@ -5,8 +5,12 @@ const unknown = (x) => x === null || x === undefined || Number.isNaN(x);
 
 export function count(n) { return unknown(n) ? DASH : Math.round(n).toLocaleString('en-US'); }
 
-// Four digits at most, so that a column of them stays narrow: 950, 12,400, 1.2 M.
-export function short(n) { return unknown(n) ? DASH : n >= 1e6 ? `${(n / 1e6).toFixed(1)} M` : count(n); }
+// A value on an axis: 2.5, 950, 12,400, 1.2 M.
+export function short(n) {
+  if (unknown(n)) return DASH;
+  if (n >= 1e6) return `${(n / 1e6).toFixed(1)} M`;
+  return Number.isInteger(n) ? count(n) : n.toFixed(1);
+}
 
 export function decimal(x) { return unknown(x) ? DASH : x >= 100 ? count(x) : x.toFixed(1); }
 
