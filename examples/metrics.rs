@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The exporter is installed first, since a batcher asks for its counters when it is built. A program that serves
     // the page calls `PrometheusBuilder::new().with_http_listener(address).install()`, feature `http-listener`.
     let page = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0])?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &[0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0])?
         .set_buckets_for_metric(Matcher::Full("roundlot_batch_ops".to_owned()), &[1.0, 2.0, 5.0, 10.0])?
         .set_buckets_for_metric(Matcher::Full("roundlot_batch_fill_ratio".to_owned()), &[0.1, 0.25, 0.5, 0.75, 1.0])?
         .install_recorder()?;
@@ -49,8 +49,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("Two batchers took 200 operations each. What to look for in the page, and to draw from it:");
     eprintln!("  rate(roundlot_ops_accepted_total[1m])                 operations per second, by batcher");
     eprintln!("  rate(roundlot_ops_ended_total{{end!=\"delivered\"}}[1m])  what was not sent, and why");
-    eprintln!("  roundlot_ops_waiting                                  alert when it stays near max_pending");
-    eprintln!("  histogram_quantile(0.99, rate(roundlot_op_in_buffer_seconds_bucket[1m]))   time in buffer\n");
+    eprintln!("  histogram_quantile(0.99, rate(roundlot_op_in_buffer_seconds_bucket[1m]))   time in buffer");
+    eprintln!("Alerts and a dashboard: config/prometheus/alerts.yml, config/grafana/roundlot.json\n");
     let page = page.render();
     let mut metrics: Vec<&str> = page.trim_end().split("\n\n").collect();
     metrics.sort_unstable(); // the exporter prints them in any order

@@ -1,3 +1,7 @@
+//! [telemetry]: crate::telemetry
+//! [alerts]: crate::telemetry#prometheus
+//! [dashboard]: crate::telemetry#prometheus
+// These targets come first, so that they hold instead of the README's, which are files.
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -7,6 +11,8 @@ pub mod fanout;
 pub mod market;
 mod rules;
 pub mod sink;
+#[doc = include_str!("telemetry.md")]
+pub mod telemetry {}
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -18,7 +24,7 @@ pub use driver::{
         error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError, WorkerGone},
         permit::Permit,
     },
-    stream::{BatchExt, Batched},
+    stream::{BatchExt, Batched, Staged},
     worker::{Shutdown, Summary, Worker, WorkerFuture},
 };
 pub use fanout::{Fanout, Feed, Subscription};

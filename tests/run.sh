@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests on a Debian-like system that has Rust, and installs missing packages. The steps: formatting, lints,
-# documentation, each feature by itself, all tests, every example, the trading app with its page in a browser, bench.
+# documentation, each feature by itself, all tests, every example, alerts, the trading app with its page in a browser,
+# bench.
 # Exits with 0 only if all steps passed. `--quick` leaves out the steps that a change of code rarely breaks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +29,7 @@ need() {
     local sudo=""
     [ "$(id -u)" = 0 ] || sudo=sudo
     $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@"
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@"
 }
 
 # PostgreSQL's programs are not on the path of Debian, and do not run as root.
@@ -130,6 +131,13 @@ for source in examples/*.rs; do
     [ "$lines" -ge 3 ] || { echo "example $name printed $lines lines"; exit 1; }
     echo "$name: $lines lines"
 done
+
+step "metrics, alerts and dashboard, read by Prometheus's own tool"
+need promtool prometheus
+cargo run --quiet --locked --all-features --example metrics 2>/dev/null | promtool check metrics
+promtool check rules config/prometheus/alerts.yml
+promtool test rules config/prometheus/alerts_test.yml
+cargo test --locked --all-features --test telemetry -- --ignored
 
 step "trading app"
 cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$tmp/app.db" --report "$tmp/app.json"

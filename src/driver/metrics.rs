@@ -24,6 +24,8 @@ const PANICS: &str = "panics_total";
 const LETTERS_LOST: &str = "dead_letters_lost_total";
 const OUTAGES: &str = "outages_total";
 const IN_OUTAGE: &str = "in_outage";
+const MAX_PENDING: &str = "max_pending";
+const PAUSED: &str = "paused";
 const WAITING: &str = "ops_waiting";
 const IN_FLIGHT: &str = "ops_in_flight";
 const BATCH_OPS: &str = "batch_ops";
@@ -62,6 +64,8 @@ fn describe(namespace: Namespace) {
     describe_counter!(name(LETTERS_LOST), Unit::Count, "Dead letters that found no room");
     describe_counter!(name(OUTAGES), Unit::Count, "Times that the destination went away");
     describe_gauge!(name(IN_OUTAGE), "Whether the destination is away: 1 or 0");
+    describe_gauge!(name(PAUSED), "Whether cutting is paused: 1 or 0");
+    describe_gauge!(name(MAX_PENDING), Unit::Count, "Operations that may be accepted and not yet settled");
     describe_gauge!(name(WAITING), Unit::Count, "Operations that wait");
     describe_gauge!(name(IN_FLIGHT), Unit::Count, "Operations being written");
     describe_histogram!(name(BATCH_OPS), Unit::Count, "Operations in a batch");
@@ -84,6 +88,8 @@ pub(crate) struct Meter {
     dead_letters_lost: Counter,
     outages: Counter,
     in_outage: Gauge,
+    paused: Gauge,
+    max_pending: Gauge,
     waiting: Gauge,
     in_flight: Gauge,
     batch_ops: Histogram,
@@ -109,6 +115,8 @@ impl Meter {
             dead_letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
             outages: counter!(name(OUTAGES), "batcher" => batcher()),
             in_outage: gauge!(name(IN_OUTAGE), "batcher" => batcher()),
+            paused: gauge!(name(PAUSED), "batcher" => batcher()),
+            max_pending: gauge!(name(MAX_PENDING), "batcher" => batcher()),
             waiting: gauge!(name(WAITING), "batcher" => batcher()),
             in_flight: gauge!(name(IN_FLIGHT), "batcher" => batcher()),
             batch_ops: histogram!(name(BATCH_OPS), "batcher" => batcher()),
@@ -159,6 +167,8 @@ impl Observer for Meter {
         self.dead_letters_lost.absolute(stats.dead_letters_lost);
         self.outages.absolute(stats.outages);
         self.in_outage.set(if stats.in_outage { 1.0 } else { 0.0 });
+        self.paused.set(if stats.paused { 1.0 } else { 0.0 });
+        self.max_pending.set(stats.max_pending as f64);
         self.waiting.set(stats.waiting as f64);
         self.in_flight.set(stats.in_flight as f64);
     }

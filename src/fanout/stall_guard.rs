@@ -62,7 +62,7 @@ impl<S, T, Topic> StallGuard<S, T, Topic> {
             Ok(error) => drop(self.end(Ended::Failed(error))),
             Err(panic) => {
                 error!(
-                    message = panics::message(&*panic),
+                    panic = panics::message(&*panic),
                     "a subscriber's sink panicked when it was asked whether it is gone"
                 );
                 std::future::pending().await

@@ -6,7 +6,7 @@ use futures::stream::Empty;
 use roundlot::{
     Ack, AckError, Batch, Batched, Batcher, BoxSink, Closed, CutBy, Cuts, DeadLetter, End, ErrorKind, FlushReport,
     Handle, Limits, LimitsError, Outcome, Overflow, Pending, Permit, Retry, Returned, SendAllError, SendError,
-    SetLimitsError, Settled, Shutdown, Sink, SinkError, Stages, Stats, Summary, Times, TrySendError, Worker,
+    SetLimitsError, Settled, Shutdown, Sink, SinkError, Staged, Stages, Stats, Summary, Times, TrySendError, Worker,
     WorkerFuture, WorkerGone,
     stage::Merge,
     testing::{Flaky, Gate, Recorder, Written},
@@ -71,7 +71,7 @@ fn public_types_have_the_expected_auto_traits() {
         [false false true] Pending<'static, Op>;
         // Functions of the user are asked to be `Send` only.
         [true false true] Stages<Op>, Batcher<Op, Receipt, Recorder<u32>>, WorkerFuture<Op>;
-        [true false true] Batched<Empty<Op>, Op>;
+        [true false true] Batched<Empty<Op>, Op>, Staged<Empty<Op>, Op>;
     }
 }
 

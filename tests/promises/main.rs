@@ -26,6 +26,7 @@ mod poison;
 mod retry;
 mod runtimes;
 mod shutdown;
+mod staged;
 mod stages;
 mod stream;
 mod telemetry;

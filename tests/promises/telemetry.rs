@@ -150,6 +150,24 @@ async fn a_burst_of_failures_is_a_few_lines() {
     assert_eq!(lines[3], 1, "{:#?}", log.lines());
 }
 
+/// Goal: an outage that is given up says so, with the number of ops, also of those that no buffer holds any more. Method:
+/// three ops, of which all or two are in the last write.
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_is_given_up_is_an_event_with_the_number_of_ops() {
+    for max_items in [3, 2] {
+        let (log, _guard) = Log::capture();
+        let flaky = Flaky::new(Recorder::new()).fail_times(99, SinkError::outage("disk full"));
+        let retry = Retry::default().give_up_after(secs(1));
+        let (desk, _worker) = Batcher::new(flaky).name("given-up").limits(max_items).retry(retry).spawn();
+        desk.send_all([1, 2, 3]).await.unwrap();
+        let report = eventually(desk.flush()).await.unwrap();
+        assert_eq!(report.outcomes.exhausted, 3);
+        let start =
+            "event ERROR message=the outage has lasted too long: operations given up batcher=\"given-up\" ops=3";
+        assert_eq!(log.count(start, ""), 1, "{:#?}", log.lines());
+    }
+}
+
 /// Goal: sums over all batchers count an op once. Method: a batcher with dead letters, whose own batcher has names of
 /// its own.
 #[tokio::test(start_paused = true)]

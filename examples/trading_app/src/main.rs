@@ -14,6 +14,7 @@ use std::{
     env,
     process::ExitCode,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use clap::Parser;
@@ -35,12 +36,12 @@ use crate::{
         cli::Cli,
         database,
         feed::Feed,
-        format,
+        format, latency,
         meter::{Metered, Meters},
         observer::RunObserver,
         page::{Page, Scene, Serving},
         progress::{self, Progress},
-        report::{self, Report},
+        report::{self, Drained, Report},
         settings::{self, Settings},
         stop,
         unbatched::{self, Sample},
@@ -75,17 +76,18 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     // Parts that may fail to open come first, before anything is traded.
     report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), progress)?;
-    let page = Page::bind(settings.page).await?;
+    let page = Page::bind(settings.page.as_ref()).await?;
     let database = database::open(settings.database.as_ref(), progress).await?;
     let database_title = database.title();
 
     // The bot.
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
-    let halt = Halt::default();
+    let (halt, latencies) = (Halt::default(), latency::Recorder::default());
     let gate = Gate::new(venue.clone(), halt.clone());
 
-    let (batchers, workers, meters) = open(settings, page.as_ref(), portfolio.clone(), gate.clone(), database.sink)?;
+    let (batchers, workers, meters) =
+        open(settings, page.as_ref(), &latencies, portfolio.clone(), gate.clone(), database.sink)?;
     let rejections = workers.rejections.clone();
     opened.get_or_init(|| batchers.clone());
 
@@ -93,6 +95,7 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     let scene = Scene {
         settings,
         batchers: batchers.clone(),
+        latencies: latencies.clone(),
         portfolio: portfolio.clone(),
         halt: halt.clone(),
         gate,
@@ -106,17 +109,16 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     let observer = RunObserver::new(page.as_ref().map(Serving::board), Sample::new(settings.unbatched.sample));
 
     // The run.
-    let mut trader = Trader::new(batchers, venue, portfolio.clone(), Strategy::new(&settings.strategy), halt, observer);
+    let mut trader =
+        Trader::new(batchers.clone(), venue, portfolio.clone(), Strategy::new(&settings.strategy), halt, observer);
     let began = Instant::now();
     let traded = trader.run(&mut feed, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
 
     // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
-    Serving::release(page.as_ref()).await;
-    let stats = workers.shutdown(settings.drain).await?;
-    let drain_seconds = began.elapsed().as_secs_f64() - seconds;
-    let RunObserver { sample, verdicts, .. } = trader.finish().await?;
-    Serving::close(page).await;
+    let end = drain(&batchers, workers, page.as_ref(), settings.drain, progress).await?;
+    let RunObserver { sample, decisions, verdicts, .. } = trader.finish().await?;
+    Serving::close(page, end.operations, end.unsettled()).await;
     display.abort();
     progress.finish();
 
@@ -124,26 +126,43 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
         feed: feed.title,
         strict: settings.replay.strict,
         seconds,
-        drain_seconds,
-        operations: report::operations(&stats),
-        batched: report::Batched::new(&stats, &meters, seconds + drain_seconds),
+        latency: report::Latency::new(&latencies),
+        order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.limits),
+        batched: report::Batched::new(&end, &meters, seconds),
         unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
-        batchers: stats,
+        end,
         rows: feed.log,
         verdicts,
         rejections: rejections.reasons(),
-        portfolio_value: format::money(portfolio.value()),
-        fills: portfolio.fills(),
+        portfolio: report::Valuation::new(settings.strategy.cash, &portfolio),
         database: database_title,
     };
     Ok((report, traded))
 }
 
+/// Ends all batchers once their ops are settled, each in the given time at most. Says so if there are such ops.
+async fn drain(
+    batchers: &Batchers,
+    workers: Workers,
+    page: Option<&Serving>,
+    within: Duration,
+    progress: &Progress,
+) -> Result<Drained, Error> {
+    let (began, backlog) = (Instant::now(), batchers.unsettled());
+    if backlog > 0 {
+        progress.say(&format!("the feed has ended; {} operations are still to be settled", format::count(backlog)));
+    }
+    Serving::release(page).await;
+    let batchers = workers.shutdown(within).await?;
+    Ok(Drained::new(backlog, began.elapsed().as_secs_f64(), batchers))
+}
+
 /// Opens the batchers, with sinks that are metered for the report and watched for the page, and ops that are timed for
-/// the page.
+/// both.
 fn open(
     settings: &Settings,
     page: Option<&Page>,
+    latencies: &latency::Recorder,
     portfolio: Portfolio,
     gate: Gate,
     database: BoxSink<Tick>,
@@ -152,6 +171,6 @@ fn open(
     let (orders_sink, orders) = Metered::new(Page::watched(page, "orders", gate));
     let (trades_sink, trades) = Metered::new(Page::watched(page, "trades", database));
     let open = || batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink);
-    let (batchers, workers) = Page::recording(page, open)?;
+    let (batchers, workers) = metrics::with_local_recorder(latencies, open)?;
     Ok((batchers, workers, Meters { prices, orders, trades }))
 }

@@ -66,7 +66,7 @@ impl<T, R> State<T, R> {
             over_capacity: 0,
             control: Control::default(),
             published: 0,
-            stats: Stats::default(),
+            stats: Stats { max_pending: limits.max_pending as u64, ..Stats::default() },
         }
     }
 

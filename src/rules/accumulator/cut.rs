@@ -185,16 +185,16 @@ fn unwanted_by<T>(expiry: &BoxRule<T, Option<Timestamp>>, op: &T, now: Timestamp
 }
 
 impl<T> Accumulator<T, (), ()> {
-    /// Cuts a batch and hands it over to whoever polls the stream: for them, it is delivered.
-    pub(crate) fn hand_over(&mut self, now: Timestamp) -> Option<Vec<T>> {
+    /// Cuts a batch and returns what `take` moves out of it, which counts as delivered; `take` must leave no op.
+    pub(crate) fn hand_over<B>(&mut self, now: Timestamp, take: impl FnOnce(&mut Vec<T>) -> B) -> Option<B> {
         let mut cut = self.cut(now)?;
         let Cut { batch, slots, taken, .. } = &mut *cut;
-        let ops = std::mem::take(batch.parts().0);
+        let handed_over = take(batch.parts().0);
         self.deliver_all(slots, taken, &mut iter::repeat(()), now, 0, now);
         self.batch_returned(cut.partition);
         self.reschedule(cut.partition, now);
         self.keep(cut);
-        Some(ops)
+        Some(handed_over)
     }
 }
 

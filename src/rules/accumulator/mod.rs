@@ -33,7 +33,7 @@ mod schedule;
 mod settle;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use arrivals::{Arrival, Arrivals, Run};
 pub(crate) use cut::Cut;
@@ -136,6 +136,16 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         accumulator
     }
 
+    pub(crate) fn stages(&self) -> &Stages<T> {
+        &self.rules
+    }
+
+    /// The stages as they were given, to change them. No op has come yet.
+    pub(crate) fn into_stages(self) -> Stages<T> {
+        debug_assert_eq!(self.ledger.stats().accepted, 0, "the tables of the stages name ops");
+        self.rules
+    }
+
     fn choose_intake(&mut self) {
         self.intake = match &self.rules {
             rules if rules.asks_nothing() && self.victims.is_none() => Intake::Plain,
@@ -160,9 +170,14 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         self.schedule.press_below(self.ledger.next_seq());
     }
 
+    /// Whether as many ops are pending as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ledger.pending() >= self.caps.pending
+    }
+
     /// A full buffer never sits out its linger.
     fn press_if_full(&mut self) {
-        if self.ledger.pending() >= self.caps.pending {
+        if self.is_full() {
             self.press();
         }
     }
@@ -199,7 +214,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), ..self.ledger.stats() }
+        let max_pending = self.caps.pending as u64;
+        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), max_pending, ..self.ledger.stats() }
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {
@@ -247,8 +263,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Whether there is no hurry to take in more: the batch that goes next is full or, where ops are spread over
     /// partitions, a few times as many wait as it may hold. Even more would outgrow the caches of the CPU.
     pub(crate) fn has_enough(&self) -> bool {
-        let Caps { pending, items, .. } = self.caps;
-        self.ledger.pending() >= pending
+        let items = self.caps.items;
+        self.is_full()
             || self.schedule.next_due().is_some_and(|id| {
                 self.ledger.waiting() >= items.saturating_mul(ENOUGH_BATCHES) || self.schedule.queue(id).len() >= items
             })

@@ -34,7 +34,7 @@ pub(crate) struct OutageNotice {
     pub(crate) is_new: bool,
     /// Ops of the writes that met it and go back into the buffer.
     pub(crate) ops: u64,
-    /// Waiting ops that were given up because the outage lasted too long.
+    /// Ops that were given up because the outage lasted too long.
     pub(crate) given_up: u64,
     /// Writes in a row that met it.
     pub(crate) failures: u32,

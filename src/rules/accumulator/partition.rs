@@ -229,7 +229,7 @@ mod tests {
     fn pass(buffer: &mut Accumulator<u32, (), ()>, op: u32) {
         let now = Timestamp::some();
         buffer.push(Arrival { op, at: now, token: None }, now);
-        assert_eq!(buffer.hand_over(now), Some(vec![op]));
+        assert_eq!(buffer.hand_over(now, mem::take), Some(vec![op]));
     }
 
     fn count(buffer: &Accumulator<u32, (), ()>) -> usize {
@@ -258,7 +258,7 @@ mod tests {
         others.clone().for_each(|op| buffer.push(Arrival { op, at: now, token: None }, now));
         assert_eq!(buffer.withdraw(|op| *op > 0, now).len(), others.count());
         buffer.set_paused(false);
-        assert_eq!(buffer.hand_over(now), Some(vec![0]));
+        assert_eq!(buffer.hand_over(now, mem::take), Some(vec![0]));
         assert_eq!(count(&buffer), MAX_IDLE);
     }
 }

@@ -216,7 +216,11 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// Gives an op up over an outage that lasted too long. A lost connection may have landed it.
+    /// Gives an op up that met an outage for too long.
     fn give_up(&mut self, slot: u32, error: SinkError) -> Disposition {
+        if let Some(notice) = &mut self.outbox.notices().outage {
+            notice.given_up += 1;
+        }
         self.nodes.history_mut(slot).in_doubt |= error.kind() == ErrorKind::Ambiguous;
         Disposition::GiveUp(GivenUp::Exhausted, error)
     }

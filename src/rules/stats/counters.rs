@@ -173,6 +173,7 @@ impl Counters {
             dead_letters_lost: self.dead_letters_lost,
             batches_in_flight: batches_in_flight as u64,
             paused: false,
+            max_pending: 0,
             outages: self.outages,
             in_outage: false,
             in_buffer: self.in_buffer.times(self.timed),

@@ -71,6 +71,8 @@ pub struct Stats {
     pub batches_in_flight: u64,
     /// Whether cutting is paused.
     pub paused: bool,
+    /// Most ops that may wait or be in flight together, as [`Limits::max_pending`](crate::Limits::max_pending) says.
+    pub max_pending: u64,
     /// Times that the destination went away, as its sink said by [`SinkError::outage`](crate::SinkError::outage) or
     /// [`SinkError::connection_lost`](crate::SinkError::connection_lost).
     pub outages: u64,

@@ -71,6 +71,11 @@ impl Portfolio {
         Statement { start: state.start, cash: state.cash, positions: state.positions.clone() }
     }
 
+    /// Number of symbols with a position, long or short.
+    pub fn held(&self) -> usize {
+        self.state().positions.values().filter(|position| !position.quantity.is_zero()).count()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,6 +137,7 @@ mod tests {
         let Statement { start, cash, positions } = portfolio.statement();
         assert_eq!((start, cash), (1000.into(), 1040.into()));
         assert_eq!(positions[&symbol].realized, 40.into());
+        assert_eq!((portfolio.held(), copy.held()), (0, 1));
         assert_eq!(value(&copy, "100").await, "1000");
     }
 }

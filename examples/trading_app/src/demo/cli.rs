@@ -1,14 +1,14 @@
 //! The command line. [`Cli`] holds arguments and their environment variables; `settings` lets them override the
 //! configuration file.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{
     Parser,
     builder::{FalseyValueParser, PathBufValueParser, TypedValueParser},
 };
 
-use crate::demo::settings::{Named, Settings};
+use crate::demo::settings::{Address, Named, Settings};
 
 /// A trading bot on roundlot: prices, orders and trades in batches.
 ///
@@ -68,11 +68,11 @@ pub struct Cli {
     )]
     pub database: Option<Named>,
 
-    /// Serve the live page here, such as 127.0.0.1:8080: prices, batchers and orders as they are, and the kill switch.
+    /// Serve the live page here, such as localhost:8080: prices, batchers and orders as they are, and the kill switch.
     ///
     /// Its buttons need the token that is printed at the start.
-    #[arg(long, value_name = "ADDRESS", env = "ROUNDLOT_PAGE")]
-    pub page: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", env = "ROUNDLOT_PAGE")]
+    pub page: Option<Address>,
 
     /// Let the page be served on an address that other machines can reach. Their users may then watch.
     #[arg(long)]
@@ -119,7 +119,7 @@ Exit status:
 Examples:
   trading_app --seconds 60 --seed 7 --report report.json
   trading_app --replay examples/trading_app/data/BTCUSDT-trades-2024-08-08.csv --speed 0
-  trading_app --seconds 0 --page 127.0.0.1:8080
+  trading_app --seconds 0 --page localhost:8080
   trading_app --replay ticks.csv --set replay.time=ts --set replay.time_unit=us
   ROUNDLOT_SIM__PAIRS=500 trading_app --database trades.db";
 
@@ -138,7 +138,7 @@ impl Cli {
         settings.replay.file = self.replay.clone().or(settings.replay.file.take());
         settings.seconds = self.seconds.or(settings.seconds);
         settings.database = self.database.clone().or(settings.database.take());
-        settings.page = self.page.or(settings.page);
+        settings.page = self.page.clone().or(settings.page.take());
         settings.page_open_to_all |= self.page_open_to_all;
         settings.report = self.report.clone().or(settings.report.take());
     }
@@ -171,7 +171,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for wrong in [&["--speed", "-1"][..], &["--speed", "NaN"], &["--set", "seed"], &["--seconds", "soon"]] {
+        for wrong in [
+            &["--speed", "-1"][..],
+            &["--speed", "NaN"],
+            &["--set", "seed"],
+            &["--seconds", "soon"],
+            &["--page", "8080"],
+        ] {
             assert!(Cli::try_parse_from([&["trading_app"], wrong].concat()).is_err(), "{wrong:?}");
         }
     }

@@ -2,9 +2,11 @@
 
 pub mod chunk;
 pub mod cli;
+mod coins;
 pub mod database;
 pub mod feed;
 pub mod format;
+pub mod latency;
 pub mod meter;
 pub mod observer;
 pub mod page;

@@ -1,9 +1,11 @@
-//! The demo's view of a run: [`RunObserver`] feeds the live page, takes the sample for `unbatched`, and sums up the
-//! verdicts for the report. `trader` calls it.
+//! The demo's view of a run: [`RunObserver`] feeds the live page, takes the sample for `unbatched`, and sums up decisions
+//! and verdicts for the report. `trader` calls it.
+
+use std::collections::HashSet;
 
 use roundlot::{
-    AckError, Outcome,
-    market::{PriceUpdate, TradeOp},
+    End, Outcome,
+    market::{PriceUpdate, Side, Symbol, TradeOp},
 };
 use serde::Serialize;
 
@@ -14,16 +16,34 @@ pub struct RunObserver {
     /// The live page, if there is one.
     pub board: Option<Board>,
     pub sample: Sample,
+    pub decisions: Decisions,
     pub verdicts: Verdicts,
 }
 
-/// Verdicts of the venue, summed up.
+/// Ops of the strategy by the partition that they wait in: a symbol and a side.
+#[derive(Debug, Default)]
+pub struct Decisions {
+    partitions: HashSet<Partition>,
+    /// Number of ops.
+    ops: u64,
+    /// Number of times that a decision had ops for a partition.
+    groups: u64,
+}
+
+type Partition = (Option<Symbol>, Option<Side>);
+
+/// Verdicts on the ops of the strategy, summed up. Each op has one.
 #[derive(Debug, Default, Serialize)]
 pub struct Verdicts {
-    pub landed: u64,
+    pub delivered: u64,
+    /// Number of ops that were merged into a later one, such as a stop that moved twice.
+    pub conflated: u64,
     /// Number of orders that were canceled before they were sent, and of their cancels.
     pub netted: u64,
-    pub failed: u64,
+    /// Number of all other ops, by what they are.
+    pub failed_orders: u64,
+    pub failed_cancels: u64,
+    pub failed_amends: u64,
     /// Mean time from `submit` to the verdict.
     pub mean_seconds: f64,
     pub max_seconds: f64,
@@ -31,7 +51,7 @@ pub struct Verdicts {
 
 impl RunObserver {
     pub fn new(board: Option<Board>, sample: Sample) -> Self {
-        Self { board, sample, verdicts: Verdicts::default() }
+        Self { board, sample, decisions: Decisions::default(), verdicts: Verdicts::default() }
     }
 }
 
@@ -48,25 +68,91 @@ impl Observer for RunObserver {
 
     fn on_ops(&mut self, ops: &[TradeOp]) {
         self.sample.take_orders(ops);
+        self.decisions.add(ops);
     }
 
     fn on_verdict(&mut self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
         if let Some(board) = &self.board {
             board.on_verdict(op, outcome);
         }
-        self.verdicts.add(outcome);
+        self.verdicts.add(op, outcome);
+    }
+}
+
+impl Decisions {
+    fn add(&mut self, ops: &[TradeOp]) {
+        let partition = |op: &TradeOp| -> Partition { (op.symbol(), op.side()) };
+        for (i, op) in ops.iter().enumerate() {
+            self.partitions.insert(partition(op));
+            // A decision has at most a handful of ops.
+            self.groups += u64::from(!ops[..i].iter().any(|other| partition(other) == partition(op)));
+        }
+        self.ops += ops.len() as u64;
+    }
+
+    pub fn partitions(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Returns the mean number of ops that a decision had for a partition; `None` before the first.
+    pub fn ops_at_once(&self) -> Option<f64> {
+        (self.groups > 0).then(|| self.ops as f64 / self.groups as f64)
+    }
+
+    /// Returns the mean time between two decisions for the same partition in a run of this many seconds; `None` before
+    /// the first.
+    pub fn seconds_between(&self, run: f64) -> Option<f64> {
+        (self.groups > 0).then(|| run * self.partitions.len() as f64 / self.groups as f64)
     }
 }
 
 impl Verdicts {
-    fn add(&mut self, outcome: &Outcome<VenueOrderId>) {
-        match &outcome.result {
-            Ok(VenueOrderId(_)) => self.landed += 1,
-            Err(AckError::Netted) => self.netted += 1,
-            Err(_) => self.failed += 1,
-        }
-        let (seconds, count) = (outcome.latency.as_secs_f64(), self.landed + self.netted + self.failed);
-        self.mean_seconds += (seconds - self.mean_seconds) / count as f64;
+    fn add(&mut self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
+        let count = match (outcome.end, op) {
+            (End::Delivered, _) => &mut self.delivered,
+            (End::Conflated, _) => &mut self.conflated,
+            (End::Netted, _) => &mut self.netted,
+            (_, TradeOp::Order(_)) => &mut self.failed_orders,
+            (_, TradeOp::Cancel(_)) => &mut self.failed_cancels,
+            _ => &mut self.failed_amends,
+        };
+        *count += 1;
+        let (seconds, all) = (outcome.latency.as_secs_f64(), self.all());
+        self.mean_seconds += (seconds - self.mean_seconds) / all as f64;
         self.max_seconds = self.max_seconds.max(seconds);
+    }
+
+    /// Number of verdicts.
+    pub fn all(&self) -> u64 {
+        self.delivered + self.conflated + self.netted + self.failed()
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.failed_orders + self.failed_cancels + self.failed_amends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roundlot::market::Order;
+
+    use super::*;
+
+    #[test]
+    fn decisions_are_counted_by_partition() {
+        let (price, quantity) = ("100".parse().unwrap(), "1".parse().unwrap());
+        let order =
+            |symbol: &str, side| Order::limit(1.into(), symbol.parse().unwrap(), side, price, quantity).unwrap();
+        let [bid, offer, other] =
+            [("BTC", Side::Buy), ("BTC", Side::Sell), ("ETH", Side::Buy)].map(|(symbol, side)| order(symbol, side));
+        let mut decisions = Decisions::default();
+        assert_eq!((decisions.ops_at_once(), decisions.seconds_between(10.0)), (None, None));
+        decisions.add(&[]);
+        decisions.add(&[bid.cancel().into(), bid.clone().into(), offer.into()]);
+        decisions.add(&[bid.cancel().into(), bid.into()]);
+        decisions.add(&[other.into()]);
+        // Four groups: twice the bids of BTC, once its offers, once the bids of ETH.
+        assert_eq!((decisions.partitions(), decisions.ops_at_once()), (3, Some(1.5)));
+        assert_eq!(decisions.seconds_between(10.0), Some(7.5));
     }
 }

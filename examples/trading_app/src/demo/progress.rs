@@ -127,12 +127,13 @@ impl Now {
     fn drawn(&self) -> String {
         let mut text = format!(
             "{:>6.1} s {:>12} operations {:>9} per second   portfolio {}\n\
-             {:>20} {:>11} {:>11} {:>11} {:>11}\n",
+             {:>19} {:>11} {:>9} {:>9} {:>9} {:>9}\n",
             self.passed.as_secs_f64(),
             format::count(self.operations()),
             self.rate(&Self::default()),
             format::money(self.value),
             "operations",
+            "never sent",
             "batches",
             "mean size",
             "in buffer",
@@ -140,8 +141,9 @@ impl Now {
         );
         for (name, stats) in self.batchers() {
             let line = format!(
-                "  {name} {:>11} {:>11} {:>11.1} {:>11} {:>11}\n",
+                "  {name} {:>10} {:>11} {:>9} {:>9.1} {:>9} {:>9}\n",
                 format::count(stats.accepted),
+                format::count(stats.outcomes.conflated + stats.outcomes.netted),
                 format::count(stats.batches),
                 stats.mean_batch(),
                 format::time(stats.in_buffer.mean),
@@ -200,6 +202,7 @@ mod tests {
         let mut now = Now { passed: Duration::from_secs(3599), value: Decimal::from(1_000_000), ..Now::default() };
         for stats in [&mut now.prices, &mut now.orders, &mut now.trades] {
             stats.accepted = 36_000_000;
+            stats.outcomes.conflated = 18_000_000;
             stats.batches = 999_999;
             stats.written = 36_000_000;
             stats.waiting = 20_000;

@@ -6,6 +6,11 @@ use std::{
     process::{ChildStderr, Command, Stdio},
 };
 
+use tokio_tungstenite::tungstenite::{
+    Message,
+    client::{IntoClientRequest, client},
+};
+
 use crate::{
     common::{App, QUICK},
     signals::{signal, wait_for},
@@ -116,10 +121,48 @@ fn the_kill_switch_is_reached_through_half_open_requests() {
     drop(held);
 }
 
+/// Goal: a browser is told that the app has ended, by SIGTERM too. Method: read all frames of a run up to the close frame,
+/// and compare the last event with the report.
+#[test]
+fn a_browser_hears_of_the_end() {
+    let app = App::new();
+    let arguments = ["--seconds", "0", "--page", "localhost:0", "--report", "it.json", "--database", "sqlite:it.db"];
+    let mut child = app.command(&[QUICK, &arguments].concat()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let address = said("page", &mut stderr);
+    let host = address.trim_start_matches("http://").trim_end_matches('/');
+    let mut request = format!("ws://{host}/socket").into_client_request().unwrap();
+    request.headers_mut().insert("origin", format!("http://{host}").parse().unwrap());
+    let (mut socket, _) = client(request, TcpStream::connect(host).unwrap()).unwrap();
+    assert!(matches!(socket.read().unwrap(), Message::Text(_)));
+    wait_for("operations", &mut stderr);
+    signal(&child, "-TERM");
+    let mut last = String::new();
+    let code = loop {
+        match socket.read().unwrap() {
+            Message::Text(text) => last = text.to_string(),
+            Message::Close(close) => break u16::from(close.unwrap().code),
+            _ => {}
+        }
+    };
+    assert_eq!(code, 1001);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
+    let events: Vec<serde_json::Value> = serde_json::from_str(&last).unwrap();
+    let (ended, report) = (events.last().unwrap(), app.report("it.json"));
+    assert_eq!((&ended["kind"], &ended["unsettled"]), (&"ended".into(), &0.into()));
+    assert_eq!(ended["operations"], report["operations"]);
+    assert!(report["operations"].as_u64() > Some(0), "{report}");
+}
+
 #[test]
 fn a_page_ends_with_its_run() {
     let app = App::new();
-    let outcome = app.run(&["--seconds", "1", "--page", "127.0.0.1:0", "--set", "sim.pairs=3"]);
-    outcome.succeeded();
-    assert!(outcome.stderr.contains("page       http://127.0.0.1:") && outcome.stderr.contains("token      "));
+    for host in ["127.0.0.1", "localhost"] {
+        let outcome = app.run(&["--seconds", "1", "--page", &format!("{host}:0"), "--set", "sim.pairs=3"]);
+        outcome.succeeded();
+        assert!(outcome.stderr.contains(&format!("page       http://{host}:")), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("token      "), "{}", outcome.stderr);
+    }
 }

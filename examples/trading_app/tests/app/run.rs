@@ -22,14 +22,77 @@ fn the_simulated_feed_is_traded_and_reported() {
         assert_eq!(cost["operations"], 20, "{batcher}");
         assert!(cost["calls"].as_u64() >= Some(20) && cost["sink_seconds"].as_f64() > Some(0.0), "{cost}");
     }
-    for words in ["send to verdict", "  waiting", "forced flushes", "retries", "failures", "unbatched costs"] {
-        assert!(outcome.stdout.contains(words), "{}", outcome.stdout);
+    let words = [
+        "send to verdict, mean",
+        "  waiting",
+        "forced flushes",
+        "retries",
+        "unbatched costs",
+        "per batch: ",
+        "portfolio ",
+    ];
+    for words in words {
+        assert!(outcome.stdout.contains(words), "{words}: {}", outcome.stdout);
     }
     assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 80), "{}", outcome.stdout);
     assert!(outcome.stderr.contains("operations, ") && outcome.stderr.contains(" per batch, "), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains('\x1b') && !outcome.stdout.contains('\x1b'), "plain lines");
     let left: Vec<_> = fs::read_dir(app.path("")).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing but the database and the report is left: {left:?}");
+}
+
+/// The cells of the first table's row with this name, as numbers without commas and units.
+fn row(stdout: &str, name: &str) -> [f64; 3] {
+    let line = stdout.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {stdout}"));
+    let cells: Vec<f64> =
+        line[name.len()..].split_whitespace().filter_map(|cell| cell.replace(',', "").parse().ok()).collect();
+    cells.try_into().unwrap()
+}
+
+/// Goal: the figures of the report add up, and percentiles end at the maximum. Method: a run with conflated prices,
+/// netted orders, retries and refusals.
+#[test]
+fn the_report_adds_up() {
+    let app = App::new();
+    let faults = ["--set", "venue.unavailable_percent=20", "--set", "venue.reject_percent=20"];
+    let outcome = app.run(&[&["--seconds", "1", "--report", "it.json"], &faults[..]].concat());
+    outcome.succeeded();
+    let (stdout, report) = (&outcome.stdout, app.report("it.json"));
+    let lines = stdout.lines().skip_while(|line| !line.starts_with("  accepted"));
+    let ends: Vec<_> = lines.skip(1).take_while(|line| line.starts_with("    ")).map(|line| &line[..26]).collect();
+    assert!(ends.len() >= 4, "{stdout}");
+    let [accepted, sent, batches, size] =
+        ["  accepted", "  sent, with retries", "  batches", "    mean size"].map(|name| row(stdout, name));
+    for (i, name) in ["prices", "orders", "trades"].into_iter().enumerate() {
+        assert_eq!(ends.iter().map(|end| row(stdout, end)[i]).sum::<f64>(), accepted[i], "{name}: {stdout}");
+        assert!((sent[i] / batches[i] - size[i]).abs() < 0.06, "{name}: {stdout}");
+        let (times, batcher) = (&report["latency"][name], &report["batchers"][name]);
+        assert_eq!(times["max_seconds"], batcher["in_buffer"]["max_seconds"], "{name}");
+        let seconds = ["p50", "p90", "p99", "p99_9", "max"].map(|at| times[format!("{at}_seconds")].as_f64().unwrap());
+        assert!(seconds.is_sorted() && seconds[0] > 0.0, "{name}: {times}");
+    }
+    let verdicts = &report["verdicts"];
+    let kinds = ["delivered", "conflated", "netted", "failed_orders", "failed_cancels", "failed_amends"];
+    let all: u64 = kinds.iter().map(|kind| verdicts[kind].as_u64().unwrap()).sum();
+    assert_eq!(all, report["batchers"]["orders"]["accepted"], "each order has one verdict");
+    let reasons = report["rejections"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>();
+    let failed: u64 = kinds[3..].iter().map(|kind| verdicts[kind].as_u64().unwrap()).sum();
+    assert!(failed > 0 && reasons == failed, "{reasons} reasons for {failed} failures: {stdout}");
+}
+
+/// Goal: a run that ends with a backlog says how large it was. Method: a replay that is faster than its batchers.
+#[test]
+fn a_backlog_at_the_end_is_told() {
+    let app = App::new();
+    let rows: String = (0..5_000).map(|i| format!("{i},1\n")).collect();
+    app.write("BTC.csv", &format!("time_ms,price\n{rows}"));
+    let slow = ["--set", "trades.limits.linger=300ms", "--set", "trades.limits.max_items=20000"];
+    let outcome = app.run(&[&["--replay", "BTC.csv", "--speed", "0", "--report", "it.json"], &slow[..]].concat());
+    outcome.succeeded();
+    let backlog = app.report("it.json")["backlog"].as_u64().unwrap();
+    assert!(backlog > 0, "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("the feed has ended; ") && outcome.stderr.contains(" are still to be settled"));
+    assert!(outcome.stdout.contains(" were left to settle, which took "), "{}", outcome.stdout);
 }
 
 #[test]
@@ -48,15 +111,17 @@ fn wrong_settings_are_reported_before_the_run_begins() {
     let mut app = App::new();
     app.write("bad.toml", "[orders.limits]\nmax_itmes = 5\n");
     app.write("empty.csv", "");
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["--config", "bad.toml"], "bad.toml: "),
-        (&["--config", "bad.toml"], "max_itmes"),
+        (&["--config", "bad.toml"], "bad.toml: line 2, column 1: orders.limits.max_itmes: unknown field"),
         (&["--replay", "no.csv"], "cannot replay no.csv: "),
         (&["--replay", "empty.csv"], "cannot replay empty.csv: it is empty"),
         (&["--database", "no/such/folder/it.db"], "no/such/folder/it.db"),
         (&["--database", "mysql://bob:secret@db/trades"], "it is sqlite:PATH, the PATH alone, or a postgres:// URL"),
         (&["--database", "postgres://bob:secret@127.0.0.1:1/trades"], "cannot connect to PostgreSQL"),
+        (&["--database", "oracle:x"], "it is sqlite:PATH, the PATH alone, or a postgres:// URL"),
         (&["--page", "0.0.0.0:0"], "--page-open-to-all"),
+        (&["--page", "no-such-host.invalid:0"], "page: cannot find the host \"no-such-host.invalid\""),
     ];
     for (arguments, expected) in cases {
         let outcome = app.run(arguments);
@@ -64,7 +129,7 @@ fn wrong_settings_are_reported_before_the_run_begins() {
         assert!(outcome.stderr.contains("error: ") && outcome.stderr.contains(expected), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains("secret"), "{}", outcome.stderr);
     }
-    assert!(!app.path("trading_app.db").exists());
+    assert!(!app.path("trading_app.db").exists() && !app.path("oracle:x").exists());
     app.environment = vec![("ROUNDLOT_ORDERS__LIMITS__MAX_ITMES", "5")];
     let outcome = app.run(&[]);
     assert_eq!(outcome.code, Some(1));

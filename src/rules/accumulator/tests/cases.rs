@@ -8,29 +8,29 @@ use crate::{
 };
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Op {
-    pub(super) id: u32,
-    pub(super) part: u8,
-    pub(super) key: Option<u8>,
-    pub(super) dup: Option<u8>,
-    pub(super) level: u8,
-    pub(super) weight: usize,
-    pub(super) urgent: bool,
+pub(crate) struct Op {
+    pub(crate) id: u32,
+    pub(crate) part: u8,
+    pub(crate) key: Option<u8>,
+    pub(crate) dup: Option<u8>,
+    pub(crate) level: u8,
+    pub(crate) weight: usize,
+    pub(crate) urgent: bool,
     /// In milliseconds since the start.
-    pub(super) expires: Option<u64>,
-    pub(super) meeting: Meeting,
+    pub(crate) expires: Option<u64>,
+    pub(crate) meeting: Meeting,
 }
 
 /// Says what becomes of an op that meets a waiting one of its key.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Meeting {
+pub(crate) enum Meeting {
     Replace,
     Yield,
     Net,
     Apart,
 }
 
-pub(super) fn merge(waiting: Op, newer: Op) -> Merge<Op> {
+pub(crate) fn merge(waiting: Op, newer: Op) -> Merge<Op> {
     match newer.meeting {
         Meeting::Replace => Merge::Into(newer),
         Meeting::Yield => Merge::Into(waiting),
@@ -41,31 +41,31 @@ pub(super) fn merge(waiting: Op, newer: Op) -> Merge<Op> {
 
 impl Op {
     /// An op of which no rule has anything to say.
-    pub(super) fn plain(self) -> Self {
+    pub(crate) fn plain(self) -> Self {
         Self { weight: 1, urgent: false, expires: None, ..self }
     }
 }
 
 /// Which rules a run uses.
 #[derive(Debug, Clone)]
-pub(super) struct Recipe {
+pub(crate) struct Recipe {
     /// None at all.
-    pub(super) plain: bool,
-    pub(super) partition: bool,
-    pub(super) conflate: bool,
-    pub(super) dedup: Option<u64>,
-    pub(super) priority: bool,
-    pub(super) aging: Option<u64>,
-    pub(super) limits: Limits,
-    pub(super) max_attempts: u32,
+    pub(crate) plain: bool,
+    pub(crate) partition: bool,
+    pub(crate) conflate: bool,
+    pub(crate) dedup: Option<u64>,
+    pub(crate) priority: bool,
+    pub(crate) aging: Option<u64>,
+    pub(crate) limits: Limits,
+    pub(crate) max_attempts: u32,
     /// In milliseconds.
-    pub(super) give_up_after: Option<u64>,
-    pub(super) idempotent: bool,
-    pub(super) bisect: bool,
+    pub(crate) give_up_after: Option<u64>,
+    pub(crate) idempotent: bool,
+    pub(crate) bisect: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Rest {
+pub(crate) enum Rest {
     Accept,
     Transient,
     Ambiguous,
@@ -82,10 +82,10 @@ pub(super) enum Rest {
     Aborted,
 }
 
-pub(super) const RETRY_BASE: Duration = Duration::from_millis(8);
-pub(super) const SEED: u64 = 5;
+pub(crate) const RETRY_BASE: Duration = Duration::from_millis(8);
+pub(crate) const SEED: u64 = 5;
 
-pub(super) fn retry(recipe: &Recipe) -> Retry {
+pub(crate) fn retry(recipe: &Recipe) -> Retry {
     let retry = Retry::exponential(RETRY_BASE, RETRY_BASE * 4).max_attempts(recipe.max_attempts).seed(SEED);
     match recipe.give_up_after {
         Some(limit) => retry.give_up_after(Duration::from_millis(limit)),
@@ -93,10 +93,10 @@ pub(super) fn retry(recipe: &Recipe) -> Retry {
     }
 }
 
-pub(super) const THROTTLE: Duration = Duration::from_millis(30);
+pub(crate) const THROTTLE: Duration = Duration::from_millis(30);
 
 /// Verdicts as the steps encode them; `None` leaves the op to the rest.
-pub(super) fn verdict(verdicts: &[u8], i: usize) -> Option<Rest> {
+pub(crate) fn verdict(verdicts: &[u8], i: usize) -> Option<Rest> {
     match verdicts.get(i)? {
         0 => Some(Rest::Accept),
         1 => Some(Rest::Transient),

@@ -1,8 +1,8 @@
 //! The accumulator against a naive model of the same rules. Both take the same random steps, and must cut the same batches for
 //! the same reasons at the same moments, and count the same ends.
 
-mod cases;
-mod model;
+pub(crate) mod cases;
+pub(crate) mod model;
 mod model_settle;
 mod tokens;
 
@@ -209,7 +209,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     tokens.check_all(&mut real)
 }
 
-fn ops() -> impl Strategy<Value = Op> {
+pub(crate) fn ops() -> impl Strategy<Value = Op> {
     let meeting = prop_oneof![
         4 => Just(Meeting::Replace), 1 => Just(Meeting::Yield), 2 => Just(Meeting::Net), 1 => Just(Meeting::Apart)
     ];
@@ -268,7 +268,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-fn recipes() -> impl Strategy<Value = Recipe> {
+pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
     let limits = (1usize..6, 5usize..12, prop_oneof![Just(0u64), 1u64..50, Just(u64::MAX)], 3usize..30, 1usize..4);
     let limits = limits.prop_map(|(items, weight, linger, pending, in_flight)| {
         let linger = if linger == u64::MAX { Duration::MAX } else { Duration::from_millis(linger) };

@@ -12,54 +12,54 @@ use crate::{
 };
 
 #[derive(Debug, Clone)]
-pub(super) struct Waiting {
-    pub(super) op: Op,
-    pub(super) seq: u64,
-    pub(super) at: u64,
-    pub(super) level: u8,
-    pub(super) urgent: bool,
-    pub(super) attempts: u32,
-    pub(super) was_written: bool,
-    pub(super) in_doubt: bool,
+pub(crate) struct Waiting {
+    pub(crate) op: Op,
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+    pub(crate) level: u8,
+    pub(crate) urgent: bool,
+    pub(crate) attempts: u32,
+    pub(crate) was_written: bool,
+    pub(crate) in_doubt: bool,
 }
 
-pub(super) struct Batch {
-    pub(super) part: u8,
+pub(crate) struct Batch {
+    pub(crate) part: u8,
     /// Freezes by outages before it was cut.
-    pub(super) mark: u64,
-    pub(super) ops: Vec<Waiting>,
+    pub(crate) mark: u64,
+    pub(crate) ops: Vec<Waiting>,
 }
 
 #[derive(Default)]
-pub(super) struct Part {
-    pub(super) waiting: Vec<Waiting>,
-    pub(super) in_flight: bool,
-    pub(super) backing_off: Option<Duration>,
-    pub(super) parts: Vec<usize>,
+pub(crate) struct Part {
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) in_flight: bool,
+    pub(crate) backing_off: Option<Duration>,
+    pub(crate) parts: Vec<usize>,
 }
 
-pub(super) struct Model {
-    pub(super) recipe: Recipe,
-    pub(super) backoff: Backoff,
-    pub(super) parts: BTreeMap<u8, Part>,
-    pub(super) seen: BTreeMap<(u8, u8), u64>,
-    pub(super) levels: BTreeSet<u8>,
-    pub(super) next_seq: u64,
-    pub(super) flush_below: u64,
-    pub(super) pressure_below: u64,
-    pub(super) closing: bool,
-    pub(super) paused: bool,
-    pub(super) frozen: Option<Duration>,
+pub(crate) struct Model {
+    pub(crate) recipe: Recipe,
+    pub(crate) backoff: Backoff,
+    pub(crate) parts: BTreeMap<u8, Part>,
+    pub(crate) seen: BTreeMap<(u8, u8), u64>,
+    pub(crate) levels: BTreeSet<u8>,
+    pub(crate) next_seq: u64,
+    pub(crate) flush_below: u64,
+    pub(crate) pressure_below: u64,
+    pub(crate) closing: bool,
+    pub(crate) paused: bool,
+    pub(crate) frozen: Option<Duration>,
     /// Since when, and how many writes in a row have met it.
-    pub(super) outage: Option<(Duration, u32)>,
-    pub(super) freezes: u64,
-    pub(super) in_flight: Vec<Batch>,
-    pub(super) ends: BTreeMap<End, u64>,
-    pub(super) accepted: u64,
+    pub(crate) outage: Option<(Duration, u32)>,
+    pub(crate) freezes: u64,
+    pub(crate) in_flight: Vec<Batch>,
+    pub(crate) ends: BTreeMap<End, u64>,
+    pub(crate) accepted: u64,
 }
 
 impl Model {
-    pub(super) fn new(recipe: &Recipe) -> Self {
+    pub(crate) fn new(recipe: &Recipe) -> Self {
         Self {
             recipe: recipe.clone(),
             backoff: retry(recipe).start(),
@@ -80,24 +80,24 @@ impl Model {
         }
     }
 
-    pub(super) fn part_of(&self, op: &Op) -> u8 {
+    pub(crate) fn part_of(&self, op: &Op) -> u8 {
         if self.recipe.partition { op.part } else { 0 }
     }
 
-    pub(super) fn key_of(&self, op: &Op) -> Option<u8> {
+    pub(crate) fn key_of(&self, op: &Op) -> Option<u8> {
         op.key.filter(|_| self.recipe.conflate)
     }
 
-    pub(super) fn end(&mut self, end: End) {
+    pub(crate) fn end(&mut self, end: End) {
         *self.ends.entry(end).or_default() += 1;
     }
 
-    pub(super) fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         let waiting: usize = self.parts.values().map(|part| part.waiting.len()).sum();
         waiting + self.in_flight.iter().map(|batch| batch.ops.len()).sum::<usize>()
     }
 
-    pub(super) fn push(&mut self, op: Op, now: u64) {
+    pub(crate) fn push(&mut self, op: Op, now: u64) {
         self.accepted += 1;
         let part = self.part_of(&op);
         let level = if self.recipe.priority { op.level } else { 0 };
@@ -126,7 +126,7 @@ impl Model {
     }
 
     /// A newer op comes in. Its key finds the newest of its key that waits.
-    pub(super) fn enter(&mut self, part: u8, new: Waiting) {
+    pub(crate) fn enter(&mut self, part: u8, new: Waiting) {
         let met = self.newest(part, &new.op);
         let waiting = &mut self.parts.entry(part).or_default().waiting;
         let Some(met) = met else { return waiting.push(new) };
@@ -156,14 +156,14 @@ impl Model {
         }
     }
 
-    pub(super) fn newest(&self, part: u8, op: &Op) -> Option<usize> {
+    pub(crate) fn newest(&self, part: u8, op: &Op) -> Option<usize> {
         let key = self.key_of(op)?;
         let waiting = &self.parts.get(&part)?.waiting;
         (0..waiting.len()).filter(|i| self.key_of(&waiting[*i].op) == Some(key)).max_by_key(|i| waiting[*i].seq)
     }
 
     /// Within a key, nothing leaves after something newer.
-    pub(super) fn lift(&mut self, part: u8) {
+    pub(crate) fn lift(&mut self, part: u8) {
         let keys: Vec<Option<u8>> = self.parts[&part].waiting.iter().map(|w| self.key_of(&w.op)).collect();
         let waiting = &mut self.parts.get_mut(&part).unwrap().waiting;
         for i in 0..waiting.len() {
@@ -174,14 +174,14 @@ impl Model {
         }
     }
 
-    pub(super) fn rank(&self, waiting: &Waiting, now: Duration) -> usize {
+    pub(crate) fn rank(&self, waiting: &Waiting, now: Duration) -> usize {
         let rank = self.levels.iter().position(|level| *level == waiting.level).unwrap();
         let age = now.as_millis() as u64 - waiting.at;
         let steps = self.recipe.aging.map_or(0, |after| age / after) as usize;
         (rank + steps).min((self.levels.len() - 1).max(rank))
     }
 
-    pub(super) fn due_by(&self, part: &Part, now: Duration) -> Option<CutBy> {
+    pub(crate) fn due_by(&self, part: &Part, now: Duration) -> Option<CutBy> {
         let limits = &self.recipe.limits;
         let oldest = part.waiting.iter().min_by_key(|w| w.seq)?;
         let weight: usize = part.waiting.iter().map(|w| w.op.weight).sum();
@@ -199,11 +199,11 @@ impl Model {
         .find_map(|(due, by)| due.then_some(by))
     }
 
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.paused || self.in_flight.len() >= self.recipe.limits.max_in_flight
     }
 
-    pub(super) fn cut(&mut self, now: Duration) -> Option<(CutBy, Vec<u32>)> {
+    pub(crate) fn cut(&mut self, now: Duration) -> Option<(CutBy, Vec<u32>)> {
         if self.is_blocked() || self.frozen.is_some_and(|until| now < until) {
             return None;
         }
@@ -223,7 +223,7 @@ impl Model {
         }
     }
 
-    pub(super) fn take(&mut self, id: u8, now: Duration) -> Option<Vec<u32>> {
+    pub(crate) fn take(&mut self, id: u8, now: Duration) -> Option<Vec<u32>> {
         let max_weight = self.recipe.limits.weight();
         let part = self.parts.get_mut(&id).unwrap();
         if !part.waiting.iter().any(|w| w.was_written) {
@@ -272,11 +272,11 @@ impl Model {
     }
 
     /// A partition that is empty remembers nothing.
-    pub(super) fn forget_idle(&mut self) {
+    pub(crate) fn forget_idle(&mut self) {
         self.parts.retain(|_, part| part.in_flight || !part.waiting.is_empty());
     }
 
-    pub(super) fn withdraw(&mut self, part: u8) -> Vec<u32> {
+    pub(crate) fn withdraw(&mut self, part: u8) -> Vec<u32> {
         let mut gone = Vec::new();
         for state in self.parts.values_mut() {
             let (out, stay): (Vec<_>, Vec<_>) = state.waiting.drain(..).partition(|w| w.op.part == part);
@@ -288,7 +288,7 @@ impl Model {
         gone.into_iter().map(|w| w.op.id).collect()
     }
 
-    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
         if self.is_blocked() || self.parts.values().all(|part| part.waiting.is_empty()) {
             return None;
         }

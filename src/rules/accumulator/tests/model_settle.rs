@@ -9,7 +9,7 @@ use super::{
 use crate::rules::{outcome::End, stage::Merge};
 
 impl Model {
-    pub(super) fn settle(&mut self, at: usize, verdicts: &[u8], rest: Rest, now: Duration) {
+    pub(crate) fn settle(&mut self, at: usize, verdicts: &[u8], rest: Rest, now: Duration) {
         let Batch { part: id, mark, ops } = self.in_flight.remove(at);
         self.parts.get_mut(&id).unwrap().in_flight = false;
         if let Rest::Throttled = rest {
@@ -105,7 +105,7 @@ impl Model {
     }
 
     /// An older op comes back. What waits under its key is newer; it meets the eldest of that.
-    pub(super) fn reinsert(&mut self, part: u8, mut old: Waiting) {
+    pub(crate) fn reinsert(&mut self, part: u8, mut old: Waiting) {
         let key = self.key_of(&old.op);
         let same = |op: &Op| key.is_some() && self.key_of(op) == key;
         let waiting = &self.parts[&part].waiting;

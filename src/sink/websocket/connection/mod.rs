@@ -327,8 +327,8 @@ impl Connection {
     /// Calls the user's rule. After a panic the default rule decides.
     fn reconnects_on(&self, close: &Close) -> bool {
         panics::catch(|| (self.policy.reconnect_on)(close)).unwrap_or_else(|panic| {
-            let message = panics::message(&*panic);
-            error!(message, "the rule panicked that says after which closes a WebSocket comes back");
+            let panic = panics::message(&*panic);
+            error!(panic, "the rule panicked that says after which closes a WebSocket comes back");
             close.is_passing()
         })
     }

@@ -95,7 +95,7 @@ async fn the_kill_switch_empties_the_buffer() {
         click(&client, "article[data-batcher=orders] [data-do=resume]").await;
         state(&client, "orders", "running").await;
         click(&client, "article[data-batcher=trades] [data-do=flush]").await;
-        said(&client, "trades flushed: of").await;
+        said(&client, "trades flushed: since the last flush").await;
         let rate = "return /^[1-9]/.test(document.querySelector('[data-batcher=orders] .chart:has([data-chart=rate]) b').textContent)";
         until(&client, "the bot trades again", rate).await;
 

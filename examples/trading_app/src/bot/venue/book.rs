@@ -59,13 +59,13 @@ impl Book {
 
     pub fn cancel(&mut self, cancel: &Cancel) -> Result<VenueOrderId, &'static str> {
         let resting = self.resting.entry(cancel.symbol).or_default();
-        let at = resting.iter().position(|other| other.order.id() == cancel.order_id).ok_or(UNKNOWN)?;
+        let at = resting.iter().position(|other| other.order.id() == cancel.order_id).ok_or(NO_SUCH_ORDER)?;
         Ok(resting.remove(at).id)
     }
 
     pub fn amend(&mut self, amend: &Amend) -> Result<VenueOrderId, &'static str> {
         let resting = self.resting.entry(amend.symbol).or_default();
-        let resting = resting.iter_mut().find(|other| other.order.id() == amend.order_id).ok_or(UNKNOWN)?;
+        let resting = resting.iter_mut().find(|other| other.order.id() == amend.order_id).ok_or(NO_SUCH_ORDER)?;
         resting.order = resting.order.amended(amend).map_err(|_| "the amend does not fit the order")?;
         Ok(resting.id)
     }
@@ -91,7 +91,8 @@ impl Book {
     }
 }
 
-const UNKNOWN: &str = "there is no such order";
+/// Reason why a cancel or an amend is refused whose order does not rest.
+pub const NO_SUCH_ORDER: &str = "there is no such order";
 
 impl Resting {
     fn is_reached(&self, market: Price) -> bool {
@@ -145,7 +146,7 @@ mod tests {
         book.amend(&stop.move_stop(price("97")).unwrap()).unwrap();
         assert_eq!(filled(&mut book, "96"), [pair("3", "96")]);
         assert_eq!(filled(&mut book, "1"), []);
-        assert_eq!(book.cancel(&stop.cancel()), Err(UNKNOWN));
+        assert_eq!(book.cancel(&stop.cancel()), Err(NO_SUCH_ORDER));
         // Bought at 99, sold at 105, sold at 96.
         let account = book.account();
         assert_eq!((account.positions[&BTC], account.resting.len()), (Decimal::NEGATIVE_ONE, 0));
@@ -164,6 +165,6 @@ mod tests {
         assert_eq!(filled(&mut book, "98"), [], "it rests at the new price");
         assert_eq!(filled(&mut book, "96").len(), 1, "it is a limit order still");
         assert_eq!(book.account().positions[&BTC].to_string(), "0.5");
-        assert_eq!(book.amend(&smaller), Err(UNKNOWN));
+        assert_eq!(book.amend(&smaller), Err(NO_SUCH_ORDER));
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 
 use super::settings;
 use book::Book;
-pub use book::{Account, Fill, VenueOrderId};
+pub use book::{Account, Fill, NO_SUCH_ORDER, VenueOrderId};
 pub use rng::Rng;
 
 /// Reasons of random rejections.

@@ -215,15 +215,9 @@ fn described(counts: &Counts) -> String {
     )
 }
 
-/// Describes the outcomes since the last flush in a sentence.
+/// Describes the outcomes since the last flush in a sentence. Its counts add up.
 fn flushed(batcher: Target, report: &FlushReport) -> String {
-    let failed = report.outcomes.refused
-        + report.outcomes.in_doubt
-        + report.outcomes.evicted
-        + report.outcomes.returned
-        + report.outcomes.lost;
-    let [total, delivered, failed] = [report.total(), report.outcomes.delivered, failed].map(format::count);
-    format!("{} flushed: of {total} since the last flush {delivered} delivered, {failed} failed", batcher.name())
+    format!("{} flushed: since the last flush {}", batcher.name(), format::outcomes(&report.outcomes))
 }
 
 #[cfg(test)]

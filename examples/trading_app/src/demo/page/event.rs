@@ -10,6 +10,8 @@ use roundlot::{
 };
 use serde::Serialize;
 
+use crate::demo::latency::Percentiles;
+
 /// Number of samples of a minute, which the charts show: two a second. Each has a topic of its own, so that a new
 /// browser gets the whole minute, and a slow one misses no sample.
 pub const SAMPLES: u64 = 120;
@@ -30,6 +32,13 @@ pub enum Event {
         /// The first price of the run.
         open: Price,
     },
+    /// The end of the run, which is the last event. A connection that ends without it was lost.
+    Ended {
+        /// Number of ops in the whole run.
+        operations: u64,
+        /// Number of ops that were given back or lost at the end.
+        unsettled: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +51,7 @@ pub enum Topic {
     Positions,
     Errors,
     Price(Symbol),
+    Ended,
 }
 
 /// The app as a whole.
@@ -54,6 +64,8 @@ pub struct App {
     pub seconds: f64,
     /// Whether the app drains, and takes no more commands.
     pub stopping: bool,
+    /// Number of ops that wait or are being written. While the app drains, this falls to zero.
+    pub unsettled: u64,
     pub operations: u64,
     pub portfolio: String,
     pub fills: u64,
@@ -72,7 +84,9 @@ pub struct Batcher {
     pub halted: bool,
     pub limits: Limits,
     pub stats: Stats,
-    /// Times in the buffer during the last minute: number of ops in each bucket of `histogram`.
+    /// Percentiles of the times in the buffer during the last minute.
+    pub latency: Percentiles,
+    /// The same times as a histogram: number of ops in each of the `buckets`.
     pub times: Vec<u64>,
 }
 
@@ -200,6 +214,7 @@ impl Event {
             Self::Positions(_) => Topic::Positions,
             Self::Errors(_) => Topic::Errors,
             Self::Price { symbol, .. } => Topic::Price(*symbol),
+            Self::Ended { .. } => Topic::Ended,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The middleware of the page: [`guard`] refuses requests that do not come from the page itself, and adds headers to
 //! every answer that let the browser do no more than the page needs. `server` puts it before all routes.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -26,8 +26,11 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// bodies.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 
-pub async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match objection(&request) {
+/// Host name in the setting `page`, in lower case; `None` if the setting has an IP address.
+pub type OwnName = Option<Arc<str>>;
+
+pub async fn guard(State(own): State<OwnName>, request: Request, next: Next) -> Response {
+    let mut response = match objection(&request, own.as_deref()) {
         Some(objection) => (StatusCode::FORBIDDEN, objection).into_response(),
         None => match timeout(REQUEST_TIME, next.run(request)).await {
             Ok(response) => response,
@@ -42,10 +45,10 @@ pub async fn guard(request: Request, next: Next) -> Response {
 
 /// Returns the reason to refuse a request that is not the page's own. Another site can make a browser send requests
 /// here, but it can forge neither header.
-fn objection(request: &Request) -> Option<&'static str> {
+fn objection(request: &Request, own: Option<&str>) -> Option<&'static str> {
     let headers = request.headers();
-    let Some(host) = text(headers, header::HOST).filter(|host| is_address(host)) else {
-        return Some("the page is reached by its address, or as localhost");
+    let Some(host) = text(headers, header::HOST).filter(|host| is_own(host, own)) else {
+        return Some("the page is reached by its address, by the name in the setting, or as localhost");
     };
     // A browser names the origin of each socket and each POST.
     let must = request.method() == Method::POST || headers.contains_key(header::UPGRADE);
@@ -62,8 +65,9 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     values.next().filter(|_| values.next().is_none())?.to_str().ok()
 }
 
-/// Whether the host is an address or localhost. A site that rebinds its name to this address sends its name.
-fn is_address(host: &str) -> bool {
+/// Whether the host is an address, localhost or the name in the setting. A site that rebinds its name to this address
+/// sends its name.
+fn is_own(host: &str, own: Option<&str>) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (name, true),
         _ => (host, false),
@@ -71,7 +75,9 @@ fn is_address(host: &str) -> bool {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     match bare {
         Some(bare) => bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()),
-        None => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() || !port),
+        None => {
+            name == "localhost" || Some(name) == own || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() || !port)
+        }
     }
 }
 
@@ -85,12 +91,20 @@ mod tests {
         let request = headers
             .iter()
             .fold(Request::builder().method(method), |request, (name, value)| request.header(*name, *value));
-        objection(&request.body(Body::empty()).unwrap()).is_none()
+        objection(&request.body(Body::empty()).unwrap(), Some("desk.example")).is_none()
     }
 
     #[test]
-    fn only_addresses_are_hosts() {
-        for host in ["127.0.0.1:8080", "localhost:8080", "localhost", "[::1]:8080", "192.168.1.7:80", "127.0.0.1"] {
+    fn only_addresses_and_the_own_name_are_hosts() {
+        for host in [
+            "127.0.0.1:8080",
+            "localhost:8080",
+            "localhost",
+            "[::1]:8080",
+            "192.168.1.7:80",
+            "127.0.0.1",
+            "desk.example:1",
+        ] {
             assert!(said("GET", &[("host", host)]), "{host}");
         }
         for host in ["evil.example:8080", "localhost.evil.example", "", ":8080", "[::1", "127.0.0.1.evil.example:1"] {

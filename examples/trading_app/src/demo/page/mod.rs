@@ -11,13 +11,13 @@
 
 mod assets;
 mod board;
+mod buckets;
 mod connections;
 mod controls;
 mod equity;
 mod errors;
 mod event;
 mod guard;
-mod histogram;
 mod keys;
 mod sampler;
 mod server;
@@ -25,7 +25,11 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{Error as IoError, ErrorKind},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use roundlot::{Fanout, Feed, Worker, sink::websocket::WebSocket};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -35,13 +39,16 @@ use crate::{
     bot::{
         Error, batchers::Batchers, kill_switch::Gate, kill_switch::Halt, kill_switch::KillSwitch, portfolio::Portfolio,
     },
-    demo::{progress::Progress, settings::Settings},
+    demo::{
+        latency::Recorder,
+        progress::Progress,
+        settings::{Address, Settings},
+    },
 };
 pub use board::Board;
 use controls::Controls;
 pub use errors::{Errors, Watched};
 use event::{Event, Topic};
-use histogram::Recorder;
 use keys::Keys;
 use sampler::{Facts, Sampler};
 use server::Shared;
@@ -52,9 +59,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A page with a bound address, not yet served.
 pub struct Page {
     listener: TcpListener,
+    /// Host name in the setting, if it is not an IP address.
+    name: Option<String>,
     feed: Feed<Event, Topic>,
     worker: Worker<Event>,
-    recorder: Recorder,
     errors: Errors,
 }
 
@@ -65,27 +73,23 @@ pub struct Serving {
     #[cfg(test)]
     token: String,
     board: Board,
+    feed: Feed<Event, Topic>,
     controls: Controls,
     worker: Worker<Event>,
+    /// Ends the sampler, which then publishes the last state.
+    done: CancellationToken,
     tasks: [JoinHandle<()>; 3],
 }
 
 impl Page {
     /// Binds the address, if a page is set.
-    pub async fn bind(address: Option<SocketAddr>) -> Result<Option<Self>, Error> {
+    pub async fn bind(address: Option<&Address>) -> Result<Option<Self>, Error> {
         let Some(address) = address else { return Ok(None) };
-        let listener = TcpListener::bind(address).await;
+        let listener = listen(address.sockets()).await;
         let listener = listener.map_err(|error| format!("cannot serve the page on {address}: {error}"))?;
+        let name = address.name().map(str::to_owned);
         let (feed, worker) = Fanout::by(Event::topic).name("page").spawn();
-        Ok(Some(Self { listener, feed, worker, recorder: Recorder::default(), errors: Errors::default() }))
-    }
-
-    /// Runs `make`, which spawns the batchers. The recorder of the page gets their metrics, if there is a page.
-    pub fn recording<T>(page: Option<&Self>, make: impl FnOnce() -> T) -> T {
-        match page {
-            Some(page) => metrics::with_local_recorder(&page.recorder, make),
-            None => make(),
-        }
+        Ok(Some(Self { listener, name, feed, worker, errors: Errors::default() }))
     }
 
     /// Wraps the sink of a batcher, so that its errors are on the page, if there is one.
@@ -95,12 +99,14 @@ impl Page {
 
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
-        let Scene { settings, batchers, portfolio, halt, gate, feed_title, database_title, progress, stop } = scene;
-        let Self { listener, feed, worker, recorder, errors } = self;
+        let Scene { settings, batchers, latencies, portfolio, halt, gate, feed_title, database_title, progress, stop } =
+            scene;
+        let Self { listener, name, feed, worker, errors } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
         let token = keys.token();
-        progress.say(&format!("page       http://{address}/\ntoken      {token}"));
+        let host = name.as_ref().map_or_else(|| address.to_string(), |name| format!("{name}:{}", address.port()));
+        progress.say(&format!("page       http://{host}/\ntoken      {token}"));
 
         let board = Board::new(feed.clone(), errors.clone());
         let controls = Controls::new(
@@ -110,13 +116,23 @@ impl Page {
         );
         let screen = WebSocket::new(socket::frames()).name("page").confirmed().stall_after(socket::STUCK_AFTER);
         let facts = Facts::new(settings, feed_title, database_title, keys.run());
-        let (halted, ended) = (controls.clone(), stop.clone());
-        let sampler =
-            Sampler { feed: feed.clone(), board: board.clone(), screen: screen.clone(), batchers, portfolio, errors };
-        let router = server::router(Shared::new(feed, screen, controls.clone(), keys));
+        let (halted, ended, done) = (controls.clone(), stop.clone(), CancellationToken::new());
+        let sampler = Sampler {
+            feed: feed.clone(),
+            board: board.clone(),
+            screen: screen.clone(),
+            batchers,
+            latencies,
+            portfolio,
+            errors,
+            halt,
+            stop,
+            done: done.clone(),
+        };
+        let router = server::router(Shared::new(feed.clone(), screen, controls.clone(), keys), name);
         let tasks = [
             tokio::spawn(connections::serve(listener, router)),
-            tokio::spawn(sampler.run(facts, recorder, halt, stop)),
+            tokio::spawn(sampler.run(facts)),
             tokio::spawn(async move {
                 ended.cancelled().await;
                 halted.end().await;
@@ -128,17 +144,35 @@ impl Page {
             #[cfg(test)]
             token,
             board,
+            feed,
             controls,
             worker,
+            done,
             tasks,
         })
     }
+}
+
+/// Listens on the first of these addresses that this machine has. One in use is an error: a browser that looks the name
+/// up might find the other program there.
+async fn listen(sockets: &[SocketAddr]) -> Result<TcpListener, IoError> {
+    let mut missing = IoError::from(ErrorKind::AddrNotAvailable);
+    for socket in sockets {
+        match TcpListener::bind(socket).await {
+            Err(error) if matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported) => {
+                missing = error
+            }
+            done => return done,
+        }
+    }
+    Err(missing)
 }
 
 /// The parts of the app that a page shows and controls.
 pub struct Scene<'a> {
     pub settings: &'a Settings,
     pub batchers: Batchers,
+    pub latencies: Recorder,
     pub portfolio: Portfolio,
     pub halt: Halt,
     pub gate: Gate,
@@ -160,12 +194,16 @@ impl Serving {
         }
     }
 
-    /// Sends the last frames and closes the connection of each browser.
-    pub async fn close(page: Option<Self>) {
-        let Some(Self { worker, tasks, .. }) = page else { return };
-        let [server, sampler, watcher] = &tasks;
-        sampler.abort();
+    /// Tells each browser that the run has ended, with the numbers of its ops and of the unsettled ones among them, and
+    /// closes the connection.
+    pub async fn close(page: Option<Self>, operations: u64, unsettled: u64) {
+        let Some(Self { feed, worker, done, tasks: [server, sampler, watcher], .. }) = page else { return };
         watcher.abort();
+        done.cancel();
+        // A sampler that panicked has nothing more to publish.
+        let _ = sampler.await;
+        // Only a feed that has ended by itself refuses the event, and then no browser is left.
+        let _ = feed.publish(Event::Ended { operations, unsettled });
         // A browser that does not read delays the end by this time at most.
         let _ = worker.shutdown().within(CLOSE_TIMEOUT).await;
         server.abort();

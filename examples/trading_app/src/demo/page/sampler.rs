@@ -9,14 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     board::Board,
+    buckets::{BUCKETS, bucket},
     equity::{self, Curve},
     errors::Errors,
     event::{self, App, Batcher, Event, Flow, Latency, SAMPLES, Sample, Topic},
-    histogram::{Counts, Recorder, quantile},
 };
 use crate::{
     bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio},
-    demo::{format, settings::Settings},
+    demo::{
+        format,
+        latency::{Excerpt, Latencies, Percentiles, Recorder},
+        settings::Settings,
+    },
 };
 
 const PERIOD: Duration = Duration::from_millis(500);
@@ -26,8 +30,14 @@ pub struct Sampler {
     pub board: Board,
     pub screen: WebSocket<Event>,
     pub batchers: Batchers,
+    pub latencies: Recorder,
     pub portfolio: Portfolio,
     pub errors: Errors,
+    pub halt: Halt,
+    /// Canceled when the app begins to drain.
+    pub stop: CancellationToken,
+    /// Canceled when the app has drained.
+    pub done: CancellationToken,
 }
 
 /// Facts that stay the same during a run.
@@ -50,31 +60,17 @@ impl Facts {
 }
 
 impl Sampler {
-    /// Runs until the task is aborted.
-    pub async fn run(self, facts: Facts, recorder: Recorder, halt: Halt, stop: CancellationToken) {
+    /// Publishes until the app has drained, and then its last state.
+    pub async fn run(self, facts: Facts) {
         let mut clock = interval(PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let began = clock.tick().await;
         let (mut last, mut before) = (began, self.stats());
-        let mut minutes: [VecDeque<Counts>; 3] = Default::default();
-        let mut curve = Curve::new(PERIOD.as_secs_f64());
+        let (mut minutes, mut curve): ([Minute; 3], _) = (Default::default(), Curve::new(PERIOD.as_secs_f64()));
+        self.publish_state(&facts, began, &mut minutes, &mut curve);
         for n in 0.. {
-            self.publish(Event::App(Box::new(self.app(&facts.app, began, &stop))));
-            self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
-            self.publish(Event::Errors(event::Errors { rows: self.errors.rows() }));
-            self.publish_portfolio(&mut curve);
-            let stats = self.stats();
-            let mut latencies = [None; 3];
-            for (i, (name, to, limits)) in facts.batchers.iter().enumerate() {
-                let (counts, longest) = recorder.take(name);
-                latencies[i] = latency(&since(minutes[i].back(), &counts), longest);
-                let times = last_minute(&mut minutes[i], counts);
-                let halted = *name == "orders" && halt.is_halted();
-                let (to, limits, stats) = (to.clone(), limits.clone(), stats[i].clone());
-                let batcher = Batcher { name, to, halted, limits, stats, times };
-                self.publish(Event::Batcher(Box::new(batcher)));
-            }
-            let now = clock.tick().await;
+            let Some(now) = self.done.run_until_cancelled(clock.tick()).await else { break };
+            let latencies = self.publish_state(&facts, began, &mut minutes, &mut curve);
             let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
             let flows = facts.batchers.iter().enumerate().map(|(i, (name, ..))| {
                 let flow = Flow { latency: latencies[i], ..flow(&before[i], &stats[i], seconds) };
@@ -83,6 +79,33 @@ impl Sampler {
             self.publish(Event::Sample(Box::new(Sample { n, batchers: flows.collect() })));
             (last, before) = (now, stats);
         }
+        self.publish_state(&facts, began, &mut minutes, &mut curve);
+    }
+
+    /// Publishes all but a sample. Returns the times of each batcher since the last call.
+    fn publish_state(
+        &self,
+        facts: &Facts,
+        began: Instant,
+        minutes: &mut [Minute; 3],
+        curve: &mut Curve,
+    ) -> [Option<Latency>; 3] {
+        self.publish(Event::App(Box::new(self.app(&facts.app, began))));
+        self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
+        self.publish(Event::Errors(event::Errors { rows: self.errors.rows() }));
+        self.publish_portfolio(curve);
+        let (stats, mut latencies) = (self.stats(), [None; 3]);
+        for (i, (name, to, limits)) in facts.batchers.iter().enumerate() {
+            let times = self.latencies.take(name);
+            latencies[i] = latency(&times);
+            minutes[i].add(times);
+            let halted = *name == "orders" && self.halt.is_halted();
+            let (to, limits, stats) = (to.clone(), limits.clone(), stats[i].clone());
+            let (latency, times) = (minutes[i].latencies.percentiles(), minutes[i].buckets());
+            let batcher = Batcher { name, to, halted, limits, stats, latency, times };
+            self.publish(Event::Batcher(Box::new(batcher)));
+        }
+        latencies
     }
 
     fn publish_portfolio(&self, curve: &mut Curve) {
@@ -102,11 +125,12 @@ impl Sampler {
         [self.batchers.prices.stats(), self.batchers.orders.stats(), self.batchers.trades.stats()]
     }
 
-    fn app(&self, facts: &App, began: Instant, stop: &CancellationToken) -> App {
+    fn app(&self, facts: &App, began: Instant) -> App {
         let frames = self.screen.stats();
         App {
             seconds: began.elapsed().as_secs_f64(),
-            stopping: stop.is_cancelled(),
+            stopping: self.stop.is_cancelled(),
+            unsettled: self.batchers.unsettled(),
             operations: self.stats().iter().map(|stats| stats.accepted).sum(),
             portfolio: format::money(self.portfolio.value()),
             fills: self.portfolio.fills(),
@@ -119,27 +143,42 @@ impl Sampler {
     }
 }
 
-/// Returns the counts of the last minute, from the counts of the whole run.
-fn last_minute(minute: &mut VecDeque<Counts>, now: Counts) -> Vec<u64> {
-    minute.push_back(now);
-    if minute.len() as u64 > SAMPLES + 1 {
-        minute.pop_front();
+/// Times in one buffer during the last minute; during the first minute, since the start.
+#[derive(Default)]
+struct Minute {
+    /// Times of each sample, the oldest first.
+    samples: VecDeque<Excerpt>,
+    latencies: Latencies,
+}
+
+impl Minute {
+    /// Adds the newest sample, and forgets the one that is a minute old.
+    fn add(&mut self, sample: Excerpt) {
+        self.samples.push_back(sample);
+        if self.samples.len() as u64 > SAMPLES {
+            self.samples.pop_front();
+        }
+        self.latencies.clear();
+        self.samples.iter().for_each(|sample| self.latencies.add(sample));
     }
-    // During the first minute, the whole run counts.
-    let before = minute.front().filter(|_| minute.len() as u64 > SAMPLES);
-    since(before, &now).to_vec()
+
+    /// Returns the number of ops in each bucket.
+    fn buckets(&self) -> Vec<u64> {
+        let mut counts = vec![0; BUCKETS];
+        for (nanos, count) in self.samples.iter().flat_map(|sample| &sample.times) {
+            counts[bucket(*nanos as f64 / 1e9)] += count;
+        }
+        counts
+    }
 }
 
-/// Returns the counts since those of an earlier moment, or since the start.
-fn since(before: Option<&Counts>, now: &Counts) -> Counts {
-    std::array::from_fn(|i| now[i] - before.map_or(0, |before| before[i]))
-}
-
-/// Returns the times of a sample from its counts and its longest time, in seconds. The upper edge of a bucket may be
-/// above the longest time, which is exact.
-fn latency(counts: &Counts, longest: f64) -> Option<Latency> {
-    let part = |part| quantile(counts, part).map(|edge| edge.min(longest) * 1e3);
-    Some(Latency { p50: part(0.5)?, p99: part(0.99)?, max: longest * 1e3 })
+/// Returns the times of a sample; `None` if it has no ops.
+fn latency(sample: &Excerpt) -> Option<Latency> {
+    let mut latencies = Latencies::default();
+    latencies.add(sample);
+    let Percentiles { count, p50, p99, max, .. } = latencies.percentiles();
+    let [p50, p99, max] = [p50, p99, max].map(|seconds| seconds * 1e3);
+    (count > 0).then_some(Latency { p50, p99, max })
 }
 
 fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
@@ -157,5 +196,23 @@ fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
         retries: per_second(new.retries - old.retries),
         waiting: new.waiting,
         latency: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_forgets_what_is_older() {
+        let mut minute = Minute::default();
+        let sample = |nanos| Excerpt { times: vec![(nanos, 2)], max: nanos };
+        minute.add(sample(2_000_000_000));
+        (1..SAMPLES).for_each(|_| minute.add(sample(1_000_000)));
+        assert_eq!((minute.latencies.percentiles().count, minute.latencies.percentiles().max), (2 * SAMPLES, 2.0));
+        assert_eq!((minute.buckets()[4], minute.buckets()[26]), (2 * SAMPLES - 2, 2));
+        minute.add(Excerpt::default());
+        let Percentiles { count, p50, max, .. } = minute.latencies.percentiles();
+        assert_eq!((count, p50, max), (2 * SAMPLES - 2, 0.001, 0.001));
     }
 }

@@ -49,7 +49,8 @@ impl Shared {
     }
 }
 
-pub fn router(shared: Shared) -> Router {
+/// Returns the routes. `name` is the name of the host in the setting, by which the page may be reached, too.
+pub fn router(shared: Shared, name: Option<String>) -> Router {
     let files = ASSETS.iter().fold(Router::new(), |router, Asset { path, kind, text }| {
         router.route(path, get(async move || ([(header::CONTENT_TYPE, *kind)], *text)))
     });
@@ -58,7 +59,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/unlock", post(unlock))
         .route("/command", post(command))
         .layer(DefaultBodyLimit::max(MAX_BYTES))
-        .layer(middleware::from_fn(guard))
+        .layer(middleware::from_fn_with_state(name.map(Arc::from), guard))
         .with_state(shared)
 }
 

@@ -34,6 +34,7 @@ use crate::{
     },
     demo::{
         cli::Cli,
+        latency,
         progress::Progress,
         settings::{self, Settings},
     },
@@ -46,7 +47,7 @@ struct Stage {
     halt: Halt,
     venue: PaperVenue,
     portfolio: Portfolio,
-    _workers: Workers,
+    workers: Workers,
 }
 
 fn settings() -> Settings {
@@ -55,17 +56,19 @@ fn settings() -> Settings {
 
 async fn stage() -> Stage {
     let settings = settings();
-    let page = Page::bind(Some(([127, 0, 0, 1], 0).into())).await.unwrap().unwrap();
+    let page = Page::bind(Some(&"127.0.0.1:0".parse().unwrap())).await.unwrap().unwrap();
     let portfolio = Portfolio::new("1000".parse().unwrap());
     let venue = PaperVenue::new(settings.venue.clone(), 1);
     let database = Recorder::<Tick>::new().boxed();
     let halt = Halt::default();
     let gate = Gate::new(venue.clone(), halt.clone());
+    let latencies = latency::Recorder::default();
     let open = || batchers::open(settings.batchers(), portfolio.clone(), gate.clone(), database);
-    let (batchers, workers) = Page::recording(Some(&page), open).unwrap();
+    let (batchers, workers) = metrics::with_local_recorder(&latencies, open).unwrap();
     let scene = Scene {
         settings: &settings,
         batchers: batchers.clone(),
+        latencies,
         portfolio: portfolio.clone(),
         halt: halt.clone(),
         gate,
@@ -74,7 +77,7 @@ async fn stage() -> Stage {
         progress: Progress::silent(),
         stop: CancellationToken::new(),
     };
-    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, portfolio, _workers: workers }
+    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, portfolio, workers }
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -234,6 +237,11 @@ async fn a_browser_gets_a_snapshot_first_and_then_changes() {
     let written = |event: &Value| event["name"] == "prices" && event["times"].to_string().contains('1');
     let batcher = event(&mut early, written).await;
     assert_eq!((&batcher["stats"]["delivered"], &batcher["limits"]["max_items"]), (&json!(1), &json!(500)));
+    let latency = &batcher["latency"];
+    assert_eq!(latency["count"], 1);
+    for percentile in ["p50_seconds", "p90_seconds", "p99_seconds", "p99_9_seconds", "max_seconds"] {
+        assert_eq!(latency[percentile], batcher["stats"]["in_buffer"]["max_seconds"], "{percentile}");
+    }
     let sample = event(&mut early, |event| event["kind"] == "sample").await;
     assert!(sample["batchers"]["orders"]["rate"].is_number(), "{sample}");
 }
@@ -281,7 +289,7 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     assert_eq!(late.outcome().await.end, roundlot::End::Withdrawn);
     stage.batchers.orders.send(order(9)).await.unwrap();
     let (_, said) = stage.command(&pass, "flush", "orders").await;
-    assert!(said.starts_with("orders flushed: of 5 since the last flush 1 delivered"), "{said}");
+    assert_eq!(said, "orders flushed: since the last flush 5: 1 delivered, 4 withdrawn");
     assert_eq!(stage.venue.account().resting.len(), 1);
 
     let (_, said) = stage.command(&pass, "withdraw", "orders").await;
@@ -289,6 +297,34 @@ async fn the_kill_switch_withdraws_cancels_and_halts_until_orders_are_resumed() 
     assert_eq!(stage.venue.account().resting, []);
     assert_eq!(stage.command(&pass, "resume", "orders").await.0, 200);
     assert!(stage.halt.permit().await.is_some());
+}
+
+/// Goal: the last figures of the page are those of the report. Method: an op after the last regular sample.
+#[tokio::test]
+async fn the_last_state_comes_before_the_end() {
+    let stage = stage().await;
+    let mut socket = stage.browse().await;
+    event(&mut socket, |event| event["kind"] == "app").await;
+    stage.batchers.prices.send(price("BTC", "1")).await.unwrap();
+    let stats = stage.workers.shutdown(Duration::from_secs(9)).await.unwrap();
+    Serving::close(Some(stage.serving), 1, 0).await;
+    let (mut app, mut prices, mut ended) = (Value::Null, Value::Null, false);
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else { continue };
+        for event in serde_json::from_str::<Vec<Value>>(&text).unwrap() {
+            assert!(!ended, "nothing comes after the end: {event}");
+            ended = event["kind"] == "ended";
+            match () {
+                () if event["kind"] == "app" => app = event,
+                () if event["name"] == "prices" => prices = event,
+                () => {}
+            }
+        }
+    }
+    assert!(ended);
+    assert_eq!((&app["operations"], &app["unsettled"]), (&json!(1), &json!(0)));
+    assert_eq!(prices["stats"], serde_json::to_value(stats.prices).unwrap());
+    assert_eq!(prices["latency"]["count"], 1);
 }
 
 /// Goal: the end of a run waits for no resume, and sends no order that was held back.
@@ -312,7 +348,9 @@ async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
     assert_eq!(stage.command(&pass, "pause", "orders").await, (409, "the app is stopping".to_owned()));
     let mut socket = stage.browse().await;
     event(&mut socket, |event| event["kind"] == "app").await;
-    Serving::close(Some(stage.serving)).await;
+    Serving::close(Some(stage.serving), 1234, 1).await;
+    let ended = event(&mut socket, |event| event["kind"] == "ended").await;
+    assert_eq!(ended, json!({ "kind": "ended", "operations": 1234, "unsettled": 1 }));
     while let Some(Ok(message)) = socket.next().await {
         if let Message::Close(close) = message {
             assert_eq!(u16::from(close.unwrap().code), 1001);
@@ -375,7 +413,8 @@ async fn events_tell_profit_latency_and_errors() {
     let row = &errors["rows"][0];
     assert_eq!((&row["effect"], &row["reason"]), (&json!("refused"), &json!("there is no such order")));
     let measured = |event: &Value| event["kind"] == "sample" && event["batchers"]["orders"]["latency"].is_object();
-    let latency = event(&mut socket, measured).await["batchers"]["orders"]["latency"].clone();
+    // A new browser gets all samples, also one that came together with the errors.
+    let latency = event(&mut stage.browse().await, measured).await["batchers"]["orders"]["latency"].clone();
     let [half, most] = ["p50", "max"].map(|name| latency[name].as_f64().unwrap());
     assert!(0.0 < half && half <= most && latency["p99"] == latency["max"], "{latency}");
 }
@@ -383,6 +422,6 @@ async fn events_tell_profit_latency_and_errors() {
 #[tokio::test]
 async fn an_address_in_use_is_an_error() {
     let stage = stage().await;
-    let error = Page::bind(Some(stage.serving.address)).await.err().unwrap().to_string();
+    let error = Page::bind(Some(&stage.host().parse().unwrap())).await.err().unwrap().to_string();
     assert!(error.starts_with(&format!("cannot serve the page on {}: ", stage.host())), "{error}");
 }

@@ -18,6 +18,17 @@ pub struct Named(PathBuf);
 
 const FORMS: &str = "it is sqlite:PATH, the PATH alone, or a postgres:// URL";
 
+const COLON: &str = "a file with a colon in its name is sqlite:NAME";
+
+/// Whether the text before a colon names a kind of database, by the form of a URL's scheme. A single letter is the drive
+/// of a path.
+fn is_scheme(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    text.len() > 1
+        && bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 impl Named {
     pub fn destination(&self) -> Result<Destination<'_>, String> {
         let Some(text) = self.0.to_str() else {
@@ -33,6 +44,7 @@ impl Named {
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Destination::Postgres(text)),
             Some(("postgres" | "postgresql", _)) => Err(format!("database: a URL has // behind the colon; {FORMS}")),
             Some((_, rest)) if rest.starts_with("//") => Err(format!("database: a URL of another kind; {FORMS}")),
+            Some((kind, _)) if is_scheme(kind) => Err(format!("database: it is of another kind; {FORMS}; {COLON}")),
             _ => Ok(Destination::Sqlite(Path::new(text))),
         }
     }
@@ -73,6 +85,8 @@ mod tests {
             ("sqlite:trades.db", "file trades.db"),
             ("sqlite:/var/lib/trades.db", "file /var/lib/trades.db"),
             ("a:b.db", "file a:b.db"),
+            ("./trades:1.db", "file ./trades:1.db"),
+            ("sqlite:trades:1.db", "file trades:1.db"),
             ("sqlite:sqlite:odd.db", "file sqlite:odd.db"),
             ("postgres://bob@db/trades", "server postgres://bob@db/trades"),
             ("postgresql:///trades", "server postgresql:///trades"),
@@ -93,6 +107,9 @@ mod tests {
             ("postgres:bob:secret@db", "//"),
             ("mysql://bob:secret@db", "another kind"),
             ("Postgres://bob:secret@db", "another kind"),
+            ("oracle:x", "another kind"),
+            ("bob:secret@db/trades", "sqlite:PATH, the PATH alone, or a postgres:// URL"),
+            ("trades:1.db", "a file with a colon in its name is sqlite:NAME"),
         ];
         for (text, expected) in wrong {
             let error = said(text);

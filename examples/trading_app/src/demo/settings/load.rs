@@ -6,11 +6,11 @@ use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
 use clap::CommandFactory;
 use toml::{Table, Value};
 
-use super::Settings;
+use super::{Settings, file};
 use crate::{bot::Error, demo::cli::Cli};
 
 /// The file that documents the settings, which is also the source of the defaults, so that the two cannot differ.
-const BUILT_IN: &str = include_str!("../../../../../config/trading_app.toml");
+pub(super) const BUILT_IN: &str = include_str!("../../../../../config/trading_app.toml");
 
 /// The file that is read if no other is named and this one exists.
 const USUAL_FILE: &str = "config/trading_app.toml";
@@ -20,11 +20,9 @@ const PREFIX: &str = "ROUNDLOT_";
 pub fn load(cli: &Cli, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Settings, Error> {
     let mut table: Table = BUILT_IN.parse()?;
     if let Some(path) = cli.config.as_deref().or(Some(Path::new(USUAL_FILE)).filter(|path| path.exists())) {
-        let file = fs::read_to_string(path)
-            .map_err(|error| error.to_string())
-            .and_then(|text| text.parse::<Table>().map_err(|error| located(&text, &error)))
-            .and_then(|file| checked(merged(table, file)));
-        table = file.map_err(|error| format!("{}: {error}", path.display()))?;
+        let file =
+            fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| file::read(BUILT_IN, &text));
+        table = merged(table, file.map_err(|error| format!("{}: {error}", path.display()))?);
     }
     for (name, value) in ours(environment) {
         let path: Vec<String> = name[PREFIX.len()..].to_lowercase().split("__").map(str::to_owned).collect();
@@ -39,8 +37,11 @@ pub fn load(cli: &Cli, environment: impl IntoIterator<Item = (OsString, OsString
     if let Some(named) = &settings.database {
         named.destination()?;
     }
-    if let Some(page) = settings.page.filter(|page| !page.ip().is_loopback() && !settings.page_open_to_all) {
-        return Err(format!("page: other machines can reach {page}; if they may, say --page-open-to-all").into());
+    if let Some(page) = &mut settings.page {
+        page.resolve()?;
+        if !page.is_loopback() && !settings.page_open_to_all {
+            return Err(format!("page: other machines can reach {page}; if they may, say --page-open-to-all").into());
+        }
     }
     Ok(settings)
 }
@@ -91,12 +92,6 @@ fn merged(mut under: Table, over: Table) -> Table {
         under.insert(name, value);
     }
     under
-}
-
-/// Names the line of a mistake. The line itself is not shown, since it may hold a password.
-fn located(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 fn checked(table: Table) -> Result<Table, String> {
@@ -207,7 +202,7 @@ mod tests {
     fn a_page_listens_on_loopback_by_default() {
         let cli =
             |page: &str, open| Cli { page: Some(page.parse().unwrap()), page_open_to_all: open, ..Cli::default() };
-        for page in ["127.0.0.1:8080", "127.8.8.8:0", "[::1]:8080"] {
+        for page in ["127.0.0.1:8080", "127.8.8.8:0", "[::1]:8080", "localhost:8080"] {
             assert!(with(&[], &cli(page, false)).is_ok());
         }
         for page in ["0.0.0.0:8080", "192.168.1.7:80", "[::]:8080"] {
@@ -227,11 +222,11 @@ mod tests {
             ("[venue]\nlatency = \"fast\"", "\"fast\" is no duration"),
             ("[replay]\nspeed = -1.0", "a speed is a number from 0 on"),
             ("[replay]\nprice = true", "a column is its name in quotes"),
-            ("[sim]\npairs = 0", "it must be at least 1\nin `sim.pairs`"),
-            ("[sim]\nupdates_per_second = 0", "in `sim.updates_per_second`"),
-            ("[venue]\nreject_percent = 101", "it must be at most 100 percent\nin `venue.reject_percent`"),
-            ("[strategy]\nstop_percent = \"100.1\"", "in `strategy.stop_percent`"),
-            ("seed = ", "line 1"),
+            ("[sim]\npairs = 0", "line 2, column 9: sim.pairs: it must be at least 1"),
+            ("[sim]\nupdates_per_second = 0", "sim.updates_per_second: "),
+            ("[venue]\nreject_percent = 101", "venue.reject_percent: it must be at most 100 percent"),
+            ("[strategy]\nstop_percent = \"100.1\"", "strategy.stop_percent: "),
+            ("seed = ", "line 1, column "),
         ];
         for (text, expected) in wrong {
             let (_folder, cli) = file(text);

@@ -1,15 +1,18 @@
 //! All settings of the app, as they stand in `config/trading_app.toml`. Each value is checked when it is read. `load`
 //! finds and merges the sources; `main` calls it once.
 
+mod address;
 mod destination;
+mod file;
 mod load;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use roundlot::market::{Quantity, Symbol};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::bot::settings::{self as bot, duration, percent};
+pub use address::Address;
 pub use destination::Named;
 pub use load::load;
 
@@ -22,7 +25,7 @@ pub struct Settings {
     pub seconds: Option<u64>,
     pub seed: u64,
     pub database: Option<Named>,
-    pub page: Option<SocketAddr>,
+    pub page: Option<Address>,
     pub page_open_to_all: bool,
     pub report: Option<PathBuf>,
     pub log: String,

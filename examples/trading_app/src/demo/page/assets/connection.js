@@ -1,9 +1,8 @@
 // The one WebSocket over which the events come. The body of the page says its state: connecting, live, lost or ended.
 import { $, text } from './dom.js';
-import { reset, take } from './state.js';
+import { reset, state, take } from './state.js';
 
 const SILENT_MS = 5000; // something comes twice a second
-const GOING_AWAY = 1001; // the code with which the app closes at the end of its run
 
 const WORDS = { live: 'live', lost: 'connection lost, trying again', ended: 'the run has ended, waiting for the next' };
 
@@ -46,17 +45,17 @@ function connect() {
     }
     for (const event of JSON.parse(data)) take(event);
   };
-  mine.onclose = ({ code }) => mine === socket && lost(code === GOING_AWAY ? 'ended' : 'lost');
+  mine.onclose = () => mine === socket && lost();
 }
 
-function lost(link) {
+function lost() {
   const old = socket;
   socket = null;
   old.close();
   // Later and later, and not all browsers at once.
   const wait = Math.min(8000, 400 * 2 ** tries++) * (0.75 + Math.random() / 2);
-  // A run that has ended stays ended, until there is another one.
-  tell(document.body.dataset.link === 'ended' ? 'ended' : link);
+  // A run that has said that it ended stays ended, until there is another one.
+  tell(state.ended ? 'ended' : 'lost');
   retry = setTimeout(connect, wait);
 }
 
@@ -68,7 +67,7 @@ function tell(link) {
 }
 
 function watch() {
-  if (socket && Date.now() - Math.max(opened, heard) > SILENT_MS) lost('lost');
+  if (socket && Date.now() - Math.max(opened, heard) > SILENT_MS) lost();
   if (!isLive()) changed();
 }
 

@@ -1,4 +1,4 @@
-// The histogram of the times in the buffer, and the percentiles that the page can know from it.
+// The histogram of the times in the buffer, and their percentiles.
 import { shape } from './chart.js';
 import { add, text } from './dom.js';
 import { count, round, time } from './format.js';
@@ -9,16 +9,11 @@ const MARKS = [1, 10, 100, 1000];
 
 const edge = (i) => FIRST_EDGE_MS * 2 ** (i / 2);
 
-// The times within which half of all operations and 99 % of them were done: upper edges of buckets. Everything on the page
-// that shows a percentile of the last minute takes it from here.
-export function percentiles(batcher) {
-  const all = batcher.times.reduce((sum, n) => sum + n, 0);
-  if (all === 0) return null;
-  const within = (part) => {
-    let sum = 0;
-    return edge(batcher.times.findIndex((n) => (sum += n) >= all * part));
-  };
-  return { p50: within(0.5), p99: within(0.99), all };
+// The times within which half of all operations and 99 % of them were done, in milliseconds; null if there were none.
+// Everything on the page that shows a percentile of the last minute takes it from here.
+export function percentiles({ latency }) {
+  if (latency.count === 0) return null;
+  return { p50: latency.p50_seconds * 1000, p99: latency.p99_seconds * 1000 };
 }
 
 export class Histogram {

@@ -11,7 +11,7 @@ export const state = {};
 reset();
 
 export function reset() {
-  const nothing = { app: null, batchers: {}, samples: [], verdicts: null, equity: null, positions: null, errors: [] };
+  const nothing = { app: null, batchers: {}, samples: [], verdicts: null, equity: null, positions: null, errors: [], ended: null };
   Object.assign(state, nothing, { pairs: new Map() });
 }
 
@@ -22,6 +22,7 @@ const KEEP = {
   equity(event) { state.equity = event; },
   positions(event) { state.positions = event; },
   errors(event) { state.errors = event.rows; },
+  ended(event) { state.ended = event; },
   price({ symbol, price, open }) {
     const pair = state.pairs.get(symbol) ?? { way: [] };
     state.pairs.set(symbol, Object.assign(pair, { price, open, changed: true, heard: Date.now() }));

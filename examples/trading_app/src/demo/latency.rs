@@ -1,0 +1,250 @@
+//! Times of ops in the buffers, with their percentiles. [`Recorder`] takes them from the `metrics` facade while the
+//! batchers are spawned, and ignores all other metrics, which `Stats` have. The report and the page read it.
+//!
+//! Invariant: a percentile is known to three digits, and is never above the maximum, which is exact.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hdrhistogram::Histogram as Hdr;
+use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit};
+use serde::Serialize;
+
+const TIME_IN_BUFFER: &str = "roundlot_op_in_buffer_seconds";
+
+/// Number of significant decimal digits of a percentile.
+const DIGITS: u8 = 3;
+
+/// Maximum time that is told from longer ones, in nanoseconds: a day. A histogram then has some 300 kB.
+const MAX_TIME: u64 = 86_400_000_000_000;
+
+/// Times of many ops.
+#[derive(Debug, Clone)]
+pub struct Latencies {
+    histogram: Hdr<u64>,
+    /// Longest time, in nanoseconds. The histogram knows it only to three digits.
+    max: u64,
+}
+
+/// The usual percentiles of a time, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Number of ops.
+    pub count: u64,
+    #[serde(rename = "p50_seconds")]
+    pub p50: f64,
+    #[serde(rename = "p90_seconds")]
+    pub p90: f64,
+    #[serde(rename = "p99_seconds")]
+    pub p99: f64,
+    #[serde(rename = "p99_9_seconds")]
+    pub p99_9: f64,
+    #[serde(rename = "max_seconds")]
+    pub max: f64,
+}
+
+impl Default for Latencies {
+    #[allow(clippy::expect_used, reason = "the bounds are constants, which the tests use")]
+    fn default() -> Self {
+        let histogram = Hdr::new_with_bounds(1, MAX_TIME, DIGITS).expect("the bounds are valid");
+        Self { histogram, max: 0 }
+    }
+}
+
+impl Latencies {
+    fn record(&mut self, nanos: u64, count: u64) {
+        self.histogram.saturating_record_n(nanos, count);
+        self.max = self.max.max(nanos);
+    }
+
+    /// Adds the times of another set of ops.
+    pub fn add(&mut self, other: &Excerpt) {
+        for (nanos, count) in &other.times {
+            self.histogram.saturating_record_n(*nanos, *count);
+        }
+        self.max = self.max.max(other.max);
+    }
+
+    pub fn clear(&mut self) {
+        self.histogram.reset();
+        self.max = 0;
+    }
+
+    pub fn percentiles(&self) -> Percentiles {
+        let seconds = |nanos| Duration::from_nanos(nanos).as_secs_f64();
+        // The histogram gives the upper end of a value's range, which may be above the maximum.
+        let at = |quantile| seconds(self.histogram.value_at_quantile(quantile).min(self.max));
+        let [p50, p90, p99, p99_9] = [0.5, 0.9, 0.99, 0.999].map(at);
+        Percentiles { count: self.histogram.len(), p50, p90, p99, p99_9, max: seconds(self.max) }
+    }
+
+    fn excerpt(&self) -> Excerpt {
+        let recorded = self.histogram.iter_recorded();
+        let times = recorded.map(|step| (step.value_iterated_to().min(self.max), step.count_at_value())).collect();
+        Excerpt { times, max: self.max }
+    }
+}
+
+/// Times of ops in little memory: each time and its number of ops.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Excerpt {
+    /// Times in nanoseconds, in rising order, each with its number of ops.
+    pub times: Vec<(u64, u64)>,
+    /// Longest time, in nanoseconds.
+    pub max: u64,
+}
+
+/// The times of all batchers that were spawned while it was the recorder. A clone is the same recorder.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    by_name: Arc<Mutex<HashMap<String, Arc<Cell>>>>,
+}
+
+impl Recorder {
+    /// Returns the percentiles of this batcher since its start.
+    pub fn percentiles(&self, batcher: &str) -> Percentiles {
+        let Some(cell) = self.cell(batcher) else { return Percentiles::default() };
+        let Times { taken, recent } = &mut *cell.lock();
+        taken.add(&recent.excerpt());
+        let percentiles = taken.percentiles();
+        recent.clear();
+        percentiles
+    }
+
+    /// Returns the times of this batcher since the last call.
+    pub fn take(&self, batcher: &str) -> Excerpt {
+        let Some(cell) = self.cell(batcher) else { return Excerpt::default() };
+        let Times { taken, recent } = &mut *cell.lock();
+        let excerpt = recent.excerpt();
+        taken.add(&excerpt);
+        recent.clear();
+        excerpt
+    }
+
+    fn cell(&self, batcher: &str) -> Option<Arc<Cell>> {
+        lock(&self.by_name).get(batcher).cloned()
+    }
+}
+
+/// The times of one batcher.
+#[derive(Default)]
+struct Cell(Mutex<Times>);
+
+#[derive(Default)]
+struct Times {
+    /// Times before the last `take`.
+    taken: Latencies,
+    /// Times since then.
+    recent: Latencies,
+}
+
+impl Cell {
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        lock(&self.0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HistogramFn for Cell {
+    fn record(&self, seconds: f64) {
+        self.record_many(seconds, 1);
+    }
+
+    fn record_many(&self, seconds: f64, count: usize) {
+        // The cast saturates, and no time is negative.
+        self.lock().recent.record((seconds * 1e9).round() as u64, count as u64);
+    }
+}
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        if key.name() != TIME_IN_BUFFER {
+            return Histogram::noop();
+        }
+        let name = key.labels().find(|label| label.key() == "batcher").map_or("", |label| label.value());
+        Histogram::from_arc(Arc::clone(lock(&self.by_name).entry(name.to_owned()).or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roundlot::{Batcher, testing::Recorder as Sink};
+
+    use super::*;
+
+    fn within(found: f64, expected: f64) -> bool {
+        (found / expected - 1.0).abs() <= 0.001
+    }
+
+    #[test]
+    fn percentiles_have_three_digits_and_end_at_the_maximum() {
+        let mut latencies = Latencies::default();
+        for micros in 1..=100_000 {
+            latencies.record(micros * 1_000 + 1, 1);
+        }
+        let all = latencies.percentiles();
+        assert_eq!((all.count, all.max), (100_000, 0.100_000_001));
+        for (found, expected) in [(all.p50, 0.05), (all.p90, 0.09), (all.p99, 0.099), (all.p99_9, 0.0999)] {
+            assert!(within(found, expected), "{found} instead of {expected}");
+        }
+        let mut one = Latencies::default();
+        one.record(102_345_678, 7);
+        let Percentiles { count, p50, p90, p99, p99_9, max } = one.percentiles();
+        assert_eq!((count, [p50, p90, p99, p99_9, max]), (7, [0.102_345_678; 5]));
+        assert_eq!(Latencies::default().percentiles(), Percentiles::default());
+    }
+
+    #[test]
+    fn excerpts_add_up_to_the_whole() {
+        let (mut whole, mut sum) = (Latencies::default(), Latencies::default());
+        for part in [[5, 3_000_000, 7_777_777_777], [1, 4_000_000, u64::MAX]] {
+            let mut latencies = Latencies::default();
+            for nanos in part {
+                latencies.record(nanos, 2);
+                whole.record(nanos, 2);
+            }
+            sum.add(&latencies.excerpt());
+        }
+        assert_eq!(sum.percentiles(), whole.percentiles());
+        sum.clear();
+        assert_eq!(sum.percentiles(), Percentiles::default());
+    }
+
+    /// Goal: the percentiles agree with the batcher's own statistics. Method: ops that wait for known times.
+    #[tokio::test(start_paused = true)]
+    async fn a_batcher_records_each_op_once() {
+        let recorder = Recorder::default();
+        let limits = (2, Duration::from_millis(30));
+        let spawn = || Batcher::new(Sink::<u8>::new()).name("prices").limits(limits).spawn();
+        let (handle, worker) = metrics::with_local_recorder(&recorder, spawn);
+        handle.send_all([1, 2, 3]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let excerpt = recorder.take("prices");
+        assert_eq!(excerpt.times.iter().map(|(_, count)| count).sum::<u64>(), 3);
+        handle.send(4).await.unwrap();
+        let stats = worker.shutdown().await.unwrap().stats;
+        let percentiles = recorder.percentiles("prices");
+        assert_eq!((percentiles.count, percentiles.max), (4, stats.in_buffer.max.as_secs_f64()));
+        assert_eq!(recorder.percentiles("prices"), percentiles, "reading changes nothing");
+        assert_eq!(recorder.take("prices"), Excerpt::default());
+        assert_eq!(recorder.percentiles("orders"), Percentiles::default());
+    }
+}

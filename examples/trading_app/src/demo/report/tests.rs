@@ -1,0 +1,104 @@
+//! Tests of the report's text: rows that add up, and words for what the figures do not say.
+
+use roundlot::Outcomes;
+
+use super::*;
+
+/// A report with a few of everything.
+fn report() -> Report {
+    let mut stats = FinalStats { prices: Stats::default(), orders: Stats::default(), trades: Stats::default() };
+    stats.prices.accepted = 1_000;
+    (stats.prices.outcomes.delivered, stats.prices.outcomes.conflated) = (600, 400);
+    (stats.prices.batches, stats.prices.written) = (10, 600);
+    stats.orders.accepted = 2_000;
+    let Outcomes { delivered, netted, refused, exhausted, withdrawn, .. } = &mut stats.orders.outcomes;
+    (*delivered, *netted, *refused, *exhausted, *withdrawn) = (1_100, 888, 7, 2, 3);
+    (stats.orders.batches, stats.orders.written, stats.orders.retries) = (556, 1_112, 3);
+    let times = Percentiles { count: 1_109, p50: 0.012, p90: 0.02, p99: 0.099, p99_9: 0.1015, max: 0.102 };
+    let cost = || Cost { operations: 0, calls: 0, sink_seconds: 0.0, seconds: 0.0 };
+    Report {
+        feed: "a test".to_owned(),
+        strict: false,
+        seconds: 10.0,
+        latency: Latency { prices: times, orders: times, trades: Percentiles::default() },
+        order_batches: Some(OrderBatches {
+            partitions: 200,
+            ops_at_once: 2.0,
+            seconds_between: 0.1,
+            linger: "5ms".to_owned(),
+        }),
+        batched: Batched { prices: cost(), orders: cost(), trades: cost() },
+        unbatched: None,
+        end: Drained::new(57, 0.25, stats),
+        rows: RowLog::default(),
+        verdicts: Verdicts {
+            delivered: 1_100,
+            netted: 888,
+            failed_orders: 5,
+            failed_cancels: 6,
+            failed_amends: 1,
+            mean_seconds: 0.01,
+            max_seconds: 0.102,
+            ..Verdicts::default()
+        },
+        rejections: BTreeMap::from([("there is no such order".to_owned(), 7), ("unavailable".to_owned(), 2)]),
+        portfolio: Valuation { start: "1,000.00".to_owned(), end: "999.00".to_owned(), held: 3, fills: 12 },
+        database: "it.db".to_owned(),
+    }
+}
+
+/// The cells of a row, without the commas of its numbers.
+fn cells(text: &str, name: &str) -> [String; 3] {
+    let line =
+        text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("no {name}: {text}"));
+    let words: Vec<String> = line.split_whitespace().map(|word| word.replace(',', "")).collect();
+    std::array::from_fn(|i| words[words.len() - 3 + i].clone())
+}
+
+#[test]
+fn the_ends_of_a_batcher_add_up() {
+    let text = report().to_string();
+    let rows = ["delivered", "conflated", "netted", "refused", "exhausted", "withdrawn"];
+    for batcher in 0..3 {
+        let count = |name| cells(&text, name)[batcher].parse::<u64>().unwrap();
+        assert_eq!(rows.iter().map(|row| count(row)).sum::<u64>(), count("accepted"), "{text}");
+    }
+    assert!(!text.contains("evicted"), "an end that did not happen, and is not usual, has no row: {text}");
+    for line in ["is the sum of the rows below it", "A dash: none, or not measured"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn no_percentile_is_above_the_maximum() {
+    let text = report().to_string();
+    for (row, expected) in [("send to verdict, p50", "12.0"), ("p99.9", "102"), ("max", "102")] {
+        let line = text.lines().find(|line| line.trim_start().starts_with(row)).unwrap();
+        assert_eq!(line.split_whitespace().rev().nth(2), Some(expected), "{line}");
+    }
+}
+
+#[test]
+fn the_text_explains_its_figures() {
+    let text = report().to_string();
+    for words in [
+        "3,000 operations in 10.0 s: 300 per second\nat the end 57 were left to settle, which took 250 ms\n",
+        "orders     2.0 per batch: a batch holds one symbol and side, of which 200 had\n",
+        "2.0 at once for one of them, for the same\n           one again after 100 ms on average, and a batch lingers 5ms\n",
+        "verdicts   2,000: 1,100 delivered, 0 conflated,\n           888 netted, 12 failed;\n",
+        "failed     5 orders, 6 cancels, 1 moved stops:\n",
+        "     3 withdrawn, or not settled at the end\n           (No such order: a cancel",
+        "portfolio  999.00 at the end; it began with 1,000.00 in cash\n           and no positions; 12 orders filled, 3 ",
+    ] {
+        assert!(text.contains(words), "{words:?}: {text}");
+    }
+    let mut quiet = report();
+    quiet.rejections.clear();
+    (quiet.end.backlog, quiet.order_batches, quiet.verdicts) = (0, None, Verdicts::default());
+    let text = quiet.to_string();
+    assert!(text.contains("at the end none was left to settle\n"), "{text}");
+    for words in ["No such order", "per batch", "moved stops"] {
+        assert!(!text.contains(words), "{words}: {text}");
+    }
+}
