@@ -18,6 +18,7 @@ use crate::{
     rules::{
         accumulator::{Accumulator, Policy},
         config::{
+            batcher_config::BatcherConfig,
             limits::{Limits, LimitsError, Overflow},
             retry::Retry,
         },
@@ -123,6 +124,25 @@ where
     /// Sets the limits of size, age and number. Takes `500`, `(500, Duration::from_millis(2))`, or the full [`Limits`].
     pub fn limits(self, limits: impl Into<Limits>) -> Self {
         Self { limits: limits.into(), ..self }
+    }
+
+    /// Sets limits and retries at once: as [`limits`](Self::limits) and [`retry`](Self::retry) do, from one section of a
+    /// configuration file. Spawn it by [`try_spawn`](Self::try_spawn), which tells what contradicts the stages.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use roundlot::{Batch, Batcher, BatcherConfig, sink_fn};
+    /// # let sink = sink_fn(|batch: &mut Batch<u32>| Box::pin(async move { Ok(batch.accept_all()) }));
+    /// let config: BatcherConfig = toml::from_str("[limits]\nmax_items = 500\nmax_weight = 1000")?;
+    /// let error = Batcher::new(sink).config(config).try_spawn().unwrap_err();
+    /// assert!(error.to_string().starts_with("max_weight needs a weigh_by stage"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn config(self, config: BatcherConfig) -> Self {
+        let BatcherConfig { limits, retry } = config;
+        self.limits(limits).retry(retry)
     }
 
     /// How often and when to try again what failed with [`Transient`](crate::ErrorKind::Transient) or

@@ -8,6 +8,7 @@
 mod batcher;
 mod driver;
 pub mod fanout;
+pub mod guide;
 pub mod market;
 mod rules;
 pub mod sink;
@@ -31,6 +32,7 @@ pub use fanout::{Fanout, Feed, Subscription};
 pub use rules::{
     batch::{Batch, CutBy, ErrorKind, Pending, Settled, SinkError},
     config::{
+        batcher_config::BatcherConfig,
         limits::{Limits, LimitsError, Overflow},
         retry::Retry,
     },

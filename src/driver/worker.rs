@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -22,7 +23,28 @@ use crate::{
 };
 
 /// The result of a batcher that has ended.
-#[derive(Debug)]
+///
+/// In serde an object of its fields, for a file from which the next process sends what came back:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use roundlot::{Batcher, SinkError, Summary, testing::{Flaky, Recorder}};
+///
+/// let away = Flaky::new(Recorder::new()).fail_times(100, SinkError::outage("connection refused"));
+/// let (desk, worker) = Batcher::new(away).spawn();
+/// desk.send("buy 5".to_owned()).await?;
+/// let json = serde_json::to_string(&worker.shutdown().within(Duration::from_secs(1)).await?)?;
+///
+/// let summary: Summary<String> = serde_json::from_str(&json)?;
+/// assert_eq!(summary.stats.outcomes.returned, 1);
+/// assert_eq!(summary.returned[0].op, "buy 5");
+/// assert!(!summary.returned[0].in_doubt); // it did not land, and may be sent again
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Summary<T> {
     /// The final statistics.
@@ -70,6 +92,8 @@ impl<T> Worker<T> {
     /// Everything is due at once, but nothing is forced: a backoff is not cut short, and one that would end too late is
     /// not waited out. What could not be settled comes back in the [`Summary`]. A batcher that is paused waits to be
     /// resumed as long as it has time.
+    ///
+    /// Where sinks send to other batchers, the order matters: see [`guide::chains`](crate::guide::chains).
     ///
     /// # Examples
     ///

@@ -133,6 +133,26 @@ macro_rules! decimal_text {
             }
         }
 
+        /// Whole numbers. The least and the greatest `i64` and the greatest `u64` are
+        /// [`Missing`](crate::market::Reason::Missing), as in [`from_scaled`]($name::from_scaled).
+        impl TryFrom<i64> for $name {
+            type Error = $crate::market::InvalidField;
+
+            fn try_from(number: i64) -> Result<Self, Self::Error> {
+                Self::from_scaled(number, 0)
+            }
+        }
+
+        impl TryFrom<u64> for $name {
+            type Error = $crate::market::InvalidField;
+
+            fn try_from(number: u64) -> Result<Self, Self::Error> {
+                let missing = number == u64::MAX;
+                let checked = if missing { Err($crate::market::Reason::Missing) } else { Self::checked(number.into()) };
+                checked.map_err(|reason| $crate::market::InvalidField::new($field, reason))
+            }
+        }
+
         impl From<$name> for rust_decimal::Decimal {
             fn from(value: $name) -> Self {
                 value.0
@@ -153,6 +173,18 @@ macro_rules! decimal_text {
     };
 }
 pub(super) use decimal_text;
+
+/// Implements `From` for small integers, each of which is a price or a quantity.
+macro_rules! from_integers {
+    ($name:ident: $($integer:ty),+) => {$(
+        impl From<$integer> for $name {
+            fn from(number: $integer) -> Self {
+                Self(number.into())
+            }
+        }
+    )+};
+}
+pub(super) use from_integers;
 
 #[cfg(test)]
 mod tests {

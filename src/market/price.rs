@@ -2,7 +2,10 @@
 
 use rust_decimal::Decimal;
 
-use super::{Quantity, Reason, decimal::decimal_text};
+use super::{
+    Quantity, Reason,
+    decimal::{decimal_text, from_integers},
+};
 
 /// The price of one unit, in the currency that the symbol is quoted in.
 ///
@@ -20,6 +23,8 @@ use super::{Quantity, Reason, decimal::decimal_text};
 ///
 /// assert_eq!(price.to_string(), "1.20");
 /// assert_eq!(Price::from_scaled(12000, 4)?, price);
+/// assert_eq!(Price::from(64_000), "64000".parse()?);
+/// assert_eq!(Price::try_from(64_000_u64)?, Price::from(64_000));
 /// assert_eq!(price.checked_mul(quantity).unwrap().to_string(), "0.600");
 /// # Ok::<(), roundlot::market::InvalidField>(())
 /// ```
@@ -60,6 +65,7 @@ impl Price {
 }
 
 decimal_text!(Price, "price");
+from_integers!(Price: i8, i16, i32, u8, u16, u32);
 
 impl From<Decimal> for Price {
     fn from(number: Decimal) -> Self {
@@ -119,6 +125,16 @@ mod tests {
         assert!(Price::from_scaled(i64::MAX - 1, 9).is_ok());
         let error = Price::from_scaled(1, 29).expect_err("scale");
         assert_eq!((error.field(), error.reason()), ("price", Reason::TooManyDigits));
+    }
+
+    #[test]
+    fn whole_numbers_become_prices() {
+        assert_eq!([Price::from(-5), Price::from(7_u8), Price::from(u32::MAX)], ["-5", "7", "4294967295"].map(price));
+        assert_eq!(Price::try_from(u64::MAX - 1), Ok(price("18446744073709551614")));
+        assert_eq!(Price::try_from(-1_i64), Ok(price("-1")));
+        for error in [Price::try_from(u64::MAX), Price::try_from(i64::MIN), Price::try_from(i64::MAX)] {
+            assert_eq!(error.expect_err("no price").to_string(), "price is missing");
+        }
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{InvalidField, Reason, decimal::decimal_text};
+use super::{
+    InvalidField, Reason,
+    decimal::{decimal_text, from_integers},
+};
 
 const FIELD: &str = "quantity";
 
@@ -22,6 +25,8 @@ const FIELD: &str = "quantity";
 ///
 /// assert_eq!(ordered.checked_sub(filled), Some("0.75".parse()?));
 /// assert_eq!(filled.checked_sub(ordered), None);
+/// assert_eq!(Quantity::from(100_u32), "100".parse()?);
+/// assert_eq!(Quantity::try_from(-100_i64).unwrap_err().to_string(), "quantity is negative");
 /// assert_eq!("-1".parse::<Quantity>().unwrap_err().to_string(), "quantity is negative");
 /// # Ok::<(), roundlot::market::InvalidField>(())
 /// ```
@@ -67,6 +72,15 @@ impl Quantity {
 }
 
 decimal_text!(Quantity, "quantity");
+from_integers!(Quantity: u8, u16, u32);
+
+impl TryFrom<i32> for Quantity {
+    type Error = InvalidField;
+
+    fn try_from(number: i32) -> Result<Self, Self::Error> {
+        Self::new(number.into())
+    }
+}
 
 impl TryFrom<Decimal> for Quantity {
     type Error = InvalidField;
@@ -96,6 +110,10 @@ mod tests {
         assert!(negative(Quantity::from_scaled(-1, 3).expect_err("integer")));
         assert!(negative(Quantity::new(Decimal::NEGATIVE_ONE).expect_err("decimal")));
         assert!(negative(Quantity::try_from(Decimal::NEGATIVE_ONE).expect_err("decimal")));
+        assert!(negative(Quantity::try_from(-1).expect_err("small integer")));
+        assert!(negative(Quantity::try_from(-1_i64).expect_err("integer")));
+        assert_eq!(Quantity::try_from(u64::MAX).expect_err("missing").reason(), Reason::Missing);
+        assert_eq!(Quantity::try_from(1_u64), Ok(Quantity::from(1_u8)));
         let text: StrDeserializer<'_, Error> = "-1".into_deserializer();
         assert_eq!(Quantity::deserialize(text).expect_err("serde").to_string(), "quantity is negative");
     }

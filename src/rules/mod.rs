@@ -6,6 +6,7 @@ pub(crate) mod batch;
 pub(crate) mod config;
 pub(crate) mod outcome;
 pub(crate) mod panics;
+pub(crate) mod seconds;
 pub mod stage;
 pub(crate) mod stats;
 pub(crate) mod time;

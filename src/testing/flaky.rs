@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    marker::PhantomData,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -49,8 +50,10 @@ use crate::{
 /// assert_eq!(recorder.ops(), [3, 4, 5]); // 4 landed, though its sender got an error
 /// # }
 /// ```
-pub struct Flaky<S, T> {
+pub struct Flaky<S, T, R = ()> {
     shared: Arc<Shared<S, T>>,
+    /// Receipts of the inner sink, so that `S`, `T` and `R` are inferred together.
+    receipts: PhantomData<fn() -> R>,
 }
 
 struct Shared<S, T> {
@@ -77,15 +80,15 @@ enum Step {
     Hang,
 }
 
-impl<S, T> Flaky<S, T> {
+impl<S, T, R> Flaky<S, T, R> {
     /// Passes every write to `inner` until it is told otherwise.
-    pub fn new<R>(inner: S) -> Self
+    pub fn new(inner: S) -> Self
     where
         S: Sink<T, R>,
     {
         let script =
             Script { steps: VecDeque::new(), writes: 0, slow: Duration::ZERO, fail_ops: None, close_error: None };
-        Self { shared: Arc::new(Shared { inner, script: Mutex::new(script) }) }
+        Self { shared: Arc::new(Shared { inner, script: Mutex::new(script) }), receipts: PhantomData }
     }
 
     /// Adds a write that fails with `error`; nothing reaches the inner sink.
@@ -109,15 +112,15 @@ impl<S, T> Flaky<S, T> {
         self.then(times, || Step::Pass)
     }
 
-    /// Adds a write that panics.
-    pub fn panic(&self) -> Self {
-        self.then(1, || Step::Panic)
+    /// Adds `times` writes that panic.
+    pub fn panic(&self, times: usize) -> Self {
+        self.then(times, || Step::Panic)
     }
 
-    /// Adds a write that never returns: it ends when it is dropped. [`Gate`](super::Gate) holds writes that can go on
-    /// later.
-    pub fn hang(&self) -> Self {
-        self.then(1, || Step::Hang)
+    /// Adds `times` writes that never return: each ends when it is dropped. [`Gate`](super::Gate) holds writes that can go
+    /// on later.
+    pub fn hang(&self, times: usize) -> Self {
+        self.then(times, || Step::Hang)
     }
 
     /// Adds a write that returns without a verdict for any op, like a sink that overlooks part of a reply.
@@ -183,11 +186,11 @@ impl<S, T> Flaky<S, T> {
     }
 }
 
-impl<T, R, S> Sink<T, R> for Flaky<S, T>
+impl<T, R, S> Sink<T, R> for Flaky<S, T, R>
 where
     S: Sink<T, R>,
     T: Send + 'static,
-    R: Send,
+    R: Send + 'static,
 {
     async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
         let (step, slow, fail_ops) = self.begin();
@@ -228,13 +231,13 @@ where
     }
 }
 
-impl<S, T> Clone for Flaky<S, T> {
+impl<S, T, R> Clone for Flaky<S, T, R> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self { shared: self.shared.clone(), receipts: PhantomData }
     }
 }
 
-impl<S, T> fmt::Debug for Flaky<S, T> {
+impl<S, T, R> fmt::Debug for Flaky<S, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let script = self.script();
         f.debug_struct("Flaky")
@@ -305,17 +308,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn writes_hang_panic_or_are_slow_as_scripted() {
-        let flaky = Flaky::new(Recorder::new()).hang().panic();
+        let flaky = Flaky::new(Recorder::new()).hang(1).panic(2);
         assert!(timeout(SECOND, write(&flaky, &[1])).await.is_err());
-        let panicked = tokio::spawn({
+        for _ in 0..2 {
             let flaky = flaky.clone();
-            async move { write(&flaky, &[1]).await.1 }
-        });
-        assert!(panicked.await.unwrap_err().is_panic());
+            let panicked = tokio::spawn(async move { write(&flaky, &[1]).await.1 });
+            assert!(panicked.await.unwrap_err().is_panic());
+        }
 
         let started = Instant::now();
         assert_eq!(write(&flaky.slow(SECOND), &[1]).await.1, Ok(()));
         assert_eq!(started.elapsed(), SECOND);
+    }
+
+    /// A sink for any op and any receipt.
+    #[derive(Default)]
+    struct Discard;
+
+    impl<T: Send + 'static, R: Default + Send + 'static> Sink<T, R> for Discard {
+        async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
+            Ok(batch.accept_all())
+        }
+    }
+
+    /// Goal: no type is written out for a sink of many types. Method: a batcher around it, whose sends say which they are.
+    #[tokio::test]
+    async fn types_are_those_of_the_batcher_around_it() {
+        let flaky = Flaky::new(Discard).fail(SinkError::refused("no"));
+        let (desk, _worker) = crate::Batcher::new(flaky.clone()).limits(1).spawn();
+        let acks = [desk.submit("a").await.unwrap(), desk.submit("b").await.unwrap()];
+        let [first, second] = acks.map(|ack| async { ack.await.map_err(|error| error.chain()) });
+        let receipts: [Result<u64, String>; 2] = [first.await, second.await];
+        assert_eq!(receipts, [Err("refused: no".to_owned()), Ok(0)]);
+        assert_eq!(flaky.writes(), 2);
     }
 
     #[tokio::test]

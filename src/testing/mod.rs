@@ -4,6 +4,7 @@
 //! * [`Recorder`] keeps what it is written, with when and why.
 //! * [`Flaky`] fails, panics, hangs or forgets its verdicts as scripted, and passes on the rest.
 //! * [`Gate`] holds writes back until the test lets them through, and counts them.
+//! * [`outcome`] and [`dead_letter`] make what a batcher would hand back, without one.
 //! * [`until_idle`] lets the batcher do what it can do now; [`advance`] lets time pass, timer by timer.
 //!
 //! All three sinks are cheap to clone: the batcher gets one, the test keeps the other. They nest, and most tests want
@@ -46,8 +47,10 @@ mod clock;
 mod flaky;
 mod gate;
 mod recorder;
+mod results;
 
 pub use clock::{advance, until_idle};
 pub use flaky::Flaky;
 pub use gate::Gate;
 pub use recorder::{Recorder, Written};
+pub use results::{dead_letter, outcome};

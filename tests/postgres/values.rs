@@ -217,6 +217,26 @@ async fn names_of_any_kind_are_quoted() {
     assert_eq!(db.query("SELECT * FROM victim").await, ["1"]);
 }
 
+/// Goal: an unsigned integer is kept or refused, never changed. Method: the edges, into the columns of a created table and
+/// of one that has `numeric`.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn unsigned_integers_are_exact_or_refused() {
+    let edge = i64::MAX as u64;
+    let ops = vec![Some(0), Some(edge), Some(edge + 1), Some(u64::MAX), None];
+    let table = || Table::new("t").unsigned("id", |op: &Option<u64>| *op).create_if_missing();
+    let first = db().await;
+    let failed = by_both_ways(&first, table, ops.clone()).await;
+    assert_eq!(failed, [2, 3].map(|op| format!("{op}: refused: column \"id\" is beyond the range of bigint")));
+    assert_eq!(twice(&first, "SELECT id FROM t").await, ["0", "9223372036854775807", "NULL"]);
+
+    let second = db().await;
+    second.query("CREATE TABLE t (id numeric)").await;
+    assert!(by_both_ways(&second, table, ops).await.is_empty());
+    let kept = ["0", "9223372036854775807", "9223372036854775808", "18446744073709551615", "NULL"];
+    assert_eq!(twice(&second, "SELECT id FROM t").await, kept);
+}
+
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_value_of_the_wrong_type_is_refused_alone() {

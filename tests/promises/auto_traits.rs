@@ -4,10 +4,10 @@ use std::{cell::Cell, marker::PhantomData, rc::Rc};
 
 use futures::stream::Empty;
 use roundlot::{
-    Ack, AckError, Batch, Batched, Batcher, BoxSink, Closed, CutBy, Cuts, DeadLetter, End, ErrorKind, FlushReport,
-    Handle, Limits, LimitsError, Outcome, Overflow, Pending, Permit, Retry, Returned, SendAllError, SendError,
-    SetLimitsError, Settled, Shutdown, Sink, SinkError, Staged, Stages, Stats, Summary, Times, TrySendError, Worker,
-    WorkerFuture, WorkerGone,
+    Ack, AckError, Batch, Batched, Batcher, BatcherConfig, BoxSink, Closed, CutBy, Cuts, DeadLetter, End, ErrorKind,
+    FlushReport, Handle, Limits, LimitsError, Outcome, Overflow, Pending, Permit, Retry, Returned, SendAllError,
+    SendError, SetLimitsError, Settled, Shutdown, Sink, SinkError, Staged, Stages, Stats, Summary, Times, TrySendError,
+    Worker, WorkerFuture, WorkerGone,
     stage::Merge,
     testing::{Flaky, Gate, Recorder, Written},
 };
@@ -62,7 +62,7 @@ fn public_types_have_the_expected_auto_traits() {
         [true true true] Worker<Op>, Shutdown<Op>;
         [true true true] Closed, SendError<u32>, TrySendError<u32>, SendAllError<u32>, SetLimitsError, LimitsError, WorkerGone;
         [true true true] AckError, SinkError, ErrorKind, End, CutBy, Cuts, Stats, Times, FlushReport;
-        [true true true] Limits, Overflow, Retry, Settled, BoxSink<Op, Receipt>;
+        [true true true] Limits, BatcherConfig, Overflow, Retry, Settled, BoxSink<Op, Receipt>;
         [true true true] Batch<u32>, Pending<'static, u32>, DeadLetter<u32>, Summary<u32>, Returned<u32>, Merge<u32>;
         [true true true] Recorder<Op>, Gate<Recorder<Op>>, Flaky<Recorder<Op>, Op>, Written<u32>;
         // Types that hold an op by value are shared only if the op can be.

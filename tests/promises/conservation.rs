@@ -65,7 +65,7 @@ async fn the_verdict_of_the_sink_is_the_end() {
         (sink().fail_times(3, down()), End::Exhausted, 3, 35),
         (sink().fail(SinkError::ambiguous("no answer")), End::InDoubt, 1, 25),
         (sink().unanswered(), End::InDoubt, 1, 25),
-        (sink().panic(), End::InDoubt, 1, 25),
+        (sink().panic(1), End::InDoubt, 1, 25),
         (sink().fail(ErrorKind::Lost.into()), End::Lost, 1, 25),
     ];
     for (sink, end, attempts, latency) in cases {
@@ -237,7 +237,7 @@ async fn all_permits_are_available_again_after_every_kind_of_end() {
             .expire_by(move |op: &u32| op.is_multiple_of(6).then_some(soon));
         let flaky = Flaky::new(Recorder::new()).slow(ms(1));
         for _ in 0..20 {
-            flaky.pass(3).fail(down()).fail(refused()).panic().unanswered().fail(SinkError::too_large("all of it"));
+            flaky.pass(3).fail(down()).fail(refused()).panic(1).unanswered().fail(SinkError::too_large("all of it"));
         }
         let retry = Retry::exponential(ms(4), ms(4)).max_attempts(2).seed(9);
         let (desk, _worker) = Batcher::new(flaky).stages(stages).limits(limits(8)).retry(retry).bisect().spawn();

@@ -168,7 +168,7 @@ async fn verdicts_before_a_panic_in_the_sink_stand() {
 #[tokio::test(start_paused = true)]
 async fn a_hung_sink_stops_nothing_else() {
     let sink = Recorder::new();
-    let flaky = Flaky::new(sink.clone()).hang();
+    let flaky = Flaky::new(sink.clone()).hang(1);
     let limits = Limits::new(10).linger(ms(10)).max_in_flight(2);
     let stages = Stages::new().partition_by(|op: &u32| op / 10);
     let (desk, worker) = Batcher::new(flaky).stages(stages).limits(limits.clone()).spawn();
@@ -231,8 +231,8 @@ async fn trouble_with_dead_letters_never_stalls_the_main_path() {
     let troubles: [(&str, Trouble); 4] = [
         ("slow", |post| post.slow(secs(5))),
         ("failing", |post| post.fail_times(1000, SinkError::transient("down"))),
-        ("panicking", |post| (0..1000).fold(post, |post, _| post.panic())),
-        ("hung", |post| post.hang()),
+        ("panicking", |post| post.panic(1000)),
+        ("hung", |post| post.hang(1)),
     ];
     for (name, trouble) in troubles {
         let taken = Recorder::new();
@@ -258,7 +258,7 @@ async fn trouble_with_dead_letters_never_stalls_the_main_path() {
 async fn letters_that_their_sink_refuses_are_accounted_for() {
     for panics in [false, true] {
         let post = Flaky::new(Recorder::new());
-        let post = if panics { post.panic() } else { post.fail(refused()) };
+        let post = if panics { post.panic(1) } else { post.fail(refused()) };
         let main = Flaky::new(Recorder::<u32>::new()).fail(refused());
         let letters = post.map(|letter: &DeadLetter<u32>| letter.op);
         let (desk, worker) = Batcher::new(main).retry(Retry::none()).dead_letters(letters).spawn();

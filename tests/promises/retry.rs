@@ -256,7 +256,7 @@ type Trouble = fn(&Flaky<Recorder<u32>, u32>) -> Flaky<Recorder<u32>, u32>;
 #[tokio::test(start_paused = true)]
 async fn timeouts_and_panics_are_not_tried_again_unless_idempotent() {
     for idempotent in [false, true] {
-        let troubles: [Trouble; 3] = [Flaky::hang, Flaky::panic, Flaky::unanswered];
+        let troubles: [Trouble; 3] = [|f| f.hang(1), |f| f.panic(1), Flaky::unanswered];
         for trouble in troubles {
             let flaky = Flaky::new(Recorder::new());
             trouble(&flaky);

@@ -77,7 +77,7 @@ impl Log {
 #[tokio::test(start_paused = true)]
 async fn each_batch_has_a_span() {
     let (log, _guard) = Log::capture();
-    let flaky = Flaky::new(Recorder::new()).fail(down()).pass(1).hang().panic().hang();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).pass(1).hang(1).panic(1).hang(1);
     let limits = Limits::new(2).linger(ms(5)).write_timeout(secs(1));
     let (desk, worker) = Batcher::new(flaky).name("spans").limits(limits).retry(Retry::default().seed(1)).spawn();
     desk.send_all([1, 2]).await.unwrap();
@@ -104,7 +104,7 @@ async fn each_batch_has_a_span() {
 #[tokio::test(start_paused = true)]
 async fn retries_letters_panics_and_the_stop_are_events() {
     let (log, _guard) = Log::capture();
-    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(refused()).panic();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(refused()).panic(1);
     let (desk, worker) = Batcher::new(flaky).name("events").limits(3).spawn();
     desk.send_all([1, 2, 3]).await.unwrap();
     let _ = eventually(desk.flush()).await.unwrap();
@@ -225,9 +225,9 @@ impl fmt::Display for Secret {
 #[tokio::test(start_paused = true)]
 async fn the_payload_of_an_op_is_never_logged() {
     let (log, _guard) = Log::capture();
-    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(SinkError::too_large("no")).pass(1).panic().hang();
+    let flaky = Flaky::new(Recorder::new()).fail(down()).fail(SinkError::too_large("no")).pass(1).panic(1).hang(1);
     let flaky = Gate::new(flaky.fail_ops(|op: &Secret| (op.0 == 5).then(refused)));
-    let post = Flaky::new(Recorder::<String>::new()).fail(refused()).panic();
+    let post = Flaky::new(Recorder::<String>::new()).fail(refused()).panic(1);
     let stages = Stages::new()
         .partition_by(|op: &Secret| op.0 / 100)
         .conflate_by(|op: &Secret| op.0, stage::latest)

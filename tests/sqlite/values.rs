@@ -106,6 +106,19 @@ async fn integers_come_back_as_they_were() {
     }
 }
 
+/// Goal: an unsigned integer is kept or refused, never changed. Method: the edges, in one batch.
+#[tokio::test]
+async fn unsigned_integers_are_exact_or_refused() {
+    let edge = i64::MAX as u64;
+    let file = file();
+    let table = Table::new("t").unsigned("id", |op: &Option<u64>| *op).create_if_missing();
+    let sink = SqliteSink::open(&file, table).await.unwrap();
+    let failed = write(&sink, vec![Some(0), Some(edge), Some(edge + 1), Some(u64::MAX), None]).await;
+    let stories: Vec<_> = failed.iter().map(|refusal| (refusal.op, refusal.story.as_str())).collect();
+    assert_eq!(stories, [2, 3].map(|op| (op, "refused: column \"id\" is beyond the range of SQLite's integers")));
+    assert_eq!(file.query("SELECT id FROM t ORDER BY rowid"), ["0", "9223372036854775807", "NULL"]);
+}
+
 #[tokio::test]
 async fn flags_come_back_as_they_were() {
     let same = |v: &bool, stored: &Stored| *stored == Stored::Integer((*v).into());

@@ -76,7 +76,7 @@ pub(crate) async fn failures() {
     run(Batcher::new(throttled).name("retries"), [1]).await;
     let limits = Limits::new(4).linger(secs(1));
     run(Batcher::new(flaky().fail(SinkError::too_large("413"))).name("split").limits(limits), [1, 2]).await;
-    run(Batcher::new(flaky().panic()).name("panic"), [1]).await;
+    run(Batcher::new(flaky().panic(1)).name("panic"), [1]).await;
     let closing = flaky().fail_close(SinkError::transient("busy"));
     run(Batcher::new(closing).name("close").limits(Limits::new(1).max_in_flight(4)), [1]).await;
 }
@@ -102,7 +102,7 @@ pub(crate) async fn stages() {
 
 /// Withdraws, pauses and returns: ends that callers decide. Gauges are looked at while ops wait and are written.
 pub(crate) async fn callers(emitted: &Emitted) {
-    let gate = Gate::new(flaky().hang());
+    let gate = Gate::new(flaky().hang(1));
     let (desk, worker) = Batcher::new(gate.clone()).name("callers").limits(Limits::new(2)).spawn();
     desk.pause().await.unwrap();
     desk.send_all([1, 2, 3]).await.unwrap();

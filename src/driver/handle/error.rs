@@ -114,6 +114,28 @@ impl<T> SendAllError<T> {
     pub fn reason(&self) -> &SendError<()> {
         &self.reason
     }
+
+    /// Whether the batcher takes nothing any more.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # use roundlot::{Batcher, testing::Recorder};
+    /// let (desk, worker) = Batcher::new(Recorder::new()).spawn();
+    /// worker.shutdown().await.unwrap();
+    /// let error = desk.send_all([1, 2]).await.unwrap_err();
+    /// assert!(error.is_closed() && !error.is_full());
+    /// assert_eq!(error.into_inner(), [1, 2]);
+    /// # }
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.reason.is_closed()
+    }
+
+    /// Whether there was no room just then.
+    pub fn is_full(&self) -> bool {
+        self.reason.is_full()
+    }
 }
 
 impl<T> fmt::Debug for SendAllError<T> {

@@ -2,7 +2,9 @@
 
 use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::rules::panics;
+use serde::{Deserialize, Serialize};
+
+use crate::rules::{batch::recorded::Recorded, panics, seconds};
 
 /// Why a write, or one op of it, did not succeed. Cheap to clone, since several callers may hear of it.
 ///
@@ -18,7 +20,27 @@ use crate::rules::panics;
 /// let error = SinkError::throttled(Duration::from_secs(1));
 /// assert_eq!(error.kind(), ErrorKind::Throttled { retry_after: Duration::from_secs(1) });
 /// ```
-#[derive(Clone)]
+///
+/// In serde its causes are texts, the outermost first. One that was read says the same as the one that was written, and
+/// means the same to a batcher, but its causes can't be downcast:
+///
+/// ```
+/// use roundlot::SinkError;
+///
+/// let error = SinkError::connection_lost("reset by peer");
+/// let json = serde_json::to_string(&error)?;
+/// assert_eq!(json, r#"{"kind":"ambiguous","outage":true,"causes":["reset by peer"]}"#);
+///
+/// let read: SinkError = serde_json::from_str(&json)?;
+/// assert_eq!(read.chain(), error.chain());
+/// assert!(read.is_outage());
+///
+/// let throttled = r#"{"kind":{"throttled":{"retry_after_seconds":0.5}},"outage":false,"causes":[]}"#;
+/// assert_eq!(serde_json::from_str::<SinkError>(throttled)?.to_string(), "throttled for 500ms");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Recorded", into = "Recorded")]
 pub struct SinkError {
     kind: ErrorKind,
     /// The cause. The message of the error itself does not repeat it.
@@ -45,7 +67,8 @@ pub struct SinkError {
 ///
 /// An outage is no failure of an op, so attempts are kept for what is wrong with an op or a batch. What a write can't tell
 /// apart is the safer of the two: `Ambiguous` rather than `Outage`, if something may have landed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Nothing landed. The op is tried again, as [`Retry`](crate::Retry) says.
@@ -54,6 +77,7 @@ pub enum ErrorKind {
     /// the op is then tried again, after its backoff if that is longer.
     Throttled {
         /// How long to send nothing.
+        #[serde(rename = "retry_after_seconds", with = "seconds")]
         retry_after: Duration,
     },
     /// Nothing landed, because the destination as a whole is away: disk full, server gone or starting, failover,
@@ -86,6 +110,10 @@ impl SinkError {
             Ok(error) => Self { source: Some(Arc::new(*error)), ..kind.into() },
             Err(source) => Self { source: Some(Arc::from(source)), ..kind.into() },
         }
+    }
+
+    pub(super) fn from_parts(kind: ErrorKind, source: Option<Arc<dyn Error + Send + Sync>>, outage: bool) -> Self {
+        Self { kind, source, outage }
     }
 
     /// Nothing landed; try again later.
@@ -171,24 +199,38 @@ impl SinkError {
         Self { kind, outage: self.outage || kind == ErrorKind::Outage, ..self }
     }
 
+    /// The same error with another cause, such as what the body of a response says.
+    ///
+    /// ```
+    /// use roundlot::SinkError;
+    ///
+    /// let error = SinkError::from_status(400, None).with_source("HTTP status 400: insufficient balance");
+    /// assert_eq!(error.chain(), "refused: HTTP status 400: insufficient balance");
+    /// ```
+    #[must_use]
+    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(Arc::from(source.into())), ..self }
+    }
+
     /// The kind, and the causes behind it, in one line: for logs and reports.
     pub fn chain(&self) -> String {
         chain(self)
     }
 }
 
-/// An error and the causes behind it, in one line. A log line must not end a batcher, so a message that panics, or that the
-/// error fails to write, is replaced.
+/// The message of an error. A log line must not end a batcher, so a message that panics, or that the error fails to write,
+/// is replaced.
+pub(super) fn message(error: &dyn Error) -> String {
+    panics::catch(|| error.to_string()).unwrap_or_else(|_| "an error whose message panicked".to_owned())
+}
+
+/// An error and the causes behind it, in one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let said = |error: &dyn Error| {
-        let text = panics::catch(|| error.to_string());
-        text.unwrap_or_else(|_| "an error whose message panicked".to_owned())
-    };
-    let mut text = said(error);
+    let mut text = message(error);
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&said(error));
+        text.push_str(&message(error));
         cause = error.source();
     }
     text

@@ -1,11 +1,13 @@
 //! [`Batch`]: what a sink is lent: the ops of one cut, a place for the verdict on each, and why it was cut.
 
 pub(crate) mod error;
+mod recorded;
+mod status;
 pub(crate) mod verdicts;
 
 use std::{fmt, ops::Index};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use error::{ErrorKind, SinkError};
 
@@ -53,7 +55,7 @@ pub struct Batch<T, R = ()> {
 pub struct Settled(());
 
 /// Why a batch was cut when it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CutBy {

@@ -7,16 +7,19 @@ mod waiters;
 
 use std::{error::Error, fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use outcomes::Outcomes;
 pub use undelivered::{DeadLetter, Returned};
 pub(crate) use waiters::{Waiter, Waiters};
 
-use crate::rules::batch::{ErrorKind, SinkError, error::chain};
+use crate::rules::{
+    batch::{ErrorKind, SinkError, error::chain},
+    seconds,
+};
 
 /// How an op ended. Each accepted op ends in exactly one of these ways.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum End {
@@ -99,7 +102,22 @@ impl fmt::Display for End {
 /// assert_eq!(error.to_string(), "refused");
 /// assert_eq!(error.chain(), "refused: the price is zero");
 /// ```
-#[derive(Debug, Clone)]
+///
+/// In serde it is named by how the op ended, with what it contains:
+///
+/// ```
+/// use roundlot::{AckError, SinkError};
+///
+/// let refused = serde_json::to_string(&AckError::Refused(SinkError::refused("the price is zero")))?;
+/// assert_eq!(refused, r#"{"refused":{"kind":"refused","outage":false,"causes":["the price is zero"]}}"#);
+/// assert_eq!(serde_json::to_string(&AckError::Netted)?, r#""netted""#);
+///
+/// let returned = r#"{"returned":{"in_flight":true,"in_doubt":true}}"#;
+/// assert!(matches!(serde_json::from_str(returned)?, AckError::Returned { in_doubt: true, .. }));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AckError {
     /// The destination refused it, or no batch can hold it. It became a dead letter.
@@ -186,7 +204,22 @@ impl Error for AckError {
 }
 
 /// The result of one op, with how it ended, how often it was tried and how long it took.
-#[derive(Debug, Clone)]
+///
+/// In serde:
+///
+/// ```
+/// use roundlot::Outcome;
+///
+/// let json = r#"{"result":{"Ok":1000},"end":"delivered","attempts":1,"latency_seconds":0.012}"#;
+/// let outcome: Outcome<u64> = serde_json::from_str(json)?;
+/// assert_eq!((outcome.result.as_ref().ok(), outcome.latency.as_millis()), (Some(&1000), 12));
+/// assert_eq!(serde_json::to_string(&outcome)?, json);
+///
+/// let json = r#"{"result":{"Err":"expired"},"end":"expired","attempts":0,"latency_seconds":3.0}"#;
+/// assert_eq!(serde_json::to_string(&serde_json::from_str::<Outcome>(json)?)?, json);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Outcome<R = ()> {
     /// The receipt, or why there is none. An op that was conflated or deduplicated has the result of the other one.
@@ -197,6 +230,7 @@ pub struct Outcome<R = ()> {
     /// How often it, or the op it was merged into, was handed to the sink.
     pub attempts: u32,
     /// From `submit` to the verdict. Where some submits that came together share a time stamp, from the first of them.
+    #[serde(rename = "latency_seconds", with = "seconds")]
     pub latency: Duration,
 }
 

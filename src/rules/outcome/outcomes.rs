@@ -2,7 +2,7 @@
 
 use std::ops::{AddAssign, Index, Sub};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::End;
 
@@ -15,7 +15,8 @@ use super::End;
 /// assert_eq!(outcomes[End::Delivered], outcomes.delivered);
 /// assert_eq!(outcomes.total(), 0);
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Outcomes {
     /// Ops the sink accepted.

@@ -3,11 +3,29 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+
 use super::End;
 use crate::rules::batch::SinkError;
 
 /// An op that was given up, or is in doubt, with the reason.
-#[derive(Clone)]
+///
+/// In serde, for a file of letters that are to be sent again:
+///
+/// ```
+/// use roundlot::DeadLetter;
+///
+/// let json = r#"{"op":"sell 5","error":{"kind":"ambiguous","outage":false,"causes":["no answer"]},"attempts":2,"end":"in_doubt"}"#;
+/// let letter: DeadLetter<String> = serde_json::from_str(json)?;
+/// assert_eq!((letter.op.as_str(), letter.attempts), ("sell 5", 2));
+/// assert!(letter.is_in_doubt()); // look it up before sending it again
+/// assert_eq!(serde_json::to_string(&letter)?, json);
+///
+/// let error = serde_json::from_str::<DeadLetter<String>>(&json.replace("in_doubt", "delivered")).unwrap_err();
+/// assert!(error.to_string().starts_with("no dead letter ends as delivered"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter<T> {
     /// The op.
@@ -16,6 +34,7 @@ pub struct DeadLetter<T> {
     pub error: SinkError,
     /// How often it was handed to the sink.
     pub attempts: u32,
+    #[serde(deserialize_with = "dead_end")]
     end: End,
 }
 
@@ -37,6 +56,14 @@ impl<T> DeadLetter<T> {
     }
 }
 
+/// Reads an end that [`DeadLetter::end`] may return.
+fn dead_end<'de, D: Deserializer<'de>>(deserializer: D) -> Result<End, D::Error> {
+    match End::deserialize(deserializer)? {
+        end @ (End::Refused | End::Exhausted | End::InDoubt | End::Lost) => Ok(end),
+        end => Err(D::Error::custom(format_args!("no dead letter ends as {end}"))),
+    }
+}
+
 /// The payload is never printed: it may be secret.
 impl<T> fmt::Debug for DeadLetter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +76,7 @@ impl<T> fmt::Debug for DeadLetter<T> {
 }
 
 /// An op that was not settled when the batcher ended.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Returned<T> {
     /// The op.

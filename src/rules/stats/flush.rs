@@ -7,6 +7,8 @@
 
 use std::{collections::VecDeque, fmt};
 
+use serde::{Deserialize, Serialize};
+
 use crate::rules::{
     batch::SinkError,
     outcome::{End, Outcomes},
@@ -17,7 +19,7 @@ const MAX_ERRORS: usize = 8;
 
 /// The outcomes of the ops that a flush covered: all that were accepted before it, through whatever handle, and that this
 /// handle has not been told of by an earlier flush. A clone of a handle has been told what the original had.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FlushReport {
     /// How many ops ended in each way.

@@ -6,14 +6,16 @@ pub(crate) mod latency;
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::rules::{batch::CutBy, outcome::Outcomes};
+use crate::rules::{batch::CutBy, outcome::Outcomes, seconds};
 
 /// Counters and gauges of one batcher, or of one batched stream, all of the same moment.
 ///
 /// Ops are conserved: at every moment [`accepted`](Self::accepted) is the sum of all [`outcomes`](Self::outcomes), of
 /// [`waiting`](Self::waiting) and of [`in_flight`](Self::in_flight).
+///
+/// In serde, counts that are missing are zero, so that what an older version wrote can be read.
 ///
 /// # Examples
 ///
@@ -32,7 +34,8 @@ use crate::rules::{batch::CutBy, outcome::Outcomes};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Stats {
     /// Ops taken in.
@@ -90,7 +93,8 @@ pub struct Stats {
 }
 
 /// Batches by the reason of the cut.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Cuts {
     /// By [`CutBy::Full`].
@@ -112,19 +116,16 @@ pub struct Cuts {
 }
 
 /// Average and maximum of a time. Serialized in seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Times {
     /// The average.
-    #[serde(rename = "mean_seconds", serialize_with = "seconds")]
+    #[serde(rename = "mean_seconds", with = "seconds")]
     pub mean: Duration,
     /// The longest.
-    #[serde(rename = "max_seconds", serialize_with = "seconds")]
+    #[serde(rename = "max_seconds", with = "seconds")]
     pub max: Duration,
-}
-
-fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(time.as_secs_f64())
 }
 
 impl Cuts {

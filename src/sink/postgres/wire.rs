@@ -116,7 +116,17 @@ impl Field {
             (Wire::Int2, Value::Integer(value)) => {
                 out.put_i16(i16::try_from(*value).map_err(|_| "is beyond the range of smallint")?);
             }
+            (Wire::Int8, Value::Unsigned(value)) => {
+                out.put_i64(i64::try_from(*value).map_err(|_| "is beyond the range of bigint")?);
+            }
+            (Wire::Int4, Value::Unsigned(value)) => {
+                out.put_i32(i32::try_from(*value).map_err(|_| "is beyond the range of integer")?);
+            }
+            (Wire::Int2, Value::Unsigned(value)) => {
+                out.put_i16(i16::try_from(*value).map_err(|_| "is beyond the range of smallint")?);
+            }
             (Wire::Numeric, Value::Integer(value)) => numeric::put(out, (*value).into()),
+            (Wire::Numeric, Value::Unsigned(value)) => numeric::put(out, (*value).into()),
             (Wire::Numeric, Value::Decimal(value)) => {
                 if self.keeps.is_some_and(|scale| value.scale() > scale && value.normalize().scale() > scale) {
                     return Err("has more digits behind the point than the column keeps");
@@ -316,12 +326,22 @@ mod tests {
 
     #[test]
     fn integers_keep_to_the_range_of_their_column() {
+        let unsigned = |name, value: u64| put(ColumnType::Integer, name, -1, value.into());
         let put = |name, value: i64| put(ColumnType::Integer, name, -1, value.into());
         assert_eq!(put("int8", i64::MIN).map(|bytes| bytes.len()), Ok(12));
         assert_eq!(put("int4", -1), Ok(vec![0, 0, 0, 4, 255, 255, 255, 255]));
         assert_eq!(put("int4", 1 << 31), Err("is beyond the range of integer"));
         assert_eq!(put("int2", -32_768), Ok(vec![0, 0, 0, 2, 0x80, 0]));
         assert_eq!(put("int2", 32_768), Err("is beyond the range of smallint"));
+        for (name, most, why) in [
+            ("int8", i64::MAX as u64, "is beyond the range of bigint"),
+            ("int4", i32::MAX as u64, "is beyond the range of integer"),
+            ("int2", i16::MAX as u64, "is beyond the range of smallint"),
+        ] {
+            assert_eq!(unsigned(name, most), put(name, most as i64));
+            assert_eq!(unsigned(name, most + 1), Err(why));
+        }
+        assert!(unsigned("numeric", u64::MAX).is_ok());
     }
 
     #[test]

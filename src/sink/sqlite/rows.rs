@@ -133,6 +133,10 @@ impl Block {
         let cell = match value {
             Value::Null => Cell::Null,
             Value::Integer(value) => Cell::Integer(value),
+            Value::Unsigned(value) => match i64::try_from(value) {
+                Ok(value) => Cell::Integer(value),
+                Err(_) => return Err(NoRow::Refused(column.refusal("is beyond the range of SQLite's integers"))),
+            },
             Value::Bool(value) => Cell::Integer(value.into()),
             // SQLite would store NULL without an error.
             Value::Float(value) if value.is_nan() => {

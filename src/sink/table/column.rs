@@ -69,8 +69,9 @@ mod tests {
     #[test]
     fn each_type_takes_null_and_its_own_values_alone() {
         use ColumnType::{Bool, Bytes, Decimal, Float, Integer, Json, Text, Timestamp};
-        let values: [(Value<'static>, &[ColumnType]); 6] = [
+        let values: [(Value<'static>, &[ColumnType]); 7] = [
             (1_i64.into(), &[Integer, Timestamp]),
+            (1_u64.into(), &[Integer]),
             (1.0.into(), &[Float]),
             (true.into(), &[Bool]),
             ("x".into(), &[Text, Json]),

@@ -8,7 +8,8 @@ use super::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ColumnType {
-    /// Whole numbers of 64 bits.
+    /// Whole numbers of 64 bits with a sign. A number above [`i64::MAX`] is refused, except that a `numeric` column of
+    /// PostgreSQL keeps it.
     Integer,
     /// Binary floating point numbers of 64 bits.
     Float,
@@ -33,6 +34,7 @@ impl ColumnType {
             (self, value),
             (_, Value::Null)
                 | (Self::Integer | Self::Timestamp, Value::Integer(_))
+                | (Self::Integer, Value::Unsigned(_))
                 | (Self::Float, Value::Float(_))
                 | (Self::Bool, Value::Bool(_))
                 | (Self::Text | Self::Json, Value::Text(_))

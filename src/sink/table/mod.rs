@@ -133,12 +133,37 @@ impl<T> Table<T> {
         self
     }
 
-    /// Adds a column of integers, from an `i64` or an `Option<i64>`; `i64::from` makes one of a `u32`. Ids of type
-    /// `u64` that do not fit are for [`decimal`](Self::decimal).
+    /// Adds a column of integers, from an `i64` or an `Option<i64>`; `i64::from` makes one of a `u32`.
+    /// A `u64` is for [`unsigned`](Self::unsigned).
     pub fn integer<F, V>(self, name: impl Into<String>, value: F) -> Self
     where
         F: Fn(&T) -> V + Send + Sync + 'static,
         V: Into<Option<i64>>,
+    {
+        self.column(name, ColumnType::Integer, move |op| value(op).into().into())
+    }
+
+    /// Adds a column of integers, from a `u64` or an `Option<u64>`, such as the ids of a venue.
+    ///
+    /// The column is that of [`integer`](Self::integer), and databases have a sign in 64 bits: a value above [`i64::MAX`]
+    /// refuses its op, with an error that names the column. In PostgreSQL, a column declared as `numeric` keeps all values.
+    /// For a table that is created, [`decimal`](Self::decimal) with `Decimal::from` does so, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use roundlot::sink::table::Table;
+    ///
+    /// struct Fill { id: u64, maker_order: Option<u64> }
+    ///
+    /// let fills = Table::<Fill>::new("fills").unsigned("id", |f| f.id).unsigned("maker_order", |f| f.maker_order);
+    ///
+    /// assert!(fills.check().is_ok());
+    /// ```
+    pub fn unsigned<F, V>(self, name: impl Into<String>, value: F) -> Self
+    where
+        F: Fn(&T) -> V + Send + Sync + 'static,
+        V: Into<Option<u64>>,
     {
         self.column(name, ColumnType::Integer, move |op| value(op).into().into())
     }

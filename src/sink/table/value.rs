@@ -15,6 +15,7 @@ use rust_decimal::Decimal;
 /// use roundlot::sink::table::Value;
 ///
 /// assert_eq!(Value::from(7_u32), Value::Integer(7));
+/// assert_eq!(Value::from(u64::MAX), Value::Unsigned(u64::MAX));
 /// assert_eq!(Value::from(Some("limit")), Value::Text("limit".into()));
 /// assert_eq!(Value::from(None::<i64>), Value::Null);
 /// ```
@@ -25,6 +26,8 @@ pub enum Value<'a> {
     Null,
     /// A whole number, or nanoseconds since 1970-01-01 00:00 UTC.
     Integer(i64),
+    /// A whole number that may be above [`i64::MAX`].
+    Unsigned(u64),
     /// A binary floating point number.
     Float(f64),
     /// A flag.
@@ -43,6 +46,7 @@ impl Value<'_> {
         match self {
             Self::Null => "null",
             Self::Integer(_) => "an integer",
+            Self::Unsigned(_) => "an unsigned integer",
             Self::Float(_) => "a float",
             Self::Bool(_) => "a flag",
             Self::Text(_) => "text",
@@ -76,6 +80,7 @@ from! {
     u8 => |value| Self::Integer(value.into());
     u16 => |value| Self::Integer(value.into());
     u32 => |value| Self::Integer(value.into());
+    u64 => |value| Self::Unsigned(value);
     f32 => |value| Self::Float(value.into());
     f64 => |value| Self::Float(value);
     bool => |value| Self::Bool(value);

@@ -59,8 +59,7 @@ pub fn open(
     let (prices, prices_worker) = Batcher::new(portfolio)
         .name("prices")
         .stages(Stages::new().conflate_by(|update: &PriceUpdate| update.symbol, PriceUpdate::latest))
-        .limits(settings.prices.limits.clone())
-        .retry(settings.prices.retry.clone())
+        .config(settings.prices.clone())
         .try_spawn()
         .map_err(|error| format!("prices.limits: {error}"))?;
 
@@ -75,8 +74,7 @@ pub fn open(
     let (orders, orders_worker) = Batcher::new(venue)
         .name("orders")
         .stages(stages)
-        .limits(settings.orders.limits.clone())
-        .retry(settings.orders.retry.clone())
+        .config(settings.orders.clone())
         .dead_letters(rejections.clone())
         .try_spawn()
         .map_err(|error| format!("orders.limits: {error}"))?;
@@ -84,8 +82,7 @@ pub fn open(
     // No stages: every trade is written, in the order of sending.
     let (trades, trades_worker) = Batcher::new(database)
         .name("trades")
-        .limits(settings.trades.limits.clone())
-        .retry(settings.trades.retry.clone())
+        .config(settings.trades.clone())
         .try_spawn()
         .map_err(|error| format!("trades.limits: {error}"))?;
 

@@ -3,7 +3,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use roundlot::{Limits, Retry, market::Quantity};
+use roundlot::{BatcherConfig, market::Quantity};
 use serde::{Deserialize, Deserializer, de::Error};
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -48,19 +48,12 @@ pub struct Venue {
     pub reject_percent: u64,
 }
 
-/// Limits and retries of one batcher. The crate itself reads and checks both.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Batcher {
-    pub limits: Limits,
-    pub retry: Retry,
-}
-
+/// Limits and retries of the three batchers. The crate itself reads and checks them.
 #[derive(Debug, Clone, Copy)]
 pub struct Batchers<'a> {
-    pub prices: &'a Batcher,
-    pub orders: &'a Batcher,
-    pub trades: &'a Batcher,
+    pub prices: &'a BatcherConfig,
+    pub orders: &'a BatcherConfig,
+    pub trades: &'a BatcherConfig,
 }
 
 /// Reads a percentage from 0 to 100.

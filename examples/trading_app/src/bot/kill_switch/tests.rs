@@ -1,7 +1,7 @@
 //! Tests of the kill switch, with the batchers and the venue of the app on a paused clock.
 
 use roundlot::{
-    End, Limits, Outcome, Retry, Sink,
+    BatcherConfig, End, Limits, Outcome, Retry, Sink,
     market::{PriceUpdate, Purpose, Side, Symbol},
     testing::{Recorder, until_idle},
 };
@@ -39,7 +39,7 @@ fn stage(change: impl FnOnce(&mut settings::Venue, &mut Limits)) -> Stage {
     let mut limits = Limits::new(20).linger(ms(5)).max_pending(20_000).max_in_flight(16);
     change(&mut venue, &mut limits);
     let retry = Retry::exponential(ms(20), ms(1000)).max_attempts(5);
-    let orders = settings::Batcher { limits, retry };
+    let orders = BatcherConfig::new(limits).retry(retry);
     let settings = settings::Batchers { prices: &orders, orders: &orders, trades: &orders };
 
     let venue = PaperVenue::new(venue, 1);

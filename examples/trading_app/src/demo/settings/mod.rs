@@ -8,7 +8,10 @@ mod load;
 
 use std::{path::PathBuf, time::Duration};
 
-use roundlot::market::{Quantity, Symbol};
+use roundlot::{
+    BatcherConfig,
+    market::{Quantity, Symbol},
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::bot::settings::{self as bot, duration, percent};
@@ -37,9 +40,9 @@ pub struct Settings {
     pub replay: Replay,
     pub strategy: bot::Strategy,
     pub venue: bot::Venue,
-    pub prices: bot::Batcher,
-    pub orders: bot::Batcher,
-    pub trades: bot::Batcher,
+    pub prices: BatcherConfig,
+    pub orders: BatcherConfig,
+    pub trades: BatcherConfig,
     pub unbatched: Unbatched,
 }
 

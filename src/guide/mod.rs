@@ -1,0 +1,3 @@
+//! Guides to what takes more than one type of this crate. They contain text and examples alone.
+
+pub mod chains;

@@ -1,0 +1,81 @@
+//! [`BatcherConfig`]: limits and retries of one batcher together, as a section of a configuration file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rules::config::{limits::Limits, retry::Retry};
+
+/// The settings of one batcher that belong in a configuration file: a table `limits` and a table `retry`. What is left out
+/// has its default; an unknown name is an error, and so is a value out of its range.
+///
+/// [`Batcher::config`](crate::Batcher::config) takes it. Stages and sinks are code.
+///
+/// # Examples
+///
+/// The sections of two batchers in one file:
+///
+/// ```
+/// use std::time::Duration;
+/// use roundlot::{BatcherConfig, Limits, Retry};
+///
+/// #[derive(serde::Deserialize)]
+/// struct App { orders: BatcherConfig, trades: BatcherConfig }
+///
+/// let app: App = toml::from_str(
+///     r#"
+///     [orders.limits]
+///     max_items = 20
+///     linger = "5ms"
+///
+///     [orders.retry]
+///     max_attempts = 5
+///
+///     [trades.limits]
+///     max_items = 1000
+///     "#,
+/// )?;
+/// let limits = Limits::new(20).linger(Duration::from_millis(5));
+/// assert_eq!(app.orders, BatcherConfig::new(limits).retry(Retry::default().max_attempts(5)));
+/// assert_eq!(app.trades, BatcherConfig::new(1000));
+///
+/// let error = toml::from_str::<BatcherConfig>("[retries]\nmax_attempts = 5").unwrap_err();
+/// assert!(error.to_string().contains("unknown field `retries`"));
+/// let error = toml::from_str::<BatcherConfig>("[retry]\nmax_attempts = 0").unwrap_err();
+/// assert!(error.to_string().contains("max_attempts must be at least 1"));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[must_use = "a configuration does nothing until a batcher gets it"]
+#[non_exhaustive]
+pub struct BatcherConfig {
+    /// How large, how old and how many.
+    pub limits: Limits,
+    /// How often and when to try again.
+    pub retry: Retry,
+}
+
+impl BatcherConfig {
+    /// These limits, and the default retry.
+    pub fn new(limits: impl Into<Limits>) -> Self {
+        Self { limits: limits.into(), retry: Retry::default() }
+    }
+
+    /// How often and when to try again.
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_say_the_same_as_code() {
+        let config = BatcherConfig::new(7).retry(Retry::none().seed(3));
+        assert_eq!(toml::from_str::<BatcherConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert_eq!(toml::from_str::<BatcherConfig>("").unwrap(), BatcherConfig::default());
+        let error = toml::from_str::<BatcherConfig>("[limits]\nlinger = \"1ms\"").unwrap_err();
+        assert!(error.to_string().contains("missing field `max_items`"), "{error}");
+    }
+}
