@@ -48,6 +48,17 @@ async fn the_end_of_a_run_is_told() {
         until(&client, "operations", "return state.app?.operations > 1000").await;
         app.terminate().await;
         until(&client, "the page says that the run has ended", "return document.body.dataset.link === 'ended'").await;
+        until(
+            &client,
+            "orders have ended",
+            "return document.querySelector('[data-batcher=orders] .state').textContent === 'ended'",
+        )
+        .await;
+        screen(&client, 390, 844, true).await;
+        let sideways = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(client.execute(sideways, vec![]).await.unwrap(), 0);
+        screenshot(&client, "phone-ended").await;
+        screen(&client, 1440, 900, false).await;
         screenshot(&client, "ended").await;
         let count_sockets = "
             window.tries = 0;

@@ -31,7 +31,7 @@ const CHARTS = [
 // Calls `ready` whenever there are new buttons.
 export function start(ready) {
   const views = new Map();
-  on(['batcher', 'sample'], () => {
+  on(['batcher', 'sample', 'ended'], () => {
     for (const name of BATCHERS) {
       const batcher = state.batchers[name];
       if (!batcher) continue;
@@ -96,8 +96,9 @@ class View {
 
   drawState({ to, halted, stats }) {
     const now = [stats.paused && 'paused', halted && 'bot halted', stats.in_outage && `${to} away`].filter(Boolean).join(', ');
-    text(this.is('state'), now || 'running');
-    mark(this.is('state'), 'state', halted || stats.in_outage ? 'halted' : stats.paused ? 'paused' : 'running');
+    text(this.is('state'), state.ended ? 'ended' : now || 'running');
+    const how = halted || stats.in_outage ? 'halted' : stats.paused ? 'paused' : 'running';
+    mark(this.is('state'), 'state', state.ended ? 'ended' : how);
   }
 
   drawCuts(stats) {
