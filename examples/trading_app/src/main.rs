@@ -83,11 +83,11 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     // The bot.
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
-    let halt = Halt::default();
+    let (halt, latencies) = (Halt::default(), latency::Recorder::default());
     let gate = Gate::new(venue.clone(), halt.clone());
 
-    let latencies = latency::Recorder::default();
-    let (batchers, workers, meters) = open(settings, &latencies, portfolio.clone(), gate.clone(), database.sink)?;
+    let (batchers, workers, meters) =
+        open(settings, page.as_ref(), &latencies, portfolio.clone(), gate.clone(), database.sink)?;
     let rejections = workers.rejections.clone();
     opened.get_or_init(|| batchers.clone());
 
@@ -157,17 +157,19 @@ async fn drain(
     Ok(Drained::new(backlog, began.elapsed().as_secs_f64(), batchers))
 }
 
-/// Opens the batchers, with sinks that are metered for the report and ops that are timed for the report and the page.
+/// Opens the batchers, with sinks that are metered for the report and watched for the page, and ops that are timed for
+/// both.
 fn open(
     settings: &Settings,
+    page: Option<&Page>,
     latencies: &latency::Recorder,
     portfolio: Portfolio,
     gate: Gate,
     database: BoxSink<Tick>,
 ) -> Result<(Batchers, Workers, Meters), Error> {
-    let (prices_sink, prices) = Metered::new(portfolio);
-    let (orders_sink, orders) = Metered::new(gate);
-    let (trades_sink, trades) = Metered::new(database);
+    let (prices_sink, prices) = Metered::new(Page::watched(page, "prices", portfolio));
+    let (orders_sink, orders) = Metered::new(Page::watched(page, "orders", gate));
+    let (trades_sink, trades) = Metered::new(Page::watched(page, "trades", database));
     let open = || batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink);
     let (batchers, workers) = metrics::with_local_recorder(latencies, open)?;
     Ok((batchers, workers, Meters { prices, orders, trades }))

@@ -4,6 +4,7 @@ pub mod batchers;
 pub mod database;
 pub mod kill_switch;
 pub mod portfolio;
+pub mod position;
 pub mod settings;
 pub mod strategy;
 pub mod tick;

@@ -12,7 +12,7 @@ use roundlot::{
 };
 use rust_decimal::Decimal;
 
-use super::venue::Fill;
+use super::{position::Position, venue::Fill};
 
 /// The portfolio. A clone is the same portfolio.
 #[derive(Clone)]
@@ -22,22 +22,27 @@ pub struct Portfolio {
 
 #[derive(Clone)]
 struct State {
+    start: Decimal,
     cash: Decimal,
     positions: BTreeMap<Symbol, Position>,
     value: Decimal,
     fills: u64,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Position {
-    quantity: Decimal,
-    price: Decimal,
+/// All positions at one moment, with what the portfolio began with.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// Cash at the start.
+    pub start: Decimal,
+    pub cash: Decimal,
+    /// Each symbol of which there was a price or a fill.
+    pub positions: BTreeMap<Symbol, Position>,
 }
 
 impl Portfolio {
     pub fn new(cash: Quantity) -> Self {
         let cash = cash.to_decimal();
-        let state = State { cash, positions: BTreeMap::new(), value: cash, fills: 0 };
+        let state = State { start: cash, cash, positions: BTreeMap::new(), value: cash, fills: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -60,6 +65,12 @@ impl Portfolio {
         self.state().fills
     }
 
+    /// Returns a copy of all positions.
+    pub fn statement(&self) -> Statement {
+        let state = self.state();
+        Statement { start: state.start, cash: state.cash, positions: state.positions.clone() }
+    }
+
     /// Number of symbols with a position, long or short.
     pub fn held(&self) -> usize {
         self.state().positions.values().filter(|position| !position.quantity.is_zero()).count()
@@ -80,14 +91,13 @@ impl State {
             Side::Sell => (-quantity, -cost),
         };
         position.price = fill.price.to_decimal();
-        position.quantity = position.quantity.saturating_add(quantity);
+        position.on_fill(quantity, cost);
         self.cash = self.cash.saturating_sub(cost);
     }
 
     /// Sums up cash and each position at its last price.
     fn revalue(&mut self) {
-        let worth = |position: &Position| position.quantity.saturating_mul(position.price);
-        self.value = self.positions.values().map(worth).fold(self.cash, Decimal::saturating_add);
+        self.value = self.positions.values().map(Position::value).fold(self.cash, Decimal::saturating_add);
     }
 }
 
@@ -124,6 +134,9 @@ mod tests {
         portfolio.on_fill(&Fill { side: Side::Sell, price: "120".parse().unwrap(), ..fill });
         assert_eq!(value(&portfolio, "1").await, "1040");
         assert_eq!((portfolio.fills(), copy.fills()), (2, 1));
+        let Statement { start, cash, positions } = portfolio.statement();
+        assert_eq!((start, cash), (1000.into(), 1040.into()));
+        assert_eq!(positions[&symbol].realized, 40.into());
         assert_eq!((portfolio.held(), copy.held()), (0, 1));
         assert_eq!(value(&copy, "100").await, "1000");
     }

@@ -48,6 +48,16 @@ pub struct Venue {
     pub reject_percent: u64,
 }
 
+#[cfg(test)]
+impl Venue {
+    /// Calls that take 10 ms and never fail.
+    pub fn reliable_for_test() -> Self {
+        let [latency, slow_latency] = [10, 150].map(Duration::from_millis);
+        let (slow_percent, slow_calls, unavailable_percent, reject_percent) = (0, 10, 0, 0);
+        Self { latency, slow_percent, slow_calls, slow_latency, unavailable_percent, reject_percent }
+    }
+}
+
 /// Limits and retries of the three batchers. The crate itself reads and checks them.
 #[derive(Debug, Clone, Copy)]
 pub struct Batchers<'a> {

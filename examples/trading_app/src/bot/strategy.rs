@@ -2,7 +2,7 @@
 //! knows neither channels nor batches. `trader` calls it and submits the ops.
 //!
 //! Invariant: per pair there is at most one entry, one exit and one stop that the strategy has not canceled or seen
-//! end.
+//! end. A cancel may come too late, so exits and stops are reduce-only: the venue sells no more than is held.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use roundlot::market::{
 };
 use rust_decimal::Decimal;
 
-use super::{settings, venue::Fill};
+use super::{Error, settings, venue::Fill};
 
 /// Buys dips and sells spikes of each pair. A flat pair has a bid below the market. A held pair has an offer above the
 /// market and a stop that trails the highest price. Bid and offer are replaced when the price has moved.
@@ -80,15 +80,19 @@ impl Strategy {
         }
     }
 
-    /// Books a filled order.
-    pub fn on_fill(&mut self, fill: &Fill) {
+    /// Books a filled order. A sale of more than is held is an error: the bot no longer knows its position.
+    pub fn on_fill(&mut self, fill: &Fill) -> Result<(), Error> {
         let pair = self.pairs.entry(fill.symbol).or_insert(Pair::FLAT);
         let held = match fill.side {
             Side::Buy => pair.held.checked_add(fill.quantity),
             Side::Sell => pair.held.checked_sub(fill.quantity),
         };
-        pair.held = held.unwrap_or(Quantity::ZERO);
+        pair.held = held.ok_or_else(|| {
+            let Fill { order_id, symbol, side, quantity, .. } = fill;
+            format!("order {order_id} has filled a {side} of {quantity} {symbol}, but the bot holds {}", pair.held)
+        })?;
         pair.forget(fill.order_id);
+        Ok(())
     }
 
     /// Forgets an order that failed, or that the kill switch has canceled. The next price may place a new one.
@@ -148,8 +152,11 @@ impl Quotes<'_> {
             return Ok(());
         }
         self.cancel(working);
-        let order =
+        let mut order =
             Order::limit(self.next_id(), self.symbol, quote.side, quote.price, quote.quantity)?.with_purpose(purpose);
+        if purpose == Purpose::Exit {
+            order = order.reduce_only();
+        }
         self.ops.push(order.clone().into());
         *working = Some(order);
         Ok(())
@@ -166,7 +173,7 @@ impl Quotes<'_> {
             }
             _ => {
                 self.cancel(&mut stop.take().map(|(order, _)| order));
-                let order = Order::stop(self.next_id(), self.symbol, Side::Sell, to, held)?;
+                let order = Order::stop(self.next_id(), self.symbol, Side::Sell, to, held)?.reduce_only();
                 self.ops.push(order.clone().into());
                 *stop = Some((order, to));
             }
@@ -183,6 +190,7 @@ impl Quotes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bot::venue::PaperVenue;
 
     const BTC: Symbol = Symbol::from_static("BTC");
 
@@ -219,7 +227,7 @@ mod tests {
 
     fn fill(strategy: &mut Strategy, id: u64, side: Side, quantity: &str) {
         let (order_id, price, quantity) = (id.into(), "1".parse().unwrap(), quantity.parse().unwrap());
-        strategy.on_fill(&Fill { order_id, symbol: BTC, side, price, quantity });
+        strategy.on_fill(&Fill { order_id, symbol: BTC, side, price, quantity }).unwrap();
     }
 
     #[test]
@@ -256,6 +264,36 @@ mod tests {
         at(&mut bot, "125");
         fill(&mut bot, 1, Side::Buy, "10");
         assert_eq!(at(&mut bot, "125"), ["cancel 2", "3 sell 10 at 121.25", "4 sell 10 at 127.5"]);
+    }
+
+    /// Goal: a position is sold once, and the bot knows what it holds. Method: cancels are too late at the venue, so that
+    /// the stop is reached after the offer has filled.
+    #[test]
+    fn a_stop_and_an_offer_do_not_both_sell_a_position() {
+        let (mut bot, venue) = (strategy(), PaperVenue::new(settings::Venue::reliable_for_test(), 1));
+        let (mut held, mut ops) = (Vec::new(), Vec::new());
+        for price in ["100", "98", "120", "90"] {
+            let update = PriceUpdate::new(BTC, price.parse().unwrap(), 0);
+            for fill in venue.on_price(&update) {
+                bot.on_fill(&fill).unwrap();
+            }
+            bot.on_price(&update, &mut ops).unwrap();
+            ops.drain(..).filter_map(|op| op.as_order().cloned()).for_each(|order| venue.rest_for_test(&order));
+            let position = venue.account().positions.get(&BTC).copied().unwrap_or_default();
+            assert_eq!(bot.pairs[&BTC].held.to_decimal(), position, "at {price}");
+            held.push(position.normalize().to_string());
+        }
+        assert_eq!(held, ["0", "10", "0", "8.333333"], "bought at 99, sold at 102, bought at 118.80");
+    }
+
+    #[test]
+    fn a_sale_of_more_than_is_held_is_an_error() {
+        let mut bot = strategy();
+        fill(&mut bot, 1, Side::Buy, "2");
+        let (price, quantity) = ("1".parse().unwrap(), "5".parse().unwrap());
+        let sale = Fill { order_id: 2.into(), symbol: BTC, side: Side::Sell, price, quantity };
+        let error = bot.on_fill(&sale).unwrap_err().to_string();
+        assert_eq!(error, "order 2 has filled a sell of 5 BTC, but the bot holds 2");
     }
 
     #[test]

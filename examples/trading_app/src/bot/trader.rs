@@ -129,7 +129,7 @@ impl<O: Observer> Trader<O> {
         self.observer.on_price(update);
         for fill in self.venue.on_price(update) {
             self.portfolio.on_fill(&fill);
-            self.strategy.on_fill(&fill);
+            self.strategy.on_fill(&fill)?;
         }
         // The permit is held until all ops of the decision are handed in: a pull of the kill switch waits for that.
         let Some(_permit) = self.halt.permit().await else {

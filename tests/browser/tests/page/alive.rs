@@ -32,9 +32,9 @@ async fn it_loads_moves_and_is_looked_at() {
 
         for batcher in ["prices", "orders", "trades"] {
             let find = format!("const batcher = document.querySelector('article[data-batcher={batcher}]');");
-            for chart in ["rate", "size", "fill", "merged", "retries"] {
+            for chart in ["rate", "latency", "size", "fill", "merged", "retries", "waiting"] {
                 let line = format!(
-                    "{find} return batcher.querySelector('[data-chart={chart}] .line').getAttribute('d').length > 20"
+                    "{find} return batcher.querySelector('[data-chart={chart}] .line.main').getAttribute('d').length > 20"
                 );
                 until(&client, &format!("{batcher}: {chart} has a line"), &line).await;
             }
@@ -50,12 +50,12 @@ async fn it_loads_moves_and_is_looked_at() {
             until(
                 &client,
                 "a rate",
-                &format!("{find} return /^[1-9]/.test(batcher.querySelector('[data-is=rate]').textContent)"),
+                &format!("{find} return /^[1-9]/.test(batcher.querySelector('.chart:has([data-chart=rate]) b').textContent)"),
             )
             .await;
         }
         until(&client, "verdicts", "return document.querySelectorAll('#verdicts tr').length >= 10").await;
-        until(&client, "frames saved", "return /^[1-9]/.test(document.getElementById('frames').textContent)").await;
+        until(&client, "frames saved", "return /[1-9][0-9,]* frames were saved/.test(document.getElementById('foot').textContent)").await;
         until(&client, "half a minute of charts", "return state.samples.length > 60").await;
 
         for name in ["light", "dark"] {

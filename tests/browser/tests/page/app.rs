@@ -10,7 +10,7 @@ use tokio::{
 
 pub struct App {
     /// Ended when this is dropped.
-    _child: Child,
+    child: Child,
     folder: TempDir,
     pub address: String,
     pub token: String,
@@ -44,13 +44,19 @@ impl App {
         }
         // The rest of the app's output is read, so that the app never waits for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { _child: child, folder, address: address.unwrap(), token: token.unwrap() }
+        Self { child, folder, address: address.unwrap(), token: token.unwrap() }
+    }
+
+    /// Asks this run to end, as an operator would.
+    pub async fn terminate(&self) {
+        let id = self.child.id().expect("the app ended before it was asked to").to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
     }
 
     /// Kills this run, so that another one can start on the same address.
     pub async fn stop(self) -> Stopped {
-        let Self { mut _child, folder, address, token } = self;
-        _child.kill().await.unwrap();
+        let Self { mut child, folder, address, token } = self;
+        child.kill().await.unwrap();
         Stopped { folder, address, token }
     }
 }

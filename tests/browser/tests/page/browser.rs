@@ -97,6 +97,11 @@ pub async fn click(client: &Client, css: &str) {
     client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
 }
 
+/// Types keys into the element that has the focus.
+pub async fn press(client: &Client, keys: &str) {
+    client.active_element().await.unwrap().send_keys(keys).await.unwrap();
+}
+
 /// A command of Chromium's own protocol.
 pub async fn devtools(client: &Client, name: &str, parameters: Value) -> Value {
     let body = json!({ "cmd": name, "params": parameters });

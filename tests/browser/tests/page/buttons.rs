@@ -95,9 +95,8 @@ async fn the_kill_switch_empties_the_buffer() {
         click(&client, "article[data-batcher=orders] [data-do=resume]").await;
         state(&client, "orders", "running").await;
         click(&client, "article[data-batcher=trades] [data-do=flush]").await;
-        said(&client, "trades flushed: of").await;
-        let rate =
-            "return /^[1-9]/.test(document.querySelector('article[data-batcher=orders] [data-is=rate]').textContent)";
+        said(&client, "trades flushed: since the last flush").await;
+        let rate = "return /^[1-9]/.test(document.querySelector('[data-batcher=orders] .chart:has([data-chart=rate]) b').textContent)";
         until(&client, "the bot trades again", rate).await;
 
         // The page is loaded anew, and knows the pass; locked, it doesn't.

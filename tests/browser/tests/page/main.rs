@@ -8,4 +8,5 @@ mod alive;
 mod app;
 mod browser;
 mod buttons;
+mod glance;
 mod restart;

@@ -28,14 +28,7 @@ struct Stage {
 /// The bot without a strategy. A call of the venue takes 10 ms.
 fn stage(change: impl FnOnce(&mut settings::Venue, &mut Limits)) -> Stage {
     let ms = Duration::from_millis;
-    let mut venue = settings::Venue {
-        latency: ms(10),
-        slow_percent: 0,
-        slow_calls: 32,
-        slow_latency: ms(150),
-        unavailable_percent: 0,
-        reject_percent: 0,
-    };
+    let mut venue = settings::Venue { slow_calls: 32, ..settings::Venue::reliable_for_test() };
     let mut limits = Limits::new(20).linger(ms(5)).max_pending(20_000).max_in_flight(16);
     change(&mut venue, &mut limits);
     let retry = Retry::exponential(ms(20), ms(1000)).max_attempts(5);

@@ -1,7 +1,7 @@
 //! The book of the paper venue: resting orders, and the positions that fills have built. `venue` calls it under its
 //! lock.
 //!
-//! Invariant: the ids of resting orders of a symbol are unique.
+//! Invariant: the ids of resting orders of a symbol are unique. No reduce-only order makes a position grow or turn.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VenueOrderId(pub u64);
 
-/// An order that has filled. Orders always fill as a whole.
+/// An order that has filled: as a whole, or if it is reduce-only, as far as it reduces the position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fill {
     pub order_id: ClientOrderId,
@@ -75,12 +75,14 @@ impl Book {
         let Some(resting) = self.resting.get_mut(&update.symbol) else {
             return Vec::new();
         };
-        let filled = resting.extract_if(.., |resting| resting.is_reached(update.price));
-        let fills: Vec<Fill> = filled.map(|Resting { order, .. }| fill(&order, update.price)).collect();
-        for fill in &fills {
-            let position = self.positions.entry(fill.symbol).or_default();
-            let quantity = fill.quantity.to_decimal();
-            *position = position.saturating_add(if fill.side == Side::Buy { quantity } else { -quantity });
+        let mut fills = Vec::new();
+        for Resting { order, .. } in resting.extract_if(.., |resting| resting.is_reached(update.price)) {
+            let position = self.positions.entry(update.symbol).or_default();
+            // The rest of an order that reduces no further ends with it, as if the venue had canceled it.
+            let Some(quantity) = fillable(&order, *position) else { continue };
+            let change = quantity.to_decimal();
+            *position = position.saturating_add(if order.side() == Side::Buy { change } else { -change });
+            fills.push(fill(&order, update.price, quantity));
         }
         fills
     }
@@ -108,12 +110,22 @@ impl Resting {
     }
 }
 
-fn fill(order: &Order, market: Price) -> Fill {
+/// Returns the quantity of an order that may fill; `None` for a reduce-only order without a position to reduce.
+fn fillable(order: &Order, position: Decimal) -> Option<Quantity> {
+    if !order.is_reduce_only() {
+        return Some(order.quantity());
+    }
+    let against = if order.side() == Side::Buy { -position } else { position };
+    let against = Quantity::new(against).ok().filter(|against| !against.is_zero())?;
+    Some(order.quantity().min(against))
+}
+
+fn fill(order: &Order, market: Price, quantity: Quantity) -> Fill {
     let price = match order.kind() {
         OrderKind::Limit { price } => price,
         _ => market,
     };
-    Fill { order_id: order.id(), symbol: order.symbol(), side: order.side(), price, quantity: order.quantity() }
+    Fill { order_id: order.id(), symbol: order.symbol(), side: order.side(), price, quantity }
 }
 
 #[cfg(test)]
@@ -150,6 +162,30 @@ mod tests {
         // Bought at 99, sold at 105, sold at 96.
         let account = book.account();
         assert_eq!((account.positions[&BTC], account.resting.len()), (Decimal::NEGATIVE_ONE, 0));
+    }
+
+    #[test]
+    fn reduce_only_orders_sell_no_more_than_is_held() {
+        let mut book = Book::default();
+        let sell = |id: u64, quantity: &str| {
+            let order = Order::limit(id.into(), BTC, Side::Sell, price("100"), quantity.parse().unwrap()).unwrap();
+            order.reduce_only()
+        };
+        let quantities = |book: &mut Book, market: &str| -> Vec<String> {
+            let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0));
+            fills.iter().map(|fill| format!("{} {} {}", fill.order_id, fill.side, fill.quantity)).collect()
+        };
+        book.add(&sell(1, "1")).unwrap();
+        assert_eq!(quantities(&mut book, "101"), [""; 0], "nothing is held");
+        assert_eq!(book.cancel(&sell(1, "1").cancel()), Err(NO_SUCH_ORDER), "it has ended");
+        book.add(&Order::limit(2.into(), BTC, Side::Buy, price("99"), "3".parse().unwrap()).unwrap()).unwrap();
+        assert_eq!(quantities(&mut book, "98"), ["2 buy 3"]);
+        for order in [sell(3, "2"), sell(4, "2"), sell(5, "2")] {
+            book.add(&order).unwrap();
+        }
+        assert_eq!(quantities(&mut book, "101"), ["3 sell 2", "4 sell 1"]);
+        let account = book.account();
+        assert_eq!((account.positions[&BTC], account.resting.len()), (Decimal::ZERO, 0));
     }
 
     #[test]

@@ -119,17 +119,9 @@ mod tests {
     use super::*;
 
     const SLOW: Duration = Duration::from_millis(150);
-    const FAST: Duration = Duration::from_millis(10);
 
     fn venue(change: impl FnOnce(&mut settings::Venue)) -> PaperVenue {
-        let mut settings = settings::Venue {
-            latency: FAST,
-            slow_percent: 0,
-            slow_calls: 10,
-            slow_latency: SLOW,
-            unavailable_percent: 0,
-            reject_percent: 0,
-        };
+        let mut settings = settings::Venue::reliable_for_test();
         change(&mut settings);
         PaperVenue::new(settings, 1)
     }

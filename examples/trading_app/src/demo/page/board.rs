@@ -3,16 +3,20 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use roundlot::{
-    Feed, Outcome,
+    AckError, End, Feed, Outcome,
     market::{Price, PriceUpdate, Symbol, TradeOp},
 };
 
-use super::event::{Event, Line, Topic, Verdicts};
+use super::{
+    errors::Errors,
+    event::{Event, Line, Topic, Verdicts},
+};
 use crate::bot::venue::VenueOrderId;
 
 /// Maximum number of verdicts on the page.
@@ -25,6 +29,7 @@ const MAX_RETAINED: usize = 3;
 #[derive(Clone)]
 pub struct Board {
     feed: Feed<Event, Topic>,
+    errors: Errors,
     state: Arc<Mutex<State>>,
 }
 
@@ -36,8 +41,8 @@ struct State {
 }
 
 impl Board {
-    pub fn new(feed: Feed<Event, Topic>) -> Self {
-        Self { feed, state: Arc::default() }
+    pub fn new(feed: Feed<Event, Topic>, errors: Errors) -> Self {
+        Self { feed, errors, state: Arc::default() }
     }
 
     pub fn on_price(&self, update: &PriceUpdate) {
@@ -48,6 +53,11 @@ impl Board {
     }
 
     pub fn on_verdict(&self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
+        // An op that was merged into another one has its result; the error counts for that one.
+        let is_merged = matches!(outcome.end, End::Conflated | End::Deduplicated);
+        if let Some(reason) = reason(outcome).filter(|_| !is_merged) {
+            self.errors.add("orders", outcome.end.name(), reason, 1);
+        }
         let mut state = self.state();
         state.verdicts.heard += 1;
         let n = state.verdicts.heard;
@@ -78,6 +88,16 @@ impl Board {
     }
 }
 
+/// Returns the destination's reason for a failure, if that is where the failure is from.
+fn reason(outcome: &Outcome<VenueOrderId>) -> Option<&(dyn Error + 'static)> {
+    match outcome.result.as_ref().err()? {
+        AckError::Refused(error) | AckError::Exhausted(error) | AckError::InDoubt(error) => {
+            error.source().or(Some(error))
+        }
+        _ => None,
+    }
+}
+
 fn line(n: u64, op: &TradeOp, outcome: &Outcome<VenueOrderId>) -> Line {
     let (what, price) = match op {
         TradeOp::Order(order) if order.price().is_none() => ("stop", order.stop_price()),
@@ -89,10 +109,7 @@ fn line(n: u64, op: &TradeOp, outcome: &Outcome<VenueOrderId>) -> Line {
     };
     let note = match &outcome.result {
         Ok(VenueOrderId(id)) => format!("venue id {id}"),
-        Err(error) => {
-            let source = std::error::Error::source(error).and_then(std::error::Error::source);
-            source.map_or_else(String::new, ToString::to_string)
-        }
+        Err(_) => reason(outcome).map_or_else(String::new, ToString::to_string),
     };
     Line {
         n,

@@ -1,7 +1,7 @@
 //! The bars of the page's histogram: times of ops by buckets that grow by the square root of two. `sampler` counts them.
 
-/// Number of buckets: two for each doubling, from a quarter of a millisecond to some ten seconds. `page.js` draws as
-/// many.
+/// Number of buckets: two for each doubling, from a quarter of a millisecond to some ten seconds. `histogram.js`
+/// draws as many.
 pub const BUCKETS: usize = 32;
 
 /// Upper edge of the first bucket, in seconds.

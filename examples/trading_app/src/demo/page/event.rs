@@ -23,6 +23,9 @@ pub enum Event {
     Batcher(Box<Batcher>),
     Sample(Box<Sample>),
     Verdicts(Box<Verdicts>),
+    Equity(Equity),
+    Positions(Box<Positions>),
+    Errors(Errors),
     Price {
         symbol: Symbol,
         price: Price,
@@ -44,6 +47,9 @@ pub enum Topic {
     Batcher(&'static str),
     Sample(u64),
     Verdicts,
+    Equity,
+    Positions,
+    Errors,
     Price(Symbol),
     Ended,
 }
@@ -103,6 +109,75 @@ pub struct Flow {
     /// Retries per second.
     pub retries: f64,
     pub waiting: u64,
+    /// Times in the buffer of the ops that ended since the sample before; `None` if there were none.
+    pub latency: Option<Latency>,
+}
+
+/// Times of some ops, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latency {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+/// Value of the portfolio from the start of the run until now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Equity {
+    /// Time between two points, in seconds. The first point is of the start.
+    pub period: f64,
+    pub points: Vec<f64>,
+}
+
+/// The parts of the portfolio. Amounts are texts with two decimal places: equity is cash and value, and it is the
+/// start and both profits.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Positions {
+    pub start: String,
+    pub cash: String,
+    pub equity: String,
+    pub profit: String,
+    /// Profit in percent of the start; `None` if it began with nothing.
+    pub profit_percent: Option<f64>,
+    pub realized: String,
+    pub unrealized: String,
+    /// Value of all open positions.
+    pub value: String,
+    /// Number of open positions, shown or not.
+    pub open: usize,
+    pub holdings: Vec<Holding>,
+}
+
+/// One open position.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Holding {
+    pub symbol: String,
+    /// Negative for a short position.
+    pub quantity: String,
+    /// Average price of what is held.
+    pub average: String,
+    pub last: String,
+    pub value: String,
+    pub unrealized: String,
+    pub realized: String,
+}
+
+/// Errors of the destinations by reason, those with the most ops first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Errors {
+    pub rows: Vec<ErrorRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ErrorRow {
+    pub batcher: &'static str,
+    /// Effect of the error on an op.
+    pub effect: &'static str,
+    pub reason: String,
+    /// Number of ops that met the error, each time counted.
+    pub ops: u64,
+    /// Time since it last came, in seconds.
+    pub seconds_ago: u64,
 }
 
 /// The latest verdicts: a few of each moment, the rare kinds first.
@@ -135,6 +210,9 @@ impl Event {
             Self::Batcher(batcher) => Topic::Batcher(batcher.name),
             Self::Sample(sample) => Topic::Sample(sample.n % SAMPLES),
             Self::Verdicts(_) => Topic::Verdicts,
+            Self::Equity(_) => Topic::Equity,
+            Self::Positions(_) => Topic::Positions,
+            Self::Errors(_) => Topic::Errors,
             Self::Price { symbol, .. } => Topic::Price(*symbol),
             Self::Ended { .. } => Topic::Ended,
         }

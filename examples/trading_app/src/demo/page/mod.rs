@@ -3,14 +3,19 @@
 //!
 //! ```text
 //!   trader ──prices, verdicts──> board ──┐
-//!   batchers ──statistics──> sampler ────┴─> Fanout ──> socket ──> page.js
+//!   portfolio ──positions──> sampler ────┤
+//!   sinks ──────errors──────────┤        │
+//!   batchers ──statistics───────┘────────┴─> Fanout ──> socket ──> page.js
 //!   batchers <── controls <── keys <── server <─────── POST ──────┘
 //! ```
 
+mod assets;
 mod board;
 mod buckets;
 mod connections;
 mod controls;
+mod equity;
+mod errors;
 mod event;
 mod guard;
 mod keys;
@@ -42,6 +47,7 @@ use crate::{
 };
 pub use board::Board;
 use controls::Controls;
+pub use errors::{Errors, Watched};
 use event::{Event, Topic};
 use keys::Keys;
 use sampler::{Facts, Sampler};
@@ -57,6 +63,7 @@ pub struct Page {
     name: Option<String>,
     feed: Feed<Event, Topic>,
     worker: Worker<Event>,
+    errors: Errors,
 }
 
 /// A page that is being served.
@@ -82,21 +89,26 @@ impl Page {
         let listener = listener.map_err(|error| format!("cannot serve the page on {address}: {error}"))?;
         let name = address.name().map(str::to_owned);
         let (feed, worker) = Fanout::by(Event::topic).name("page").spawn();
-        Ok(Some(Self { listener, name, feed, worker }))
+        Ok(Some(Self { listener, name, feed, worker, errors: Errors::default() }))
+    }
+
+    /// Wraps the sink of a batcher, so that its errors are on the page, if there is one.
+    pub fn watched<S>(page: Option<&Self>, batcher: &'static str, sink: S) -> Watched<S> {
+        Errors::watch(page.map(|page| &page.errors), batcher, sink)
     }
 
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
         let Scene { settings, batchers, latencies, portfolio, halt, gate, feed_title, database_title, progress, stop } =
             scene;
-        let Self { listener, name, feed, worker } = self;
+        let Self { listener, name, feed, worker, errors } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
         let token = keys.token();
         let host = name.as_ref().map_or_else(|| address.to_string(), |name| format!("{name}:{}", address.port()));
         progress.say(&format!("page       http://{host}/\ntoken      {token}"));
 
-        let board = Board::new(feed.clone());
+        let board = Board::new(feed.clone(), errors.clone());
         let controls = Controls::new(
             batchers.clone(),
             KillSwitch::new(batchers.orders.clone(), halt.clone(), gate),
@@ -112,6 +124,7 @@ impl Page {
             batchers,
             latencies,
             portfolio,
+            errors,
             halt,
             stop,
             done: done.clone(),

@@ -1,11 +1,7 @@
 //! The statistics of the page. Twice a second [`Sampler`] publishes the state of the app and of each batcher, and the
 //! differences since the sample before. `page` runs it as a task.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use roundlot::{Feed, Limits, Stats, sink::websocket::WebSocket};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -14,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     board::Board,
     buckets::{BUCKETS, bucket},
-    event::{App, Batcher, Event, Flow, SAMPLES, Sample, Topic},
+    equity::{self, Curve},
+    errors::Errors,
+    event::{self, App, Batcher, Event, Flow, Latency, SAMPLES, Sample, Topic},
 };
 use crate::{
     bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio},
     demo::{
         format,
-        latency::{Excerpt, Latencies, Recorder},
+        latency::{Excerpt, Latencies, Percentiles, Recorder},
         settings::Settings,
     },
 };
@@ -34,6 +32,7 @@ pub struct Sampler {
     pub batchers: Batchers,
     pub latencies: Recorder,
     pub portfolio: Portfolio,
+    pub errors: Errors,
     pub halt: Halt,
     /// Canceled when the app begins to drain.
     pub stop: CancellationToken,
@@ -67,32 +66,54 @@ impl Sampler {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let began = clock.tick().await;
         let (mut last, mut before) = (began, self.stats());
-        let mut minutes: [Minute; 3] = Default::default();
+        let (mut minutes, mut curve): ([Minute; 3], _) = (Default::default(), Curve::new(PERIOD.as_secs_f64()));
+        self.publish_state(&facts, began, &mut minutes, &mut curve);
         for n in 0.. {
-            self.publish_state(&facts, began, &mut minutes);
             let Some(now) = self.done.run_until_cancelled(clock.tick()).await else { break };
+            let latencies = self.publish_state(&facts, began, &mut minutes, &mut curve);
             let (stats, seconds) = (self.stats(), (now - last).as_secs_f64());
-            let flows = facts.batchers.iter().zip(before.iter().zip(&stats));
-            let batchers: BTreeMap<_, _> =
-                flows.map(|((name, ..), (old, new))| (*name, flow(old, new, seconds))).collect();
-            self.publish(Event::Sample(Box::new(Sample { n, batchers })));
+            let flows = facts.batchers.iter().enumerate().map(|(i, (name, ..))| {
+                let flow = Flow { latency: latencies[i], ..flow(&before[i], &stats[i], seconds) };
+                (*name, flow)
+            });
+            self.publish(Event::Sample(Box::new(Sample { n, batchers: flows.collect() })));
             (last, before) = (now, stats);
         }
-        self.publish_state(&facts, began, &mut minutes);
+        self.publish_state(&facts, began, &mut minutes, &mut curve);
     }
 
-    fn publish_state(&self, facts: &Facts, began: Instant, minutes: &mut [Minute; 3]) {
+    /// Publishes all but a sample. Returns the times of each batcher since the last call.
+    fn publish_state(
+        &self,
+        facts: &Facts,
+        began: Instant,
+        minutes: &mut [Minute; 3],
+        curve: &mut Curve,
+    ) -> [Option<Latency>; 3] {
         self.publish(Event::App(Box::new(self.app(&facts.app, began))));
         self.publish(Event::Verdicts(Box::new(self.board.verdicts())));
-        let stats = self.stats();
-        for (((name, to, limits), stats), minute) in facts.batchers.iter().zip(&stats).zip(minutes) {
-            minute.add(self.latencies.take(name));
+        self.publish(Event::Errors(event::Errors { rows: self.errors.rows() }));
+        self.publish_portfolio(curve);
+        let (stats, mut latencies) = (self.stats(), [None; 3]);
+        for (i, (name, to, limits)) in facts.batchers.iter().enumerate() {
+            let times = self.latencies.take(name);
+            latencies[i] = latency(&times);
+            minutes[i].add(times);
             let halted = *name == "orders" && self.halt.is_halted();
-            let (to, limits, stats) = (to.clone(), limits.clone(), stats.clone());
-            let (latency, times) = (minute.latencies.percentiles(), minute.buckets());
+            let (to, limits, stats) = (to.clone(), limits.clone(), stats[i].clone());
+            let (latency, times) = (minutes[i].latencies.percentiles(), minutes[i].buckets());
             let batcher = Batcher { name, to, halted, limits, stats, latency, times };
             self.publish(Event::Batcher(Box::new(batcher)));
         }
+        latencies
+    }
+
+    fn publish_portfolio(&self, curve: &mut Curve) {
+        let statement = self.portfolio.statement();
+        if let Some(equity) = curve.add(equity::equity(&statement)) {
+            self.publish(Event::Equity(equity));
+        }
+        self.publish(Event::Positions(Box::new(equity::positions(&statement))));
     }
 
     fn publish(&self, event: Event) {
@@ -151,6 +172,15 @@ impl Minute {
     }
 }
 
+/// Returns the times of a sample; `None` if it has no ops.
+fn latency(sample: &Excerpt) -> Option<Latency> {
+    let mut latencies = Latencies::default();
+    latencies.add(sample);
+    let Percentiles { count, p50, p99, max, .. } = latencies.percentiles();
+    let [p50, p99, max] = [p50, p99, max].map(|seconds| seconds * 1e3);
+    (count > 0).then_some(Latency { p50, p99, max })
+}
+
 fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
     let per_second = |count: u64| count as f64 / seconds.max(0.001);
     let share = |part: f64, whole: u64| (whole > 0).then(|| part / whole as f64);
@@ -165,13 +195,13 @@ fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
         merged: share(merged as f64, accepted).map(|merged| merged.min(1.0)),
         retries: per_second(new.retries - old.retries),
         waiting: new.waiting,
+        latency: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::latency::Percentiles;
 
     #[test]
     fn a_minute_forgets_what_is_older() {

@@ -1,4 +1,4 @@
-//! The routes of the page: its three files, the socket, and the two requests of the buttons. `connections` serves the
+//! The routes of the page: its files, the socket, and the two requests of the buttons. `connections` serves the
 //! router; `guard` has checked each request.
 
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{
+    assets::{ASSETS, Asset},
     connections::Place,
     controls::{Command, Controls},
     event::{Event, Topic},
@@ -23,10 +24,6 @@ use super::{
     keys::{Keys, UnlockError},
     socket,
 };
-
-const HTML: &str = include_str!("assets/page.html");
-const CSS: &str = include_str!("assets/page.css");
-const JS: &str = include_str!("assets/page.js");
 
 /// Maximum size of a request's body, in bytes. A command has some forty.
 const MAX_BYTES: usize = 256;
@@ -54,11 +51,10 @@ impl Shared {
 
 /// Returns the routes. `name` is the name of the host in the setting, by which the page may be reached, too.
 pub fn router(shared: Shared, name: Option<String>) -> Router {
-    let file = |kind, text| get(async move || ([(header::CONTENT_TYPE, kind)], text));
-    Router::new()
-        .route("/", file("text/html; charset=utf-8", HTML))
-        .route("/page.css", file("text/css; charset=utf-8", CSS))
-        .route("/page.js", file("text/javascript; charset=utf-8", JS))
+    let files = ASSETS.iter().fold(Router::new(), |router, Asset { path, kind, text }| {
+        router.route(path, get(async move || ([(header::CONTENT_TYPE, *kind)], *text)))
+    });
+    files
         .route("/socket", get(open))
         .route("/unlock", post(unlock))
         .route("/command", post(command))

@@ -5,7 +5,11 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use clap::Parser;
 use futures::StreamExt;
-use roundlot::{Sink, market::PriceUpdate, testing::Recorder};
+use roundlot::{
+    Sink,
+    market::{PriceUpdate, Side},
+    testing::Recorder,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,7 +22,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Page, Scene, Serving};
+use super::{Page, Scene, Serving, assets::ASSETS};
 use crate::{
     bot::{
         batchers::{self, Batchers, Workers},
@@ -26,7 +30,7 @@ use crate::{
         kill_switch::Halt,
         portfolio::Portfolio,
         tick::Tick,
-        venue::PaperVenue,
+        venue::{Fill, PaperVenue},
     },
     demo::{
         cli::Cli,
@@ -42,6 +46,7 @@ struct Stage {
     batchers: Batchers,
     halt: Halt,
     venue: PaperVenue,
+    portfolio: Portfolio,
     workers: Workers,
 }
 
@@ -64,7 +69,7 @@ async fn stage() -> Stage {
         settings: &settings,
         batchers: batchers.clone(),
         latencies,
-        portfolio,
+        portfolio: portfolio.clone(),
         halt: halt.clone(),
         gate,
         feed_title: "a test".to_owned(),
@@ -72,7 +77,7 @@ async fn stage() -> Stage {
         progress: Progress::silent(),
         stop: CancellationToken::new(),
     };
-    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, workers }
+    Stage { serving: page.serve(scene).unwrap(), batchers, halt, venue, portfolio, workers }
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -161,15 +166,10 @@ fn order(id: u64) -> roundlot::market::TradeOp {
 async fn every_answer_has_strict_headers() {
     let stage = stage().await;
     let host = format!("Host: {}", stage.host());
-    for (first, status) in [
-        ("GET /", "200"),
-        ("GET /page.css", "200"),
-        ("GET /page.js", "200"),
-        ("GET /nothing", "404"),
-        ("PUT /", "405"),
-        ("POST /unlock", "403"),
-    ] {
-        let answer = stage.ask(first, &[&host], "").await;
+    let files = ASSETS.iter().map(|asset| (format!("GET {}", asset.path), "200"));
+    let others = [("GET /nothing", "404"), ("PUT /", "405"), ("POST /unlock", "403")];
+    for (first, status) in files.chain(others.map(|(first, status)| (first.to_owned(), status))) {
+        let answer = stage.ask(&first, &[&host], "").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{first}: {answer}");
         for header in [
             "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';",
@@ -358,6 +358,65 @@ async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
         }
     }
     panic!("no close frame came");
+}
+
+/// Goal: no script is forgotten in the list of files. Method: each import and each address in the page is a file of it.
+#[test]
+fn the_page_names_only_files_that_are_served() {
+    let named = |text: &str, before: &str, after: char| -> Vec<String> {
+        let rests = text.split(before).skip(1);
+        rests.map(|rest| format!("/{}", rest.split(after).next().unwrap())).collect()
+    };
+    let mut all = Vec::new();
+    for asset in ASSETS {
+        all.extend(named(asset.text, " from './", '\''));
+        all.extend(named(asset.text, "<script type=\"module\" src=\"", '"'));
+        all.extend(named(asset.text, "<link rel=\"stylesheet\" href=\"", '"'));
+    }
+    for path in &all {
+        assert!(ASSETS.iter().any(|asset| asset.path == path), "{path}");
+    }
+    for asset in ASSETS.iter().filter(|asset| asset.path != "/") {
+        assert!(all.iter().any(|path| path == asset.path), "{} is named nowhere", asset.path);
+    }
+}
+
+/// Goal: the events have positions, equity, latencies and errors. Method: fill an order, sell at a better price, and have
+/// the venue refuse a cancel.
+#[tokio::test]
+async fn events_tell_profit_latency_and_errors() {
+    let stage = stage().await;
+    let mut socket = stage.browse().await;
+    let fill = |side, price: &str, quantity: &str| Fill {
+        order_id: 1.into(),
+        symbol: "BTC".parse().unwrap(),
+        side,
+        price: price.parse().unwrap(),
+        quantity: quantity.parse().unwrap(),
+    };
+    stage.portfolio.on_fill(&fill(Side::Buy, "100", "2"));
+    stage.portfolio.on_fill(&fill(Side::Sell, "110", "1"));
+    let positions = event(&mut socket, |event| event["kind"] == "positions" && event["open"] == 1).await;
+    let expected = json!([{
+        "symbol": "BTC", "quantity": "1", "average": "100.00", "last": "110", "value": "110.00", "unrealized": "10.00",
+        "realized": "10.00",
+    }]);
+    assert_eq!(positions["holdings"], expected);
+    assert_eq!((&positions["equity"], &positions["profit"]), (&json!("1,020.00"), &json!("20.00")));
+    let equity = event(&mut socket, |event| event["kind"] == "equity").await;
+    assert_eq!(equity["points"].as_array().unwrap().last(), Some(&json!(1020.0)));
+
+    let (board, unknown) = (stage.serving.board(), order(7).as_order().unwrap().cancel());
+    let outcome = stage.batchers.orders.submit(unknown.into()).await.unwrap().outcome().await;
+    board.on_verdict(&unknown.into(), &outcome);
+    let errors = event(&mut socket, |event| event["kind"] == "errors" && event["rows"][0]["ops"] == 1).await;
+    let row = &errors["rows"][0];
+    assert_eq!((&row["effect"], &row["reason"]), (&json!("refused"), &json!("there is no such order")));
+    let measured = |event: &Value| event["kind"] == "sample" && event["batchers"]["orders"]["latency"].is_object();
+    // A new browser gets all samples, also one that came together with the errors.
+    let latency = event(&mut stage.browse().await, measured).await["batchers"]["orders"]["latency"].clone();
+    let [half, most] = ["p50", "max"].map(|name| latency[name].as_f64().unwrap());
+    assert!(0.0 < half && half <= most && latency["p99"] == latency["max"], "{latency}");
 }
 
 #[tokio::test]

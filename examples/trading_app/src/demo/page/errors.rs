@@ -1,0 +1,169 @@
+//! Errors of the destinations, counted by reason. [`Errors::watch`] wraps a sink so that its failed calls are counted;
+//! `board` adds the verdicts on orders, which the venue refuses one by one. `sampler` reads the table. `main` wraps the
+//! sinks of all three batchers.
+//!
+//! Invariant: the table has at most `MAX_REASONS` rows and one more for all later reasons of each batcher.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use roundlot::{Batch, ErrorKind, Settled, Sink, SinkError};
+use tokio::time::Instant;
+
+use super::event::ErrorRow;
+
+/// Maximum number of reasons with a row of their own: what fits a page.
+const MAX_REASONS: usize = 24;
+
+/// Maximum length of a reason, in characters: two lines of the table.
+const MAX_LENGTH: usize = 120;
+
+/// The reason of the row for those that have none of their own.
+const OTHER: &str = "other reasons";
+
+/// The counts. A clone shares them.
+#[derive(Clone, Default)]
+pub struct Errors {
+    table: Arc<Mutex<BTreeMap<Reason, Count>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Reason {
+    batcher: &'static str,
+    effect: &'static str,
+    text: String,
+}
+
+struct Count {
+    /// Number of ops that met the error, each time counted.
+    ops: u64,
+    last: Instant,
+}
+
+/// A sink whose errors are counted, if there is a page.
+pub struct Watched<S> {
+    inner: S,
+    batcher: &'static str,
+    errors: Option<Errors>,
+}
+
+impl Errors {
+    /// Wraps the sink of a batcher. Without a table, nothing is counted.
+    pub fn watch<S>(errors: Option<&Self>, batcher: &'static str, inner: S) -> Watched<S> {
+        Watched { inner, batcher, errors: errors.cloned() }
+    }
+
+    /// Returns the rows of the table, those with the most ops first.
+    pub fn rows(&self) -> Vec<ErrorRow> {
+        let table = self.table();
+        let mut rows: Vec<ErrorRow> = table
+            .iter()
+            .map(|(Reason { batcher, effect, text }, Count { ops, last })| ErrorRow {
+                batcher,
+                effect,
+                reason: text.clone(),
+                ops: *ops,
+                seconds_ago: last.elapsed().as_secs(),
+            })
+            .collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.ops));
+        rows
+    }
+
+    /// Counts ops that met an error.
+    pub fn add(&self, batcher: &'static str, effect: &'static str, reason: &dyn std::error::Error, ops: u64) {
+        let text = reason.to_string().chars().take(MAX_LENGTH).collect();
+        let mut reason = Reason { batcher, effect, text };
+        let mut table = self.table();
+        if table.len() >= MAX_REASONS && !table.contains_key(&reason) {
+            reason = Reason { effect: "", text: OTHER.to_owned(), ..reason };
+        }
+        let count = table.entry(reason).or_insert(Count { ops: 0, last: Instant::now() });
+        (count.ops, count.last) = (count.ops + ops, Instant::now());
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<Reason, Count>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names the effect of an error on an op.
+fn effect(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Transient => "tried again",
+        ErrorKind::Throttled { .. } => "throttled",
+        ErrorKind::Outage => "outage",
+        ErrorKind::Ambiguous => "may have landed",
+        ErrorKind::Refused => "refused",
+        ErrorKind::TooLarge => "too large",
+        _ => "lost",
+    }
+}
+
+impl<T, R, S> Sink<T, R> for Watched<S>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    S: Sink<T, R>,
+{
+    async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
+        let written = self.inner.write(batch).await;
+        if let (Some(errors), Err(error)) = (&self.errors, &written) {
+            // The error is the verdict of the ops that have none of their own.
+            let ops = batch.pending_indexes().len() as u64;
+            errors.add(self.batcher, effect(error.kind()), error.source().unwrap_or(error), ops);
+        }
+        written
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        self.inner.close().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roundlot::sink_fn;
+
+    use super::*;
+
+    /// Writes a batch of three ops to a sink that refuses the first of them, and then fails as a whole.
+    async fn write(errors: &Errors, reason: &'static str) {
+        let sink = sink_fn(move |batch: &mut Batch<u8>| {
+            Box::pin(async move {
+                batch.refuse(0, SinkError::refused("margin"));
+                Err(SinkError::transient(reason))
+            })
+        });
+        let sink = Errors::watch(Some(errors), "orders", sink);
+        assert!(sink.write(&mut Batch::for_test(vec![0, 1, 2])).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_op_without_a_verdict_counts_under_the_reason_of_the_call() {
+        let errors = Errors::default();
+        for reason in ["busy", "slow", "busy"] {
+            write(&errors, reason).await;
+        }
+        tokio::time::advance(std::time::Duration::from_secs(7)).await;
+        let rows = errors.rows();
+        let said: Vec<_> = rows.iter().map(|row| (row.effect, row.reason.as_str(), row.ops, row.seconds_ago)).collect();
+        assert_eq!(said, [("tried again", "busy", 4, 7), ("tried again", "slow", 2, 7)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_table_is_bounded_and_loses_no_count() {
+        let errors = Errors::default();
+        for i in 0..100 {
+            let reason = SinkError::refused(format!("{i}{}", "x".repeat(1000)));
+            errors.add("orders", "refused", reason.source().unwrap(), 1);
+        }
+        let rows = errors.rows();
+        assert_eq!(rows.len(), MAX_REASONS + 1);
+        assert_eq!((rows[0].reason.as_str(), rows[0].ops), (OTHER, 100 - MAX_REASONS as u64));
+        assert_eq!(rows.iter().map(|row| row.ops).sum::<u64>(), 100);
+        assert!(rows.iter().all(|row| row.reason.chars().count() <= MAX_LENGTH));
+    }
+}
