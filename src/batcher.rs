@@ -145,8 +145,15 @@ where
         self.limits(limits).retry(retry)
     }
 
-    /// How often and when to try again what failed with [`Transient`](crate::ErrorKind::Transient) or
-    /// [`Throttled`](crate::ErrorKind::Throttled).
+    /// How often and when to try again. The policy governs:
+    ///
+    /// * ops that failed with [`Transient`](crate::ErrorKind::Transient) or [`Throttled`](crate::ErrorKind::Throttled), and,
+    ///   if the batcher is [`idempotent`](Self::idempotent), with [`Ambiguous`](crate::ErrorKind::Ambiguous): an attempt each;
+    /// * ops for which the sink called [`Batch::retry`](crate::Batch::retry): an attempt each;
+    /// * an outage of the destination ([`SinkError::outage`](crate::SinkError::outage),
+    ///   [`SinkError::connection_lost`](crate::SinkError::connection_lost)): the whole batcher freezes with the same backoff, and
+    ///   an op that was not sent loses no attempt;
+    /// * the longest freeze that a `Throttled` answer may ask for: [`Retry::max_freeze`].
     pub fn retry(self, retry: Retry) -> Self {
         let policy = Policy { backoff: retry.start(), ..self.policy };
         Self { policy, ..self }

@@ -1,3 +1,4 @@
+//! [chains]: crate::guide::chains
 //! [telemetry]: crate::telemetry
 //! [alerts]: crate::telemetry#prometheus
 //! [dashboard]: crate::telemetry#prometheus

@@ -54,6 +54,21 @@ impl Quote {
         Self { symbol, bid, bid_size, ask, ask_size, time_ns }
     }
 
+    /// Keeps the later quote by its own time, and of two of the same time the one that came later. An older quote can come
+    /// later, since feeds step back in time and messages take ways of different length.
+    /// [`stage::latest`](crate::stage::latest) would keep it.
+    ///
+    /// For [`conflate_by`](crate::Stages::conflate_by); it never nets.
+    ///
+    /// ```
+    /// use roundlot::{Stages, market::Quote};
+    ///
+    /// let stages = Stages::new().conflate_by(|quote: &Quote| quote.symbol, Quote::latest);
+    /// ```
+    pub fn latest(waiting: Self, newer: Self) -> Option<Self> {
+        Some(if newer.time_ns < waiting.time_ns { waiting } else { newer })
+    }
+
     /// Ask less bid; negative if they are crossed. `None` if it is too large for a decimal.
     pub fn spread(&self) -> Option<Price> {
         self.ask.checked_sub(self.bid)
@@ -88,6 +103,15 @@ mod tests {
         assert!(quote(price(12), price(11)).is_crossed());
         assert_eq!(quote(price(12), price(11)).spread(), Some(price(-1)));
         assert_eq!(quote(price(10), price(11)).mid(), Some("1.05".parse().expect("valid")));
+    }
+
+    #[test]
+    fn later_wins_and_an_arrival_wins_a_tie() {
+        let at = |time_ns, bid| Quote { time_ns, ..quote(Price::from_scaled(bid, 0).expect("valid"), Price::ZERO) };
+        assert_eq!(Quote::latest(at(1, 10), at(2, 11)), Some(at(2, 11)));
+        assert_eq!(Quote::latest(at(2, 10), at(2, 11)), Some(at(2, 11)));
+        assert_eq!(Quote::latest(at(2, 10), at(1, 11)), Some(at(2, 10)));
+        assert_eq!(Quote::latest(at(i64::MAX, 10), at(i64::MIN, 11)), Some(at(i64::MAX, 10)), "no difference is taken");
     }
 
     #[test]

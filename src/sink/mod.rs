@@ -37,7 +37,9 @@ use crate::rules::batch::{Batch, Settled};
 ///
 /// * `Ok(batch.accept_all())` accepts all that have no verdict yet;
 /// * `Ok(batch.settle_each(|op| ..))` asks for a receipt or an error for each of them;
-/// * [`Batch::accept`], [`Batch::refuse`] and [`Batch::retry`] answer one op each, and [`Batch::settled`] closes;
+/// * [`Batch::accept`], [`Batch::refuse`] and [`Batch::retry`] answer one op each by its index, and [`Batch::settled`]
+///   closes; [`batch.pending().indexed()`](crate::Pending::indexed) gives each op with that index, which is how results by
+///   position find their ops;
 /// * `Err(error)` answers every op that has no verdict yet with that error.
 ///
 /// The [`ErrorKind`] of an error decides what happens to its ops.
@@ -80,6 +82,43 @@ use crate::rules::batch::{Batch, Settled};
 ///         Ok(batch.accept_all())
 ///     }
 /// }
+/// ```
+///
+/// A destination that answers with a list, one result per op by its position:
+///
+/// ```
+/// use roundlot::{Batch, Settled, Sink, SinkError};
+///
+/// struct Venue;
+///
+/// impl Sink<u32, u64> for Venue {
+///     async fn write(&self, batch: &mut Batch<u32, u64>) -> Result<Settled, SinkError> {
+///         let (indexes, orders): (Vec<usize>, Vec<&u32>) = batch.pending().indexed().unzip();
+///         let results = post(&orders).await?;
+///         if results.len() != orders.len() {
+///             return Err(SinkError::ambiguous("not one result per order")); // executed, but which of them?
+///         }
+///         for (i, result) in indexes.into_iter().zip(results) {
+///             match result {
+///                 Ok(id) => batch.accept(i, id),
+///                 Err(reason) => batch.refuse(i, SinkError::refused(reason)),
+///             }
+///         }
+///         batch.settled()
+///     }
+/// }
+///
+/// async fn post(orders: &[&u32]) -> Result<Vec<Result<u64, String>>, SinkError> {
+///     // ...
+/// #   Ok(orders.iter().map(|order| if **order > 100 { Err("too much".into()) } else { Ok(u64::from(**order)) }).collect())
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let mut batch = Batch::for_test(vec![7, 700]);
+/// # Venue.write(&mut batch).await.unwrap();
+/// # assert_eq!(batch.verdict(0).unwrap().unwrap(), &7);
+/// # assert!(batch.verdict(1).unwrap().is_err());
+/// # }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a sink for operations of type `{T}` with receipts of type `{R}`",

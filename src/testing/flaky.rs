@@ -21,6 +21,12 @@ use crate::{
 /// runs. [`fail_ops`](Self::fail_ops) and [`slow`](Self::slow) are not steps: they hold for all writes until they are
 /// changed.
 ///
+/// # Partitions
+///
+/// A step belongs to no partition: it goes to the write that begins next, whatever the partition of its batch. With
+/// [`partition_by`](crate::Stages::partition_by), `fail(..).fail(..)` may fail BTC once and ETH once, and not BTC twice. To
+/// fail certain ops, name them by [`fail_ops`](Self::fail_ops), which does not depend on the order of the writes.
+///
 /// # Cancel safety
 ///
 /// A write that is dropped has taken its step.
@@ -48,6 +54,34 @@ use crate::{
 /// }
 /// assert_eq!(outcomes, [false, false, true, false, true]);
 /// assert_eq!(recorder.ops(), [3, 4, 5]); // 4 landed, though its sender got an error
+/// # }
+/// ```
+///
+/// With partitions, a step for the write that begins next, and a failure for one symbol:
+///
+/// ```
+/// use roundlot::{AckError, Batcher, SinkError, Stages, testing::{Flaky, Recorder}};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let recorder = Recorder::new();
+/// let flaky = Flaky::new(recorder.clone());
+/// let stages = Stages::new().partition_by(|order: &(&'static str, u32)| order.0);
+/// let (desk, _worker) = Batcher::new(flaky.clone()).stages(stages).spawn();
+///
+/// // Two steps, and both symbols are hit: each has a write of its own.
+/// flaky.fail(SinkError::refused("halted")).fail(SinkError::ambiguous("no answer"));
+/// let (btc, eth) = (desk.submit(("BTC", 1)).await?, desk.submit(("ETH", 1)).await?);
+/// assert!(matches!(btc.await, Err(AckError::Refused(_))));
+/// assert!(matches!(eth.await, Err(AckError::InDoubt(_))));
+///
+/// // Only BTC fails, however its ops are batched.
+/// flaky.fail_ops(|order| (order.0 == "BTC").then(|| SinkError::refused("halted")));
+/// let (btc, eth) = (desk.submit(("BTC", 2)).await?, desk.submit(("ETH", 2)).await?);
+/// assert!(matches!(btc.await, Err(AckError::Refused(_))));
+/// assert!(eth.await.is_ok());
+/// assert_eq!(recorder.ops(), [("ETH", 2)]);
+/// # Ok(())
 /// # }
 /// ```
 pub struct Flaky<S, T, R = ()> {
@@ -91,7 +125,8 @@ impl<S, T, R> Flaky<S, T, R> {
         Self { shared: Arc::new(Shared { inner, script: Mutex::new(script) }), receipts: PhantomData }
     }
 
-    /// Adds a write that fails with `error`; nothing reaches the inner sink.
+    /// Adds a write that fails with `error`; nothing reaches the inner sink. The write is the next one of any partition:
+    /// [`fail_ops`](Self::fail_ops) fails certain ops.
     pub fn fail(&self, error: SinkError) -> Self {
         self.fail_times(1, error)
     }

@@ -78,4 +78,20 @@ mod tests {
         let error = toml::from_str::<BatcherConfig>("[limits]\nlinger = \"1ms\"").unwrap_err();
         assert!(error.to_string().contains("missing field `max_items`"), "{error}");
     }
+
+    /// Goal: the file in the README can be read, and what it calls a default is one. Method: its values, and the defaults.
+    #[test]
+    fn the_file_in_the_readme_can_be_read() {
+        #[derive(Deserialize)]
+        struct Settings {
+            orders: BatcherConfig,
+        }
+        let readme = include_str!("../../../README.md");
+        let file = readme.split("```toml\n").find(|block| block.starts_with("[orders.limits]")).expect("it is there");
+        let file = file.split("```").next().expect("it ends");
+        let BatcherConfig { limits, retry } = toml::from_str::<Settings>(file).unwrap().orders;
+        assert_eq!((limits.max_items, limits.max_pending, limits.max_in_flight), (500, 100_000, 4));
+        assert!(file.contains("default 0:") && Limits::new(500).linger.is_zero());
+        assert_eq!(retry, Retry::default(), "all that it sets of a retry are the defaults");
+    }
 }

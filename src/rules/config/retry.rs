@@ -23,6 +23,20 @@ use crate::rules::config::{duration::Span, limits::LimitsError};
 /// through or [`give_up_after`](Self::give_up_after) has passed. A retry without a pause, as [`none`](Self::none), freezes
 /// with the default backoff.
 ///
+/// # In code and in a file
+///
+/// Both have the same names and defaults. The builder corrects a value out of its range; a file that has one is refused,
+/// since it is more likely a slip there:
+///
+/// | value | in code | in a file |
+/// |---|---|---|
+/// | `base` longer than `max` | counts as `max` | error: `base must not be longer than max` |
+/// | `max_attempts` of 0 | counts as 1 | error: `max_attempts must be at least 1, the first attempt` |
+/// | a name that does not exist | does not compile | error: `unknown field` |
+///
+/// A file that has only one of `base` and `max` gets the default of the other one, so that `base = "10s"` alone is longer
+/// than `max`, which is 5 s.
+///
 /// # Examples
 ///
 /// ```
@@ -34,6 +48,12 @@ use crate::rules::config::{duration::Span, limits::LimitsError};
 ///
 /// let same: Retry = toml::from_str("base = \"50ms\"\nmax = \"5s\"\nmax_attempts = 8")?;
 /// assert_eq!(same, retry);
+///
+/// // The builder corrects what a file is refused for.
+/// let second = Duration::from_secs(1);
+/// assert_eq!(Retry::exponential(10 * second, second), Retry::exponential(second, second));
+/// let error = toml::from_str::<Retry>("base = \"10s\"\nmax = \"1s\"").unwrap_err();
+/// assert!(error.to_string().contains("base must not be longer than max"));
 /// # Ok::<(), toml::de::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +80,9 @@ const MIN_FREEZE: Duration = Duration::from_millis(1);
 
 impl Retry {
     /// Backs off for `base` after the first failure and twice as long after each further one, up to `max`; a `base` that
-    /// is longer counts as `max`.
+    /// is longer counts as `max`. A file with such a base is refused.
     pub fn exponential(base: Duration, max: Duration) -> Self {
-        Self { base, max, max_attempts: 8, give_up_after: None, max_freeze: MAX_FREEZE, seed: None }
+        Self { base: base.min(max), max, max_attempts: 8, give_up_after: None, max_freeze: MAX_FREEZE, seed: None }
     }
 
     /// One attempt, and no more. An outage is no attempt: the batcher waits it out all the same.
@@ -70,8 +90,9 @@ impl Retry {
         Self::exponential(Duration::ZERO, Duration::ZERO).max_attempts(1)
     }
 
-    /// How often an op is handed to the sink at most, the first time included. Zero counts as one. An op that fails the
-    /// last time ends as [`Exhausted`](crate::End::Exhausted), or in doubt if it may have landed.
+    /// How often an op is handed to the sink at most, the first time included. Zero counts as one; a file that says zero is
+    /// refused. An op that fails the last time ends as [`Exhausted`](crate::End::Exhausted), or in doubt if it may have
+    /// landed.
     pub fn max_attempts(self, max_attempts: u32) -> Self {
         Self { max_attempts: max_attempts.max(1), ..self }
     }
@@ -244,6 +265,15 @@ mod tests {
         let retry = Retry::default().give_up_after(Duration::from_secs(60)).max_freeze(Duration::from_secs(3600));
         assert_eq!(read("give_up_after = \"1m\"\nmax_freeze = \"1h\"").unwrap(), retry);
         assert!(read("bsae = \"1s\"").unwrap_err().to_string().contains("bsae"));
+    }
+
+    /// Goal: each policy made in code can be written to a file and read back. Method: values that a file is refused for.
+    #[test]
+    fn what_the_builder_corrects_can_be_read_back() {
+        let (long, short) = (Duration::from_secs(10), Duration::from_secs(1));
+        let retry = Retry::exponential(long, short).max_attempts(0);
+        assert_eq!(retry, Retry::exponential(short, short).max_attempts(1));
+        assert_eq!(toml::from_str::<Retry>(&toml::to_string(&retry).unwrap()).unwrap(), retry);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! [`Outcomes`]: how many ops ended in each way. The statistics and the reports of flushes embed it.
 
-use std::ops::{AddAssign, Index, Sub};
+use std::{
+    fmt,
+    ops::{AddAssign, Index, Sub},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +17,17 @@ use super::End;
 /// let outcomes = Outcomes::default();
 /// assert_eq!(outcomes[End::Delivered], outcomes.delivered);
 /// assert_eq!(outcomes.total(), 0);
+/// ```
+///
+/// Its text has the counts that are not zero, for a log or a report:
+///
+/// ```
+/// use roundlot::Outcomes;
+///
+/// let outcomes: Outcomes = serde_json::from_str(r#"{"delivered":120,"refused":3,"in_doubt":1}"#)?;
+/// assert_eq!(outcomes.to_string(), "120 delivered, 3 refused, 1 in doubt");
+/// assert_eq!(Outcomes::default().to_string(), "nothing yet");
+/// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -102,6 +116,17 @@ impl Index<End> for Outcomes {
     }
 }
 
+impl fmt::Display for Outcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ends: Vec<String> = End::ALL
+            .into_iter()
+            .filter(|end| self[*end] > 0)
+            .map(|end| format!("{} {}", self[end], end.name().replace('_', " ")))
+            .collect();
+        f.pad(if ends.is_empty() { "nothing yet".to_owned() } else { ends.join(", ") }.as_str())
+    }
+}
+
 impl AddAssign for Outcomes {
     fn add_assign(&mut self, other: Self) {
         End::ALL.into_iter().for_each(|end| *self.of(end) += other[end]);
@@ -134,5 +159,15 @@ mod tests {
         let mut twice = all;
         twice += all;
         assert_eq!(twice - all, all);
+    }
+
+    #[test]
+    fn the_text_has_the_counts_that_are_not_zero() {
+        let mut all = Outcomes::default();
+        assert_eq!(format!("{all:>12}"), " nothing yet");
+        End::ALL.into_iter().for_each(|end| all.add(end, 2));
+        let text = "2 delivered, 2 refused, 2 exhausted, 2 in doubt, 2 conflated, 2 deduplicated, 2 netted, 2 expired, \
+                    2 evicted, 2 withdrawn, 2 returned, 2 lost";
+        assert_eq!(all.to_string(), text);
     }
 }

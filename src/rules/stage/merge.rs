@@ -41,7 +41,23 @@ pub(super) fn in_place<T, M: Into<Merge<T>>>(
     }
 }
 
-/// Keeps the newer op: the usual rule for market data. For [`conflate_by`](crate::Stages::conflate_by).
+/// Keeps the op that arrived later: the usual rule for market data. For [`conflate_by`](crate::Stages::conflate_by).
+///
+/// It goes by arrival, and knows no time that an op may contain. **An old quote that arrives late replaces a newer one.**
+/// Feeds step back in time and messages take ways of different length, so ops with a time of their own need a function
+/// that compares it: [`Quote::latest`](crate::market::Quote::latest),
+/// [`PriceUpdate::latest`](crate::market::PriceUpdate::latest), or one of yours:
+///
+/// ```
+/// use roundlot::Stages;
+///
+/// struct Tick { symbol: u32, time_ns: i64 }
+///
+/// let stages = Stages::new().conflate_by(
+///     |tick: &Tick| tick.symbol,
+///     |waiting: Tick, newer: Tick| Some(if newer.time_ns < waiting.time_ns { waiting } else { newer }),
+/// );
+/// ```
 ///
 /// It can't net: ops of which the newer one does not stand for both, such as an order and its cancel, need a merge
 /// function of their own, such as [`TradeOp::merge`](crate::market::TradeOp::merge).

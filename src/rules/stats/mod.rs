@@ -1,6 +1,7 @@
 //! [`Stats`]: what has happened so far, in numbers, as callers see it.
 
 pub(crate) mod counters;
+mod display;
 pub(crate) mod flush;
 pub(crate) mod latency;
 mod size;
@@ -34,6 +35,9 @@ use crate::rules::{batch::CutBy, outcome::Outcomes, seconds};
 /// let stats = desk.stats();
 /// assert_eq!(stats.outcomes.delivered, 3);
 /// assert_eq!(stats.accepted, stats.ended() + stats.waiting + stats.in_flight);
+///
+/// // For a log, in one line and without zeros.
+/// assert!(stats.to_string().starts_with("3 accepted: 3 delivered; "));
 /// # Ok(())
 /// # }
 /// ```
