@@ -207,9 +207,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         if limits.overflow != self.caps.overflow || limits.overflow.evicts() != self.victims.is_some() {
             self.set_victims(limits.overflow);
         }
-        self.caps = Caps::from(limits);
         self.size.set_most(limits.items());
-        self.caps.items = self.size.cap();
+        self.caps = Caps { items: self.size.cap(), ..limits.into() };
         self.press_if_full();
         self.reschedule_all(now);
     }
@@ -218,7 +217,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     fn resize(&mut self, now: Timestamp) {
         let before = std::mem::replace(&mut self.caps.items, self.size.cap());
         if self.caps.items < before {
-            // What lingers may be full by now.
+            // Partitions that linger may be full by now.
             self.reschedule_all(now);
         }
     }
