@@ -264,6 +264,7 @@ where
         let stopped = Arc::clone(&inbox);
         let tell_stop: TellStop = Arc::new(move |within| stopped.update_control(|control| control.stop(within, false)));
 
+        let policy = Policy { page: sink.page(), ..policy };
         let mut accumulator = Accumulator::new(stages, &limits, policy);
         accumulator.counters().report_to(Meter::new(metrics, &name));
         let (letters, letters_task) = letters(&name);

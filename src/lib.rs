@@ -39,7 +39,7 @@ pub use rules::{
     },
     outcome::{AckError, DeadLetter, End, Outcome, Outcomes, Returned},
     stage::{self, Stages},
-    stats::{Cuts, Stats, Times, flush::FlushReport},
+    stats::{CapReason, Cuts, SizeStats, Stats, Times, flush::FlushReport},
 };
 /// Tells a batcher to stop: see [`Batcher::stop_on`].
 pub use tokio_util::sync::CancellationToken;

@@ -166,6 +166,9 @@ if ! $quick; then
         exit 1
     }
     grep '^figure' "$tmp/bench.txt"
+
+    step "simulated destinations, a few of them"
+    cargo run --quiet --release --locked -p roundlot-bench --bin simulator -- --short
 fi
 
 printf '\nall tests passed\n'

@@ -16,6 +16,7 @@ pub mod peers;
 pub mod report;
 pub mod rows;
 pub mod server;
+pub mod simulate;
 pub mod statistics;
 pub mod target;
 pub mod trade;

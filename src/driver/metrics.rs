@@ -20,6 +20,8 @@ const ENDED: &str = "ops_ended_total";
 const BATCHES: &str = "batches_total";
 const RETRIES: &str = "retries_total";
 const SPLITS: &str = "splits_total";
+const BATCH_CAP: &str = "batch_cap";
+const CAP_CHANGES: &str = "batch_cap_changes_total";
 const PANICS: &str = "panics_total";
 const LETTERS_LOST: &str = "dead_letters_lost_total";
 const OUTAGES: &str = "outages_total";
@@ -60,6 +62,12 @@ fn describe(namespace: Namespace) {
     describe_counter!(name(BATCHES), Unit::Count, "Batches handed to the sink, by the reason of the cut");
     describe_counter!(name(RETRIES), Unit::Count, "Operations put back to be tried again");
     describe_counter!(name(SPLITS), Unit::Count, "Batches split in two");
+    describe_gauge!(
+        name(BATCH_CAP),
+        Unit::Count,
+        "Operations in a batch, at most, as failures and limits say just now"
+    );
+    describe_counter!(name(CAP_CHANGES), Unit::Count, "Changes of the largest number of operations in a batch");
     describe_counter!(name(PANICS), Unit::Count, "Panics caught in the sink and the stages");
     describe_counter!(name(LETTERS_LOST), Unit::Count, "Dead letters that found no room");
     describe_counter!(name(OUTAGES), Unit::Count, "Times that the destination went away");
@@ -84,6 +92,8 @@ pub(crate) struct Meter {
     batches: [Counter; CutBy::ALL.len()],
     retries: Counter,
     splits: Counter,
+    batch_cap: Gauge,
+    cap_changes: Counter,
     panics: Counter,
     dead_letters_lost: Counter,
     outages: Counter,
@@ -111,6 +121,8 @@ impl Meter {
             batches: CutBy::ALL.map(|by| counter!(name(BATCHES), "batcher" => batcher(), "cut_by" => by.name())),
             retries: counter!(name(RETRIES), "batcher" => batcher()),
             splits: counter!(name(SPLITS), "batcher" => batcher()),
+            batch_cap: gauge!(name(BATCH_CAP), "batcher" => batcher()),
+            cap_changes: counter!(name(CAP_CHANGES), "batcher" => batcher()),
             panics: counter!(name(PANICS), "batcher" => batcher()),
             dead_letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
             outages: counter!(name(OUTAGES), "batcher" => batcher()),
@@ -163,6 +175,8 @@ impl Observer for Meter {
         }
         self.retries.absolute(stats.retries);
         self.splits.absolute(stats.splits);
+        self.batch_cap.set(stats.size.cap as f64);
+        self.cap_changes.absolute(stats.size.changes);
         self.panics.absolute(stats.panics);
         self.dead_letters_lost.absolute(stats.dead_letters_lost);
         self.outages.absolute(stats.outages);

@@ -2,6 +2,7 @@
 //! them; they call nothing but the functions of the user.
 
 pub(crate) mod accumulator;
+pub(crate) mod adaptive;
 pub(crate) mod batch;
 pub(crate) mod config;
 pub(crate) mod outcome;

@@ -57,6 +57,7 @@ impl<T, R> BoxSink<T, R> {
 trait DynSink<T, R>: Send + Sync {
     fn write<'a>(&'a self, batch: &'a mut Batch<T, R>) -> BoxFuture<'a, Result<Settled, SinkError>>;
     fn close(&self) -> BoxFuture<'_, Result<(), SinkError>>;
+    fn page(&self) -> Option<usize>;
     fn gone(&self) -> BoxFuture<'_, SinkError>;
 }
 
@@ -72,6 +73,10 @@ where
 
     fn close(&self) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(Sink::close(self))
+    }
+
+    fn page(&self) -> Option<usize> {
+        Sink::page(self)
     }
 
     fn gone(&self) -> BoxFuture<'_, SinkError> {
@@ -91,6 +96,10 @@ where
 
     async fn close(&self) -> Result<(), SinkError> {
         DynSink::close(&*self.inner).await
+    }
+
+    fn page(&self) -> Option<usize> {
+        DynSink::page(&*self.inner)
     }
 
     async fn gone(&self) -> SinkError {

@@ -83,6 +83,10 @@ where
         self.inner.close().await
     }
 
+    fn page(&self) -> Option<usize> {
+        self.inner.page()
+    }
+
     async fn gone(&self) -> SinkError {
         self.inner.gone().await
     }

@@ -141,6 +141,14 @@ pub trait Sink<T, R = ()>: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// The number of ops in a page, for a destination whose cost rises in steps: one more op than a page holds costs a whole
+    /// further page. Where more than a page waits, a batch is then cut down to whole pages, and the rest stays in the buffer.
+    ///
+    /// Asked once, when the batcher is built. The default says that there are no pages.
+    fn page(&self) -> Option<usize> {
+        None
+    }
+
     /// Waits until the destination has ended for good, and returns the reason. For a destination that notices this
     /// without a write, such as a WebSocket whose peer has left. A [`Fanout`](crate::Fanout) then ends the
     /// subscription, even if there is nothing to send. The default waits for ever.
@@ -206,6 +214,10 @@ where
 
     fn close(&self) -> impl Future<Output = Result<(), SinkError>> + Send {
         (**self).close()
+    }
+
+    fn page(&self) -> Option<usize> {
+        (**self).page()
     }
 
     fn gone(&self) -> impl Future<Output = SinkError> + Send {

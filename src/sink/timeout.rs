@@ -74,6 +74,10 @@ where
         }
     }
 
+    fn page(&self) -> Option<usize> {
+        self.inner.page()
+    }
+
     async fn gone(&self) -> SinkError {
         self.inner.gone().await
     }

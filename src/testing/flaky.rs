@@ -261,6 +261,10 @@ where
         self.script().close_error.clone().map_or(Ok(()), Err)
     }
 
+    fn page(&self) -> Option<usize> {
+        self.shared.inner.page()
+    }
+
     async fn gone(&self) -> SinkError {
         self.shared.inner.gone().await
     }

@@ -150,6 +150,10 @@ where
         self.shared.inner.close().await
     }
 
+    fn page(&self) -> Option<usize> {
+        self.shared.inner.page()
+    }
+
     async fn gone(&self) -> SinkError {
         self.shared.inner.gone().await
     }

@@ -24,6 +24,7 @@ mod outage;
 mod outage_storm;
 mod overflow;
 mod own_desk;
+mod pages;
 mod poison;
 mod retry;
 mod runtimes;

@@ -75,7 +75,9 @@ pub(crate) async fn failures() {
     let throttled = flaky().fail(SinkError::throttled(secs(1))).fail(SinkError::transient("busy"));
     run(Batcher::new(throttled).name("retries"), [1]).await;
     let limits = Limits::new(4).linger(secs(1));
-    run(Batcher::new(flaky().fail(SinkError::too_large("413"))).name("split").limits(limits), [1, 2]).await;
+    let split = flaky().fail(SinkError::too_large("413"));
+    run(Batcher::new(split).name("split").limits(limits.clone()), [1, 2]).await;
+    run(Batcher::new(flaky().fail(SinkError::too_large_over(1))).name("cap").limits(limits), [1, 2]).await;
     run(Batcher::new(flaky().panic(1)).name("panic"), [1]).await;
     let closing = flaky().fail_close(SinkError::transient("busy"));
     run(Batcher::new(closing).name("close").limits(Limits::new(1).max_in_flight(4)), [1]).await;

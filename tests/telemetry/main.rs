@@ -105,7 +105,8 @@ fn each_metric_is_on_the_page_and_moves() {
             Some(Unit::Seconds) => row.unit == "seconds",
             Some(Unit::Bytes) => row.unit == "bytes",
             Some(Unit::Count) => {
-                ["ops", "batches", "panics", "outages", "messages", "frames", "connections"].contains(&&*row.unit)
+                ["ops", "batches", "changes", "panics", "outages", "messages", "frames", "connections"]
+                    .contains(&&*row.unit)
             }
             _ => ["0 or 1", "ratio"].contains(&&*row.unit),
         };

@@ -246,6 +246,8 @@ async fn run<S: Rules + Unpin>(
     stream: impl FnOnce(Source, &Recipe, Instant) -> S,
 ) -> Result<(), TestCaseError> {
     let (source, start) = (Source::default(), Instant::now());
+    // A stream has no destination, and so no pages.
+    let recipe = Recipe { page: None, ..recipe };
     let stream = task::spawn(stream(source.clone(), &recipe, start));
     let mut run = Run { source, stream, model: Model::new(&recipe), start, idle_until: None };
     run.take(steps, reads_all).await

@@ -1,5 +1,5 @@
-//! [`Caps`]: what the limits say, as far as it is looked at with each op or each cut. Made of [`Limits`] as a whole, and
-//! never changed in part.
+//! [`Caps`]: what the limits say, as far as it is looked at with each op or each cut. Made of [`Limits`] as a whole. Only the
+//! number of ops in a batch changes in between: it is that of the [`BatchSize`](crate::rules::adaptive::BatchSize) in force.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::rules::config::limits::{Limits, Overflow};
 pub(super) struct Caps {
     /// Ops accepted and not ended.
     pub(super) pending: usize,
-    /// Ops in a batch.
+    /// Ops in a batch, in force.
     pub(super) items: usize,
     /// Weight of a batch.
     pub(super) weight: usize,

@@ -53,7 +53,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let cut_by = self.schedule.due_by(id, &self.caps, now)?;
         let mut cut = self.spares.pop().unwrap_or_default();
         let partition = &mut self.schedule.partitions_mut()[id];
-        let cap = partition.cap(self.caps.items);
+        let cap = whole_pages(partition.cap(self.caps.items), partition.queue.len(), self.policy.page);
         // The fast path hands its ops over in bulk.
         cut.batch.parts().0.reserve(cap.min(partition.queue.len()));
         let number = self.ledger.begin_cut();
@@ -167,6 +167,14 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
                 self.refuse_dequeued(slot, &error, now);
             }
         }
+    }
+}
+
+/// How many ops to cut, where a part of a page costs the destination as much as a whole one.
+fn whole_pages(cap: usize, waiting: usize, page: Option<usize>) -> usize {
+    match page {
+        Some(page) if cap.min(waiting) > page && page > 0 => cap.min(waiting) / page * page,
+        _ => cap,
     }
 }
 

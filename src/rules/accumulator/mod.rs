@@ -9,6 +9,7 @@
 //! | [`Outbox`] | what has been decided is kept until the driver has taken it |
 //! | [`Caps`] | says what the limits say that were set last |
 //! | [`Gate`] | is shut while no batch may be cut at all |
+//! | [`BatchSize`] | is the largest batch that the destination is known to take, within the limit |
 //! | [`Arena`] | an op with a node keeps its slot from accept to end |
 //! | [`Schedule`] | a partition stands where its queue, its backoff and its flight say |
 //! | [`DedupWindow`] | a key is known from its first op until its window is over and that op has ended |
@@ -41,6 +42,7 @@ pub(crate) use notices::{Notices, OutageNotice};
 pub(crate) use settle::Written;
 
 use crate::rules::{
+    adaptive::BatchSize,
     config::{limits::Limits, retry::Backoff},
     outcome::{Answer, DeadLetter, Returned},
     stage::Stages,
@@ -69,6 +71,8 @@ pub(crate) struct Policy {
     pub(crate) idempotent: bool,
     /// A batch that is refused as a whole is halved until the refused ops stand alone.
     pub(crate) bisect: bool,
+    /// Ops in a page of the destination, if it has pages.
+    pub(crate) page: Option<usize>,
 }
 
 /// The way of an op into the buffer.
@@ -94,6 +98,7 @@ pub(crate) struct Accumulator<T, R, A> {
     /// `None` unless the policy evicts.
     victims: Option<Victims>,
     gate: Gate,
+    size: BatchSize,
     ledger: Ledger,
     outbox: Outbox<T, R, A>,
     /// The memory of batches that are settled, for the next ones.
@@ -128,6 +133,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             dedup: DedupWindow::new(),
             victims,
             gate: Gate::default(),
+            size: BatchSize::new(limits.items()),
             ledger: Ledger::new(),
             outbox: Outbox::default(),
             spares: Vec::new(),
@@ -201,9 +207,24 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         if limits.overflow != self.caps.overflow || limits.overflow.evicts() != self.victims.is_some() {
             self.set_victims(limits.overflow);
         }
-        self.caps = Caps::from(limits);
+        self.size.set_most(limits.items());
+        self.caps = Caps { items: self.size.cap(), ..limits.into() };
         self.press_if_full();
-        // Every partition is looked at again: few wait at a time, and limits change rarely.
+        self.reschedule_all(now);
+    }
+
+    /// Obeys the size of batches that is in force by now.
+    fn resize(&mut self, now: Timestamp) {
+        let before = std::mem::replace(&mut self.caps.items, self.size.cap());
+        if self.caps.items < before {
+            // Partitions that linger may be full by now.
+            self.reschedule_all(now);
+        }
+    }
+
+    /// Puts every partition where it belongs: few wait at a time, and limits change rarely.
+    #[cold]
+    fn reschedule_all(&mut self, now: Timestamp) {
         let all: Vec<u32> = self.schedule.partitions().ids().collect();
         for id in all {
             // Forgetting one partition may have made room for another.
@@ -214,8 +235,9 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let max_pending = self.caps.pending as u64;
-        Stats { paused: self.gate.paused, in_outage: self.gate.is_in_outage(), max_pending, ..self.ledger.stats() }
+        let (paused, in_outage) = (self.gate.paused, self.gate.is_in_outage());
+        let (max_pending, size) = (self.caps.pending as u64, self.size.stats());
+        Stats { paused, in_outage, max_pending, size, ..self.ledger.stats() }
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {

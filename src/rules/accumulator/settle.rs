@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Accumulator, Cut, finish::GivenUp, store::TakenRuns};
 use crate::rules::{
+    adaptive::Failure,
     batch::{ErrorKind, SinkError, verdicts::Verdict},
     outcome::{AckError, End, Waiters},
     panics,
@@ -52,6 +53,15 @@ enum Disposition {
     Lose(SinkError),
 }
 
+/// How a write failed, if its size may have to do with it. Outages and quotas are of no size.
+fn failure_by_size(error: &SinkError) -> Option<Failure> {
+    match error.kind() {
+        ErrorKind::TooLarge => Some(Failure::TooLarge { limit: error.max_items() }),
+        ErrorKind::Transient | ErrorKind::Ambiguous if !error.is_outage() => Some(Failure::Unclear),
+        _ => None,
+    }
+}
+
 impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R, A>>, written: Written, now: Timestamp) {
@@ -61,6 +71,14 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         self.batch_returned(id);
         let writing = now.nanos_since(at);
         let all_accepted = verdicts.receipts(ops.len()).is_some();
+        if all_accepted {
+            self.size.landed(ops.len());
+        } else if let Written::Failed(error) = &written
+            && let Some(failure) = failure_by_size(error)
+            && verdicts.are_none()
+        {
+            self.size.failed(ops.len(), failure);
+        }
         self.hear(verdicts, &written, mark, now);
         let rest = match written {
             Written::Answered if all_accepted => None,
@@ -108,6 +126,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             }
             self.take_back(id, &retries, now);
         }
+        self.resize(now);
         self.reschedule(id, now);
         if let Some(error) = outage.filter(|_| given_up) {
             self.give_up_waiting(&error, now);

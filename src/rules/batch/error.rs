@@ -1,6 +1,6 @@
 //! [`SinkError`]: why a write, or one op of it, failed: a kind that decides what happens next, and the cause.
 
-use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
+use std::{any::Any, error::Error, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,8 @@ pub struct SinkError {
     source: Option<Arc<dyn Error + Send + Sync>>,
     /// The destination as a whole is away, whatever became of the ops of this write.
     outage: bool,
+    /// Ops that the destination takes at once, if it said so when it called a batch too large.
+    max_items: Option<NonZeroU32>,
 }
 
 /// Tells what a failed write means for the ops in it.
@@ -113,7 +115,7 @@ impl SinkError {
     }
 
     pub(super) fn from_parts(kind: ErrorKind, source: Option<Arc<dyn Error + Send + Sync>>, outage: bool) -> Self {
-        Self { kind, source, outage }
+        Self { kind, source, outage, max_items: None }
     }
 
     /// Nothing landed; try again later.
@@ -154,6 +156,17 @@ impl SinkError {
         Self::new(ErrorKind::TooLarge, source)
     }
 
+    /// The batch is larger than the destination takes, which is `max_items` ops at once. The batcher cuts no larger batch
+    /// from then on, except to probe now and then whether the limit still holds.
+    pub fn too_large_over(max_items: usize) -> Self {
+        Self::from(ErrorKind::TooLarge).taking_at_most(Some(max_items))
+    }
+
+    pub(super) fn taking_at_most(self, max_items: Option<usize>) -> Self {
+        let max_items = max_items.and_then(|max_items| NonZeroU32::new(u32::try_from(max_items).unwrap_or(u32::MAX)));
+        Self { max_items, ..self }
+    }
+
     /// A newer leader writes to this destination; this batcher must stop.
     pub fn fenced(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Fenced, source)
@@ -186,6 +199,11 @@ impl SinkError {
     /// [`connection_lost`](Self::connection_lost).
     pub fn is_outage(&self) -> bool {
         self.outage
+    }
+
+    /// Ops that the destination takes at once, if it said so with [`too_large_over`](Self::too_large_over).
+    pub fn max_items(&self) -> Option<usize> {
+        self.max_items.map(|max_items| max_items.get() as usize)
     }
 
     /// Whether the destination has answered, which it can't during an outage.
@@ -238,7 +256,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 impl From<ErrorKind> for SinkError {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, source: None, outage: kind == ErrorKind::Outage }
+        Self { kind, source: None, outage: kind == ErrorKind::Outage, max_items: None }
     }
 }
 

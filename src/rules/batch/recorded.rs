@@ -17,6 +17,9 @@ pub(super) struct Recorded {
     kind: ErrorKind,
     #[serde(default)]
     outage: bool,
+    /// Ops that the destination takes at once, of an error that says so.
+    #[serde(default)]
+    max_items: Option<usize>,
     #[serde(default)]
     causes: Vec<String>,
 }
@@ -29,7 +32,7 @@ impl From<SinkError> for Recorded {
             causes.push(message(error));
             cause = error.source();
         }
-        Self { kind: error.kind(), outage: error.is_outage(), causes }
+        Self { kind: error.kind(), outage: error.is_outage(), max_items: error.max_items(), causes }
     }
 }
 
@@ -42,7 +45,8 @@ impl From<Recorded> for SinkError {
         }
         let chain = causes.into_iter().rev().fold(None, |source, message| Some(Arc::new(Cause { message, source })));
         let outage = recorded.outage || recorded.kind == ErrorKind::Outage;
-        Self::from_parts(recorded.kind, chain.map(|cause| cause as _), outage)
+        let read = Self::from_parts(recorded.kind, chain.map(|cause| cause as _), outage);
+        read.taking_at_most(recorded.max_items)
     }
 }
 

@@ -36,6 +36,11 @@ impl<R> Verdicts<R> {
         self.listed.clear();
     }
 
+    /// Whether no op has a verdict.
+    pub(crate) fn are_none(&self) -> bool {
+        self.receipts.is_empty() && self.listed.iter().all(|verdict| matches!(verdict, Verdict::Pending))
+    }
+
     #[inline]
     pub(crate) fn is_pending(&self, i: usize) -> bool {
         if self.listed.is_empty() {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Cuts, Stats, Times,
+    Cuts, SizeStats, Stats, Times,
     latency::{Latency, Observer},
 };
 use crate::rules::{
@@ -176,6 +176,7 @@ impl Counters {
             max_pending: 0,
             outages: self.outages,
             in_outage: false,
+            size: SizeStats::default(),
             in_buffer: self.in_buffer.times(self.timed),
             waiting_time: self.waiting.times(self.timed),
             backing_off_time: self.backing_off.times(self.timed),

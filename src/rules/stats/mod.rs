@@ -4,10 +4,13 @@ pub(crate) mod counters;
 mod display;
 pub(crate) mod flush;
 pub(crate) mod latency;
+mod size;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use size::{CapReason, SizeStats};
 
 use crate::rules::{batch::CutBy, outcome::Outcomes, seconds};
 
@@ -85,6 +88,8 @@ pub struct Stats {
     pub outages: u64,
     /// Whether it is away now: the last write met the outage, and no write has got through since.
     pub in_outage: bool,
+    /// The largest batch that is cut just now, and why.
+    pub size: SizeStats,
 
     /// How long ops that were handed to the sink and settled had been in the buffer, from `send` to the verdict.
     pub in_buffer: Times,

@@ -99,6 +99,11 @@ where
         first.and(second)
     }
 
+    /// The page of the first sink, or of the second if only that has one.
+    fn page(&self) -> Option<usize> {
+        self.first.page().or_else(|| self.second.page())
+    }
+
     /// Both must accept an op, so one that is gone is enough.
     async fn gone(&self) -> SinkError {
         tokio::select! {

@@ -62,6 +62,7 @@ pub(crate) struct Recipe {
     pub(crate) give_up_after: Option<u64>,
     pub(crate) idempotent: bool,
     pub(crate) bisect: bool,
+    pub(crate) page: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -146,7 +146,12 @@ fn push(
 /// Takes the same steps with both, comparing as it goes.
 fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let start = Timestamp::some();
-    let policy = Policy { backoff: retry(recipe).start(), idempotent: recipe.idempotent, bisect: recipe.bisect };
+    let policy = Policy {
+        backoff: retry(recipe).start(),
+        idempotent: recipe.idempotent,
+        bisect: recipe.bisect,
+        page: recipe.page,
+    };
     let mut real = Accumulator::<Op, (), u64>::new(stages(recipe, start), &recipe.limits, policy);
     let mut model = Model::new(recipe);
     let mut tokens = Tokens::default();
@@ -277,14 +282,14 @@ pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
     (
         (any::<bool>(), any::<bool>(), prop::option::of(1u64..100), any::<bool>(), prop::option::of(1u64..60)),
         limits,
-        (1u32..5, prop::option::of(1u64..80), any::<bool>(), any::<bool>()),
+        (1u32..5, prop::option::of(1u64..80), any::<bool>(), any::<bool>(), prop::option::weighted(0.2, 1usize..4)),
         prop::bool::weighted(0.2),
     )
         .prop_map(
             |(
                 (partition, conflate, dedup, priority, aging),
                 limits,
-                (max_attempts, give_up_after, idempotent, bisect),
+                (max_attempts, give_up_after, idempotent, bisect, page),
                 plain,
             )| {
                 if plain {
@@ -302,6 +307,7 @@ pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
                         give_up_after,
                         idempotent,
                         bisect,
+                        page,
                     };
                 }
                 Recipe {
@@ -316,6 +322,7 @@ pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
                     give_up_after,
                     idempotent,
                     bisect,
+                    page,
                 }
             },
         )

@@ -8,7 +8,7 @@ use std::{
 use super::cases::{Op, Recipe, merge, retry};
 use crate::{
     CutBy,
-    rules::{config::retry::Backoff, outcome::End, stage::Merge},
+    rules::{adaptive::BatchSize, config::retry::Backoff, outcome::End, stage::Merge},
 };
 
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub(crate) struct Part {
 pub(crate) struct Model {
     pub(crate) recipe: Recipe,
     pub(crate) backoff: Backoff,
+    /// The search for a cap has tests of its own; this model checks that it is told and obeyed.
+    pub(crate) size: BatchSize,
     pub(crate) parts: BTreeMap<u8, Part>,
     pub(crate) seen: BTreeMap<(u8, u8), u64>,
     pub(crate) levels: BTreeSet<u8>,
@@ -63,6 +65,7 @@ impl Model {
         Self {
             recipe: recipe.clone(),
             backoff: retry(recipe).start(),
+            size: BatchSize::new(recipe.limits.max_items),
             parts: BTreeMap::new(),
             seen: BTreeMap::new(),
             levels: BTreeSet::new(),
@@ -188,7 +191,7 @@ impl Model {
         let lingered = now >= Duration::from_millis(oldest.at).saturating_add(limits.linger);
         [
             (part.waiting.iter().any(|w| w.was_written), CutBy::Retry),
-            (part.waiting.len() >= limits.max_items || weight >= limits.weight(), CutBy::Full),
+            (part.waiting.len() >= self.size.cap() || weight >= limits.weight(), CutBy::Full),
             (part.waiting.iter().any(|w| w.urgent), CutBy::Urgent),
             (self.closing, CutBy::Close),
             (oldest.seq < self.flush_below, CutBy::Flush),
@@ -229,7 +232,12 @@ impl Model {
         if !part.waiting.iter().any(|w| w.was_written) {
             part.parts.clear();
         }
-        let cap = self.parts[&id].parts.last().map_or(usize::MAX, |cap| *cap).min(self.recipe.limits.max_items);
+        let cap = self.parts[&id].parts.last().map_or(usize::MAX, |cap| *cap).min(self.size.cap());
+        let waiting = self.parts[&id].waiting.len();
+        let cap = match self.recipe.page {
+            Some(page) if cap.min(waiting) > page => cap.min(waiting) / page * page,
+            _ => cap,
+        };
         let mut ops: Vec<Waiting> = Vec::new();
         while ops.len() < cap {
             let part = &self.parts[&id];

@@ -6,7 +6,7 @@ use super::{
     cases::{Op, Rest, THROTTLE, merge, verdict},
     model::{Batch, Model, Waiting},
 };
-use crate::rules::{outcome::End, stage::Merge};
+use crate::rules::{adaptive::Failure, outcome::End, stage::Merge};
 
 impl Model {
     pub(crate) fn settle(&mut self, at: usize, verdicts: &[u8], rest: Rest, now: Duration) {
@@ -16,6 +16,7 @@ impl Model {
             self.frozen = self.frozen.max(Some(now + THROTTLE));
         }
         let given_up = self.notice_outage(mark, &verdicts[..verdicts.len().min(ops.len())], ops.len(), rest, now);
+        self.learn_size(ops.len(), verdicts, rest);
         let open = (0..ops.len()).filter(|i| verdict(verdicts, *i).is_none()).count();
         let split = open > 0
             && ops.len() > 1
@@ -72,6 +73,21 @@ impl Model {
         if given_up {
             let waiting: Vec<Waiting> = self.parts.values_mut().flat_map(|part| part.waiting.drain(..)).collect();
             waiting.iter().for_each(|w| self.end(if w.in_doubt { End::InDoubt } else { End::Exhausted }));
+        }
+    }
+
+    /// Batches that land or fail as a whole decide how large the next ones are.
+    fn learn_size(&mut self, ops: usize, verdicts: &[u8], rest: Rest) {
+        let given: Vec<Rest> = (0..ops).filter_map(|i| verdict(verdicts, i)).collect();
+        let is_accepted = |rest: &Rest| matches!(rest, Rest::Accept);
+        if given.iter().all(is_accepted) && (given.len() == ops || is_accepted(&rest)) {
+            return self.size.landed(ops);
+        }
+        match rest {
+            _ if !given.is_empty() => {}
+            Rest::Transient | Rest::Ambiguous | Rest::AmbiguousAgain => self.size.failed(ops, Failure::Unclear),
+            Rest::TooLarge => self.size.failed(ops, Failure::TooLarge { limit: None }),
+            _ => {}
         }
     }
 

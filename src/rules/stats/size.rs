@@ -1,0 +1,54 @@
+//! [`SizeStats`]: the largest batch that is cut just now, and why it is no larger.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The largest batch that is cut just now.
+///
+/// A batcher begins with [`max_items`](crate::Limits::max_items). Two failed writes in a row halve the cap, to half of the
+/// size that failed; a destination that says [`TooLarge`](crate::ErrorKind::TooLarge) halves it at once. Full batches that
+/// land raise it again, up to the size that failed, which is probed now and then. Outages and throttling do not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SizeStats {
+    /// Ops in a batch, at most.
+    pub cap: u64,
+    /// Why the cap is what it is.
+    pub reason: CapReason,
+    /// Changes of the cap so far.
+    pub changes: u64,
+    /// The smallest size that the destination refused as too large, and that has not landed since.
+    pub too_large: Option<u64>,
+}
+
+/// Why the cap on the size of a batch is what it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CapReason {
+    /// No failure has lowered it: it is [`max_items`](crate::Limits::max_items).
+    #[default]
+    Free,
+    /// Failures of large batches have lowered it.
+    Halved,
+    /// The destination refused a larger batch as too large.
+    Refused,
+}
+
+impl CapReason {
+    /// The name used in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Halved => "halved",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl fmt::Display for CapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
