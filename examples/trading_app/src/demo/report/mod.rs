@@ -1,7 +1,9 @@
 //! The report at the end of a run: a text for people, JSON for programs, and whether the run was a success. `main` fills
-//! it in and publishes it. `tables` and `notes` write the text.
+//! it in and publishes it. `queueing` says what the ops waited for, `tables` and `notes` write
+//! the text.
 
 mod notes;
+mod queueing;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use crate::{
         unbatched::{Cost, Unbatched},
     },
 };
+pub use queueing::Queueing;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -41,6 +44,8 @@ pub struct Report {
     pub end: Drained,
     /// Times in the buffers.
     pub latency: Latency,
+    /// Load of the slots, and parts of the times.
+    pub queueing: Queues,
     /// Reason for the size of the batches of orders, if there were any.
     pub order_batches: Option<OrderBatches>,
     /// Cost of the sinks in the run.
@@ -75,6 +80,13 @@ pub struct Latency {
     pub prices: Percentiles,
     pub orders: Percentiles,
     pub trades: Percentiles,
+}
+
+#[derive(Serialize)]
+pub struct Queues {
+    pub prices: Queueing,
+    pub orders: Queueing,
+    pub trades: Queueing,
 }
 
 /// Facts that make the batches of orders large or small.
@@ -131,6 +143,7 @@ impl Batched {
         let (stats, seconds) = (&end.batchers, seconds + end.drain_seconds);
         let cost = |stats: &Stats, meter: &Meter| Cost {
             operations: stats.accepted,
+            sent: meter.ops(),
             calls: meter.calls(),
             sink_seconds: meter.time().as_secs_f64(),
             seconds,
@@ -150,6 +163,18 @@ impl Latency {
     }
 }
 
+impl Queues {
+    /// The queueing in a run that cost this. Only orders have partitions.
+    pub fn new(settings: &Settings, batched: &Batched, meters: &Meters, stats: &FinalStats, times: &Latency) -> Self {
+        let prices = (&settings.prices.limits, &batched.prices, &meters.prices, &stats.prices, &times.prices);
+        let orders = (&settings.orders.limits, &batched.orders, &meters.orders, &stats.orders, &times.orders);
+        let trades = (&settings.trades.limits, &batched.trades, &meters.trades, &stats.trades, &times.trades);
+        let [prices, orders, trades] = [prices, orders, trades]
+            .map(|(limits, ran, meter, stats, times)| Queueing::new(limits, ran, meter, stats, times));
+        Self { prices: prices.with_one_slot(), orders, trades: trades.with_one_slot() }
+    }
+}
+
 impl Valuation {
     pub fn new(cash: Quantity, portfolio: &Portfolio) -> Self {
         Self {
@@ -163,13 +188,11 @@ impl Valuation {
 
 impl OrderBatches {
     pub fn new(decisions: &Decisions, seconds: f64, limits: &Limits) -> Option<Self> {
-        // `Limits` tell their values by their serialization only.
-        let limits = serde_json::to_value(limits).ok()?;
         Some(Self {
             partitions: decisions.partitions(),
             ops_at_once: decisions.ops_at_once()?,
             seconds_between: decisions.seconds_between(seconds)?,
-            linger: limits["linger"].as_str()?.to_owned(),
+            linger: humantime::format_duration(limits.linger).to_string(),
         })
     }
 }
