@@ -122,16 +122,12 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     display.abort();
     progress.finish();
 
-    let latency = report::Latency::new(&latencies);
-    let batched = report::Batched::new(&end, &meters, seconds);
     let report = Report {
         feed: feed.title,
         strict: settings.replay.strict,
         seconds,
-        queueing: report::Queues::new(settings, &batched, &meters, &end.batchers, &latency),
-        latency,
+        measured: report::Measured::new(settings, &end, &meters, &latencies, seconds),
         order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.limits),
-        batched,
         unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
         end,
         rows: feed.log,

@@ -42,14 +42,10 @@ pub struct Report {
     pub seconds: f64,
     #[serde(flatten)]
     pub end: Drained,
-    /// Times in the buffers.
-    pub latency: Latency,
-    /// Load of the slots, and parts of the times.
-    pub queueing: Queues,
+    #[serde(flatten)]
+    pub measured: Measured,
     /// Reason for the size of the batches of orders, if there were any.
     pub order_batches: Option<OrderBatches>,
-    /// Cost of the sinks in the run.
-    pub batched: Batched,
     /// Cost of a sample of the same operations, one at a time, with sinks of the same kind.
     pub unbatched: Option<Unbatched>,
     #[serde(flatten)]
@@ -72,6 +68,17 @@ pub struct Drained {
     pub operations: u64,
     /// The full accounting of each batcher.
     pub batchers: FinalStats,
+}
+
+/// Measurements of the batchers and their sinks in the run.
+#[derive(Serialize)]
+pub struct Measured {
+    /// Times in the buffers.
+    pub latency: Latency,
+    /// Load of the slots, and parts of the times.
+    pub queueing: Queues,
+    /// Cost of the sinks.
+    pub batched: Batched,
 }
 
 /// Percentiles of the time from `send` to the verdict, of the ops that were sent.
@@ -137,9 +144,24 @@ impl Drained {
     }
 }
 
+impl Measured {
+    /// The measurements of a run whose feed ended after this many seconds.
+    pub fn new(
+        settings: &Settings,
+        end: &Drained,
+        meters: &Meters,
+        recorder: &latency::Recorder,
+        seconds: f64,
+    ) -> Self {
+        let (latency, batched) = (Latency::new(recorder), Batched::new(end, meters, seconds));
+        let queueing = Queues::new(settings, &batched, meters, &end.batchers, &latency);
+        Self { latency, queueing, batched }
+    }
+}
+
 impl Batched {
     /// The cost in a run whose feed ended after this many seconds.
-    pub fn new(end: &Drained, meters: &Meters, seconds: f64) -> Self {
+    fn new(end: &Drained, meters: &Meters, seconds: f64) -> Self {
         let (stats, seconds) = (&end.batchers, seconds + end.drain_seconds);
         let cost = |stats: &Stats, meter: &Meter| Cost {
             operations: stats.accepted,
@@ -157,7 +179,7 @@ impl Batched {
 }
 
 impl Latency {
-    pub fn new(recorder: &latency::Recorder) -> Self {
+    fn new(recorder: &latency::Recorder) -> Self {
         let [prices, orders, trades] = ["prices", "orders", "trades"].map(|name| recorder.percentiles(name));
         Self { prices, orders, trades }
     }
@@ -165,7 +187,7 @@ impl Latency {
 
 impl Queues {
     /// The queueing in a run that cost this. Only orders have partitions.
-    pub fn new(settings: &Settings, batched: &Batched, meters: &Meters, stats: &FinalStats, times: &Latency) -> Self {
+    fn new(settings: &Settings, batched: &Batched, meters: &Meters, stats: &FinalStats, times: &Latency) -> Self {
         let prices = (&settings.prices.limits, &batched.prices, &meters.prices, &stats.prices, &times.prices);
         let orders = (&settings.orders.limits, &batched.orders, &meters.orders, &stats.orders, &times.orders);
         let trades = (&settings.trades.limits, &batched.trades, &meters.trades, &stats.trades, &times.trades);

@@ -81,7 +81,7 @@ impl Report {
             writeln!(f, "           {ops_at_once:.1} for one of them at a time, and the next ones {between} later on")?;
             writeln!(f, "           average, while a batch lingers {linger}. ({partitions} had orders.)")?;
         }
-        let queueing = &self.queueing.orders;
+        let queueing = &self.measured.queueing.orders;
         if queueing.is_short_of_slots() {
             let Queueing { slots, busy_slots, .. } = queueing;
             writeln!(f, "slots      {busy_slots:.1} of {slots} for orders were busy on average: most of the waiting")?;

@@ -38,7 +38,7 @@ impl Report {
             row("send to verdict, mean", |stats| format::time(stats.in_buffer.mean)),
             row("  waiting", |stats| format::time(stats.waiting_time.mean)),
         ]);
-        let queues = [&self.queueing.prices, &self.queueing.orders, &self.queueing.trades];
+        let queues = [&self.measured.queueing.prices, &self.measured.queueing.orders, &self.measured.queueing.trades];
         let queued = |name: &str, cell: fn(&Queueing) -> String| (name.to_owned(), queues.map(cell));
         rows.extend([
             queued("    lingering, at most", |queue| format::seconds(queue.max_lingering_seconds)),
@@ -49,7 +49,7 @@ impl Report {
         }
         rows.push(row("  being written", |stats| format::time(stats.writing_time.mean)));
         rows.push(queued("    in the sink", |queue| format::seconds(queue.in_sink_seconds)));
-        let times = [&self.latency.prices, &self.latency.orders, &self.latency.trades];
+        let times = [&self.measured.latency.prices, &self.measured.latency.orders, &self.measured.latency.trades];
         let row = |name: &str, time: fn(&Percentiles) -> f64| {
             (name.to_owned(), times.map(|times| format::seconds(time(times))))
         };
@@ -66,7 +66,7 @@ impl Report {
 
     /// Returns the rows of the calls: by number, as counted in the run, and by time.
     pub(super) fn calls(&self) -> Vec<Row> {
-        let Batched { prices, orders, trades } = &self.batched;
+        let Batched { prices, orders, trades } = &self.measured.batched;
         let [unsent_prices, unsent_orders, unsent_trades] = each(&self.end.batchers).map(unsent);
         let runs = [(prices, unsent_prices), (orders, unsent_orders), (trades, unsent_trades)];
         let row =

@@ -27,19 +27,21 @@ fn report() -> Report {
         feed: "a test".to_owned(),
         strict: false,
         seconds: 10.0,
-        latency: Latency { prices: times, orders: times, trades: Percentiles::default() },
+        measured: Measured {
+            latency: Latency { prices: times, orders: times, trades: Percentiles::default() },
+            queueing: Queues { prices: queueing(1, 0.04), orders: queueing(16, 14.56), trades: queueing(1, 0.0) },
+            batched: Batched {
+                prices: cost(1_000, 600, 10, 0.006),
+                orders: cost(2_000, 1_112, 556, 11.12),
+                trades: cost(0, 0, 0, 0.0),
+            },
+        },
         order_batches: Some(OrderBatches {
             partitions: 200,
             ops_at_once: 2.0,
             seconds_between: 0.1,
             linger: "5ms".to_owned(),
         }),
-        queueing: Queues { prices: queueing(1, 0.04), orders: queueing(16, 14.56), trades: queueing(1, 0.0) },
-        batched: Batched {
-            prices: cost(1_000, 600, 10, 0.006),
-            orders: cost(2_000, 1_112, 556, 11.12),
-            trades: cost(0, 0, 0, 0.0),
-        },
         unbatched: Some(Unbatched {
             prices: cost(500, 500, 500, 0.001),
             orders: cost(500, 510, 510, 5.1),
@@ -115,7 +117,7 @@ fn the_text_explains_its_figures() {
     }
     let mut quiet = report();
     quiet.rejections.clear();
-    quiet.queueing.orders.busy_slots = 8.0;
+    quiet.measured.queueing.orders.busy_slots = 8.0;
     quiet.unbatched = None;
     (quiet.end.backlog, quiet.order_batches, quiet.verdicts) = (0, None, Verdicts::default());
     let text = quiet.to_string();
