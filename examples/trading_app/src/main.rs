@@ -116,7 +116,7 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     let seconds = began.elapsed().as_secs_f64();
 
     // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
-    let end = drain(&batchers, workers, page.as_ref(), settings.drain, progress).await?;
+    let end = drain(&batchers, workers, page.as_ref(), settings.drain, progress, seconds).await?;
     let RunObserver { sample, decisions, verdicts, .. } = trader.finish().await?;
     Serving::close(page, end.operations, end.unsettled()).await;
     display.abort();
@@ -126,9 +126,8 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
         feed: feed.title,
         strict: settings.replay.strict,
         seconds,
-        latency: report::Latency::new(&latencies),
+        measured: report::Measured::new(settings, &end, &meters, &latencies, seconds),
         order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.limits),
-        batched: report::Batched::new(&end, &meters, seconds),
         unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
         end,
         rows: feed.log,
@@ -147,10 +146,12 @@ async fn drain(
     page: Option<&Serving>,
     within: Duration,
     progress: &Progress,
+    ran_seconds: f64,
 ) -> Result<Drained, Error> {
     let (began, backlog) = (Instant::now(), batchers.unsettled());
     if backlog > 0 {
-        progress.say(&format!("the feed has ended; {} operations are still to be settled", format::count(backlog)));
+        let backlog = format::count(backlog);
+        progress.say(&format!("{ran_seconds:.1} s: the feed has ended; {backlog} operations are still to be settled"));
     }
     Serving::release(page).await;
     let batchers = workers.shutdown(within).await?;

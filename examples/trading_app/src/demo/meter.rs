@@ -16,7 +16,12 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub struct Meter {
     calls: AtomicU64,
+    /// Ops in these calls. A retried op counts again.
+    ops: AtomicU64,
+    /// Time of all calls, in nanoseconds.
     nanos: AtomicU64,
+    /// Time of all ops in these calls, in nanoseconds: each call's time as often as it had ops.
+    op_nanos: AtomicU64,
 }
 
 impl Meter {
@@ -24,9 +29,19 @@ impl Meter {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// The number of ops in all calls. A retried op counts again.
+    pub fn ops(&self) -> u64 {
+        self.ops.load(Ordering::Relaxed)
+    }
+
     /// The time of all calls together. Calls that run at the same time count each.
     pub fn time(&self) -> Duration {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    /// The time that all ops together were in calls. The ops of a batch count each.
+    pub fn time_of_ops(&self) -> Duration {
+        Duration::from_nanos(self.op_nanos.load(Ordering::Relaxed))
     }
 }
 
@@ -57,7 +72,7 @@ where
     S: Sink<T, R>,
 {
     async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
-        let _call = Call { meter: &self.meter, began: Instant::now() };
+        let _call = Call { meter: &self.meter, ops: batch.len() as u64, began: Instant::now() };
         self.inner.write(batch).await
     }
 
@@ -69,6 +84,7 @@ where
 /// Counts a call when it is dropped, so that a write that is given up counts, too.
 struct Call<'a> {
     meter: &'a Meter,
+    ops: u64,
     began: Instant,
 }
 
@@ -76,7 +92,9 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         let nanos = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.meter.calls.fetch_add(1, Ordering::Relaxed);
+        self.meter.ops.fetch_add(self.ops, Ordering::Relaxed);
         self.meter.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.meter.op_nanos.fetch_add(nanos.saturating_mul(self.ops), Ordering::Relaxed);
     }
 }
 
@@ -93,6 +111,7 @@ mod tests {
         let sink = sink.timeout(Duration::from_secs(3));
         assert!(sink.write(&mut Batch::for_test(vec![1, 2])).await.is_err());
         assert_eq!((meter.calls(), meter.time()), (1, Duration::from_secs(3)));
+        assert_eq!((meter.ops(), meter.time_of_ops()), (2, Duration::from_secs(6)));
         assert!(recorder.is_empty());
     }
 }

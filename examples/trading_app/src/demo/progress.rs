@@ -132,7 +132,7 @@ impl Now {
             format::count(self.operations()),
             self.rate(&Self::default()),
             format::money(self.value),
-            "operations",
+            "so far operations",
             "never sent",
             "batches",
             "mean size",
@@ -154,19 +154,19 @@ impl Now {
         text.trim_end().to_owned()
     }
 
-    /// Formats the state as one line.
+    /// Formats the state as one line: the rate since the line before, and means since the start of the run.
     fn plain(&self, before: &Self) -> String {
-        let mut text = format!(
-            "{:.0} s: {} operations, {} per second",
+        let text = format!(
+            "{:.1} s: {} operations, {} per second now; so far",
             self.passed.as_secs_f64(),
             format::count(self.operations()),
             self.rate(before)
         );
-        for (name, stats) in self.batchers() {
+        let parts = self.batchers().map(|(name, stats)| {
             let (size, time) = (stats.mean_batch(), format::time(stats.in_buffer.mean));
-            text.push_str(&format!("; {name} {size:.1} per batch, {time} in buffer"));
-        }
-        text
+            format!(" {name} {size:.1} per batch, {time} in buffer")
+        });
+        text + &parts.join(";")
     }
 }
 
@@ -211,8 +211,10 @@ mod tests {
         let drawn = now.drawn();
         assert_eq!(drawn.lines().count(), 5);
         assert!(drawn.lines().all(|line| line.len() < 80), "{drawn}");
-        assert!(
-            now.plain(&Now::default()).starts_with("3599 s: 108,000,000 operations, 30,008 per second; prices 36.0")
-        );
+        let mut before = Now { passed: Duration::from_secs(3598), ..Now::default() };
+        before.prices.accepted = 107_996_000;
+        let expected =
+            "3599.0 s: 108,000,000 operations, 4,000 per second now; so far prices 36.0 per batch, 123 ms in";
+        assert!(now.plain(&before).starts_with(expected), "{}", now.plain(&before));
     }
 }

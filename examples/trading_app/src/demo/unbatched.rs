@@ -38,7 +38,10 @@ pub struct Sample {
 /// Cost of operations.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cost {
+    /// Number of ops that were handed in.
     pub operations: u64,
+    /// Number of ops in all calls. A retried op counts again, and an op that was never sent does not count.
+    pub sent: u64,
     pub calls: u64,
     /// Time of all calls together, in seconds. Calls may overlap, as the limits of the batcher allow.
     pub sink_seconds: f64,
@@ -55,14 +58,14 @@ pub struct Unbatched {
 }
 
 impl Cost {
-    /// Scales the calls to another number of operations. A retried operation takes more than one call.
-    pub fn calls_for(&self, operations: u64) -> u64 {
-        (self.calls as f64 / self.operations.max(1) as f64 * operations as f64).round() as u64
+    /// The mean time of a call, in seconds. Zero without calls.
+    pub fn per_call(&self) -> f64 {
+        self.sink_seconds / self.calls.max(1) as f64
     }
 
-    /// The seconds that the sink takes, per operation.
-    pub fn per_operation(&self) -> f64 {
-        self.sink_seconds / self.operations.max(1) as f64
+    /// The time of all calls, in seconds, divided by the ops in them. Zero without ops.
+    pub fn per_sent(&self) -> f64 {
+        self.sink_seconds / self.sent.max(1) as f64
     }
 }
 
@@ -144,7 +147,8 @@ where
     let _report = handle.flush().await?;
     let seconds = began.elapsed().as_secs_f64();
     let _summary = worker.shutdown().await?;
-    Ok(Cost { operations, calls: meter.calls(), sink_seconds: meter.time().as_secs_f64(), seconds })
+    let (sent, calls, sink_seconds) = (meter.ops(), meter.calls(), meter.time().as_secs_f64());
+    Ok(Cost { operations, sent, calls, sink_seconds, seconds })
 }
 
 /// A database that is removed after use.
@@ -183,7 +187,7 @@ mod tests {
         let limits = Limits::new(500).linger(Duration::from_secs(9));
         let cost = one_at_a_time(recorder.clone(), Stages::new(), &limits, vec![1, 2, 3]).await.unwrap();
         assert_eq!(recorder.batches(), [[1], [2], [3]]);
-        assert_eq!((cost.operations, cost.calls, cost.seconds), (3, 3, 0.0));
+        assert_eq!((cost.operations, cost.sent, cost.calls, cost.seconds), (3, 3, 3, 0.0));
     }
 
     #[test]

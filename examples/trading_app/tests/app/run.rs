@@ -21,13 +21,28 @@ fn the_simulated_feed_is_traded_and_reported() {
         let cost = &report["unbatched"][batcher];
         assert_eq!(cost["operations"], 20, "{batcher}");
         assert!(cost["calls"].as_u64() >= Some(20) && cost["sink_seconds"].as_f64() > Some(0.0), "{cost}");
+        assert_eq!(cost["sent"], cost["calls"], "each op is alone: {cost}");
+        let (ran, stats) = (&report["batched"][batcher], &report["batchers"][batcher]);
+        assert_eq!((&ran["sent"], &ran["calls"]), (&stats["written"], &stats["batches"]), "{batcher}");
+        let queueing = &report["queueing"][batcher];
+        let [busy, slots, lingering, due, in_sink] =
+            ["busy_slots", "slots", "max_lingering_seconds", "min_due_seconds", "in_sink_seconds"]
+                .map(|name| queueing[name].as_f64().unwrap());
+        assert!(0.0 < busy && busy <= slots, "{batcher}: {queueing}");
+        let waiting = stats["waiting_time"]["mean_seconds"].as_f64().unwrap();
+        assert!((lingering + due - waiting).abs() < 1e-6, "{batcher}: {queueing}");
+        let writing = stats["writing_time"]["mean_seconds"].as_f64().unwrap();
+        assert!(0.0 < in_sink && in_sink <= writing, "{batcher}: {queueing} of {writing} s");
     }
     let words = [
         "send to verdict, mean",
         "  waiting",
         "forced flushes",
         "retries",
-        "unbatched costs",
+        "lingering, at most",
+        "slots busy, mean",
+        "fewer by batching",
+        "a call for an op alone",
         "per batch: ",
         "portfolio ",
     ];
@@ -91,7 +106,7 @@ fn a_backlog_at_the_end_is_told() {
     outcome.succeeded();
     let backlog = app.report("it.json")["backlog"].as_u64().unwrap();
     assert!(backlog > 0, "{}", outcome.stdout);
-    assert!(outcome.stderr.contains("the feed has ended; ") && outcome.stderr.contains(" are still to be settled"));
+    assert!(outcome.stderr.contains(" s: the feed has ended; ") && outcome.stderr.contains(" are still to be settled"));
     assert!(outcome.stdout.contains(" were left to settle, which took "), "{}", outcome.stdout);
 }
 

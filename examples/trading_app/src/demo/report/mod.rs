@@ -1,7 +1,9 @@
 //! The report at the end of a run: a text for people, JSON for programs, and whether the run was a success. `main` fills
-//! it in and publishes it. `tables` and `notes` write the text.
+//! it in and publishes it. `queueing` says what the ops waited for, `tables` and `notes` write
+//! the text.
 
 mod notes;
+mod queueing;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use crate::{
         unbatched::{Cost, Unbatched},
     },
 };
+pub use queueing::Queueing;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -39,12 +42,10 @@ pub struct Report {
     pub seconds: f64,
     #[serde(flatten)]
     pub end: Drained,
-    /// Times in the buffers.
-    pub latency: Latency,
+    #[serde(flatten)]
+    pub measured: Measured,
     /// Reason for the size of the batches of orders, if there were any.
     pub order_batches: Option<OrderBatches>,
-    /// Cost of the sinks in the run.
-    pub batched: Batched,
     /// Cost of a sample of the same operations, one at a time, with sinks of the same kind.
     pub unbatched: Option<Unbatched>,
     #[serde(flatten)]
@@ -69,12 +70,30 @@ pub struct Drained {
     pub batchers: FinalStats,
 }
 
+/// Measurements of the batchers and their sinks in the run.
+#[derive(Serialize)]
+pub struct Measured {
+    /// Times in the buffers.
+    pub latency: Latency,
+    /// Load of the slots, and parts of the times.
+    pub queueing: Queues,
+    /// Cost of the sinks.
+    pub batched: Batched,
+}
+
 /// Percentiles of the time from `send` to the verdict, of the ops that were sent.
 #[derive(Serialize)]
 pub struct Latency {
     pub prices: Percentiles,
     pub orders: Percentiles,
     pub trades: Percentiles,
+}
+
+#[derive(Serialize)]
+pub struct Queues {
+    pub prices: Queueing,
+    pub orders: Queueing,
+    pub trades: Queueing,
 }
 
 /// Facts that make the batches of orders large or small.
@@ -125,12 +144,28 @@ impl Drained {
     }
 }
 
+impl Measured {
+    /// The measurements of a run whose feed ended after this many seconds.
+    pub fn new(
+        settings: &Settings,
+        end: &Drained,
+        meters: &Meters,
+        recorder: &latency::Recorder,
+        seconds: f64,
+    ) -> Self {
+        let (latency, batched) = (Latency::new(recorder), Batched::new(end, meters, seconds));
+        let queueing = Queues::new(settings, &batched, meters, &end.batchers, &latency);
+        Self { latency, queueing, batched }
+    }
+}
+
 impl Batched {
     /// The cost in a run whose feed ended after this many seconds.
-    pub fn new(end: &Drained, meters: &Meters, seconds: f64) -> Self {
+    fn new(end: &Drained, meters: &Meters, seconds: f64) -> Self {
         let (stats, seconds) = (&end.batchers, seconds + end.drain_seconds);
         let cost = |stats: &Stats, meter: &Meter| Cost {
             operations: stats.accepted,
+            sent: meter.ops(),
             calls: meter.calls(),
             sink_seconds: meter.time().as_secs_f64(),
             seconds,
@@ -144,9 +179,21 @@ impl Batched {
 }
 
 impl Latency {
-    pub fn new(recorder: &latency::Recorder) -> Self {
+    fn new(recorder: &latency::Recorder) -> Self {
         let [prices, orders, trades] = ["prices", "orders", "trades"].map(|name| recorder.percentiles(name));
         Self { prices, orders, trades }
+    }
+}
+
+impl Queues {
+    /// The queueing in a run that cost this. Only orders have partitions.
+    fn new(settings: &Settings, batched: &Batched, meters: &Meters, stats: &FinalStats, times: &Latency) -> Self {
+        let prices = (&settings.prices.limits, &batched.prices, &meters.prices, &stats.prices, &times.prices);
+        let orders = (&settings.orders.limits, &batched.orders, &meters.orders, &stats.orders, &times.orders);
+        let trades = (&settings.trades.limits, &batched.trades, &meters.trades, &stats.trades, &times.trades);
+        let [prices, orders, trades] = [prices, orders, trades]
+            .map(|(limits, ran, meter, stats, times)| Queueing::new(limits, ran, meter, stats, times));
+        Self { prices: prices.with_one_slot(), orders, trades: trades.with_one_slot() }
     }
 }
 
@@ -163,13 +210,11 @@ impl Valuation {
 
 impl OrderBatches {
     pub fn new(decisions: &Decisions, seconds: f64, limits: &Limits) -> Option<Self> {
-        // `Limits` tell their values by their serialization only.
-        let limits = serde_json::to_value(limits).ok()?;
         Some(Self {
             partitions: decisions.partitions(),
             ops_at_once: decisions.ops_at_once()?,
             seconds_between: decisions.seconds_between(seconds)?,
-            linger: limits["linger"].as_str()?.to_owned(),
+            linger: humantime::format_duration(limits.linger).to_string(),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{OrderBatches, Report, tables};
+use super::{OrderBatches, Queueing, Report, tables};
 use crate::{
     bot::venue::NO_SUCH_ORDER,
     demo::{format, unbatched::Unbatched},
@@ -18,8 +18,21 @@ const LEGEND: &str = "
   place while it waited. Netted: an order and its cancel that met while both
   waited. Refused: the destination answered no. Sent counts each retry again,
   and is batches times mean size. Forced flushes are batches cut by a flush or
-  by the end of the run, before they were due. Times are those of operations
-  that were sent. A dash: none, or not measured.
+  by the end of the run, before they were due. A dash: none, or not measured.
+
+  Times are means and percentiles over the operations that were sent. None
+  lingers longer than the limit says; the rest of its waiting is for a free
+  slot, or for the batch of its partition that is being written. Being written
+  is from the cut to the verdict; in the sink is the call alone. Slots are
+  batches written at once: busy ones on average, of as many as there may be.
+";
+
+/// Words below the second table.
+const CALLS_LEGEND: &str = "
+  Numbers of calls are those of this run, retries included. The first row adds
+  a call for each operation that was conflated, netted or a repeat. A call's
+  time is the mean over calls, and in the sink, above, over operations: large
+  batches count more often there.
 ";
 
 impl fmt::Display for Report {
@@ -27,8 +40,11 @@ impl fmt::Display for Report {
         self.first_line(f)?;
         tables::write(f, &self.accounts())?;
         f.write_str(LEGEND)?;
+        writeln!(f, "\nWhat batching saves")?;
+        tables::write(f, &self.calls())?;
+        f.write_str(CALLS_LEGEND)?;
         if let Some(unbatched) = &self.unbatched {
-            self.unbatched(f, unbatched)?;
+            alone(f, unbatched)?;
         }
         writeln!(f)?;
         self.orders(f)?;
@@ -57,31 +73,20 @@ impl Report {
         }
     }
 
-    fn unbatched(&self, f: &mut fmt::Formatter<'_>, unbatched: &Unbatched) -> fmt::Result {
-        let [prices, orders] = [&unbatched.prices, &unbatched.orders].map(|cost| format::count(cost.operations));
-        let trades = unbatched.trades.as_ref().map_or("no".to_owned(), |cost| format::count(cost.operations));
-        writeln!(f, "\nWhat the same work costs unbatched. Measured after the run on its first {prices}")?;
-        writeln!(f, "prices, {orders} orders and {trades} trades, each alone in a call to a sink of its kind;")?;
-        writeln!(f, "the number of calls, with retries, is scaled up to all of them.")?;
-        if unbatched.trades.is_none() {
-            writeln!(f, "(The app makes no scratch table on a PostgreSQL server, which trades would need.)")?;
-        }
-        tables::write(f, &self.costs(unbatched))
-    }
-
     fn orders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(OrderBatches { partitions, ops_at_once, seconds_between, linger }) = &self.order_batches {
             let (size, partitions) = (self.end.batchers.orders.mean_batch(), format::count(*partitions as u64));
             let between = format::seconds(*seconds_between);
-            writeln!(
-                f,
-                "orders     {size:.1} per batch: a batch holds one symbol and side, of which {partitions} had"
-            )?;
-            writeln!(
-                f,
-                "           orders; the bot decides on {ops_at_once:.1} at once for one of them, for the same"
-            )?;
-            writeln!(f, "           one again after {between} on average, and a batch lingers {linger}")?;
+            writeln!(f, "orders     {size:.1} per batch: a batch holds one symbol and side. The bot sends")?;
+            writeln!(f, "           {ops_at_once:.1} for one of them at a time, and the next ones {between} later on")?;
+            writeln!(f, "           average, while a batch lingers {linger}. ({partitions} had orders.)")?;
+        }
+        let queueing = &self.measured.queueing.orders;
+        if queueing.is_short_of_slots() {
+            let Queueing { slots, busy_slots, .. } = queueing;
+            writeln!(f, "slots      {busy_slots:.1} of {slots} for orders were busy on average: most of the waiting")?;
+            writeln!(f, "           is for a slot, and meanwhile orders meet their cancels and net. The")?;
+            writeln!(f, "           setting orders.limits.max_in_flight gives more slots.")?;
         }
         let verdicts = &self.verdicts;
         let [delivered, conflated, netted, failed] =
@@ -112,6 +117,10 @@ impl Report {
             writeln!(f, "           (No such order: a cancel or moved stop found its order gone from the")?;
             writeln!(f, "           venue, since it had been filled, refused or canceled meanwhile.)")?;
         }
+        if self.rejections.keys().any(|reason| reason != NO_SUCH_ORDER) {
+            writeln!(f, "           (Other reasons may be made up: the paper venue rejects some entries")?;
+            writeln!(f, "           and exits at random, as venue.reject_percent says.)")?;
+        }
         Ok(())
     }
 
@@ -121,4 +130,18 @@ impl Report {
         writeln!(f, "portfolio  {} at the end; it began with {} in cash", portfolio.end, portfolio.start)?;
         writeln!(f, "           and no positions; {fills} orders filled, {held} positions are held")
     }
+}
+
+/// Writes what the last row of the second table is.
+fn alone(f: &mut fmt::Formatter<'_>, unbatched: &Unbatched) -> fmt::Result {
+    let [prices, orders] = [&unbatched.prices, &unbatched.orders].map(|cost| format::count(cost.operations));
+    let trades = unbatched.trades.as_ref().map_or("no".to_owned(), |cost| format::count(cost.operations));
+    writeln!(f, "  An op alone: after the run its first {prices} prices, {orders} orders and {trades}")?;
+    writeln!(f, "  trades were sent again, each alone in a call to a sink of its kind. Times of")?;
+    writeln!(f, "  prices and trades may differ severalfold from run to run, the numbers of")?;
+    writeln!(f, "  calls do not; an order takes as long as the paper venue waits.")?;
+    if unbatched.trades.is_none() {
+        writeln!(f, "  (The app makes no scratch table on a PostgreSQL server, which trades need.)")?;
+    }
+    Ok(())
 }

@@ -1,10 +1,10 @@
-//! The two tables of the report: what became of the ops, and what they cost. `notes` writes the text around them.
+//! The two tables of the report: what became of the ops, and how many calls they took. `notes` writes the text around them.
 
 use std::fmt;
 
 use roundlot::{End, Stats};
 
-use super::{Batched, Report, each};
+use super::{Batched, Queueing, Report, each};
 use crate::demo::{
     format,
     latency::Percentiles,
@@ -16,9 +16,6 @@ pub type Row = (String, [String; 3]);
 
 /// Ends that have a row also if no op ended so.
 const USUAL: [End; 4] = [End::Delivered, End::Conflated, End::Netted, End::Refused];
-
-/// Minimum number of calls for a ratio. With fewer, times are chance.
-const MIN_CALLS: u64 = 10;
 
 impl Report {
     /// Returns the rows of the ops: their ends add up to the accepted ones, and the parts of the mean time to the whole.
@@ -41,11 +38,18 @@ impl Report {
             row("send to verdict, mean", |stats| format::time(stats.in_buffer.mean)),
             row("  waiting", |stats| format::time(stats.waiting_time.mean)),
         ]);
+        let queues = [&self.measured.queueing.prices, &self.measured.queueing.orders, &self.measured.queueing.trades];
+        let queued = |name: &str, cell: fn(&Queueing) -> String| (name.to_owned(), queues.map(cell));
+        rows.extend([
+            queued("    lingering, at most", |queue| format::seconds(queue.max_lingering_seconds)),
+            queued("    for a slot, at least", |queue| format::seconds(queue.min_due_seconds)),
+        ]);
         if each(&self.end.batchers).iter().any(|stats| !stats.backing_off_time.max.is_zero()) {
             rows.push(row("  backing off", |stats| format::time(stats.backing_off_time.mean)));
         }
         rows.push(row("  being written", |stats| format::time(stats.writing_time.mean)));
-        let times = [&self.latency.prices, &self.latency.orders, &self.latency.trades];
+        rows.push(queued("    in the sink", |queue| format::seconds(queue.in_sink_seconds)));
+        let times = [&self.measured.latency.prices, &self.measured.latency.orders, &self.measured.latency.trades];
         let row = |name: &str, time: fn(&Percentiles) -> f64| {
             (name.to_owned(), times.map(|times| format::seconds(time(times))))
         };
@@ -56,27 +60,32 @@ impl Report {
             row("                 p99.9", |times| times.p99_9),
             row("                 max", |times| times.max),
         ]);
+        rows.push(queued("slots busy, mean", |queue| format!("{:.1} of {}", queue.busy_slots, queue.slots)));
         rows
     }
 
-    /// Returns the rows of the costs, those of the run and the unbatched ones.
-    pub(super) fn costs(&self, unbatched: &Unbatched) -> Vec<Row> {
-        let Batched { prices, orders, trades } = &self.batched;
-        let pairs =
-            [(prices, Some(&unbatched.prices)), (orders, Some(&unbatched.orders)), (trades, unbatched.trades.as_ref())];
-        let row = |name: &str, cell: fn(&Cost, Option<&Cost>) -> Option<String>| {
-            (name.to_owned(), pairs.map(|(ran, one)| cell(ran, one).unwrap_or_else(|| "-".to_owned())))
-        };
-        vec![
-            row("calls", |ran, _| Some(format::count(ran.calls))),
-            row("calls, unbatched", |ran, one| Some(format::count(one?.calls_for(ran.operations)))),
-            row("time in sink per op", |ran, _| Some(format::seconds(ran.per_operation()))),
-            row("the same, unbatched", |_, one| Some(format::seconds(one?.per_operation()))),
-            row("unbatched costs", |ran, one| {
-                let one = one.filter(|one| ran.calls.min(one.calls) >= MIN_CALLS)?;
-                Some(times(ran.per_operation(), one.per_operation()))
-            }),
-        ]
+    /// Returns the rows of the calls: by number, as counted in the run, and by time.
+    pub(super) fn calls(&self) -> Vec<Row> {
+        let Batched { prices, orders, trades } = &self.measured.batched;
+        let [unsent_prices, unsent_orders, unsent_trades] = each(&self.end.batchers).map(unsent);
+        let runs = [(prices, unsent_prices), (orders, unsent_orders), (trades, unsent_trades)];
+        let row =
+            |name: &str, cell: fn(&Cost, u64) -> String| (name.to_owned(), runs.map(|(ran, unsent)| cell(ran, unsent)));
+        let mut rows = vec![
+            row("calls, one for each op", |ran, unsent| format::count(ran.sent + unsent)),
+            row("  for each op sent", |ran, _| format::count(ran.sent)),
+            row("  in batches, as they were", |ran, _| format::count(ran.calls)),
+            row("fewer by not sending", |ran, unsent| ratio(ran.sent + unsent, ran.sent)),
+            row("fewer by batching", |ran, _| ratio(ran.sent, ran.calls)),
+            row("time of a call", |ran, _| format::seconds(ran.per_call())),
+            row("  per op in it", |ran, _| format::seconds(ran.per_sent())),
+        ];
+        if let Some(Unbatched { prices, orders, trades }) = &self.unbatched {
+            let alone = [Some(prices), Some(orders), trades.as_ref()];
+            let cell = |cost: Option<&Cost>| format::seconds(cost.map_or(0.0, Cost::per_call));
+            rows.push(("a call for an op alone".to_owned(), alone.map(cell)));
+        }
+        rows
     }
 }
 
@@ -85,9 +94,9 @@ fn unsent(stats: &Stats) -> u64 {
     stats.outcomes.conflated + stats.outcomes.netted + stats.outcomes.deduplicated
 }
 
-/// The ratio of two costs, as "12 x".
-fn times(this: f64, that: f64) -> String {
-    match that / this {
+/// The ratio of two numbers of calls, as "12 x".
+fn ratio(more: u64, fewer: u64) -> String {
+    match more as f64 / fewer as f64 {
         ratio if !ratio.is_finite() => "-".to_owned(),
         ratio @ 9.95.. => format!("{ratio:.0} x"),
         ratio => format!("{ratio:.1} x"),

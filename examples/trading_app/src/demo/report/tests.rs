@@ -15,20 +15,38 @@ fn report() -> Report {
     (*delivered, *netted, *refused, *exhausted, *withdrawn) = (1_100, 888, 7, 2, 3);
     (stats.orders.batches, stats.orders.written, stats.orders.retries) = (556, 1_112, 3);
     let times = Percentiles { count: 1_109, p50: 0.012, p90: 0.02, p99: 0.099, p99_9: 0.1015, max: 0.102 };
-    let cost = || Cost { operations: 0, calls: 0, sink_seconds: 0.0, seconds: 0.0 };
+    let cost = |operations, sent, calls, sink_seconds| Cost { operations, sent, calls, sink_seconds, seconds: 10.0 };
+    let queueing = |slots, busy_slots| Queueing {
+        slots,
+        busy_slots,
+        max_lingering_seconds: 0.005,
+        min_due_seconds: 0.007,
+        in_sink_seconds: 0.003,
+    };
     Report {
         feed: "a test".to_owned(),
         strict: false,
         seconds: 10.0,
-        latency: Latency { prices: times, orders: times, trades: Percentiles::default() },
+        measured: Measured {
+            latency: Latency { prices: times, orders: times, trades: Percentiles::default() },
+            queueing: Queues { prices: queueing(1, 0.04), orders: queueing(16, 14.56), trades: queueing(1, 0.0) },
+            batched: Batched {
+                prices: cost(1_000, 600, 10, 0.006),
+                orders: cost(2_000, 1_112, 556, 11.12),
+                trades: cost(0, 0, 0, 0.0),
+            },
+        },
         order_batches: Some(OrderBatches {
             partitions: 200,
             ops_at_once: 2.0,
             seconds_between: 0.1,
             linger: "5ms".to_owned(),
         }),
-        batched: Batched { prices: cost(), orders: cost(), trades: cost() },
-        unbatched: None,
+        unbatched: Some(Unbatched {
+            prices: cost(500, 500, 500, 0.001),
+            orders: cost(500, 510, 510, 5.1),
+            trades: None,
+        }),
         end: Drained::new(57, 0.25, stats),
         rows: RowLog::default(),
         verdicts: Verdicts {
@@ -84,21 +102,56 @@ fn the_text_explains_its_figures() {
     let text = report().to_string();
     for words in [
         "3,000 operations in 10.0 s: 300 per second\nat the end 57 were left to settle, which took 250 ms\n",
-        "orders     2.0 per batch: a batch holds one symbol and side, of which 200 had\n",
-        "2.0 at once for one of them, for the same\n           one again after 100 ms on average, and a batch lingers 5ms\n",
+        "orders     2.0 per batch: a batch holds one symbol and side. The bot sends\n           2.0 for one of them at a time, ",
+        "the next ones 100 ms later on\n           average, while a batch lingers 5ms. (200 had orders.)\n",
+        "slots      14.6 of 16 for orders were busy on average: most of the waiting\n           is for a slot,",
+        "first 500 prices, 500 orders and no\n  trades were sent again, ",
+        "(The app makes no scratch table on a PostgreSQL server",
         "verdicts   2,000: 1,100 delivered, 0 conflated,\n           888 netted, 12 failed;\n",
         "failed     5 orders, 6 cancels, 1 moved stops:\n",
         "     3 withdrawn, or not settled at the end\n           (No such order: a cancel",
+        "(Other reasons may be made up: the paper venue rejects some",
         "portfolio  999.00 at the end; it began with 1,000.00 in cash\n           and no positions; 12 orders filled, 3 ",
     ] {
         assert!(text.contains(words), "{words:?}: {text}");
     }
     let mut quiet = report();
     quiet.rejections.clear();
+    quiet.measured.queueing.orders.busy_slots = 8.0;
+    quiet.unbatched = None;
     (quiet.end.backlog, quiet.order_batches, quiet.verdicts) = (0, None, Verdicts::default());
     let text = quiet.to_string();
     assert!(text.contains("at the end none was left to settle\n"), "{text}");
-    for words in ["No such order", "per batch", "moved stops"] {
+    for words in ["No such order", "made up", "per batch", "moved stops", "slots   ", "An op alone", "scratch"] {
         assert!(!text.contains(words), "{words}: {text}");
+    }
+}
+
+/// Goal: ops that were never sent are told from those that shared a call, and a time is of an op that was sent.
+/// Method: a report whose ratios and times are known.
+#[test]
+fn calls_are_saved_by_not_sending_and_by_batching() {
+    let text = report().to_string();
+    for (row, expected) in [
+        ("calls, one for each op", ["1000", "2000", "0"]),
+        ("for each op sent", ["600", "1112", "0"]),
+        ("in batches, as they were", ["10", "556", "0"]),
+    ] {
+        assert_eq!(cells(&text, row), expected, "{row}: {text}");
+    }
+    for (row, expected) in [
+        ("fewer by not sending", "1.7 x 1.8 x -"),
+        ("fewer by batching", "60 x 2.0 x -"),
+        ("time of a call", "600 µs 20.0 ms -"),
+        ("per op in it", "10.0 µs 10.0 ms -"),
+        ("a call for an op alone", "2.00 µs 10.0 ms -"),
+        ("lingering, at most", "5.00 ms 5.00 ms 5.00 ms"),
+        ("for a slot, at least", "7.00 ms 7.00 ms 7.00 ms"),
+        ("in the sink", "3.00 ms 3.00 ms 3.00 ms"),
+        ("slots busy, mean", "0.0 of 1 14.6 of 16 0.0 of 1"),
+    ] {
+        let mut lines = text.lines().filter_map(|line| line.trim_start().strip_prefix(row));
+        let words: Vec<&str> = lines.next().unwrap_or_else(|| panic!("no {row}: {text}")).split_whitespace().collect();
+        assert_eq!(words.join(" "), expected, "{row}: {text}");
     }
 }
