@@ -1,6 +1,6 @@
 //! A simulator of batch sizes: real batchers on a paused clock before destinations whose writes are sleeps.
 //!
-//! [`Model`] is a destination and [`Arrivals`] the load. [`run`] simulates one batcher, [`sweep`] all cells of a grid, and
+//! [`Model`] is a destination and [`Arrivals`] the load. [`run()`] simulates one batcher, [`sweep()`] all cells of a grid, and
 //! [`Judgement`] compares the policies. A run is the same twice to the byte, given its seed.
 
 mod arrivals;

@@ -1,4 +1,4 @@
-//! [`run`]: one simulation. A producer sends what arrives, a real batcher cuts, and a sink sleeps as long as the model says.
+//! [`run()`]: one simulation. A producer sends what arrives, a real batcher cuts, and a sink sleeps as long as the model says.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,4 +1,4 @@
-//! [`sweep`]: every model under every load with every policy, on as many threads as there are cores.
+//! [`sweep()`]: every model under every load with every policy, on as many threads as there are cores.
 
 use std::{
     sync::{
