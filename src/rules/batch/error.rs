@@ -29,7 +29,7 @@ use crate::rules::{batch::recorded::Recorded, panics, seconds};
 ///
 /// let error = SinkError::connection_lost("reset by peer");
 /// let json = serde_json::to_string(&error)?;
-/// assert_eq!(json, r#"{"kind":"ambiguous","outage":true,"causes":["reset by peer"]}"#);
+/// assert_eq!(json, r#"{"kind":"ambiguous","outage":true,"max_items":null,"causes":["reset by peer"]}"#);
 ///
 /// let read: SinkError = serde_json::from_str(&json)?;
 /// assert_eq!(read.chain(), error.chain());

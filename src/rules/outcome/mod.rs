@@ -109,7 +109,7 @@ impl fmt::Display for End {
 /// use roundlot::{AckError, SinkError};
 ///
 /// let refused = serde_json::to_string(&AckError::Refused(SinkError::refused("the price is zero")))?;
-/// assert_eq!(refused, r#"{"refused":{"kind":"refused","outage":false,"causes":["the price is zero"]}}"#);
+/// assert_eq!(refused, r#"{"refused":{"kind":"refused","outage":false,"max_items":null,"causes":["the price is zero"]}}"#);
 /// assert_eq!(serde_json::to_string(&AckError::Netted)?, r#""netted""#);
 ///
 /// let returned = r#"{"returned":{"in_flight":true,"in_doubt":true}}"#;

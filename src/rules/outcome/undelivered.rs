@@ -15,7 +15,7 @@ use crate::rules::batch::SinkError;
 /// ```
 /// use roundlot::DeadLetter;
 ///
-/// let json = r#"{"op":"sell 5","error":{"kind":"ambiguous","outage":false,"causes":["no answer"]},"attempts":2,"end":"in_doubt"}"#;
+/// let json = r#"{"op":"sell 5","error":{"kind":"ambiguous","outage":false,"max_items":null,"causes":["no answer"]},"attempts":2,"end":"in_doubt"}"#;
 /// let letter: DeadLetter<String> = serde_json::from_str(json)?;
 /// assert_eq!((letter.op.as_str(), letter.attempts), ("sell 5", 2));
 /// assert!(letter.is_in_doubt()); // look it up before sending it again
