@@ -119,7 +119,8 @@ impl Sink<Op> for Simulated {
                 Ok(batch.accept_all())
             }
             Reply::Failed => Err(SinkError::transient("a simulated failure")),
-            Reply::TooLarge | Reply::TooLargeOver(_) => Err(SinkError::too_large("a simulated limit")),
+            Reply::TooLarge => Err(SinkError::too_large("a simulated limit")),
+            Reply::TooLargeOver(limit) => Err(SinkError::too_large_over(limit)),
             Reply::Unanswered => Err(SinkError::ambiguous("a simulated gateway gave up")),
             Reply::Throttled(pause) => Err(SinkError::throttled(pause)),
         }

@@ -235,7 +235,6 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// Gives an op up over an outage that lasted too long. A lost connection may have landed it.
-    /// Gives an op up that met an outage for too long.
     fn give_up(&mut self, slot: u32, error: SinkError) -> Disposition {
         if let Some(notice) = &mut self.outbox.notices().outage {
             notice.given_up += 1;

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 /// The largest batch that is cut just now.
 ///
 /// A batcher begins with [`max_items`](crate::Limits::max_items). Two failed writes in a row halve the cap, to half of the
-/// size that failed; a destination that says [`TooLarge`](crate::ErrorKind::TooLarge) halves it at once. Full batches that
-/// land raise it again, up to the size that failed, which is probed now and then. Outages and throttling do not count.
+/// size that failed; of batches refused as [`TooLarge`](crate::ErrorKind::TooLarge), the halves that land do not count in
+/// between. A limit that the destination tells, [`SinkError::too_large_over`](crate::SinkError::too_large_over), holds at
+/// once. Full batches that land raise the cap again, up to the size that failed, which is probed now and then. Outages and
+/// throttling do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SizeStats {
@@ -18,7 +20,7 @@ pub struct SizeStats {
     pub reason: CapReason,
     /// Changes of the cap so far.
     pub changes: u64,
-    /// The smallest size that the destination refused as too large, and that has not landed since.
+    /// The smallest size that is too large by what the destination has said, and that has not landed since.
     pub too_large: Option<u64>,
 }
 
