@@ -10,8 +10,9 @@ use tracing::warn;
 use crate::{
     driver::{
         actor::{Actor, DeadLetterRoute},
+        clock,
         handle::Handle,
-        inbox::Inbox,
+        inbox::{Inbox, door::Door},
         metrics::{Meter, Namespace},
         worker::{Summary, TellStop, Worker, WorkerFuture},
     },
@@ -23,6 +24,7 @@ use crate::{
             retry::Retry,
         },
         outcome::DeadLetter,
+        quota::{Quota, QuotaConfig},
         stage::Stages,
     },
     sink::Sink,
@@ -73,6 +75,8 @@ pub struct Batcher<T, R, S> {
     stages: Stages<T>,
     limits: Limits,
     policy: Policy,
+    quota: Option<Quota<T>>,
+    quota_file: QuotaConfig,
     letters: PrepareLetters<T>,
     metrics: Namespace,
     stop: CancellationToken,
@@ -103,6 +107,8 @@ where
             stages: Stages::new(),
             limits: Limits::default(),
             policy: Policy::default(),
+            quota: None,
+            quota_file: QuotaConfig::default(),
             letters: Box::new(|_| (DeadLetterRoute::Discard, None)),
             metrics: Namespace::Ops,
             stop: CancellationToken::new(),
@@ -126,8 +132,8 @@ where
         Self { limits: limits.into(), ..self }
     }
 
-    /// Sets limits and retries at once: as [`limits`](Self::limits) and [`retry`](Self::retry) do, from one section of a
-    /// configuration file. Spawn it by [`try_spawn`](Self::try_spawn), which tells what contradicts the stages.
+    /// Sets limits, retries and the numbers of the quota at once: as [`limits`](Self::limits), [`retry`](Self::retry) and
+    /// [`quota`](Self::quota) do, from one section of a configuration file. Spawn it by [`try_spawn`](Self::try_spawn), which tells what contradicts the stages.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -141,8 +147,14 @@ where
     /// # }
     /// ```
     pub fn config(self, config: BatcherConfig) -> Self {
-        let BatcherConfig { limits, retry } = config;
-        self.limits(limits).retry(retry)
+        let BatcherConfig { limits, retry, quota } = config;
+        Self { quota_file: quota, ..self.limits(limits).retry(retry) }
+    }
+
+    /// Keeps to what the destination allows. Batches are trimmed at the cut to what is left, and what is over waits in the
+    /// buffer. See [`Quota`].
+    pub fn quota(self, quota: Quota<T>) -> Self {
+        Self { quota: Some(quota), ..self }
     }
 
     /// How often and when to try again. The policy governs:
@@ -254,12 +266,18 @@ where
     }
 
     fn build(self) -> Result<Parts<T, R>, LimitsError> {
-        let Self { sink, name, stages, limits, policy, letters, metrics, stop, .. } = self;
+        let Self { sink, name, stages, limits, policy, quota, quota_file, letters, metrics, stop, .. } = self;
         stages.check(&limits)?;
+        let quota = match quota {
+            Some(quota) => Some(quota.configure(&quota_file)?),
+            None => (!quota_file.is_empty()).then(|| Quota::from(quota_file)),
+        };
+        quota.iter().try_for_each(|quota| quota.check(stages.partition.is_some()))?;
         if limits.max_in_flight > 1 && stages.partition.is_none() {
             warn!(batcher = %name, "max_in_flight is more than 1 without partition_by: one batch is written at a time");
         }
-        let inbox = Arc::new(Inbox::new(&limits, stages.weight.clone()));
+        let too_dear = quota.as_ref().and_then(Quota::too_dear);
+        let inbox = Arc::new(Inbox::new(&limits, Door::new(stages.weight.clone(), limits.weight(), too_dear)));
         let handle = Handle::first(Arc::clone(&inbox));
         let stopped = Arc::clone(&inbox);
         let tell_stop: TellStop = Arc::new(move |within| stopped.update_control(|control| control.stop(within, false)));
@@ -267,6 +285,9 @@ where
         let policy = Policy { page: sink.page(), ..policy };
         let mut accumulator = Accumulator::new(stages, &limits, policy);
         accumulator.counters().report_to(Meter::new(metrics, &name));
+        if let Some(quota) = quota {
+            accumulator.set_quota(quota.start(clock::unix(), clock::now()));
+        }
         let (letters, letters_task) = letters(&name);
         let actor = Actor::new(name, sink, inbox, accumulator, limits, letters, stop);
         let task: BoxFuture<'static, Summary<T>> = match letters_task {

@@ -26,6 +26,7 @@ pub use driver::{
         error::{Closed, SendAllError, SendError, SetLimitsError, TrySendError, WorkerGone},
         permit::Permit,
     },
+    shared_bucket::SharedBucket,
     stream::{BatchExt, Batched, Staged},
     worker::{Shutdown, Summary, Worker, WorkerFuture},
 };
@@ -38,8 +39,9 @@ pub use rules::{
         retry::Retry,
     },
     outcome::{AckError, DeadLetter, End, Outcome, Outcomes, Returned},
+    quota::{Bucket, Quota, QuotaConfig, QuotaReport},
     stage::{self, Stages},
-    stats::{CapReason, Cuts, SizeStats, Stats, Times, flush::FlushReport},
+    stats::{BucketStats, CapReason, Cuts, QuotaStats, SizeStats, Stats, Times, flush::FlushReport},
 };
 /// Tells a batcher to stop: see [`Batcher::stop_on`].
 pub use tokio_util::sync::CancellationToken;

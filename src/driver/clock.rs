@@ -1,6 +1,6 @@
 //! The runtime's clock, which tests can pause: the one place where drivers read the time that they hand to the rules.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -12,6 +12,11 @@ const FAR: Duration = Duration::from_secs(1 << 32);
 /// The time by the runtime's clock.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from(Instant::now().into_std())
+}
+
+/// The time since 1970 by the clock of the machine, which no test can pause.
+pub(crate) fn unix() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The instant at which the runtime's timers reach `timestamp`.

@@ -1,6 +1,6 @@
 //! [`Meter`]: tells the `metrics` facade what the counters count, and so any exporter. The one place that names metrics.
 
-use std::time::Duration;
+use std::{cell::OnceCell, sync::Arc, time::Duration};
 
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -10,7 +10,7 @@ use crate::rules::{
     batch::CutBy,
     outcome::End,
     stats::{
-        Stats,
+        BucketStats, Stats,
         latency::{Latency, Observer},
     },
 };
@@ -35,6 +35,12 @@ const BATCH_FILL: &str = "batch_fill_ratio";
 const IN_BUFFER: &str = "op_in_buffer_seconds";
 const WAITING_TIME: &str = "op_waiting_seconds";
 const BACKING_OFF_TIME: &str = "op_backing_off_seconds";
+const QUOTA_TIME: &str = "op_quota_seconds";
+const QUOTA_USED: &str = "quota_used";
+const QUOTA_LIMIT: &str = "quota_limit";
+const QUOTA_WAITED: &str = "quota_waited_total";
+const QUOTA_CORRECTIONS: &str = "quota_corrections_total";
+const QUOTA_THROTTLED: &str = "quota_throttled_total";
 const WRITING_TIME: &str = "op_writing_seconds";
 
 /// The first part of each name, by what the batcher is for. A sum over all batchers counts an op once: what the batcher of
@@ -81,6 +87,12 @@ fn describe(namespace: Namespace) {
     describe_histogram!(name(IN_BUFFER), Unit::Seconds, "Time of an operation from send to verdict");
     describe_histogram!(name(WAITING_TIME), Unit::Seconds, "The part of it that the operation waited");
     describe_histogram!(name(BACKING_OFF_TIME), Unit::Seconds, "The part of it that it waited to be tried again");
+    describe_histogram!(name(QUOTA_TIME), Unit::Seconds, "The part of it that it was due and waited for the quota");
+    describe_gauge!(name(QUOTA_USED), Unit::Count, "How much of a bucket of the quota is used");
+    describe_gauge!(name(QUOTA_LIMIT), Unit::Count, "How much of it may be used");
+    describe_counter!(name(QUOTA_WAITED), Unit::Count, "Batches that were trimmed, or not cut, because of it");
+    describe_counter!(name(QUOTA_CORRECTIONS), Unit::Count, "Reports of the destination on it");
+    describe_counter!(name(QUOTA_THROTTLED), Unit::Count, "Times that the destination asked for a pause");
     describe_histogram!(name(WRITING_TIME), Unit::Seconds, "The part of it that it was being written");
 }
 
@@ -107,14 +119,50 @@ pub(crate) struct Meter {
     in_buffer: Histogram,
     waiting_time: Histogram,
     backing_off_time: Histogram,
+    quota_time: Histogram,
     writing_time: Histogram,
+    namespace: Namespace,
+    batcher: Arc<str>,
+    /// Made when the quota is first seen, one for each of its buckets.
+    buckets: OnceCell<Vec<BucketMeter>>,
+}
+
+/// The handles of one bucket's metrics.
+struct BucketMeter {
+    used: Gauge,
+    limit: Gauge,
+    waited: Counter,
+    corrections: Counter,
+    throttled: Counter,
+}
+
+impl BucketMeter {
+    fn new(namespace: Namespace, batcher: &str, bucket: &str) -> Self {
+        let name = |metric| namespace.name(metric);
+        let labels = [("batcher", batcher.to_owned()), ("bucket", bucket.to_owned())];
+        Self {
+            used: gauge!(name(QUOTA_USED), &labels),
+            limit: gauge!(name(QUOTA_LIMIT), &labels),
+            waited: counter!(name(QUOTA_WAITED), &labels),
+            corrections: counter!(name(QUOTA_CORRECTIONS), &labels),
+            throttled: counter!(name(QUOTA_THROTTLED), &labels),
+        }
+    }
+
+    fn publish(&self, stats: &BucketStats) {
+        self.used.set(stats.used as f64);
+        self.limit.set(stats.limit as f64);
+        self.waited.absolute(stats.waited);
+        self.corrections.absolute(stats.corrections);
+        self.throttled.absolute(stats.throttled);
+    }
 }
 
 impl Meter {
-    pub(crate) fn new(namespace: Namespace, batcher: &str) -> Self {
+    pub(crate) fn new(namespace: Namespace, name_of_batcher: &Arc<str>) -> Self {
         describe(namespace);
         let name = |metric| namespace.name(metric);
-        let batcher = || batcher.to_owned();
+        let batcher = || name_of_batcher.to_string();
         Self {
             accepted: counter!(name(ACCEPTED), "batcher" => batcher()),
             ended: End::ALL.map(|end| counter!(name(ENDED), "batcher" => batcher(), "end" => end.name())),
@@ -136,7 +184,11 @@ impl Meter {
             in_buffer: histogram!(name(IN_BUFFER), "batcher" => batcher()),
             waiting_time: histogram!(name(WAITING_TIME), "batcher" => batcher()),
             backing_off_time: histogram!(name(BACKING_OFF_TIME), "batcher" => batcher()),
+            quota_time: histogram!(name(QUOTA_TIME), "batcher" => batcher()),
             writing_time: histogram!(name(WRITING_TIME), "batcher" => batcher()),
+            namespace,
+            batcher: Arc::clone(name_of_batcher),
+            buckets: OnceCell::new(),
         }
     }
 }
@@ -148,8 +200,9 @@ impl Observer for Meter {
     }
 
     fn spent(&self, spent: Latency, count: usize) {
-        let Latency { waiting, backing_off, writing } = spent;
-        self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + writing), count);
+        let Latency { waiting, backing_off, quota, writing } = spent;
+        self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + quota + writing), count);
+        self.quota_time.record_many(Duration::from_nanos(quota), count);
         self.waiting_time.record_many(Duration::from_nanos(waiting), count);
         self.backing_off_time.record_many(Duration::from_nanos(backing_off), count);
         self.writing_time.record_many(Duration::from_nanos(writing), count);
@@ -162,6 +215,7 @@ impl Observer for Meter {
 
     fn written(&self, writing: u64, count: usize) {
         self.backing_off_time.record_many(Duration::ZERO, count);
+        self.quota_time.record_many(Duration::ZERO, count);
         self.writing_time.record_many(Duration::from_nanos(writing), count);
     }
 
@@ -185,5 +239,10 @@ impl Observer for Meter {
         self.max_pending.set(stats.max_pending as f64);
         self.waiting.set(stats.waiting as f64);
         self.in_flight.set(stats.in_flight as f64);
+        if !stats.quota.is_empty() {
+            let make = |bucket: &BucketStats| BucketMeter::new(self.namespace, &self.batcher, &bucket.name);
+            let meters = self.buckets.get_or_init(|| stats.quota.iter().map(make).collect());
+            meters.iter().zip(&stats.quota).for_each(|(meter, bucket)| meter.publish(bucket));
+        }
     }
 }

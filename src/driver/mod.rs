@@ -7,6 +7,7 @@ pub(crate) mod inbox;
 pub(crate) mod metrics;
 mod mutex;
 mod reply;
+pub(crate) mod shared_bucket;
 pub(crate) mod stream;
 pub(crate) mod timer;
 mod wake;

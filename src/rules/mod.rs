@@ -7,6 +7,7 @@ pub(crate) mod batch;
 pub(crate) mod config;
 pub(crate) mod outcome;
 pub(crate) mod panics;
+pub(crate) mod quota;
 pub(crate) mod seconds;
 pub mod stage;
 pub(crate) mod stats;

@@ -28,6 +28,21 @@ impl Timestamp {
         self.0.checked_add(nanos).map(Self)
     }
 
+    /// Nanoseconds since the origin of all timestamps.
+    pub(crate) fn nanos(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The timestamp so many nanoseconds after the origin.
+    pub(crate) fn from_nanos(nanos: u64) -> Self {
+        Self(NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Later by so many nanoseconds, or [`END`](Self::END).
+    pub(crate) fn plus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// Nanoseconds since `earlier`; 0 if that is later.
     pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
         self.0.get().saturating_sub(earlier.0.get())
@@ -54,7 +69,7 @@ impl From<Instant> for Timestamp {
     fn from(instant: Instant) -> Self {
         let origin = ORIGIN.get_or_init(|| instant.checked_sub(LONG_AGO).unwrap_or(instant));
         let nanos = instant.saturating_duration_since(*origin).as_nanos();
-        Self(u64::try_from(nanos).map_or(NonZeroU64::MAX, |nanos| NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN)))
+        u64::try_from(nanos).map_or(Self::END, Self::from_nanos)
     }
 }
 

@@ -126,6 +126,7 @@ struct Loan<'a, U, T, R> {
 
 impl<U, T, R> Drop for Loan<'_, U, T, R> {
     fn drop(&mut self) {
+        self.outer.reports().take(self.inner.reports());
         let outer = self.outer.verdicts_mut();
         for (&i, verdict) in self.indexes.iter().zip(self.inner.verdicts_mut()) {
             outer[i] = mem::replace(verdict, Verdict::Pending);

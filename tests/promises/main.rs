@@ -26,6 +26,7 @@ mod overflow;
 mod own_desk;
 mod pages;
 mod poison;
+mod quota;
 mod retry;
 mod runtimes;
 mod shutdown;

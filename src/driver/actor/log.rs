@@ -10,9 +10,12 @@ use crate::rules::{
 
 /// Logs what the accumulator has noticed.
 pub(super) fn notices(batcher: &str, notices: &Notices) {
-    let Notices { retries, outage, recovery, panics } = notices;
+    let Notices { retries, outage, recovery, panics, unknown_bucket } = notices;
     if let Some((count, first)) = panics {
         error!(batcher, count, first, "panics caught");
+    }
+    if let Some(bucket) = unknown_bucket {
+        warn!(batcher, bucket = &**bucket, "the sink reported on a bucket that the quota does not have");
     }
     if let Some(retry) = retries {
         let (ops, attempt, pause) = (retry.ops, retry.attempt, retry.pause);

@@ -260,7 +260,7 @@ impl<T, R> Handle<T, R> {
     pub fn set_limits(&self, limits: impl Into<Limits>) -> Result<(), SetLimitsError> {
         let limits = limits.into();
         limits.check()?;
-        if limits.max_weight.is_some() && self.port.inbox.weigh.is_none() {
+        if limits.max_weight.is_some() && !self.port.inbox.door.as_ref().is_some_and(|door| door.weighs()) {
             return Err(LimitsError::unweighed().into());
         }
         if self.port.inbox.is_closed() {

@@ -15,7 +15,7 @@ use crate::{
         },
         reply::ReplyPool,
     },
-    rules::{outcome::Packed, panics, time::Timestamp},
+    rules::{outcome::Packed, time::Timestamp},
 };
 
 pub(crate) struct Port<T, R> {
@@ -47,15 +47,10 @@ impl<T, R> Port<T, R> {
         self.inbox.push(&mut submission, admission).map_err(|rejected| rejected.give_back(&mut submission))
     }
 
-    /// Whether no batch could hold the op, so that it has to be refused at the door. If weighing it panics, the task will
-    /// find out and answer.
+    /// Whether no batch could hold the op, so that it has to be refused at the door.
     #[inline]
     pub(super) fn is_too_heavy(&self, op: &T) -> bool {
-        let Some(weigh) = &self.inbox.weigh else {
-            return false;
-        };
-        let max = self.inbox.max_weight();
-        panics::catch(|| weigh(op)).is_ok_and(|weight| weight > max)
+        self.inbox.door.as_ref().is_some_and(|door| door.refuses(op))
     }
 
     /// Whether a sender that always finds room has to let others run now.

@@ -43,7 +43,7 @@ pub(crate) async fn send_all<T, R>(port: &Port<T, R>, mut ops: impl Iterator<Ite
 
 /// Fills a chunk, up to the first op that no batch could hold, which is returned.
 fn fill<T, R>(chunk: &mut Vec<T>, ops: &mut impl Iterator<Item = T>, port: &Port<T, R>) -> Option<T> {
-    if port.inbox.weigh.is_none() {
+    if port.inbox.door.is_none() {
         chunk.extend(ops.take(CHUNK));
         return None;
     }

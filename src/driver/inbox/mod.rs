@@ -6,6 +6,7 @@
 
 mod acquire;
 pub(crate) mod command;
+pub(crate) mod door;
 mod drain;
 #[cfg(all(test, roundlot_loom))]
 mod model;
@@ -32,11 +33,11 @@ use crate::{
     rules::{
         accumulator::Run,
         config::limits::{Limits, Overflow},
-        stage::Weigh,
         stats::Stats,
         time::Timestamp,
     },
 };
+use door::Door;
 use state::{State, release, signed, wake};
 use wait_queue::Ticket;
 
@@ -46,8 +47,7 @@ use wait_queue::Ticket;
 #[repr(C, align(128))]
 pub(crate) struct Inbox<T, R> {
     state: Mutex<State<T, R>>,
-    pub(crate) weigh: Option<Weigh<T>>,
-    max_weight: AtomicUsize,
+    pub(crate) door: Option<Box<Door<T>>>,
     handles: AtomicUsize,
 }
 
@@ -59,13 +59,8 @@ const STAMPED_TOGETHER: u32 = 16;
 const MAX_RETAINED: usize = 2048;
 
 impl<T, R> Inbox<T, R> {
-    pub(crate) fn new(limits: &Limits, weigh: Option<Weigh<T>>) -> Self {
-        Self {
-            state: Mutex::new(State::new(limits)),
-            weigh,
-            max_weight: AtomicUsize::new(limits.weight()),
-            handles: AtomicUsize::new(1),
-        }
+    pub(crate) fn new(limits: &Limits, door: Option<Box<Door<T>>>) -> Self {
+        Self { state: Mutex::new(State::new(limits)), door, handles: AtomicUsize::new(1) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T, R>> {
@@ -326,16 +321,14 @@ impl<T, R> Inbox<T, R> {
     /// are woken if the policy is no longer to wait.
     pub(crate) fn set_limits(&self, limits: Limits) {
         let mut state = self.state();
-        self.max_weight.store(limits.weight(), Ordering::Relaxed);
+        if let Some(door) = &self.door {
+            door.set_max_weight(limits.weight());
+        }
         let waiting = if limits.overflow == Overflow::Wait { Vec::new() } else { state.wait_queue.wakers() };
         state.overflow = limits.overflow;
         state.control.limits = Some(limits);
         wake(state);
         waiting.into_iter().for_each(wake_contained);
-    }
-
-    pub(crate) fn max_weight(&self) -> usize {
-        self.max_weight.load(Ordering::Relaxed)
     }
 
     pub(crate) fn overflow(&self) -> Overflow {

@@ -5,12 +5,14 @@ use std::{any::Any, iter};
 
 use super::{
     Accumulator,
+    quota::Fit,
     store::{NONE, TakenRuns},
 };
 use crate::rules::{
     batch::{Batch, CutBy},
     outcome::End,
     panics,
+    quota::Charge,
     stage::{BoxRule, Order, Stages},
     time::Timestamp,
 };
@@ -26,6 +28,8 @@ pub(crate) struct Cut<T, R, A> {
     pub(super) at: Timestamp,
     /// The gate's number of freezes at the cut.
     pub(super) mark: u64,
+    /// Windows of the quota that the batch was charged in.
+    pub(super) charges: Vec<Charge>,
 }
 
 impl<T, R: Clone, A> Accumulator<T, R, A> {
@@ -40,16 +44,24 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             let (schedule, view) = self.scheduling();
             schedule.advance(&view, now);
             let id = schedule.next_due()?;
-            let taken = self.take(id, now);
+            if self.is_spent(now) {
+                return None;
+            }
+            let mut held_until = None;
+            let taken = self.take(id, now, &mut held_until);
             self.reschedule(id, now);
             if taken.is_some() {
                 return taken;
             }
+            if let Some(until) = held_until {
+                self.schedule.hold(id, until, now);
+            }
         }
     }
 
-    /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more.
-    fn take(&mut self, id: u32, now: Timestamp) -> Option<Box<Cut<T, R, A>>> {
+    /// Takes the next batch out of one partition. `None` if nothing in it may be sent any more, or if the quota has too little
+    /// left, which is then asked again at `held_until`.
+    fn take(&mut self, id: u32, now: Timestamp, held_until: &mut Option<Timestamp>) -> Option<Box<Cut<T, R, A>>> {
         let cut_by = self.schedule.due_by(id, &self.caps, now)?;
         let mut cut = self.spares.pop().unwrap_or_default();
         let partition = &mut self.schedule.partitions_mut()[id];
@@ -86,6 +98,18 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
                 }
                 break;
             }
+            match self.charge(slot, ops.len(), &mut cut.charges, now) {
+                Fit::Fits => {}
+                Fit::Waits(until) => {
+                    *held_until = Some(until);
+                    break;
+                }
+                Fit::Refused(error) => {
+                    self.dequeue(slot);
+                    self.refuse_dequeued(slot, &error, now);
+                    continue;
+                }
+            }
             weight = weight.saturating_add(more);
             let newer_neighbor = self.nodes.newer_neighbor(slot);
             if newer_neighbor != NONE {
@@ -112,6 +136,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         self.ledger.batch_left();
         let fill = self.caps.fill(count, weight);
         self.ledger.counters().cut(cut_by, count, fill);
+        self.note_held(id, &cut, held_until.is_some(), now);
         Some(cut)
     }
 
@@ -128,6 +153,9 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let Stages { expiry, order: Order { aging: None, .. }, conflate, .. } = &mut self.rules else {
             return None;
         };
+        if self.quota.is_some() {
+            return None;
+        }
         let (ops, _) = cut.batch.parts();
         let (before, mut unwanted) = (ops.len(), None);
         let max_weight = self.caps.weight;
@@ -210,7 +238,15 @@ impl<T, R, A> Default for Cut<T, R, A> {
     /// No batch yet, but memory for one.
     fn default() -> Self {
         let batch = Batch::new(Vec::new(), CutBy::Full, 1);
-        Self { batch, slots: Vec::new(), taken: TakenRuns::new(), partition: 0, at: Timestamp::END, mark: 0 }
+        Self {
+            batch,
+            slots: Vec::new(),
+            taken: TakenRuns::new(),
+            partition: 0,
+            at: Timestamp::END,
+            mark: 0,
+            charges: Vec::new(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`Caps`] | says what the limits say that were set last |
 //! | [`Gate`] | is shut while no batch may be cut at all |
 //! | [`BatchSize`] | is the largest batch that the destination is known to take, within the limit |
+//! | [`Budget`] | charges a batch in every bucket of the quota, or in none, before it leaves |
 //! | [`Arena`] | an op with a node keeps its slot from accept to end |
 //! | [`Schedule`] | a partition stands where its queue, its backoff and its flight say |
 //! | [`DedupWindow`] | a key is known from its first op until its window is over and that op has ended |
@@ -25,11 +26,13 @@ mod evict;
 mod finish;
 mod gate;
 mod ledger;
+mod memory;
 mod notices;
 mod outage;
 mod outbox;
 mod partition;
 mod plain;
+mod quota;
 mod schedule;
 mod settle;
 mod store;
@@ -45,6 +48,7 @@ use crate::rules::{
     adaptive::BatchSize,
     config::{limits::Limits, retry::Backoff},
     outcome::{Answer, DeadLetter, Returned},
+    quota::Budget,
     stage::Stages,
     stats::{
         Stats,
@@ -99,6 +103,7 @@ pub(crate) struct Accumulator<T, R, A> {
     victims: Option<Victims>,
     gate: Gate,
     size: BatchSize,
+    quota: Option<Box<Budget<T>>>,
     ledger: Ledger,
     outbox: Outbox<T, R, A>,
     /// The memory of batches that are settled, for the next ones.
@@ -106,14 +111,8 @@ pub(crate) struct Accumulator<T, R, A> {
     spares: Vec<Box<Cut<T, R, A>>>,
 }
 
-/// The memory of so many batches is kept for the next ones.
-const SPARES: usize = 64;
-
 /// Ops for so many full batches are enough to choose from where they are spread over partitions.
 const ENOUGH_BATCHES: usize = 4;
-
-/// Room for so many of each is kept while there are none.
-const MAX_RETAINED: usize = 2048;
 
 impl<T, R: Clone, A> Accumulator<T, R, A> {
     pub(crate) fn new(rules: Stages<T>, limits: &Limits, policy: Policy) -> Self {
@@ -134,6 +133,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             victims,
             gate: Gate::default(),
             size: BatchSize::new(limits.items()),
+            quota: None,
             ledger: Ledger::new(),
             outbox: Outbox::default(),
             spares: Vec::new(),
@@ -154,7 +154,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
 
     fn choose_intake(&mut self) {
         self.intake = match &self.rules {
-            rules if rules.asks_nothing() && self.victims.is_none() => Intake::Plain,
+            rules if rules.asks_nothing() && self.victims.is_none() && self.quota.is_none() => Intake::Plain,
             rules if rules.asks_nothing_on_arrival() => Intake::Unasked,
             _ => Intake::Asked,
         };
@@ -237,7 +237,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     pub(crate) fn stats(&self) -> Stats {
         let (paused, in_outage) = (self.gate.paused, self.gate.is_in_outage());
         let (max_pending, size) = (self.caps.pending as u64, self.size.stats());
-        Stats { paused, in_outage, max_pending, size, ..self.ledger.stats() }
+        let quota = self.quota.as_ref().map(|quota| quota.stats()).unwrap_or_default();
+        Stats { paused, in_outage, max_pending, size, quota, ..self.ledger.stats() }
     }
 
     pub(crate) fn counters(&mut self) -> &mut Counters {
@@ -307,16 +308,9 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             return Some(until);
         }
         if self.schedule.next_due().is_some() {
-            return Some(now);
+            return Some(self.quota.as_ref().and_then(|quota| quota.closed_until(now)).unwrap_or(now));
         }
-        self.schedule.next_linger_or_backoff(&self.caps)
-    }
-
-    /// Keeps the memory of a batch for another one.
-    fn keep(&mut self, settled: Box<Cut<T, R, A>>) {
-        if self.spares.len() < SPARES {
-            self.spares.push(settled);
-        }
+        self.schedule.next_look(&self.caps)
     }
 }
 
@@ -362,39 +356,5 @@ impl<T, R, A> Accumulator<T, R, A> {
     /// Whether nothing can be cut before something comes back or a caller resumes.
     fn is_blocked(&self) -> bool {
         self.gate.is_shut() || self.ledger.batches_in_flight() >= self.caps.in_flight
-    }
-
-    /// Whether it has memory that a burst has left behind.
-    pub(crate) fn has_excess_capacity(&self) -> bool {
-        let Self { nodes, schedule, dedup, spares, outbox, ledger, .. } = self;
-        let partitions = schedule.partitions();
-        (nodes.len() == 0 && nodes.capacity() > MAX_RETAINED)
-            || partitions.only().is_some_and(|only| only.queue.excess_capacity() > MAX_RETAINED)
-            || (dedup.is_empty() && dedup.capacity() > MAX_RETAINED)
-            || outbox.capacity() > MAX_RETAINED
-            || (ledger.pending() == 0 && dedup.is_empty() && partitions.capacity() > MAX_RETAINED)
-            || spares.iter().any(|cut| cut.batch.capacity() > MAX_RETAINED)
-    }
-
-    /// Gives memory back that a burst has left behind. To be called by a driver that has nothing to do.
-    pub(crate) fn shrink(&mut self) {
-        self.spares = Vec::new();
-        self.outbox.shrink();
-        if self.nodes.len() == 0 {
-            self.nodes = Arena::new();
-            self.rules.conflate.iter_mut().for_each(|conflate| conflate.index.shrink());
-        }
-        if self.dedup.is_empty() {
-            self.dedup = DedupWindow::new();
-            self.rules.dedup.iter_mut().for_each(|dedup| dedup.index.shrink());
-        }
-        self.forget_idle(0);
-        if let Some(only) = self.schedule.partitions_mut().only_mut() {
-            only.queue.shrink();
-        }
-        if self.schedule.partitions().is_empty() {
-            self.schedule.shrink();
-            self.rules.partition.iter_mut().for_each(|index| index.shrink());
-        }
     }
 }

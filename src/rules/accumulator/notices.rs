@@ -16,6 +16,8 @@ pub(crate) struct Notices {
     pub(crate) recovery: Option<Recovery>,
     /// Panics of the user's functions, and what the first of them said.
     pub(crate) panics: Option<(u64, String)>,
+    /// A sink reported on a bucket that the quota does not have.
+    pub(crate) unknown_bucket: Option<Box<str>>,
 }
 
 #[derive(Debug)]

@@ -12,7 +12,11 @@ use crate::rules::{
 impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// The destination asks for a pause, which counts from now on.
     pub(super) fn throttle(&mut self, now: Timestamp, retry_after: Duration) {
-        self.gate.freeze(now, retry_after.min(self.policy.backoff.max_freeze()));
+        let pause = retry_after.min(self.policy.backoff.max_freeze());
+        self.gate.freeze(now, pause);
+        if let Some(quota) = &mut self.quota {
+            quota.throttled(now.checked_add(pause).unwrap_or(Timestamp::END));
+        }
     }
 
     /// A write met an outage. Returns whether the outage has lasted too long, so that what it holds up is to be given up.

@@ -22,6 +22,8 @@ pub(super) enum Slot {
     /// The partition lingers, and is not due.
     Lingering,
     BackingOff,
+    /// The partition is due, and the quota has too little left for its next op.
+    Held,
     Due,
 }
 
@@ -41,6 +43,8 @@ pub(super) struct Partition<T, A> {
     pub(super) slot: Slot,
     /// When its oldest op came, as far as it lingers: order of arrival, and time of sending.
     pub(super) oldest: Option<(u64, Timestamp)>,
+    /// Since when the quota holds it up.
+    held_since: Option<Timestamp>,
 }
 
 impl<T, A> Partition<T, A> {
@@ -55,6 +59,7 @@ impl<T, A> Partition<T, A> {
             remembered: 0,
             slot: Slot::Unscheduled,
             oldest: None,
+            held_since: None,
         }
     }
 
@@ -89,6 +94,16 @@ impl<T, A> Partition<T, A> {
                 self.parts.pop();
             }
         }
+    }
+
+    /// The quota lets no op of it pass from now on.
+    pub(super) fn held(&mut self, now: Timestamp) {
+        self.held_since.get_or_insert(now);
+    }
+
+    /// A batch of it passes. Returns since when the quota had held it up; `is_trimmed`: it still holds up the rest.
+    pub(super) fn passes(&mut self, is_trimmed: bool, now: Timestamp) -> Option<Timestamp> {
+        std::mem::replace(&mut self.held_since, is_trimmed.then_some(now))
     }
 
     /// Nothing is left of what failed or was split.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::rules::{batch::CutBy, stage::Order, time::Timestamp};
 
-/// A partition stands in at most one of the first three heaps; in none while it is empty or being written.
+/// A partition stands in at most one of the first four heaps; in none while it is empty or being written.
 #[derive(Debug)]
 pub(super) struct Schedule<T, A> {
     partitions: Partitions<T, A>,
@@ -17,6 +17,8 @@ pub(super) struct Schedule<T, A> {
     lingering: Heap<u64>,
     /// Ordered by the end of the backoff.
     backing_off: Heap<Timestamp>,
+    /// Due, but held up by the quota. Ordered by when to ask it again.
+    held: Heap<Timestamp>,
     /// Ordered by the op that would leave next.
     due: Heap<SortKey>,
     /// Members of `due` whose place will change by age, ordered by when.
@@ -49,6 +51,7 @@ impl<T, A> Schedule<T, A> {
             partitions: Partitions::new(),
             lingering: Heap::new(),
             backing_off: Heap::new(),
+            held: Heap::new(),
             due: Heap::new(),
             aging: Heap::new(),
             flush_below: 0,
@@ -151,6 +154,7 @@ impl<T, A> Schedule<T, A> {
             Slot::Unscheduled => {}
             Slot::Lingering => self.lingering.remove(id),
             Slot::BackingOff => self.backing_off.remove(id),
+            Slot::Held => self.held.remove(id),
             Slot::Due => {
                 self.due.remove(id);
                 self.aging.remove(id);
@@ -174,8 +178,27 @@ impl<T, A> Schedule<T, A> {
 
     /// Orders a partition that is due anew, since a better op may have joined it.
     pub(super) fn reorder_due(&mut self, id: u32, view: &View<'_, T, A>, now: Timestamp) {
+        match self.partitions[id].slot {
+            Slot::Due => self.rank_due(id, view, now),
+            // The quota may have enough for the better one.
+            Slot::Held => self.reschedule(id, view, now),
+            Slot::Unscheduled | Slot::Lingering | Slot::BackingOff => {}
+        }
+    }
+
+    /// Keeps a partition that is due back until then, since the quota has too little left for its next op.
+    pub(super) fn hold(&mut self, id: u32, until: Timestamp, now: Timestamp) {
         if self.partitions[id].slot == Slot::Due {
-            self.rank_due(id, view, now);
+            self.move_to(id, Slot::Held);
+            self.held.set(id, until);
+            self.partitions[id].held(now);
+        }
+    }
+
+    /// Lets the quota be asked anew for all partitions that it holds up.
+    pub(super) fn release_held(&mut self, view: &View<'_, T, A>, now: Timestamp) {
+        while let Some((_, id)) = self.held.peek() {
+            self.reschedule(id, view, now);
         }
     }
 
@@ -215,6 +238,11 @@ impl<T, A> Schedule<T, A> {
         {
             self.reschedule(id, view, now);
         }
+        while let Some((until, id)) = self.held.peek()
+            && until <= now
+        {
+            self.reschedule(id, view, now);
+        }
         // With `together`, the first one that is due raises the bar for those after it.
         while let Some((seq, id)) = self.lingering.peek()
             && (seq < self.due_below() || self.due_by(id, view.caps, now).is_some())
@@ -245,15 +273,17 @@ impl<T, A> Schedule<T, A> {
         self.partitions[id].slot == Slot::Lingering
     }
 
-    /// When the first partition becomes due by itself; `None` if none does.
-    pub(super) fn next_linger_or_backoff(&self, caps: &Caps) -> Option<Timestamp> {
+    /// When the first partition is to be looked at again: its linger or its backoff is over, or the quota may have enough for it. `None`
+    /// if none is.
+    pub(super) fn next_look(&self, caps: &Caps) -> Option<Timestamp> {
         let lingering = self.lingering.peek().and_then(|(_, id)| {
             let (_, at) = self.partitions[id].oldest?;
             // A linger beyond the clock's range is one for ever.
             at.checked_add(caps.linger)
         });
         let backing_off = self.backing_off.peek().map(|(until, _)| until);
-        lingering.into_iter().chain(backing_off).min()
+        let held = self.held.peek().map(|(until, _)| until);
+        lingering.into_iter().chain(backing_off).chain(held).min()
     }
 
     /// Gives memory back; there are no partitions any more.
@@ -261,6 +291,7 @@ impl<T, A> Schedule<T, A> {
         self.partitions.shrink();
         self.lingering.shrink();
         self.backing_off.shrink();
+        self.held.shrink();
         self.due.shrink();
         self.aging.shrink();
     }

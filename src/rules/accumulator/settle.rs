@@ -66,6 +66,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R, A>>, written: Written, now: Timestamp) {
         let (id, at, mark) = (cut.partition, cut.at, cut.mark);
+        self.settle_quota(&mut cut, now);
         let Cut { batch, slots, taken, .. } = &mut *cut;
         let (ops, verdicts) = batch.parts();
         self.batch_returned(id);

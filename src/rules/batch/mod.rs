@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ErrorKind, SinkError};
 
-use crate::rules::batch::verdicts::{Verdict, Verdicts};
+use crate::rules::{
+    batch::verdicts::{Verdict, Verdicts},
+    quota::{QuotaReport, Reports},
+};
 
 /// A batch of ops on its way to a [`Sink`](crate::Sink), with a verdict for each.
 ///
@@ -46,6 +49,7 @@ pub struct Batch<T, R = ()> {
     verdicts: Verdicts<R>,
     cut_by: CutBy,
     attempt: u32,
+    reports: Reports,
 }
 
 /// Proof that every op of a batch has its verdict. Only the batch makes one: [`Batch::accept_all`],
@@ -104,7 +108,7 @@ impl fmt::Display for CutBy {
 
 impl<T, R> Batch<T, R> {
     pub(crate) fn new(ops: Vec<T>, cut_by: CutBy, attempt: u32) -> Self {
-        Self { ops, verdicts: Verdicts::default(), cut_by, attempt }
+        Self { ops, verdicts: Verdicts::default(), cut_by, attempt, reports: Reports::default() }
     }
 
     /// Makes another batch of this one, in the same memory. Its ops are put in and taken out by [`parts`](Self::parts).
@@ -115,6 +119,11 @@ impl<T, R> Batch<T, R> {
 
     pub(crate) fn parts(&mut self) -> (&mut Vec<T>, &mut Verdicts<R>) {
         (&mut self.ops, &mut self.verdicts)
+    }
+
+    /// What the sink has reported on the quota.
+    pub(crate) fn reports(&mut self) -> &mut Reports {
+        &mut self.reports
     }
 
     /// Room for how many ops it has.
@@ -175,6 +184,11 @@ impl<T, R> Batch<T, R> {
     /// Which attempt this is for the op in it that was tried most often; the first is 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Reports what the venue said about its limits, for the [`Quota`](crate::Quota) of the batcher. Without one it is ignored.
+    pub fn quota(&mut self) -> QuotaReport<'_> {
+        QuotaReport::new(&mut self.reports)
     }
 
     /// Gives op `i` its receipt: it has landed.

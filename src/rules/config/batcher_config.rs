@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::config::{limits::Limits, retry::Retry};
+use crate::rules::{
+    config::{limits::Limits, retry::Retry},
+    quota::QuotaConfig,
+};
 
-/// The settings of one batcher that belong in a configuration file: a table `limits` and a table `retry`. What is left out
+/// The settings of one batcher that belong in a configuration file: the tables `limits`, `retry` and `quota`. What is left out
 /// has its default; an unknown name is an error, and so is a value out of its range.
 ///
 /// [`Batcher::config`](crate::Batcher::config) takes it. Stages and sinks are code.
@@ -52,12 +55,15 @@ pub struct BatcherConfig {
     pub limits: Limits,
     /// How often and when to try again.
     pub retry: Retry,
+    /// The numbers of the quota.
+    #[serde(skip_serializing_if = "QuotaConfig::is_empty")]
+    pub quota: QuotaConfig,
 }
 
 impl BatcherConfig {
     /// These limits, and the default retry.
     pub fn new(limits: impl Into<Limits>) -> Self {
-        Self { limits: limits.into(), retry: Retry::default() }
+        Self { limits: limits.into(), retry: Retry::default(), quota: QuotaConfig::default() }
     }
 
     /// How often and when to try again.
@@ -89,7 +95,7 @@ mod tests {
         let readme = include_str!("../../../README.md");
         let file = readme.split("```toml\n").find(|block| block.starts_with("[orders.limits]")).expect("it is there");
         let file = file.split("```").next().expect("it ends");
-        let BatcherConfig { limits, retry } = toml::from_str::<Settings>(file).unwrap().orders;
+        let BatcherConfig { limits, retry, .. } = toml::from_str::<Settings>(file).unwrap().orders;
         assert_eq!((limits.max_items, limits.max_pending, limits.max_in_flight), (500, 100_000, 4));
         assert!(file.contains("default 0:") && Limits::new(500).linger.is_zero());
         assert_eq!(retry, Retry::default(), "all that it sets of a retry are the defaults");

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use index::Found;
+pub(crate) use index::{BoxIndex, Found, KeyIndex};
 pub use key::IntoKey;
 pub(crate) use levels::Order;
 pub use merge::{Merge, first, latest};
@@ -24,7 +24,6 @@ use crate::rules::{
     config::limits::{Limits, LimitsError},
     time::Timestamp,
 };
-use index::{BoxIndex, KeyIndex};
 use levels::{BoxLevels, LevelTable};
 
 /// The rules that apply to ops while they wait, each empty at first. Calls may come in any order and mean the same.

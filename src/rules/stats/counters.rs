@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Cuts, SizeStats, Stats, Times,
+    Cuts, QuotaStats, SizeStats, Stats, Times,
     latency::{Latency, Observer},
 };
 use crate::rules::{
@@ -64,6 +64,7 @@ pub(crate) struct Counters {
     in_buffer: DurationSum,
     waiting: DurationSum,
     backing_off: DurationSum,
+    quota: DurationSum,
     writing: DurationSum,
     observer: Option<Box<dyn Observer>>,
 }
@@ -105,11 +106,14 @@ impl Counters {
     /// An op that was handed to the sink is settled.
     #[inline]
     pub(crate) fn time(&mut self, spent: Latency, count: u64) {
-        let total = spent.waiting + spent.backing_off + spent.writing;
+        let total = spent.waiting + spent.backing_off + spent.quota + spent.writing;
         self.timed += count;
         self.in_buffer.add(total, count);
         self.waiting.add(spent.waiting, count);
         self.backing_off.add(spent.backing_off, count);
+        if spent.quota > 0 {
+            self.quota.add(spent.quota, count);
+        }
         self.writing.add(spent.writing, count);
         if let Some(observer) = &self.observer {
             observer.spent(spent, count as usize);
@@ -177,9 +181,11 @@ impl Counters {
             outages: self.outages,
             in_outage: false,
             size: SizeStats::default(),
+            quota: QuotaStats::default(),
             in_buffer: self.in_buffer.times(self.timed),
             waiting_time: self.waiting.times(self.timed),
             backing_off_time: self.backing_off.times(self.timed),
+            quota_time: self.quota.times(self.timed),
             writing_time: self.writing.times(self.timed),
         }
     }

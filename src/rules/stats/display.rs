@@ -37,7 +37,10 @@ impl fmt::Display for Stats {
         let paused = self.paused.then(|| String::from("paused"));
         let outage = self.in_outage.then(|| String::from("in an outage"));
 
-        let parts = [Some(accepted), batches, times, trouble, paused, outage];
+        let quota = join(self.quota.iter().map(ToString::to_string));
+        let quota = (!quota.is_empty()).then(|| format!("used {quota}"));
+
+        let parts = [Some(accepted), batches, times, trouble, quota, paused, outage];
         f.pad(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 }

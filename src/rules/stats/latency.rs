@@ -8,6 +8,8 @@ use super::Stats;
 pub(crate) struct Latency {
     pub(crate) waiting: u64,
     pub(crate) backing_off: u64,
+    /// Due, and held up by the quota.
+    pub(crate) quota: u64,
     pub(crate) writing: u64,
 }
 

@@ -4,12 +4,14 @@ pub(crate) mod counters;
 mod display;
 pub(crate) mod flush;
 pub(crate) mod latency;
+mod quota;
 mod size;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use quota::{BucketStats, QuotaStats};
 pub use size::{CapReason, SizeStats};
 
 use crate::rules::{batch::CutBy, outcome::Outcomes, seconds};
@@ -90,6 +92,8 @@ pub struct Stats {
     pub in_outage: bool,
     /// The largest batch that is cut just now, and why.
     pub size: SizeStats,
+    /// What is used of each bucket of the [`Quota`](crate::Quota).
+    pub quota: QuotaStats,
 
     /// How long ops that were handed to the sink and settled had been in the buffer, from `send` to the verdict.
     pub in_buffer: Times,
@@ -97,6 +101,8 @@ pub struct Stats {
     pub waiting_time: Times,
     /// The part of it that they waited to be tried again.
     pub backing_off_time: Times,
+    /// The part of it that they were due and waited for the quota.
+    pub quota_time: Times,
     /// The part of it that they were being written.
     pub writing_time: Times,
 }

@@ -135,11 +135,12 @@ impl<T, A> Arena<T, A> {
     /// Where the time of an op went that was cut at `cut`, and then written for so long.
     pub(crate) fn spent(&self, slot: u32, cut: Timestamp, writing: u64, now: Timestamp) -> Latency {
         let came = self[slot].at;
-        let Some(&History { backing_off, writing, .. }) = self.history(slot) else {
-            return Latency { waiting: cut.nanos_since(came), backing_off: 0, writing };
+        let Some(&History { backing_off, quota, writing, .. }) = self.history(slot) else {
+            return Latency { waiting: cut.nanos_since(came), backing_off: 0, quota: 0, writing };
         };
         let waiting = now.nanos_since(came).saturating_sub(backing_off).saturating_sub(writing);
-        Latency { waiting, backing_off, writing }
+        let quota = quota.min(waiting);
+        Latency { waiting: waiting - quota, backing_off, quota, writing }
     }
 
     pub(crate) fn capacity(&self) -> usize {

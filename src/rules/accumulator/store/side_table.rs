@@ -37,6 +37,7 @@ pub(crate) struct History {
     pub(crate) in_doubt: bool,
     /// In nanoseconds, as the time below.
     pub(crate) backing_off: u64,
+    pub(crate) quota: u64,
     pub(crate) writing: u64,
 }
 

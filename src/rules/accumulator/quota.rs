@@ -1,0 +1,88 @@
+//! The quota of the destination, at the cut and when a batch comes back. The budget decides; this file asks it, and tells it
+//! what happened.
+
+use super::{Accumulator, Cut};
+use crate::rules::{
+    batch::SinkError,
+    quota::{Budget, Charge, Drawn},
+    time::Timestamp,
+};
+
+/// The answer of the quota on the op that would go next.
+pub(super) enum Fit {
+    /// It goes.
+    Fits,
+    /// It waits, and with it what stands behind it.
+    Waits(Timestamp),
+    /// It never will.
+    Refused(SinkError),
+}
+
+impl<T, R: Clone, A> Accumulator<T, R, A> {
+    /// Obeys a quota from now on. No op has come yet.
+    pub(crate) fn set_quota(&mut self, budget: Budget<T>) {
+        self.quota = Some(Box::new(budget));
+        self.choose_intake();
+    }
+
+    /// Whether the quota has nothing left for any op. Asked when a partition is due.
+    #[inline]
+    pub(super) fn is_spent(&mut self, now: Timestamp) -> bool {
+        self.quota.as_mut().is_some_and(|quota| quota.is_closed(now))
+    }
+
+    /// Charges an op that would be number `ops` of its batch.
+    #[inline]
+    pub(super) fn charge(&mut self, slot: u32, ops: usize, charges: &mut Vec<Charge>, now: Timestamp) -> Fit {
+        if self.quota.is_none() { Fit::Fits } else { self.charge_quota(slot, ops, charges, now) }
+    }
+
+    #[inline(never)]
+    fn charge_quota(&mut self, slot: u32, ops: usize, charges: &mut Vec<Charge>, now: Timestamp) -> Fit {
+        let Self { quota: Some(quota), nodes, .. } = self else {
+            return Fit::Fits;
+        };
+        let (op, partition) = (nodes[slot].waiting_op(), nodes[slot].partition);
+        match quota.draw(op, ops, partition, charges, now) {
+            Drawn::Charged => Fit::Fits,
+            Drawn::Later(until) => Fit::Waits(until),
+            Drawn::Never(why) => Fit::Refused(SinkError::refused(why)),
+            Drawn::Panicked(panic) => Fit::Refused(self.caught("a cost", &*panic)),
+        }
+    }
+
+    /// Notes how long the ops of a batch that leaves were held up.
+    pub(super) fn note_held(&mut self, id: u32, cut: &Cut<T, R, A>, is_trimmed: bool, now: Timestamp) {
+        let Some(quota) = &self.quota else {
+            return;
+        };
+        let held_since = self.schedule.partitions_mut()[id].passes(is_trimmed, now);
+        for &slot in &cut.slots {
+            let came = self.nodes[slot].at;
+            let by_partition = held_since.map_or(0, |since| now.nanos_since(since.max(came)));
+            let held = quota.held_since(came, now).max(by_partition);
+            if held > 0 {
+                let history = self.nodes.history_mut(slot);
+                history.quota = history.quota.max(held);
+            }
+        }
+    }
+
+    /// A batch has come back, with the reports of its sink.
+    pub(super) fn settle_quota(&mut self, cut: &mut Cut<T, R, A>, now: Timestamp) {
+        let Cut { batch, charges, .. } = cut;
+        let reports = batch.reports();
+        let Some(quota) = &mut self.quota else {
+            return reports.clear();
+        };
+        let has_reports = !reports.is_empty();
+        if let Some(unknown) = quota.returned(charges, reports, now) {
+            self.outbox.notices().unknown_bucket = Some(unknown);
+        }
+        if has_reports {
+            // There may be more left than was thought.
+            let (schedule, view) = self.scheduling();
+            schedule.release_held(&view, now);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! [`Account`]: one bucket of a running quota, with what an op costs in it and what has happened to it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Cost, Pool, Source,
+    bucket::{Bucket, CallCost},
+    keyed::Keyed,
+    part_of,
+    window::{Claim, Refusal, Window, nanos},
+};
+use crate::rules::{
+    quota::numbers::{Kind, Numbers},
+    stats::BucketStats,
+    time::Timestamp,
+};
+
+pub(super) struct Account<T> {
+    name: Arc<str>,
+    cost: Option<Cost<T>>,
+    call: Call,
+    windows: Windows<T>,
+    /// In millionths.
+    reserve: u32,
+    /// Batches that were trimmed, or not cut, because of it.
+    pub(super) waited: u64,
+    pub(super) corrections: u64,
+    pub(super) throttled: u64,
+    /// Cost and window of the op that is being looked at.
+    wanted: (u64, u32),
+}
+
+/// Cost of a call, beside its ops.
+enum Call {
+    /// A call costs nothing, and an op 1 unless a function says otherwise.
+    Free,
+    Fixed(u64),
+    By(CallCost),
+}
+
+enum Windows<T> {
+    One(Box<Window>),
+    Keyed(Keyed<T>),
+    Shared(Arc<dyn Pool>),
+}
+
+const CHECKED: &str = "the quota was checked";
+
+/// The window of a bucket that has one.
+const ONLY: u32 = 0;
+
+/// The op has no key in this bucket.
+const NO_WINDOW: u32 = u32::MAX;
+
+impl Call {
+    fn new(by: Option<CallCost>, numbers: &Numbers) -> Self {
+        match (by, numbers.per_call) {
+            (Some(by), _) => Self::By(by),
+            (None, Some(cost)) => Self::Fixed(cost),
+            (None, None) => Self::Free,
+        }
+    }
+
+    /// What a call costs more with one op than without, where it already has `ops`.
+    fn of_op(&self, ops: usize) -> u64 {
+        match self {
+            Self::Free => 0,
+            Self::Fixed(cost) => {
+                if ops == 0 {
+                    *cost
+                } else {
+                    0
+                }
+            }
+            Self::By(cost) if ops == 0 => cost(1),
+            Self::By(cost) => cost(ops + 1).saturating_sub(cost(ops)),
+        }
+    }
+}
+
+/// What a call of one op costs at least.
+pub(super) fn least_of<T>(source: &Source<T>, has_cost: bool) -> u64 {
+    let per_call = match source {
+        Source::Own(Bucket { call_cost: Some(cost), .. }) => Some(cost(1)),
+        source => source.numbers().and_then(|numbers| numbers.per_call),
+    };
+    per_call.unwrap_or(u64::from(!has_cost))
+}
+
+impl<T> Account<T> {
+    pub(super) fn new(
+        name: Arc<str>,
+        source: Source<T>,
+        cost: Option<Cost<T>>,
+        reserve: u32,
+        unix: Duration,
+        now: Timestamp,
+    ) -> Self {
+        let (call, windows) = match source {
+            Source::Shared(pool) => (Call::new(None, pool.numbers().expect(CHECKED)), Windows::Shared(pool)),
+            Source::Own(Bucket { numbers, key, call_cost, boundary }) => {
+                let numbers = numbers.expect(CHECKED);
+                let boundary = boundary.unwrap_or_else(|| boundary_of(numbers.kind, unix, now));
+                let call = Call::new(call_cost, &numbers);
+                let windows = match key {
+                    Some(key) => Windows::Keyed(Keyed::new(key, numbers, boundary)),
+                    None => Windows::One(Box::new(Window::new(&numbers, boundary, now))),
+                };
+                (call, windows)
+            }
+        };
+        let wanted = (0, ONLY);
+        Self { name, cost, call, windows, reserve, waited: 0, corrections: 0, throttled: 0, wanted }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Looks up what the op costs as number `ops` of its batch. Calls functions of the user, and changes nothing that counts.
+    pub(super) fn want(&mut self, op: &T, ops: usize, now: Timestamp) {
+        let slot = match &mut self.windows {
+            Windows::One(_) | Windows::Shared(_) => ONLY,
+            Windows::Keyed(keyed) => keyed.slot(op, now).unwrap_or(NO_WINDOW),
+        };
+        let cost = match (&self.cost, &self.call) {
+            _ if slot == NO_WINDOW => 0,
+            (Some(cost), call) => cost(op).saturating_add(call.of_op(ops)),
+            (None, Call::Free) => 1,
+            (None, call) => call.of_op(ops),
+        };
+        self.wanted = (cost, slot);
+    }
+
+    /// Draws what is wanted. Returns the window that was charged, if one was.
+    pub(super) fn draw(&mut self, matters: bool, has_reserve: bool, now: Timestamp) -> Result<Option<u32>, Refusal> {
+        let (cost, slot) = self.wanted;
+        if cost == 0 {
+            return Ok(None);
+        }
+        let reserve = if matters { 0 } else { self.reserve };
+        let claim = |limit| Claim { cost, reserved: part_of(limit, reserve), paced: !(matters && has_reserve) };
+        self.with(slot, |window| window.draw(claim(window.limit()), now)).map(|()| Some(slot))
+    }
+
+    /// Whether the op that is being looked at costs something here.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.0 > 0
+    }
+
+    pub(super) fn is_keyed(&self) -> bool {
+        matches!(self.windows, Windows::Keyed(_))
+    }
+
+    /// The reason for which the op that is being looked at can't be sent.
+    pub(super) fn too_dear(&self, limit: u64) -> String {
+        format!("it costs {} in bucket `{}`, where it may use {limit}", self.wanted.0, self.name)
+    }
+
+    /// Takes back what was just drawn.
+    pub(super) fn undo(&mut self) {
+        let (cost, slot) = self.wanted;
+        if cost > 0 {
+            self.with(slot, |window| window.undo(cost));
+        }
+    }
+
+    /// Whether every op costs something here, and nothing is left for any. Then the moment to look again.
+    pub(super) fn closed_until(&mut self, has_reserve: bool, now: Timestamp) -> Option<Timestamp> {
+        if self.is_keyed() {
+            return None;
+        }
+        let cost = match (&self.cost, &self.call) {
+            (None, Call::Free) => 1,
+            (_, call) => call.of_op(0),
+        };
+        let refusal = self.with(ONLY, |window| window.check(Claim { cost, reserved: 0, paced: !has_reserve }, now));
+        match refusal {
+            Err(Refusal::Until(until)) => Some(until),
+            Ok(()) | Err(Refusal::Never { .. }) => None,
+        }
+    }
+
+    /// Calls the function with one of the windows.
+    pub(super) fn with<V>(&mut self, slot: u32, mut with: impl FnMut(&mut Window) -> V) -> V {
+        match &mut self.windows {
+            Windows::One(window) => with(window),
+            Windows::Keyed(keyed) => with(keyed.window(slot)),
+            Windows::Shared(pool) => {
+                let mut answer = None;
+                pool.with(&mut |window| answer = Some(with(window)));
+                answer.expect("a pool calls the function")
+            }
+        }
+    }
+
+    pub(super) fn set_limit(&mut self, limit: u64) {
+        match &mut self.windows {
+            Windows::Keyed(keyed) => keyed.set_limit(limit),
+            _ => self.with(ONLY, |window| window.set_limit(limit)),
+        }
+    }
+
+    /// The venue asks for a pause until then. It stops all who draw from a shared bucket.
+    pub(super) fn throttle(&mut self, until: Timestamp) {
+        self.throttled += 1;
+        match &mut self.windows {
+            Windows::One(window) => window.throttled(),
+            Windows::Keyed(keyed) => keyed.each_mut().for_each(Window::throttled),
+            Windows::Shared(pool) => pool.with(&mut |window| {
+                window.throttled();
+                window.freeze(until);
+            }),
+        }
+    }
+
+    /// Forgets idle windows.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        if let Windows::Keyed(keyed) = &mut self.windows {
+            keyed.sweep(now);
+        }
+    }
+
+    pub(super) fn stats(&self, now: Timestamp) -> BucketStats {
+        let (used, limit) = match &self.windows {
+            Windows::One(window) => (window.used(now), window.limit()),
+            Windows::Keyed(keyed) => (keyed.each().map(|window| window.used(now)).max().unwrap_or(0), keyed.limit()),
+            Windows::Shared(pool) => {
+                let mut answer = (0, 0);
+                pool.with(&mut |window| answer = (window.used(now), window.limit()));
+                answer
+            }
+        };
+        let (waited, corrections, throttled) = (self.waited, self.corrections, self.throttled);
+        BucketStats { name: Arc::clone(&self.name), used, limit, waited, corrections, throttled }
+    }
+}
+
+/// The last multiple of the window since 1970. `unix` is the time since then that it is now.
+pub(super) fn boundary_of(kind: Kind, unix: Duration, now: Timestamp) -> Timestamp {
+    let Kind::Fixed { window } = kind else {
+        return now;
+    };
+    let since = u64::try_from(unix.as_nanos() % window.as_nanos().max(1)).unwrap_or(0);
+    Timestamp::from_nanos(now.nanos().saturating_sub(since.min(nanos(window))))
+}

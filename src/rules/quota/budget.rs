@@ -1,0 +1,234 @@
+//! [`Budget`]: a running quota. The accumulator asks it for each op of a batch, and tells it how each batch ended.
+//!
+//! Invariant: what a batch costs is charged in every bucket or in none, and before the batch leaves.
+
+use std::{any::Any, time::Duration};
+
+use super::{
+    Predicate, Quota, Source, account::Account, held::HeldTime, report::Report, report::Reports, window::Refusal,
+};
+use crate::rules::{panics, stats::QuotaStats, time::Timestamp};
+
+pub(crate) struct Budget<T> {
+    accounts: Vec<Account<T>>,
+    matters: Option<Predicate<T>>,
+    held: HeldTime,
+    /// No op at all can be cut before this moment.
+    closed_until: Option<Timestamp>,
+    /// An op that was refused, whose cost is saved for: others do not draw from its bucket before this moment.
+    saving: Option<Saving>,
+    /// When anything was drawn or settled last.
+    seen: Timestamp,
+    /// The end of the pause that the venue asked for last.
+    paused_until: Option<Timestamp>,
+}
+
+/// What is saved for the op that comes first, since ops that cost less would otherwise use it up again and again.
+#[derive(Debug, Clone, Copy)]
+struct Saving {
+    account: usize,
+    partition: u32,
+    until: Timestamp,
+}
+
+/// A window that a batch was charged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Charge {
+    account: usize,
+    window: u32,
+}
+
+/// The answer on one op.
+#[derive(Debug)]
+pub(crate) enum Drawn {
+    /// It is charged.
+    Charged,
+    /// It is not, and is worth asking again then.
+    Later(Timestamp),
+    /// It costs more than a limit.
+    Never(String),
+    /// A function of the user panicked.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<T> Budget<T> {
+    pub(super) fn new(quota: Quota<T>, unix: Duration, now: Timestamp) -> Self {
+        let Quota { buckets, costs, reserve, matters, .. } = quota;
+        let accounts = buckets.into_iter().map(|(name, source): (_, Source<T>)| {
+            let cost = costs.iter().find(|(of, _)| *of == name).map(|(_, cost)| cost.clone());
+            Account::new(name, source, cost, reserve, unix, now)
+        });
+        let accounts = accounts.collect();
+        Self {
+            accounts,
+            matters,
+            held: HeldTime::default(),
+            closed_until: None,
+            saving: None,
+            seen: now,
+            paused_until: None,
+        }
+    }
+
+    /// Whether nothing is left for any op. Asked when a batch is due.
+    pub(crate) fn is_closed(&mut self, now: Timestamp) -> bool {
+        let before = self.closed_until;
+        if before.is_some_and(|until| now < until) {
+            return true;
+        }
+        let has_reserve = self.matters.is_some();
+        let closed = self.accounts.iter_mut().find_map(|account| {
+            let until = account.closed_until(has_reserve, now)?;
+            Some((account, until))
+        });
+        self.closed_until = closed.map(|(account, until)| {
+            account.waited += u64::from(self.held.begin(now));
+            until
+        });
+        if self.closed_until.is_none() {
+            // Time in which nothing was due does not count.
+            self.held.end(before.map_or(now, |until| until.min(now)));
+        }
+        self.closed_until.is_some()
+    }
+
+    /// When to ask again, if nothing was left for any op when it was last asked.
+    pub(crate) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.closed_until.filter(|until| now < *until)
+    }
+
+    /// Charges an op as number `ops` of a batch of this partition, in all buckets or in none.
+    pub(crate) fn draw(
+        &mut self,
+        op: &T,
+        ops: usize,
+        partition: u32,
+        charges: &mut Vec<Charge>,
+        now: Timestamp,
+    ) -> Drawn {
+        self.seen = now;
+        let Self { accounts, matters, .. } = self;
+        if ops == 0 {
+            accounts.iter_mut().for_each(|account| account.sweep(now));
+        }
+        let asked = panics::catch(|| {
+            accounts.iter_mut().for_each(|account| account.want(op, ops, now));
+            matters.as_ref().is_some_and(|matters| matters(op))
+        });
+        let matters = match asked {
+            Ok(matters) => matters,
+            Err(panic) => return Drawn::Panicked(panic),
+        };
+        let has_reserve = self.matters.is_some();
+        if self.saving.is_some_and(|saving| saving.partition == partition || saving.until <= now) {
+            self.saving = None;
+        }
+        let before = charges.len();
+        for at in 0..self.accounts.len() {
+            let account = &mut self.accounts[at];
+            let saved_for = self.saving.filter(|saving| saving.account == at && !matters && account.is_wanted());
+            let drawn = match saved_for {
+                Some(saving) => Err(Refusal::Until(saving.until)),
+                None => account.draw(matters, has_reserve, now),
+            };
+            match drawn {
+                Ok(None) => {}
+                Ok(Some(window)) => charges.push(Charge { account: at, window }),
+                Err(refusal) => {
+                    account.waited += 1;
+                    let answer = match refusal {
+                        Refusal::Until(until) => {
+                            if ops == 0 && saved_for.is_none() && !account.is_keyed() {
+                                self.saving = Some(Saving { account: at, partition, until });
+                            }
+                            Drawn::Later(until)
+                        }
+                        Refusal::Never { limit } => Drawn::Never(account.too_dear(limit)),
+                    };
+                    self.undo(charges, before);
+                    return answer;
+                }
+            }
+        }
+        self.count_departures(charges, before);
+        Drawn::Charged
+    }
+
+    /// Takes back what was drawn for an op that is not sent.
+    fn undo(&mut self, charges: &mut Vec<Charge>, before: usize) {
+        for charge in charges.drain(before..) {
+            self.accounts[charge.account].undo();
+        }
+    }
+
+    /// Keeps one charge per window and batch, and counts the batch as in flight there.
+    fn count_departures(&mut self, charges: &mut Vec<Charge>, before: usize) {
+        let mut kept = before;
+        for at in before..charges.len() {
+            let charge = charges[at];
+            if !charges[..before].contains(&charge) {
+                self.accounts[charge.account].with(charge.window, |window| window.departed());
+                charges[kept] = charge;
+                kept += 1;
+            }
+        }
+        charges.truncate(kept);
+    }
+
+    /// A batch has come back with what the venue reported. Returns the name of a bucket that does not exist, if one was
+    /// reported on.
+    pub(crate) fn returned(
+        &mut self,
+        charges: &mut Vec<Charge>,
+        reports: &mut Reports,
+        now: Timestamp,
+    ) -> Option<Box<str>> {
+        self.seen = now;
+        for Charge { account, window } in charges.iter() {
+            self.accounts[*account].with(*window, |window| window.returned());
+        }
+        let mut unknown = None;
+        for report in reports.drain() {
+            self.closed_until = None;
+            match self.accounts.iter().position(|account| account.name() == &*report.bucket) {
+                Some(at) => self.correct(at, &report, charges, now),
+                None => unknown = Some(report.bucket),
+            }
+        }
+        charges.clear();
+        unknown
+    }
+
+    fn correct(&mut self, at: usize, report: &Report, charges: &[Charge], now: Timestamp) {
+        let account = &mut self.accounts[at];
+        account.corrections += 1;
+        if let Some(limit) = report.limit {
+            account.set_limit(limit);
+        }
+        if let Some(used) = report.used {
+            for charge in charges.iter().filter(|charge| charge.account == at) {
+                account.with(charge.window, |window| window.correct(used, now));
+            }
+        }
+    }
+
+    /// The venue has asked for a pause until then, by one answer on a batch or by one on each of its ops.
+    pub(crate) fn throttled(&mut self, until: Timestamp) {
+        if self.paused_until.replace(until) == Some(until) {
+            return;
+        }
+        self.accounts.iter_mut().for_each(|account| account.throttle(until));
+        self.closed_until = None;
+    }
+
+    /// Nanoseconds since `from` in which nothing passed.
+    pub(crate) fn held_since(&self, from: Timestamp, now: Timestamp) -> u64 {
+        self.held.since(from, now)
+    }
+
+    /// What is used and left as of when anything was last drawn or settled.
+    pub(crate) fn stats(&self) -> QuotaStats {
+        let now = self.seen;
+        QuotaStats::new(self.accounts.iter().map(|account| account.stats(now)).collect())
+    }
+}

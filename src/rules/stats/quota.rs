@@ -1,0 +1,91 @@
+//! [`QuotaStats`]: what is used of each bucket of a quota, and how often it held ops up.
+
+use std::{fmt, ops::Index, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// The buckets of a [`Quota`](crate::Quota), in the order in which they were added; empty without a quota.
+///
+/// Indexed by the name of a bucket, which panics if there is none of that name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct QuotaStats {
+    buckets: Vec<BucketStats>,
+}
+
+/// What is used of one bucket. As of when the batcher last cut or settled a batch: nothing is counted while it is idle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BucketStats {
+    /// Its name.
+    #[serde(with = "text")]
+    pub name: Arc<str>,
+    /// How much is used and counts; of a keyed bucket, for the key that has used most.
+    pub used: u64,
+    /// How much may be used.
+    pub limit: u64,
+    /// Times that a batch was trimmed, or not cut, because too little was left.
+    pub waited: u64,
+    /// Reports of the sink that were taken over.
+    pub corrections: u64,
+    /// Times that the destination asked for a pause.
+    pub throttled: u64,
+}
+
+/// A name that is shared in memory, as a string of its own in serde.
+mod text {
+    use super::*;
+
+    pub(super) fn serialize<S: serde::Serializer>(name: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
+}
+
+impl QuotaStats {
+    pub(crate) fn new(buckets: Vec<BucketStats>) -> Self {
+        Self { buckets }
+    }
+
+    /// The bucket of that name.
+    pub fn get(&self, name: &str) -> Option<&BucketStats> {
+        self.iter().find(|bucket| &*bucket.name == name)
+    }
+
+    /// All buckets.
+    pub fn iter(&self) -> std::slice::Iter<'_, BucketStats> {
+        self.buckets.iter()
+    }
+
+    /// Whether there is no bucket.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+}
+
+impl Index<&str> for QuotaStats {
+    type Output = BucketStats;
+
+    fn index(&self, name: &str) -> &BucketStats {
+        self.get(name).unwrap_or_else(|| panic!("the quota has no bucket `{name}`"))
+    }
+}
+
+impl<'a> IntoIterator for &'a QuotaStats {
+    type Item = &'a BucketStats;
+    type IntoIter = std::slice::Iter<'a, BucketStats>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for BucketStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, used, limit, .. } = self;
+        f.pad(&format!("{name} {used}/{limit}"))
+    }
+}
