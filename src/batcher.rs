@@ -287,6 +287,9 @@ where
         accumulator.counters().report_to(Meter::new(metrics, &name));
         if let Some(quota) = quota {
             accumulator.set_quota(quota.start(clock::unix(), clock::now()));
+            // The series of its buckets exist from now on.
+            let stats = accumulator.stats();
+            accumulator.counters().publish(&stats);
         }
         let (letters, letters_task) = letters(&name);
         let actor = Actor::new(name, sink, inbox, accumulator, limits, letters, stop);

@@ -333,7 +333,8 @@ async fn an_op_that_a_lowered_limit_can_never_hold_is_refused() {
     let refused = at_once(desk.submit(('a', 5)).await.unwrap().outcome()).await;
     assert_eq!(refused.end, End::Refused);
     let AckError::Refused(error) = refused.result.unwrap_err() else { panic!("it is refused") };
-    assert_eq!(error.to_string(), "it costs 5 in bucket `ops`, where it may use 3");
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(why, "it costs 5 in bucket `ops`, where it may use 3");
 }
 
 /// Goal: a retry is charged again. Method: a failure that is tried again, with two ops per second.

@@ -3,7 +3,7 @@
 use std::{future::IntoFuture, time::Duration};
 
 use roundlot::{
-    Batch, Batcher, DeadLetter, ErrorKind, Limits, Overflow, Retry, Sink, SinkError, Stages, sink_fn, stage,
+    Batch, Batcher, DeadLetter, ErrorKind, Limits, Overflow, Quota, Retry, Sink, SinkError, Stages, sink_fn, stage,
     testing::{Flaky, Gate, Recorder, advance, until_idle},
 };
 use tokio::time::Instant;
@@ -100,6 +100,20 @@ pub(crate) async fn stages() {
     desk.pause().await.unwrap();
     desk.send_all([1, 2]).await.unwrap();
     until_idle().await;
+}
+
+/// Waits for a quota that the sink corrects, and is asked for a pause.
+pub(crate) async fn quotas() {
+    let reports = sink_fn(|batch: &mut Batch<u32>| {
+        Box::pin(async move {
+            batch.quota().used("ops", 1).used("opps", 1);
+            match batch.attempt() {
+                1 => Err(SinkError::throttled(secs(1))),
+                _ => Ok(batch.accept_all()),
+            }
+        })
+    });
+    run(Batcher::new(reports).name("quota").quota(Quota::new().ops(1, secs(1))), [1, 2]).await;
 }
 
 /// Withdraws, pauses and returns: ends that callers decide. Gauges are looked at while ops wait and are written.

@@ -40,6 +40,7 @@ fn emitted() -> &'static Emitted {
             batchers::cuts().await;
             batchers::failures().await;
             batchers::stages().await;
+            batchers::quotas().await;
             batchers::callers(&emitted).await;
             batchers::outages(&emitted).await;
             batchers::dead_letters().await;
@@ -105,8 +106,8 @@ fn each_metric_is_on_the_page_and_moves() {
             Some(Unit::Seconds) => row.unit == "seconds",
             Some(Unit::Bytes) => row.unit == "bytes",
             Some(Unit::Count) => {
-                ["ops", "batches", "changes", "panics", "outages", "messages", "frames", "connections"]
-                    .contains(&&*row.unit)
+                let counted = ["ops", "batches", "changes", "panics", "outages", "messages", "frames", "connections"];
+                counted.contains(&&*row.unit) || ["units", "reports", "pauses"].contains(&&*row.unit)
             }
             _ => ["0 or 1", "ratio"].contains(&&*row.unit),
         };
