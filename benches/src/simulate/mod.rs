@@ -6,6 +6,7 @@
 mod arrivals;
 mod judge;
 mod model;
+mod quota;
 mod run;
 mod sweep;
 mod zoo;
@@ -13,6 +14,7 @@ mod zoo;
 pub use arrivals::{ALL as LOADS, Arrivals, Load};
 pub use judge::Judgement;
 pub use model::{Model, Reply, Write, capacity};
+pub use quota::{Forgets, Keeps, QuotaOutcome, Rule, Venue, run_quota, venues};
 pub use run::{Outcome, Policy, run};
 pub use sweep::{Cell, Grid, sweep};
 pub use zoo::{Entry, models};

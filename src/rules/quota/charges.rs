@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use crate::rules::time::Timestamp;
 
-/// Charges that come within this part of the window count as one, made at the last of them: one 1024th. This bounds memory.
-const GRAINS: u64 = 1024;
+/// Charges that come within this part of the window count as one, made at the last of them: one 4096th. This bounds memory.
+const GRAINS: u64 = 4096;
 
 /// Charges of one window of time.
 #[derive(Debug, Clone)]

@@ -5,8 +5,9 @@ use crate::rules::time::Timestamp;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Others {
-    /// Units per window: an average that forgets within a window.
-    per_window: f64,
+    /// Units in the last window: a sum that forgets within a window.
+    recent: f64,
+    first_report: Option<Timestamp>,
     reported_at: Option<Timestamp>,
     /// The most that came at once beyond what was expected, of this window and the one before it.
     lumps: [u64; 2],
@@ -16,21 +17,24 @@ pub(super) struct Others {
 /// Less than this many units in a window are none.
 const NONE_BELOW: f64 = 0.1;
 
+/// Reports of a shorter time than this part of a window are taken to be of that long: one twentieth.
+const LEAST_TIME: f64 = 0.05;
+
 impl Others {
     /// The venue reports `beyond` units more than were known. `window` in nanoseconds.
     pub(super) fn reported(&mut self, beyond: u64, window: u64, now: Timestamp) {
         let window = window.max(1) as f64;
         let Some(before) = self.reported_at.replace(now) else {
             // The first report tells of a whole window.
-            (self.per_window, self.lump_since) = (beyond as f64, Some(now));
+            (self.recent, self.lump_since, self.first_report) = (beyond as f64, Some(now), Some(now));
             self.lumps = [u64::from(beyond > 0), 0];
             return;
         };
         let since = now.nanos_since(before) as f64 / window;
-        let expected = self.per_window * since;
-        self.per_window = self.per_window * (-since).exp() + beyond as f64;
-        if self.per_window < NONE_BELOW {
-            (self.per_window, self.lumps) = (0.0, [0, 0]);
+        let expected = self.per_window(window, before) * since;
+        self.recent = self.recent * (-since).exp() + beyond as f64;
+        if self.recent < NONE_BELOW {
+            (self.recent, self.lumps) = (0.0, [0, 0]);
             return;
         }
         if self.lump_since.is_none_or(|since| now.nanos_since(since) as f64 > window) {
@@ -40,13 +44,20 @@ impl Others {
         self.lumps[0] = self.lumps[0].max(lump);
     }
 
+    /// Units per window. Others may have begun with the first report, so that the sum is not yet that of a whole window.
+    fn per_window(&self, window: f64, now: Timestamp) -> f64 {
+        let known = self.first_report.map_or(0.0, |first| now.nanos_since(first) as f64 / window);
+        self.recent / (1.0 - (-(known + LEAST_TIME)).exp())
+    }
+
     /// What others may have drawn since the last report, at most `most`.
     pub(super) fn since_report(&self, window: u64, most: u64, now: Timestamp) -> u64 {
-        let Some(reported_at) = self.reported_at.filter(|_| self.per_window > 0.0) else {
+        let Some(reported_at) = self.reported_at.filter(|_| self.recent > 0.0) else {
             return 0;
         };
-        let windows = (now.nanos_since(reported_at) as f64 / window.max(1) as f64).min(1.0);
-        let expected = (self.per_window * windows).ceil() as u64;
+        let window = window.max(1) as f64;
+        let windows = (now.nanos_since(reported_at) as f64 / window).min(1.0);
+        let expected = (self.per_window(window, reported_at) * windows).ceil() as u64;
         expected.saturating_add(self.lumps[0].max(self.lumps[1])).min(most)
     }
 }

@@ -64,6 +64,10 @@ pub(crate) enum Refusal {
 /// Time until a refused op is tried again where nothing better is known: a millisecond, the resolution of timers.
 const TICK: u64 = 1_000_000;
 
+/// The pace over the even rate. What comes free late, since timers and slots are late, is used all the same: of 300 ops in 10 s
+/// 99.5 % at a load of 110 %, where the even rate uses 98.7 %.
+const HASTE: f64 = 1.2;
+
 impl Window {
     /// `boundary`: a moment at which a fixed window begins.
     pub(crate) fn new(numbers: &Numbers, boundary: Timestamp, now: Timestamp) -> Self {
@@ -127,7 +131,8 @@ impl Window {
     /// Whether an even rate has come so far that it allows the cost.
     fn check_pace(&mut self, cost: u64, limit: u64, now: Timestamp) -> Result<(), Refusal> {
         if self.pace.rated_at != Some(now) {
-            (self.pace.rate, self.pace.rated_at) = (self.count.sustainable(limit, now), Some(now));
+            let rate = self.count.sustainable(limit, now) * HASTE;
+            (self.pace.rate, self.pace.rated_at) = (rate, Some(now));
         }
         let time = self.pace.time_of(cost);
         if now.nanos_since(self.pace.drawn_to) >= time {

@@ -1,5 +1,7 @@
 //! The simulator: batch sizes before simulated destinations, on a paused clock. Prints tables and figures.
 
+mod quotas;
+
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
@@ -27,6 +29,10 @@ struct Cli {
     #[arg(long)]
     short: bool,
 
+    /// Simulates quotas, and not sizes.
+    #[arg(long)]
+    quotas: bool,
+
     /// Prints every cell.
     #[arg(long)]
     cells: bool,
@@ -43,6 +49,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {
+    if cli.quotas {
+        quotas::run(&cli.seeds, Duration::from_secs(cli.seconds), cli.short);
+        return Ok(());
+    }
     let grid = grid(cli)?;
     let cells = sweep(&grid);
     let judgement = Judgement { policies: &grid.policies, cells: &cells };
