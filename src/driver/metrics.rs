@@ -87,7 +87,11 @@ fn describe(namespace: Namespace) {
     describe_histogram!(name(IN_BUFFER), Unit::Seconds, "Time of an operation from send to verdict");
     describe_histogram!(name(WAITING_TIME), Unit::Seconds, "The part of it that the operation waited");
     describe_histogram!(name(BACKING_OFF_TIME), Unit::Seconds, "The part of it that it waited to be tried again");
-    describe_histogram!(name(QUOTA_TIME), Unit::Seconds, "The part of it that it was due and waited for the quota");
+    describe_histogram!(
+        name(QUOTA_TIME),
+        Unit::Seconds,
+        "The part of it that it was due and waited for the quota, where it did"
+    );
     describe_gauge!(name(QUOTA_USED), Unit::Count, "How much of a bucket of the quota is used");
     describe_gauge!(name(QUOTA_LIMIT), Unit::Count, "How much of it may be used");
     describe_counter!(name(QUOTA_WAITED), Unit::Count, "Batches that were trimmed, or not cut, because of it");
@@ -200,12 +204,20 @@ impl Observer for Meter {
     }
 
     fn spent(&self, spent: Latency, count: usize) {
-        let Latency { waiting, backing_off, quota, writing } = spent;
-        self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + quota + writing), count);
-        self.quota_time.record_many(Duration::from_nanos(quota), count);
+        let Latency { waiting, backing_off, writing } = spent;
+        self.in_buffer.record_many(Duration::from_nanos(waiting + backing_off + writing), count);
         self.waiting_time.record_many(Duration::from_nanos(waiting), count);
         self.backing_off_time.record_many(Duration::from_nanos(backing_off), count);
         self.writing_time.record_many(Duration::from_nanos(writing), count);
+    }
+
+    fn held(&self, spent: Latency, held: u64) {
+        let Latency { waiting, backing_off, writing } = spent;
+        self.in_buffer.record(Duration::from_nanos(waiting + backing_off + held + writing));
+        self.waiting_time.record(Duration::from_nanos(waiting));
+        self.backing_off_time.record(Duration::from_nanos(backing_off));
+        self.quota_time.record(Duration::from_nanos(held));
+        self.writing_time.record(Duration::from_nanos(writing));
     }
 
     fn waited(&self, waiting: u64, in_buffer: u64) {
@@ -215,7 +227,6 @@ impl Observer for Meter {
 
     fn written(&self, writing: u64, count: usize) {
         self.backing_off_time.record_many(Duration::ZERO, count);
-        self.quota_time.record_many(Duration::ZERO, count);
         self.writing_time.record_many(Duration::from_nanos(writing), count);
     }
 

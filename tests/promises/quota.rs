@@ -41,7 +41,7 @@ async fn a_batch_is_trimmed_to_what_is_left() {
     assert_eq!((sizes, times), (vec![10, 10, 5], vec![secs(0), secs(1), secs(2)]));
     assert_eq!(sink.ops(), numbered(0, 25));
     let stats = desk.stats();
-    assert_eq!((stats.quota_time.max, stats.waiting_time.max), (secs(2), secs(0)));
+    assert_eq!((stats.quota.time().max, stats.waiting_time.max), (secs(2), secs(0)));
     assert_eq!((stats.quota["ops"].used, stats.quota["ops"].limit), (5, 10));
     assert!(stats.quota["ops"].waited >= 2);
     conserved(&stats);

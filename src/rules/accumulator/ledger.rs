@@ -5,7 +5,7 @@ use crate::rules::{
     batch::SinkError,
     outcome::End,
     stats::{
-        Stats,
+        Stats, Times,
         counters::Counters,
         flush::{CompletedFlush, Flush, Flushes},
     },
@@ -147,6 +147,11 @@ impl Ledger {
 
     pub(super) fn take_settled(&mut self) -> usize {
         std::mem::take(&mut self.settled)
+    }
+
+    /// How long ops waited for the quota.
+    pub(super) fn quota_time(&self) -> Times {
+        self.counters.quota_time()
     }
 
     pub(super) fn stats(&self) -> Stats {

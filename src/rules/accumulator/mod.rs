@@ -237,7 +237,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     pub(crate) fn stats(&self) -> Stats {
         let (paused, in_outage) = (self.gate.paused, self.gate.is_in_outage());
         let (max_pending, size) = (self.caps.pending as u64, self.size.stats());
-        let quota = self.quota.as_ref().map(|quota| quota.stats()).unwrap_or_default();
+        let quota = self.quota.as_ref().map(|quota| quota.stats(self.ledger.quota_time())).unwrap_or_default();
         Stats { paused, in_outage, max_pending, size, quota, ..self.ledger.stats() }
     }
 

@@ -92,7 +92,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         now: Timestamp,
     ) {
         let QueuedRun { count, at: sent_at, epoch, has_tokens, .. } = run;
-        let spent = Latency { waiting: at.nanos_since(sent_at), backing_off: 0, quota: 0, writing };
+        let spent = Latency { waiting: at.nanos_since(sent_at), backing_off: 0, writing };
         self.ledger.counters().time(spent, count as u64);
         self.ledger.ended(epoch, End::Delivered, None, count);
         if !has_tokens {

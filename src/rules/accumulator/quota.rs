@@ -52,7 +52,15 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// Notes how long the ops of a batch that leaves were held up.
+    #[inline]
     pub(super) fn note_held(&mut self, id: u32, cut: &Cut<T, R, A>, is_trimmed: bool, now: Timestamp) {
+        if self.quota.is_some() {
+            self.note_held_by_quota(id, cut, is_trimmed, now);
+        }
+    }
+
+    #[inline(never)]
+    fn note_held_by_quota(&mut self, id: u32, cut: &Cut<T, R, A>, is_trimmed: bool, now: Timestamp) {
         let Some(quota) = &self.quota else {
             return;
         };
@@ -69,7 +77,15 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// A batch has come back, with the reports of its sink.
+    #[inline]
     pub(super) fn settle_quota(&mut self, cut: &mut Cut<T, R, A>, now: Timestamp) {
+        if self.quota.is_some() || !cut.batch.reports().is_empty() {
+            self.settle_reports(cut, now);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_reports(&mut self, cut: &mut Cut<T, R, A>, now: Timestamp) {
         let Cut { batch, charges, .. } = cut;
         let reports = batch.reports();
         let Some(quota) = &mut self.quota else {

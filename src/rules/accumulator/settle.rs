@@ -305,7 +305,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         if self.nodes.history(slot).is_some() {
             self.record_attempt(slot, writing, false);
         }
-        self.ledger.counters().time(self.nodes.spent(slot, at, writing, now), 1);
+        let (spent, held) = self.nodes.spent(slot, at, writing, now);
+        self.ledger.counters().time_held(spent, held);
         let mut gone = self.remove_node(slot);
         gone.attempts = gone.attempts.max(1);
         self.settle_node(gone, End::Delivered, Ok(receipt), None, now);
@@ -320,7 +321,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     fn time_node(&mut self, slot: u32, now: Timestamp) {
-        self.ledger.counters().time(self.nodes.spent(slot, now, 0, now), 1);
+        let (spent, held) = self.nodes.spent(slot, now, 0, now);
+        self.ledger.counters().time_held(spent, held);
     }
 
     /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only

@@ -273,6 +273,7 @@ pub(crate) struct Answer<A, R> {
 }
 
 impl<A, R> Answer<A, R> {
+    #[inline]
     pub(crate) fn new(token: A, outcome: Outcome<R>) -> Self {
         Self { token, outcome: outcome.into() }
     }

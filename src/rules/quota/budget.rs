@@ -7,7 +7,11 @@ use std::{any::Any, time::Duration};
 use super::{
     Predicate, Quota, Source, account::Account, held::HeldTime, report::Report, report::Reports, window::Refusal,
 };
-use crate::rules::{panics, stats::QuotaStats, time::Timestamp};
+use crate::rules::{
+    panics,
+    stats::{QuotaStats, Times},
+    time::Timestamp,
+};
 
 pub(crate) struct Budget<T> {
     accounts: Vec<Account<T>>,
@@ -227,8 +231,8 @@ impl<T> Budget<T> {
     }
 
     /// What is used and left as of when anything was last drawn or settled.
-    pub(crate) fn stats(&self) -> QuotaStats {
+    pub(crate) fn stats(&self, time: Times) -> QuotaStats {
         let now = self.seen;
-        QuotaStats::new(self.accounts.iter().map(|account| account.stats(now)).collect())
+        QuotaStats::new(self.accounts.iter().map(|account| account.stats(now)).collect(), time)
     }
 }

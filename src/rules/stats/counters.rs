@@ -31,6 +31,10 @@ impl DurationSum {
     }
 
     fn times(self, count: u64) -> Times {
+        if self.max == 0 {
+            // A division of 128 bits costs more than all else here.
+            return Times::default();
+        }
         let nanos = self.sum.checked_div(u128::from(count)).unwrap_or(0);
         let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Times { mean, max: Duration::from_nanos(self.max) }
@@ -106,17 +110,30 @@ impl Counters {
     /// An op that was handed to the sink is settled.
     #[inline]
     pub(crate) fn time(&mut self, spent: Latency, count: u64) {
-        let total = spent.waiting + spent.backing_off + spent.quota + spent.writing;
+        let total = spent.waiting + spent.backing_off + spent.writing;
         self.timed += count;
         self.in_buffer.add(total, count);
         self.waiting.add(spent.waiting, count);
         self.backing_off.add(spent.backing_off, count);
-        if spent.quota > 0 {
-            self.quota.add(spent.quota, count);
-        }
         self.writing.add(spent.writing, count);
         if let Some(observer) = &self.observer {
             observer.spent(spent, count as usize);
+        }
+    }
+
+    /// An op is settled that waited `held` nanoseconds for the quota, beside the rest.
+    pub(crate) fn time_held(&mut self, spent: Latency, held: u64) {
+        if held == 0 {
+            return self.time(spent, 1);
+        }
+        self.timed += 1;
+        self.in_buffer.add(spent.waiting + spent.backing_off + held + spent.writing, 1);
+        self.waiting.add(spent.waiting, 1);
+        self.backing_off.add(spent.backing_off, 1);
+        self.quota.add(held, 1);
+        self.writing.add(spent.writing, 1);
+        if let Some(observer) = &self.observer {
+            observer.held(spent, held);
         }
     }
 
@@ -145,6 +162,11 @@ impl Counters {
         if let Some(observer) = &self.observer {
             observer.written(writing, count as usize);
         }
+    }
+
+    /// How long ops waited for the quota.
+    pub(crate) fn quota_time(&self) -> Times {
+        self.quota.times(self.timed)
     }
 
     pub(crate) fn snapshot(&self, waiting: usize, in_flight: usize, batches_in_flight: usize) -> Stats {
@@ -185,7 +207,6 @@ impl Counters {
             in_buffer: self.in_buffer.times(self.timed),
             waiting_time: self.waiting.times(self.timed),
             backing_off_time: self.backing_off.times(self.timed),
-            quota_time: self.quota.times(self.timed),
             writing_time: self.writing.times(self.timed),
         }
     }

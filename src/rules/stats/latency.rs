@@ -8,8 +8,6 @@ use super::Stats;
 pub(crate) struct Latency {
     pub(crate) waiting: u64,
     pub(crate) backing_off: u64,
-    /// Due, and held up by the quota.
-    pub(crate) quota: u64,
     pub(crate) writing: u64,
 }
 
@@ -20,6 +18,9 @@ pub(crate) trait Observer: Send {
 
     /// `count` ops that a sink was handed are settled, and all spent their time alike.
     fn spent(&self, spent: Latency, count: usize);
+
+    /// An op spent its time so, and `held` nanoseconds more waiting for the quota.
+    fn held(&self, spent: Latency, held: u64);
 
     /// One op of a batch waited, and was in the buffer, for so many nanoseconds. [`written`](Self::written) follows for all
     /// of them.

@@ -97,12 +97,11 @@ pub struct Stats {
 
     /// How long ops that were handed to the sink and settled had been in the buffer, from `send` to the verdict.
     pub in_buffer: Times,
-    /// The part of it that they waited: for others, for a slot, in the channel.
+    /// The part of it that they waited: for others, for a slot, in the channel. The time for which the quota held them up is
+    /// [`QuotaStats::time`].
     pub waiting_time: Times,
     /// The part of it that they waited to be tried again.
     pub backing_off_time: Times,
-    /// The part of it that they were due and waited for the quota.
-    pub quota_time: Times,
     /// The part of it that they were being written.
     pub writing_time: Times,
 }

@@ -4,13 +4,23 @@ use std::{fmt, ops::Index, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::rules::stats::Times;
+
 /// The buckets of a [`Quota`](crate::Quota), in the order in which they were added; empty without a quota.
 ///
 /// Indexed by the name of a bucket, which panics if there is none of that name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Whole", into = "Whole")]
 pub struct QuotaStats {
+    /// `None` without a quota: a copy of all statistics is made in each turn of the task.
+    whole: Option<Box<Whole>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Whole {
     buckets: Vec<BucketStats>,
+    time: Times,
 }
 
 /// What is used of one bucket. As of when the batcher last cut or settled a batch: nothing is counted while it is idle.
@@ -46,8 +56,14 @@ mod text {
 }
 
 impl QuotaStats {
-    pub(crate) fn new(buckets: Vec<BucketStats>) -> Self {
-        Self { buckets }
+    pub(crate) fn new(buckets: Vec<BucketStats>, time: Times) -> Self {
+        Whole { buckets, time }.into()
+    }
+
+    /// The part of [`Stats::in_buffer`](crate::Stats::in_buffer) that ops were due and waited for the quota. It is not in
+    /// [`Stats::waiting_time`](crate::Stats::waiting_time).
+    pub fn time(&self) -> Times {
+        self.whole.as_ref().map(|whole| whole.time).unwrap_or_default()
     }
 
     /// The bucket of that name.
@@ -57,12 +73,24 @@ impl QuotaStats {
 
     /// All buckets.
     pub fn iter(&self) -> std::slice::Iter<'_, BucketStats> {
-        self.buckets.iter()
+        self.whole.as_ref().map_or(&[][..], |whole| &whole.buckets).iter()
     }
 
     /// Whether there is no bucket.
     pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty()
+        self.whole.is_none()
+    }
+}
+
+impl From<Whole> for QuotaStats {
+    fn from(whole: Whole) -> Self {
+        Self { whole: (!whole.buckets.is_empty()).then(|| Box::new(whole)) }
+    }
+}
+
+impl From<QuotaStats> for Whole {
+    fn from(stats: QuotaStats) -> Self {
+        stats.whole.map(|whole| *whole).unwrap_or_default()
     }
 }
 

@@ -132,15 +132,16 @@ impl<T, A> Arena<T, A> {
         self.cold_mut(slot).history.get_or_insert_default()
     }
 
-    /// Where the time of an op went that was cut at `cut`, and then written for so long.
-    pub(crate) fn spent(&self, slot: u32, cut: Timestamp, writing: u64, now: Timestamp) -> Latency {
+    /// Where the time of an op went that was cut at `cut`, and then written for so long; and nanoseconds for which the quota held
+    /// it up besides.
+    pub(crate) fn spent(&self, slot: u32, cut: Timestamp, writing: u64, now: Timestamp) -> (Latency, u64) {
         let came = self[slot].at;
         let Some(&History { backing_off, quota, writing, .. }) = self.history(slot) else {
-            return Latency { waiting: cut.nanos_since(came), backing_off: 0, quota: 0, writing };
+            return (Latency { waiting: cut.nanos_since(came), backing_off: 0, writing }, 0);
         };
         let waiting = now.nanos_since(came).saturating_sub(backing_off).saturating_sub(writing);
-        let quota = quota.min(waiting);
-        Latency { waiting: waiting - quota, backing_off, quota, writing }
+        let held = quota.min(waiting);
+        (Latency { waiting: waiting - held, backing_off, writing }, held)
     }
 
     pub(crate) fn capacity(&self) -> usize {
