@@ -13,8 +13,8 @@ use std::{
 use futures::{FutureExt, StreamExt};
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use roundlot::{
-    Ack, AckError, Batch, BatchExt, Batcher, CutBy, End, ErrorKind, Handle, Limits, Overflow, Retry, Settled, Sink,
-    SinkError, Stages, Stats, stage,
+    Ack, AckError, Batch, BatchExt, Batcher, Bucket, CutBy, End, ErrorKind, Handle, Limits, Overflow, Quota, Retry,
+    Settled, Sink, SinkError, Stages, Stats, stage,
     testing::{advance, until_idle},
 };
 use tokio::time::Instant;
@@ -43,6 +43,47 @@ struct Recipe {
     attempts: u32,
     idempotent: bool,
     bisect: bool,
+    quota: Option<Allowance>,
+}
+
+/// What the sink's venue allows within each window.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    ops: u64,
+    /// Of one partition.
+    ops_of_part: u64,
+    calls: u64,
+    window: u64,
+    paced: bool,
+}
+
+impl Allowance {
+    fn quota(self, recipe: &Recipe) -> Quota<Op> {
+        let bucket = |limit| {
+            let bucket = Bucket::rolling(limit, ms(self.window)).jitter(Duration::ZERO);
+            if self.paced { bucket } else { bucket.unpaced() }
+        };
+        let quota = Quota::new()
+            .bucket("weight", bucket(self.ops * 4))
+            .cost("weight", |op: &Op| op.weight as u64)
+            .bucket("ops", bucket(self.ops))
+            .bucket("calls", bucket(self.calls).per_call(1))
+            .reserve(0.2, |op| op.urgent);
+        if recipe.partition { quota.bucket("part", bucket(self.ops_of_part).by(|op: &Op| op.part)) } else { quota }
+    }
+
+    /// Whether writes were within it: when each began, and its ops.
+    fn holds(self, writes: &[(Instant, Vec<Op>)]) -> bool {
+        writes.iter().all(|(now, _)| {
+            let within = || writes.iter().filter(|(at, _)| at <= now && *now - *at < ms(self.window));
+            let ops = || within().flat_map(|(_, ops)| ops);
+            let most_of_a_part = (0..3).map(|part| ops().filter(|op| op.part == part).count()).max();
+            ops().count() as u64 <= self.ops
+                && ops().map(|op| op.weight as u64).sum::<u64>() <= self.ops * 4
+                && within().count() as u64 <= self.calls
+                && most_of_a_part.unwrap_or(0) as u64 <= self.ops_of_part
+        })
+    }
 }
 
 impl Recipe {
@@ -114,6 +155,8 @@ struct Seen {
     writes: usize,
     /// Each batch: the reason of its cut, and its ops.
     batches: Vec<(CutBy, Vec<Op>)>,
+    /// When each of them was written.
+    times: Vec<Instant>,
     accepted: Vec<u64>,
     in_flight: usize,
     parts_in_flight: HashSet<u8>,
@@ -153,6 +196,7 @@ impl Scripted {
             seen.problems.push("more writes than max_in_flight".into());
         }
         seen.batches.push((batch.cut_by(), batch.iter().cloned().collect()));
+        seen.times.push(Instant::now());
         let deed = seen.script.get(seen.writes).copied().unwrap_or(Deed::Accept);
         seen.writes += 1;
         deed
@@ -304,6 +348,9 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
     if recipe.bisect {
         batcher = batcher.bisect();
     }
+    if let Some(allowance) = recipe.quota {
+        batcher = batcher.quota(allowance.quota(&recipe));
+    }
     let (desk, worker) = batcher.spawn();
     let mut model = Model::default();
     for step in steps {
@@ -325,6 +372,12 @@ async fn run(recipe: Recipe, steps: Vec<Step>, script: Vec<Deed>) -> Result<(), 
     prop_assert!(desk.is_closed());
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     prop_assert!(seen.problems.is_empty(), "{:?}", seen.problems);
+    if let Some(allowance) = recipe.quota {
+        let ops = seen.batches.iter().map(|(_, ops)| ops.clone());
+        let writes: Vec<_> = seen.times.iter().copied().zip(ops).collect();
+        let allowance = if recipe.partition { allowance } else { Allowance { ops_of_part: u64::MAX, ..allowance } };
+        prop_assert!(allowance.holds(&writes), "more than the quota allows: {writes:?}");
+    }
     let returned: Vec<u64> = summary.returned.iter().map(|returned| returned.op.id).collect();
     let letters = letters.ops();
     every_op_ended_once(&seen, &stats, &model, &letters, &returned)?;
@@ -411,8 +464,13 @@ async fn answers_are_true(seen: &Seen, model: &mut Model) -> Result<(), TestCase
 
 fn recipes() -> impl Strategy<Value = Recipe> {
     let linger = prop_oneof![Just(Duration::ZERO), (1u64..40).prop_map(ms), Just(Duration::MAX)];
-    (any::<[bool; 5]>(), linger, 1usize..=MAX_ITEMS, 2usize..40, 1u32..4).prop_map(
-        |([partition, conflate, priority, idempotent, bisect], linger, items, pending, attempts)| Recipe {
+    let allowance = (5u64..20, 5u64..20, 1u64..10, 20u64..400, any::<bool>())
+        .prop_map(|(ops, ops_of_part, calls, window, paced)| Allowance { ops, ops_of_part, calls, window, paced });
+    // Of calls, one is kept for what matters, so that at least two are needed.
+    let allowance = allowance.prop_map(|allowance| Allowance { calls: allowance.calls + 1, ..allowance });
+    let quota = prop::option::of(allowance);
+    (any::<[bool; 5]>(), linger, 1usize..=MAX_ITEMS, 2usize..40, 1u32..4, quota).prop_map(
+        |([partition, conflate, priority, idempotent, bisect], linger, items, pending, attempts, quota)| Recipe {
             partition,
             conflate,
             priority,
@@ -420,6 +478,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
             attempts,
             idempotent,
             bisect,
+            quota,
         },
     )
 }
