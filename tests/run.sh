@@ -169,6 +169,7 @@ if ! $quick; then
 
     step "simulated destinations, a few of them"
     cargo run --quiet --release --locked -p roundlot-bench --bin simulator -- --short
+    cargo run --quiet --release --locked -p roundlot-bench --bin simulator -- --short --quotas
 fi
 
 printf '\nall tests passed\n'
