@@ -81,6 +81,7 @@ async fn burst(quota: Option<Quota<Order>>) -> Result<(), Box<dyn Error>> {
     desk.flush().await?;
 
     let (stats, time) = (desk.stats(), start.elapsed());
+    worker.shutdown().await?;
     let books = venue.0.lock().unwrap_or_else(PoisonError::into_inner);
     println!("  answers of 429: {}, bans: {}, done after {time:.1?}", books.too_many, books.bans);
     println!("  {} ops delivered, {} netted while they waited", stats.outcomes.delivered, stats.outcomes.netted);
@@ -88,8 +89,6 @@ async fn burst(quota: Option<Quota<Order>>) -> Result<(), Box<dyn Error>> {
         let (time, waited) = (stats.quota.time(), bucket.waited);
         println!("  {bucket}, {waited} batches trimmed or held up, ops waited {:.1?} on average", time.mean);
     }
-    drop(books);
-    worker.shutdown().await?;
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use crate::{
 
 /// A limit that the batchers of several [`Quota`]s draw from. Cheap to clone; all clones are the same bucket.
 ///
-/// An answer of the destination that asks for a pause stops all who draw from it: a venue that bans an address means everything
-/// that comes from there. Batchers that wait for it are served in the order in which they ask.
+/// An answer of the destination that asks for a pause stops all batchers that draw from it, since a venue bans an address as a
+/// whole. Batchers that wait for it are served in the order in which they ask.
 ///
 /// # Examples
 ///
@@ -37,7 +37,7 @@ struct Shared {
 }
 
 impl SharedBucket {
-    /// A bucket to be given to several quotas. What it counts begins now.
+    /// Makes a bucket to be given to several quotas. Its count begins now.
     ///
     /// A batcher is not built if its numbers make no sense, if it counts by key, or if it has functions of its own: give those
     /// to the quotas.

@@ -14,7 +14,7 @@ use crate::{at_once, conserved, down, eventually, ms, secs, took};
 /// An op: its symbol, and a value.
 type Op = (char, u32);
 
-/// So many ops per second, without allowance for the way.
+/// A quota of ops per second, without jitter.
 fn ops(limit: u64) -> Quota<Op> {
     Quota::new().bucket("ops", per_second(limit))
 }

@@ -39,7 +39,7 @@ pub struct Rule {
     pub per_symbol: bool,
 }
 
-/// A venue, and what else is there.
+/// A venue, its clock and its other client.
 #[derive(Debug, Clone)]
 pub struct Venue {
     pub name: &'static str,
@@ -58,11 +58,11 @@ pub struct Venue {
 /// How the batcher treats the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
-    /// It knows nothing of them, and waits as long as a 429 says.
+    /// The batcher has no quota, and waits as long as a 429 says.
     Nothing,
-    /// It uses them up as soon as it can.
+    /// The batcher has an unpaced quota.
     Unpaced,
-    /// As they come.
+    /// The batcher has a quota.
     Paced,
 }
 
@@ -71,7 +71,7 @@ pub enum Keeps {
 pub struct QuotaOutcome {
     /// Calls that were answered with 429.
     pub too_many: u64,
-    /// Of those, calls after the venue's first correction: a report, or a first 429.
+    /// Calls among them that came after the venue's first correction: a report, or a first 429.
     pub too_many_later: u64,
     /// The share of the scarcest limit that was used.
     pub used: f64,
@@ -177,7 +177,7 @@ struct Op {
     symbol: usize,
 }
 
-/// What the venue has counted, by rule and symbol: when, and how much.
+/// The venue's counts, by rule and symbol: when, and how much.
 struct Counts {
     venue: Venue,
     counts: HashMap<(usize, usize), VecDeque<(Duration, u64)>>,
@@ -352,7 +352,7 @@ async fn simulate(venue: &Venue, keeps: Keeps, load: Load, length: Duration, see
         }
         loop {
             sleep(rule.window * 2 / rule.limit as u32).await;
-            // It has the venue's word that this is within its half, and is never answered with 429.
+            // The other client knows its half, and is never answered with 429.
             let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
             counts.counts.entry((0, 0)).or_default().push_back((start.elapsed(), 1));
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::rules::{panics, quota::Predicate, stage::Weigh};
 
-/// See the module's text. Made only where there is something to ask.
+/// See the module's text. Made only if ops have weights or costs.
 pub(crate) struct Door<T> {
     weigh: Option<Weigh<T>>,
     max_weight: AtomicUsize,

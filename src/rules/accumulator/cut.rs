@@ -88,18 +88,9 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
                 self.end_unwanted(slot, why, now);
                 continue;
             }
-            let more = self.nodes[slot].weight;
-            if weight.saturating_add(more) > self.caps.weight {
-                if ops.is_empty() {
-                    let error = self.too_heavy(more);
-                    self.dequeue(slot);
-                    self.refuse_dequeued(slot, &error, now);
-                    continue;
-                }
-                break;
-            }
-            match self.charge(slot, ops.len(), &mut cut.charges, now) {
+            match self.fit(slot, ops.len(), weight, &mut cut.charges, now) {
                 Fit::Fits => {}
+                Fit::Full => break,
                 Fit::Waits(until) => {
                     *held_until = Some(until);
                     break;
@@ -110,7 +101,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
                     continue;
                 }
             }
-            weight = weight.saturating_add(more);
+            weight = weight.saturating_add(self.nodes[slot].weight);
             let newer_neighbor = self.nodes.newer_neighbor(slot);
             if newer_neighbor != NONE {
                 self.nodes.cold_mut(newer_neighbor).older_cut = number;
@@ -180,6 +171,16 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         });
         self.ledger.dequeued(ops.len() - before);
         unwanted
+    }
+
+    /// Whether an op still fits into a batch of so many ops and so much weight. Charges it if it does.
+    #[inline]
+    fn fit(&mut self, slot: u32, ops: usize, weight: usize, charges: &mut Vec<Charge>, now: Timestamp) -> Fit {
+        let more = self.nodes[slot].weight;
+        if weight.saturating_add(more) <= self.caps.weight {
+            return self.charge(slot, ops, charges, now);
+        }
+        if ops > 0 { Fit::Full } else { Fit::Refused(self.too_heavy(more)) }
     }
 
     fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Timestamp) {

@@ -8,13 +8,15 @@ use crate::rules::{
     time::Timestamp,
 };
 
-/// The answer of the quota on the op that would go next.
+/// Whether the op that comes next goes with a batch.
 pub(super) enum Fit {
-    /// It goes.
+    /// The op goes, and is charged.
     Fits,
-    /// It waits, and with it what stands behind it.
+    /// The batch has no weight left for it.
+    Full,
+    /// The op waits for the quota until then, and with it what stands behind it.
     Waits(Timestamp),
-    /// It never will.
+    /// No batch will ever hold the op.
     Refused(SinkError),
 }
 

@@ -121,7 +121,7 @@ impl<T, R> Batch<T, R> {
         (&mut self.ops, &mut self.verdicts)
     }
 
-    /// What the sink has reported on the quota.
+    /// Reports of the sink on the quota.
     pub(crate) fn reports(&mut self) -> &mut Reports {
         &mut self.reports
     }

@@ -22,11 +22,11 @@ pub(super) struct Account<T> {
     windows: Windows<T>,
     /// In millionths.
     reserve: u32,
-    /// Batches that were trimmed, or not cut, because of it.
+    /// Batches that were trimmed, or not cut, because of this bucket.
     pub(super) waited: u64,
     pub(super) corrections: u64,
     pub(super) throttled: u64,
-    /// Cost and window of the op that is being looked at.
+    /// Cost and window of the op that is being drawn for; set by `want`.
     wanted: (u64, u32),
 }
 
@@ -46,10 +46,10 @@ enum Windows<T> {
 
 const CHECKED: &str = "the quota was checked";
 
-/// The window of a bucket that has one.
+/// Slot of the window of a bucket that is not keyed.
 const ONLY: u32 = 0;
 
-/// The op has no key in this bucket.
+/// Slot of an op that has no key in this bucket.
 const NO_WINDOW: u32 = u32::MAX;
 
 impl Call {
@@ -61,7 +61,7 @@ impl Call {
         }
     }
 
-    /// What a call costs more with one op than without, where it already has `ops`.
+    /// Cost by which a call of `ops` ops grows with one more.
     fn of_op(&self, ops: usize) -> u64 {
         match self {
             Self::Free => 0,
@@ -78,7 +78,7 @@ impl Call {
     }
 }
 
-/// What a call of one op costs at least.
+/// Least cost of a call of one op.
 pub(super) fn least_of<T>(source: &Source<T>, has_cost: bool) -> u64 {
     let per_call = match source {
         Source::Own(Bucket { call_cost: Some(cost), .. }) => Some(cost(1)),
@@ -117,7 +117,7 @@ impl<T> Account<T> {
         &self.name
     }
 
-    /// Looks up what the op costs as number `ops` of its batch. Calls functions of the user, and changes nothing that counts.
+    /// Looks up cost and window of an op as number `ops` of its batch. Calls functions of the user, and charges nothing.
     pub(super) fn want(&mut self, op: &T, ops: usize, now: Timestamp) {
         let slot = match &mut self.windows {
             Windows::One(_) | Windows::Shared(_) => ONLY,
@@ -132,7 +132,7 @@ impl<T> Account<T> {
         self.wanted = (cost, slot);
     }
 
-    /// Draws what is wanted. Returns the window that was charged, if one was.
+    /// Draws the cost of that op. Returns the window that was charged; `None` if the op costs nothing.
     pub(super) fn draw(&mut self, matters: bool, has_reserve: bool, now: Timestamp) -> Result<Option<u32>, Refusal> {
         let (cost, slot) = self.wanted;
         if cost == 0 {
@@ -143,7 +143,7 @@ impl<T> Account<T> {
         self.with(slot, |window| window.draw(claim(window.limit()), now)).map(|()| Some(slot))
     }
 
-    /// Whether the op that is being looked at costs something here.
+    /// Whether the op that is being drawn for costs something here.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.0 > 0
     }
@@ -152,12 +152,12 @@ impl<T> Account<T> {
         matches!(self.windows, Windows::Keyed(_))
     }
 
-    /// The reason for which the op that is being looked at can't be sent.
+    /// Error text of an op that costs more than the limit.
     pub(super) fn too_dear(&self, limit: u64) -> String {
         format!("it costs {} in bucket `{}`, where it may use {limit}", self.wanted.0, self.name)
     }
 
-    /// Takes back what was just drawn.
+    /// Takes the last draw back.
     pub(super) fn undo(&mut self) {
         let (cost, slot) = self.wanted;
         if cost > 0 {
@@ -165,7 +165,7 @@ impl<T> Account<T> {
         }
     }
 
-    /// Whether every op costs something here, and nothing is left for any. Then the moment to look again.
+    /// Moment to look again, if every op costs something here and nothing is left for any of them.
     pub(super) fn closed_until(&mut self, has_reserve: bool, now: Timestamp) -> Option<Timestamp> {
         if self.is_keyed() {
             return None;
@@ -201,7 +201,7 @@ impl<T> Account<T> {
         }
     }
 
-    /// The venue asks for a pause until then. It stops all who draw from a shared bucket.
+    /// Notes that the venue asks for a pause until then. A shared bucket is frozen for all its batchers.
     pub(super) fn throttle(&mut self, until: Timestamp) {
         self.throttled += 1;
         match &mut self.windows {

@@ -19,15 +19,15 @@ pub(crate) struct Budget<T> {
     held: HeldTime,
     /// No op at all can be cut before this moment.
     closed_until: Option<Timestamp>,
-    /// An op that was refused, whose cost is saved for: others do not draw from its bucket before this moment.
+    /// The bucket that is saved for an op which was refused.
     saving: Option<Saving>,
-    /// When anything was drawn or settled last.
+    /// When an op was last drawn for, or a batch settled.
     seen: Timestamp,
     /// The end of the pause that the venue asked for last.
     paused_until: Option<Timestamp>,
 }
 
-/// What is saved for the op that comes first, since ops that cost less would otherwise use it up again and again.
+/// A bucket that is saved for the op that comes first. Ops that cost less would otherwise use it up again and again.
 #[derive(Debug, Clone, Copy)]
 struct Saving {
     account: usize,
@@ -42,14 +42,14 @@ pub(crate) struct Charge {
     window: u32,
 }
 
-/// The answer on one op.
+/// Answer on one op.
 #[derive(Debug)]
 pub(crate) enum Drawn {
-    /// It is charged.
+    /// The op is charged.
     Charged,
-    /// It is not, and is worth asking again then.
+    /// The op is not charged, and is worth asking for again then.
     Later(Timestamp),
-    /// It costs more than a limit.
+    /// The op costs more than a limit; the text says so.
     Never(String),
     /// A function of the user panicked.
     Panicked(Box<dyn Any + Send>),
@@ -216,7 +216,7 @@ impl<T> Budget<T> {
         }
     }
 
-    /// The venue has asked for a pause until then, by one answer on a batch or by one on each of its ops.
+    /// Notes a pause that the venue asked for, by one answer on a batch or by one on each of its ops.
     pub(crate) fn throttled(&mut self, until: Timestamp) {
         if self.paused_until.replace(until) == Some(until) {
             return;
@@ -230,7 +230,7 @@ impl<T> Budget<T> {
         self.held.since(from, now)
     }
 
-    /// What is used and left as of when anything was last drawn or settled.
+    /// Use of each bucket, as of when an op was last drawn for or settled.
     pub(crate) fn stats(&self, time: Times) -> QuotaStats {
         let now = self.seen;
         QuotaStats::new(self.accounts.iter().map(|account| account.stats(now)).collect(), time)

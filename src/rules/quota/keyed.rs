@@ -16,11 +16,11 @@ pub(super) struct Keyed<T> {
     windows: Slab<(NonZeroU64, Window)>,
     numbers: Numbers,
     boundary: Timestamp,
-    /// So many windows are looked through for idle ones before there are more.
+    /// Number of windows at which the next sweep looks for idle ones. A sweep sets it to twice of what is left.
     sweep_at: usize,
 }
 
-/// Windows that are never swept.
+/// Fewest windows for which a sweep is worth its time.
 const MIN_SWEEP: usize = 64;
 
 impl<T> Keyed<T> {
@@ -28,7 +28,7 @@ impl<T> Keyed<T> {
         Self { index, windows: Slab::new(), numbers, boundary, sweep_at: MIN_SWEEP }
     }
 
-    /// The window of the op's key; `None` if it has no key.
+    /// Slot of the window of the op's key, made if the key is new; `None` if the op has no key.
     pub(super) fn slot(&mut self, op: &T, now: Timestamp) -> Option<u32> {
         match self.index.find(0, op) {
             Found::Unkeyed => None,
@@ -63,8 +63,7 @@ impl<T> Keyed<T> {
         self.numbers.limit
     }
 
-    /// Forgets idle windows, if there are many. No slot that a caller holds may be used afterwards, but those of batches
-    /// in flight.
+    /// Forgets idle windows, if there are many. Slots stay valid only for batches in flight.
     pub(super) fn sweep(&mut self, now: Timestamp) {
         if self.windows.len() < self.sweep_at {
             return;

@@ -1,4 +1,4 @@
-//! [`Quota`]: what a venue allows, as a recipe. [`Budget`] is its running state, which the accumulator asks at each cut.
+//! [`Quota`]: the limits of a venue, as a recipe. [`Budget`] is its running state, which the accumulator asks at each cut.
 
 mod account;
 mod bucket;
@@ -27,7 +27,7 @@ pub(crate) use window::Window;
 
 use crate::rules::{config::limits::LimitsError, time::Timestamp};
 
-/// What a venue allows, in named [`Bucket`]s. [`Batcher::quota`](crate::Batcher::quota) takes it.
+/// The limits of a venue, as named [`Bucket`]s. [`Batcher::quota`](crate::Batcher::quota) takes them.
 ///
 /// A batch is trimmed at the cut to what is left, and what is over stays in the buffer, where it can still be conflated,
 /// netted, expired or withdrawn. If nothing is left for the op that is next, its partition waits, and partitions that draw from other
@@ -60,9 +60,9 @@ use crate::rules::{config::limits::LimitsError, time::Timestamp};
 ///     .stages(Stages::new().partition_by(|order: &Order| order.symbol))
 ///     .quota(quota)
 ///     .spawn();
-/// desk.send_all(vec![Order { symbol: "XBTUSD", is_emergency: false }; 50]).await?;
+/// desk.send_all(vec![Order { symbol: "XBTUSD", is_emergency: false }; 20]).await?;
 /// desk.flush().await?;
-/// assert_eq!(desk.stats().quota["orders_10s"].used, 50);
+/// assert_eq!(desk.stats().quota["orders_10s"].used, 20);
 /// # worker.shutdown().await?;
 /// # Ok(())
 /// # }
@@ -76,7 +76,7 @@ pub struct Quota<T> {
     /// In millionths.
     reserve: u32,
     matters: Option<Predicate<T>>,
-    /// A mistake that was made while it was put together.
+    /// The first mistake in the calls that built it.
     error: Option<LimitsError>,
 }
 
@@ -86,7 +86,7 @@ type Cost<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
 /// A predicate of ops, such as whether one may draw from the reserve.
 pub(crate) type Predicate<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 
-/// Where the state of a bucket is.
+/// State of a bucket: its own, or shared with other batchers.
 enum Source<T> {
     Own(Bucket<T>),
     Shared(Arc<dyn Pool>),
@@ -134,8 +134,8 @@ impl<T> Quota<T> {
         self
     }
 
-    /// What an op costs in the bucket of that name, where it is not 1. Zero costs nothing there, and then the op does not
-    /// wait for it. The function is called when a batch is cut, anew for each attempt, so that the cost may change with time.
+    /// Sets the cost of an op in the bucket of that name, where it is not 1. An op of cost zero does not wait for the bucket.
+    /// The function is called when a batch is cut, anew for each attempt, so that the cost may change with time.
     ///
     /// An op that costs more than the bucket ever holds is given back at `send`, as
     /// [`TooHeavy`](crate::SendError::TooHeavy). One that does so later, since the venue lowered the limit, is refused.
@@ -179,7 +179,7 @@ impl<T> Quota<T> {
         Ok(self)
     }
 
-    /// Whether it is whole, and fits the stages.
+    /// Checks buckets, costs and reserve, and that keyed buckets have partitions.
     pub(crate) fn check(&self, has_partitions: bool) -> Result<(), LimitsError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
@@ -217,7 +217,7 @@ impl<T> Quota<T> {
         self.costs.iter().any(|(name, _)| &**name == bucket)
     }
 
-    /// What of a limit is kept for the ops that matter.
+    /// Part of a limit that is kept for the ops that matter.
     fn reserved(&self, limit: u64) -> u64 {
         part_of(limit, self.reserve)
     }

@@ -9,19 +9,19 @@ pub(super) struct Others {
     recent: f64,
     first_report: Option<Timestamp>,
     reported_at: Option<Timestamp>,
-    /// The most that came at once beyond what was expected, of this window and the one before it.
+    /// Most units that one report brought beyond the expected ones, in this window and in the one before.
     lumps: [u64; 2],
     lump_since: Option<Timestamp>,
 }
 
-/// Less than this many units in a window are none.
+/// Units per window below which other clients count as gone.
 const NONE_BELOW: f64 = 0.1;
 
-/// Reports of a shorter time than this part of a window are taken to be of that long: one twentieth.
+/// Shortest time that reports are taken to cover, as a part of a window: one twentieth. A single report would say little.
 const LEAST_TIME: f64 = 0.05;
 
 impl Others {
-    /// The venue reports `beyond` units more than were known. `window` in nanoseconds.
+    /// Notes a report of `beyond` units more than were known. `window` is in nanoseconds.
     pub(super) fn reported(&mut self, beyond: u64, window: u64, now: Timestamp) {
         let window = window.max(1) as f64;
         let Some(before) = self.reported_at.replace(now) else {
@@ -44,13 +44,13 @@ impl Others {
         self.lumps[0] = self.lumps[0].max(lump);
     }
 
-    /// Units per window. Others may have begun with the first report, so that the sum is not yet that of a whole window.
+    /// Units per window that other clients draw. Since they may have begun with the first report, a short sum is scaled up.
     fn per_window(&self, window: f64, now: Timestamp) -> f64 {
         let known = self.first_report.map_or(0.0, |first| now.nanos_since(first) as f64 / window);
         self.recent / (1.0 - (-(known + LEAST_TIME)).exp())
     }
 
-    /// What others may have drawn since the last report, at most `most`.
+    /// Units that other clients may have drawn since the last report, at most `most`.
     pub(super) fn since_report(&self, window: u64, most: u64, now: Timestamp) -> u64 {
         let Some(reported_at) = self.reported_at.filter(|_| self.recent > 0.0) else {
             return 0;

@@ -1,8 +1,8 @@
-//! [`QuotaReport`]: what a sink tells the quota of its batch, from the headers of an answer.
+//! [`QuotaReport`]: the way of a sink to tell the quota what the venue counts, from the headers of an answer.
 
 use std::fmt;
 
-/// What a venue said about its limits while a batch was written. Made by [`Batch::quota`](crate::Batch::quota).
+/// Reports of a venue on its limits, from the answer to a batch. Made by [`Batch::quota`](crate::Batch::quota).
 ///
 /// The last report on each bucket counts, when the batch is settled. A report on a bucket that the batcher does not have is logged.
 ///
@@ -45,7 +45,7 @@ impl<'a> QuotaReport<'a> {
         Self { reports }
     }
 
-    /// The venue counts so much as used, this call included. Of a keyed bucket, it does so for the keys of the batch.
+    /// Reports the venue's count of what is used, this call included. For a keyed bucket it is that of the keys of the batch.
     ///
     /// While other calls are in flight, which the venue may not have counted yet, the larger of its count and the batcher's
     /// own holds; else the venue's.
@@ -53,7 +53,7 @@ impl<'a> QuotaReport<'a> {
         self.report(bucket, |report| report.used = Some(used))
     }
 
-    /// The venue's limit is so much. An op that costs more is refused.
+    /// Reports the venue's limit. An op that costs more is refused.
     pub fn limit(self, bucket: &str, limit: u64) -> Self {
         self.report(bucket, |report| report.limit = Some(limit))
     }

@@ -6,10 +6,11 @@ use proptest::prelude::*;
 
 use super::{
     Numbers,
+    keyed::Keyed,
     numbers::Kind,
     window::{Claim, Refusal, Window},
 };
-use crate::rules::time::Timestamp;
+use crate::rules::{stage::KeyIndex, time::Timestamp};
 
 const MS: u64 = 1_000_000;
 
@@ -169,8 +170,8 @@ fn calls_come_steadily_once_half_of_a_window_is_used() {
     let drawn = saturate(&mut rolling(20, 1000), 20_000);
     assert!(drawn[..10].iter().all(|at| *at == 0), "the first half is free");
     let longest = drawn.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-    // An even rate is one each 50 ms, and half of it in the first window.
-    assert!(longest <= 110, "{longest} ms without a call");
+    // An even rate is one each 50 ms, and half of it in the first window. Beyond it, what comes free late is used.
+    assert!(longest <= 150, "{longest} ms without a call");
 }
 
 #[test]
@@ -214,6 +215,21 @@ fn another_client_is_left_its_part() {
         assert_eq!(over, 0, "calls over the limit, with lumps of {lump}");
         assert!(ours >= 200, "{ours} of 300 calls that the other leaves, with lumps of {lump}");
     }
+}
+
+/// Goal: keys seen once cost nothing afterwards. Method: 10,000 of them, one after the other, in windows of a second.
+#[test]
+fn windows_of_idle_keys_are_forgotten() {
+    let index = Box::new(KeyIndex::new(|op: &u64| Some(*op)));
+    let start = Timestamp::some();
+    let mut keyed = Keyed::new(index, numbers(Kind::Rolling { window: ms(1000) }, 5, 0), start);
+    for op in 0..10_000 {
+        let now = start.plus_nanos(op * 10 * MS);
+        keyed.sweep(now);
+        let slot = keyed.slot(&op, now).unwrap();
+        keyed.window(slot).draw(unpaced(1), now).unwrap();
+    }
+    assert!(keyed.len() <= 256, "{} windows are left, of which 100 count", keyed.len());
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(crate) struct Window {
     /// Batches that were charged and have not been settled.
     in_flight: u32,
     frozen_until: Option<Timestamp>,
-    /// How far the pace had come before the last draw.
+    /// `pace.drawn_to` before the last draw, for `undo`.
     drawn_to_before: Timestamp,
 }
 
@@ -31,28 +31,28 @@ enum Count {
     Decay(Decay),
 }
 
-/// Spreads what is left of a window evenly, once half of it is used.
+/// Spreads the rest of a window evenly, once half of it is used.
 #[derive(Debug, Clone)]
 struct Pace {
     is_on: bool,
-    /// Up to here the even rate has been drawn.
+    /// Moment up to which the even rate has been drawn.
     drawn_to: Timestamp,
     /// The even rate, in units per nanosecond, and when it was computed.
     rate: f64,
     rated_at: Option<Timestamp>,
 }
 
-/// Who draws.
+/// One draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) cost: u64,
-    /// The part of the limit that is not for this op.
+    /// Part of the limit that is kept from this op.
     pub(crate) reserved: u64,
-    /// An op that matters is not paced.
+    /// Whether the even rate holds for this op. Ops that may draw from the reserve are not paced.
     pub(crate) paced: bool,
 }
 
-/// Why nothing was drawn.
+/// Reason for which nothing was drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Not before this moment, which is later than now.
@@ -61,11 +61,11 @@ pub(crate) enum Refusal {
     Never { limit: u64 },
 }
 
-/// Time until a refused op is tried again where nothing better is known: a millisecond, the resolution of timers.
+/// Nanoseconds until a refused op is tried again where no better moment is known: a millisecond, the resolution of timers.
 const TICK: u64 = 1_000_000;
 
-/// The pace over the even rate. What comes free late, since timers and slots are late, is used all the same: of 300 ops in 10 s
-/// 99.5 % at a load of 110 %, where the even rate uses 98.7 %.
+/// Factor of the pace over the even rate. Timers and slots are late, so that the even rate alone leaves some of the limit unused:
+/// of 300 ops in 10 s at a load of 110 % it uses 98.7 %, and with this factor 99.6 %.
 const HASTE: f64 = 1.2;
 
 impl Window {
@@ -156,7 +156,7 @@ impl Window {
         };
     }
 
-    /// Takes back what was drawn last, at this same moment: the op is not sent after all.
+    /// Takes the last draw back, made at this same moment, since another bucket refused the op.
     pub(crate) fn undo(&mut self, cost: u64) {
         match &mut self.count {
             Count::Charges(charges) => charges.undo(cost),
@@ -165,17 +165,17 @@ impl Window {
         self.pace.drawn_to = self.drawn_to_before;
     }
 
-    /// A batch that was charged is on its way.
+    /// Notes that a batch which was charged is in flight.
     pub(crate) fn departed(&mut self) {
         self.in_flight += 1;
     }
 
-    /// A batch that was charged has come back.
+    /// Notes that a batch which was charged has come back.
     pub(crate) fn returned(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The venue says how much is used. While calls are in flight, which it may not have counted, the larger count holds.
+    /// Takes over the venue's count. While calls are in flight, which the venue may not have counted, the larger count holds.
     pub(crate) fn correct(&mut self, used: u64, now: Timestamp) {
         self.count.advance(now);
         let known = self.count.used(now);
@@ -187,13 +187,13 @@ impl Window {
         }
     }
 
-    /// The venue says what the limit is.
+    /// Takes over the venue's limit.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
         self.pace.rated_at = None;
     }
 
-    /// The venue asks for a pause: its count is not what it was thought to be.
+    /// Notes that the venue asked for a pause: its windows are not aligned as they were thought to be.
     pub(crate) fn throttled(&mut self) {
         if let Count::Charges(charges) = &mut self.count {
             charges.distrust_alignment();
@@ -201,7 +201,7 @@ impl Window {
         self.pace.rated_at = None;
     }
 
-    /// Nothing is drawn before this moment.
+    /// Refuses all draws before this moment.
     pub(crate) fn freeze(&mut self, until: Timestamp) {
         self.frozen_until = self.frozen_until.max(Some(until));
     }

@@ -1,4 +1,4 @@
-//! [`QuotaStats`]: what is used of each bucket of a quota, and how often it held ops up.
+//! [`QuotaStats`]: the use of each bucket of a quota, and how often a bucket held ops up.
 
 use std::{fmt, ops::Index, sync::Arc};
 
@@ -23,16 +23,16 @@ struct Whole {
     time: Times,
 }
 
-/// What is used of one bucket. As of when the batcher last cut or settled a batch: nothing is counted while it is idle.
+/// Use of one bucket, as of when the batcher last cut or settled a batch. Nothing is counted while it is idle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BucketStats {
-    /// Its name.
+    /// Name of the bucket.
     #[serde(with = "text")]
     pub name: Arc<str>,
-    /// How much is used and counts; of a keyed bucket, for the key that has used most.
+    /// Units that are used and count; of a keyed bucket, for the key that has used most.
     pub used: u64,
-    /// How much may be used.
+    /// Units that may be used within a window.
     pub limit: u64,
     /// Times that a batch was trimmed, or not cut, because too little was left.
     pub waited: u64,
