@@ -46,11 +46,11 @@ struct Recipe {
     quota: Option<Allowance>,
 }
 
-/// What the sink's venue allows within each window.
+/// Limits of the sink within each window.
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     ops: u64,
-    /// Of one partition.
+    /// Ops of one partition.
     ops_of_part: u64,
     calls: u64,
     window: u64,

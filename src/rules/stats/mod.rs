@@ -92,7 +92,7 @@ pub struct Stats {
     pub in_outage: bool,
     /// The largest batch that is cut just now, and why.
     pub size: SizeStats,
-    /// What is used of each bucket of the [`Quota`](crate::Quota).
+    /// Use of each bucket of the [`Quota`](crate::Quota).
     pub quota: QuotaStats,
 
     /// How long ops that were handed to the sink and settled had been in the buffer, from `send` to the verdict.
