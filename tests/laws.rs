@@ -466,7 +466,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     let linger = prop_oneof![Just(Duration::ZERO), (1u64..40).prop_map(ms), Just(Duration::MAX)];
     let allowance = (5u64..20, 5u64..20, 1u64..10, 20u64..400, any::<bool>())
         .prop_map(|(ops, ops_of_part, calls, window, paced)| Allowance { ops, ops_of_part, calls, window, paced });
-    // Of calls, one is kept for what matters, so that at least two are needed.
+    // The reserve keeps one call, so that at least two are needed.
     let allowance = allowance.prop_map(|allowance| Allowance { calls: allowance.calls + 1, ..allowance });
     let quota = prop::option::of(allowance);
     (any::<[bool; 5]>(), linger, 1usize..=MAX_ITEMS, 2usize..40, 1u32..4, quota).prop_map(
