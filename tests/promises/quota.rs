@@ -467,3 +467,81 @@ async fn a_fixed_window_begins_anew() {
     took(ms(10_100), desk.flush()).await.unwrap();
     assert_eq!(sink.len(), 20);
 }
+
+/// Goal: whatever a venue reports, it stops nothing for ever. Method: an absurd count for a counter that decays in ten seconds.
+#[tokio::test(start_paused = true)]
+async fn an_absurd_report_stops_nothing_for_ever() {
+    let sink = sink_fn(|batch: &mut Batch<Op>| {
+        Box::pin(async move {
+            batch.quota().used("counter", u64::MAX);
+            Ok(batch.accept_all())
+        })
+    });
+    let quota = Quota::new().bucket("counter", Bucket::decaying(10, 1.0).jitter(Duration::ZERO));
+    let (desk, _worker) = Batcher::new(sink).quota(quota).spawn();
+    desk.send(('a', 0)).await.unwrap();
+    at_once(desk.flush()).await.unwrap();
+    desk.send(('a', 1)).await.unwrap();
+    let before = Instant::now();
+    eventually(desk.flush()).await.unwrap();
+    assert!(before.elapsed() <= secs(21), "{:?}", before.elapsed());
+}
+
+/// Goal: an op that costs little does not wait for a dear one behind it. Method: a dear op is saved for when one of a greater
+/// priority comes.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_saved_from_what_comes_first() {
+    let sink = Recorder::new();
+    let stages = Stages::new().partition_by(|op: &Op| op.0).priority_by(|op: &Op| op.0 == '!');
+    let quota = ops(10).cost("ops", |op: &Op| if op.0 == 'd' { 8 } else { 1 });
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).quota(quota).spawn();
+    desk.send_all(numbered(0, 5)).await.unwrap();
+    until_idle().await;
+    desk.send(('d', 0)).await.unwrap();
+    until_idle().await;
+    desk.send_all([('b', 0), ('!', 0)]).await.unwrap();
+    until_idle().await;
+    assert_eq!(sink.ops()[5..], [('!', 0)]);
+}
+
+/// Goal: a task that is dropped leaves a shared bucket as one that was shut down does. Method: one hangs in a write when it is
+/// dropped; the venue then reports less to the other.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_task_leaves_nothing_in_flight_in_a_shared_bucket() {
+    let bucket = SharedBucket::new(per_second(10));
+    let quota = || Quota::<Op>::new().shared("all", &bucket);
+    let (desk, task) = Batcher::new(Flaky::new(Recorder::new()).hang(1)).quota(quota()).split();
+    let task = tokio::spawn(task);
+    desk.send_all(numbered(0, 8)).await.unwrap();
+    until_idle().await;
+    task.abort();
+    until_idle().await;
+    let sink = sink_fn(|batch: &mut Batch<Op>| {
+        Box::pin(async move {
+            batch.quota().used("all", 1);
+            Ok(batch.accept_all())
+        })
+    });
+    let (other, _worker) = Batcher::new(sink).quota(quota()).spawn();
+    other.send(('a', 0)).await.unwrap();
+    at_once(other.flush()).await.unwrap();
+    assert_eq!(other.stats().quota["all"].used, 1);
+}
+
+/// Goal: only time that the quota held an op up counts as such. Method: an op lingers after another of its partition was held.
+#[tokio::test(start_paused = true)]
+async fn the_linger_of_a_later_op_is_no_wait_for_the_quota() {
+    let sink = Recorder::new();
+    let quota = Quota::new().bucket("pair", per_second(1).by(|op: &Op| op.0));
+    let stages = Stages::new().partition_by(|op: &Op| op.0);
+    let limits = Limits::new(10).linger(ms(10));
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).quota(quota).spawn();
+    desk.send_all(numbered(0, 2)).await.unwrap();
+    advance(ms(20)).await;
+    assert_eq!(at_once(desk.withdraw(|_| true)).await.unwrap().len(), 1);
+    advance(secs(5)).await;
+    desk.send(('a', 9)).await.unwrap();
+    advance(ms(10)).await;
+    assert_eq!(sink.len(), 2);
+    assert_eq!(desk.stats().quota.time().max, Duration::ZERO);
+}

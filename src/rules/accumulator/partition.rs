@@ -106,6 +106,11 @@ impl<T, A> Partition<T, A> {
         std::mem::replace(&mut self.held_since, is_trimmed.then_some(now))
     }
 
+    /// Forgets since when the quota held it up: no op waits any more.
+    pub(super) fn clear_held(&mut self) {
+        self.held_since = None;
+    }
+
     /// Nothing is left of what failed or was split.
     pub(super) fn clear_failures(&mut self) {
         self.backing_off = None;

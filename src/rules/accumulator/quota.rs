@@ -1,7 +1,7 @@
 //! The quota of the destination, at the cut and when a batch comes back. The budget decides; this file asks it, and tells it
 //! what happened.
 
-use super::{Accumulator, Cut};
+use super::{Accumulator, Cut, store::SortKey};
 use crate::rules::{
     batch::SinkError,
     quota::{Budget, Charge, Drawn},
@@ -41,11 +41,15 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
 
     #[inline(never)]
     fn charge_quota(&mut self, slot: u32, ops: usize, charges: &mut Vec<Charge>, now: Timestamp) -> Fit {
-        let Self { quota: Some(quota), nodes, .. } = self else {
+        let Self { quota: Some(quota), nodes, schedule, rules, .. } = self else {
             return Fit::Fits;
         };
-        let (op, partition) = (nodes[slot].waiting_op(), nodes[slot].partition);
-        match quota.draw(op, ops, partition, charges, now) {
+        if ops == 0 {
+            let partition = nodes[slot].partition;
+            let head = schedule.queue(partition).head(nodes, &rules.order, now);
+            quota.begin(partition, head.map_or(u128::MAX, SortKey::number), now);
+        }
+        match quota.draw(nodes[slot].waiting_op(), ops, charges, now) {
             Drawn::Charged => Fit::Fits,
             Drawn::Later(until) => Fit::Waits(until),
             Drawn::Never(why) => Fit::Refused(SinkError::refused(why)),

@@ -112,6 +112,7 @@ impl<T, A> Schedule<T, A> {
             partition.oldest = None;
             if !partition.in_flight {
                 partition.clear_failures();
+                partition.clear_held();
             }
             let is_idle = partition.is_idle();
             self.remove(id, slot);

@@ -22,6 +22,8 @@ pub(super) struct Account<T> {
     windows: Windows<T>,
     /// In millionths.
     reserve: u32,
+    /// Batches that were charged and have not been settled.
+    in_flight: u32,
     /// Batches that were trimmed, or not cut, because of this bucket.
     pub(super) waited: u64,
     pub(super) corrections: u64,
@@ -110,7 +112,7 @@ impl<T> Account<T> {
             }
         };
         let wanted = (0, ONLY);
-        Self { name, cost, call, windows, reserve, waited: 0, corrections: 0, throttled: 0, wanted }
+        Self { name, cost, call, windows, reserve, in_flight: 0, waited: 0, corrections: 0, throttled: 0, wanted }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -181,6 +183,18 @@ impl<T> Account<T> {
         }
     }
 
+    /// Notes that a batch which was charged is in flight.
+    pub(super) fn departed(&mut self, slot: u32) {
+        self.in_flight += 1;
+        self.with(slot, Window::departed);
+    }
+
+    /// Notes that a batch which was charged has come back.
+    pub(super) fn returned(&mut self, slot: u32) {
+        self.in_flight -= 1;
+        self.with(slot, Window::returned);
+    }
+
     /// Calls the function with one of the windows.
     pub(super) fn with<V>(&mut self, slot: u32, mut with: impl FnMut(&mut Window) -> V) -> V {
         match &mut self.windows {
@@ -233,6 +247,16 @@ impl<T> Account<T> {
         };
         let (waited, corrections, throttled) = (self.waited, self.corrections, self.throttled);
         BucketStats { name: Arc::clone(&self.name), used, limit, waited, corrections, throttled }
+    }
+}
+
+/// A task that is dropped leaves no batch in flight in a bucket that others share.
+impl<T> Drop for Account<T> {
+    fn drop(&mut self) {
+        if let Windows::Shared(pool) = &self.windows {
+            let in_flight = self.in_flight;
+            pool.with(&mut |window| (0..in_flight).for_each(|_| window.returned()));
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Budget<T> {
     closed_until: Option<Timestamp>,
     /// The bucket that is saved for an op which was refused.
     saving: Option<Saving>,
+    /// Partition and rank of the batch that is being drawn for.
+    batch: (u32, u128),
     /// When an op was last drawn for, or a batch settled.
     seen: Timestamp,
     /// The end of the pause that the venue asked for last.
@@ -32,6 +34,8 @@ pub(crate) struct Budget<T> {
 struct Saving {
     account: usize,
     partition: u32,
+    /// Less for what goes first.
+    rank: u128,
     until: Timestamp,
 }
 
@@ -69,6 +73,7 @@ impl<T> Budget<T> {
             held: HeldTime::default(),
             closed_until: None,
             saving: None,
+            batch: (0, 0),
             seen: now,
             paused_until: None,
         }
@@ -101,20 +106,16 @@ impl<T> Budget<T> {
         self.closed_until.filter(|until| now < *until)
     }
 
-    /// Charges an op as number `ops` of a batch of this partition, in all buckets or in none.
-    pub(crate) fn draw(
-        &mut self,
-        op: &T,
-        ops: usize,
-        partition: u32,
-        charges: &mut Vec<Charge>,
-        now: Timestamp,
-    ) -> Drawn {
-        self.seen = now;
+    /// Begins a batch of a partition. `rank` says where it stands among all that are due; less for what goes first.
+    pub(crate) fn begin(&mut self, partition: u32, rank: u128, now: Timestamp) {
+        (self.batch, self.seen) = ((partition, rank), now);
+        self.accounts.iter_mut().for_each(|account| account.sweep(now));
+        self.saving.take_if(|saving| saving.partition == partition || saving.until <= now);
+    }
+
+    /// Charges an op as number `ops` of the batch, in all buckets or in none.
+    pub(crate) fn draw(&mut self, op: &T, ops: usize, charges: &mut Vec<Charge>, now: Timestamp) -> Drawn {
         let Self { accounts, matters, .. } = self;
-        if ops == 0 {
-            accounts.iter_mut().for_each(|account| account.sweep(now));
-        }
         let asked = panics::catch(|| {
             accounts.iter_mut().for_each(|account| account.want(op, ops, now));
             matters.as_ref().is_some_and(|matters| matters(op))
@@ -124,13 +125,12 @@ impl<T> Budget<T> {
             Err(panic) => return Drawn::Panicked(panic),
         };
         let has_reserve = self.matters.is_some();
-        if self.saving.is_some_and(|saving| saving.partition == partition || saving.until <= now) {
-            self.saving = None;
-        }
+        let (partition, rank) = self.batch;
         let before = charges.len();
         for at in 0..self.accounts.len() {
             let account = &mut self.accounts[at];
-            let saved_for = self.saving.filter(|saving| saving.account == at && !matters && account.is_wanted());
+            let is_for_better = |saving: &Saving| saving.account == at && saving.rank < rank && !matters;
+            let saved_for = self.saving.filter(|saving| is_for_better(saving) && account.is_wanted());
             let drawn = match saved_for {
                 Some(saving) => Err(Refusal::Until(saving.until)),
                 None => account.draw(matters, has_reserve, now),
@@ -143,7 +143,7 @@ impl<T> Budget<T> {
                     let answer = match refusal {
                         Refusal::Until(until) => {
                             if ops == 0 && saved_for.is_none() && !account.is_keyed() {
-                                self.saving = Some(Saving { account: at, partition, until });
+                                self.saving = Some(Saving { account: at, partition, rank, until });
                             }
                             Drawn::Later(until)
                         }
@@ -171,7 +171,7 @@ impl<T> Budget<T> {
         for at in before..charges.len() {
             let charge = charges[at];
             if !charges[..before].contains(&charge) {
-                self.accounts[charge.account].with(charge.window, |window| window.departed());
+                self.accounts[charge.account].departed(charge.window);
                 charges[kept] = charge;
                 kept += 1;
             }
@@ -189,7 +189,7 @@ impl<T> Budget<T> {
     ) -> Option<Box<str>> {
         self.seen = now;
         for Charge { account, window } in charges.iter() {
-            self.accounts[*account].with(*window, |window| window.returned());
+            self.accounts[*account].returned(*window);
         }
         let mut unknown = None;
         for report in reports.drain() {

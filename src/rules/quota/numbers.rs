@@ -40,7 +40,7 @@ pub(super) const SKEW: Duration = Duration::from_secs(1);
 const MAX_WINDOW: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The largest limit: sums of charges stay far from the ends of 64 bits, and exact as floating point numbers.
-const MAX_LIMIT: u64 = 1 << 48;
+pub(super) const MAX_LIMIT: u64 = 1 << 48;
 
 impl Numbers {
     pub(super) fn new(kind: Kind, limit: u64) -> Self {

@@ -6,7 +6,7 @@
 use super::{
     charges::{Alignment, Charges, Span},
     decay::Decay,
-    numbers::{Kind, Numbers},
+    numbers::{Kind, MAX_LIMIT, Numbers},
     others::Others,
 };
 use crate::rules::time::Timestamp;
@@ -177,6 +177,8 @@ impl Window {
 
     /// Takes over the venue's count. While calls are in flight, which the venue may not have counted, the larger count holds.
     pub(crate) fn correct(&mut self, used: u64, now: Timestamp) {
+        // Whatever an answer says, it stops nothing for much longer than a window.
+        let used = used.min(self.limit.saturating_mul(2));
         self.count.advance(now);
         let known = self.count.used(now);
         let window = self.count.window(self.limit);
@@ -189,7 +191,7 @@ impl Window {
 
     /// Takes over the venue's limit.
     pub(crate) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
+        self.limit = limit.min(MAX_LIMIT);
         self.pace.rated_at = None;
     }
 

@@ -51,6 +51,11 @@ impl SortKey {
     fn slot(self) -> u32 {
         self.0 as u32
     }
+
+    /// The same as a number, which is less for what goes first.
+    pub(crate) fn number(self) -> u128 {
+        self.0
+    }
 }
 
 impl<T, A> Default for Queue<T, A> {
