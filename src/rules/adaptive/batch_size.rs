@@ -55,6 +55,7 @@ impl BatchSize {
     /// The cap, and why it is what it is.
     pub(crate) fn stats(&self) -> SizeStats {
         let reason = match &self.by_time {
+            Some(by_time) if by_time.is_comparing() => CapReason::Test,
             Some(by_time) if by_time.cap() < self.halving.cap() => {
                 if by_time.is_held() {
                     CapReason::Held

@@ -154,9 +154,14 @@ impl ByTime {
         self.held.unwrap_or(self.growth.max(self.floor)).clamp(1, self.most)
     }
 
-    /// Whether the cap is one that was proven, and nothing is being compared.
+    /// Whether a cap was proven.
     pub(super) fn is_held(&self) -> bool {
-        self.phase == Phase::Held && self.held.is_some()
+        self.held.is_some()
+    }
+
+    /// Whether sizes are being compared.
+    pub(super) fn is_comparing(&self) -> bool {
+        self.phase == Phase::Test
     }
 
     /// No batch is to be larger, for other reasons.
@@ -311,10 +316,10 @@ impl ByTime {
             (Kind::Climb, false) if trial.large < self.goal.min(self.most) => self.climb(trial.large, now),
             (Kind::Climb, false) => {
                 self.costs.forget_before(self.suspected_at);
-                if self.held.is_some() {
+                if self.held.is_some() && trial.large < self.most {
                     (self.held, self.kept, self.next) = (Some(trial.large), 0, now + SECOND);
                 } else {
-                    self.release(trial, now);
+                    return self.release(trial, now).then_some(CapEvent::Released(proof));
                 }
             }
             (Kind::Up, true) | (Kind::Down, false) => {
@@ -327,8 +332,7 @@ impl ByTime {
                 // The steps follow each other faster while they lead up, but not at first: a level may change soon again.
                 self.next = now + (MAX_INTERVAL >> self.raised.saturating_sub(3).min(4));
                 if trial.large >= self.most {
-                    self.release(trial, now);
-                    return Some(CapEvent::Released(proof));
+                    return self.release(trial, now).then_some(CapEvent::Released(proof));
                 }
             }
             (Kind::Down, true) => (self.held, self.kept, self.raised, self.next) = (Some(trial.small), 1, 0, now),
@@ -336,11 +340,12 @@ impl ByTime {
         None
     }
 
-    /// Lets the cap go: no size up to that of the trial is worse.
-    fn release(&mut self, trial: &Trial, now: u64) {
-        (self.phase, self.held) = (Phase::Free, None);
+    /// Lets the cap go: no size up to that of the trial is worse. Returns whether one was held.
+    fn release(&mut self, trial: &Trial, now: u64) -> bool {
+        self.phase = Phase::Free;
         self.growth = trial.large.max(FIRST_GROWTH);
         let took = now.saturating_sub(trial.began);
         self.next = now + took.saturating_mul(8).min(MAX_INTERVAL);
+        self.held.take().is_some()
     }
 }
