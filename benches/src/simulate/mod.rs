@@ -12,7 +12,7 @@ mod sweep;
 mod zoo;
 
 pub use arrivals::{ALL as LOADS, Arrivals, Load};
-pub use judge::Judgement;
+pub use judge::{Against, Judgement};
 pub use model::{Model, Reply, Write, capacity};
 pub use quota::{Forgets, Keeps, QuotaOutcome, Rule, Venue, run_quota, venues};
 pub use run::{Outcome, Policy, run};

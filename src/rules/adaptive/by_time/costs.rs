@@ -39,6 +39,12 @@ const SUSPICIOUS: f64 = 2.5;
 /// Excess of the time per op, a standard error included, up to which larger batches may be tried: 50 %.
 const TOLERABLE: f64 = 0.4;
 
+/// Gain of twice the size that is next to nothing: 1 %. All larger sizes together gain no more than that again.
+const FLAT: f64 = 0.01;
+
+/// Scatter below which one write tells what a size costs; otherwise it takes two.
+const QUIET: f64 = 0.15;
+
 /// The writes of one class.
 #[derive(Debug, Clone, Copy, Default)]
 struct Class {
@@ -134,11 +140,19 @@ impl Costs {
         let error = self.noise() * (1.0 / sum + 1.0 / weight).sqrt();
         if sum > 0.5 && self.classes[at].cost - costs / sum + error >= TOLERABLE {
             Tolerance::Doubtful
-        } else if weight > 1.5 {
+        } else if weight > if self.noise() < QUIET { 0.9 } else { 1.5 } {
             Tolerance::Fine
         } else {
             Tolerance::Unknown
         }
+    }
+
+    /// Whether twice the size has gained next to nothing, as far as that can be told.
+    pub(super) fn is_flat(&self, size: usize, now: u64) -> bool {
+        let at = class_of(size);
+        let half = self.classes[at.saturating_sub(1)];
+        let is_known = at > 0 && half.weight(now) > 0.5 && self.noise() < QUIET;
+        is_known && half.cost - self.classes[at].cost < FLAT
     }
 
     /// Forgets all that is older, since it was of another level.

@@ -96,6 +96,8 @@ pub(super) struct ByTime {
     trial: Option<Trial>,
     /// The largest size that is allowed while no cap is held.
     growth: usize,
+    /// Time of its last doubling, in nanoseconds.
+    grown: u64,
     /// The largest size of this window and the one before, and the window's end.
     recent: [usize; 2],
     window_end: u64,
@@ -127,6 +129,7 @@ impl ByTime {
             phase: Phase::Free,
             trial: None,
             growth: FIRST_GROWTH,
+            grown: 0,
             recent: [0; 2],
             window_end: GROWTH_WINDOW,
             doubtful: 0,
@@ -207,7 +210,11 @@ impl ByTime {
         let mut suspicion = self.costs.smaller_and_cheaper(landing.size, now);
         if suspicion.is_none() && landing.size > self.growth / 4 * 3 && self.growth < self.most {
             match self.costs.is_tolerable(landing.size, now) {
-                Tolerance::Fine => (self.growth, self.doubtful) = (self.growth.saturating_mul(2), 0),
+                // Longer writes for no gain only keep the batcher from noticing a change.
+                Tolerance::Fine if self.costs.is_flat(landing.size, now) && now < self.grown + GROWTH_WINDOW => {}
+                Tolerance::Fine => {
+                    (self.growth, self.grown, self.doubtful) = (self.growth.saturating_mul(2), now, 0);
+                }
                 Tolerance::Doubtful => self.doubtful += u32::from(landing.is_full),
                 Tolerance::Unknown => {}
             }
