@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod judge;
+mod later;
 mod model;
 mod quota;
 mod run;
