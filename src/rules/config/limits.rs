@@ -16,6 +16,9 @@ const MOST_PENDING: usize = usize::MAX >> 3;
 /// The most that `max_items` may be: a slot in the buffer is numbered with 32 bits.
 const MOST_ITEMS: usize = u32::MAX as usize / 2;
 
+/// Ops in a batch, at most, unless the user says otherwise.
+const DEFAULT_ITEMS: usize = 500;
+
 /// Long enough for a sink to finish, short enough for a supervisor that kills after 30 seconds or more.
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 
@@ -282,7 +285,7 @@ fn default_pending(max_items: usize) -> usize {
 /// Batches of at most 500 ops: the cost of a call is then spread over so many ops that more gain little.
 impl Default for Limits {
     fn default() -> Self {
-        Self::new(500)
+        Self::new(DEFAULT_ITEMS)
     }
 }
 
@@ -302,6 +305,7 @@ impl From<(usize, Duration)> for Limits {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
+    #[serde(default = "default_items")]
     max_items: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_weight: Option<usize>,
@@ -321,6 +325,10 @@ struct Unchecked {
     adaptive: bool,
     #[serde(default = "one")]
     adaptive_floor: usize,
+}
+
+fn default_items() -> usize {
+    DEFAULT_ITEMS
 }
 
 fn one() -> usize {
