@@ -69,7 +69,6 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let partition = &mut self.schedule.partitions_mut()[id];
         let (allowed, waiting) = (partition.cap(self.caps.items), partition.queue.len());
         let cap = whole_pages(allowed, waiting, self.policy.page);
-        let is_capped = allowed == self.caps.items && waiting >= allowed;
         // The fast path hands its ops over in bulk.
         cut.batch.parts().0.reserve(cap.min(waiting));
         let number = self.ledger.begin_cut();
@@ -128,9 +127,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         batch.renew(cut_by, attempt);
         (cut.partition, cut.at, cut.mark) = (id, now, self.gate.mark());
         self.schedule.partitions_mut()[id].batch_left(count);
-        self.ledger.batch_left();
-        let in_flight = self.ledger.batches_in_flight();
-        cut.size = CutSize { cap: self.caps.items, is_full: is_capped && count == cap, in_flight };
+        cut.size = self.batch_left(count == cap && allowed == self.caps.items && waiting >= allowed);
         let fill = self.caps.fill(count, weight);
         self.ledger.counters().cut(cut_by, count, fill);
         self.note_held(id, &cut, held_until.is_some(), now);

@@ -21,7 +21,7 @@ pub(crate) struct Notices {
     pub(crate) panics: Option<(u64, String)>,
     /// A sink reported on a bucket that the quota does not have.
     pub(crate) unknown_bucket: Option<Box<str>>,
-    /// What became of the cap on the size of a batch.
+    /// Changes of the cap on the size of a batch.
     pub(crate) caps: CapNotices,
 }
 

@@ -29,6 +29,12 @@ fn failure_by_size(error: &SinkError) -> Option<Failure> {
 }
 
 impl<T, R: Clone, A> Accumulator<T, R, A> {
+    /// A batch has left. `is_full`: the cap alone, or whole pages of it, decided its size.
+    pub(super) fn batch_left(&mut self, is_full: bool) -> CutSize {
+        self.ledger.batch_left();
+        CutSize { cap: self.caps.items, is_full, in_flight: self.ledger.batches_in_flight() }
+    }
+
     /// A batch of `size` ops has landed as a whole, in so many nanoseconds.
     #[inline]
     pub(super) fn size_landed(&mut self, size: usize, cut: CutSize, nanos: u64, now: Timestamp) {

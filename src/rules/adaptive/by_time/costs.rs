@@ -161,7 +161,7 @@ impl Costs {
     }
 }
 
-/// What is known of a size, compared with smaller ones.
+/// The state of knowledge of a size, compared with smaller ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tolerance {
     Fine,
