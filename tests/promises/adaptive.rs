@@ -27,7 +27,7 @@ struct Op {
 #[derive(Debug, Clone)]
 struct Knee {
     at: u64,
-    /// Of so many writes, one fails, in turn by each kind of error; 0: none.
+    /// Writes per failure, which take each kind of error in turn; 0: none fails.
     fails: usize,
     seen: Arc<Mutex<Seen>>,
 }
