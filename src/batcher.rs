@@ -32,7 +32,7 @@ use crate::{
 
 /// Builds a batching actor: a task that owns the buffer, and a [`Handle`] to send operations to it.
 ///
-/// Only the sink is required. Without [`limits`](Self::limits) a batch holds up to 500 ops and is cut whenever the sink
+/// Only the sink is required. Without [`limits`](Self::limits) a batch holds up to 512 ops and is cut whenever the sink
 /// is free.
 ///
 /// # Examples

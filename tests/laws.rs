@@ -469,16 +469,23 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     // The reserve keeps one call, so that at least two are needed.
     let allowance = allowance.prop_map(|allowance| Allowance { calls: allowance.calls + 1, ..allowance });
     let quota = prop::option::of(allowance);
-    (any::<[bool; 5]>(), linger, 1usize..=MAX_ITEMS, 2usize..40, 1u32..4, quota).prop_map(
-        |([partition, conflate, priority, idempotent, bisect], linger, items, pending, attempts, quota)| Recipe {
-            partition,
-            conflate,
-            priority,
-            limits: Limits::new(items).max_weight(12).linger(linger).max_pending(pending).max_in_flight(3),
-            attempts,
-            idempotent,
-            bisect,
-            quota,
+    (any::<[bool; 6]>(), linger, 1usize..=MAX_ITEMS, 2usize..40, 1u32..4, quota).prop_map(
+        |([partition, conflate, priority, idempotent, bisect, adaptive], linger, items, pending, attempts, quota)| {
+            Recipe {
+                partition,
+                conflate,
+                priority,
+                limits: Limits::new(items)
+                    .max_weight(12)
+                    .linger(linger)
+                    .max_pending(pending)
+                    .max_in_flight(3)
+                    .adaptive(adaptive),
+                attempts,
+                idempotent,
+                bisect,
+                quota,
+            }
         },
     )
 }

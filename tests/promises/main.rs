@@ -4,6 +4,7 @@
 //! hold in each interleaving. Random operations are in `tests/laws.rs`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod adaptive;
 mod age;
 mod auto_traits;
 mod cancel_safety;

@@ -8,6 +8,7 @@ mod config;
 mod page;
 mod record;
 mod sinks;
+mod sizes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,6 +45,8 @@ fn emitted() -> &'static Emitted {
             batchers::callers(&emitted).await;
             batchers::outages(&emitted).await;
             batchers::dead_letters().await;
+            sizes::failures().await;
+            sizes::times().await;
             sinks::feed().await;
             sinks::websockets().await;
         });

@@ -15,10 +15,12 @@ pub enum Load {
     Steps,
     /// Clusters of ops that cause further ones, as recorded order flow has (Hawkes, Biometrika 1971); 70 % on average.
     Clustered,
+    /// Messages at recorded times, over and over, each with as many ops as make 70 % of the capacity.
+    Recorded,
 }
 
 /// All loads that the simulator runs.
-pub const ALL: [Load; 10] = [
+pub const ALL: [Load; 11] = [
     Load::Trickle,
     Load::Poisson(0.2),
     Load::Poisson(0.5),
@@ -29,6 +31,7 @@ pub const ALL: [Load; 10] = [
     Load::Bursts,
     Load::Steps,
     Load::Clustered,
+    Load::Recorded,
 ];
 
 impl Load {
@@ -40,6 +43,7 @@ impl Load {
             Self::Bursts => "bursts".into(),
             Self::Steps => "steps".into(),
             Self::Clustered => "clustered".into(),
+            Self::Recorded => "recorded".into(),
         }
     }
 }
@@ -54,13 +58,21 @@ pub struct Arrivals {
     length: u64,
     /// Excitation of the clustered load.
     excitation: f64,
+    recording: Recording,
     rng: Rng,
 }
 
 impl Arrivals {
     /// Arrivals of a load before a destination that takes `capacity` ops per second.
     pub fn new(load: Load, capacity: f64, length: u64, seed: u64) -> Self {
-        Self { load, capacity: capacity / 1000.0, length, excitation: 0.0, rng: Rng::with_seed(seed) }
+        Self {
+            load,
+            capacity: capacity / 1000.0,
+            length,
+            excitation: 0.0,
+            recording: Recording::new(seed),
+            rng: Rng::with_seed(seed),
+        }
     }
 
     /// The number of ops in millisecond `ms`. To be asked in order.
@@ -74,6 +86,7 @@ impl Arrivals {
             }
             Load::Steps => self.capacity * [0.2, 1.2, 0.5][(3 * ms / self.length.max(1)).min(2) as usize],
             Load::Clustered => self.capacity * 0.21 + self.excitation,
+            Load::Recorded => return self.recording.count(ms, 0.7 * self.capacity),
         };
         let count = self.poisson(rate);
         // Each op causes 0.7 others, on average 50 ms later.
@@ -97,15 +110,57 @@ impl Arrivals {
     }
 }
 
+/// Times between messages, made for this bench.
+const RECORDED: &str = include_str!("../../data/arrivals.txt");
+
+/// A recording that is played from some message on, and again from its start when it is over.
+#[derive(Debug)]
+struct Recording {
+    /// Milliseconds between messages.
+    gaps: Vec<f64>,
+    mean_gap: f64,
+    next: usize,
+    /// Time of the next message, in milliseconds.
+    at: f64,
+    /// Part of an op that the messages so far have left over.
+    rest: f64,
+}
+
+impl Recording {
+    fn new(seed: u64) -> Self {
+        let lines = RECORDED.lines().filter(|line| !line.starts_with('#'));
+        let gaps: Vec<f64> = lines.flat_map(str::split_whitespace).filter_map(|gap| gap.parse().ok()).collect();
+        let gaps: Vec<f64> = gaps.into_iter().map(|tenths: f64| tenths / 10.0).collect();
+        let next = Rng::with_seed(seed).usize(..gaps.len());
+        let mean_gap = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        Self { at: gaps[next], gaps, mean_gap, next, rest: 0.0 }
+    }
+
+    /// The ops of the messages in millisecond `ms`, at `rate` ops per millisecond in the mean.
+    fn count(&mut self, ms: u64, rate: f64) -> usize {
+        while self.at < (ms + 1) as f64 {
+            self.rest += rate * self.mean_gap;
+            self.next = (self.next + 1) % self.gaps.len();
+            self.at += self.gaps[self.next];
+        }
+        let count = self.rest.floor();
+        self.rest -= count;
+        count as usize
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_load_arrives_at_its_rate() {
-        for (load, expected) in
-            [(Load::Poisson(0.5), 5_000.0), (Load::Clustered, 7_000.0), (Load::Steps, 19_000.0 / 3.0)]
-        {
+        for (load, expected) in [
+            (Load::Poisson(0.5), 5_000.0),
+            (Load::Clustered, 7_000.0),
+            (Load::Steps, 19_000.0 / 3.0),
+            (Load::Recorded, 7_000.0),
+        ] {
             let mut arrivals = Arrivals::new(load, 10_000.0, 60_000, 7);
             let total: usize = (0..60_000).map(|ms| arrivals.count(ms)).sum();
             let rate = total as f64 / 60.0;

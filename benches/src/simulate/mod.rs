@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod judge;
+mod later;
 mod model;
 mod quota;
 mod run;
@@ -12,7 +13,7 @@ mod sweep;
 mod zoo;
 
 pub use arrivals::{ALL as LOADS, Arrivals, Load};
-pub use judge::Judgement;
+pub use judge::{Against, Judgement};
 pub use model::{Model, Reply, Write, capacity};
 pub use quota::{Forgets, Keeps, QuotaOutcome, Rule, Venue, run_quota, venues};
 pub use run::{Outcome, Policy, run};

@@ -37,6 +37,11 @@ pub trait Model: Send {
     /// Returns how long a write takes, and how it ends. Called when the write begins, in order of time.
     fn write(&mut self, write: &Write, rng: &mut Rng) -> (Duration, Reply);
 
+    /// The number of ops in a page, if the destination has pages and says so.
+    fn page(&self) -> Option<usize> {
+        None
+    }
+
     /// The number of partitions whose writes share the destination, one at a time each.
     fn partitions(&self) -> usize {
         1

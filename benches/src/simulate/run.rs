@@ -7,7 +7,7 @@ use std::{
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
-use roundlot::{Batch, Batcher, Limits, Retry, Settled, Sink, SinkError, Stages};
+use roundlot::{Batch, Batcher, CapReason, Limits, Retry, Settled, Sink, SinkError, SizeStats, Stages};
 use tokio::{
     runtime::Builder,
     time::{Instant, sleep, sleep_until},
@@ -25,6 +25,8 @@ pub enum Policy {
     Fixed(usize),
     /// Natural batching under a cap that is not meant to be reached.
     Natural,
+    /// The same, with [`Limits::adaptive`].
+    Adaptive,
 }
 
 /// The cap of natural batching, and the largest fixed size.
@@ -36,6 +38,7 @@ impl Policy {
         match self {
             Self::Fixed(size) => size.to_string(),
             Self::Natural => "natural".into(),
+            Self::Adaptive => "adaptive".into(),
         }
     }
 
@@ -43,6 +46,7 @@ impl Policy {
         match self {
             Self::Fixed(size) => Limits::new(size),
             Self::Natural => Limits::new(LARGEST),
+            Self::Adaptive => Limits::new(LARGEST).adaptive(true),
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct Outcome {
     pub p99: Duration,
     pub max: Duration,
     pub writes: u64,
+    /// The largest cap between comparisons in the last third of the simulation, divided by the smallest one.
+    pub cap_moved: f64,
 }
 
 /// An op: when it was sent, and the partition that it is for.
@@ -95,23 +101,26 @@ impl Destination {
 }
 
 /// The sink that the batcher owns.
-struct Simulated(Arc<Destination>);
+struct Simulated {
+    destination: Arc<Destination>,
+    page: Option<usize>,
+}
 
 impl Sink<Op> for Simulated {
     async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
         let (takes, reply) = {
-            let state = &mut *self.0.state();
-            let write = Write { size: batch.len(), at: self.0.now(), others: state.in_flight };
+            let state = &mut *self.destination.state();
+            let write = Write { size: batch.len(), at: self.destination.now(), others: state.in_flight };
             state.in_flight += 1;
             state.writes += 1;
             state.model.write(&write, &mut state.rng)
         };
         sleep(takes).await;
-        let (mut state, now) = (self.0.state(), self.0.now());
+        let (mut state, now) = (self.destination.state(), self.destination.now());
         state.in_flight -= 1;
         match reply {
             Reply::Accepted => {
-                if now <= self.0.end {
+                if now <= self.destination.end {
                     for op in batch.iter() {
                         state.times.saturating_record((now - op.sent).as_millis() as u64);
                     }
@@ -124,6 +133,27 @@ impl Sink<Op> for Simulated {
             Reply::Unanswered => Err(SinkError::ambiguous("a simulated gateway gave up")),
             Reply::Throttled(pause) => Err(SinkError::throttled(pause)),
         }
+    }
+
+    fn page(&self) -> Option<usize> {
+        self.page
+    }
+}
+
+/// The caps that were seen while no sizes were compared.
+#[derive(Debug, Default)]
+struct CapRange(Option<(u64, u64)>);
+
+impl CapRange {
+    fn see(&mut self, size: SizeStats) {
+        if size.reason != CapReason::Test {
+            let (least, most) = self.0.unwrap_or((size.cap, size.cap));
+            self.0 = Some((least.min(size.cap), most.max(size.cap)));
+        }
+    }
+
+    fn ratio(&self) -> f64 {
+        self.0.map_or(1.0, |(least, most)| most as f64 / least.max(1) as f64)
     }
 }
 
@@ -141,24 +171,28 @@ async fn simulate(
     length: Duration,
     seed: u64,
 ) -> Outcome {
-    let partitions = model.partitions();
+    let (partitions, page) = (model.partitions(), model.page());
     let times = Histogram::new_with_bounds(1, 3_600_000, 3).expect("the bounds are valid");
     let state = State { model, rng: Rng::with_seed(seed), in_flight: 0, writes: 0, times };
     let start = Instant::now();
     let destination = Arc::new(Destination { state: Mutex::new(state), start, end: length });
     let stages = if partitions == 1 { Stages::new() } else { Stages::new().partition_by(|op: &Op| op.partition) };
     let limits = policy.limits().max_pending(4 * LARGEST).max_in_flight(partitions);
-    let (desk, worker) = Batcher::new(Simulated(Arc::clone(&destination)))
+    let (desk, worker) = Batcher::new(Simulated { destination: Arc::clone(&destination), page })
         .stages(stages)
         .limits(limits)
         .retry(Retry::default().max_attempts(u32::MAX).seed(seed))
         .idempotent()
         .spawn();
+    let mut caps = CapRange::default();
     let producer = async {
         let mut next = 0;
         for ms in 0.. {
             sleep_until(start + Duration::from_millis(ms)).await;
             let (count, sent) = (arrivals.count(ms), destination.now());
+            if ms % 100 == 0 && sent > length * 2 / 3 {
+                caps.see(desk.stats().size);
+            }
             if count > 0 {
                 let ops = (next..next + count).map(|number| Op { sent, partition: number % partitions });
                 next += count;
@@ -179,5 +213,6 @@ async fn simulate(
         p99: percentile(0.99),
         max: Duration::from_millis(state.times.max()),
         writes: state.writes,
+        cap_moved: caps.ratio(),
     }
 }

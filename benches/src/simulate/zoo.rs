@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::model::{Model, Reply, Write};
+use super::{
+    later,
+    model::{Model, Reply, Write},
+};
 
 /// A model by name, made anew for each run.
 pub struct Entry {
@@ -14,7 +17,7 @@ pub struct Entry {
 
 /// The models, in the order in which tables show them.
 pub fn models() -> Vec<Entry> {
-    vec![
+    let mut models = vec![
         Entry { name: "linear", make: || simple(|write, _| (linear(write.size), Reply::Accepted)) },
         Entry { name: "knee", make: || simple(|write, _| (knee(write.size, 500.0), Reply::Accepted)) },
         Entry { name: "stairs", make: || simple(|write, _| (stairs(write.size), Reply::Accepted)) },
@@ -33,7 +36,9 @@ pub fn models() -> Vec<Entry> {
         Entry { name: "moving knee", make: || simple(moving_knee) },
         Entry { name: "warm-up", make: || Box::new(WarmUp { written: 0 }) },
         Entry { name: "two regimes", make: || simple(two_regimes) },
-    ]
+    ];
+    models.extend(later::models());
+    models
 }
 
 /// A model without memory.
@@ -45,11 +50,11 @@ impl<F: FnMut(&Write, &mut Rng) -> (Duration, Reply) + Send> Model for Simple<F>
     }
 }
 
-fn simple(write: impl FnMut(&Write, &mut Rng) -> (Duration, Reply) + Send + 'static) -> Box<dyn Model> {
+pub(super) fn simple(write: impl FnMut(&Write, &mut Rng) -> (Duration, Reply) + Send + 'static) -> Box<dyn Model> {
     Box::new(Simple(write))
 }
 
-fn millis(millis: f64) -> Duration {
+pub(super) fn millis(millis: f64) -> Duration {
     Duration::from_secs_f64(millis / 1000.0)
 }
 
@@ -84,7 +89,7 @@ fn refused_over(write: &Write, most: usize, reply: Reply) -> (Duration, Reply) {
 }
 
 /// A normal deviate (Box and Muller, 1958).
-fn normal(rng: &mut Rng) -> f64 {
+pub(super) fn normal(rng: &mut Rng) -> f64 {
     let (one, other) = (1.0 - rng.f64(), rng.f64());
     (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos()
 }

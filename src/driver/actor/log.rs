@@ -4,13 +4,14 @@
 use tracing::{debug, error, info, warn};
 
 use crate::rules::{
-    accumulator::{Notices, OutageNotice},
+    accumulator::{CapNotices, Notices, OutageNotice},
+    adaptive::Proof,
     outcome::{DeadLetter, End},
 };
 
 /// Logs what the accumulator has noticed.
 pub(super) fn notices(batcher: &str, notices: &Notices) {
-    let Notices { retries, outage, recovery, panics, unknown_bucket } = notices;
+    let Notices { retries, outage, recovery, panics, unknown_bucket, caps } = notices;
     if let Some((count, first)) = panics {
         error!(batcher, count, first, "panics caught");
     }
@@ -26,6 +27,30 @@ pub(super) fn notices(batcher: &str, notices: &Notices) {
     }
     if let Some(recovery) = recovery {
         info!(batcher, lasted = ?recovery.lasted, writes = recovery.failures, "the destination is back");
+    }
+    log_caps(batcher, caps);
+}
+
+fn log_caps(batcher: &str, caps: &CapNotices) {
+    let &CapNotices { lowered, restored, held, released } = caps;
+    if let Some((cap, failed)) = lowered {
+        warn!(batcher, cap, failed, "large batches fail: batches are smaller from now on");
+    }
+    if let Some(cap) = restored {
+        info!(batcher, cap, "large batches land again");
+    }
+    if let Some(Proof { small, large, small_nanos, large_nanos }) = held {
+        info!(batcher, cap = small, larger = large, small_nanos, large_nanos, "larger batches take more time per op");
+    }
+    if let Some(Proof { small, large, small_nanos, large_nanos }) = released {
+        info!(
+            batcher,
+            cap = small,
+            larger = large,
+            small_nanos,
+            large_nanos,
+            "larger batches take no more time per op"
+        );
     }
 }
 

@@ -31,10 +31,15 @@ pub(super) struct StreamDriver<S, T> {
     reads_ahead: bool,
 }
 
+/// The limits without those that need the time of writes, which a stream has none of.
+fn untimed(limits: &Limits) -> Limits {
+    limits.clone().adaptive(false)
+}
+
 impl<S, T> StreamDriver<S, T> {
     /// Begins with an empty buffer. The stages have been checked against the limits.
     pub(super) fn new(source: S, stages: Stages<T>, limits: &Limits) -> Self {
-        let accumulator = Accumulator::new(stages, limits, Policy::default());
+        let accumulator = Accumulator::new(stages, &untimed(limits), Policy::default());
         Self { source: Some(Box::pin(source)), accumulator, timer: Timer::new(), reads_ahead: false }
     }
 
@@ -46,14 +51,14 @@ impl<S, T> StreamDriver<S, T> {
         }
         let stages = stages(self.accumulator.into_stages());
         let reads_ahead = !stages.asks_nothing_on_arrival();
-        let accumulator = Accumulator::new(stages, limits, Policy::default());
+        let accumulator = Accumulator::new(stages, &untimed(limits), Policy::default());
         Some(Self { accumulator, reads_ahead, ..self })
     }
 
     /// Goes on with other limits, and what waits; from now on, items are taken in until the next batch is full.
     pub(super) fn with_limits(mut self, limits: &Limits) -> Result<Self, LimitsError> {
         self.accumulator.stages().check(limits)?;
-        self.accumulator.set_limits(limits, clock::now());
+        self.accumulator.set_limits(&untimed(limits), clock::now());
         Ok(Self { reads_ahead: false, ..self })
     }
 

@@ -6,6 +6,7 @@ use std::{any::Any, iter};
 use super::{
     Accumulator,
     quota::Fit,
+    resize::CutSize,
     store::{NONE, TakenRuns},
 };
 use crate::rules::{
@@ -30,6 +31,7 @@ pub(crate) struct Cut<T, R, A> {
     pub(super) mark: u64,
     /// Windows of the quota that the batch was charged in.
     pub(super) charges: Vec<Charge>,
+    pub(super) size: CutSize,
 }
 
 impl<T, R: Clone, A> Accumulator<T, R, A> {
@@ -65,9 +67,10 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let cut_by = self.schedule.due_by(id, &self.caps, now)?;
         let mut cut = self.spares.pop().unwrap_or_default();
         let partition = &mut self.schedule.partitions_mut()[id];
-        let cap = whole_pages(partition.cap(self.caps.items), partition.queue.len(), self.policy.page);
+        let (allowed, waiting) = (partition.cap(self.caps.items), partition.queue.len());
+        let cap = whole_pages(allowed, waiting, self.policy.page);
         // The fast path hands its ops over in bulk.
-        cut.batch.parts().0.reserve(cap.min(partition.queue.len()));
+        cut.batch.parts().0.reserve(cap.min(waiting));
         let number = self.ledger.begin_cut();
         let (mut weight, mut attempt) = (0usize, 1);
         loop {
@@ -124,7 +127,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         batch.renew(cut_by, attempt);
         (cut.partition, cut.at, cut.mark) = (id, now, self.gate.mark());
         self.schedule.partitions_mut()[id].batch_left(count);
-        self.ledger.batch_left();
+        cut.size = self.batch_left(count == cap && allowed == self.caps.items && waiting >= allowed);
         let fill = self.caps.fill(count, weight);
         self.ledger.counters().cut(cut_by, count, fill);
         self.note_held(id, &cut, held_until.is_some(), now);
@@ -247,6 +250,7 @@ impl<T, R, A> Default for Cut<T, R, A> {
             at: Timestamp::END,
             mark: 0,
             charges: Vec::new(),
+            size: CutSize::default(),
         }
     }
 }

@@ -33,6 +33,7 @@ mod outbox;
 mod partition;
 mod plain;
 mod quota;
+mod resize;
 mod schedule;
 mod settle;
 mod store;
@@ -41,7 +42,7 @@ pub(crate) mod tests;
 
 pub(crate) use arrivals::{Arrival, Arrivals, Run};
 pub(crate) use cut::Cut;
-pub(crate) use notices::{Notices, OutageNotice};
+pub(crate) use notices::{CapNotices, Notices, OutageNotice};
 pub(crate) use settle::Written;
 
 use crate::rules::{
@@ -122,17 +123,18 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             let queue = if rules.asks_nothing() { Queue::with_fast_path() } else { Queue::default() };
             schedule.partitions_mut().add_only(queue);
         }
+        let size = BatchSize::new(limits);
         let mut accumulator = Self {
             rules,
             intake: Intake::Asked,
-            caps: Caps::from(limits),
+            caps: Caps { items: size.cap(), ..limits.into() },
             policy,
             nodes: Arena::new(),
             schedule,
             dedup: DedupWindow::new(),
             victims,
             gate: Gate::default(),
-            size: BatchSize::new(limits.items()),
+            size,
             quota: None,
             ledger: Ledger::new(),
             outbox: Outbox::default(),
@@ -207,31 +209,10 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         if limits.overflow != self.caps.overflow || limits.overflow.evicts() != self.victims.is_some() {
             self.set_victims(limits.overflow);
         }
-        self.size.set_most(limits.items());
+        self.size.set_limits(limits);
         self.caps = Caps { items: self.size.cap(), ..limits.into() };
         self.press_if_full();
         self.reschedule_all(now);
-    }
-
-    /// Obeys the size of batches that is in force by now.
-    fn resize(&mut self, now: Timestamp) {
-        let before = std::mem::replace(&mut self.caps.items, self.size.cap());
-        if self.caps.items < before {
-            // Partitions that linger may be full by now.
-            self.reschedule_all(now);
-        }
-    }
-
-    /// Puts every partition where it belongs: few wait at a time, and limits change rarely.
-    #[cold]
-    fn reschedule_all(&mut self, now: Timestamp) {
-        let all: Vec<u32> = self.schedule.partitions().ids().collect();
-        for id in all {
-            // Forgetting one partition may have made room for another.
-            if self.schedule.partitions().contains(id) {
-                self.reschedule(id, now);
-            }
-        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::gate::Recovery;
-use crate::rules::batch::SinkError;
+use crate::rules::{
+    adaptive::{CapEvent, Proof},
+    batch::SinkError,
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
@@ -18,6 +21,29 @@ pub(crate) struct Notices {
     pub(crate) panics: Option<(u64, String)>,
     /// A sink reported on a bucket that the quota does not have.
     pub(crate) unknown_bucket: Option<Box<str>>,
+    /// Changes of the cap on the size of a batch.
+    pub(crate) caps: CapNotices,
+}
+
+/// Changes of the cap, the last one of each kind.
+#[derive(Debug, Default)]
+pub(crate) struct CapNotices {
+    /// The new cap, and the size that failed.
+    pub(crate) lowered: Option<(usize, usize)>,
+    pub(crate) restored: Option<usize>,
+    pub(crate) held: Option<Proof>,
+    pub(crate) released: Option<Proof>,
+}
+
+impl CapNotices {
+    pub(super) fn add(&mut self, event: CapEvent) {
+        match event {
+            CapEvent::Lowered { cap, failed } => self.lowered = Some((cap, failed)),
+            CapEvent::Restored { cap } => self.restored = Some(cap),
+            CapEvent::Held(proof) => self.held = Some(proof),
+            CapEvent::Released(proof) => self.released = Some(proof),
+        }
+    }
 }
 
 #[derive(Debug)]

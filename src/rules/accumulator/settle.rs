@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Accumulator, Cut, finish::GivenUp, store::TakenRuns};
 use crate::rules::{
-    adaptive::Failure,
     batch::{ErrorKind, SinkError, verdicts::Verdict},
     outcome::{AckError, End, Waiters},
     panics,
@@ -53,32 +52,20 @@ enum Disposition {
     Lose(SinkError),
 }
 
-/// How a write failed, if its size may have to do with it. Outages and quotas are of no size.
-fn failure_by_size(error: &SinkError) -> Option<Failure> {
-    match error.kind() {
-        ErrorKind::TooLarge => Some(Failure::TooLarge { limit: error.max_items() }),
-        ErrorKind::Transient | ErrorKind::Ambiguous if !error.is_outage() => Some(Failure::Unclear),
-        _ => None,
-    }
-}
-
 impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Takes a batch back.
     pub(crate) fn settle(&mut self, mut cut: Box<Cut<T, R, A>>, written: Written, now: Timestamp) {
         let (id, at, mark) = (cut.partition, cut.at, cut.mark);
         self.settle_quota(&mut cut, now);
-        let Cut { batch, slots, taken, .. } = &mut *cut;
+        let Cut { batch, slots, taken, size, .. } = &mut *cut;
         let (ops, verdicts) = batch.parts();
         self.batch_returned(id);
         let writing = now.nanos_since(at);
         let all_accepted = verdicts.receipts(ops.len()).is_some();
         if all_accepted {
-            self.size.landed(ops.len());
-        } else if let Written::Failed(error) = &written
-            && let Some(failure) = failure_by_size(error)
-            && verdicts.are_none()
-        {
-            self.size.failed(ops.len(), failure);
+            self.size_landed(ops.len(), *size, writing, now);
+        } else if verdicts.are_none() {
+            self.size_failed(ops.len(), &written);
         }
         self.hear(verdicts, &written, mark, now);
         let rest = match written {

@@ -1,12 +1,12 @@
-//! [`BatchSize`]: the cap that is in force, which failures lower and full batches that land raise again. It is never above the
-//! limit that the user set, and never below 1.
+//! [`Halving`]: the cap as failures decide it, which full batches that land raise again. It is never above the limit that the
+//! user set, and never below 1. [`BatchSize`](super::BatchSize) owns it and tells it how each write ended.
 //!
 //! A batch that fails comes back whole and grows while it waits, so one that failed by its size would never pass again. The
 //! answer is a search for the largest size that passes: failures halve, landings close half of the distance to the size that
 //! failed, and that size is probed again after more and more landings. Halving on loss and probing for more are those of TCP
 //! (Jacobson, SIGCOMM 1988; RFC 5681).
 
-use crate::rules::stats::{CapReason, SizeStats};
+use crate::rules::stats::CapReason;
 
 /// Failures in a row that lower the cap.
 const FAILURES_IN_A_ROW: u32 = 2;
@@ -34,7 +34,7 @@ pub(crate) enum Failure {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct BatchSize {
+pub(super) struct Halving {
     /// The limit that the user set.
     most: usize,
     /// The cap in force.
@@ -53,12 +53,10 @@ pub(crate) struct BatchSize {
     probe_interval: u32,
     /// Full batches that have to land before the next probe.
     until_probe: u32,
-    /// Changes of the cap so far.
-    changes: u64,
 }
 
-impl BatchSize {
-    pub(crate) fn new(most: usize) -> Self {
+impl Halving {
+    pub(super) fn new(most: usize) -> Self {
         Self {
             most,
             cap: most,
@@ -69,46 +67,53 @@ impl BatchSize {
             shown_by: 0,
             probe_interval: 1,
             until_probe: 0,
-            changes: 0,
         }
     }
 
     /// The most ops that a batch may hold.
     #[inline]
-    pub(crate) fn cap(&self) -> usize {
+    pub(super) fn cap(&self) -> usize {
         self.cap
     }
 
     /// Whether failures have lowered the cap.
-    pub(crate) fn is_lowered(&self) -> bool {
+    pub(super) fn is_lowered(&self) -> bool {
         self.cap < self.most
     }
 
-    /// The cap, and why it is what it is.
-    pub(crate) fn stats(&self) -> SizeStats {
-        let reason = match self.ceiling {
+    /// Whether failures have no effect on the cap any more.
+    pub(super) fn is_free(&self) -> bool {
+        !self.is_lowered() && self.ceiling.is_none()
+    }
+
+    /// Why the cap is what it is.
+    pub(super) fn reason(&self) -> CapReason {
+        match self.ceiling {
             _ if !self.is_lowered() => CapReason::Free,
             Some(_) if self.was_refused => CapReason::Refused,
             _ => CapReason::Halved,
-        };
-        let too_large = self.ceiling.filter(|_| self.was_refused).map(|ceiling| ceiling as u64);
-        SizeStats { cap: self.cap as u64, reason, changes: self.changes, too_large }
+        }
+    }
+
+    /// The smallest size that the destination called too large, and that has not landed since.
+    pub(super) fn too_large(&self) -> Option<usize> {
+        self.ceiling.filter(|_| self.was_refused)
     }
 
     /// The user has set another limit.
-    pub(crate) fn set_most(&mut self, most: usize) {
-        let was_free = !self.is_lowered() && self.ceiling.is_none();
+    pub(super) fn set_most(&mut self, most: usize) {
+        let was_free = self.is_free();
         self.most = most;
         self.set_cap(if was_free { most } else { self.cap });
     }
 
     /// A batch of this size has landed.
     #[inline]
-    pub(crate) fn landed(&mut self, size: usize) {
+    pub(super) fn landed(&mut self, size: usize) {
         if size >= self.shown_by {
             (self.failures, self.shown_by) = (0, 0);
         }
-        if !self.is_lowered() && self.ceiling.is_none() {
+        if self.is_free() {
             // The way of most batchers, always.
             return;
         }
@@ -144,7 +149,7 @@ impl BatchSize {
 
     /// A batch of this size has failed as a whole.
     #[cold]
-    pub(crate) fn failed(&mut self, size: usize, failure: Failure) {
+    pub(super) fn failed(&mut self, size: usize, failure: Failure) {
         if size <= 1 {
             // The op itself is at fault, or the destination.
             return;
@@ -182,9 +187,7 @@ impl BatchSize {
     }
 
     fn set_cap(&mut self, cap: usize) {
-        let cap = cap.clamp(1, self.most);
-        self.changes += u64::from(cap != self.cap);
-        self.cap = cap;
+        self.cap = cap.clamp(1, self.most);
     }
 }
 
@@ -195,7 +198,7 @@ mod tests {
     use super::*;
 
     /// Writes full batches to a destination that takes so many ops.
-    fn write(size: &mut BatchSize, limit: usize, writes: usize) -> usize {
+    fn write(size: &mut Halving, limit: usize, writes: usize) -> usize {
         let mut failed = 0;
         for _ in 0..writes {
             let cap = size.cap();
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn the_largest_size_that_passes_is_found_and_kept() {
         for limit in [1, 2, 3, 7, 100, 300, 5000] {
-            let mut size = BatchSize::new(16_384);
+            let mut size = Halving::new(16_384);
             write(&mut size, limit, 100);
             assert!(size.cap() + limit.div_ceil(CLOSE_ENOUGH) >= limit, "{} of {limit}", size.cap());
             let failed = write(&mut size, limit, 10_000);
@@ -222,26 +225,26 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_told_is_obeyed_at_once() {
-        let mut size = BatchSize::new(1000);
+        let mut size = Halving::new(1000);
         size.failed(1000, Failure::TooLarge { limit: Some(700) });
         assert_eq!((size.cap(), size.ceiling), (700, Some(701)));
     }
 
     #[test]
     fn one_failure_alone_changes_nothing() {
-        let mut size = BatchSize::new(1000);
+        let mut size = Halving::new(1000);
         for _ in 0..100 {
             size.failed(1000, Failure::Unclear);
             size.landed(1000);
         }
-        assert_eq!((size.cap(), size.changes), (1000, 0));
+        assert_eq!(size.cap(), 1000);
     }
 
     /// Goal: a destination that failed at every size is used in full soon after it is back. Method: failures down to
     /// batches of 1, then landings.
     #[test]
     fn the_cap_recovers_from_failures_that_were_nobodys_size() {
-        let mut size = BatchSize::new(16_384);
+        let mut size = Halving::new(16_384);
         for _ in 0..100 {
             size.failed(size.cap(), Failure::Unclear);
         }
@@ -255,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_was_cut_before_the_cap_fell_does_not_lower_it_again() {
-        let mut size = BatchSize::new(1000);
+        let mut size = Halving::new(1000);
         (0..2).for_each(|_| size.failed(1000, Failure::Unclear));
         assert_eq!(size.cap(), 500);
         (0..5).for_each(|_| size.failed(1000, Failure::Unclear));
@@ -267,7 +270,7 @@ mod tests {
         /// random ends of random sizes.
         #[test]
         fn the_cap_stays_within_its_bounds(steps in prop::collection::vec((0u8..5, 1usize..3000, 1usize..2000), 0..300)) {
-            let (mut size, mut most) = (BatchSize::new(1000), 1000);
+            let (mut size, mut most) = (Halving::new(1000), 1000);
             for (what, at, other) in steps {
                 match what {
                     0 => size.landed(at),

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 /// between. A limit that the destination tells, [`SinkError::too_large_over`](crate::SinkError::too_large_over), holds at
 /// once. Full batches that land raise the cap again, up to the size that failed, which is probed now and then. Outages and
 /// throttling do not count.
+///
+/// With [`Limits::adaptive`](crate::Limits::adaptive) the cap also follows the time of writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SizeStats {
@@ -18,7 +20,7 @@ pub struct SizeStats {
     pub cap: u64,
     /// Why the cap is what it is.
     pub reason: CapReason,
-    /// Changes of the cap so far.
+    /// Changes of the cap so far, without those by which sizes are compared.
     pub changes: u64,
     /// The smallest size that is too large by what the destination has said, and that has not landed since.
     pub too_large: Option<u64>,
@@ -29,13 +31,17 @@ pub struct SizeStats {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CapReason {
-    /// No failure has lowered it: it is [`max_items`](crate::Limits::max_items).
+    /// Nothing has lowered it: it is [`max_items`](crate::Limits::max_items).
     #[default]
     Free,
     /// Failures of large batches have lowered it.
     Halved,
     /// The destination refused a larger batch as too large.
     Refused,
+    /// With [`Limits::adaptive`](crate::Limits::adaptive): larger batches have not been tried, or are being compared.
+    Test,
+    /// With [`Limits::adaptive`](crate::Limits::adaptive): larger batches were proven to take more time per op.
+    Held,
 }
 
 impl CapReason {
@@ -45,6 +51,8 @@ impl CapReason {
             Self::Free => "free",
             Self::Halved => "halved",
             Self::Refused => "refused",
+            Self::Test => "test",
+            Self::Held => "held",
         }
     }
 }

@@ -274,10 +274,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
-    let limits = (1usize..6, 5usize..12, prop_oneof![Just(0u64), 1u64..50, Just(u64::MAX)], 3usize..30, 1usize..4);
-    let limits = limits.prop_map(|(items, weight, linger, pending, in_flight)| {
+    let linger = prop_oneof![Just(0u64), 1u64..50, Just(u64::MAX)];
+    let limits = (1usize..6, 5usize..12, linger, 3usize..30, 1usize..4, any::<bool>());
+    let limits = limits.prop_map(|(items, weight, linger, pending, in_flight, adaptive)| {
         let linger = if linger == u64::MAX { Duration::MAX } else { Duration::from_millis(linger) };
-        Limits::new(items).max_weight(weight).linger(linger).max_pending(pending).max_in_flight(in_flight)
+        let limits = Limits::new(items).max_weight(weight).linger(linger).max_pending(pending);
+        limits.max_in_flight(in_flight).adaptive(adaptive)
     });
     (
         (any::<bool>(), any::<bool>(), prop::option::of(1u64..100), any::<bool>(), prop::option::of(1u64..60)),

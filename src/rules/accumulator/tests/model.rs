@@ -27,6 +27,11 @@ pub(crate) struct Batch {
     pub(crate) part: u8,
     /// Freezes by outages before it was cut.
     pub(crate) mark: u64,
+    pub(crate) at: Duration,
+    pub(crate) cap: usize,
+    pub(crate) is_full: bool,
+    /// Writes in flight, this one included.
+    pub(crate) in_flight: usize,
     pub(crate) ops: Vec<Waiting>,
 }
 
@@ -65,7 +70,7 @@ impl Model {
         Self {
             recipe: recipe.clone(),
             backoff: retry(recipe).start(),
-            size: BatchSize::new(recipe.limits.max_items),
+            size: BatchSize::new(&recipe.limits),
             parts: BTreeMap::new(),
             seen: BTreeMap::new(),
             levels: BTreeSet::new(),
@@ -232,8 +237,10 @@ impl Model {
         if !part.waiting.iter().any(|w| w.was_written) {
             part.parts.clear();
         }
-        let cap = self.parts[&id].parts.last().map_or(usize::MAX, |cap| *cap).min(self.size.cap());
+        let in_force = self.size.cap();
+        let allowed = self.parts[&id].parts.last().map_or(usize::MAX, |cap| *cap).min(in_force);
         let waiting = self.parts[&id].waiting.len();
+        let (cap, is_capped) = (allowed, allowed == in_force && waiting >= in_force);
         let cap = match self.recipe.page {
             Some(page) if cap.min(waiting) > page => cap.min(waiting) / page * page,
             _ => cap,
@@ -275,7 +282,8 @@ impl Model {
         }
         part.in_flight = true;
         let ids = ops.iter().map(|w| w.op.id).collect();
-        self.in_flight.push(Batch { part: id, mark: self.freezes, ops });
+        let (is_full, in_flight) = (is_capped && ops.len() == cap, self.in_flight.len() + 1);
+        self.in_flight.push(Batch { part: id, mark: self.freezes, at: now, cap: in_force, is_full, in_flight, ops });
         Some(ids)
     }
 

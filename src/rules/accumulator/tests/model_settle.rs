@@ -6,17 +6,23 @@ use super::{
     cases::{Op, Rest, THROTTLE, merge, verdict},
     model::{Batch, Model, Waiting},
 };
-use crate::rules::{adaptive::Failure, outcome::End, stage::Merge};
+use crate::rules::{
+    adaptive::{Failure, Landing},
+    outcome::End,
+    stage::Merge,
+    time::Timestamp,
+};
 
 impl Model {
     pub(crate) fn settle(&mut self, at: usize, verdicts: &[u8], rest: Rest, now: Duration) {
-        let Batch { part: id, mark, ops } = self.in_flight.remove(at);
+        let Batch { part: id, mark, at, cap, is_full, in_flight, ops } = self.in_flight.remove(at);
         self.parts.get_mut(&id).unwrap().in_flight = false;
         if let Rest::Throttled = rest {
             self.frozen = self.frozen.max(Some(now + THROTTLE));
         }
         let given_up = self.notice_outage(mark, &verdicts[..verdicts.len().min(ops.len())], ops.len(), rest, now);
-        self.learn_size(ops.len(), verdicts, rest);
+        let nanos = (now - at).as_nanos() as u64;
+        self.learn_size(Landing { size: ops.len(), cap, is_full, nanos, in_flight }, verdicts, rest, now);
         let open = (0..ops.len()).filter(|i| verdict(verdicts, *i).is_none()).count();
         let split = open > 0
             && ops.len() > 1
@@ -77,16 +83,19 @@ impl Model {
     }
 
     /// Batches that land or fail as a whole decide how large the next ones are.
-    fn learn_size(&mut self, ops: usize, verdicts: &[u8], rest: Rest) {
+    fn learn_size(&mut self, landing: Landing, verdicts: &[u8], rest: Rest, now: Duration) {
+        let ops = landing.size;
         let given: Vec<Rest> = (0..ops).filter_map(|i| verdict(verdicts, i)).collect();
         let is_accepted = |rest: &Rest| matches!(rest, Rest::Accept);
         if given.iter().all(is_accepted) && (given.len() == ops || is_accepted(&rest)) {
-            return self.size.landed(ops);
+            let now = Timestamp::some().checked_add(now).expect("a run is short");
+            self.size.landed(&landing, now);
+            return;
         }
         match rest {
             _ if !given.is_empty() => {}
-            Rest::Transient | Rest::Ambiguous | Rest::AmbiguousAgain => self.size.failed(ops, Failure::Unclear),
-            Rest::TooLarge => self.size.failed(ops, Failure::TooLarge { limit: None }),
+            Rest::Transient | Rest::Ambiguous | Rest::AmbiguousAgain => drop(self.size.failed(ops, Failure::Unclear)),
+            Rest::TooLarge => drop(self.size.failed(ops, Failure::TooLarge { limit: None })),
             _ => {}
         }
     }
