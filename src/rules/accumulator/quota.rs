@@ -92,13 +92,13 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
 
     #[inline(never)]
     fn settle_reports(&mut self, cut: &mut Cut<T, R, A>, now: Timestamp) {
-        let Cut { batch, charges, .. } = cut;
+        let Cut { batch, charges, at, .. } = cut;
         let reports = batch.reports();
         let Some(quota) = &mut self.quota else {
             return reports.clear();
         };
         let has_reports = !reports.is_empty();
-        if let Some(unknown) = quota.returned(charges, reports, now) {
+        if let Some(unknown) = quota.returned(charges, reports, *at, now) {
             self.outbox.notices().unknown_bucket = Some(unknown);
         }
         if has_reports {

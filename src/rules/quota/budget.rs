@@ -179,12 +179,13 @@ impl<T> Budget<T> {
         charges.truncate(kept);
     }
 
-    /// A batch has come back with what the venue reported. Returns the name of a bucket that does not exist, if one was
+    /// Notes that a batch, sent at `sent`, has come back with what the venue reported. Returns the name of a bucket that does not exist, if one was
     /// reported on.
     pub(crate) fn returned(
         &mut self,
         charges: &mut Vec<Charge>,
         reports: &mut Reports,
+        sent: Timestamp,
         now: Timestamp,
     ) -> Option<Box<str>> {
         self.seen = now;
@@ -195,7 +196,7 @@ impl<T> Budget<T> {
         for report in reports.drain() {
             self.closed_until = None;
             match self.accounts.iter().position(|account| account.name() == &*report.bucket) {
-                Some(at) => self.correct(at, &report, charges, now),
+                Some(at) => self.correct(at, &report, charges, sent, now),
                 None => unknown = Some(report.bucket),
             }
         }
@@ -203,7 +204,7 @@ impl<T> Budget<T> {
         unknown
     }
 
-    fn correct(&mut self, at: usize, report: &Report, charges: &[Charge], now: Timestamp) {
+    fn correct(&mut self, at: usize, report: &Report, charges: &[Charge], sent: Timestamp, now: Timestamp) {
         let account = &mut self.accounts[at];
         account.corrections += 1;
         if let Some(limit) = report.limit {
@@ -211,7 +212,7 @@ impl<T> Budget<T> {
         }
         if let Some(used) = report.used {
             for charge in charges.iter().filter(|charge| charge.account == at) {
-                account.with(charge.window, |window| window.correct(used, now));
+                account.with(charge.window, |window| window.correct(used, sent, now));
             }
         }
     }

@@ -84,6 +84,10 @@ impl Charges {
         self.span.window
     }
 
+    pub(super) fn jitter(&self) -> u64 {
+        self.span.jitter
+    }
+
     /// The venue has shown that its windows do not begin where they were thought to: each counts as rolling from now on.
     pub(super) fn distrust_alignment(&mut self) {
         self.span.alignment = None;

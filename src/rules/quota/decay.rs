@@ -20,6 +20,10 @@ impl Decay {
         Self { empty_at: now, before: now, per_unit: per_unit.max(1), jitter }
     }
 
+    pub(super) fn jitter(&self) -> u64 {
+        self.jitter
+    }
+
     /// Nanoseconds in which so much decays.
     fn time_of(&self, units: u64) -> u64 {
         units.saturating_mul(self.per_unit)

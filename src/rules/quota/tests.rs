@@ -236,7 +236,7 @@ fn another_client_is_left_its_part() {
                 calls.push(Call { came: now.nanos(), cost: 1 });
                 ours += 1;
                 over += u64::from(used(&calls) > limit && reports > 0);
-                window.correct(used(&calls), now);
+                window.correct(used(&calls), now, now);
                 reports += 1;
             }
         }
@@ -265,11 +265,11 @@ fn the_larger_count_holds_while_calls_are_in_flight() {
     let (mut window, now) = (rolling(100, 10_000), Timestamp::some());
     (0..10).for_each(|_| window.draw(unpaced(1), now).unwrap());
     window.departed();
-    window.correct(4, now);
+    window.correct(4, now, now);
     assert_eq!(window.used(now), 10);
-    window.correct(30, now);
+    window.correct(30, now, now);
     assert_eq!(window.used(now), 30);
     window.returned();
-    window.correct(4, now);
+    window.correct(4, now, now);
     assert_eq!(window.used(now), 4);
 }

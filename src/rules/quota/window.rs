@@ -117,7 +117,8 @@ impl Window {
         self.count.advance(now);
         let used = self.count.used(now);
         let window = self.count.window(self.limit);
-        let open = limit - self.others.since_report(window, limit / 2, now);
+        let arrives = now.plus_nanos(self.count.jitter());
+        let open = limit - self.others.since_report(window, limit / 2, arrives);
         if used > 0 && used.saturating_add(cost) > open {
             let until = self.count.falls_to(open.saturating_sub(cost));
             return Err(Refusal::Until(until.unwrap_or(now).max(now.plus_nanos(TICK))));
@@ -175,14 +176,14 @@ impl Window {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Takes over the venue's count. While calls are in flight, which the venue may not have counted, the larger count holds.
-    pub(crate) fn correct(&mut self, used: u64, now: Timestamp) {
+    /// Takes over the venue's count, by the answer to a call that was sent at `sent`. While calls are in flight, which the venue may not have counted, the larger count holds.
+    pub(crate) fn correct(&mut self, used: u64, sent: Timestamp, now: Timestamp) {
         // Whatever an answer says, it stops nothing for much longer than a window.
         let used = used.min(self.limit.saturating_mul(2));
         self.count.advance(now);
         let known = self.count.used(now);
         let window = self.count.window(self.limit);
-        self.others.reported(used.saturating_sub(known), window, now);
+        self.others.reported(used.saturating_sub(known), window, sent);
         if used > known || self.in_flight == 0 {
             self.count.correct(used, now);
             self.pace.rated_at = None;
@@ -266,6 +267,14 @@ impl Count {
         match self {
             Self::Charges(charges) => charges.falls_to(most),
             Self::Decay(decay) => Some(decay.falls_to(most)),
+        }
+    }
+
+    /// The most nanoseconds by which one call may take longer than another.
+    fn jitter(&self) -> u64 {
+        match self {
+            Self::Charges(charges) => charges.jitter(),
+            Self::Decay(decay) => decay.jitter(),
         }
     }
 
