@@ -1,9 +1,11 @@
 //! A paper venue, in the place of a real exchange. [`PaperVenue`] is a sink that answers each op with a venue order id
-//! or a reason, after a simulated latency. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
+//! or a reason, after a simulated latency. Calls beyond its limits are refused as a whole, and each answer says how much is
+//! used. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
 //!
 //! Invariant: a write changes the book as a whole after its latency, or, if it fails or is dropped, not at all.
 
 mod book;
+mod limiter;
 mod rng;
 
 use std::{
@@ -11,18 +13,20 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use roundlot::{
     Batch, Settled, Sink, SinkError,
     market::{Order, OrderKind, PriceUpdate, Purpose, TradeOp},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::settings;
 use book::Book;
 pub use book::{Account, Fill, NO_SUCH_ORDER, VenueOrderId};
+pub use limiter::{CALLS_1M, ORDERS_10S, VenueCounts, WEIGHT_1M, weight};
+use limiter::{Call, Limiter, Refusal};
 pub use rng::Rng;
 
 /// Reasons of random rejections.
@@ -39,12 +43,45 @@ struct Shared {
     seed: u64,
     calls: AtomicU64,
     book: Mutex<Book>,
+    clock: Clock,
+    /// `None` without limits.
+    limiter: Option<Mutex<Limiter>>,
+}
+
+/// The clock of the venue. It runs as the runtime's, so that tests can pause it.
+struct Clock {
+    /// Time since 1970 at `start`.
+    unix: Duration,
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { unix, start: Instant::now() }
+    }
+
+    /// Time since 1970.
+    fn now(&self) -> Duration {
+        self.unix + self.start.elapsed()
+    }
+}
+
+/// Whether the op counts as an order. Cancels do not, as with real venues.
+pub fn is_counted(op: &TradeOp) -> bool {
+    !op.is_cancel()
 }
 
 impl PaperVenue {
     pub fn new(settings: settings::Venue, seed: u64) -> Self {
-        let (calls, book) = (AtomicU64::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { settings, seed, calls, book }) }
+        let (calls, book, clock) = (AtomicU64::new(0), Mutex::default(), Clock::start());
+        let limiter = settings.limits.as_ref().map(|limits| Mutex::new(Limiter::new(limits)));
+        Self { shared: Arc::new(Shared { settings, seed, calls, book, clock, limiter }) }
+    }
+
+    /// What the venue has counted against its limits; `None` without limits.
+    pub fn counts(&self) -> Option<VenueCounts> {
+        Some(self.limiter()?.counts())
     }
 
     /// Moves the market, and fills the orders that it reaches.
@@ -64,6 +101,35 @@ impl PaperVenue {
         let slow = Rng::of(seed.wrapping_add(1), call / settings.slow_calls.max(1)).percent(settings.slow_percent);
         let unavailable = Rng::of(seed.wrapping_add(2), call).percent(settings.unavailable_percent);
         (if slow { settings.slow_latency } else { settings.latency }, !unavailable)
+    }
+
+    /// Counts a call against the limits as it arrives. The answer takes this long.
+    fn admit(&self, batch: &Batch<TradeOp, VenueOrderId>, latency: Duration) -> Result<(), Refusal> {
+        let Some(mut limiter) = self.limiter() else { return Ok(()) };
+        let orders = batch.pending().filter(|op| is_counted(op)).count() as u64;
+        let now = self.shared.clock.now();
+        limiter.admit(Call { orders, ops: batch.pending().count() }, now, now + latency)
+    }
+
+    /// Tells the quota of the batch how much is used, as the headers of a real answer do.
+    fn report_used(&self, batch: &mut Batch<TradeOp, VenueOrderId>) {
+        let Some(mut limiter) = self.limiter() else { return };
+        let used = limiter.used(self.shared.clock.now());
+        used.into_iter().fold(batch.quota(), |quota, (limit, used)| quota.used(limit, used));
+    }
+
+    /// The answer to a refused call: the time to wait, as in the header `Retry-After`.
+    fn answer(&self, refusal: Refusal) -> SinkError {
+        let (until, reason) = match refusal {
+            Refusal::TooMany { until } => (until, "429: too many requests"),
+            Refusal::Banned { until } => (until, "418: banned"),
+        };
+        SinkError::throttled(until.saturating_sub(self.shared.clock.now())).with_source(reason)
+    }
+
+    fn limiter(&self) -> Option<MutexGuard<'_, Limiter>> {
+        let limiter = self.shared.limiter.as_ref()?;
+        Some(limiter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn take(&self, op: &TradeOp) -> Result<VenueOrderId, &'static str> {
@@ -104,7 +170,10 @@ impl Sink<TradeOp, VenueOrderId> for PaperVenue {
     /// verdict already are skipped.
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
         let (latency, available) = self.call();
+        let admitted = self.admit(batch, latency);
         sleep(latency).await;
+        self.report_used(batch);
+        admitted.map_err(|refusal| self.answer(refusal))?;
         if !available {
             return Err(SinkError::transient("the venue is not available"));
         }
