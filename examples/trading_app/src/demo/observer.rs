@@ -194,4 +194,33 @@ mod tests {
         assert_eq!((decisions.partitions(), decisions.ops_at_once()), (3, Some(1.5)));
         assert_eq!(decisions.seconds_between(10.0), Some(7.5));
     }
+
+    /// Goal: an op counts that ended unsent after a wait with a hold in it. Method: one bucket that refuses once, then a look
+    /// without a cut, and one with a cut.
+    #[tokio::test(start_paused = true)]
+    async fn ops_that_ended_unsent_while_the_quota_held_are_counted() {
+        let stats = |batches: u64, waited: u64| -> Stats {
+            let bucket = serde_json::json!({
+                "name": "orders_10s", "used": 0, "limit": 1, "waited": waited, "corrections": 0, "throttled": 0,
+            });
+            let mut stats = serde_json::to_value(Stats::default()).unwrap();
+            stats["batches"] = batches.into();
+            stats["quota"] = serde_json::json!({ "buckets": [bucket] });
+            serde_json::from_value(stats).unwrap()
+        };
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut held = Held::default();
+        held.look(&stats(1, 0), start);
+        held.add(End::Netted, ms(50), start + ms(50));
+        assert_eq!(held.unsent, 0, "nothing was held back");
+        held.look(&stats(1, 1), start + ms(100));
+        held.look(&stats(1, 1), start + ms(200));
+        held.add(End::Netted, ms(20), start + ms(210));
+        held.add(End::Conflated, ms(5), start + ms(210));
+        held.add(End::Delivered, ms(100), start + ms(210));
+        assert_eq!(held.unsent, 1, "the second came later, the third was sent");
+        held.look(&stats(2, 1), start + ms(300));
+        held.add(End::Netted, ms(50), start + ms(300));
+        assert_eq!(held.unsent, 1, "batches are cut again");
+    }
 }

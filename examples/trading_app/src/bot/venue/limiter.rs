@@ -84,7 +84,7 @@ pub struct Limiter {
 /// An answer with 429.
 #[derive(Debug, Clone, Copy)]
 struct Notice {
-    /// When the caller gets the answer. Calls that have left before do not ignore it.
+    /// Calls that arrive later were sent after the caller had the answer, and ignore it.
     told: Duration,
     until: Duration,
 }
@@ -127,12 +127,12 @@ impl Limiter {
         }
     }
 
-    /// Counts a call that arrives now, or refuses it. The caller gets the answer at `told`.
+    /// Counts a call that arrives now, or refuses it. A call that arrives after `told` ignores the refusal.
     pub fn admit(&mut self, call: Call, now: Duration, told: Duration) -> Result<(), Refusal> {
         self.each_mut().into_iter().for_each(|limit| limit.window.advance(now));
         self.notice = self.notice.filter(|notice| now < notice.until);
         self.banned_until = self.banned_until.filter(|until| now < *until);
-        if let Some(notice) = self.notice.filter(|notice| notice.told <= now) {
+        if let Some(notice) = self.notice.filter(|notice| notice.told < now) {
             self.ignore(now);
             if self.banned_until.is_none() {
                 return self.refuse(notice.until, told);
@@ -268,7 +268,7 @@ mod tests {
         })
     }
 
-    /// A call of orders alone, whose answer comes 10 ms later.
+    /// A call of orders alone. Its caller has the answer 10 ms later.
     fn send(limiter: &mut Limiter, orders: u64, millis: u64) -> Result<(), Refusal> {
         limiter.admit(Call { orders, ops: orders as usize }, at(millis), at(millis + 10))
     }
@@ -323,12 +323,12 @@ mod tests {
         let mut venue = limiter(1, 100, 100);
         assert_eq!(send(&mut venue, 1, 0), Ok(()));
         assert_eq!(send(&mut venue, 1, 100), too_many(10_000));
-        // The answer is under way for 10 ms: calls that have left until then do not ignore it.
-        for millis in [100, 105, 109] {
+        // The caller has the answer 10 ms later. Calls until then do not ignore it.
+        for millis in [100, 105, 110] {
             assert_eq!(send(&mut venue, 1, millis), too_many(10_000));
         }
         // Also a call that would fit is not welcome before the end.
-        assert_eq!(send(&mut venue, 0, 110), too_many(10_000));
+        assert_eq!(send(&mut venue, 0, 111), too_many(10_000));
         assert_eq!(send(&mut venue, 1, 200), too_many(10_000));
         let banned = Err(Refusal::Banned { until: at(120_300) });
         assert_eq!(send(&mut venue, 1, 300), banned);

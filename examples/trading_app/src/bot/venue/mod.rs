@@ -25,9 +25,14 @@ use tokio::time::{Instant, sleep};
 use super::settings;
 use book::Book;
 pub use book::{Account, Fill, NO_SUCH_ORDER, VenueOrderId};
+#[cfg(test)]
+pub use limiter::Peak;
 pub use limiter::{CALLS_1M, ORDERS_10S, VenueCounts, WEIGHT_1M, weight};
 use limiter::{Call, Limiter, Refusal};
 pub use rng::Rng;
+
+/// Time that calls may be under way. One that arrives so long after a 429 was sent before its caller had the answer.
+const UNDER_WAY: Duration = Duration::from_millis(50);
 
 /// Reasons of random rejections.
 const REASONS: [&str; 3] = ["insufficient margin", "price outside the band", "too many open orders"];
@@ -108,7 +113,7 @@ impl PaperVenue {
         let Some(mut limiter) = self.limiter() else { return Ok(()) };
         let orders = batch.pending().filter(|op| is_counted(op)).count() as u64;
         let now = self.shared.clock.now();
-        limiter.admit(Call { orders, ops: batch.pending().count() }, now, now + latency)
+        limiter.admit(Call { orders, ops: batch.pending().count() }, now, now + latency + UNDER_WAY)
     }
 
     /// Tells the quota of the batch how much is used, as the headers of a real answer do.
@@ -244,5 +249,49 @@ mod tests {
         let mut batch = Batch::for_test(vec![order(1).into()]);
         assert_eq!(venue.write(&mut batch).await.unwrap_err().kind(), roundlot::ErrorKind::Transient);
         assert!(venue.take(&order(1).cancel().into()).is_err());
+    }
+
+    fn limits() -> settings::VenueLimits {
+        let ban = Duration::from_secs(120);
+        settings::VenueLimits {
+            orders_per_10s: 2,
+            calls_per_minute: 100,
+            weight_per_minute: 100,
+            ignored_before_ban: 2,
+            ban,
+        }
+    }
+
+    /// Writes these ops in one call. Returns what the venue said, and what it reported as used.
+    async fn write(venue: &PaperVenue, ops: Vec<TradeOp>) -> (Result<(), String>, String) {
+        let mut batch = Batch::for_test(ops);
+        let said = venue.write(&mut batch).await.map(|_| ()).map_err(|error| error.chain());
+        (said, format!("{:?}", batch.quota()))
+    }
+
+    /// Goal: a call beyond the limits is refused as a whole, with the time to wait, and one that does not wait leads to a ban.
+    #[tokio::test(start_paused = true)]
+    async fn calls_beyond_the_limits_are_refused_and_then_banned() {
+        let venue = venue(|settings| settings.limits = Some(limits()));
+        let (said, used) = write(&venue, vec![order(1).into(), order(1).cancel().into(), order(2).into()]).await;
+        assert_eq!(said, Ok(()));
+        assert!(used.contains(r#"bucket: "orders_10s", used: Some(2)"#), "a cancel is no order: {used}");
+        assert!(used.contains(r#"bucket: "calls_1m", used: Some(1)"#), "{used}");
+
+        // The first call counts for 10 s from its arrival, and each of the two calls took 10 ms.
+        let (said, used) = write(&venue, vec![order(3).into()]).await;
+        assert_eq!(said, Err("throttled for 9.98s: 429: too many requests".to_owned()));
+        assert!(used.contains(r#"bucket: "orders_10s", used: Some(2)"#), "also a refusal says what is used: {used}");
+        assert_eq!(venue.account().resting.len(), 1, "nothing of it has landed");
+
+        sleep(Duration::from_secs(1)).await;
+        let (said, _) = write(&venue, vec![order(3).into()]).await;
+        assert_eq!(said, Err("throttled for 8.97s: 429: too many requests".to_owned()));
+        let (said, _) = write(&venue, vec![order(3).into()]).await;
+        assert_eq!(said, Err("throttled for 119.99s: 418: banned".to_owned()));
+        sleep(Duration::from_secs(120)).await;
+        assert_eq!(write(&venue, vec![order(3).into()]).await.0, Ok(()));
+        let counts = venue.counts().unwrap();
+        assert_eq!((counts.too_many, counts.banned, counts.bans), (2, 1, 1));
     }
 }
