@@ -43,8 +43,7 @@ use crate::{
         progress::{self, Progress},
         report::{self, Drained, Report},
         settings::{self, Settings},
-        stop,
-        unbatched::{self, Sample},
+        stop, unbatched,
     },
 };
 
@@ -106,21 +105,11 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     };
     let page = page.map(|page| page.serve(scene)).transpose()?;
     let display = tokio::spawn(progress.clone().show(batchers.clone(), portfolio.clone(), settings.progress));
-    let observer = RunObserver::new(
-        page.as_ref().map(Serving::board),
-        Sample::new(settings.unbatched.sample),
-        batchers.orders.clone(),
-    );
+    let observer = RunObserver::new(page.as_ref().map(Serving::board), settings.unbatched.sample, &batchers.orders);
 
     // The run.
-    let mut trader = Trader::new(
-        batchers.clone(),
-        venue.clone(),
-        portfolio.clone(),
-        Strategy::new(&settings.strategy),
-        halt,
-        observer,
-    );
+    let strategy = Strategy::new(&settings.strategy);
+    let mut trader = Trader::new(batchers.clone(), venue.clone(), portfolio.clone(), strategy, halt, observer);
     let began = Instant::now();
     let traded = trader.run(&mut feed, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();

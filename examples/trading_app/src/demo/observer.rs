@@ -68,7 +68,9 @@ pub struct Verdicts {
 }
 
 impl RunObserver {
-    pub fn new(board: Option<Board>, sample: Sample, orders: Handle<TradeOp, VenueOrderId>) -> Self {
+    /// The sample has this number of ops of each batcher at most.
+    pub fn new(board: Option<Board>, sample: usize, orders: &Handle<TradeOp, VenueOrderId>) -> Self {
+        let (sample, orders) = (Sample::new(sample), orders.clone());
         let (decisions, verdicts, held) = (Decisions::default(), Verdicts::default(), Held::default());
         Self { board, sample, decisions, verdicts, held, orders }
     }
