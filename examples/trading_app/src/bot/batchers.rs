@@ -96,7 +96,7 @@ pub fn open(
     Ok((Batchers { prices, orders, trades }, workers))
 }
 
-/// What the venue counts, as functions. The numbers are in the settings, by the same names.
+/// Costs of the ops in the limits of the venue. The numbers are in the settings, by the same names.
 ///
 /// A part of each limit is kept for orders that protect from a loss, and for their cancels. Cancels of bids and offers are half of
 /// all ops, and would leave nothing of it.

@@ -46,11 +46,11 @@ pub struct Venue {
     /// Share of the entries and exits that are rejected, in percent.
     #[serde(deserialize_with = "percent")]
     pub reject_percent: u64,
-    /// What the venue allows; `None` for a venue without limits.
+    /// Limits of the venue; `None` for a venue without any.
     pub limits: Option<VenueLimits>,
 }
 
-/// What the venue allows. A call beyond it is answered by 429, and nothing of it counts.
+/// Limits of the venue. A call beyond one of them is answered by 429, and counts in none.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VenueLimits {

@@ -25,7 +25,7 @@ pub fn weight(ops: usize) -> u64 {
     1 + (ops / OPS_PER_WEIGHT) as u64
 }
 
-/// What a call costs.
+/// Costs of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     /// Orders and amends in it.
@@ -43,7 +43,7 @@ pub enum Refusal {
     Banned { until: Duration },
 }
 
-/// What the venue has counted in its whole life.
+/// Counts of the venue in its whole life.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct VenueCounts {
     /// The most that was used of each limit at once.
@@ -99,10 +99,10 @@ struct Limit {
 
 #[derive(Debug)]
 enum Window {
-    /// What counts within any span of this length: the arrivals and costs, the oldest first. Each costs at least one, so
+    /// Arrivals and costs that count within any span of this length, the oldest first. Each costs at least one, so
     /// that there are no more of them than the limit.
     Rolling { length: Duration, charges: VecDeque<(Duration, u64)>, used: u64 },
-    /// What counts within a window of the clock, which begins at a multiple of its length since 1970.
+    /// Sum of the costs within a window of the clock, which begins at a multiple of its length since 1970.
     Fixed { length: Duration, begin: Duration, used: u64 },
 }
 
@@ -151,7 +151,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// What is used of each limit, as the headers of an answer say.
+    /// Returns the use of each limit, as the headers of an answer say.
     pub fn used(&mut self, now: Duration) -> [(&'static str, u64); 3] {
         self.each_mut().map(|limit| {
             limit.window.advance(now);

@@ -84,7 +84,7 @@ impl PaperVenue {
         Self { shared: Arc::new(Shared { settings, seed, calls, book, clock, limiter }) }
     }
 
-    /// What the venue has counted against its limits; `None` without limits.
+    /// Returns the counts of the limits; `None` for a venue without any.
     pub fn counts(&self) -> Option<VenueCounts> {
         Some(self.limiter()?.counts())
     }
