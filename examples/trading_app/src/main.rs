@@ -43,8 +43,7 @@ use crate::{
         progress::{self, Progress},
         report::{self, Drained, Report},
         settings::{self, Settings},
-        stop,
-        unbatched::{self, Sample},
+        stop, unbatched,
     },
 };
 
@@ -106,18 +105,18 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     };
     let page = page.map(|page| page.serve(scene)).transpose()?;
     let display = tokio::spawn(progress.clone().show(batchers.clone(), portfolio.clone(), settings.progress));
-    let observer = RunObserver::new(page.as_ref().map(Serving::board), Sample::new(settings.unbatched.sample));
+    let observer = RunObserver::new(page.as_ref().map(Serving::board), settings.unbatched.sample, &batchers.orders);
 
     // The run.
-    let mut trader =
-        Trader::new(batchers.clone(), venue, portfolio.clone(), Strategy::new(&settings.strategy), halt, observer);
+    let strategy = Strategy::new(&settings.strategy);
+    let mut trader = Trader::new(batchers.clone(), venue.clone(), portfolio.clone(), strategy, halt, observer);
     let began = Instant::now();
     let traded = trader.run(&mut feed, &stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
 
     // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
     let end = drain(&batchers, workers, page.as_ref(), settings.drain, progress, seconds).await?;
-    let RunObserver { sample, decisions, verdicts, .. } = trader.finish().await?;
+    let RunObserver { sample, decisions, verdicts, held, .. } = trader.finish().await?;
     Serving::close(page, end.operations, end.unsettled()).await;
     display.abort();
     progress.finish();
@@ -127,6 +126,7 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
         strict: settings.replay.strict,
         seconds,
         measured: report::Measured::new(settings, &end, &meters, &latencies, seconds),
+        quota: report::QuotaUse::new(venue.counts(), &end.batchers.orders, held.unsent),
         order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.limits),
         unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
         end,

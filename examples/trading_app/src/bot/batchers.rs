@@ -1,5 +1,5 @@
 //! The three batchers: prices to the portfolio, orders to the venue, trades to the database. This file holds the whole
-//! roundlot setup of the bot: stages, limits, retries, dead letters, shutdown. `main` opens the batchers; `trader`
+//! roundlot setup of the bot: stages, limits, quota, retries, dead letters, shutdown. `main` opens the batchers; `trader`
 //! sends to them.
 
 use std::{
@@ -9,12 +9,17 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Batcher, DeadLetter, Handle, Settled, Sink, SinkError, Stages, Stats, Worker, WorkerGone,
+    Batch, Batcher, Bucket, DeadLetter, Handle, Quota, QuotaConfig, Settled, Sink, SinkError, Stages, Stats, Worker,
+    WorkerGone,
     market::{PriceUpdate, Priority, TradeOp},
 };
 use serde::Serialize;
 
-use super::{Error, settings, tick::Tick, venue::VenueOrderId};
+use super::{
+    Error, settings,
+    tick::Tick,
+    venue::{self, VenueOrderId},
+};
 
 /// Handles to the three batchers. A clone sends to the same batchers.
 #[derive(Clone)]
@@ -71,13 +76,14 @@ pub fn open(
         .priority_by(TradeOp::priority)
         .urgent_by(|op| op.priority() == Priority::Critical);
     let rejections = Rejections::default();
-    let (orders, orders_worker) = Batcher::new(venue)
+    let orders = Batcher::new(venue)
         .name("orders")
         .stages(stages)
         .config(settings.orders.clone())
-        .dead_letters(rejections.clone())
-        .try_spawn()
-        .map_err(|error| format!("orders.limits: {error}"))?;
+        .dead_letters(rejections.clone());
+    // Settings without a quota are for a venue without limits.
+    let orders = if settings.orders.quota == QuotaConfig::default() { orders } else { orders.quota(quota()) };
+    let (orders, orders_worker) = orders.try_spawn().map_err(|error| format!("orders: {error}"))?;
 
     // No stages: every trade is written, in the order of sending.
     let (trades, trades_worker) = Batcher::new(database)
@@ -88,6 +94,19 @@ pub fn open(
 
     let workers = Workers { prices: prices_worker, orders: orders_worker, trades: trades_worker, rejections };
     Ok((Batchers { prices, orders, trades }, workers))
+}
+
+/// Costs of the ops in the limits of the venue. The numbers are in the settings, by the same names.
+///
+/// A part of each limit is kept for orders that protect from a loss, and for their cancels. Cancels of bids and offers are half of
+/// all ops, and would leave nothing of it.
+fn quota() -> Quota<TradeOp> {
+    Quota::new()
+        .bucket(venue::ORDERS_10S, Bucket::configured())
+        .cost(venue::ORDERS_10S, |op| u64::from(venue::is_counted(op)))
+        .bucket(venue::CALLS_1M, Bucket::configured())
+        .bucket(venue::WEIGHT_1M, Bucket::configured().per_call_by(venue::weight))
+        .reserve(0.0, |op| op.priority() == Priority::Critical)
 }
 
 impl Workers {

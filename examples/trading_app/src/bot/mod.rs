@@ -3,6 +3,8 @@
 pub mod batchers;
 pub mod database;
 pub mod kill_switch;
+#[cfg(test)]
+mod limits_tests;
 pub mod portfolio;
 pub mod position;
 pub mod settings;

@@ -46,15 +46,38 @@ pub struct Venue {
     /// Share of the entries and exits that are rejected, in percent.
     #[serde(deserialize_with = "percent")]
     pub reject_percent: u64,
+    /// Limits of the venue; `None` for a venue without any.
+    pub limits: Option<VenueLimits>,
+}
+
+/// Limits of the venue. A call beyond one of them is answered by 429, and counts in none.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VenueLimits {
+    /// Orders and amends within any 10 seconds. Each one of a batch counts, cancels do not.
+    #[serde(deserialize_with = "positive")]
+    pub orders_per_10s: u64,
+    /// Calls within a minute of the clock.
+    #[serde(deserialize_with = "positive")]
+    pub calls_per_minute: u64,
+    /// Weight of the calls within a minute of the clock: one per call, and one per five ops in it.
+    #[serde(deserialize_with = "positive")]
+    pub weight_per_minute: u64,
+    /// Calls in spite of a 429, within a minute, that lead to a ban.
+    #[serde(deserialize_with = "positive")]
+    pub ignored_before_ban: u64,
+    /// Duration of a ban.
+    #[serde(deserialize_with = "ban")]
+    pub ban: Duration,
 }
 
 #[cfg(test)]
 impl Venue {
-    /// Calls that take 10 ms and never fail.
+    /// Calls that take 10 ms and never fail, without limits.
     pub fn reliable_for_test() -> Self {
         let [latency, slow_latency] = [10, 150].map(Duration::from_millis);
-        let (slow_percent, slow_calls, unavailable_percent, reject_percent) = (0, 10, 0, 0);
-        Self { latency, slow_percent, slow_calls, slow_latency, unavailable_percent, reject_percent }
+        let (slow_percent, slow_calls, unavailable_percent, reject_percent, limits) = (0, 10, 0, 0, None);
+        Self { latency, slow_percent, slow_calls, slow_latency, unavailable_percent, reject_percent, limits }
     }
 }
 
@@ -71,6 +94,23 @@ pub fn percent<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + Fro
     let percent = T::deserialize(from)?;
     let most = "100".parse::<T>().map_err(|_| D::Error::custom("100 is no such number"))?;
     if percent <= most { Ok(percent) } else { Err(D::Error::custom("it must be at most 100 percent")) }
+}
+
+/// Reads a number from 1 on.
+pub fn positive<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + From<u8>>(
+    from: D,
+) -> Result<T, D::Error> {
+    let number = T::deserialize(from)?;
+    if number >= T::from(1) { Ok(number) } else { Err(D::Error::custom("it must be at least 1")) }
+}
+
+/// The longest ban: three days, which is the longest of real venues.
+const MAX_BAN: Duration = Duration::from_secs(3 * 24 * 3600);
+
+fn ban<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let ban = duration(from)?;
+    let fits = !ban.is_zero() && ban <= MAX_BAN;
+    if fits { Ok(ban) } else { Err(D::Error::custom("a ban takes more than nothing, and at most three days")) }
 }
 
 /// Reads a duration such as "10ms".

@@ -1,13 +1,14 @@
 //! The demo's view of a run: [`RunObserver`] feeds the live page, takes the sample for `unbatched`, and sums up decisions
 //! and verdicts for the report. `trader` calls it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use roundlot::{
-    End, Outcome,
+    End, Handle, Outcome, Stats,
     market::{PriceUpdate, Side, Symbol, TradeOp},
 };
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{page::Board, unbatched::Sample};
 use crate::bot::{tick::Tick, trader::Observer, venue::VenueOrderId};
@@ -18,6 +19,23 @@ pub struct RunObserver {
     pub sample: Sample,
     pub decisions: Decisions,
     pub verdicts: Verdicts,
+    pub held: Held,
+    /// The batcher whose quota is watched.
+    orders: Handle<TradeOp, VenueOrderId>,
+}
+
+/// Ops that were never sent, of those that waited while the quota held batches back. The statistics do not tell for a single
+/// op what held it, so this is an upper bound: the quota may have held back another partition's batch.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Number of ops that were conflated, netted or expired after such a wait.
+    pub unsent: u64,
+    /// Batches that were cut, and refusals of the quota, at the last look.
+    batches: u64,
+    refusals: u64,
+    holds: bool,
+    /// The last look at which the quota held batches back.
+    last: Option<Instant>,
 }
 
 /// Ops of the strategy by the partition that they wait in: a symbol and a side.
@@ -50,14 +68,18 @@ pub struct Verdicts {
 }
 
 impl RunObserver {
-    pub fn new(board: Option<Board>, sample: Sample) -> Self {
-        Self { board, sample, decisions: Decisions::default(), verdicts: Verdicts::default() }
+    /// The sample has this number of ops of each batcher at most.
+    pub fn new(board: Option<Board>, sample: usize, orders: &Handle<TradeOp, VenueOrderId>) -> Self {
+        let (sample, orders) = (Sample::new(sample), orders.clone());
+        let (decisions, verdicts, held) = (Decisions::default(), Verdicts::default(), Held::default());
+        Self { board, sample, decisions, verdicts, held, orders }
     }
 }
 
 impl Observer for RunObserver {
     fn on_ticks(&mut self, ticks: &[Tick], updates: &[PriceUpdate]) {
         self.sample.take(ticks, updates);
+        self.held.look(&self.orders.stats(), Instant::now());
     }
 
     fn on_price(&mut self, update: &PriceUpdate) {
@@ -76,6 +98,25 @@ impl Observer for RunObserver {
             board.on_verdict(op, outcome);
         }
         self.verdicts.add(op, outcome);
+        self.held.add(outcome.end, outcome.latency, Instant::now());
+    }
+}
+
+impl Held {
+    /// Looks whether the quota holds batches back: from a refusal on until batches are cut without another one.
+    fn look(&mut self, stats: &Stats, now: Instant) {
+        let refusals = stats.quota.iter().map(|bucket| bucket.waited).sum();
+        self.holds = refusals > self.refusals || (self.holds && stats.batches == self.batches);
+        (self.refusals, self.batches) = (refusals, stats.batches);
+        if self.holds {
+            self.last = Some(now);
+        }
+    }
+
+    /// Counts an op that has just ended, after this time.
+    fn add(&mut self, end: End, waited: Duration, now: Instant) {
+        let is_unsent = matches!(end, End::Conflated | End::Netted | End::Expired);
+        self.unsent += u64::from(is_unsent && self.last.is_some_and(|last| now.duration_since(last) <= waited));
     }
 }
 
@@ -154,5 +195,34 @@ mod tests {
         // Four groups: twice the bids of BTC, once its offers, once the bids of ETH.
         assert_eq!((decisions.partitions(), decisions.ops_at_once()), (3, Some(1.5)));
         assert_eq!(decisions.seconds_between(10.0), Some(7.5));
+    }
+
+    /// Goal: an op counts that ended unsent after a wait with a hold in it. Method: one bucket that refuses once, then a look
+    /// without a cut, and one with a cut.
+    #[tokio::test(start_paused = true)]
+    async fn ops_that_ended_unsent_while_the_quota_held_are_counted() {
+        let stats = |batches: u64, waited: u64| -> Stats {
+            let bucket = serde_json::json!({
+                "name": "orders_10s", "used": 0, "limit": 1, "waited": waited, "corrections": 0, "throttled": 0,
+            });
+            let mut stats = serde_json::to_value(Stats::default()).unwrap();
+            stats["batches"] = batches.into();
+            stats["quota"] = serde_json::json!({ "buckets": [bucket] });
+            serde_json::from_value(stats).unwrap()
+        };
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut held = Held::default();
+        held.look(&stats(1, 0), start);
+        held.add(End::Netted, ms(50), start + ms(50));
+        assert_eq!(held.unsent, 0, "nothing was held back");
+        held.look(&stats(1, 1), start + ms(100));
+        held.look(&stats(1, 1), start + ms(200));
+        held.add(End::Netted, ms(20), start + ms(210));
+        held.add(End::Conflated, ms(5), start + ms(210));
+        held.add(End::Delivered, ms(100), start + ms(210));
+        assert_eq!(held.unsent, 1, "the second came later, the third was sent");
+        held.look(&stats(2, 1), start + ms(300));
+        held.add(End::Netted, ms(50), start + ms(300));
+        assert_eq!(held.unsent, 1, "batches are cut again");
     }
 }

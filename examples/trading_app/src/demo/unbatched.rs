@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     bot::{
-        Error,
+        self, Error,
         portfolio::Portfolio,
         tick::{self, Tick},
         venue::PaperVenue,
@@ -115,7 +115,9 @@ async fn again(
     database: Option<&Path>,
 ) -> Result<Unbatched, Error> {
     let prices = one_at_a_time(portfolio.copy(), Stages::new(), &settings.prices.limits, sample.prices).await?;
-    let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
+    // Ops alone would soon meet the limits of the venue, and waiting is not what is measured.
+    let unlimited = bot::settings::Venue { limits: None, ..settings.venue.clone() };
+    let venue = PaperVenue::new(unlimited, settings.seed);
     // The ops of one order keep their order; orders of a symbol may overtake each other.
     let by_order = Stages::new().partition_by(TradeOp::conflation_key);
     let orders = one_at_a_time(venue, by_order, &settings.orders.limits, sample.orders).await?;

@@ -95,6 +95,32 @@ fn the_report_adds_up() {
     assert!(failed > 0 && reasons == failed, "{reasons} reasons for {failed} failures: {stdout}");
 }
 
+/// Goal: the bot keeps to the limits of the venue, and the report says what they did. Method: a tenth of the orders that it
+/// would send.
+#[test]
+fn the_venue_is_not_asked_for_more_than_it_allows() {
+    let app = App::new();
+    let limits = ["--set", "venue.limits.orders_per_10s=100", "--set", "orders.quota.orders_10s.limit=100"];
+    let feed = ["--seconds", "1", "--report", "it.json", "--set", "sim.pairs=4", "--set", "sim.updates_per_second=200"];
+    let outcome = app.run(&[&limits[..], &feed].concat());
+    outcome.succeeded();
+    let (report, stdout) = (app.report("it.json"), &outcome.stdout);
+    let quota = &report["quota"];
+    assert_eq!(["too_many", "banned", "bans"].map(|name| quota[name].as_u64().unwrap()), [0; 3], "{quota}");
+    let bucket = &quota["buckets"][0];
+    let [peak, limit, refusals] = ["peak", "limit", "refusals"].map(|name| bucket[name].as_u64().unwrap());
+    assert!(50 <= peak && peak <= limit && limit == 100 && refusals > 0, "{bucket}");
+    assert!(quota["max_seconds"].as_f64().unwrap() > 0.0, "{quota}");
+    let ended = &report["batchers"]["orders"];
+    let merged = ended["netted"].as_u64().unwrap() + ended["conflated"].as_u64().unwrap();
+    let unsent = quota["unsent_at_most"].as_u64().unwrap();
+    assert!(0 < unsent && unsent <= merged, "{unsent} of {merged}");
+    for words in [" of     100 at most (", "  for the quota", "the venue answered 0 calls with 429, and 0 in 0 bans"] {
+        assert!(stdout.contains(words), "{words}: {stdout}");
+    }
+    assert!(stdout.lines().all(|line| line.chars().count() <= 80), "{stdout}");
+}
+
 /// Goal: a run that ends with a backlog says how large it was. Method: a replay that is faster than its batchers.
 #[test]
 fn a_backlog_at_the_end_is_told() {

@@ -129,6 +129,31 @@ async fn tables_appear_and_add_up() {
     drop(app);
 }
 
+/// Goal: the panel of orders has what is used of each limit of the venue, and no other panel has limits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium"]
+async fn the_limits_of_the_venue_are_in_the_panel_of_orders() {
+    let app = App::start().await;
+    let address = app.address.clone();
+    with(async move |client: Client| {
+        screen(&client, 1440, 900, false).await;
+        open(&client, &address).await;
+        let rows = "const rows = [...document.querySelectorAll('[data-batcher=orders] [data-is=buckets] li')].map((row) => {
+                const [used, limit] = row.lastElementChild.textContent.split(' / ').map((text) => Number(text.replaceAll(',', '')));
+                const meter = row.querySelector('meter');
+                return { name: row.firstElementChild.textContent, used, limit, fits: Math.abs(meter.value - used / limit) < 1e-6 };
+            });
+            return rows.length === 3 && rows.every(({ used, fits }) => used > 0 && fits) && rows";
+        let rows = until(&client, "something is used of each limit", rows).await;
+        let of = |i: usize| (rows[i]["name"].as_str().unwrap(), rows[i]["limit"].as_u64().unwrap());
+        assert_eq!([0, 1, 2].map(of), [("orders_10s", 10_000), ("calls_1m", 48_000), ("weight_1m", 60_000)]);
+        let hidden = "return [...document.querySelectorAll('[data-is=quota]')].map((part) => part.hidden)";
+        assert_eq!(client.execute(hidden, vec![]).await.unwrap(), json!([true, false, true]));
+    })
+    .await;
+    drop(app);
+}
+
 /// Goal: the search shows the pairs with these letters, and says how many there are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium"]
@@ -204,7 +229,7 @@ const FAINT: &str = "
         return [255, 255, 255];
     };
     const texts = [...document.querySelectorAll(
-        'h1, h2, .sub, dt, dd, #profit, #link, #now, #said, label, .state, .title, figcaption b, .marks-y span, .marks-x span, th, td, '
+        'h1, h2, .sub, dt, dd, #profit, #link, #now, #said, label, .state, .title, figcaption b, .quota li span, .marks-y span, .marks-x span, th, td, '
         + 'td b, #pairs .name span, #pairs .price, #foot, button:enabled, dialog li')];
     const shown = texts.filter((element) => element.textContent.trim() && element.getClientRects().length);
     const pairs = shown.map((element) => {

@@ -1,9 +1,11 @@
 //! A paper venue, in the place of a real exchange. [`PaperVenue`] is a sink that answers each op with a venue order id
-//! or a reason, after a simulated latency. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
+//! or a reason, after a simulated latency. Calls beyond its limits are refused as a whole, and each answer says how much is
+//! used. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
 //!
 //! Invariant: a write changes the book as a whole after its latency, or, if it fails or is dropped, not at all.
 
 mod book;
+mod limiter;
 mod rng;
 
 use std::{
@@ -11,19 +13,26 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use roundlot::{
     Batch, Settled, Sink, SinkError,
     market::{Order, OrderKind, PriceUpdate, Purpose, TradeOp},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::settings;
 use book::Book;
 pub use book::{Account, Fill, NO_SUCH_ORDER, VenueOrderId};
+#[cfg(test)]
+pub use limiter::Peak;
+pub use limiter::{CALLS_1M, ORDERS_10S, VenueCounts, WEIGHT_1M, weight};
+use limiter::{Call, Limiter, Refusal};
 pub use rng::Rng;
+
+/// Time that calls may be under way. One that arrives so long after a 429 was sent before its caller had the answer.
+const UNDER_WAY: Duration = Duration::from_millis(50);
 
 /// Reasons of random rejections.
 const REASONS: [&str; 3] = ["insufficient margin", "price outside the band", "too many open orders"];
@@ -39,12 +48,45 @@ struct Shared {
     seed: u64,
     calls: AtomicU64,
     book: Mutex<Book>,
+    clock: Clock,
+    /// `None` without limits.
+    limiter: Option<Mutex<Limiter>>,
+}
+
+/// The clock of the venue. It runs as the runtime's, so that tests can pause it.
+struct Clock {
+    /// Time since 1970 at `start`.
+    unix: Duration,
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { unix, start: Instant::now() }
+    }
+
+    /// Time since 1970.
+    fn now(&self) -> Duration {
+        self.unix + self.start.elapsed()
+    }
+}
+
+/// Whether the op counts as an order. Cancels do not, as with real venues.
+pub fn is_counted(op: &TradeOp) -> bool {
+    !op.is_cancel()
 }
 
 impl PaperVenue {
     pub fn new(settings: settings::Venue, seed: u64) -> Self {
-        let (calls, book) = (AtomicU64::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { settings, seed, calls, book }) }
+        let (calls, book, clock) = (AtomicU64::new(0), Mutex::default(), Clock::start());
+        let limiter = settings.limits.as_ref().map(|limits| Mutex::new(Limiter::new(limits)));
+        Self { shared: Arc::new(Shared { settings, seed, calls, book, clock, limiter }) }
+    }
+
+    /// Returns the counts of the limits; `None` for a venue without any.
+    pub fn counts(&self) -> Option<VenueCounts> {
+        Some(self.limiter()?.counts())
     }
 
     /// Moves the market, and fills the orders that it reaches.
@@ -64,6 +106,35 @@ impl PaperVenue {
         let slow = Rng::of(seed.wrapping_add(1), call / settings.slow_calls.max(1)).percent(settings.slow_percent);
         let unavailable = Rng::of(seed.wrapping_add(2), call).percent(settings.unavailable_percent);
         (if slow { settings.slow_latency } else { settings.latency }, !unavailable)
+    }
+
+    /// Counts a call against the limits as it arrives. The answer takes this long.
+    fn admit(&self, batch: &Batch<TradeOp, VenueOrderId>, latency: Duration) -> Result<(), Refusal> {
+        let Some(mut limiter) = self.limiter() else { return Ok(()) };
+        let orders = batch.pending().filter(|op| is_counted(op)).count() as u64;
+        let now = self.shared.clock.now();
+        limiter.admit(Call { orders, ops: batch.pending().count() }, now, now + latency + UNDER_WAY)
+    }
+
+    /// Tells the quota of the batch how much is used, as the headers of a real answer do.
+    fn report_used(&self, batch: &mut Batch<TradeOp, VenueOrderId>) {
+        let Some(mut limiter) = self.limiter() else { return };
+        let used = limiter.used(self.shared.clock.now());
+        used.into_iter().fold(batch.quota(), |quota, (limit, used)| quota.used(limit, used));
+    }
+
+    /// The answer to a refused call: the time to wait, as in the header `Retry-After`.
+    fn answer(&self, refusal: Refusal) -> SinkError {
+        let (until, reason) = match refusal {
+            Refusal::TooMany { until } => (until, "429: too many requests"),
+            Refusal::Banned { until } => (until, "418: banned"),
+        };
+        SinkError::throttled(until.saturating_sub(self.shared.clock.now())).with_source(reason)
+    }
+
+    fn limiter(&self) -> Option<MutexGuard<'_, Limiter>> {
+        let limiter = self.shared.limiter.as_ref()?;
+        Some(limiter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn take(&self, op: &TradeOp) -> Result<VenueOrderId, &'static str> {
@@ -104,7 +175,10 @@ impl Sink<TradeOp, VenueOrderId> for PaperVenue {
     /// verdict already are skipped.
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
         let (latency, available) = self.call();
+        let admitted = self.admit(batch, latency);
         sleep(latency).await;
+        self.report_used(batch);
+        admitted.map_err(|refusal| self.answer(refusal))?;
         if !available {
             return Err(SinkError::transient("the venue is not available"));
         }
@@ -175,5 +249,49 @@ mod tests {
         let mut batch = Batch::for_test(vec![order(1).into()]);
         assert_eq!(venue.write(&mut batch).await.unwrap_err().kind(), roundlot::ErrorKind::Transient);
         assert!(venue.take(&order(1).cancel().into()).is_err());
+    }
+
+    fn limits() -> settings::VenueLimits {
+        let ban = Duration::from_secs(120);
+        settings::VenueLimits {
+            orders_per_10s: 2,
+            calls_per_minute: 100,
+            weight_per_minute: 100,
+            ignored_before_ban: 2,
+            ban,
+        }
+    }
+
+    /// Writes these ops in one call. Returns what the venue said, and what it reported as used.
+    async fn write(venue: &PaperVenue, ops: Vec<TradeOp>) -> (Result<(), String>, String) {
+        let mut batch = Batch::for_test(ops);
+        let said = venue.write(&mut batch).await.map(|_| ()).map_err(|error| error.chain());
+        (said, format!("{:?}", batch.quota()))
+    }
+
+    /// Goal: a call beyond the limits is refused as a whole, with the time to wait, and one that does not wait leads to a ban.
+    #[tokio::test(start_paused = true)]
+    async fn calls_beyond_the_limits_are_refused_and_then_banned() {
+        let venue = venue(|settings| settings.limits = Some(limits()));
+        let (said, used) = write(&venue, vec![order(1).into(), order(1).cancel().into(), order(2).into()]).await;
+        assert_eq!(said, Ok(()));
+        assert!(used.contains(r#"bucket: "orders_10s", used: Some(2)"#), "a cancel is no order: {used}");
+        assert!(used.contains(r#"bucket: "calls_1m", used: Some(1)"#), "{used}");
+
+        // The first call counts for 10 s from its arrival, and each of the two calls took 10 ms.
+        let (said, used) = write(&venue, vec![order(3).into()]).await;
+        assert_eq!(said, Err("throttled for 9.98s: 429: too many requests".to_owned()));
+        assert!(used.contains(r#"bucket: "orders_10s", used: Some(2)"#), "also a refusal says what is used: {used}");
+        assert_eq!(venue.account().resting.len(), 1, "nothing of it has landed");
+
+        sleep(Duration::from_secs(1)).await;
+        let (said, _) = write(&venue, vec![order(3).into()]).await;
+        assert_eq!(said, Err("throttled for 8.97s: 429: too many requests".to_owned()));
+        let (said, _) = write(&venue, vec![order(3).into()]).await;
+        assert_eq!(said, Err("throttled for 119.99s: 418: banned".to_owned()));
+        sleep(Duration::from_secs(120)).await;
+        assert_eq!(write(&venue, vec![order(3).into()]).await.0, Ok(()));
+        let counts = venue.counts().unwrap();
+        assert_eq!((counts.too_many, counts.banned, counts.bans), (2, 1, 1));
     }
 }

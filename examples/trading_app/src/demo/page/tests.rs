@@ -412,6 +412,10 @@ async fn events_tell_profit_latency_and_errors() {
     let errors = event(&mut socket, |event| event["kind"] == "errors" && event["rows"][0]["ops"] == 1).await;
     let row = &errors["rows"][0];
     assert_eq!((&row["effect"], &row["reason"]), (&json!("refused"), &json!("there is no such order")));
+    let used = |event: &Value| event["name"] == "orders" && event["stats"]["quota"]["buckets"][1]["used"] == 1;
+    let buckets = event(&mut socket, used).await["stats"]["quota"]["buckets"].clone();
+    assert_eq!((&buckets[0]["name"], &buckets[0]["used"]), (&json!("orders_10s"), &json!(0)), "a cancel is no order");
+    assert_eq!((&buckets[1]["name"], &buckets[1]["limit"]), (&json!("calls_1m"), &json!(48_000)));
     let measured = |event: &Value| event["kind"] == "sample" && event["batchers"]["orders"]["latency"].is_object();
     // A new browser gets all samples, also one that came together with the errors.
     let latency = event(&mut stage.browse().await, measured).await["batchers"]["orders"]["latency"].clone();

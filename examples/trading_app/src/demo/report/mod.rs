@@ -1,9 +1,10 @@
 //! The report at the end of a run: a text for people, JSON for programs, and whether the run was a success. `main` fills
-//! it in and publishes it. `queueing` says what the ops waited for, `tables` and `notes` write
-//! the text.
+//! it in and publishes it. `queueing` says what the ops waited for, `quota` what was used of the venue's limits; `tables` and
+//! `notes` write the text.
 
 mod notes;
 mod queueing;
+mod quota;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::{
     },
 };
 pub use queueing::Queueing;
+pub use quota::QuotaUse;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -46,6 +48,8 @@ pub struct Report {
     pub measured: Measured,
     /// Reason for the size of the batches of orders, if there were any.
     pub order_batches: Option<OrderBatches>,
+    /// Use of the venue's limits, if it has any.
+    pub quota: Option<QuotaUse>,
     /// Cost of a sample of the same operations, one at a time, with sinks of the same kind.
     pub unbatched: Option<Unbatched>,
     #[serde(flatten)]

@@ -22,7 +22,8 @@ const LEGEND: &str = "
 
   Times are means and percentiles over the operations that were sent. None
   lingers longer than the limit says; the rest of its waiting is for a free
-  slot, or for the batch of its partition that is being written. Being written
+  slot, or for the batch of its partition that is being written. For the quota
+  is the time in which the limits of the venue held it back. Being written
   is from the cut to the verdict; in the sink is the call alone. Slots are
   batches written at once: busy ones on average, of as many as there may be.
 ";
@@ -87,6 +88,9 @@ impl Report {
             writeln!(f, "slots      {busy_slots:.1} of {slots} for orders were busy on average: most of the waiting")?;
             writeln!(f, "           is for a slot, and meanwhile orders meet their cancels and net. The")?;
             writeln!(f, "           setting orders.limits.max_in_flight gives more slots.")?;
+        }
+        if let Some(quota) = &self.quota {
+            write!(f, "{quota}")?;
         }
         let verdicts = &self.verdicts;
         let [delivered, conflated, netted, failed] =

@@ -44,6 +44,9 @@ impl Report {
             queued("    lingering, at most", |queue| format::seconds(queue.max_lingering_seconds)),
             queued("    for a slot, at least", |queue| format::seconds(queue.min_due_seconds)),
         ]);
+        if each(&self.end.batchers).iter().any(|stats| !stats.quota.is_empty()) {
+            rows.push(row("  for the quota", |stats| format::time(stats.quota.time().mean)));
+        }
         if each(&self.end.batchers).iter().any(|stats| !stats.backing_off_time.max.is_zero()) {
             rows.push(row("  backing off", |stats| format::time(stats.backing_off_time.mean)));
         }

@@ -3,6 +3,7 @@
 use roundlot::Outcomes;
 
 use super::*;
+use crate::bot::venue::{Peak, VenueCounts};
 
 /// A report with a few of everything.
 fn report() -> Report {
@@ -14,6 +15,9 @@ fn report() -> Report {
     let Outcomes { delivered, netted, refused, exhausted, withdrawn, .. } = &mut stats.orders.outcomes;
     (*delivered, *netted, *refused, *exhausted, *withdrawn) = (1_100, 888, 7, 2, 3);
     (stats.orders.batches, stats.orders.written, stats.orders.retries) = (556, 1_112, 3);
+    let peak = |name, used| Peak { name, used, limit: 10_000 };
+    let peaks = vec![peak("orders_10s", 9_500), peak("calls_1m", 100)];
+    let counts = VenueCounts { peaks, too_many: 3, banned: 2, bans: 1 };
     let times = Percentiles { count: 1_109, p50: 0.012, p90: 0.02, p99: 0.099, p99_9: 0.1015, max: 0.102 };
     let cost = |operations, sent, calls, sink_seconds| Cost { operations, sent, calls, sink_seconds, seconds: 10.0 };
     let queueing = |slots, busy_slots| Queueing {
@@ -42,6 +46,7 @@ fn report() -> Report {
             seconds_between: 0.1,
             linger: "5ms".to_owned(),
         }),
+        quota: QuotaUse::new(Some(counts), &stats.orders, 1_234),
         unbatched: Some(Unbatched {
             prices: cost(500, 500, 500, 0.001),
             orders: cost(500, 510, 510, 5.1),
@@ -107,6 +112,10 @@ fn the_text_explains_its_figures() {
         "slots      14.6 of 16 for orders were busy on average: most of the waiting\n           is for a slot,",
         "first 500 prices, 500 orders and no\n  trades were sent again, ",
         "(The app makes no scratch table on a PostgreSQL server",
+        "quota      orders_10s   9,500 of  10,000 at most (95.0 %), 0 refusals\n",
+        "           calls_1m       100 of  10,000 at most (1.0 %), 0 refusals\n",
+        "at most 1,234 were never sent because of it: that many were\n",
+        "the venue answered 3 calls with 429, and 2 in 1 bans\n",
         "verdicts   2,000: 1,100 delivered, 0 conflated,\n           888 netted, 12 failed;\n",
         "failed     5 orders, 6 cancels, 1 moved stops:\n",
         "     3 withdrawn, or not settled at the end\n           (No such order: a cancel",
@@ -119,10 +128,11 @@ fn the_text_explains_its_figures() {
     quiet.rejections.clear();
     quiet.measured.queueing.orders.busy_slots = 8.0;
     quiet.unbatched = None;
+    quiet.quota = None;
     (quiet.end.backlog, quiet.order_batches, quiet.verdicts) = (0, None, Verdicts::default());
     let text = quiet.to_string();
     assert!(text.contains("at the end none was left to settle\n"), "{text}");
-    for words in ["No such order", "made up", "per batch", "moved stops", "slots   ", "An op alone", "scratch"] {
+    for words in ["No such order", "made up", "per batch", "moved stops", "slots   ", "An op alone", "scratch", "429"] {
         assert!(!text.contains(words), "{words}: {text}");
     }
 }

@@ -225,6 +225,13 @@ mod tests {
             ("[sim]\npairs = 0", "line 2, column 9: sim.pairs: it must be at least 1"),
             ("[sim]\nupdates_per_second = 0", "sim.updates_per_second: "),
             ("[venue]\nreject_percent = 101", "venue.reject_percent: it must be at most 100 percent"),
+            ("[venue.limits]\norders_per_10s = 0", "venue.limits.orders_per_10s: it must be at least 1"),
+            (
+                "[venue.limits]\nban = \"4days\"",
+                "venue.limits.ban: a ban takes more than nothing, and at most three days",
+            ),
+            ("[venue.limits]\ncalls_per_hour = 1", "venue.limits.calls_per_hour: unknown field"),
+            ("[orders.quota.orders_10s]\nlimit = 0", "limit from 1"),
             ("[strategy]\nstop_percent = \"100.1\"", "strategy.stop_percent: "),
             ("seed = ", "line 1, column "),
         ];

@@ -14,7 +14,7 @@ use roundlot::{
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::bot::settings::{self as bot, duration, percent};
+use crate::bot::settings::{self as bot, duration, percent, positive};
 pub use address::Address;
 pub use destination::Named;
 pub use load::load;
@@ -152,9 +152,4 @@ fn speed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
 fn decimal_mark<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<char>, D::Error> {
     let mark = Option::<char>::deserialize(deserializer)?;
     if matches!(mark, None | Some('.' | ',')) { Ok(mark) } else { Err(D::Error::custom("it is \".\" or \",\"")) }
-}
-
-fn positive<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + From<u8>>(from: D) -> Result<T, D::Error> {
-    let number = T::deserialize(from)?;
-    if number >= T::from(1) { Ok(number) } else { Err(D::Error::custom("it must be at least 1")) }
 }

@@ -1,4 +1,5 @@
-// A batcher: its rate, times and sizes over the last minute, why its batches were cut, and how full its buffer is.
+// A batcher: its rate, times and sizes over the last minute, why its batches were cut, how full its buffer is, and what is
+// used of the venue's limits.
 import { Chart } from './chart.js';
 import { $, add, fill, mark, stamp, text } from './dom.js';
 import { count, decimal, percent, round, short, time } from './format.js';
@@ -80,6 +81,7 @@ class View {
     text(this.is('cut-at'), `cut at ${count(limits.max_items)} operations or after ${limits.linger}`);
     text(this.is('room-said'), `${count(stats.waiting)} of ${count(limits.max_pending)} wait, ${count(stats.in_flight)} in flight`);
     this.is('room').value = (stats.waiting + stats.in_flight) / limits.max_pending;
+    this.drawQuota(stats.quota);
     this.article.dataset.waiting = stats.waiting;
     const newest = state.samples.at(-1);
     if (newest === undefined || newest === this.drawn) return;
@@ -99,6 +101,19 @@ class View {
     text(this.is('state'), state.ended ? 'ended' : now || 'running');
     const how = halted || stats.in_outage ? 'halted' : stats.paused ? 'paused' : 'running';
     mark(this.is('state'), 'state', state.ended ? 'ended' : how);
+  }
+
+  // The buckets of the quota, if the batcher has one.
+  drawQuota({ buckets, time: held }) {
+    this.is('quota').hidden = buckets.length === 0;
+    text(this.is('quota-said'), held.max_seconds > 0 ? `${time(held.mean_seconds * 1000)} for them on average` : 'no wait for them');
+    fill(this.is('buckets'), 'bucket', buckets, (row, { name, used, limit }) => {
+      const [label, meter, said] = row.children;
+      text(label, name);
+      text(said, `${count(used)} / ${count(limit)}`);
+      meter.value = used / limit;
+      meter.setAttribute('aria-label', `${name} used`);
+    });
   }
 
   drawCuts(stats) {
