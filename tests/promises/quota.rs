@@ -545,3 +545,214 @@ async fn the_linger_of_a_later_op_is_no_wait_for_the_quota() {
     assert_eq!(sink.len(), 2);
     assert_eq!(desk.stats().quota.time().max, Duration::ZERO);
 }
+
+/// Goal: a report that a venue made before it had counted another call does not lower the count. Method: two calls overlap, and the
+/// answer to the first one, which tells of one unit, comes last.
+#[tokio::test(start_paused = true)]
+async fn a_report_from_before_another_call_lowers_nothing() {
+    let sink = sink_fn(|batch: &mut Batch<Op>| {
+        Box::pin(async move {
+            let is_first = batch.ops()[0].0 == 'a';
+            tokio::time::sleep(if is_first { ms(200) } else { ms(100) }).await;
+            batch.quota().used("ops", if is_first { 1 } else { 2 });
+            Ok(batch.accept_all())
+        })
+    });
+    let stages = Stages::new().partition_by(|op: &Op| op.0);
+    let limits = Limits::new(10).max_in_flight(2);
+    let (desk, _worker) = Batcher::new(sink).stages(stages).limits(limits).quota(ops(10)).spawn();
+    desk.send_all([('a', 0), ('b', 0)]).await.unwrap();
+    took(ms(200), desk.flush()).await.unwrap();
+    assert_eq!(desk.stats().quota["ops"].used, 2);
+}
+
+/// Goal: an op is not refused for the cost of the ops before it. Method: calls of three ops cost more than there is, and smaller
+/// ones next to nothing.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_makes_a_call_too_dear_goes_with_the_next() {
+    let sink = Recorder::new();
+    let bucket = per_second(10).per_call_by(|ops| if ops > 2 { 100 } else { 1 });
+    let (desk, _worker) = Batcher::new(sink.clone()).quota(Quota::new().bucket("calls", bucket)).spawn();
+    desk.send_all(numbered(0, 6)).await.unwrap();
+    took(secs(0), desk.flush()).await.unwrap();
+    assert_eq!(sink.batches(), [numbered(0, 2), numbered(2, 4), numbered(4, 6)]);
+}
+
+/// Goal: a ban stops ops that cost nothing as well. Method: the venue bans the address, and another batcher has a free op.
+#[tokio::test(start_paused = true)]
+async fn a_ban_stops_ops_that_cost_nothing() {
+    let (first, second) = (Recorder::<Op>::new(), Recorder::<Op>::new());
+    let weight = SharedBucket::new(per_second(10));
+    let quota = || Quota::new().shared("weight", &weight).cost("weight", |op: &Op| u64::from(op.0 != 'c'));
+    let flaky = Flaky::new(first).fail(SinkError::throttled(secs(10)));
+    let (banned, _one) = Batcher::new(flaky).quota(quota()).spawn();
+    let (other, _two) = Batcher::new(second.clone()).quota(quota()).spawn();
+    banned.send(('a', 0)).await.unwrap();
+    until_idle().await;
+    other.send(('c', 0)).await.unwrap();
+    advance(secs(9)).await;
+    assert_eq!(second.len(), 0);
+    took(secs(1), other.flush()).await.unwrap();
+    assert_eq!(second.ops(), [('c', 0)]);
+}
+
+/// Goal: a report counts though the call itself cost nothing. Method: the answer to a free op tells that another client has used
+/// up all.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_costs_nothing_brings_a_report() {
+    let sink = sink_fn(|batch: &mut Batch<Op>| {
+        Box::pin(async move {
+            batch.quota().used("ops", 10);
+            Ok(batch.accept_all())
+        })
+    });
+    let quota = ops(10).cost("ops", |op: &Op| u64::from(op.0 != 'c'));
+    let (desk, _worker) = Batcher::new(sink).quota(quota).spawn();
+    desk.send(('c', 0)).await.unwrap();
+    at_once(desk.flush()).await.unwrap();
+    assert_eq!(desk.stats().quota["ops"].used, 10);
+}
+
+/// Goal: whatever a venue reports, it refuses no op for ever. Method: a limit of nothing is reported once, with a reserve and
+/// without one.
+#[tokio::test(start_paused = true)]
+async fn a_reported_limit_of_nothing_refuses_nothing_for_ever() {
+    for reserve in [0.0, 0.5] {
+        let sink = sink_fn(|batch: &mut Batch<Op>| {
+            Box::pin(async move {
+                let is_first = batch.ops()[0].1 == 0;
+                batch.quota().limit("ops", if is_first { 0 } else { 10 });
+                Ok(batch.accept_all())
+            })
+        });
+        let quota = ops(10).reserve(reserve, |op: &Op| op.0 == '!');
+        let (desk, _worker) = Batcher::new(sink).quota(quota).spawn();
+        desk.send(('a', 0)).await.unwrap();
+        at_once(desk.flush()).await.unwrap();
+        desk.send(('a', 1)).await.unwrap();
+        eventually(desk.flush()).await.unwrap();
+        let stats = desk.stats();
+        assert_eq!((stats.outcomes.delivered, stats.quota["ops"].limit), (2, 10));
+    }
+}
+
+/// Goal: an op that costs too much with its call is given back at `send`. Method: half of ten is reserved, and a call costs three.
+#[tokio::test(start_paused = true)]
+async fn the_cost_of_a_call_counts_at_the_door() {
+    let sink = Recorder::new();
+    let bucket = per_second(10).per_call(3);
+    let quota =
+        Quota::new().bucket("ops", bucket).cost("ops", |op: &Op| u64::from(op.1)).reserve(0.5, |op| op.0 == '!');
+    let (desk, _worker) = Batcher::new(sink.clone()).quota(quota).spawn();
+    assert!(matches!(desk.send(('a', 3)).await, Err(SendError::TooHeavy(_))));
+    assert!(matches!(desk.send(('!', 8)).await, Err(SendError::TooHeavy(_))));
+    desk.send_all([('a', 2), ('!', 7)]).await.unwrap();
+    eventually(desk.flush()).await.unwrap();
+    assert_eq!(sink.ops(), [('a', 2), ('!', 7)]);
+}
+
+/// Goal: a cost of a call that panics kills no batcher. Method: it panics from the third question on, as a table that has gone.
+#[tokio::test(start_paused = true)]
+async fn a_call_cost_that_panics_refuses_its_op() {
+    let sink = Recorder::new();
+    let asked = std::cell::Cell::new(0);
+    let bucket = per_second(10).per_call_by(move |_| {
+        asked.set(asked.get() + 1);
+        if asked.get() > 4 { panic!("no price") } else { 1 }
+    });
+    let (desk, _worker) = Batcher::new(sink.clone()).quota(Quota::new().bucket("calls", bucket)).spawn();
+    for value in 0..8 {
+        desk.send(('a', value)).await.expect("the batcher lives");
+        eventually(desk.flush()).await.expect("the batcher lives");
+    }
+    assert!(desk.stats().outcomes.refused >= 4);
+    conserved(&desk.stats());
+}
+
+/// Goal: no op waits for budget that is there. Method: a dear op is saved for, and ops that cost less wait behind it, until it is
+/// withdrawn or replaced by a cheap one.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_saved_for_an_op_that_is_gone() {
+    for is_replaced in [false, true] {
+        let sink = Recorder::new();
+        let stages = Stages::new()
+            .partition_by(|op: &Op| op.0)
+            .priority_by(|op: &Op| op.0 == 'd')
+            .conflate_by(|op: &Op| (op.0 == 'd').then_some(()), stage::latest);
+        let quota = ops(10).cost("ops", |op: &Op| if op.0 == 'd' { u64::from(op.1) } else { 1 });
+        let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).quota(quota).spawn();
+        desk.send_all(numbered(0, 5)).await.unwrap();
+        until_idle().await;
+        desk.send(('d', 8)).await.unwrap();
+        until_idle().await;
+        desk.send(('b', 0)).await.unwrap();
+        until_idle().await;
+        assert_eq!(sink.len(), 5);
+        if is_replaced {
+            desk.send(('d', 1)).await.unwrap();
+        } else {
+            assert_eq!(at_once(desk.withdraw(|op| op.0 == 'd')).await.unwrap().len(), 1);
+        }
+        until_idle().await;
+        assert_eq!(sink.ops()[5..].last(), Some(&('b', 0)), "replaced: {is_replaced}");
+    }
+}
+
+/// Goal: a bucket is saved for an op, whatever another one waits for. Method: a dear op waits for one bucket, an op of less priority for
+/// another, and cheap ops would use the first one up.
+#[tokio::test(start_paused = true)]
+async fn a_bucket_is_saved_while_another_one_is() {
+    let sink = Recorder::new();
+    let stages = Stages::new().partition_by(|op: &Op| op.0).priority_by(|op: &Op| match op.0 {
+        'd' => 2,
+        'y' => 1,
+        _ => 0,
+    });
+    let quota = Quota::new()
+        .bucket("x", per_second(10))
+        .cost("x", |op: &Op| match op.0 {
+            'd' => 8,
+            'y' => 0,
+            _ => 1,
+        })
+        .bucket("y", Bucket::rolling(1, secs(60)).jitter(Duration::ZERO).unpaced())
+        .cost("y", |op: &Op| u64::from(op.0 == 'y'));
+    let limits = Limits::new(100).max_in_flight(8);
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).limits(limits).quota(quota).spawn();
+    for step in 0..10 {
+        desk.send_all([('a', step), ('y', step)]).await.unwrap();
+        advance(ms(100)).await;
+    }
+    let dear = desk.submit(('d', 0)).await.unwrap();
+    let waits = async {
+        for step in 10..100 {
+            desk.send_all([('a', step), ('y', step)]).await.unwrap();
+            advance(ms(100)).await;
+        }
+    };
+    let (outcome, ()) = tokio::join!(dear.outcome(), waits);
+    assert!(outcome.latency <= secs(1), "{:?}", outcome.latency);
+}
+
+/// Goal: a bucket is not saved for an op that has expired. Method: a dear op expires while it is saved for, and a cheap one waits
+/// behind it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_saved_for_an_op_that_has_expired() {
+    let sink = Recorder::new();
+    let deadline = Instant::now() + ms(200);
+    let stages = Stages::new()
+        .partition_by(|op: &Op| op.0)
+        .priority_by(|op: &Op| op.0 == 'd')
+        .expire_by(move |op: &Op| (op.0 == 'd').then_some(deadline));
+    let quota = ops(10).cost("ops", |op: &Op| if op.0 == 'd' { 8 } else { 1 });
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(stages).quota(quota).spawn();
+    desk.send_all(numbered(0, 5)).await.unwrap();
+    until_idle().await;
+    desk.send(('d', 0)).await.unwrap();
+    until_idle().await;
+    desk.send(('b', 0)).await.unwrap();
+    advance(ms(199)).await;
+    assert_eq!(sink.len(), 5);
+    advance(ms(1)).await;
+    assert_eq!(sink.ops()[5..], [('b', 0)]);
+}

@@ -223,7 +223,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let rises = order.rank(newer_level) > order.rank(node.level);
         if !rises && self.rules.weight.is_none() && self.rules.urgent.is_none() {
             // The way of most: nothing by which it is placed has changed.
-            return;
+            return self.cost_changed(slot, now);
         }
         let id = node.partition;
         let (weight, urgent) = (node.weight, node.urgent);

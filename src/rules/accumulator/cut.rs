@@ -52,6 +52,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             let mut held_until = None;
             let taken = self.take(id, now, &mut held_until);
             self.reschedule(id, now);
+            self.release_saved(id, taken.is_some(), now);
             if taken.is_some() {
                 return taken;
             }

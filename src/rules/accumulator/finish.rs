@@ -81,7 +81,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         self.dequeue(slot);
         let id = self.nodes[slot].partition;
         let op = self.finish_dequeued(slot, end, now);
-        self.reschedule(id, now);
+        self.reschedule_shortened(id, now);
         op
     }
 
@@ -128,7 +128,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         self.dequeue(slot);
         let id = self.nodes[slot].partition;
         self.give_up_dequeued(slot, why, error, now);
-        self.reschedule(id, now);
+        self.reschedule_shortened(id, now);
     }
 
     /// Gives up an op that stands in no queue: a dead letter, unless a merge has used it up.

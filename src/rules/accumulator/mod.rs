@@ -305,6 +305,15 @@ impl<T, R, A> Accumulator<T, R, A> {
         }
     }
 
+    /// The same, after an op has ended that waited.
+    fn reschedule_shortened(&mut self, id: u32, now: Timestamp)
+    where
+        R: Clone,
+    {
+        self.reschedule(id, now);
+        self.release_saved(id, false, now);
+    }
+
     /// Orders a partition that is due anew, since a better op may have joined it.
     fn reorder_due(&mut self, id: u32, now: Timestamp) {
         let (schedule, view) = self.scheduling();

@@ -4,6 +4,7 @@
 use super::{Accumulator, Cut, store::SortKey};
 use crate::rules::{
     batch::SinkError,
+    panics,
     quota::{Budget, Charge, Drawn},
     time::Timestamp,
 };
@@ -51,9 +52,49 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         }
         match quota.draw(nodes[slot].waiting_op(), ops, charges, now) {
             Drawn::Charged => Fit::Fits,
-            Drawn::Later(until) => Fit::Waits(until),
+            Drawn::Full => Fit::Full,
+            Drawn::Later(until) => Fit::Waits(self.expiry_of(slot, now).map_or(until, |expiry| expiry.min(until))),
             Drawn::Never(why) => Fit::Refused(SinkError::refused(why)),
             Drawn::Panicked(panic) => Fit::Refused(self.caught("a cost", &*panic)),
+        }
+    }
+
+    /// When an op that waits for the quota expires. Others may wait for it, so that its end is not to be missed.
+    fn expiry_of(&self, slot: u32, now: Timestamp) -> Option<Timestamp> {
+        let expiry = self.rules.expiry.as_ref()?;
+        // A panic is caught and answered when the op is asked again.
+        let expiry = panics::catch(|| expiry(self.nodes[slot].waiting_op())).ok().flatten();
+        expiry.filter(|expiry| now < *expiry)
+    }
+
+    /// Asks the quota anew for partitions that were held up for one that is empty now, or whose batch has left.
+    #[inline]
+    pub(super) fn release_saved(&mut self, id: u32, has_left: bool, now: Timestamp) {
+        if self.quota.is_some() {
+            self.release_what_was_saved(id, has_left, now);
+        }
+    }
+
+    #[inline(never)]
+    fn release_what_was_saved(&mut self, id: u32, has_left: bool, now: Timestamp) {
+        let Self { quota: Some(quota), schedule, .. } = self else {
+            return;
+        };
+        let is_empty = !schedule.partitions().contains(id) || schedule.queue(id).is_empty();
+        if (has_left && quota.was_saved_for()) || (is_empty && quota.emptied(id, now)) {
+            let (schedule, view) = self.scheduling();
+            schedule.release_held(&view, now);
+        }
+    }
+
+    /// The next op of a partition that the quota holds up may have got another cost.
+    #[inline]
+    pub(super) fn cost_changed(&mut self, slot: u32, now: Timestamp) {
+        if self.quota.as_ref().is_some_and(|quota| quota.has_costs()) {
+            let id = self.nodes[slot].partition;
+            if self.schedule.queue(id).next(&self.nodes, &self.rules.order, now) == Some(slot) {
+                self.reorder_due(id, now);
+            }
         }
     }
 

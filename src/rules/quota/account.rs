@@ -19,6 +19,8 @@ pub(super) struct Account<T> {
     name: Arc<str>,
     cost: Option<Cost<T>>,
     call: Call,
+    /// Cost of a call of one op, beside the op.
+    first: u64,
     windows: Windows<T>,
     /// In millionths.
     reserve: u32,
@@ -28,8 +30,19 @@ pub(super) struct Account<T> {
     pub(super) waited: u64,
     pub(super) corrections: u64,
     pub(super) throttled: u64,
+    /// An op that was refused, and for which what is left is saved.
+    pub(super) saving: Option<Saving>,
     /// Cost and window of the op that is being drawn for; set by `want`.
     wanted: (u64, u32),
+}
+
+/// A bucket is saved for the op that comes first. Ops that cost less would otherwise use it up again and again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Saving {
+    pub(super) partition: u32,
+    /// Less for what goes first.
+    pub(super) rank: u128,
+    pub(super) until: Timestamp,
 }
 
 /// Cost of a call, beside its ops.
@@ -111,8 +124,20 @@ impl<T> Account<T> {
                 (call, windows)
             }
         };
-        let wanted = (0, ONLY);
-        Self { name, cost, call, windows, reserve, in_flight: 0, waited: 0, corrections: 0, throttled: 0, wanted }
+        Self {
+            name,
+            cost,
+            first: call.of_op(0),
+            call,
+            windows,
+            reserve,
+            in_flight: 0,
+            waited: 0,
+            corrections: 0,
+            throttled: 0,
+            saving: None,
+            wanted: (0, ONLY),
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -134,20 +159,55 @@ impl<T> Account<T> {
         self.wanted = (cost, slot);
     }
 
-    /// Draws the cost of that op. Returns the window that was charged; `None` if the op costs nothing.
-    pub(super) fn draw(&mut self, matters: bool, has_reserve: bool, now: Timestamp) -> Result<Option<u32>, Refusal> {
+    /// Draws the cost of that op, and counts its batch as in flight if it `departs` with it. Both happen under one lock, so that
+    /// a report to another batcher can't come in between.
+    pub(super) fn draw(
+        &mut self,
+        matters: bool,
+        has_reserve: bool,
+        departs: bool,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let (cost, slot) = self.wanted;
         if cost == 0 {
-            return Ok(None);
+            return Ok(());
         }
         let reserve = if matters { 0 } else { self.reserve };
-        let claim = |limit| Claim { cost, reserved: part_of(limit, reserve), paced: !(matters && has_reserve) };
-        self.with(slot, |window| window.draw(claim(window.limit()), now)).map(|()| Some(slot))
+        let (paced, least) = (!(matters && has_reserve), self.least());
+        // A venue may lower the limit so far that nothing but the reserve would be left.
+        let reserved = |limit: u64| part_of(limit, reserve).min(limit.saturating_sub(least));
+        self.with(slot, |window| {
+            window.draw(Claim { cost, reserved: reserved(window.limit()), paced }, now)?;
+            if departs {
+                window.departed();
+            }
+            Ok(())
+        })?;
+        self.in_flight += u32::from(departs);
+        if let Windows::Keyed(keyed) = &mut self.windows {
+            keyed.changed(slot, now);
+        }
+        Ok(())
+    }
+
+    /// Least limit by which anything can be sent.
+    fn least(&self) -> u64 {
+        self.first.max(1)
+    }
+
+    /// Window of the op that is being drawn for.
+    pub(super) fn slot(&self) -> u32 {
+        self.wanted.1
     }
 
     /// Whether the op that is being drawn for costs something here.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.0 > 0
+    }
+
+    /// Whether a function says what an op costs.
+    pub(super) fn has_cost(&self) -> bool {
+        self.cost.is_some()
     }
 
     pub(super) fn is_keyed(&self) -> bool {
@@ -159,40 +219,57 @@ impl<T> Account<T> {
         format!("it costs {} in bucket `{}`, where it may use {limit}", self.wanted.0, self.name)
     }
 
-    /// Takes the last draw back.
-    pub(super) fn undo(&mut self) {
+    /// Takes the draw of an op back, and the departure of its batch if it has `departed` with it.
+    pub(super) fn undo(&mut self, departed: bool) {
         let (cost, slot) = self.wanted;
-        if cost > 0 {
-            self.with(slot, |window| window.undo(cost));
-        }
+        self.in_flight -= u32::from(departed);
+        self.with(slot, |window| {
+            window.undo(cost);
+            if departed {
+                window.returned();
+            }
+        });
     }
 
-    /// Moment to look again, if every op costs something here and nothing is left for any of them.
+    /// Moment to look again, if every op costs something here and nothing is left for any of them. A venue that bans an address
+    /// refuses what costs nothing, too.
     pub(super) fn closed_until(&mut self, has_reserve: bool, now: Timestamp) -> Option<Timestamp> {
         if self.is_keyed() {
             return None;
         }
         let cost = match (&self.cost, &self.call) {
             (None, Call::Free) => 1,
-            (_, call) => call.of_op(0),
+            _ => self.first,
         };
-        let refusal = self.with(ONLY, |window| window.check(Claim { cost, reserved: 0, paced: !has_reserve }, now));
+        let refusal = self.with(ONLY, |window| match window.frozen_until(now) {
+            Some(until) => Err(Refusal::Until(until)),
+            None => window.check(Claim { cost, reserved: 0, paced: !has_reserve }, now),
+        });
         match refusal {
             Err(Refusal::Until(until)) => Some(until),
             Ok(()) | Err(Refusal::Never { .. }) => None,
         }
     }
 
-    /// Notes that a batch which was charged is in flight.
-    pub(super) fn departed(&mut self, slot: u32) {
-        self.in_flight += 1;
-        self.with(slot, Window::departed);
-    }
-
     /// Notes that a batch which was charged has come back.
     pub(super) fn returned(&mut self, slot: u32) {
         self.in_flight -= 1;
         self.with(slot, Window::returned);
+    }
+
+    /// Takes over the venue's count from the answer to a batch with these windows.
+    pub(super) fn correct(&mut self, used: u64, charged: impl Iterator<Item = u32>, sent: Timestamp, now: Timestamp) {
+        let mut is_charged = false;
+        for slot in charged {
+            is_charged = true;
+            self.with(slot, |window| window.correct(used, sent, true, now));
+            if let Windows::Keyed(keyed) = &mut self.windows {
+                keyed.changed(slot, now);
+            }
+        }
+        if !is_charged && !self.is_keyed() {
+            self.with(ONLY, |window| window.correct(used, sent, false, now));
+        }
     }
 
     /// Calls the function with one of the windows.
@@ -208,7 +285,9 @@ impl<T> Account<T> {
         }
     }
 
+    /// Takes over the venue's limit, but for one by which nothing could be sent any more, nor a better limit be heard of.
     pub(super) fn set_limit(&mut self, limit: u64) {
+        let limit = limit.max(self.least());
         match &mut self.windows {
             Windows::Keyed(keyed) => keyed.set_limit(limit),
             _ => self.with(ONLY, |window| window.set_limit(limit)),
@@ -220,7 +299,7 @@ impl<T> Account<T> {
         self.throttled += 1;
         match &mut self.windows {
             Windows::One(window) => window.throttled(),
-            Windows::Keyed(keyed) => keyed.each_mut().for_each(Window::throttled),
+            Windows::Keyed(keyed) => keyed.throttled(),
             Windows::Shared(pool) => pool.with(&mut |window| {
                 window.throttled();
                 window.freeze(until);
@@ -238,7 +317,7 @@ impl<T> Account<T> {
     pub(super) fn stats(&self, now: Timestamp) -> BucketStats {
         let (used, limit) = match &self.windows {
             Windows::One(window) => (window.used(now), window.limit()),
-            Windows::Keyed(keyed) => (keyed.each().map(|window| window.used(now)).max().unwrap_or(0), keyed.limit()),
+            Windows::Keyed(keyed) => (keyed.most_used(now), keyed.limit()),
             Windows::Shared(pool) => {
                 let mut answer = (0, 0);
                 pool.with(&mut |window| answer = (window.used(now), window.limit()));

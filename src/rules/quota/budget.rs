@@ -5,7 +5,12 @@
 use std::{any::Any, time::Duration};
 
 use super::{
-    Predicate, Quota, Source, account::Account, held::HeldTime, report::Report, report::Reports, window::Refusal,
+    Predicate, Quota, Source,
+    account::{Account, Saving},
+    held::HeldTime,
+    report::Report,
+    report::Reports,
+    window::Refusal,
 };
 use crate::rules::{
     panics,
@@ -19,24 +24,14 @@ pub(crate) struct Budget<T> {
     held: HeldTime,
     /// No op at all can be cut before this moment.
     closed_until: Option<Timestamp>,
-    /// The bucket that is saved for an op which was refused.
-    saving: Option<Saving>,
+    /// The bucket that was saved for the batch that is being drawn for, and is not any more.
+    unsaved: Option<usize>,
     /// Partition and rank of the batch that is being drawn for.
     batch: (u32, u128),
     /// When an op was last drawn for, or a batch settled.
     seen: Timestamp,
     /// The end of the pause that the venue asked for last.
     paused_until: Option<Timestamp>,
-}
-
-/// A bucket that is saved for the op that comes first. Ops that cost less would otherwise use it up again and again.
-#[derive(Debug, Clone, Copy)]
-struct Saving {
-    account: usize,
-    partition: u32,
-    /// Less for what goes first.
-    rank: u128,
-    until: Timestamp,
 }
 
 /// A window that a batch was charged in.
@@ -51,6 +46,8 @@ pub(crate) struct Charge {
 pub(crate) enum Drawn {
     /// The op is charged.
     Charged,
+    /// The op is not charged, since it would make its call too dear. It may go with the next one.
+    Full,
     /// The op is not charged, and is worth asking for again then.
     Later(Timestamp),
     /// The op costs more than a limit; the text says so.
@@ -72,7 +69,7 @@ impl<T> Budget<T> {
             matters,
             held: HeldTime::default(),
             closed_until: None,
-            saving: None,
+            unsaved: None,
             batch: (0, 0),
             seen: now,
             paused_until: None,
@@ -110,7 +107,32 @@ impl<T> Budget<T> {
     pub(crate) fn begin(&mut self, partition: u32, rank: u128, now: Timestamp) {
         (self.batch, self.seen) = ((partition, rank), now);
         self.accounts.iter_mut().for_each(|account| account.sweep(now));
-        self.saving.take_if(|saving| saving.partition == partition || saving.until <= now);
+        self.unsave(partition, now);
+    }
+
+    /// Saves nothing for a partition any more, nor for any whose time has come.
+    fn unsave(&mut self, partition: u32, now: Timestamp) {
+        self.unsaved = None;
+        for (at, account) in self.accounts.iter_mut().enumerate() {
+            let is_over = |saving: &mut Saving| saving.partition == partition || saving.until <= now;
+            if account.saving.take_if(is_over).is_some_and(|saving| now < saving.until) {
+                self.unsaved = Some(at);
+            }
+        }
+    }
+
+    /// Nothing waits in a partition any more. Returns whether partitions that were held up for it may go.
+    pub(crate) fn emptied(&mut self, partition: u32, now: Timestamp) -> bool {
+        if self.accounts.iter().all(|account| account.saving.is_none()) {
+            return false;
+        }
+        self.unsave(partition, now);
+        self.unsaved.is_some()
+    }
+
+    /// Whether a batch that has left was saved for, so that partitions that were held up for it may go.
+    pub(crate) fn was_saved_for(&mut self) -> bool {
+        self.unsaved.take().is_some()
     }
 
     /// Charges an op as number `ops` of the batch, in all buckets or in none.
@@ -129,58 +151,52 @@ impl<T> Budget<T> {
         let before = charges.len();
         for at in 0..self.accounts.len() {
             let account = &mut self.accounts[at];
-            let is_for_better = |saving: &Saving| saving.account == at && saving.rank < rank && !matters;
-            let saved_for = self.saving.filter(|saving| is_for_better(saving) && account.is_wanted());
+            if !account.is_wanted() {
+                continue;
+            }
+            let saved_for = account.saving.filter(|saving| saving.rank < rank && !matters);
+            let charge = Charge { account: at, window: account.slot() };
+            let departs = !charges[..before].contains(&charge);
             let drawn = match saved_for {
                 Some(saving) => Err(Refusal::Until(saving.until)),
-                None => account.draw(matters, has_reserve, now),
+                None => account.draw(matters, has_reserve, departs, now),
             };
             match drawn {
-                Ok(None) => {}
-                Ok(Some(window)) => charges.push(Charge { account: at, window }),
+                Ok(()) if departs => charges.push(charge),
+                Ok(()) => {}
                 Err(refusal) => {
                     account.waited += 1;
                     let answer = match refusal {
                         Refusal::Until(until) => {
-                            if ops == 0 && saved_for.is_none() && !account.is_keyed() {
-                                self.saving = Some(Saving { account: at, partition, rank, until });
+                            let saves = ops == 0 && saved_for.is_none() && !account.is_keyed();
+                            if saves && account.saving.is_none_or(|saving| rank < saving.rank) {
+                                account.saving = Some(Saving { partition, rank, until });
+                                self.unsaved.take_if(|unsaved| *unsaved == at);
                             }
                             Drawn::Later(until)
                         }
+                        Refusal::Never { .. } if ops > 0 => Drawn::Full,
                         Refusal::Never { limit } => Drawn::Never(account.too_dear(limit)),
                     };
-                    self.undo(charges, before);
+                    self.undo(at, charges, before);
                     return answer;
                 }
             }
         }
-        self.count_departures(charges, before);
         Drawn::Charged
     }
 
-    /// Takes back what was drawn for an op that is not sent.
-    fn undo(&mut self, charges: &mut Vec<Charge>, before: usize) {
-        for charge in charges.drain(before..) {
-            self.accounts[charge.account].undo();
+    /// Takes back what was drawn in the first accounts for an op that is not sent.
+    fn undo(&mut self, accounts: usize, charges: &mut Vec<Charge>, before: usize) {
+        for (at, account) in self.accounts[..accounts].iter_mut().enumerate().filter(|(_, account)| account.is_wanted())
+        {
+            account.undo(charges[before..].iter().any(|charge| charge.account == at));
         }
+        charges.truncate(before);
     }
 
-    /// Keeps one charge per window and batch, and counts the batch as in flight there.
-    fn count_departures(&mut self, charges: &mut Vec<Charge>, before: usize) {
-        let mut kept = before;
-        for at in before..charges.len() {
-            let charge = charges[at];
-            if !charges[..before].contains(&charge) {
-                self.accounts[charge.account].departed(charge.window);
-                charges[kept] = charge;
-                kept += 1;
-            }
-        }
-        charges.truncate(kept);
-    }
-
-    /// Notes that a batch, sent at `sent`, has come back with what the venue reported. Returns the name of a bucket that does not exist, if one was
-    /// reported on.
+    /// Notes that a batch, sent at `sent`, has come back with what the venue reported. Returns the name of a bucket that does
+    /// not exist, if one was reported on.
     pub(crate) fn returned(
         &mut self,
         charges: &mut Vec<Charge>,
@@ -189,9 +205,6 @@ impl<T> Budget<T> {
         now: Timestamp,
     ) -> Option<Box<str>> {
         self.seen = now;
-        for Charge { account, window } in charges.iter() {
-            self.accounts[*account].returned(*window);
-        }
         let mut unknown = None;
         for report in reports.drain() {
             self.closed_until = None;
@@ -200,7 +213,9 @@ impl<T> Budget<T> {
                 None => unknown = Some(report.bucket),
             }
         }
-        charges.clear();
+        for Charge { account, window } in charges.drain(..) {
+            self.accounts[account].returned(window);
+        }
         unknown
     }
 
@@ -211,10 +226,14 @@ impl<T> Budget<T> {
             account.set_limit(limit);
         }
         if let Some(used) = report.used {
-            for charge in charges.iter().filter(|charge| charge.account == at) {
-                account.with(charge.window, |window| window.correct(used, sent, now));
-            }
+            let charged = charges.iter().filter(|charge| charge.account == at);
+            account.correct(used, charged.map(|charge| charge.window), sent, now);
         }
+    }
+
+    /// Whether the cost of an op may change when a newer one is merged into it.
+    pub(crate) fn has_costs(&self) -> bool {
+        self.accounts.iter().any(Account::has_cost)
     }
 
     /// Notes a pause that the venue asked for, by one answer on a batch or by one on each of its ops.

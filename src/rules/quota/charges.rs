@@ -119,11 +119,15 @@ impl Charges {
         }
     }
 
-    /// Takes back what was added last.
+    /// Takes back what was added last. Other batchers may have added less since.
     pub(super) fn undo(&mut self, cost: u64) {
-        if let Some(last) = self.entries.back_mut() {
-            let cost = cost.min(last.cost);
-            (self.sum, last.cost) = (self.sum - cost, last.cost - cost);
+        let mut left = cost;
+        while left > 0
+            && let Some(last) = self.entries.back_mut()
+        {
+            let less = left.min(last.cost);
+            left -= less;
+            (self.sum, last.cost) = (self.sum - less, last.cost - less);
             if last.cost == 0 {
                 self.entries.pop_back();
             }

@@ -7,8 +7,6 @@ use crate::rules::time::Timestamp;
 pub(super) struct Decay {
     /// When the venue's counter is empty at the latest.
     empty_at: Timestamp,
-    /// The same before the last draw.
-    before: Timestamp,
     /// Nanoseconds in which the counter falls by one.
     per_unit: u64,
     /// The most by which one call may take longer to the venue than another, in nanoseconds.
@@ -17,7 +15,7 @@ pub(super) struct Decay {
 
 impl Decay {
     pub(super) fn new(per_unit: u64, jitter: u64, now: Timestamp) -> Self {
-        Self { empty_at: now, before: now, per_unit: per_unit.max(1), jitter }
+        Self { empty_at: now, per_unit: per_unit.max(1), jitter }
     }
 
     pub(super) fn jitter(&self) -> u64 {
@@ -35,14 +33,13 @@ impl Decay {
 
     pub(super) fn add(&mut self, cost: u64, now: Timestamp) {
         // A call that is on its way for longer than those behind it brings them closer together.
-        self.before = self.empty_at;
         let from = self.empty_at.max(now.plus_nanos(self.jitter));
         self.empty_at = from.plus_nanos(self.time_of(cost));
     }
 
-    /// Takes back what was added last.
-    pub(super) fn undo(&mut self) {
-        self.empty_at = self.before;
+    /// Takes back what was added, whatever other batchers have added since. A lift by the jitter stays.
+    pub(super) fn undo(&mut self, cost: u64) {
+        self.empty_at = self.falls_to(cost);
     }
 
     pub(super) fn correct(&mut self, used: u64, now: Timestamp) {

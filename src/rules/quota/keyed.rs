@@ -18,6 +18,12 @@ pub(super) struct Keyed<T> {
     boundary: Timestamp,
     /// Number of windows at which the next sweep looks for idle ones. A sweep sets it to twice of what is left.
     sweep_at: usize,
+    /// The venue has shown that its windows do not begin where they were thought to.
+    is_distrusted: bool,
+    /// The window that has used most, as far as is known: statistics are made too often to look at all of them each time.
+    busiest: u32,
+    /// Batches since all windows were looked at for it.
+    batches: usize,
 }
 
 /// Fewest windows for which a sweep is worth its time.
@@ -25,7 +31,16 @@ const MIN_SWEEP: usize = 64;
 
 impl<T> Keyed<T> {
     pub(super) fn new(index: BoxIndex<T>, numbers: Numbers, boundary: Timestamp) -> Self {
-        Self { index, windows: Slab::new(), numbers, boundary, sweep_at: MIN_SWEEP }
+        Self {
+            index,
+            windows: Slab::new(),
+            numbers,
+            boundary,
+            sweep_at: MIN_SWEEP,
+            is_distrusted: false,
+            busiest: 0,
+            batches: 0,
+        }
     }
 
     /// Slot of the window of the op's key, made if the key is new; `None` if the op has no key.
@@ -36,7 +51,11 @@ impl<T> Keyed<T> {
             Found::Fresh => {
                 let slot = self.windows.vacant_key() as u32;
                 let hash = self.index.bind(slot);
-                self.windows.insert((hash, Window::new(&self.numbers, self.boundary, now)));
+                let mut window = Window::new(&self.numbers, self.boundary, now);
+                if self.is_distrusted {
+                    window.throttled();
+                }
+                self.windows.insert((hash, window));
                 Some(slot)
             }
         }
@@ -46,12 +65,38 @@ impl<T> Keyed<T> {
         &mut self.windows[slot as usize].1
     }
 
-    pub(super) fn each(&self) -> impl Iterator<Item = &Window> {
-        self.windows.iter().map(|(_, (_, window))| window)
+    /// Notes that a window was drawn from or corrected.
+    pub(super) fn changed(&mut self, slot: u32, now: Timestamp) {
+        let used = self.window(slot).settled(now);
+        if used >= self.most_used(now) {
+            self.busiest = slot;
+        }
     }
 
-    pub(super) fn each_mut(&mut self) -> impl Iterator<Item = &mut Window> {
+    /// Units used of the key that has used most. After its units have expired, it takes up to as many batches as there are keys
+    /// until the next one is found.
+    pub(super) fn most_used(&self, now: Timestamp) -> u64 {
+        self.windows.get(self.busiest as usize).map_or(0, |(_, window)| window.used(now))
+    }
+
+    /// Looks at all windows, once in as many batches as there are windows.
+    fn look_for_busiest(&mut self, now: Timestamp) {
+        self.batches += 1;
+        if self.batches >= self.windows.len() {
+            self.batches = 0;
+            let used = self.windows.iter_mut().map(|(slot, (_, window))| (window.settled(now), slot as u32));
+            self.busiest = used.max().map_or(0, |(_, slot)| slot);
+        }
+    }
+
+    fn each_mut(&mut self) -> impl Iterator<Item = &mut Window> {
         self.windows.iter_mut().map(|(_, (_, window))| window)
+    }
+
+    /// Notes that the venue asked for a pause. It holds for keys that come later as well.
+    pub(super) fn throttled(&mut self) {
+        self.is_distrusted = true;
+        self.each_mut().for_each(Window::throttled);
     }
 
     pub(super) fn set_limit(&mut self, limit: u64) {
@@ -63,8 +108,9 @@ impl<T> Keyed<T> {
         self.numbers.limit
     }
 
-    /// Forgets idle windows, if there are many. Slots stay valid only for batches in flight.
+    /// Forgets idle windows, if there are many, before a batch. Slots stay valid only for batches in flight.
     pub(super) fn sweep(&mut self, now: Timestamp) {
+        self.look_for_busiest(now);
         if self.windows.len() < self.sweep_at {
             return;
         }

@@ -229,9 +229,9 @@ impl<T> Quota<T> {
     {
         let costs = self.buckets.iter().filter_map(|(name, source)| {
             let (_, cost) = self.costs.iter().find(|(known, _)| known == name)?;
-            let limit = source.numbers()?.limit;
-            let limit = limit.saturating_sub(account::least_of(source, true));
-            Some((Arc::clone(cost), limit, limit.saturating_sub(self.reserved(limit))))
+            let (limit, call) = (source.numbers()?.limit, account::least_of(source, true));
+            let ordinary = limit - self.reserved(limit);
+            Some((Arc::clone(cost), limit.saturating_sub(call), ordinary.saturating_sub(call)))
         });
         let costs: Vec<(Cost<T>, u64, u64)> = costs.collect();
         let matters = self.matters.clone();

@@ -53,7 +53,8 @@ impl<'a> QuotaReport<'a> {
         self.report(bucket, |report| report.used = Some(used))
     }
 
-    /// Reports the venue's limit. An op that costs more is refused.
+    /// Reports the venue's limit. An op that costs more is refused. A limit that is less than every call costs is taken for the
+    /// cost of the least one: no report refuses everything for ever.
     pub fn limit(self, bucket: &str, limit: u64) -> Self {
         self.report(bucket, |report| report.limit = Some(limit))
     }

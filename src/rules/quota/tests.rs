@@ -236,7 +236,9 @@ fn another_client_is_left_its_part() {
                 calls.push(Call { came: now.nanos(), cost: 1 });
                 ours += 1;
                 over += u64::from(used(&calls) > limit && reports > 0);
-                window.correct(used(&calls), now, now);
+                window.departed();
+                window.correct(used(&calls), now, true, now);
+                window.returned();
                 reports += 1;
             }
         }
@@ -261,15 +263,71 @@ fn windows_of_idle_keys_are_forgotten() {
 }
 
 #[test]
-fn the_larger_count_holds_while_calls_are_in_flight() {
+fn the_larger_count_holds_while_other_calls_are_in_flight() {
     let (mut window, now) = (rolling(100, 10_000), Timestamp::some());
     (0..10).for_each(|_| window.draw(unpaced(1), now).unwrap());
-    window.departed();
-    window.correct(4, now, now);
+    (0..2).for_each(|_| window.departed());
+    window.correct(4, now, true, now);
     assert_eq!(window.used(now), 10);
-    window.correct(30, now, now);
+    window.correct(30, now, true, now);
     assert_eq!(window.used(now), 30);
     window.returned();
-    window.correct(4, now, now);
+    window.correct(4, now, true, now);
+    assert_eq!(window.used(now), 30, "the venue may have answered before it counted the other one");
+    window.returned();
+    window.departed();
+    window.correct(4, now, true, now);
     assert_eq!(window.used(now), 4);
+}
+
+/// Goal: a draw that is taken back takes no other one with it. Method: two batchers draw from a shared window, in each order of
+/// costs, and the first one takes its draw back.
+#[test]
+fn a_draw_that_is_taken_back_is_that_of_its_batcher() {
+    let start = Timestamp::some();
+    for kind in
+        [Kind::Decaying { per_unit: ms(1000) }, Kind::Rolling { window: ms(1000) }, Kind::Fixed { window: ms(1000) }]
+    {
+        for (first, second) in [(1, 50), (50, 1)] {
+            let mut window = Window::new(&numbers(kind, 100, 0), start, start);
+            window.draw(unpaced(first), start).unwrap();
+            let now = start.plus_nanos(MS);
+            window.draw(unpaced(second), now).unwrap();
+            window.undo(first);
+            assert_eq!(window.used(now), second, "{kind:?}");
+        }
+    }
+}
+
+/// Goal: statistics know the key that has used most. Method: keys use one unit more each, and then expire one after the other.
+#[test]
+fn the_key_that_has_used_most_is_known() {
+    let index = Box::new(KeyIndex::new(|op: &u64| Some(*op)));
+    let start = Timestamp::some();
+    let mut keyed = Keyed::new(index, numbers(Kind::Rolling { window: ms(1000) }, 100, 0), start);
+    for key in (0..50).chain((0..50).rev()) {
+        let slot = keyed.slot(&key, start).unwrap();
+        let now = start.plus_nanos((1000 - key) * MS);
+        keyed.window(slot).draw(unpaced(key + 1), now).unwrap();
+        keyed.changed(slot, now);
+    }
+    assert_eq!(keyed.most_used(start.plus_nanos(1000 * MS)), 100);
+    for key in (0..49).rev() {
+        let now = start.plus_nanos((2000 - key - 1) * MS);
+        (0..50).for_each(|_| keyed.sweep(now));
+        assert_eq!(keyed.most_used(now), 2 * (key + 1));
+    }
+}
+
+/// Goal: a venue that has shown that its windows begin elsewhere is not trusted again. Method: the key comes after the pause that
+/// the venue asked for.
+#[test]
+fn new_keys_know_that_windows_begin_elsewhere() {
+    let index = Box::new(KeyIndex::new(|op: &u64| Some(*op)));
+    let start = Timestamp::some();
+    let mut keyed = Keyed::new(index, numbers(Kind::Fixed { window: ms(1000) }, 1, 0), start);
+    keyed.throttled();
+    let slot = keyed.slot(&1, start).unwrap();
+    keyed.window(slot).draw(unpaced(1), start.plus_nanos(900 * MS)).unwrap();
+    assert!(keyed.window(slot).draw(unpaced(1), start.plus_nanos(1100 * MS)).is_err());
 }

@@ -20,6 +20,8 @@ pub(crate) struct Window {
     pace: Pace,
     /// Batches that were charged and have not been settled.
     in_flight: u32,
+    /// Whether one of them left while another one was in flight.
+    overlaps: bool,
     frozen_until: Option<Timestamp>,
     /// `pace.drawn_to` before the last draw, for `undo`.
     drawn_to_before: Timestamp,
@@ -86,6 +88,7 @@ impl Window {
             others: Others::default(),
             pace,
             in_flight: 0,
+            overlaps: false,
             frozen_until: None,
             drawn_to_before: now,
         }
@@ -111,7 +114,7 @@ impl Window {
         if cost > limit {
             return Err(Refusal::Never { limit });
         }
-        if let Some(until) = self.frozen_until.filter(|until| now < *until) {
+        if let Some(until) = self.frozen_until(now) {
             return Err(Refusal::Until(until));
         }
         self.count.advance(now);
@@ -157,17 +160,18 @@ impl Window {
         };
     }
 
-    /// Takes the last draw back, made at this same moment, since another bucket refused the op.
+    /// Takes a draw back, since another bucket refused the op. Other batchers may have drawn from a shared window in between.
     pub(crate) fn undo(&mut self, cost: u64) {
         match &mut self.count {
             Count::Charges(charges) => charges.undo(cost),
-            Count::Decay(decay) => decay.undo(),
+            Count::Decay(decay) => decay.undo(cost),
         }
         self.pace.drawn_to = self.drawn_to_before;
     }
 
     /// Notes that a batch which was charged is in flight.
     pub(crate) fn departed(&mut self) {
+        self.overlaps = self.in_flight > 0;
         self.in_flight += 1;
     }
 
@@ -176,15 +180,18 @@ impl Window {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Takes over the venue's count, by the answer to a call that was sent at `sent`. While calls are in flight, which the venue may not have counted, the larger count holds.
-    pub(crate) fn correct(&mut self, used: u64, sent: Timestamp, now: Timestamp) {
+    /// Takes over the venue's count, from the answer to a batch that was sent at `sent` and still counts as in flight. The larger
+    /// count holds, unless the batch was charged here and no other one was in flight at the same time, which the venue may not
+    /// have counted.
+    pub(crate) fn correct(&mut self, used: u64, sent: Timestamp, is_charged: bool, now: Timestamp) {
+        let is_alone = is_charged && self.in_flight == 1 && !self.overlaps;
         // Whatever an answer says, it stops nothing for much longer than a window.
         let used = used.min(self.limit.saturating_mul(2));
         self.count.advance(now);
         let known = self.count.used(now);
         let window = self.count.window(self.limit);
         self.others.reported(used.saturating_sub(known), window, sent);
-        if used > known || self.in_flight == 0 {
+        if used > known || is_alone {
             self.count.correct(used, now);
             self.pace.rated_at = None;
         }
@@ -209,12 +216,23 @@ impl Window {
         self.frozen_until = self.frozen_until.max(Some(until));
     }
 
+    /// The end of a freeze that is not over yet.
+    pub(crate) fn frozen_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.frozen_until.filter(|until| now < *until)
+    }
+
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
     pub(crate) fn used(&self, now: Timestamp) -> u64 {
         self.count.used(now)
+    }
+
+    /// The same, after what has expired is forgotten.
+    pub(crate) fn settled(&mut self, now: Timestamp) -> u64 {
+        self.count.advance(now);
+        self.used(now)
     }
 
     /// Whether a new window would be the same.

@@ -30,7 +30,8 @@ pub struct BucketStats {
     /// Name of the bucket.
     #[serde(with = "text")]
     pub name: Arc<str>,
-    /// Units that are used and count; of a keyed bucket, for the key that has used most.
+    /// Units that are used and count; of a keyed bucket, for the key that has used most. When that key's units have expired, the
+    /// next one is known after as many batches as there are keys.
     pub used: u64,
     /// Units that may be used within a window.
     pub limit: u64,

@@ -41,6 +41,10 @@ const SHARE_OF_TIME: u64 = 40;
 /// The most time for comparisons that is saved up, in nanoseconds.
 const MAX_ALLOWANCE: i64 = 200_000_000;
 
+/// The most time that comparisons may have taken too much, in nanoseconds: what the writes of a minute pay off. A single write may
+/// stall for longer, and the cap would not be compared for that time 40-fold.
+const MAX_DEBT: i64 = 1_500_000_000;
+
 /// The time for comparisons after a cap was proven, in nanoseconds.
 const FIRST_ALLOWANCE: i64 = 50_000_000;
 
@@ -296,7 +300,7 @@ impl ByTime {
         let Group { excess, is_worse } = trial.landed(landing, cost, self.costs.noise(), now)?;
         let is_probe = trial.kind != Kind::Climb;
         if is_probe {
-            self.allowance = self.allowance.saturating_sub(excess as i64).min(MAX_ALLOWANCE);
+            self.allowance = self.allowance.saturating_sub(excess as i64).clamp(-MAX_DEBT, MAX_ALLOWANCE);
         }
         if let Some(is_worse) = is_worse {
             let trial = self.trial.take()?;

@@ -116,6 +116,26 @@ fn a_cap_is_let_go_when_the_knee_is_gone() {
     assert!(matches!(bench.events[..], [CapEvent::Held(_), CapEvent::Released(_)]), "{:?}", bench.events);
 }
 
+/// Goal: a single write that stalls does not keep a cap for long. Method: a knee, then a stall of a minute in a comparison, and no
+/// knee any more.
+#[test]
+fn a_stalled_write_keeps_no_cap() {
+    let mut bench = Bench::new(16_384, 1);
+    bench.run(10.0, |_, size, _| knee(size, 200.0));
+    let held = bench.size.held.expect("a knee is found");
+    let mut stalls = 1;
+    bench.run(65.0, |_, size, _| {
+        if size > held && stalls > 0 {
+            stalls -= 1;
+            return 60_000.0;
+        }
+        knee(size, 200.0)
+    });
+    assert_eq!(stalls, 0, "a larger size was compared");
+    bench.run(180.0, |_, size, _| linear(size));
+    assert_eq!(bench.size.settled_cap(), 16_384);
+}
+
 /// Goal: the cap follows an optimum that moves eightfold in a minute, both ways. Method: its throughput against that of an
 /// oracle that knows the knee.
 #[test]
