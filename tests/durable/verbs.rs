@@ -97,6 +97,36 @@ async fn an_op_in_doubt_is_not_repeated() {
     conserved(&desk);
 }
 
+/// Goal: an op that may have landed and waits to be tried again is in doubt after a crash, too: it is not netted with what comes
+/// later. Method: its first write lands without an answer, and the process crashes in its backoff.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_waits_to_be_tried_again_stays_in_doubt() {
+    let nets = || Stages::new().conflate_by(|op: &Op| op.0, |_: Op, _: Op| None::<Op>);
+    let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    let flaky = Keyed(Flaky::new(recorder.clone()).land_and_fail(SinkError::ambiguous("no answer")));
+    let hour = Duration::from_secs(3600);
+    let durable = Durable::new("orders", log.clone()).stages(nets).retry(Retry::exponential(hour, hour));
+    let orders = durable.sink(move |_| flaky.clone()).join().await.unwrap();
+    let desk = orders.handle();
+    desk.send((1, 1)).await.unwrap();
+    until_idle().await;
+    assert_eq!(recorder.ops(), [(1, 1)]);
+    desk.pause().await.unwrap();
+    log.crash();
+    drop((orders, desk));
+    until_idle().await;
+
+    let orders = join(&log, &Keyed(recorder.clone()), nets).await;
+    let desk = orders.handle();
+    assert_eq!(desk.stats().recovered_in_doubt, 1);
+    desk.send((1, 0)).await.unwrap();
+    desk.resume().await.unwrap();
+    desk.flush().await.unwrap();
+    assert_eq!(recorder.ops(), [(1, 1), (1, 1), (1, 0)]);
+    assert_eq!(desk.stats().outcomes.delivered, 2);
+    conserved(&desk);
+}
+
 /// Goal: an id is accepted once, in one life and over two. Method: the same id again while it waits, after its outcome, and
 /// after a restart.
 #[tokio::test(start_paused = true)]
