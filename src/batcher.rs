@@ -78,7 +78,8 @@ pub struct Batcher<T, R, S> {
     quota: Option<Quota<T>>,
     quota_file: QuotaConfig,
     letters: PrepareLetters<T>,
-    metrics: Namespace,
+    /// `None` if it is a part of something that has metrics of its own.
+    metrics: Option<Namespace>,
     stop: CancellationToken,
     receipts: PhantomData<fn() -> R>,
 }
@@ -110,7 +111,7 @@ where
             quota: None,
             quota_file: QuotaConfig::default(),
             letters: Box::new(|_| (DeadLetterRoute::Discard, None)),
-            metrics: Namespace::Ops,
+            metrics: Some(Namespace::Ops),
             stop: CancellationToken::new(),
             receipts: PhantomData,
         }
@@ -201,7 +202,7 @@ where
                 .name(format!("{name}-letters"))
                 .limits(Limits::default().overflow(Overflow::Reject).shutdown_timeout(Duration::MAX));
             batcher.letters = Box::new(|_| (DeadLetterRoute::Collect, None));
-            batcher.metrics = Namespace::DeadLetters;
+            batcher.metrics = Some(Namespace::DeadLetters);
             let (handle, task) = batcher.split();
             (DeadLetterRoute::Forward(handle), Some(task))
         };
@@ -211,6 +212,12 @@ where
     /// Keeps dead letters out of the log above debug level: for a batcher that is a part of something which counts them.
     pub(crate) fn letters_unwanted(self) -> Self {
         Self { letters: Box::new(|_| (DeadLetterRoute::Decline, None)), ..self }
+    }
+
+    /// Keeps its metrics out, for a batcher that is a part of something which counts the same ops.
+    #[cfg(feature = "durable")]
+    pub(crate) fn unmetered(self) -> Self {
+        Self { metrics: None, ..self }
     }
 
     /// Drains the batcher and ends it when `token` is canceled.
@@ -283,8 +290,11 @@ where
         let tell_stop: TellStop = Arc::new(move |within| stopped.update_control(|control| control.stop(within, false)));
 
         let policy = Policy { page: sink.page(), ..policy };
+        let stages = stages.on_clock(clock::time_of_day);
         let mut accumulator = Accumulator::new(stages, &limits, policy);
-        accumulator.counters().report_to(Meter::new(metrics, &name));
+        if let Some(metrics) = metrics {
+            accumulator.counters().report_to(Meter::new(metrics, &name));
+        }
         if let Some(quota) = quota {
             accumulator.set_quota(quota.start(clock::unix(), clock::now()));
             // The series of its buckets exist from now on.

@@ -2,12 +2,20 @@
 //! [telemetry]: crate::telemetry
 //! [alerts]: crate::telemetry#prometheus
 //! [dashboard]: crate::telemetry#prometheus
+#![cfg_attr(feature = "durable", doc = "[durable]: crate::guide::durable")]
 // These targets come first, so that they hold instead of the README's, which are files.
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batcher;
 mod driver;
+#[cfg(feature = "durable")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable")))]
+#[cfg_attr(
+    not(any(feature = "durable-file", feature = "testing")),
+    allow(dead_code, reason = "an engine comes with one of these features")
+)]
+pub mod durable;
 pub mod fanout;
 pub mod guide;
 pub mod market;
@@ -38,7 +46,7 @@ pub use rules::{
         limits::{Limits, LimitsError, Overflow},
         retry::Retry,
     },
-    outcome::{AckError, DeadLetter, End, Outcome, Outcomes, Returned},
+    outcome::{AckError, DeadLetter, End, OpId, Outcome, Outcomes, Returned},
     quota::{Bucket, Quota, QuotaConfig, QuotaReport},
     stage::{self, Stages},
     stats::{BucketStats, CapReason, Cuts, QuotaStats, SizeStats, Stats, Times, flush::FlushReport},

@@ -78,7 +78,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 if ! $quick; then
     step "each feature by itself"
-    for features in "" testing sqlite postgres websocket websocket-tls; do
+    for features in "" testing sqlite durable durable-file durable,testing postgres websocket websocket-tls; do
         cargo check --quiet --locked --no-default-features --features "$features"
     done
 

@@ -127,6 +127,7 @@ fn no_import_runs_from_a_lower_ring_to_a_higher_one() {
         ("market", &["driver::", "sink::", "fanout::", "batcher::", "testing::"]),
         ("testing", &["driver::", "fanout::", "batcher::", "market::"]),
         ("fanout", &["driver::"]),
+        ("durable", &["market::", "fanout::"]),
     ];
     for (ring, banned) in rings {
         for (path, text) in sources(&format!("src/{ring}")) {

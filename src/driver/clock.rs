@@ -19,6 +19,12 @@ pub(crate) fn unix() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The timestamp of a time of day, as the wall clock stands now. A time that is over is now.
+pub(crate) fn time_of_day(time: SystemTime) -> Timestamp {
+    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+    now().checked_add(left).unwrap_or(Timestamp::END)
+}
+
 /// The instant at which the runtime's timers reach `timestamp`.
 pub(crate) fn instant(timestamp: Timestamp) -> Instant {
     timestamp.to_std().map_or_else(|| Instant::now() + FAR, Instant::from_std)

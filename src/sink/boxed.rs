@@ -4,7 +4,7 @@ use std::fmt;
 
 use futures::future::BoxFuture;
 
-use super::{Sink, SinkError};
+use super::{Guarantee, Sink, SinkError};
 use crate::rules::batch::{Batch, Settled};
 
 /// A [`Sink`] of any type, behind one pointer; made by [`Sink::boxed`].
@@ -58,6 +58,8 @@ trait DynSink<T, R>: Send + Sync {
     fn write<'a>(&'a self, batch: &'a mut Batch<T, R>) -> BoxFuture<'a, Result<Settled, SinkError>>;
     fn close(&self) -> BoxFuture<'_, Result<(), SinkError>>;
     fn page(&self) -> Option<usize>;
+    fn guarantee(&self) -> Guarantee;
+    fn reconcile<'a>(&'a self, batch: &'a mut Batch<T, R>) -> BoxFuture<'a, Result<(), SinkError>>;
     fn gone(&self) -> BoxFuture<'_, SinkError>;
 }
 
@@ -77,6 +79,14 @@ where
 
     fn page(&self) -> Option<usize> {
         Sink::page(self)
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Sink::guarantee(self)
+    }
+
+    fn reconcile<'a>(&'a self, batch: &'a mut Batch<T, R>) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(Sink::reconcile(self, batch))
     }
 
     fn gone(&self) -> BoxFuture<'_, SinkError> {
@@ -100,6 +110,14 @@ where
 
     fn page(&self) -> Option<usize> {
         DynSink::page(&*self.inner)
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        DynSink::guarantee(&*self.inner)
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<T, R>) -> Result<(), SinkError> {
+        DynSink::reconcile(&*self.inner, batch).await
     }
 
     async fn gone(&self) -> SinkError {

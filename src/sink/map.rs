@@ -3,7 +3,7 @@
 
 use std::{fmt, marker::PhantomData, mem};
 
-use super::{Sink, SinkError};
+use super::{Guarantee, Sink, SinkError};
 use crate::rules::{
     batch::{Batch, Settled, verdicts::Verdict},
     panics,
@@ -85,6 +85,17 @@ where
 
     fn page(&self) -> Option<usize> {
         self.inner.page()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.inner.guarantee()
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<U, R>) -> Result<(), SinkError> {
+        let (indexes, ops) = translated(batch, "the translation of an op", &self.translate);
+        let inner = Batch::new(ops, batch.cut_by(), batch.attempt());
+        let mut loan = Loan { outer: batch, inner, indexes };
+        self.inner.reconcile(&mut loan.inner).await
     }
 
     async fn gone(&self) -> SinkError {

@@ -5,6 +5,7 @@ mod boxed;
 mod fan_out;
 mod from_futures;
 mod from_service;
+mod guarantee;
 mod map;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -23,6 +24,7 @@ pub use boxed::BoxSink;
 pub use fan_out::FanOut;
 pub use from_futures::{FromFutures, from_futures};
 pub use from_service::{FromService, from_service};
+pub use guarantee::Guarantee;
 pub use map::Map;
 pub use sink_fn::{SinkFn, sink_fn};
 pub use timeout::Timeout;
@@ -149,6 +151,35 @@ pub trait Sink<T, R = ()>: Send + Sync + 'static {
         None
     }
 
+    /// The sink's answer to an op that is written twice. A durable batcher asks once per term, and goes by it after a crash;
+    /// a [`Batcher`](crate::Batcher) has [`idempotent`](crate::Batcher::idempotent). The default is
+    /// [`Unknown`](Guarantee::Unknown).
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Unknown
+    }
+
+    /// Says what became of ops that a process may have written before it was killed. A durable batcher asks at the start of a
+    /// term, before it writes anything, where the guarantee is [`Unknown`](Guarantee::Unknown). Verdicts mean what they mean
+    /// in [`write`](Self::write):
+    ///
+    /// * [`accept`](Batch::accept): the op has landed, and this is its receipt;
+    /// * [`retry`](Batch::retry): the op has not landed, and the call of the dead process never will land it, so that it is
+    ///   sent again;
+    /// * [`refuse`](Batch::refuse): the op never will land;
+    /// * none: it is unknown, and the op ends in doubt. "Not there" is unknown while the call may still be under way.
+    ///
+    /// The default knows nothing.
+    ///
+    /// # Errors
+    ///
+    /// The batcher asks again after a backoff if the error is [`Transient`](ErrorKind::Transient),
+    /// [`Throttled`](ErrorKind::Throttled) or an [`Outage`](ErrorKind::Outage). After any other error the ops without a verdict
+    /// are unknown.
+    fn reconcile(&self, batch: &mut Batch<T, R>) -> impl Future<Output = Result<(), SinkError>> + Send {
+        let _ = batch;
+        async { Ok(()) }
+    }
+
     /// Waits until the destination has ended for good, and returns the reason. For a destination that notices this
     /// without a write, such as a WebSocket whose peer has left. A [`Fanout`](crate::Fanout) then ends the
     /// subscription, even if there is nothing to send. The default waits for ever.
@@ -218,6 +249,14 @@ where
 
     fn page(&self) -> Option<usize> {
         (**self).page()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        (**self).guarantee()
+    }
+
+    fn reconcile(&self, batch: &mut Batch<T, R>) -> impl Future<Output = Result<(), SinkError>> + Send {
+        (**self).reconcile(batch)
     }
 
     fn gone(&self) -> impl Future<Output = SinkError> + Send {

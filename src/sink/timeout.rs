@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Sink, SinkError};
+use super::{Guarantee, Sink, SinkError};
 use crate::rules::batch::{Batch, Settled};
 
 /// Limits the time of each write, and of the close, of the inner sink; made by [`Sink::timeout`].
@@ -76,6 +76,17 @@ where
 
     fn page(&self) -> Option<usize> {
         self.inner.page()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.inner.guarantee()
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<T, R>) -> Result<(), SinkError> {
+        match tokio::time::timeout(self.limit, self.inner.reconcile(batch)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(SinkError::transient(self.elapsed("reconcile"))),
+        }
     }
 
     async fn gone(&self) -> SinkError {

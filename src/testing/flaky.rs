@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     rules::batch::{Batch, Settled, verdicts::Verdict},
-    sink::{Sink, SinkError},
+    sink::{Guarantee, Sink, SinkError},
 };
 
 /// A sink that fails as scripted, around one that works. A clone is another handle to the same script.
@@ -263,6 +263,14 @@ where
 
     fn page(&self) -> Option<usize> {
         self.shared.inner.page()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.shared.inner.guarantee()
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<T, R>) -> Result<(), SinkError> {
+        self.shared.inner.reconcile(batch).await
     }
 
     async fn gone(&self) -> SinkError {

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     rules::batch::{Batch, Settled},
-    sink::{Sink, SinkError},
+    sink::{Guarantee, Sink, SinkError},
 };
 
 /// A sink whose writes wait at a gate in front of the inner sink. A clone is another handle to the same gate.
@@ -152,6 +152,14 @@ where
 
     fn page(&self) -> Option<usize> {
         self.shared.inner.page()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.shared.inner.guarantee()
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<T, R>) -> Result<(), SinkError> {
+        self.shared.inner.reconcile(batch).await
     }
 
     async fn gone(&self) -> SinkError {

@@ -49,6 +49,8 @@ mod gate;
 mod recorder;
 mod results;
 
+#[cfg(feature = "durable")]
+pub use crate::durable::memory::{MemoryFailure, MemoryLog};
 pub use clock::{advance, until_idle};
 pub use flaky::Flaky;
 pub use gate::Gate;

@@ -5,6 +5,7 @@
 
 mod batchers;
 mod config;
+mod durable;
 mod page;
 mod record;
 mod sinks;
@@ -23,7 +24,14 @@ use record::{Emitted, Metric, Site};
 use tokio::runtime::{Builder, Runtime};
 
 /// Events that no run of this test emits, each with the reason.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("a commit has no known result: the log is opened again", "takes a disk that fails"),
+    ("the log can't be opened again", "takes a disk that fails"),
+    ("the mark of a log can't be written", "takes a disk that fails"),
+    ("the mark of a log can't be synced", "takes a disk that fails"),
+    ("the file of a log can't be made smaller", "takes a disk that fails"),
+    ("the file of a log was not closed properly", "takes a disk that fails"),
+    ("dead letters can't be read", "takes a log that is damaged while it is used"),
     ("a connection to PostgreSQL ended", "takes a PostgreSQL server"),
     ("the server was not told that a statement is given up, it will find out by itself", "takes a PostgreSQL server"),
 ];
@@ -49,9 +57,11 @@ fn emitted() -> &'static Emitted {
             sizes::times().await;
             sinks::feed().await;
             sinks::websockets().await;
+            durable::memory().await;
         });
         // The thread of SQLite takes real time, so the clock is not paused.
         runtime(false).block_on(sinks::databases(&emitted));
+        runtime(false).block_on(durable::files());
         emitted
     })
 }

@@ -10,7 +10,7 @@ use crate::rules::{
 };
 
 /// Logs what the accumulator has noticed.
-pub(super) fn notices(batcher: &str, notices: &Notices) {
+pub(crate) fn notices(batcher: &str, notices: &Notices) {
     let Notices { retries, outage, recovery, panics, unknown_bucket, caps } = notices;
     if let Some((count, first)) = panics {
         error!(batcher, count, first, "panics caught");

@@ -4,9 +4,9 @@
 mod budget;
 mod coalesce;
 mod intake;
-mod log;
+pub(crate) mod log;
 mod shutdown;
-mod write;
+pub(crate) mod write;
 mod write_set;
 
 use std::{

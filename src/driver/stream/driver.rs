@@ -39,6 +39,7 @@ fn untimed(limits: &Limits) -> Limits {
 impl<S, T> StreamDriver<S, T> {
     /// Begins with an empty buffer. The stages have been checked against the limits.
     pub(super) fn new(source: S, stages: Stages<T>, limits: &Limits) -> Self {
+        let stages = stages.on_clock(clock::time_of_day);
         let accumulator = Accumulator::new(stages, &untimed(limits), Policy::default());
         Self { source: Some(Box::pin(source)), accumulator, timer: Timer::new(), reads_ahead: false }
     }
@@ -51,6 +52,7 @@ impl<S, T> StreamDriver<S, T> {
         }
         let stages = stages(self.accumulator.into_stages());
         let reads_ahead = !stages.asks_nothing_on_arrival();
+        let stages = stages.on_clock(clock::time_of_day);
         let accumulator = Accumulator::new(stages, &untimed(limits), Policy::default());
         Some(Self { accumulator, reads_ahead, ..self })
     }

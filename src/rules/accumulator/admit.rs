@@ -1,6 +1,8 @@
 //! Accepts an op: dedup, partition, conflate, priority, in this order. Afterwards the op is a node in a queue, or has ended and
 //! its caller has an answer. The driver calls [`Accumulator::push`] and `accept`.
 
+mod doubt;
+
 use std::{collections::HashSet, iter};
 
 use super::{

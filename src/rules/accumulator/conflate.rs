@@ -110,7 +110,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// The key by which `from` can be merged with finds `to` from now on.
-    fn move_key(&mut self, from: u32, to: u32) {
+    pub(super) fn move_key(&mut self, from: u32, to: u32) {
         let hash = self.nodes[from].conflate.take();
         if let (Some(hash), Some(conflate)) = (hash, &mut self.rules.conflate) {
             conflate.index.rebind(hash, from, to);
@@ -133,7 +133,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// Two ops of one key wait apart. Either may be `NONE`.
-    fn link(&mut self, older: u32, newer_neighbor: u32) {
+    pub(super) fn link(&mut self, older: u32, newer_neighbor: u32) {
         if newer_neighbor != NONE {
             self.nodes.cold_mut(newer_neighbor).older = older;
         }
@@ -172,7 +172,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
 
     /// Moves the ops that wait apart from `slot`, and are older, up to its level at least: within a key, nothing leaves
     /// after something newer, whatever the priorities.
-    fn raise_older(&mut self, slot: u32) {
+    pub(super) fn raise_older(&mut self, slot: u32) {
         let level = self.nodes[slot].level;
         let mut next = self.nodes.older(slot);
         while let Some(node) = self.nodes.get(next) {

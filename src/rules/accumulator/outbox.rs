@@ -12,6 +12,9 @@ use crate::rules::{
 pub(super) struct Outbox<T, R, A> {
     answers: Vec<Answer<A, R>>,
     letters: Vec<DeadLetter<T>>,
+    /// Answers that there were when each letter came: the last of them is that of its op.
+    #[cfg(feature = "durable")]
+    answers_before: Vec<usize>,
     /// Ops given back, with their order of arrival.
     returned: Vec<(u64, Returned<T>)>,
     /// `None` while there is nothing to tell, which is most of the time.
@@ -20,7 +23,14 @@ pub(super) struct Outbox<T, R, A> {
 
 impl<T, R, A> Default for Outbox<T, R, A> {
     fn default() -> Self {
-        Self { answers: Vec::new(), letters: Vec::new(), returned: Vec::new(), notices: None }
+        Self {
+            answers: Vec::new(),
+            letters: Vec::new(),
+            #[cfg(feature = "durable")]
+            answers_before: Vec::new(),
+            returned: Vec::new(),
+            notices: None,
+        }
     }
 }
 
@@ -37,6 +47,8 @@ impl<T, R, A> Outbox<T, R, A> {
     }
 
     pub(super) fn dead_letter(&mut self, op: T, error: SinkError, attempts: u32, end: End) {
+        #[cfg(feature = "durable")]
+        self.answers_before.push(self.answers.len());
         self.letters.push(DeadLetter::new(op, error, attempts, end));
     }
 
@@ -66,7 +78,16 @@ impl<T, R, A> Outbox<T, R, A> {
     }
 
     pub(super) fn take_letters(&mut self) -> Vec<DeadLetter<T>> {
+        #[cfg(feature = "durable")]
+        self.answers_before.clear();
         mem::take(&mut self.letters)
+    }
+
+    /// Dead letters, each with the number of answers up to that of its op. To be called before the answers are taken.
+    #[cfg(feature = "durable")]
+    pub(super) fn take_answered_letters(&mut self) -> Vec<(usize, DeadLetter<T>)> {
+        let letters = mem::take(&mut self.letters);
+        mem::take(&mut self.answers_before).into_iter().zip(letters).collect()
     }
 
     /// Ops given back, in the order in which they came.

@@ -1,6 +1,7 @@
 //! How an op ends, and what its caller is told: [`End`], [`AckError`], [`Outcome`]. The accumulator hands back an [`Answer`] for
 //! each token; the driver tells its caller at the end of the turn.
 
+mod op_id;
 mod outcomes;
 pub(crate) mod undelivered;
 mod waiters;
@@ -9,6 +10,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use op_id::OpId;
 pub use outcomes::Outcomes;
 pub use undelivered::{DeadLetter, Returned};
 pub(crate) use waiters::{Waiter, Waiters};
@@ -142,6 +144,12 @@ pub enum AckError {
         /// Whether it may have landed: it was in flight, or an earlier attempt was ambiguous.
         in_doubt: bool,
     },
+    /// The process left a durable log before the op was settled. The op waits on in the log, and its end can be asked for by
+    /// its id.
+    Detached {
+        /// The op's name in the log.
+        id: OpId,
+    },
     /// The task that would have answered is gone.
     Lost,
 }
@@ -157,7 +165,7 @@ impl AckError {
             Self::Expired => End::Expired,
             Self::Evicted => End::Evicted,
             Self::Withdrawn => End::Withdrawn,
-            Self::Returned { .. } => End::Returned,
+            Self::Returned { .. } | Self::Detached { .. } => End::Returned,
             Self::Lost => End::Lost,
         }
     }
@@ -189,6 +197,7 @@ impl fmt::Display for AckError {
             Self::Evicted => "the operation was evicted from a full buffer",
             Self::Withdrawn => "the operation was withdrawn",
             Self::Returned { .. } => "the operation was returned at shutdown",
+            Self::Detached { .. } => "the operation waits in the log, which its process has left",
             Self::Lost => "the operation was lost with its batcher",
         })
     }
@@ -244,7 +253,7 @@ pub(crate) struct Packed<R> {
 }
 
 impl<R> Packed<R> {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "durable"))]
     pub(crate) fn end(&self) -> End {
         self.end
     }

@@ -67,6 +67,20 @@ impl<A> Waiters<A> {
         }
     }
 
+    /// The tokens of the callers among them, in the order in which their ops came.
+    #[cfg(feature = "durable")]
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = &A> {
+        let all = match self {
+            Self::None => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(all) => &all[..],
+        };
+        all.iter().filter_map(|waiter| match waiter {
+            Waiter::Caller { token, .. } => Some(token),
+            Waiter::DedupKey(_) => None,
+        })
+    }
+
     /// The dedup keys among them.
     pub(crate) fn dedup_keys(&self) -> impl Iterator<Item = u32> {
         let all = match self {

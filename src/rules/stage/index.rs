@@ -1,5 +1,7 @@
 //! [`Index`]: a table from key to slot that hides the type of the key. Partitions, conflation and dedup each own one.
 
+#[cfg(feature = "durable")]
+use std::any::Any;
 use std::{
     hash::{BuildHasher, Hash},
     mem::needs_drop,
@@ -36,6 +38,14 @@ impl Found {
 /// Only `find` runs code of the user (the key function, `Hash`, `Eq`), and it changes nothing but the remembered key, so
 /// that a panic leaves the table whole.
 pub(crate) trait Index<T>: Send {
+    /// Shows `to` the key of an op, if it has one.
+    #[cfg(feature = "durable")]
+    fn with_key(&self, op: &T, to: &mut dyn FnMut(&dyn Any));
+
+    /// The type of its keys.
+    #[cfg(feature = "durable")]
+    fn key_type(&self) -> std::any::TypeId;
+
     /// Looks the op's key up and remembers it for `bind`.
     fn find(&mut self, scope: u32, op: &T) -> Found;
 
@@ -109,9 +119,21 @@ fn hash_of<K>(bound: &[Option<Bound<K>>]) -> impl Fn(&u32) -> u64 {
 
 impl<T, K, F> Index<T> for KeyIndex<K, F>
 where
-    K: Hash + Eq + Send,
+    K: Hash + Eq + Send + 'static,
     F: Fn(&T) -> Option<K> + Send,
 {
+    #[cfg(feature = "durable")]
+    fn with_key(&self, op: &T, to: &mut dyn FnMut(&dyn Any)) {
+        if let Some(key) = (self.key)(op) {
+            to(&key);
+        }
+    }
+
+    #[cfg(feature = "durable")]
+    fn key_type(&self) -> std::any::TypeId {
+        std::any::TypeId::of::<K>()
+    }
+
     fn find(&mut self, scope: u32, op: &T) -> Found {
         let Some(key) = (self.key)(op) else {
             return Found::Unkeyed;

@@ -11,8 +11,8 @@ mod merge;
 use std::{
     fmt,
     hash::Hash,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub(crate) use index::{BoxIndex, Found, KeyIndex};
@@ -35,7 +35,7 @@ use levels::{BoxLevels, LevelTable};
 /// | [`dedup_by`](Self::dedup_by) | the first op per key and window | - | - |
 /// | [`priority_by`](Self::priority_by) | the greatest level first | greater ones have left | - |
 /// | [`urgent_by`](Self::urgent_by) | at once, with what waits in the partition | - | - |
-/// | [`expire_by`](Self::expire_by) | what is still wanted | - | - |
+/// | [`expire_by`](Self::expire_by), [`expire_at`](Self::expire_at) | what is still wanted | - | - |
 /// | [`weigh_by`](Self::weigh_by) | batches within `max_weight` | there is weight left in a batch | - |
 ///
 /// The functions are called once or more per op, on the task that owns the buffer, and should be cheap and depend on
@@ -63,10 +63,17 @@ pub struct Stages<T> {
     pub(crate) order: Order,
     pub(crate) urgent: Option<BoxRule<T, bool>>,
     pub(crate) expiry: Option<BoxRule<T, Option<Timestamp>>>,
+    /// Whether expiry goes by the time of day.
+    pub(crate) expires_at: bool,
+    /// Set by the driver, as rules know no clock.
+    wall_clock: Arc<OnceLock<WallClock>>,
     pub(crate) weight: Option<Weigh<T>>,
 }
 
 pub(crate) type BoxRule<T, V> = Box<dyn Fn(&T) -> V + Send>;
+
+/// Turns a time of day into a timestamp.
+type WallClock = Box<dyn Fn(SystemTime) -> Timestamp + Send + Sync>;
 
 /// Shared with the handles, which refuse an op that is too heavy at the door.
 pub(crate) type Weigh<T> = Arc<dyn Fn(&T) -> usize + Send + Sync>;
@@ -96,6 +103,8 @@ impl<T> Stages<T> {
             order: Order::default(),
             urgent: None,
             expiry: None,
+            expires_at: false,
+            wall_clock: Arc::default(),
             weight: None,
         }
     }
@@ -207,6 +216,26 @@ impl<T> Stages<T> {
         I: Into<Instant>,
     {
         self.expiry = Some(Box::new(move |op| deadline(op).map(|instant| Timestamp::from(instant.into()))));
+        self.expires_at = false;
+        self
+    }
+
+    /// Never sends an op at or past this time of day: as [`expire_by`](Self::expire_by), which it replaces, for a time that an
+    /// op carries as a message does. A durable batcher takes only this one, since no log can carry an `Instant`.
+    ///
+    /// The wall clock is read at each check, so that a step of it counts at once. `None` never expires.
+    pub fn expire_at(mut self, deadline: impl Fn(&T) -> Option<SystemTime> + Send + 'static) -> Self {
+        let clock = Arc::clone(&self.wall_clock);
+        let timestamp = move |time| clock.get().map_or(Timestamp::END, |clock| clock(time));
+        self.expiry = Some(Box::new(move |op| deadline(op).map(&timestamp)));
+        self.expires_at = true;
+        self
+    }
+
+    /// Sets the driver's clock, which turns times of day into timestamps.
+    pub(crate) fn on_clock(self, clock: impl Fn(SystemTime) -> Timestamp + Send + Sync + 'static) -> Self {
+        // Set already if a stream got more stages: it is the same clock.
+        let _ = self.wall_clock.set(Box::new(clock));
         self
     }
 
@@ -270,7 +299,8 @@ impl<T> fmt::Debug for Stages<T> {
             .field("priority_by", &self.priority.is_some())
             .field("aging", &self.order.aging)
             .field("urgent_by", &self.urgent.is_some())
-            .field("expire_by", &self.expiry.is_some())
+            .field("expire_by", &(self.expiry.is_some() && !self.expires_at))
+            .field("expire_at", &self.expires_at)
             .field("weigh_by", &self.weight.is_some())
             .finish()
     }

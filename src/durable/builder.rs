@@ -1,0 +1,348 @@
+//! [`Durable`]: the builder. `join` opens the log, checks settings against it, and spawns ingress and leaders.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    codec::{Codec, Json, OpCodec},
+    command::Command,
+    engine::Engine,
+    error::JoinError,
+    frame::MAX_OPS,
+    ingress::{self, Encoded, Ingress},
+    joined::Joined,
+    letters,
+    log::rules::GHOST_AFTER,
+    permits::Permits,
+    shared::{Router, Shard, Shared},
+    stats::ShardStats,
+    tally::Tallies,
+    term::{Account, Leader, Recipe, Term},
+    waiters::Waiters,
+};
+use crate::{
+    batcher::Batcher,
+    driver::worker::Worker,
+    rules::{
+        config::{
+            limits::{Limits, LimitsError, Overflow},
+            retry::Retry,
+        },
+        outcome::DeadLetter,
+        stage::Stages,
+    },
+    sink::{BoxSink, Sink},
+};
+
+/// How long a send waits for the log by default: many times what a slow disk takes.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long outcomes are kept by default.
+const HORIZON: Duration = Duration::from_secs(3600);
+
+/// Policy for an op in the log that the codec can't decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnUndecodable {
+    /// The shard is held: nothing of it is sent until a program comes that can read it. `join` says so.
+    Hold,
+    /// The op is refused, and becomes a dead letter with its bytes.
+    Refuse,
+}
+
+/// Makes a router for so many shards, of a recipe's stages.
+type MakeRouter<T> = Box<dyn FnOnce(Stages<T>) -> Option<Router<T>> + Send>;
+
+/// Builds a durable batcher: one whose ops are in a log when they are accepted, and survive the process.
+///
+/// Only engine and sink are required. Ops are JSON unless [`codec`](Self::codec) says otherwise.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use roundlot::{Batch, Stages, durable::Durable, sink_fn, stage, testing::MemoryLog};
+///
+/// let orders = Durable::new("orders", MemoryLog::new())
+///     .stages(|| Stages::new().partition_by(|order: &String| order.len()))
+///     .limits(500)
+///     .sink(|_term| {
+///         sink_fn(|batch: &mut Batch<String, u64>| {
+///             Box::pin(async move { Ok(batch.accept_all_with(|_, order| order.len() as u64)) })
+///         })
+///     })
+///     .join()
+///     .await?;
+/// let desk = orders.handle();
+///
+/// let ack = desk.submit("buy 5".to_owned()).await?; // it is in the log
+/// let id = ack.id();                                // by which it can be asked for after a crash
+/// assert_eq!(ack.await?, 5);                        // and so is its outcome
+/// assert!(desk.outcome(id).await?.is_ended());
+/// orders.leave().await?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "testing"))]
+/// # fn main() {}
+/// ```
+#[must_use = "a durable batcher does nothing until it has joined its log"]
+pub struct Durable<T, E, C = Json, F = ()> {
+    engine: E,
+    codec: C,
+    sink: F,
+    settings: Settings<T>,
+}
+
+/// The settings that do not depend on codec and sink.
+struct Settings<T> {
+    name: Arc<str>,
+    recipe: Recipe<T>,
+    shards: u16,
+    router: Option<MakeRouter<T>>,
+    shard_key: &'static str,
+    limits: Limits,
+    retry: Retry,
+    letters: Option<BoxSink<DeadLetter<T>>>,
+    append_timeout: Duration,
+    horizon: Duration,
+    on_undecodable: Option<OnUndecodable>,
+}
+
+impl<T: Send + 'static, E: Engine> Durable<T, E> {
+    /// A batcher on the log of this name. A file holds logs of many names.
+    pub fn new(name: impl Into<Arc<str>>, engine: E) -> Self {
+        let settings = Settings {
+            name: name.into(),
+            recipe: Arc::new(Stages::new),
+            shards: 1,
+            router: None,
+            shard_key: "key",
+            limits: Limits::default(),
+            retry: Retry::default(),
+            letters: None,
+            append_timeout: APPEND_TIMEOUT,
+            horizon: HORIZON,
+            on_undecodable: None,
+        };
+        Self { engine, codec: Json, sink: (), settings }
+    }
+}
+
+impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
+    fn with(self, settings: impl FnOnce(Settings<T>) -> Settings<T>) -> Self {
+        Self { settings: settings(self.settings), ..self }
+    }
+
+    /// The rules that apply to ops while they wait. The recipe is called once per term and shard.
+    ///
+    /// [`expire_at`](Stages::expire_at) takes the place of [`expire_by`](Stages::expire_by), and ids that of
+    /// [`dedup_by`](Stages::dedup_by).
+    pub fn stages(self, recipe: impl Fn() -> Stages<T> + Send + Sync + 'static) -> Self {
+        self.with(|settings| Settings { recipe: Arc::new(recipe), ..settings })
+    }
+
+    /// Splits the log into parts that are led by themselves, by the partition key of the stages: `bytes` returns the bytes of
+    /// a key, whose FNV-1a hash decides. The number and the bytes are fixed for the life of the log.
+    pub fn shards<K: 'static, B: AsRef<[u8]>>(
+        self,
+        shards: u16,
+        bytes: impl Fn(&K) -> B + Send + Sync + 'static,
+    ) -> Self {
+        let router: MakeRouter<T> = Box::new(move |stages| Router::new(stages, bytes));
+        let shard_key = std::any::type_name::<K>();
+        self.with(|settings| Settings { shards, router: Some(router), shard_key, ..settings })
+    }
+
+    /// Sets the limits of size, age and number. `max_pending` is the one bound that callers feel.
+    pub fn limits(self, limits: impl Into<Limits>) -> Self {
+        let limits = limits.into();
+        self.with(|settings| Settings { limits, ..settings })
+    }
+
+    /// How often and when to try again, as for a [`Batcher`]. Attempts of an op that is not in doubt begin anew after a crash.
+    pub fn retry(self, retry: Retry) -> Self {
+        self.with(|settings| Settings { retry, ..settings })
+    }
+
+    /// Sets the destination of dead letters: any [`Sink`] of them. A letter stays in the log until the sink has accepted it, so
+    /// that it may come twice after a crash. A sink that fails is tried again, up to a minute later.
+    pub fn dead_letters(self, sink: impl Sink<DeadLetter<T>>) -> Self {
+        let letters = Some(sink.boxed());
+        self.with(|settings| Settings { letters, ..settings })
+    }
+
+    /// How ops and receipts become bytes.
+    pub fn codec<D>(self, codec: D) -> Durable<T, E, D, F> {
+        let Self { engine, sink, settings, .. } = self;
+        Durable { engine, codec, sink, settings }
+    }
+
+    /// How long a send waits for the log before its op is in doubt: 5 s by default, and 6 minutes at most.
+    pub fn append_timeout(self, append_timeout: Duration) -> Self {
+        self.with(|settings| Settings { append_timeout, ..settings })
+    }
+
+    /// How long outcomes are kept, one hour by default. An op can be sent again under its id, and asked for, for as long.
+    pub fn horizon(self, horizon: Duration) -> Self {
+        self.with(|settings| Settings { horizon, ..settings })
+    }
+
+    /// Sets the policy for an op that the codec can't decode. The default is to hold the shard, or, if the sink is
+    /// [`Idempotent`](crate::sink::Guarantee::Idempotent), to refuse the op.
+    pub fn on_undecodable(self, on_undecodable: OnUndecodable) -> Self {
+        self.with(|settings| Settings { on_undecodable: Some(on_undecodable), ..settings })
+    }
+
+    /// The sink of each term and shard.
+    pub fn sink<S, G: Fn(Term) -> S + Clone + Send + Sync + 'static>(self, sink: G) -> Durable<T, E, C, G> {
+        let Self { engine, codec, settings, .. } = self;
+        Durable { engine, codec, sink, settings }
+    }
+
+    /// Opens the log, recovers what waits in it, and starts. Ops found in the log are under way when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Names what contradicts itself or the log. Nothing has been sent then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves the log again.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with time enabled.
+    pub async fn join<R, S>(self) -> Result<Joined<T, R>, JoinError>
+    where
+        R: Clone + Send + 'static,
+        C: Codec<T> + Codec<R>,
+        F: Fn(Term) -> S + Clone + Send + Sync + 'static,
+        S: Sink<T, R>,
+    {
+        let Self { engine, codec, sink, settings } = self;
+        let stages = (settings.recipe)();
+        settings.check(&stages)?;
+        let Settings { name, recipe, shards, router, limits, retry, letters, on_undecodable, .. } = settings;
+        let weigh = stages.weight.clone();
+        let router = match router {
+            Some(make) if shards > 1 => Some(make(stages).ok_or(JoinError::ShardKey(settings.shard_key))?),
+            _ => None,
+        };
+        let log = engine.open(name.to_string(), shards).await?.log;
+        let codec: Arc<dyn OpCodec<T, R>> = Arc::new(codec);
+        let mut parts = Parts { shards: Vec::new(), ingress: Vec::new(), commands: Vec::new() };
+        for shard in 0..shards {
+            parts.add(&name, Ingress::new(Arc::clone(&name), Arc::clone(&log), shard, codec.op_schema()));
+        }
+        let shared = Arc::new(Shared {
+            name,
+            log,
+            codec,
+            permits: Arc::new(Permits::new(limits.max_pending)),
+            waiters: Waiters::new(),
+            tallies: Tallies::default(),
+            weigh,
+            limits: Mutex::new(limits),
+            append_timeout: settings.append_timeout,
+            horizon: settings.horizon,
+            letters: Notify::new(),
+            router,
+            shards: parts.shards,
+        });
+        let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+        let (mut leaders, mut all_ready) = (Vec::new(), Vec::new());
+        for (shard, commands) in (0..).zip(parts.commands) {
+            let leader = Leader {
+                shared: Arc::clone(&shared),
+                shard,
+                recipe: Arc::clone(&recipe),
+                retry: retry.clone(),
+                on_undecodable,
+                commands,
+                stop: stop.clone(),
+                abort: abort.clone(),
+                account: Account::new(),
+            };
+            let (ready, is_ready) = oneshot::channel();
+            leaders.push(tokio::spawn(leader.run(sink.clone(), ready)));
+            all_ready.push(is_ready);
+        }
+        if let Some(sink) = letters {
+            leaders.push(tokio::spawn(letters::post(Arc::clone(&shared), sink, stop.clone())));
+        }
+        let joined = Joined::new(shared, parts.ingress, leaders, stop, abort);
+        for is_ready in all_ready {
+            let began = is_ready.await.unwrap_or(Err(JoinError::Open("its leader is gone".to_owned())));
+            if let Err(error) = began {
+                // Frees the log, so that it can be joined again at once.
+                let _ = joined.leave().within(Duration::ZERO).await;
+                return Err(error);
+            }
+        }
+        Ok(joined)
+    }
+}
+
+impl<T> Settings<T> {
+    /// Whether the settings can be had with a log.
+    fn check(&self, stages: &Stages<T>) -> Result<(), JoinError> {
+        stages.check(&self.limits)?;
+        let invalid = |field, problem: &str| Err(LimitsError::new(field, problem).into());
+        if self.limits.overflow.evicts() || !matches!(self.limits.overflow, Overflow::Wait | Overflow::Reject) {
+            return invalid("overflow", "may not evict what has been accepted into a log");
+        }
+        if stages.dedup.is_some() {
+            return invalid("dedup_by", "is what ids are for in a log: see send_as");
+        }
+        if stages.expiry.is_some() && !stages.expires_at {
+            return invalid("expire_by", "names an instant, which no log can carry: use expire_at");
+        }
+        if self.append_timeout.is_zero() || self.append_timeout > GHOST_AFTER / 10 {
+            return invalid("append_timeout", "must be longer than zero and 6 minutes at most");
+        }
+        if self.shards == 0 {
+            return invalid("shards", "must be at least 1");
+        }
+        Ok(())
+    }
+}
+
+/// The parts of each shard, on their way to those who own them.
+struct Parts<T> {
+    shards: Vec<Shard<T>>,
+    ingress: Vec<Worker<Encoded>>,
+    commands: Vec<mpsc::UnboundedReceiver<Command<T>>>,
+}
+
+impl<T> Parts<T> {
+    fn add(&mut self, name: &str, sink: Ingress) {
+        let stages = Stages::new().weigh_by(Encoded::weight);
+        // The permits that callers hold bound the pending ops.
+        let limits = Limits::new(MAX_OPS).max_weight(ingress::MAX_WEIGHT).max_pending(usize::MAX >> 4);
+        let batcher = Batcher::new(sink).name(format!("{name}-log")).stages(stages).limits(limits);
+        let (ingress, worker) = batcher.letters_unwanted().unmetered().spawn();
+        let (commands, obeyed) = mpsc::unbounded_channel();
+        let (next_number, stats) = (AtomicU64::new(1), Mutex::new(ShardStats::default()));
+        self.shards.push(Shard { ingress, commands, next_number, stats });
+        self.ingress.push(worker);
+        self.commands.push(obeyed);
+    }
+}
+
+impl<T, E, C, F> fmt::Debug for Durable<T, E, C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durable")
+            .field("name", &self.settings.name)
+            .field("shards", &self.settings.shards)
+            .field("limits", &self.settings.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,30 @@
+//! [`Command`]: what handles ask of the leader of a shard. It reads all frames that were stored before it obeys.
+
+use tokio::sync::oneshot;
+
+use crate::rules::{config::limits::Limits, outcome::OpId};
+
+pub(crate) enum Command<T> {
+    /// Answered when all that the log holds now is settled, and the record of that has committed.
+    Flush(oneshot::Sender<()>),
+    /// Answered when the record of it has committed.
+    Withdraw {
+        wanted: Box<dyn FnMut(&T) -> bool + Send>,
+        reply: oneshot::Sender<Vec<T>>,
+    },
+    /// Answered, with the number of ops under way, when it is stored.
+    Pause {
+        paused: bool,
+        reply: oneshot::Sender<u64>,
+    },
+    SetLimits(Limits),
+    /// A caller waits for a permit: all that waits is due.
+    Press,
+    /// Answered with whether the op waits, or is under way.
+    IsWaiting {
+        id: OpId,
+        reply: oneshot::Sender<bool>,
+    },
+    /// The log may hold frames of which the leader was not told.
+    Read,
+}

@@ -1,0 +1,204 @@
+//! [`File`]: the engine that keeps logs in a SQLite file (feature `durable-file`). One thread per file and process writes, and
+//! commits once per turn for all logs in it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `open` | what must be true of a file before it is used: lock, file system, format, mark |
+//! | `writer` | the thread, and its transactions |
+//! | `store` | rows |
+//! | `schema` | tables, and views for people |
+//! | `mark` | the second file, which tells a file that is older than it should be |
+
+mod mark;
+mod open;
+mod schema;
+mod store;
+mod writer;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::SystemTime,
+};
+
+use futures::future::BoxFuture;
+
+use super::{
+    engine::{Engine, Open, Opened},
+    error::JoinError,
+    log::{
+        Size,
+        local::{self, Local},
+        turns::Turns,
+    },
+};
+use writer::{Gauges, Message};
+
+/// Bytes of a file at which no more ops are accepted, by default: 4 GiB.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// A log in a SQLite file, on a disk of this machine: crash-safe with nothing to install.
+///
+/// What is confirmed has been synced (WAL, `synchronous=FULL`). The file holds the logs of many names, of one process at a time:
+/// the kernel's lock on a second file ends with the process. A third file, the mark, tells when the file is older than what
+/// was confirmed: a backup, or a loss.
+///
+/// Open it with `sqlite3` at any time: the views `roundlot_waiting`, `roundlot_ended` and `roundlot_dead_letters` are for people.
+/// A reader that stays open keeps the WAL from being reset, which then counts against the cap.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use roundlot::{Batch, durable::{Durable, File}, sink_fn};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.db");
+/// let print = |_| {
+///     sink_fn(|batch: &mut Batch<String>| {
+///         Box::pin(async move {
+///             batch.pending().for_each(|op| println!("{op}"));
+///             Ok(batch.accept_all())
+///         })
+///     })
+/// };
+/// let orders = Durable::new("orders", File::at(&path)).sink(print).join().await?;
+/// orders.handle().send("buy 5".to_owned()).await?; // survives the process from here on
+/// orders.leave().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a file does nothing until a durable batcher joins it"]
+pub struct File {
+    path: PathBuf,
+    max_bytes: u64,
+    is_restored: bool,
+}
+
+impl File {
+    /// The file at this path, which is made if it is missing, readable by its owner alone. Its folder must be there.
+    pub fn at(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), max_bytes: MAX_BYTES, is_restored: false }
+    }
+
+    /// The cap of the file and its WAL, 4 GiB by default and 16 MiB at least. The last eighth is kept for settlements, so that
+    /// a full log can always drain.
+    pub fn max_bytes(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
+    }
+
+    /// Allows a file that is older than its mark: a backup in the place of the file. Its waiting ops may have been sent since
+    /// it was made, so all of them are in doubt: an idempotent sink gets them again, any other one is asked about them by
+    /// [`reconcile`](crate::Sink::reconcile), and those that it does not know end in doubt. A file that is as new as its mark is
+    /// opened as ever.
+    pub fn restored(self) -> Self {
+        Self { is_restored: true, ..self }
+    }
+}
+
+/// The files that this process has open, by path.
+static OPEN: Mutex<BTreeMap<PathBuf, OpenFile>> = Mutex::new(BTreeMap::new());
+
+fn open_files() -> MutexGuard<'static, BTreeMap<PathBuf, OpenFile>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file with a writer.
+struct OpenFile {
+    messages: mpsc::Sender<Message>,
+    gauges: Arc<Gauges>,
+    /// Logs that batchers of this process have joined.
+    names: BTreeSet<String>,
+}
+
+/// One log of a file, as long as it is joined.
+struct Member {
+    path: PathBuf,
+    name: String,
+    gauges: Arc<Gauges>,
+}
+
+/// Joins a log of a file: opens the file, unless this process has it open. Blocks.
+fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
+    let path = open::absolute(&file.path)?;
+    // Held while a file is opened or closed, so that its lock is taken once.
+    let mut files = open_files();
+    if !files.contains_key(&path) {
+        let (messages, gauges) = writer::start(&path, file.max_bytes, file.is_restored)?;
+        files.insert(path.clone(), OpenFile { messages, gauges, names: BTreeSet::new() });
+    }
+    let open = files.get_mut(&path).ok_or_else(|| JoinError::Open("it has just been closed".to_owned()))?;
+    if !open.names.insert(name.to_owned()) {
+        return Err(JoinError::InUse(format!("this process has joined {name} already")));
+    }
+    let messages = open.messages.clone();
+    let turns = Turns::new(move |job| messages.send(Message::Job(job)).is_ok());
+    Ok((Member { path, name: name.to_owned(), gauges: Arc::clone(&open.gauges) }, turns))
+}
+
+/// Leaves a log, and closes the file with the last one. Blocks.
+fn exit(path: &Path, name: &str) {
+    let mut files = open_files();
+    let Some(open) = files.get_mut(path) else {
+        return;
+    };
+    open.names.remove(name);
+    if open.names.is_empty() {
+        let (done, closed) = mpsc::channel();
+        if open.messages.send(Message::Close(done)).is_ok() {
+            // An error means that the writer is gone, and with it the lock.
+            let _ = closed.recv();
+        }
+        files.remove(path);
+    }
+}
+
+impl local::Engine for Member {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn size(&self) -> Size {
+        self.gauges.size()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let (path, name) = (self.path.clone(), self.name.clone());
+        Box::pin(async move { drop(tokio::task::spawn_blocking(move || exit(&path, &name)).await) })
+    }
+}
+
+/// A batcher that is dropped with its runtime frees the file all the same.
+impl Drop for Member {
+    fn drop(&mut self) {
+        let is_open = |open: &OpenFile| open.names.contains(&self.name) && Arc::ptr_eq(&open.gauges, &self.gauges);
+        if open_files().get(&self.path).is_some_and(is_open) {
+            let (path, name) = (self.path.clone(), self.name.clone());
+            // Without a thread the file stays open until the process ends.
+            let _ = std::thread::Builder::new().spawn(move || exit(&path, &name));
+        }
+    }
+}
+
+impl Open for File {
+    fn open(self, name: String, shards: u16) -> BoxFuture<'static, Result<Opened, JoinError>> {
+        Box::pin(async move {
+            let of = name.clone();
+            let entering = tokio::task::spawn_blocking(move || enter(&self, &of)).await;
+            let (member, turns) = entering.map_err(|error| JoinError::Open(error.to_string()))??;
+            let engine = Arc::new(member);
+            match Local::join(Arc::clone(&engine), turns, &name, shards).await {
+                Ok(log) => Ok(Opened::new(Arc::new(log))),
+                Err(error) => {
+                    local::Engine::close(&*engine).await;
+                    Err(error.into())
+                }
+            }
+        })
+    }
+}
+
+impl Engine for File {}

@@ -1,0 +1,170 @@
+//! Opens a file and checks it: no other process has it, its disk is of this machine, and its tables are known. The
+//! writer calls `open` when it starts, and `connect` again when a commit had no known result.
+
+use std::{
+    ffi::OsString,
+    fs::{self, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::{
+    mark::Mark,
+    schema::{FORMAT, TABLES},
+};
+use crate::durable::error::JoinError;
+
+/// How long another connection, such as a person's, may keep the writer from a lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Statements kept prepared: some more than there are.
+const STATEMENTS: usize = 64;
+
+/// The WAL is cut down to this many bytes when it is reset.
+const WAL_LIMIT: i64 = 64 << 20;
+
+/// File systems of other machines, whose locks and syncs can't be relied on.
+const NETWORK: [&str; 12] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "afs",
+    "ceph",
+    "fuse.sshfs",
+    "fuse.glusterfs",
+    "lustre",
+    "fuse.rclone",
+];
+
+/// A file that is ready to be written.
+pub(super) struct OpenedFile {
+    pub(super) connection: Connection,
+    /// Locked until it is dropped, or the process ends.
+    pub(super) lock: fs::File,
+    pub(super) mark: Mark,
+    /// Transactions committed so far, by all processes.
+    pub(super) commits: u64,
+    /// Whether more commits were confirmed than the file has.
+    pub(super) is_behind: bool,
+}
+
+/// The path without links, as far as its folder exists.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, JoinError> {
+    let error = |why: String| JoinError::Open(format!("{}: {why}", path.display()));
+    let name = path.file_name().ok_or_else(|| error("it names no file".to_owned()))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::canonicalize(folder).map_err(|cause| error(cause.to_string()))?;
+    // A link to a file is followed, so that two names of one file are one.
+    Ok(fs::canonicalize(folder.join(name)).unwrap_or_else(|_| folder.join(name)))
+}
+
+/// The path of a file that belongs to the database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<OpenedFile, JoinError> {
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| JoinError::Open(format!("{}: {what}: {error}", path.display()));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok();
+    let kind = mounts.and_then(|mounts| file_system(&mounts, path));
+    if let Some(kind) = kind.filter(|kind| NETWORK.contains(&&**kind)) {
+        return Err(JoinError::Unsafe(format!("{} is on a network file system, {kind}", path.display())));
+    }
+    let lock = owner_only(&beside(path, "-lock")).map_err(|error| failed("lock", &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(JoinError::InUse(format!("another process has locked {}", path.display())));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("lock", &error)),
+    }
+    drop(owner_only(path).map_err(|error| failed("open", &error))?);
+    let connection = connect(path, max_bytes).map_err(|error| failed("SQLite", &error))?;
+    let meta = |key: &str| -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT value FROM roundlot_meta WHERE key = ?1";
+        connection.query_row(sql, [key], |row| row.get(0)).optional()
+    };
+    let format = meta("format").map_err(|error| failed("SQLite", &error))?;
+    if format != Some(FORMAT) {
+        let why = format!("{} has format {}, and this version reads {FORMAT}", path.display(), format.unwrap_or(0));
+        return Err(JoinError::Unsafe(why));
+    }
+    let commits = meta("commits").map_err(|error| failed("SQLite", &error))?.unwrap_or(0) as u64;
+    let mark = Mark::open(&beside(path, "-mark")).map_err(|error| failed("mark", &error))?;
+    let is_behind = mark.commits() > commits;
+    if is_behind && !is_restored {
+        let why = format!(
+            "{} ends at commit {commits}, and commit {} was confirmed: it is a backup, or has lost what was confirmed. \
+             Ops that wait in it may have been sent since. File::restored puts them in doubt and goes on",
+            path.display(),
+            mark.commits(),
+        );
+        return Err(JoinError::Unsafe(why));
+    }
+    Ok(OpenedFile { connection, lock, mark, commits, is_behind })
+}
+
+/// Opens the database, with all settings that a connection has.
+pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update_and_check(None, "journal_size_limit", WAL_LIMIT, |row| row.get::<_, i64>(0))?;
+    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let pages = i64::try_from(max_bytes).unwrap_or(i64::MAX) / page;
+    // The most that SQLite itself allows.
+    let pages = pages.min(i64::from(u32::MAX) - 1);
+    connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
+    let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
+    connection.execute(sql, [FORMAT])?;
+    Ok(connection)
+}
+
+/// Opens a file, or makes one that its owner alone can read.
+fn owner_only(path: &Path) -> std::io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// The kind of the file system that holds a path, by the kernel's table of mounts.
+fn file_system(mounts: &str, path: &Path) -> Option<String> {
+    let found = mounts.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let at = before.split(' ').nth(4)?.replace("\\040", " ");
+        path.starts_with(&at).then(|| (at.len(), after.split(' ').next().unwrap_or_default().to_owned()))
+    });
+    found.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_system_of_a_path_is_that_of_the_nearest_mount() {
+        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                      30 22 0:40 / /srv/share rw,relatime shared:1 - nfs4 host:/share rw\n\
+                      31 22 0:41 / /srv/my\\040disk rw - xfs /dev/sdb rw";
+        let kind = |path: &str| file_system(mounts, Path::new(path)).unwrap();
+        assert_eq!(kind("/home/orders.db"), "ext4");
+        assert_eq!(kind("/srv/share/orders.db"), "nfs4");
+        assert_eq!(kind("/srv/shared/orders.db"), "ext4");
+        assert_eq!(kind("/srv/my disk/orders.db"), "xfs");
+    }
+}

@@ -1,0 +1,293 @@
+//! The thread that writes a file: it takes all jobs that wait, runs them in one transaction, commits, and answers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use rusqlite::{Connection, ErrorCode};
+use tracing::{error, warn};
+
+use super::{
+    mark::Mark,
+    open::{self, OpenedFile, beside},
+    store::{Rows, failed},
+};
+use crate::durable::{
+    error::JoinError,
+    log::{
+        LogError, Size, rules,
+        turns::{Job, Turns},
+    },
+};
+
+/// The pause after the last job, after which the writer syncs the mark and gives pages back.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// Pages given back to the file system per idle time.
+const VACUUM: u32 = 256;
+
+/// The least cap of a file.
+const MIN_BYTES: u64 = 16 << 20;
+
+/// The part of the cap that is kept for settlements, so that a full log can drain.
+const RESERVE: u64 = 8;
+
+pub(super) enum Message {
+    Job(Box<dyn Job>),
+    /// Answered when file and lock are free.
+    Close(Sender<()>),
+}
+
+/// Numbers of a file that handles read.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    bytes: AtomicU64,
+    commits: AtomicU64,
+}
+
+impl Gauges {
+    pub(super) fn size(&self) -> Size {
+        Size { bytes: self.bytes.load(Ordering::Relaxed), commits: self.commits.load(Ordering::Relaxed) }
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    wal: PathBuf,
+    max_bytes: u64,
+    connection: Connection,
+    /// Which file the path named when it was opened.
+    identity: Option<(u64, u64)>,
+    mark: Mark,
+    commits: u64,
+    gauges: Arc<Gauges>,
+    /// Released last.
+    _lock: fs::File,
+}
+
+/// Opens the file in a thread of its own. Blocks until it is open.
+pub(super) fn start(
+    path: &Path,
+    max_bytes: u64,
+    is_restored: bool,
+) -> Result<(Sender<Message>, Arc<Gauges>), JoinError> {
+    let (messages, inbox) = mpsc::channel();
+    let (opened, is_open) = mpsc::channel();
+    let gauges = Arc::new(Gauges::default());
+    let (path, of_writer) = (path.to_owned(), Arc::clone(&gauges));
+    let run = move || match Writer::open(path, max_bytes.max(MIN_BYTES), is_restored, of_writer) {
+        Err(error) => drop(opened.send(Err(error))),
+        Ok(writer) => {
+            if opened.send(Ok(())).is_ok() {
+                writer.run(&inbox);
+            }
+        }
+    };
+    let spawned = thread::Builder::new().name("roundlot-log".to_owned()).spawn(run);
+    spawned.map_err(|error| JoinError::Open(error.to_string()))?;
+    is_open.recv().unwrap_or_else(|_| Err(JoinError::Open("its thread is gone".to_owned())))?;
+    Ok((messages, gauges))
+}
+
+impl Writer {
+    fn open(path: PathBuf, max_bytes: u64, is_restored: bool, gauges: Arc<Gauges>) -> Result<Self, JoinError> {
+        let OpenedFile { connection, lock, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
+        let (wal, identity) = (beside(&path, "-wal"), identity(&path));
+        let mut writer = Self { path, wal, max_bytes, connection, identity, mark, commits, gauges, _lock: lock };
+        if is_behind {
+            // The numbers of commits go on behind those that were confirmed.
+            writer.commits = writer.mark.commits();
+            writer.doubt_all()?;
+        }
+        Ok(writer)
+    }
+
+    /// Puts all that waits in the file in doubt.
+    fn doubt_all(&mut self) -> Result<(), LogError> {
+        warn!(path = %self.path.display(), "the file of a log was restored: all that waits in it is in doubt");
+        let shards: Vec<u32> = {
+            let mut query =
+                self.connection.prepare("SELECT shard FROM roundlot_shards").map_err(|error| failed(&error))?;
+            let shards = query.query_map([], |row| row.get(0)).map_err(|error| failed(&error))?;
+            shards.collect::<rusqlite::Result<_>>().map_err(|error| failed(&error))?
+        };
+        let (turns, jobs) = mpsc::channel();
+        let queue = Turns::new(move |job| turns.send(job).is_ok());
+        let doubting =
+            queue.run(move |store| shards.iter().try_for_each(|shard| rules::doubt_all(store, *shard)), |()| {});
+        self.turn(jobs.try_iter().collect());
+        // The job has been answered by now.
+        doubting.now_or_never().unwrap_or(Err(LogError::Closed))
+    }
+
+    fn run(mut self, inbox: &Receiver<Message>) {
+        let mut is_idle = true;
+        loop {
+            let first = if is_idle {
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                inbox.recv_timeout(IDLE)
+            };
+            let first = match first {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tidy();
+                    is_idle = true;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.close(),
+            };
+            let (mut jobs, mut closing) = (Vec::new(), None);
+            for message in std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok())) {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::Close(done) => closing = Some(done),
+                }
+            }
+            if self.is_moved() {
+                error!(path = %self.path.display(), "the file of a log was moved or removed: the log is closed");
+                jobs.into_iter().for_each(|job| job.end(Err(LogError::Closed)));
+                drop(closing);
+                return;
+            }
+            if !jobs.is_empty() {
+                self.turn(jobs);
+                is_idle = false;
+            }
+            if let Some(done) = closing {
+                self.close();
+                // The caller may be gone.
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Runs jobs in one transaction, or each in its own if one of them fails.
+    fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        match self.run_all(&mut jobs) {
+            Ok(changed) => {
+                let result = if changed { self.commit() } else { self.roll_back() };
+                jobs.into_iter().for_each(|job| job.end(result.clone()));
+            }
+            Err(error) => {
+                let result = self.roll_back().and(Err(error));
+                if jobs.len() == 1 || matches!(result, Err(LogError::Unknown(_))) {
+                    return jobs.into_iter().for_each(|job| job.end(result.clone()));
+                }
+                // One job that can't be done must not fail the others.
+                jobs.into_iter().for_each(|job| self.turn(vec![job]));
+            }
+        }
+    }
+
+    /// Whether a row has been changed.
+    fn run_all(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<bool, LogError> {
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed(&error))?;
+        let room = self.max_bytes - self.max_bytes / RESERVE;
+        let mut rows = Rows::new(&self.connection, self.wal.clone(), room);
+        for job in jobs {
+            job.run(&mut rows)?;
+        }
+        let changed = rows.changed.get();
+        if changed {
+            let sql = "UPDATE roundlot_meta SET value = ?1 WHERE key = 'commits'";
+            let mut update = self.connection.prepare_cached(sql).map_err(|error| failed(&error))?;
+            update.execute([self.commits as i64 + 1]).map_err(|error| failed(&error))?;
+        }
+        Ok(changed)
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
+        if let Err(error) = self.connection.execute_batch("COMMIT") {
+            let is_certain = matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            );
+            if is_certain {
+                return self.roll_back().and(Err(failed(&error)));
+            }
+            return Err(self.open_again(&error));
+        }
+        self.commits += 1;
+        if let Err(error) = self.mark.write(self.commits) {
+            warn!(path = %self.path.display(), %error, "the mark of a log can't be written");
+        }
+        self.gauges.commits.fetch_add(1, Ordering::Relaxed);
+        let bytes = Rows::new(&self.connection, self.wal.clone(), 0).bytes();
+        self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn roll_back(&mut self) -> Result<(), LogError> {
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        match self.connection.execute_batch("ROLLBACK") {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.open_again(&error)),
+        }
+    }
+
+    /// Opens the file anew after an error that leaves its state unknown. What the log holds then is moved into the database
+    /// and synced, since a sync that has failed may succeed the next time without having written anything.
+    fn open_again(&mut self, cause: &rusqlite::Error) -> LogError {
+        warn!(path = %self.path.display(), error = %cause, "a commit has no known result: the log is opened again");
+        let opened = open::connect(&self.path, self.max_bytes).and_then(|connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            let sql = "SELECT value FROM roundlot_meta WHERE key = 'commits'";
+            let commits: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+            Ok((connection, commits as u64))
+        });
+        match opened {
+            Ok((connection, commits)) => (self.connection, self.commits) = (connection, commits),
+            Err(error) => error!(path = %self.path.display(), %error, "the log can't be opened again"),
+        }
+        LogError::Unknown(cause.to_string())
+    }
+
+    /// Syncs the mark, and gives pages back that hold nothing.
+    fn tidy(&mut self) {
+        let vacuum = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM})"));
+        if let Err(error) = vacuum {
+            warn!(path = %self.path.display(), %error, "the file of a log can't be made smaller");
+        }
+        if let Err(error) = self.mark.sync() {
+            warn!(path = %self.path.display(), %error, "the mark of a log can't be synced");
+        }
+    }
+
+    fn close(self) {
+        let Self { path, connection, mark, _lock: lock, .. } = self;
+        let closed = connection.close().map_err(|(_, error)| error.to_string());
+        if let Err(error) = closed.and_then(|()| mark.sync().map_err(|error| error.to_string())) {
+            warn!(path = %path.display(), error, "the file of a log was not closed properly");
+        }
+        drop(lock);
+    }
+
+    /// Whether the path names another file than the one that is open: what is written then is found by no one.
+    fn is_moved(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) != self.identity
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<(u64, u64)> {
+    None
+}

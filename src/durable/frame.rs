@@ -1,0 +1,235 @@
+//! Frames: up to 1,000 ops in one record of the log. The ingress packs one and repeats it unchanged until the log answers; the
+//! leader of the shard unpacks it.
+//!
+//! ```text
+//! version, producer, frame number, time made, schema, number of entries
+//! entries: flags, what the flags say, length, bytes
+//! checksum of all that
+//! ```
+
+use std::{ops::Range, sync::Arc};
+
+use thiserror::Error;
+
+use super::bytes::{Reader, checksum, put_bytes, put_varint};
+
+/// Ops in a frame, at most: with natural batching more would only add to the latency of the first.
+pub(crate) const MAX_OPS: usize = 1000;
+
+/// Bytes of the ops in a frame, at most, unless a single op has more: half a megabyte is a tenth of a second on a slow disk.
+pub(crate) const MAX_BYTES: usize = 512 * 1000;
+
+/// Bytes of one op, at most: twice a frame.
+pub(crate) const MAX_OP_BYTES: usize = 2 * MAX_BYTES;
+
+/// The format that is written, and the only one that is read.
+const VERSION: u8 = 1;
+
+/// The number is not one more than that of the entry before.
+const JUMPS: u8 = 1;
+/// The op's producer is not the frame's.
+const FOREIGN: u8 = 1 << 1;
+/// The op's id may be in the log already.
+const MAY_REPEAT: u8 = 1 << 2;
+/// The handle is not that of the entry before.
+const OTHER_HANDLE: u8 = 1 << 3;
+const KNOWN: u8 = JUMPS | FOREIGN | MAY_REPEAT | OTHER_HANDLE;
+
+/// A frame that can't be unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum FrameError {
+    #[error("a frame of format {0}, which this version does not read")]
+    Version(u8),
+    #[error("a damaged frame: {0}")]
+    Damaged(&'static str),
+}
+
+/// The facts about one op in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) producer: u64,
+    pub(crate) number: u64,
+    /// The handle that sent it, by its number in that process.
+    pub(crate) handle: u32,
+    /// Whether an op with this id may be in the log already.
+    pub(crate) may_repeat: bool,
+}
+
+/// Packs the entries of one frame.
+#[derive(Debug)]
+pub(crate) struct Packer {
+    entries: Vec<u8>,
+    count: u64,
+    producer: u64,
+    last: Entry,
+}
+
+impl Packer {
+    pub(crate) fn new(producer: u64) -> Self {
+        let last = Entry { producer, number: 0, handle: 0, may_repeat: false };
+        Self { entries: Vec::new(), count: 0, producer, last }
+    }
+
+    pub(crate) fn push(&mut self, entry: Entry, bytes: &[u8]) {
+        let jumps = self.last.number.checked_add(1) != Some(entry.number);
+        let (foreign, other_handle) = (entry.producer != self.producer, entry.handle != self.last.handle);
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        self.entries.push(
+            flag(jumps, JUMPS)
+                | flag(foreign, FOREIGN)
+                | flag(entry.may_repeat, MAY_REPEAT)
+                | flag(other_handle, OTHER_HANDLE),
+        );
+        if jumps {
+            put_varint(&mut self.entries, entry.number);
+        }
+        if foreign {
+            put_varint(&mut self.entries, entry.producer);
+        }
+        if other_handle {
+            put_varint(&mut self.entries, u64::from(entry.handle));
+        }
+        put_bytes(&mut self.entries, bytes);
+        self.last = entry;
+        self.count += 1;
+    }
+
+    /// The finished frame. `made_at` is in nanoseconds since 1970.
+    pub(crate) fn seal(self, number: u64, made_at: u64, schema: u32) -> Frame {
+        let mut bytes = Vec::with_capacity(self.entries.len() + 48);
+        bytes.push(VERSION);
+        put_varint(&mut bytes, self.producer);
+        put_varint(&mut bytes, number);
+        bytes.extend_from_slice(&made_at.to_le_bytes());
+        put_varint(&mut bytes, u64::from(schema));
+        put_varint(&mut bytes, self.count);
+        bytes.extend_from_slice(&self.entries);
+        let sum = checksum(&[], &bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        Frame { producer: self.producer, number, made_at, schema, count: self.count, bytes: bytes.into() }
+    }
+}
+
+/// A frame, packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) producer: u64,
+    /// Counts the frames of its producer and shard, from 1.
+    pub(crate) number: u64,
+    /// When it was made, in nanoseconds since 1970: its ops were accepted at that time, if they were.
+    pub(crate) made_at: u64,
+    pub(crate) schema: u32,
+    pub(crate) count: u64,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
+impl Frame {
+    /// Reads the head of a frame, and its checksum.
+    pub(crate) fn open(bytes: Arc<[u8]>) -> Result<Self, FrameError> {
+        let Some((body, sum)) = bytes.split_last_chunk::<8>() else {
+            return Err(FrameError::Damaged("it is too short"));
+        };
+        match body.first() {
+            Some(&VERSION) => {}
+            Some(version) => return Err(FrameError::Version(*version)),
+            None => return Err(FrameError::Damaged("it is empty")),
+        }
+        if checksum(&[], body) != u64::from_le_bytes(*sum) {
+            return Err(FrameError::Damaged("its checksum is wrong"));
+        }
+        let (head, _) = Self::head(body).ok_or(FrameError::Damaged("it ends in its head"))?;
+        let [producer, number, made_at, schema, count] = head;
+        let schema = u32::try_from(schema).map_err(|_| FrameError::Damaged("its schema is no number"))?;
+        Ok(Self { producer, number, made_at, schema, count, bytes })
+    }
+
+    fn head(body: &[u8]) -> Option<([u64; 5], Reader<'_>)> {
+        let mut reader = Reader::new(body);
+        reader.byte()?;
+        let (producer, number) = (reader.varint()?, reader.varint()?);
+        let (made_at, schema, count) = (reader.word()?, reader.varint()?, reader.varint()?);
+        Some(([producer, number, made_at, schema, count], reader))
+    }
+
+    /// The entries, and where the bytes of each are in the frame.
+    pub(crate) fn entries(&self) -> Result<Vec<(Entry, Range<usize>)>, FrameError> {
+        let damaged = FrameError::Damaged("it ends in an entry");
+        let body = &self.bytes[..self.bytes.len().saturating_sub(8)];
+        let (_, mut reader) = Self::head(body).ok_or(damaged.clone())?;
+        let mut last = Entry { producer: self.producer, number: 0, handle: 0, may_repeat: false };
+        let mut entries = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0).min(body.len()));
+        for _ in 0..self.count {
+            let (entry, range) = Self::entry(self.producer, last, &mut reader).ok_or(damaged.clone())?;
+            entries.push((entry, range));
+            last = entry;
+        }
+        if reader.is_at_end() { Ok(entries) } else { Err(FrameError::Damaged("it has more than its entries")) }
+    }
+
+    fn entry(producer: u64, last: Entry, reader: &mut Reader<'_>) -> Option<(Entry, Range<usize>)> {
+        let flags = reader.byte().filter(|flags| flags & !KNOWN == 0)?;
+        let has = |flag| flags & flag != 0;
+        let number = if has(JUMPS) { reader.varint()? } else { last.number.checked_add(1)? };
+        let producer = if has(FOREIGN) { reader.varint()? } else { producer };
+        let handle = if has(OTHER_HANDLE) { u32::try_from(reader.varint()?).ok()? } else { last.handle };
+        let (at, bytes) = reader.bytes()?;
+        Some((Entry { producer, number, handle, may_repeat: has(MAY_REPEAT) }, at..at + bytes.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entries() -> impl Strategy<Value = Vec<(Entry, Vec<u8>)>> {
+        let entry = (0..3_u64, 0..5_u64, 0..3_u32, any::<bool>());
+        let entry =
+            entry.prop_map(|(producer, number, handle, may_repeat)| Entry { producer, number, handle, may_repeat });
+        prop::collection::vec((entry, prop::collection::vec(any::<u8>(), 0..5)), 0..20)
+    }
+
+    fn pack(entries: &[(Entry, Vec<u8>)]) -> Frame {
+        let mut packer = Packer::new(1);
+        entries.iter().for_each(|(entry, bytes)| packer.push(*entry, bytes));
+        packer.seal(7, 1_700_000_000_000_000_000, 3)
+    }
+
+    proptest! {
+        /// Goal: a frame comes back as it was packed. Method: entries with all kinds of jumps.
+        #[test]
+        fn frames_come_back(entries in entries()) {
+            let frame = pack(&entries);
+            let read = Frame::open(Arc::clone(&frame.bytes)).unwrap();
+            prop_assert_eq!(&read, &frame);
+            let unpacked = read.entries().unwrap();
+            let unpacked: Vec<_> = unpacked.into_iter().map(|(entry, at)| (entry, frame.bytes[at].to_vec())).collect();
+            prop_assert_eq!(unpacked, entries);
+        }
+
+        /// Goal: no bytes make a frame that was not packed, and none make it panic. Method: one byte is changed or cut off.
+        #[test]
+        fn damage_is_refused(entries in entries(), at in any::<prop::sample::Index>(), change in 1..=255_u8) {
+            let frame = pack(&entries);
+            let at = at.index(frame.bytes.len());
+            let mut bytes = frame.bytes.to_vec();
+            bytes[at] ^= change;
+            prop_assert!(Frame::open(bytes.into()).is_err());
+            prop_assert!(Frame::open(frame.bytes[..at].into()).is_err());
+        }
+
+        /// Goal: a frame with a valid checksum and nonsense in it does not panic. Method: random bodies.
+        #[test]
+        fn nonsense_is_refused(mut body in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(first) = body.first_mut() {
+                *first = VERSION;
+            }
+            let sum = checksum(&[], &body);
+            body.extend_from_slice(&sum.to_le_bytes());
+            if let Ok(frame) = Frame::open(body.into()) {
+                let _ = frame.entries();
+            }
+        }
+    }
+}

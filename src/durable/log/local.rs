@@ -1,0 +1,173 @@
+//! [`Local`]: a [`Log`] on one machine: the rules, run by an engine that has transactions. `join` opens one.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::{
+    Answer, Found, Log, LogError, Record, Size, StoredFrame, TermState, rules,
+    store::{LetterRow, shard_key},
+    turns::Turns,
+};
+use crate::{durable::frame::Frame, rules::outcome::OpId};
+
+/// An engine, apart from its transactions.
+pub(crate) trait Engine: Send + Sync + 'static {
+    fn now(&self) -> SystemTime;
+
+    /// Bytes of the log, and transactions committed by this process.
+    fn size(&self) -> Size;
+
+    /// Gives the log up to other processes.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+pub(crate) struct Local<E> {
+    engine: Arc<E>,
+    turns: Turns,
+    log: u16,
+    producer: u64,
+    /// The leaders of this process, by shard.
+    followers: Vec<Follower>,
+}
+
+/// The way of new frames to the leader of a shard.
+type Follower = Arc<Mutex<Option<mpsc::UnboundedSender<StoredFrame>>>>;
+
+/// Nanoseconds since 1970.
+pub(crate) fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl<E: Engine> Local<E> {
+    /// Joins the log of this name, and makes it if there is none.
+    pub(crate) async fn join(engine: Arc<E>, turns: Turns, name: &str, shards: u16) -> Result<Self, LogError> {
+        let name = name.to_owned();
+        let joining = turns.run(
+            move |store| {
+                let (log, producer) = rules::join(store, &name, shards)?;
+                for shard in 0..shards {
+                    rules::introduce(store, shard_key(log, shard), producer)?;
+                }
+                Ok((log, producer))
+            },
+            drop_ref,
+        );
+        let (log, producer) = joining.await?;
+        let followers = (0..shards).map(|_| Follower::default()).collect();
+        Ok(Self { engine, turns, log, producer, followers })
+    }
+
+    fn key(&self, shard: u16) -> u32 {
+        shard_key(self.log, shard)
+    }
+
+    /// Tells the leader of a new frame. Called by the engine, in the order of the log.
+    fn stored(&self, shard: u16) -> impl FnOnce(StoredFrame) + Send + use<E> {
+        let follower = self.followers.get(usize::from(shard)).cloned();
+        move |frame| {
+            let follower = follower.as_ref().map(|follower| follower.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(sender) = follower.as_ref().and_then(|follower| follower.as_ref()) {
+                // A leader that is gone reads the log when its next term begins.
+                let _ = sender.send(frame);
+            }
+        }
+    }
+}
+
+fn drop_ref<V>(_value: &V) {}
+
+impl<E: Engine> Log for Local<E> {
+    fn now(&self) -> SystemTime {
+        self.engine.now()
+    }
+
+    fn producer(&self) -> u64 {
+        self.producer
+    }
+
+    fn follow(&self, shard: u16) -> mpsc::UnboundedReceiver<StoredFrame> {
+        let (sender, frames) = mpsc::unbounded_channel();
+        if let Some(follower) = self.followers.get(usize::from(shard)) {
+            *follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        }
+        frames
+    }
+
+    fn append(&self, shard: u16, frame: Frame) -> Answer<'_, u64> {
+        let (key, engine, stored) = (self.key(shard), Arc::clone(&self.engine), self.stored(shard));
+        let (bytes, count) = (Arc::clone(&frame.bytes), frame.count);
+        self.turns.run(
+            move |store| rules::append(store, key, &frame, nanos(engine.now())),
+            // Told again of a frame that was stored before, since a commit of unknown result tells no leader.
+            move |first| stored(StoredFrame { first: *first, bytes, count }),
+        )
+    }
+
+    fn begin(&self, shard: u16) -> Answer<'_, TermState> {
+        let key = self.key(shard);
+        self.turns.run(move |store| rules::begin(store, key), drop_ref)
+    }
+
+    fn read(&self, shard: u16, from: u64) -> Answer<'_, Vec<StoredFrame>> {
+        let key = self.key(shard);
+        self.turns.run(move |store| rules::read(store, key, from), drop_ref)
+    }
+
+    fn record(&self, record: Arc<Record>) -> Answer<'_, ()> {
+        let (key, engine) = (self.key(record.shard), Arc::clone(&self.engine));
+        self.turns.run(move |store| rules::record(store, key, &record, nanos(engine.now())), drop_ref)
+    }
+
+    fn find(&self, id: OpId) -> Answer<'_, Found> {
+        let (key, known) = (self.key(id.shard()), usize::from(id.shard()) < self.followers.len());
+        let find = move |store: &mut dyn super::store::Store| match known {
+            true => rules::find(store, key, id.producer(), id.number()),
+            false => Ok(Found::Forgotten),
+        };
+        self.turns.run(find, drop_ref)
+    }
+
+    fn purge(&self, shard: u16, before: u64) -> Answer<'_, bool> {
+        let key = self.key(shard);
+        self.turns.run(move |store| rules::purge(store, key, before), drop_ref)
+    }
+
+    fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Answer<'_, Vec<LetterRow>> {
+        let key = self.key(shard);
+        self.turns.run(move |store| store.letters(key, after, limit), drop_ref)
+    }
+
+    fn discard(&self, id: OpId) -> Answer<'_, bool> {
+        let key = self.key(id.shard());
+        self.turns.run(move |store| rules::discard(store, key, id.producer(), id.number()), drop_ref)
+    }
+
+    fn requeue(&self, id: OpId, number: u64) -> Answer<'_, bool> {
+        let (key, to) = (self.key(id.shard()), (self.producer, number));
+        let (engine, stored) = (Arc::clone(&self.engine), self.stored(id.shard()));
+        let from = (id.producer(), id.number());
+        let moving = self.turns.run(
+            move |store| rules::requeue(store, key, from, to, nanos(engine.now())),
+            move |frame: &Option<StoredFrame>| {
+                if let Some(frame) = frame.clone() {
+                    stored(frame);
+                }
+            },
+        );
+        Box::pin(async move { moving.await.map(|frame| frame.is_some()) })
+    }
+
+    fn size(&self) -> Size {
+        self.engine.size()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.engine.close()
+    }
+}

@@ -1,0 +1,166 @@
+//! [`Log`]: the engine of a durable batcher, as its ingress and its leaders see it. It is shaped for several processes: frames
+//! are numbered by their producer and may come twice, a term has an epoch, and every record of a term is fenced by it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `store` | the rows of a log, and the trait by which an engine reads and writes them in a transaction |
+//! | `rules` | each request as a change of rows, the same for every engine on one machine |
+//! | `turns` | the requests that wait for the next transaction |
+//! | `local` | a [`Log`] made of the three |
+
+pub(crate) mod local;
+pub(crate) mod rules;
+pub(crate) mod store;
+pub(crate) mod turns;
+
+use std::{sync::Arc, time::SystemTime};
+
+use futures::future::BoxFuture;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use super::frame::Frame;
+use crate::rules::outcome::OpId;
+use store::{LetterRow, OutcomeRow};
+
+/// Why the log did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum LogError {
+    /// Nothing was stored: there is no room.
+    #[error("the log is full")]
+    Full,
+    /// Nothing was stored: a newer term has begun.
+    #[error("a newer term of the shard has begun")]
+    Fenced,
+    /// Nothing was stored: the frame was made too long ago.
+    #[error("the frame was made too long ago to be stored")]
+    Ghost,
+    /// Nothing was stored, and the same may succeed later.
+    #[error("nothing was stored: {0}")]
+    Failed(String),
+    /// The request may or may not have been stored.
+    #[error("the commit has no known result: {0}")]
+    Unknown(String),
+    /// The log is closed, or its process has left it.
+    #[error("the log is closed")]
+    Closed,
+    /// The log has another number of shards.
+    #[error("the log has {has} shards, not {wanted}")]
+    Shards { has: u16, wanted: u16 },
+    /// A row of the log is damaged.
+    #[error("the log is damaged: {0}")]
+    Damaged(String),
+}
+
+impl LogError {
+    /// Whether nothing was stored and the same request may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Full | Self::Failed(_))
+    }
+}
+
+pub(crate) type Answer<'a, V> = BoxFuture<'a, Result<V, LogError>>;
+
+/// A frame in the log. The position of its first op is `first`, and the others follow.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredFrame {
+    pub(crate) first: u64,
+    pub(crate) bytes: Arc<[u8]>,
+    /// Ops in it, and so positions that it takes.
+    pub(crate) count: u64,
+}
+
+/// State with which a term begins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TermState {
+    /// The fence of all records of the term.
+    pub(crate) epoch: u64,
+    /// All positions below are settled.
+    pub(crate) cursor: u64,
+    /// Settled positions above the cursor, as first and last of each run.
+    pub(crate) settled: Vec<(u64, u64)>,
+    /// The position of the next op.
+    pub(crate) next: u64,
+    /// Intents without a settlement, by their number.
+    pub(crate) intents: Vec<(u64, Vec<u8>)>,
+    pub(crate) paused: bool,
+    /// Terms begun since the shard last settled an op, this one included.
+    pub(crate) idle_terms: u32,
+}
+
+/// Changes that a term tells the log, all of them or none, under its fence.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    pub(crate) shard: u16,
+    pub(crate) epoch: u64,
+    /// Batches that are about to be written, or ops that are in doubt, by number.
+    pub(crate) intents: Vec<(u64, Vec<u8>)>,
+    /// Intents of which all is known.
+    pub(crate) resolved: Vec<u64>,
+    /// Runs of positions that are settled, as first and last.
+    pub(crate) settled: Vec<(u64, u64)>,
+    pub(crate) outcomes: Vec<OutcomeRow>,
+    pub(crate) letters: Vec<LetterRow>,
+    pub(crate) paused: Option<bool>,
+}
+
+/// The log's answer about an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    Ended(OutcomeRow),
+    /// The id has no outcome: it waits, is on its way, or was never accepted.
+    Unknown,
+    /// The id is older than what the log remembers, or of another log.
+    Forgotten,
+}
+
+/// How large the log is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) bytes: u64,
+    /// Transactions that this process has committed.
+    pub(crate) commits: u64,
+}
+
+/// An open log. Futures may be dropped: the request is then carried out all the same, or not at all.
+pub(crate) trait Log: Send + Sync + 'static {
+    /// The time by which frames are stamped and ops expire.
+    fn now(&self) -> SystemTime;
+
+    /// The number by which the log knows this process.
+    fn producer(&self) -> u64;
+
+    /// All frames that are stored from now on, in order. A frame arrives here before its append is answered.
+    fn follow(&self, shard: u16) -> mpsc::UnboundedReceiver<StoredFrame>;
+
+    /// Stores a frame, and returns the position of its first op. The same frame again changes nothing.
+    fn append(&self, shard: u16, frame: Frame) -> Answer<'_, u64>;
+
+    /// Begins a term: older ones of the shard are fenced off.
+    fn begin(&self, shard: u16) -> Answer<'_, TermState>;
+
+    /// Some frames that hold the position or later ones, in order.
+    fn read(&self, shard: u16, from: u64) -> Answer<'_, Vec<StoredFrame>>;
+
+    fn record(&self, record: Arc<Record>) -> Answer<'_, ()>;
+
+    fn find(&self, id: OpId) -> Answer<'_, Found>;
+
+    /// Forgets some outcomes recorded before a time, in nanoseconds since 1970. Returns whether there may be more.
+    fn purge(&self, shard: u16, before: u64) -> Answer<'_, bool>;
+
+    /// Dead letters behind this one, in order of their ids.
+    fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Answer<'_, Vec<LetterRow>>;
+
+    /// Removes a dead letter. Returns whether there was one.
+    fn discard(&self, id: OpId) -> Answer<'_, bool>;
+
+    /// Moves the op of a dead letter to the end of the log, under another number of this producer. Returns whether there was
+    /// one.
+    fn requeue(&self, id: OpId, number: u64) -> Answer<'_, bool>;
+
+    fn size(&self) -> Size;
+
+    /// Gives the log up to other processes. Requests that come later are refused.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,228 @@
+//! Each request to a log as a change of its rows. A request that is refused has changed nothing, so that those that share its
+//! transaction stand. An error of the store fails the transaction as a whole.
+
+use std::time::Duration;
+
+use super::{
+    Found, LogError, Record, StoredFrame, TermState,
+    store::{LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
+};
+use crate::durable::frame::{Entry, Frame, Packer};
+#[cfg(feature = "durable-file")]
+use crate::durable::intent::{Intent, IntentOp};
+
+/// The age at which a frame is no longer stored: its callers gave up long before, and may have sent the ops again.
+pub(crate) const GHOST_AFTER: Duration = Duration::from_secs(3600);
+
+/// Frames read at a time: some 30 MB at most.
+const READ: usize = 64;
+
+/// Outcomes forgotten at a time, so that no transaction is long.
+const PURGE: usize = 1000;
+
+/// A frame of a larger span of positions would make the log lose count.
+const MAX_COUNT: u64 = 1 << 20;
+
+/// Adds a process to the log of this name, and makes the log if there is none. Returns its number and the process's.
+pub(crate) fn join(store: &mut dyn Store, name: &str, shards: u16) -> Stored<(u16, u64)> {
+    let row = match store.log(name)? {
+        Some(row) if row.shards != shards => return Err(LogError::Shards { has: row.shards, wanted: shards }),
+        Some(row) => row,
+        None => LogRow { log: store.logs()?, shards, next_producer: 1 },
+    };
+    store.put_log(name, &LogRow { next_producer: row.next_producer + 1, ..row })?;
+    Ok((row.log, row.next_producer))
+}
+
+/// Stores a frame at `now`, in nanoseconds since 1970. Returns the position of its first op.
+pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64) -> Stored<u64> {
+    let producer = store.producer(shard, frame.producer)?.unwrap_or_default();
+    if frame.number == producer.frame {
+        return Ok(producer.first);
+    }
+    // A producer has one frame on the way, so an older one was answered long ago.
+    if frame.number < producer.frame || frame.count > MAX_COUNT {
+        return Err(LogError::Ghost);
+    }
+    if now.saturating_sub(frame.made_at) > GHOST_AFTER.as_nanos() as u64 {
+        return Err(LogError::Ghost);
+    }
+    if !store.has_room(frame.bytes.len())? {
+        return Err(LogError::Full);
+    }
+    let first = push_frame(store, shard, frame)?;
+    store.put_producer(shard, frame.producer, &ProducerRow { frame: frame.number, first, ..producer })?;
+    Ok(first)
+}
+
+fn push_frame(store: &mut dyn Store, shard: u32, frame: &Frame) -> Stored<u64> {
+    let row = store.shard(shard)?;
+    store.put_frame(shard, row.next, frame.count, &frame.bytes)?;
+    store.put_shard(shard, &ShardRow { next: row.next + frame.count, ..row })?;
+    Ok(row.next)
+}
+
+/// Begins a term.
+pub(crate) fn begin(store: &mut dyn Store, shard: u32) -> Stored<TermState> {
+    let row = store.shard(shard)?;
+    let row = ShardRow { epoch: row.epoch + 1, idle_terms: row.idle_terms.saturating_add(1), ..row };
+    store.put_shard(shard, &row)?;
+    let ShardRow { epoch, next, cursor, paused, idle_terms } = row;
+    let (settled, intents) = (store.settled(shard)?, store.intents(shard)?);
+    Ok(TermState { epoch, cursor, settled, next, intents, paused, idle_terms })
+}
+
+/// Some frames with positions from `from` on.
+pub(crate) fn read(store: &mut dyn Store, shard: u32, from: u64) -> Stored<Vec<StoredFrame>> {
+    let rows = store.frames(shard, from, READ)?.into_iter();
+    let frame = |(first, bytes)| {
+        let frame = Frame::open(bytes).map_err(|error| LogError::Damaged(error.to_string()))?;
+        Ok(StoredFrame { first, count: frame.count, bytes: frame.bytes })
+    };
+    rows.map(frame).collect()
+}
+
+/// Stores what a term has to tell.
+pub(crate) fn record(store: &mut dyn Store, shard: u32, record: &Record, now: u64) -> Stored<()> {
+    let row = store.shard(shard)?;
+    if row.epoch != record.epoch {
+        return Err(LogError::Fenced);
+    }
+    for letter in &record.letters {
+        let op = match letter.position {
+            Some(position) => op_at(store, shard, position)?,
+            None => letter.op.clone(),
+        };
+        store.put_letter(shard, &LetterRow { op, position: None, at: now, ..letter.clone() })?;
+    }
+    for outcome in &record.outcomes {
+        store.put_outcome(shard, &OutcomeRow { at: now, ..outcome.clone() })?;
+    }
+    for (number, intent) in &record.intents {
+        store.put_intent(shard, *number, intent)?;
+    }
+    for number in &record.resolved {
+        store.remove_intent(shard, *number)?;
+    }
+    let mut cursor = row.cursor;
+    for (first, last) in &record.settled {
+        cursor = settle(store, shard, cursor, *first, *last)?;
+    }
+    let idle_terms = if record.settled.is_empty() { row.idle_terms } else { 0 };
+    let row = ShardRow { cursor, idle_terms, paused: record.paused.unwrap_or(row.paused), ..row };
+    store.put_shard(shard, &row)
+}
+
+/// The bytes of the op at a position that is not settled.
+fn op_at(store: &mut dyn Store, shard: u32, position: u64) -> Stored<Vec<u8>> {
+    let damaged = |why: String| LogError::Damaged(why);
+    let Some((first, bytes)) = store.frames(shard, position, 1)?.into_iter().next() else {
+        return Err(damaged(format!("no frame holds position {position}")));
+    };
+    let frame = Frame::open(bytes).map_err(|error| damaged(error.to_string()))?;
+    let entries = frame.entries().map_err(|error| damaged(error.to_string()))?;
+    let index = position.checked_sub(first).and_then(|index| usize::try_from(index).ok());
+    let entry = index.and_then(|index| entries.into_iter().nth(index));
+    let (_, range) = entry.ok_or_else(|| damaged(format!("no frame holds position {position}")))?;
+    Ok(frame.bytes[range].to_vec())
+}
+
+/// Settles a run of positions, and removes the frames that hold nothing else any more. Returns the new cursor.
+fn settle(store: &mut dyn Store, shard: u32, cursor: u64, mut first: u64, mut last: u64) -> Stored<u64> {
+    if last < cursor {
+        return Ok(cursor);
+    }
+    if let Some((_, until)) = store.settled_at(shard, last + 1)?.filter(|(next, _)| *next == last + 1) {
+        store.remove_settled(shard, last + 1)?;
+        last = until;
+    }
+    if first <= cursor {
+        store.remove_frames(shard, 0, last)?;
+        return Ok(last + 1);
+    }
+    if let Some((from, _)) = store.settled_at(shard, first - 1)?.filter(|(_, until)| until + 1 == first) {
+        first = from;
+    }
+    store.put_settled(shard, first, last)?;
+    store.remove_frames(shard, first, last)?;
+    Ok(cursor)
+}
+
+/// Says what is known of an op.
+pub(crate) fn find(store: &mut dyn Store, shard: u32, producer: u64, number: u64) -> Stored<Found> {
+    if let Some(row) = store.outcome(shard, producer, number)? {
+        return Ok(Found::Ended(row));
+    }
+    let row = store.producer(shard, producer)?;
+    Ok(if row.is_some_and(|row| number >= row.floor) { Found::Unknown } else { Found::Forgotten })
+}
+
+/// Makes a process known to a shard, so that its ids are not taken for forgotten ones.
+pub(crate) fn introduce(store: &mut dyn Store, shard: u32, producer: u64) -> Stored<()> {
+    store.put_producer(shard, producer, &ProducerRow::default())
+}
+
+/// Forgets some outcomes recorded before a time. Returns whether there may be more.
+pub(crate) fn purge(store: &mut dyn Store, shard: u32, before: u64) -> Stored<bool> {
+    let rows = store.first_outcomes(shard, PURGE)?;
+    let old: Vec<_> = rows.iter().take_while(|row| row.at < before).collect();
+    for OutcomeRow { producer, first, count, .. } in &old {
+        store.remove_outcome(shard, *producer, *first)?;
+        let row = store.producer(shard, *producer)?.unwrap_or_default();
+        let floor = row.floor.max(first + count);
+        store.put_producer(shard, *producer, &ProducerRow { floor, ..row })?;
+    }
+    Ok(old.len() == PURGE)
+}
+
+/// Puts all ops that wait in doubt: the log is a backup, and they may have been sent since it was made.
+#[cfg(feature = "durable-file")]
+pub(crate) fn doubt_all(store: &mut dyn Store, shard: u32) -> Stored<()> {
+    let (row, settled) = (store.shard(shard)?, store.settled(shard)?);
+    let known = store.intents(shard)?;
+    let number = known.last().map_or(0, |(number, _)| number + 1);
+    let mut named: Vec<u64> = Vec::new();
+    for (number, bytes) in known {
+        let intent = Intent::decode(&bytes).ok_or_else(|| LogError::Damaged(format!("intent {number}")))?;
+        named.extend(intent.ops.into_iter().flat_map(|op| op.positions));
+    }
+    named.sort_unstable();
+    let is_settled = |position: u64| settled.iter().any(|(first, last)| (*first..=*last).contains(&position));
+    let open = (row.cursor..row.next).filter(|at| named.binary_search(at).is_err() && !is_settled(*at));
+    let ops: Vec<_> = open.map(|position| IntentOp { positions: vec![position], attempts: 1, op: None }).collect();
+    if ops.is_empty() {
+        return Ok(());
+    }
+    store.put_intent(shard, number, &Intent { alone: false, schema: 0, ops }.encode())
+}
+
+/// Removes a dead letter. Returns whether there was one.
+pub(crate) fn discard(store: &mut dyn Store, shard: u32, producer: u64, number: u64) -> Stored<bool> {
+    let known = store.letter(shard, producer, number)?.is_some();
+    if known {
+        store.remove_letter(shard, producer, number)?;
+    }
+    Ok(known)
+}
+
+/// Moves the op of a dead letter to the end of the log, as the op `to` of a process. Returns the frame, if there was a letter.
+pub(crate) fn requeue(
+    store: &mut dyn Store,
+    shard: u32,
+    (producer, number): (u64, u64),
+    to: (u64, u64),
+    now: u64,
+) -> Stored<Option<StoredFrame>> {
+    let Some(letter) = store.letter(shard, producer, number)? else {
+        return Ok(None);
+    };
+    let mut packer = Packer::new(to.0);
+    packer.push(Entry { producer: to.0, number: to.1, handle: 0, may_repeat: false }, &letter.op);
+    let frame = packer.seal(0, now, letter.schema);
+    if !store.has_room(frame.bytes.len())? {
+        return Err(LogError::Full);
+    }
+    store.remove_letter(shard, producer, number)?;
+    let first = push_frame(store, shard, &frame)?;
+    Ok(Some(StoredFrame { first, count: frame.count, bytes: frame.bytes }))
+}

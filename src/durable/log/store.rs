@@ -1,0 +1,126 @@
+//! The rows of a log, and [`Store`]: the trait by which an engine reads and writes them. All calls of one transaction see each
+//! other, and take effect together or not at all.
+
+use std::sync::Arc;
+
+use super::LogError;
+
+/// A log of one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogRow {
+    /// The number of the log in its file. A shard's key is made of it.
+    pub(crate) log: u16,
+    pub(crate) shards: u16,
+    /// The number of the next process that joins.
+    pub(crate) next_producer: u64,
+}
+
+/// One shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ShardRow {
+    pub(crate) epoch: u64,
+    /// The position of the next op.
+    pub(crate) next: u64,
+    /// All positions below are settled.
+    pub(crate) cursor: u64,
+    pub(crate) paused: bool,
+    pub(crate) idle_terms: u32,
+}
+
+/// One process, as a shard knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ProducerRow {
+    /// The number of its last frame, and the position of that frame's first op.
+    pub(crate) frame: u64,
+    pub(crate) first: u64,
+    /// Numbers of ops below may be forgotten.
+    pub(crate) floor: u64,
+}
+
+/// How ops of consecutive numbers ended, all alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutcomeRow {
+    pub(crate) producer: u64,
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    /// The name of the [`End`](crate::End).
+    pub(crate) end: &'static str,
+    pub(crate) attempts: u32,
+    /// When it was recorded, in nanoseconds since 1970. The engine sets it.
+    pub(crate) at: u64,
+    pub(crate) schema: u32,
+    /// The receipt or the error, as `outcomes` writes it.
+    pub(crate) result: Vec<u8>,
+}
+
+/// An op that was given up or is in doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LetterRow {
+    pub(crate) producer: u64,
+    pub(crate) number: u64,
+    /// The position whose bytes in the log are the op's; the engine copies them into `op`. `None` once that is done.
+    pub(crate) position: Option<u64>,
+    pub(crate) op: Vec<u8>,
+    pub(crate) schema: u32,
+    pub(crate) end: &'static str,
+    pub(crate) attempts: u32,
+    /// The error as JSON.
+    pub(crate) error: Vec<u8>,
+    /// When it was recorded, in nanoseconds since 1970. The engine sets it.
+    pub(crate) at: u64,
+}
+
+pub(crate) type Stored<V> = Result<V, LogError>;
+
+/// A frame's position and its bytes.
+pub(crate) type FrameRow = (u64, Arc<[u8]>);
+
+/// The rows of all logs of one engine, within a transaction. A shard is named by its key: the log's number and its own.
+pub(crate) trait Store {
+    /// Whether ops may be accepted, or the rest of the room is kept for settlements.
+    fn has_room(&mut self, bytes: usize) -> Stored<bool>;
+
+    fn log(&mut self, name: &str) -> Stored<Option<LogRow>>;
+    fn logs(&mut self) -> Stored<u16>;
+    fn put_log(&mut self, name: &str, row: &LogRow) -> Stored<()>;
+
+    fn shard(&mut self, shard: u32) -> Stored<ShardRow>;
+    fn put_shard(&mut self, shard: u32, row: &ShardRow) -> Stored<()>;
+
+    fn producer(&mut self, shard: u32, producer: u64) -> Stored<Option<ProducerRow>>;
+    fn put_producer(&mut self, shard: u32, producer: u64, row: &ProducerRow) -> Stored<()>;
+
+    /// Frames with a position of at least `from`, at most `limit`, in order.
+    fn frames(&mut self, shard: u32, from: u64, limit: usize) -> Stored<Vec<FrameRow>>;
+    fn put_frame(&mut self, shard: u32, first: u64, count: u64, bytes: &Arc<[u8]>) -> Stored<()>;
+    /// Removes the frames that lie within these positions, all of them settled.
+    fn remove_frames(&mut self, shard: u32, first: u64, last: u64) -> Stored<()>;
+
+    /// Runs of settled positions above the cursor.
+    fn settled(&mut self, shard: u32) -> Stored<Vec<(u64, u64)>>;
+    /// The last run that begins at or before a position.
+    fn settled_at(&mut self, shard: u32, position: u64) -> Stored<Option<(u64, u64)>>;
+    fn put_settled(&mut self, shard: u32, first: u64, last: u64) -> Stored<()>;
+    fn remove_settled(&mut self, shard: u32, first: u64) -> Stored<()>;
+
+    fn intents(&mut self, shard: u32) -> Stored<Vec<(u64, Vec<u8>)>>;
+    fn put_intent(&mut self, shard: u32, number: u64, intent: &[u8]) -> Stored<()>;
+    fn remove_intent(&mut self, shard: u32, number: u64) -> Stored<()>;
+
+    /// The outcome of one op.
+    fn outcome(&mut self, shard: u32, producer: u64, number: u64) -> Stored<Option<OutcomeRow>>;
+    /// The first outcomes by producer and number, which are about the oldest.
+    fn first_outcomes(&mut self, shard: u32, limit: usize) -> Stored<Vec<OutcomeRow>>;
+    fn put_outcome(&mut self, shard: u32, row: &OutcomeRow) -> Stored<()>;
+    fn remove_outcome(&mut self, shard: u32, producer: u64, first: u64) -> Stored<()>;
+
+    fn letters(&mut self, shard: u32, after: Option<(u64, u64)>, limit: usize) -> Stored<Vec<LetterRow>>;
+    fn letter(&mut self, shard: u32, producer: u64, number: u64) -> Stored<Option<LetterRow>>;
+    fn put_letter(&mut self, shard: u32, row: &LetterRow) -> Stored<()>;
+    fn remove_letter(&mut self, shard: u32, producer: u64, number: u64) -> Stored<()>;
+}
+
+/// The key of a shard of a log.
+pub(crate) fn shard_key(log: u16, shard: u16) -> u32 {
+    u32::from(log) << 16 | u32::from(shard)
+}

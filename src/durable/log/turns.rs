@@ -1,0 +1,85 @@
+//! [`Turns`]: the requests that wait for an engine's next transaction. The engine takes all of them at once, runs them in order,
+//! commits, and answers. One transaction serves all callers that came meanwhile: group commit.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{
+    Answer, LogError,
+    store::{Store, Stored},
+};
+
+/// A request on its way through a transaction.
+pub(crate) trait Job: Send {
+    /// Changes rows. Returns an error only if the transaction must be given up: a request that is refused keeps its refusal.
+    fn run(&mut self, store: &mut dyn Store) -> Result<(), LogError>;
+
+    /// Answers, once the fate of the transaction is known.
+    fn end(self: Box<Self>, committed: Result<(), LogError>);
+}
+
+/// The way of requests to the engine.
+#[derive(Clone)]
+pub(crate) struct Turns {
+    push: Arc<dyn Fn(Box<dyn Job>) -> bool + Send + Sync>,
+}
+
+impl Turns {
+    /// `push` hands a job to the engine, or returns false if the engine is gone. The number of jobs is bounded by their
+    /// callers: a shard has one frame and one record on the way.
+    pub(crate) fn new(push: impl Fn(Box<dyn Job>) -> bool + Send + Sync + 'static) -> Self {
+        Self { push: Arc::new(push) }
+    }
+
+    /// Runs `work` in the next transaction. `committed` is called on the engine's side, before the answer goes out and in the
+    /// order of the requests.
+    pub(crate) fn run<V, F, C>(&self, work: F, committed: C) -> Answer<'static, V>
+    where
+        V: Send + 'static,
+        F: FnMut(&mut dyn Store) -> Stored<V> + Send + 'static,
+        C: FnOnce(&V) + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Work { work, committed, value: None, reply };
+        // A job that is not taken is dropped, and with it the reply.
+        (self.push)(Box::new(job));
+        Box::pin(async move { answer.await.unwrap_or(Err(LogError::Closed)) })
+    }
+}
+
+struct Work<V, F, C> {
+    work: F,
+    committed: C,
+    value: Option<Stored<V>>,
+    reply: oneshot::Sender<Result<V, LogError>>,
+}
+
+impl<V, F, C> Job for Work<V, F, C>
+where
+    V: Send,
+    F: FnMut(&mut dyn Store) -> Stored<V> + Send,
+    C: FnOnce(&V) + Send,
+{
+    fn run(&mut self, store: &mut dyn Store) -> Result<(), LogError> {
+        let value = (self.work)(store);
+        let result = match &value {
+            Err(error @ (LogError::Failed(_) | LogError::Unknown(_) | LogError::Damaged(_) | LogError::Closed)) => {
+                Err(error.clone())
+            }
+            _ => Ok(()),
+        };
+        self.value = Some(value);
+        result
+    }
+
+    fn end(self: Box<Self>, committed: Result<(), LogError>) {
+        let Self { committed: then, value, reply, .. } = *self;
+        let result = committed.and_then(|()| value.unwrap_or(Err(LogError::Closed)));
+        if let Ok(value) = &result {
+            then(value);
+        }
+        // A caller that gave up hears nothing; the request is done all the same.
+        let _ = reply.send(result);
+    }
+}

@@ -1,0 +1,311 @@
+//! [`MemoryLog`]: an engine for tests (feature `testing`). It runs on the runtime's clock, which may be paused, fails on demand,
+//! and forgets what was not synced when it crashes.
+
+mod store;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    engine::{Engine, Open, Opened},
+    error::JoinError,
+    log::{
+        LogError, Size,
+        local::{self, Local},
+        turns::{Job, Turns},
+    },
+};
+use store::Rows;
+
+/// The wall clock of a new log: an arbitrary second of the year 2023, so that tests see the same times in every run.
+const START: Duration = Duration::from_secs(1_700_000_000);
+
+/// A log in memory, to test programs that use a durable batcher. Each clone is the same disk.
+///
+/// What has been committed outlives the batcher: let one leave, or [`crash`](Self::crash), and join again. Run each life in a
+/// runtime of its own to be as strict as a crash is; a runtime that is dropped drops its tasks where they wait.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use roundlot::{durable::Durable, testing::{MemoryLog, Recorder}};
+///
+/// let log = MemoryLog::new();
+/// let recorder = Recorder::new();
+/// let sink = recorder.clone();
+/// let orders = Durable::new("orders", log.clone()).sink(move |_| sink.clone()).join().await?;
+/// orders.handle().pause().await?; // stored: a restart stays paused
+/// orders.handle().send("buy 5".to_owned()).await?;
+/// orders.leave().await?;
+///
+/// let sink = recorder.clone();
+/// let orders = Durable::new("orders", log).sink(move |_| sink.clone()).join().await?;
+/// assert_eq!(orders.handle().stats().recovered, 1);
+/// orders.handle().resume().await?;
+/// orders.handle().flush().await?;
+/// assert_eq!(recorder.ops(), ["buy 5"]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct MemoryLog {
+    disk: Arc<Mutex<Disk>>,
+    crashes: watch::Sender<u64>,
+}
+
+/// A failure of one transaction of a [`MemoryLog`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryFailure {
+    /// Nothing is stored, and the batcher knows.
+    Refused,
+    /// The transaction is stored, and the batcher is told that its result is unknown.
+    UnknownStored,
+    /// Nothing is stored, and the batcher is told that the result is unknown.
+    UnknownLost,
+    /// The process crashes before the transaction is synced.
+    CrashBefore,
+    /// The process crashes when the transaction is synced and no caller knows.
+    CrashAfter,
+}
+
+struct Disk {
+    synced: Rows,
+    /// Counts crashes. A writer of an earlier life changes nothing any more.
+    life: u64,
+    turns: Option<Turns>,
+    sync_time: Duration,
+    /// Transactions begun so far.
+    begun: u64,
+    committed: u64,
+    failures: VecDeque<(u64, MemoryFailure)>,
+    /// The wall clock when this life began, and the runtime's clock then.
+    wall: Duration,
+    opened_at: Option<Instant>,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryLog {
+    /// An empty log, which syncs in no time.
+    pub fn new() -> Self {
+        let disk = Disk {
+            synced: Rows::default(),
+            life: 0,
+            turns: None,
+            sync_time: Duration::ZERO,
+            begun: 0,
+            committed: 0,
+            failures: VecDeque::new(),
+            wall: START,
+            opened_at: None,
+        };
+        Self { disk: Arc::new(Mutex::new(disk)), crashes: watch::Sender::new(0) }
+    }
+
+    /// Lets each sync take this long.
+    pub fn sync_time(self, sync_time: Duration) -> Self {
+        self.disk().sync_time = sync_time;
+        self
+    }
+
+    /// Limits the bytes of ops that wait in the log.
+    pub fn capacity(self, bytes: usize) -> Self {
+        self.disk().synced.capacity = Some(bytes);
+        self
+    }
+
+    /// Lets transaction number `number` fail, which count from 0 over all lives. The end of this life cancels it.
+    pub fn fail_at(&self, number: u64, failure: MemoryFailure) {
+        self.disk().failures.push_back((number, failure));
+    }
+
+    /// Lets the next transaction fail.
+    pub fn fail_next(&self, failure: MemoryFailure) {
+        let mut disk = self.disk();
+        let next = disk.begun;
+        disk.failures.push_back((next, failure));
+    }
+
+    /// Transactions begun so far.
+    pub fn transactions(&self) -> u64 {
+        self.disk().begun
+    }
+
+    /// Forgets what was not synced. What runs on the log finds it closed, and the log can be joined anew.
+    pub fn crash(&self) {
+        self.disk().crash();
+        self.crashes.send_modify(|crashes| *crashes += 1);
+    }
+
+    /// Waits for the next crash.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn crashed(&self) {
+        let mut crashes = self.crashes.subscribe();
+        // An error means that the log is gone, which this one keeps.
+        let _ = crashes.changed().await;
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wall(&self) -> SystemTime {
+        let disk = self.disk();
+        let since = disk.opened_at.map_or(Duration::ZERO, |at| at.elapsed());
+        SystemTime::UNIX_EPOCH + disk.wall + since
+    }
+
+    /// Runs transactions until the log is closed or crashes.
+    async fn write(self, life: u64, mut jobs: mpsc::UnboundedReceiver<Box<dyn Job>>) {
+        while let Some(first) = jobs.recv().await {
+            let mut batch = vec![first];
+            while let Ok(job) = jobs.try_recv() {
+                batch.push(job);
+            }
+            if self.turn(life, batch).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Runs one transaction. `None` if this life is over.
+    async fn turn(&self, life: u64, mut batch: Vec<Box<dyn Job>>) -> Option<()> {
+        let (mut rows, sync_time, failure) = self.disk().begin(life)?;
+        let mut result = if failure == Some(MemoryFailure::Refused) {
+            Err(LogError::Failed("a failure for a test".to_owned()))
+        } else {
+            batch.iter_mut().try_for_each(|job| job.run(&mut rows))
+        };
+        if sync_time.is_zero() {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(sync_time).await;
+        }
+        if failure == Some(MemoryFailure::CrashBefore) {
+            self.crash();
+        }
+        {
+            let mut disk = self.disk();
+            if disk.life != life {
+                return None;
+            }
+            if result.is_ok() && failure != Some(MemoryFailure::UnknownLost) {
+                disk.synced = rows;
+                disk.committed += 1;
+            }
+        }
+        match failure {
+            Some(MemoryFailure::CrashAfter) => {
+                self.crash();
+                return None;
+            }
+            Some(MemoryFailure::UnknownStored | MemoryFailure::UnknownLost) => {
+                result = Err(LogError::Unknown("a failure for a test".to_owned()));
+            }
+            _ => {}
+        }
+        batch.into_iter().for_each(|job| job.end(result.clone()));
+        Some(())
+    }
+}
+
+impl Disk {
+    fn begin(&mut self, life: u64) -> Option<(Rows, Duration, Option<MemoryFailure>)> {
+        if self.life != life {
+            return None;
+        }
+        let number = self.begun;
+        self.begun += 1;
+        let at = self.failures.iter().position(|(at, _)| *at == number);
+        let failure = at.and_then(|at| self.failures.remove(at)).map(|(_, failure)| failure);
+        Some((self.synced.clone(), self.sync_time, failure))
+    }
+
+    fn crash(&mut self) {
+        self.life += 1;
+        self.turns = None;
+        self.failures.clear();
+        if let Some(opened_at) = self.opened_at.take() {
+            self.wall += opened_at.elapsed();
+        }
+    }
+}
+
+/// One life of a log.
+struct Life {
+    log: MemoryLog,
+    life: u64,
+}
+
+impl local::Engine for Life {
+    fn now(&self) -> SystemTime {
+        self.log.wall()
+    }
+
+    fn size(&self) -> Size {
+        let disk = self.log.disk();
+        Size { bytes: disk.synced.bytes() as u64, commits: disk.committed }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let mut disk = self.log.disk();
+        if disk.life == self.life {
+            disk.crash();
+        }
+        Box::pin(async {})
+    }
+}
+
+impl Open for MemoryLog {
+    fn open(self, name: String, shards: u16) -> BoxFuture<'static, Result<Opened, JoinError>> {
+        Box::pin(async move {
+            let (life, turns) = {
+                let mut disk = self.disk();
+                if disk.turns.is_some() {
+                    return Err(JoinError::InUse("another batcher has joined it".to_owned()));
+                }
+                let (push, jobs) = mpsc::unbounded_channel();
+                let turns = Turns::new(move |job| push.send(job).is_ok());
+                disk.turns = Some(turns.clone());
+                disk.opened_at = Some(Instant::now());
+                tokio::spawn(self.clone().write(disk.life, jobs));
+                (disk.life, turns)
+            };
+            let engine = Arc::new(Life { log: self.clone(), life });
+            match Local::join(engine, turns, &name, shards).await {
+                Ok(log) => Ok(Opened::new(Arc::new(log))),
+                Err(error) => {
+                    self.disk().crash();
+                    Err(error.into())
+                }
+            }
+        })
+    }
+}
+
+impl Engine for MemoryLog {}
+
+impl fmt::Debug for MemoryLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLog").field("transactions", &self.transactions()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,74 @@
+//! Durable batchers: an op is accepted when it is in a log, and settled when its outcome is. **The log is the durable image of
+//! the buffer.** See [the guide](crate::guide::durable) for what each setting survives, and what to do about ops in doubt.
+//!
+//! ```text
+//!  desk.submit(op) -> ingress Batcher -> frame --> log --> reader --> accumulator (stages) --> intent --> sink
+//!      |  first await: it is in the log                                   ^                                 |
+//!      `- second await: its outcome <------- commit <------- record (settlement, outcome, dead letter) <----'
+//! ```
+//!
+//! # The protocol
+//!
+//! 1. **Accept.** A caller encodes its op, takes a permit and a number, and hands both to the ingress. The ingress packs what
+//!    waits into a frame, has one on the way per shard, and repeats it unchanged until the log answers. Frames are numbered, so
+//!    that one that comes twice is stored once; the log gives each op the next position of its shard.
+//! 2. **Lead.** A term begins with a higher epoch, which fences off all earlier ones. Its leader reads what is not settled and
+//!    then follows the log, position by position. Each op goes through an accumulator with a token that holds position and id.
+//! 3. **Write.** A batch that is cut gets an *intent*: a record of the positions that each of its ops stands for, and of the op
+//!    as it is sent if it may have been merged. The write begins when the intent has committed.
+//! 4. **Settle.** All that ends, in whatever way, goes into the next record: positions settled, outcomes by id, dead letters, and
+//!    the intents of which all is known. An op that may have landed and waits to be tried again keeps an intent. A record is
+//!    one transaction under the fence, and a term has one on the way. **No outcome, permit, withdrawn op or pause leaves the
+//!    leader before its record has committed.**
+//! 5. **Recover.** What an intent names and no settlement does may have landed. A sink that is
+//!    [`Idempotent`](crate::sink::Guarantee::Idempotent) gets it again, as it was sent and before anything newer of its key. Any
+//!    other one is asked by [`reconcile`](crate::Sink::reconcile), and what it does not know ends in doubt.
+//! 6. **Fail.** A record that was certainly not stored is tried again. A commit of unknown result ends the term; the next one
+//!    learns from the log whether it was stored, and tells those who wait.
+//! 7. **Repeat.** An op whose id may be known, by `send_as`, is flagged in its frame. The leader settles it with the op that it
+//!    repeats, waiting or ended, so that its id takes effect once. An id below the floor of its producer is forgotten.
+//!
+//! Files: `builder` joins; `handle`, `send`, `send_all`, `letters`, `joined` are what callers hold; `ingress` and `frame` lead into
+//! the log; `log` is the engine's side, with its rules; `term` is the leader; `memory` and `file` are the engines.
+
+mod builder;
+mod bytes;
+mod codec;
+mod command;
+mod engine;
+mod error;
+#[cfg(feature = "durable-file")]
+mod file;
+mod frame;
+mod handle;
+mod ingress;
+mod intent;
+mod joined;
+mod letters;
+mod log;
+#[cfg(feature = "testing")]
+pub(crate) mod memory;
+mod outcomes;
+mod permits;
+mod send;
+mod send_all;
+mod shared;
+mod stats;
+mod tally;
+mod term;
+mod waiters;
+
+pub use builder::{Durable, OnUndecodable};
+pub use codec::{Codec, CodecError, Json, Raw, RawBytes};
+pub use engine::Engine;
+pub use error::{JoinError, Left, SendAllError, SendError};
+#[cfg(feature = "durable-file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable-file")))]
+pub use file::File;
+pub use handle::{Handle, OpStatus};
+pub use joined::{Joined, Leave};
+pub use letters::DeadLetters;
+pub use stats::Stats;
+pub use tally::FlushReport;
+pub use term::Term;
+pub use waiters::Ack;

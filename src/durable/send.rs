@@ -1,0 +1,145 @@
+//! [`Sending`]: one op on its way into the log. The op stays here, in its caller's task, until the log has it.
+
+use std::sync::Arc;
+
+use super::{
+    command::Command,
+    error::SendError,
+    frame::{Entry, MAX_OP_BYTES},
+    handle::Handle,
+    ingress::Encoded,
+    permits::Held,
+    shared::Shared,
+    waiters::Ack,
+};
+use crate::{
+    driver::handle::ack::Ack as FrameAck,
+    rules::{
+        config::limits::Overflow,
+        outcome::{AckError, OpId},
+    },
+};
+
+pub(super) struct Sending<'a, T, R> {
+    handle: &'a Handle<T, R>,
+    op: T,
+    shard: u16,
+    bytes: Vec<u8>,
+}
+
+/// Why the log does not have the ops of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotStored {
+    Closed,
+    InDoubt,
+}
+
+impl<'a, T, R> Sending<'a, T, R>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+{
+    /// Encodes an op, and finds its shard.
+    pub(super) fn encode(handle: &'a Handle<T, R>, op: T) -> Result<Self, SendError<T>> {
+        match encode(&handle.shared, &op, &mut Vec::new()) {
+            Ok((shard, bytes)) => Ok(Self { handle, op, shard, bytes }),
+            Err(reason) => Err(with_op(reason, op)),
+        }
+    }
+
+    pub(super) fn shard(&self) -> u16 {
+        self.shard
+    }
+
+    pub(super) fn into_op(self) -> T {
+        self.op
+    }
+
+    pub(super) async fn submit(self, id: OpId, may_repeat: bool) -> Result<Ack<R>, SendError<T>> {
+        let shared = Arc::clone(&self.handle.shared);
+        let registered = shared.waiters.register(id);
+        self.send(id, may_repeat).await?;
+        Ok(registered.ack())
+    }
+
+    pub(super) async fn send(self, id: OpId, may_repeat: bool) -> Result<(), SendError<T>> {
+        let Self { handle, op, shard, bytes } = self;
+        let held = match permits(&handle.shared, 1).await {
+            Ok(held) => held,
+            Err(reason) => return Err(with_op(reason, op)),
+        };
+        let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat };
+        let entries = vec![(entry, 0..bytes.len())];
+        match store(&handle.shared, shard, Encoded { entries, bytes, held }).await {
+            Ok(()) => Ok(()),
+            Err(NotStored::Closed) => Err(SendError::Closed(op)),
+            Err(NotStored::InDoubt) => Err(SendError::InDoubt { op, id }),
+        }
+    }
+}
+
+/// Appends the bytes of an op to `bytes`, and finds its shard. Returns both.
+pub(super) fn encode<T, R>(shared: &Shared<T, R>, op: &T, to: &mut Vec<u8>) -> Result<(u16, Vec<u8>), SendError<()>> {
+    let mut bytes = std::mem::take(to);
+    let before = bytes.len();
+    if let Err(error) = shared.codec.encode_op(op, &mut bytes) {
+        bytes.truncate(before);
+        *to = bytes;
+        return Err(SendError::Encode { op: (), error });
+    }
+    let max_weight = shared.limits().max_weight;
+    let is_heavy = || shared.weigh.as_ref().zip(max_weight).is_some_and(|(weigh, max)| weigh(op) > max);
+    if bytes.len() - before > MAX_OP_BYTES || is_heavy() {
+        bytes.truncate(before);
+        *to = bytes;
+        return Err(SendError::TooLarge(()));
+    }
+    Ok((shared.shard_of(op), bytes))
+}
+
+/// Obtains permits as the limits say.
+pub(super) async fn permits<T, R>(shared: &Shared<T, R>, count: u32) -> Result<Held, SendError<()>> {
+    if let Some(held) = shared.permits.try_acquire(count) {
+        return Ok(held);
+    }
+    if shared.permits.is_closed() {
+        return Err(SendError::Closed(()));
+    }
+    if shared.limits().overflow == Overflow::Reject {
+        return Err(SendError::Full(()));
+    }
+    for shard in &shared.shards {
+        // A leader that is gone has closed the permits.
+        let _ = shard.commands.send(Command::Press);
+    }
+    shared.permits.acquire(count).await.ok_or(SendError::Closed(()))
+}
+
+/// Hands encoded ops to the ingress, and waits until they are in the log.
+pub(super) async fn store<T, R>(shared: &Shared<T, R>, shard: u16, encoded: Encoded) -> Result<(), NotStored> {
+    let submitted = shared.shard(shard).ingress.submit(encoded).await;
+    let Ok(ack) = submitted else {
+        return Err(NotStored::Closed);
+    };
+    stored(ack, shared).await
+}
+
+async fn stored<T, R>(ack: FrameAck, shared: &Shared<T, R>) -> Result<(), NotStored> {
+    match tokio::time::timeout(shared.append_timeout, ack).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(AckError::Returned { in_flight: false, in_doubt: false })) => Err(NotStored::Closed),
+        Ok(Err(_)) | Err(_) => Err(NotStored::InDoubt),
+    }
+}
+
+/// The same error with the op in it.
+pub(super) fn with_op<T>(error: SendError<()>, op: T) -> SendError<T> {
+    match error {
+        SendError::Closed(()) => SendError::Closed(op),
+        SendError::Full(()) => SendError::Full(op),
+        SendError::TooLarge(()) => SendError::TooLarge(op),
+        SendError::Encode { error, .. } => SendError::Encode { op, error },
+        SendError::InDoubt { id, .. } => SendError::InDoubt { op, id },
+        SendError::Forgotten { id, .. } => SendError::Forgotten { op, id },
+    }
+}

@@ -1,0 +1,76 @@
+//! [`Stats`]: the numbers of a durable batcher. Leaders write those of their shards; handles add them up.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rules::outcome::Outcomes;
+
+/// Counters and gauges of one durable batcher, since it joined the log.
+///
+/// Ops are conserved: `accepted + recovered` is the sum of all [`outcomes`](Self::outcomes), of [`repeats`](Self::repeats), of
+/// [`waiting`](Self::waiting) and of [`in_flight`](Self::in_flight). An op counts as ended when the record of it has committed;
+/// one that was merged into another ends with that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Ops that this process has put into the log.
+    pub accepted: u64,
+    /// Ops found in the log when it was joined.
+    pub recovered: u64,
+    /// Ops among the recovered ones that an earlier process may have written.
+    pub recovered_in_doubt: u64,
+    /// How many ops ended in each way.
+    pub outcomes: Outcomes,
+    /// Ops that came under an id that the log knew already, and share that op's outcome.
+    pub repeats: u64,
+    /// Ops that wait.
+    pub waiting: u64,
+    /// Ops of batches that are being written, or about to be.
+    pub in_flight: u64,
+    /// Whether cutting is paused.
+    pub paused: bool,
+    /// Shards that this process leads now.
+    pub leading: u64,
+    /// Terms begun, by all shards.
+    pub terms: u64,
+    /// Most ops that may be accepted and not yet ended.
+    pub max_pending: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Transactions that this process has committed.
+    pub commits: u64,
+}
+
+/// The part of one shard.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ShardStats {
+    pub(crate) accepted: u64,
+    pub(crate) recovered: u64,
+    pub(crate) recovered_in_doubt: u64,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) repeats: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) paused: bool,
+    pub(crate) leads: bool,
+    pub(crate) terms: u64,
+}
+
+impl ShardStats {
+    /// Ops that have not ended.
+    pub(crate) fn pending(&self) -> u64 {
+        (self.accepted + self.recovered).saturating_sub(self.outcomes.total() + self.repeats)
+    }
+
+    pub(crate) fn add_to(&self, stats: &mut Stats) {
+        stats.accepted += self.accepted;
+        stats.recovered += self.recovered;
+        stats.recovered_in_doubt += self.recovered_in_doubt;
+        stats.outcomes += self.outcomes;
+        stats.repeats += self.repeats;
+        stats.in_flight += self.in_flight;
+        stats.waiting += self.pending().saturating_sub(self.in_flight);
+        stats.paused |= self.paused;
+        stats.leading += u64::from(self.leads);
+        stats.terms += self.terms;
+    }
+}

@@ -1,0 +1,180 @@
+//! [`Draft`]: what the next record of a term tells the log, and what happens once it has committed. **No effect of a draft
+//! happens before**: no caller is told, no permit is released, no batch is written.
+
+use std::collections::HashSet;
+
+use tokio::sync::oneshot;
+
+use super::positions::{Token, runs_of};
+use crate::{
+    durable::{
+        codec::OpCodec,
+        intent::{Intent, IntentOp},
+        log::{
+            Record,
+            store::{LetterRow, OutcomeRow},
+        },
+        outcomes,
+    },
+    rules::{
+        accumulator::Cut,
+        batch::SinkError,
+        outcome::{AckError, End, Outcome},
+    },
+};
+
+/// A batch whose intent is on its way to the log.
+pub(super) struct Start<T, R> {
+    pub(super) cut: Box<Cut<T, R, Token>>,
+    pub(super) written: Writing,
+}
+
+/// Facts about a batch that is being written.
+#[derive(Debug)]
+pub(super) struct Writing {
+    /// The number of its intent.
+    pub(super) number: u64,
+    pub(super) intent: Intent,
+    /// Whether each op was in doubt before.
+    pub(super) was_in_doubt: Vec<bool>,
+}
+
+/// Effects that follow once a record has committed.
+pub(super) struct Effects<T, R> {
+    /// Ops that have ended.
+    pub(super) ended: Vec<(Token, Outcome<R>)>,
+    /// Positions that are settled with them, or by themselves.
+    pub(super) settled: Vec<(u64, u64)>,
+    /// Positions of repeats among them.
+    pub(super) repeats: usize,
+    /// Permits that are free then.
+    pub(super) release: usize,
+    /// Dead letters among them.
+    pub(super) letters: usize,
+    pub(super) starts: Vec<Start<T, R>>,
+    pub(super) withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
+    pub(super) paused: Vec<oneshot::Sender<u64>>,
+}
+
+pub(super) struct Draft<T, R> {
+    positions: Vec<u64>,
+    outcomes: Vec<OutcomeRow>,
+    letters: Vec<LetterRow>,
+    pub(super) intents: Vec<(u64, Vec<u8>)>,
+    pub(super) resolved: Vec<u64>,
+    pub(super) pause: Option<bool>,
+    pub(super) effects: Effects<T, R>,
+}
+
+impl<T, R> Draft<T, R> {
+    pub(super) fn new() -> Self {
+        let effects = Effects {
+            ended: Vec::new(),
+            settled: Vec::new(),
+            repeats: 0,
+            release: 0,
+            letters: 0,
+            starts: Vec::new(),
+            withdrawn: Vec::new(),
+            paused: Vec::new(),
+        };
+        Self {
+            positions: Vec::new(),
+            outcomes: Vec::new(),
+            letters: Vec::new(),
+            intents: Vec::new(),
+            resolved: Vec::new(),
+            pause: None,
+            effects,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+            && self.intents.is_empty()
+            && self.resolved.is_empty()
+            && self.pause.is_none()
+            && self.effects.withdrawn.is_empty()
+    }
+
+    /// The positions that end with the record.
+    pub(super) fn ended_positions(&self) -> HashSet<u64> {
+        self.positions.iter().copied().collect()
+    }
+
+    /// Whether something waits for the record, besides callers of ops that have ended.
+    pub(super) fn is_urgent(&self) -> bool {
+        let Effects { starts, withdrawn, paused, .. } = &self.effects;
+        !starts.is_empty() || !withdrawn.is_empty() || !paused.is_empty()
+    }
+
+    /// An op has ended.
+    pub(super) fn end(&mut self, codec: &dyn OpCodec<T, R>, token: Token, outcome: Outcome<R>) {
+        self.positions.push(token.position);
+        self.outcomes.push(outcomes::to_row(codec, (token.producer, token.number), &outcome));
+        self.effects.ended.push((token, outcome));
+    }
+
+    /// An op shares the outcome of one with the same id, and has none of its own.
+    pub(super) fn repeat(&mut self, position: u64) {
+        self.positions.push(position);
+        self.effects.repeats += 1;
+        self.effects.release += 1;
+    }
+
+    /// An op becomes a dead letter, with its bytes unless the log has them at its position.
+    pub(super) fn letter(
+        &mut self,
+        token: Token,
+        op: Option<Vec<u8>>,
+        schema: u32,
+        end: End,
+        attempts: u32,
+        error: &SinkError,
+    ) {
+        self.letters.push(LetterRow {
+            producer: token.producer,
+            number: token.number,
+            position: op.is_none().then_some(token.position),
+            op: op.unwrap_or_default(),
+            schema,
+            end: end.name(),
+            attempts,
+            error: serde_json::to_vec(error).unwrap_or_default(),
+            at: 0,
+        });
+    }
+
+    /// The record, and what follows its commit.
+    pub(super) fn seal(self, shard: u16, epoch: u64) -> (Record, Effects<T, R>) {
+        let Self { positions, outcomes, letters, intents, resolved, pause, mut effects } = self;
+        (effects.settled, effects.letters) = (runs_of(positions), letters.len());
+        let record = Record {
+            shard,
+            epoch,
+            intents,
+            resolved,
+            settled: effects.settled.clone(),
+            outcomes: outcomes::join_alike(outcomes),
+            letters,
+            paused: pause,
+        };
+        (record, effects)
+    }
+}
+
+/// The error of a result that makes a dead letter.
+pub(super) fn dead_error<R>(outcome: &Outcome<R>) -> Option<&SinkError> {
+    match (&outcome.result, outcome.end) {
+        (
+            Err(AckError::Refused(error) | AckError::Exhausted(error) | AckError::InDoubt(error)),
+            End::Refused | End::Exhausted | End::InDoubt,
+        ) => Some(error),
+        _ => None,
+    }
+}
+
+/// The ops of an intent that are not in doubt any more are left out of the next.
+pub(super) fn still_in_doubt(op: &IntentOp, intent: &Intent) -> Intent {
+    Intent { alone: false, schema: intent.schema, ops: vec![op.clone()] }
+}

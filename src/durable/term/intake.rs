@@ -1,0 +1,212 @@
+//! Frames of the log and commands of handles, on their way into a term.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{TermEnd, positions::Token, running::Running};
+use crate::{
+    driver::clock,
+    durable::{
+        builder::OnUndecodable,
+        command::Command,
+        frame::{Entry, Frame, FrameError},
+        log::{Found, Log, StoredFrame, local::nanos},
+        outcomes,
+    },
+    rules::{
+        accumulator::Arrival,
+        batch::SinkError,
+        outcome::{AckError, End, OpId, Outcome},
+        panics,
+        time::Timestamp,
+    },
+    sink::{Guarantee, Sink},
+};
+
+/// Frames taken in before other tasks run: some milliseconds of work.
+const FRAMES_PER_TURN: usize = 16;
+
+impl From<FrameError> for TermEnd {
+    fn from(error: FrameError) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl<T, R, S> Running<'_, T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// Takes in frames that have been stored meanwhile.
+    pub(super) async fn drain_frames(&mut self) -> Result<(), TermEnd> {
+        for _ in 0..FRAMES_PER_TURN {
+            match self.frames.try_recv() {
+                Ok(frame) => self.read_frame(frame).await?,
+                Err(_) => return Ok(()),
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Takes in a frame, and those before it of which the term was not told.
+    pub(super) async fn read_frame(&mut self, frame: StoredFrame) -> Result<(), TermEnd> {
+        if frame.first > self.next {
+            self.read_log(frame.first).await?;
+        }
+        // A frame is told of again where the result of its first commit was unknown.
+        if frame.first == self.next { self.accept(&frame).await } else { Ok(()) }
+    }
+
+    /// Reads the log up to a position.
+    async fn read_log(&mut self, until: u64) -> Result<(), TermEnd> {
+        while self.next < until {
+            let mut frames = self.leader.shared.log.read(self.leader.shard, self.next).await?;
+            frames.retain(|frame| frame.first < until);
+            if frames.is_empty() {
+                return Ok(());
+            }
+            for frame in &frames {
+                self.accept(frame).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn accept(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
+        let frame = Frame::open(Arc::clone(&stored.bytes))?;
+        let (now, at) = (clock::now(), self.accepted_at(&frame));
+        let entries = frame.entries()?;
+        self.count_read(entries.len());
+        for ((entry, range), position) in entries.into_iter().zip(stored.first..) {
+            let token = token_of(&entry, position);
+            if entry.may_repeat && self.is_repeat(token).await? {
+                continue;
+            }
+            self.ids.push(&token);
+            if let Some(op) = self.decode(token, &frame.bytes[range], frame.schema)? {
+                self.accumulator.push(Arrival { op, at, token: Some(token) }, now);
+            }
+        }
+        self.next = stored.first + stored.count;
+        self.leader.account.counted_to = Some(self.next);
+        Ok(())
+    }
+
+    /// Counts ops in that this process has sent since the term began.
+    fn count_read(&mut self, count: usize) {
+        let shard = self.leader.shard;
+        let leader = &mut *self.leader;
+        leader.account.unreleased += count;
+        leader.account.open += count;
+        leader.shared.permits.opened(count, 0);
+        leader.shared.shard(shard).stats().accepted += count as u64;
+    }
+
+    /// The time from which the age of a frame's ops counts, by the runtime's clock.
+    pub(super) fn accepted_at(&self, frame: &Frame) -> Timestamp {
+        let age = nanos(self.leader.shared.log.now()).saturating_sub(frame.made_at);
+        let now = Instant::now().into_std();
+        now.checked_sub(std::time::Duration::from_nanos(age)).unwrap_or(now).into()
+    }
+
+    /// Whether the log knew the id of an op before. The op is then settled with the one that it repeats, and its caller is told
+    /// the same.
+    pub(super) async fn is_repeat(&mut self, token: Token) -> Result<bool, TermEnd> {
+        let (shared, id) = (Arc::clone(&self.leader.shared), token.id(self.leader.shard));
+        if self.ids.position(id, &self.settled).is_some() {
+            self.repeats.entry(id).or_default().push(token.position);
+            return Ok(true);
+        }
+        let outcome = match find(&*shared.log, id).await? {
+            Found::Unknown => return Ok(false),
+            Found::Ended(row) => outcomes::from_row(&*shared.codec, &row),
+            Found::Forgotten => refused(SinkError::refused("its id is forgotten")),
+        };
+        self.draft.repeat(token.position);
+        shared.waiters.tell(id, outcome);
+        Ok(true)
+    }
+
+    /// Decodes an op. `None` if it can't be and has ended as refused.
+    pub(super) fn decode(&mut self, token: Token, bytes: &[u8], schema: u32) -> Result<Option<T>, TermEnd> {
+        let decoded = match self.codec.reads_ops(schema) {
+            true => self.codec.decode_op(bytes, schema),
+            false => Err(format!("its schema {schema} is none that the codec reads").into()),
+        };
+        let error = match decoded {
+            Ok(op) => return Ok(Some(op)),
+            Err(error) => error,
+        };
+        let default = if self.guarantee == Guarantee::Unknown { OnUndecodable::Hold } else { OnUndecodable::Refuse };
+        if self.leader.on_undecodable.unwrap_or(default) == OnUndecodable::Hold {
+            return Err(TermEnd::Unreadable(format!("op {}: {error}", token.id(self.leader.shard))));
+        }
+        let error = SinkError::refused(error);
+        self.draft.letter(token, None, schema, End::Refused, 0, &error);
+        self.draft.end(&*self.codec, token, refused(error));
+        self.draft.effects.release += 1;
+        Ok(None)
+    }
+
+    /// Does what a handle asks for, after all that the handle has seen accepted.
+    pub(super) async fn obey(&mut self, command: Command<T>) -> Result<(), TermEnd> {
+        while let Ok(frame) = self.frames.try_recv() {
+            self.read_frame(frame).await?;
+        }
+        match command {
+            Command::Flush(reply) if self.next <= self.settled.cursor() => drop(reply.send(())),
+            Command::Flush(reply) => {
+                self.accumulator.press();
+                self.flushes.push((self.next, reply));
+            }
+            // A caller who has given up must not be sent ops.
+            Command::Withdraw { wanted, reply } if reply.is_closed() => drop(panics::discard(wanted)),
+            Command::Withdraw { wanted, reply } => {
+                self.collect(false);
+                let ops = self.accumulator.withdraw(wanted, clock::now());
+                self.collect(true);
+                if ops.is_empty() {
+                    let _ = reply.send(ops);
+                } else {
+                    self.draft.effects.withdrawn.push((reply, ops));
+                }
+            }
+            Command::Pause { paused, reply } => {
+                self.paused = paused;
+                self.accumulator.set_paused(paused || self.is_stopping());
+                self.draft.pause = Some(paused);
+                self.draft.effects.paused.push(reply);
+            }
+            Command::SetLimits(limits) => self.set_limits(limits),
+            Command::Press => self.accumulator.press(),
+            Command::IsWaiting { id, reply } => drop(reply.send(self.ids.position(id, &self.settled).is_some())),
+            Command::Read => self.read_log(u64::MAX).await?,
+        }
+        Ok(())
+    }
+}
+
+async fn find(log: &dyn Log, id: OpId) -> Result<Found, TermEnd> {
+    loop {
+        match log.find(id).await {
+            Err(error) if error.is_passing() => tokio::time::sleep(super::PAUSE.0).await,
+            result => return Ok(result?),
+        }
+    }
+}
+
+pub(super) fn token_of(entry: &Entry, position: u64) -> Token {
+    Token { position, producer: entry.producer, number: entry.number, handle: entry.handle }
+}
+
+pub(super) fn refused<R>(error: SinkError) -> Outcome<R> {
+    Outcome {
+        result: Err(AckError::Refused(error)),
+        end: End::Refused,
+        attempts: 0,
+        latency: std::time::Duration::ZERO,
+    }
+}

@@ -1,0 +1,180 @@
+//! [`Settled`]: which positions of the shard are settled in the log; [`Ids`]: which op is where, as long as it is not. A term
+//! owns both and changes them when a record has committed.
+
+use std::collections::BTreeMap;
+
+use crate::rules::outcome::OpId;
+
+/// Rides with an op through the accumulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) position: u64,
+    pub(crate) producer: u64,
+    pub(crate) number: u64,
+    /// The handle that sent it; 0 if it was one of another process.
+    pub(crate) handle: u32,
+}
+
+impl Token {
+    pub(crate) fn id(&self, shard: u16) -> OpId {
+        OpId::new(self.producer, shard, self.number)
+    }
+}
+
+/// Settled positions: all below the cursor, and runs above.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    cursor: u64,
+    /// The last position of a run, by the first.
+    runs: BTreeMap<u64, u64>,
+}
+
+impl Settled {
+    pub(super) fn new(cursor: u64, runs: &[(u64, u64)]) -> Self {
+        Self { cursor, runs: runs.iter().copied().collect() }
+    }
+
+    /// All positions below are settled.
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    pub(super) fn contains(&self, position: u64) -> bool {
+        position < self.cursor || self.runs.range(..=position).next_back().is_some_and(|(_, last)| position <= *last)
+    }
+
+    /// Adds a run of positions that were not settled.
+    pub(super) fn insert(&mut self, mut first: u64, mut last: u64) {
+        if let Some(until) = self.runs.remove(&(last + 1)) {
+            last = until;
+        }
+        if first <= self.cursor {
+            self.cursor = last + 1;
+            return;
+        }
+        if let Some((from, until)) = self.runs.range(..first).next_back()
+            && until + 1 == first
+        {
+            first = *from;
+        }
+        self.runs.insert(first, last);
+    }
+}
+
+/// Consecutive ops of one producer, at consecutive positions.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    count: u64,
+    producer: u64,
+    number: u64,
+    /// Positions among them that are not settled.
+    open: u64,
+}
+
+/// The ops that are read and not settled, by id. One entry per run, which is most often a frame.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    /// By the first position.
+    runs: BTreeMap<u64, Run>,
+    /// The first positions of runs, by producer and first number.
+    by_id: BTreeMap<(u64, u64), u64>,
+}
+
+impl Ids {
+    /// Adds an op that is read. Most come in the order of their positions.
+    pub(super) fn push(&mut self, token: &Token) {
+        let Token { position, producer, number, .. } = *token;
+        if let Some(mut last) = self.runs.last_entry() {
+            let (first, run) = (*last.key(), last.get_mut());
+            if first + run.count == position && run.producer == producer && run.number + run.count == number {
+                run.count += 1;
+                run.open += 1;
+                return;
+            }
+        }
+        self.runs.insert(position, Run { count: 1, producer, number, open: 1 });
+        self.by_id.insert((producer, number), position);
+    }
+
+    /// The position of an op that is not settled.
+    pub(super) fn position(&self, id: OpId, settled: &Settled) -> Option<u64> {
+        let of_producer = (id.producer(), 0)..=(id.producer(), id.number());
+        let ((_, number), first) = self.by_id.range(of_producer).next_back()?;
+        let run = self.runs.get(first)?;
+        let index = id.number() - number;
+        let position = first + index;
+        (index < run.count && !settled.contains(position)).then_some(position)
+    }
+
+    /// Removes a run of positions that are settled now.
+    pub(super) fn settle(&mut self, first: u64, last: u64) {
+        let start = self.runs.range(..=first).next_back().map_or(first, |(start, _)| *start);
+        let mut done = Vec::new();
+        for (start, run) in self.runs.range_mut(start..=last) {
+            let (from, until) = ((*start).max(first), (start + run.count - 1).min(last));
+            if from <= until {
+                run.open = run.open.saturating_sub(until - from + 1);
+            }
+            if run.open == 0 {
+                done.push((*start, run.producer, run.number));
+            }
+        }
+        for (start, producer, number) in done {
+            self.runs.remove(&start);
+            self.by_id.remove(&(producer, number));
+        }
+    }
+}
+
+/// Sorts positions, and joins those that are next to each other into runs of first and last.
+pub(super) fn runs_of(mut positions: Vec<u64>) -> Vec<(u64, u64)> {
+    positions.sort_unstable();
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for position in positions {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == position => *last = position,
+            _ => runs.push((position, position)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Goal: runs are the same as a set of positions, and an op is found as long as its position is open. Method: ops of
+        /// two producers, settled in any order, a few at a time.
+        #[test]
+        fn runs_are_sets(order in Just((0..60_u64).collect::<Vec<_>>()).prop_shuffle(), producers in prop::collection::vec(0..2_u64, 60), chunk in 1..9_usize) {
+            let (mut settled, mut ids, mut model) = (Settled::default(), Ids::default(), BTreeSet::<u64>::new());
+            let mut numbers = [1, 1];
+            let tokens: Vec<Token> = producers.iter().zip(0..).map(|(producer, position)| {
+                let number = numbers[*producer as usize];
+                numbers[*producer as usize] += 1;
+                Token { position, producer: *producer, number, handle: 0 }
+            }).collect();
+            tokens.iter().for_each(|token| ids.push(token));
+            for positions in order.chunks(chunk) {
+                for (first, last) in runs_of(positions.to_vec()) {
+                    settled.insert(first, last);
+                    ids.settle(first, last);
+                }
+                model.extend(positions);
+                let cursor = (0..60).find(|position| !model.contains(position)).unwrap_or(60);
+                prop_assert_eq!(settled.cursor(), cursor);
+                for token in &tokens {
+                    let open = !model.contains(&token.position);
+                    prop_assert_eq!(settled.contains(token.position), !open);
+                    prop_assert_eq!(ids.position(token.id(0), &settled), open.then_some(token.position));
+                }
+            }
+            prop_assert!(ids.runs.is_empty() && ids.by_id.is_empty() && settled.runs.is_empty());
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The beginning of a term: reads what waits in the log, learns what became of ops that an earlier term may have written, and
+//! pushes everything into the accumulator in the order of the log.
+
+use std::{collections::HashMap, ops::Range, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use tracing::{info, warn};
+
+use super::{TermEnd, doubts::Doubts, intake::token_of, positions::Token, running::Running};
+use crate::{
+    driver::clock,
+    durable::{
+        frame::Frame,
+        intent::{Intent, IntentOp},
+        log::TermState,
+    },
+    rules::{
+        accumulator::Arrival,
+        batch::{Batch, CutBy, ErrorKind, SinkError, verdicts::Verdict},
+        outcome::{AckError, End, Outcome},
+        time::Timestamp,
+    },
+    sink::{Guarantee, Sink},
+};
+
+/// An op that waits in the log.
+struct Waiting {
+    token: Token,
+    at: Timestamp,
+    may_repeat: bool,
+    frame: Arc<[u8]>,
+    range: Range<usize>,
+    schema: u32,
+}
+
+/// An op that an earlier term may have written.
+struct InDoubt {
+    intent: u64,
+    alone: bool,
+    schema: u32,
+    op: IntentOp,
+}
+
+/// Why an op is given up that may kill the process.
+const KILLER: &str = "the process died each time it was written";
+
+/// Batches that were not written, by the numbers of their intents: whether each op was in doubt before.
+type Unwritten = HashMap<u64, Vec<bool>>;
+
+/// Ops in doubt, by their first positions.
+type AllInDoubt = HashMap<u64, InDoubt>;
+
+impl<T, R, S> Running<'_, T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    pub(super) async fn recover(&mut self, state: TermState) -> Result<(), TermEnd> {
+        let unwritten = self.learn_unknown();
+        let waiting = self.read_all(state.next).await?;
+        let mut in_doubt = self.open_intents(&state, &unwritten)?;
+        self.balance(&waiting, in_doubt.len());
+        if !waiting.is_empty() {
+            info!(batcher = %self.destination.batcher, ops = waiting.len(), in_doubt = in_doubt.len(), "recovered");
+        }
+        let by_position: HashMap<u64, usize> = if in_doubt.is_empty() {
+            HashMap::new()
+        } else {
+            (0..).zip(&waiting).map(|(i, op)| (op.token.position, i)).collect()
+        };
+        match self.guarantee {
+            Guarantee::Unknown => self.reconcile(&mut in_doubt, &waiting, &by_position).await?,
+            Guarantee::Idempotent => self.end_suspects(&mut in_doubt, &waiting, &by_position),
+        }
+        self.push_all(waiting, in_doubt, &by_position).await
+    }
+
+    /// The record whose commit had no known result has landed or not, which its positions tell. Its effects follow if it has.
+    /// Returns the intents whose batches were not written, since they waited for it.
+    fn learn_unknown(&mut self) -> Unwritten {
+        let Some(mut effects) = self.leader.account.unknown.take() else {
+            return Unwritten::new();
+        };
+        let unwritten = effects.starts.drain(..).map(|start| (start.written.number, start.written.was_in_doubt));
+        let unwritten = unwritten.collect();
+        let first = effects.settled.first();
+        if first.is_some_and(|(first, _)| self.settled.contains(*first)) {
+            self.take_effect(effects);
+        }
+        unwritten
+    }
+
+    /// All ops below a position that are not settled.
+    async fn read_all(&mut self, until: u64) -> Result<Vec<Waiting>, TermEnd> {
+        let mut waiting = Vec::new();
+        while self.next < until {
+            let mut frames = self.leader.shared.log.read(self.leader.shard, self.next).await?;
+            // Frames that have been stored since come by the other way.
+            frames.retain(|stored| stored.first < until);
+            if frames.is_empty() {
+                break;
+            }
+            for stored in frames {
+                let frame = Frame::open(stored.bytes)?;
+                let at = self.accepted_at(&frame);
+                for ((entry, range), position) in frame.entries()?.into_iter().zip(stored.first..) {
+                    if !self.settled.contains(position) {
+                        let token = token_of(&entry, position);
+                        let (may_repeat, schema) = (entry.may_repeat, frame.schema);
+                        waiting.push(Waiting { token, at, may_repeat, frame: Arc::clone(&frame.bytes), range, schema });
+                    }
+                }
+                self.next = stored.first + stored.count;
+            }
+            if self.is_stopping() {
+                return Err(TermEnd::Left);
+            }
+        }
+        self.next = until;
+        Ok(waiting)
+    }
+
+    /// The ops of all intents that may have landed, and have a position which is not settled.
+    fn open_intents(&mut self, state: &TermState, unwritten: &Unwritten) -> Result<AllInDoubt, TermEnd> {
+        let mut all = AllInDoubt::new();
+        for (number, bytes) in &state.intents {
+            let intent = Intent::decode(bytes);
+            let Intent { alone, schema, mut ops } =
+                intent.ok_or_else(|| TermEnd::Unreadable(format!("intent {number} is damaged")))?;
+            // An op of a batch that was not written is in doubt if it was so before.
+            let mut was_in_doubt = unwritten.get(number).into_iter().flatten();
+            ops.retain(|op| *was_in_doubt.next().unwrap_or(&true) && !self.settled.contains(op.first()));
+            self.doubts.found(*number, ops.len());
+            if ops.is_empty() {
+                self.draft.resolved.extend(self.doubts.release(*number, 0));
+            }
+            all.extend(ops.into_iter().map(|op| (op.first(), InDoubt { intent: *number, alone, schema, op })));
+        }
+        Ok(all)
+    }
+
+    /// Counts what was found, and takes the permits that its ops hold.
+    fn balance(&mut self, waiting: &[Waiting], in_doubt: usize) {
+        let shard = self.leader.shard;
+        let leader = &mut *self.leader;
+        let counted_to = leader.account.counted_to.replace(self.next);
+        let seen = waiting.iter().filter(|op| counted_to.is_none_or(|until| op.token.position < until)).count();
+        let permits = &leader.shared.permits;
+        // Ops that were merged in an earlier term wait by themselves again, and ops may have ended of which no one knew.
+        let unreleased = leader.account.unreleased;
+        if seen > unreleased {
+            permits.debit(seen - unreleased)
+        } else {
+            permits.release(unreleased - seen)
+        }
+        permits.opened(waiting.len(), leader.account.open);
+        (leader.account.unreleased, leader.account.open) = (waiting.len(), waiting.len());
+        let mut stats = leader.shared.shard(shard).stats();
+        stats.terms += 1;
+        if counted_to.is_none() {
+            stats.recovered += waiting.len() as u64;
+            stats.recovered_in_doubt += in_doubt as u64;
+        } else {
+            stats.accepted += (waiting.len() - seen) as u64;
+        }
+    }
+
+    /// Ends ops that were written alone after earlier terms had died, and died with this one's predecessor, too: they may be
+    /// what kills the process.
+    fn end_suspects(&mut self, all: &mut AllInDoubt, waiting: &[Waiting], by_position: &HashMap<u64, usize>) {
+        let suspects: Vec<u64> = all.iter().filter(|(_, op)| op.alone).map(|(first, _)| *first).collect();
+        for suspect in suspects.iter().filter_map(|first| all.remove(first)) {
+            warn!(batcher = %self.destination.batcher, "an op that may have killed earlier processes is given up");
+            let tokens = tokens_of(&suspect.op, waiting, by_position);
+            self.end_in_doubt(&suspect, &tokens, SinkError::ambiguous(KILLER));
+        }
+    }
+
+    /// Asks the sink what became of ops in doubt, and ends those of which it knows, or never will.
+    async fn reconcile(
+        &mut self,
+        all: &mut AllInDoubt,
+        waiting: &[Waiting],
+        by_position: &HashMap<u64, usize>,
+    ) -> Result<(), TermEnd> {
+        let mut asked: Vec<InDoubt> = all.drain().map(|(_, op)| op).collect();
+        asked.sort_by_key(|op| op.op.first());
+        let mut ops = Vec::with_capacity(asked.len());
+        for op in &asked {
+            match self.op_of(op, waiting, by_position)? {
+                Some(decoded) => ops.push(decoded),
+                None => return Err(TermEnd::Unreadable("an op in doubt can't be decoded".to_owned())),
+            }
+        }
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let attempts = asked.iter().map(|op| op.op.attempts).max().unwrap_or(1);
+        let mut batch = Batch::new(ops, CutBy::Retry, attempts);
+        self.ask(&mut batch).await?;
+        let verdicts: Vec<_> =
+            batch.verdicts_mut().iter_mut().map(|verdict| std::mem::replace(verdict, Verdict::Pending)).collect();
+        for (op, verdict) in asked.iter().zip(verdicts) {
+            let tokens = tokens_of(&op.op, waiting, by_position);
+            match verdict {
+                Verdict::Accepted(receipt) => {
+                    self.end_found(op, &tokens, End::Delivered, Ok(receipt));
+                }
+                Verdict::Failed(error) => {
+                    self.letter_of(op, &tokens, End::Refused, &error);
+                    self.end_found(op, &tokens, End::Refused, Err(AckError::Refused(error)));
+                }
+                Verdict::Pending => {
+                    let error = SinkError::ambiguous("the process died while it was written");
+                    self.end_in_doubt(op, &tokens, error);
+                }
+                // Nothing has landed, and trying again would kill this process, too.
+                Verdict::Again(_) if op.alone => {
+                    let error = SinkError::refused(KILLER);
+                    self.letter_of(op, &tokens, End::Exhausted, &error);
+                    self.end_found(op, &tokens, End::Exhausted, Err(AckError::Exhausted(error)));
+                }
+                // Nothing has landed: its ops wait as any others do.
+                Verdict::Again(_) => self.draft.resolved.extend(self.doubts.release(op.intent, 1)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks until there is an answer, or the process leaves.
+    async fn ask(&mut self, batch: &mut Batch<T, R>) -> Result<(), TermEnd> {
+        let mut pause = super::PAUSE.0;
+        loop {
+            let sink = Arc::clone(&self.destination);
+            let asking = AssertUnwindSafe(sink.sink.reconcile(batch)).catch_unwind();
+            let answer = tokio::select! {
+                answer = asking => answer,
+                () = self.leader.stop.cancelled() => return Err(TermEnd::Left),
+            };
+            let error = match answer {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(panic) => SinkError::panicked("reconcile", &*panic),
+            };
+            warn!(batcher = %self.destination.batcher, error = error.chain(), "the destination can't be asked");
+            let asks_again =
+                matches!(error.kind(), ErrorKind::Transient | ErrorKind::Throttled { .. } | ErrorKind::Outage);
+            if !asks_again {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(super::PAUSE.1),
+                () = self.leader.stop.cancelled() => return Err(TermEnd::Left),
+            }
+        }
+    }
+
+    /// The op as it was sent.
+    fn op_of(
+        &mut self,
+        in_doubt: &InDoubt,
+        waiting: &[Waiting],
+        by_position: &HashMap<u64, usize>,
+    ) -> Result<Option<T>, TermEnd> {
+        let Some(first) = by_position.get(&in_doubt.op.first()).and_then(|i| waiting.get(*i)) else {
+            return Err(TermEnd::Unreadable(format!("intent {} names an op that is not there", in_doubt.intent)));
+        };
+        match &in_doubt.op.op {
+            Some(bytes) => self.decode(first.token, bytes, in_doubt.schema),
+            None => self.decode(first.token, &first.frame[first.range.clone()], first.schema),
+        }
+    }
+
+    fn end_in_doubt(&mut self, op: &InDoubt, tokens: &[(Token, Timestamp)], error: SinkError) {
+        self.letter_of(op, tokens, End::InDoubt, &error);
+        self.end_found(op, tokens, End::InDoubt, Err(AckError::InDoubt(error)));
+    }
+
+    fn letter_of(&mut self, op: &InDoubt, tokens: &[(Token, Timestamp)], end: End, error: &SinkError) {
+        if let Some((token, _)) = tokens.last() {
+            self.draft.letter(*token, op.op.op.clone(), op.schema, end, op.op.attempts, error);
+        }
+    }
+
+    /// Ends an op that the accumulator does not have.
+    fn end_found(&mut self, op: &InDoubt, tokens: &[(Token, Timestamp)], end: End, result: Result<R, AckError>) {
+        let now = clock::now();
+        for (i, (token, at)) in tokens.iter().enumerate() {
+            let end = if i + 1 < tokens.len() { End::Conflated } else { end };
+            let outcome = Outcome { result: result.clone(), end, attempts: op.op.attempts, latency: now.since(*at) };
+            self.ids.push(token);
+            self.draft.end(&*self.codec, *token, outcome);
+        }
+        self.draft.effects.release += tokens.len();
+        self.draft.resolved.extend(self.doubts.release(op.intent, 1));
+    }
+
+    async fn push_all(
+        &mut self,
+        waiting: Vec<Waiting>,
+        mut in_doubt: AllInDoubt,
+        by_position: &HashMap<u64, usize>,
+    ) -> Result<(), TermEnd> {
+        let in_intents: Vec<IntentOp> = in_doubt.values().map(|op| op.op.clone()).collect();
+        let with_others = Doubts::positions(&in_intents);
+        let ended = self.draft.ended_positions();
+        for (i, op) in waiting.iter().enumerate() {
+            let now = clock::now();
+            let position = op.token.position;
+            if ended.contains(&position) {
+                continue;
+            }
+            if let Some(found) = in_doubt.remove(&position) {
+                let tokens = tokens_of(&found.op, &waiting, by_position);
+                tokens.iter().for_each(|(token, _)| self.ids.push(token));
+                let attempts = found.op.attempts;
+                if let Some(op) = self.op_of(&found, &waiting, by_position)? {
+                    self.accumulator.push_in_doubt(op, tokens, attempts, now);
+                    self.doubts.waits(position, found.intent);
+                }
+                continue;
+            }
+            // The op was sent as a part of another one.
+            if with_others.contains(&position) {
+                continue;
+            }
+            if op.may_repeat && self.is_repeat(op.token).await? {
+                continue;
+            }
+            self.ids.push(&op.token);
+            if let Some(decoded) = self.decode(op.token, &op.frame[op.range.clone()], op.schema)? {
+                self.accumulator.push(Arrival { op: decoded, at: op.at, token: Some(op.token) }, now);
+            }
+            if i % 1000 == 999 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tokens of the ops that an op in doubt stands for.
+fn tokens_of(op: &IntentOp, waiting: &[Waiting], by_position: &HashMap<u64, usize>) -> Vec<(Token, Timestamp)> {
+    let found = op.positions.iter().filter_map(|position| waiting.get(*by_position.get(position)?));
+    found.map(|op| (op.token, op.at)).collect()
+}

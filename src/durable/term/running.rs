@@ -1,0 +1,322 @@
+//! [`Running`]: a term as it runs. Each turn drains frames, cuts, collects what has ended into the draft, and hands the draft to
+//! the log when no record is on its way.
+
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Leader, TermEnd,
+    doubts::Doubts,
+    draft::{Draft, Effects, Writing},
+    positions::{Ids, Settled, Token},
+};
+use crate::{
+    driver::{
+        actor::write::{Completed, Destination, close},
+        clock,
+        metrics::{Meter, Namespace},
+        timer::Timer,
+    },
+    durable::{
+        codec::OpCodec,
+        intent::{Intent, IntentOp},
+        log::{LogError, StoredFrame, TermState},
+    },
+    rules::{
+        accumulator::{Accumulator, Cut, Policy},
+        batch::SinkError,
+        config::limits::Limits,
+        outcome::OpId,
+        time::Timestamp,
+    },
+    sink::{Guarantee, Sink},
+};
+
+/// How long an outcome that no caller waits for may wait for company in its record: syncs cost more than this delay.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// Terms without a settled op from which on batches have one op each.
+const SUSPICIOUS_TERMS: u32 = 3;
+
+/// The pause before outcomes are purged again.
+const PURGE_EVERY: Duration = Duration::from_secs(10);
+
+type Write<T, R> = BoxFuture<'static, (Writing, Completed<T, R, Token>)>;
+
+/// A record on its way to the log, and what happens once it has committed.
+type Committing<T, R> = (BoxFuture<'static, Result<(), LogError>>, Effects<T, R>);
+
+pub(super) struct Running<'a, T, R: Clone, S> {
+    pub(super) leader: &'a mut Leader<T, R>,
+    pub(super) codec: Arc<dyn OpCodec<T, R>>,
+    pub(super) epoch: u64,
+    pub(super) accumulator: Accumulator<T, R, Token>,
+    pub(super) destination: Arc<Destination<S>>,
+    pub(super) guarantee: Guarantee,
+    /// Whether an op may be merged, so that what is sent is not what the log has.
+    pub(super) merges: bool,
+    /// Whether batches have one op each, since earlier terms died without settling any.
+    pub(super) one_by_one: bool,
+    /// The position up to which ops are suspected of that.
+    pub(super) suspected_until: u64,
+    pub(super) limits: Limits,
+    pub(super) writes: FuturesUnordered<Write<T, R>>,
+    pub(super) frames: mpsc::UnboundedReceiver<StoredFrame>,
+    /// The position of the next op to read.
+    pub(super) next: u64,
+    pub(super) settled: Settled,
+    pub(super) ids: Ids,
+    /// Positions that share the outcome of an op, by its id.
+    pub(super) repeats: HashMap<OpId, Vec<u64>>,
+    pub(super) doubts: Doubts,
+    pub(super) draft: Draft<T, R>,
+    pub(super) committing: Option<Committing<T, R>>,
+    /// Flushes, by the position up to which they cover.
+    pub(super) flushes: Vec<(u64, oneshot::Sender<()>)>,
+    /// When the draft is handed to the log, if not before.
+    pub(super) record_at: Option<Timestamp>,
+    pub(super) paused: bool,
+    purge_at: Timestamp,
+}
+
+impl<'a, T, R, S> Running<'a, T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    pub(super) fn new(
+        leader: &'a mut Leader<T, R>,
+        sink: S,
+        frames: mpsc::UnboundedReceiver<StoredFrame>,
+        state: &TermState,
+    ) -> Self {
+        let log = Arc::clone(&leader.shared.log);
+        let stages = (leader.recipe)().on_clock(move |time| {
+            let left = time.duration_since(log.now()).unwrap_or_default();
+            clock::now().checked_add(left).unwrap_or(Timestamp::END)
+        });
+        let guarantee = sink.guarantee();
+        let limits = leader.shared.limits().clone();
+        let policy = Policy {
+            backoff: leader.retry.clone().start(),
+            idempotent: guarantee == Guarantee::Idempotent,
+            page: sink.page(),
+            ..Policy::default()
+        };
+        let merges = stages.conflate.is_some();
+        let one_by_one = state.idle_terms >= SUSPICIOUS_TERMS;
+        let mut accumulator = Accumulator::new(stages, &applied(&limits, one_by_one), policy);
+        let name: Arc<str> = leader.shared.name_of(leader.shard).into();
+        accumulator.counters().report_to(Meter::new(Namespace::Ops, &name));
+        accumulator.set_paused(state.paused);
+        let destination = Destination { batcher: name, sink, abort: CancellationToken::new() };
+        let now = clock::now();
+        Self {
+            codec: Arc::clone(&leader.shared.codec),
+            leader,
+            epoch: state.epoch,
+            accumulator,
+            destination: Arc::new(destination),
+            guarantee,
+            merges,
+            one_by_one,
+            suspected_until: state.next,
+            limits,
+            writes: FuturesUnordered::new(),
+            frames,
+            next: state.cursor,
+            settled: Settled::new(state.cursor, &state.settled),
+            ids: Ids::default(),
+            repeats: HashMap::new(),
+            doubts: Doubts::default(),
+            draft: Draft::new(),
+            committing: None,
+            flushes: Vec::new(),
+            record_at: None,
+            paused: state.paused,
+            purge_at: now,
+        }
+    }
+
+    /// Runs until the process leaves, or the term ends.
+    pub(super) async fn run(&mut self) -> TermEnd {
+        let mut timer = Timer::new();
+        loop {
+            if let Err(end) = self.drain_frames().await {
+                return end;
+            }
+            let now = clock::now();
+            if self.leader.shared.permits.are_exhausted() {
+                self.accumulator.press();
+            }
+            self.cut(now);
+            self.collect(false);
+            self.send_record(now);
+            self.purge(now);
+            self.publish();
+            if self.accumulator.is_stopped() {
+                return TermEnd::Again("the sink was fenced by a newer leader, or its peer has left".to_owned());
+            }
+            if self.is_stopping() && self.is_done() {
+                return TermEnd::Left;
+            }
+            timer.set(self.accumulator.deadline(now).into_iter().chain(self.record_at).min());
+            let stopping = self.is_stopping();
+            let committing = &mut self.committing;
+            let committed = async move {
+                match committing {
+                    Some((commit, _)) => commit.await,
+                    None => pending().await,
+                }
+            };
+            let went = tokio::select! {
+                biased;
+                committed = committed => self.committed(committed),
+                Some((writing, completed)) = self.writes.next(), if !self.writes.is_empty() => {
+                    self.written(writing, completed);
+                    Ok(())
+                }
+                Some(frame) = self.frames.recv() => self.read_frame(frame).await,
+                Some(command) = self.leader.commands.recv() => self.obey(command).await,
+                () = self.leader.stop.cancelled(), if !stopping => {
+                    self.accumulator.set_paused(true);
+                    Ok(())
+                }
+                () = self.leader.abort.cancelled(), if !self.destination.abort.is_cancelled() => {
+                    self.destination.abort.cancel();
+                    Ok(())
+                }
+                () = timer.fired() => Ok(()),
+            };
+            if let Err(end) = went {
+                return end;
+            }
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.leader.stop.is_cancelled()
+    }
+
+    /// Whether nothing is under way. What waits stays in the log.
+    fn is_done(&self) -> bool {
+        let gives_up = self.leader.abort.is_cancelled();
+        self.writes.is_empty() && (gives_up || (self.draft.is_empty() && self.committing.is_none()))
+    }
+
+    /// Cuts what is due, and puts the intent of each batch into the draft.
+    fn cut(&mut self, now: Timestamp) {
+        while !self.is_stopping()
+            && let Some(mut cut) = self.accumulator.cut(now)
+        {
+            let ops = self.intent_ops(&mut cut);
+            let was_in_doubt = ops.iter().map(|op| self.doubts.is_in_doubt(op.first())).collect();
+            let number = self.doubts.add(ops.len());
+            // The new intent tells all that the earlier ones of these ops did.
+            let resolved = ops.iter().filter_map(|op| self.doubts.release_op(op.first()));
+            self.draft.resolved.extend(resolved.collect::<Vec<_>>());
+            let intent = Intent { alone: self.one_by_one, schema: self.codec.op_schema(), ops };
+            self.draft.intents.push((number, intent.encode()));
+            let written = Writing { number, intent, was_in_doubt };
+            self.draft.effects.starts.push(super::draft::Start { cut, written });
+        }
+    }
+
+    /// The ops of a batch, as its intent tells them.
+    fn intent_ops(&mut self, cut: &mut Cut<T, R, Token>) -> Vec<IntentOp> {
+        let count = cut.batch.len();
+        let mut ops: Vec<_> = (0..count).map(|_| IntentOp { positions: Vec::new(), attempts: 1, op: None }).collect();
+        self.accumulator.for_each_token(cut, |i, attempts, token| {
+            ops[i].positions.push(token.position);
+            ops[i].attempts = attempts + 1;
+        });
+        for (i, op) in ops.iter_mut().enumerate() {
+            op.positions.sort_unstable();
+            if self.merges {
+                let mut bytes = Vec::new();
+                match self.codec.encode_op(&cut.batch[i], &mut bytes) {
+                    Ok(()) => op.op = Some(bytes),
+                    // An op that is not in its intent must not be sent.
+                    Err(error) => cut.batch.refuse(i, SinkError::refused(error)),
+                }
+            }
+        }
+        ops
+    }
+
+    /// Hands the draft to the log, unless a record is on its way or it may wait for company.
+    fn send_record(&mut self, now: Timestamp) {
+        if self.committing.is_some() || self.draft.is_empty() {
+            return;
+        }
+        let due = *self.record_at.get_or_insert_with(|| now.checked_add(GRACE).unwrap_or(now));
+        let shared = &self.leader.shared;
+        let shard = self.leader.shard;
+        let is_awaited = || shared.waiters.want_any(self.draft.effects.ended.iter().map(|(token, _)| token.id(shard)));
+        let hurries = self.draft.is_urgent()
+            || self.is_stopping()
+            || !self.flushes.is_empty()
+            || shared.permits.are_scarce()
+            || is_awaited();
+        if !hurries && now < due {
+            return;
+        }
+        self.record_at = None;
+        let (record, effects) = std::mem::replace(&mut self.draft, Draft::new()).seal(shard, self.epoch);
+        let (log, record) = (Arc::clone(&shared.log), Arc::new(record));
+        let commit = Box::pin(async move {
+            let mut pause = super::PAUSE.0;
+            loop {
+                match log.record(Arc::clone(&record)).await {
+                    Err(error) if error.is_passing() => {
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(super::PAUSE.1);
+                    }
+                    result => return result,
+                }
+            }
+        });
+        self.committing = Some((commit, effects));
+    }
+
+    /// Forgets outcomes older than the horizon, a few at a time.
+    fn purge(&mut self, now: Timestamp) {
+        if now < self.purge_at {
+            return;
+        }
+        self.purge_at = now.checked_add(PURGE_EVERY).unwrap_or(Timestamp::END);
+        let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
+        let before = shared.log.now().checked_sub(shared.horizon).map_or(0, crate::durable::log::local::nanos);
+        tokio::spawn(async move { while matches!(shared.log.purge(shard, before).await, Ok(true)) {} });
+    }
+
+    /// Sets limits, for as long as batches need not have one op each.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.accumulator.set_limits(&applied(&limits, self.one_by_one), clock::now());
+        self.limits = limits;
+    }
+
+    /// Waits for the writes that are still under way, whose ops stay in doubt, and closes the sink.
+    pub(super) async fn wind_down(&mut self) {
+        let abort = self.leader.abort.clone();
+        loop {
+            tokio::select! {
+                written = self.writes.next() => if written.is_none() { break },
+                () = abort.cancelled(), if !self.destination.abort.is_cancelled() => self.destination.abort.cancel(),
+            }
+        }
+        let limit = self.limits.shutdown_timeout;
+        // An error is logged where it happens.
+        let _ = close(&self.destination.batcher, &self.destination.sink, Some(limit)).await;
+    }
+}
+
+/// The limits that the accumulator obeys. The permits bound what is pending, and what is found in the log may be more.
+pub(super) fn applied(limits: &Limits, one_by_one: bool) -> Limits {
+    let limits = limits.clone().max_pending(usize::MAX >> 4);
+    if one_by_one { limits.max_items(1).max_in_flight(1) } else { limits }
+}

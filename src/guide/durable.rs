@@ -1,0 +1,140 @@
+//! Operations that survive the process: what a log promises, what it costs, and what to do when something is in doubt.
+//!
+//! A [`Batcher`](crate::Batcher) keeps its ops in memory, and an op that was accepted and not yet written is gone with the process.
+//! A [`Durable`](crate::durable::Durable) batcher accepts an op when it is in a log. After a crash the next process finds it there,
+//! and all rules hold for it again: it is merged, netted, prioritized, expired and withdrawn like any other.
+//!
+//! # What survives
+//!
+//! | setting | the process is killed | the machine loses power | the disk is lost |
+//! |---|---|---|---|
+//! | [`Batcher`](crate::Batcher) | lost | lost | lost |
+//! | `Durable` on a `File` (feature `durable-file`) | survives | survives, if the disk keeps what it has synced | lost |
+//! | `Durable` on a `testing::MemoryLog` | survives in tests, as long as the log itself | lost | lost |
+//!
+//! What survives is what a call confirmed: an op when [`send`](crate::durable::Handle::send) has returned, an outcome when its
+//! [`Ack`](crate::durable::Ack) has resolved, a pause when [`pause`](crate::durable::Handle::pause) has returned, and withdrawn ops
+//! when they are handed back. Nothing here has been tested by cutting the power yet.
+//!
+//! # What a sink promises
+//!
+//! A write can't be one step with the log's record of it, so a crash may come between the two. What happens then depends on the
+//! sink, which says so by [`Sink::guarantee`](crate::Sink::guarantee):
+//!
+//! | sink | `File`, `MemoryLog` | after a crash during a write |
+//! |---|---|---|
+//! | [`Idempotent`](crate::sink::Guarantee::Idempotent): upserts, sets of values, client order ids that the venue checks | at least once, with the effect of once | the ops are written again, before anything newer of their key |
+//! | [`Unknown`](crate::sink::Guarantee::Unknown) with [`reconcile`](crate::Sink::reconcile) | exactly once, as far as the destination can tell what has landed | the destination is asked |
+//! | [`Unknown`](crate::sink::Guarantee::Unknown), the default | at most once | the ops end in doubt, as dead letters, and are never written again |
+//!
+//! All of them hold for a write without an answer, too: an [`Ambiguous`](crate::ErrorKind::Ambiguous) error is tried again only if
+//! the sink is idempotent. A sink that shares one transaction with the log, and so takes effect exactly once without being asked,
+//! does not exist yet.
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # mod example {
+//! use roundlot::{Batch, Settled, Sink, SinkError, sink::Guarantee};
+//!
+//! struct Order { client_id: u64, quantity: u32 }
+//! struct Venue;
+//!
+//! impl Sink<Order, u64> for Venue {
+//!     async fn write(&self, batch: &mut Batch<Order, u64>) -> Result<Settled, SinkError> {
+//!         // ...
+//!         # Ok(batch.accept_all_with(|_, order| order.client_id))
+//!     }
+//!
+//!     // The venue does not check client order ids, but can be asked for them.
+//!     fn guarantee(&self) -> Guarantee {
+//!         Guarantee::Unknown
+//!     }
+//!
+//!     async fn reconcile(&self, batch: &mut Batch<Order, u64>) -> Result<(), SinkError> {
+//!         for i in batch.pending_indexes() {
+//!             let client_id = batch[i].client_id;
+//!             match find(client_id).await.map_err(SinkError::outage)? {
+//!                 Some(venue_id) => batch.accept(i, venue_id),
+//!                 // Right only if a call of the dead process can't arrive any more; else leave it without a verdict.
+//!                 None => batch.retry(i, SinkError::transient("not at the venue")),
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! # async fn find(client_id: u64) -> Result<Option<u64>, String> { Ok((client_id > 7).then_some(client_id)) }
+//! # }
+//! ```
+//!
+//! # In doubt
+//!
+//! An op is in doubt if it may or may not have landed. It is never merged, netted or called expired, as its first attempt may have
+//! taken effect. An op that ends in doubt is a dead letter: look it up at the destination, and then call
+//! [`discard`](crate::durable::DeadLetters::discard), or [`requeue`](crate::durable::DeadLetters::requeue) to send it again under a
+//! new id.
+//!
+//! A *call* is in doubt if `send` returns [`InDoubt`](crate::durable::SendError::InDoubt) or its future was dropped: the op may or may
+//! not be in the log. Ask by its id with [`outcome`](crate::durable::Handle::outcome), or send it again with
+//! [`send_as`](crate::durable::Handle::send_as): an id is accepted once. To be able to do so after a crash, take the id first and
+//! keep it:
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use roundlot::{durable::Durable, testing::{MemoryLog, Recorder}};
+//! # let (log, recorder) = (MemoryLog::new(), Recorder::new());
+//! # let sink = recorder.clone();
+//! let orders = Durable::new("orders", log).sink(move |_| sink.clone()).join().await?;
+//! let desk = orders.handle();
+//! let order = "buy 5".to_owned();
+//! let id = desk.next_id(&order); // kept beside the order, where it survives
+//! desk.send_as(id, order.clone()).await?;
+//! desk.send_as(id, order).await?; // after a crash, a timeout or any doubt: accepted once
+//! desk.flush().await?;
+//! assert_eq!(recorder.len(), 1);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "testing"))]
+//! # fn main() {}
+//! ```
+//!
+//! Outcomes are kept for the [`horizon`](crate::durable::Durable::horizon), one hour by default. An older id is refused as
+//! [`Forgotten`](crate::durable::SendError::Forgotten), and never accepted anew.
+//!
+//! # Dead letters
+//!
+//! Refused, exhausted and doubtful ops are recorded with their outcome, and stay in the log until they are discarded or requeued:
+//! [`Joined::dead_letters`](crate::durable::Joined::dead_letters), or until the sink of
+//! [`Durable::dead_letters`](crate::durable::Durable::dead_letters) has accepted them. An op that kills its process each time it is written becomes one,
+//! too: from the third start without progress on, ops found in the log are written one by one.
+//!
+//! # Expiry and time
+//!
+//! [`Stages::expire_at`](crate::Stages::expire_at) takes the place of `expire_by`, since no log can carry an `Instant`. It is checked at
+//! the cut, before the intent is recorded, which takes one sync more. Age counts from the time at which an op was accepted, also
+//! over a restart. Steps of the wall clock count at once; there is no protection against them yet.
+//!
+//! # Moving, backing up, restoring
+//!
+//! A log in a file is four files: the database, its `-wal`, its `-lock` and its `-mark`. Move all of them while no process has joined.
+//! For a backup use SQLite's own (`.backup`, `VACUUM INTO`), at any time. A backup that is put in the place of the file lacks what
+//! was confirmed since, and its waiting ops may have been sent since. `join` refuses it by the mark, with the reason;
+//! `File::restored` goes on, and puts all that waits in doubt. A mark that was restored along with the database can't tell.
+//!
+//! People can read the file with `sqlite3 orders.db`: the views `roundlot_waiting`, `roundlot_ended` and `roundlot_dead_letters`. A reader
+//! that stays open keeps the WAL from being reset, and the WAL counts against
+//! the cap of the file.
+//!
+//! # What it costs
+//!
+//! One sync per group of sends, and for a sink that is not transactional one more per batch before it is written. An outcome that no
+//! caller waits for shares the next record, within 20 ms. The buffer's memory is the same as without a log: all that waits in the
+//! log waits in memory, too, and `max_pending` bounds both.
+//!
+//! # When not to use it
+//!
+//! * Where the op is worth nothing after a restart, as most prices are: conflate in memory.
+//! * Where the source can be asked again from a position, as a message broker can: remember the position instead.
+//! * Where several machines must share the work: this is one process at a time.
+//! * On a network file system. `join` refuses those that it knows.

@@ -1,0 +1,17 @@
+//! [`Guarantee`]: what a sink can promise about an op that is written twice. Durable batchers ask for it.
+
+use serde::{Deserialize, Serialize};
+
+/// The promise of a sink about an op that is written twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// An op that is written again lands once: it has a key of its own at the destination, or sets a value. After a crash a
+    /// durable batcher sends again what may have landed.
+    Idempotent,
+    /// An op that is written again may land twice. After a crash a durable batcher asks
+    /// [`Sink::reconcile`](crate::Sink::reconcile), and never sends again what may have landed.
+    #[default]
+    Unknown,
+}

@@ -1,0 +1,223 @@
+//! The log in a file: what survives, what is refused, what a person can read.
+
+use std::{fs, path::Path, time::Duration};
+
+use roundlot::{
+    Batch, End, Limits, SinkError,
+    durable::{Durable, File, JoinError, Joined, OpStatus},
+    sink_fn,
+    testing::{Flaky, Gate, Recorder},
+};
+use rusqlite::Connection;
+
+type Op = (u32, String);
+
+async fn join(path: &Path, sink: &Recorder<Op>) -> Result<Joined<Op>, JoinError> {
+    let sink = sink.clone();
+    Durable::new("orders", File::at(path)).sink(move |_| sink.clone()).join().await
+}
+
+fn op(number: u32) -> Op {
+    (number, format!("order {number}"))
+}
+
+/// Goal: what waits, what has ended and what is dead is in the file, and people can read it. Method: each of them, a restart,
+/// and the views.
+#[tokio::test]
+async fn a_file_keeps_what_was_confirmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let flaky = Flaky::new(recorder.clone()).fail(SinkError::refused("no such symbol"));
+    let sink = flaky.clone();
+    let orders = Durable::new("orders", File::at(&path)).sink(move |_| sink.clone()).join().await.unwrap();
+    let desk = orders.handle();
+    let refused = desk.submit(op(1)).await.unwrap();
+    let refused = (refused.id(), refused.outcome().await.end);
+    assert_eq!(refused.1, End::Refused);
+    desk.submit(op(2)).await.unwrap().await.unwrap();
+    desk.pause().await.unwrap();
+    desk.send_all((3..2503).map(op)).await.unwrap();
+    let stats = orders.leave().await.unwrap();
+    assert_eq!((stats.accepted, stats.waiting, stats.outcomes.total()), (2502, 2500, 2));
+
+    let reader = Connection::open(&path).unwrap();
+    let one = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(one("SELECT log || ' ' || ops || ' ' || paused FROM roundlot_waiting"), "orders 2500 1");
+    assert_eq!(one("SELECT op FROM roundlot_dead_letters"), "[1,\"order 1\"]");
+    assert_eq!(one("SELECT group_concat(ended) FROM roundlot_ended"), "refused,delivered");
+    drop(reader);
+    #[cfg(unix)]
+    for file in ["orders.db", "orders.db-lock", "orders.db-mark"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+
+    let orders = join(&path, &recorder).await.unwrap();
+    let desk = orders.handle();
+    assert_eq!((desk.stats().recovered, desk.stats().paused), (2500, true));
+    assert!(matches!(desk.outcome(refused.0).await.unwrap(), OpStatus::Ended(outcome) if outcome.end == End::Refused));
+    desk.resume().await.unwrap();
+    desk.flush().await.unwrap();
+    assert_eq!(recorder.ops(), (2..2503).map(op).collect::<Vec<_>>());
+    orders.leave().await.unwrap();
+    let reader = Connection::open(&path).unwrap();
+    let one = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(one("SELECT count(*) FROM roundlot_frames"), 0);
+    assert_eq!(one("SELECT count(*) FROM roundlot_intents"), 0);
+    assert_eq!(one("SELECT sum(ops) FROM roundlot_ended"), 2502);
+    assert!(one("SELECT count(*) FROM roundlot_ended") < 60, "outcomes that are alike share a row");
+}
+
+/// Goal: one commit serves all callers that wait, and all logs of a file. Method: count the commits of 64 senders.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_are_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let orders = join(&path, &recorder).await.unwrap();
+    let sink = recorder.clone();
+    let quotes = Durable::new("quotes", File::at(&path)).sink(move |_| sink.clone()).join().await.unwrap();
+    let senders = (0..64).map(|sender| {
+        let desk = if sender % 2 == 0 { orders.handle() } else { quotes.handle() };
+        tokio::spawn(async move {
+            for number in 0..20 {
+                desk.send(op(sender * 20 + number)).await.unwrap();
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    let commits = orders.stats().commits;
+    assert!(commits < 640, "{commits} commits for 1,280 ops");
+    orders.handle().flush().await.unwrap();
+    quotes.handle().flush().await.unwrap();
+    assert_eq!(recorder.len(), 1280);
+    orders.leave().await.unwrap();
+    quotes.handle().send(op(7)).await.unwrap();
+    quotes.leave().await.unwrap();
+}
+
+/// Goal: a file that can't be trusted is refused, and a second batcher too. Method: each case.
+#[tokio::test]
+async fn files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let orders = join(&path, &recorder).await.unwrap();
+    assert!(matches!(join(&path, &recorder).await, Err(JoinError::InUse(_))));
+    orders.handle().send(op(1)).await.unwrap();
+    orders.handle().flush().await.unwrap();
+    orders.leave().await.unwrap();
+
+    // Locked by another process, as far as the kernel can tell.
+    let lock = fs::File::open(folder.path().join("orders.db-lock")).unwrap();
+    lock.lock().unwrap();
+    assert!(matches!(join(&path, &recorder).await, Err(JoinError::InUse(_))));
+    drop(lock);
+
+    let backup = fs::read(&path).unwrap();
+    let orders = join(&path, &recorder).await.unwrap();
+    orders.handle().send(op(2)).await.unwrap();
+    orders.leave().await.unwrap();
+    let newest = fs::read(&path).unwrap();
+    fs::write(&path, backup).unwrap();
+    let error = join(&path, &recorder).await.unwrap_err();
+    assert!(matches!(&error, JoinError::Unsafe(why) if why.contains("it is a backup")), "{error}");
+    fs::write(&path, newest).unwrap();
+    join(&path, &recorder).await.unwrap().leave().await.unwrap();
+
+    let database = Connection::open(&path).unwrap();
+    database.execute("UPDATE roundlot_shards SET cursor = cursor + 1", []).unwrap();
+    let error = join(&path, &recorder).await.unwrap_err();
+    assert!(error.to_string().contains("checksum"), "{error}");
+    database.execute("UPDATE roundlot_meta SET value = 99 WHERE key = 'format'", []).unwrap();
+    let error = join(&path, &recorder).await.unwrap_err();
+    assert!(matches!(&error, JoinError::Unsafe(why) if why.contains("format 99")), "{error}");
+    fs::write(folder.path().join("text"), "not a database, but long enough to be read as one".repeat(100)).unwrap();
+    assert!(join(&folder.path().join("text"), &recorder).await.is_err());
+    assert!(join(&folder.path().join("no such folder/orders.db"), &recorder).await.is_err());
+}
+
+/// Goal: a codec that can't read what waits is told so. Method: ops of another type.
+#[tokio::test]
+async fn ops_that_cannot_be_read_hold_the_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let orders = join(&path, &recorder).await.unwrap();
+    orders.handle().pause().await.unwrap();
+    orders.handle().send(op(1)).await.unwrap();
+    orders.leave().await.unwrap();
+    let numbers = || sink_fn(|batch: &mut Batch<u32>| Box::pin(async move { Ok(batch.accept_all()) }));
+    let joined = Durable::new("orders", File::at(&path)).sink(move |_| numbers()).join().await;
+    assert!(matches!(joined, Err(JoinError::Unreadable(_))));
+    let orders = join(&path, &recorder).await.unwrap();
+    orders.handle().resume().await.unwrap();
+    orders.handle().flush().await.unwrap();
+    assert_eq!(recorder.ops(), [op(1)]);
+}
+
+/// Goal: a full file takes nothing more, and can drain. Method: the least cap, a destination that is shut, then open.
+#[tokio::test]
+async fn a_full_file_can_drain() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let gate = Gate::new(Recorder::new());
+    gate.shut();
+    let sink = gate.clone();
+    let orders = Durable::new("orders", File::at(&path).max_bytes(1))
+        .limits(Limits::new(1000).max_pending(1_000_000))
+        .append_timeout(Duration::from_millis(200))
+        .sink(move |_| sink.clone())
+        .join()
+        .await
+        .unwrap();
+    let desk = orders.handle();
+    let large = |number| (number, "x".repeat(100_000));
+    let mut sent = 0;
+    // A slow disk may let a send be in doubt, too.
+    while desk.send(large(sent)).await.is_ok() || desk.stats().log_bytes < 12_000_000 {
+        sent += 1;
+    }
+    assert!(sent < 200, "{sent} ops of 100 kB are more than the cap of 16 MiB");
+    gate.open();
+    desk.flush().await.unwrap();
+    // The frame that found no room is tried again now and then, and those behind it wait for it.
+    while desk.send(op(1)).await.is_err() {}
+    desk.flush().await.unwrap();
+    let stats = orders.leave().await.unwrap();
+    assert_eq!((stats.waiting, stats.outcomes.delivered), (0, stats.accepted));
+}
+
+/// Goal: a backup in the place of the file repeats nothing at a sink that is not idempotent. Method: its op is sent after the
+/// backup was made.
+#[tokio::test]
+async fn a_restored_backup_repeats_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let orders = join(&path, &recorder).await.unwrap();
+    orders.handle().pause().await.unwrap();
+    orders.handle().send(op(1)).await.unwrap();
+    orders.leave().await.unwrap();
+    let backup = fs::read(&path).unwrap();
+    let orders = join(&path, &recorder).await.unwrap();
+    orders.handle().resume().await.unwrap();
+    orders.handle().flush().await.unwrap();
+    orders.leave().await.unwrap();
+    assert_eq!(recorder.ops(), [op(1)]);
+
+    fs::write(&path, backup).unwrap();
+    assert!(matches!(join(&path, &recorder).await, Err(JoinError::Unsafe(_))));
+    let sink = recorder.clone();
+    let file = File::at(&path).restored();
+    let orders = Durable::new("orders", file).sink(move |_| sink.clone()).join().await.unwrap();
+    let report = orders.handle().flush().await.unwrap();
+    assert_eq!((report.others.in_doubt, recorder.len()), (1, 1));
+    assert_eq!(orders.dead_letters().list(9).await.unwrap()[0].1.op, op(1));
+    orders.leave().await.unwrap();
+    join(&path, &recorder).await.unwrap().leave().await.unwrap();
+}

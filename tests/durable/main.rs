@@ -1,0 +1,10 @@
+//! Tests of durable batchers: the verbs, recovery, and crashes at each point.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod crashes;
+#[cfg(feature = "durable-file")]
+mod file;
+#[cfg(all(unix, feature = "durable-file"))]
+mod kill;
+mod venue;
+mod verbs;

@@ -1,0 +1,103 @@
+//! Runs of durable batchers that emit their events: terms that begin and end, logs that fail, files that are not what they were.
+
+use std::{fs, time::Duration};
+
+use roundlot::{
+    Batch, Settled, Sink, SinkError,
+    durable::{Durable, File, Joined},
+    sink::Guarantee,
+    sink_fn,
+    testing::{Flaky, MemoryFailure, MemoryLog, Recorder, advance, until_idle},
+};
+
+/// A sink that hangs until its process crashes, and can't be asked at first.
+#[derive(Clone)]
+struct Hangs {
+    guarantee: Guarantee,
+    asked: Flaky<Recorder<u32>, u32>,
+}
+
+impl Sink<u32> for Hangs {
+    async fn write(&self, _batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
+        std::future::pending().await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<u32>) -> Result<(), SinkError> {
+        self.asked.write(batch).await.map(drop)
+    }
+}
+
+async fn join(log: &MemoryLog, sink: impl Sink<u32> + Clone) -> Joined<u32> {
+    Durable::new("durable", log.clone()).sink(move |_| sink.clone()).join().await.unwrap()
+}
+
+/// Terms, failures of the log, dead letters, and an op that seems to kill its process.
+pub(crate) async fn memory() {
+    let log = MemoryLog::new();
+    let refuses = Flaky::new(Recorder::new()).fail(SinkError::refused("no"));
+    let letters = Flaky::new(Recorder::new()).fail(SinkError::outage("away")).fail_close(SinkError::ambiguous("reset"));
+    let durable = Durable::new("durable", log.clone()).dead_letters(letters).sink(move |_| refuses.clone());
+    let orders = durable.join().await.unwrap();
+    orders.handle().submit(1).await.unwrap().await.unwrap_err();
+    advance(Duration::from_secs(1)).await;
+    log.fail_next(MemoryFailure::Refused); // of the frame
+    orders.handle().send(2).await.unwrap();
+    orders.handle().flush().await.unwrap();
+    log.fail_next(MemoryFailure::UnknownLost); // of the pause, which ends the term
+    orders.handle().pause().await.unwrap_err();
+    orders.leave().await.unwrap();
+
+    let asked = Flaky::new(Recorder::new()).fail(SinkError::transient("busy"));
+    for _ in 0..4 {
+        let orders = join(&log, Hangs { guarantee: Guarantee::Idempotent, asked: asked.clone() }).await;
+        orders.handle().send(3).await.unwrap();
+        until_idle().await;
+        log.crash();
+        advance(Duration::from_secs(1)).await;
+        drop(orders);
+    }
+    let orders = join(&log, Hangs { guarantee: Guarantee::Idempotent, asked: asked.clone() }).await;
+    until_idle().await;
+    log.crash();
+    drop(orders);
+    until_idle().await;
+    let orders = join(&log, Hangs { guarantee: Guarantee::Unknown, asked }).await;
+    orders.handle().pause().await.unwrap();
+    orders.handle().send(4).await.unwrap();
+    orders.leave().within(Duration::from_secs(1)).await.unwrap();
+    let texts = sink_fn(|batch: &mut Batch<String>| Box::pin(async move { Ok(batch.accept_all()) }));
+    let sink = std::sync::Arc::new(texts);
+    Durable::new("durable", log).sink(move |_| std::sync::Arc::clone(&sink)).join().await.unwrap_err();
+
+    let log = MemoryLog::new();
+    let orders = join(&log, Recorder::new()).await;
+    log.crash();
+    orders.handle().pause().await.unwrap_err();
+    drop(orders);
+}
+
+/// A file that is damaged, restored, and moved.
+pub(crate) async fn files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("durable.db");
+    let join = async || {
+        let recorder = Recorder::<u32>::new();
+        Durable::new("durable", File::at(&path).restored()).sink(move |_| recorder.clone()).join().await.unwrap()
+    };
+    join().await.leave().await.unwrap();
+    let backup = fs::read(&path).unwrap();
+    let orders = join().await;
+    orders.handle().submit(1).await.unwrap().await.unwrap();
+    orders.leave().await.unwrap();
+    fs::write(&path, backup).unwrap();
+    join().await.leave().await.unwrap();
+    fs::write(folder.path().join("durable.db-mark"), "damaged").unwrap();
+    let orders = join().await;
+    fs::rename(&path, folder.path().join("moved.db")).unwrap();
+    orders.handle().send(1).await.unwrap_err();
+    drop(orders);
+}
