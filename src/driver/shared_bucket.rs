@@ -13,7 +13,11 @@ use crate::{
 /// A limit that the batchers of several [`Quota`]s draw from. Cheap to clone; all clones are the same bucket.
 ///
 /// An answer of the destination that asks for a pause stops all batchers that draw from it, since a venue bans an address as a
-/// whole. Batchers that wait for it are served in the order in which they ask.
+/// whole.
+///
+/// No batcher has a part of its own: each takes what is left when it cuts. One whose ops cost much may therefore wait long beside
+/// others whose ops cost little. A batcher that waits looks again within a window, and so may notice late that another one heard of
+/// more room.
 ///
 /// # Examples
 ///
