@@ -1,6 +1,10 @@
 //! [`Meter`]: tells the `metrics` facade what the counters count, and so any exporter. The one place that names metrics.
 
-use std::{cell::OnceCell, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -10,7 +14,7 @@ use crate::rules::{
     batch::CutBy,
     outcome::End,
     stats::{
-        BucketStats, Stats,
+        BucketStats, CapReason, SizeStats, Stats,
         latency::{Latency, Observer},
     },
 };
@@ -22,6 +26,8 @@ const RETRIES: &str = "retries_total";
 const SPLITS: &str = "splits_total";
 const BATCH_CAP: &str = "batch_cap";
 const CAP_CHANGES: &str = "batch_cap_changes_total";
+const CAP_REASON: &str = "batch_cap_reason";
+const TOO_LARGE: &str = "batch_too_large";
 const PANICS: &str = "panics_total";
 const LETTERS_LOST: &str = "dead_letters_lost_total";
 const OUTAGES: &str = "outages_total";
@@ -74,6 +80,12 @@ fn describe(namespace: Namespace) {
         "Operations in a batch, at most, as failures and limits say just now"
     );
     describe_counter!(name(CAP_CHANGES), Unit::Count, "Changes of the largest number of operations in a batch");
+    describe_gauge!(name(CAP_REASON), "Whether this is why the largest number of operations is what it is: 1 or 0");
+    describe_gauge!(
+        name(TOO_LARGE),
+        Unit::Count,
+        "Operations in the smallest batch that the destination has refused as too large"
+    );
     describe_counter!(name(PANICS), Unit::Count, "Panics caught in the sink and the stages");
     describe_counter!(name(LETTERS_LOST), Unit::Count, "Dead letters that found no room");
     describe_counter!(name(OUTAGES), Unit::Count, "Times that the destination went away");
@@ -110,6 +122,10 @@ pub(crate) struct Meter {
     splits: Counter,
     batch_cap: Gauge,
     cap_changes: Counter,
+    cap_reason: [Gauge; CapReason::ALL.len()],
+    too_large: Gauge,
+    /// Values that the gauges of the cap show. They change rarely, and are set only then.
+    size: Cell<Option<SizeStats>>,
     panics: Counter,
     dead_letters_lost: Counter,
     outages: Counter,
@@ -175,6 +191,10 @@ impl Meter {
             splits: counter!(name(SPLITS), "batcher" => batcher()),
             batch_cap: gauge!(name(BATCH_CAP), "batcher" => batcher()),
             cap_changes: counter!(name(CAP_CHANGES), "batcher" => batcher()),
+            cap_reason: CapReason::ALL
+                .map(|reason| gauge!(name(CAP_REASON), "batcher" => batcher(), "reason" => reason.name())),
+            too_large: gauge!(name(TOO_LARGE), "batcher" => batcher()),
+            size: Cell::new(None),
             panics: counter!(name(PANICS), "batcher" => batcher()),
             dead_letters_lost: counter!(name(LETTERS_LOST), "batcher" => batcher()),
             outages: counter!(name(OUTAGES), "batcher" => batcher()),
@@ -193,6 +213,19 @@ impl Meter {
             namespace,
             batcher: Arc::clone(name_of_batcher),
             buckets: OnceCell::new(),
+        }
+    }
+}
+
+impl Meter {
+    #[cold]
+    fn publish_size(&self, size: SizeStats) {
+        self.size.set(Some(size));
+        self.batch_cap.set(size.cap as f64);
+        self.cap_changes.absolute(size.changes);
+        self.too_large.set(size.too_large.unwrap_or(0) as f64);
+        for (gauge, reason) in self.cap_reason.iter().zip(CapReason::ALL) {
+            gauge.set(if reason == size.reason { 1.0 } else { 0.0 });
         }
     }
 }
@@ -240,8 +273,9 @@ impl Observer for Meter {
         }
         self.retries.absolute(stats.retries);
         self.splits.absolute(stats.splits);
-        self.batch_cap.set(stats.size.cap as f64);
-        self.cap_changes.absolute(stats.size.changes);
+        if self.size.get() != Some(stats.size) {
+            self.publish_size(stats.size);
+        }
         self.panics.absolute(stats.panics);
         self.dead_letters_lost.absolute(stats.dead_letters_lost);
         self.outages.absolute(stats.outages);

@@ -53,8 +53,9 @@ fn emitted() -> &'static Emitted {
             batchers::callers(&emitted).await;
             batchers::outages(&emitted).await;
             batchers::dead_letters().await;
-            sizes::failures().await;
-            sizes::times().await;
+            sizes::failures(&emitted).await;
+            sizes::unclear(&emitted).await;
+            sizes::times(&emitted).await;
             sinks::feed().await;
             sinks::websockets().await;
             durable::memory().await;
@@ -130,12 +131,17 @@ fn each_metric_is_on_the_page_and_moves() {
     }
 }
 
-/// Goal: the page has every value of the labels `end` and `cut_by`. Method: the values whose series moved.
+/// Goal: the page has every value of the labels `end`, `cut_by` and `reason`. Method: the values whose series moved.
 #[test]
 fn each_value_of_a_label_is_on_the_page_and_moves() {
     let page = Page::read();
     let emitted = emitted().metrics();
-    for (metric, label) in [("roundlot_ops_ended_total", "end"), ("roundlot_batches_total", "cut_by")] {
+    let labels = [
+        ("roundlot_ops_ended_total", "end"),
+        ("roundlot_batches_total", "cut_by"),
+        ("roundlot_batch_cap_reason", "reason"),
+    ];
+    for (metric, label) in labels {
         let (moved, unmoved) = &emitted[metric].labels[label];
         same(label, moved, &page.labels[label]);
         same(label, &moved.union(unmoved).cloned().collect(), &page.labels[label]);

@@ -10,6 +10,8 @@ use std::{
 
 use roundlot::{Batch, Batcher, CapReason, Handle, Limits, Retry, Settled, Sink, SinkError};
 
+use crate::record::Emitted;
+
 /// A destination that refuses large batches until it is mended.
 struct Narrow(Arc<AtomicBool>);
 
@@ -34,34 +36,60 @@ impl Sink<u32> for Slow {
     }
 }
 
-/// Keeps the queue full until the cap has this reason.
-async fn send_until(desk: &Handle<u32>, reason: CapReason) {
+/// Keeps the queue full until the cap has this reason, and looks at the gauges then.
+async fn send_until(desk: &Handle<u32>, reason: CapReason, emitted: &Emitted) {
     while desk.stats().size.reason != reason {
         desk.send_all(0..1000).await.unwrap();
     }
+    emitted.collect();
 }
 
 /// Large batches fail, and land again later.
-pub(crate) async fn failures() {
+pub(crate) async fn failures(emitted: &Emitted) {
     let is_mended = Arc::new(AtomicBool::new(false));
     let (desk, worker) = Batcher::new(Narrow(Arc::clone(&is_mended)))
         .limits(Limits::new(16))
         .retry(Retry::exponential(Duration::from_millis(1), Duration::from_millis(1)))
         .spawn();
-    send_until(&desk, CapReason::Refused).await;
+    send_until(&desk, CapReason::Refused, emitted).await;
     is_mended.store(true, Relaxed);
-    send_until(&desk, CapReason::Free).await;
+    send_until(&desk, CapReason::Free, emitted).await;
     desk.flush().await.unwrap();
     worker.shutdown().await.unwrap();
 }
 
+/// A destination that fails, and does not say why, until it is mended.
+struct Failing(Arc<AtomicBool>);
+
+impl Sink<u32> for Failing {
+    async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if self.0.load(Relaxed) { Ok(batch.accept_all()) } else { Err(SinkError::transient("busy")) }
+    }
+}
+
+/// Batches fail without a word about their size.
+pub(crate) async fn unclear(emitted: &Emitted) {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let limits = Limits::new(16).max_pending(2000);
+    let (desk, worker) = Batcher::new(Failing(Arc::clone(&is_mended))).limits(limits).spawn();
+    desk.send_all(0..1000).await.unwrap();
+    while desk.stats().size.reason != CapReason::Halved {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    emitted.collect();
+    is_mended.store(true, Relaxed);
+    worker.shutdown().await.unwrap();
+}
+
 /// Large batches take more time per op, and take less later.
-pub(crate) async fn times() {
+pub(crate) async fn times(emitted: &Emitted) {
     let is_mended = Arc::new(AtomicBool::new(false));
     let limits = Limits::new(1000).max_pending(2000).adaptive(true);
     let (desk, worker) = Batcher::new(Slow(Arc::clone(&is_mended))).limits(limits).spawn();
-    send_until(&desk, CapReason::Held).await;
+    send_until(&desk, CapReason::Test, emitted).await;
+    send_until(&desk, CapReason::Held, emitted).await;
     is_mended.store(true, Relaxed);
-    send_until(&desk, CapReason::Free).await;
+    send_until(&desk, CapReason::Free, emitted).await;
     worker.shutdown().await.unwrap();
 }

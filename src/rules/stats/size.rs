@@ -45,6 +45,8 @@ pub enum CapReason {
 }
 
 impl CapReason {
+    pub(crate) const ALL: [Self; 5] = [Self::Free, Self::Halved, Self::Refused, Self::Test, Self::Held];
+
     /// The name used in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
