@@ -335,7 +335,7 @@ async fn metrics_equal_the_statistics() {
 }
 
 /// Goal: the number of series is bounded, since none is labeled by symbol. Method: one symbol and then a thousand give
-/// the same series. Labels are only the batcher's name, the end, the reason, and those of the exporter for histograms.
+/// the same series. Labels are only the batcher's name, the end, the reason of a cut and of the cap, and that of the exporter.
 #[tokio::test(start_paused = true)]
 async fn the_number_of_series_does_not_grow_with_the_symbols() {
     exporter();
@@ -354,5 +354,5 @@ async fn the_number_of_series_does_not_grow_with_the_symbols() {
         .flat_map(|series| series.split_once('{').unwrap().1.trim_end_matches('}').split(','))
         .map(|label| label.split_once('=').unwrap().0)
         .collect();
-    assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["batcher", "cut_by", "end", "quantile"]);
+    assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["batcher", "cut_by", "end", "quantile", "reason"]);
 }
