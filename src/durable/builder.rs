@@ -331,7 +331,7 @@ impl<T> Parts<T> {
         let (ingress, worker) = batcher.letters_unwanted().unmetered().spawn();
         let (commands, obeyed) = mpsc::unbounded_channel();
         let (next_number, stats) = (AtomicU64::new(1), Mutex::new(ShardStats::default()));
-        self.shards.push(Shard { ingress, commands, next_number, stats });
+        self.shards.push(Shard { ingress, commands, pressed: Notify::new(), next_number, stats });
         self.ingress.push(worker);
         self.commands.push(obeyed);
     }

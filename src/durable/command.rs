@@ -1,4 +1,4 @@
-//! [`Command`]: what handles ask of the leader of a shard. It reads all frames that were stored before it obeys.
+//! [`Command`]: what handles ask of the leader of a shard. The leader first reads all frames that were stored before.
 
 use tokio::sync::oneshot;
 
@@ -18,8 +18,6 @@ pub(crate) enum Command<T> {
         reply: oneshot::Sender<u64>,
     },
     SetLimits(Limits),
-    /// A caller waits for a permit: all that waits is due.
-    Press,
     /// Answered with whether the op waits, or is under way.
     IsWaiting {
         id: OpId,

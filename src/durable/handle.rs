@@ -17,6 +17,7 @@ use super::{
     shared::Shared,
     stats::Stats,
     tally::FlushReport,
+    term::PAUSE,
     waiters::Ack,
 };
 use crate::{
@@ -182,7 +183,9 @@ where
         let found = loop {
             match self.shared.log.find(id).await {
                 Ok(found) => break found,
-                Err(LogError::Failed(_) | LogError::Full | LogError::Unknown(_)) => tokio::task::yield_now().await,
+                Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
+                    tokio::time::sleep(PAUSE.0).await;
+                }
                 Err(_) => return Err(Left),
             }
         };

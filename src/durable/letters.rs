@@ -83,19 +83,23 @@ where
         let new = self.shared.next_id(id.shard());
         // The permit of the op, which its leader releases.
         let held = self.shared.permits.acquire(1).await.ok_or(Left)?;
-        match self.shared.log.requeue(id, new.number()).await {
-            Ok(true) => {
-                held.pass_on();
-                Ok(Some(new))
-            }
-            Ok(false) => Ok(None),
-            Err(error) => {
-                if matches!(error, LogError::Unknown(_)) {
+        let mut may_be_stored = false;
+        loop {
+            match self.shared.log.requeue(id, new.number()).await {
+                Ok(is_stored) if is_stored || may_be_stored => {
                     held.pass_on();
-                    // If it was stored, the leader was not told.
-                    let _ = shard.commands.send(Command::Read);
+                    if !is_stored {
+                        // The first request stored it, and its leader was not told.
+                        let _ = shard.commands.send(Command::Read);
+                    }
+                    return Ok(Some(new));
                 }
-                Err(Left)
+                Ok(_) => return Ok(None),
+                Err(LogError::Unknown(_)) => {
+                    may_be_stored = true;
+                    tokio::time::sleep(PAUSE.0).await;
+                }
+                Err(_) => return Err(Left),
             }
         }
     }

@@ -6,12 +6,14 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 #[derive(Debug)]
 pub(crate) struct Permits {
     semaphore: Semaphore,
     state: Mutex<State>,
+    /// Notified when there are fewer permits in all, since a caller may wait for more than there are.
+    lowered: Notify,
 }
 
 #[derive(Debug)]
@@ -32,12 +34,32 @@ const POSITIONS_PER_PERMIT: usize = 8;
 impl Permits {
     pub(crate) fn new(max: usize) -> Self {
         let max = max.min(Semaphore::MAX_PERMITS);
-        Self { semaphore: Semaphore::new(max), state: Mutex::new(State { max, debt: 0, kept: 0, open: 0 }) }
+        Self {
+            semaphore: Semaphore::new(max),
+            state: Mutex::new(State { max, debt: 0, kept: 0, open: 0 }),
+            lowered: Notify::new(),
+        }
     }
 
-    /// Waits for permits, first come first served. `None` if the batcher has left.
+    /// Waits for permits, first come first served. `None` if the batcher has left. Of more than there are in all, it waits for
+    /// all, and the rest is a debt.
     pub(crate) async fn acquire(self: &Arc<Self>, count: u32) -> Option<Held> {
-        self.semaphore.acquire_many(count).await.ok()?.forget();
+        let taken = loop {
+            let lowered = self.lowered.notified();
+            tokio::pin!(lowered);
+            // From here on no change of the limit is missed.
+            lowered.as_mut().enable();
+            let wanted = count.min(u32::try_from(self.max()).unwrap_or(u32::MAX)).max(1);
+            tokio::select! {
+                biased;
+                permit = self.semaphore.acquire_many(wanted) => {
+                    permit.ok()?.forget();
+                    break wanted;
+                }
+                () = lowered => {}
+            }
+        };
+        self.debit((count - taken) as usize);
         Some(Held { permits: Arc::clone(self), count: AtomicU32::new(count) })
     }
 
@@ -89,7 +111,12 @@ impl Permits {
     pub(crate) fn set_max(&self, max: usize) {
         let max = max.min(Semaphore::MAX_PERMITS);
         let old = std::mem::replace(&mut self.state().max, max);
-        if max < old { self.debit(old - max) } else { self.release(max - old) }
+        if max < old {
+            self.debit(old - max);
+            self.lowered.notify_waiters();
+        } else {
+            self.release(max - old);
+        }
     }
 
     pub(crate) fn max(&self) -> usize {
@@ -155,6 +182,26 @@ mod tests {
         assert!(permits.try_acquire(1).is_none(), "the leader releases it");
         permits.set_max(3);
         assert!(permits.try_acquire(1).is_some());
+    }
+
+    /// Goal: a caller that wants more permits than there are is not left waiting. Method: the limit is lowered below what one
+    /// waits for.
+    #[tokio::test]
+    async fn a_lowered_limit_leaves_no_caller_waiting() {
+        let permits = Arc::new(Permits::new(10));
+        let first = permits.try_acquire(10).unwrap();
+        let waiting = tokio::spawn({
+            let permits = Arc::clone(&permits);
+            async move { permits.acquire(8).await }
+        });
+        tokio::task::yield_now().await;
+        permits.set_max(3);
+        drop(first);
+        let held = waiting.await.unwrap().unwrap();
+        assert!(permits.try_acquire(1).is_none(), "five more than there are");
+        drop(held);
+        let all = permits.try_acquire(3);
+        assert!(all.is_some() && permits.try_acquire(1).is_none(), "three again");
     }
 
     /// Goal: merged ops are bounded. Method: one more than eight positions per permit, and one less.

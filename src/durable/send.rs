@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{
-    command::Command,
     error::SendError,
     frame::{Entry, MAX_OP_BYTES},
     handle::Handle,
@@ -109,8 +108,7 @@ pub(super) async fn permits<T, R>(shared: &Shared<T, R>, count: u32) -> Result<H
         return Err(SendError::Full(()));
     }
     for shard in &shared.shards {
-        // A leader that is gone has closed the permits.
-        let _ = shard.commands.send(Command::Press);
+        shard.pressed.notify_one();
     }
     shared.permits.acquire(count).await.ok_or(SendError::Closed(()))
 }

@@ -54,6 +54,8 @@ pub(crate) struct Shared<T, R> {
 pub(crate) struct Shard<T> {
     pub(crate) ingress: Handle<Encoded, ()>,
     pub(crate) commands: mpsc::UnboundedSender<Command<T>>,
+    /// Notified when a caller waits for a permit: all that waits is due.
+    pub(crate) pressed: Notify,
     /// The number of the next op of this process.
     pub(crate) next_number: AtomicU64,
     pub(crate) stats: Mutex<ShardStats>,

@@ -504,3 +504,51 @@ async fn dead_letters_wait_for_their_sink() {
     assert!(orders.dead_letters().list(9).await.unwrap().is_empty());
     orders.leave().await.unwrap();
 }
+
+/// Goal: a dead letter that is sent again is sent once and holds one permit, whatever its commit says. Method: commits of unknown
+/// result, stored and lost, with a single permit.
+#[tokio::test(start_paused = true)]
+async fn a_letter_is_requeued_once_though_the_commit_has_no_known_result() {
+    for failure in [MemoryFailure::UnknownStored, MemoryFailure::UnknownLost] {
+        let (log, recorder) = (MemoryLog::new(), Recorder::new());
+        let flaky = Flaky::new(recorder.clone()).fail(SinkError::refused("no"));
+        let orders = Durable::new("orders", log.clone())
+            .limits(Limits::new(10).max_pending(1))
+            .sink(move |_| flaky.clone())
+            .join()
+            .await
+            .unwrap();
+        let desk = orders.handle();
+        let ack = desk.submit((1, 1)).await.unwrap();
+        let id = ack.id();
+        assert!(ack.await.is_err());
+        assert!(!desk.flush().await.unwrap().is_ok());
+        until_idle().await;
+        log.fail_next(failure);
+        let new = orders.dead_letters().requeue(id).await.unwrap();
+        assert!(new.is_some_and(|new| new != id));
+        assert!(desk.flush().await.unwrap().is_ok());
+        assert_eq!(recorder.ops(), [(1, 1)]);
+        desk.send((2, 2)).await.unwrap();
+        assert!(desk.flush().await.unwrap().is_ok());
+        assert_eq!(recorder.ops(), [(1, 1), (2, 2)]);
+        conserved(&desk);
+    }
+}
+
+/// Goal: asking about an op does not spin while the log fails. Method: five failures; a loop without pauses takes no time.
+#[tokio::test(start_paused = true)]
+async fn a_question_pauses_while_the_log_fails() {
+    let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    let orders = join(&log, &recorder, Stages::new).await;
+    let desk = orders.handle();
+    let ack = desk.submit((1, 1)).await.unwrap();
+    let id = ack.id();
+    ack.await.unwrap();
+    until_idle().await;
+    let (before, start) = (log.transactions(), tokio::time::Instant::now());
+    (0..5).for_each(|more| log.fail_at(before + more, MemoryFailure::Refused));
+    assert!(desk.outcome(id).await.unwrap().is_ended());
+    assert!(log.transactions() >= before + 6, "it failed five times");
+    assert!(start.elapsed() >= Duration::from_millis(50), "{:?}", start.elapsed());
+}

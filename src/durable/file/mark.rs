@@ -3,11 +3,12 @@
 //! WAL where it is damaged, and says nothing.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
+use super::open::owner_only;
 use crate::durable::bytes::checksum;
 
 /// The first bytes of a mark.
@@ -22,11 +23,7 @@ pub(super) struct Mark {
 impl Mark {
     /// Opens a mark, or makes one of no commits. A mark that is damaged is one, too: only it knows what it said.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
+        let mut file = owner_only(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let commits = decode(&bytes).unwrap_or_else(|| {

@@ -134,7 +134,7 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connectio
 }
 
 /// Opens a file, or makes one that its owner alone can read.
-fn owner_only(path: &Path) -> std::io::Result<fs::File> {
+pub(super) fn owner_only(path: &Path) -> std::io::Result<fs::File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

@@ -174,6 +174,11 @@ impl Writer {
 
     /// Runs jobs in one transaction, or each in its own if one of them fails.
     fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+            // Another connection has the lock, for all of them.
+            let result = self.roll_back().and(Err(failed(&error)));
+            return jobs.into_iter().for_each(|job| job.end(result.clone()));
+        }
         match self.run_all(&mut jobs) {
             Ok(changed) => {
                 let result = if changed { self.commit() } else { self.roll_back() };
@@ -192,7 +197,6 @@ impl Writer {
 
     /// Whether a row has been changed.
     fn run_all(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<bool, LogError> {
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| failed(&error))?;
         let room = self.max_bytes - self.max_bytes / RESERVE;
         let mut rows = Rows::new(&self.connection, self.wal.clone(), room);
         for job in jobs {

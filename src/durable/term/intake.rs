@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{TermEnd, positions::Token, running::Running};
+use super::{TermEnd, ask, positions::Token, running::Running};
 use crate::{
     driver::clock,
     durable::{
         builder::OnUndecodable,
         command::Command,
         frame::{Entry, Frame, FrameError},
-        log::{Found, Log, StoredFrame, local::nanos},
+        log::{Found, StoredFrame, local::nanos},
         outcomes,
     },
     rules::{
         accumulator::Arrival,
         batch::SinkError,
-        outcome::{AckError, End, OpId, Outcome},
+        outcome::{AckError, End, Outcome},
         panics,
         time::Timestamp,
     },
@@ -63,7 +63,8 @@ where
     /// Reads the log up to a position.
     async fn read_log(&mut self, until: u64) -> Result<(), TermEnd> {
         while self.next < until {
-            let mut frames = self.leader.shared.log.read(self.leader.shard, self.next).await?;
+            let (log, shard, from) = (&self.leader.shared.log, self.leader.shard, self.next);
+            let mut frames = ask(&self.leader.abort, || log.read(shard, from)).await?;
             frames.retain(|frame| frame.first < until);
             if frames.is_empty() {
                 return Ok(());
@@ -120,7 +121,7 @@ where
             self.repeats.entry(id).or_default().push(token.position);
             return Ok(true);
         }
-        let outcome = match find(&*shared.log, id).await? {
+        let outcome = match ask(&self.leader.abort, || shared.log.find(id)).await? {
             Found::Unknown => return Ok(false),
             Found::Ended(row) => outcomes::from_row(&*shared.codec, &row),
             Found::Forgotten => refused(SinkError::refused("its id is forgotten")),
@@ -152,7 +153,7 @@ where
     }
 
     /// Does what a handle asks for, after all that the handle has seen accepted.
-    pub(super) async fn obey(&mut self, command: Command<T>) -> Result<(), TermEnd> {
+    pub(super) async fn handle_command(&mut self, command: Command<T>) -> Result<(), TermEnd> {
         while let Ok(frame) = self.frames.try_recv() {
             self.read_frame(frame).await?;
         }
@@ -181,20 +182,10 @@ where
                 self.draft.effects.paused.push(reply);
             }
             Command::SetLimits(limits) => self.set_limits(limits),
-            Command::Press => self.accumulator.press(),
             Command::IsWaiting { id, reply } => drop(reply.send(self.ids.position(id, &self.settled).is_some())),
             Command::Read => self.read_log(u64::MAX).await?,
         }
         Ok(())
-    }
-}
-
-async fn find(log: &dyn Log, id: OpId) -> Result<Found, TermEnd> {
-    loop {
-        match log.find(id).await {
-            Err(error) if error.is_passing() => tokio::time::sleep(super::PAUSE.0).await,
-            result => return Ok(result?),
-        }
     }
 }
 

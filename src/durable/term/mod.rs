@@ -26,7 +26,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{builder::OnUndecodable, command::Command, error::JoinError, log::LogError, shared::Shared};
+use super::{
+    builder::OnUndecodable,
+    command::Command,
+    error::JoinError,
+    log::{Answer, LogError},
+    shared::Shared,
+};
 use crate::{
     rules::{config::retry::Retry, panics, stage::Stages},
     sink::Sink,
@@ -79,8 +85,8 @@ impl<T, R> Account<T, R> {
     }
 }
 
-/// The pause before another term, from the first to the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// The pause before another term or another request to the log, from the first to the longest.
+pub(crate) const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Why a term ended.
 #[derive(Debug)]
@@ -101,6 +107,20 @@ impl From<LogError> for TermEnd {
             LogError::Closed => Self::Closed,
             LogError::Damaged(why) => Self::Unreadable(why),
             error => Self::Again(error.to_string()),
+        }
+    }
+}
+
+/// Repeats a request that changes nothing until the log answers it, or the time to leave is over.
+async fn ask<'a, V>(abort: &CancellationToken, request: impl Fn() -> Answer<'a, V>) -> Result<V, TermEnd> {
+    let mut pause = PAUSE.0;
+    loop {
+        match request().await {
+            Err(error) if error.is_passing() => tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
+                () = abort.cancelled() => return Err(error.into()),
+            },
+            result => return Ok(result?),
         }
     }
 }
@@ -135,7 +155,7 @@ where
         ready: oneshot::Sender<Result<(), JoinError>>,
     ) {
         // A leader that panics must not leave callers waiting.
-        let _gone = Gone(Arc::clone(&self.shared));
+        let _detach = DetachOnDrop(Arc::clone(&self.shared));
         let (mut ready, mut pause) = (Some(ready), PAUSE.0);
         while !self.commands.is_closed() {
             let ran = AssertUnwindSafe(self.term(&sink, &mut ready)).catch_unwind().await;
@@ -205,9 +225,9 @@ fn tell(ready: &mut Option<oneshot::Sender<Result<(), JoinError>>>, error: JoinE
 }
 
 /// Ends what callers wait for when a leader is gone.
-struct Gone<T, R>(Arc<Shared<T, R>>);
+struct DetachOnDrop<T, R>(Arc<Shared<T, R>>);
 
-impl<T, R> Drop for Gone<T, R> {
+impl<T, R> Drop for DetachOnDrop<T, R> {
     fn drop(&mut self) {
         self.0.permits.close();
         self.0.waiters.detach_all();

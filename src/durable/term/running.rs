@@ -165,7 +165,7 @@ where
                 return TermEnd::Left;
             }
             timer.set(self.accumulator.deadline(now).into_iter().chain(self.record_at).min());
-            let stopping = self.is_stopping();
+            let (stopping, shared) = (self.is_stopping(), Arc::clone(&self.leader.shared));
             let committing = &mut self.committing;
             let committed = async move {
                 match committing {
@@ -181,7 +181,11 @@ where
                     Ok(())
                 }
                 Some(frame) = self.frames.recv() => self.read_frame(frame).await,
-                Some(command) = self.leader.commands.recv() => self.obey(command).await,
+                Some(command) = self.leader.commands.recv() => self.handle_command(command).await,
+                () = shared.shard(self.leader.shard).pressed.notified() => {
+                    self.accumulator.press();
+                    Ok(())
+                }
                 () = self.leader.stop.cancelled(), if !stopping => {
                     self.accumulator.set_paused(true);
                     Ok(())
@@ -310,8 +314,12 @@ where
             }
         }
         let limit = self.limits.shutdown_timeout;
-        // An error is logged where it happens.
-        let _ = close(&self.destination.batcher, &self.destination.sink, Some(limit)).await;
+        tokio::select! {
+            biased;
+            // An error is logged where it happens.
+            _ = close(&self.destination.batcher, &self.destination.sink, Some(limit)) => {}
+            () = abort.cancelled() => {}
+        }
     }
 }
 
