@@ -283,8 +283,8 @@ where
         if limits.max_in_flight > 1 && stages.partition.is_none() {
             warn!(batcher = %name, "max_in_flight is more than 1 without partition_by: one batch is written at a time");
         }
-        let too_dear = quota.as_ref().and_then(Quota::too_dear);
-        let inbox = Arc::new(Inbox::new(&limits, Door::new(stages.weight.clone(), limits.weight(), too_dear)));
+        let exceeds_limit = quota.as_ref().and_then(Quota::exceeds_limit);
+        let inbox = Arc::new(Inbox::new(&limits, Door::new(stages.weight.clone(), limits.weight(), exceeds_limit)));
         let handle = Handle::first(Arc::clone(&inbox));
         let stopped = Arc::clone(&inbox);
         let tell_stop: TellStop = Arc::new(move |within| stopped.update_control(|control| control.stop(within, false)));

@@ -246,7 +246,7 @@ async fn a_better_op_of_a_waiting_partition_is_looked_at() {
 /// Goal: an op that costs much is not starved by ops that cost little. Method: a cancel of 8 waits for a bucket of 10, and ops
 /// of 1 come all the time with a lower priority.
 #[tokio::test(start_paused = true)]
-async fn a_dear_op_that_comes_first_is_saved_for() {
+async fn an_expensive_op_that_comes_first_is_saved_for() {
     let sink = Recorder::new();
     let stages = Stages::new().partition_by(|op: &Op| op.0).priority_by(|op: &Op| op.0 == 'c');
     let quota = ops(10).cost("ops", |op: &Op| if op.0 == 'c' { 8 } else { 1 });
@@ -487,7 +487,7 @@ async fn an_absurd_report_stops_nothing_for_ever() {
     assert!(before.elapsed() <= secs(21), "{:?}", before.elapsed());
 }
 
-/// Goal: an op that costs little does not wait for a dear one behind it. Method: a dear op is saved for when one of a greater
+/// Goal: an op that costs little does not wait for an expensive one behind it. Method: an expensive op is saved for when one of a greater
 /// priority comes.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_saved_from_what_comes_first() {
@@ -569,7 +569,7 @@ async fn a_report_from_before_another_call_lowers_nothing() {
 /// Goal: an op is not refused for the cost of the ops before it. Method: calls of three ops cost more than there is, and smaller
 /// ones next to nothing.
 #[tokio::test(start_paused = true)]
-async fn an_op_that_makes_a_call_too_dear_goes_with_the_next() {
+async fn an_op_that_makes_a_call_too_expensive_goes_with_the_next() {
     let sink = Recorder::new();
     let bucket = per_second(10).per_call_by(|ops| if ops > 2 { 100 } else { 1 });
     let (desk, _worker) = Batcher::new(sink.clone()).quota(Quota::new().bucket("calls", bucket)).spawn();
@@ -669,7 +669,7 @@ async fn a_call_cost_that_panics_refuses_its_op() {
     conserved(&desk.stats());
 }
 
-/// Goal: no op waits for budget that is there. Method: a dear op is saved for, and ops that cost less wait behind it, until it is
+/// Goal: no op waits for budget that is there. Method: an expensive op is saved for, and ops that cost less wait behind it, until it is
 /// withdrawn or replaced by a cheap one.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_saved_for_an_op_that_is_gone() {
@@ -698,7 +698,7 @@ async fn nothing_is_saved_for_an_op_that_is_gone() {
     }
 }
 
-/// Goal: a bucket is saved for an op, whatever another one waits for. Method: a dear op waits for one bucket, an op of less priority for
+/// Goal: a bucket is saved for an op, whatever another one waits for. Method: an expensive op waits for one bucket, an op of less priority for
 /// another, and cheap ops would use the first one up.
 #[tokio::test(start_paused = true)]
 async fn a_bucket_is_saved_while_another_one_is() {
@@ -723,18 +723,18 @@ async fn a_bucket_is_saved_while_another_one_is() {
         desk.send_all([('a', step), ('y', step)]).await.unwrap();
         advance(ms(100)).await;
     }
-    let dear = desk.submit(('d', 0)).await.unwrap();
+    let expensive = desk.submit(('d', 0)).await.unwrap();
     let waits = async {
         for step in 10..100 {
             desk.send_all([('a', step), ('y', step)]).await.unwrap();
             advance(ms(100)).await;
         }
     };
-    let (outcome, ()) = tokio::join!(dear.outcome(), waits);
+    let (outcome, ()) = tokio::join!(expensive.outcome(), waits);
     assert!(outcome.latency <= secs(1), "{:?}", outcome.latency);
 }
 
-/// Goal: a bucket is not saved for an op that has expired. Method: a dear op expires while it is saved for, and a cheap one waits
+/// Goal: a bucket is not saved for an op that has expired. Method: an expensive op expires while it is saved for, and a cheap one waits
 /// behind it.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_saved_for_an_op_that_has_expired() {

@@ -9,14 +9,18 @@ pub(crate) struct Door<T> {
     weigh: Option<Weigh<T>>,
     max_weight: AtomicUsize,
     /// Whether an op costs more than the quota ever has.
-    too_dear: Option<Predicate<T>>,
+    exceeds_limit: Option<Predicate<T>>,
 }
 
 impl<T> Door<T> {
     /// `None` if every op may come in.
-    pub(crate) fn new(weigh: Option<Weigh<T>>, max_weight: usize, too_dear: Option<Predicate<T>>) -> Option<Box<Self>> {
-        let asks = weigh.is_some() || too_dear.is_some();
-        asks.then(|| Box::new(Self { weigh, max_weight: AtomicUsize::new(max_weight), too_dear }))
+    pub(crate) fn new(
+        weigh: Option<Weigh<T>>,
+        max_weight: usize,
+        exceeds_limit: Option<Predicate<T>>,
+    ) -> Option<Box<Self>> {
+        let asks = weigh.is_some() || exceeds_limit.is_some();
+        asks.then(|| Box::new(Self { weigh, max_weight: AtomicUsize::new(max_weight), exceeds_limit }))
     }
 
     /// Whether ops have weights.
@@ -32,7 +36,7 @@ impl<T> Door<T> {
     pub(crate) fn refuses(&self, op: &T) -> bool {
         let max = self.max_weight.load(Ordering::Relaxed);
         let is_too_heavy = || self.weigh.as_ref().is_some_and(|weigh| weigh(op) > max);
-        let is_too_dear = || self.too_dear.as_ref().is_some_and(|too_dear| too_dear(op));
-        panics::catch(|| is_too_heavy() || is_too_dear()).unwrap_or(false)
+        let is_too_expensive = || self.exceeds_limit.as_ref().is_some_and(|exceeds| exceeds(op));
+        panics::catch(|| is_too_heavy() || is_too_expensive()).unwrap_or(false)
     }
 }

@@ -215,7 +215,7 @@ impl<T> Account<T> {
     }
 
     /// Error text of an op that costs more than the limit.
-    pub(super) fn too_dear(&self, limit: u64) -> String {
+    pub(super) fn refusal_text(&self, limit: u64) -> String {
         format!("it costs {} in bucket `{}`, where it may use {limit}", self.wanted.0, self.name)
     }
 

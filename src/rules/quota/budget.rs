@@ -8,8 +8,7 @@ use super::{
     Predicate, Quota, Source,
     account::{Account, Saving},
     held::HeldTime,
-    report::Report,
-    report::Reports,
+    report::{Report, Reports},
     window::Refusal,
 };
 use crate::rules::{
@@ -46,7 +45,7 @@ pub(crate) struct Charge {
 pub(crate) enum Drawn {
     /// The op is charged.
     Charged,
-    /// The op is not charged, since it would make its call too dear. It may go with the next one.
+    /// The op is not charged, since it would make its call too expensive. It may go with the next one.
     Full,
     /// The op is not charged, and is worth asking for again then.
     Later(Timestamp),
@@ -176,7 +175,7 @@ impl<T> Budget<T> {
                             Drawn::Later(until)
                         }
                         Refusal::Never { .. } if ops > 0 => Drawn::Full,
-                        Refusal::Never { limit } => Drawn::Never(account.too_dear(limit)),
+                        Refusal::Never { limit } => Drawn::Never(account.refusal_text(limit)),
                     };
                     self.undo(at, charges, before);
                     return answer;

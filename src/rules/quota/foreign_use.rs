@@ -1,10 +1,10 @@
-//! [`Others`]: an estimate of how much other clients draw from the same limit, from what the venue reports beyond the batcher's
-//! own count. It says how much they may have drawn since the last report.
+//! [`ForeignUse`]: an estimate of how much other clients draw from the same limit, from the venue's reports beyond the batcher's
+//! own count. The window keeps free what they may have drawn since the last report.
 
 use crate::rules::time::Timestamp;
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Others {
+pub(super) struct ForeignUse {
     /// Units in the last window: a sum that forgets within a window.
     recent: f64,
     first_report: Option<Timestamp>,
@@ -20,7 +20,7 @@ const NONE_BELOW: f64 = 0.1;
 /// Shortest time that reports are taken to cover, as a part of a window: one twentieth. A single report would say little.
 const LEAST_TIME: f64 = 0.05;
 
-impl Others {
+impl ForeignUse {
     /// Notes a report of `beyond` units more than were known. `window` is in nanoseconds.
     pub(super) fn reported(&mut self, beyond: u64, window: u64, now: Timestamp) {
         let window = window.max(1) as f64;

@@ -6,10 +6,10 @@ mod budget;
 mod charges;
 mod config;
 mod decay;
+mod foreign_use;
 mod held;
 mod keyed;
 mod numbers;
-mod others;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -223,7 +223,7 @@ impl<T> Quota<T> {
     }
 
     /// A predicate by which a handle refuses an op that costs more than there ever is; `None` if no op does.
-    pub(crate) fn too_dear(&self) -> Option<Predicate<T>>
+    pub(crate) fn exceeds_limit(&self) -> Option<Predicate<T>>
     where
         T: 'static,
     {

@@ -6,8 +6,8 @@
 use super::{
     charges::{Alignment, Charges, Span},
     decay::Decay,
+    foreign_use::ForeignUse,
     numbers::{Kind, MAX_LIMIT, Numbers},
-    others::Others,
 };
 use crate::rules::time::Timestamp;
 
@@ -16,7 +16,7 @@ use crate::rules::time::Timestamp;
 pub(crate) struct Window {
     limit: u64,
     count: Count,
-    others: Others,
+    foreign_use: ForeignUse,
     pace: Pace,
     /// Batches that were charged and have not been settled.
     in_flight: u32,
@@ -85,7 +85,7 @@ impl Window {
         Self {
             limit: numbers.limit,
             count,
-            others: Others::default(),
+            foreign_use: ForeignUse::default(),
             pace,
             in_flight: 0,
             overlaps: false,
@@ -121,7 +121,7 @@ impl Window {
         let used = self.count.used(now);
         let window = self.count.window(self.limit);
         let arrives = now.plus_nanos(self.count.jitter());
-        let open = limit - self.others.since_report(window, limit / 2, arrives);
+        let open = limit - self.foreign_use.since_report(window, limit / 2, arrives);
         if used > 0 && used.saturating_add(cost) > open {
             let until = self.count.falls_to(open.saturating_sub(cost));
             return Err(Refusal::Until(until.unwrap_or(now).max(now.plus_nanos(TICK))));
@@ -190,7 +190,7 @@ impl Window {
         self.count.advance(now);
         let known = self.count.used(now);
         let window = self.count.window(self.limit);
-        self.others.reported(used.saturating_sub(known), window, sent);
+        self.foreign_use.reported(used.saturating_sub(known), window, sent);
         if used > known || is_alone {
             self.count.correct(used, now);
             self.pace.rated_at = None;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roundlot_bench::{
     report::Table,
-    simulate::{Keeps, Load, QuotaOutcome, Venue, run_quota, venues},
+    simulate::{Keeps, LOADS, Load, QuotaOutcome, Venue, run_quota, venues},
 };
 
 /// A venue under a load, without a quota, with an unpaced and with a paced one.
@@ -15,20 +15,9 @@ struct Cell {
     outcomes: [QuotaOutcome; 3],
 }
 
-/// Loads of the comparison, from next to nothing to more than there is.
-const LOADS: [Load; 7] = [
-    Load::Trickle,
-    Load::Poisson(0.2),
-    Load::Poisson(0.5),
-    Load::Poisson(0.8),
-    Load::Poisson(0.95),
-    Load::Poisson(1.1),
-    Load::Poisson(1.5),
-];
-
 /// Runs all cells, and prints the table and the figures.
 pub(crate) fn run(seeds: &[u64], length: Duration, is_short: bool) {
-    let loads = if is_short { vec![Load::Trickle, Load::Poisson(0.8), Load::Poisson(1.5)] } else { LOADS.to_vec() };
+    let loads = if is_short { vec![Load::Trickle, Load::Poisson(0.8), Load::Poisson(1.5)] } else { steady() };
     let mut cells = Vec::new();
     for venue in venues() {
         for &load in &loads {
@@ -42,6 +31,11 @@ pub(crate) fn run(seeds: &[u64], length: Duration, is_short: bool) {
     println!("Quotas: {} cells of {} s\n", cells.len(), length.as_secs());
     println!("{}", table(&cells));
     figures(&cells, length);
+}
+
+/// Loads that stay the same: what a limit leaves is compared with what arrives.
+fn steady() -> Vec<Load> {
+    LOADS.into_iter().filter(|load| matches!(load, Load::Trickle | Load::Poisson(_))).collect()
 }
 
 fn table(cells: &[Cell]) -> Table {
