@@ -16,6 +16,7 @@ use super::{
     frame::{Entry, MAX_BYTES, MAX_OPS, Packer},
     log::{Log, LogError, local::nanos},
     permits::Held,
+    step::Step,
 };
 use crate::{
     rules::batch::{Batch, Settled, SinkError},
@@ -76,6 +77,7 @@ impl Sink<Encoded> for Ingress {
         let number = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
         let frame = packer.seal(number, nanos(self.log.now()), self.schema);
         let mut pause = BACKOFF.0;
+        Step::Append.before();
         loop {
             match self.log.append(self.shard, frame.clone()).await {
                 Ok(_) => break,
@@ -89,6 +91,7 @@ impl Sink<Encoded> for Ingress {
                 Err(error) => return Err(SinkError::ambiguous(error)),
             }
         }
+        Step::Append.after();
         for encoded in batch.ops() {
             encoded.held.pass_on();
         }

@@ -13,6 +13,7 @@ use super::{
     log::{LogError, store::LetterRow},
     outcomes,
     shared::Shared,
+    step::Step,
 };
 use crate::{
     rules::{
@@ -84,9 +85,11 @@ where
         // The permit of the op, which its leader releases.
         let held = self.shared.permits.acquire(1).await.ok_or(Left)?;
         let mut may_be_stored = false;
+        Step::Requeue.before();
         loop {
             match self.shared.log.requeue(id, new.number()).await {
                 Ok(is_stored) if is_stored || may_be_stored => {
+                    Step::Requeue.after();
                     held.pass_on();
                     if !is_stored {
                         // The first request stored it, and its leader was not told.
@@ -117,7 +120,10 @@ where
         if usize::from(id.shard()) >= self.shared.shards.len() {
             return Ok(false);
         }
-        self.shared.log.discard(id).await.map_err(|_| Left)
+        Step::Discard.before();
+        let removed = self.shared.log.discard(id).await.map_err(|_| Left)?;
+        Step::Discard.after();
+        Ok(removed)
     }
 }
 

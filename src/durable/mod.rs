@@ -54,6 +54,7 @@ mod send;
 mod send_all;
 mod shared;
 mod stats;
+mod step;
 mod tally;
 mod term;
 mod waiters;

@@ -27,6 +27,7 @@ use crate::durable::{
         LogError, Size, rules,
         turns::{Job, Turns},
     },
+    step::Step,
 };
 
 /// The pause after the last job, after which the writer syncs the mark and gives pages back.
@@ -212,6 +213,7 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), LogError> {
+        Step::Commit.before();
         if let Err(error) = self.connection.execute_batch("COMMIT") {
             let is_certain = matches!(
                 error.sqlite_error_code(),
@@ -222,10 +224,13 @@ impl Writer {
             }
             return Err(self.open_again(&error));
         }
+        Step::Commit.after();
         self.commits += 1;
+        Step::Mark.before();
         if let Err(error) = self.mark.write(self.commits) {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be written");
         }
+        Step::Mark.after();
         self.gauges.commits.fetch_add(1, Ordering::Relaxed);
         let bytes = Rows::new(&self.connection, self.wal.clone(), 0).bytes();
         self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
@@ -261,6 +266,7 @@ impl Writer {
 
     /// Syncs the mark, and gives pages back that hold nothing.
     fn tidy(&mut self) {
+        Step::Vacuum.before();
         let vacuum = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM})"));
         if let Err(error) = vacuum {
             warn!(path = %self.path.display(), %error, "the file of a log can't be made smaller");
@@ -268,14 +274,17 @@ impl Writer {
         if let Err(error) = self.mark.sync() {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be synced");
         }
+        Step::Vacuum.after();
     }
 
     fn close(self) {
         let Self { path, connection, mark, _lock: lock, .. } = self;
+        Step::Close.before();
         let closed = connection.close().map_err(|(_, error)| error.to_string());
         if let Err(error) = closed.and_then(|()| mark.sync().map_err(|error| error.to_string())) {
             warn!(path = %path.display(), error, "the file of a log was not closed properly");
         }
+        Step::Close.after();
         drop(lock);
     }
 

@@ -15,6 +15,7 @@ use crate::{
             store::{LetterRow, OutcomeRow},
         },
         outcomes,
+        step::Step,
     },
     rules::{
         accumulator::Cut,
@@ -54,6 +55,19 @@ pub(super) struct Effects<T, R> {
     pub(super) starts: Vec<Start<T, R>>,
     pub(super) withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
     pub(super) paused: Vec<oneshot::Sender<u64>>,
+}
+
+impl<T, R> Effects<T, R> {
+    /// The steps that the record takes.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step> + use<T, R> {
+        let steps = [
+            (!self.starts.is_empty(), Step::Intent),
+            (!self.settled.is_empty(), Step::Settlement),
+            (!self.paused.is_empty(), Step::Pause),
+            (!self.withdrawn.is_empty(), Step::Withdrawal),
+        ];
+        steps.into_iter().filter_map(|(is_taken, step)| is_taken.then_some(step))
+    }
 }
 
 pub(super) struct Draft<T, R> {

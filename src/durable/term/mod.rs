@@ -32,6 +32,7 @@ use super::{
     error::JoinError,
     log::{Answer, LogError},
     shared::Shared,
+    step::Step,
 };
 use crate::{
     rules::{config::retry::Retry, panics, stage::Stages},
@@ -195,10 +196,12 @@ where
         ready: &mut Option<oneshot::Sender<Result<(), JoinError>>>,
     ) -> TermEnd {
         let frames = self.shared.log.follow(self.shard);
+        Step::Term.before();
         let state = match self.shared.log.begin(self.shard).await {
             Ok(state) => state,
             Err(error) => return error.into(),
         };
+        Step::Term.after();
         let term = Term { name: Arc::clone(&self.shared.name), shard: self.shard, epoch: state.epoch };
         info!(batcher = %term.name, shard = term.shard, epoch = term.epoch, "a term begins");
         let mut running = Running::new(self, sink(term), frames, &state);

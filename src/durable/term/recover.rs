@@ -13,6 +13,7 @@ use crate::{
         frame::Frame,
         intent::{Intent, IntentOp},
         log::TermState,
+        step::Step,
     },
     rules::{
         accumulator::Arrival,
@@ -57,6 +58,7 @@ where
     S: Sink<T, R>,
 {
     pub(super) async fn recover(&mut self, state: TermState) -> Result<(), TermEnd> {
+        Step::Recovery.before();
         let unwritten = self.learn_unknown();
         let waiting = self.read_all(state.next).await?;
         let mut in_doubt = self.open_intents(&state, &unwritten)?;
@@ -73,7 +75,9 @@ where
             Guarantee::Unknown => self.reconcile(&mut in_doubt, &waiting, &by_position).await?,
             Guarantee::Idempotent => self.end_suspects(&mut in_doubt, &waiting, &by_position),
         }
-        self.push_all(waiting, in_doubt, &by_position).await
+        self.push_all(waiting, in_doubt, &by_position).await?;
+        Step::Recovery.after();
+        Ok(())
     }
 
     /// The record whose commit had no known result has landed or not, which its positions tell. Its effects follow if it has.
@@ -198,7 +202,9 @@ where
         }
         let attempts = asked.iter().map(|op| op.op.attempts).max().unwrap_or(1);
         let mut batch = Batch::new(ops, CutBy::Retry, attempts);
+        Step::Reconcile.before();
         self.ask(&mut batch).await?;
+        Step::Reconcile.after();
         let verdicts: Vec<_> =
             batch.verdicts_mut().iter_mut().map(|verdict| std::mem::replace(verdict, Verdict::Pending)).collect();
         for (op, verdict) in asked.iter().zip(verdicts) {

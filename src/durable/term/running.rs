@@ -24,6 +24,7 @@ use crate::{
         codec::OpCodec,
         intent::{Intent, IntentOp},
         log::{LogError, StoredFrame, TermState},
+        step::Step,
     },
     rules::{
         accumulator::{Accumulator, Cut, Policy},
@@ -272,6 +273,7 @@ where
         self.record_at = None;
         let (record, effects) = std::mem::replace(&mut self.draft, Draft::new()).seal(shard, self.epoch);
         let (log, record) = (Arc::clone(&shared.log), Arc::new(record));
+        effects.steps().for_each(Step::before);
         let commit = Box::pin(async move {
             let mut pause = super::PAUSE.0;
             loop {
@@ -295,7 +297,11 @@ where
         self.purge_at = now.checked_add(PURGE_EVERY).unwrap_or(Timestamp::END);
         let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
         let before = shared.log.now().checked_sub(shared.horizon).map_or(0, crate::durable::log::local::nanos);
-        tokio::spawn(async move { while matches!(shared.log.purge(shard, before).await, Ok(true)) {} });
+        tokio::spawn(async move {
+            Step::Purge.before();
+            while matches!(shared.log.purge(shard, before).await, Ok(true)) {}
+            Step::Purge.after();
+        });
     }
 
     /// Sets limits, for as long as batches need not have one op each.

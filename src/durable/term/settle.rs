@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::FutureExt;
-
 use super::{
     TermEnd,
     draft::{Effects, Start, Writing, dead_error, still_in_doubt},
@@ -18,7 +16,7 @@ use crate::{
         },
         clock,
     },
-    durable::log::LogError,
+    durable::{log::LogError, step::Step},
     rules::{
         accumulator::{Cut, Written},
         batch::{ErrorKind, verdicts::Verdict},
@@ -36,6 +34,7 @@ where
 {
     /// Settles a batch, and says in the next record which of its ops may still have landed.
     pub(super) fn written(&mut self, writing: Writing, (mut cut, written): Completed<T, R, Token>) {
+        Step::Write.after();
         let is_given_up = matches!(written, Written::Aborted);
         let in_doubt = may_have_landed(&mut cut, &written);
         self.accumulator.settle(cut, written, clock::now());
@@ -109,6 +108,7 @@ where
             }
             return Err(error.into());
         }
+        effects.steps().for_each(Step::after);
         let mut count = 0;
         for (first, last) in &effects.settled {
             self.settled.insert(*first, *last);
@@ -148,16 +148,25 @@ where
         }
         for Start { cut, written } in starts {
             let (destination, limit) = (std::sync::Arc::clone(&self.destination), self.limits.write_timeout);
-            let write = write(destination, cut, limit).map(move |completed| (written, completed));
-            self.writes.push(Box::pin(write));
+            self.writes.push(Box::pin(async move {
+                Step::Write.before();
+                (written, write(destination, cut, limit).await)
+            }));
         }
         self.publish();
+        let tells = !ended.is_empty();
+        if tells {
+            Step::Outcome.before();
+        }
         for (token, outcome) in ended {
             let id = token.id(shard);
             for position in self.repeats.remove(&id).into_iter().flatten() {
                 self.draft.repeat(position);
             }
             shared.waiters.tell(id, outcome);
+        }
+        if tells {
+            Step::Outcome.after();
         }
         // Withdrawn is withdrawn and paused is paused, even if the caller gave up.
         for (reply, ops) in withdrawn {
