@@ -19,10 +19,18 @@ pub(crate) fn unix() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The timestamp of a time of day, as the wall clock stands now. A time that is over is now.
+/// The timestamp of a time of day, by the clock of the machine as it stands now.
 pub(crate) fn time_of_day(time: SystemTime) -> Timestamp {
-    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
-    now().checked_add(left).unwrap_or(Timestamp::END)
+    at_wall_time(time, SystemTime::now())
+}
+
+/// The timestamp of a time of day, as the wall clock stands. A time that is over is before all others: the rules compare it with a
+/// time that was read before this call, and the clock goes on.
+pub(crate) fn at_wall_time(time: SystemTime, wall: SystemTime) -> Timestamp {
+    match time.duration_since(wall) {
+        Ok(left) if !left.is_zero() => now().checked_add(left).unwrap_or(Timestamp::END),
+        _ => Timestamp::from_nanos(0),
+    }
 }
 
 /// The instant at which the runtime's timers reach `timestamp`.

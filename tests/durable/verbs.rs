@@ -369,6 +369,19 @@ async fn ops_expire_by_the_time_of_day() {
     assert_eq!(recorder.ops(), [(2, 600)]);
 }
 
+/// Goal: an op past its time is never sent though the clock goes on while that is checked. Method: a time that is long over, and
+/// the clock is not paused.
+#[tokio::test]
+async fn ops_expire_while_the_clock_goes_on() {
+    let recorder = Recorder::new();
+    let stages = || Stages::new().expire_at(|op: &Op| (op.1 == 1).then_some(SystemTime::UNIX_EPOCH));
+    let orders = join(&MemoryLog::new(), &recorder, stages).await;
+    let desk = orders.handle();
+    assert!(matches!(desk.submit((1, 1)).await.unwrap().await, Err(AckError::Expired)));
+    desk.submit((2, 2)).await.unwrap().await.unwrap();
+    assert_eq!(recorder.ops(), [(2, 2)]);
+}
+
 /// Goal: a batcher that leaves waits for what is being written, and a write that takes too long is in doubt. Method: a gate.
 #[tokio::test(start_paused = true)]
 async fn leaving_waits_for_writes() {

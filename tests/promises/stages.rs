@@ -4,10 +4,12 @@
 use std::{
     hash::{Hash, Hasher},
     sync::atomic::{AtomicIsize, Ordering},
+    time::SystemTime,
 };
 
+use futures::{StreamExt, stream::iter};
 use roundlot::{
-    Batch, Batcher, CutBy, End, Limits, Stages, sink_fn, stage,
+    AckError, Batch, BatchExt, Batcher, CutBy, End, Limits, Stages, sink_fn, stage,
     testing::{Gate, Recorder, advance, until_idle},
 };
 use tokio::time::Instant;
@@ -16,6 +18,20 @@ use crate::{AGES, at_once, conserved, ms};
 
 /// Partition, key, level, and a number.
 type Op = (char, char, u32, u32);
+
+/// Goal: an op past its time of day is never sent, by a batcher or in a stream, though the clock goes on while that is checked.
+/// Method: a time that is long over, and the clock is not paused.
+#[tokio::test]
+async fn a_time_of_day_that_is_over_expires() {
+    let is_odd = |op: &u32| (op % 2 == 1).then_some(SystemTime::UNIX_EPOCH);
+    let sink = Recorder::new();
+    let (desk, _worker) = Batcher::new(sink.clone()).stages(Stages::new().expire_at(is_odd)).spawn();
+    assert!(matches!(desk.submit(1).await.unwrap().await, Err(AckError::Expired)));
+    desk.submit(2).await.unwrap().await.unwrap();
+    assert_eq!(sink.ops(), [2]);
+    let batches = iter([1, 2, 3, 4]).batched(Stages::new().expire_at(is_odd), 10);
+    assert_eq!(batches.collect::<Vec<_>>().await.concat(), [2, 4]);
+}
 
 /// Goal: an urgent op makes only its own partition due at once, with the ops that wait there. Method: two partitions
 /// that linger for ages.

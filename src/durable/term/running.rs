@@ -96,10 +96,7 @@ where
         state: &TermState,
     ) -> Self {
         let log = Arc::clone(&leader.shared.log);
-        let stages = (leader.recipe)().on_clock(move |time| {
-            let left = time.duration_since(log.now()).unwrap_or_default();
-            clock::now().checked_add(left).unwrap_or(Timestamp::END)
-        });
+        let stages = (leader.recipe)().on_clock(move |time| clock::at_wall_time(time, log.now()));
         let guarantee = sink.guarantee();
         let limits = leader.shared.limits().clone();
         let policy = Policy {
