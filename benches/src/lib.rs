@@ -8,6 +8,7 @@ pub mod bench;
 pub mod chart;
 pub mod child;
 pub mod clock;
+pub mod durable;
 pub mod load;
 pub mod machine;
 pub mod measure;

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Error> {
     if let [job, size] = cli.child.as_slice() {
-        println!("{}", rows::child_answer(job, size.parse()?)?);
+        rows::child_answer(job, size.parse()?)?.iter().for_each(|number| println!("{number}"));
         return Ok(());
     }
     let chosen = choose(&cli.rows)?;

@@ -3,6 +3,7 @@
 //! A new row is a file in this folder and a line in [`all`].
 
 mod allocations;
+mod durable;
 mod fanout;
 mod idle;
 mod keys;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Row> {
         idle::ROW,
         memory::ROW,
         sqlite::ROW,
+        durable::ROW,
         postgres::ROW,
         websocket::ROW,
         fanout::ROW,
@@ -53,12 +55,12 @@ pub fn all() -> Vec<Row> {
     rows
 }
 
-/// Runs the job of a row in this child process and returns its number.
-pub fn child_answer(job: &str, size: u64) -> Result<f64, Error> {
+/// Runs the job of a row in this child process and returns its numbers.
+pub fn child_answer(job: &str, size: u64) -> Result<Vec<f64>, Error> {
     match job {
-        fanout::JOB => fanout::in_child(size),
-        idle::JOB => idle::in_child(size),
-        memory::JOB => memory::in_child(size),
-        _ => Err(format!("there is no job {job}").into()),
+        fanout::JOB => Ok(vec![fanout::in_child(size)?]),
+        idle::JOB => Ok(vec![idle::in_child(size)?]),
+        memory::JOB => Ok(vec![memory::in_child(size)?]),
+        _ => crate::durable::in_child(job, size),
     }
 }

@@ -1,0 +1,100 @@
+//! roundlot: a durable batcher on a file, with its leader and a sink that accepts all at once.
+
+use std::{sync::Arc, time::Duration};
+
+use roundlot::{
+    Batch, Limits, Settled, Sink, SinkError,
+    durable::{Durable, File, Handle, Joined},
+};
+
+use super::{CHUNK, Order, SENDERS, Watch, confirm, file, open, runtime, warm};
+use crate::Error;
+
+const FILE: &str = "log.db";
+
+/// The limits of all runs: batches of a frame's size.
+pub(super) fn limits() -> Limits {
+    Limits::new(CHUNK as usize)
+}
+
+/// Accepts all ops, with a receipt of its own each.
+#[derive(Debug, Clone)]
+pub(super) struct Receipts;
+
+impl Sink<Order, u64> for Receipts {
+    async fn write(&self, batch: &mut Batch<Order, u64>) -> Result<Settled, SinkError> {
+        Ok(batch.accept_all_with(|_, order| order.id))
+    }
+}
+
+pub(super) async fn join() -> Result<Joined<Order, u64>, Error> {
+    let path = file(FILE)?;
+    let joined = Durable::new("bench", File::at(&path)).limits(limits()).sink(|_term| Receipts).join().await?;
+    warm(&path)?;
+    Ok(joined)
+}
+
+/// Senders with one op outstanding each.
+pub(super) fn send(time: Duration) -> Result<Vec<f64>, Error> {
+    runtime(2)?.block_on(async {
+        let joined = join().await?;
+        let watch = Arc::new(Watch::start(time));
+        let senders = (0..SENDERS).map(|sender| {
+            let (desk, watch) = (joined.handle(), Arc::clone(&watch));
+            tokio::spawn(async move {
+                let mut id = sender << 32;
+                while !watch.is_over() {
+                    desk.send(Order::numbered(id)).await?;
+                    confirm(1);
+                    id += 1;
+                }
+                Ok::<_, Error>(())
+            })
+        });
+        for sender in senders.collect::<Vec<_>>() {
+            sender.await??;
+        }
+        let results = settle(watch, &joined.handle()).await?;
+        joined.leave().await?;
+        Ok(results)
+    })
+}
+
+/// One caller, chunk after chunk.
+pub(super) fn send_all(time: Duration) -> Result<Vec<f64>, Error> {
+    runtime(2)?.block_on(async {
+        let joined = join().await?;
+        let watch = Arc::new(Watch::start(time));
+        let (desk, running) = (joined.handle(), Arc::clone(&watch));
+        let sending = tokio::spawn(async move {
+            let mut next = 0;
+            while !running.is_over() {
+                desk.send_all((next..next + CHUNK).map(Order::numbered)).await?;
+                confirm(CHUNK);
+                next += CHUNK;
+            }
+            Ok::<_, Error>(())
+        });
+        sending.await??;
+        let results = settle(watch, &joined.handle()).await?;
+        joined.leave().await?;
+        Ok(results)
+    })
+}
+
+/// Waits until all ops are settled, and checks that all were delivered.
+async fn settle(watch: Arc<Watch>, desk: &Handle<Order, u64>) -> Result<Vec<f64>, Error> {
+    let mut watch = Arc::into_inner(watch).ok_or("a sender still runs")?;
+    watch.accepted();
+    desk.flush().await?;
+    let results = watch.stop();
+    let delivered = desk.stats().outcomes.delivered as f64;
+    if results[0] == delivered { Ok(results) } else { Err(format!("{delivered} of {} delivered", results[0]).into()) }
+}
+
+/// Counts the ops in the log of a job that was killed: those that wait, and those that have ended.
+pub(super) fn find() -> Result<Vec<f64>, Error> {
+    let sum = "SELECT (SELECT coalesce(sum(ops), 0) FROM roundlot_waiting) + (SELECT coalesce(sum(ops), 0) FROM roundlot_ended)";
+    let count: i64 = open(&file(FILE)?)?.query_row(sum, [], |row| row.get(0))?;
+    Ok(vec![count as f64])
+}
