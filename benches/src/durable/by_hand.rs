@@ -93,8 +93,9 @@ pub(super) fn group_commit(time: Duration) -> Result<Vec<f64>, Error> {
     Ok(results)
 }
 
-/// Counts the rows in the file of a job that was killed.
-pub(super) fn find() -> Result<Vec<f64>, Error> {
-    let count: i64 = open(&file("rows.db")?)?.query_row("SELECT count(*) FROM rows", [], |row| row.get(0))?;
+/// Counts the rows in the file of a job that was killed; if it `deleted`, by the last one.
+pub(super) fn find(deleted: bool) -> Result<Vec<f64>, Error> {
+    let sql = if deleted { "SELECT coalesce(max(id) + 1, 0) FROM rows" } else { "SELECT count(*) FROM rows" };
+    let count: i64 = open(&file("rows.db")?)?.query_row(sql, [], |row| row.get(0))?;
     Ok(vec![count as f64])
 }

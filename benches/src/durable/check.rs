@@ -15,6 +15,7 @@ use super::{
 use crate::{Error, child};
 
 pub(super) const FIND_ROWS: &str = "durable find rows";
+pub(super) const FIND_LAST_ROW: &str = "durable find the last row";
 pub(super) const FIND_QUEUE: &str = "durable find in persistent-queue";
 pub(super) const FIND_OURS: &str = "durable find in the log";
 
@@ -46,6 +47,7 @@ pub fn survives(shim: &Shim, place: &Place, job: &str) -> Result<(f64, f64), Err
     let last = lines.map_while(Result::ok).filter(|line| line.parse::<f64>().is_ok()).last().unwrap_or(last);
     let confirmed: f64 = last.parse()?;
     let finder = match job {
+        jobs::ROWS_DELETED => FIND_LAST_ROW,
         jobs::QUEUE => FIND_QUEUE,
         jobs::SEND | jobs::SEND_ALL => FIND_OURS,
         _ => FIND_ROWS,
