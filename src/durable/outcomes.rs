@@ -1,8 +1,9 @@
 //! Outcomes as rows of the log, and back.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
+    bytes::{Reader, put_varint},
     codec::OpCodec,
     log::store::{LetterRow, OutcomeRow},
 };
@@ -18,60 +19,119 @@ const ERROR: u8 = 1;
 /// The first byte of a result: there was a receipt, which the codec could not encode.
 const NO_BYTES: u8 = 2;
 
-/// The row of an outcome, which the engine stamps.
-pub(crate) fn to_row<T, R>(
-    codec: &dyn OpCodec<T, R>,
-    (producer, number): (u64, u64),
-    outcome: &Outcome<R>,
-) -> OutcomeRow {
-    let mut result = Vec::new();
-    let schema = match &outcome.result {
-        Ok(receipt) => {
-            result.push(RECEIPT);
-            // The op has landed, whether or not its receipt has bytes; without any, it can't be asked for later.
-            if codec.encode_receipt(receipt, &mut result).is_err() {
-                result = vec![NO_BYTES];
+/// Bytes of results in one row, at most, unless a single result has more: whoever asks for one reads the row.
+const MAX_BYTES: usize = 32 * 1024;
+
+/// Outcomes on their way into a record. Ops of consecutive numbers that ended alike share a row, whether or not their receipts
+/// are the same.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    ops: Vec<OpResult>,
+    /// The results of all ops.
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct OpResult {
+    id: (u64, u64),
+    end: End,
+    attempts: u32,
+    schema: u32,
+    /// The result in `bytes`.
+    range: Range<usize>,
+}
+
+impl Results {
+    pub(crate) fn push<T, R>(&mut self, codec: &dyn OpCodec<T, R>, id: (u64, u64), outcome: &Outcome<R>) {
+        let start = self.bytes.len();
+        let schema = match &outcome.result {
+            Ok(receipt) => {
+                self.bytes.push(RECEIPT);
+                // The op has landed, whether or not its receipt has bytes; without any, it can't be asked for later.
+                if codec.encode_receipt(receipt, &mut self.bytes).is_err() {
+                    self.bytes.truncate(start);
+                    self.bytes.push(NO_BYTES);
+                }
+                codec.receipt_schema()
             }
-            codec.receipt_schema()
+            Err(error) => {
+                self.bytes.push(ERROR);
+                self.bytes.extend(serde_json::to_vec(error).unwrap_or_default());
+                0
+            }
+        };
+        let range = start..self.bytes.len();
+        self.ops.push(OpResult { id, end: outcome.end, attempts: outcome.attempts, schema, range });
+    }
+
+    /// The rows, which the engine stamps.
+    pub(crate) fn into_rows(self) -> Vec<OutcomeRow> {
+        let Self { mut ops, bytes } = self;
+        ops.sort_unstable_by_key(|op| op.id);
+        let mut rows: Vec<OutcomeRow> = Vec::new();
+        for op in &ops {
+            let result = &bytes[op.range.clone()];
+            if !rows.last_mut().is_some_and(|row| join(row, op, result)) {
+                rows.push(OutcomeRow {
+                    producer: op.id.0,
+                    first: op.id.1,
+                    count: 1,
+                    end: op.end.name(),
+                    attempts: op.attempts,
+                    at: 0,
+                    schema: op.schema,
+                    result: result.to_vec(),
+                    lengths: Vec::new(),
+                });
+            }
         }
-        Err(error) => {
-            result.push(ERROR);
-            result.extend(serde_json::to_vec(error).unwrap_or_default());
-            0
+        rows
+    }
+}
+
+/// Adds an op to a row if the two are alike. Returns whether it did.
+fn join(row: &mut OutcomeRow, op: &OpResult, result: &[u8]) -> bool {
+    let is_next = (row.producer, row.first + row.count) == op.id;
+    let is_alike = (row.end, row.attempts, row.schema) == (op.end.name(), op.attempts, op.schema);
+    if !is_next || !is_alike || row.result.first() != result.first() {
+        return false;
+    }
+    if row.lengths.is_empty() && row.result == result {
+        row.count += 1;
+        return true;
+    }
+    if (row.lengths.is_empty() && row.count > 1) || row.result.len() + result.len() > MAX_BYTES {
+        return false;
+    }
+    if row.lengths.is_empty() {
+        put_varint(&mut row.lengths, row.result.len() as u64 - 1);
+        row.result.push(b'\n');
+    }
+    put_varint(&mut row.lengths, result.len() as u64 - 1);
+    row.result.extend_from_slice(&result[1..]);
+    row.result.push(b'\n');
+    row.count += 1;
+    true
+}
+
+/// The row of one op of a row. `None` if it is not in it, or the row is damaged.
+pub(crate) fn only(row: &OutcomeRow, number: u64) -> Option<OutcomeRow> {
+    let index = number.checked_sub(row.first).filter(|index| *index < row.count)?;
+    let result = if row.lengths.is_empty() {
+        row.result.clone()
+    } else {
+        let (mut lengths, mut results) = (Reader::new(&row.lengths), Reader::new(&row.result));
+        let kind = results.byte()?;
+        for _ in 0..index {
+            results.take(usize::try_from(lengths.varint()?).ok()?.checked_add(1)?)?;
         }
+        let result = results.take(usize::try_from(lengths.varint()?).ok()?)?;
+        [&[kind], result].concat()
     };
-    OutcomeRow {
-        producer,
-        first: number,
-        count: 1,
-        end: outcome.end.name(),
-        attempts: outcome.attempts,
-        at: 0,
-        schema,
-        result,
-    }
+    Some(OutcomeRow { first: number, count: 1, result, lengths: Vec::new(), ..row.clone() })
 }
 
-/// Joins rows of consecutive numbers that are alike otherwise.
-pub(crate) fn join_alike(mut rows: Vec<OutcomeRow>) -> Vec<OutcomeRow> {
-    rows.sort_unstable_by_key(|row| (row.producer, row.first));
-    let mut joined: Vec<OutcomeRow> = Vec::new();
-    for row in rows {
-        match joined.last_mut() {
-            Some(last)
-                if (last.producer, last.first + last.count) == (row.producer, row.first)
-                    && (last.end, last.attempts, last.schema) == (row.end, row.attempts, row.schema)
-                    && last.result == row.result =>
-            {
-                last.count += row.count;
-            }
-            _ => joined.push(row),
-        }
-    }
-    joined
-}
-
-/// The outcome that a row tells. Its latency is not in the log. A receipt that can't be read makes the result in doubt; the end
+/// The outcome that the row of one op tells. Its latency is not in the log. A receipt that can't be read makes the result in doubt; the end
 /// tells that the op was delivered.
 pub(crate) fn from_row<T, R>(codec: &dyn OpCodec<T, R>, row: &OutcomeRow) -> Outcome<R> {
     let end = end_of(row.end);
@@ -99,4 +159,58 @@ pub(crate) fn letter<T, R>(codec: &dyn OpCodec<T, R>, row: &LetterRow) -> Option
     let error = serde_json::from_slice(&row.error);
     let error = error.unwrap_or_else(|error| SinkError::refused(format!("the log's record can't be read: {error}")));
     Some(DeadLetter::new(op, error, row.attempts, end_of(row.end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::durable::codec::Json;
+
+    fn outcome((is_ok, value, attempts): (bool, u32, u32)) -> Outcome<u32> {
+        let (result, end) = match is_ok {
+            true => (Ok(value), End::Delivered),
+            false => (Err(AckError::Refused(SinkError::refused(format!("error {value}")))), End::Refused),
+        };
+        Outcome { result, end, attempts, latency: Duration::ZERO }
+    }
+
+    proptest! {
+        /// Goal: the outcome of each op is found, in whatever rows. Method: receipts and errors, alike and not, in any order.
+        #[test]
+        fn each_outcome_is_found(ops in prop::collection::vec((0..6_u32, 0..3_u32, 1..3_u32), 1..80), gap in 0..80_u64, seed in any::<u64>()) {
+            let codec: &dyn OpCodec<u32, u32> = &Json;
+            let ops: Vec<(u64, _)> = ops.into_iter().zip(1..).map(|((kind, value, attempts), number)| {
+                // Now and then the same again, and a number that is missing.
+                let value = if kind == 5 { 7 } else { value * 1000 };
+                (if number > gap { number + 1 } else { number }, (kind > 0, value, attempts))
+            }).collect();
+            let mut shuffled = ops.clone();
+            shuffled.sort_by_key(|(number, _)| (number ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let mut results = Results::default();
+            for (number, op) in shuffled {
+                results.push(codec, (3, number), &outcome(op));
+            }
+            let rows = results.into_rows();
+            prop_assert_eq!(rows.iter().map(|row| row.count).sum::<u64>(), ops.len() as u64);
+            for (number, op) in ops {
+                let found: Vec<_> = rows.iter().filter_map(|row| only(row, number)).collect();
+                prop_assert_eq!(found.len(), 1);
+                let told = |outcome: Outcome<u32>| (outcome.result.map_err(|error| error.chain()), outcome.end, outcome.attempts);
+                prop_assert_eq!(told(from_row(codec, &found[0])), told(outcome(op)));
+            }
+        }
+    }
+
+    #[test]
+    fn receipts_of_their_own_share_a_row() {
+        let codec: &dyn OpCodec<u32, u32> = &Json;
+        let mut results = Results::default();
+        (0..1000_u32).for_each(|i| results.push(codec, (1, u64::from(i)), &outcome((true, i, 1))));
+        let rows = results.into_rows();
+        assert_eq!(rows.len(), 1);
+        assert!(rows[0].result.starts_with(b"\x000\n1\n2\n"), "readable");
+        assert!(only(&rows[0], 1000).is_none());
+    }
 }

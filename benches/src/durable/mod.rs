@@ -181,8 +181,7 @@ fn warm(path: &Path) -> Result<(), Error> {
 }
 
 fn runtime(workers: usize) -> Result<Runtime, Error> {
-    let mut builder =
-        if workers == 0 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let mut builder = if workers == 0 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     if workers > 0 {
         builder.worker_threads(workers);
     }

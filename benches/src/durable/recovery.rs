@@ -53,7 +53,6 @@ pub(super) fn read(ops: u64) -> Result<Vec<f64>, Error> {
 
 /// Joins, and waits until all ops are settled. Returns the seconds that it took.
 pub(super) fn recover(ops: u64) -> Result<Vec<f64>, Error> {
-
     runtime(2)?.block_on(async {
         let keys = ops.div_ceil(OPS_PER_KEY);
         let start = Instant::now();

@@ -37,15 +37,8 @@ const RECOVERIES: usize = 3;
 const ROUNDS: usize = 9;
 
 /// The jobs that confirm ops for a time, and are killed once.
-const RATES: [&str; 7] = [
-    jobs::ROWS_64,
-    jobs::GROUP_COMMIT,
-    jobs::QUEUE,
-    jobs::SEND,
-    jobs::ROWS_1000,
-    jobs::ROWS_DELETED,
-    jobs::SEND_ALL,
-];
+const RATES: [&str; 7] =
+    [jobs::ROWS_64, jobs::GROUP_COMMIT, jobs::QUEUE, jobs::SEND, jobs::ROWS_1000, jobs::ROWS_DELETED, jobs::SEND_ALL];
 
 const LATENCIES: [&str; 4] = [COMMIT, SEND_LATENCY, SEND_LOCAL, INTENT];
 
@@ -98,7 +91,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
     report = real_ratios(report, real);
     let recovery = recovery(bench, &shim, &places[0])?;
     Ok(report
-        .note(format!("Files on a memory disk, where a sync takes 150 us or 1 ms; the real disk is that of the build: {}.", machine::said_by("uname", "-r")))
+        .note(format!(
+            "Files on a memory disk, where a sync takes 150 us or 1 ms; the real disk is that of the build: {}.",
+            machine::said_by("uname", "-r")
+        ))
         .figure("durable_recovery_vs_read", recovery))
 }
 

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS roundlot_intents (
 CREATE TABLE IF NOT EXISTS roundlot_outcomes (
     shard INTEGER NOT NULL, producer INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
     ended TEXT NOT NULL, attempts INTEGER NOT NULL, at INTEGER NOT NULL, schema INTEGER NOT NULL, result BLOB NOT NULL,
-    sum INTEGER NOT NULL, PRIMARY KEY (shard, producer, first)
+    lengths BLOB NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (shard, producer, first)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS roundlot_letters (
     shard INTEGER NOT NULL, producer INTEGER NOT NULL, number INTEGER NOT NULL, op BLOB NOT NULL, schema INTEGER NOT NULL,

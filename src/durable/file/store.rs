@@ -96,9 +96,9 @@ fn sum(numbers: &[u64]) -> i64 {
 }
 
 fn outcome_sum(shard: u32, row: &OutcomeRow) -> i64 {
-    let OutcomeRow { producer, first, count, end, attempts, at, schema, result } = row;
+    let OutcomeRow { producer, first, count, end, attempts, at, schema, result, lengths } = row;
     let key = [u64::from(shard), *producer, *first, *count, u64::from(*attempts), *at, u64::from(*schema)];
-    signed(checksum(&[checksum(&key, end.as_bytes())], result))
+    signed(checksum(&[checksum(&key, end.as_bytes()), checksum(&[], lengths)], result))
 }
 
 fn letter_sum(shard: u32, row: &LetterRow) -> i64 {
@@ -117,8 +117,9 @@ fn outcome_row(row: &Row<'_>) -> rusqlite::Result<(OutcomeRow, i64)> {
         at: unsigned(row.get(5)?),
         schema: row.get(6)?,
         result: row.get(7)?,
+        lengths: row.get(8)?,
     };
-    Ok((outcome, row.get(8)?))
+    Ok((outcome, row.get(9)?))
 }
 
 fn letter_row(row: &Row<'_>) -> rusqlite::Result<(LetterRow, i64)> {
@@ -141,7 +142,8 @@ fn pair(row: &Row<'_>) -> rusqlite::Result<(u64, u64, i64)> {
     Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
 }
 
-const OUTCOME: &str = "SELECT producer, first, count, ended, attempts, at, schema, result, sum FROM roundlot_outcomes";
+const OUTCOME: &str =
+    "SELECT producer, first, count, ended, attempts, at, schema, result, lengths, sum FROM roundlot_outcomes";
 const LETTER: &str = "SELECT producer, number, op, schema, ended, attempts, error, at, sum FROM roundlot_letters";
 
 impl Store for Rows<'_> {
@@ -289,11 +291,11 @@ impl Store for Rows<'_> {
     }
 
     fn put_outcome(&mut self, shard: u32, row: &OutcomeRow) -> Stored<()> {
-        let sql = "INSERT OR REPLACE INTO roundlot_outcomes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        let OutcomeRow { producer, first, count, end, attempts, at, schema, result } = row;
+        let sql = "INSERT OR REPLACE INTO roundlot_outcomes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let OutcomeRow { producer, first, count, end, attempts, at, schema, result, lengths } = row;
         let (producer, first, count, at) = (signed(*producer), signed(*first), signed(*count), signed(*at));
         let sum = outcome_sum(shard, row);
-        self.change(sql, params![shard, producer, first, count, end, attempts, at, schema, result, sum])
+        self.change(sql, params![shard, producer, first, count, end, attempts, at, schema, result, lengths, sum])
     }
 
     fn remove_outcome(&mut self, shard: u32, producer: u64, first: u64) -> Stored<()> {

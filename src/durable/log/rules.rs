@@ -7,9 +7,12 @@ use super::{
     Found, LogError, Record, StoredFrame, TermState,
     store::{LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
 };
-use crate::durable::frame::{Entry, Frame, Packer};
 #[cfg(feature = "durable-file")]
 use crate::durable::intent::{Intent, IntentOp};
+use crate::durable::{
+    frame::{Entry, Frame, Packer},
+    outcomes::only,
+};
 
 /// The age at which a frame is no longer stored: its callers gave up long before, and may have sent the ops again.
 pub(crate) const GHOST_AFTER: Duration = Duration::from_secs(3600);
@@ -151,7 +154,8 @@ fn settle(store: &mut dyn Store, shard: u32, cursor: u64, mut first: u64, mut la
 /// Says what is known of an op.
 pub(crate) fn find(store: &mut dyn Store, shard: u32, producer: u64, number: u64) -> Stored<Found> {
     if let Some(row) = store.outcome(shard, producer, number)? {
-        return Ok(Found::Ended(row));
+        let damaged = || LogError::Damaged(format!("the outcomes of producer {producer} from {}", row.first));
+        return only(&row, number).map(Found::Ended).ok_or_else(damaged);
     }
     let row = store.producer(shard, producer)?;
     Ok(if row.is_some_and(|row| number >= row.floor) { Found::Unknown } else { Found::Forgotten })

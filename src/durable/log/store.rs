@@ -37,7 +37,7 @@ pub(crate) struct ProducerRow {
     pub(crate) floor: u64,
 }
 
-/// How ops of consecutive numbers ended, all alike.
+/// How ops of consecutive numbers ended, alike but for their results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutcomeRow {
     pub(crate) producer: u64,
@@ -51,6 +51,9 @@ pub(crate) struct OutcomeRow {
     pub(crate) schema: u32,
     /// The receipt or the error, as `outcomes` writes it.
     pub(crate) result: Vec<u8>,
+    /// Where the results differ: the length of each without its first byte, which they share, as numbers of variable length. In
+    /// `result` they follow that byte, each with a line feed behind it.
+    pub(crate) lengths: Vec<u8>,
 }
 
 /// An op that was given up or is in doubt.

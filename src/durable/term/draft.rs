@@ -10,11 +10,8 @@ use crate::{
     durable::{
         codec::OpCodec,
         intent::{Intent, IntentOp},
-        log::{
-            Record,
-            store::{LetterRow, OutcomeRow},
-        },
-        outcomes,
+        log::{Record, store::LetterRow},
+        outcomes::Results,
         step::Step,
     },
     rules::{
@@ -72,7 +69,7 @@ impl<T, R> Effects<T, R> {
 
 pub(super) struct Draft<T, R> {
     positions: Vec<u64>,
-    outcomes: Vec<OutcomeRow>,
+    outcomes: Results,
     letters: Vec<LetterRow>,
     pub(super) intents: Vec<(u64, Vec<u8>)>,
     pub(super) resolved: Vec<u64>,
@@ -94,7 +91,7 @@ impl<T, R> Draft<T, R> {
         };
         Self {
             positions: Vec::new(),
-            outcomes: Vec::new(),
+            outcomes: Results::default(),
             letters: Vec::new(),
             intents: Vec::new(),
             resolved: Vec::new(),
@@ -125,7 +122,7 @@ impl<T, R> Draft<T, R> {
     /// An op has ended.
     pub(super) fn end(&mut self, codec: &dyn OpCodec<T, R>, token: Token, outcome: Outcome<R>) {
         self.positions.push(token.position);
-        self.outcomes.push(outcomes::to_row(codec, (token.producer, token.number), &outcome));
+        self.outcomes.push(codec, (token.producer, token.number), &outcome);
         self.effects.ended.push((token, outcome));
     }
 
@@ -169,7 +166,7 @@ impl<T, R> Draft<T, R> {
             intents,
             resolved,
             settled: effects.settled.clone(),
-            outcomes: outcomes::join_alike(outcomes),
+            outcomes: outcomes.into_rows(),
             letters,
             paused: pause,
         };
