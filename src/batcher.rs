@@ -214,12 +214,6 @@ where
         Self { letters: Box::new(|_| (DeadLetterRoute::Decline, None)), ..self }
     }
 
-    /// Keeps its metrics out, for a batcher that is a part of something which counts the same ops.
-    #[cfg(feature = "durable")]
-    pub(crate) fn unmetered(self) -> Self {
-        Self { metrics: None, ..self }
-    }
-
     /// Drains the batcher and ends it when `token` is canceled.
     pub fn stop_on(self, token: CancellationToken) -> Self {
         Self { stop: token, ..self }

@@ -14,8 +14,7 @@ use super::{
     command::Command,
     engine::Engine,
     error::JoinError,
-    frame::MAX_OPS,
-    ingress::{self, Encoded, Ingress},
+    ingress::Ingress,
     joined::Joined,
     letters,
     log::rules::GHOST_AFTER,
@@ -27,8 +26,6 @@ use super::{
     waiters::Waiters,
 };
 use crate::{
-    batcher::Batcher,
-    driver::worker::Worker,
     rules::{
         config::{
             limits::{Limits, LimitsError, Overflow},
@@ -238,9 +235,9 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         };
         let log = engine.open(name.to_string(), shards).await?.log;
         let codec: Arc<dyn OpCodec<T, R>> = Arc::new(codec);
-        let mut parts = Parts { shards: Vec::new(), ingress: Vec::new(), commands: Vec::new() };
+        let mut parts = Parts { shards: Vec::new(), commands: Vec::new() };
         for shard in 0..shards {
-            parts.add(&name, Ingress::new(Arc::clone(&name), Arc::clone(&log), shard, codec.op_schema()));
+            parts.add(Ingress::new(Arc::clone(&name), Arc::clone(&log), shard, codec.op_schema()));
         }
         let shared = Arc::new(Shared {
             name,
@@ -278,7 +275,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         if let Some(sink) = letters {
             leaders.push(tokio::spawn(letters::post(Arc::clone(&shared), sink, stop.clone())));
         }
-        let joined = Joined::new(shared, parts.ingress, leaders, stop, abort);
+        let joined = Joined::new(shared, leaders, stop, abort);
         for is_ready in all_ready {
             let began = is_ready.await.unwrap_or(Err(JoinError::Open("its leader is gone".to_owned())));
             if let Err(error) = began {
@@ -318,21 +315,14 @@ impl<T> Settings<T> {
 /// The parts of each shard, on their way to those who own them.
 struct Parts<T> {
     shards: Vec<Shard<T>>,
-    ingress: Vec<Worker<Encoded>>,
     commands: Vec<mpsc::UnboundedReceiver<Command<T>>>,
 }
 
 impl<T> Parts<T> {
-    fn add(&mut self, name: &str, sink: Ingress) {
-        let stages = Stages::new().weigh_by(Encoded::weight);
-        // The permits that callers hold bound the pending ops.
-        let limits = Limits::new(MAX_OPS).max_weight(ingress::MAX_WEIGHT).max_pending(usize::MAX >> 4);
-        let batcher = Batcher::new(sink).name(format!("{name}-log")).stages(stages).limits(limits);
-        let (ingress, worker) = batcher.letters_unwanted().unmetered().spawn();
+    fn add(&mut self, ingress: Arc<Ingress>) {
         let (commands, obeyed) = mpsc::unbounded_channel();
         let (next_number, stats) = (AtomicU64::new(1), Mutex::new(ShardStats::default()));
         self.shards.push(Shard { ingress, commands, pressed: Notify::new(), next_number, stats });
-        self.ingress.push(worker);
         self.commands.push(obeyed);
     }
 }

@@ -70,6 +70,11 @@ impl Packer {
         Self { entries: Vec::new(), count: 0, producer, last }
     }
 
+    /// Entries so far.
+    pub(crate) fn count(&self) -> usize {
+        self.count as usize
+    }
+
     pub(crate) fn push(&mut self, entry: Entry, bytes: &[u8]) {
         let jumps = self.last.number.checked_add(1) != Some(entry.number);
         let (foreign, other_handle) = (entry.producer != self.producer, entry.handle != self.last.handle);

@@ -1,26 +1,25 @@
-//! [`Ingress`]: the sink of the batcher through which ops go to the log. It packs what waits into a frame, one at a time, and
-//! repeats it unchanged until the log answers.
+//! [`Ingress`]: the way of ops into the log of one shard. Calls put encoded ops into an open frame, which is sealed at the moment
+//! when the engine has a transaction for it: so it holds all that came during the last sync. One frame is on its way at a time,
+//! and comes again unchanged until the log answers.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
+use tokio::{
+    runtime,
+    sync::{Notify, watch},
+};
 use tracing::warn;
 
 use super::{
-    frame::{Entry, MAX_BYTES, MAX_OPS, Packer},
-    log::{Log, LogError, local::nanos},
+    frame::{Entry, Frame, MAX_BYTES, MAX_OPS, Packer},
+    log::{Frames, Log, LogError, callers::Callers, local::nanos},
     permits::Held,
     step::Step,
-};
-use crate::{
-    rules::batch::{Batch, Settled, SinkError},
-    sink::Sink,
 };
 
 /// Ops of one call, encoded in its caller's task.
@@ -43,7 +42,7 @@ pub(crate) fn weight(bytes: usize) -> usize {
 }
 
 impl Encoded {
-    pub(crate) fn weight(&self) -> usize {
+    fn weight(&self) -> usize {
         self.entries.iter().map(|(_, range)| weight(range.len())).sum::<usize>().min(MAX_WEIGHT)
     }
 }
@@ -51,50 +50,229 @@ impl Encoded {
 /// Pauses before a frame is tried again, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// Why the log does not have the ops of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotStored {
+    Closed,
+    InDoubt,
+}
+
+type Fate = Result<(), NotStored>;
+
 pub(crate) struct Ingress {
     name: Arc<str>,
     log: Arc<dyn Log>,
+    callers: Arc<Callers>,
     shard: u16,
     schema: u32,
+    /// Where a frame waits before it is tried again.
+    runtime: runtime::Handle,
+    state: Mutex<State>,
+    /// Notified when nothing waits any more.
+    is_empty: Notify,
+    me: Weak<Self>,
+}
+
+struct State {
+    /// Ops that wait, by frame. The last one takes more.
+    open: VecDeque<OpenFrame>,
+    /// The frame that the log has not answered, if it has asked for it.
+    on_way: Option<(Frame, Calls)>,
+    /// Whether the log was told of a frame and has not answered.
+    is_told: bool,
     /// The number of the last frame.
-    frames: AtomicU64,
+    number: u64,
+    pause: Duration,
+    is_closed: bool,
+}
+
+struct OpenFrame {
+    packer: Packer,
+    weight: usize,
+    calls: Calls,
+}
+
+/// The calls whose ops are in a frame.
+struct Calls {
+    count: usize,
+    held: Held,
+    fate: watch::Sender<Option<Fate>>,
 }
 
 impl Ingress {
-    pub(crate) fn new(name: Arc<str>, log: Arc<dyn Log>, shard: u16, schema: u32) -> Self {
-        Self { name, log, shard, schema, frames: AtomicU64::new(0) }
+    /// Called in the runtime that frames are tried again in.
+    pub(crate) fn new(name: Arc<str>, log: Arc<dyn Log>, shard: u16, schema: u32) -> Arc<Self> {
+        let state = State {
+            open: VecDeque::new(),
+            on_way: None,
+            is_told: false,
+            number: 0,
+            pause: BACKOFF.0,
+            is_closed: false,
+        };
+        Arc::new_cyclic(|me| Self {
+            name,
+            callers: log.callers(),
+            log,
+            shard,
+            schema,
+            runtime: runtime::Handle::current(),
+            state: Mutex::new(state),
+            is_empty: Notify::new(),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// Puts the ops of a call into a frame. The future returned waits until the log has it; once this has returned, the ops are
+    /// on their way even if it is dropped.
+    pub(crate) fn submit(&self, encoded: Encoded) -> Result<impl Future<Output = Fate> + use<>, NotStored> {
+        let weight = encoded.weight();
+        let Encoded { entries, bytes, held } = encoded;
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(NotStored::Closed);
+        }
+        let fits =
+            |frame: &OpenFrame| frame.packer.count() + entries.len() <= MAX_OPS && frame.weight + weight <= MAX_WEIGHT;
+        if !state.open.back().is_some_and(fits) {
+            let calls = Calls { count: 0, held: held.none(), fate: watch::Sender::new(None) };
+            state.open.push_back(OpenFrame { packer: Packer::new(self.log.producer()), weight: 0, calls });
+        }
+        // There is one now.
+        let Some(frame) = state.open.back_mut() else { return Err(NotStored::Closed) };
+        frame.calls.held.merge(&held);
+        for (entry, range) in entries {
+            frame.packer.push(entry, &bytes[range]);
+        }
+        frame.weight += weight;
+        frame.calls.count += 1;
+        let mut fate = frame.calls.fate.subscribe();
+        self.callers.enter();
+        let is_told = std::mem::replace(&mut state.is_told, true);
+        drop(state);
+        if !is_told {
+            self.tell();
+        }
+        Ok(async move {
+            // A sender that is gone has said nothing of the frame.
+            fate.wait_for(Option::is_some).await.ok().and_then(|fate| *fate).unwrap_or(Err(NotStored::InDoubt))
+        })
+    }
+
+    /// Tells the log of a frame.
+    fn tell(&self) {
+        if let Some(me) = self.me.upgrade() {
+            self.log.append(self.shard, me);
+        }
+    }
+
+    /// Takes no calls any more.
+    pub(crate) fn close(&self) {
+        self.state().is_closed = true;
+    }
+
+    /// Waits until the log has answered all calls.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let emptied = self.is_empty.notified();
+            if self.state().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Answers all calls at once. Those whose frame the log may have are in doubt.
+    pub(crate) fn give_up(&self) {
+        let (on_way, open) = {
+            let mut state = self.state();
+            state.is_closed = true;
+            (state.on_way.take(), std::mem::take(&mut state.open))
+        };
+        self.answer_calls(on_way.into_iter().map(|(_, calls)| calls), Err(NotStored::InDoubt));
+        self.answer_calls(open.into_iter().map(|frame| frame.calls), Err(NotStored::Closed));
+        self.is_empty.notify_waiters();
+    }
+
+    fn answer_calls(&self, calls: impl Iterator<Item = Calls>, fate: Fate) {
+        for Calls { count, held, fate: tell } in calls {
+            if fate.is_ok() {
+                held.pass_on();
+            }
+            self.callers.answered(count);
+            // Permits that are not passed on are free before callers hear of it.
+            drop(held);
+            tell.send_replace(Some(fate));
+        }
+    }
+
+    /// Tells the log of the frame again, after a pause.
+    fn try_again(&self, error: &LogError) {
+        warn!(batcher = %self.name, %error, "a frame is tried again");
+        let pause = {
+            let mut state = self.state();
+            let longer = (state.pause * 2).min(BACKOFF.1);
+            std::mem::replace(&mut state.pause, longer)
+        };
+        let me = Weak::clone(&self.me);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(pause).await;
+            if let Some(me) = me.upgrade() {
+                me.tell();
+            }
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sink<Encoded> for Ingress {
-    async fn write(&self, batch: &mut Batch<Encoded>) -> Result<Settled, SinkError> {
-        let mut packer = Packer::new(self.log.producer());
-        for encoded in batch.ops() {
-            for (entry, range) in &encoded.entries {
-                packer.push(*entry, &encoded.bytes[range.clone()]);
+impl State {
+    fn is_empty(&self) -> bool {
+        !self.is_told && self.on_way.is_none() && self.open.is_empty()
+    }
+}
+
+impl Frames for Ingress {
+    fn frame(&self) -> Option<Frame> {
+        let (open, number) = {
+            let mut state = self.state();
+            if let Some((frame, _)) = &state.on_way {
+                return Some(frame.clone());
             }
-        }
-        let number = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
-        let frame = packer.seal(number, nanos(self.log.now()), self.schema);
-        let mut pause = BACKOFF.0;
+            state.number += 1;
+            (state.open.pop_front()?, state.number)
+        };
         Step::Append.before();
-        loop {
-            match self.log.append(self.shard, frame.clone()).await {
-                Ok(_) => break,
-                Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
-                    warn!(batcher = %self.name, %error, "a frame is tried again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(BACKOFF.1);
-                }
-                Err(error @ LogError::Ghost) => return Err(SinkError::refused(error)),
-                // An earlier attempt of unknown result may have stored it.
-                Err(error) => return Err(SinkError::ambiguous(error)),
-            }
+        // Sealed without the lock, so that callers go on meanwhile.
+        let frame = open.packer.seal(number, nanos(self.log.now()), self.schema);
+        self.state().on_way = Some((frame.clone(), open.calls));
+        Some(frame)
+    }
+
+    fn answer(&self, result: Result<(), LogError>) {
+        match result {
+            Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => return self.try_again(&error),
+            // Nothing more will be stored, and of the frames that wait nothing was.
+            Err(LogError::Closed) => return self.give_up(),
+            Err(_) => {}
+            Ok(()) => Step::Append.after(),
         }
-        Step::Append.after();
-        for encoded in batch.ops() {
-            encoded.held.pass_on();
+        let (on_way, goes_on, is_empty) = {
+            let mut state = self.state();
+            state.pause = BACKOFF.0;
+            let on_way = state.on_way.take();
+            state.is_told = !state.open.is_empty();
+            (on_way, state.is_told, state.is_empty())
+        };
+        if goes_on {
+            self.tell();
         }
-        Ok(batch.accept_all())
+        // An earlier attempt of unknown result may have stored a frame that is refused now.
+        self.answer_calls(on_way.into_iter().map(|(_, calls)| calls), result.map_err(|_| NotStored::InDoubt));
+        if is_empty {
+            self.is_empty.notify_waiters();
+        }
     }
 }

@@ -7,9 +7,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::Left, handle::Handle, ingress::Encoded, letters::DeadLetters, log::Log, shared::Shared, stats::Stats,
+    error::Left, handle::Handle, ingress::Ingress, letters::DeadLetters, log::Log, shared::Shared, stats::Stats,
 };
-use crate::driver::worker::Worker;
 
 /// A durable batcher that has joined its log. Dropping it leaves the log, too, in the background.
 #[must_use = "dropping it leaves the log"]
@@ -22,7 +21,7 @@ pub struct Joined<T, R = ()> {
 }
 
 struct Tasks {
-    ingress: Vec<Worker<Encoded>>,
+    ingress: Vec<Arc<Ingress>>,
     leaders: Vec<JoinHandle<()>>,
 }
 
@@ -33,11 +32,11 @@ where
 {
     pub(crate) fn new(
         shared: Arc<Shared<T, R>>,
-        ingress: Vec<Worker<Encoded>>,
         leaders: Vec<JoinHandle<()>>,
         stop: CancellationToken,
         abort: CancellationToken,
     ) -> Self {
+        let ingress = shared.shards.iter().map(|shard| Arc::clone(&shard.ingress)).collect();
         Self { shared, tasks: Some(Tasks { ingress, leaders }), stop, abort }
     }
 
@@ -68,11 +67,13 @@ where
 async fn depart(Tasks { ingress, mut leaders }: Tasks, log: Arc<dyn Log>, abort: CancellationToken, within: Duration) {
     let leaving = async {
         // Frames on their way are stored first, so that their callers learn it.
-        join_all(ingress.into_iter().map(|worker| worker.shutdown().within(within).into_future())).await;
+        ingress.iter().for_each(|ingress| ingress.close());
+        join_all(ingress.iter().map(|ingress| ingress.drained())).await;
         join_all(&mut leaders).await;
     };
     if tokio::time::timeout(within, leaving).await.is_err() {
         abort.cancel();
+        ingress.iter().for_each(|ingress| ingress.give_up());
         // Leaders end by themselves when their writes have been given up.
         join_all(leaders.iter_mut().filter(|leader| !leader.is_finished())).await;
     }

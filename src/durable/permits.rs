@@ -150,6 +150,16 @@ impl Held {
     pub(crate) fn pass_on(&self) -> u32 {
         self.count.swap(0, Ordering::Relaxed)
     }
+
+    /// No permits, of the same batcher.
+    pub(crate) fn none(&self) -> Self {
+        Self { permits: Arc::clone(&self.permits), count: AtomicU32::new(0) }
+    }
+
+    /// Takes the permits of another.
+    pub(crate) fn merge(&self, other: &Self) {
+        self.count.fetch_add(other.pass_on(), Ordering::Relaxed);
+    }
 }
 
 impl Drop for Held {

@@ -6,31 +6,18 @@ use super::{
     error::SendError,
     frame::{Entry, MAX_OP_BYTES},
     handle::Handle,
-    ingress::Encoded,
+    ingress::{Encoded, NotStored},
     permits::Held,
     shared::Shared,
     waiters::Ack,
 };
-use crate::{
-    driver::handle::ack::Ack as FrameAck,
-    rules::{
-        config::limits::Overflow,
-        outcome::{AckError, OpId},
-    },
-};
+use crate::rules::{config::limits::Overflow, outcome::OpId};
 
 pub(super) struct Sending<'a, T, R> {
     handle: &'a Handle<T, R>,
     op: T,
     shard: u16,
     bytes: Vec<u8>,
-}
-
-/// Why the log does not have the ops of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotStored {
-    Closed,
-    InDoubt,
 }
 
 impl<'a, T, R> Sending<'a, T, R>
@@ -115,19 +102,8 @@ pub(super) async fn permits<T, R>(shared: &Shared<T, R>, count: u32) -> Result<H
 
 /// Hands encoded ops to the ingress, and waits until they are in the log.
 pub(super) async fn store<T, R>(shared: &Shared<T, R>, shard: u16, encoded: Encoded) -> Result<(), NotStored> {
-    let submitted = shared.shard(shard).ingress.submit(encoded).await;
-    let Ok(ack) = submitted else {
-        return Err(NotStored::Closed);
-    };
-    stored(ack, shared).await
-}
-
-async fn stored<T, R>(ack: FrameAck, shared: &Shared<T, R>) -> Result<(), NotStored> {
-    match tokio::time::timeout(shared.append_timeout, ack).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(AckError::Returned { in_flight: false, in_doubt: false })) => Err(NotStored::Closed),
-        Ok(Err(_)) | Err(_) => Err(NotStored::InDoubt),
-    }
+    let stored = shared.shard(shard).ingress.submit(encoded)?;
+    tokio::time::timeout(shared.append_timeout, stored).await.unwrap_or(Err(NotStored::InDoubt))
 }
 
 /// The same error with the op in it.

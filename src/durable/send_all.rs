@@ -6,8 +6,8 @@ use super::{
     error::{SendAllError, SendError},
     frame::{Entry, MAX_OPS},
     handle::Handle,
-    ingress::{Encoded, MAX_WEIGHT, weight},
-    send::{NotStored, encode, permits, store},
+    ingress::{Encoded, MAX_WEIGHT, NotStored, weight},
+    send::{encode, permits, store},
 };
 use crate::rules::outcome::OpId;
 

@@ -15,20 +15,17 @@ use super::{
     bytes::fnv1a,
     codec::OpCodec,
     command::Command,
-    ingress::Encoded,
+    ingress::Ingress,
     log::Log,
     permits::Permits,
     stats::{ShardStats, Stats},
     tally::Tallies,
     waiters::Waiters,
 };
-use crate::{
-    driver::handle::Handle,
-    rules::{
-        config::limits::Limits,
-        outcome::OpId,
-        stage::{Stages, Weigh},
-    },
+use crate::rules::{
+    config::limits::Limits,
+    outcome::OpId,
+    stage::{Stages, Weigh},
 };
 
 pub(crate) struct Shared<T, R> {
@@ -52,7 +49,7 @@ pub(crate) struct Shared<T, R> {
 
 /// One shard, as the handles see it.
 pub(crate) struct Shard<T> {
-    pub(crate) ingress: Handle<Encoded, ()>,
+    pub(crate) ingress: Arc<Ingress>,
     pub(crate) commands: mpsc::UnboundedSender<Command<T>>,
     /// Notified when a caller waits for a permit: all that waits is due.
     pub(crate) pressed: Notify,

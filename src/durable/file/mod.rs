@@ -29,6 +29,7 @@ use super::{
     error::JoinError,
     log::{
         Size,
+        callers::Callers,
         local::{self, Local},
         turns::Turns,
     },
@@ -110,6 +111,7 @@ fn open_files() -> MutexGuard<'static, BTreeMap<PathBuf, OpenFile>> {
 struct OpenFile {
     messages: mpsc::Sender<Message>,
     gauges: Arc<Gauges>,
+    callers: Arc<Callers>,
     /// Logs that batchers of this process have joined.
     names: BTreeSet<String>,
 }
@@ -127,15 +129,16 @@ fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
     // Held while a file is opened or closed, so that its lock is taken once.
     let mut files = open_files();
     if !files.contains_key(&path) {
-        let (messages, gauges) = writer::start(&path, file.max_bytes, file.is_restored)?;
-        files.insert(path.clone(), OpenFile { messages, gauges, names: BTreeSet::new() });
+        let callers = Arc::default();
+        let (messages, gauges) = writer::start(&path, file.max_bytes, file.is_restored, Arc::clone(&callers))?;
+        files.insert(path.clone(), OpenFile { messages, gauges, callers, names: BTreeSet::new() });
     }
     let open = files.get_mut(&path).ok_or_else(|| JoinError::Open("it has just been closed".to_owned()))?;
     if !open.names.insert(name.to_owned()) {
         return Err(JoinError::InUse(format!("this process has joined {name} already")));
     }
     let messages = open.messages.clone();
-    let turns = Turns::new(move |job| messages.send(Message::Job(job)).is_ok());
+    let turns = Turns::new(Arc::clone(&open.callers), move |job| messages.send(Message::Job(job)).is_ok());
     Ok((Member { path, name: name.to_owned(), gauges: Arc::clone(&open.gauges) }, turns))
 }
 

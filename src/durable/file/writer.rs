@@ -24,7 +24,9 @@ use super::{
 use crate::durable::{
     error::JoinError,
     log::{
-        LogError, Size, rules,
+        LogError, Size,
+        callers::{Callers, Gathering},
+        rules,
         turns::{Job, Turns},
     },
     step::Step,
@@ -71,6 +73,8 @@ struct Writer {
     mark: Mark,
     commits: u64,
     gauges: Arc<Gauges>,
+    callers: Arc<Callers>,
+    gathering: Gathering,
     /// Released last.
     _lock: fs::File,
 }
@@ -80,12 +84,13 @@ pub(super) fn start(
     path: &Path,
     max_bytes: u64,
     is_restored: bool,
+    callers: Arc<Callers>,
 ) -> Result<(Sender<Message>, Arc<Gauges>), JoinError> {
     let (messages, inbox) = mpsc::channel();
     let (opened, is_open) = mpsc::channel();
     let gauges = Arc::new(Gauges::default());
     let (path, of_writer) = (path.to_owned(), Arc::clone(&gauges));
-    let run = move || match Writer::open(path, max_bytes.max(MIN_BYTES), is_restored, of_writer) {
+    let run = move || match Writer::open(path, max_bytes.max(MIN_BYTES), is_restored, of_writer, callers) {
         Err(error) => drop(opened.send(Err(error))),
         Ok(writer) => {
             if opened.send(Ok(())).is_ok() {
@@ -100,10 +105,18 @@ pub(super) fn start(
 }
 
 impl Writer {
-    fn open(path: PathBuf, max_bytes: u64, is_restored: bool, gauges: Arc<Gauges>) -> Result<Self, JoinError> {
+    fn open(
+        path: PathBuf,
+        max_bytes: u64,
+        is_restored: bool,
+        gauges: Arc<Gauges>,
+        callers: Arc<Callers>,
+    ) -> Result<Self, JoinError> {
         let OpenedFile { connection, lock, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
         let (wal, identity) = (beside(&path, "-wal"), identity(&path));
-        let mut writer = Self { path, wal, max_bytes, connection, identity, mark, commits, gauges, _lock: lock };
+        let gathering = Gathering::default();
+        let mut writer =
+            Self { path, wal, max_bytes, connection, identity, mark, commits, gauges, callers, gathering, _lock: lock };
         if is_behind {
             // The numbers of commits go on behind those that were confirmed.
             writer.commits = writer.mark.commits();
@@ -122,7 +135,7 @@ impl Writer {
             shards.collect::<rusqlite::Result<_>>().map_err(|error| failed(&error))?
         };
         let (turns, jobs) = mpsc::channel();
-        let queue = Turns::new(move |job| turns.send(job).is_ok());
+        let queue = Turns::new(Arc::default(), move |job| turns.send(job).is_ok());
         let doubting =
             queue.run(move |store| shards.iter().try_for_each(|shard| rules::doubt_all(store, *shard)), |()| {});
         self.turn(jobs.try_iter().collect());
@@ -147,6 +160,7 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => return self.close(),
             };
+            self.gathering.wait(&self.callers);
             let (mut jobs, mut closing) = (Vec::new(), None);
             for message in std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok())) {
                 match message {
@@ -173,7 +187,7 @@ impl Writer {
         }
     }
 
-    /// Runs jobs in one transaction, or each in its own if one of them fails.
+    /// Runs jobs in one transaction, or each in its own if one of them fails, and answers them.
     fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
             // Another connection has the lock, for all of them.
@@ -183,6 +197,7 @@ impl Writer {
         match self.run_all(&mut jobs) {
             Ok(changed) => {
                 let result = if changed { self.commit() } else { self.roll_back() };
+                self.gathering.done(&self.callers);
                 jobs.into_iter().for_each(|job| job.end(result.clone()));
             }
             Err(error) => {

@@ -9,11 +9,13 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
-    Answer, Found, Log, LogError, Record, Size, StoredFrame, TermState, rules,
+    Answer, Found, Frames, Log, LogError, Record, Size, StoredFrame, TermState,
+    callers::Callers,
+    rules,
     store::{LetterRow, shard_key},
     turns::Turns,
 };
-use crate::{durable::frame::Frame, rules::outcome::OpId};
+use crate::rules::outcome::OpId;
 
 /// An engine, apart from its transactions.
 pub(crate) trait Engine: Send + Sync + 'static {
@@ -82,6 +84,25 @@ impl<E: Engine> Local<E> {
 
 fn drop_ref<V>(_value: &V) {}
 
+/// Answers frames once, also if the engine drops the request.
+struct Asker(Option<Arc<dyn Frames>>);
+
+impl Asker {
+    fn answer(mut self, result: Result<(), LogError>) {
+        if let Some(frames) = self.0.take() {
+            frames.answer(result);
+        }
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        if let Some(frames) = self.0.take() {
+            frames.answer(Err(LogError::Closed));
+        }
+    }
+}
+
 impl<E: Engine> Log for Local<E> {
     fn now(&self) -> SystemTime {
         self.engine.now()
@@ -99,14 +120,27 @@ impl<E: Engine> Log for Local<E> {
         frames
     }
 
-    fn append(&self, shard: u16, frame: Frame) -> Answer<'_, u64> {
+    fn append(&self, shard: u16, frames: Arc<dyn Frames>) {
         let (key, engine, stored) = (self.key(shard), Arc::clone(&self.engine), self.stored(shard));
-        let (bytes, count) = (Arc::clone(&frame.bytes), frame.count);
-        self.turns.run(
-            move |store| rules::append(store, key, &frame, nanos(engine.now())),
+        let asker = Asker(Some(Arc::clone(&frames)));
+        self.turns.push(
+            move |store| {
+                let Some(frame) = frames.frame() else { return Ok(None) };
+                let first = rules::append(store, key, &frame, nanos(engine.now()))?;
+                Ok(Some(StoredFrame { first, bytes: frame.bytes, count: frame.count }))
+            },
             // Told again of a frame that was stored before, since a commit of unknown result tells no leader.
-            move |first| stored(StoredFrame { first: *first, bytes, count }),
-        )
+            move |frame: &Option<StoredFrame>| {
+                if let Some(frame) = frame.clone() {
+                    stored(frame);
+                }
+            },
+            move |result| asker.answer(result.map(drop)),
+        );
+    }
+
+    fn callers(&self) -> Arc<Callers> {
+        self.turns.callers()
     }
 
     fn begin(&self, shard: u16) -> Answer<'_, TermState> {

@@ -6,8 +6,10 @@
 //! | `store` | the rows of a log, and the trait by which an engine reads and writes them in a transaction |
 //! | `rules` | each request as a change of rows, the same for every engine on one machine |
 //! | `turns` | the requests that wait for the next transaction |
+//! | `callers` | the calls that wait for it, and how long it waits for them |
 //! | `local` | a [`Log`] made of the three |
 
+pub(crate) mod callers;
 pub(crate) mod local;
 pub(crate) mod rules;
 pub(crate) mod store;
@@ -21,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::frame::Frame;
 use crate::rules::outcome::OpId;
+use callers::Callers;
 use store::{LetterRow, OutcomeRow};
 
 /// Why the log did not do what it was asked for.
@@ -57,6 +60,15 @@ impl LogError {
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Full | Self::Failed(_))
     }
+}
+
+/// Frames on their way into a shard.
+pub(crate) trait Frames: Send + Sync + 'static {
+    /// The frame that the log has not answered, or the next one. `None` if their process has given them up.
+    fn frame(&self) -> Option<Frame>;
+
+    /// The log's answer to the last frame, once for each call of [`Log::append`].
+    fn answer(&self, result: Result<(), LogError>);
 }
 
 pub(crate) type Answer<'a, V> = BoxFuture<'a, Result<V, LogError>>;
@@ -133,8 +145,12 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// All frames that are stored from now on, in order. A frame arrives here before its append is answered.
     fn follow(&self, shard: u16) -> mpsc::UnboundedReceiver<StoredFrame>;
 
-    /// Stores a frame, and returns the position of its first op. The same frame again changes nothing.
-    fn append(&self, shard: u16, frame: Frame) -> Answer<'_, u64>;
+    /// Stores the next frame of these, which is asked for when there is a transaction for it. The same frame again changes
+    /// nothing.
+    fn append(&self, shard: u16, frames: Arc<dyn Frames>);
+
+    /// The calls that wait for the log to be synced.
+    fn callers(&self) -> Arc<Callers>;
 
     /// Begins a term: older ones of the shard are fenced off.
     fn begin(&self, shard: u16) -> Answer<'_, TermState>;

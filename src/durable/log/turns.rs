@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Answer, LogError,
+    callers::Callers,
     store::{Store, Stored},
 };
 
@@ -22,14 +23,19 @@ pub(crate) trait Job: Send {
 /// The way of requests to the engine.
 #[derive(Clone)]
 pub(crate) struct Turns {
+    callers: Arc<Callers>,
     push: Arc<dyn Fn(Box<dyn Job>) -> bool + Send + Sync>,
 }
 
 impl Turns {
     /// `push` hands a job to the engine, or returns false if the engine is gone. The number of jobs is bounded by their
     /// callers: a shard has one frame and one record on the way.
-    pub(crate) fn new(push: impl Fn(Box<dyn Job>) -> bool + Send + Sync + 'static) -> Self {
-        Self { push: Arc::new(push) }
+    pub(crate) fn new(callers: Arc<Callers>, push: impl Fn(Box<dyn Job>) -> bool + Send + Sync + 'static) -> Self {
+        Self { callers, push: Arc::new(push) }
+    }
+
+    pub(crate) fn callers(&self) -> Arc<Callers> {
+        Arc::clone(&self.callers)
     }
 
     /// Runs `work` in the next transaction. `committed` is called on the engine's side, before the answer goes out and in the
@@ -41,25 +47,36 @@ impl Turns {
         C: FnOnce(&V) + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Work { work, committed, value: None, reply };
-        // A job that is not taken is dropped, and with it the reply.
-        (self.push)(Box::new(job));
+        // A caller that gave up hears nothing; the request is done all the same.
+        self.push(work, committed, move |result| drop(reply.send(result)));
         Box::pin(async move { answer.await.unwrap_or(Err(LogError::Closed)) })
+    }
+
+    /// The same with a function that gets the answer. It is dropped uncalled if the engine is gone.
+    pub(crate) fn push<V, F, C, D>(&self, work: F, committed: C, reply: D)
+    where
+        V: Send + 'static,
+        F: FnMut(&mut dyn Store) -> Stored<V> + Send + 'static,
+        C: FnOnce(&V) + Send + 'static,
+        D: FnOnce(Stored<V>) + Send + 'static,
+    {
+        (self.push)(Box::new(Work { work, committed, value: None, reply }));
     }
 }
 
-struct Work<V, F, C> {
+struct Work<V, F, C, D> {
     work: F,
     committed: C,
     value: Option<Stored<V>>,
-    reply: oneshot::Sender<Result<V, LogError>>,
+    reply: D,
 }
 
-impl<V, F, C> Job for Work<V, F, C>
+impl<V, F, C, D> Job for Work<V, F, C, D>
 where
     V: Send,
     F: FnMut(&mut dyn Store) -> Stored<V> + Send,
     C: FnOnce(&V) + Send,
+    D: FnOnce(Stored<V>) + Send,
 {
     fn run(&mut self, store: &mut dyn Store) -> Result<(), LogError> {
         let value = (self.work)(store);
@@ -79,7 +96,6 @@ where
         if let Ok(value) = &result {
             then(value);
         }
-        // A caller that gave up hears nothing; the request is done all the same.
-        let _ = reply.send(result);
+        reply(result);
     }
 }

@@ -284,7 +284,7 @@ impl Open for MemoryLog {
                     return Err(JoinError::InUse("another batcher has joined it".to_owned()));
                 }
                 let (push, jobs) = mpsc::unbounded_channel();
-                let turns = Turns::new(move |job| push.send(job).is_ok());
+                let turns = Turns::new(Arc::default(), move |job| push.send(job).is_ok());
                 disk.turns = Some(turns.clone());
                 disk.opened_at = Some(Instant::now());
                 tokio::spawn(self.clone().write(disk.life, jobs));
