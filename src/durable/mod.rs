@@ -2,16 +2,17 @@
 //! the buffer.** See [the guide](crate::guide::durable) for what each setting survives, and what to do about ops in doubt.
 //!
 //! ```text
-//!  desk.submit(op) -> ingress Batcher -> frame --> log --> reader --> accumulator (stages) --> intent --> sink
+//!  desk.submit(op) -> ingress -> frame --> log --> reader --> accumulator (stages) --> intent --> sink
 //!      |  first await: it is in the log                                   ^                                 |
 //!      `- second await: its outcome <------- commit <------- record (settlement, outcome, dead letter) <----'
 //! ```
 //!
 //! # The protocol
 //!
-//! 1. **Accept.** A caller encodes its op, takes a permit and a number, and hands both to the ingress. The ingress packs what
-//!    waits into a frame, has one on the way per shard, and repeats it unchanged until the log answers. Frames are numbered, so
-//!    that one that comes twice is stored once; the log gives each op the next position of its shard.
+//! 1. **Accept.** A caller encodes its op, takes a permit and a number, and puts both into the open frame of the ingress. The log
+//!    seals the frame when it has a transaction for it. There is one on the way per shard, which comes again unchanged until the
+//!    log answers. Frames are numbered, so that one that comes twice is stored once; the log gives each op the next position of
+//!    its shard. Before a transaction the log waits a moment for callers that it has just answered.
 //! 2. **Lead.** A term begins with a higher epoch, which fences off all earlier ones. Its leader reads what is not settled and
 //!    then follows the log, position by position. Each op goes through an accumulator with a token that holds position and id.
 //! 3. **Write.** A batch that is cut gets an *intent*: a record of the positions that each of its ops stands for, and of the op

@@ -43,7 +43,7 @@ pub fn survives(shim: &Shim, place: &Place, job: &str) -> Result<(f64, f64), Err
     let last = lines.by_ref().take(LINES).last().ok_or("the job told nothing")??;
     running.kill()?;
     running.wait()?;
-    // What it told in between counts as well.
+    // Later lines count as well.
     let last = lines.map_while(Result::ok).filter(|line| line.parse::<f64>().is_ok()).last().unwrap_or(last);
     let confirmed: f64 = last.parse()?;
     let finder = match job {

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `open` | what must be true of a file before it is used: lock, file system, format, mark |
 //! | `writer` | the thread, and its transactions |
+//! | `gathering` | how long it waits for callers before it begins one |
 //! | `store` | rows |
 //! | `schema` | tables, and views for people |
 //! | `mark` | the second file, which tells a file that is older than it should be |
 
+mod gathering;
 mod mark;
 mod open;
 mod schema;

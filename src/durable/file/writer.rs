@@ -17,6 +17,7 @@ use rusqlite::{Connection, ErrorCode};
 use tracing::{error, warn};
 
 use super::{
+    gathering::Gathering,
     mark::Mark,
     open::{self, OpenedFile, beside},
     store::{Rows, failed},
@@ -25,7 +26,7 @@ use crate::durable::{
     error::JoinError,
     log::{
         LogError, Size,
-        callers::{Callers, Gathering},
+        callers::Callers,
         rules,
         turns::{Job, Turns},
     },

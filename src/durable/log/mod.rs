@@ -6,7 +6,7 @@
 //! | `store` | the rows of a log, and the trait by which an engine reads and writes them in a transaction |
 //! | `rules` | each request as a change of rows, the same for every engine on one machine |
 //! | `turns` | the requests that wait for the next transaction |
-//! | `callers` | the calls that wait for it, and how long it waits for them |
+//! | `callers` | the calls that wait for it |
 //! | `local` | a [`Log`] made of the three |
 
 pub(crate) mod callers;
