@@ -40,6 +40,9 @@ use crate::{
 /// How long a send waits for the log by default: many times what a slow disk takes.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the work of a transactional sink may take, by default: other work on the file waits for it.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long outcomes are kept by default.
 const HORIZON: Duration = Duration::from_secs(3600);
 
@@ -109,6 +112,7 @@ struct Settings<T> {
     retry: Retry,
     letters: Option<BoxSink<DeadLetter<T>>>,
     append_timeout: Duration,
+    transaction_timeout: Duration,
     horizon: Duration,
     on_undecodable: Option<OnUndecodable>,
 }
@@ -126,6 +130,7 @@ impl<T: Send + 'static, E: Engine> Durable<T, E> {
             retry: Retry::default(),
             letters: None,
             append_timeout: APPEND_TIMEOUT,
+            transaction_timeout: TRANSACTION_TIMEOUT,
             horizon: HORIZON,
             on_undecodable: None,
         };
@@ -185,6 +190,12 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
     /// How long a send waits for the log before its op is in doubt: 5 s by default, and 6 minutes at most.
     pub fn append_timeout(self, append_timeout: Duration) -> Self {
         self.with(|settings| Settings { append_timeout, ..settings })
+    }
+
+    /// How long the work of a transactional sink may take: 1 s by default. Then it is undone. It concerns SQL alone: work that
+    /// hangs outside of it holds up the log.
+    pub fn transaction_timeout(self, transaction_timeout: Duration) -> Self {
+        self.with(|settings| Settings { transaction_timeout, ..settings })
     }
 
     /// How long outcomes are kept, one hour by default. An op can be sent again under its id, and asked for, for as long.
@@ -249,6 +260,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
             weigh,
             limits: Mutex::new(limits),
             append_timeout: settings.append_timeout,
+            transaction_timeout: settings.transaction_timeout,
             horizon: settings.horizon,
             letters: Notify::new(),
             router,
@@ -304,6 +316,9 @@ impl<T> Settings<T> {
         }
         if self.append_timeout.is_zero() || self.append_timeout > GHOST_AFTER / 10 {
             return invalid("append_timeout", "must be longer than zero and 6 minutes at most");
+        }
+        if self.transaction_timeout.is_zero() {
+            return invalid("transaction_timeout", "must be longer than zero");
         }
         if self.shards == 0 {
             return invalid("shards", "must be at least 1");

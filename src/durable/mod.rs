@@ -17,6 +17,8 @@
 //!    then follows the log, position by position. Each op goes through an accumulator with a token that holds position and id.
 //! 3. **Write.** A batch that is cut gets an *intent*: a record of the positions that each of its ops stands for, and of the op
 //!    as it is sent if it may have been merged. The write begins when the intent has committed.
+//!    A sink that is [`Transactional`](crate::sink::Guarantee::Transactional) needs none: what it writes and the record of what
+//!    it settles are one transaction of the log, by [`Term::transaction`].
 //! 4. **Settle.** All that ends, in whatever way, goes into the next record: positions settled, outcomes by id, dead letters, and
 //!    the intents of which all is known. An op that may have landed and waits to be tried again keeps an intent. A record is
 //!    one transaction under the fence, and a term has one on the way. **No outcome, permit, withdrawn op or pause leaves the
@@ -30,7 +32,8 @@
 //!    repeats, waiting or ended, so that its id takes effect once. An id below the floor of its producer is forgotten.
 //!
 //! Files: `builder` joins; `handle`, `send`, `send_all`, `letters`, `joined` are what callers hold; `ingress` and `frame` lead into
-//! the log; `log` is the engine's side, with its rules; `term` is the leader; `memory` and `file` are the engines.
+//! the log; `log` is the engine's side, with its rules; `term` is the leader, `transaction` what it
+//! lends to sinks; `memory` and `file` are the engines.
 
 mod builder;
 mod bytes;
@@ -58,6 +61,7 @@ mod stats;
 mod step;
 mod tally;
 mod term;
+mod transaction;
 mod waiters;
 
 pub use builder::{Durable, OnUndecodable};
@@ -73,4 +77,5 @@ pub use letters::DeadLetters;
 pub use stats::Stats;
 pub use tally::FlushReport;
 pub use term::Term;
+pub use transaction::Transaction;
 pub use waiters::Ack;

@@ -38,6 +38,7 @@ pub(crate) struct Shared<T, R> {
     pub(crate) weigh: Option<Weigh<T>>,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) append_timeout: Duration,
+    pub(crate) transaction_timeout: Duration,
     /// Notified when dead letters are in the log.
     pub(crate) letters: Notify,
     /// How long outcomes are kept.

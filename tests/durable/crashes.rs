@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use proptest::prelude::*;
 use roundlot::{
     AckError, Batch, End, Limits, OpId, Retry, Settled, Sink, SinkError, Stages,
-    durable::{Durable, Handle, JoinError, Joined, OpStatus},
+    durable::{Durable, Handle, JoinError, Joined, OpStatus, Term, Transaction},
     sink::Guarantee,
     stage::Merge,
     testing::{MemoryFailure, MemoryLog},
@@ -58,6 +59,8 @@ enum Reply {
     LandedUnanswered,
     NotLandedUnanswered,
     Panic,
+    /// The sink stops waiting for its transaction. Other sinks land and do not answer.
+    Abandon,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,8 @@ enum Kind {
     Unknown,
     /// Not idempotent, and it can say what has landed.
     Reconciling,
+    /// What arrives are rows in the log itself.
+    Transactional,
 }
 
 /// The destination, which outlives the processes.
@@ -83,9 +88,49 @@ struct Destination {
 struct Venue {
     kind: Kind,
     destination: Arc<Mutex<Destination>>,
+    log: MemoryLog,
+    term: Option<Term>,
 }
 
 impl Venue {
+    /// All that has arrived, in order.
+    fn arrivals(&self) -> Vec<Op> {
+        if self.kind != Kind::Transactional {
+            return self.state().arrivals.clone();
+        }
+        self.log.rows().values().map(|row| serde_json::from_str(row).unwrap()).collect()
+    }
+
+    /// Writes in a transaction of the log.
+    async fn write_rows(&self, term: &Term, batch: &mut Batch<Op, u32>, reply: Reply) -> Result<Settled, SinkError> {
+        let insert = move |transaction: &mut Transaction<'_>, batch: &mut Batch<Op, u32>| {
+            let rows = transaction.memory()?;
+            if matches!(reply, Reply::RefuseFirst) {
+                batch.refuse(0, SinkError::refused("no"));
+            }
+            for op in batch.pending() {
+                rows.insert(format!("{:09}", rows.len()), serde_json::to_string(op).unwrap());
+            }
+            match reply {
+                Reply::NotLanded => Err(SinkError::transient("busy")),
+                _ => Ok(batch.accept_all_with(|_, op| op.calls[0])),
+            }
+        };
+        if matches!(reply, Reply::NotLandedUnanswered) {
+            return Err(SinkError::ambiguous("no answer"));
+        }
+        if matches!(reply, Reply::Abandon) {
+            let _ = term.transaction(batch, insert).now_or_never();
+            return Ok(batch.accept_all());
+        }
+        let settled = term.transaction(batch, insert).await?;
+        match reply {
+            Reply::LandedUnanswered => Err(SinkError::ambiguous("no answer")),
+            Reply::Panic => panic!("a sink that panics when the batch has landed"),
+            _ => Ok(settled),
+        }
+    }
+
     fn refuses(&self) -> bool {
         self.state().refuses
     }
@@ -105,10 +150,15 @@ impl Sink<Op, u32> for Venue {
         };
         tokio::time::sleep(Duration::from_millis(1)).await;
         if matches!(reply, Reply::RefuseFirst) {
-            batch.refuse(0, SinkError::refused("no"));
             self.state().refuses = true;
         }
-        if matches!(reply, Reply::Accept | Reply::RefuseFirst | Reply::LandedUnanswered | Reply::Panic) {
+        if let Some(term) = self.term.as_ref().filter(|_| self.kind == Kind::Transactional) {
+            return self.write_rows(term, batch, reply).await;
+        }
+        if matches!(reply, Reply::RefuseFirst) {
+            batch.refuse(0, SinkError::refused("no"));
+        }
+        if !matches!(reply, Reply::NotLanded | Reply::NotLandedUnanswered) {
             let arrived: Vec<Op> = batch.pending().cloned().collect();
             self.state().arrivals.extend(arrived);
         }
@@ -116,13 +166,19 @@ impl Sink<Op, u32> for Venue {
         match reply {
             Reply::Accept | Reply::RefuseFirst => Ok(batch.accept_all_with(|_, op| op.calls[0])),
             Reply::NotLanded => Err(SinkError::transient("busy")),
-            Reply::LandedUnanswered | Reply::NotLandedUnanswered => Err(SinkError::ambiguous("no answer")),
+            Reply::LandedUnanswered | Reply::NotLandedUnanswered | Reply::Abandon => {
+                Err(SinkError::ambiguous("no answer"))
+            }
             Reply::Panic => panic!("a sink that panics when the batch has landed"),
         }
     }
 
     fn guarantee(&self) -> Guarantee {
-        if self.kind == Kind::Idempotent { Guarantee::Idempotent } else { Guarantee::Unknown }
+        match self.kind {
+            Kind::Idempotent => Guarantee::Idempotent,
+            Kind::Transactional => Guarantee::Transactional,
+            Kind::Unknown | Kind::Reconciling => Guarantee::Unknown,
+        }
     }
 
     async fn reconcile(&self, batch: &mut Batch<Op, u32>) -> Result<(), SinkError> {
@@ -229,7 +285,7 @@ impl Driver {
                 .shards(self.shards, |partition: &u8| [*partition])
                 .limits(Limits::new(3).max_in_flight(2).max_pending(12))
                 .retry(Retry::exponential(Duration::from_millis(1), Duration::from_millis(2)).max_attempts(3))
-                .sink(move |_| venue.clone())
+                .sink(move |term| Venue { term: Some(term), ..venue.clone() })
                 .join()
                 .await;
             match joined {
@@ -296,7 +352,7 @@ impl Driver {
             Step::Pause => {
                 // The resume of an earlier step may have been cut short by a crash: from here on it does not matter.
                 if let Ok(under_way) = desk.pause().await {
-                    let arrived = self.venue.state().arrivals.len();
+                    let arrived = self.venue.arrivals().len();
                     self.journal().paused.get_or_insert((arrived, under_way));
                 }
             }
@@ -317,7 +373,8 @@ impl Driver {
     /// Nothing arrives after a pause but what was under way.
     fn check_pause(&self) {
         if let Some((arrived, under_way)) = self.journal().paused {
-            let since = self.venue.state().arrivals.len() - arrived;
+            let since = self.venue.arrivals().len() - arrived;
+            let under_way = if self.venue.kind == Kind::Transactional { 0 } else { under_way };
             assert!(since as u64 <= under_way, "{since} ops arrived in a pause, and {under_way} were under way");
         }
     }
@@ -345,7 +402,7 @@ impl Driver {
     }
 
     async fn judge(&self, desk: &Handle<Op, u32>) {
-        let arrivals = self.venue.state().arrivals.clone();
+        let arrivals = self.venue.arrivals();
         let mut arrived: BTreeMap<u32, usize> = BTreeMap::new();
         arrivals.iter().flat_map(|op| &op.calls).for_each(|call| *arrived.entry(*call).or_default() += 1);
         let calls = self.journal().calls.clone();
@@ -365,7 +422,7 @@ impl Driver {
             // The callers of a merged op share the fate of what it was merged into.
             match &outcome.result {
                 Ok(_) => assert!(times > 0, "call {number} was delivered and has not arrived"),
-                Err(AckError::InDoubt(_)) => {}
+                Err(AckError::InDoubt(_)) => assert_ne!(self.venue.kind, Kind::Transactional, "call {number}"),
                 Err(AckError::Exhausted(_)) => assert_eq!(times, 0, "call {number} was given up and has arrived"),
                 Err(error) => assert_eq!(times, 0, "call {number} ended as {error:?} and has arrived"),
             }
@@ -423,7 +480,7 @@ fn live(driver: &Driver, log: &MemoryLog, life: &Life, born_ms: u64) -> u64 {
 fn run(kind: Kind, shards: u16, replies: Vec<Reply>, sync_ms: u64, lives: &[Life]) {
     let log = MemoryLog::new().sync_time(Duration::from_millis(sync_ms));
     let destination = Arc::new(Mutex::new(Destination { replies, ..Destination::default() }));
-    let venue = Venue { kind, destination };
+    let venue = Venue { kind, destination, log: log.clone(), term: None };
     let driver = Driver { journal: Arc::default(), venue, shards };
     let mut born = 0;
     for life in lives {
@@ -457,6 +514,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         1 => Just(Reply::LandedUnanswered),
         1 => Just(Reply::NotLandedUnanswered),
         1 => Just(Reply::Panic),
+        1 => Just(Reply::Abandon),
     ]
 }
 
@@ -474,7 +532,12 @@ fn life() -> impl Strategy<Value = Life> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Idempotent), Just(Kind::Unknown), Just(Kind::Reconciling)]
+    prop_oneof![
+        1 => Just(Kind::Idempotent),
+        1 => Just(Kind::Unknown),
+        1 => Just(Kind::Reconciling),
+        2 => Just(Kind::Transactional),
+    ]
 }
 
 /// Random cases of one run; more for a campaign, by the variable that proptest reads.
@@ -509,7 +572,7 @@ fn a_crash_at_each_transaction_does_no_harm() {
     steps.extend([Step::Wait { ms: 5 }, send(4, false), send(0, false), Step::Flush, Step::Wait { ms: 30 }]);
     let mut replies = vec![Reply::Accept; 16];
     (replies[3], replies[5], replies[7]) = (Reply::NotLanded, Reply::LandedUnanswered, Reply::NotLandedUnanswered);
-    for kind in [Kind::Idempotent, Kind::Unknown, Kind::Reconciling] {
+    for kind in [Kind::Idempotent, Kind::Unknown, Kind::Reconciling, Kind::Transactional] {
         for number in 2..60 {
             for failure in [MemoryFailure::CrashBefore, MemoryFailure::CrashAfter] {
                 let life = Life { steps: steps.clone(), failure: Some((number, failure)) };
@@ -525,6 +588,7 @@ struct Deadly {
     kind: Kind,
     log: MemoryLog,
     landed: Arc<Mutex<Vec<u32>>>,
+    term: Option<Term>,
 }
 
 impl Sink<u32> for Deadly {
@@ -534,11 +598,18 @@ impl Sink<u32> for Deadly {
             std::future::pending::<()>().await;
         }
         self.landed.lock().unwrap().extend(batch.pending());
-        Ok(batch.accept_all())
+        match self.term.as_ref().filter(|_| self.kind == Kind::Transactional) {
+            Some(term) => term.transaction(batch, |_, batch| Ok(batch.accept_all())).await,
+            None => Ok(batch.accept_all()),
+        }
     }
 
     fn guarantee(&self) -> Guarantee {
-        if self.kind == Kind::Idempotent { Guarantee::Idempotent } else { Guarantee::Unknown }
+        match self.kind {
+            Kind::Idempotent => Guarantee::Idempotent,
+            Kind::Transactional => Guarantee::Transactional,
+            Kind::Unknown | Kind::Reconciling => Guarantee::Unknown,
+        }
     }
 
     async fn reconcile(&self, batch: &mut Batch<u32>) -> Result<(), SinkError> {
@@ -559,9 +630,11 @@ impl Sink<u32> for Deadly {
 /// Goal: one op can't kill a process for ever, and costs no other op its delivery. Method: a sink that dies of it.
 #[test]
 fn an_op_that_kills_its_process_is_given_up() {
-    for (kind, end) in [(Kind::Idempotent, End::InDoubt), (Kind::Reconciling, End::Exhausted)] {
+    let kinds =
+        [(Kind::Idempotent, End::InDoubt), (Kind::Reconciling, End::Exhausted), (Kind::Transactional, End::Exhausted)];
+    for (kind, end) in kinds {
         let log = MemoryLog::new();
-        let sink = Deadly { kind, log: log.clone(), landed: Arc::default() };
+        let sink = Deadly { kind, log: log.clone(), landed: Arc::default(), term: None };
         let (mut lives, mut ids) = (0, Vec::new());
         let ends = loop {
             lives += 1;
@@ -571,7 +644,11 @@ fn an_op_that_kills_its_process_is_given_up() {
             let ends = runtime.block_on(async {
                 let work = async {
                     let sink = sink.clone();
-                    let orders = Durable::new("orders", log.clone()).sink(move |_| sink.clone()).join().await.unwrap();
+                    let orders = Durable::new("orders", log.clone())
+                        .sink(move |term| Deadly { term: Some(term), ..sink.clone() })
+                        .join()
+                        .await
+                        .unwrap();
                     let desk = orders.handle();
                     if ids.is_empty() {
                         desk.pause().await.unwrap();

@@ -8,9 +8,11 @@
 //! | `gathering` | how long it waits for callers before it begins one |
 //! | `store` | rows |
 //! | `schema` | tables, and views for people |
+//! | `guard` | what the closure of a transactional sink may do |
 //! | `mark` | the second file, which tells a file that is older than it should be |
 
 mod gathering;
+mod guard;
 mod mark;
 mod open;
 mod schema;

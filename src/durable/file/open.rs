@@ -11,6 +11,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
+    guard::Guard,
     mark::Mark,
     schema::{FORMAT, TABLES},
 };
@@ -19,8 +20,8 @@ use crate::durable::error::JoinError;
 /// How long another connection, such as a person's, may keep the writer from a lock.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Statements kept prepared: some more than there are.
-const STATEMENTS: usize = 64;
+/// Statements kept prepared: some 40 of the log, and those of sinks.
+const STATEMENTS: usize = 128;
 
 /// The WAL is cut down to this many bytes when it is reset.
 const WAL_LIMIT: i64 = 64 << 20;
@@ -44,6 +45,7 @@ const NETWORK: [&str; 12] = [
 /// A file that is ready to be written.
 pub(super) struct OpenedFile {
     pub(super) connection: Connection,
+    pub(super) guard: Guard,
     /// Locked until it is dropped, or the process ends.
     pub(super) lock: fs::File,
     pub(super) mark: Mark,
@@ -87,7 +89,7 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         Err(TryLockError::Error(error)) => return Err(failed("lock", &error)),
     }
     drop(owner_only(path).map_err(|error| failed("open", &error))?);
-    let connection = connect(path, max_bytes).map_err(|error| failed("SQLite", &error))?;
+    let (connection, guard) = connect(path, max_bytes).map_err(|error| failed("SQLite", &error))?;
     let meta = |key: &str| -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT value FROM roundlot_meta WHERE key = ?1";
         connection.query_row(sql, [key], |row| row.get(0)).optional()
@@ -109,13 +111,13 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         );
         return Err(JoinError::Unsafe(why));
     }
-    Ok(OpenedFile { connection, lock, mark, commits, is_behind })
+    Ok(OpenedFile { connection, guard, lock, mark, commits, is_behind })
 }
 
 /// Opens the database, with all settings that a connection has.
-pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<(Connection, Guard)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -130,7 +132,8 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connectio
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
     let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
     connection.execute(sql, [FORMAT])?;
-    Ok(connection)
+    let guard = Guard::install(&mut connection)?;
+    Ok((connection, guard))
 }
 
 /// Opens a file, or makes one that its owner alone can read.

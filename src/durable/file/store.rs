@@ -1,10 +1,11 @@
 //! [`Rows`]: the rows of a log in SQLite, within the writer's transaction. Each row has a checksum over its key and content, since
 //! SQLite has none.
 
-use std::{cell::Cell, path::PathBuf, sync::Arc};
+use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 
+use super::guard::{Guard, SAVEPOINT};
 use crate::durable::{
     bytes::checksum,
     log::{
@@ -12,10 +13,12 @@ use crate::durable::{
         store::{FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
     },
     outcomes::end_of,
+    transaction::Transaction,
 };
 
 pub(super) struct Rows<'c> {
     connection: &'c Connection,
+    guard: &'c Guard,
     wal: PathBuf,
     /// Bytes of database and its log above which no op is accepted.
     room: u64,
@@ -26,7 +29,6 @@ pub(super) struct Rows<'c> {
 /// Classifies an error of SQLite in a transaction that has not been committed.
 pub(super) fn failed(error: &rusqlite::Error) -> LogError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => LogError::Full,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LogError::Damaged(error.to_string()),
         _ => LogError::Failed(error.to_string()),
     }
@@ -42,8 +44,8 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl<'c> Rows<'c> {
-    pub(super) fn new(connection: &'c Connection, wal: PathBuf, room: u64) -> Self {
-        Self { connection, wal, room, changed: Cell::new(false) }
+    pub(super) fn new(connection: &'c Connection, guard: &'c Guard, wal: PathBuf, room: u64) -> Self {
+        Self { connection, guard, wal, room, changed: Cell::new(false) }
     }
 
     fn change(&self, sql: &str, params: impl Params) -> Stored<()> {
@@ -147,6 +149,21 @@ const OUTCOME: &str =
 const LETTER: &str = "SELECT producer, number, op, schema, ended, attempts, error, at, sum FROM roundlot_letters";
 
 impl Store for Rows<'_> {
+    fn nested(&mut self, timeout: Duration, work: &mut dyn FnMut(&mut Transaction<'_>) -> bool) -> Stored<bool> {
+        self.change(&format!("SAVEPOINT {SAVEPOINT}"), [])?;
+        self.guard.enter(timeout);
+        let stays = work(&mut Transaction::sqlite_of(self.connection));
+        let stays = !self.guard.leave() && stays;
+        if self.connection.is_autocommit() {
+            // A statement of the sink, or one of its triggers, has rolled everything back, other requests included.
+            return Err(LogError::Failed("the sink rolled the transaction back".to_owned()));
+        }
+        if !stays {
+            self.change(&format!("ROLLBACK TO {SAVEPOINT}"), [])?;
+        }
+        self.change(&format!("RELEASE {SAVEPOINT}"), []).map(|()| stays)
+    }
+
     fn has_room(&mut self, bytes: usize) -> Stored<bool> {
         Ok(self.bytes()? + bytes as u64 <= self.room)
     }

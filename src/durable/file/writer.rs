@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use super::{
     gathering::Gathering,
+    guard::Guard,
     mark::Mark,
     open::{self, OpenedFile, beside},
     store::{Rows, failed},
@@ -69,6 +70,7 @@ struct Writer {
     wal: PathBuf,
     max_bytes: u64,
     connection: Connection,
+    guard: Guard,
     /// Which file the path named when it was opened.
     identity: Option<(u64, u64)>,
     mark: Mark,
@@ -113,11 +115,24 @@ impl Writer {
         gauges: Arc<Gauges>,
         callers: Arc<Callers>,
     ) -> Result<Self, JoinError> {
-        let OpenedFile { connection, lock, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
+        let OpenedFile { connection, guard, lock, mark, commits, is_behind } =
+            open::open(&path, max_bytes, is_restored)?;
         let (wal, identity) = (beside(&path, "-wal"), identity(&path));
         let gathering = Gathering::default();
-        let mut writer =
-            Self { path, wal, max_bytes, connection, identity, mark, commits, gauges, callers, gathering, _lock: lock };
+        let mut writer = Self {
+            path,
+            wal,
+            max_bytes,
+            connection,
+            guard,
+            identity,
+            mark,
+            commits,
+            gauges,
+            callers,
+            gathering,
+            _lock: lock,
+        };
         if is_behind {
             // The numbers of commits go on behind those that were confirmed.
             writer.commits = writer.mark.commits();
@@ -199,23 +214,27 @@ impl Writer {
             Ok(changed) => {
                 let result = if changed { self.commit() } else { self.roll_back() };
                 self.gathering.done(&self.callers);
-                jobs.into_iter().for_each(|job| job.end(result.clone()));
+                self.end(jobs, result);
             }
             Err(error) => {
                 let result = self.roll_back().and(Err(error));
-                if jobs.len() == 1 || matches!(result, Err(LogError::Unknown(_))) {
-                    return jobs.into_iter().for_each(|job| job.end(result.clone()));
-                }
-                // One job that can't be done must not fail the others.
-                jobs.into_iter().for_each(|job| self.turn(vec![job]));
+                self.end(jobs, result);
             }
         }
+    }
+
+    /// Answers, or runs each job by itself: one that can't be done must not fail the others.
+    fn end(&mut self, jobs: Vec<Box<dyn Job>>, result: Result<(), LogError>) {
+        if jobs.len() > 1 && matches!(result, Err(LogError::Failed(_) | LogError::Damaged(_))) {
+            return jobs.into_iter().for_each(|job| self.turn(vec![job]));
+        }
+        jobs.into_iter().for_each(|job| job.end(result.clone()));
     }
 
     /// Whether a row has been changed.
     fn run_all(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<bool, LogError> {
         let room = self.max_bytes - self.max_bytes / RESERVE;
-        let mut rows = Rows::new(&self.connection, self.wal.clone(), room);
+        let mut rows = Rows::new(&self.connection, &self.guard, self.wal.clone(), room);
         for job in jobs {
             job.run(&mut rows)?;
         }
@@ -233,7 +252,13 @@ impl Writer {
         if let Err(error) = self.connection.execute_batch("COMMIT") {
             let is_certain = matches!(
                 error.sqlite_error_code(),
-                Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+                // A constraint that is checked at the end was violated by the rows of a sink.
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::ConstraintViolation
+                )
             );
             if is_certain {
                 return self.roll_back().and(Err(failed(&error)));
@@ -248,7 +273,7 @@ impl Writer {
         }
         Step::Mark.after();
         self.gauges.commits.fetch_add(1, Ordering::Relaxed);
-        let bytes = Rows::new(&self.connection, self.wal.clone(), 0).bytes();
+        let bytes = Rows::new(&self.connection, &self.guard, self.wal.clone(), 0).bytes();
         self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
         Ok(())
     }
@@ -267,14 +292,16 @@ impl Writer {
     /// and synced, since a sync that has failed may succeed the next time without having written anything.
     fn open_again(&mut self, cause: &rusqlite::Error) -> LogError {
         warn!(path = %self.path.display(), error = %cause, "a commit has no known result: the log is opened again");
-        let opened = open::connect(&self.path, self.max_bytes).and_then(|connection| {
+        let opened = open::connect(&self.path, self.max_bytes).and_then(|(connection, guard)| {
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
             let sql = "SELECT value FROM roundlot_meta WHERE key = 'commits'";
             let commits: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-            Ok((connection, commits as u64))
+            Ok((connection, guard, commits as u64))
         });
         match opened {
-            Ok((connection, commits)) => (self.connection, self.commits) = (connection, commits),
+            Ok((connection, guard, commits)) => {
+                (self.connection, self.guard, self.commits) = (connection, guard, commits);
+            }
             Err(error) => error!(path = %self.path.display(), %error, "the log can't be opened again"),
         }
         LogError::Unknown(cause.to_string())

@@ -9,11 +9,11 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
-    Answer, Found, Frames, Log, LogError, Record, Size, StoredFrame, TermState,
+    Answer, Found, Frames, Lease, Log, LogError, Record, Size, StoredFrame, TermState, Work,
     callers::Callers,
     rules,
-    store::{LetterRow, shard_key},
-    turns::Turns,
+    store::{LetterRow, Store, Stored, shard_key},
+    turns::{Job, Turns, fails_turn},
 };
 use crate::rules::outcome::OpId;
 
@@ -79,6 +79,30 @@ impl<E: Engine> Local<E> {
                 let _ = sender.send(frame);
             }
         }
+    }
+}
+
+/// Work of a sink on its way through a transaction.
+struct Transact<E> {
+    shard: u32,
+    lease: Lease,
+    engine: Arc<E>,
+    work: Box<dyn Work>,
+    value: Option<Stored<bool>>,
+}
+
+impl<E: Engine> Job for Transact<E> {
+    fn run(&mut self, store: &mut dyn Store) -> Result<(), LogError> {
+        let now = nanos(self.engine.now());
+        let value = rules::transact(store, self.shard, self.lease, &mut *self.work, now);
+        let result = fails_turn(&value);
+        self.value = Some(value);
+        result
+    }
+
+    fn end(self: Box<Self>, committed: Result<(), LogError>) {
+        let Self { work, value, .. } = *self;
+        work.end(committed.and_then(|()| value.unwrap_or(Err(LogError::Closed))));
     }
 }
 
@@ -158,9 +182,14 @@ impl<E: Engine> Log for Local<E> {
         self.turns.run(move |store| rules::record(store, key, &record, nanos(engine.now())), drop_ref)
     }
 
+    fn transact(&self, lease: Lease, work: Box<dyn Work>) {
+        let (shard, engine) = (self.key(lease.shard), Arc::clone(&self.engine));
+        self.turns.hand(Box::new(Transact { shard, lease, engine, work, value: None }));
+    }
+
     fn find(&self, id: OpId) -> Answer<'_, Found> {
         let (key, known) = (self.key(id.shard()), usize::from(id.shard()) < self.followers.len());
-        let find = move |store: &mut dyn super::store::Store| match known {
+        let find = move |store: &mut dyn Store| match known {
             true => rules::find(store, key, id.producer(), id.number()),
             false => Ok(Found::Forgotten),
         };

@@ -15,13 +15,16 @@ pub(crate) mod rules;
 pub(crate) mod store;
 pub(crate) mod turns;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::frame::Frame;
+use super::{frame::Frame, transaction::Transaction};
 use crate::rules::outcome::OpId;
 use callers::Callers;
 use store::{LetterRow, OutcomeRow};
@@ -35,6 +38,9 @@ pub(crate) enum LogError {
     /// Nothing was stored: a newer term has begun.
     #[error("a newer term of the shard has begun")]
     Fenced,
+    /// Nothing was stored: the shard is paused.
+    #[error("the shard is paused")]
+    Paused,
     /// Nothing was stored: the frame was made too long ago.
     #[error("the frame was made too long ago to be stored")]
     Ghost,
@@ -116,6 +122,25 @@ pub(crate) struct Record {
     pub(crate) paused: Option<bool>,
 }
 
+/// Writes of a sink that share a transaction with the record of what they settle.
+pub(crate) trait Work: Send {
+    /// Writes. Returns what the log is to record with it; with `None`, all that was written is undone. May be called again if
+    /// the transaction as a whole was undone.
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Option<Record>;
+
+    /// Called once the fate of the transaction is known: whether it has committed with the record. Work that is dropped without
+    /// it has changed nothing.
+    fn end(self: Box<Self>, result: Result<bool, LogError>);
+}
+
+/// Tells under which fence work runs, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lease {
+    pub(crate) shard: u16,
+    pub(crate) epoch: u64,
+    pub(crate) timeout: Duration,
+}
+
 /// The log's answer about an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -159,6 +184,9 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn read(&self, shard: u16, from: u64) -> Answer<'_, Vec<StoredFrame>>;
 
     fn record(&self, record: Arc<Record>) -> Answer<'_, ()>;
+
+    /// Runs work in the next transaction.
+    fn transact(&self, lease: Lease, work: Box<dyn Work>);
 
     fn find(&self, id: OpId) -> Answer<'_, Found>;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Found, LogError, Record, StoredFrame, TermState,
+    Found, Lease, LogError, Record, StoredFrame, TermState, Work,
     store::{LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
 };
 #[cfg(feature = "durable-file")]
@@ -114,6 +114,26 @@ pub(crate) fn record(store: &mut dyn Store, shard: u32, record: &Record, now: u6
     let idle_terms = if record.settled.is_empty() { row.idle_terms } else { 0 };
     let row = ShardRow { cursor, idle_terms, paused: record.paused.unwrap_or(row.paused), ..row };
     store.put_shard(shard, &row)
+}
+
+/// Runs work of a sink under the fence of a term, and stores with it what the term has to tell. Returns whether both stay.
+pub(crate) fn transact(store: &mut dyn Store, shard: u32, lease: Lease, work: &mut dyn Work, now: u64) -> Stored<bool> {
+    let row = store.shard(shard)?;
+    if row.epoch != lease.epoch {
+        return Err(LogError::Fenced);
+    }
+    if row.paused {
+        return Err(LogError::Paused);
+    }
+    let mut told = None;
+    let stays = store.nested(lease.timeout, &mut |transaction| {
+        told = work.run(transaction);
+        told.is_some()
+    })?;
+    match told.filter(|_| stays) {
+        Some(told) => record(store, shard, &told, now).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// The bytes of the op at a position that is not settled.

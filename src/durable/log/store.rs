@@ -1,9 +1,10 @@
 //! The rows of a log, and [`Store`]: the trait by which an engine reads and writes them. All calls of one transaction see each
 //! other, and take effect together or not at all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::LogError;
+use crate::durable::transaction::Transaction;
 
 /// A log of one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,10 @@ pub(crate) type FrameRow = (u64, Arc<[u8]>);
 
 /// The rows of all logs of one engine, within a transaction. A shard is named by its key: the log's number and its own.
 pub(crate) trait Store {
+    /// Runs work of a sink, whose changes stay if it returns true. The engine ends what takes longer than `timeout`, as far as
+    /// it can. Returns whether the changes stay.
+    fn nested(&mut self, timeout: Duration, work: &mut dyn FnMut(&mut Transaction<'_>) -> bool) -> Stored<bool>;
+
     /// Whether ops may be accepted, or the rest of the room is kept for settlements.
     fn has_room(&mut self, bytes: usize) -> Stored<bool>;
 

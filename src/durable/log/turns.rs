@@ -38,6 +38,11 @@ impl Turns {
         Arc::clone(&self.callers)
     }
 
+    /// Hands a job to the engine, which drops it if it is closed.
+    pub(crate) fn hand(&self, job: Box<dyn Job>) {
+        (self.push)(job);
+    }
+
     /// Runs `work` in the next transaction. `committed` is called on the engine's side, before the answer goes out and in the
     /// order of the requests.
     pub(crate) fn run<V, F, C>(&self, work: F, committed: C) -> Answer<'static, V>
@@ -60,18 +65,28 @@ impl Turns {
         C: FnOnce(&V) + Send + 'static,
         D: FnOnce(Stored<V>) + Send + 'static,
     {
-        (self.push)(Box::new(Work { work, committed, value: None, reply }));
+        (self.push)(Box::new(Request { work, committed, value: None, reply }));
     }
 }
 
-struct Work<V, F, C, D> {
+/// Tells the error of a job by which its transaction has to be given up. A request that is refused keeps its refusal.
+pub(crate) fn fails_turn<V>(value: &Stored<V>) -> Result<(), LogError> {
+    match value {
+        Err(error @ (LogError::Failed(_) | LogError::Unknown(_) | LogError::Damaged(_) | LogError::Closed)) => {
+            Err(error.clone())
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Request<V, F, C, D> {
     work: F,
     committed: C,
     value: Option<Stored<V>>,
     reply: D,
 }
 
-impl<V, F, C, D> Job for Work<V, F, C, D>
+impl<V, F, C, D> Job for Request<V, F, C, D>
 where
     V: Send,
     F: FnMut(&mut dyn Store) -> Stored<V> + Send,
@@ -80,12 +95,7 @@ where
 {
     fn run(&mut self, store: &mut dyn Store) -> Result<(), LogError> {
         let value = (self.work)(store);
-        let result = match &value {
-            Err(error @ (LogError::Failed(_) | LogError::Unknown(_) | LogError::Damaged(_) | LogError::Closed)) => {
-                Err(error.clone())
-            }
-            _ => Ok(()),
-        };
+        let result = fails_turn(&value);
         self.value = Some(value);
         result
     }

@@ -4,7 +4,7 @@
 mod store;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -145,6 +145,11 @@ impl MemoryLog {
     /// Transactions begun so far.
     pub fn transactions(&self) -> u64 {
         self.disk().begun
+    }
+
+    /// The rows of transactional sinks, as they are committed.
+    pub fn rows(&self) -> BTreeMap<String, String> {
+        self.disk().synced.of_sinks.clone()
     }
 
     /// Forgets what was not synced. What runs on the log finds it closed, and the log can be joined anew.

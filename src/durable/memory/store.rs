@@ -1,8 +1,11 @@
 //! [`Rows`]: the rows of logs in memory. A transaction works on a copy, which then replaces the original.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::durable::log::store::{FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored};
+use crate::durable::{
+    log::store::{FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
+    transaction::Transaction,
+};
 
 /// A row's key: the shard, and a number within it.
 type Key = (u32, u64);
@@ -22,6 +25,8 @@ pub(super) struct Rows {
     intents: BTreeMap<Key, Vec<u8>>,
     outcomes: BTreeMap<OpKey, OutcomeRow>,
     letters: BTreeMap<OpKey, LetterRow>,
+    /// Rows of transactional sinks.
+    pub(super) of_sinks: BTreeMap<String, String>,
     /// Bytes of frames above which none is accepted.
     pub(super) capacity: Option<usize>,
 }
@@ -34,6 +39,16 @@ impl Rows {
 }
 
 impl Store for Rows {
+    /// A closure in memory can't be ended from outside, and the time-out has no effect.
+    fn nested(&mut self, _timeout: Duration, work: &mut dyn FnMut(&mut Transaction<'_>) -> bool) -> Stored<bool> {
+        let before = self.of_sinks.clone();
+        let stays = work(&mut Transaction::memory_of(&mut self.of_sinks));
+        if !stays {
+            self.of_sinks = before;
+        }
+        Ok(stays)
+    }
+
     fn has_room(&mut self, bytes: usize) -> Stored<bool> {
         Ok(self.capacity.is_none_or(|capacity| self.bytes() + bytes <= capacity))
     }

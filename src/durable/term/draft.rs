@@ -1,11 +1,14 @@
 //! [`Draft`]: what the next record of a term tells the log, and what happens once it has committed. **No effect of a draft
 //! happens before**: no caller is told, no permit is released, no batch is written.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::positions::{Token, runs_of};
+use super::{
+    lent::Lent,
+    positions::{Token, runs_of},
+};
 use crate::{
     durable::{
         codec::OpCodec,
@@ -21,16 +24,21 @@ use crate::{
     },
 };
 
-/// A batch whose intent is on its way to the log.
+/// A batch that is about to be written. If it has an intent, that is on its way to the log.
 pub(super) struct Start<T, R> {
     pub(super) cut: Box<Cut<T, R, Token>>,
-    pub(super) written: Writing,
+    pub(super) writing: Writing<T, R>,
 }
 
 /// Facts about a batch that is being written.
-#[derive(Debug)]
-pub(super) struct Writing {
-    /// The number of its intent.
+pub(super) struct Writing<T, R> {
+    pub(super) announced: Option<Announced>,
+    /// The way of the batch through transactions, if the sink is transactional.
+    pub(super) lent: Option<Arc<Lent<T, R>>>,
+}
+
+/// The intent of a batch that is being written.
+pub(super) struct Announced {
     pub(super) number: u64,
     pub(super) intent: Intent,
     /// Whether each op was in doubt before.
@@ -67,70 +75,19 @@ impl<T, R> Effects<T, R> {
     }
 }
 
-pub(super) struct Draft<T, R> {
+/// The part of a record that says how ops have ended.
+#[derive(Debug, Default)]
+pub(super) struct Told {
     positions: Vec<u64>,
     outcomes: Results,
     letters: Vec<LetterRow>,
-    pub(super) intents: Vec<(u64, Vec<u8>)>,
-    pub(super) resolved: Vec<u64>,
-    pub(super) pause: Option<bool>,
-    pub(super) effects: Effects<T, R>,
 }
 
-impl<T, R> Draft<T, R> {
-    pub(super) fn new() -> Self {
-        let effects = Effects {
-            ended: Vec::new(),
-            settled: Vec::new(),
-            repeats: 0,
-            release: 0,
-            letters: 0,
-            starts: Vec::new(),
-            withdrawn: Vec::new(),
-            paused: Vec::new(),
-        };
-        Self {
-            positions: Vec::new(),
-            outcomes: Results::default(),
-            letters: Vec::new(),
-            intents: Vec::new(),
-            resolved: Vec::new(),
-            pause: None,
-            effects,
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.positions.is_empty()
-            && self.intents.is_empty()
-            && self.resolved.is_empty()
-            && self.pause.is_none()
-            && self.effects.withdrawn.is_empty()
-    }
-
-    /// The positions that end with the record.
-    pub(super) fn ended_positions(&self) -> HashSet<u64> {
-        self.positions.iter().copied().collect()
-    }
-
-    /// Whether something waits for the record, besides callers of ops that have ended.
-    pub(super) fn is_urgent(&self) -> bool {
-        let Effects { starts, withdrawn, paused, .. } = &self.effects;
-        !starts.is_empty() || !withdrawn.is_empty() || !paused.is_empty()
-    }
-
+impl Told {
     /// An op has ended.
-    pub(super) fn end(&mut self, codec: &dyn OpCodec<T, R>, token: Token, outcome: Outcome<R>) {
+    pub(super) fn end<T, R>(&mut self, codec: &dyn OpCodec<T, R>, token: Token, outcome: &Outcome<R>) {
         self.positions.push(token.position);
-        self.outcomes.push(codec, (token.producer, token.number), &outcome);
-        self.effects.ended.push((token, outcome));
-    }
-
-    /// An op shares the outcome of one with the same id, and has none of its own.
-    pub(super) fn repeat(&mut self, position: u64) {
-        self.positions.push(position);
-        self.effects.repeats += 1;
-        self.effects.release += 1;
+        self.outcomes.push(codec, (token.producer, token.number), outcome);
     }
 
     /// An op becomes a dead letter, with its bytes unless the log has them at its position.
@@ -156,20 +113,79 @@ impl<T, R> Draft<T, R> {
         });
     }
 
+    pub(super) fn into_record(self, shard: u16, epoch: u64) -> Record {
+        let Self { positions, outcomes, letters } = self;
+        let (settled, outcomes) = (runs_of(positions), outcomes.into_rows());
+        Record { shard, epoch, settled, outcomes, letters, ..Record::default() }
+    }
+}
+
+pub(super) struct Draft<T, R> {
+    pub(super) told: Told,
+    pub(super) intents: Vec<(u64, Vec<u8>)>,
+    pub(super) resolved: Vec<u64>,
+    pub(super) pause: Option<bool>,
+    pub(super) effects: Effects<T, R>,
+}
+
+impl<T, R> Effects<T, R> {
+    pub(super) fn new() -> Self {
+        Self {
+            ended: Vec::new(),
+            settled: Vec::new(),
+            repeats: 0,
+            release: 0,
+            letters: 0,
+            starts: Vec::new(),
+            withdrawn: Vec::new(),
+            paused: Vec::new(),
+        }
+    }
+}
+
+impl<T, R> Draft<T, R> {
+    pub(super) fn new() -> Self {
+        let (told, effects) = (Told::default(), Effects::new());
+        Self { told, intents: Vec::new(), resolved: Vec::new(), pause: None, effects }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.positions.is_empty()
+            && self.intents.is_empty()
+            && self.resolved.is_empty()
+            && self.pause.is_none()
+            && self.effects.withdrawn.is_empty()
+    }
+
+    /// The positions that end with the record.
+    pub(super) fn ended_positions(&self) -> HashSet<u64> {
+        self.told.positions.iter().copied().collect()
+    }
+
+    /// Whether something waits for the record, besides callers of ops that have ended.
+    pub(super) fn is_urgent(&self) -> bool {
+        let Effects { starts, withdrawn, paused, .. } = &self.effects;
+        !starts.is_empty() || !withdrawn.is_empty() || !paused.is_empty()
+    }
+
+    /// An op has ended.
+    pub(super) fn end(&mut self, codec: &dyn OpCodec<T, R>, token: Token, outcome: Outcome<R>) {
+        self.told.end(codec, token, &outcome);
+        self.effects.ended.push((token, outcome));
+    }
+
+    /// An op shares the outcome of one with the same id, and has none of its own.
+    pub(super) fn repeat(&mut self, position: u64) {
+        self.told.positions.push(position);
+        self.effects.repeats += 1;
+        self.effects.release += 1;
+    }
+
     /// The record, and what follows its commit.
     pub(super) fn seal(self, shard: u16, epoch: u64) -> (Record, Effects<T, R>) {
-        let Self { positions, outcomes, letters, intents, resolved, pause, mut effects } = self;
-        (effects.settled, effects.letters) = (runs_of(positions), letters.len());
-        let record = Record {
-            shard,
-            epoch,
-            intents,
-            resolved,
-            settled: effects.settled.clone(),
-            outcomes: outcomes.into_rows(),
-            letters,
-            paused: pause,
-        };
+        let Self { told, intents, resolved, pause: paused, mut effects } = self;
+        let record = Record { intents, resolved, paused, ..told.into_record(shard, epoch) };
+        (effects.settled, effects.letters) = (record.settled.clone(), record.letters.len());
         (record, effects)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{TermEnd, ask, positions::Token, running::Running};
+use super::{TermEnd, ask, positions::Token, running::Running, settle::Of};
 use crate::{
     driver::clock,
     durable::{
@@ -146,7 +146,7 @@ where
             return Err(TermEnd::Unreadable(format!("op {}: {error}", token.id(self.leader.shard))));
         }
         let error = SinkError::refused(error);
-        self.draft.letter(token, None, schema, End::Refused, 0, &error);
+        self.draft.told.letter(token, None, schema, End::Refused, 0, &error);
         self.draft.end(&*self.codec, token, refused(error));
         self.draft.effects.release += 1;
         Ok(None)
@@ -166,9 +166,9 @@ where
             // A caller who has given up must not be sent ops.
             Command::Withdraw { wanted, reply } if reply.is_closed() => drop(panics::discard(wanted)),
             Command::Withdraw { wanted, reply } => {
-                self.collect(false);
+                self.collect(Of::Record);
                 let ops = self.accumulator.withdraw(wanted, clock::now());
-                self.collect(true);
+                self.collect(Of::Withdrawal);
                 if ops.is_empty() {
                     let _ = reply.send(ops);
                 } else {
@@ -177,7 +177,8 @@ where
             }
             Command::Pause { paused, reply } => {
                 self.paused = paused;
-                self.accumulator.set_paused(paused || self.is_stopping());
+                // Until a resume is stored, the log takes no transaction of the sink.
+                self.accumulator.set_paused(true);
                 self.draft.pause = Some(paused);
                 self.draft.effects.paused.push(reply);
             }

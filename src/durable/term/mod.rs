@@ -7,6 +7,8 @@
 //! | `recover` | its beginning: what the log holds, and what may have landed |
 //! | `intake` | frames and commands |
 //! | `settle` | batches that come back, ends, and records that have committed |
+//! | `outgoing` | batches on their way out |
+//! | `lent` | a batch on its way through a transaction |
 //! | `draft` | the next record, and its effects |
 //! | `doubts` | intents in the log, and the ops that they put in doubt |
 //! | `positions` | what is settled, and where an op is |
@@ -14,6 +16,8 @@
 mod doubts;
 mod draft;
 mod intake;
+mod lent;
+mod outgoing;
 mod positions;
 mod recover;
 mod running;
@@ -34,11 +38,20 @@ use super::{
     shared::Shared,
     step::Step,
 };
+#[cfg(doc)]
+use crate::sink::{ErrorKind, Guarantee};
 use crate::{
-    rules::{config::retry::Retry, panics, stage::Stages},
+    durable::transaction::Transaction,
+    rules::{
+        batch::{Batch, Settled, SinkError},
+        config::retry::Retry,
+        panics,
+        stage::Stages,
+    },
     sink::Sink,
 };
 use draft::Effects;
+use lent::Lent;
 use running::Running;
 
 /// A term: the time in which one process leads a shard of a log. A sink is made for each, which the fence is a birthmark of:
@@ -66,6 +79,84 @@ impl Term {
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
+
+    /// Writes a batch in a transaction of the log: what `work` writes, and the record that the ops it answers are settled, take
+    /// effect together or not at all. A sink that writes all it accepts so is [`Transactional`](Guarantee::Transactional), and
+    /// each op takes effect exactly once.
+    ///
+    /// `work` is called on the thread of the log, and may be called again if the transaction was undone. It answers the ops as
+    /// [`Sink::write`] does. An op that it accepts or refuses is settled with the commit; one that it leaves without a verdict
+    /// or wants to [`retry`](Batch::retry) is not. An error, also one that is due to time, undoes all that was written and every
+    /// verdict. In a [`File`](super::File) SQL is ended after
+    /// [`transaction_timeout`](super::Durable::transaction_timeout). **Work that hangs outside of SQL holds up the file.**
+    ///
+    /// # Errors
+    ///
+    /// * The error of `work`, or [`Transient`](ErrorKind::Transient) if it panicked or took too long.
+    /// * [`Fenced`](ErrorKind::Fenced) if a newer term has begun.
+    /// * [`Outage`](ErrorKind::Outage) if the shard was paused meanwhile or the log could not store it. Nothing has landed.
+    /// * [`Ambiguous`](ErrorKind::Ambiguous) if the commit has no known result. The term ends, and the next one knows.
+    /// * [`Outage`](ErrorKind::Outage) if the batch was not lent to a transactional sink: [`Sink::guarantee`] must say so, and
+    ///   the batch must be the one that the sink was given, of the types of the durable batcher.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the work may still be done. The batch is empty from then on, and the write should end: the batcher takes the
+    /// batch back and knows what has landed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "durable-file")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use roundlot::{Batch, Settled, Sink, SinkError, durable::{Durable, File, Term}, sink::Guarantee};
+    ///
+    /// /// Adds amounts to a balance, each exactly once.
+    /// struct Balance(Term);
+    ///
+    /// impl Sink<i64> for Balance {
+    ///     async fn write(&self, batch: &mut Batch<i64>) -> Result<Settled, SinkError> {
+    ///         let add = |transaction: &mut roundlot::durable::Transaction<'_>, batch: &mut Batch<i64>| {
+    ///             let database = transaction.sqlite()?;
+    ///             database.execute("CREATE TABLE IF NOT EXISTS balance (amount INTEGER)", [])?;
+    ///             let amount: i64 = batch.pending().sum();
+    ///             database.execute("INSERT INTO balance VALUES (?1)", [amount])?;
+    ///             Ok(batch.accept_all())
+    ///         };
+    ///         self.0.transaction(batch, add).await
+    ///     }
+    ///
+    ///     fn guarantee(&self) -> Guarantee {
+    ///         Guarantee::Transactional
+    ///     }
+    /// }
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("balance.db");
+    /// let balance = Durable::new("balance", File::at(&path)).sink(Balance).join().await?;
+    /// balance.handle().submit(7).await?.await?;
+    /// balance.leave().await?;
+    /// let database = rusqlite::Connection::open(&path)?;
+    /// let amount: i64 = database.query_row("SELECT sum(amount) FROM balance", [], |row| row.get(0))?;
+    /// assert_eq!(amount, 7);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "durable-file"))]
+    /// # fn main() {}
+    /// ```
+    pub async fn transaction<T, R, F>(&self, batch: &mut Batch<T, R>, work: F) -> Result<Settled, SinkError>
+    where
+        T: Send + 'static,
+        R: Clone + Send + 'static,
+        F: FnMut(&mut Transaction<'_>, &mut Batch<T, R>) -> Result<Settled, SinkError> + Send + 'static,
+    {
+        let ticket = batch.ticket_mut().clone();
+        match ticket.and_then(|ticket| ticket.downcast::<Lent<T, R>>().ok()) {
+            Some(lent) => lent.write(batch, work).await,
+            None => Err(SinkError::outage("the batch was not lent to a sink that says it is transactional")),
+        }
+    }
 }
 
 /// State that a leader keeps from term to term.
@@ -76,13 +167,13 @@ pub(crate) struct Account<T, R> {
     unreleased: usize,
     /// Positions that are read and not settled.
     open: usize,
-    /// The effects of a record whose commit has no known result.
-    unknown: Option<Effects<T, R>>,
+    /// The effects of commits without a known result.
+    unknown: Vec<Effects<T, R>>,
 }
 
 impl<T, R> Account<T, R> {
     pub(crate) fn new() -> Self {
-        Self { counted_to: None, unreleased: 0, open: 0, unknown: None }
+        Self { counted_to: None, unreleased: 0, open: 0, unknown: Vec::new() }
     }
 }
 

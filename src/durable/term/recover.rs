@@ -74,23 +74,23 @@ where
         match self.guarantee {
             Guarantee::Unknown => self.reconcile(&mut in_doubt, &waiting, &by_position).await?,
             Guarantee::Idempotent => self.end_suspects(&mut in_doubt, &waiting, &by_position),
+            Guarantee::Transactional => self.trust_positions(&mut in_doubt, &waiting, &by_position),
         }
         self.push_all(waiting, in_doubt, &by_position).await?;
         Step::Recovery.after();
         Ok(())
     }
 
-    /// The record whose commit had no known result has landed or not, which its positions tell. Its effects follow if it has.
-    /// Returns the intents whose batches were not written, since they waited for it.
+    /// A commit without a known result has landed or not, which its positions tell. Its effects follow if it has. Returns the intents whose batches were not written, since they waited for it.
     fn learn_unknown(&mut self) -> Unwritten {
-        let Some(mut effects) = self.leader.account.unknown.take() else {
-            return Unwritten::new();
-        };
-        let unwritten = effects.starts.drain(..).map(|start| (start.written.number, start.written.was_in_doubt));
-        let unwritten = unwritten.collect();
-        let first = effects.settled.first();
-        if first.is_some_and(|(first, _)| self.settled.contains(*first)) {
-            self.take_effect(effects);
+        let mut unwritten = Unwritten::new();
+        for mut effects in std::mem::take(&mut self.leader.account.unknown) {
+            let announced = effects.starts.drain(..).filter_map(|start| start.writing.announced);
+            unwritten.extend(announced.map(|intent| (intent.number, intent.was_in_doubt)));
+            let first = effects.settled.first();
+            if first.is_some_and(|(first, _)| self.settled.contains(*first)) {
+                self.take_effect(effects);
+            }
         }
         unwritten
     }
@@ -178,6 +178,22 @@ where
             warn!(batcher = %self.destination.batcher, "an op that may have killed earlier processes is given up");
             let tokens = tokens_of(&suspect.op, waiting, by_position);
             self.end_in_doubt(&suspect, &tokens, SinkError::ambiguous(KILLER));
+        }
+    }
+
+    /// Nothing that is not settled has landed in a transactional sink, whatever an intent says of it: the intent is of another
+    /// kind of sink, or a mark on an op that was written alone, since it may be what kills the process.
+    fn trust_positions(&mut self, all: &mut AllInDoubt, waiting: &[Waiting], by_position: &HashMap<u64, usize>) {
+        for op in std::mem::take(all).into_values() {
+            if op.alone {
+                warn!(batcher = %self.destination.batcher, "an op that may have killed earlier processes is given up");
+                let tokens = tokens_of(&op.op, waiting, by_position);
+                let error = SinkError::refused(KILLER);
+                self.letter_of(&op, &tokens, End::Exhausted, &error);
+                self.end_found(&op, &tokens, End::Exhausted, Err(AckError::Exhausted(error)));
+            } else {
+                self.draft.resolved.extend(self.doubts.release(op.intent, 1));
+            }
         }
     }
 
@@ -285,7 +301,7 @@ where
 
     fn letter_of(&mut self, op: &InDoubt, tokens: &[(Token, Timestamp)], end: End, error: &SinkError) {
         if let Some((token, _)) = tokens.last() {
-            self.draft.letter(*token, op.op.op.clone(), op.schema, end, op.op.attempts, error);
+            self.draft.told.letter(*token, op.op.op.clone(), op.schema, end, op.op.attempts, error);
         }
     }
 

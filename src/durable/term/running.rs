@@ -12,6 +12,7 @@ use super::{
     doubts::Doubts,
     draft::{Draft, Effects, Writing},
     positions::{Ids, Settled, Token},
+    settle::Of,
 };
 use crate::{
     driver::{
@@ -22,13 +23,11 @@ use crate::{
     },
     durable::{
         codec::OpCodec,
-        intent::{Intent, IntentOp},
         log::{LogError, StoredFrame, TermState},
         step::Step,
     },
     rules::{
-        accumulator::{Accumulator, Cut, Policy},
-        batch::SinkError,
+        accumulator::{Accumulator, Policy},
         config::limits::Limits,
         outcome::OpId,
         time::Timestamp,
@@ -45,7 +44,7 @@ const SUSPICIOUS_TERMS: u32 = 3;
 /// The pause before outcomes are purged again.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
 
-type Write<T, R> = BoxFuture<'static, (Writing, Completed<T, R, Token>)>;
+type Write<T, R> = BoxFuture<'static, (Writing<T, R>, Completed<T, R, Token>)>;
 
 /// A record on its way to the log, and what happens once it has committed.
 type Committing<T, R> = (BoxFuture<'static, Result<(), LogError>>, Effects<T, R>);
@@ -101,7 +100,8 @@ where
         let limits = leader.shared.limits().clone();
         let policy = Policy {
             backoff: leader.retry.clone().start(),
-            idempotent: guarantee == Guarantee::Idempotent,
+            idempotent: guarantee != Guarantee::Unknown,
+            is_certain: guarantee == Guarantee::Transactional,
             page: sink.page(),
             ..Policy::default()
         };
@@ -152,7 +152,7 @@ where
                 self.accumulator.press();
             }
             self.cut(now);
-            self.collect(false);
+            self.collect(Of::Record);
             self.send_record(now);
             self.purge(now);
             self.publish();
@@ -175,8 +175,7 @@ where
                 biased;
                 committed = committed => self.committed(committed),
                 Some((writing, completed)) = self.writes.next(), if !self.writes.is_empty() => {
-                    self.written(writing, completed);
-                    Ok(())
+                    self.written(writing, completed)
                 }
                 Some(frame) = self.frames.recv() => self.read_frame(frame).await,
                 Some(command) = self.leader.commands.recv() => self.handle_command(command).await,
@@ -210,44 +209,13 @@ where
         self.writes.is_empty() && (gives_up || (self.draft.is_empty() && self.committing.is_none()))
     }
 
-    /// Cuts what is due, and puts the intent of each batch into the draft.
+    /// Cuts what is due.
     fn cut(&mut self, now: Timestamp) {
         while !self.is_stopping()
-            && let Some(mut cut) = self.accumulator.cut(now)
+            && let Some(cut) = self.accumulator.cut(now)
         {
-            let ops = self.intent_ops(&mut cut);
-            let was_in_doubt = ops.iter().map(|op| self.doubts.is_in_doubt(op.first())).collect();
-            let number = self.doubts.add(ops.len());
-            // The new intent tells all that the earlier ones of these ops did.
-            let resolved = ops.iter().filter_map(|op| self.doubts.release_op(op.first()));
-            self.draft.resolved.extend(resolved.collect::<Vec<_>>());
-            let intent = Intent { alone: self.one_by_one, schema: self.codec.op_schema(), ops };
-            self.draft.intents.push((number, intent.encode()));
-            let written = Writing { number, intent, was_in_doubt };
-            self.draft.effects.starts.push(super::draft::Start { cut, written });
+            self.prepare(cut);
         }
-    }
-
-    /// The ops of a batch, as its intent tells them.
-    fn intent_ops(&mut self, cut: &mut Cut<T, R, Token>) -> Vec<IntentOp> {
-        let count = cut.batch.len();
-        let mut ops: Vec<_> = (0..count).map(|_| IntentOp { positions: Vec::new(), attempts: 1, op: None }).collect();
-        self.accumulator.for_each_token(cut, |i, attempts, token| {
-            ops[i].positions.push(token.position);
-            ops[i].attempts = attempts + 1;
-        });
-        for (i, op) in ops.iter_mut().enumerate() {
-            op.positions.sort_unstable();
-            if self.merges {
-                let mut bytes = Vec::new();
-                match self.codec.encode_op(&cut.batch[i], &mut bytes) {
-                    Ok(()) => op.op = Some(bytes),
-                    // An op that is not in its intent must not be sent.
-                    Err(error) => cut.batch.refuse(i, SinkError::refused(error)),
-                }
-            }
-        }
-        ops
     }
 
     /// Hands the draft to the log, unless a record is on its way or it may wait for company.
@@ -307,12 +275,17 @@ where
         self.limits = limits;
     }
 
-    /// Waits for the writes that are still under way, whose ops stay in doubt, and closes the sink.
+    /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
     pub(super) async fn wind_down(&mut self) {
         let abort = self.leader.abort.clone();
         loop {
             tokio::select! {
-                written = self.writes.next() => if written.is_none() { break },
+                written = self.writes.next() => match written {
+                    // A transaction may have settled its ops, whatever the term has come to.
+                    Some((writing, completed)) if writing.lent.is_some() => drop(self.written(writing, completed)),
+                    Some(_) => {}
+                    None => break,
+                },
                 () = abort.cancelled(), if !self.destination.abort.is_cancelled() => self.destination.abort.cancel(),
             }
         }

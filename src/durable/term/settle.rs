@@ -4,16 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     TermEnd,
-    draft::{Effects, Start, Writing, dead_error, still_in_doubt},
-    positions::Token,
+    draft::{Announced, Effects, Writing, dead_error, still_in_doubt},
+    lent::{Landed, encoded},
+    positions::{Token, runs_of},
     running::Running,
 };
 use crate::{
     driver::{
-        actor::{
-            log,
-            write::{Completed, write},
-        },
+        actor::{log, write::Completed},
         clock,
     },
     durable::{log::LogError, step::Step},
@@ -33,30 +31,59 @@ where
     S: Sink<T, R>,
 {
     /// Settles a batch, and says in the next record which of its ops may still have landed.
-    pub(super) fn written(&mut self, writing: Writing, (mut cut, written): Completed<T, R, Token>) {
+    pub(super) fn written(
+        &mut self,
+        writing: Writing<T, R>,
+        (mut cut, written): Completed<T, R, Token>,
+    ) -> Result<(), TermEnd> {
+        let Writing { announced, lent } = writing;
         Step::Write.after();
         let is_given_up = matches!(written, Written::Aborted);
-        let in_doubt = may_have_landed(&mut cut, &written);
+        let in_doubt = if lent.is_some() { Vec::new() } else { may_have_landed(&mut cut, &written) };
+        if lent.is_some() {
+            // The effects of what the transaction has settled are told apart from the others.
+            self.collect(Of::Record);
+        }
         self.accumulator.settle(cut, written, clock::now());
-        let ended = self.collect(false);
-        if is_given_up {
-            // The intent stays, for the next term.
-            return;
-        }
-        let Writing { number, intent, was_in_doubt } = writing;
-        for ((op, in_doubt), was_in_doubt) in intent.ops.iter().zip(in_doubt).zip(was_in_doubt) {
-            if (in_doubt || was_in_doubt) && !ended.contains(&op.first()) {
-                let number = self.doubts.add(1);
-                self.doubts.waits(op.first(), number);
-                self.draft.intents.push((number, still_in_doubt(op, &intent).encode()));
+        if let Some(lent) = lent {
+            let went = self.collect_landed(lent.take_landed());
+            if let Some(Announced { number, intent, .. }) = announced {
+                self.draft.resolved.extend(self.doubts.release(number, intent.ops.len()));
             }
+            return went;
         }
-        self.draft.resolved.extend(self.doubts.release(number, intent.ops.len()));
+        let ended = self.collect(Of::Record);
+        // The intent of a write that was given up stays, for the next term.
+        if let Some(Announced { number, intent, was_in_doubt }) = announced.filter(|_| !is_given_up) {
+            for ((op, in_doubt), was_in_doubt) in intent.ops.iter().zip(in_doubt).zip(was_in_doubt) {
+                if (in_doubt || was_in_doubt) && !ended.contains(&op.first()) {
+                    let number = self.doubts.add(1);
+                    self.doubts.waits(op.first(), number);
+                    self.draft.intents.push((number, still_in_doubt(op, &intent).encode()));
+                }
+            }
+            self.draft.resolved.extend(self.doubts.release(number, intent.ops.len()));
+        }
+        Ok(())
     }
 
-    /// Puts what has ended into the draft. Returns the positions. Ops that were withdrawn go back to their callers, and so
-    /// become no dead letters.
-    pub(super) fn collect(&mut self, withdrawn: bool) -> HashSet<u64> {
+    /// Takes up what transactions of a write have settled.
+    fn collect_landed(&mut self, landed: Landed) -> Result<(), TermEnd> {
+        let mut effects = Effects::new();
+        self.collect(Of::Transaction(&landed.positions, &mut effects));
+        effects.settled = runs_of(effects.ended.iter().map(|(token, _)| token.position).collect());
+        if landed.is_unknown {
+            self.leader.account.unknown.push(effects);
+            return Err(TermEnd::Again("the commit of a transaction has no known result".to_owned()));
+        }
+        if !effects.ended.is_empty() {
+            self.landed(effects);
+        }
+        Ok(())
+    }
+
+    /// Takes up what has ended: into the draft, unless the log has it already. Returns the positions.
+    pub(super) fn collect(&mut self, mut of: Of<'_, T, R>) -> HashSet<u64> {
         let (letters, answers) = self.accumulator.take_ended();
         let freed = self.accumulator.take_settled();
         if let Some(notices) = self.accumulator.take_notices() {
@@ -75,19 +102,27 @@ where
             }
             ended.insert(token.position);
             self.draft.resolved.extend(self.doubts.release_op(token.position));
-            self.draft.effects.release += usize::from(outcome.end != End::Conflated);
-            match letters.remove(&(i + 1)) {
+            let (letter, release) = (letters.remove(&(i + 1)), usize::from(outcome.end != End::Conflated));
+            if let Of::Transaction(landed, effects) = &mut of
+                && landed.contains(&token.position)
+            {
+                effects.release += release;
+                effects.letters += usize::from(letter.is_some());
+                effects.ended.push((token, outcome));
+                continue;
+            }
+            self.draft.effects.release += release;
+            match letter {
                 Some(letter) => {
-                    let mut bytes = Vec::new();
-                    let merged = self.merges && self.codec.encode_op(&letter.op, &mut bytes).is_ok();
-                    let (op, schema) = (merged.then_some(bytes), self.codec.op_schema());
-                    self.draft.letter(token, op, schema, letter.end(), letter.attempts, &letter.error);
+                    let op = if self.merges { encoded(&*self.codec, &letter.op) } else { None };
+                    let schema = self.codec.op_schema();
+                    self.draft.told.letter(token, op, schema, letter.end(), letter.attempts, &letter.error);
                 }
                 // A merge that panicked has used the op up; the log still has it.
-                None if !withdrawn => {
+                None if !matches!(of, Of::Withdrawal) => {
                     if let Some(error) = dead_error(&outcome).cloned() {
                         let (end, attempts) = (outcome.end, outcome.attempts);
-                        self.draft.letter(token, None, self.codec.op_schema(), end, attempts, &error);
+                        self.draft.told.letter(token, None, self.codec.op_schema(), end, attempts, &error);
                     }
                 }
                 None => {}
@@ -104,11 +139,17 @@ where
         };
         if let Err(error) = result {
             if matches!(error, LogError::Unknown(_)) {
-                self.leader.account.unknown = Some(effects);
+                self.leader.account.unknown.push(effects);
             }
             return Err(error.into());
         }
         effects.steps().for_each(Step::after);
+        self.landed(effects);
+        Ok(())
+    }
+
+    /// All that has an effect is in the log.
+    fn landed(&mut self, effects: Effects<T, R>) {
         let mut count = 0;
         for (first, last) in &effects.settled {
             self.settled.insert(*first, *last);
@@ -127,7 +168,6 @@ where
             // A caller that gave up hears nothing.
             let _ = reply.send(());
         }
-        Ok(())
     }
 
     /// The effects of a record that has committed, but for what the term knows of positions.
@@ -146,13 +186,7 @@ where
         if letters > 0 {
             shared.letters.notify_one();
         }
-        for Start { cut, written } in starts {
-            let (destination, limit) = (std::sync::Arc::clone(&self.destination), self.limits.write_timeout);
-            self.writes.push(Box::pin(async move {
-                Step::Write.before();
-                (written, write(destination, cut, limit).await)
-            }));
-        }
+        starts.into_iter().for_each(|start| self.start(start));
         self.publish();
         let tells = !ended.is_empty();
         if tells {
@@ -171,6 +205,11 @@ where
         // Withdrawn is withdrawn and paused is paused, even if the caller gave up.
         for (reply, ops) in withdrawn {
             let _ = reply.send(ops);
+        }
+        if !paused.is_empty() {
+            // The next draft may hold another one.
+            let stays = self.paused || self.draft.pause.is_some() || self.is_stopping();
+            self.accumulator.set_paused(stays);
         }
         let in_flight = self.accumulator.stats().in_flight;
         for reply in paused {
@@ -197,6 +236,16 @@ where
         let shown = Stats { accepted, waiting, outcomes: stats.outcomes, paused: stats.paused, max_pending, ..now };
         self.accumulator.counters().publish(&shown);
     }
+}
+
+/// The reason why ops have ended, which says who records it.
+pub(super) enum Of<'a, T, R> {
+    /// The next record tells the log.
+    Record,
+    /// The same, but ops that are handed back are no dead letters.
+    Withdrawal,
+    /// A transaction has told the log of those at these positions. Their effects come by themselves.
+    Transaction(&'a HashSet<u64>, &'a mut Effects<T, R>),
 }
 
 /// Which ops of a batch may have landed without a verdict that says so.

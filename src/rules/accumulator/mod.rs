@@ -74,6 +74,8 @@ pub(crate) struct Policy {
     pub(crate) backoff: Backoff,
     /// An op whose write was ambiguous may be tried again.
     pub(crate) idempotent: bool,
+    /// An op without a verdict has not landed, since it is known otherwise what has.
+    pub(crate) is_certain: bool,
     /// A batch that is refused as a whole is halved until the refused ops stand alone.
     pub(crate) bisect: bool,
     /// Ops in a page of the destination, if it has pages.

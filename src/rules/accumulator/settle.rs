@@ -201,7 +201,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             ErrorKind::Transient => again = true,
             ErrorKind::Outage => return Disposition::Hold,
             ErrorKind::Ambiguous => {
-                self.nodes.history_mut(slot).in_doubt = true;
+                self.nodes.history_mut(slot).in_doubt |= !self.policy.is_certain;
                 again |= self.policy.idempotent;
             }
             ErrorKind::Fenced => {
@@ -227,7 +227,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         if let Some(notice) = &mut self.outbox.notices().outage {
             notice.given_up += 1;
         }
-        self.nodes.history_mut(slot).in_doubt |= error.kind() == ErrorKind::Ambiguous;
+        self.nodes.history_mut(slot).in_doubt |= error.kind() == ErrorKind::Ambiguous && !self.policy.is_certain;
         Disposition::GiveUp(GivenUp::Exhausted, error)
     }
 

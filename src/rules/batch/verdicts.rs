@@ -1,5 +1,7 @@
 //! [`Verdicts`]: the verdict on each op of a batch. The batch owns one; `settle` reads it.
 
+#[cfg(feature = "durable")]
+use crate::rules::batch::ErrorKind;
 use crate::rules::batch::SinkError;
 
 /// The verdict of a sink on one op.
@@ -110,6 +112,19 @@ impl<R> Verdicts<R> {
             self.receipts.extend(receipts);
         }
         (self.listed.is_empty() && self.receipts.len() == count).then_some(&mut self.receipts)
+    }
+
+    /// The end of op `i`, if its verdict is one: accepted, or refused and not to be tried again.
+    #[cfg(feature = "durable")]
+    pub(crate) fn end_of(&self, i: usize) -> Option<Result<&R, &SinkError>> {
+        if self.listed.is_empty() {
+            return self.receipts.get(i).map(Ok);
+        }
+        match &self.listed[i] {
+            Verdict::Accepted(receipt) => Some(Ok(receipt)),
+            Verdict::Failed(error) if error.kind() == ErrorKind::Refused => Some(Err(error)),
+            Verdict::Pending | Verdict::Failed(_) | Verdict::Again(_) => None,
+        }
     }
 
     /// The verdict on op `i`.

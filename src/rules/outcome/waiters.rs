@@ -67,16 +67,16 @@ impl<A> Waiters<A> {
         }
     }
 
-    /// The tokens of the callers among them, in the order in which their ops came.
+    /// The tokens of the callers among them, in the order in which their ops came, and how the op of each has ended already.
     #[cfg(feature = "durable")]
-    pub(crate) fn tokens(&self) -> impl Iterator<Item = &A> {
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&A, Option<End>)> {
         let all = match self {
             Self::None => &[],
             Self::One(one) => std::slice::from_ref(one),
             Self::Many(all) => &all[..],
         };
         all.iter().filter_map(|waiter| match waiter {
-            Waiter::Caller { token, .. } => Some(token),
+            Waiter::Caller { token, ended, .. } => Some((token, *ended)),
             Waiter::DedupKey(_) => None,
         })
     }

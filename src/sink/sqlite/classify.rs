@@ -10,6 +10,14 @@ use crate::sink::{
 
 pub(super) type ClassifiedError = classified::ClassifiedError<Error>;
 
+/// The meaning of an error of SQLite for the ops of a write whose transaction is undone, as the docs of
+/// [`SqliteSink`](super::SqliteSink) list it.
+impl From<Error> for SinkError {
+    fn from(error: Error) -> Self {
+        verdict(classify(Phase::Statement, error))
+    }
+}
+
 /// Decides what an error of SQLite means, alone in the crate.
 ///
 /// * A row breaks a rule of the table: refused, that row alone.

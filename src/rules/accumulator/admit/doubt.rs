@@ -16,19 +16,19 @@ pub(crate) type AnsweredLetters<T> = Vec<(usize, DeadLetter<T>)>;
 
 impl<T, R: Clone, A> Accumulator<T, R, A> {
     /// Calls `each` with the index of an op in the batch, its attempts so far, and a token that the op stands for: its own, and
-    /// those of the ops that were merged into it.
-    pub(crate) fn for_each_token(&self, cut: &Cut<T, R, A>, mut each: impl FnMut(usize, u32, &A)) {
+    /// those of the ops that were merged into it, with how they ended.
+    pub(crate) fn for_each_token(&self, cut: &Cut<T, R, A>, mut each: impl FnMut(usize, u32, &A, Option<End>)) {
         for (i, slot) in cut.slots.iter().enumerate() {
             let attempts = self.nodes.attempts(*slot);
             if let Some(cold) = self.nodes.cold(*slot) {
-                cold.waiters.tokens().for_each(|token| each(i, attempts, token));
+                cold.waiters.tokens().for_each(|(token, ended)| each(i, attempts, token, ended));
             }
         }
         let with_token = cut.taken.runs.iter().flat_map(|run| std::iter::repeat_n(run.has_tokens, run.count));
         let mut tokens = cut.taken.tokens.iter();
         for (i, has_token) in (cut.slots.len()..).zip(with_token) {
             if has_token && let Some(token) = tokens.next() {
-                each(i, 0, token);
+                each(i, 0, token, None);
             }
         }
     }
@@ -121,7 +121,7 @@ mod tests {
 
     fn tokens(buffer: &Buffer, cut: &Cut<u32, (), u64>) -> Vec<(usize, u32, u64)> {
         let mut tokens = Vec::new();
-        buffer.for_each_token(cut, |i, attempts, token| tokens.push((i, attempts, *token)));
+        buffer.for_each_token(cut, |i, attempts, token, _| tokens.push((i, attempts, *token)));
         tokens
     }
 

@@ -1,0 +1,98 @@
+//! Batches on their way out: an intent for each, or a way through a transaction of the log.
+
+use std::sync::Arc;
+
+use super::{
+    draft::{Announced, Start, Writing},
+    lent::{Lent, LentOp, encoded},
+    positions::Token,
+    running::Running,
+};
+use crate::{
+    driver::actor::write::write,
+    durable::{
+        intent::{Intent, IntentOp},
+        log::Lease,
+        step::Step,
+    },
+    rules::{accumulator::Cut, batch::SinkError},
+    sink::{Guarantee, Sink},
+};
+
+impl<T, R, S> Running<'_, T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// Sends a batch on its way: with an intent through the draft, or at once if a transaction will tell what became of it.
+    pub(super) fn prepare(&mut self, mut cut: Box<Cut<T, R, Token>>) {
+        let lent = (self.guarantee == Guarantee::Transactional).then(|| self.lend(&mut cut));
+        if lent.is_some() && !self.one_by_one {
+            return self.start(Start { cut, writing: Writing { announced: None, lent } });
+        }
+        let announced = Some(self.announce(&mut cut));
+        self.draft.effects.starts.push(Start { cut, writing: Writing { announced, lent } });
+    }
+
+    /// Begins a write.
+    pub(super) fn start(&mut self, Start { cut, writing }: Start<T, R>) {
+        let (destination, limit) = (Arc::clone(&self.destination), self.limits.write_timeout);
+        self.writes.push(Box::pin(async move {
+            Step::Write.before();
+            let (mut cut, written) = write(destination, cut, limit).await;
+            if let Some(lent) = &writing.lent {
+                lent.give_back(&mut cut.batch).await;
+            }
+            (writing, (cut, written))
+        }));
+    }
+
+    /// Puts the intent of a batch into the draft.
+    fn announce(&mut self, cut: &mut Cut<T, R, Token>) -> Announced {
+        let ops = self.intent_ops(cut);
+        let was_in_doubt = ops.iter().map(|op| self.doubts.is_in_doubt(op.first())).collect();
+        let number = self.doubts.add(ops.len());
+        // The new intent tells all that the earlier ones of these ops did.
+        let resolved = ops.iter().filter_map(|op| self.doubts.release_op(op.first()));
+        self.draft.resolved.extend(resolved.collect::<Vec<_>>());
+        let intent = Intent { alone: self.one_by_one, schema: self.codec.op_schema(), ops };
+        self.draft.intents.push((number, intent.encode()));
+        Announced { number, intent, was_in_doubt }
+    }
+
+    /// The ops of a batch, as its intent tells them.
+    fn intent_ops(&mut self, cut: &mut Cut<T, R, Token>) -> Vec<IntentOp> {
+        let count = cut.batch.len();
+        let mut ops: Vec<_> = (0..count).map(|_| IntentOp { positions: Vec::new(), attempts: 1, op: None }).collect();
+        self.accumulator.for_each_token(cut, |i, attempts, token, _| {
+            ops[i].positions.push(token.position);
+            ops[i].attempts = attempts + 1;
+        });
+        for (i, op) in ops.iter_mut().enumerate() {
+            op.positions.sort_unstable();
+            if self.merges {
+                op.op = encoded(&*self.codec, &cut.batch[i]);
+                if op.op.is_none() {
+                    // An op that is not in its intent must not be sent.
+                    cut.batch.refuse(i, SinkError::refused("the codec has no bytes for the merged op"));
+                }
+            }
+        }
+        ops
+    }
+
+    /// Makes the way of a batch through transactions.
+    fn lend(&self, cut: &mut Cut<T, R, Token>) -> Arc<Lent<T, R>> {
+        let mut ops: Vec<LentOp> = (0..cut.batch.len()).map(|_| LentOp::default()).collect();
+        self.accumulator.for_each_token(cut, |i, attempts, token, ended| {
+            ops[i].attempts = attempts;
+            ops[i].tokens.push((*token, ended));
+        });
+        let shared = &self.leader.shared;
+        let lease = Lease { shard: self.leader.shard, epoch: self.epoch, timeout: shared.transaction_timeout };
+        let lent = Arc::new(Lent::new(Arc::clone(&shared.log), Arc::clone(&self.codec), lease, self.merges, ops));
+        *cut.batch.ticket_mut() = Some(Arc::<Lent<T, R>>::clone(&lent));
+        lent
+    }
+}
