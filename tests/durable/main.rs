@@ -6,5 +6,7 @@ mod crashes;
 mod file;
 #[cfg(all(unix, feature = "durable-file"))]
 mod kill;
+#[cfg(feature = "durable-file")]
+mod table;
 mod venue;
 mod verbs;

@@ -30,6 +30,8 @@ pub(super) struct Rows<'c> {
 pub(super) fn failed(error: &rusqlite::Error) -> LogError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LogError::Damaged(error.to_string()),
+        // Only the rows of sinks have constraints that are checked at the end.
+        Some(ErrorCode::ConstraintViolation) => LogError::Uncommittable(error.to_string()),
         _ => LogError::Failed(error.to_string()),
     }
 }
@@ -156,7 +158,7 @@ impl Store for Rows<'_> {
         let stays = !self.guard.leave() && stays;
         if self.connection.is_autocommit() {
             // A statement of the sink, or one of its triggers, has rolled everything back, other requests included.
-            return Err(LogError::Failed("the sink rolled the transaction back".to_owned()));
+            return Err(LogError::Uncommittable("a statement ended the transaction".to_owned()));
         }
         if !stays {
             self.change(&format!("ROLLBACK TO {SAVEPOINT}"), [])?;

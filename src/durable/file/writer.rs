@@ -225,7 +225,9 @@ impl Writer {
 
     /// Answers, or runs each job by itself: one that can't be done must not fail the others.
     fn end(&mut self, jobs: Vec<Box<dyn Job>>, result: Result<(), LogError>) {
-        if jobs.len() > 1 && matches!(result, Err(LogError::Failed(_) | LogError::Damaged(_))) {
+        if jobs.len() > 1
+            && matches!(result, Err(LogError::Failed(_) | LogError::Uncommittable(_) | LogError::Damaged(_)))
+        {
             return jobs.into_iter().for_each(|job| self.turn(vec![job]));
         }
         jobs.into_iter().for_each(|job| job.end(result.clone()));

@@ -47,6 +47,9 @@ pub(crate) enum LogError {
     /// Nothing was stored, and the same may succeed later.
     #[error("nothing was stored: {0}")]
     Failed(String),
+    /// Nothing was stored: the rows of a sink can't be committed.
+    #[error("the rows of the sink can't be committed: {0}")]
+    Uncommittable(String),
     /// The request may or may not have been stored.
     #[error("the commit has no known result: {0}")]
     Unknown(String),

@@ -72,9 +72,13 @@ impl Turns {
 /// Tells the error of a job by which its transaction has to be given up. A request that is refused keeps its refusal.
 pub(crate) fn fails_turn<V>(value: &Stored<V>) -> Result<(), LogError> {
     match value {
-        Err(error @ (LogError::Failed(_) | LogError::Unknown(_) | LogError::Damaged(_) | LogError::Closed)) => {
-            Err(error.clone())
-        }
+        Err(
+            error @ (LogError::Failed(_)
+            | LogError::Uncommittable(_)
+            | LogError::Unknown(_)
+            | LogError::Damaged(_)
+            | LogError::Closed),
+        ) => Err(error.clone()),
         _ => Ok(()),
     }
 }

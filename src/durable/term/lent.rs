@@ -204,6 +204,8 @@ fn sink_error(error: LogError) -> SinkError {
     match error {
         LogError::Fenced => SinkError::fenced(error),
         LogError::Unknown(_) => SinkError::ambiguous(error),
+        // The batch is halved until the op stands alone.
+        LogError::Uncommittable(_) => SinkError::refused(error),
         // Nothing has landed, and no op is to blame.
         error => SinkError::outage(error),
     }

@@ -92,7 +92,9 @@ impl Term {
     ///
     /// # Errors
     ///
-    /// * The error of `work`, or [`Transient`](ErrorKind::Transient) if it panicked or took too long.
+    /// * The error of `work`, or [`Transient`](ErrorKind::Transient) if it panicked or took too long. By one that says
+    ///   [`Refused`](ErrorKind::Refused), the batch is halved until the ops that are refused stand alone.
+    /// * [`Refused`](ErrorKind::Refused) if what it wrote can't be committed, as by a deferred foreign key.
     /// * [`Fenced`](ErrorKind::Fenced) if a newer term has begun.
     /// * [`Outage`](ErrorKind::Outage) if the shard was paused meanwhile or the log could not store it. Nothing has landed.
     /// * [`Ambiguous`](ErrorKind::Ambiguous) if the commit has no known result. The term ends, and the next one knows.

@@ -102,6 +102,7 @@ where
             backoff: leader.retry.clone().start(),
             idempotent: guarantee != Guarantee::Unknown,
             is_certain: guarantee == Guarantee::Transactional,
+            bisect: guarantee == Guarantee::Transactional,
             page: sink.page(),
             ..Policy::default()
         };

@@ -7,9 +7,13 @@
 //!   writer thread: owns the connection, one transaction         thread, open, plan, shape
 //!                  per batch                                    writer, classify, place
 //! ```
+//!
+//! `LogTable` (feature `durable-file`) writes into the file of a durable log instead, in the transaction that settles the ops.
 
 mod classify;
 mod error;
+#[cfg(feature = "durable-file")]
+mod log_table;
 mod open;
 mod options;
 mod place;
@@ -21,6 +25,9 @@ mod thread;
 mod writer;
 
 pub use error::OpenError;
+#[cfg(feature = "durable-file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable-file")))]
+pub use log_table::{LogTable, LogTableSink};
 pub use options::{Sqlite, Synchronous};
 pub use sink::SqliteSink;
 

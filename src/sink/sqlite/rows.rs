@@ -62,6 +62,12 @@ pub(super) enum NoRow {
 }
 
 impl Rows {
+    /// All rows at once, in blocks that are full but for the last.
+    #[cfg(feature = "durable-file")]
+    pub(super) fn of(blocks: Vec<Block>) -> Self {
+        Self { blocks, whole: true }
+    }
+
     /// Waits for the next block. There is none after the last, or if the write was given up on the way.
     pub(super) fn receive(&mut self, arriving: &Receiver<Block>) -> bool {
         if self.whole {
