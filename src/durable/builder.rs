@@ -169,7 +169,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         self.with(|settings| Settings { limits, ..settings })
     }
 
-    /// How often and when to try again, as for a [`Batcher`]. Attempts of an op that is not in doubt begin anew after a crash.
+    /// How often and when to try again, as for a [`Batcher`](crate::Batcher). Attempts of an op that is not in doubt begin anew after a crash.
     pub fn retry(self, retry: Retry) -> Self {
         self.with(|settings| Settings { retry, ..settings })
     }

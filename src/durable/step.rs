@@ -25,6 +25,8 @@ pub(crate) enum Step {
     Intent,
     /// A sink writes a batch.
     Write,
+    /// The work of a transactional sink runs, in the transaction that settles its ops.
+    Transaction,
     /// A record with settled positions goes to the log.
     Settlement,
     /// Callers are told the outcomes of a record.
@@ -60,6 +62,7 @@ impl Step {
             Self::Reconcile => "reconcile",
             Self::Intent => "intent",
             Self::Write => "write",
+            Self::Transaction => "transaction",
             Self::Settlement => "settlement",
             Self::Outcome => "outcome",
             Self::Pause => "pause",

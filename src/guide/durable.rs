@@ -18,18 +18,18 @@
 //!
 //! # What a sink promises
 //!
-//! A write can't be one step with the log's record of it, so a crash may come between the two. What happens then depends on the
-//! sink, which says so by [`Sink::guarantee`](crate::Sink::guarantee):
+//! A write to another system can't be one step with the log's record of it, so a crash may come between the two. What happens then
+//! depends on the sink, which says so by [`Sink::guarantee`](crate::Sink::guarantee):
 //!
 //! | sink | `File`, `MemoryLog` | after a crash during a write |
 //! |---|---|---|
+//! | [`Transactional`](crate::sink::Guarantee::Transactional): rows in the log's own file, by [`Term::transaction`](crate::durable::Term::transaction) or `sqlite::LogTable` | exactly once | the rows are there and their ops settled, or neither |
 //! | [`Idempotent`](crate::sink::Guarantee::Idempotent): upserts, sets of values, client order ids that the venue checks | at least once, with the effect of once | the ops are written again, before anything newer of their key |
 //! | [`Unknown`](crate::sink::Guarantee::Unknown) with [`reconcile`](crate::Sink::reconcile) | exactly once, as far as the destination can tell what has landed | the destination is asked |
 //! | [`Unknown`](crate::sink::Guarantee::Unknown), the default | at most once | the ops end in doubt, as dead letters, and are never written again |
 //!
 //! All of them hold for a write without an answer, too: an [`Ambiguous`](crate::ErrorKind::Ambiguous) error is tried again only if
-//! the sink is idempotent. A sink that shares one transaction with the log, and so takes effect exactly once without being asked,
-//! does not exist yet.
+//! the sink is idempotent. A transactional sink knows what has landed, so nothing of it is ever in doubt.
 //!
 //! ```
 //! # #[cfg(feature = "testing")]

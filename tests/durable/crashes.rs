@@ -69,7 +69,7 @@ enum Kind {
     Unknown,
     /// Not idempotent, and it can say what has landed.
     Reconciling,
-    /// What arrives are rows in the log itself.
+    /// Its rows are in the log itself.
     Transactional,
 }
 

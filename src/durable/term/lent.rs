@@ -15,6 +15,7 @@ use crate::{
     durable::{
         codec::OpCodec,
         log::{Lease, Log, LogError, Record, Work},
+        step::Step,
         transaction::Transaction,
     },
     rules::{
@@ -233,6 +234,7 @@ where
             let mut state = self.lent.state();
             (state.batch.take()?, std::mem::take(&mut state.open))
         };
+        Step::Transaction.before();
         // Verdicts of a run that was undone.
         batch.reopen(&open);
         // The receipts are cloned for the record, which may panic, too.
@@ -255,6 +257,7 @@ where
     }
 
     fn end(mut self: Box<Self>, result: Result<bool, LogError>) {
+        Step::Transaction.after();
         self.is_ended = true;
         self.lent.end(result);
     }

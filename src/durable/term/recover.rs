@@ -170,12 +170,16 @@ where
         }
     }
 
+    fn warn_of_killer(&self) {
+        warn!(batcher = %self.destination.batcher, "an op that may have killed earlier processes is given up");
+    }
+
     /// Ends ops that were written alone after earlier terms had died, and died with this one's predecessor, too: they may be
     /// what kills the process.
     fn end_suspects(&mut self, all: &mut AllInDoubt, waiting: &[Waiting], by_position: &HashMap<u64, usize>) {
         let suspects: Vec<u64> = all.iter().filter(|(_, op)| op.alone).map(|(first, _)| *first).collect();
         for suspect in suspects.iter().filter_map(|first| all.remove(first)) {
-            warn!(batcher = %self.destination.batcher, "an op that may have killed earlier processes is given up");
+            self.warn_of_killer();
             let tokens = tokens_of(&suspect.op, waiting, by_position);
             self.end_in_doubt(&suspect, &tokens, SinkError::ambiguous(KILLER));
         }
@@ -186,7 +190,7 @@ where
     fn trust_positions(&mut self, all: &mut AllInDoubt, waiting: &[Waiting], by_position: &HashMap<u64, usize>) {
         for op in std::mem::take(all).into_values() {
             if op.alone {
-                warn!(batcher = %self.destination.batcher, "an op that may have killed earlier processes is given up");
+                self.warn_of_killer();
                 let tokens = tokens_of(&op.op, waiting, by_position);
                 let error = SinkError::refused(KILLER);
                 self.letter_of(&op, &tokens, End::Exhausted, &error);

@@ -104,7 +104,6 @@ where
             is_certain: guarantee == Guarantee::Transactional,
             bisect: guarantee == Guarantee::Transactional,
             page: sink.page(),
-            ..Policy::default()
         };
         let merges = stages.conflate.is_some();
         let one_by_one = state.idle_terms >= SUSPICIOUS_TERMS;

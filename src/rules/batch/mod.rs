@@ -3,15 +3,17 @@
 pub(crate) mod error;
 mod recorded;
 mod status;
+#[cfg(feature = "durable")]
+mod ticket;
 pub(crate) mod verdicts;
 
-#[cfg(feature = "durable")]
-use std::{any::Any, sync::Arc};
 use std::{fmt, ops::Index};
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{ErrorKind, SinkError};
+#[cfg(feature = "durable")]
+use ticket::Ticket;
 
 use crate::rules::{
     batch::verdicts::{Verdict, Verdicts},
@@ -55,10 +57,6 @@ pub struct Batch<T, R = ()> {
     #[cfg(feature = "durable")]
     ticket: Option<Ticket>,
 }
-
-/// The leader's record of a batch that may be written in a transaction of the log.
-#[cfg(feature = "durable")]
-pub(crate) type Ticket = Arc<dyn Any + Send + Sync>;
 
 /// Proof that every op of a batch has its verdict. Only the batch makes one: [`Batch::accept_all`],
 /// [`Batch::accept_all_with`], [`Batch::settle_each`] and [`Batch::settled`].
@@ -291,36 +289,6 @@ impl<T, R> Batch<T, R> {
     /// Verdicts as they stand, for sinks that are made of others.
     pub(crate) fn verdicts_mut(&mut self) -> &mut [Verdict<R>] {
         self.verdicts.list(self.ops.len())
-    }
-}
-
-/// The doors for transactions of a durable log.
-#[cfg(feature = "durable")]
-impl<T, R> Batch<T, R> {
-    /// The place of the ticket that its leader has given it.
-    pub(crate) fn ticket_mut(&mut self) -> &mut Option<Ticket> {
-        &mut self.ticket
-    }
-
-    /// Moves it out, and leaves an empty one that goes by the same ticket.
-    pub(crate) fn take(&mut self) -> Self {
-        let mut left = Self::new(Vec::new(), self.cut_by, self.attempt);
-        left.ticket.clone_from(&self.ticket);
-        std::mem::replace(self, left)
-    }
-
-    /// How op `i` ends by its verdict: landed, or refused for good. `None` if it does not end yet.
-    pub(crate) fn end_of(&self, i: usize) -> Option<Result<&R, &SinkError>> {
-        self.verdicts.end_of(i)
-    }
-
-    /// Takes the verdicts on these ops back, which were given in a transaction that was undone.
-    pub(crate) fn reopen(&mut self, indexes: &[usize]) {
-        if indexes.len() == self.len() {
-            return self.verdicts.clear();
-        }
-        let verdicts = self.verdicts_mut();
-        indexes.iter().for_each(|i| verdicts[*i] = Verdict::Pending);
     }
 }
 

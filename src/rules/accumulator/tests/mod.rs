@@ -149,6 +149,7 @@ fn run(recipe: &Recipe, steps: &[Step]) -> Result<(), TestCaseError> {
     let policy = Policy {
         backoff: retry(recipe).start(),
         idempotent: recipe.idempotent,
+        is_certain: false,
         bisect: recipe.bisect,
         page: recipe.page,
     };
