@@ -19,7 +19,7 @@ use super::{
     letters,
     log::rules::GHOST_AFTER,
     permits::Permits,
-    shared::{Router, Shard, Shared},
+    shared::{Router, Shard, Shared, name_of},
     stats::ShardStats,
     tally::Tallies,
     term::{Account, Leader, Recipe, Term},
@@ -240,6 +240,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         settings.check(&stages)?;
         let Settings { name, recipe, shards, router, limits, retry, letters, on_undecodable, .. } = settings;
         let weigh = stages.weight.clone();
+        let conflation_key = stages.conflate.as_ref().map(|conflate| conflate.index.key_type());
         let router = match router {
             Some(make) if shards > 1 => Some(make(stages).ok_or(JoinError::ShardKey(settings.shard_key))?),
             _ => None,
@@ -248,7 +249,8 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         let codec: Arc<dyn OpCodec<T, R>> = Arc::new(codec);
         let mut parts = Parts { shards: Vec::new(), commands: Vec::new() };
         for shard in 0..shards {
-            parts.add(Ingress::new(Arc::clone(&name), Arc::clone(&log), shard, codec.op_schema()));
+            let name = name_of(&name, shard, shards).into();
+            parts.add(Ingress::new(name, Arc::clone(&log), shard, codec.op_schema()));
         }
         let shared = Arc::new(Shared {
             name,
@@ -258,6 +260,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
             waiters: Waiters::new(),
             tallies: Tallies::default(),
             weigh,
+            conflation_key,
             limits: Mutex::new(limits),
             append_timeout: settings.append_timeout,
             transaction_timeout: settings.transaction_timeout,
@@ -288,15 +291,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
             leaders.push(tokio::spawn(letters::post(Arc::clone(&shared), sink, stop.clone())));
         }
         let joined = Joined::new(shared, leaders, stop, abort);
-        for is_ready in all_ready {
-            let began = is_ready.await.unwrap_or(Err(JoinError::Open("its leader is gone".to_owned())));
-            if let Err(error) = began {
-                // Frees the log, so that it can be joined again at once.
-                let _ = joined.leave().within(Duration::ZERO).await;
-                return Err(error);
-            }
-        }
-        Ok(joined)
+        began(joined, all_ready).await
     }
 }
 
@@ -325,6 +320,21 @@ impl<T> Settings<T> {
         }
         Ok(())
     }
+}
+
+/// Waits until all first terms have begun. If one did not, frees the log, so that it can be joined again at once.
+async fn began<T: Send + 'static, R: Clone + Send + 'static>(
+    joined: Joined<T, R>,
+    all_ready: Vec<oneshot::Receiver<Result<(), JoinError>>>,
+) -> Result<Joined<T, R>, JoinError> {
+    for is_ready in all_ready {
+        let began = is_ready.await.unwrap_or(Err(JoinError::Open("its leader is gone".to_owned())));
+        if let Err(error) = began {
+            let _ = joined.leave().within(Duration::ZERO).await;
+            return Err(error);
+        }
+    }
+    Ok(joined)
 }
 
 /// The parts of each shard, on their way to those who own them.

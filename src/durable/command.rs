@@ -1,8 +1,13 @@
 //! [`Command`]: what handles ask of the leader of a shard. The leader first reads all frames that were stored before.
 
+use std::any::Any;
+
 use tokio::sync::oneshot;
 
 use crate::rules::{config::limits::Limits, outcome::OpId};
+
+/// Tells whether a key, of the type that the stages conflate by, is the wanted one.
+pub(crate) type IsKey = Box<dyn FnMut(&dyn Any) -> bool + Send>;
 
 pub(crate) enum Command<T> {
     /// Answered when all that the log holds now is settled, and the record of that has committed.
@@ -10,6 +15,11 @@ pub(crate) enum Command<T> {
     /// Answered when the record of it has committed.
     Withdraw {
         wanted: Box<dyn FnMut(&T) -> bool + Send>,
+        reply: oneshot::Sender<Vec<T>>,
+    },
+    /// The same, for the ops with a conflation key.
+    WithdrawKey {
+        is_it: IsKey,
         reply: oneshot::Sender<Vec<T>>,
     },
     /// Answered, with the number of ops under way, when it is stored.

@@ -174,3 +174,15 @@ impl<T> fmt::Debug for SendAllError<T> {
 #[error("the batcher has left the log")]
 #[non_exhaustive]
 pub struct Left;
+
+/// Ops can't be withdrawn by this key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WithdrawKeyError {
+    /// The batcher has left the log.
+    #[error(transparent)]
+    Left(#[from] Left),
+    /// The stages conflate by keys of another type, or not at all.
+    #[error("the stages do not conflate by keys of the type {0}")]
+    WrongKey(&'static str),
+}

@@ -1,8 +1,10 @@
 //! [`Handle`]: what callers of a durable batcher hold. Its verbs return when the log has what they are about.
 
 use std::{
+    any::{Any, TypeId, type_name},
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::future::join_all;
@@ -10,8 +12,9 @@ use tokio::sync::oneshot;
 
 use super::{
     command::Command,
-    error::Left,
+    error::{Left, WithdrawKeyError},
     log::{Found, LogError},
+    op_status::OpStatus,
     outcomes,
     send::Sending,
     shared::Shared,
@@ -25,32 +28,10 @@ use crate::{
     durable::error::{SendAllError, SendError},
     rules::{
         config::limits::{Limits, LimitsError},
-        outcome::{OpId, Outcome},
+        outcome::OpId,
+        stage::IntoKey,
     },
 };
-
-/// The state of an op, as the log knows it by its id.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum OpStatus<R = ()> {
-    /// The op is in the log and has not ended.
-    Waiting,
-    /// The op has ended. The latency is not kept in the log, and zero here.
-    Ended(Outcome<R>),
-    /// The op is not in the log, and may still come: its frame can be on the way.
-    NotYetKnown,
-    /// The op is not in the log, and never will be unless it is sent again.
-    NeverAccepted,
-    /// The id is older than the [`horizon`](super::Durable::horizon), or of another log.
-    Forgotten,
-}
-
-impl<R> OpStatus<R> {
-    /// Whether the op has ended.
-    pub fn is_ended(&self) -> bool {
-        matches!(self, Self::Ended(_))
-    }
-}
 
 /// A way to a durable batcher. Each handle is counted by itself in [`flush`](Self::flush); a clone is another handle.
 ///
@@ -216,6 +197,16 @@ where
         Ok(self.shared.tallies.report(self.number))
     }
 
+    /// Whether this process leads all shards, so that what it accepts is under way: for the health check of a load balancer.
+    pub fn is_leading(&self) -> bool {
+        self.shared.shards.iter().all(|shard| shard.stats().leads)
+    }
+
+    /// Age of the oldest op in the log that has not ended. Zero without one.
+    pub fn lag(&self) -> Duration {
+        self.stats().lag
+    }
+
     /// Takes back out every waiting op that satisfies the predicate: the kill switch. They are handed back once that is in the
     /// log, so that no restart sends them. Ops under way can't be withdrawn.
     ///
@@ -235,6 +226,58 @@ where
             let wanted = Arc::clone(&wanted);
             let wanted = move |op: &T| (*wanted.lock().unwrap_or_else(PoisonError::into_inner))(op);
             Command::Withdraw { wanted: Box::new(wanted), reply }
+        };
+        Ok(self.ask_all(command).await?.into_iter().flatten().collect())
+    }
+
+    /// Takes back out the waiting ops with this conflation key, as [`withdraw`](Self::withdraw) does: after all that was accepted
+    /// before this call, and before all that is accepted after it has returned. `None` withdraws nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the batcher leaves the log first, or the stages do not [conflate by](crate::Stages::conflate_by) keys of this type.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`withdraw`](Self::withdraw).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use roundlot::{Stages, durable::Durable, stage, testing::{MemoryLog, Recorder}};
+    /// # let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    /// # let sink = recorder.clone();
+    /// let prices = Durable::new("prices", log)
+    ///     .stages(|| Stages::new().conflate_by(|(id, _): &(u32, u32)| *id, stage::latest))
+    ///     .sink(move |_| sink.clone())
+    ///     .join()
+    ///     .await?;
+    /// let desk = prices.handle();
+    /// desk.pause().await?;
+    /// desk.send_all([(7, 100), (8, 101)]).await?;
+    /// assert_eq!(desk.withdraw_key(7_u32).await?, [(7, 100)]);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub async fn withdraw_key<K: IntoKey>(&self, key: K) -> Result<Vec<T>, WithdrawKeyError>
+    where
+        K::Key: Sync,
+    {
+        if self.shared.conflation_key != Some(TypeId::of::<K::Key>()) {
+            return Err(WithdrawKeyError::WrongKey(type_name::<K::Key>()));
+        }
+        let Some(key) = key.into_key().map(Arc::new) else {
+            return Ok(Vec::new());
+        };
+        let command = |reply| {
+            let key = Arc::clone(&key);
+            let is_it = move |other: &dyn Any| other.downcast_ref() == Some(&*key);
+            Command::WithdrawKey { is_it: Box::new(is_it), reply }
         };
         Ok(self.ask_all(command).await?.into_iter().flatten().collect())
     }

@@ -18,9 +18,11 @@ use tracing::warn;
 use super::{
     frame::{Entry, Frame, MAX_BYTES, MAX_OPS, Packer},
     log::{Frames, Log, LogError, callers::Callers, local::nanos},
+    meter::AppendMeter,
     permits::Held,
     step::Step,
 };
+use crate::{driver::clock, rules::time::Timestamp};
 
 /// Ops of one call, encoded in its caller's task.
 #[derive(Debug)]
@@ -60,7 +62,9 @@ pub(crate) enum NotStored {
 type Fate = Result<(), NotStored>;
 
 pub(crate) struct Ingress {
+    /// The name of its shard.
     name: Arc<str>,
+    meter: AppendMeter,
     log: Arc<dyn Log>,
     callers: Arc<Callers>,
     shard: u16,
@@ -76,8 +80,8 @@ pub(crate) struct Ingress {
 struct State {
     /// Ops that wait, by frame. The last one takes more.
     open: VecDeque<OpenFrame>,
-    /// The frame that the log has not answered, if it has asked for it.
-    on_way: Option<(Frame, Calls)>,
+    /// The frame that the log has not answered, if it has asked for it, and when it did.
+    on_way: Option<(Frame, Calls, Timestamp)>,
     /// Whether the log was told of a frame and has not answered.
     is_told: bool,
     /// The number of the last frame.
@@ -102,6 +106,7 @@ struct Calls {
 impl Ingress {
     /// Called in the runtime that frames are tried again in.
     pub(crate) fn new(name: Arc<str>, log: Arc<dyn Log>, shard: u16, schema: u32) -> Arc<Self> {
+        let meter = AppendMeter::new(&name);
         let state = State {
             open: VecDeque::new(),
             on_way: None,
@@ -112,6 +117,7 @@ impl Ingress {
         };
         Arc::new_cyclic(|me| Self {
             name,
+            meter,
             callers: log.callers(),
             log,
             shard,
@@ -189,7 +195,7 @@ impl Ingress {
             state.is_closed = true;
             (state.on_way.take(), std::mem::take(&mut state.open))
         };
-        self.answer_calls(on_way.into_iter().map(|(_, calls)| calls), Err(NotStored::InDoubt));
+        self.answer_calls(on_way.into_iter().map(|(_, calls, _)| calls), Err(NotStored::InDoubt));
         self.answer_calls(open.into_iter().map(|frame| frame.calls), Err(NotStored::Closed));
         self.is_empty.notify_waiters();
     }
@@ -238,7 +244,7 @@ impl Frames for Ingress {
     fn frame(&self) -> Option<Frame> {
         let (open, number) = {
             let mut state = self.state();
-            if let Some((frame, _)) = &state.on_way {
+            if let Some((frame, ..)) = &state.on_way {
                 return Some(frame.clone());
             }
             state.number += 1;
@@ -247,7 +253,7 @@ impl Frames for Ingress {
         Step::Append.before();
         // Sealed without the lock, so that callers go on meanwhile.
         let frame = open.packer.seal(number, nanos(self.log.now()), self.schema);
-        self.state().on_way = Some((frame.clone(), open.calls));
+        self.state().on_way = Some((frame.clone(), open.calls, clock::now()));
         Some(frame)
     }
 
@@ -269,8 +275,11 @@ impl Frames for Ingress {
         if goes_on {
             self.tell();
         }
+        if let (Some((frame, _, sealed_at)), Ok(())) = (&on_way, &result) {
+            self.meter.stored(frame.count, clock::now().since(*sealed_at));
+        }
         // An earlier attempt of unknown result may have stored a frame that is refused now.
-        self.answer_calls(on_way.into_iter().map(|(_, calls)| calls), result.map_err(|_| NotStored::InDoubt));
+        self.answer_calls(on_way.into_iter().map(|(_, calls, _)| calls), result.map_err(|_| NotStored::InDoubt));
         if is_empty {
             self.is_empty.notify_waiters();
         }

@@ -52,6 +52,8 @@ mod letters;
 mod log;
 #[cfg(feature = "testing")]
 pub(crate) mod memory;
+mod meter;
+mod op_status;
 mod outcomes;
 mod permits;
 mod send;
@@ -67,13 +69,14 @@ mod waiters;
 pub use builder::{Durable, OnUndecodable};
 pub use codec::{Codec, CodecError, Json, Raw, RawBytes};
 pub use engine::Engine;
-pub use error::{JoinError, Left, SendAllError, SendError};
+pub use error::{JoinError, Left, SendAllError, SendError, WithdrawKeyError};
 #[cfg(feature = "durable-file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "durable-file")))]
 pub use file::File;
-pub use handle::{Handle, OpStatus};
+pub use handle::Handle;
 pub use joined::{Joined, Leave};
 pub use letters::DeadLetters;
+pub use op_status::OpStatus;
 pub use stats::Stats;
 pub use tally::FlushReport;
 pub use term::Term;

@@ -1,7 +1,7 @@
 //! [`Shared`]: what handles, ingress and leaders of one durable batcher have in common.
 
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,10 +22,13 @@ use super::{
     tally::Tallies,
     waiters::Waiters,
 };
-use crate::rules::{
-    config::limits::Limits,
-    outcome::OpId,
-    stage::{Stages, Weigh},
+use crate::{
+    driver::clock,
+    rules::{
+        config::limits::Limits,
+        outcome::OpId,
+        stage::{Stages, Weigh},
+    },
 };
 
 pub(crate) struct Shared<T, R> {
@@ -36,6 +39,8 @@ pub(crate) struct Shared<T, R> {
     pub(crate) waiters: Waiters<R>,
     pub(crate) tallies: Tallies,
     pub(crate) weigh: Option<Weigh<T>>,
+    /// The type of the keys that the stages conflate by.
+    pub(crate) conflation_key: Option<TypeId>,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) append_timeout: Duration,
     pub(crate) transaction_timeout: Duration,
@@ -46,6 +51,11 @@ pub(crate) struct Shared<T, R> {
     /// `None` if there is one shard.
     pub(crate) router: Option<Router<T>>,
     pub(crate) shards: Vec<Shard<T>>,
+}
+
+/// The name of a shard of a log with so many.
+pub(crate) fn name_of(log: &str, shard: u16, shards: u16) -> String {
+    if shards == 1 { log.to_owned() } else { format!("{log}-{shard}") }
 }
 
 /// One shard, as the handles see it.
@@ -75,7 +85,7 @@ impl<T, R> Shared<T, R> {
 
     /// The name of a shard, in logs and metrics.
     pub(crate) fn name_of(&self, shard: u16) -> String {
-        if self.shards.len() == 1 { self.name.to_string() } else { format!("{}-{shard}", self.name) }
+        name_of(&self.name, shard, self.shards.len() as u16)
     }
 
     pub(crate) fn limits(&self) -> MutexGuard<'_, Limits> {
@@ -84,8 +94,9 @@ impl<T, R> Shared<T, R> {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats { max_pending: self.permits.max() as u64, ..Stats::default() };
+        let now = clock::now();
         for shard in &self.shards {
-            shard.stats().add_to(&mut stats);
+            shard.stats().add_to(&mut stats, now);
         }
         let size = self.log.size();
         (stats.log_bytes, stats.commits) = (size.bytes, size.commits);
@@ -116,7 +127,7 @@ impl<T> Router<T> {
         bytes: impl Fn(&K) -> B + Send + Sync + 'static,
     ) -> Option<Self> {
         let index = stages.partition.as_ref()?;
-        if index.key_type() != std::any::TypeId::of::<K>() {
+        if index.key_type() != TypeId::of::<K>() {
             return None;
         }
         let hash = move |key: &dyn Any| key.downcast_ref::<K>().map(|key| fnv1a(bytes(key).as_ref()));

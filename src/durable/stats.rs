@@ -1,8 +1,10 @@
 //! [`Stats`]: the numbers of a durable batcher. Leaders write those of their shards; handles add them up.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::rules::outcome::Outcomes;
+use crate::rules::{outcome::Outcomes, seconds, time::Timestamp};
 
 /// Counters and gauges of one durable batcher, since it joined the log.
 ///
@@ -27,6 +29,11 @@ pub struct Stats {
     pub waiting: u64,
     /// Ops of batches that are being written, or about to be.
     pub in_flight: u64,
+    /// Waiting ops that may have landed.
+    pub in_doubt: u64,
+    /// Age of the oldest op that has not ended, of all shards. Zero without one.
+    #[serde(rename = "lag_seconds", with = "seconds")]
+    pub lag: Duration,
     /// Whether cutting is paused.
     pub paused: bool,
     /// Shards that this process leads now.
@@ -50,6 +57,9 @@ pub(crate) struct ShardStats {
     pub(crate) outcomes: Outcomes,
     pub(crate) repeats: u64,
     pub(crate) in_flight: u64,
+    pub(crate) in_doubt: u64,
+    /// When the oldest op was accepted that has not ended.
+    pub(crate) oldest: Option<Timestamp>,
     pub(crate) paused: bool,
     pub(crate) leads: bool,
     pub(crate) terms: u64,
@@ -61,13 +71,20 @@ impl ShardStats {
         (self.accepted + self.recovered).saturating_sub(self.outcomes.total() + self.repeats)
     }
 
-    pub(crate) fn add_to(&self, stats: &mut Stats) {
+    /// Age of the oldest op that has not ended.
+    pub(crate) fn lag(&self, now: Timestamp) -> Duration {
+        self.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest))
+    }
+
+    pub(crate) fn add_to(&self, stats: &mut Stats, now: Timestamp) {
         stats.accepted += self.accepted;
         stats.recovered += self.recovered;
         stats.recovered_in_doubt += self.recovered_in_doubt;
         stats.outcomes += self.outcomes;
         stats.repeats += self.repeats;
         stats.in_flight += self.in_flight;
+        stats.in_doubt += self.in_doubt;
+        stats.lag = stats.lag.max(self.lag(now));
         stats.waiting += self.pending().saturating_sub(self.in_flight);
         stats.paused |= self.paused;
         stats.leading += u64::from(self.leads);

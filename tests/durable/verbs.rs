@@ -565,3 +565,67 @@ async fn a_question_pauses_while_the_log_fails() {
     assert!(log.transactions() >= before + 6, "it failed five times");
     assert!(start.elapsed() >= Duration::from_millis(50), "{:?}", start.elapsed());
 }
+
+/// Goal: a key takes its ops out, of all that was accepted, and no others; one of another type is an error. Method: two shards,
+/// keys in both, a restart in a pause.
+#[tokio::test(start_paused = true)]
+async fn ops_are_withdrawn_by_their_key() {
+    let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    let join = async || {
+        let sink = recorder.clone();
+        let stages = || {
+            Stages::new().partition_by(|op: &Op| op.0 % 7).conflate_by(
+                |op: &Op| (op.0 > 0).then_some(op.0),
+                |waiting, newer| stage::Merge::Apart { waiting, newer },
+            )
+        };
+        let durable = Durable::new("orders", log.clone()).stages(stages).shards(2, |key: &u32| key.to_le_bytes());
+        durable.sink(move |_| sink.clone()).join().await.unwrap()
+    };
+    let orders = join().await;
+    let desk = orders.handle();
+    desk.pause().await.unwrap();
+    desk.send_all((0..20).map(|op| (op % 5, op))).await.unwrap();
+    orders.leave().await.unwrap();
+    let orders = join().await;
+    let desk = orders.handle();
+    assert!(desk.withdraw_key("three").await.is_err());
+    assert!(desk.withdraw_key(None::<u32>).await.unwrap().is_empty());
+    assert_eq!(desk.withdraw_key(3_u32).await.unwrap(), [(3, 3), (3, 8), (3, 13), (3, 18)]);
+    assert!(desk.withdraw_key(3_u32).await.unwrap().is_empty());
+    desk.resume().await.unwrap();
+    desk.flush().await.unwrap();
+    assert_eq!((recorder.len(), recorder.ops().iter().filter(|op| op.0 == 3).count()), (16, 0));
+    conserved(&desk);
+}
+
+/// Goal: the lag is the age of the oldest op that has not ended, over a restart, too. Method: ops of different ages, of which the
+/// younger ends first.
+#[tokio::test(start_paused = true)]
+async fn the_lag_is_the_age_of_the_oldest_op() {
+    let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    let orders = join(&log, &recorder, || Stages::new().partition_by(|op: &Op| op.0)).await;
+    let desk = orders.handle();
+    assert!(desk.is_leading() && desk.lag().is_zero());
+    desk.pause().await.unwrap();
+    desk.send((1, 1)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    desk.send((2, 2)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(desk.lag().as_secs(), 15);
+    assert_eq!(desk.withdraw(|op| op.0 == 2).await.unwrap(), [(2, 2)]);
+    desk.send((3, 3)).await.unwrap();
+    assert_eq!(desk.lag().as_secs(), 15);
+    orders.leave().await.unwrap();
+    assert!(!desk.is_leading());
+
+    let orders = join(&log, &recorder, Stages::new).await;
+    let desk = orders.handle();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(desk.lag().as_secs(), 20);
+    assert_eq!(desk.withdraw(|op| op.0 == 1).await.unwrap(), [(1, 1)]);
+    assert_eq!(desk.lag().as_secs(), 5);
+    desk.resume().await.unwrap();
+    desk.flush().await.unwrap();
+    assert!(desk.lag().is_zero());
+}

@@ -10,6 +10,8 @@ use roundlot::{
     testing::{Flaky, MemoryFailure, MemoryLog, Recorder, advance, until_idle},
 };
 
+use crate::record::Emitted;
+
 /// A sink that hangs until its process crashes, and can't be asked at first.
 #[derive(Clone)]
 struct Hangs {
@@ -78,6 +80,41 @@ pub(crate) async fn memory() {
     log.crash();
     orders.handle().pause().await.unwrap_err();
     drop(orders);
+}
+
+/// A sink that is idempotent, and gives no answer at first.
+#[derive(Clone)]
+struct Unanswered(Flaky<Recorder<u32>, u32>);
+
+impl Sink<u32> for Unanswered {
+    async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
+        self.0.write(batch).await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Idempotent
+    }
+}
+
+/// An op that waits in doubt, one that is sent twice under its id, and one that is found after a crash.
+pub(crate) async fn doubts(emitted: &Emitted) {
+    let log = MemoryLog::new();
+    let sink = Unanswered(Flaky::new(Recorder::new()).fail(SinkError::ambiguous("no answer")));
+    let orders = join(&log, sink.clone()).await;
+    let desk = orders.handle();
+    let id = desk.next_id(&1);
+    desk.send_as(id, 1).await.unwrap();
+    until_idle().await;
+    advance(Duration::from_millis(1)).await;
+    desk.send_as(id, 1).await.unwrap();
+    emitted.collect();
+    desk.flush().await.unwrap();
+    desk.pause().await.unwrap();
+    desk.send(2).await.unwrap();
+    log.crash();
+    drop((orders, desk));
+    until_idle().await;
+    join(&log, sink).await.leave().await.unwrap();
 }
 
 /// A file that is damaged, restored, and moved.

@@ -59,6 +59,7 @@ fn emitted() -> &'static Emitted {
             sinks::feed().await;
             sinks::websockets().await;
             durable::memory().await;
+            durable::doubts(&emitted).await;
         });
         // The thread of SQLite takes real time, so the clock is not paused.
         runtime(false).block_on(sinks::databases(&emitted));
@@ -121,7 +122,7 @@ fn each_metric_is_on_the_page_and_moves() {
             Some(Unit::Bytes) => row.unit == "bytes",
             Some(Unit::Count) => {
                 let counted = ["ops", "batches", "changes", "panics", "outages", "messages", "frames", "connections"];
-                counted.contains(&&*row.unit) || ["units", "reports", "pauses"].contains(&&*row.unit)
+                counted.contains(&&*row.unit) || ["units", "reports", "pauses", "terms"].contains(&&*row.unit)
             }
             _ => ["0 or 1", "ratio"].contains(&&*row.unit),
         };

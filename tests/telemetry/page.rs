@@ -76,8 +76,9 @@ impl Page {
         let row = Row { kind: cells[1].to_owned(), unit: cells[2].to_owned(), labels, is_of_letters: false };
         self.metric_rows += 1;
         let of_letters = name.replacen("roundlot_", "roundlot_dead_letters_", 1);
-        // The batcher of dead letters has no quota.
-        let is_batcher = row.labels.contains("batcher") && !row.labels.contains("bucket");
+        // The batcher of dead letters has no quota and no log.
+        let has_letters = !row.labels.contains("bucket") && !name.starts_with("roundlot_durable_");
+        let is_batcher = row.labels.contains("batcher") && has_letters;
         let second = Row { is_of_letters: true, ..row.clone() };
         let is_new = !is_batcher || self.metrics.insert(of_letters, second).is_none();
         self.metrics.insert(name, row).is_none() && is_new

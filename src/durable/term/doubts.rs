@@ -38,6 +38,11 @@ impl Doubts {
         self.by_first.contains_key(&first)
     }
 
+    /// Ops that wait and may have landed.
+    pub(super) fn count(&self) -> usize {
+        self.by_first.len()
+    }
+
     /// An op needs its earlier intent no more. Returns the number of the intent if no op needs it.
     pub(super) fn release_op(&mut self, first: u64) -> Option<u64> {
         let number = self.by_first.remove(&first)?;

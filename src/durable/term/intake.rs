@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{TermEnd, ask, positions::Token, running::Running, settle::Of};
 use crate::{
@@ -81,6 +81,7 @@ where
         let (now, at) = (clock::now(), self.accepted_at(&frame));
         let entries = frame.entries()?;
         self.count_read(entries.len());
+        self.ages.push(stored.first + stored.count.saturating_sub(1), at);
         for ((entry, range), position) in entries.into_iter().zip(stored.first..) {
             let token = token_of(&entry, position);
             if entry.may_repeat && self.is_repeat(token).await? {
@@ -165,15 +166,19 @@ where
             }
             // A caller who has given up must not be sent ops.
             Command::Withdraw { wanted, reply } if reply.is_closed() => drop(panics::discard(wanted)),
-            Command::Withdraw { wanted, reply } => {
-                self.collect(Of::Record);
-                let ops = self.accumulator.withdraw(wanted, clock::now());
-                self.collect(Of::Withdrawal);
-                if ops.is_empty() {
-                    let _ = reply.send(ops);
-                } else {
-                    self.draft.effects.withdrawn.push((reply, ops));
-                }
+            Command::Withdraw { wanted, reply } => self.withdraw(wanted, reply),
+            Command::WithdrawKey { is_it, reply } if reply.is_closed() => drop(panics::discard(is_it)),
+            Command::WithdrawKey { mut is_it, reply } => {
+                // Only the keys are asked for, so that other stages than those in use will do.
+                let stages = (self.leader.recipe)();
+                let wanted = move |op: &T| {
+                    let mut found = false;
+                    if let Some(conflate) = &stages.conflate {
+                        conflate.index.with_key(op, &mut |key| found = is_it(key));
+                    }
+                    found
+                };
+                self.withdraw(wanted, reply);
             }
             Command::Pause { paused, reply } => {
                 self.paused = paused;
@@ -187,6 +192,18 @@ where
             Command::Read => self.read_log(u64::MAX).await?,
         }
         Ok(())
+    }
+
+    fn withdraw(&mut self, wanted: impl FnMut(&T) -> bool, reply: oneshot::Sender<Vec<T>>) {
+        self.collect(Of::Record);
+        let ops = self.accumulator.withdraw(wanted, clock::now());
+        self.collect(Of::Withdrawal);
+        if ops.is_empty() {
+            // A caller that gave up hears nothing.
+            let _ = reply.send(ops);
+        } else {
+            self.draft.effects.withdrawn.push((reply, ops));
+        }
     }
 }
 

@@ -11,8 +11,10 @@
 //! | `lent` | a batch on its way through a transaction |
 //! | `draft` | the next record, and its effects |
 //! | `doubts` | intents in the log, and the ops that they put in doubt |
+//! | `ages` | how old the ops are that are not settled |
 //! | `positions` | what is settled, and where an op is |
 
+mod ages;
 mod doubts;
 mod draft;
 mod intake;

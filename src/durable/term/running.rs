@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Leader, TermEnd,
+    ages::Ages,
     doubts::Doubts,
     draft::{Draft, Effects, Writing},
     positions::{Ids, Settled, Token},
@@ -24,6 +25,7 @@ use crate::{
     durable::{
         codec::OpCodec,
         log::{LogError, StoredFrame, TermState},
+        meter::LogMeter,
         step::Step,
     },
     rules::{
@@ -72,6 +74,8 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     /// Positions that share the outcome of an op, by its id.
     pub(super) repeats: HashMap<OpId, Vec<u64>>,
     pub(super) doubts: Doubts,
+    pub(super) ages: Ages,
+    pub(super) meter: LogMeter,
     pub(super) draft: Draft<T, R>,
     pub(super) committing: Option<Committing<T, R>>,
     /// Flushes, by the position up to which they cover.
@@ -110,6 +114,7 @@ where
         let mut accumulator = Accumulator::new(stages, &applied(&limits, one_by_one), policy);
         let name: Arc<str> = leader.shared.name_of(leader.shard).into();
         accumulator.counters().report_to(Meter::new(Namespace::Ops, &name));
+        let meter = LogMeter::new(&name);
         accumulator.set_paused(state.paused);
         let destination = Destination { batcher: name, sink, abort: CancellationToken::new() };
         let now = clock::now();
@@ -131,6 +136,8 @@ where
             ids: Ids::default(),
             repeats: HashMap::new(),
             doubts: Doubts::default(),
+            ages: Ages::default(),
+            meter,
             draft: Draft::new(),
             committing: None,
             flushes: Vec::new(),

@@ -229,7 +229,9 @@ where
         let shared = &self.leader.shared;
         let mut stats = shared.shard(self.leader.shard).stats();
         (stats.in_flight, stats.paused, stats.leads) = (now.in_flight, self.paused, true);
+        (stats.in_doubt, stats.oldest) = (self.doubts.count() as u64, self.ages.oldest(self.settled.cursor()));
         let stats = *stats;
+        self.meter.publish(shared.log.size(), &stats, clock::now());
         // Counters of a batcher never fall, though a new term begins with a new accumulator.
         let (accepted, waiting) = (stats.accepted + stats.recovered, stats.pending().saturating_sub(now.in_flight));
         let max_pending = shared.permits.max() as u64;
