@@ -11,7 +11,7 @@ use super::{
     shared::Shared,
     waiters::Ack,
 };
-use crate::rules::{config::limits::Overflow, outcome::OpId};
+use crate::rules::{config::limits::Overflow, outcome::OpId, stage::Weigh};
 
 pub(super) struct Sending<'a, T, R> {
     handle: &'a Handle<T, R>,
@@ -27,8 +27,9 @@ where
 {
     /// Encodes an op, and finds its shard.
     pub(super) fn encode(handle: &'a Handle<T, R>, op: T) -> Result<Self, SendError<T>> {
-        match encode(&handle.shared, &op, &mut Vec::new()) {
-            Ok((shard, bytes)) => Ok(Self { handle, op, shard, bytes }),
+        let mut bytes = Vec::new();
+        match encode(&handle.shared, &op, &mut bytes) {
+            Ok(()) => Ok(Self { handle, shard: handle.shared.shard_of(&op), op, bytes }),
             Err(reason) => Err(with_op(reason, op)),
         }
     }
@@ -56,7 +57,11 @@ where
         };
         let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat };
         let entries = vec![(entry, 0..bytes.len())];
-        match store(&handle.shared, shard, Encoded { entries, bytes, held }).await {
+        let stored = match store(&handle.shared, shard, Encoded { entries, bytes, held }) {
+            Ok(stored) => stored.await,
+            Err(error) => Err(error),
+        };
+        match stored {
             Ok(()) => Ok(()),
             Err(NotStored::Closed) => Err(SendError::Closed(op)),
             Err(NotStored::InDoubt) => Err(SendError::InDoubt { op, id }),
@@ -64,23 +69,19 @@ where
     }
 }
 
-/// Appends the bytes of an op to `bytes`, and finds its shard. Returns both.
-pub(super) fn encode<T, R>(shared: &Shared<T, R>, op: &T, to: &mut Vec<u8>) -> Result<(u16, Vec<u8>), SendError<()>> {
-    let mut bytes = std::mem::take(to);
-    let before = bytes.len();
-    if let Err(error) = shared.codec.encode_op(op, &mut bytes) {
-        bytes.truncate(before);
-        *to = bytes;
+/// Appends the bytes of an op, or nothing if it can't be sent.
+pub(super) fn encode<T, R>(shared: &Shared<T, R>, op: &T, to: &mut Vec<u8>) -> Result<(), SendError<()>> {
+    let before = to.len();
+    if let Err(error) = shared.codec.encode_op(op, to) {
+        to.truncate(before);
         return Err(SendError::Encode { op: (), error });
     }
-    let max_weight = shared.limits().max_weight;
-    let is_heavy = || shared.weigh.as_ref().zip(max_weight).is_some_and(|(weigh, max)| weigh(op) > max);
-    if bytes.len() - before > MAX_OP_BYTES || is_heavy() {
-        bytes.truncate(before);
-        *to = bytes;
+    let is_heavy = |weigh: &Weigh<T>| shared.limits().max_weight.is_some_and(|max| weigh(op) > max);
+    if to.len() - before > MAX_OP_BYTES || shared.weigh.as_ref().is_some_and(is_heavy) {
+        to.truncate(before);
         return Err(SendError::TooLarge(()));
     }
-    Ok((shared.shard_of(op), bytes))
+    Ok(())
 }
 
 /// Obtains permits as the limits say.
@@ -100,10 +101,14 @@ pub(super) async fn permits<T, R>(shared: &Shared<T, R>, count: u32) -> Result<H
     shared.permits.acquire(count).await.ok_or(SendError::Closed(()))
 }
 
-/// Hands encoded ops to the ingress, and waits until they are in the log.
-pub(super) async fn store<T, R>(shared: &Shared<T, R>, shard: u16, encoded: Encoded) -> Result<(), NotStored> {
-    let stored = shared.shard(shard).ingress.submit(encoded)?;
-    tokio::time::timeout(shared.append_timeout, stored).await.unwrap_or(Err(NotStored::InDoubt))
+/// Hands encoded ops to the ingress. The future returned waits until they are in the log.
+pub(super) fn store<T, R>(
+    shared: &Shared<T, R>,
+    shard: u16,
+    encoded: Encoded,
+) -> Result<impl Future<Output = Result<(), NotStored>> + use<T, R>, NotStored> {
+    let stored = tokio::time::timeout(shared.append_timeout, shared.shard(shard).ingress.submit(encoded)?);
+    Ok(async move { stored.await.unwrap_or(Err(NotStored::InDoubt)) })
 }
 
 /// The same error with the op in it.
