@@ -4,7 +4,8 @@
 /// The format of the tables, and the only one that is read.
 pub(super) const FORMAT: i64 = 1;
 
-/// A shard's number is that of its log, shifted by 16 bits, and its own.
+/// A shard's number is that of its log, shifted by 16 bits, and its own. Tables with large rows have row ids, so that a search
+/// compares keys in an index: without them, SQLite reads each row that it compares as a whole.
 pub(super) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS roundlot_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS roundlot_logs (
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS roundlot_producers (
 CREATE TABLE IF NOT EXISTS roundlot_frames (
     shard INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, bytes BLOB NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY (shard, first)
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS roundlot_settled (
     shard INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY (shard, first)
@@ -30,17 +31,17 @@ CREATE TABLE IF NOT EXISTS roundlot_settled (
 CREATE TABLE IF NOT EXISTS roundlot_intents (
     shard INTEGER NOT NULL, number INTEGER NOT NULL, intent BLOB NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY (shard, number)
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS roundlot_outcomes (
     shard INTEGER NOT NULL, producer INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
     ended TEXT NOT NULL, attempts INTEGER NOT NULL, at INTEGER NOT NULL, schema INTEGER NOT NULL, result BLOB NOT NULL,
     lengths BLOB NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (shard, producer, first)
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS roundlot_letters (
     shard INTEGER NOT NULL, producer INTEGER NOT NULL, number INTEGER NOT NULL, op BLOB NOT NULL, schema INTEGER NOT NULL,
     ended TEXT NOT NULL, attempts INTEGER NOT NULL, error BLOB NOT NULL, at INTEGER NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY (shard, producer, number)
-) WITHOUT ROWID;
+);
 
 CREATE VIEW IF NOT EXISTS roundlot_waiting AS
     SELECT l.name AS log, s.shard & 65535 AS shard, s.paused,

@@ -22,6 +22,8 @@ pub(super) struct Rows<'c> {
     wal: PathBuf,
     /// Bytes of database and its log above which no op is accepted.
     room: u64,
+    /// Bytes after the last commit, and those of the frames since.
+    used: u64,
     /// Whether a row has been changed.
     pub(super) changed: Cell<bool>,
 }
@@ -46,8 +48,9 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl<'c> Rows<'c> {
-    pub(super) fn new(connection: &'c Connection, guard: &'c Guard, wal: PathBuf, room: u64) -> Self {
-        Self { connection, guard, wal, room, changed: Cell::new(false) }
+    /// `used` is what [`bytes`](Self::bytes) was after the last commit.
+    pub(super) fn new(connection: &'c Connection, guard: &'c Guard, wal: PathBuf, room: u64, used: u64) -> Self {
+        Self { connection, guard, wal, room, used, changed: Cell::new(false) }
     }
 
     fn change(&self, sql: &str, params: impl Params) -> Stored<()> {
@@ -83,9 +86,9 @@ impl<'c> Rows<'c> {
 
     /// Bytes of the database that hold something, and of its log.
     pub(super) fn bytes(&self) -> Stored<u64> {
-        let pages =
-            self.number("SELECT page_count - freelist_count FROM pragma_page_count(), pragma_freelist_count()")?;
-        let size = self.number("SELECT page_size FROM pragma_page_size()")?;
+        // Plain pragmas: as tables they are prepared anew each time.
+        let pages = self.number("PRAGMA page_count")? - self.number("PRAGMA freelist_count")?;
+        let size = self.number("PRAGMA page_size")?;
         Ok(pages * size + std::fs::metadata(&self.wal).map_or(0, |wal| wal.len()))
     }
 }
@@ -167,7 +170,12 @@ impl Store for Rows<'_> {
     }
 
     fn has_room(&mut self, bytes: usize) -> Stored<bool> {
-        Ok(self.bytes()? + bytes as u64 <= self.room)
+        if self.used + bytes as u64 > self.room {
+            // Pages may have been freed since.
+            self.used = self.bytes()?;
+        }
+        self.used += bytes as u64;
+        Ok(self.used <= self.room)
     }
 
     fn log(&mut self, name: &str) -> Stored<Option<LogRow>> {

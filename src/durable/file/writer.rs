@@ -205,7 +205,7 @@ impl Writer {
 
     /// Runs jobs in one transaction, or each in its own if one of them fails, and answers them.
     fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+        if let Err(error) = self.execute("BEGIN IMMEDIATE") {
             // Another connection has the lock, for all of them.
             let result = self.roll_back().and(Err(failed(&error)));
             return jobs.into_iter().for_each(|job| job.end(result.clone()));
@@ -236,7 +236,8 @@ impl Writer {
     /// Whether a row has been changed.
     fn run_all(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<bool, LogError> {
         let room = self.max_bytes - self.max_bytes / RESERVE;
-        let mut rows = Rows::new(&self.connection, &self.guard, self.wal.clone(), room);
+        let used = self.gauges.size().bytes;
+        let mut rows = Rows::new(&self.connection, &self.guard, self.wal.clone(), room, used);
         for job in jobs {
             job.run(&mut rows)?;
         }
@@ -251,7 +252,7 @@ impl Writer {
 
     fn commit(&mut self) -> Result<(), LogError> {
         Step::Commit.before();
-        if let Err(error) = self.connection.execute_batch("COMMIT") {
+        if let Err(error) = self.execute("COMMIT") {
             let is_certain = matches!(
                 error.sqlite_error_code(),
                 // A constraint that is checked at the end was violated by the rows of a sink.
@@ -275,9 +276,14 @@ impl Writer {
         }
         Step::Mark.after();
         self.gauges.commits.fetch_add(1, Ordering::Relaxed);
-        let bytes = Rows::new(&self.connection, &self.guard, self.wal.clone(), 0).bytes();
+        let bytes = Rows::new(&self.connection, &self.guard, self.wal.clone(), 0, 0).bytes();
         self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Executes a statement, which stays prepared.
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     fn roll_back(&mut self) -> Result<(), LogError> {
