@@ -136,9 +136,11 @@ impl<R> Drop for Registered<'_, R> {
 impl<R: Clone> Waiters<R> {
     /// Tells the callers of an op its outcome.
     pub(crate) fn tell(&self, id: OpId, outcome: Outcome<R>) {
-        let Some(mut waiting) = self.by_id().remove(&id) else {
-            return;
+        let waiting = {
+            let mut by_id = self.by_id();
+            if by_id.is_empty() { None } else { by_id.remove(&id) }
         };
+        let Some(mut waiting) = waiting else { return };
         let last = waiting.pop();
         for sender in waiting {
             // A caller that gave up hears nothing, and so does one whose receipt can't be cloned.

@@ -12,9 +12,9 @@ use crate::Error;
 
 const FILE: &str = "log.db";
 
-/// The limits of all runs: batches of a frame's size.
+/// The limits of all runs: batches of up to four chunks.
 pub(super) fn limits() -> Limits {
-    Limits::new(CHUNK as usize)
+    Limits::new(4 * CHUNK as usize)
 }
 
 /// Accepts all ops, with a receipt of its own each.

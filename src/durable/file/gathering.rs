@@ -6,8 +6,14 @@ use std::time::Duration;
 
 use crate::durable::log::callers::Callers;
 
-/// The longest wait for callers: a third of a sync of a fast disk. A longer one cost more than it gained.
-const PATIENCE: Duration = Duration::from_micros(50);
+/// The wait for the next caller when some have come back, and the shortest limit of a wait: they need some 20 us.
+const GAP: Duration = Duration::from_micros(50);
+
+/// The longest wait for callers.
+const MAX_PATIENCE: Duration = Duration::from_millis(1);
+
+/// The part of a transaction's time that the wait for callers may take, who would wait for the whole of one otherwise.
+const SHARE: u32 = 2;
 
 /// The limit of the doublings of [`Gathering::skip`]: after many waits in vain, one in 64 transactions waits.
 const MAX_DOUBLINGS: u32 = 6;
@@ -16,6 +22,8 @@ const MAX_DOUBLINGS: u32 = 6;
 pub(super) struct Gathering {
     /// Calls that waited when the last transaction was done, those that it answered among them.
     expected: usize,
+    /// The time of the last transaction.
+    took: Duration,
     /// Waits in vain, one after the other.
     misses: u32,
     /// Transactions that begin without a wait, since waits were in vain.
@@ -33,7 +41,8 @@ impl Gathering {
             self.skip -= 1;
             return;
         }
-        let now = callers.wait_for(self.expected, PATIENCE);
+        let limit = (self.took / SHARE).clamp(GAP, MAX_PATIENCE);
+        let now = callers.wait_for(self.expected, limit, GAP);
         self.waited(now > before);
     }
 
@@ -43,8 +52,9 @@ impl Gathering {
     }
 
     /// A transaction is done, and its callers are about to be answered.
-    pub(super) fn done(&mut self, callers: &Callers) {
+    pub(super) fn done(&mut self, callers: &Callers, took: Duration) {
         self.expected = callers.waiting();
+        self.took = took;
     }
 }
 
@@ -61,13 +71,13 @@ mod tests {
         let (callers, mut gathering) = (Arc::new(Callers::default()), Gathering::default());
         (0..3).for_each(|_| callers.enter());
         gathering.wait(&callers);
-        gathering.done(&callers);
+        gathering.done(&callers, Duration::ZERO);
         callers.answered(3);
         let back = std::thread::spawn({
             let callers = Arc::clone(&callers);
             move || (0..3).for_each(|_| callers.enter())
         });
-        assert_eq!(callers.wait_for(3, Duration::from_secs(60)), 3);
+        assert_eq!(callers.wait_for(3, Duration::from_secs(60), Duration::from_secs(60)), 3);
         back.join().unwrap();
         gathering.wait(&callers);
         assert_eq!((gathering.expected, gathering.misses), (3, 0));
@@ -81,7 +91,7 @@ mod tests {
         for _ in 0..100 {
             callers.enter();
             gathering.wait(&callers);
-            gathering.done(&callers);
+            gathering.done(&callers, Duration::ZERO);
             callers.answered(1);
         }
         assert_eq!(gathering.misses, 0, "no wait");

@@ -9,7 +9,7 @@ use std::{
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt;
@@ -45,6 +45,10 @@ const MIN_BYTES: u64 = 16 << 20;
 
 /// The part of the cap that is kept for settlements, so that a full log can drain.
 const RESERVE: u64 = 8;
+
+/// Statements that stay prepared. The comments keep sinks, which share the cache of statements, from finding them there.
+const BEGIN: &str = "BEGIN IMMEDIATE /* roundlot */";
+const COMMIT: &str = "COMMIT /* roundlot */";
 
 pub(super) enum Message {
     Job(Box<dyn Job>),
@@ -205,15 +209,16 @@ impl Writer {
 
     /// Runs jobs in one transaction, or each in its own if one of them fails, and answers them.
     fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        if let Err(error) = self.execute("BEGIN IMMEDIATE") {
+        if let Err(error) = self.execute(BEGIN) {
             // Another connection has the lock, for all of them.
             let result = self.roll_back().and(Err(failed(&error)));
             return jobs.into_iter().for_each(|job| job.end(result.clone()));
         }
+        let begun = Instant::now();
         match self.run_all(&mut jobs) {
             Ok(changed) => {
                 let result = if changed { self.commit() } else { self.roll_back() };
-                self.gathering.done(&self.callers);
+                self.gathering.done(&self.callers, begun.elapsed());
                 self.end(jobs, result);
             }
             Err(error) => {
@@ -252,7 +257,7 @@ impl Writer {
 
     fn commit(&mut self) -> Result<(), LogError> {
         Step::Commit.before();
-        if let Err(error) = self.execute("COMMIT") {
+        if let Err(error) = self.execute(COMMIT) {
             let is_certain = matches!(
                 error.sqlite_error_code(),
                 // A constraint that is checked at the end was violated by the rows of a sink.

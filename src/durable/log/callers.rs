@@ -44,18 +44,23 @@ impl Callers {
         self.waiting.load(SeqCst)
     }
 
-    /// Blocks the engine's thread, always the same one, until so many calls wait or the time is over. Returns how many do.
-    pub(crate) fn wait_for(&self, count: usize, limit: Duration) -> usize {
+    /// Blocks the engine's thread, always the same one, until so many calls wait, the time is over, or no more come after the
+    /// first for as long as `gap`. Returns how many do.
+    pub(crate) fn wait_for(&self, count: usize, limit: Duration, gap: Duration) -> usize {
         self.engine.get_or_init(thread::current);
         self.wanted.store(count, SeqCst);
-        let until = Instant::now() + limit;
-        loop {
-            let (waiting, left) = (self.waiting(), until.saturating_duration_since(Instant::now()));
-            if waiting >= count || left.is_zero() {
-                self.wanted.store(0, SeqCst);
-                return waiting;
+        let (until, before) = (Instant::now() + limit, self.waiting());
+        let waiting = loop {
+            let (waiting, now) = (self.waiting(), Instant::now());
+            if waiting >= count || now >= until {
+                break waiting;
             }
-            thread::park_timeout(left);
-        }
+            thread::park_timeout(gap.min(until - now));
+            if waiting > before && self.waiting() == waiting && now.elapsed() >= gap {
+                break waiting;
+            }
+        };
+        self.wanted.store(0, SeqCst);
+        waiting
     }
 }

@@ -35,7 +35,8 @@ impl Doubts {
     }
 
     pub(super) fn is_in_doubt(&self, first: u64) -> bool {
-        self.by_first.contains_key(&first)
+        // Most often none is, and hashing costs more than the rest.
+        !self.by_first.is_empty() && self.by_first.contains_key(&first)
     }
 
     /// Ops that wait and may have landed.
@@ -45,6 +46,9 @@ impl Doubts {
 
     /// An op needs its earlier intent no more. Returns the number of the intent if no op needs it.
     pub(super) fn release_op(&mut self, first: u64) -> Option<u64> {
+        if self.by_first.is_empty() {
+            return None;
+        }
         let number = self.by_first.remove(&first)?;
         self.release(number, 1)
     }

@@ -55,8 +55,12 @@ where
         let ended = self.collect(Of::Record);
         // The intent of a write that was given up stays, for the next term.
         if let Some(Announced { number, intent, was_in_doubt }) = announced.filter(|_| !is_given_up) {
-            for ((op, in_doubt), was_in_doubt) in intent.ops.iter().zip(in_doubt).zip(was_in_doubt) {
-                if (in_doubt || was_in_doubt) && !ended.contains(&op.first()) {
+            let in_doubt: Vec<bool> = in_doubt.into_iter().zip(was_in_doubt).map(|(is, was)| is || was).collect();
+            // Most often none is.
+            let ended: HashSet<u64> =
+                if in_doubt.contains(&true) { ended.into_iter().collect() } else { HashSet::new() };
+            for (op, in_doubt) in intent.ops.iter().zip(in_doubt) {
+                if in_doubt && !ended.contains(&op.first()) {
                     let number = self.doubts.add(1);
                     self.doubts.waits(op.first(), number);
                     self.draft.intents.push((number, still_in_doubt(op, &intent).encode()));
@@ -83,7 +87,7 @@ where
     }
 
     /// Takes up what has ended: into the draft, unless the log has it already. Returns the positions.
-    pub(super) fn collect(&mut self, mut of: Of<'_, T, R>) -> HashSet<u64> {
+    pub(super) fn collect(&mut self, mut of: Of<'_, T, R>) -> Vec<u64> {
         let (letters, answers) = self.accumulator.take_ended();
         let freed = self.accumulator.take_settled();
         if let Some(notices) = self.accumulator.take_notices() {
@@ -93,16 +97,19 @@ where
         // A permit of an op that was merged away is free at once. The others are free when the record has committed.
         let whole = answers.iter().filter(|answer| answer.outcome.end() != End::Conflated).count();
         self.release(freed.saturating_sub(whole));
-        let mut ended = HashSet::with_capacity(answers.len());
+        let mut ended = Vec::with_capacity(answers.len());
         for (i, Answer { token, outcome }) in answers.into_iter().enumerate() {
             let outcome: Outcome<R> = outcome.into();
             if outcome.end == End::Returned {
                 // The op stays in the log, for the next term.
                 continue;
             }
-            ended.insert(token.position);
+            ended.push(token.position);
             self.draft.resolved.extend(self.doubts.release_op(token.position));
-            let (letter, release) = (letters.remove(&(i + 1)), usize::from(outcome.end != End::Conflated));
+            let (letter, release) = (
+                if letters.is_empty() { None } else { letters.remove(&(i + 1)) },
+                usize::from(outcome.end != End::Conflated),
+            );
             if let Of::Transaction(landed, effects) = &mut of
                 && landed.contains(&token.position)
             {
@@ -194,8 +201,8 @@ where
         }
         for (token, outcome) in ended {
             let id = token.id(shard);
-            for position in self.repeats.remove(&id).into_iter().flatten() {
-                self.draft.repeat(position);
+            if !self.repeats.is_empty() {
+                self.repeats.remove(&id).into_iter().flatten().for_each(|position| self.draft.repeat(position));
             }
             shared.waiters.tell(id, outcome);
         }
