@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use roundlot::sink::Guarantee;
 use rusqlite::params;
 
 use super::{Order, by_hand, ours, runtime};
@@ -50,7 +51,7 @@ pub(super) fn intent(size: u64) -> Result<Vec<f64>, Error> {
 
 fn lone(size: u64, workers: usize, outcome: bool) -> Result<Vec<f64>, Error> {
     runtime(workers)?.block_on(async {
-        let joined = ours::join().await?;
+        let joined = ours::join(if outcome { Guarantee::Unknown } else { Guarantee::Transactional }).await?;
         let desk = joined.handle();
         let sending = async move {
             let (start, mut next) = (tokio::time::Instant::now(), 0);

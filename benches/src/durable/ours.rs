@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use roundlot::{
     Batch, Limits, Settled, Sink, SinkError,
-    durable::{Durable, File, Handle, Joined},
+    durable::{Durable, File, Handle, Joined, Term},
+    sink::Guarantee,
 };
 
 use super::{CHUNK, Order, SENDERS, Watch, confirm, file, open, runtime, warm};
@@ -17,19 +18,32 @@ pub(super) fn limits() -> Limits {
     Limits::new(4 * CHUNK as usize)
 }
 
-/// Accepts all ops, with a receipt of its own each.
+/// Accepts all ops, with a receipt of its own each, and writes nothing: in a transaction of the log, or, as a sink that is neither
+/// transactional nor idempotent, by itself.
 #[derive(Debug, Clone)]
-pub(super) struct Receipts;
+pub(super) struct Receipts {
+    pub(super) term: Term,
+    pub(super) guarantee: Guarantee,
+}
 
 impl Sink<Order, u64> for Receipts {
     async fn write(&self, batch: &mut Batch<Order, u64>) -> Result<Settled, SinkError> {
-        Ok(batch.accept_all_with(|_, order| order.id))
+        let accept = |batch: &mut Batch<Order, u64>| Ok(batch.accept_all_with(|_, order| order.id));
+        match self.guarantee {
+            Guarantee::Transactional => self.term.transaction(batch, move |_, batch| accept(batch)).await,
+            _ => accept(batch),
+        }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.guarantee
     }
 }
 
-pub(super) async fn join() -> Result<Joined<Order, u64>, Error> {
+pub(super) async fn join(guarantee: Guarantee) -> Result<Joined<Order, u64>, Error> {
     let path = file(FILE)?;
-    let joined = Durable::new("bench", File::at(&path)).limits(limits()).sink(|_term| Receipts).join().await?;
+    let sink = move |term| Receipts { term, guarantee };
+    let joined = Durable::new("bench", File::at(&path)).limits(limits()).sink(sink).join().await?;
     warm(&path)?;
     Ok(joined)
 }
@@ -37,7 +51,7 @@ pub(super) async fn join() -> Result<Joined<Order, u64>, Error> {
 /// Senders with one op outstanding each.
 pub(super) fn send(time: Duration) -> Result<Vec<f64>, Error> {
     runtime(2)?.block_on(async {
-        let joined = join().await?;
+        let joined = join(Guarantee::Transactional).await?;
         let watch = Arc::new(Watch::start(time));
         let senders = (0..SENDERS).map(|sender| {
             let (desk, watch) = (joined.handle(), Arc::clone(&watch));
@@ -63,7 +77,7 @@ pub(super) fn send(time: Duration) -> Result<Vec<f64>, Error> {
 /// One caller, chunk after chunk.
 pub(super) fn send_all(time: Duration) -> Result<Vec<f64>, Error> {
     runtime(2)?.block_on(async {
-        let joined = join().await?;
+        let joined = join(Guarantee::Transactional).await?;
         let watch = Arc::new(Watch::start(time));
         let (desk, running) = (joined.handle(), Arc::clone(&watch));
         let sending = tokio::spawn(async move {

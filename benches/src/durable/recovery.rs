@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use roundlot::{
     Limits, Stages,
-    durable::{Codec, Durable, File, Json},
+    durable::{Codec, Durable, File, Json, Term},
+    sink::Guarantee,
     stage,
 };
 
@@ -20,6 +21,10 @@ const FILE: &str = "log.db";
 /// Ops for each key: a million ops have 100,000 keys.
 const OPS_PER_KEY: u64 = 10;
 
+fn receipts(term: Term) -> Receipts {
+    Receipts { term, guarantee: Guarantee::Transactional }
+}
+
 fn limits(ops: u64) -> Limits {
     Limits::new(CHUNK as usize).max_pending(ops as usize + 1)
 }
@@ -27,7 +32,7 @@ fn limits(ops: u64) -> Limits {
 /// Makes a file in which so many ops wait, whatever their keys.
 pub(super) fn fill(ops: u64) -> Result<Vec<f64>, Error> {
     runtime(2)?.block_on(async {
-        let durable = Durable::new("bench", File::at(file(FILE)?)).limits(limits(ops)).sink(|_term| Receipts);
+        let durable = Durable::new("bench", File::at(file(FILE)?)).limits(limits(ops)).sink(receipts);
         let joined = durable.join().await?;
         let desk = joined.handle();
         desk.pause().await?;
@@ -59,7 +64,7 @@ pub(super) fn recover(ops: u64) -> Result<Vec<f64>, Error> {
         let durable = Durable::new("bench", File::at(file(FILE)?))
             .stages(move || Stages::new().conflate_by(move |order: &Order| Some(order.id % keys), stage::latest))
             .limits(limits(ops))
-            .sink(|_term| Receipts);
+            .sink(receipts);
         let joined = durable.join().await?;
         let desk = joined.handle();
         desk.resume().await?;
