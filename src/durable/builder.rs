@@ -40,6 +40,9 @@ use crate::{
 /// How long a send waits for the log by default: many times what a slow disk takes.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How far the wall clock may be behind the newest frame, by default: more than clocks that are adjusted differ by.
+const MAX_SKEW: Duration = Duration::from_secs(2);
+
 /// How long the work of a transactional sink may take, by default: other work on the file waits for it.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -113,6 +116,7 @@ struct Settings<T> {
     letters: Option<BoxSink<DeadLetter<T>>>,
     append_timeout: Duration,
     transaction_timeout: Duration,
+    max_skew: Duration,
     horizon: Duration,
     on_undecodable: Option<OnUndecodable>,
 }
@@ -131,6 +135,7 @@ impl<T: Send + 'static, E: Engine> Durable<T, E> {
             letters: None,
             append_timeout: APPEND_TIMEOUT,
             transaction_timeout: TRANSACTION_TIMEOUT,
+            max_skew: MAX_SKEW,
             horizon: HORIZON,
             on_undecodable: None,
         };
@@ -196,6 +201,12 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
     /// hangs outside of it holds up the log.
     pub fn transaction_timeout(self, transaction_timeout: Duration) -> Self {
         self.with(|settings| Settings { transaction_timeout, ..settings })
+    }
+
+    /// How far the wall clock may be behind the newest op in the log: 2 s by default. While it is behind by more, and for ten
+    /// steady seconds after a jump, nothing is sent by a shard whose stages [`expire_at`](Stages::expire_at).
+    pub fn max_skew(self, max_skew: Duration) -> Self {
+        self.with(|settings| Settings { max_skew, ..settings })
     }
 
     /// How long outcomes are kept, one hour by default. An op can be sent again under its id, and asked for, for as long.
@@ -264,6 +275,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
             limits: Mutex::new(limits),
             append_timeout: settings.append_timeout,
             transaction_timeout: settings.transaction_timeout,
+            max_skew: settings.max_skew,
             horizon: settings.horizon,
             letters: Notify::new(),
             router,

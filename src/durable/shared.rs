@@ -44,6 +44,7 @@ pub(crate) struct Shared<T, R> {
     pub(crate) limits: Mutex<Limits>,
     pub(crate) append_timeout: Duration,
     pub(crate) transaction_timeout: Duration,
+    pub(crate) max_skew: Duration,
     /// Notified when dead letters are in the log.
     pub(crate) letters: Notify,
     /// How long outcomes are kept.

@@ -113,7 +113,11 @@
 //!
 //! [`Stages::expire_at`](crate::Stages::expire_at) takes the place of `expire_by`, since no log can carry an `Instant`. It is checked at
 //! the cut, before the intent is recorded, which takes one sync more. Age counts from the time at which an op was accepted, also
-//! over a restart. Steps of the wall clock count at once; there is no protection against them yet.
+//! over a restart.
+//!
+//! A wall clock that jumps against the machine's own progress is in doubt until both have agreed for ten seconds; then the new time
+//! counts. One that is more than [`max_skew`](crate::durable::Durable::max_skew) behind the newest op in the log is in doubt until it
+//! has caught up. Meanwhile a shard sends nothing if its stages use `expire_at`. Ops are still taken in.
 //!
 //! # Moving, backing up, restoring
 //!

@@ -629,3 +629,51 @@ async fn the_lag_is_the_age_of_the_oldest_op() {
     desk.flush().await.unwrap();
     assert!(desk.lag().is_zero());
 }
+
+/// Goal: a wall clock that jumps expires nothing before it has been steady for ten seconds, and one behind the log is not believed.
+/// Method: a jump that is taken back, one that stays, and a restart with a clock that was set back.
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_wall_clock_holds_what_can_expire() {
+    let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    let (start, hour) = (log.now(), Duration::from_secs(3600));
+    let join = async || {
+        let sink = recorder.clone();
+        let stages = move || {
+            Stages::new().expire_at(move |op: &Op| (op.1 > 0).then(|| start + Duration::from_secs(op.1.into())))
+        };
+        Durable::new("orders", log.clone()).stages(stages).sink(move |_| sink.clone()).join().await.unwrap()
+    };
+    let orders = join().await;
+    let desk = orders.handle();
+    log.set_wall(log.now() + hour);
+    desk.send_all([(1, 1800), (2, 0)]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(recorder.is_empty(), "the clock is in doubt");
+    log.set_wall(log.now() - hour);
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(recorder.is_empty(), "the clock is in doubt");
+    tokio::time::sleep(Duration::from_secs(3590)).await;
+    // Frames of the wrong time are in the log, and so it is not believed before that.
+    desk.flush().await.unwrap();
+    assert_eq!(recorder.ops(), [(2, 0)]);
+    assert_eq!(desk.stats().outcomes[End::Expired], 1);
+
+    log.set_wall(log.now() + hour);
+    desk.send((3, 2 * 3600)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    desk.flush().await.unwrap();
+    assert_eq!(desk.stats().outcomes[End::Expired], 2, "the new time counts");
+    desk.pause().await.unwrap();
+    desk.send((4, 0)).await.unwrap();
+    orders.leave().await.unwrap();
+
+    log.set_wall(log.now() - Duration::from_secs(60));
+    let orders = join().await;
+    let desk = orders.handle();
+    desk.resume().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(recorder.len(), 1, "the log was written later than it is now");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(recorder.ops(), [(2, 0), (4, 0)]);
+    conserved(&desk);
+}

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use roundlot::{
-    Batch, Settled, Sink, SinkError,
+    Batch, Settled, Sink, SinkError, Stages,
     durable::{Durable, File, Joined},
     sink::Guarantee,
     sink_fn,
@@ -115,6 +115,20 @@ pub(crate) async fn doubts(emitted: &Emitted) {
     drop((orders, desk));
     until_idle().await;
     join(&log, sink).await.leave().await.unwrap();
+}
+
+/// A wall clock that jumps.
+pub(crate) async fn clocks() {
+    let log = MemoryLog::new();
+    let sink = Recorder::new();
+    let stages = || Stages::new().expire_at(|_: &u32| None);
+    let prices = Durable::new("durable", log.clone()).stages(stages).sink(move |_| sink.clone()).join().await.unwrap();
+    log.set_wall(log.now() + Duration::from_secs(3600));
+    prices.handle().send(1).await.unwrap();
+    until_idle().await;
+    advance(Duration::from_secs(11)).await;
+    prices.handle().flush().await.unwrap();
+    prices.leave().await.unwrap();
 }
 
 /// A file that is damaged, restored, and moved.

@@ -60,6 +60,7 @@ fn emitted() -> &'static Emitted {
             sinks::websockets().await;
             durable::memory().await;
             durable::doubts(&emitted).await;
+            durable::clocks().await;
         });
         // The thread of SQLite takes real time, so the clock is not paused.
         runtime(false).block_on(sinks::databases(&emitted));

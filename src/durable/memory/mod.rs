@@ -152,6 +152,20 @@ impl MemoryLog {
         self.disk().synced.of_sinks.clone()
     }
 
+    /// Sets the wall clock of this log, which goes on from there.
+    pub fn set_wall(&self, wall: SystemTime) {
+        let mut disk = self.disk();
+        disk.wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if disk.opened_at.is_some() {
+            disk.opened_at = Some(Instant::now());
+        }
+    }
+
+    /// The wall clock of this log. It begins in 2023, and goes by the runtime's clock while a batcher has joined.
+    pub fn now(&self) -> SystemTime {
+        self.wall()
+    }
+
     /// Forgets what was not synced. What runs on the log finds it closed, and the log can be joined anew.
     pub fn crash(&self) {
         self.disk().crash();

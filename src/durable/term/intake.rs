@@ -79,6 +79,7 @@ where
     async fn accept(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
         let (now, at) = (clock::now(), self.accepted_at(&frame));
+        self.wall.frame(frame.made_at);
         let entries = frame.entries()?;
         self.count_read(entries.len());
         self.ages.push(stored.first + stored.count.saturating_sub(1), at);
@@ -183,8 +184,8 @@ where
             Command::Pause { paused, reply } => {
                 self.paused = paused;
                 // Until a resume is stored, the log takes no transaction of the sink.
-                self.accumulator.set_paused(true);
                 self.draft.pause = Some(paused);
+                self.set_gate();
                 self.draft.effects.paused.push(reply);
             }
             Command::SetLimits(limits) => self.set_limits(limits),

@@ -12,6 +12,7 @@
 //! | `draft` | the next record, and its effects |
 //! | `doubts` | intents in the log, and the ops that they put in doubt |
 //! | `ages` | how old the ops are that are not settled |
+//! | `wall` | whether the wall clock can be trusted |
 //! | `positions` | what is settled, and where an op is |
 
 mod ages;
@@ -24,6 +25,7 @@ mod positions;
 mod recover;
 mod running;
 mod settle;
+mod wall;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

@@ -108,6 +108,7 @@ where
             for stored in frames {
                 let frame = Frame::open(stored.bytes)?;
                 let at = self.accepted_at(&frame);
+                self.wall.frame(frame.made_at);
                 self.ages.push(stored.first + stored.count.saturating_sub(1), at);
                 for ((entry, range), position) in frame.entries()?.into_iter().zip(stored.first..) {
                     if !self.settled.contains(position) {

@@ -6,6 +6,7 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::{
     Leader, TermEnd,
@@ -14,6 +15,7 @@ use super::{
     draft::{Draft, Effects, Writing},
     positions::{Ids, Settled, Token},
     settle::Of,
+    wall::Wall,
 };
 use crate::{
     driver::{
@@ -24,7 +26,7 @@ use crate::{
     },
     durable::{
         codec::OpCodec,
-        log::{LogError, StoredFrame, TermState},
+        log::{LogError, StoredFrame, TermState, local::nanos},
         meter::LogMeter,
         step::Step,
     },
@@ -75,6 +77,11 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) repeats: HashMap<OpId, Vec<u64>>,
     pub(super) doubts: Doubts,
     pub(super) ages: Ages,
+    pub(super) wall: Wall,
+    /// Whether ops may expire by the wall clock.
+    expires: bool,
+    /// Whether the wall clock is in doubt, so that nothing is cut.
+    clock_in_doubt: bool,
     pub(super) meter: LogMeter,
     pub(super) draft: Draft<T, R>,
     pub(super) committing: Option<Committing<T, R>>,
@@ -109,7 +116,8 @@ where
             bisect: guarantee == Guarantee::Transactional,
             page: sink.page(),
         };
-        let merges = stages.conflate.is_some();
+        let (merges, expires) = (stages.conflate.is_some(), stages.expires_at);
+        let wall = Wall::new(leader.shared.max_skew);
         let one_by_one = state.idle_terms >= SUSPICIOUS_TERMS;
         let mut accumulator = Accumulator::new(stages, &applied(&limits, one_by_one), policy);
         let name: Arc<str> = leader.shared.name_of(leader.shard).into();
@@ -137,6 +145,9 @@ where
             repeats: HashMap::new(),
             doubts: Doubts::default(),
             ages: Ages::default(),
+            wall,
+            expires,
+            clock_in_doubt: false,
             meter,
             draft: Draft::new(),
             committing: None,
@@ -158,6 +169,7 @@ where
             if self.leader.shared.permits.are_exhausted() {
                 self.accumulator.press();
             }
+            let clock_at = self.look_at_clock(now);
             self.cut(now);
             self.collect(Of::Record);
             self.send_record(now);
@@ -169,7 +181,7 @@ where
             if self.is_stopping() && self.is_done() {
                 return TermEnd::Left;
             }
-            timer.set(self.accumulator.deadline(now).into_iter().chain(self.record_at).min());
+            timer.set(self.accumulator.deadline(now).into_iter().chain(self.record_at).chain(clock_at).min());
             let (stopping, shared) = (self.is_stopping(), Arc::clone(&self.leader.shared));
             let committing = &mut self.committing;
             let committed = async move {
@@ -191,7 +203,7 @@ where
                     Ok(())
                 }
                 () = self.leader.stop.cancelled(), if !stopping => {
-                    self.accumulator.set_paused(true);
+                    self.set_gate();
                     Ok(())
                 }
                 () = self.leader.abort.cancelled(), if !self.destination.abort.is_cancelled() => {
@@ -208,6 +220,27 @@ where
 
     pub(super) fn is_stopping(&self) -> bool {
         self.leader.stop.is_cancelled()
+    }
+
+    /// Opens the gate for batches, or shuts it.
+    pub(super) fn set_gate(&mut self) {
+        let is_shut = self.paused || self.draft.pause.is_some() || self.is_stopping() || self.clock_in_doubt;
+        self.accumulator.set_paused(is_shut);
+    }
+
+    /// Shuts the gate while the wall clock is in doubt, by which ops expire. Returns when to look again, if it is.
+    fn look_at_clock(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let doubt = self.expires.then(|| self.wall.doubt(nanos(self.leader.shared.log.now()), now)).flatten();
+        if doubt.is_some() != self.clock_in_doubt {
+            self.clock_in_doubt = doubt.is_some();
+            let batcher = &self.destination.batcher;
+            match doubt {
+                Some(doubt) => warn!(batcher = %batcher, ?doubt, "the wall clock is in doubt: nothing is sent"),
+                None => info!(batcher = %batcher, "the wall clock is trusted again"),
+            }
+            self.set_gate();
+        }
+        now.checked_add(doubt?)
     }
 
     /// Whether nothing is under way. What waits stays in the log.

@@ -214,9 +214,7 @@ where
             let _ = reply.send(ops);
         }
         if !paused.is_empty() {
-            // The next draft may hold another one.
-            let stays = self.paused || self.draft.pause.is_some() || self.is_stopping();
-            self.accumulator.set_paused(stays);
+            self.set_gate();
         }
         let in_flight = self.accumulator.stats().in_flight;
         for reply in paused {
