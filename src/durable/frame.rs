@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! version, producer, frame number, time made, schema, number of entries
-//! entries: flags, what the flags say, length, bytes
+//! entries: flags, what the flags say, length, bytes; or the number of entries that were left out, since they are settled
 //! checksum of all that
 //! ```
 
@@ -33,6 +33,8 @@ const FOREIGN: u8 = 1 << 1;
 const MAY_REPEAT: u8 = 1 << 2;
 /// The handle is not that of the entry before.
 const OTHER_HANDLE: u8 = 1 << 3;
+/// No op, but a number of positions whose ops were settled and left out. No other flag is set then.
+const GONE: u8 = 1 << 4;
 const KNOWN: u8 = JUMPS | FOREIGN | MAY_REPEAT | OTHER_HANDLE;
 
 /// A frame that can't be unpacked.
@@ -99,6 +101,15 @@ impl Packer {
         self.count += 1;
     }
 
+    /// Leaves out so many entries, which keep their positions.
+    pub(crate) fn skip(&mut self, count: u64) {
+        if count > 0 {
+            self.entries.push(GONE);
+            put_varint(&mut self.entries, count);
+            self.count += count;
+        }
+    }
+
     /// The finished frame. `made_at` is in nanoseconds since 1970.
     pub(crate) fn seal(self, number: u64, made_at: u64, schema: u32) -> Frame {
         let mut bytes = Vec::with_capacity(self.entries.len() + 48);
@@ -156,23 +167,45 @@ impl Frame {
         Some(([producer, number, made_at, schema, count], reader))
     }
 
-    /// The entries, and where the bytes of each are in the frame.
-    pub(crate) fn entries(&self) -> Result<Vec<(Entry, Range<usize>)>, FrameError> {
+    /// The entries, each behind its place among the positions of the frame, and where its bytes are in the frame.
+    pub(crate) fn entries(&self) -> Result<Vec<(u64, Entry, Range<usize>)>, FrameError> {
         let damaged = FrameError::Damaged("it ends in an entry");
         let body = &self.bytes[..self.bytes.len().saturating_sub(8)];
         let (_, mut reader) = Self::head(body).ok_or(damaged.clone())?;
         let mut last = Entry { producer: self.producer, number: 0, handle: 0, may_repeat: false };
         let mut entries = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0).min(body.len()));
-        for _ in 0..self.count {
-            let (entry, range) = Self::entry(self.producer, last, &mut reader).ok_or(damaged.clone())?;
-            entries.push((entry, range));
+        let mut offset = 0;
+        while offset < self.count {
+            let flags = reader.byte().ok_or(damaged.clone())?;
+            if flags == GONE {
+                let gone = reader.varint().filter(|gone| *gone > 0 && *gone <= self.count - offset);
+                offset += gone.ok_or(damaged.clone())?;
+                continue;
+            }
+            let (entry, range) = Self::entry(self.producer, last, flags, &mut reader).ok_or(damaged.clone())?;
+            entries.push((offset, entry, range));
             last = entry;
+            offset += 1;
         }
         if reader.is_at_end() { Ok(entries) } else { Err(FrameError::Damaged("it has more than its entries")) }
     }
 
-    fn entry(producer: u64, last: Entry, reader: &mut Reader<'_>) -> Option<(Entry, Range<usize>)> {
-        let flags = reader.byte().filter(|flags| flags & !KNOWN == 0)?;
+    /// The same frame without the entries at these places.
+    pub(crate) fn without(&self, is_gone: &mut dyn FnMut(u64) -> bool) -> Result<Self, FrameError> {
+        let (mut packer, mut next) = (Packer::new(self.producer), 0);
+        for (place, entry, range) in self.entries()?.into_iter().filter(|(place, ..)| !is_gone(*place)) {
+            packer.skip(place - next);
+            packer.push(entry, &self.bytes[range]);
+            next = place + 1;
+        }
+        packer.skip(self.count - next);
+        Ok(packer.seal(self.number, self.made_at, self.schema))
+    }
+
+    fn entry(producer: u64, last: Entry, flags: u8, reader: &mut Reader<'_>) -> Option<(Entry, Range<usize>)> {
+        if flags & !KNOWN != 0 {
+            return None;
+        }
         let has = |flag| flags & flag != 0;
         let number = if has(JUMPS) { reader.varint()? } else { last.number.checked_add(1)? };
         let producer = if has(FOREIGN) { reader.varint()? } else { producer };
@@ -209,8 +242,25 @@ mod tests {
             let read = Frame::open(Arc::clone(&frame.bytes)).unwrap();
             prop_assert_eq!(&read, &frame);
             let unpacked = read.entries().unwrap();
-            let unpacked: Vec<_> = unpacked.into_iter().map(|(entry, at)| (entry, frame.bytes[at].to_vec())).collect();
+            let bytes = |(entry, at): (Entry, Range<usize>)| (entry, frame.bytes[at].to_vec());
+            let places: Vec<u64> = unpacked.iter().map(|(place, ..)| *place).collect();
+            let unpacked: Vec<_> = unpacked.into_iter().map(|(_, entry, at)| bytes((entry, at))).collect();
+            prop_assert_eq!(places, (0..entries.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(unpacked, entries);
+        }
+
+        /// Goal: a frame from which entries were left out has the others, at their positions. Method: any set of them.
+        #[test]
+        fn entries_can_be_left_out(entries in entries(), gone in any::<u32>()) {
+            let is_gone = |place: u64| gone >> (place % 32) & 1 == 1;
+            let frame = pack(&entries).without(&mut |place| is_gone(place)).unwrap();
+            let read = Frame::open(Arc::clone(&frame.bytes)).unwrap();
+            prop_assert_eq!(read.count, entries.len() as u64);
+            let left: Vec<_> = read.entries().unwrap().into_iter().map(|(place, entry, at)| {
+                (place, (entry, frame.bytes[at].to_vec()))
+            }).collect();
+            let expected: Vec<_> = (0..).zip(entries).filter(|(place, _)| !is_gone(*place)).collect();
+            prop_assert_eq!(left, expected);
         }
 
         /// Goal: no bytes make a frame that was not packed, and none make it panic. Method: one byte is changed or cut off.

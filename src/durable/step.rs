@@ -39,6 +39,8 @@ pub(crate) enum Step {
     Requeue,
     /// A dead letter is removed.
     Discard,
+    /// Settled ops are left out of frames that hold few others.
+    Compaction,
     /// Old outcomes are forgotten.
     Purge,
     /// The writer of a file gives pages back to the file system.
@@ -69,6 +71,7 @@ impl Step {
             Self::Withdrawal => "withdrawal",
             Self::Requeue => "requeue",
             Self::Discard => "discard",
+            Self::Compaction => "compaction",
             Self::Purge => "purge",
             #[cfg(feature = "durable-file")]
             Self::Vacuum => "vacuum",

@@ -221,3 +221,41 @@ async fn a_restored_backup_repeats_nothing() {
     orders.leave().await.unwrap();
     join(&path, &recorder).await.unwrap().leave().await.unwrap();
 }
+
+/// Goal: one op that waits does not keep the bytes of all others of its frame. Method: frames of which one op each stays, over two
+/// restarts, then the rest.
+#[tokio::test]
+async fn frames_with_few_ops_left_are_made_smaller() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let op = |number: u32| (number, "x".repeat(100));
+    let bytes = |path: &Path| {
+        let reader = Connection::open(path).unwrap();
+        reader
+            .query_row("SELECT coalesce(sum(length(bytes)), 0) FROM roundlot_frames", [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    let orders = join(&path, &recorder).await.unwrap();
+    let desk = orders.handle();
+    desk.pause().await.unwrap();
+    desk.send_all((0..10_000).map(op)).await.unwrap();
+    let whole = bytes(&path);
+    assert!(whole > 1_000_000);
+    assert_eq!(desk.withdraw(|op| op.0 % 1000 != 500).await.unwrap().len(), 9990);
+    desk.send(op(10_000)).await.unwrap(); // behind the compaction
+    while bytes(&path) > 10_000 {
+        desk.send(op(10_001)).await.unwrap();
+        desk.withdraw(|op| op.0 == 10_001).await.unwrap();
+    }
+    orders.leave().await.unwrap();
+    let orders = join(&path, &recorder).await.unwrap();
+    assert_eq!(orders.handle().stats().recovered, 11);
+    orders.leave().await.unwrap();
+    let orders = join(&path, &recorder).await.unwrap();
+    orders.handle().resume().await.unwrap();
+    orders.handle().flush().await.unwrap();
+    assert_eq!(recorder.ops(), (0..11).map(|i| op(if i < 10 { 1000 * i + 500 } else { 10_000 })).collect::<Vec<_>>());
+    orders.leave().await.unwrap();
+    assert_eq!(bytes(&path), 0);
+}

@@ -252,7 +252,7 @@ impl Store for Rows<'_> {
     fn put_frame(&mut self, shard: u32, first: u64, count: u64, bytes: &Arc<[u8]>) -> Stored<()> {
         let last = first + count - 1;
         let sum = signed(checksum(&[u64::from(shard), first, last], bytes));
-        let sql = "INSERT INTO roundlot_frames VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = "INSERT OR REPLACE INTO roundlot_frames VALUES (?1, ?2, ?3, ?4, ?5)";
         self.change(sql, params![shard, signed(first), signed(last), &bytes[..], sum])
     }
 

@@ -15,7 +15,7 @@ use super::{
     store::{LetterRow, Store, Stored, shard_key},
     turns::{Job, Turns, fails_turn},
 };
-use crate::rules::outcome::OpId;
+use crate::{durable::step::Step, rules::outcome::OpId};
 
 /// An engine, apart from its transactions.
 pub(crate) trait Engine: Send + Sync + 'static {
@@ -194,6 +194,17 @@ impl<E: Engine> Log for Local<E> {
             false => Ok(Found::Forgotten),
         };
         self.turns.run(find, drop_ref)
+    }
+
+    fn compact(&self, shard: u16, frames: Vec<u64>) -> Answer<'_, ()> {
+        let key = self.key(shard);
+        self.turns.run(
+            move |store| {
+                Step::Compaction.before();
+                rules::compact(store, key, &frames)
+            },
+            |()| Step::Compaction.after(),
+        )
     }
 
     fn purge(&self, shard: u16, before: u64) -> Answer<'_, bool> {

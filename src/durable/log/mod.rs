@@ -193,6 +193,9 @@ pub(crate) trait Log: Send + Sync + 'static {
 
     fn find(&self, id: OpId) -> Answer<'_, Found>;
 
+    /// Leaves settled ops out of the frames with these first positions.
+    fn compact(&self, shard: u16, frames: Vec<u64>) -> Answer<'_, ()>;
+
     /// Forgets some outcomes recorded before a time, in nanoseconds since 1970. Returns whether there may be more.
     fn purge(&self, shard: u16, before: u64) -> Answer<'_, bool>;
 

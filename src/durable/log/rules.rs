@@ -10,7 +10,7 @@ use super::{
 #[cfg(feature = "durable-file")]
 use crate::durable::intent::{Intent, IntentOp};
 use crate::durable::{
-    frame::{Entry, Frame, Packer},
+    frame::{Entry, Frame, FrameError, Packer},
     outcomes::only,
 };
 
@@ -144,9 +144,8 @@ fn op_at(store: &mut dyn Store, shard: u32, position: u64) -> Stored<Vec<u8>> {
     };
     let frame = Frame::open(bytes).map_err(|error| damaged(error.to_string()))?;
     let entries = frame.entries().map_err(|error| damaged(error.to_string()))?;
-    let index = position.checked_sub(first).and_then(|index| usize::try_from(index).ok());
-    let entry = index.and_then(|index| entries.into_iter().nth(index));
-    let (_, range) = entry.ok_or_else(|| damaged(format!("no frame holds position {position}")))?;
+    let entry = entries.into_iter().find(|(place, ..)| first + place == position);
+    let (.., range) = entry.ok_or_else(|| damaged(format!("no frame holds position {position}")))?;
     Ok(frame.bytes[range].to_vec())
 }
 
@@ -169,6 +168,27 @@ fn settle(store: &mut dyn Store, shard: u32, cursor: u64, mut first: u64, mut la
     store.put_settled(shard, first, last)?;
     store.remove_frames(shard, first, last)?;
     Ok(cursor)
+}
+
+/// Leaves settled ops out of the frames with these first positions.
+pub(crate) fn compact(store: &mut dyn Store, shard: u32, frames: &[u64]) -> Stored<()> {
+    let (row, settled) = (store.shard(shard)?, store.settled(shard)?);
+    let is_settled = |position: u64| {
+        let run = settled.partition_point(|(first, _)| *first <= position).checked_sub(1).map(|i| settled[i]);
+        position < row.cursor || run.is_some_and(|(_, last)| position <= last)
+    };
+    for wanted in frames {
+        // A frame that is wholly settled meanwhile is gone.
+        let Some((first, bytes)) = store.frames(shard, *wanted, 1)?.into_iter().find(|(first, _)| first == wanted)
+        else {
+            continue;
+        };
+        let damaged = |error: FrameError| LogError::Damaged(error.to_string());
+        let frame = Frame::open(bytes).map_err(damaged)?;
+        let compacted = frame.without(&mut |place| is_settled(first + place)).map_err(damaged)?;
+        store.put_frame(shard, first, compacted.count, &compacted.bytes)?;
+    }
+    Ok(())
 }
 
 /// Says what is known of an op.

@@ -100,6 +100,7 @@ pub(crate) trait Store {
 
     /// Frames with a position of at least `from`, at most `limit`, in order.
     fn frames(&mut self, shard: u32, from: u64, limit: usize) -> Stored<Vec<FrameRow>>;
+    /// Stores a frame, in the place of one with the same first position.
     fn put_frame(&mut self, shard: u32, first: u64, count: u64, bytes: &Arc<[u8]>) -> Stored<()>;
     /// Removes the frames that lie within these positions, all of them settled.
     fn remove_frames(&mut self, shard: u32, first: u64, last: u64) -> Stored<()>;

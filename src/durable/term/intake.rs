@@ -82,9 +82,10 @@ where
         self.wall.frame(frame.made_at);
         let entries = frame.entries()?;
         self.count_read(entries.len());
-        self.ages.push(stored.first + stored.count.saturating_sub(1), at);
-        for ((entry, range), position) in entries.into_iter().zip(stored.first..) {
-            let token = token_of(&entry, position);
+        let counts = (entries.len(), entries.len());
+        self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
+        for (place, entry, range) in entries {
+            let token = token_of(&entry, stored.first + place);
             if entry.may_repeat && self.is_repeat(token).await? {
                 continue;
             }

@@ -11,14 +11,14 @@
 //! | `lent` | a batch on its way through a transaction |
 //! | `draft` | the next record, and its effects |
 //! | `doubts` | intents in the log, and the ops that they put in doubt |
-//! | `ages` | how old the ops are that are not settled |
+//! | `kept` | frames that hold ops which are not settled |
 //! | `wall` | whether the wall clock can be trusted |
 //! | `positions` | what is settled, and where an op is |
 
-mod ages;
 mod doubts;
 mod draft;
 mod intake;
+mod kept;
 mod lent;
 mod outgoing;
 mod positions;

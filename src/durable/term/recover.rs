@@ -109,14 +109,18 @@ where
                 let frame = Frame::open(stored.bytes)?;
                 let at = self.accepted_at(&frame);
                 self.wall.frame(frame.made_at);
-                self.ages.push(stored.first + stored.count.saturating_sub(1), at);
-                for ((entry, range), position) in frame.entries()?.into_iter().zip(stored.first..) {
+                let (entries, before) = (frame.entries()?, waiting.len());
+                let kept = entries.len();
+                for (offset, entry, range) in entries {
+                    let position = stored.first + offset;
                     if !self.settled.contains(position) {
                         let token = token_of(&entry, position);
                         let (may_repeat, schema) = (entry.may_repeat, frame.schema);
                         waiting.push(Waiting { token, at, may_repeat, frame: Arc::clone(&frame.bytes), range, schema });
                     }
                 }
+                let counts = (kept, waiting.len() - before);
+                self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
                 self.next = stored.first + stored.count;
             }
             if self.is_stopping() {

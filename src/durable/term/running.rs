@@ -10,9 +10,9 @@ use tracing::{info, warn};
 
 use super::{
     Leader, TermEnd,
-    ages::Ages,
     doubts::Doubts,
     draft::{Draft, Effects, Writing},
+    kept::Kept,
     positions::{Ids, Settled, Token},
     settle::Of,
     wall::Wall,
@@ -76,7 +76,7 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     /// Positions that share the outcome of an op, by its id.
     pub(super) repeats: HashMap<OpId, Vec<u64>>,
     pub(super) doubts: Doubts,
-    pub(super) ages: Ages,
+    pub(super) kept: Kept,
     pub(super) wall: Wall,
     /// Whether ops may expire by the wall clock.
     expires: bool,
@@ -144,7 +144,7 @@ where
             ids: Ids::default(),
             repeats: HashMap::new(),
             doubts: Doubts::default(),
-            ages: Ages::default(),
+            kept: Kept::default(),
             wall,
             expires,
             clock_in_doubt: false,
@@ -174,6 +174,7 @@ where
             self.collect(Of::Record);
             self.send_record(now);
             self.purge(now);
+            self.compact();
             self.publish();
             if self.accumulator.is_stopped() {
                 return TermEnd::Again("the sink was fenced by a newer leader, or its peer has left".to_owned());
@@ -292,6 +293,18 @@ where
             }
         });
         self.committing = Some((commit, effects));
+    }
+
+    /// Leaves the bytes of settled ops out of frames that hold few others.
+    fn compact(&mut self) {
+        let sparse = self.kept.take_sparse();
+        if !sparse.is_empty() {
+            let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
+            tokio::spawn(async move {
+                // A failure costs room, and nothing else.
+                let _ = shared.log.compact(shard, sparse).await;
+            });
+        }
     }
 
     /// Forgets outcomes older than the horizon, a few at a time.

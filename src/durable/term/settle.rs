@@ -161,6 +161,7 @@ where
         for (first, last) in &effects.settled {
             self.settled.insert(*first, *last);
             self.ids.settle(*first, *last);
+            self.kept.settle(*first, *last);
             count += (last - first + 1) as usize;
         }
         self.leader.account.open = self.leader.account.open.saturating_sub(count);
@@ -234,7 +235,7 @@ where
         let shared = &self.leader.shared;
         let mut stats = shared.shard(self.leader.shard).stats();
         (stats.in_flight, stats.paused, stats.leads) = (now.in_flight, self.paused, true);
-        (stats.in_doubt, stats.oldest) = (self.doubts.count() as u64, self.ages.oldest(self.settled.cursor()));
+        (stats.in_doubt, stats.oldest) = (self.doubts.count() as u64, self.kept.oldest());
         let stats = *stats;
         self.meter.publish(shared.log.size(), &stats, clock::now());
         // Counters of a batcher never fall, though a new term begins with a new accumulator.
