@@ -259,3 +259,46 @@ async fn frames_with_few_ops_left_are_made_smaller() {
     orders.leave().await.unwrap();
     assert_eq!(bytes(&path), 0);
 }
+
+/// Goal: a reader that stays makes callers wait at the cap, keeps nothing that was accepted from being settled, and leaves no trace.
+/// Method: a log at its least cap, a reader with an old state, and ops until it is full.
+#[tokio::test]
+async fn a_reader_that_stays_fills_the_log_and_harms_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let sink = recorder.clone();
+    let orders = Durable::new("orders", File::at(&path).max_bytes(1))
+        .append_timeout(Duration::from_millis(500))
+        .sink(move |_| sink.clone())
+        .join()
+        .await
+        .unwrap();
+    let desk = orders.handle();
+    let op = |number: u32| (number, "x".repeat(100_000));
+    desk.send(op(0)).await.unwrap();
+    desk.flush().await.unwrap();
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM roundlot_frames").unwrap();
+    desk.pause().await.unwrap();
+    let mut accepted = 1;
+    while desk.send(op(accepted)).await.is_ok() {
+        accepted += 1;
+        assert!(accepted < 200, "the cap is 16 MiB");
+    }
+    desk.resume().await.unwrap();
+    // The op in doubt waits for room, and so none of it is in the log.
+    while recorder.len() < accepted as usize {
+        tokio::task::yield_now().await;
+    }
+    assert!(fs::metadata(folder.path().join("orders.db-wal")).unwrap().len() > 5_000_000);
+    reader.execute_batch("COMMIT").unwrap();
+    desk.flush().await.unwrap();
+    desk.send(op(accepted + 1)).await.unwrap();
+    desk.flush().await.unwrap();
+    assert!(recorder.len() >= accepted as usize + 1);
+    while fs::metadata(folder.path().join("orders.db-wal")).unwrap().len() > 4_500_000 {
+        tokio::task::yield_now().await;
+    }
+    orders.leave().await.unwrap();
+}

@@ -9,6 +9,7 @@
 //! | `store` | rows |
 //! | `schema` | tables, and views for people |
 //! | `guard` | what the closure of a transactional sink may do |
+//! | `wal` | how large it is, and who keeps it |
 //! | `mark` | the second file, which tells a file that is older than it should be |
 
 mod gathering;
@@ -17,6 +18,7 @@ mod mark;
 mod open;
 mod schema;
 mod store;
+mod wal;
 mod writer;
 
 use std::{

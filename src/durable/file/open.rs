@@ -18,7 +18,7 @@ use super::{
 use crate::durable::error::JoinError;
 
 /// How long another connection, such as a person's, may keep the writer from a lock.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Statements kept prepared: some 40 of the log, and those of sinks.
 const STATEMENTS: usize = 128;

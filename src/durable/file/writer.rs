@@ -20,8 +20,9 @@ use super::{
     gathering::Gathering,
     guard::Guard,
     mark::Mark,
-    open::{self, OpenedFile, beside},
+    open::{self, OpenedFile},
     store::{Rows, failed},
+    wal::Wal,
 };
 use crate::durable::{
     error::JoinError,
@@ -71,7 +72,7 @@ impl Gauges {
 
 struct Writer {
     path: PathBuf,
-    wal: PathBuf,
+    wal: Wal,
     max_bytes: u64,
     connection: Connection,
     guard: Guard,
@@ -121,7 +122,7 @@ impl Writer {
     ) -> Result<Self, JoinError> {
         let OpenedFile { connection, guard, lock, mark, commits, is_behind } =
             open::open(&path, max_bytes, is_restored)?;
-        let (wal, identity) = (beside(&path, "-wal"), identity(&path));
+        let (wal, identity) = (Wal::new(&path, max_bytes), identity(&path));
         let gathering = Gathering::default();
         let mut writer = Self {
             path,
@@ -166,10 +167,10 @@ impl Writer {
     fn run(mut self, inbox: &Receiver<Message>) {
         let mut is_idle = true;
         loop {
-            let first = if is_idle {
-                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                inbox.recv_timeout(IDLE)
+            let patience = if is_idle { self.wal.look_again() } else { Some(IDLE) };
+            let first = match patience {
+                Some(patience) => inbox.recv_timeout(patience),
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let first = match first {
                 Ok(first) => first,
@@ -196,6 +197,7 @@ impl Writer {
             }
             if !jobs.is_empty() {
                 self.turn(jobs);
+                self.wal.look(&self.connection, true);
                 is_idle = false;
             }
             if let Some(done) = closing {
@@ -242,7 +244,7 @@ impl Writer {
     fn run_all(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<bool, LogError> {
         let room = self.max_bytes - self.max_bytes / RESERVE;
         let used = self.gauges.size().bytes;
-        let mut rows = Rows::new(&self.connection, &self.guard, self.wal.clone(), room, used);
+        let mut rows = Rows::new(&self.connection, &self.guard, self.wal.path().to_owned(), room, used);
         for job in jobs {
             job.run(&mut rows)?;
         }
@@ -281,7 +283,7 @@ impl Writer {
         }
         Step::Mark.after();
         self.gauges.commits.fetch_add(1, Ordering::Relaxed);
-        let bytes = Rows::new(&self.connection, &self.guard, self.wal.clone(), 0, 0).bytes();
+        let bytes = Rows::new(&self.connection, &self.guard, self.wal.path().to_owned(), 0, 0).bytes();
         self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
         Ok(())
     }
@@ -327,6 +329,7 @@ impl Writer {
         if let Err(error) = vacuum {
             warn!(path = %self.path.display(), %error, "the file of a log can't be made smaller");
         }
+        self.wal.look(&self.connection, false);
         if let Err(error) = self.mark.sync() {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be synced");
         }
