@@ -49,6 +49,8 @@ pub(crate) async fn memory() {
     log.fail_next(MemoryFailure::Refused); // of the frame
     orders.handle().send(2).await.unwrap();
     orders.handle().flush().await.unwrap();
+    log.fail_next(MemoryFailure::Refused); // of the resume
+    orders.handle().resume().await.unwrap();
     log.fail_next(MemoryFailure::UnknownLost); // of the pause, which ends the term
     orders.handle().pause().await.unwrap_err();
     orders.leave().await.unwrap();

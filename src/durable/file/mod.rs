@@ -9,11 +9,13 @@
 //! | `store` | rows |
 //! | `schema` | tables, and views for people |
 //! | `guard` | what the closure of a transactional sink may do |
+//! | `letter_bytes` | the share of dead letters |
 //! | `wal` | how large it is, and who keeps it |
 //! | `mark` | the second file, which tells a file that is older than it should be |
 
 mod gathering;
 mod guard;
+mod letter_bytes;
 mod mark;
 mod open;
 mod schema;
@@ -92,7 +94,8 @@ impl File {
     }
 
     /// The cap of the file and its WAL, 4 GiB by default and 16 MiB at least. The last eighth is kept for settlements, so that
-    /// a full log can always drain.
+    /// a full log can always drain. Dead letters take a sixteenth at most: then a shard holds that has another one, until some
+    /// are discarded.
     pub fn max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes, ..self }
     }

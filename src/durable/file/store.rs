@@ -5,7 +5,10 @@ use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 
-use super::guard::{Guard, SAVEPOINT};
+use super::{
+    guard::{Guard, SAVEPOINT},
+    letter_bytes::LetterBytes,
+};
 use crate::durable::{
     bytes::checksum,
     log::{
@@ -24,6 +27,7 @@ pub(super) struct Rows<'c> {
     room: u64,
     /// Bytes after the last commit, and those of the frames since.
     used: u64,
+    letters: &'c LetterBytes,
     /// Whether a row has been changed.
     pub(super) changed: Cell<bool>,
 }
@@ -49,8 +53,15 @@ fn unsigned(number: i64) -> u64 {
 
 impl<'c> Rows<'c> {
     /// `used` is what [`bytes`](Self::bytes) was after the last commit.
-    pub(super) fn new(connection: &'c Connection, guard: &'c Guard, wal: PathBuf, room: u64, used: u64) -> Self {
-        Self { connection, guard, wal, room, used, changed: Cell::new(false) }
+    pub(super) fn new(
+        connection: &'c Connection,
+        guard: &'c Guard,
+        letters: &'c LetterBytes,
+        wal: PathBuf,
+        room: u64,
+        used: u64,
+    ) -> Self {
+        Self { connection, guard, letters, wal, room, used, changed: Cell::new(false) }
     }
 
     fn change(&self, sql: &str, params: impl Params) -> Stored<()> {
@@ -176,6 +187,11 @@ impl Store for Rows<'_> {
         }
         self.used += bytes as u64;
         Ok(self.used <= self.room)
+    }
+
+    fn has_letter_room(&mut self) -> Stored<bool> {
+        let sql = "SELECT coalesce(sum(length(op) + length(error)), 0) FROM roundlot_letters";
+        self.letters.have_room(|| self.number(sql))
     }
 
     fn log(&mut self, name: &str) -> Stored<Option<LogRow>> {
@@ -349,10 +365,14 @@ impl Store for Rows<'_> {
         let sql = "INSERT OR REPLACE INTO roundlot_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let LetterRow { producer, number, op, schema, end, attempts, error, at, .. } = row;
         let (producer, number, at) = (signed(*producer), signed(*number), signed(*at));
+        self.letters.add(row);
         self.change(sql, params![shard, producer, number, op, schema, end, attempts, error, at, letter_sum(shard, row)])
     }
 
     fn remove_letter(&mut self, shard: u32, producer: u64, number: u64) -> Stored<()> {
+        if let Some(row) = self.letter(shard, producer, number)? {
+            self.letters.remove(&row);
+        }
         let sql = "DELETE FROM roundlot_letters WHERE shard = ?1 AND producer = ?2 AND number = ?3";
         self.change(sql, params![shard, signed(producer), signed(number)])
     }

@@ -19,6 +19,7 @@ use tracing::{error, warn};
 use super::{
     gathering::Gathering,
     guard::Guard,
+    letter_bytes::LetterBytes,
     mark::Mark,
     open::{self, OpenedFile},
     store::{Rows, failed},
@@ -46,6 +47,9 @@ const MIN_BYTES: u64 = 16 << 20;
 
 /// The part of the cap that is kept for settlements, so that a full log can drain.
 const RESERVE: u64 = 8;
+
+/// The part of the cap that dead letters may take. Then a shard holds that has another one.
+const LETTERS: u64 = 16;
 
 /// Statements that stay prepared. The comments keep sinks, which share the cache of statements, from finding them there.
 const BEGIN: &str = "BEGIN IMMEDIATE /* roundlot */";
@@ -81,6 +85,7 @@ struct Writer {
     mark: Mark,
     commits: u64,
     gauges: Arc<Gauges>,
+    letters: LetterBytes,
     callers: Arc<Callers>,
     gathering: Gathering,
     /// Released last.
@@ -123,8 +128,10 @@ impl Writer {
         let OpenedFile { connection, guard, lock, mark, commits, is_behind } =
             open::open(&path, max_bytes, is_restored)?;
         let (wal, identity) = (Wal::new(&path, max_bytes), identity(&path));
+        let letters = LetterBytes::new(max_bytes / LETTERS);
         let gathering = Gathering::default();
         let mut writer = Self {
+            letters,
             path,
             wal,
             max_bytes,
@@ -244,7 +251,7 @@ impl Writer {
     fn run_all(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<bool, LogError> {
         let room = self.max_bytes - self.max_bytes / RESERVE;
         let used = self.gauges.size().bytes;
-        let mut rows = Rows::new(&self.connection, &self.guard, self.wal.path().to_owned(), room, used);
+        let mut rows = Rows::new(&self.connection, &self.guard, &self.letters, self.wal.path().to_owned(), room, used);
         for job in jobs {
             job.run(&mut rows)?;
         }
@@ -283,7 +290,7 @@ impl Writer {
         }
         Step::Mark.after();
         self.gauges.commits.fetch_add(1, Ordering::Relaxed);
-        let bytes = Rows::new(&self.connection, &self.guard, self.wal.path().to_owned(), 0, 0).bytes();
+        let bytes = Rows::new(&self.connection, &self.guard, &self.letters, self.wal.path().to_owned(), 0, 0).bytes();
         self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
         Ok(())
     }
@@ -294,6 +301,7 @@ impl Writer {
     }
 
     fn roll_back(&mut self) -> Result<(), LogError> {
+        self.letters.forget();
         if self.connection.is_autocommit() {
             return Ok(());
         }

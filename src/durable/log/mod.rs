@@ -35,6 +35,9 @@ pub(crate) enum LogError {
     /// Nothing was stored: there is no room.
     #[error("the log is full")]
     Full,
+    /// Nothing was stored: dead letters have taken their share of the room.
+    #[error("there are too many dead letters: discard some, or give them a sink")]
+    LettersFull,
     /// Nothing was stored: a newer term has begun.
     #[error("a newer term of the shard has begun")]
     Fenced,
@@ -67,7 +70,7 @@ pub(crate) enum LogError {
 impl LogError {
     /// Whether nothing was stored and the same request may succeed later.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Full | Self::Failed(_))
+        matches!(self, Self::Full | Self::LettersFull | Self::Failed(_))
     }
 }
 

@@ -91,6 +91,9 @@ pub(crate) fn record(store: &mut dyn Store, shard: u32, record: &Record, now: u6
     if row.epoch != record.epoch {
         return Err(LogError::Fenced);
     }
+    if !record.letters.is_empty() && !store.has_letter_room()? {
+        return Err(LogError::LettersFull);
+    }
     for letter in &record.letters {
         let op = match letter.position {
             Some(position) => op_at(store, shard, position)?,
@@ -125,11 +128,16 @@ pub(crate) fn transact(store: &mut dyn Store, shard: u32, lease: Lease, work: &m
     if row.paused {
         return Err(LogError::Paused);
     }
-    let mut told = None;
+    let has_letter_room = store.has_letter_room()?;
+    let (mut told, mut is_full) = (None, false);
     let stays = store.nested(lease.timeout, &mut |transaction| {
         told = work.run(transaction);
-        told.is_some()
+        is_full = told.as_ref().is_some_and(|told| !told.letters.is_empty() && !has_letter_room);
+        told.is_some() && !is_full
     })?;
+    if is_full {
+        return Err(LogError::LettersFull);
+    }
     match told.filter(|_| stays) {
         Some(told) => record(store, shard, &told, now).map(|()| true),
         None => Ok(false),

@@ -88,6 +88,9 @@ pub(crate) trait Store {
     /// Whether ops may be accepted, or the rest of the room is kept for settlements.
     fn has_room(&mut self, bytes: usize) -> Stored<bool>;
 
+    /// Whether dead letters may be stored, or their share of the room is full.
+    fn has_letter_room(&mut self) -> Stored<bool>;
+
     fn log(&mut self, name: &str) -> Stored<Option<LogRow>>;
     fn logs(&mut self) -> Stored<u16>;
     fn put_log(&mut self, name: &str, row: &LogRow) -> Stored<()>;

@@ -53,6 +53,10 @@ impl Store for Rows {
         Ok(self.capacity.is_none_or(|capacity| self.bytes() + bytes <= capacity))
     }
 
+    fn has_letter_room(&mut self) -> Stored<bool> {
+        Ok(true)
+    }
+
     fn log(&mut self, name: &str) -> Stored<Option<LogRow>> {
         Ok(self.logs.get(name).copied())
     }

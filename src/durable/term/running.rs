@@ -280,11 +280,13 @@ where
         let (record, effects) = std::mem::replace(&mut self.draft, Draft::new()).seal(shard, self.epoch);
         let (log, record) = (Arc::clone(&shared.log), Arc::new(record));
         effects.steps().for_each(Step::before);
+        let batcher = Arc::clone(&self.destination.batcher);
         let commit = Box::pin(async move {
             let mut pause = super::PAUSE.0;
             loop {
                 match log.record(Arc::clone(&record)).await {
                     Err(error) if error.is_passing() => {
+                        warn!(batcher = %batcher, %error, "a record is tried again, and the shard waits for it");
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(super::PAUSE.1);
                     }
