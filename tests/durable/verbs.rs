@@ -382,6 +382,20 @@ async fn ops_expire_while_the_clock_goes_on() {
     assert_eq!(recorder.ops(), [(2, 2)]);
 }
 
+/// Goal: a batcher that has joined a paused log says so at once. Method: it joins many times, with the leader on another thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_known_to_be_paused_when_it_is_joined() {
+    let log = MemoryLog::new();
+    let orders = join(&log, &Recorder::new(), Stages::new).await;
+    orders.handle().pause().await.unwrap();
+    orders.leave().await.unwrap();
+    for _ in 0..200 {
+        let orders = join(&log, &Recorder::new(), Stages::new).await;
+        assert!(orders.stats().paused && orders.stats().leading == 1, "{:?}", orders.stats());
+        orders.leave().await.unwrap();
+    }
+}
+
 /// Goal: a batcher that leaves waits for what is being written, and a write that takes too long is in doubt. Method: a gate.
 #[tokio::test(start_paused = true)]
 async fn leaving_waits_for_writes() {

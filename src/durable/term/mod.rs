@@ -304,6 +304,8 @@ where
         let mut running = Running::new(self, sink(term), frames, &state);
         let end = match running.recover(state).await {
             Ok(()) => {
+                // A caller that has joined sees at once whether the log is paused.
+                running.publish();
                 if let Some(ready) = ready.take() {
                     // A caller that gave up on joining drops the batcher, which then leaves.
                     let _ = ready.send(Ok(()));
