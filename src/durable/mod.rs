@@ -30,6 +30,7 @@
 //!    learns from the log whether it was stored, and tells those who wait.
 //! 7. **Repeat.** An op whose id may be known, by `send_as`, is flagged in its frame. The leader settles it with the op that it
 //!    repeats, waiting or ended, so that its id takes effect once. An id below the floor of its producer is forgotten.
+//!    The floor does not pass a flagged op that is not settled, since the next term asks for its id again.
 //!
 //! Files: `builder` joins; `handle`, `send`, `send_all`, `letters`, `joined` are what callers hold; `ingress` and `frame` lead into
 //! the log; `log` is the engine's side, with its rules; `term` is the leader, `transaction` what it

@@ -178,6 +178,56 @@ async fn a_forgotten_id_is_refused() {
     assert_eq!(recorder.ops(), [(1, 1), (2, 2)]);
 }
 
+/// Goal: an op that waits is not forgotten though later ones of its process are. Method: it is sent by its id and not taken until
+/// the outcome of a later one has been purged and the process has died. Another one is repeated before it ends.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_waits_is_not_taken_for_a_forgotten_one() {
+    let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    let stages = || Stages::new().partition_by(|op: &Op| op.0);
+    let join = async |sink: &Gate<Recorder<Op>>| {
+        let sink = sink.clone();
+        let durable = Durable::new("orders", log.clone()).stages(stages).horizon(Duration::from_secs(1));
+        durable.limits(Limits::new(10).max_in_flight(1)).sink(move |_| Keyed(sink.clone())).join().await.unwrap()
+    };
+    let gate = Gate::new(recorder.clone());
+    gate.open();
+    let orders = join(&gate).await;
+    let desk = orders.handle();
+    let (first, second) = (desk.next_id(&(1, 1)), desk.next_id(&(2, 2)));
+    desk.submit((3, 3)).await.unwrap().await.unwrap();
+    gate.shut();
+    desk.send((4, 4)).await.unwrap();
+    until_idle().await;
+    desk.send_as(first, (1, 1)).await.unwrap();
+    for _ in 0..3 {
+        desk.send_as(second, (2, 2)).await.unwrap();
+    }
+    advance(Duration::from_secs(60)).await;
+    assert!(matches!(desk.outcome(first).await.unwrap(), OpStatus::Waiting));
+    until_idle().await;
+    log.crash();
+    drop((orders, desk));
+    until_idle().await;
+
+    let gate = Gate::new(recorder.clone());
+    gate.open();
+    let orders = join(&gate).await;
+    let desk = orders.handle();
+    desk.flush().await.unwrap();
+    let mut arrived = recorder.ops();
+    arrived.sort_unstable();
+    assert_eq!(arrived, [(1, 1), (2, 2), (3, 3), (4, 4)]);
+    assert!(desk.outcome(first).await.unwrap().is_ended());
+    assert_eq!(desk.stats().repeats, 2);
+    conserved(&desk);
+    // What has ended is forgotten in its time, since nothing that waits may repeat it.
+    advance(Duration::from_secs(60)).await;
+    desk.submit((5, 5)).await.unwrap().await.unwrap();
+    until_idle().await;
+    assert!(matches!(desk.outcome(first).await.unwrap(), OpStatus::Forgotten));
+    assert!(matches!(desk.outcome(second).await.unwrap(), OpStatus::Forgotten));
+}
+
 /// Goal: what was accepted is merged, netted and prioritized, also after a restart. Method: ops wait over one.
 #[tokio::test(start_paused = true)]
 async fn rules_hold_over_a_restart() {

@@ -327,9 +327,10 @@ impl Store for Rows<'_> {
         Ok(Some(row).filter(|row| number < row.first + row.count))
     }
 
-    fn first_outcomes(&mut self, shard: u32, limit: usize) -> Stored<Vec<OutcomeRow>> {
-        let sql = format!("{OUTCOME} WHERE shard = ?1 ORDER BY producer, first LIMIT ?2");
-        let rows = self.all(&sql, params![shard, limit as i64], outcome_row)?;
+    fn outcomes(&mut self, shard: u32, (producer, first): (u64, u64), limit: usize) -> Stored<Vec<OutcomeRow>> {
+        let sql =
+            format!("{OUTCOME} WHERE shard = ?1 AND (producer, first) > (?2, ?3) ORDER BY producer, first LIMIT ?4");
+        let rows = self.all(&sql, params![shard, signed(producer), signed(first), limit as i64], outcome_row)?;
         Ok(rows.into_iter().map(|(row, _)| row).collect())
     }
 

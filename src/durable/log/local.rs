@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
-    Answer, Found, Frames, Lease, Log, LogError, Record, Size, StoredFrame, TermState, Work,
+    Answer, Found, Frames, Lease, Log, LogError, Purge, Record, Size, StoredFrame, TermState, Work,
     callers::Callers,
     rules,
     store::{LetterRow, Store, Stored, shard_key},
@@ -207,9 +207,9 @@ impl<E: Engine> Log for Local<E> {
         )
     }
 
-    fn purge(&self, shard: u16, before: u64) -> Answer<'_, bool> {
+    fn purge(&self, shard: u16, purge: Purge) -> Answer<'_, bool> {
         let key = self.key(shard);
-        self.turns.run(move |store| rules::purge(store, key, before), drop_ref)
+        self.turns.run(move |store| rules::purge(store, key, &purge), drop_ref)
     }
 
     fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Answer<'_, Vec<LetterRow>> {

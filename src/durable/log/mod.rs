@@ -16,6 +16,7 @@ pub(crate) mod store;
 pub(crate) mod turns;
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -147,6 +148,18 @@ pub(crate) struct Lease {
     pub(crate) timeout: Duration,
 }
 
+/// Outcomes that a term wants to be forgotten.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Purge {
+    /// Those recorded before this time, in nanoseconds since 1970.
+    pub(crate) before: u64,
+    /// The lowest number, by producer, of the ops that may repeat an id and are not settled. Outcomes from it on are kept: a later
+    /// term asks for the ids of these ops again, and must find what this one has found.
+    pub(crate) open: BTreeMap<u64, u64>,
+    /// The position from which on the term has not read the log.
+    pub(crate) unread: u64,
+}
+
 /// The log's answer about an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -199,8 +212,8 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// Leaves settled ops out of the frames with these first positions.
     fn compact(&self, shard: u16, frames: Vec<u64>) -> Answer<'_, ()>;
 
-    /// Forgets some outcomes recorded before a time, in nanoseconds since 1970. Returns whether there may be more.
-    fn purge(&self, shard: u16, before: u64) -> Answer<'_, bool>;
+    /// Forgets some outcomes. Returns whether there may be more.
+    fn purge(&self, shard: u16, purge: Purge) -> Answer<'_, bool>;
 
     /// Dead letters behind this one, in order of their ids.
     fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Answer<'_, Vec<LetterRow>>;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Found, Lease, LogError, Record, StoredFrame, TermState, Work,
+    Found, Lease, LogError, Purge, Record, StoredFrame, TermState, Work,
     store::{LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
 };
 #[cfg(feature = "durable-file")]
@@ -22,6 +22,9 @@ const READ: usize = 64;
 
 /// Outcomes forgotten at a time, so that no transaction is long.
 const PURGE: usize = 1000;
+
+/// No op has a greater number: engines have signed integers.
+const MAX_NUMBER: u64 = i64::MAX as u64;
 
 /// A frame of a larger span of positions would make the log lose count.
 const MAX_COUNT: u64 = 1 << 20;
@@ -215,16 +218,46 @@ pub(crate) fn introduce(store: &mut dyn Store, shard: u32, producer: u64) -> Sto
 }
 
 /// Forgets some outcomes recorded before a time. Returns whether there may be more.
-pub(crate) fn purge(store: &mut dyn Store, shard: u32, before: u64) -> Stored<bool> {
-    let rows = store.first_outcomes(shard, PURGE)?;
-    let old: Vec<_> = rows.iter().take_while(|row| row.at < before).collect();
-    for OutcomeRow { producer, first, count, .. } in &old {
-        store.remove_outcome(shard, *producer, *first)?;
-        let row = store.producer(shard, *producer)?.unwrap_or_default();
-        let floor = row.floor.max(first + count);
-        store.put_producer(shard, *producer, &ProducerRow { floor, ..row })?;
+pub(crate) fn purge(store: &mut dyn Store, shard: u32, purge: &Purge) -> Stored<bool> {
+    let mut open = purge.open.clone();
+    let unread = read(store, shard, purge.unread)?;
+    if unread.len() == READ {
+        // The term is far behind, and its next purge will not be.
+        return Ok(false);
     }
-    Ok(old.len() == PURGE)
+    for stored in unread {
+        let frame = Frame::open(stored.bytes).map_err(|error| LogError::Damaged(error.to_string()))?;
+        let entries = frame.entries().map_err(|error| LogError::Damaged(error.to_string()))?;
+        for (_, entry, _) in entries.iter().filter(|(_, entry, _)| entry.may_repeat) {
+            open.entry(entry.producer).and_modify(|least| *least = entry.number.min(*least)).or_insert(entry.number);
+        }
+    }
+    let (mut after, mut left) = ((0, 0), PURGE);
+    while left > 0 {
+        let rows = store.outcomes(shard, after, left)?;
+        let Some(last) = rows.last() else {
+            return Ok(false);
+        };
+        after = (last.producer, last.first);
+        let is_kept = |row: &OutcomeRow| {
+            let is_open = open.get(&row.producer).is_some_and(|number| row.first + row.count > *number);
+            row.at >= purge.before || is_open
+        };
+        for row in rows {
+            if is_kept(&row) {
+                // The rest of this producer is newer, and kept as well.
+                after = (row.producer, MAX_NUMBER);
+                break;
+            }
+            let OutcomeRow { producer, first, count, .. } = row;
+            store.remove_outcome(shard, producer, first)?;
+            let row = store.producer(shard, producer)?.unwrap_or_default();
+            let floor = row.floor.max(first + count);
+            store.put_producer(shard, producer, &ProducerRow { floor, ..row })?;
+            left -= 1;
+        }
+    }
+    Ok(true)
 }
 
 /// Puts all ops that wait in doubt: the log is a backup, and they may have been sent since it was made.

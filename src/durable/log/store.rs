@@ -121,8 +121,8 @@ pub(crate) trait Store {
 
     /// The outcome of one op.
     fn outcome(&mut self, shard: u32, producer: u64, number: u64) -> Stored<Option<OutcomeRow>>;
-    /// The first outcomes by producer and number, which are about the oldest.
-    fn first_outcomes(&mut self, shard: u32, limit: usize) -> Stored<Vec<OutcomeRow>>;
+    /// Outcomes behind a producer and number, in order of both. Those of a producer are about the oldest first.
+    fn outcomes(&mut self, shard: u32, after: (u64, u64), limit: usize) -> Stored<Vec<OutcomeRow>>;
     fn put_outcome(&mut self, shard: u32, row: &OutcomeRow) -> Stored<()>;
     fn remove_outcome(&mut self, shard: u32, producer: u64, first: u64) -> Stored<()>;
 

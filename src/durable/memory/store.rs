@@ -150,8 +150,8 @@ impl Store for Rows {
         Ok(row.map(|(_, row)| row).filter(|row| number < row.first + row.count).cloned())
     }
 
-    fn first_outcomes(&mut self, shard: u32, limit: usize) -> Stored<Vec<OutcomeRow>> {
-        let rows = self.outcomes.range((shard, 0, 0)..=(shard, u64::MAX, u64::MAX));
+    fn outcomes(&mut self, shard: u32, (producer, first): (u64, u64), limit: usize) -> Stored<Vec<OutcomeRow>> {
+        let rows = self.outcomes.range((shard, producer, first + 1)..=(shard, u64::MAX, u64::MAX));
         Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
     }
 

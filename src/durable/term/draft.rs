@@ -20,7 +20,7 @@ use crate::{
     rules::{
         accumulator::Cut,
         batch::SinkError,
-        outcome::{AckError, End, Outcome},
+        outcome::{AckError, End, OpId, Outcome},
     },
 };
 
@@ -51,8 +51,8 @@ pub(super) struct Effects<T, R> {
     pub(super) ended: Vec<(Token, Outcome<R>)>,
     /// Positions that are settled with them, or by themselves.
     pub(super) settled: Vec<(u64, u64)>,
-    /// Positions of repeats among them.
-    pub(super) repeats: usize,
+    /// Producers and numbers of repeats among them.
+    pub(super) repeats: Vec<(u64, u64)>,
     /// Permits that are free then.
     pub(super) release: usize,
     /// Dead letters among them.
@@ -133,7 +133,7 @@ impl<T, R> Effects<T, R> {
         Self {
             ended: Vec::new(),
             settled: Vec::new(),
-            repeats: 0,
+            repeats: Vec::new(),
             release: 0,
             letters: 0,
             starts: Vec::new(),
@@ -175,9 +175,9 @@ impl<T, R> Draft<T, R> {
     }
 
     /// An op shares the outcome of one with the same id, and has none of its own.
-    pub(super) fn repeat(&mut self, position: u64) {
+    pub(super) fn repeat(&mut self, position: u64, id: OpId) {
         self.told.positions.push(position);
-        self.effects.repeats += 1;
+        self.effects.repeats.push((id.producer(), id.number()));
         self.effects.release += 1;
     }
 

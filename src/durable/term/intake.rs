@@ -86,8 +86,11 @@ where
         self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
         for (place, entry, range) in entries {
             let token = token_of(&entry, stored.first + place);
-            if entry.may_repeat && self.is_repeat(token).await? {
-                continue;
+            if entry.may_repeat {
+                self.flagged.add((token.producer, token.number));
+                if self.is_repeat(token).await? {
+                    continue;
+                }
             }
             self.ids.push(&token);
             if let Some(op) = self.decode(token, &frame.bytes[range], frame.schema)? {
@@ -129,7 +132,7 @@ where
             Found::Ended(row) => outcomes::from_row(&*shared.codec, &row),
             Found::Forgotten => refused(SinkError::refused("its id is forgotten")),
         };
-        self.draft.repeat(token.position);
+        self.draft.repeat(token.position, id);
         shared.waiters.tell(id, outcome);
         Ok(true)
     }

@@ -13,10 +13,12 @@
 //! | `doubts` | intents in the log, and the ops that they put in doubt |
 //! | `kept` | frames that hold ops which are not settled |
 //! | `wall` | whether the wall clock can be trusted |
+//! | `flagged` | ids that may be repeats, of which the log forgets nothing |
 //! | `positions` | what is settled, and where an op is |
 
 mod doubts;
 mod draft;
+mod flagged;
 mod intake;
 mod kept;
 mod lent;

@@ -61,6 +61,8 @@ where
         Step::Recovery.before();
         let unwritten = self.learn_unknown();
         let waiting = self.read_all(state.next).await?;
+        let flagged = waiting.iter().filter(|op| op.may_repeat);
+        flagged.for_each(|op| self.flagged.add((op.token.producer, op.token.number)));
         let mut in_doubt = self.open_intents(&state, &unwritten)?;
         self.balance(&waiting, in_doubt.len());
         if !waiting.is_empty() {

@@ -12,6 +12,7 @@ use super::{
     Leader, TermEnd,
     doubts::Doubts,
     draft::{Draft, Effects, Writing},
+    flagged::Flagged,
     kept::Kept,
     positions::{Ids, Settled, Token},
     settle::Of,
@@ -26,7 +27,7 @@ use crate::{
     },
     durable::{
         codec::OpCodec,
-        log::{LogError, StoredFrame, TermState, local::nanos},
+        log::{LogError, Purge, StoredFrame, TermState, local::nanos},
         meter::LogMeter,
         step::Step,
     },
@@ -75,6 +76,7 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) ids: Ids,
     /// Positions that share the outcome of an op, by its id.
     pub(super) repeats: HashMap<OpId, Vec<u64>>,
+    pub(super) flagged: Flagged,
     pub(super) doubts: Doubts,
     pub(super) kept: Kept,
     pub(super) wall: Wall,
@@ -143,6 +145,7 @@ where
             settled: Settled::new(state.cursor, &state.settled),
             ids: Ids::default(),
             repeats: HashMap::new(),
+            flagged: Flagged::default(),
             doubts: Doubts::default(),
             kept: Kept::default(),
             wall,
@@ -317,9 +320,10 @@ where
         self.purge_at = now.checked_add(PURGE_EVERY).unwrap_or(Timestamp::END);
         let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
         let before = shared.log.now().checked_sub(shared.horizon).map_or(0, crate::durable::log::local::nanos);
+        let purge = Purge { before, open: self.flagged.lowest(), unread: self.next };
         tokio::spawn(async move {
             Step::Purge.before();
-            while matches!(shared.log.purge(shard, before).await, Ok(true)) {}
+            while matches!(shared.log.purge(shard, purge.clone()).await, Ok(true)) {}
             Step::Purge.after();
         });
     }

@@ -188,7 +188,7 @@ where
         {
             let mut stats = shared.shard(shard).stats();
             ended.iter().for_each(|(_, outcome)| stats.outcomes.add(outcome.end, 1));
-            stats.repeats += repeats as u64;
+            stats.repeats += repeats.len() as u64;
         }
         self.release(release);
         if letters > 0 {
@@ -196,6 +196,7 @@ where
         }
         starts.into_iter().for_each(|start| self.start(start));
         self.publish();
+        repeats.into_iter().for_each(|id| self.flagged.remove(id));
         let tells = !ended.is_empty();
         if tells {
             Step::Outcome.before();
@@ -203,8 +204,9 @@ where
         for (token, outcome) in ended {
             let id = token.id(shard);
             if !self.repeats.is_empty() {
-                self.repeats.remove(&id).into_iter().flatten().for_each(|position| self.draft.repeat(position));
+                self.repeats.remove(&id).into_iter().flatten().for_each(|position| self.draft.repeat(position, id));
             }
+            self.flagged.remove((token.producer, token.number));
             shared.waiters.tell(id, outcome);
         }
         if tells {
