@@ -3,12 +3,14 @@
 use std::{fs, path::Path, time::Duration};
 
 use roundlot::{
-    Batch, End, Limits, SinkError,
+    Batch, End, Limits, SinkError, Stages,
     durable::{Durable, File, JoinError, Joined, OpStatus},
     sink_fn,
     testing::{Flaky, Gate, Recorder},
 };
 use rusqlite::Connection;
+
+use crate::venue::Keyed;
 
 type Op = (u32, String);
 
@@ -19,6 +21,49 @@ async fn join(path: &Path, sink: &Recorder<Op>) -> Result<Joined<Op>, JoinError>
 
 fn op(number: u32) -> Op {
     (number, format!("order {number}"))
+}
+
+/// Goal: an op that stands for others stays whole in the log when its write is given up. Method: ops merge, the batcher leaves
+/// during two writes, so that a record of the first is made during the end of the second, and the next one sends again what was
+/// sent.
+#[tokio::test]
+async fn a_merged_op_whose_write_is_given_up_stays_whole() {
+    type Op = (u32, u32);
+    let folder = tempfile::tempdir().unwrap();
+    let (path, recorder) = (folder.path().join("orders.db"), Recorder::new());
+    let gate = Gate::new(recorder.clone());
+    let join = async || {
+        let stages = || {
+            let merge = |old: Op, new: Op| Some((old.0, old.1 + new.1));
+            Stages::new().partition_by(|op: &Op| op.0).conflate_by(|op: &Op| op.0, merge)
+        };
+        let (sink, limits) = (Keyed(gate.clone()), Limits::new(10).max_in_flight(2));
+        let durable = Durable::new("orders", File::at(&path)).stages(stages).limits(limits);
+        durable.sink(move |_| sink.clone()).join().await.unwrap()
+    };
+    let orders = join().await;
+    let desk = orders.handle();
+    desk.pause().await.unwrap();
+    let first = desk.submit((1, 1)).await.unwrap().id();
+    let second = desk.submit((1, 10)).await.unwrap().id();
+    desk.send_all([(2, 2), (2, 20)]).await.unwrap();
+    desk.resume().await.unwrap();
+    gate.reached(2).await;
+    orders.leave().within(Duration::ZERO).await.unwrap();
+
+    gate.open();
+    let orders = join().await;
+    let desk = orders.handle();
+    assert_eq!((desk.stats().recovered, desk.stats().recovered_in_doubt), (4, 2));
+    desk.flush().await.unwrap();
+    let mut arrived = recorder.ops();
+    arrived.sort_unstable();
+    assert_eq!(arrived, [(1, 11), (2, 22)]);
+    for (id, expected) in [(first, End::Conflated), (second, End::Delivered)] {
+        let OpStatus::Ended(outcome) = desk.outcome(id).await.unwrap() else { panic!("it has ended") };
+        assert_eq!(outcome.end, expected);
+    }
+    orders.leave().await.unwrap();
 }
 
 /// Goal: what waits, what has ended and what is dead is in the file, and people can read it. Method: each of them, a restart,

@@ -18,7 +18,7 @@ use crate::{
     rules::{
         accumulator::{Cut, Written},
         batch::{ErrorKind, verdicts::Verdict},
-        outcome::{Answer, End, Outcome},
+        outcome::{AckError, Answer, End, Outcome},
         stats::Stats,
     },
     sink::Sink,
@@ -100,8 +100,8 @@ where
         let mut ended = Vec::with_capacity(answers.len());
         for (i, Answer { token, outcome }) in answers.into_iter().enumerate() {
             let outcome: Outcome<R> = outcome.into();
-            if outcome.end == End::Returned {
-                // The op stays in the log, for the next term.
+            if matches!(outcome.result, Err(AckError::Returned { .. })) {
+                // The op stays in the log, for the next term, and so do those that were merged into it.
                 continue;
             }
             ended.push(token.position);
