@@ -50,7 +50,7 @@ async fn live(plan: Arc<Plan>) -> Result<(), Failure> {
     let venue = Venue::new(&plan.folder, plan.sort, plan.life, plan.ids.is_some());
     let of_terms = venue.clone();
     // A short time lets calls end in doubt, whose ops are then sent again.
-    let append_timeout = if plan.seed % 3 == 0 { 20 } else { 5000 };
+    let append_timeout = if plan.seed.is_multiple_of(3) { 20 } else { 5000 };
     let orders = Durable::new("orders", File::at(plan.folder.join("orders.db")))
         .stages(stages)
         .limits(Limits::new(12).max_in_flight(3).max_pending(MAX_PENDING))
