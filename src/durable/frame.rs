@@ -57,29 +57,41 @@ pub(crate) struct Entry {
     pub(crate) may_repeat: bool,
 }
 
-/// Packs the entries of one frame.
+/// The weight of an op without bytes: a frame is full by its number of ops then.
+const MIN_WEIGHT: usize = MAX_BYTES / MAX_OPS;
+
+/// The weight of a full frame. An op with more bytes has a frame to itself.
+const MAX_WEIGHT: usize = MIN_WEIGHT * MAX_OPS;
+
+/// Packs entries: those of one call, and then those of all calls of a frame.
 #[derive(Debug)]
 pub(crate) struct Packer {
     entries: Vec<u8>,
-    count: u64,
+    count: usize,
+    weight: usize,
     producer: u64,
-    last: Entry,
+    /// `None` before the first entry, which says all, so that it can follow any other.
+    last: Option<Entry>,
 }
 
 impl Packer {
     pub(crate) fn new(producer: u64) -> Self {
-        let last = Entry { producer, number: 0, handle: 0, may_repeat: false };
-        Self { entries: Vec::new(), count: 0, producer, last }
+        Self { entries: Vec::new(), count: 0, weight: 0, producer, last: None }
     }
 
-    /// Entries so far.
-    pub(crate) fn count(&self) -> usize {
-        self.count as usize
+    pub(crate) fn is_full(&self) -> bool {
+        self.count >= MAX_OPS || self.weight >= MAX_WEIGHT
+    }
+
+    /// Whether a frame has room for the entries of both.
+    pub(crate) fn has_room_for(&self, other: &Self) -> bool {
+        self.count + other.count <= MAX_OPS && self.weight + other.weight <= MAX_WEIGHT
     }
 
     pub(crate) fn push(&mut self, entry: Entry, bytes: &[u8]) {
-        let jumps = self.last.number.checked_add(1) != Some(entry.number);
-        let (foreign, other_handle) = (entry.producer != self.producer, entry.handle != self.last.handle);
+        let jumps = self.last.is_none_or(|last| last.number.checked_add(1) != Some(entry.number));
+        let other_handle = self.last.is_none_or(|last| entry.handle != last.handle);
+        let foreign = entry.producer != self.producer;
         let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
         self.entries.push(
             flag(jumps, JUMPS)
@@ -97,8 +109,21 @@ impl Packer {
             put_varint(&mut self.entries, u64::from(entry.handle));
         }
         put_bytes(&mut self.entries, bytes);
-        self.last = entry;
+        self.last = Some(entry);
         self.count += 1;
+        self.weight += bytes.len().clamp(MIN_WEIGHT, MAX_WEIGHT);
+    }
+
+    /// Adds the entries of a call behind the others.
+    pub(crate) fn append(&mut self, other: Self) {
+        if self.entries.is_empty() {
+            self.entries = other.entries;
+        } else {
+            self.entries.extend_from_slice(&other.entries);
+        }
+        self.count += other.count;
+        self.weight += other.weight;
+        self.last = other.last;
     }
 
     /// Leaves out so many entries, which keep their positions.
@@ -118,11 +143,12 @@ impl Packer {
         put_varint(&mut bytes, number);
         bytes.extend_from_slice(&made_at.to_le_bytes());
         put_varint(&mut bytes, u64::from(schema));
-        put_varint(&mut bytes, self.count);
+        put_varint(&mut bytes, self.count as u64);
         bytes.extend_from_slice(&self.entries);
         let sum = checksum(&[], &bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
-        Frame { producer: self.producer, number, made_at, schema, count: self.count, bytes: bytes.into() }
+        let (producer, count) = (self.producer, self.count as u64);
+        Frame { producer, number, made_at, schema, count, bytes: bytes.into() }
     }
 }
 
@@ -235,10 +261,17 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: a frame comes back as it was packed. Method: entries with all kinds of jumps.
+        /// Goal: a frame comes back as it was packed. Method: entries with all kinds of jumps, of several calls.
         #[test]
-        fn frames_come_back(entries in entries()) {
-            let frame = pack(&entries);
+        fn frames_come_back(entries in entries(), calls in 1..4_usize) {
+            let mut packer = Packer::new(1);
+            for entries in entries.chunks(calls) {
+                let mut call = Packer::new(1);
+                entries.iter().for_each(|(entry, bytes)| call.push(*entry, bytes));
+                prop_assert!(packer.has_room_for(&call));
+                packer.append(call);
+            }
+            let frame = packer.seal(7, 1_700_000_000_000_000_000, 3);
             let read = Frame::open(Arc::clone(&frame.bytes)).unwrap();
             prop_assert_eq!(&read, &frame);
             let unpacked = read.entries().unwrap();

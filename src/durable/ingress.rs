@@ -4,7 +4,6 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -16,38 +15,13 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    frame::{Entry, Frame, MAX_BYTES, MAX_OPS, Packer},
+    frame::{Frame, Packer},
     log::{Frames, Log, LogError, callers::Callers, local::nanos},
     meter::AppendMeter,
     permits::Held,
     step::Step,
 };
 use crate::{driver::clock, rules::time::Timestamp};
-
-/// Ops of one call, encoded in its caller's task.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) entries: Vec<(Entry, Range<usize>)>,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) held: Held,
-}
-
-/// The weight of an op without bytes: a frame is full by its number of ops then.
-const MIN_WEIGHT: usize = MAX_BYTES / MAX_OPS;
-
-/// The weight of a full frame.
-pub(crate) const MAX_WEIGHT: usize = MIN_WEIGHT * MAX_OPS;
-
-/// How much of a frame an op of so many bytes takes.
-pub(crate) fn weight(bytes: usize) -> usize {
-    bytes.clamp(MIN_WEIGHT, MAX_WEIGHT)
-}
-
-impl Encoded {
-    fn weight(&self) -> usize {
-        self.entries.iter().map(|(_, range)| weight(range.len())).sum::<usize>().min(MAX_WEIGHT)
-    }
-}
 
 /// Pauses before a frame is tried again, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -80,6 +54,8 @@ pub(crate) struct Ingress {
 struct State {
     /// Ops that wait, by frame. The last one takes more.
     open: VecDeque<OpenFrame>,
+    /// Whether the first of them takes no more.
+    is_full: bool,
     /// The frame that the log has not answered, if it has asked for it, and when it did.
     on_way: Option<(Frame, Calls, Timestamp)>,
     /// Whether the log was told of a frame and has not answered.
@@ -92,7 +68,6 @@ struct State {
 
 struct OpenFrame {
     packer: Packer,
-    weight: usize,
     calls: Calls,
 }
 
@@ -109,6 +84,7 @@ impl Ingress {
         let meter = AppendMeter::new(&name);
         let state = State {
             open: VecDeque::new(),
+            is_full: false,
             on_way: None,
             is_told: false,
             number: 0,
@@ -131,30 +107,24 @@ impl Ingress {
 
     /// Puts the ops of a call into a frame. The future returned waits until the log has it; once this has returned, the ops are
     /// on their way even if it is dropped.
-    pub(crate) fn submit(&self, encoded: Encoded) -> Result<impl Future<Output = Fate> + use<>, NotStored> {
-        let weight = encoded.weight();
-        let Encoded { entries, bytes, held } = encoded;
+    pub(crate) fn submit(&self, call: Packer, held: &Held) -> Result<impl Future<Output = Fate> + use<>, NotStored> {
         let mut state = self.state();
         if state.is_closed {
             return Err(NotStored::Closed);
         }
-        let fits =
-            |frame: &OpenFrame| frame.packer.count() + entries.len() <= MAX_OPS && frame.weight + weight <= MAX_WEIGHT;
-        if !state.open.back().is_some_and(fits) {
+        if !state.open.back().is_some_and(|frame| frame.packer.has_room_for(&call)) {
             let calls = Calls { count: 0, held: held.none(), fate: watch::Sender::new(None) };
-            state.open.push_back(OpenFrame { packer: Packer::new(self.log.producer()), weight: 0, calls });
+            state.open.push_back(OpenFrame { packer: Packer::new(self.log.producer()), calls });
         }
         // There is one now.
         let Some(frame) = state.open.back_mut() else { return Err(NotStored::Closed) };
-        frame.calls.held.merge(&held);
-        for (entry, range) in entries {
-            frame.packer.push(entry, &bytes[range]);
-        }
-        frame.weight += weight;
+        frame.calls.held.merge(held);
+        frame.packer.append(call);
         frame.calls.count += 1;
         let mut fate = frame.calls.fate.subscribe();
         self.callers.enter();
         let is_told = std::mem::replace(&mut state.is_told, true);
+        self.look(&mut state);
         drop(state);
         if !is_told {
             self.tell();
@@ -163,6 +133,14 @@ impl Ingress {
             // A sender that is gone has said nothing of the frame.
             fate.wait_for(Option::is_some).await.ok().and_then(|fate| *fate).unwrap_or(Err(NotStored::InDoubt))
         })
+    }
+
+    /// Looks whether a frame is full.
+    fn look(&self, state: &mut State) {
+        let is_full = state.open.len() > 1 || state.open.front().is_some_and(|frame| frame.packer.is_full());
+        if is_full != std::mem::replace(&mut state.is_full, is_full) {
+            self.callers.set_full(is_full);
+        }
     }
 
     /// Tells the log of a frame.
@@ -193,7 +171,9 @@ impl Ingress {
         let (on_way, open) = {
             let mut state = self.state();
             state.is_closed = true;
-            (state.on_way.take(), std::mem::take(&mut state.open))
+            let left = (state.on_way.take(), std::mem::take(&mut state.open));
+            self.look(&mut state);
+            left
         };
         self.answer_calls(on_way.into_iter().map(|(_, calls, _)| calls), Err(NotStored::InDoubt));
         self.answer_calls(open.into_iter().map(|frame| frame.calls), Err(NotStored::Closed));
@@ -248,7 +228,9 @@ impl Frames for Ingress {
                 return Some(frame.clone());
             }
             state.number += 1;
-            (state.open.pop_front()?, state.number)
+            let open = state.open.pop_front()?;
+            self.look(&mut state);
+            (open, state.number)
         };
         Step::Append.before();
         // Sealed without the lock, so that callers go on meanwhile.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{
     error::SendError,
-    frame::{Entry, MAX_OP_BYTES},
+    frame::{Entry, MAX_OP_BYTES, Packer},
     handle::Handle,
-    ingress::{Encoded, NotStored},
+    ingress::NotStored,
     permits::Held,
     shared::Shared,
     waiters::Ack,
@@ -56,8 +56,9 @@ where
             Err(reason) => return Err(with_op(reason, op)),
         };
         let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat };
-        let entries = vec![(entry, 0..bytes.len())];
-        let stored = match store(&handle.shared, shard, Encoded { entries, bytes, held }) {
+        let mut call = Packer::new(handle.shared.log.producer());
+        call.push(entry, &bytes);
+        let stored = match store(&handle.shared, shard, call, &held) {
             Ok(stored) => stored.await,
             Err(error) => Err(error),
         };
@@ -105,9 +106,10 @@ pub(super) async fn permits<T, R>(shared: &Shared<T, R>, count: u32) -> Result<H
 pub(super) fn store<T, R>(
     shared: &Shared<T, R>,
     shard: u16,
-    encoded: Encoded,
+    call: Packer,
+    held: &Held,
 ) -> Result<impl Future<Output = Result<(), NotStored>> + use<T, R>, NotStored> {
-    let stored = tokio::time::timeout(shared.append_timeout, shared.shard(shard).ingress.submit(encoded)?);
+    let stored = tokio::time::timeout(shared.append_timeout, shared.shard(shard).ingress.submit(call, held)?);
     Ok(async move { stored.await.unwrap_or(Err(NotStored::InDoubt)) })
 }
 

@@ -1,29 +1,22 @@
-//! Many ops at once: chunks of up to a frame, each encoded, permitted and stored as one.
+//! Many ops at once: chunks of up to a frame, each encoded, permitted and stored as one. Two chunks are on their way at a time, so
+//! that the log has the next one at hand when it has stored one; the ingress keeps their order.
 
-use std::ops::Range;
+use futures::future::BoxFuture;
 
 use super::{
     error::{SendAllError, SendError},
-    frame::{Entry, MAX_OPS},
+    frame::{Entry, MAX_OPS, Packer},
     handle::Handle,
-    ingress::{Encoded, MAX_WEIGHT, NotStored, weight},
+    ingress::NotStored,
     send::{encode, permits, store},
 };
 use crate::rules::outcome::OpId;
 
-/// Ops of one shard, encoded one after the other.
+/// Ops of one shard, packed one after the other.
 struct Group<T> {
     shard: u16,
     ops: Vec<(OpId, T)>,
-    entries: Vec<(Entry, Range<usize>)>,
-    bytes: Vec<u8>,
-    weight: usize,
-}
-
-impl<T> Group<T> {
-    fn new(shard: u16) -> Self {
-        Self { shard, ops: Vec::new(), entries: Vec::new(), bytes: Vec::new(), weight: 0 }
-    }
+    call: Packer,
 }
 
 /// Ops of one chunk, by shard, and why the chunk ends where it does.
@@ -33,10 +26,55 @@ struct Chunk<T> {
     failed: Option<(T, SendError<()>)>,
 }
 
-impl<T> Chunk<T> {
-    fn into_ops(self) -> impl Iterator<Item = T> {
-        let ops = self.groups.into_iter().flat_map(|group| group.ops).map(|(_, op)| op);
-        ops.chain(self.failed.map(|(op, _)| op))
+/// A group on its way into the log.
+struct Sent<T> {
+    shard: u16,
+    ops: Vec<(OpId, T)>,
+    stored: BoxFuture<'static, Result<(), NotStored>>,
+}
+
+/// Ops that are in doubt, ops that are not in the log, and why.
+struct Failed<T> {
+    in_doubt: Vec<(OpId, T)>,
+    rest: Vec<T>,
+    reason: SendError<()>,
+}
+
+impl<T> Failed<T> {
+    fn new(ops: Vec<(OpId, T)>, reason: SendError<()>) -> Self {
+        Self { in_doubt: Vec::new(), rest: without_ids(ops), reason }
+    }
+
+    /// The same with what became of the group behind it.
+    fn then(mut self, next: Result<(), Self>) -> Self {
+        if let Err(next) = next {
+            self.in_doubt.extend(next.in_doubt);
+            self.rest.extend(next.rest);
+        }
+        self
+    }
+
+    /// The error, with the ops behind.
+    fn with(self, behind: impl Iterator<Item = T>) -> SendAllError<T> {
+        let Self { in_doubt, mut rest, reason } = self;
+        rest.extend(behind);
+        SendAllError { in_doubt, rest, reason }
+    }
+}
+
+fn without_ids<T>(ops: Vec<(OpId, T)>) -> Vec<T> {
+    ops.into_iter().map(|(_, op)| op).collect()
+}
+
+async fn stored<T>(sent: Option<Sent<T>>) -> Result<(), Failed<T>> {
+    let Some(Sent { shard, ops, stored }) = sent else { return Ok(()) };
+    match stored.await {
+        Ok(()) => Ok(()),
+        Err(NotStored::Closed) => Err(Failed::new(ops, SendError::Closed(()))),
+        Err(NotStored::InDoubt) => {
+            let id = ops.first().map_or(OpId::new(0, shard, 0), |(id, _)| *id);
+            Err(Failed { in_doubt: ops, rest: Vec::new(), reason: SendError::InDoubt { op: (), id } })
+        }
     }
 }
 
@@ -48,32 +86,23 @@ where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
-    let mut next = chunk(handle, &mut ops);
+    let mut on_way = None;
     loop {
-        let Chunk { groups, failed } = next;
-        if let (true, None) = (groups.is_empty(), &failed) {
-            return Ok(());
-        }
-        next = Chunk { groups: Vec::new(), failed: None };
+        let Chunk { groups, failed } = chunk(handle, &mut ops);
+        let is_last = groups.is_empty() || failed.is_some();
         let mut groups = groups.into_iter();
         while let Some(group) = groups.next() {
-            let sent = match begin(handle, group).await {
-                // The next chunk is encoded while the log stores this one.
-                Ok(sent) if groups.len() == 0 && failed.is_none() => {
-                    next = chunk(handle, &mut ops);
-                    sent.stored().await
-                }
-                Ok(sent) => sent.stored().await,
-                Err(error) => Err(error),
-            };
-            let Err((in_doubt, rest, reason)) = sent else { continue };
-            let behind = Chunk { groups: groups.collect(), failed };
-            let rest = rest.into_iter().chain(behind.into_ops()).chain(next.into_ops()).chain(ops);
-            return Err(SendAllError { in_doubt, rest: rest.collect(), reason });
+            if let Err(error) = send_group(handle, &mut on_way, group).await {
+                let behind = groups.flat_map(|group| without_ids(group.ops));
+                return Err(error.with(behind.chain(failed.map(|(op, _)| op)).chain(ops)));
+            }
         }
-        if let Some((op, reason)) = failed {
-            let rest = std::iter::once(op).chain(ops).collect();
-            return Err(SendAllError { in_doubt: Vec::new(), rest, reason });
+        if is_last {
+            return match (stored(on_way).await, failed) {
+                (Ok(()), None) => Ok(()),
+                (Ok(()), Some((op, reason))) => Err(Failed { in_doubt: Vec::new(), rest: vec![op], reason }.with(ops)),
+                (Err(error), failed) => Err(error.with(failed.map(|(op, _)| op).into_iter().chain(ops))),
+            };
         }
     }
 }
@@ -84,76 +113,64 @@ where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
-    let shared = &handle.shared;
+    let (shared, mut bytes) = (&handle.shared, Vec::new());
     let most = MAX_OPS.min(shared.permits.max()).max(1);
     let mut groups: Vec<Group<T>> = Vec::new();
     for _ in 0..most {
         let Some(op) = ops.next() else { break };
-        let shard = shared.shard_of(&op);
-        let at = groups.iter().position(|group| group.shard == shard).unwrap_or_else(|| {
-            groups.push(Group::new(shard));
-            groups.len() - 1
-        });
-        let group = &mut groups[at];
-        let start = group.bytes.len();
-        if let Err(reason) = encode(shared, &op, &mut group.bytes) {
-            groups.retain(|group| !group.ops.is_empty());
+        bytes.clear();
+        if let Err(reason) = encode(shared, &op, &mut bytes) {
             return Chunk { groups, failed: Some((op, reason)) };
         }
-        let (id, end) = (shared.next_id(shard), group.bytes.len());
+        let shard = shared.shard_of(&op);
+        let at = groups.iter().position(|group| group.shard == shard).unwrap_or_else(|| {
+            groups.push(Group { shard, ops: Vec::new(), call: Packer::new(shared.log.producer()) });
+            groups.len() - 1
+        });
+        let (group, id) = (&mut groups[at], shared.next_id(shard));
         let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat: false };
-        group.entries.push((entry, start..end));
-        group.weight += weight(end - start);
+        group.call.push(entry, &bytes);
         group.ops.push((id, op));
-        if group.weight >= MAX_WEIGHT {
+        if group.call.is_full() {
             break;
         }
     }
     Chunk { groups, failed: None }
 }
 
-/// Ops that are in doubt, ops that are not in the log, and why.
-type Failed<T> = (Vec<(OpId, T)>, Vec<T>, SendError<()>);
-
-/// Ops of one shard, on their way into the log.
-struct Sent<T, F> {
-    ops: Vec<(OpId, T)>,
-    shard: u16,
-    stored: F,
-}
-
-impl<T, F: Future<Output = Result<(), NotStored>>> Sent<T, F> {
-    async fn stored(self) -> Result<(), Failed<T>> {
-        match self.stored.await {
-            Ok(()) => Ok(()),
-            Err(NotStored::Closed) => Err((Vec::new(), without_ids(self.ops), SendError::Closed(()))),
-            Err(NotStored::InDoubt) => {
-                let id = self.ops.first().map_or(OpId::new(0, self.shard, 0), |(id, _)| *id);
-                Err((self.ops, Vec::new(), SendError::InDoubt { op: (), id }))
-            }
-        }
-    }
-}
-
-async fn begin<T, R>(
-    handle: &Handle<T, R>,
-    group: Group<T>,
-) -> Result<Sent<T, impl Future<Output = Result<(), NotStored>> + use<T, R>>, Failed<T>>
+/// Sends a group behind the one that is on its way, and waits for that.
+async fn send_group<T, R>(handle: &Handle<T, R>, on_way: &mut Option<Sent<T>>, group: Group<T>) -> Result<(), Failed<T>>
 where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
-    let Group { shard, ops, entries, bytes, .. } = group;
-    let held = match permits(&handle.shared, entries.len() as u32).await {
-        Ok(held) => held,
-        Err(reason) => return Err((Vec::new(), without_ids(ops), reason)),
+    let (shared, Group { shard, ops, call }) = (&handle.shared, group);
+    let count = ops.len() as u32;
+    let held = match shared.permits.try_acquire(count) {
+        Some(held) => held,
+        None => {
+            // The ops before may be what holds the permits.
+            if let Err(error) = stored(on_way.take()).await {
+                return Err(error.then(Err(Failed::new(ops, SendError::Closed(())))));
+            }
+            match permits(shared, count).await {
+                Ok(held) => held,
+                Err(reason) => return Err(Failed::new(ops, reason)),
+            }
+        }
     };
-    match store(&handle.shared, shard, Encoded { entries, bytes, held }) {
-        Ok(stored) => Ok(Sent { ops, shard, stored }),
-        Err(_) => Err((Vec::new(), without_ids(ops), SendError::Closed(()))),
+    let sent = match store(shared, shard, call, &held) {
+        Ok(stored) => Sent { shard, ops, stored: Box::pin(stored) },
+        Err(_) => {
+            let closed = Err(Failed::new(ops, SendError::Closed(())));
+            return match stored(on_way.take()).await {
+                Ok(()) => closed,
+                Err(error) => Err(error.then(closed)),
+            };
+        }
+    };
+    match stored(on_way.replace(sent)).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error.then(stored(on_way.take()).await)),
     }
-}
-
-fn without_ids<T>(ops: Vec<(OpId, T)>) -> Vec<T> {
-    ops.into_iter().map(|(_, op)| op).collect()
 }

@@ -49,7 +49,7 @@ pub fn survives(shim: &Shim, place: &Place, job: &str) -> Result<(f64, f64), Err
     let finder = match job {
         jobs::ROWS_DELETED => FIND_LAST_ROW,
         jobs::QUEUE => FIND_QUEUE,
-        jobs::SEND | jobs::SEND_ALL => FIND_OURS,
+        jobs::SEND | jobs::SEND_ALL | jobs::SEND_ALL_CALLS => FIND_OURS,
         _ => FIND_ROWS,
     };
     let found = child::ask_all(&mut shim.command(finder, 0, place)?)?.first().copied().unwrap_or(0.0);

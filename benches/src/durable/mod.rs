@@ -44,7 +44,8 @@ pub mod jobs {
     pub const GROUP_COMMIT: &str = "durable group commit 64";
     pub const QUEUE: &str = "durable persistent-queue 64";
     pub const SEND: &str = "durable send 64";
-    pub const SEND_ALL: &str = "durable send_all 1000";
+    pub const SEND_ALL: &str = "durable send_all";
+    pub const SEND_ALL_CALLS: &str = "durable send_all of 1000";
 }
 
 /// An op of 64 bytes, some 80 as JSON.
@@ -198,7 +199,8 @@ pub fn in_child(job: &str, size: u64) -> Result<Vec<f64>, Error> {
         jobs::GROUP_COMMIT => by_hand::group_commit(time),
         jobs::QUEUE => queue::run(time),
         jobs::SEND => ours::send(time),
-        jobs::SEND_ALL => ours::send_all(time),
+        jobs::SEND_ALL => ours::send_all(time, true),
+        jobs::SEND_ALL_CALLS => ours::send_all(time, false),
         check::FIND_ROWS => by_hand::find(false),
         check::FIND_LAST_ROW => by_hand::find(true),
         check::FIND_QUEUE => queue::find(),

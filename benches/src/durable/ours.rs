@@ -74,18 +74,32 @@ pub(super) fn send(time: Duration) -> Result<Vec<f64>, Error> {
     })
 }
 
-/// One caller, chunk after chunk.
-pub(super) fn send_all(time: Duration) -> Result<Vec<f64>, Error> {
+/// One caller: one call for all ops, of which each chunk is confirmed by itself, or a call for each chunk.
+pub(super) fn send_all(time: Duration, is_one_call: bool) -> Result<Vec<f64>, Error> {
     runtime(2)?.block_on(async {
         let joined = join(Guarantee::Transactional).await?;
         let watch = Arc::new(Watch::start(time));
         let (desk, running) = (joined.handle(), Arc::clone(&watch));
         let sending = tokio::spawn(async move {
             let mut next = 0;
-            while !running.is_over() {
-                desk.send_all((next..next + CHUNK).map(Order::numbered)).await?;
-                confirm(CHUNK);
-                next += CHUNK;
+            if is_one_call {
+                desk.send_all(std::iter::from_fn(|| {
+                    // A chunk is taken when all before the one before it are in the log.
+                    if next % CHUNK == 0 {
+                        confirm(if next >= 2 * CHUNK { CHUNK } else { 0 });
+                    }
+                    let goes_on = next % CHUNK != 0 || !running.is_over();
+                    next += u64::from(goes_on);
+                    goes_on.then(|| Order::numbered(next - 1))
+                }))
+                .await?;
+                confirm(next.min(CHUNK));
+            } else {
+                while !running.is_over() {
+                    desk.send_all((next..next + CHUNK).map(Order::numbered)).await?;
+                    confirm(CHUNK);
+                    next += CHUNK;
+                }
             }
             Ok::<_, Error>(())
         });

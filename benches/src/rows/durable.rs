@@ -37,8 +37,16 @@ const RECOVERIES: usize = 3;
 const ROUNDS: usize = 9;
 
 /// The jobs that confirm ops for a time, and are killed once.
-const RATES: [&str; 7] =
-    [jobs::ROWS_64, jobs::GROUP_COMMIT, jobs::QUEUE, jobs::SEND, jobs::ROWS_1000, jobs::ROWS_DELETED, jobs::SEND_ALL];
+const RATES: [&str; 8] = [
+    jobs::ROWS_64,
+    jobs::GROUP_COMMIT,
+    jobs::QUEUE,
+    jobs::SEND,
+    jobs::ROWS_1000,
+    jobs::ROWS_DELETED,
+    jobs::SEND_ALL,
+    jobs::SEND_ALL_CALLS,
+];
 
 const LATENCIES: [&str; 4] = [COMMIT, SEND_LATENCY, SEND_LOCAL, INTENT];
 
@@ -203,6 +211,7 @@ fn figures(report: Report, fast: &Results, slow: &Results) -> Result<Report, Err
         .figure("durable_send_64_vs_rows", least(&|place| place.ratio(jobs::SEND, jobs::ROWS_64)))
         .figure("durable_ops_per_sync_64", least(&per_sync))
         .figure("durable_send_all_vs_rows", least(&|place| place.ratio(jobs::SEND_ALL, jobs::ROWS_1000)))
+        .figure("durable_send_all_calls_vs_rows", least(&|place| place.ratio(jobs::SEND_ALL_CALLS, jobs::ROWS_1000)))
         .figure("durable_settled_vs_rows", least(&settled_vs_rows))
         .figure("durable_syncs_per_settled_op", most(&per_settled))
         .figure("durable_vs_group_commit", least(&|place| place.ratio(jobs::SEND, jobs::GROUP_COMMIT)))

@@ -31,10 +31,10 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// Waits until as many calls wait as when the last transaction was done.
+    /// Waits until as many calls wait as when the last transaction was done, unless a frame is full.
     pub(super) fn wait(&mut self, callers: &Callers) {
         let before = callers.waiting();
-        if before >= self.expected {
+        if before >= self.expected || callers.have_full() {
             return;
         }
         if self.skip > 0 {

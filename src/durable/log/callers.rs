@@ -13,6 +13,8 @@ use std::{
 #[derive(Debug, Default)]
 pub(crate) struct Callers {
     waiting: AtomicUsize,
+    /// Ingresses with a frame that takes no more ops.
+    full: AtomicUsize,
     /// The number at which the engine's thread is woken; 0 if it does not wait.
     #[cfg(feature = "durable-file")]
     wanted: AtomicUsize,
@@ -32,6 +34,15 @@ impl Callers {
         }
     }
 
+    /// An ingress has a frame that takes no more ops, or has none any more.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        if is_full {
+            self.full.fetch_add(1, SeqCst);
+        } else {
+            self.full.fetch_sub(1, SeqCst);
+        }
+    }
+
     /// Calls are about to be answered.
     pub(crate) fn answered(&self, calls: usize) {
         self.waiting.fetch_sub(calls, SeqCst);
@@ -42,6 +53,11 @@ impl Callers {
 impl Callers {
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(SeqCst)
+    }
+
+    /// Whether a frame waits that takes no more ops.
+    pub(crate) fn have_full(&self) -> bool {
+        self.full.load(SeqCst) > 0
     }
 
     /// Blocks the engine's thread, always the same one, until so many calls wait, the time is over, or no more come after the
