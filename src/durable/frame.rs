@@ -131,7 +131,7 @@ impl Packer {
         if count > 0 {
             self.entries.push(GONE);
             put_varint(&mut self.entries, count);
-            self.count += count;
+            self.count += count as usize;
         }
     }
 

@@ -3,7 +3,6 @@
 //! if the sink's future is dropped meanwhile, the leader takes it back.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,13 +24,31 @@ use crate::{
     },
 };
 
-/// An op of the batch.
+/// The ops of the batch.
 #[derive(Debug, Default)]
-pub(super) struct LentOp {
-    /// Attempts before this one.
-    pub(super) attempts: u32,
-    /// The ops that it stands for, and how those ended that were merged into it.
-    pub(super) tokens: Vec<(Token, Option<End>)>,
+pub(super) struct LentOps {
+    /// Attempts of each before this one, and where its tokens end.
+    ops: Vec<(u32, usize)>,
+    /// The ops that they stand for, one after the other, and how those ended that were merged into them.
+    tokens: Vec<(Token, Option<End>)>,
+}
+
+impl LentOps {
+    /// Adds a token of an op, which is the last one or a later one.
+    pub(super) fn push(&mut self, op: usize, attempts: u32, token: Token, ended: Option<End>) {
+        self.ops.resize(op + 1, (attempts, self.tokens.len()));
+        self.tokens.push((token, ended));
+        self.ops[op].1 = self.tokens.len();
+    }
+
+    fn attempts(&self, op: usize) -> u32 {
+        self.ops.get(op).map_or(0, |(attempts, _)| *attempts)
+    }
+
+    fn tokens(&self, op: usize) -> &[(Token, Option<End>)] {
+        let start = op.checked_sub(1).and_then(|before| self.ops.get(before)).map_or(0, |(_, end)| *end);
+        self.ops.get(op).and_then(|(_, end)| self.tokens.get(start..*end)).unwrap_or_default()
+    }
 }
 
 pub(super) struct Lent<T, R> {
@@ -40,7 +57,9 @@ pub(super) struct Lent<T, R> {
     lease: Lease,
     /// Whether what is sent may differ from what the log has.
     merges: bool,
-    ops: Vec<LentOp>,
+    ops: LentOps,
+    /// The number of ops.
+    count: usize,
     state: Mutex<State<T, R>>,
     /// Notified when a transaction has ended.
     ended: Notify,
@@ -59,10 +78,10 @@ struct State<T, R> {
     landed: Landed,
 }
 
-/// Positions that transactions of a write have settled.
+/// Positions that transactions of a write have settled, in order.
 #[derive(Debug, Default)]
 pub(super) struct Landed {
-    pub(super) positions: HashSet<u64>,
+    pub(super) positions: Vec<u64>,
     /// Whether a commit had no known result, so that all of it may have been undone.
     pub(super) is_unknown: bool,
 }
@@ -77,11 +96,12 @@ where
         codec: Arc<dyn OpCodec<T, R>>,
         lease: Lease,
         merges: bool,
-        ops: Vec<LentOp>,
+        ops: LentOps,
+        count: usize,
     ) -> Self {
         let landed = Landed::default();
         let state = State { batch: None, is_out: false, open: Vec::new(), ending: Vec::new(), answer: None, landed };
-        Self { log, codec, lease, merges, ops, state: Mutex::new(state), ended: Notify::new() }
+        Self { log, codec, lease, merges, ops, count, state: Mutex::new(state), ended: Notify::new() }
     }
 
     /// Hands a batch and what is to be done with it to the log, and gets the batch back.
@@ -91,7 +111,7 @@ where
     {
         {
             let mut state = self.state();
-            if state.is_out || batch.len() != self.ops.len() {
+            if state.is_out || batch.len() != self.count {
                 return Err(SinkError::refused("the batch is not the one that was lent"));
             }
             state.open = batch.pending_indexes().collect();
@@ -131,7 +151,9 @@ where
 
     /// Positions that have been settled.
     pub(super) fn take_landed(&self) -> Landed {
-        std::mem::take(&mut self.state().landed)
+        let mut landed = std::mem::take(&mut self.state().landed);
+        landed.positions.sort_unstable();
+        landed
     }
 
     fn state(&self) -> MutexGuard<'_, State<T, R>> {
@@ -142,8 +164,7 @@ where
     fn record(&self, batch: &Batch<T, R>, open: &[usize]) -> (Vec<usize>, Record) {
         let (mut ending, mut told) = (Vec::new(), Told::default());
         for i in open.iter().copied() {
-            let LentOp { attempts, tokens } = &self.ops[i];
-            let attempts = attempts + 1;
+            let (attempts, tokens) = (self.ops.attempts(i) + 1, self.ops.tokens(i));
             let (result, own) = match batch.end_of(i) {
                 Some(Ok(receipt)) => (Ok(receipt.clone()), End::Delivered),
                 Some(Err(error)) => {
@@ -169,8 +190,8 @@ where
         let mut state = self.state();
         let stays = matches!(result, Ok(true) | Err(LogError::Unknown(_)));
         if stays {
-            let positions =
-                state.ending.iter().flat_map(|i| self.ops[*i].tokens.iter().map(|(token, _)| token.position));
+            let tokens = state.ending.iter().flat_map(|i| self.ops.tokens(*i));
+            let positions = tokens.map(|(token, _)| token.position);
             let positions: Vec<u64> = positions.collect();
             state.landed.positions.extend(positions);
         } else if let Some(mut batch) = state.batch.take() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     draft::{Announced, Start, Writing},
-    lent::{Lent, LentOp, encoded},
+    lent::{Lent, LentOps, encoded},
     positions::Token,
     running::Running,
 };
@@ -84,14 +84,12 @@ where
 
     /// Makes the way of a batch through transactions.
     fn lend(&self, cut: &mut Cut<T, R, Token>) -> Arc<Lent<T, R>> {
-        let mut ops: Vec<LentOp> = (0..cut.batch.len()).map(|_| LentOp::default()).collect();
-        self.accumulator.for_each_token(cut, |i, attempts, token, ended| {
-            ops[i].attempts = attempts;
-            ops[i].tokens.push((*token, ended));
-        });
+        let (mut ops, count) = (LentOps::default(), cut.batch.len());
+        self.accumulator.for_each_token(cut, |i, attempts, token, ended| ops.push(i, attempts, *token, ended));
         let shared = &self.leader.shared;
         let lease = Lease { shard: self.leader.shard, epoch: self.epoch, timeout: shared.transaction_timeout };
-        let lent = Arc::new(Lent::new(Arc::clone(&shared.log), Arc::clone(&self.codec), lease, self.merges, ops));
+        let lent =
+            Arc::new(Lent::new(Arc::clone(&shared.log), Arc::clone(&self.codec), lease, self.merges, ops, count));
         *cut.batch.ticket_mut() = Some(Arc::<Lent<T, R>>::clone(&lent));
         lent
     }

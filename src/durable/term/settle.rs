@@ -111,7 +111,7 @@ where
                 usize::from(outcome.end != End::Conflated),
             );
             if let Of::Transaction(landed, effects) = &mut of
-                && landed.contains(&token.position)
+                && landed.binary_search(&token.position).is_ok()
             {
                 effects.release += release;
                 effects.letters += usize::from(letter.is_some());
@@ -254,8 +254,8 @@ pub(super) enum Of<'a, T, R> {
     Record,
     /// The same, but ops that are handed back are no dead letters.
     Withdrawal,
-    /// A transaction has told the log of those at these positions. Their effects come by themselves.
-    Transaction(&'a HashSet<u64>, &'a mut Effects<T, R>),
+    /// A transaction has told the log of those at these positions, which are in order. Their effects come by themselves.
+    Transaction(&'a [u64], &'a mut Effects<T, R>),
 }
 
 /// Which ops of a batch may have landed without a verdict that says so.
