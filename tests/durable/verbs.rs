@@ -63,6 +63,49 @@ async fn what_was_confirmed_survives_a_crash() {
     assert_eq!(written, [(1, 1), (2, 2), (3, 3), (4, 4)]);
 }
 
+/// Goal: what `send_all` gives back after a failure, and what the log holds, are all ops, in order. Method: crash at each
+/// transaction of a call with chunks enough, before and after the sync; the log is read by the next life.
+#[tokio::test(start_paused = true)]
+async fn send_all_gives_back_what_is_not_in_the_log() {
+    const OPS: u32 = 4500;
+    let mut in_the_middle = 0;
+    for failure in [MemoryFailure::CrashBefore, MemoryFailure::CrashAfter] {
+        for at in 0..8 {
+            let (log, recorder) = (MemoryLog::new().sync_time(Duration::from_millis(1)), Recorder::new());
+            let gate = Gate::new(recorder.clone());
+            gate.shut();
+            let orders = join(&log, &Keyed(gate), Stages::new).await;
+            let desk = orders.handle();
+            desk.pause().await.unwrap();
+            log.fail_at(log.transactions() + at, failure);
+            let (in_doubt, rest) = match desk.send_all((0..OPS).map(|i| (i, 0))).await {
+                Ok(()) => (Vec::new(), Vec::new()),
+                Err(error) => {
+                    assert!(matches!(error.reason(), SendError::InDoubt { .. } | SendError::Closed(())));
+                    error.into_parts()
+                }
+            };
+            log.crash();
+            drop((orders, desk));
+            until_idle().await;
+
+            let orders = join(&log, &Keyed(recorder.clone()), Stages::new).await;
+            let desk = orders.handle();
+            let held = desk.stats().recovered as u32;
+            desk.resume().await.unwrap();
+            desk.flush().await.unwrap();
+            let stored: Vec<u32> = recorder.ops().into_iter().map(|(i, _)| i).collect();
+            assert_eq!(stored, (0..held).collect::<Vec<_>>(), "no gap, no other order");
+            let (doubtful, back) = (in_doubt.len() as u32, rest.len() as u32);
+            assert!(in_doubt.iter().map(|(_, (i, _))| *i).eq(OPS - back - doubtful..OPS - back));
+            assert!(rest.iter().map(|(i, _)| *i).eq(OPS - back..OPS));
+            assert!((OPS - back - doubtful..=OPS - back).contains(&held), "{held} {doubtful} {back}");
+            in_the_middle += u32::from(0 < held && held < OPS);
+        }
+    }
+    assert!(in_the_middle > 4, "{in_the_middle} crashes in the middle");
+}
+
 /// Goal: an op that may have landed is never sent twice to a sink that is not idempotent. Method: crash while it is written.
 #[tokio::test(start_paused = true)]
 async fn an_op_in_doubt_is_not_repeated() {
