@@ -6,9 +6,12 @@
 //!                     │ ▲  ──trades──> trades ─> database
 //!             strategy┘ └verdicts────< orders ─> paper venue
 //! ```
+//!
+//! `paper_venue` is the venue as a program of its own, for a bot with a log of its orders.
 
 mod bot;
 mod demo;
+mod paper_venue;
 
 use std::{
     env,
@@ -20,6 +23,7 @@ use std::{
 use clap::Parser;
 use roundlot::BoxSink;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     bot::{
@@ -27,13 +31,14 @@ use crate::{
         batchers::{self, Batchers, Workers},
         kill_switch::{Gate, Halt},
         portfolio::Portfolio,
+        recovery::recover,
         strategy::Strategy,
         tick::Tick,
         trader::Trader,
-        venue::PaperVenue,
+        venue::Venue,
     },
     demo::{
-        cli::Cli,
+        cli::{Cli, Program},
         database,
         feed::Feed,
         format, latency,
@@ -44,6 +49,7 @@ use crate::{
         report::{self, Drained, Report},
         settings::{self, Settings},
         stop, unbatched,
+        venue::Place,
     },
 };
 
@@ -59,21 +65,33 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Error> {
-    let settings = settings::load(&Cli::parse(), env::vars_os())?;
+    let cli = Cli::parse();
+    let settings = settings::load(&cli, env::vars_os())?;
     let progress = Progress::start(&settings.log)?;
-    let (report, traded) = trade(&settings, &progress).await?;
+    if let Some(Program::Venue(program)) = cli.program {
+        return paper_venue::run(program, settings).await;
+    }
+    let opened = Arc::new(OnceLock::new());
+    let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
+    report::check(&settings)?;
+    let mut place = Place::open(&settings, &progress).await?;
+    let traded = trade(&settings, &progress, &stop, &opened, &mut place).await;
+    place.end(&progress).await;
+    let (report, traded) = traded?;
     report.publish(settings.report.as_deref())?;
     traded?;
     report.problem().map_or(Ok(()), |problem| Err(problem.into()))
 }
 
 /// Runs the bot to its end. The report is complete also if the run itself has failed.
-async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Result<(), Error>), Error> {
-    let opened = Arc::new(OnceLock::new());
-    let stop = stop::token(settings.run_time(), progress.clone(), Arc::clone(&opened))?;
-
+async fn trade(
+    settings: &Settings,
+    progress: &Progress,
+    stop: &CancellationToken,
+    opened: &OnceLock<Batchers>,
+    place: &mut Place,
+) -> Result<(Report, Result<(), Error>), Error> {
     // Parts that may fail to open come first, before anything is traded.
-    report::check(settings)?;
     let mut feed = Feed::start(settings, stop.clone(), progress)?;
     let page = Page::bind(settings.page.as_ref()).await?;
     let database = database::open(settings.database.as_ref(), progress).await?;
@@ -81,12 +99,13 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
 
     // The bot.
     let portfolio = Portfolio::new(settings.strategy.cash);
-    let venue = PaperVenue::new(settings.venue.clone(), settings.seed);
+    let venue = place.venue.clone();
     let (halt, latencies) = (Halt::default(), latency::Recorder::default());
     let gate = Gate::new(venue.clone(), halt.clone());
 
     let (batchers, workers, meters) =
-        open(settings, page.as_ref(), &latencies, portfolio.clone(), gate.clone(), database.sink)?;
+        open(settings, page.as_ref(), &latencies, portfolio.clone(), gate.clone(), database.sink).await?;
+    place.own();
     let rejections = workers.rejections.clone();
     opened.get_or_init(|| batchers.clone());
 
@@ -108,10 +127,15 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
     let observer = RunObserver::new(page.as_ref().map(Serving::board), settings.unbatched.sample, &batchers.orders);
 
     // The run.
-    let strategy = Strategy::new(&settings.strategy);
+    let mut strategy = Strategy::new(&settings.strategy);
+    let recovered = match &venue {
+        Venue::Paper(_) => None,
+        Venue::Remote(venue) => Some(recover(&batchers.orders, venue, &portfolio, &mut strategy, stop).await?),
+    };
+    report::say_recovered(recovered.as_ref(), progress);
     let mut trader = Trader::new(batchers.clone(), venue.clone(), portfolio.clone(), strategy, halt, observer);
     let began = Instant::now();
-    let traded = trader.run(&mut feed, &stop, settings.drain).await;
+    let traded = trader.run(&mut feed, stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
 
     // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
@@ -126,9 +150,10 @@ async fn trade(settings: &Settings, progress: &Progress) -> Result<(Report, Resu
         strict: settings.replay.strict,
         seconds,
         measured: report::Measured::new(settings, &end, &meters, &latencies, seconds),
-        quota: report::QuotaUse::new(venue.counts(), &end.batchers.orders, held.unsent),
-        order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.limits),
+        quota: report::QuotaUse::new(venue.counts().await, &end.batchers.orders, held.unsent),
+        order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.batcher.limits),
         unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
+        log: report::LogUse::new(settings.orders.log.as_ref(), recovered, end.batchers.log.as_ref()),
         end,
         rows: feed.log,
         verdicts,
@@ -160,7 +185,7 @@ async fn drain(
 
 /// Opens the batchers, with sinks that are metered for the report and watched for the page, and ops that are timed for
 /// both.
-fn open(
+async fn open(
     settings: &Settings,
     page: Option<&Page>,
     latencies: &latency::Recorder,
@@ -171,7 +196,11 @@ fn open(
     let (prices_sink, prices) = Metered::new(Page::watched(page, "prices", portfolio));
     let (orders_sink, orders) = Metered::new(Page::watched(page, "orders", gate));
     let (trades_sink, trades) = Metered::new(Page::watched(page, "trades", database));
-    let open = || batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink);
-    let (batchers, workers) = metrics::with_local_recorder(latencies, open)?;
+    // The batcher on a log makes its metrics in tasks of its own.
+    metrics::set_global_recorder(latencies.clone()).map_err(|error| error.to_string())?;
+    let (batchers, workers) = match &settings.orders.log {
+        None => batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink)?,
+        Some(log) => batchers::open_on_log(log, settings.batchers(), prices_sink, orders_sink, trades_sink).await?,
+    };
     Ok((batchers, workers, Meters { prices, orders, trades }))
 }

@@ -1,22 +1,27 @@
 //! The three batchers: prices to the portfolio, orders to the venue, trades to the database. This file holds the whole
-//! roundlot setup of the bot: stages, limits, quota, retries, dead letters, shutdown. `main` opens the batchers; `trader`
+//! roundlot setup of the bot: stages, limits, quota, retries, dead letters, the log of orders, shutdown. `main` opens the batchers; `trader`
 //! sends to them.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use roundlot::{
     Batch, Batcher, Bucket, DeadLetter, Handle, Quota, QuotaConfig, Settled, Sink, SinkError, Stages, Stats, Worker,
-    WorkerGone,
-    market::{PriceUpdate, Priority, TradeOp},
+    durable::{self, Durable, File, Joined},
+    market::{OrderKind, PriceUpdate, Priority, Purpose, TradeOp},
+    sink::Guarantee,
 };
 use serde::Serialize;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Error, settings,
+    Error,
+    ids::placed_at,
+    orders::{Counted, Logged, Orders},
+    settings,
     tick::Tick,
     venue::{self, VenueOrderId},
 };
@@ -25,7 +30,7 @@ use super::{
 #[derive(Clone)]
 pub struct Batchers {
     pub prices: Handle<PriceUpdate>,
-    pub orders: Handle<TradeOp, VenueOrderId>,
+    pub orders: Orders,
     pub trades: Handle<Tick>,
 }
 
@@ -40,9 +45,14 @@ impl Batchers {
 /// The workers, which shut the three batchers down, and the reasons of rejected orders.
 pub struct Workers {
     prices: Worker<PriceUpdate>,
-    orders: Worker<TradeOp>,
+    orders: OrdersWorker,
     trades: Worker<Tick>,
     pub rejections: Rejections,
+}
+
+enum OrdersWorker {
+    Memory(Worker<TradeOp>),
+    Log(Joined<TradeOp, VenueOrderId>, Logged),
 }
 
 /// Final statistics of the three batchers.
@@ -51,13 +61,64 @@ pub struct FinalStats {
     pub prices: Stats,
     pub orders: Stats,
     pub trades: Stats,
+    /// Statistics of the log of orders; `None` without one.
+    #[serde(skip)]
+    pub log: Option<durable::Stats>,
 }
 
-/// Starts the batchers.
+/// Starts the batchers, all of them in memory.
 pub fn open(
     settings: settings::Batchers<'_>,
     portfolio: impl Sink<PriceUpdate>,
     venue: impl Sink<TradeOp, VenueOrderId>,
+    database: impl Sink<Tick>,
+) -> Result<(Batchers, Workers), Error> {
+    let rejections = Rejections::default();
+    let is_idempotent = venue.guarantee() == Guarantee::Idempotent;
+    let orders = Batcher::new(venue)
+        .name("orders")
+        .stages(stages())
+        .config(settings.orders.clone())
+        .dead_letters(rejections.clone());
+    let orders = if is_idempotent { orders.idempotent() } else { orders };
+    // Settings without a quota are for a venue without limits.
+    let orders = if settings.orders.quota == QuotaConfig::default() { orders } else { orders.quota(quota()) };
+    let (orders, worker) = orders.try_spawn().map_err(|error| format!("orders: {error}"))?;
+    let orders = (Orders::Memory(orders), OrdersWorker::Memory(worker));
+    open_with(orders, rejections, settings, portfolio, database)
+}
+
+/// Starts the batchers, that of orders on a log: what is accepted survives the program, and is sent by the next run.
+pub async fn open_on_log(
+    log: &settings::OrdersLog,
+    settings: settings::Batchers<'_>,
+    portfolio: impl Sink<PriceUpdate>,
+    venue: impl Sink<TradeOp, VenueOrderId>,
+    database: impl Sink<Tick>,
+) -> Result<(Batchers, Workers), Error> {
+    let (rejections, expire_after) = (Rejections::default(), log.expire_after);
+    let venue = Counted::new(venue);
+    let written = venue.written();
+    let venue = Arc::new(venue);
+    let joined = Durable::new("orders", File::at(&log.path))
+        .stages(move || stages().expire_at(move |op| expires_at(op, expire_after)))
+        .limits(settings.orders.limits.clone())
+        .retry(settings.orders.retry.clone())
+        .dead_letters(rejections.clone())
+        .sink(move |_term| Arc::clone(&venue))
+        .join()
+        .await
+        .map_err(|error| format!("orders.log {}: {error}", log.path.display()))?;
+    let logged = Logged::new(joined.handle(), written);
+    let orders = (Orders::Log(logged.clone()), OrdersWorker::Log(joined, logged));
+    open_with(orders, rejections, settings, portfolio, database)
+}
+
+fn open_with(
+    (orders, orders_worker): (Orders, OrdersWorker),
+    rejections: Rejections,
+    settings: settings::Batchers<'_>,
+    portfolio: impl Sink<PriceUpdate>,
     database: impl Sink<Tick>,
 ) -> Result<(Batchers, Workers), Error> {
     // A newer price replaces a waiting one of its symbol: an outdated price is not worth a valuation.
@@ -68,23 +129,6 @@ pub fn open(
         .try_spawn()
         .map_err(|error| format!("prices.limits: {error}"))?;
 
-    // Orders of a symbol and side leave in order, except that orders which protect from a loss leave first and at once.
-    // An order and its cancel are never sent if they meet while they wait.
-    let stages = Stages::new()
-        .partition_by(|op: &TradeOp| (op.symbol(), op.side()))
-        .conflate_by(TradeOp::conflation_key, TradeOp::merge)
-        .priority_by(TradeOp::priority)
-        .urgent_by(|op| op.priority() == Priority::Critical);
-    let rejections = Rejections::default();
-    let orders = Batcher::new(venue)
-        .name("orders")
-        .stages(stages)
-        .config(settings.orders.clone())
-        .dead_letters(rejections.clone());
-    // Settings without a quota are for a venue without limits.
-    let orders = if settings.orders.quota == QuotaConfig::default() { orders } else { orders.quota(quota()) };
-    let (orders, orders_worker) = orders.try_spawn().map_err(|error| format!("orders: {error}"))?;
-
     // No stages: every trade is written, in the order of sending.
     let (trades, trades_worker) = Batcher::new(database)
         .name("trades")
@@ -94,6 +138,24 @@ pub fn open(
 
     let workers = Workers { prices: prices_worker, orders: orders_worker, trades: trades_worker, rejections };
     Ok((Batchers { prices, orders, trades }, workers))
+}
+
+/// Orders of a symbol and side leave in order, except that orders which protect from a loss leave first and at once. An order and
+/// its cancel are never sent if they meet while they wait.
+fn stages() -> Stages<TradeOp> {
+    Stages::new()
+        .partition_by(|op: &TradeOp| (op.symbol(), op.side()))
+        .conflate_by(TradeOp::conflation_key, TradeOp::merge)
+        .priority_by(TradeOp::priority)
+        .urgent_by(|op| op.priority() == Priority::Critical)
+}
+
+/// When an op in the log is outdated: an entry or an exit by the time of its id, since its price is of that time. Orders that protect
+/// from a loss, cancels and amends are never outdated.
+fn expires_at(op: &TradeOp, after: Duration) -> Option<SystemTime> {
+    let order = op.as_order()?;
+    let is_quote = order.purpose() <= Purpose::Exit && matches!(order.kind(), OrderKind::Limit { .. });
+    if is_quote { placed_at(order.id())?.checked_add(after) } else { None }
 }
 
 /// Costs of the ops in the limits of the venue. The numbers are in the settings, by the same names.
@@ -111,13 +173,32 @@ fn quota() -> Quota<TradeOp> {
 
 impl Workers {
     /// Drains and ends the three batchers at the same time, each in the given time at most.
-    pub async fn shutdown(self, within: Duration) -> Result<FinalStats, WorkerGone> {
+    pub async fn shutdown(self, within: Duration) -> Result<FinalStats, Error> {
         let (prices, orders, trades) = tokio::join!(
             self.prices.shutdown().within(within),
-            self.orders.shutdown().within(within),
+            self.orders.shutdown(within),
             self.trades.shutdown().within(within),
         );
-        Ok(FinalStats { prices: prices?.stats, orders: orders?.stats, trades: trades?.stats })
+        let (orders, log) = orders?;
+        Ok(FinalStats { prices: prices?.stats, orders, trades: trades?.stats, log })
+    }
+}
+
+impl OrdersWorker {
+    /// What cannot be settled in time, or is paused, stays in the log, if there is one.
+    async fn shutdown(self, within: Duration) -> Result<(Stats, Option<durable::Stats>), Error> {
+        match self {
+            Self::Memory(worker) => Ok((worker.shutdown().within(within).await?.stats, None)),
+            Self::Log(joined, logged) => {
+                let until = Instant::now() + within;
+                if !joined.stats().paused {
+                    // An error is that of the batcher which has ended, as `leave` says below.
+                    let _ = timeout(within, joined.handle().flush()).await;
+                }
+                let left = joined.leave().within(until.saturating_duration_since(Instant::now())).await?;
+                Ok((logged.stats(&left), Some(left)))
+            }
+        }
     }
 }
 
@@ -137,6 +218,9 @@ impl Sink<DeadLetter<TradeOp>> for Rejections {
     async fn write(&self, batch: &mut Batch<DeadLetter<TradeOp>>) -> Result<Settled, SinkError> {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         for letter in batch.pending() {
+            if letter.is_in_doubt() {
+                tracing::warn!(op = ?letter.op, "an order ended in doubt: look it up at the venue");
+            }
             let reason = letter.error.source().map_or_else(|| letter.error.to_string(), ToString::to_string);
             *reasons.entry(reason).or_default() += 1;
         }

@@ -2,11 +2,14 @@
 
 pub mod batchers;
 pub mod database;
+pub mod ids;
 pub mod kill_switch;
 #[cfg(test)]
 mod limits_tests;
+pub mod orders;
 pub mod portfolio;
 pub mod position;
+pub mod recovery;
 pub mod settings;
 pub mod strategy;
 pub mod tick;

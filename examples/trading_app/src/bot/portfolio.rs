@@ -8,11 +8,14 @@ use std::{
 
 use roundlot::{
     Batch, Settled, Sink, SinkError,
-    market::{PriceUpdate, Quantity, Side, Symbol},
+    market::{PriceUpdate, Quantity, Symbol},
 };
 use rust_decimal::Decimal;
 
-use super::{position::Position, venue::Fill};
+use super::{
+    position::Position,
+    venue::{Fill, wire},
+};
 
 /// The portfolio. A clone is the same portfolio.
 #[derive(Clone)]
@@ -55,6 +58,15 @@ impl Portfolio {
         self.state().on_fill(fill);
     }
 
+    /// Takes over the positions that earlier runs of the bot have built at the venue, at their last prices.
+    pub fn restore(&self, statement: &wire::Statement) {
+        let mut state = self.state();
+        state.cash = state.start.saturating_add(statement.cash);
+        state.positions = statement.positions.clone();
+        state.fills = statement.fills;
+        state.revalue();
+    }
+
     /// Value at the last valuation.
     pub fn value(&self) -> Decimal {
         self.state().value
@@ -84,15 +96,8 @@ impl Portfolio {
 impl State {
     fn on_fill(&mut self, fill: &Fill) {
         self.fills += 1;
-        let position = self.positions.entry(fill.symbol).or_default();
-        let (quantity, cost) = (fill.quantity.to_decimal(), fill.price.checked_mul(fill.quantity).unwrap_or_default());
-        let (quantity, cost) = match fill.side {
-            Side::Buy => (quantity, cost),
-            Side::Sell => (-quantity, -cost),
-        };
-        position.price = fill.price.to_decimal();
-        position.on_fill(quantity, cost);
-        self.cash = self.cash.saturating_sub(cost);
+        let cash = self.positions.entry(fill.symbol).or_default().book(fill);
+        self.cash = self.cash.saturating_add(cash);
     }
 
     /// Sums up cash and each position at its last price.
@@ -114,6 +119,8 @@ impl Sink<PriceUpdate> for Portfolio {
 
 #[cfg(test)]
 mod tests {
+    use roundlot::market::Side;
+
     use super::*;
 
     #[tokio::test]

@@ -2,13 +2,17 @@
 //!
 //! Invariant: the cash that a symbol has brought is its realized profit less the cost of what is open, to the last digit.
 
+use roundlot::market::Side;
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::venue::Fill;
 
 /// Decimal places of the cost of a part: far below a cent, and few enough that sums are exact.
 const COST_PLACES: u32 = 12;
 
 /// The position of one symbol. All amounts are in the currency of the prices.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Quantity held; negative for a short position.
     pub quantity: Decimal,
@@ -34,6 +38,18 @@ impl Position {
     /// Profit if the quantity held were closed at the last price.
     pub fn unrealized(&self) -> Decimal {
         self.value().saturating_sub(self.cost)
+    }
+
+    /// Books the fill of an order at its price. Returns the cash that it has brought, negative for a cost.
+    pub fn book(&mut self, fill: &Fill) -> Decimal {
+        let (quantity, cost) = (fill.quantity.to_decimal(), fill.price.checked_mul(fill.quantity).unwrap_or_default());
+        let (quantity, cost) = match fill.side {
+            Side::Buy => (quantity, cost),
+            Side::Sell => (-quantity, -cost),
+        };
+        self.price = fill.price.to_decimal();
+        self.on_fill(quantity, cost);
+        -cost
     }
 
     /// Books a fill: `quantity` and `cost` are positive for a buy, and negative for a sale.

@@ -1,7 +1,7 @@
 //! Settings of the bot's parts. A value out of its range is refused when it is read, so that every value in use is
 //! sound. `main` hands each part its section.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use roundlot::{BatcherConfig, market::Quantity};
 use serde::{Deserialize, Deserializer, de::Error};
@@ -29,6 +29,8 @@ pub struct Strategy {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Venue {
+    /// Address of a venue that is a program of its own; `None` for one inside of the bot, or beside its log.
+    pub url: Option<String>,
     /// Duration of a usual call.
     #[serde(deserialize_with = "duration")]
     pub latency: Duration,
@@ -46,6 +48,8 @@ pub struct Venue {
     /// Share of the entries and exits that are rejected, in percent.
     #[serde(deserialize_with = "percent")]
     pub reject_percent: u64,
+    /// Whether the venue knows an order by its client id when it comes again, and gives it the answer of the first one.
+    pub checks_client_ids: bool,
     /// Limits of the venue; `None` for a venue without any.
     pub limits: Option<VenueLimits>,
 }
@@ -76,9 +80,26 @@ impl Venue {
     /// Calls that take 10 ms and never fail, without limits.
     pub fn reliable_for_test() -> Self {
         let [latency, slow_latency] = [10, 150].map(Duration::from_millis);
-        let (slow_percent, slow_calls, unavailable_percent, reject_percent, limits) = (0, 10, 0, 0, None);
-        Self { latency, slow_percent, slow_calls, slow_latency, unavailable_percent, reject_percent, limits }
+        Self {
+            url: None,
+            latency,
+            slow_percent: 0,
+            slow_calls: 10,
+            slow_latency,
+            unavailable_percent: 0,
+            reject_percent: 0,
+            checks_client_ids: true,
+            limits: None,
+        }
     }
+}
+
+/// The log of the orders batcher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrdersLog {
+    pub path: PathBuf,
+    /// Age at which an entry or an exit is not sent any more.
+    pub expire_after: Duration,
 }
 
 /// Limits and retries of the three batchers. The crate itself reads and checks them.

@@ -11,7 +11,12 @@ use roundlot::market::{
 };
 use rust_decimal::Decimal;
 
-use super::{Error, settings, venue::Fill};
+use super::{
+    Error,
+    ids::{Ids, placed_at},
+    settings,
+    venue::{Fill, wire::Statement},
+};
 
 /// Buys dips and sells spikes of each pair. A flat pair has a bid below the market. A held pair has an offer above the
 /// market and a stop that trails the highest price. Bid and offer are replaced when the price has moved.
@@ -22,7 +27,7 @@ pub struct Strategy {
     stop: Decimal,
     requote: Decimal,
     pairs: HashMap<Symbol, Pair>,
-    last_id: u64,
+    ids: Ids,
 }
 
 struct Pair {
@@ -49,8 +54,42 @@ impl Strategy {
             stop: Decimal::ONE - part(settings.stop_percent),
             requote: part(settings.requote_percent),
             pairs: HashMap::new(),
-            last_id: 0,
+            ids: Ids::Counted(0),
         }
+    }
+
+    /// Goes on from what earlier runs have left: positions and resting orders at the venue, and ops that still wait in the log. Returns
+    /// cancels of resting orders that the strategy has no place for.
+    pub fn restore(&mut self, statement: &Statement, waiting: &[TradeOp]) -> Vec<TradeOp> {
+        self.ids = Ids::ByTime(0);
+        for (symbol, position) in &statement.positions {
+            // The strategy never sells short, so a negative quantity is not its own.
+            let held = Quantity::new(position.quantity).unwrap_or(Quantity::ZERO);
+            self.pairs.entry(*symbol).or_insert(Pair::FLAT).held = held;
+        }
+        let mut resting: Vec<&Order> = statement.resting.iter().collect();
+        // The newest order takes the place.
+        resting.sort_by_key(|order| placed_at(order.id()));
+        let mut ops = Vec::new();
+        for order in resting.into_iter().chain(waiting.iter().filter_map(TradeOp::as_order)) {
+            let pair = self.pairs.entry(order.symbol()).or_insert(Pair::FLAT);
+            ops.extend(pair.adopt(order).map(|replaced| replaced.cancel().into()));
+        }
+        for op in waiting {
+            match op {
+                TradeOp::Cancel(cancel) => self.on_failure(cancel.symbol, cancel.order_id),
+                TradeOp::Amend(amend) => {
+                    let stop = self.pairs.get_mut(&amend.symbol).and_then(|pair| pair.stop.as_mut());
+                    if let (Some((order, at)), Some(to)) = (stop, amend.stop_price)
+                        && order.id() == amend.order_id
+                    {
+                        *at = to;
+                    }
+                }
+                _ => {}
+            }
+        }
+        ops
     }
 
     /// Adds the ops for a new price to `ops`. A price at which no quantity can be bought adds none.
@@ -65,7 +104,7 @@ impl Strategy {
             Price::new(market.checked_mul(factor).unwrap_or(market).round_dp(places))
         };
         let pair = self.pairs.entry(update.symbol).or_insert(Pair::FLAT);
-        let mut quotes = Quotes { symbol: update.symbol, last_id: &mut self.last_id, ops };
+        let mut quotes = Quotes { symbol: update.symbol, ids: &mut self.ids, ops };
         let least_move = market.saturating_mul(self.requote);
         if pair.held.is_zero() {
             quotes.cancel(&mut pair.exit);
@@ -106,6 +145,15 @@ impl Strategy {
 impl Pair {
     const FLAT: Self = Self { held: Quantity::ZERO, entry: None, exit: None, stop: None };
 
+    /// Takes over an order of an earlier run. Returns the one whose place it takes.
+    fn adopt(&mut self, order: &Order) -> Option<Order> {
+        match (order.purpose(), order.stop_price()) {
+            (_, Some(at)) => self.stop.replace((order.clone(), at)).map(|(stop, _)| stop),
+            (Purpose::Entry, None) => self.entry.replace(order.clone()),
+            (_, None) => self.exit.replace(order.clone()),
+        }
+    }
+
     fn forget(&mut self, order: ClientOrderId) {
         self.entry.take_if(|entry| entry.id() == order);
         self.exit.take_if(|exit| exit.id() == order);
@@ -123,7 +171,7 @@ struct Quote {
 /// Collects the ops of one pair.
 struct Quotes<'a> {
     symbol: Symbol,
-    last_id: &'a mut u64,
+    ids: &'a mut Ids,
     ops: &'a mut Vec<TradeOp>,
 }
 
@@ -153,7 +201,7 @@ impl Quotes<'_> {
         }
         self.cancel(working);
         let mut order =
-            Order::limit(self.next_id(), self.symbol, quote.side, quote.price, quote.quantity)?.with_purpose(purpose);
+            Order::limit(self.ids.next(), self.symbol, quote.side, quote.price, quote.quantity)?.with_purpose(purpose);
         if purpose == Purpose::Exit {
             order = order.reduce_only();
         }
@@ -173,17 +221,12 @@ impl Quotes<'_> {
             }
             _ => {
                 self.cancel(&mut stop.take().map(|(order, _)| order));
-                let order = Order::stop(self.next_id(), self.symbol, Side::Sell, to, held)?.reduce_only();
+                let order = Order::stop(self.ids.next(), self.symbol, Side::Sell, to, held)?.reduce_only();
                 self.ops.push(order.clone().into());
                 *stop = Some((order, to));
             }
         }
         Ok(())
-    }
-
-    fn next_id(&mut self) -> ClientOrderId {
-        *self.last_id += 1;
-        (*self.last_id).into()
     }
 }
 

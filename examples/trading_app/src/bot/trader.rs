@@ -4,7 +4,7 @@
 //! Invariant: each chunk is handed in completely before the next one is taken. A slow database therefore slows the
 //! source down, and no tick is lost.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use roundlot::{
     AckError, Outcome,
@@ -20,7 +20,7 @@ use super::{
     portfolio::Portfolio,
     strategy::Strategy,
     tick::Tick,
-    venue::{PaperVenue, VenueOrderId},
+    venue::{Fill, Venue, VenueOrderId},
 };
 
 /// A source of market data.
@@ -34,10 +34,10 @@ pub trait Observer {
     /// Called when a chunk has come from the source.
     fn on_ticks(&mut self, _ticks: &[Tick], _updates: &[PriceUpdate]) {}
 
-    /// Called right before the strategy sees this price.
+    /// Called before the strategy sees this price.
     fn on_price(&mut self, _update: &PriceUpdate) {}
 
-    /// Called when the strategy has decided on these ops, right before they are submitted.
+    /// Called when the strategy has decided on these ops at one price, before they are submitted.
     fn on_ops(&mut self, _ops: &[TradeOp]) {}
 
     /// Called when an op of the strategy has its verdict.
@@ -48,14 +48,16 @@ impl Observer for () {}
 
 pub struct Trader<O> {
     batchers: Batchers,
-    venue: PaperVenue,
+    venue: Venue,
     portfolio: Portfolio,
     strategy: Strategy,
     halt: Halt,
     observer: O,
     /// One task per op without a verdict: at most `max_pending` of the orders batcher.
     verdicts: JoinSet<Verdict>,
-    /// Ops of one decision, kept to reuse the memory.
+    /// Whether the venue has not taken the last prices.
+    venue_is_away: bool,
+    /// Ops of the decisions on one chunk, kept to reuse the memory.
     ops: Vec<TradeOp>,
     /// Orders that have failed since the last log line: their count, and a description of the first.
     failed: Option<(u64, String)>,
@@ -69,14 +71,15 @@ struct Verdict {
 impl<O: Observer> Trader<O> {
     pub fn new(
         batchers: Batchers,
-        venue: PaperVenue,
+        venue: Venue,
         portfolio: Portfolio,
         strategy: Strategy,
         halt: Halt,
         observer: O,
     ) -> Self {
         let (verdicts, ops) = (JoinSet::new(), Vec::new());
-        Self { batchers, venue, portfolio, strategy, halt, observer, verdicts, ops, failed: None }
+        let (venue_is_away, failed) = (false, None);
+        Self { batchers, venue, portfolio, strategy, halt, observer, verdicts, venue_is_away, ops, failed }
     }
 
     /// Trades until the source ends. After `stop`, a batcher without room may block for `grace` at most.
@@ -105,9 +108,7 @@ impl<O: Observer> Trader<O> {
             // `send_all` waits for permits, so that a slow database slows the source down.
             self.batchers.trades.send_all(ticks).await?;
             self.batchers.prices.send_all(updates.iter().copied()).await?;
-            for update in &updates {
-                self.trade(update).await?;
-            }
+            self.trade(&updates).await?;
             while let Some(verdict) = self.verdicts.try_join_next() {
                 self.on_verdict(verdict?);
             }
@@ -125,35 +126,55 @@ impl<O: Observer> Trader<O> {
         Ok(self.observer)
     }
 
-    async fn trade(&mut self, update: &PriceUpdate) -> Result<(), Error> {
-        self.observer.on_price(update);
-        for fill in self.venue.on_price(update) {
+    /// Books what these prices have filled, decides on each of them, and hands in the ops.
+    async fn trade(&mut self, updates: &[PriceUpdate]) -> Result<(), Error> {
+        for fill in self.fills(updates).await {
             self.portfolio.on_fill(&fill);
             self.strategy.on_fill(&fill)?;
         }
-        // The permit is held until all ops of the decision are handed in: a pull of the kill switch waits for that.
+        updates.iter().for_each(|update| self.observer.on_price(update));
+        // The permit is held until all ops of the decisions are handed in: a pull of the kill switch waits for that.
         let Some(_permit) = self.halt.permit().await else {
             return Ok(());
         };
         for (symbol, order) in self.halt.take_canceled() {
             self.strategy.on_failure(symbol, order);
         }
-        self.strategy.on_price(update, &mut self.ops)?;
-        self.observer.on_ops(&self.ops);
-        for op in self.ops.drain(..) {
-            // The first await is for a permit. The second one, in a task of its own, is for the verdict.
-            let ack = self.batchers.orders.submit(op.clone()).await?;
+        for update in updates {
+            let before = self.ops.len();
+            self.strategy.on_price(update, &mut self.ops)?;
+            self.observer.on_ops(&self.ops[before..]);
+        }
+        // The first await is for permits, and for the log. The second one, in a task of each op, is for the verdict.
+        let acks = self.batchers.orders.submit_all(self.ops.iter().cloned()).await?;
+        for (op, ack) in self.ops.drain(..).zip(acks) {
             self.verdicts.spawn(async move { Verdict { op, outcome: ack.outcome().await } });
         }
         Ok(())
     }
 
+    /// Tells the venue of new prices. One that is away keeps its fills for the next time.
+    async fn fills(&mut self, updates: &[PriceUpdate]) -> Vec<Fill> {
+        match self.venue.on_prices(updates).await {
+            Ok(fills) => {
+                self.venue_is_away = false;
+                fills
+            }
+            Err(error) => {
+                if !mem::replace(&mut self.venue_is_away, true) {
+                    tracing::warn!(%error, "the venue takes no prices");
+                }
+                Vec::new()
+            }
+        }
+    }
+
     fn on_verdict(&mut self, verdict: Verdict) {
         let Verdict { op, outcome } = verdict;
         self.observer.on_verdict(&op, &outcome);
-        // A netted order is one that the strategy itself has canceled.
+        // A netted order is one that the strategy itself has canceled. One in the log is for the next run.
         if let (Some(order), Err(error)) = (op.as_order(), outcome.result)
-            && !matches!(error, AckError::Netted)
+            && !matches!(error, AckError::Netted | AckError::Detached { .. })
         {
             let (symbol, id) = (order.symbol(), order.id());
             self.strategy.on_failure(symbol, id);

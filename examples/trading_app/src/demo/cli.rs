@@ -1,14 +1,18 @@
 //! The command line. [`Cli`] holds arguments and their environment variables; `settings` lets them override the
 //! configuration file.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{
-    Parser,
+    Parser, Subcommand,
     builder::{FalseyValueParser, PathBufValueParser, TypedValueParser},
 };
+use tracing::level_filters::LevelFilter;
 
-use crate::demo::settings::{Address, Named, Settings};
+use crate::{
+    demo::settings::{Address, Named, Settings},
+    paper_venue,
+};
 
 /// A trading bot on roundlot: prices, orders and trades in batches.
 ///
@@ -90,9 +94,29 @@ pub struct Cli {
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
 
+    /// Keep the orders in this log, so that they survive the program: what is accepted and not yet sent when it is killed is sent
+    /// by the next run.
+    ///
+    /// The paper venue is then a program of its own beside the log, which outlives a run that is killed.
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(log))]
+    pub log: Option<PathBuf>,
+
+    /// Send the orders to a paper venue that runs already, such as http://127.0.0.1:8081: see `trading_app venue --help`.
+    #[arg(long, value_name = "URL")]
+    pub venue: Option<String>,
+
     /// Log filter of stderr: a level such as `info`, or filters such as `warn,roundlot=debug`.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG")]
-    pub log: Option<String>,
+    pub log_filter: Option<String>,
+
+    #[command(subcommand)]
+    pub program: Option<Program>,
+}
+
+/// What the program is, if not the bot.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Program {
+    Venue(paper_venue::Program),
 }
 
 const MORE: &str = "\
@@ -120,6 +144,7 @@ Examples:
   trading_app --seconds 60 --seed 7 --report report.json
   trading_app --replay examples/trading_app/data/BTCUSDT-trades-2024-08-08.csv --speed 0
   trading_app --seconds 0 --page localhost:8080
+  trading_app --seconds 0 --log orders.db
   trading_app --replay ticks.csv --set replay.time=ts --set replay.time_unit=us
   ROUNDLOT_SIM__PAIRS=500 trading_app --database trades.db";
 
@@ -134,12 +159,16 @@ impl Cli {
         set(&self.speed, &mut settings.replay.speed);
         set(&self.strict, &mut settings.replay.strict);
         set(&self.seed, &mut settings.seed);
-        set(&self.log, &mut settings.log);
+        set(&self.log_filter, &mut settings.log);
         settings.replay.file = self.replay.clone().or(settings.replay.file.take());
         settings.seconds = self.seconds.or(settings.seconds);
         settings.database = self.database.clone().or(settings.database.take());
         settings.page = self.page.clone().or(settings.page.take());
         settings.page_open_to_all |= self.page_open_to_all;
+        settings.venue.url = self.venue.clone().or(settings.venue.url.take());
+        if let Some(log) = &self.log {
+            settings.orders.log_to(log.clone());
+        }
         settings.report = self.report.clone().or(settings.report.take());
     }
 }
@@ -148,6 +177,15 @@ fn speed(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(speed) if f64::is_finite(speed) && speed >= 0.0 => Ok(speed),
         _ => Err("it is a number from 0 on".to_owned()),
+    }
+}
+
+/// Refuses what was a filter when `--log` was the filter of stderr.
+fn log(path: PathBuf) -> Result<PathBuf, String> {
+    let is_filter = |text: &str| text.contains('=') || LevelFilter::from_str(text).is_ok();
+    match path.to_str().is_some_and(is_filter) {
+        true => Err("it is the file of the log of orders; --log-filter is the filter of stderr".to_owned()),
+        false => Ok(path),
     }
 }
 
@@ -177,6 +215,9 @@ mod tests {
             &["--set", "seed"],
             &["--seconds", "soon"],
             &["--page", "8080"],
+            &["--log", "trace"],
+            &["--log", "warn,roundlot=debug"],
+            &["venue", "--idle", "soon"],
         ] {
             assert!(Cli::try_parse_from([&["trading_app"], wrong].concat()).is_err(), "{wrong:?}");
         }

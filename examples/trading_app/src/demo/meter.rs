@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use roundlot::{Batch, Settled, Sink, SinkError};
+use roundlot::{Batch, Settled, Sink, SinkError, sink::Guarantee};
 use tokio::time::Instant;
 
 /// Measurements so far.
@@ -78,6 +78,14 @@ where
 
     async fn close(&self) -> Result<(), SinkError> {
         self.inner.close().await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.inner.guarantee()
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<T, R>) -> Result<(), SinkError> {
+        self.inner.reconcile(batch).await
     }
 }
 

@@ -17,3 +17,4 @@ pub mod settings;
 pub mod sim;
 pub mod stop;
 pub mod unbatched;
+pub mod venue;

@@ -4,14 +4,14 @@
 use std::{collections::HashSet, time::Duration};
 
 use roundlot::{
-    End, Handle, Outcome, Stats,
+    End, Outcome, Stats,
     market::{PriceUpdate, Side, Symbol, TradeOp},
 };
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{page::Board, unbatched::Sample};
-use crate::bot::{tick::Tick, trader::Observer, venue::VenueOrderId};
+use crate::bot::{orders::Orders, tick::Tick, trader::Observer, venue::VenueOrderId};
 
 pub struct RunObserver {
     /// The live page, if there is one.
@@ -21,7 +21,7 @@ pub struct RunObserver {
     pub verdicts: Verdicts,
     pub held: Held,
     /// The batcher whose quota is watched.
-    orders: Handle<TradeOp, VenueOrderId>,
+    orders: Orders,
 }
 
 /// Ops that were never sent, of those that waited while the quota held batches back. The statistics do not tell for a single
@@ -69,7 +69,7 @@ pub struct Verdicts {
 
 impl RunObserver {
     /// The sample has this number of ops of each batcher at most.
-    pub fn new(board: Option<Board>, sample: usize, orders: &Handle<TradeOp, VenueOrderId>) -> Self {
+    pub fn new(board: Option<Board>, sample: usize, orders: &Orders) -> Self {
         let (sample, orders) = (Sample::new(sample), orders.clone());
         let (decisions, verdicts, held) = (Decisions::default(), Verdicts::default(), Held::default());
         Self { board, sample, decisions, verdicts, held, orders }

@@ -120,7 +120,7 @@ async fn again(
     let venue = PaperVenue::new(unlimited, settings.seed);
     // The ops of one order keep their order; orders of a symbol may overtake each other.
     let by_order = Stages::new().partition_by(TradeOp::conflation_key);
-    let orders = one_at_a_time(venue, by_order, &settings.orders.limits, sample.orders).await?;
+    let orders = one_at_a_time(venue, by_order, &settings.orders.batcher.limits, sample.orders).await?;
     let trades = match database.map(Scratch::beside) {
         Some(scratch) => {
             let sink = SqliteSink::open(&scratch.path, tick::table()).await?;

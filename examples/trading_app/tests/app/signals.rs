@@ -73,7 +73,7 @@ fn two_signals_at_once_are_one_command() {
 fn the_app_survives_closed_output_pipes() {
     let app = App::new();
     let arguments = ["--seconds", "1", "--database", "it.db", "--report", "it.json", "--set", "progress=10ms"];
-    let mut child = command(&app, &[QUICK, &arguments, &["--log", "trace"]].concat()).spawn().unwrap();
+    let mut child = command(&app, &[QUICK, &arguments, &["--log-filter", "trace"]].concat()).spawn().unwrap();
     drop((child.stdout.take(), child.stderr.take()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let trades = app.report("it.json")["batchers"]["trades"].clone();

@@ -12,20 +12,26 @@ use std::{
 use roundlot::{
     Batch, Settled, Sink, SinkError,
     market::{Order, TradeOp},
+    sink::Guarantee,
 };
 
 use super::{
     exposure::{Exposure, Sorted},
     halt::Halt,
 };
-use crate::bot::venue::{Account, PaperVenue, VenueOrderId};
+use crate::bot::{
+    Error,
+    venue::{Account, Venue, VenueOrderId},
+};
 
 /// The venue behind its gate. A clone is the same gate.
 #[derive(Clone)]
 pub struct Gate {
-    pub venue: PaperVenue,
+    pub venue: Venue,
     halt: Halt,
     in_flight: Arc<Mutex<InFlight>>,
+    /// Lock that a write holds while it is judged, until it counts as in flight.
+    judging: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Orders of the writes that have passed the gate and not ended, by the number of the write.
@@ -39,39 +45,46 @@ struct InFlight {
 const HALTED: &str = "trading is halted, and the op may add risk";
 
 impl Gate {
-    pub fn new(venue: PaperVenue, halt: Halt) -> Self {
-        Self { venue, halt, in_flight: Arc::default() }
-    }
-
-    /// The exposure with all orders that rest at the venue or are in flight.
-    pub fn exposure(&self) -> Exposure {
-        self.exposure_with(&self.in_flight())
+    pub fn new(venue: impl Into<Venue>, halt: Halt) -> Self {
+        Self { venue: venue.into(), halt, in_flight: Arc::default(), judging: Arc::default() }
     }
 
     /// Sorts the orders that rest at the venue. Orders in flight are not counted: once they rest, a later round cancels
     /// those that add risk. Counting them now could cancel a stop that protects meanwhile.
-    pub fn resting(&self) -> Sorted {
-        let Account { positions, resting } = self.venue.account();
-        Exposure::new(positions).sort(resting)
+    pub async fn resting(&self) -> Result<Sorted, Error> {
+        let Account { positions, resting } = self.venue.account().await?;
+        Ok(Exposure::new(positions).sort(resting))
     }
 
-    fn exposure_with(&self, in_flight: &InFlight) -> Exposure {
-        // The lock on the orders in flight is held. No order leaves that list before it is in the book, so each one is
-        // counted.
-        let Account { positions, resting } = self.venue.account();
+    /// The exposure with all orders that rest at the venue or are in flight.
+    pub async fn exposure(&self) -> Result<Exposure, Error> {
+        // A write that was judged before a halt is in flight by then.
+        let _judging = self.judging.lock().await;
+        self.exposure_now().await
+    }
+
+    async fn exposure_now(&self) -> Result<Exposure, Error> {
+        // Orders in flight come first. No order leaves that list before it is in the book, so each one is counted. One that has
+        // filled in between counts twice, which errs to the safe side.
+        let in_flight: Vec<Order> = self.in_flight().orders.values().flatten().cloned().collect();
+        let Account { positions, resting } = self.venue.account().await?;
         let mut exposure = Exposure::new(positions);
         // The venue may hold an amended version of an order, so orders are compared by their ids.
         let rests = |order: &Order| resting.iter().any(|it| (it.symbol(), it.id()) == (order.symbol(), order.id()));
-        let coming = in_flight.orders.values().flatten().filter(|order| !rests(order));
+        let coming = in_flight.iter().filter(|order| !rests(order));
         resting.iter().chain(coming).for_each(|order| exposure.count(order));
-        exposure
+        Ok(exposure)
     }
 
     /// Counts the orders of a batch as in flight. While the bot is halted, refuses orders that add risk, and amends of
     /// a price or a quantity. This bot sends no such amends, so the gate does not work out their effect on a position.
-    fn admit(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> InFlightGuard {
-        let mut in_flight = self.in_flight();
-        let mut exposure = self.halt.is_halted().then(|| self.exposure_with(&in_flight));
+    async fn admit(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<InFlightGuard, SinkError> {
+        let _judging = self.judging.lock().await;
+        let mut exposure = match self.halt.is_halted() {
+            // Nothing has been sent, and without an answer nothing is.
+            true => Some(self.exposure_now().await.map_err(SinkError::transient)?),
+            false => None,
+        };
         let mut orders = Vec::new();
         for i in 0..batch.len() {
             let passes = match &batch[i] {
@@ -87,10 +100,11 @@ impl Gate {
                 batch.refuse(i, SinkError::refused(HALTED));
             }
         }
+        let mut in_flight = self.in_flight();
         in_flight.last += 1;
         let number = in_flight.last;
         in_flight.orders.insert(number, orders);
-        InFlightGuard { in_flight: Arc::clone(&self.in_flight), number }
+        Ok(InFlightGuard { in_flight: Arc::clone(&self.in_flight), number })
     }
 
     fn in_flight(&self) -> MutexGuard<'_, InFlight> {
@@ -100,11 +114,19 @@ impl Gate {
 
 impl Sink<TradeOp, VenueOrderId> for Gate {
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
-        let _in_flight = self.admit(batch);
+        let _in_flight = self.admit(batch).await?;
         if batch.pending().is_empty() {
             return batch.settled();
         }
         self.venue.write(batch).await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.venue.guarantee()
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<(), SinkError> {
+        self.venue.reconcile(batch).await
     }
 }
 

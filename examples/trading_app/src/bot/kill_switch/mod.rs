@@ -14,13 +14,10 @@ use std::{
     time::Duration,
 };
 
-use roundlot::{
-    Closed, Handle,
-    market::{Order, TradeOp},
-};
+use roundlot::market::{Order, TradeOp};
 use tokio::time::timeout;
 
-use super::venue::VenueOrderId;
+use super::{Error, orders::Orders};
 use exposure::Sorted;
 pub use {gate::Gate, halt::Halt};
 
@@ -34,7 +31,7 @@ const MAX_ROUNDS: u32 = 5;
 /// The switch. A clone is the same switch.
 #[derive(Clone)]
 pub struct KillSwitch {
-    orders: Handle<TradeOp, VenueOrderId>,
+    orders: Orders,
     halt: Halt,
     gate: Gate,
     /// Lock that a pull holds while it cancels orders at the venue, so that only one pull at a time does.
@@ -67,7 +64,7 @@ pub struct Counts {
 }
 
 impl KillSwitch {
-    pub fn new(orders: Handle<TradeOp, VenueOrderId>, halt: Halt, gate: Gate) -> Self {
+    pub fn new(orders: Orders, halt: Halt, gate: Gate) -> Self {
         Self { orders, halt, gate, canceling: Arc::default() }
     }
 
@@ -79,7 +76,7 @@ impl KillSwitch {
     /// add risk. May be called again at any time.
     ///
     /// Takes as long as the venue does. If the future is dropped, the pull stops where it is, and the bot stays halted.
-    pub async fn pull(&self, counts: &SharedCounts) -> Result<(), Closed> {
+    pub async fn pull(&self, counts: &SharedCounts) -> Result<(), Error> {
         self.withdraw(counts).await?;
         // Cancels have to leave, also if the batcher was paused before.
         self.orders.resume().await?;
@@ -89,14 +86,14 @@ impl KillSwitch {
                 break;
             }
         }
-        let Sorted { reducing, adding } = self.gate.resting();
+        let Sorted { reducing, adding } = self.gate.resting().await?;
         let mut counts = counts.lock();
         (counts.kept, counts.failed, counts.done) = (reducing.len() as u64, adding.len() as u64, true);
         Ok(())
     }
 
     /// Halts the bot and withdraws waiting orders that add risk. Leaves the batcher paused.
-    pub async fn withdraw(&self, counts: &SharedCounts) -> Result<(), Closed> {
+    pub async fn withdraw(&self, counts: &SharedCounts) -> Result<(), Error> {
         // The bot is halted first: otherwise it would fill the buffer again at the next price.
         self.halt.halt();
         self.orders.pause().await?;
@@ -112,7 +109,7 @@ impl KillSwitch {
     }
 
     /// Withdraws waiting orders that add risk, and counts the ops that stay.
-    async fn withdraw_adding(&self, counts: &SharedCounts) -> Result<(), Closed> {
+    async fn withdraw_adding(&self, counts: &SharedCounts) -> Result<(), Error> {
         let waiting = Arc::new(Mutex::new((Vec::new(), 0)));
         let seen = Arc::clone(&waiting);
         let look = move |op: &TradeOp| {
@@ -128,7 +125,7 @@ impl KillSwitch {
             let mut seen = waiting.lock().unwrap_or_else(PoisonError::into_inner);
             (std::mem::take(&mut seen.0), seen.1)
         };
-        let stay: HashSet<Order> = self.gate.exposure().sort(orders).reducing.into_iter().collect();
+        let stay: HashSet<Order> = self.gate.exposure().await?.sort(orders).reducing.into_iter().collect();
         let reducing = stay.len() as u64;
         // Orders that came in between were not judged, and are withdrawn as well.
         let adds = move |op: &TradeOp| op.as_order().is_some_and(|order| !stay.contains(order));
@@ -141,11 +138,11 @@ impl KillSwitch {
 
     /// Cancels resting orders that add risk, and waits until all earlier ops are settled. Returns whether there may be
     /// more: a round without cancels is the last one only if no op was waiting or in flight.
-    async fn cancel_resting(&self, counts: &SharedCounts) -> Result<bool, Closed> {
+    async fn cancel_resting(&self, counts: &SharedCounts) -> Result<bool, Error> {
         if !self.halt.is_halted() {
             return Ok(false);
         }
-        let Sorted { adding, .. } = self.gate.resting();
+        let Sorted { adding, .. } = self.gate.resting().await?;
         let under_way = self.orders.stats().in_flight + self.orders.stats().waiting > 0;
         let mut acks = Vec::new();
         for order in &adding {
@@ -156,7 +153,7 @@ impl KillSwitch {
         let _ = self.orders.flush().await?; // the acks carry the outcomes
         for (order, ack) in acks {
             // An order that has filled meanwhile cannot be canceled.
-            if ack.await.is_ok() {
+            if ack.outcome().await.result.is_ok() {
                 self.halt.note_canceled(order);
                 counts.lock().canceled += 1;
             }

@@ -12,7 +12,7 @@ use crate::bot::{
     portfolio::Portfolio,
     settings,
     tick::Tick,
-    venue::PaperVenue,
+    venue::{PaperVenue, VenueOrderId},
 };
 
 const BTC: Symbol = Symbol::from_static("BTC");

@@ -5,15 +5,18 @@
 
 use std::collections::HashMap;
 
-use roundlot::market::{Amend, Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, Symbol};
+use roundlot::market::{
+    Amend, Cancel, ClientOrderId, Order, OrderKind, Price, PriceUpdate, Quantity, Side, Symbol, TradeOp,
+};
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 /// Id that the venue gives an order: the receipt of an op.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VenueOrderId(pub u64);
 
 /// An order that has filled: as a whole, or if it is reduce-only, as far as it reduces the position.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fill {
     pub order_id: ClientOrderId,
     pub symbol: Symbol,
@@ -38,6 +41,14 @@ pub struct Account {
     pub resting: Vec<Order>,
 }
 
+/// The orders that a price has reached.
+#[derive(Debug, Default)]
+pub struct Reached {
+    pub fills: Vec<Fill>,
+    /// Orders that ended without a fill, because they reduced no further.
+    pub ended: Vec<ClientOrderId>,
+}
+
 #[derive(Debug)]
 struct Resting {
     id: VenueOrderId,
@@ -57,6 +68,36 @@ impl Book {
         Ok(id)
     }
 
+    /// Applies an op that was executed before the venue was started again.
+    pub fn restore(&mut self, op: &TradeOp, id: VenueOrderId) {
+        // Each of these succeeded in the same book before.
+        match op {
+            TradeOp::Order(order) => {
+                self.last_id = self.last_id.max(id.0);
+                self.resting.entry(order.symbol()).or_default().push(Resting { id, order: order.clone() });
+            }
+            TradeOp::Cancel(cancel) => drop(self.cancel(cancel)),
+            TradeOp::Amend(amend) => drop(self.amend(amend)),
+            _ => {}
+        }
+    }
+
+    /// Applies a fill of that time.
+    pub fn restore_fill(&mut self, fill: &Fill) {
+        self.remove(fill.symbol, fill.order_id);
+        self.change_position(fill.symbol, fill.side, fill.quantity);
+    }
+
+    /// Removes a resting order, if it is there.
+    pub fn remove(&mut self, symbol: Symbol, id: ClientOrderId) {
+        self.resting.entry(symbol).or_default().retain(|resting| resting.order.id() != id);
+    }
+
+    /// Returns a resting order, with all its amends applied.
+    pub fn find(&self, symbol: Symbol, id: ClientOrderId) -> Option<&Order> {
+        self.resting.get(&symbol)?.iter().map(|resting| &resting.order).find(|order| order.id() == id)
+    }
+
     pub fn cancel(&mut self, cancel: &Cancel) -> Result<VenueOrderId, &'static str> {
         let resting = self.resting.entry(cancel.symbol).or_default();
         let at = resting.iter().position(|other| other.order.id() == cancel.order_id).ok_or(NO_SUCH_ORDER)?;
@@ -71,20 +112,30 @@ impl Book {
     }
 
     /// Fills the orders that the price has reached: limit orders at their price, others at the market price.
-    pub fn on_price(&mut self, update: &PriceUpdate) -> Vec<Fill> {
+    pub fn on_price(&mut self, update: &PriceUpdate) -> Reached {
+        let mut reached = Reached::default();
         let Some(resting) = self.resting.get_mut(&update.symbol) else {
-            return Vec::new();
+            return reached;
         };
-        let mut fills = Vec::new();
-        for Resting { order, .. } in resting.extract_if(.., |resting| resting.is_reached(update.price)) {
-            let position = self.positions.entry(update.symbol).or_default();
-            // The rest of an order that reduces no further ends with it, as if the venue had canceled it.
-            let Some(quantity) = fillable(&order, *position) else { continue };
-            let change = quantity.to_decimal();
-            *position = position.saturating_add(if order.side() == Side::Buy { change } else { -change });
-            fills.push(fill(&order, update.price, quantity));
+        let orders: Vec<Resting> = resting.extract_if(.., |resting| resting.is_reached(update.price)).collect();
+        for Resting { order, .. } in orders {
+            let position = self.positions.get(&update.symbol).copied().unwrap_or_default();
+            match fillable(&order, position) {
+                Some(quantity) => {
+                    self.change_position(update.symbol, order.side(), quantity);
+                    reached.fills.push(fill(&order, update.price, quantity));
+                }
+                // The rest of an order that reduces no further ends with it, as if the venue had canceled it.
+                None => reached.ended.push(order.id()),
+            }
         }
-        fills
+        reached
+    }
+
+    fn change_position(&mut self, symbol: Symbol, side: Side, quantity: Quantity) {
+        let position = self.positions.entry(symbol).or_default();
+        let change = quantity.to_decimal();
+        *position = position.saturating_add(if side == Side::Buy { change } else { -change });
     }
 
     pub fn account(&self) -> Account {
@@ -139,7 +190,7 @@ mod tests {
     }
 
     fn filled(book: &mut Book, market: &str) -> Vec<(String, String)> {
-        let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0));
+        let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0)).fills;
         fills.iter().map(|fill| (fill.order_id.to_string(), fill.price.to_string())).collect()
     }
 
@@ -172,7 +223,7 @@ mod tests {
             order.reduce_only()
         };
         let quantities = |book: &mut Book, market: &str| -> Vec<String> {
-            let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0));
+            let fills = book.on_price(&PriceUpdate::new(BTC, price(market), 0)).fills;
             fills.iter().map(|fill| format!("{} {} {}", fill.order_id, fill.side, fill.quantity)).collect()
         };
         book.add(&sell(1, "1")).unwrap();

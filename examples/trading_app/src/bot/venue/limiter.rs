@@ -3,9 +3,9 @@
 //!
 //! Invariant: a call counts in every limit or, if it is refused, in none. The time comes in, by the venue's clock.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bot::settings::VenueLimits;
 
@@ -44,7 +44,7 @@ pub enum Refusal {
 }
 
 /// Counts of the venue in its whole life.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VenueCounts {
     /// The most that was used of each limit at once.
     pub peaks: Vec<Peak>,
@@ -56,9 +56,9 @@ pub struct VenueCounts {
 }
 
 /// The most that was used of a limit at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peak {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub used: u64,
     pub limit: u64,
 }
@@ -162,7 +162,7 @@ impl Limiter {
     pub fn counts(&self) -> VenueCounts {
         let Self { too_many, banned, bans, .. } = *self;
         let limits = [&self.orders, &self.calls, &self.weight];
-        let peaks = limits.map(|limit| Peak { name: limit.name, used: limit.peak, limit: limit.limit });
+        let peaks = limits.map(|limit| Peak { name: limit.name.into(), used: limit.peak, limit: limit.limit });
         VenueCounts { peaks: peaks.into(), too_many, banned, bans }
     }
 
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(send(&mut venue, 4, 10_000), Ok(()));
         assert_eq!(send(&mut venue, 3, 10_020), too_many(15_000));
         assert_eq!(venue.used(at(20_000))[0], (ORDERS_10S, 0));
-        assert_eq!(venue.counts().peaks[0], Peak { name: ORDERS_10S, used: 10, limit: 10 });
+        assert_eq!(venue.counts().peaks[0], Peak { name: ORDERS_10S.into(), used: 10, limit: 10 });
     }
 
     #[test]

@@ -1,297 +1,96 @@
-//! A paper venue, in the place of a real exchange. [`PaperVenue`] is a sink that answers each op with a venue order id
-//! or a reason, after a simulated latency. Calls beyond its limits are refused as a whole, and each answer says how much is
-//! used. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
+//! The venue that orders go to: inside of this program, or a program of its own. [`Venue`] is a sink that answers each op with a
+//! venue order id or a reason. `kill_switch::Gate` writes to it, and `trader` tells it of prices.
 //!
-//! Invariant: a write changes the book as a whole after its latency, or, if it fails or is dropped, not at all.
+//! | file | holds |
+//! |---|---|
+//! | `paper`, `book`, `limiter`, `rng` | the paper venue, in the place of a real exchange |
+//! | `ledger`, `journal` | what the paper venue remembers of its orders, and its file |
+//! | `remote`, `http`, `wire` | the client of a venue that is another program, and the words of its interface |
 
 mod book;
+mod http;
+mod journal;
+mod ledger;
 mod limiter;
+mod paper;
+mod remote;
 mod rng;
-
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
-};
+pub mod wire;
 
 use roundlot::{
     Batch, Settled, Sink, SinkError,
-    market::{Order, OrderKind, PriceUpdate, Purpose, TradeOp},
+    market::{PriceUpdate, TradeOp},
+    sink::Guarantee,
 };
-use tokio::time::{Instant, sleep};
 
-use super::settings;
-use book::Book;
+use super::Error;
 pub use book::{Account, Fill, NO_SUCH_ORDER, VenueOrderId};
-#[cfg(test)]
-pub use limiter::Peak;
-pub use limiter::{CALLS_1M, ORDERS_10S, VenueCounts, WEIGHT_1M, weight};
-use limiter::{Call, Limiter, Refusal};
+pub use ledger::Ledger;
+pub use limiter::{CALLS_1M, ORDERS_10S, Peak, VenueCounts, WEIGHT_1M, weight};
+pub use paper::{Answer, PaperVenue, Refused, State, is_counted};
+pub use remote::RemoteVenue;
 pub use rng::Rng;
 
-/// Time that calls may be under way. One that arrives so long after a 429 was sent before its caller had the answer.
-const UNDER_WAY: Duration = Duration::from_millis(50);
-
-/// Reasons of random rejections.
-const REASONS: [&str; 3] = ["insufficient margin", "price outside the band", "too many open orders"];
-
-/// The venue. A clone is the same venue.
+/// The venue of the bot. A clone is the same venue.
 #[derive(Clone)]
-pub struct PaperVenue {
-    shared: Arc<Shared>,
+pub enum Venue {
+    /// A part of this program, which ends with it.
+    Paper(PaperVenue),
+    /// A program of its own.
+    Remote(RemoteVenue),
 }
 
-struct Shared {
-    settings: settings::Venue,
-    seed: u64,
-    calls: AtomicU64,
-    book: Mutex<Book>,
-    clock: Clock,
-    /// `None` without limits.
-    limiter: Option<Mutex<Limiter>>,
-}
-
-/// The clock of the venue. It runs as the runtime's, so that tests can pause it.
-struct Clock {
-    /// Time since 1970 at `start`.
-    unix: Duration,
-    start: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { unix, start: Instant::now() }
-    }
-
-    /// Time since 1970.
-    fn now(&self) -> Duration {
-        self.unix + self.start.elapsed()
-    }
-}
-
-/// Whether the op counts as an order. Cancels do not, as with real venues.
-pub fn is_counted(op: &TradeOp) -> bool {
-    !op.is_cancel()
-}
-
-impl PaperVenue {
-    pub fn new(settings: settings::Venue, seed: u64) -> Self {
-        let (calls, book, clock) = (AtomicU64::new(0), Mutex::default(), Clock::start());
-        let limiter = settings.limits.as_ref().map(|limits| Mutex::new(Limiter::new(limits)));
-        Self { shared: Arc::new(Shared { settings, seed, calls, book, clock, limiter }) }
-    }
-
-    /// Returns the counts of the limits; `None` for a venue without any.
-    pub fn counts(&self) -> Option<VenueCounts> {
-        Some(self.limiter()?.counts())
-    }
-
-    /// Moves the market, and fills the orders that it reaches.
-    pub fn on_price(&self, update: &PriceUpdate) -> Vec<Fill> {
-        self.book().on_price(update)
+impl Venue {
+    /// Tells a paper venue of new prices, and returns the fills that are new.
+    pub async fn on_prices(&self, updates: &[PriceUpdate]) -> Result<Vec<Fill>, Error> {
+        match self {
+            Self::Paper(venue) => Ok(updates.iter().flat_map(|update| venue.on_price(update)).collect()),
+            Self::Remote(venue) => venue.on_prices(updates).await,
+        }
     }
 
     /// Returns a snapshot of positions and resting orders.
-    pub fn account(&self) -> Account {
-        self.book().account()
-    }
-
-    /// Returns the duration of the next call, and whether it succeeds. Slow calls come in spells.
-    fn call(&self) -> (Duration, bool) {
-        let Shared { settings, seed, calls, .. } = &*self.shared;
-        let call = calls.fetch_add(1, Ordering::Relaxed);
-        let slow = Rng::of(seed.wrapping_add(1), call / settings.slow_calls.max(1)).percent(settings.slow_percent);
-        let unavailable = Rng::of(seed.wrapping_add(2), call).percent(settings.unavailable_percent);
-        (if slow { settings.slow_latency } else { settings.latency }, !unavailable)
-    }
-
-    /// Counts a call against the limits as it arrives. The answer takes this long.
-    fn admit(&self, batch: &Batch<TradeOp, VenueOrderId>, latency: Duration) -> Result<(), Refusal> {
-        let Some(mut limiter) = self.limiter() else { return Ok(()) };
-        let orders = batch.pending().filter(|op| is_counted(op)).count() as u64;
-        let now = self.shared.clock.now();
-        limiter.admit(Call { orders, ops: batch.pending().count() }, now, now + latency + UNDER_WAY)
-    }
-
-    /// Tells the quota of the batch how much is used, as the headers of a real answer do.
-    fn report_used(&self, batch: &mut Batch<TradeOp, VenueOrderId>) {
-        let Some(mut limiter) = self.limiter() else { return };
-        let used = limiter.used(self.shared.clock.now());
-        used.into_iter().fold(batch.quota(), |quota, (limit, used)| quota.used(limit, used));
-    }
-
-    /// The answer to a refused call: the time to wait, as in the header `Retry-After`.
-    fn answer(&self, refusal: Refusal) -> SinkError {
-        let (until, reason) = match refusal {
-            Refusal::TooMany { until } => (until, "429: too many requests"),
-            Refusal::Banned { until } => (until, "418: banned"),
-        };
-        SinkError::throttled(until.saturating_sub(self.shared.clock.now())).with_source(reason)
-    }
-
-    fn limiter(&self) -> Option<MutexGuard<'_, Limiter>> {
-        let limiter = self.shared.limiter.as_ref()?;
-        Some(limiter.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn take(&self, op: &TradeOp) -> Result<VenueOrderId, &'static str> {
-        match op {
-            TradeOp::Order(order) => match self.objection(order) {
-                Some(reason) => Err(reason),
-                None => self.book().add(order),
-            },
-            TradeOp::Cancel(cancel) => self.book().cancel(cancel),
-            TradeOp::Amend(amend) => self.book().amend(amend),
-            _ => Err("not an order"),
+    pub async fn account(&self) -> Result<Account, Error> {
+        match self {
+            Self::Paper(venue) => Ok(venue.account()),
+            Self::Remote(venue) => Ok(venue.statement().await?.account()),
         }
     }
 
-    /// Rejects some orders at random, the same ids in each run. Stops are never rejected.
-    fn objection(&self, order: &Order) -> Option<&'static str> {
-        let id = order.id().as_str().bytes().fold(0, |id: u64, byte| id.wrapping_mul(31).wrapping_add(byte.into()));
-        let mut rng = Rng::of(self.shared.seed.wrapping_add(3), id);
-        let rejected = order.purpose() <= Purpose::Exit
-            && matches!(order.kind(), OrderKind::Limit { .. })
-            && rng.percent(self.shared.settings.reject_percent);
-        rejected.then(|| REASONS[rng.below(REASONS.len() as u64) as usize])
-    }
-
-    /// Adds a resting order without a call.
-    #[cfg(test)]
-    pub fn rest_for_test(&self, order: &Order) {
-        self.book().add(order).unwrap();
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the counts of the limits; `None` for a venue without any, or one that cannot be asked.
+    pub async fn counts(&self) -> Option<VenueCounts> {
+        match self {
+            Self::Paper(venue) => venue.counts(),
+            Self::Remote(venue) => venue.counts().await,
+        }
     }
 }
 
-impl Sink<TradeOp, VenueOrderId> for PaperVenue {
-    /// Waits for the latency, then executes all ops at once: a write that is dropped has not landed. Ops that have a
-    /// verdict already are skipped.
+impl From<PaperVenue> for Venue {
+    fn from(venue: PaperVenue) -> Self {
+        Self::Paper(venue)
+    }
+}
+
+impl Sink<TradeOp, VenueOrderId> for Venue {
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
-        let (latency, available) = self.call();
-        let admitted = self.admit(batch, latency);
-        sleep(latency).await;
-        self.report_used(batch);
-        admitted.map_err(|refusal| self.answer(refusal))?;
-        if !available {
-            return Err(SinkError::transient("the venue is not available"));
-        }
-        Ok(batch.settle_each(|op| self.take(op).map_err(SinkError::refused)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use roundlot::market::{Side, Symbol};
-
-    use super::*;
-
-    const SLOW: Duration = Duration::from_millis(150);
-
-    fn venue(change: impl FnOnce(&mut settings::Venue)) -> PaperVenue {
-        let mut settings = settings::Venue::reliable_for_test();
-        change(&mut settings);
-        PaperVenue::new(settings, 1)
-    }
-
-    fn order(id: u64) -> Order {
-        let (price, quantity) = ("100".parse().unwrap(), "1".parse().unwrap());
-        Order::limit(id.into(), Symbol::from_static("BTC"), Side::Buy, price, quantity).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_op_gets_its_own_verdict() {
-        let venue = venue(|_| {});
-        let cancel = order(1).cancel();
-        let mut batch = Batch::for_test(vec![order(1).into(), order(1).into(), cancel.into(), cancel.into()]);
-        assert!(venue.write(&mut batch).await.is_ok());
-        let said = |i| match batch.verdict(i).unwrap() {
-            Ok(id) => format!("{id:?}"),
-            Err(error) => error.chain(),
-        };
-        assert_eq!(said(0), "VenueOrderId(1)");
-        assert_eq!(said(1), "refused: the order id is in use");
-        assert_eq!(said(2), "VenueOrderId(1)");
-        assert_eq!(said(3), "refused: there is no such order");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rejections_repeat_with_the_seed_and_spare_stops() {
-        let rejected = || {
-            let venue = venue(|settings| settings.reject_percent = 20);
-            (0..1000).filter_map(|id| venue.take(&order(id).into()).err()).collect::<Vec<_>>()
-        };
-        assert_eq!(rejected(), rejected());
-        assert!((100..300).contains(&rejected().len()), "{}", rejected().len());
-        let stops = venue(|settings| settings.reject_percent = 100);
-        assert!(stops.take(&order(1).with_purpose(Purpose::StopLoss).into()).is_ok());
-        assert!(REASONS.contains(&stops.take(&order(2).into()).unwrap_err()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn slow_calls_come_in_bursts() {
-        let venue = venue(|settings| settings.slow_percent = 20);
-        let calls: Vec<Duration> = (0..1000).map(|_| venue.call().0).collect();
-        let slow = calls.chunks(10).filter(|spell| spell[0] == SLOW).count();
-        assert!((10..30).contains(&slow), "{slow}");
-        assert!(calls.chunks(10).all(|spell| spell.iter().all(|call| *call == spell[0])));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_fails_changes_nothing() {
-        let venue = venue(|settings| settings.unavailable_percent = 100);
-        let mut batch = Batch::for_test(vec![order(1).into()]);
-        assert_eq!(venue.write(&mut batch).await.unwrap_err().kind(), roundlot::ErrorKind::Transient);
-        assert!(venue.take(&order(1).cancel().into()).is_err());
-    }
-
-    fn limits() -> settings::VenueLimits {
-        let ban = Duration::from_secs(120);
-        settings::VenueLimits {
-            orders_per_10s: 2,
-            calls_per_minute: 100,
-            weight_per_minute: 100,
-            ignored_before_ban: 2,
-            ban,
+        match self {
+            Self::Paper(venue) => venue.write(batch).await,
+            Self::Remote(venue) => venue.write(batch).await,
         }
     }
 
-    /// Writes these ops in one call. Returns what the venue said, and what it reported as used.
-    async fn write(venue: &PaperVenue, ops: Vec<TradeOp>) -> (Result<(), String>, String) {
-        let mut batch = Batch::for_test(ops);
-        let said = venue.write(&mut batch).await.map(|_| ()).map_err(|error| error.chain());
-        (said, format!("{:?}", batch.quota()))
+    fn guarantee(&self) -> Guarantee {
+        match self {
+            Self::Paper(venue) => venue.guarantee(),
+            Self::Remote(venue) => venue.guarantee(),
+        }
     }
 
-    /// Goal: a call beyond the limits is refused as a whole, with the time to wait, and one that does not wait leads to a ban.
-    #[tokio::test(start_paused = true)]
-    async fn calls_beyond_the_limits_are_refused_and_then_banned() {
-        let venue = venue(|settings| settings.limits = Some(limits()));
-        let (said, used) = write(&venue, vec![order(1).into(), order(1).cancel().into(), order(2).into()]).await;
-        assert_eq!(said, Ok(()));
-        assert!(used.contains(r#"bucket: "orders_10s", used: Some(2)"#), "a cancel is no order: {used}");
-        assert!(used.contains(r#"bucket: "calls_1m", used: Some(1)"#), "{used}");
-
-        // The first call counts for 10 s from its arrival, and each of the two calls took 10 ms.
-        let (said, used) = write(&venue, vec![order(3).into()]).await;
-        assert_eq!(said, Err("throttled for 9.98s: 429: too many requests".to_owned()));
-        assert!(used.contains(r#"bucket: "orders_10s", used: Some(2)"#), "also a refusal says what is used: {used}");
-        assert_eq!(venue.account().resting.len(), 1, "nothing of it has landed");
-
-        sleep(Duration::from_secs(1)).await;
-        let (said, _) = write(&venue, vec![order(3).into()]).await;
-        assert_eq!(said, Err("throttled for 8.97s: 429: too many requests".to_owned()));
-        let (said, _) = write(&venue, vec![order(3).into()]).await;
-        assert_eq!(said, Err("throttled for 119.99s: 418: banned".to_owned()));
-        sleep(Duration::from_secs(120)).await;
-        assert_eq!(write(&venue, vec![order(3).into()]).await.0, Ok(()));
-        let counts = venue.counts().unwrap();
-        assert_eq!((counts.too_many, counts.banned, counts.bans), (2, 1, 1));
+    async fn reconcile(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<(), SinkError> {
+        match self {
+            Self::Paper(venue) => venue.reconcile(batch).await,
+            Self::Remote(venue) => venue.reconcile(batch).await,
+        }
     }
 }

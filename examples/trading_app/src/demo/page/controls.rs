@@ -5,14 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundlot::{Closed, FlushReport};
+use roundlot::{Closed, Outcomes};
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     bot::{
+        Error,
         batchers::Batchers,
         kill_switch::{Counts, KillSwitch, SharedCounts},
+        orders::Ended,
     },
     demo::{format, progress::Progress},
 };
@@ -68,7 +70,9 @@ struct State {
 
 impl Controls {
     pub fn new(batchers: Batchers, switch: KillSwitch, progress: Progress) -> Self {
-        Self { batchers, switch, progress, state: Arc::default() }
+        // A pause of an earlier run is in the log.
+        let state = State { orders_held: batchers.orders.stats().paused, ended: false };
+        Self { batchers, switch, progress, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Executes a command. The error says why it was not executed.
@@ -85,24 +89,24 @@ impl Controls {
             }
             (Action::Pause, batcher) => {
                 state.orders_held |= batcher == Target::Orders;
-                self.pause(batcher).await.map_err(stopping)?;
+                self.pause(batcher).await.map_err(failed)?;
                 format!("{} paused: what comes waits", batcher.name())
             }
             (Action::Resume, batcher) => {
                 if batcher == Target::Orders {
                     if self.switch.halt().is_halted() {
                         // Orders that were sent while the bot was halted must not leave at the resume.
-                        self.switch.withdraw(&SharedCounts::default()).await.map_err(stopping)?;
+                        self.switch.withdraw(&SharedCounts::default()).await.map_err(failed)?;
                     }
                     state.orders_held = false;
                     self.switch.halt().lift();
                 }
-                self.resume(batcher).await.map_err(stopping)?;
+                self.resume(batcher).await.map_err(failed)?;
                 format!("{} resumed", batcher.name())
             }
             (Action::Withdraw, Target::Orders) => {
                 state.orders_held = true;
-                let counts = self.kill().await.map_err(stopping)?;
+                let counts = self.kill().await.map_err(failed)?;
                 format!("{}. The bot is halted until orders are resumed", described(&counts))
             }
             (Action::Withdraw, _) => return Err("only orders can be withdrawn".to_owned()),
@@ -111,40 +115,43 @@ impl Controls {
         Ok(answer)
     }
 
-    async fn pause(&self, batcher: Target) -> Result<(), Closed> {
+    async fn pause(&self, batcher: Target) -> Result<(), Error> {
         match batcher {
-            Target::Prices => self.batchers.prices.pause().await,
-            Target::Orders => self.batchers.orders.pause().await,
-            Target::Trades => self.batchers.trades.pause().await,
+            Target::Prices => self.batchers.prices.pause().await?,
+            Target::Orders => self.batchers.orders.pause().await?,
+            Target::Trades => self.batchers.trades.pause().await?,
         }
+        Ok(())
     }
 
-    async fn resume(&self, batcher: Target) -> Result<(), Closed> {
+    async fn resume(&self, batcher: Target) -> Result<(), Error> {
         match batcher {
-            Target::Prices => self.batchers.prices.resume().await,
-            Target::Orders => self.batchers.orders.resume().await,
-            Target::Trades => self.batchers.trades.resume().await,
+            Target::Prices => self.batchers.prices.resume().await?,
+            Target::Orders => self.batchers.orders.resume().await?,
+            Target::Trades => self.batchers.trades.resume().await?,
         }
+        Ok(())
     }
 
     async fn flush(&self, batcher: Target) -> Result<String, String> {
         let flush = async {
-            match batcher {
-                Target::Prices => self.batchers.prices.flush().await,
-                Target::Orders => self.batchers.orders.flush().await,
-                Target::Trades => self.batchers.trades.flush().await,
-            }
+            let outcomes = match batcher {
+                Target::Prices => self.batchers.prices.flush().await?.outcomes,
+                Target::Orders => self.batchers.orders.flush().await?,
+                Target::Trades => self.batchers.trades.flush().await?.outcomes,
+            };
+            Ok::<_, Error>(outcomes)
         };
         match timeout(PATIENCE, flush).await {
-            Ok(Ok(report)) => Ok(flushed(batcher, &report)),
-            Ok(Err(_)) => Err("the app is stopping".to_owned()),
+            Ok(Ok(outcomes)) => Ok(flushed(batcher, &outcomes)),
+            Ok(Err(error)) => Err(failed(error)),
             Err(_) => Ok(format!("{} will be flushed as soon as they can be; not done yet", batcher.name())),
         }
     }
 
     /// Pulls the kill switch and returns its counts. If the venue is slow, returns early: the pull goes on in a task,
     /// which prints the counts at its end.
-    async fn kill(&self) -> Result<Counts, Closed> {
+    async fn kill(&self) -> Result<Counts, Error> {
         let counts = SharedCounts::default();
         let (switch, shared, progress) = (self.switch.clone(), counts.clone(), self.progress.clone());
         let mut pull = tokio::spawn(async move { switch.pull(&shared).await });
@@ -164,14 +171,15 @@ impl Controls {
     }
 
     /// Resumes all batchers at the end of the run, since a paused one would delay the drain. Orders that were held back
-    /// and add risk are withdrawn, not sent at the last moment.
+    /// and add risk are withdrawn, not sent at the last moment. Paused orders in a log stay there, for the next run.
     pub async fn end(&self) {
         let mut state = self.state.lock().await;
         if state.ended {
             return;
         }
         state.ended = true;
-        if state.orders_held {
+        let is_kept = self.batchers.orders.log_stats().is_some() && !self.switch.halt().is_halted();
+        if state.orders_held && !is_kept {
             // A pull that is under way ends first, unless the venue hangs.
             let _ = timeout(PATIENCE, self.switch.idle()).await;
             let counts = SharedCounts::default();
@@ -181,14 +189,21 @@ impl Controls {
             }
         }
         for batcher in [Target::Prices, Target::Orders, Target::Trades] {
+            if batcher == Target::Orders && is_kept {
+                continue;
+            }
             // A batcher that has ended by itself has nothing to resume.
             let _ = self.resume(batcher).await;
         }
     }
 }
 
-fn stopping(_: Closed) -> String {
-    "the app is stopping".to_owned()
+/// Says why a command was not executed: a batcher has ended, or the venue can't be asked.
+fn failed(error: Error) -> String {
+    match error.is::<Closed>() || error.is::<Ended>() {
+        true => "the app is stopping".to_owned(),
+        false => error.to_string(),
+    }
 }
 
 impl Target {
@@ -216,8 +231,8 @@ fn described(counts: &Counts) -> String {
 }
 
 /// Describes the outcomes since the last flush in a sentence. Its counts add up.
-fn flushed(batcher: Target, report: &FlushReport) -> String {
-    format!("{} flushed: since the last flush {}", batcher.name(), format::outcomes(&report.outcomes))
+fn flushed(batcher: Target, outcomes: &Outcomes) -> String {
+    format!("{} flushed: since the last flush {}", batcher.name(), format::outcomes(outcomes))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use roundlot::{Batch, ErrorKind, Settled, Sink, SinkError};
+use roundlot::{Batch, ErrorKind, Settled, Sink, SinkError, sink::Guarantee};
 use tokio::time::Instant;
 
 use super::event::ErrorRow;
@@ -120,6 +120,14 @@ where
 
     async fn close(&self) -> Result<(), SinkError> {
         self.inner.close().await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.inner.guarantee()
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<T, R>) -> Result<(), SinkError> {
+        self.inner.reconcile(batch).await
     }
 }
 

@@ -51,7 +51,7 @@ impl Facts {
         let database = Path::new(&database).file_name().map_or_else(String::new, |name| name.display().to_string());
         let batchers = [
             ("prices", "portfolio".to_owned(), settings.prices.limits.clone()),
-            ("orders", "venue".to_owned(), settings.orders.limits.clone()),
+            ("orders", "venue".to_owned(), settings.orders.batcher.limits.clone()),
             // The page shows no folder, since not every viewer may know it.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];

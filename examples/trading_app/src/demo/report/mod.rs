@@ -2,6 +2,7 @@
 //! it in and publishes it. `queueing` says what the ops waited for, `quota` what was used of the venue's limits; `tables` and
 //! `notes` write the text.
 
+mod log;
 mod notes;
 mod queueing;
 mod quota;
@@ -33,6 +34,7 @@ use crate::{
         unbatched::{Cost, Unbatched},
     },
 };
+pub use log::{LogUse, say_recovered};
 pub use queueing::Queueing;
 pub use quota::QuotaUse;
 
@@ -50,6 +52,8 @@ pub struct Report {
     pub order_batches: Option<OrderBatches>,
     /// Use of the venue's limits, if it has any.
     pub quota: Option<QuotaUse>,
+    /// Use of the log of orders, if there is one.
+    pub log: Option<LogUse>,
     /// Cost of a sample of the same operations, one at a time, with sinks of the same kind.
     pub unbatched: Option<Unbatched>,
     #[serde(flatten)]
@@ -193,7 +197,7 @@ impl Queues {
     /// The queueing in a run that cost this. Only orders have partitions.
     fn new(settings: &Settings, batched: &Batched, meters: &Meters, stats: &FinalStats, times: &Latency) -> Self {
         let prices = (&settings.prices.limits, &batched.prices, &meters.prices, &stats.prices, &times.prices);
-        let orders = (&settings.orders.limits, &batched.orders, &meters.orders, &stats.orders, &times.orders);
+        let orders = (&settings.orders.batcher.limits, &batched.orders, &meters.orders, &stats.orders, &times.orders);
         let trades = (&settings.trades.limits, &batched.trades, &meters.trades, &stats.trades, &times.trades);
         let [prices, orders, trades] = [prices, orders, trades]
             .map(|(limits, ran, meter, stats, times)| Queueing::new(limits, ran, meter, stats, times));
@@ -238,7 +242,9 @@ pub fn check(settings: &Settings) -> Result<(), Error> {
         Some(Destination::Postgres(_)) => None,
         None => Some(Path::new(database::USUAL_FILE)),
     };
-    for (other, what) in [(settings.replay.file.as_deref(), "file that is replayed"), (database, "database")] {
+    let log = settings.orders.log.as_ref().map(|log| log.path.as_path());
+    let others = [(settings.replay.file.as_deref(), "file that is replayed"), (database, "database"), (log, "log")];
+    for (other, what) in others {
         if other.is_some_and(|other| place(other) == place(path)) {
             return Err(format!("cannot write the report to {}: it is the {what}", path.display()).into());
         }

@@ -92,6 +92,9 @@ impl Report {
         if let Some(quota) = &self.quota {
             write!(f, "{quota}")?;
         }
+        if let Some(log) = &self.log {
+            write!(f, "{log}")?;
+        }
         let verdicts = &self.verdicts;
         let [delivered, conflated, netted, failed] =
             [verdicts.delivered, verdicts.conflated, verdicts.netted, verdicts.failed()].map(format::count);
@@ -131,7 +134,8 @@ impl Report {
     fn portfolio(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let portfolio = &self.portfolio;
         let [fills, held] = [portfolio.fills, portfolio.held as u64].map(format::count);
-        writeln!(f, "portfolio  {} at the end; it began with {} in cash", portfolio.end, portfolio.start)?;
+        let began = if self.log.is_some() { "the first run began" } else { "it began" };
+        writeln!(f, "portfolio  {} at the end; {began} with {} in cash", portfolio.end, portfolio.start)?;
         writeln!(f, "           and no positions; {fills} orders filled, {held} positions are held")
     }
 }

@@ -1,12 +1,15 @@
 //! [`QuotaUse`]: what the orders batcher used of the venue's limits, how long its ops waited for them, and what the venue
 //! answered to calls beyond them. `notes` puts it into words.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use roundlot::Stats;
 use serde::Serialize;
 
-use crate::{bot::venue::VenueCounts, demo::format};
+use crate::{
+    bot::venue::{Peak, VenueCounts},
+    demo::format,
+};
 
 #[derive(Debug, Serialize)]
 pub struct QuotaUse {
@@ -27,7 +30,7 @@ pub struct QuotaUse {
 /// The use of one limit.
 #[derive(Debug, Serialize)]
 pub struct BucketUse {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The most that the venue counted at once, and what it allows.
     pub peak: u64,
     pub limit: u64,
@@ -41,11 +44,9 @@ impl QuotaUse {
     pub fn new(counts: Option<VenueCounts>, orders: &Stats, unsent_at_most: u64) -> Option<Self> {
         let VenueCounts { peaks, too_many, banned, bans } = counts?;
         let refusals = |name: &str| orders.quota.get(name).map_or(0, |bucket| bucket.waited);
-        let buckets = peaks.iter().map(|peak| BucketUse {
-            name: peak.name,
-            peak: peak.used,
-            limit: peak.limit,
-            refusals: refusals(peak.name),
+        let buckets = peaks.into_iter().map(|Peak { name, used, limit }| {
+            let refusals = refusals(&name);
+            BucketUse { name, peak: used, limit, refusals }
         });
         let time = orders.quota.time();
         let [mean_seconds, max_seconds] = [time.mean, time.max].map(|time| time.as_secs_f64());

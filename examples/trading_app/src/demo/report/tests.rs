@@ -7,7 +7,8 @@ use crate::bot::venue::{Peak, VenueCounts};
 
 /// A report with a few of everything.
 fn report() -> Report {
-    let mut stats = FinalStats { prices: Stats::default(), orders: Stats::default(), trades: Stats::default() };
+    let mut stats =
+        FinalStats { prices: Stats::default(), orders: Stats::default(), trades: Stats::default(), log: None };
     stats.prices.accepted = 1_000;
     (stats.prices.outcomes.delivered, stats.prices.outcomes.conflated) = (600, 400);
     (stats.prices.batches, stats.prices.written) = (10, 600);
@@ -15,7 +16,7 @@ fn report() -> Report {
     let Outcomes { delivered, netted, refused, exhausted, withdrawn, .. } = &mut stats.orders.outcomes;
     (*delivered, *netted, *refused, *exhausted, *withdrawn) = (1_100, 888, 7, 2, 3);
     (stats.orders.batches, stats.orders.written, stats.orders.retries) = (556, 1_112, 3);
-    let peak = |name, used| Peak { name, used, limit: 10_000 };
+    let peak = |name: &'static str, used| Peak { name: name.into(), used, limit: 10_000 };
     let peaks = vec![peak("orders_10s", 9_500), peak("calls_1m", 100)];
     let counts = VenueCounts { peaks, too_many: 3, banned: 2, bans: 1 };
     let times = Percentiles { count: 1_109, p50: 0.012, p90: 0.02, p99: 0.099, p99_9: 0.1015, max: 0.102 };
@@ -47,6 +48,7 @@ fn report() -> Report {
             linger: "5ms".to_owned(),
         }),
         quota: QuotaUse::new(Some(counts), &stats.orders, 1_234),
+        log: None,
         unbatched: Some(Unbatched {
             prices: cost(500, 500, 500, 0.001),
             orders: cost(500, 510, 510, 5.1),

@@ -150,9 +150,9 @@ mod tests {
         cli.seed = Some(4);
         assert_eq!(seed(&[], &cli), 4);
 
-        let limits = |environment: &[_], cli: &Cli| with(environment, cli).unwrap().orders.limits;
+        let limits = |environment: &[_], cli: &Cli| with(environment, cli).unwrap().orders.batcher.limits;
         let items = [("ROUNDLOT_ORDERS__LIMITS__MAX_ITEMS", "9")];
-        let said = |items| with(&[], &cli).unwrap().orders.limits.max_items(items);
+        let said = |items| with(&[], &cli).unwrap().orders.batcher.limits.max_items(items);
         assert_eq!(limits(&[], &cli), said(2));
         assert_eq!(limits(&items, &cli), said(9));
         let over = vec![("orders.limits.max_items".to_owned(), "10".to_owned())];

@@ -9,7 +9,7 @@ mod load;
 use std::{path::PathBuf, time::Duration};
 
 use roundlot::{
-    BatcherConfig,
+    BatcherConfig, Limits, QuotaConfig, Retry,
     market::{Quantity, Symbol},
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -41,9 +41,48 @@ pub struct Settings {
     pub strategy: bot::Strategy,
     pub venue: bot::Venue,
     pub prices: BatcherConfig,
-    pub orders: BatcherConfig,
+    pub orders: Orders,
     pub trades: BatcherConfig,
     pub unbatched: Unbatched,
+}
+
+/// The orders batcher, and its log if it has one.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "OrdersSection")]
+pub struct Orders {
+    pub batcher: BatcherConfig,
+    pub log: Option<bot::OrdersLog>,
+    expire_after: Duration,
+}
+
+/// The section as it stands in the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrdersSection {
+    limits: Limits,
+    retry: Retry,
+    #[serde(default)]
+    quota: QuotaConfig,
+    log: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    expire_after: Duration,
+}
+
+impl From<OrdersSection> for Orders {
+    fn from(section: OrdersSection) -> Self {
+        let OrdersSection { limits, retry, quota, log, expire_after } = section;
+        let mut batcher = BatcherConfig::new(limits).retry(retry);
+        batcher.quota = quota;
+        let log = log.map(|path| bot::OrdersLog { path, expire_after });
+        Self { batcher, log, expire_after }
+    }
+}
+
+impl Orders {
+    /// Sets the file of the log.
+    pub fn log_to(&mut self, path: PathBuf) {
+        self.log = Some(bot::OrdersLog { path, expire_after: self.expire_after });
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -130,7 +169,7 @@ pub struct Unbatched {
 impl Settings {
     /// The sections of the batchers.
     pub fn batchers(&self) -> bot::Batchers<'_> {
-        bot::Batchers { prices: &self.prices, orders: &self.orders, trades: &self.trades }
+        bot::Batchers { prices: &self.prices, orders: &self.orders.batcher, trades: &self.trades }
     }
 
     /// Duration of the run; `None` to run until Ctrl-C or to the end of the file.
