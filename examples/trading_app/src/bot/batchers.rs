@@ -219,7 +219,7 @@ impl Sink<DeadLetter<TradeOp>> for Rejections {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         for letter in batch.pending() {
             if letter.is_in_doubt() {
-                tracing::warn!(op = ?letter.op, "an order ended in doubt: look it up at the venue");
+                tracing::info!(op = ?letter.op, "an order ended in doubt: the venue knows what became of it");
             }
             let reason = letter.error.source().map_or_else(|| letter.error.to_string(), ToString::to_string);
             *reasons.entry(reason).or_default() += 1;

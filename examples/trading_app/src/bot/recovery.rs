@@ -39,10 +39,9 @@ pub async fn recover(
     };
     if !found.paused && found.recovered > 0 {
         // A venue that is away may keep this waiting. What is not settled by the stop stays in the log.
-        if let Some(ends) = stop.run_until_cancelled(orders.flush()).await {
-            recovered.recovered_ends = ends?;
-        }
+        stop.run_until_cancelled(orders.flush()).await.transpose()?;
     }
+    recovered.recovered_ends = orders.log_stats().unwrap_or_default().outcomes;
     // Ops that are paused wait on, and the strategy has to know them.
     let waiting = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&waiting);
@@ -56,7 +55,7 @@ pub async fn recover(
     let statement = venue.begin().await?;
     portfolio.restore(&statement);
     let cancels = strategy.restore(&statement, &waiting);
-    // Nobody waits for these: an order that has ended meanwhile needs no cancel.
+    // Their verdicts do not matter: an order that has ended meanwhile needs no cancel.
     drop(orders.submit_all(cancels).await?);
     Ok(recovered)
 }

@@ -5,6 +5,8 @@
 mod bot_stands_alone;
 mod common;
 #[cfg(unix)]
+mod durable;
+#[cfg(unix)]
 mod page;
 mod refused;
 mod replay;

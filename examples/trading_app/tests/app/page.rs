@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Waits for a line that starts with this word, and returns the rest of it.
-fn said(word: &str, lines: &mut BufReader<ChildStderr>) -> String {
+pub fn said(word: &str, lines: &mut BufReader<ChildStderr>) -> String {
     let mut line = String::new();
     while !line.starts_with(word) {
         line.clear();
@@ -26,7 +26,7 @@ fn said(word: &str, lines: &mut BufReader<ChildStderr>) -> String {
     line[word.len()..].trim().to_owned()
 }
 
-fn ask(host: &str, request: &str, header: &str, body: &str) -> String {
+pub fn ask(host: &str, request: &str, header: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(host).unwrap();
     let length = body.len();
     let head = format!("Host: {host}\r\nOrigin: http://{host}\r\nConnection: close\r\nContent-Length: {length}");

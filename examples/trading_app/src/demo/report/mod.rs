@@ -234,15 +234,20 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Checks before the run that the report, if one is wanted, can be written, and replaces no file that the run reads or
-/// writes.
+/// writes, and that log and database are two files.
 pub fn check(settings: &Settings) -> Result<(), Error> {
-    let Some(path) = settings.report.as_deref() else { return Ok(()) };
     let database = match settings.database.as_ref().map(Named::destination).transpose()? {
         Some(Destination::Sqlite(path)) => Some(path),
         Some(Destination::Postgres(_)) => None,
         None => Some(Path::new(database::USUAL_FILE)),
     };
     let log = settings.orders.log.as_ref().map(|log| log.path.as_path());
+    if let (Some(log), Some(database)) = (log, database)
+        && place(log) == place(database)
+    {
+        return Err(format!("orders.log: it is the database, {}", database.display()).into());
+    }
+    let Some(path) = settings.report.as_deref() else { return Ok(()) };
     let others = [(settings.replay.file.as_deref(), "file that is replayed"), (database, "database"), (log, "log")];
     for (other, what) in others {
         if other.is_some_and(|other| place(other) == place(path)) {
