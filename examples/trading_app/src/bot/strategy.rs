@@ -232,8 +232,10 @@ impl Quotes<'_> {
 
 #[cfg(test)]
 mod tests {
+    use roundlot::market::ConflationKey;
+
     use super::*;
-    use crate::bot::venue::PaperVenue;
+    use crate::bot::{position::Position, venue::PaperVenue};
 
     const BTC: Symbol = Symbol::from_static("BTC");
 
@@ -327,6 +329,32 @@ mod tests {
             held.push(position.normalize().to_string());
         }
         assert_eq!(held, ["0", "10", "0", "8.333333"], "bought at 99, sold at 102, bought at 118.80");
+    }
+
+    /// Goal: a bot that starts again moves its stop and replaces its offer, and cancels what it has no place for. Method: what a venue
+    /// has left of it, and ops that wait in the log.
+    #[test]
+    fn a_strategy_goes_on_from_what_rests() {
+        let (price, quantity) = (|text: &str| text.parse().unwrap(), "8".parse::<Quantity>().unwrap());
+        let sell = |id: u64, at| Order::limit(id.into(), BTC, Side::Sell, price(at), quantity).unwrap();
+        let [old, offer] =
+            [(1, "103"), (2, "104")].map(|(id, at)| sell(id, at).with_purpose(Purpose::Exit).reduce_only());
+        let stop = Order::stop(3.into(), BTC, Side::Sell, price("97"), quantity).unwrap().reduce_only();
+        let mut position = Position::default();
+        position.quantity = quantity.to_decimal();
+        let statement =
+            Statement { positions: [(BTC, position)].into(), resting: vec![old, stop.clone()], ..Statement::default() };
+        let waiting = [offer.into(), stop.move_stop(price("106")).unwrap().into()];
+
+        let mut bot = strategy();
+        let cancels: Vec<_> = bot.restore(&statement, &waiting).into_iter().map(|op| op.conflation_key()).collect();
+        assert_eq!(cancels, [Some(ConflationKey::Order(BTC, 1.into()))], "two offers for one position");
+        assert_eq!(at(&mut bot, "102"), [""; 0], "stop and offer are as they should be");
+        let ops = at(&mut bot, "110");
+        assert_eq!(ops[..2], ["move 3 to 106.7", "cancel 2"]);
+        assert!(ops[2].ends_with(" sell 8 at 112.2") && ops[2].len() > 30, "an id by time: {}", ops[2]);
+        fill(&mut bot, 3, Side::Sell, "8");
+        assert_eq!(at(&mut bot, "100").len(), 2, "the offer is canceled, and a bid is placed");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! orders in a journal, and outlives the bot that asks it. `main` runs it; `demo::venue` starts it for a bot with a log.
 
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::{IntoFuture, pending},
