@@ -22,7 +22,7 @@ use std::{
 
 use clap::Parser;
 use roundlot::BoxSink;
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,11 +35,10 @@ use crate::{
         strategy::Strategy,
         tick::Tick,
         trader::Trader,
-        venue::Venue,
     },
     demo::{
         cli::{Cli, Program},
-        database,
+        database::{self, Database},
         feed::Feed,
         format, latency,
         meter::{Metered, Meters},
@@ -91,22 +90,16 @@ async fn trade(
     opened: &OnceLock<Batchers>,
     place: &mut Place,
 ) -> Result<(Report, Result<(), Error>), Error> {
-    // Parts that may fail to open come first, before anything is traded.
-    let mut feed = Feed::start(settings, stop.clone(), progress)?;
-    let page = Page::bind(settings.page.as_ref()).await?;
-    let database = database::open(settings.database.as_ref(), progress).await?;
-    let database_title = database.title();
+    let (mut feed, page, database) = parts(settings, progress, stop).await?;
 
     // The bot.
     let portfolio = Portfolio::new(settings.strategy.cash);
     let venue = place.venue.clone();
     let (halt, latencies) = (Halt::default(), latency::Recorder::default());
     let gate = Gate::new(venue.clone(), halt.clone());
-
     let (batchers, workers, meters) =
         open(settings, page.as_ref(), &latencies, portfolio.clone(), gate.clone(), database.sink).await?;
     place.own();
-    let rejections = workers.rejections.clone();
     opened.get_or_init(|| batchers.clone());
 
     // The page, the progress and the observer.
@@ -118,7 +111,7 @@ async fn trade(
         halt: halt.clone(),
         gate,
         feed_title: feed.title.clone(),
-        database_title: database_title.clone(),
+        database_title: database.title.clone(),
         progress: progress.clone(),
         stop: stop.clone(),
     };
@@ -128,10 +121,7 @@ async fn trade(
 
     // The run.
     let mut strategy = Strategy::new(&settings.strategy);
-    let recovered = match &venue {
-        Venue::Paper(_) => None,
-        Venue::Remote(venue) => Some(recover(&batchers.orders, venue, &portfolio, &mut strategy, stop).await?),
-    };
+    let recovered = recover(&batchers.orders, &venue, &portfolio, &mut strategy, stop).await?;
     report::say_recovered(recovered.as_ref(), progress);
     let mut trader = Trader::new(batchers.clone(), venue.clone(), portfolio.clone(), strategy, halt, observer);
     let began = Instant::now();
@@ -139,11 +129,9 @@ async fn trade(
     let seconds = began.elapsed().as_secs_f64();
 
     // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
-    let end = drain(&batchers, workers, page.as_ref(), settings.drain, progress, seconds).await?;
+    let end = drain(&batchers, workers, page.as_ref(), settings.drain, (progress, display), seconds).await?;
     let RunObserver { sample, decisions, verdicts, held, .. } = trader.finish().await?;
     Serving::close(page, end.operations, end.unsettled()).await;
-    display.abort();
-    progress.finish();
 
     let report = Report {
         feed: feed.title,
@@ -154,23 +142,36 @@ async fn trade(
         order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.batcher.limits),
         unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
         log: report::LogUse::new(settings.orders.log.as_ref(), recovered, end.batchers.log.as_ref()),
+        rejections: end.batchers.rejections.clone(),
         end,
         rows: feed.log,
         verdicts,
-        rejections: rejections.reasons(),
         portfolio: report::Valuation::new(settings.strategy.cash, &portfolio),
-        database: database_title,
+        database: database.title,
     };
     Ok((report, traded))
 }
 
-/// Ends all batchers once their ops are settled, each in the given time at most. Says so if there are such ops.
+/// Opens the parts that may fail to open, before anything is traded.
+async fn parts(
+    settings: &Settings,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<(Feed, Option<Page>, Database), Error> {
+    let feed = Feed::start(settings, stop.clone(), progress)?;
+    let page = Page::bind(settings.page.as_ref()).await?;
+    let database = database::open(settings.database.as_ref(), progress).await?;
+    Ok((feed, page, database))
+}
+
+/// Ends all batchers once their ops are settled, each in the given time at most, and then the display. Says so if there are such
+/// ops.
 async fn drain(
     batchers: &Batchers,
     workers: Workers,
     page: Option<&Serving>,
     within: Duration,
-    progress: &Progress,
+    (progress, display): (&Progress, JoinHandle<()>),
     ran_seconds: f64,
 ) -> Result<Drained, Error> {
     let (began, backlog) = (Instant::now(), batchers.unsettled());
@@ -179,7 +180,10 @@ async fn drain(
         progress.say(&format!("{ran_seconds:.1} s: the feed has ended; {backlog} operations are still to be settled"));
     }
     Serving::release(page).await;
-    let batchers = workers.shutdown(within).await?;
+    let batchers = workers.shutdown(within).await;
+    display.abort();
+    progress.finish();
+    let batchers = batchers?;
     Ok(Drained::new(backlog, began.elapsed().as_secs_f64(), batchers))
 }
 

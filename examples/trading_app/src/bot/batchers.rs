@@ -47,7 +47,7 @@ pub struct Workers {
     prices: Worker<PriceUpdate>,
     orders: OrdersWorker,
     trades: Worker<Tick>,
-    pub rejections: Rejections,
+    rejections: Rejections,
 }
 
 enum OrdersWorker {
@@ -61,6 +61,9 @@ pub struct FinalStats {
     pub prices: Stats,
     pub orders: Stats,
     pub trades: Stats,
+    /// Number of dead letters of `orders`, by reason.
+    #[serde(skip)]
+    pub rejections: BTreeMap<String, u64>,
     /// Statistics of the log of orders; `None` without one.
     #[serde(skip)]
     pub log: Option<durable::Stats>,
@@ -180,12 +183,13 @@ impl Workers {
             self.trades.shutdown().within(within),
         );
         let (orders, log) = orders?;
-        Ok(FinalStats { prices: prices?.stats, orders, trades: trades?.stats, log })
+        let rejections = self.rejections.reasons();
+        Ok(FinalStats { prices: prices?.stats, orders, trades: trades?.stats, rejections, log })
     }
 }
 
 impl OrdersWorker {
-    /// What cannot be settled in time, or is paused, stays in the log, if there is one.
+    /// Drains and ends the batcher. Ops that cannot be settled in time, or are paused, stay in the log, if there is one.
     async fn shutdown(self, within: Duration) -> Result<(Stats, Option<durable::Stats>), Error> {
         match self {
             Self::Memory(worker) => Ok((worker.shutdown().within(within).await?.stats, None)),
@@ -209,7 +213,7 @@ pub struct Rejections {
 }
 
 impl Rejections {
-    pub fn reasons(&self) -> BTreeMap<String, u64> {
+    fn reasons(&self) -> BTreeMap<String, u64> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -7,7 +7,7 @@ use roundlot::{Outcomes, market::TradeOp};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, orders::Orders, portfolio::Portfolio, strategy::Strategy, venue::RemoteVenue};
+use super::{Error, orders::Orders, portfolio::Portfolio, strategy::Strategy, venue::Venue};
 
 /// What an earlier run has left, and what became of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -22,14 +22,16 @@ pub struct Recovered {
     pub paused: bool,
 }
 
-/// Settles what waits in the log, unless it is paused, and goes on from what the venue says.
+/// Settles what waits in the log, unless it is paused, and goes on from what the venue says. `None` at a venue that begins with the
+/// run.
 pub async fn recover(
     orders: &Orders,
-    venue: &RemoteVenue,
+    venue: &Venue,
     portfolio: &Portfolio,
     strategy: &mut Strategy,
     stop: &CancellationToken,
-) -> Result<Recovered, Error> {
+) -> Result<Option<Recovered>, Error> {
+    let Venue::Remote(venue) = venue else { return Ok(None) };
     let found = orders.log_stats().unwrap_or_default();
     let mut recovered = Recovered {
         recovered: found.recovered,
@@ -57,5 +59,5 @@ pub async fn recover(
     let cancels = strategy.restore(&statement, &waiting);
     // Their verdicts do not matter: an order that has ended meanwhile needs no cancel.
     drop(orders.submit_all(cancels).await?);
-    Ok(recovered)
+    Ok(Some(recovered))
 }

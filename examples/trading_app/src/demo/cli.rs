@@ -113,7 +113,7 @@ pub struct Cli {
     pub program: Option<Program>,
 }
 
-/// What the program is, if not the bot.
+/// Other programs than the bot.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Program {
     Venue(paper_venue::Program),

@@ -25,15 +25,10 @@ pub const USUAL_FILE: &str = "trading_app.db";
 pub struct Database {
     /// The file; `None` for a server.
     pub file: Option<PathBuf>,
+    /// Name for people and reports. The URL of a server may hold a password, and is not shown.
+    pub title: String,
     pub sink: BoxSink<Tick>,
     _lock: Option<File>,
-}
-
-impl Database {
-    /// Name for people and reports. The URL of a server may hold a password, and is not shown.
-    pub fn title(&self) -> String {
-        self.file.as_ref().map_or_else(|| "PostgreSQL".to_owned(), |file| file.display().to_string())
-    }
 }
 
 /// Opens the named database, or the usual file.
@@ -42,7 +37,7 @@ pub async fn open(named: Option<&Named>, progress: &Progress) -> Result<Database
         Some(server @ Destination::Postgres(_)) => {
             let sink = database::open(server).await?;
             progress.say("trades go to the table \"trades\" on the PostgreSQL server");
-            Ok(Database { file: None, sink, _lock: None })
+            Ok(Database { file: None, title: "PostgreSQL".to_owned(), sink, _lock: None })
         }
         Some(Destination::Sqlite(path)) => open_file(Some(path), progress).await,
         None => open_file(None, progress).await,
@@ -63,7 +58,8 @@ async fn open_file(named: Option<&Path>, progress: &Progress) -> Result<Database
         progress.say(&format!("{} exists: rows are added to it", path.display()));
     }
     let sink = database::open(Destination::Sqlite(&path)).await?;
-    Ok(Database { file: Some(path), sink, _lock: lock })
+    let title = path.display().to_string();
+    Ok(Database { file: Some(path), title, sink, _lock: lock })
 }
 
 /// Locks the usual file until the lock is dropped: exclusively, or shared between runs that add rows. The lock is on a

@@ -88,7 +88,7 @@ impl Place {
         }
         let _ = fs::remove_file(record);
         if let Some(mut child) = child {
-            // It has answered that it ends.
+            // The program has answered that it ends.
             let _ = timeout(PATIENCE, child.wait()).await;
         }
     }
@@ -137,7 +137,7 @@ async fn start(journal: &Path) -> Result<(String, Child), Error> {
     let line = timeout(PATIENCE, said).await.map_err(|_| "the venue does not start")??;
     match line.strip_prefix(ADDRESS) {
         Some(url) => {
-            // What it says later has no reader, and must not fill a pipe.
+            // Later messages have no reader, and must not fill a pipe.
             child.stderr = None;
             Ok((url.trim().to_owned(), child))
         }

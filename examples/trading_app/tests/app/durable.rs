@@ -97,7 +97,7 @@ fn end_venue(app: &App) {
     let url = fs::read_to_string(app.path("orders.db-venue")).unwrap();
     let host = url.trim().trim_start_matches("http://");
     assert!(ask(host, "POST /stop", "Content-Type: application/json", "{}").contains("200 OK"));
-    // It ends when it has answered, and frees its journal.
+    // The venue ends when it has answered, and frees its journal.
     while std::net::TcpListener::bind(host).is_err() {
         std::thread::yield_now();
     }

@@ -118,7 +118,7 @@ fn streams_that_fail_are_told_apart() {
     let app = App::new();
     app.write("BTC.csv", "time_ms,price\n1,1\nx,1\n");
     let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
-    let arguments = [QUICK, REPLAY, &["--log", "trace"]].concat();
+    let arguments = [QUICK, REPLAY, &["--log-filter", "trace"]].concat();
     let deaf = app.command(&arguments).stderr(full()).output().unwrap();
     assert_eq!(deaf.status.code(), Some(0));
     assert!(String::from_utf8(deaf.stdout).unwrap().contains("1 rows written"));

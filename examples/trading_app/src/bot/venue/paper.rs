@@ -160,7 +160,7 @@ impl PaperVenue {
         Answer { results, used }
     }
 
-    /// What is used of each limit, as the headers of a real answer say.
+    /// Returns the use of each limit, as the headers of a real answer say.
     fn used(&self) -> Used {
         let Some(mut limiter) = self.limiter() else { return Used::new() };
         let used = limiter.used(self.shared.clock.now());

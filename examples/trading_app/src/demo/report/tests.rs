@@ -7,8 +7,13 @@ use crate::bot::venue::{Peak, VenueCounts};
 
 /// A report with a few of everything.
 fn report() -> Report {
-    let mut stats =
-        FinalStats { prices: Stats::default(), orders: Stats::default(), trades: Stats::default(), log: None };
+    let mut stats = FinalStats {
+        prices: Stats::default(),
+        orders: Stats::default(),
+        trades: Stats::default(),
+        rejections: BTreeMap::new(),
+        log: None,
+    };
     stats.prices.accepted = 1_000;
     (stats.prices.outcomes.delivered, stats.prices.outcomes.conflated) = (600, 400);
     (stats.prices.batches, stats.prices.written) = (10, 600);
