@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, orders::Orders, portfolio::Portfolio, strategy::Strategy, venue::Venue};
 
-/// What an earlier run has left, and what became of it.
+/// Ops that an earlier run has left in the log, and their ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Recovered {
-    /// Ops that waited in the log.
+    /// Number of ops that waited in the log.
     pub recovered: u64,
-    /// Those among them that the earlier run may have sent.
+    /// Number of them that the earlier run may have sent.
     pub recovered_in_doubt: u64,
     /// How they ended before this run began to trade. Expired ones were outdated while the program was away.
     pub recovered_ends: Outcomes,

@@ -29,8 +29,8 @@ use server::Server;
 
 /// Be the paper venue, as a program of its own, instead of the bot.
 ///
-/// It answers over HTTP, without passwords or TLS, to programs of this machine. Its address is the first line of stdout. A bot finds it
-/// with --venue. It takes its latency, faults and limits from the section `venue` of the settings.
+/// The venue answers over HTTP, without passwords or TLS, to programs of this machine. Its address is the first line of stdout. A bot
+/// finds it with --venue. It takes its latency, faults and limits from the section `venue` of the settings.
 #[derive(Debug, Clone, Args)]
 pub struct Program {
     /// Where to listen. Port 0 is a free one.
@@ -39,7 +39,7 @@ pub struct Program {
 
     /// Remember the orders in this file over the end of the program.
     ///
-    /// It survives the end of the venue, in whatever way, but not a loss of power. It only grows; remove it to begin anew.
+    /// The file survives the end of the venue, in whatever way, but not a loss of power. It only grows; remove it to begin anew.
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
@@ -48,7 +48,7 @@ pub struct Program {
     pub idle: Option<Duration>,
 }
 
-/// What the line with the address begins with.
+/// First word of the line with the address.
 pub const ADDRESS: &str = "venue      ";
 
 /// Runs the venue until it is told to end.

@@ -1,8 +1,8 @@
 //! The journal of the paper venue: one line of JSON for each change of its orders, written before the change is answered.
 //! `ledger` writes it, and reads it at the start.
 //!
-//! It survives the end of the program, in whatever way, and not a loss of power: nothing is synced. It grows for as long as it is
-//! used, and may be removed when the venue has ended.
+//! The file survives the end of the program, in whatever way, and not a loss of power: nothing is synced. The file grows for as
+//! long as it is used, and may be removed when the venue has ended.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

@@ -1,4 +1,4 @@
-//! What the paper venue remembers as a program of its own: [`Ledger`] has its orders by their client ids, the fills by their
+//! The memory of the paper venue as a program of its own: [`Ledger`] has its orders by their client ids, the fills by their
 //! numbers, and the positions. `paper` asks it before an op is executed, and tells it afterwards.
 //!
 //! Invariant: whatever has been answered is in the journal, if there is one.

@@ -63,7 +63,7 @@ pub struct CallRefused {
     pub used: Used,
 }
 
-/// What is used of each limit, by its name.
+/// Use of each limit, by its name.
 pub type Used = Vec<(Cow<'static, str>, u64)>;
 
 /// A question about orders by their client ids: `POST /orders/find`.
@@ -73,14 +73,14 @@ pub struct Find {
     pub orders: Vec<(Symbol, ClientOrderId)>,
 }
 
-/// What the venue knows of an order; the answer has one per question, `None` for an unknown order.
+/// State of an order at the venue. The answer has one per question, `None` for an unknown order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Known {
-    /// It rests, with all its amends applied.
+    /// The order rests, with all its amends applied.
     Resting(VenueOrderId, Order),
     Canceled(VenueOrderId),
-    /// It has filled, or ended because it reduced no further.
+    /// The order has filled, or ended because it reduced no further.
     Ended(VenueOrderId),
     Refused(Cow<'static, str>),
 }
