@@ -144,6 +144,12 @@ cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$
 grep -q '"delivered"' "$tmp/app.json"
 cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$ROUNDLOT_POSTGRES_URL" >"$tmp/app.txt"
 grep -q 'rows written to PostgreSQL' "$tmp/app.txt"
+logged() {
+    cargo run --quiet --release --locked -p trading_app -- --log "$tmp/orders.db" --database "$tmp/logged.db" "$@"
+}
+logged --seconds 2 >/dev/null
+logged --seconds 2 --report "$tmp/logged.json" >/dev/null
+grep -q '"recovered": 0' "$tmp/logged.json" # an orderly end leaves nothing in the log
 
 step "the live page, in a browser"
 need chromium chromium

@@ -99,6 +99,9 @@ pub async fn open_on_log(
     venue: impl Sink<TradeOp, VenueOrderId>,
     database: impl Sink<Tick>,
 ) -> Result<(Batchers, Workers), Error> {
+    if settings.orders.quota != QuotaConfig::default() {
+        tracing::warn!("orders.quota has no effect on a log: the answers of the venue pace the orders");
+    }
     let (rejections, expire_after) = (Rejections::default(), log.expire_after);
     let venue = Counted::new(venue);
     let written = venue.written();
