@@ -15,7 +15,7 @@ use roundlot::{
     sink::Guarantee,
 };
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Error,
@@ -191,6 +191,9 @@ impl Workers {
     }
 }
 
+/// Pause before another flush: some commits of a log.
+const FLUSH_AGAIN: Duration = Duration::from_millis(20);
+
 impl OrdersWorker {
     /// Drains and ends the batcher. Ops that cannot be settled in time, or are paused, stay in the log, if there is one.
     async fn shutdown(self, within: Duration) -> Result<(Stats, Option<durable::Stats>), Error> {
@@ -199,8 +202,13 @@ impl OrdersWorker {
             Self::Log(joined, logged) => {
                 let until = Instant::now() + within;
                 if !joined.stats().paused {
-                    // An error is that of the batcher which has ended, as `leave` says below.
-                    let _ = timeout(within, joined.handle().flush()).await;
+                    // A flush ends early where the batcher begins anew, after a doubtful commit for example.
+                    let flushed = async {
+                        while joined.handle().flush().await.is_err() && !joined.handle().is_closed() {
+                            sleep(FLUSH_AGAIN).await;
+                        }
+                    };
+                    let _ = timeout(within, flushed).await;
                 }
                 let left = joined.leave().within(until.saturating_duration_since(Instant::now())).await?;
                 Ok((logged.stats(&left), Some(left)))

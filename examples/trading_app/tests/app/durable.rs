@@ -74,17 +74,30 @@ fn receipts(app: &App) -> BTreeSet<u64> {
     let log = Connection::open(app.path("orders.db")).unwrap();
     let mut select = log.prepare("SELECT result FROM roundlot_ended WHERE ended = 'delivered'").unwrap();
     let results = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    results.map(|result| result.unwrap().parse().unwrap()).collect()
+    // A row has the outcomes of consecutive ops, one per line.
+    let results: Vec<String> = results.map(Result::unwrap).collect();
+    results.iter().flat_map(|result| result.lines()).map(|result| result.parse().unwrap()).collect()
 }
 
 /// Starts an endless run, and returns it when it has traded.
 fn start(app: &App, arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
     let mut child = app.command(&[LOGGED, ENDLESS, arguments].concat()).stdout(Stdio::null()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    for _ in 0..5 {
-        wait_for("operations, ", &mut stderr);
-    }
+    trades(&mut stderr);
     (child, stderr)
+}
+
+/// Waits until the number of operations has grown from line to line of the progress for a while.
+fn trades(stderr: &mut BufReader<ChildStderr>) {
+    let (mut line, mut last, mut grown) = (String::new(), u64::MAX, 0);
+    while grown < 5 {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the app has ended");
+        let Some((before, _)) = line.split_once(" operations, ") else { continue };
+        let operations = before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap();
+        grown += u32::from(operations > last);
+        last = operations;
+    }
 }
 
 fn kill(mut child: Child) {
@@ -137,10 +150,15 @@ fn a_killed_bot_goes_on_where_it_was() {
         let settings = ["--set", &venue, "--set", "orders.expire_after=1h"];
         let mut in_doubt = 0;
         for run in 0..3 {
-            let (child, _stderr) = start(&app, &settings);
-            kill(child);
-            assert!(waiting(&app) > 0, "run {run} was killed while nothing was under way");
-            let last = waiting(&app);
+            let last = loop {
+                let (child, _stderr) = start(&app, &settings);
+                kill(child);
+                // Now and then a run is killed while nothing is under way.
+                match waiting(&app) {
+                    0 => {}
+                    last => break last,
+                }
+            };
             if run == 1 {
                 // The next run starts the venue anew, from its journal.
                 end_venue(&app);
@@ -209,8 +227,7 @@ fn a_pause_outlives_the_bot() {
         wait_for("operations, ", &mut stderr);
     }
     kill(child);
-    let held = waiting(&app);
-    assert!(held > 0);
+    assert!(waiting(&app) > 0);
 
     // An orderly end leaves paused orders in the log.
     let (mut child, mut stderr, host, _) = begin(&app);
@@ -220,7 +237,7 @@ fn a_pause_outlives_the_bot() {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
-    assert!(waiting(&app) >= held, "{rest}");
+    assert!(waiting(&app) > 0, "{rest}");
 
     let (mut child, mut stderr, host, token) = begin(&app);
     wait_for("orders were paused, and still are", &mut stderr);
@@ -265,9 +282,7 @@ fn a_killed_venue_goes_on_from_its_journal() {
     wait_for("operations, ", &mut stderr);
     let (venue, again) = begin(url.trim_start_matches("http://"));
     assert_eq!(again, url);
-    for _ in 0..3 {
-        wait_for("operations, ", &mut stderr);
-    }
+    trades(&mut stderr);
     signal(&child, "-INT");
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();

@@ -127,11 +127,14 @@ impl RemoteVenue {
             CallError::NoAnswer(_) => SinkError::connection_lost(error),
         })?;
         match answer.status {
-            StatusCode::CONFLICT => Err(SinkError::fenced("the venue has a newer session")),
+            // The call did not land. The session may be one that this client has replaced itself meanwhile.
+            StatusCode::CONFLICT => match *self.shared.session.lock().await {
+                Some(current) if current == session => Err(SinkError::fenced("the venue has a newer session")),
+                _ => Err(SinkError::transient("the session has been replaced")),
+            },
             // The venue was started anew, and knows no sessions.
             StatusCode::UNAUTHORIZED => {
-                let mut current = self.shared.session.lock().await;
-                current.take_if(|current| *current == session);
+                self.shared.session.lock().await.take_if(|current| *current == session);
                 Err(SinkError::transient("the venue has begun anew"))
             }
             _ => Ok(answer),
