@@ -151,7 +151,7 @@ pub(crate) struct Lease {
 /// Outcomes that a term wants to be forgotten.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Purge {
-    /// Those recorded before this time, in nanoseconds since 1970.
+    /// The time before which they were recorded, in nanoseconds since 1970.
     pub(crate) before: u64,
     /// The lowest number, by producer, of the ops that may repeat an id and are not settled. Outcomes from it on are kept: a later
     /// term asks for the ids of these ops again, and must find what this one has found.
