@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::{
     Failure,
-    op::{Kind, Op},
+    op::{Kind, Op, now},
     plan::{Bent, Plan},
     said::{Said, say},
     venue::Venue,
@@ -104,15 +104,16 @@ impl Control<'_> {
 
     async fn pause(&mut self, ms: std::ops::Range<u64>) -> Result<(), Failure> {
         let under_way = self.desk.pause().await?;
+        let at = now();
         self.venue.mark(Mark::Paused { under_way }).await?;
-        say(&Said::Paused { under_way });
+        say(&Said::Paused { under_way, at });
         self.wait(ms).await;
         self.resume().await
     }
 
     async fn resume(&mut self) -> Result<(), Failure> {
+        say(&Said::Resuming { at: now() });
         self.venue.mark(Mark::Resuming).await?;
-        say(&Said::Resuming);
         self.desk.resume().await?;
         say(&Said::Resumed);
         Ok(())

@@ -15,14 +15,18 @@ use crate::{
     Failure,
     journal::Journal,
     judge::Judge,
-    plan::{Bent, Failpoint, Plan, Sort},
+    plan::{Bent, Failpoint, LOG, Plan, Sort},
     report::Report,
+    rows,
     said::Said,
     wire::Line,
 };
 
 /// Kills on one log, before it is drained and judged.
 const KILLS_PER_LOG: u64 = 20;
+
+/// Kills after which the counts are shown.
+const SHOWN_EVERY: u64 = 1000;
 
 /// How long a victim may take to come to its failpoint.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -45,7 +49,7 @@ pub(crate) struct Campaign {
 impl Campaign {
     /// Kills as often as it is to. An error is a promise that was broken, or a victim that failed.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
-        let mut log = 0;
+        let (mut log, mut shown) = (0, 0);
         while self.report.kills() < self.kills {
             let sort = self.sorts[log as usize % self.sorts.len()];
             let kills = KILLS_PER_LOG.min(self.kills - self.report.kills());
@@ -60,6 +64,10 @@ impl Campaign {
             drop(round);
             fs::remove_dir_all(&folder)?;
             log += 1;
+            if self.report.kills() / SHOWN_EVERY > shown {
+                shown = self.report.kills() / SHOWN_EVERY;
+                println!("{}", self.report);
+            }
         }
         Ok(())
     }
@@ -141,7 +149,10 @@ impl Round {
         }
         let facts = self.journal.read(self.life, death.said);
         report.life(self.sort, facts, &plan);
-        let lines = arrivals(&self.folder)?;
+        let lines = match self.sort {
+            Sort::Transactional => rows::read(&self.folder.join(LOG), &self.journal.marks)?,
+            _ => arrivals(&self.folder)?,
+        };
         report.log(self.sort, &self.journal, &lines);
         let keeps_outcomes = self.horizon > 1_000_000;
         self.fail_on(Judge::new(self.sort, &self.journal, keeps_outcomes).judge(&lines))
@@ -167,7 +178,7 @@ impl Round {
         let failpoint = (random.u8(0..3) > 0).then(|| {
             let failpoint = report.rarest(self.sort, random);
             let most: u64 = match &*failpoint.step {
-                "append" | "commit" | "mark" | "intent" | "write" | "settlement" | "outcome" => 60,
+                "append" | "commit" | "mark" | "intent" | "write" | "transaction" | "settlement" | "outcome" => 60,
                 "pause" | "withdrawal" | "requeue" | "discard" => 3,
                 _ => 1,
             };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::{op::Op, plan::Again, said::Said};
+use crate::{op::Op, plan::Again, said::Said, wire::Mark};
 
 /// A call that sends one op.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub(crate) struct Journal {
     pub(crate) drained: Option<(u64, u64)>,
     /// The state of a pause that returned last: whether the log must be found paused.
     must_be_paused: bool,
+    /// Pauses, with times and lives.
+    pub(crate) marks: Vec<(u64, u64, Mark)>,
     /// Words of victims that contradict each other.
     pub(crate) contradictions: Vec<String>,
 }
@@ -64,7 +66,10 @@ impl Journal {
         let mut facts = LifeFacts::default();
         for said in said {
             match said {
-                Said::Joined { recovered, in_doubt, paused } => {
+                Said::Joined { recovered, in_doubt, paused, at } => {
+                    if paused {
+                        self.marks.push((at, life, Mark::FoundPaused));
+                    }
                     (facts.recovered, facts.in_doubt) = (Some(recovered), in_doubt);
                     if self.must_be_paused && !paused {
                         self.contradictions.push(format!("life {life} found the log going on, and it was paused"));
@@ -105,8 +110,15 @@ impl Journal {
             Said::Ended { id, end } => self.ends.entry(id).or_default().push((end, life)),
             Said::Forgotten { id, .. } => self.forgotten.push(id),
             Said::Withdrew { numbers } => self.withdrawn.extend(numbers.into_iter().map(|number| (number, life))),
-            Said::Paused { .. } => self.must_be_paused = true,
-            Said::Resuming | Said::Resumed => self.must_be_paused = false,
+            Said::Paused { under_way, at } => {
+                self.must_be_paused = true;
+                self.marks.push((at, life, Mark::Paused { under_way }));
+            }
+            Said::Resuming { at } => {
+                self.must_be_paused = false;
+                self.marks.push((at, life, Mark::Resuming));
+            }
+            Said::Resumed => self.must_be_paused = false,
             Said::Requeueing { number, .. } => drop(self.requeued.insert(number)),
             Said::Requeued { number, new, .. } => {
                 self.new_ids.extend(new.map(|id| (id, number)));

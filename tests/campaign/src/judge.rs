@@ -263,6 +263,7 @@ impl<'a> Judge<'a> {
             ("withdrawn", kind) => (call.op.tag > 0 || kind == Kind::Sum) && !has_landed,
             ("refused", _) => (!has_landed || may_land) && self.refused.contains(&number) && self.is_dead(number),
             ("exhausted", _) => (!has_landed || may_land) && self.is_dead(number),
+            ("in_doubt", _) if self.sort == Sort::Transactional => false,
             ("in_doubt", _) => self.is_dead(number) || journal.withdrawn.contains_key(&number) || call.op.tag > 0,
             _ => false,
         };

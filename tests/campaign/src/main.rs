@@ -12,6 +12,7 @@ mod judge;
 mod op;
 mod plan;
 mod report;
+mod rows;
 mod said;
 mod venue;
 mod victim;

@@ -17,22 +17,25 @@ pub(crate) enum Sort {
     Unknown,
     /// Lands an op as often as it comes, and can be asked what has landed.
     Asked,
+    /// Rows in the log's own file, written in one transaction with the record of what is settled.
+    Transactional,
 }
 
 impl Sort {
-    pub(crate) const ALL: [Self; 3] = [Self::Idempotent, Self::Unknown, Self::Asked];
+    pub(crate) const ALL: [Self; 4] = [Self::Idempotent, Self::Unknown, Self::Asked, Self::Transactional];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Idempotent => "idempotent",
             Self::Unknown => "unknown",
             Self::Asked => "asked",
+            Self::Transactional => "transactional",
         }
     }
 }
 
 /// The steps of the library at which a victim can be killed, each before and after it. See `src/durable/step.rs`.
-pub(crate) const STEPS: [&str; 17] = [
+pub(crate) const STEPS: [&str; 19] = [
     "append",
     "commit",
     "mark",
@@ -41,12 +44,14 @@ pub(crate) const STEPS: [&str; 17] = [
     "reconcile",
     "intent",
     "write",
+    "transaction",
     "settlement",
     "outcome",
     "pause",
     "withdrawal",
     "requeue",
     "discard",
+    "compaction",
     "purge",
     "vacuum",
     "close",
@@ -63,11 +68,19 @@ pub(crate) struct Failpoint {
 impl Failpoint {
     /// All of them that a victim with such a destination passes.
     pub(crate) fn all(sort: Sort) -> Vec<Self> {
-        let steps = STEPS.into_iter().filter(|step| *step != "reconcile" || sort == Sort::Asked);
+        let steps = STEPS.into_iter().filter(|step| match *step {
+            "reconcile" => sort == Sort::Asked,
+            "intent" => sort != Sort::Transactional,
+            "transaction" => sort == Sort::Transactional,
+            _ => true,
+        });
         let both = |step: &str| ["before", "after"].map(|at| Self { step: step.to_owned(), at: at.to_owned() });
         steps.flat_map(both).collect()
     }
 }
+
+/// The file of the log, in the folder of a plan.
+pub(crate) const LOG: &str = "orders.db";
 
 /// What the victim hastens to do, besides sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

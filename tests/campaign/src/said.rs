@@ -14,6 +14,7 @@ pub(crate) enum Said {
         recovered: u64,
         in_doubt: u64,
         paused: bool,
+        at: u64,
     },
     /// An op is about to be sent; with its id, if it is sent under one.
     Sending {
@@ -49,12 +50,15 @@ pub(crate) enum Said {
     Withdrew {
         numbers: Vec<u64>,
     },
-    /// `pause` returned, and the destination has noted it.
+    /// `pause` returned at this time, and the destination has noted it.
     Paused {
+        at: u64,
         under_way: u64,
     },
     /// `resume` is about to be called.
-    Resuming,
+    Resuming {
+        at: u64,
+    },
     /// `resume` returned.
     Resumed,
     /// A dead letter is about to be sent again.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use roundlot::{Batch, Settled, Sink, SinkError, sink::Guarantee};
+use roundlot::{Batch, Settled, Sink, SinkError, durable::Term, sink::Guarantee};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -16,6 +16,7 @@ use crate::{
     Failure,
     op::{Op, now},
     plan::Sort,
+    rows,
     wire::{Known, Mark, Reply, Request, Verdict},
 };
 
@@ -31,6 +32,13 @@ struct Inner {
     idle: Mutex<Vec<BufReader<UnixStream>>>,
 }
 
+/// The sink of one term.
+#[derive(Clone)]
+pub(crate) struct OfTerm {
+    venue: Venue,
+    term: Term,
+}
+
 impl Venue {
     pub(crate) fn new(folder: &Path, sort: Sort, life: u64, is_gentle: bool) -> Self {
         let socket = folder.join("venue.sock");
@@ -39,7 +47,7 @@ impl Venue {
 
     async fn connect(&self) -> Result<BufReader<UnixStream>, Failure> {
         let mut stream = UnixStream::connect(&self.0.socket).await?;
-        write(&mut stream, &Request::Hello { life: self.0.life, is_gentle: self.0.is_gentle }).await?;
+        put(&mut stream, &Request::Hello { life: self.0.life, is_gentle: self.0.is_gentle }).await?;
         Ok(BufReader::new(stream))
     }
 
@@ -50,7 +58,7 @@ impl Venue {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        write(connection.get_mut(), request).await?;
+        put(connection.get_mut(), request).await?;
         let mut line = String::new();
         if connection.read_line(&mut line).await? == 0 {
             return Err("the connection ended".into());
@@ -68,14 +76,52 @@ impl Venue {
     }
 }
 
-async fn write(stream: &mut UnixStream, request: &Request) -> Result<(), Failure> {
+async fn put(stream: &mut UnixStream, request: &Request) -> Result<(), Failure> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
     Ok(())
 }
 
-impl Sink<Op, u64> for Venue {
+impl OfTerm {
+    /// Writes rows in the transaction that settles the batch, after a while.
+    async fn transact(&self, batch: &mut Batch<Op, u64>) -> Result<Settled, SinkError> {
+        let Inner { life, is_gentle, .. } = *self.venue.0;
+        let (begun, mut random) = (now(), fastrand::Rng::new());
+        if !is_gentle {
+            tokio::time::sleep(Duration::from_micros(random.u64(0..6000))).await;
+        }
+        let mut write = rows::Write { life, begun, random, is_gentle };
+        self.term.transaction(batch, move |transaction, batch| write.run(transaction, batch)).await
+    }
+}
+
+impl Sink<Op, u64> for OfTerm {
+    async fn write(&self, batch: &mut Batch<Op, u64>) -> Result<Settled, SinkError> {
+        match self.venue.0.sort {
+            Sort::Transactional => self.transact(batch).await,
+            _ => self.venue.write(batch).await,
+        }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        match self.venue.0.sort {
+            Sort::Transactional => Guarantee::Transactional,
+            Sort::Idempotent => Guarantee::Idempotent,
+            Sort::Unknown | Sort::Asked => Guarantee::Unknown,
+        }
+    }
+
+    async fn reconcile(&self, batch: &mut Batch<Op, u64>) -> Result<(), SinkError> {
+        self.venue.reconcile(batch).await
+    }
+}
+
+impl Venue {
+    pub(crate) fn of_term(&self, term: Term) -> OfTerm {
+        OfTerm { venue: self.clone(), term }
+    }
+
     async fn write(&self, batch: &mut Batch<Op, u64>) -> Result<Settled, SinkError> {
         let (indexes, ops): (Vec<usize>, Vec<Op>) = batch.pending().indexed().map(|(i, op)| (i, op.clone())).unzip();
         let reply = self.call(&Request::Write { begun: now(), ops }).await;
@@ -96,10 +142,6 @@ impl Sink<Op, u64> for Venue {
             }
         }
         batch.settled()
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        if self.0.sort == Sort::Idempotent { Guarantee::Idempotent } else { Guarantee::Unknown }
     }
 
     async fn reconcile(&self, batch: &mut Batch<Op, u64>) -> Result<(), SinkError> {

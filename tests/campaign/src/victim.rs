@@ -22,7 +22,7 @@ use crate::{
     control::control,
     failpoint::Killer,
     op::{Kind, Op, now, number, stages},
-    plan::{Again, Plan},
+    plan::{Again, LOG, Plan},
     said::{Said, say},
     venue::Venue,
     wire::Mark,
@@ -51,17 +51,22 @@ async fn live(plan: Arc<Plan>) -> Result<(), Failure> {
     let of_terms = venue.clone();
     // A short time lets calls end in doubt, whose ops are then sent again.
     let append_timeout = if plan.seed.is_multiple_of(3) { 20 } else { 5000 };
-    let orders = Durable::new("orders", File::at(plan.folder.join("orders.db")))
+    let orders = Durable::new("orders", File::at(plan.folder.join(LOG)))
         .stages(stages)
         .limits(Limits::new(12).max_in_flight(3).max_pending(MAX_PENDING))
         .retry(Retry::exponential(Duration::from_millis(2), Duration::from_millis(20)).max_attempts(4))
         .append_timeout(Duration::from_millis(append_timeout))
         .horizon(Duration::from_millis(plan.horizon))
-        .sink(move |_term| of_terms.clone())
+        .sink(move |term| of_terms.of_term(term))
         .join()
         .await?;
     let stats = orders.stats();
-    say(&Said::Joined { recovered: stats.recovered, in_doubt: stats.recovered_in_doubt, paused: stats.paused });
+    say(&Said::Joined {
+        recovered: stats.recovered,
+        in_doubt: stats.recovered_in_doubt,
+        paused: stats.paused,
+        at: now(),
+    });
     if stats.paused {
         venue.mark(Mark::FoundPaused).await?;
     }
@@ -170,7 +175,9 @@ async fn send_nameless(desk: &Handle<Op, u64>, op: Op) {
 async fn send_many(desk: &Handle<Op, u64>, plan: &Plan, is_over: &AtomicBool) {
     let mut draw = Draw::new(plan, SENDERS);
     while !is_over.load(Ordering::Relaxed) {
-        let count = draw.random.usize(1..60);
+        // Long frames of which little is left are compacted.
+        let most = if draw.random.u8(0..4) == 0 { 400 } else { 60 };
+        let count = draw.random.usize(1..most);
         let ops: Vec<Op> = (0..count).map(|_| draw.plain()).collect();
         let numbers: Vec<u64> = ops.iter().map(Op::first).collect();
         ops.iter().for_each(|op| say(&Said::Sending { op: op.clone(), id: None }));
@@ -235,8 +242,8 @@ async fn send_again(desk: &Handle<Op, u64>, Again { id, op }: Again) {
 async fn finish(orders: Joined<Op, u64>, venue: &Venue, ids: &[String], is_paused: bool) -> Result<(), Failure> {
     let desk = orders.handle();
     if is_paused {
+        say(&Said::Resuming { at: now() });
         venue.mark(Mark::Resuming).await?;
-        say(&Said::Resuming);
         desk.resume().await?;
     }
     let stats = loop {
