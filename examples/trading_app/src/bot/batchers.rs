@@ -242,3 +242,26 @@ impl Sink<DeadLetter<TradeOp>> for Rejections {
         Ok(batch.accept_all())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use roundlot::market::{ClientOrderId, Order, Side, Symbol};
+
+    use super::*;
+
+    #[test]
+    fn entries_and_exits_are_outdated_and_stops_are_not() {
+        let after = Duration::from_secs(30);
+        let micros = 1_700_000_000_000_000;
+        let (symbol, price, quantity) = (Symbol::from_static("BTC"), "1".parse().unwrap(), "1".parse().unwrap());
+        let limit = |id: ClientOrderId| Order::limit(id, symbol, Side::Buy, price, quantity).unwrap();
+        let entry = limit(micros.into());
+        let stop = Order::stop(micros.into(), symbol, Side::Sell, price, quantity).unwrap();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros) + after;
+        assert_eq!(expires_at(&entry.clone().into(), after), Some(at));
+        assert_eq!(expires_at(&entry.clone().with_purpose(Purpose::Exit).into(), after), Some(at));
+        for op in [stop.into(), entry.cancel().into(), limit(7.into()).into()] {
+            assert_eq!(expires_at(&op, after), None, "{op:?}");
+        }
+    }
+}

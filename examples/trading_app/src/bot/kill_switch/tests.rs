@@ -208,3 +208,38 @@ async fn a_pull_at_a_venue_that_hangs_withdraws_and_halts() {
     assert_eq!(stage.pull().await.failed, 0);
     assert_eq!(stage.resting(), [""; 0]);
 }
+
+/// Goal: the switch works on a log as in memory. Method: an order that rests and one that waits, both of which add risk, and one that
+/// reduces; on the real clock, since the log is a file.
+#[tokio::test]
+async fn a_pull_clears_a_log_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = settings::OrdersLog { path: folder.path().join("orders.db"), expire_after: Duration::from_secs(3600) };
+    let config = BatcherConfig::new(Limits::new(20).linger(Duration::from_millis(1)).max_in_flight(16));
+    let settings = settings::Batchers { prices: &config, orders: &config, trades: &config };
+    let venue = PaperVenue::new(settings::Venue::reliable_for_test(), 1);
+    let halt = Halt::default();
+    let gate = Gate::new(venue.clone(), halt.clone());
+    let portfolio = Portfolio::new("1000".parse().unwrap());
+    let trades = Recorder::<Tick>::new();
+    let opened = batchers::open_on_log(&log, settings, portfolio, gate.clone(), trades).await;
+    let (batchers, _workers) = opened.unwrap();
+    let switch = KillSwitch::new(batchers.orders.clone(), halt, gate);
+    let stage = Stage { batchers, venue, switch, _workers };
+
+    stage.hold().await;
+    stage.rests(&limit(1, Side::Buy, "10")).await;
+    stage.batchers.orders.pause().await.unwrap();
+    assert!(stage.batchers.orders.stats().paused);
+    let entry = stage.submit(limit(2, Side::Buy, "12")).await;
+    let protects = stage.submit(stop(3, BTC)).await;
+    let expected = Counts { withdrawn: 1, reducing: 1, canceled: 1, kept: 1, ..Counts::default() };
+    assert_eq!(stage.pull().await, done(expected));
+    assert_eq!(entry.await.unwrap().end, End::Withdrawn);
+    assert_eq!(protects.await.unwrap().end, End::Delivered);
+    assert_eq!(stage.resting(), ["3"]);
+    let stats = stage.batchers.orders.stats();
+    assert!(!stats.paused, "a pull ends a pause");
+    assert_eq!((stats.accepted, stats.waiting, stats.in_flight), (5, 0, 0));
+    assert_eq!((stats.written, stats.outcomes.withdrawn), (4, 1));
+}
