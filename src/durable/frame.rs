@@ -185,6 +185,12 @@ impl Frame {
         Ok(Self { producer, number, made_at, schema, count, bytes })
     }
 
+    /// The positions that a frame takes, by its head alone.
+    pub(crate) fn count_of(bytes: &[u8]) -> Option<u64> {
+        let ([.., count], _) = Self::head(bytes)?;
+        Some(count)
+    }
+
     fn head(body: &[u8]) -> Option<([u64; 5], Reader<'_>)> {
         let mut reader = Reader::new(body);
         reader.byte()?;

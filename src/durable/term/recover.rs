@@ -99,14 +99,15 @@ where
 
     /// All ops below a position that are not settled.
     async fn read_all(&mut self, until: u64) -> Result<Vec<Waiting>, TermEnd> {
-        let mut waiting = Vec::new();
+        let (mut waiting, log, shard) = (Vec::new(), Arc::clone(&self.leader.shared.log), self.leader.shard);
+        let mut reading = log.read(shard, self.next);
         while self.next < until {
-            let mut frames = self.leader.shared.log.read(self.leader.shard, self.next).await?;
+            let mut frames = reading.await?;
             // Frames that have been stored since come by the other way.
             frames.retain(|stored| stored.first < until);
-            if frames.is_empty() {
-                break;
-            }
+            let Some(last) = frames.last() else { break };
+            // The log reads on while these are unpacked.
+            reading = log.read(shard, last.first + last.count);
             for stored in frames {
                 let frame = Frame::open(stored.bytes)?;
                 let at = self.accepted_at(&frame);

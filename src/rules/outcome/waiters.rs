@@ -45,7 +45,12 @@ impl<A> Waiters<A> {
     pub(crate) fn add(&mut self, waiter: Waiter<A>) {
         *self = match self.take() {
             Self::None => Self::One(waiter),
-            Self::One(first) => Self::Many(vec![first, waiter]),
+            Self::One(first) => {
+                // Where one op was merged, more most often follow.
+                let mut all = Vec::with_capacity(8);
+                all.extend([first, waiter]);
+                Self::Many(all)
+            }
             Self::Many(mut all) => {
                 all.push(waiter);
                 Self::Many(all)
