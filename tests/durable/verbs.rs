@@ -263,7 +263,7 @@ async fn an_op_that_waits_is_not_taken_for_a_forgotten_one() {
     assert!(desk.outcome(first).await.unwrap().is_ended());
     assert_eq!(desk.stats().repeats, 2);
     conserved(&desk);
-    // What has ended is forgotten in its time, since nothing that waits may repeat it.
+    // Outcomes are forgotten in their time, since nothing that waits may repeat their ops.
     advance(Duration::from_secs(60)).await;
     desk.submit((5, 5)).await.unwrap().await.unwrap();
     until_idle().await;

@@ -107,7 +107,7 @@ where
             frames.retain(|stored| stored.first < until);
             let Some(last) = frames.last() else { break };
             // The log reads on while these are unpacked.
-            reading = log.read(shard, last.first + last.count);
+            reading = log.read(shard, last.first.saturating_add(last.count));
             for stored in frames {
                 let frame = Frame::open(stored.bytes)?;
                 let at = self.accepted_at(&frame);
