@@ -229,6 +229,7 @@ impl Writer {
                 let result = if changed { self.commit() } else { self.roll_back() };
                 self.gathering.done(&self.callers, begun.elapsed());
                 self.end(jobs, result);
+                self.measure();
             }
             Err(error) => {
                 let result = self.roll_back().and(Err(error));
@@ -290,9 +291,13 @@ impl Writer {
         }
         Step::Mark.after();
         self.gauges.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Measures the file, after callers were answered.
+    fn measure(&self) {
         let bytes = Rows::new(&self.connection, &self.guard, &self.letters, self.wal.path().to_owned(), 0, 0).bytes();
         self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
-        Ok(())
     }
 
     /// Executes a statement, which stays prepared.

@@ -200,7 +200,11 @@ where
                 Some((writing, completed)) = self.writes.next(), if !self.writes.is_empty() => {
                     self.written(writing, completed)
                 }
-                Some(frame) = self.frames.recv() => self.read_frame(frame).await,
+                Some(frame) = self.frames.recv() => {
+                    // The callers of its ops were woken just now, and go first.
+                    tokio::task::yield_now().await;
+                    self.read_frame(frame).await
+                }
                 Some(command) = self.leader.commands.recv() => self.handle_command(command).await,
                 () = shared.shard(self.leader.shard).pressed.notified() => {
                     self.accumulator.press();
