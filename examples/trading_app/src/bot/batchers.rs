@@ -99,22 +99,25 @@ pub async fn open_on_log(
     venue: impl Sink<TradeOp, VenueOrderId>,
     database: impl Sink<Tick>,
 ) -> Result<(Batchers, Workers), Error> {
-    if settings.orders.quota != QuotaConfig::default() {
-        tracing::warn!("orders.quota has no effect on a log: the answers of the venue pace the orders");
-    }
     let (rejections, expire_after) = (Rejections::default(), log.expire_after);
     let venue = Counted::new(venue);
     let written = venue.written();
     let venue = Arc::new(venue);
-    let joined = Durable::new("orders", File::at(&log.path))
+    let durable = Durable::new("orders", File::at(&log.path))
         .stages(move || stages().expire_at(move |op| expires_at(op, expire_after)))
         .limits(settings.orders.limits.clone())
         .retry(settings.orders.retry.clone())
         .dead_letters(rejections.clone())
-        .sink(move |_term| Arc::clone(&venue))
-        .join()
-        .await
-        .map_err(|error| format!("orders.log {}: {error}", log.path.display()))?;
+        .sink(move |_term| Arc::clone(&venue));
+    let numbers = settings.orders.quota.clone();
+    let durable = if numbers == QuotaConfig::default() {
+        durable
+    } else {
+        quota().configure(&numbers).map(drop).map_err(|error| format!("orders: {error}"))?;
+        // Each term begins with a quota of the same numbers, which are sound by the line above.
+        durable.quota(move || quota().configure(&numbers).unwrap_or_default())
+    };
+    let joined = durable.join().await.map_err(|error| format!("orders.log {}: {error}", log.path.display()))?;
     let logged = Logged::new(joined.handle(), written);
     let orders = (Orders::Log(logged.clone()), OrdersWorker::Log(joined, logged));
     open_with(orders, rejections, settings, portfolio, database)

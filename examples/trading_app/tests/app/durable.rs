@@ -291,6 +291,20 @@ fn a_killed_venue_goes_on_from_its_journal() {
     kill(venue);
 }
 
+/// Goal: a bot with a log keeps to the limits of the venue, too. Method: a tenth of the orders that it would send, and no 429.
+#[test]
+fn the_quota_holds_for_a_log() {
+    let app = App::new();
+    let limits = ["--set", "venue.limits.orders_per_10s=100", "--set", "orders.quota.orders_10s.limit=100"];
+    let run = ["--seconds", "1", "--report", "it.json", "--set", "venue.unavailable_percent=0"];
+    let outcome = app.run_as_is(&[LOGGED, &limits, &run].concat());
+    outcome.succeeded();
+    let quota = app.report("it.json")["quota"].clone();
+    assert_eq!(["too_many", "banned", "bans"].map(|name| quota[name].as_u64().unwrap()), [0; 3], "{quota}");
+    let peak = quota["buckets"][0]["peak"].as_u64().unwrap();
+    assert!((50..=100).contains(&peak), "{quota}");
+}
+
 #[test]
 fn what_a_log_can_not_have_is_told_at_the_start() {
     let app = App::new();
