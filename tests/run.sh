@@ -166,6 +166,9 @@ if ! $quick; then
     step "instructions per op"
     cargo run --quiet --release --locked -p roundlot-bench --bin instructions
 
+    step "durable batchers that are killed"
+    cargo run --quiet --release --locked -p roundlot-campaign -- crashes --kills 150
+
     step "every row of the bench, too short to mean anything"
     cargo run --quiet --release --locked -p roundlot-bench -- --scale 0.01 --plot >"$tmp/bench.txt" 2>&1 || {
         cat "$tmp/bench.txt"

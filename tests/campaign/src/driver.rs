@@ -91,6 +91,7 @@ struct Round {
     random: fastrand::Rng,
     folder: PathBuf,
     horizon: u64,
+    shards: u16,
     journal: Journal,
     life: u64,
     _destination: Owned,
@@ -108,9 +109,10 @@ impl Round {
     fn new(sort: Sort, seed: u64, folder: PathBuf) -> Result<Self, Failure> {
         let mut random = fastrand::Rng::with_seed(seed);
         let horizon = HORIZONS[usize::from(random.u8(0..4) > 0)];
+        let shards = if random.u8(0..3) == 0 { 3 } else { 1 };
         let destination = start_destination(&folder, sort, random.u64(..))?;
         let journal = Journal::default();
-        Ok(Self { sort, seed, random, folder, horizon, journal, life: 0, _destination: destination })
+        Ok(Self { sort, seed, random, folder, horizon, shards, journal, life: 0, _destination: destination })
     }
 
     fn run(&mut self, kills: u64, report: &mut Report) -> Result<(), Failure> {
@@ -155,7 +157,7 @@ impl Round {
         };
         report.log(self.sort, &self.journal, &lines);
         let keeps_outcomes = self.horizon > 1_000_000;
-        self.fail_on(Judge::new(self.sort, &self.journal, keeps_outcomes).judge(&lines))
+        self.fail_on(Judge::new((self.sort, self.shards), &self.journal, keeps_outcomes).judge(&lines))
     }
 
     fn fail_on(&self, violations: Vec<String>) -> Result<(), Failure> {
@@ -202,6 +204,7 @@ impl Round {
             bent,
             failpoint,
             horizon: self.horizon,
+            shards: self.shards,
             again: self.journal.again(random),
             ids: None,
         }

@@ -1,8 +1,8 @@
-//! [`Killer`]: a subscriber of trace events that kills its process at one step of the library.
+//! [`Killer`]: a subscriber of trace events that kills its process at one step of the library, and notes when intents are recorded.
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tracing::{
@@ -12,17 +12,28 @@ use tracing::{
     span,
 };
 
-use crate::plan::Failpoint;
+use crate::{op::now, plan::Failpoint};
+
+/// Times at which records with intents were handed to the log, in milliseconds since 1970, and their number.
+static INTENTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+static INTENT: AtomicUsize = AtomicUsize::new(0);
+
+/// A time that is not after the cut of a batch of which the write begins now: its ops had not expired then. Of the last records
+/// with intents, one or two per shard may be newer than that of the batch.
+pub(crate) fn cut_before() -> u64 {
+    INTENTS.iter().map(|at| at.load(Ordering::Relaxed)).filter(|at| *at > 0).min().unwrap_or_else(now)
+}
 
 pub(crate) struct Killer {
-    failpoint: Failpoint,
+    failpoint: Option<Failpoint>,
     /// Hits up to the last one.
     left: AtomicU64,
 }
 
 impl Killer {
-    pub(crate) fn new(failpoint: Failpoint, hit: u64) -> Self {
-        Self { failpoint, left: AtomicU64::new(hit.max(1)) }
+    pub(crate) fn new(failpoint: Option<(Failpoint, u64)>) -> Self {
+        let (failpoint, hit) = failpoint.unzip();
+        Self { failpoint, left: AtomicU64::new(hit.unwrap_or(1).max(1)) }
     }
 }
 
@@ -63,8 +74,12 @@ impl Subscriber for Killer {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let is_it = fields.step == self.failpoint.step && fields.at == self.failpoint.at;
-        if is_it && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if fields.step == "intent" && fields.at == "before" {
+            let place = INTENT.fetch_add(1, Ordering::Relaxed) % INTENTS.len();
+            INTENTS[place].store(now(), Ordering::Relaxed);
+        }
+        let is_it = |failpoint: &Failpoint| fields.step == failpoint.step && fields.at == failpoint.at;
+        if self.failpoint.as_ref().is_some_and(is_it) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             die();
         }
     }

@@ -10,14 +10,15 @@ use crate::{
     wire::{Fate, Line, Mark},
 };
 
-/// An op may be written this many milliseconds after it has expired: it is checked at the cut, and its intent is synced before the write begins.
-const EXPIRY_TOLERANCE: u64 = 400;
+/// An op may be cut this many milliseconds after it has expired, by the clock of the victim, which may be preempted.
+const EXPIRY_TOLERANCE: u64 = 100;
 
 /// Violations named per log. One fault often breaks the same promise for many ops.
 const MAX_NAMED: usize = 10;
 
 pub(crate) struct Judge<'a> {
     sort: Sort,
+    shards: u16,
     journal: &'a Journal,
     /// Whether the log kept all outcomes, so that none may be forgotten.
     keeps_outcomes: bool,
@@ -34,7 +35,7 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(crate) fn new(sort: Sort, journal: &'a Journal, keeps_outcomes: bool) -> Self {
+    pub(crate) fn new((sort, shards): (Sort, u16), journal: &'a Journal, keeps_outcomes: bool) -> Self {
         let mut told = HashMap::new();
         for (id, ends) in &journal.ends {
             // An op that was merged away may still be sent, as a part of another one.
@@ -49,6 +50,7 @@ impl<'a> Judge<'a> {
         let in_letters = letters.flat_map(|(_, numbers, end)| numbers.iter().map(move |number| (*number, end.clone())));
         Self {
             sort,
+            shards,
             journal,
             keeps_outcomes,
             violations: journal.contradictions.clone(),
@@ -171,6 +173,8 @@ impl<'a> Judge<'a> {
                     paused_by = Some(*life);
                     under_way.insert(*life, *count);
                 }
+                // Of a pause that did not return, some shards may know.
+                Line::Mark { mark: Mark::FoundPaused, .. } if paused_by.is_none() && self.shards > 1 => {}
                 Line::Mark { life, mark: Mark::FoundPaused, .. } => {
                     paused_by = Some(*life);
                     under_way.insert(*life, 0);
@@ -283,10 +287,18 @@ impl<'a> Judge<'a> {
     fn is_withdrawn_in_silence(&self, op: &Op) -> bool {
         let later = self.journal.calls.range(op.first() + 1..).map(|(_, call)| call);
         let mut ends = later.filter(|call| call.op.conflation_key() == op.conflation_key()).filter_map(|call| {
-            let (end, has_ended) = self.journal.became.get(call.id.as_ref()?)?;
-            (*has_ended && end != "conflated").then_some((call.op.first(), end))
+            let id = call.id.as_ref()?;
+            let told = || Some(&self.journal.ends.get(id)?.first()?.0);
+            let became = self.journal.became.get(id).filter(|(_, has_ended)| *has_ended).map(|(end, _)| end);
+            let end = became.or_else(told);
+            (end.is_none_or(|end| end != "conflated")).then_some((call.op.first(), end))
         });
-        ends.next().is_some_and(|(last, end)| end == "withdrawn" && !self.journal.withdrawn.contains_key(&last))
+        match ends.next() {
+            Some((last, Some(end))) => end == "withdrawn" && !self.journal.withdrawn.contains_key(&last),
+            // Its outcome is forgotten.
+            Some((_, None)) => !self.keeps_outcomes,
+            None => false,
+        }
     }
 
     fn has_newer_price(&self, op: &Op) -> bool {

@@ -93,13 +93,17 @@ fn main() -> ExitCode {
 fn crashes(kills: u64, seed: u64, sorts: Vec<Sort>, folder: Option<PathBuf>, least_hits: u64) -> Result<(), Failure> {
     let sorts = if sorts.is_empty() { Sort::ALL.to_vec() } else { sorts };
     let temporary = tempfile::Builder::new().prefix("roundlot-campaign-").tempdir()?;
+    let is_temporary = folder.is_none();
     let path = folder.unwrap_or_else(|| temporary.path().to_owned());
     let mut campaign = Campaign { sorts: sorts.clone(), kills, seed, folder: path, report: Report::new() };
     let ran = campaign.run();
     println!("seed {seed}\n{}", campaign.report);
     if let Err(error) = ran {
-        let kept = temporary.keep();
-        return Err(format!("after {} kills: {error}\n({})", campaign.report.kills(), kept.display()).into());
+        if is_temporary {
+            // The error names the log's own folder in it.
+            let _ = temporary.keep();
+        }
+        return Err(format!("after {} kills: {error}", campaign.report.kills()).into());
     }
     let report = &campaign.report;
     if report.loaded() < 0.5 {

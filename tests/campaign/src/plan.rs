@@ -116,6 +116,8 @@ pub(crate) struct Plan {
     pub(crate) failpoint: Option<(Failpoint, u64)>,
     /// The horizon of outcomes in milliseconds.
     pub(crate) horizon: u64,
+    /// Shards of the log.
+    pub(crate) shards: u16,
     pub(crate) again: Vec<Again>,
     /// Set for the last life, which drains the log and asks for the outcomes of these ids.
     pub(crate) ids: Option<Vec<String>>,

@@ -37,9 +37,7 @@ const MAX_PENDING: usize = 600;
 /// Lives one life, by a plan in a file.
 pub(crate) fn run(plan: &Path) -> Result<(), Failure> {
     let plan: Plan = serde_json::from_slice(&std::fs::read(plan)?)?;
-    if let Some((failpoint, hit)) = plan.failpoint.clone() {
-        tracing::subscriber::set_global_default(Killer::new(failpoint, hit))?;
-    }
+    tracing::subscriber::set_global_default(Killer::new(plan.failpoint.clone()))?;
     let is_alone = plan.ids.is_none() && plan.seed.is_multiple_of(4);
     let mut builder = if is_alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let runtime = builder.enable_all().build()?;
@@ -53,6 +51,7 @@ async fn live(plan: Arc<Plan>) -> Result<(), Failure> {
     let append_timeout = if plan.seed.is_multiple_of(3) { 20 } else { 5000 };
     let orders = Durable::new("orders", File::at(plan.folder.join(LOG)))
         .stages(stages)
+        .shards(plan.shards, |partition: &u8| [*partition])
         .limits(Limits::new(12).max_in_flight(3).max_pending(MAX_PENDING))
         .retry(Retry::exponential(Duration::from_millis(2), Duration::from_millis(20)).max_attempts(4))
         .append_timeout(Duration::from_millis(append_timeout))
