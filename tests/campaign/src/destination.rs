@@ -28,7 +28,7 @@ struct State {
     journal: File,
     /// The number of the last line.
     seq: u64,
-    /// What has landed, by the first number, with the line that says so.
+    /// Ops that have landed, by the first number, with the line that says so.
     landed: HashMap<u64, (Vec<u64>, u64)>,
     /// Ops that were refused, by their first numbers.
     refused: HashSet<u64>,

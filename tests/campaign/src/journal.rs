@@ -41,7 +41,7 @@ pub(crate) struct Journal {
     pub(crate) became: HashMap<String, (String, bool)>,
     /// Numbers and ends of the dead letters that the last life found.
     pub(crate) letters: Vec<(String, Vec<u64>, String)>,
-    /// What the last life counted: accepted and recovered, ended and repeats.
+    /// Counts of the last life: accepted and recovered ops, and ended ones with repeats.
     pub(crate) drained: Option<(u64, u64)>,
     /// The state of a pause that returned last: whether the log must be found paused.
     must_be_paused: bool,

@@ -173,7 +173,7 @@ impl<'a> Judge<'a> {
                     paused_by = Some(*life);
                     under_way.insert(*life, *count);
                 }
-                // Of a pause that did not return, some shards may know.
+                // Some shards may know of a pause that did not return.
                 Line::Mark { mark: Mark::FoundPaused, .. } if paused_by.is_none() && self.shards > 1 => {}
                 Line::Mark { life, mark: Mark::FoundPaused, .. } => {
                     paused_by = Some(*life);

@@ -82,7 +82,7 @@ impl Failpoint {
 /// The file of the log, in the folder of a plan.
 pub(crate) const LOG: &str = "orders.db";
 
-/// What the victim hastens to do, besides sending.
+/// Calls that the victim hastens to make, besides sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Bent {
     /// A bit of everything.

@@ -75,7 +75,7 @@ async fn live(plan: Arc<Plan>) -> Result<(), Failure> {
     let (desk, is_over) = (orders.handle(), Arc::new(AtomicBool::new(false)));
     let (of_senders, until) = (plan.clone(), Arc::clone(&is_over));
     let sending = tokio::spawn(async move {
-        // What is in doubt comes before what its sender sends next.
+        // Ops in doubt come before those that their senders send next.
         join_all(of_senders.again.iter().map(|again| send_again(&desk, again.clone()))).await;
         let senders = (0..SENDERS).map(|sender| send(desk.clone(), of_senders.clone(), sender, Arc::clone(&until)));
         let senders = senders.map(tokio::spawn).collect::<Vec<_>>();

@@ -61,11 +61,11 @@ pub(crate) enum Known {
     Unknown,
 }
 
-/// What happened to an op of a call, as the journal of the destination tells.
+/// The fate of an op of a call, as the journal of the destination tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Fate {
     Landed,
-    /// It had landed before.
+    /// The op had landed before.
     Repeated,
     NotTaken,
     Refused,
