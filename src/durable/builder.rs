@@ -17,50 +17,23 @@ use super::{
     ingress::Ingress,
     joined::Joined,
     letters,
-    log::rules::GHOST_AFTER,
     permits::Permits,
+    settings::{MakeRouter, OnUndecodable, Settings},
     shared::{Router, Shard, Shared, name_of},
     stats::ShardStats,
     tally::Tallies,
-    term::{Account, Leader, Recipe, Term},
+    term::{Account, Leader, QuotaRecipe, Term},
     waiters::Waiters,
 };
 use crate::{
     rules::{
-        config::{
-            limits::{Limits, LimitsError, Overflow},
-            retry::Retry,
-        },
+        config::{limits::Limits, retry::Retry},
         outcome::DeadLetter,
+        quota::Quota,
         stage::Stages,
     },
-    sink::{BoxSink, Sink},
+    sink::Sink,
 };
-
-/// How long a send waits for the log by default: many times what a slow disk takes.
-const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How far the wall clock may be behind the newest frame, by default: more than clocks that are adjusted differ by.
-const MAX_SKEW: Duration = Duration::from_secs(2);
-
-/// How long the work of a transactional sink may take, by default: other work on the file waits for it.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long outcomes are kept by default.
-const HORIZON: Duration = Duration::from_secs(3600);
-
-/// Policy for an op in the log that the codec can't decode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OnUndecodable {
-    /// The shard is held: nothing of it is sent until a program comes that can read it. `join` says so.
-    Hold,
-    /// The op is refused, and becomes a dead letter with its bytes.
-    Refuse,
-}
-
-/// Makes a router for so many shards, of a recipe's stages.
-type MakeRouter<T> = Box<dyn FnOnce(Stages<T>) -> Option<Router<T>> + Send>;
 
 /// Builds a durable batcher: one whose ops are in a log when they are accepted, and survive the process.
 ///
@@ -104,41 +77,10 @@ pub struct Durable<T, E, C = Json, F = ()> {
     settings: Settings<T>,
 }
 
-/// The settings that do not depend on codec and sink.
-struct Settings<T> {
-    name: Arc<str>,
-    recipe: Recipe<T>,
-    shards: u16,
-    router: Option<MakeRouter<T>>,
-    shard_key: &'static str,
-    limits: Limits,
-    retry: Retry,
-    letters: Option<BoxSink<DeadLetter<T>>>,
-    append_timeout: Duration,
-    transaction_timeout: Duration,
-    max_skew: Duration,
-    horizon: Duration,
-    on_undecodable: Option<OnUndecodable>,
-}
-
 impl<T: Send + 'static, E: Engine> Durable<T, E> {
     /// A batcher on the log of this name. A file holds logs of many names.
     pub fn new(name: impl Into<Arc<str>>, engine: E) -> Self {
-        let settings = Settings {
-            name: name.into(),
-            recipe: Arc::new(Stages::new),
-            shards: 1,
-            router: None,
-            shard_key: "key",
-            limits: Limits::default(),
-            retry: Retry::default(),
-            letters: None,
-            append_timeout: APPEND_TIMEOUT,
-            transaction_timeout: TRANSACTION_TIMEOUT,
-            max_skew: MAX_SKEW,
-            horizon: HORIZON,
-            on_undecodable: None,
-        };
+        let settings = Settings::new(name.into());
         Self { engine, codec: Json, sink: (), settings }
     }
 }
@@ -177,6 +119,41 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
     /// How often and when to try again, as for a [`Batcher`](crate::Batcher). Attempts of an op that is not in doubt begin anew after a crash.
     pub fn retry(self, retry: Retry) -> Self {
         self.with(|settings| Settings { retry, ..settings })
+    }
+
+    /// Sets the limits of the destination, as for a [`Batcher`](crate::Batcher): a recipe, called once per term and shard. What each
+    /// batch draws is in the log, with its intent or transaction, so that a restart begins with what was used. Each of several
+    /// shards has its share of every bucket, rounded down; of a bucket with keys it has all, and so the key of the shards must
+    /// imply the keys of the bucket. A bucket that is [`shared`](Quota::shared) with other batchers belongs to the process and
+    /// begins anew with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use roundlot::{Quota, durable::Durable, testing::{MemoryLog, Recorder}};
+    /// # let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    /// # let sink = recorder.clone();
+    /// let orders = Durable::new("orders", log)
+    ///     .quota(|| Quota::new().ops(300, Duration::from_secs(10)))
+    ///     .sink(move |_| sink.clone())
+    ///     .join()
+    ///     .await?;
+    /// orders.handle().send_all(vec!["buy 5".to_owned(); 310]).await?;
+    /// # tokio::time::sleep(Duration::from_secs(9)).await;
+    /// # assert_eq!(recorder.len(), 300);
+    /// # orders.leave().await?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn quota(self, recipe: impl Fn() -> Quota<T> + Send + Sync + 'static) -> Self {
+        let quota: Option<QuotaRecipe<T>> = Some(Arc::new(recipe));
+        self.with(|settings| Settings { quota, ..settings })
     }
 
     /// Sets the destination of dead letters: any [`Sink`] of them. A letter stays in the log until the sink has accepted it, so
@@ -249,7 +226,8 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         let Self { engine, codec, sink, settings } = self;
         let stages = (settings.recipe)();
         settings.check(&stages)?;
-        let Settings { name, recipe, shards, router, limits, retry, letters, on_undecodable, .. } = settings;
+        let exceeds_limit = settings.quota.as_ref().and_then(|quota| quota().share(settings.shards).exceeds_limit());
+        let Settings { name, recipe, shards, router, limits, retry, quota, letters, on_undecodable, .. } = settings;
         let weigh = stages.weight.clone();
         let conflation_key = stages.conflate.as_ref().map(|conflate| conflate.index.key_type());
         let router = match router {
@@ -272,6 +250,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
             tallies: Tallies::default(),
             weigh,
             conflation_key,
+            exceeds_limit,
             limits: Mutex::new(limits),
             append_timeout: settings.append_timeout,
             transaction_timeout: settings.transaction_timeout,
@@ -289,6 +268,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
                 shard,
                 recipe: Arc::clone(&recipe),
                 retry: retry.clone(),
+                quota: quota.clone(),
                 on_undecodable,
                 commands,
                 stop: stop.clone(),
@@ -304,33 +284,6 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         }
         let joined = Joined::new(shared, leaders, stop, abort);
         began(joined, all_ready).await
-    }
-}
-
-impl<T> Settings<T> {
-    /// Whether the settings can be had with a log.
-    fn check(&self, stages: &Stages<T>) -> Result<(), JoinError> {
-        stages.check(&self.limits)?;
-        let invalid = |field, problem: &str| Err(LimitsError::new(field, problem).into());
-        if self.limits.overflow.evicts() || !matches!(self.limits.overflow, Overflow::Wait | Overflow::Reject) {
-            return invalid("overflow", "may not evict what has been accepted into a log");
-        }
-        if stages.dedup.is_some() {
-            return invalid("dedup_by", "is what ids are for in a log: see send_as");
-        }
-        if stages.expiry.is_some() && !stages.expires_at {
-            return invalid("expire_by", "names an instant, which no log can carry: use expire_at");
-        }
-        if self.append_timeout.is_zero() || self.append_timeout > GHOST_AFTER / 10 {
-            return invalid("append_timeout", "must be longer than zero and 6 minutes at most");
-        }
-        if self.transaction_timeout.is_zero() {
-            return invalid("transaction_timeout", "must be longer than zero");
-        }
-        if self.shards == 0 {
-            return invalid("shards", "must be at least 1");
-        }
-        Ok(())
     }
 }
 

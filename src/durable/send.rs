@@ -78,7 +78,8 @@ pub(super) fn encode<T, R>(shared: &Shared<T, R>, op: &T, to: &mut Vec<u8>) -> R
         return Err(SendError::Encode { op: (), error });
     }
     let is_heavy = |weigh: &Weigh<T>| shared.limits().max_weight.is_some_and(|max| weigh(op) > max);
-    if to.len() - before > MAX_OP_BYTES || shared.weigh.as_ref().is_some_and(is_heavy) {
+    let is_too_expensive = || shared.exceeds_limit.as_ref().is_some_and(|exceeds| exceeds(op));
+    if to.len() - before > MAX_OP_BYTES || shared.weigh.as_ref().is_some_and(is_heavy) || is_too_expensive() {
         to.truncate(before);
         return Err(SendError::TooLarge(()));
     }

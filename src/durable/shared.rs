@@ -27,6 +27,7 @@ use crate::{
     rules::{
         config::limits::Limits,
         outcome::OpId,
+        quota::Predicate,
         stage::{Stages, Weigh},
     },
 };
@@ -41,6 +42,8 @@ pub(crate) struct Shared<T, R> {
     pub(crate) weigh: Option<Weigh<T>>,
     /// The type of the keys that the stages conflate by.
     pub(crate) conflation_key: Option<TypeId>,
+    /// Whether an op costs more than the quota ever allows.
+    pub(crate) exceeds_limit: Option<Predicate<T>>,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) append_timeout: Duration,
     pub(crate) transaction_timeout: Duration,

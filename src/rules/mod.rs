@@ -9,6 +9,7 @@ pub(crate) mod outcome;
 pub(crate) mod panics;
 pub(crate) mod quota;
 pub(crate) mod seconds;
+pub(crate) mod stable_hash;
 pub mod stage;
 pub(crate) mod stats;
 pub(crate) mod time;

@@ -7,6 +7,8 @@ mod file;
 #[cfg(all(unix, feature = "durable-file"))]
 mod kill;
 #[cfg(feature = "durable-file")]
+mod quota;
+#[cfg(feature = "durable-file")]
 mod table;
 mod venue;
 mod verbs;

@@ -7,15 +7,17 @@
 //! | `writer` | the thread, and its transactions |
 //! | `gathering` | how long it waits for callers before it begins one |
 //! | `store` | rows |
+//! | `charges` | rows of quotas |
 //! | `schema` | tables, and views for people |
 //! | `guard` | what the closure of a transactional sink may do |
-//! | `letter_bytes` | the share of dead letters |
+//! | `letters` | dead letters, and their share of the room |
 //! | `wal` | how large it is, and who keeps it |
 //! | `mark` | the second file, which tells a file that is older than it should be |
 
+mod charges;
 mod gathering;
 mod guard;
-mod letter_bytes;
+mod letters;
 mod mark;
 mod open;
 mod schema;

@@ -7,13 +7,13 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 
 use super::{
     guard::{Guard, SAVEPOINT},
-    letter_bytes::LetterBytes,
+    letters::{LETTER, LetterBytes, letter_row, letter_sum},
 };
 use crate::durable::{
     bytes::checksum,
     log::{
         LogError,
-        store::{FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
+        store::{ChargeRow, FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
     },
     outcomes::end_of,
     transaction::Transaction,
@@ -43,11 +43,11 @@ pub(super) fn failed(error: &rusqlite::Error) -> LogError {
 }
 
 /// SQLite's integers are signed. Positions and numbers stay below 2^63; checksums may not.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     number as i64
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     number as u64
 }
 
@@ -64,13 +64,13 @@ impl<'c> Rows<'c> {
         Self { connection, guard, letters, wal, room, used, changed: Cell::new(false) }
     }
 
-    fn change(&self, sql: &str, params: impl Params) -> Stored<()> {
+    pub(super) fn change(&self, sql: &str, params: impl Params) -> Stored<()> {
         self.changed.set(true);
         let mut statement = self.connection.prepare_cached(sql).map_err(|error| failed(&error))?;
         statement.execute(params).map(drop).map_err(|error| failed(&error))
     }
 
-    fn one<V>(
+    pub(super) fn one<V>(
         &self,
         sql: &str,
         params: impl Params,
@@ -80,7 +80,7 @@ impl<'c> Rows<'c> {
         statement.query_row(params, row).optional().map_err(|error| failed(&error))
     }
 
-    fn all<V>(
+    pub(super) fn all<V>(
         &self,
         sql: &str,
         params: impl Params,
@@ -104,7 +104,7 @@ impl<'c> Rows<'c> {
     }
 }
 
-fn check(is_right: bool, table: &str) -> Stored<()> {
+pub(super) fn check(is_right: bool, table: &str) -> Stored<()> {
     if is_right { Ok(()) } else { Err(LogError::Damaged(format!("the checksum of a row of {table} is wrong"))) }
 }
 
@@ -117,11 +117,6 @@ fn outcome_sum(shard: u32, row: &OutcomeRow) -> i64 {
     let OutcomeRow { producer, first, count, end, attempts, at, schema, result, lengths } = row;
     let key = [u64::from(shard), *producer, *first, *count, u64::from(*attempts), *at, u64::from(*schema)];
     signed(checksum(&[checksum(&key, end.as_bytes()), checksum(&[], lengths)], result))
-}
-
-fn letter_sum(shard: u32, row: &LetterRow) -> i64 {
-    let key = [u64::from(shard), row.producer, row.number, u64::from(row.attempts), row.at, u64::from(row.schema)];
-    signed(checksum(&[checksum(&key, row.end.as_bytes()), checksum(&[], &row.error)], &row.op))
 }
 
 fn outcome_row(row: &Row<'_>) -> rusqlite::Result<(OutcomeRow, i64)> {
@@ -140,29 +135,12 @@ fn outcome_row(row: &Row<'_>) -> rusqlite::Result<(OutcomeRow, i64)> {
     Ok((outcome, row.get(9)?))
 }
 
-fn letter_row(row: &Row<'_>) -> rusqlite::Result<(LetterRow, i64)> {
-    let end: String = row.get(4)?;
-    let letter = LetterRow {
-        producer: unsigned(row.get(0)?),
-        number: unsigned(row.get(1)?),
-        position: None,
-        op: row.get(2)?,
-        schema: row.get(3)?,
-        end: end_of(&end).name(),
-        attempts: row.get(5)?,
-        error: row.get(6)?,
-        at: unsigned(row.get(7)?),
-    };
-    Ok((letter, row.get(8)?))
-}
-
 fn pair(row: &Row<'_>) -> rusqlite::Result<(u64, u64, i64)> {
     Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
 }
 
 const OUTCOME: &str =
     "SELECT producer, first, count, ended, attempts, at, schema, result, lengths, sum FROM roundlot_outcomes";
-const LETTER: &str = "SELECT producer, number, op, schema, ended, attempts, error, at, sum FROM roundlot_letters";
 
 impl Store for Rows<'_> {
     fn nested(&mut self, timeout: Duration, work: &mut dyn FnMut(&mut Transaction<'_>) -> bool) -> Stored<bool> {
@@ -317,6 +295,18 @@ impl Store for Rows<'_> {
 
     fn remove_intent(&mut self, shard: u32, number: u64) -> Stored<()> {
         self.change("DELETE FROM roundlot_intents WHERE shard = ?1 AND number = ?2", params![shard, signed(number)])
+    }
+
+    fn charges(&mut self, shard: u32) -> Stored<Vec<ChargeRow>> {
+        self.all_charges(shard)
+    }
+
+    fn add_charge(&mut self, shard: u32, row: &ChargeRow) -> Stored<()> {
+        self.add_to_charge(shard, row)
+    }
+
+    fn remove_charges(&mut self, shard: u32, before: u64) -> Stored<()> {
+        self.remove_expired_charges(shard, before)
     }
 
     fn outcome(&mut self, shard: u32, producer: u64, number: u64) -> Stored<Option<OutcomeRow>> {

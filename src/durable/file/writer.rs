@@ -19,7 +19,7 @@ use tracing::{error, warn};
 use super::{
     gathering::Gathering,
     guard::Guard,
-    letter_bytes::LetterBytes,
+    letters::LetterBytes,
     mark::Mark,
     open::{self, OpenedFile},
     store::{Rows, failed},

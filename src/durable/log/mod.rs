@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use super::{frame::Frame, transaction::Transaction};
 use crate::rules::outcome::OpId;
 use callers::Callers;
-use store::{LetterRow, OutcomeRow};
+use store::{ChargeRow, LetterRow, OutcomeRow};
 
 /// Why the log did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -108,6 +108,8 @@ pub(crate) struct TermState {
     pub(crate) next: u64,
     /// Intents without a settlement, by their number.
     pub(crate) intents: Vec<(u64, Vec<u8>)>,
+    /// Draws from the buckets of the quota, in any order.
+    pub(crate) charges: Vec<ChargeRow>,
     pub(crate) paused: bool,
     /// Terms begun since the shard last settled an op, this one included.
     pub(crate) idle_terms: u32,
@@ -126,6 +128,8 @@ pub(crate) struct Record {
     pub(crate) settled: Vec<(u64, u64)>,
     pub(crate) outcomes: Vec<OutcomeRow>,
     pub(crate) letters: Vec<LetterRow>,
+    /// Draws of batches from the buckets of the quota.
+    pub(crate) charges: Vec<ChargeRow>,
     pub(crate) paused: Option<bool>,
 }
 
@@ -153,6 +157,8 @@ pub(crate) struct Lease {
 pub(crate) struct Purge {
     /// The time before which they were recorded, in nanoseconds since 1970.
     pub(crate) before: u64,
+    /// The time before which charges have expired, in nanoseconds since 1970.
+    pub(crate) now: u64,
     /// The lowest number, by producer, of the ops that may repeat an id and are not settled. Outcomes from it on are kept: a later
     /// term asks for the ids of these ops again, and must find what this one has found.
     pub(crate) open: BTreeMap<u64, u64>,

@@ -75,7 +75,8 @@ pub(crate) fn begin(store: &mut dyn Store, shard: u32) -> Stored<TermState> {
     store.put_shard(shard, &row)?;
     let ShardRow { epoch, next, cursor, paused, idle_terms } = row;
     let (settled, intents) = (store.settled(shard)?, store.intents(shard)?);
-    Ok(TermState { epoch, cursor, settled, next, intents, paused, idle_terms })
+    let charges = store.charges(shard)?;
+    Ok(TermState { epoch, cursor, settled, next, intents, charges, paused, idle_terms })
 }
 
 /// Some frames with positions from `from` on.
@@ -107,6 +108,9 @@ pub(crate) fn record(store: &mut dyn Store, shard: u32, record: &Record, now: u6
     }
     for outcome in &record.outcomes {
         store.put_outcome(shard, &OutcomeRow { at: now, ..outcome.clone() })?;
+    }
+    for charge in &record.charges {
+        store.add_charge(shard, charge)?;
     }
     for (number, intent) in &record.intents {
         store.put_intent(shard, *number, intent)?;
@@ -218,8 +222,9 @@ pub(crate) fn introduce(store: &mut dyn Store, shard: u32, producer: u64) -> Sto
     store.put_producer(shard, producer, &ProducerRow::default())
 }
 
-/// Forgets some outcomes recorded before a time. Returns whether there may be more.
+/// Forgets some outcomes recorded before a time, and charges that have expired. Returns whether there may be more.
 pub(crate) fn purge(store: &mut dyn Store, shard: u32, purge: &Purge) -> Stored<bool> {
+    store.remove_charges(shard, purge.now)?;
     let mut open = purge.open.clone();
     let unread = read(store, shard, purge.unread)?;
     if unread.len() == READ {

@@ -74,6 +74,21 @@ pub(crate) struct LetterRow {
     pub(crate) at: u64,
 }
 
+/// Costs that were drawn from a bucket of a quota.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChargeRow {
+    pub(crate) bucket: Arc<str>,
+    /// The hash of its key.
+    pub(crate) key: u64,
+    /// Draws of one grain of time are one row.
+    pub(crate) grain: u64,
+    /// When the last of them was made, in nanoseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) cost: u64,
+    /// When it stops counting, in nanoseconds since 1970.
+    pub(crate) expires: u64,
+}
+
 pub(crate) type Stored<V> = Result<V, LogError>;
 
 /// A frame's position and its bytes.
@@ -118,6 +133,13 @@ pub(crate) trait Store {
     fn intents(&mut self, shard: u32) -> Stored<Vec<(u64, Vec<u8>)>>;
     fn put_intent(&mut self, shard: u32, number: u64, intent: &[u8]) -> Stored<()>;
     fn remove_intent(&mut self, shard: u32, number: u64) -> Stored<()>;
+
+    /// Draws from the buckets of the shard's quota, in any order.
+    fn charges(&mut self, shard: u32) -> Stored<Vec<ChargeRow>>;
+    /// Adds the cost to a row of the same bucket, key and grain, if there is one.
+    fn add_charge(&mut self, shard: u32, row: &ChargeRow) -> Stored<()>;
+    /// Removes what expired before a time.
+    fn remove_charges(&mut self, shard: u32, before: u64) -> Stored<()>;
 
     /// The outcome of one op.
     fn outcome(&mut self, shard: u32, producer: u64, number: u64) -> Stored<Option<OutcomeRow>>;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::durable::{
-    log::store::{FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
+    log::store::{ChargeRow, FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
     transaction::Transaction,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Rows {
     intents: BTreeMap<Key, Vec<u8>>,
     outcomes: BTreeMap<OpKey, OutcomeRow>,
     letters: BTreeMap<OpKey, LetterRow>,
+    /// By shard, bucket, key and grain.
+    charges: BTreeMap<(u32, Arc<str>, u64, u64), ChargeRow>,
     /// Rows of transactional sinks.
     pub(super) of_sinks: BTreeMap<String, String>,
     /// Bytes of frames above which none is accepted.
@@ -142,6 +144,22 @@ impl Store for Rows {
 
     fn remove_intent(&mut self, shard: u32, number: u64) -> Stored<()> {
         self.intents.remove(&(shard, number));
+        Ok(())
+    }
+
+    fn charges(&mut self, shard: u32) -> Stored<Vec<ChargeRow>> {
+        Ok(self.charges.iter().filter(|((of, ..), _)| *of == shard).map(|(_, row)| row.clone()).collect())
+    }
+
+    fn add_charge(&mut self, shard: u32, row: &ChargeRow) -> Stored<()> {
+        let key = (shard, Arc::clone(&row.bucket), row.key, row.grain);
+        let before = self.charges.get(&key).map_or(0, |row| row.cost);
+        self.charges.insert(key, ChargeRow { cost: before + row.cost, ..row.clone() });
+        Ok(())
+    }
+
+    fn remove_charges(&mut self, shard: u32, before: u64) -> Stored<()> {
+        self.charges.retain(|(of, ..), row| *of != shard || row.expires >= before);
         Ok(())
     }
 

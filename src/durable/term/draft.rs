@@ -13,7 +13,10 @@ use crate::{
     durable::{
         codec::OpCodec,
         intent::{Intent, IntentOp},
-        log::{Record, store::LetterRow},
+        log::{
+            Record,
+            store::{ChargeRow, LetterRow},
+        },
         outcomes::Results,
         step::Step,
     },
@@ -124,6 +127,7 @@ pub(super) struct Draft<T, R> {
     pub(super) told: Told,
     pub(super) intents: Vec<(u64, Vec<u8>)>,
     pub(super) resolved: Vec<u64>,
+    pub(super) charges: Vec<ChargeRow>,
     pub(super) pause: Option<bool>,
     pub(super) effects: Effects<T, R>,
 }
@@ -146,7 +150,7 @@ impl<T, R> Effects<T, R> {
 impl<T, R> Draft<T, R> {
     pub(super) fn new() -> Self {
         let (told, effects) = (Told::default(), Effects::new());
-        Self { told, intents: Vec::new(), resolved: Vec::new(), pause: None, effects }
+        Self { told, intents: Vec::new(), resolved: Vec::new(), charges: Vec::new(), pause: None, effects }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -183,8 +187,8 @@ impl<T, R> Draft<T, R> {
 
     /// The record, and what follows its commit.
     pub(super) fn seal(self, shard: u16, epoch: u64) -> (Record, Effects<T, R>) {
-        let Self { told, intents, resolved, pause: paused, mut effects } = self;
-        let record = Record { intents, resolved, paused, ..told.into_record(shard, epoch) };
+        let Self { told, intents, resolved, charges, pause: paused, mut effects } = self;
+        let record = Record { intents, resolved, charges, paused, ..told.into_record(shard, epoch) };
         (effects.settled, effects.letters) = (record.settled.clone(), record.letters.len());
         (record, effects)
     }

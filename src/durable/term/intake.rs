@@ -8,11 +8,11 @@ use super::{TermEnd, ask, positions::Token, running::Running, settle::Of};
 use crate::{
     driver::clock,
     durable::{
-        builder::OnUndecodable,
         command::Command,
         frame::{Entry, Frame, FrameError},
         log::{Found, StoredFrame, local::nanos},
         outcomes,
+        settings::OnUndecodable,
     },
     rules::{
         accumulator::Arrival,

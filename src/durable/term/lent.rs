@@ -13,7 +13,7 @@ use super::{draft::Told, positions::Token};
 use crate::{
     durable::{
         codec::OpCodec,
-        log::{Lease, Log, LogError, Record, Work},
+        log::{Lease, Log, LogError, Record, Work, store::ChargeRow},
         step::Step,
         transaction::Transaction,
     },
@@ -76,6 +76,8 @@ struct State<T, R> {
     ending: Vec<usize>,
     answer: Option<Result<Settled, SinkError>>,
     landed: Landed,
+    /// Draws of the batch from the quota, until the log has them.
+    charges: Vec<ChargeRow>,
 }
 
 /// Positions that transactions of a write have settled, in order.
@@ -98,9 +100,11 @@ where
         merges: bool,
         ops: LentOps,
         count: usize,
+        charges: Vec<ChargeRow>,
     ) -> Self {
         let landed = Landed::default();
-        let state = State { batch: None, is_out: false, open: Vec::new(), ending: Vec::new(), answer: None, landed };
+        let state =
+            State { batch: None, is_out: false, open: Vec::new(), ending: Vec::new(), answer: None, landed, charges };
         Self { log, codec, lease, merges, ops, count, state: Mutex::new(state), ended: Notify::new() }
     }
 
@@ -182,7 +186,8 @@ where
                 told.end(&*self.codec, *token, &Outcome { result: result.clone(), end, attempts, latency });
             }
         }
-        (ending, told.into_record(self.lease.shard, self.lease.epoch))
+        let record = told.into_record(self.lease.shard, self.lease.epoch);
+        (ending, Record { charges: self.state().charges.clone(), ..record })
     }
 
     /// Notes how a transaction has ended. Verdicts of one that was undone are taken back.
@@ -194,6 +199,7 @@ where
             let positions = tokens.map(|(token, _)| token.position);
             let positions: Vec<u64> = positions.collect();
             state.landed.positions.extend(positions);
+            state.charges.clear();
         } else if let Some(mut batch) = state.batch.take() {
             batch.reopen(&state.open);
             state.batch = Some(batch);

@@ -12,6 +12,7 @@
 //! | `draft` | the next record, and its effects |
 //! | `doubts` | intents in the log, and the ops that they put in doubt |
 //! | `kept` | frames that hold ops which are not settled |
+//! | `quota` | what was drawn from it |
 //! | `wall` | whether the wall clock can be trusted |
 //! | `flagged` | ids that may be repeats, of which the log forgets nothing |
 //! | `positions` | what is settled, and where an op is |
@@ -24,6 +25,7 @@ mod kept;
 mod lent;
 mod outgoing;
 mod positions;
+mod quota;
 mod recover;
 mod running;
 mod settle;
@@ -37,10 +39,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    builder::OnUndecodable,
     command::Command,
     error::JoinError,
     log::{Answer, LogError},
+    settings::OnUndecodable,
     shared::Shared,
     step::Step,
 };
@@ -58,6 +60,7 @@ use crate::{
 };
 use draft::Effects;
 use lent::Lent;
+pub(crate) use quota::QuotaRecipe;
 use running::Running;
 
 /// A term: the time in which one process leads a shard of a log. A sink is made for each, which the fence is a birthmark of:
@@ -234,6 +237,7 @@ pub(crate) struct Leader<T, R> {
     pub(crate) shard: u16,
     pub(crate) recipe: Recipe<T>,
     pub(crate) retry: Retry,
+    pub(crate) quota: Option<QuotaRecipe<T>>,
     pub(crate) on_undecodable: Option<OnUndecodable>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command<T>>,
     /// Canceled when the process leaves: nothing is cut any more.

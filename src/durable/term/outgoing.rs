@@ -12,7 +12,7 @@ use crate::{
     driver::actor::write::write,
     durable::{
         intent::{Intent, IntentOp},
-        log::Lease,
+        log::{Lease, store::ChargeRow},
         step::Step,
     },
     rules::{accumulator::Cut, batch::SinkError},
@@ -27,10 +27,15 @@ where
 {
     /// Sends a batch on its way: with an intent through the draft, or at once if a transaction will tell what became of it.
     pub(super) fn prepare(&mut self, mut cut: Box<Cut<T, R, Token>>) {
-        let lent = (self.guarantee == Guarantee::Transactional).then(|| self.lend(&mut cut));
+        let mut charges = self.charges_of(&cut);
+        let lent = (self.guarantee == Guarantee::Transactional).then(|| {
+            // A transaction that is undone has drawn from nothing but this term's own memory.
+            self.lend(&mut cut, std::mem::take(&mut charges))
+        });
         if lent.is_some() && !self.one_by_one {
             return self.start(Start { cut, writing: Writing { announced: None, lent } });
         }
+        self.draft.charges.append(&mut charges);
         let announced = Some(self.announce(&mut cut));
         self.draft.effects.starts.push(Start { cut, writing: Writing { announced, lent } });
     }
@@ -83,13 +88,20 @@ where
     }
 
     /// Makes the way of a batch through transactions.
-    fn lend(&self, cut: &mut Cut<T, R, Token>) -> Arc<Lent<T, R>> {
+    fn lend(&self, cut: &mut Cut<T, R, Token>, charges: Vec<ChargeRow>) -> Arc<Lent<T, R>> {
         let (mut ops, count) = (LentOps::default(), cut.batch.len());
         self.accumulator.for_each_token(cut, |i, attempts, token, ended| ops.push(i, attempts, *token, ended));
         let shared = &self.leader.shared;
         let lease = Lease { shard: self.leader.shard, epoch: self.epoch, timeout: shared.transaction_timeout };
-        let lent =
-            Arc::new(Lent::new(Arc::clone(&shared.log), Arc::clone(&self.codec), lease, self.merges, ops, count));
+        let lent = Arc::new(Lent::new(
+            Arc::clone(&shared.log),
+            Arc::clone(&self.codec),
+            lease,
+            self.merges,
+            ops,
+            count,
+            charges,
+        ));
         *cut.batch.ticket_mut() = Some(Arc::<Lent<T, R>>::clone(&lent));
         lent
     }

@@ -15,6 +15,7 @@ use super::{
     flagged::Flagged,
     kept::Kept,
     positions::{Ids, Settled, Token},
+    quota,
     settle::Of,
     wall::Wall,
 };
@@ -123,6 +124,10 @@ where
         let one_by_one = state.idle_terms >= SUSPICIOUS_TERMS;
         let mut accumulator = Accumulator::new(stages, &applied(&limits, one_by_one), policy);
         let name: Arc<str> = leader.shared.name_of(leader.shard).into();
+        if let Some(recipe) = &leader.quota {
+            let quota = recipe().share(leader.shared.shards.len() as u16);
+            accumulator.set_quota(quota::begin(quota, state.charges.clone(), nanos(leader.shared.log.now())));
+        }
         accumulator.counters().report_to(Meter::new(Namespace::Ops, &name));
         let meter = LogMeter::new(&name);
         accumulator.set_paused(state.paused);
@@ -324,7 +329,7 @@ where
         self.purge_at = now.checked_add(PURGE_EVERY).unwrap_or(Timestamp::END);
         let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
         let before = shared.log.now().checked_sub(shared.horizon).map_or(0, crate::durable::log::local::nanos);
-        let purge = Purge { before, open: self.flagged.lowest(), unread: self.next };
+        let purge = Purge { before, now: nanos(shared.log.now()), open: self.flagged.lowest(), unread: self.next };
         tokio::spawn(async move {
             Step::Purge.before();
             while matches!(shared.log.purge(shard, purge.clone()).await, Ok(true)) {}

@@ -2,6 +2,8 @@
 //! what happened.
 
 use super::{Accumulator, Cut, store::SortKey};
+#[cfg(feature = "durable")]
+use crate::rules::quota::kept::KeptDraw;
 use crate::rules::{
     batch::SinkError,
     panics,
@@ -26,6 +28,12 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     pub(crate) fn set_quota(&mut self, budget: Budget<T>) {
         self.quota = Some(Box::new(budget));
         self.choose_intake();
+    }
+
+    /// Draws of a batch that has just been cut, as a log keeps them.
+    #[cfg(feature = "durable")]
+    pub(crate) fn draws(&self, cut: &Cut<T, R, A>, now: Timestamp) -> Vec<KeptDraw> {
+        self.quota.as_ref().map(|quota| quota.draws(&cut.charges, now).collect()).unwrap_or_default()
     }
 
     /// Whether the quota has nothing left for any op. Asked when a partition is due.

@@ -55,7 +55,7 @@ enum Call {
 
 enum Windows<T> {
     One(Box<Window>),
-    Keyed(Keyed<T>),
+    Keyed(Box<Keyed<T>>),
     Shared(Arc<dyn Pool>),
 }
 
@@ -118,7 +118,7 @@ impl<T> Account<T> {
                 let boundary = boundary.unwrap_or_else(|| boundary_of(numbers.kind, unix, now));
                 let call = Call::new(call_cost, &numbers);
                 let windows = match key {
-                    Some(key) => Windows::Keyed(Keyed::new(key, numbers, boundary)),
+                    Some(key) => Windows::Keyed(Box::new(Keyed::new(key, numbers, boundary))),
                     None => Windows::One(Box::new(Window::new(&numbers, boundary, now))),
                 };
                 (call, windows)
@@ -196,6 +196,38 @@ impl<T> Account<T> {
     }
 
     /// Window of the op that is being drawn for.
+    pub(super) fn wanted_cost(&self) -> u64 {
+        self.wanted.0
+    }
+
+    #[cfg(feature = "durable")]
+    pub(super) fn name_arc(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// A window that no other batcher draws from, and the hash of its key.
+    #[cfg(feature = "durable")]
+    pub(super) fn own_window(&self, slot: u32) -> Option<(&Window, u64)> {
+        match &self.windows {
+            Windows::One(window) => Some((&**window, 0)),
+            Windows::Keyed(keyed) => Some(keyed.keyed_window(slot)),
+            Windows::Shared(_) => None,
+        }
+    }
+
+    /// Takes over a draw of an earlier process.
+    #[cfg(feature = "durable")]
+    pub(super) fn carry(&mut self, draw: &super::kept::KeptDraw, now: Timestamp) {
+        match &mut self.windows {
+            Windows::One(window) => {
+                window.carry(draw.cost, draw.at);
+                window.settled(now);
+            }
+            Windows::Keyed(keyed) => keyed.carry(draw.key, draw.at, draw.cost),
+            Windows::Shared(_) => {}
+        }
+    }
+
     pub(super) fn slot(&self) -> u32 {
         self.wanted.1
     }

@@ -4,6 +4,8 @@
 
 use std::{any::Any, time::Duration};
 
+#[cfg(feature = "durable")]
+use super::kept::KeptDraw;
 use super::{
     Predicate, Quota, Source,
     account::{Account, Saving},
@@ -38,6 +40,13 @@ pub(crate) struct Budget<T> {
 pub(crate) struct Charge {
     account: usize,
     window: u32,
+    cost: u64,
+}
+
+impl Charge {
+    fn is_of(&self, account: usize, window: u32) -> bool {
+        (self.account, self.window) == (account, window)
+    }
 }
 
 /// Answer on one op.
@@ -154,15 +163,18 @@ impl<T> Budget<T> {
                 continue;
             }
             let saved_for = account.saving.filter(|saving| saving.rank < rank && !matters);
-            let charge = Charge { account: at, window: account.slot() };
-            let departs = !charges[..before].contains(&charge);
+            let (window, cost) = (account.slot(), account.wanted_cost());
+            let charged = charges[..before].iter().position(|charge| charge.is_of(at, window));
+            let departs = charged.is_none();
             let drawn = match saved_for {
                 Some(saving) => Err(Refusal::Until(saving.until)),
                 None => account.draw(matters, has_reserve, departs, now),
             };
             match drawn {
-                Ok(()) if departs => charges.push(charge),
-                Ok(()) => {}
+                Ok(()) => match charged {
+                    Some(charged) => charges[charged].cost += cost,
+                    None => charges.push(Charge { account: at, window, cost }),
+                },
                 Err(refusal) => {
                     account.waited += 1;
                     let answer = match refusal {
@@ -190,6 +202,9 @@ impl<T> Budget<T> {
         for (at, account) in self.accounts[..accounts].iter_mut().enumerate().filter(|(_, account)| account.is_wanted())
         {
             account.undo(charges[before..].iter().any(|charge| charge.account == at));
+            if let Some(charge) = charges[..before].iter_mut().find(|charge| charge.is_of(at, account.slot())) {
+                charge.cost -= account.wanted_cost();
+            }
         }
         charges.truncate(before);
     }
@@ -212,7 +227,7 @@ impl<T> Budget<T> {
                 None => unknown = Some(report.bucket),
             }
         }
-        for Charge { account, window } in charges.drain(..) {
+        for Charge { account, window, .. } in charges.drain(..) {
             self.accounts[account].returned(window);
         }
         unknown
@@ -227,6 +242,23 @@ impl<T> Budget<T> {
         if let Some(used) = report.used {
             let charged = charges.iter().filter(|charge| charge.account == at);
             account.correct(used, charged.map(|charge| charge.window), sent, now);
+        }
+    }
+
+    /// Draws of a batch, as a log keeps them. Buckets that are shared with other batchers are left out.
+    #[cfg(feature = "durable")]
+    pub(crate) fn draws<'a>(&'a self, charges: &'a [Charge], now: Timestamp) -> impl Iterator<Item = KeptDraw> + 'a {
+        charges
+            .iter()
+            .filter_map(move |charge| self.accounts[charge.account].kept_draw(charge.window, charge.cost, now))
+    }
+
+    /// Takes over what an earlier process has drawn, in the order in which it was. Nothing has been drawn yet.
+    #[cfg(feature = "durable")]
+    pub(crate) fn carry(&mut self, draw: &KeptDraw, now: Timestamp) {
+        // A bucket that the quota has no more does not count.
+        if let Some(account) = self.accounts.iter_mut().find(|account| account.name() == &*draw.bucket) {
+            account.carry(draw, now);
         }
     }
 

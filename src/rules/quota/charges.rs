@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::rules::time::Timestamp;
 
 /// Charges that come within this part of the window count as one, made at the last of them: one 4096th. This bounds memory.
-const GRAINS: u64 = 4096;
+pub(super) const GRAINS: u64 = 4096;
 
 /// Charges of one window of time.
 #[derive(Debug, Clone)]
@@ -82,6 +82,12 @@ impl Charges {
 
     pub(super) fn window(&self) -> u64 {
         self.span.window
+    }
+
+    /// When a charge made at `at` stops counting.
+    #[cfg(feature = "durable")]
+    pub(super) fn expiry(&self, at: Timestamp) -> Timestamp {
+        self.span.expiry(at)
     }
 
     pub(super) fn jitter(&self) -> u64 {

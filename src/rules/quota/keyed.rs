@@ -22,9 +22,19 @@ pub(super) struct Keyed<T> {
     is_distrusted: bool,
     /// The window that has used most, as far as is known: statistics are made too often to look at all of them each time.
     busiest: u32,
+    /// Draws of earlier processes, by the stable hash of their key, until it comes up.
+    #[cfg(feature = "durable")]
+    carried: Carried,
+    /// The stable hash of each window's key, by its slot.
+    #[cfg(feature = "durable")]
+    stable: Vec<u64>,
     /// Batches since all windows were looked at for it.
     batches: usize,
 }
+
+/// Times and costs, by the stable hash of a key.
+#[cfg(feature = "durable")]
+type Carried = std::collections::HashMap<u64, Vec<(Timestamp, u64)>>;
 
 /// Fewest windows for which a sweep is worth its time.
 const MIN_SWEEP: usize = 64;
@@ -40,6 +50,10 @@ impl<T> Keyed<T> {
             is_distrusted: false,
             busiest: 0,
             batches: 0,
+            #[cfg(feature = "durable")]
+            carried: Carried::new(),
+            #[cfg(feature = "durable")]
+            stable: Vec::new(),
         }
     }
 
@@ -55,10 +69,38 @@ impl<T> Keyed<T> {
                 if self.is_distrusted {
                     window.throttled();
                 }
+                #[cfg(feature = "durable")]
+                self.carry_to(&mut window, slot, op, now);
                 self.windows.insert((hash, window));
                 Some(slot)
             }
         }
+    }
+
+    /// A key comes up of which an earlier process may have drawn.
+    #[cfg(feature = "durable")]
+    fn carry_to(&mut self, window: &mut Window, slot: u32, op: &T, now: Timestamp) {
+        let slot = slot as usize;
+        if self.stable.len() <= slot {
+            self.stable.resize(slot + 1, 0);
+        }
+        self.stable[slot] = self.index.stable_hash(op);
+        for (at, cost) in self.carried.remove(&self.stable[slot]).into_iter().flatten() {
+            window.carry(cost, at);
+        }
+        window.settled(now);
+    }
+
+    /// Takes over a draw of an earlier process.
+    #[cfg(feature = "durable")]
+    pub(super) fn carry(&mut self, key: u64, at: Timestamp, cost: u64) {
+        self.carried.entry(key).or_default().push((at, cost));
+    }
+
+    /// A window, and the stable hash of its key.
+    #[cfg(feature = "durable")]
+    pub(super) fn keyed_window(&self, slot: u32) -> (&Window, u64) {
+        (&self.windows[slot as usize].1, self.stable[slot as usize])
     }
 
     pub(super) fn window(&mut self, slot: u32) -> &mut Window {

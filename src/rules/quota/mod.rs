@@ -8,6 +8,8 @@ mod config;
 mod decay;
 mod foreign_use;
 mod held;
+#[cfg(feature = "durable")]
+pub(crate) mod kept;
 mod keyed;
 mod numbers;
 mod report;

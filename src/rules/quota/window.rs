@@ -236,6 +236,27 @@ impl Window {
     }
 
     /// Whether a new window would be the same.
+    /// Takes over a draw of an earlier process.
+    #[cfg(feature = "durable")]
+    pub(super) fn carry(&mut self, cost: u64, at: Timestamp) {
+        self.count.add(cost, at);
+    }
+
+    /// When a draw made now stops counting.
+    #[cfg(feature = "durable")]
+    pub(super) fn expiry(&self, now: Timestamp) -> Timestamp {
+        match &self.count {
+            Count::Charges(charges) => charges.expiry(now),
+            Count::Decay(decay) => decay.falls_to(0),
+        }
+    }
+
+    /// Nanoseconds within which draws may count as one.
+    #[cfg(feature = "durable")]
+    pub(super) fn grain(&self) -> u64 {
+        (self.count.window(self.limit) / super::charges::GRAINS).max(1)
+    }
+
     pub(crate) fn is_idle(&self, now: Timestamp) -> bool {
         self.in_flight == 0 && self.used(now) == 0 && self.frozen_until.is_none_or(|until| until <= now)
     }

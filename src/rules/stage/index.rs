@@ -46,6 +46,10 @@ pub(crate) trait Index<T>: Send {
     #[cfg(feature = "durable")]
     fn key_type(&self) -> std::any::TypeId;
 
+    /// A hash of the op's key that is the same in each process; 0 if it has none.
+    #[cfg(feature = "durable")]
+    fn stable_hash(&self, op: &T) -> u64;
+
     /// Looks the op's key up and remembers it for `bind`.
     fn find(&mut self, scope: u32, op: &T) -> Found;
 
@@ -132,6 +136,11 @@ where
     #[cfg(feature = "durable")]
     fn key_type(&self) -> std::any::TypeId {
         std::any::TypeId::of::<K>()
+    }
+
+    #[cfg(feature = "durable")]
+    fn stable_hash(&self, op: &T) -> u64 {
+        (self.key)(op).map_or(0, |key| crate::rules::stable_hash::stable_hash(&key))
     }
 
     fn find(&mut self, scope: u32, op: &T) -> Found {
