@@ -27,7 +27,7 @@ pub(super) fn tell() {
     }
 }
 
-/// Lines that a job prints before it is killed.
+/// The number of lines that a job prints, at least, before it is killed; the last one is not 0.
 const LINES: usize = 50;
 
 /// Kills a job with SIGKILL, and returns how many ops it had confirmed, and how many a second process finds.
@@ -40,7 +40,11 @@ pub fn survives(shim: &Shim, place: &Place, job: &str) -> Result<(f64, f64), Err
     let mut command = shim.command(job, 60_000, place)?;
     let mut running = command.env(TELL, "1").stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(running.stdout.take().ok_or("no way out")?).lines();
-    let last = lines.by_ref().take(LINES).last().ok_or("the job told nothing")??;
+    let (mut told, mut last) = (0, "0".to_owned());
+    while told < LINES || last == "0" {
+        last = lines.next().ok_or("the job has confirmed nothing")??;
+        told += 1;
+    }
     running.kill()?;
     running.wait()?;
     // Later lines count as well.

@@ -134,8 +134,9 @@ impl Watch {
         Self { cpu: process_cpu(), syncs: shim::syncs(), at: Instant::now(), time, accepted: None }
     }
 
+    /// Whether the time is over, and the job has confirmed an op.
     fn is_over(&self) -> bool {
-        self.at.elapsed() >= self.time
+        self.at.elapsed() >= self.time && CONFIRMED.load(Ordering::Acquire) > 0
     }
 
     fn so_far(&self) -> (f64, f64) {

@@ -88,7 +88,7 @@ pub(super) fn send_all(time: Duration, is_one_call: bool) -> Result<Vec<f64>, Er
                     if next % CHUNK == 0 {
                         confirm(if next >= 2 * CHUNK { CHUNK } else { 0 });
                     }
-                    let goes_on = next % CHUNK != 0 || !running.is_over();
+                    let goes_on = next % CHUNK != 0 || next < 3 * CHUNK || !running.is_over();
                     next += u64::from(goes_on);
                     goes_on.then(|| Order::numbered(next - 1))
                 }))
