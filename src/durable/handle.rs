@@ -84,7 +84,8 @@ where
         sending.submit(id, false).await
     }
 
-    /// Hands many ops in, in order, up to 1,000 per frame: the cheapest way in. Order holds within a shard.
+    /// Hands many ops in, in order, up to 1,000 per frame: the cheapest way in. Order holds within a shard. Two chunks are on their
+    /// way at a time, so that one call with all ops is faster than a call per chunk.
     ///
     /// # Errors
     ///

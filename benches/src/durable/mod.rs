@@ -1,6 +1,6 @@
 //! Jobs of the row `durable`, each of which runs in a child process under `sync_shim.c`.
 //!
-//! A job confirms ops for a time, and counts them in [`CONFIRMED`]. `rows::durable` starts the jobs by [`shim`], makes ratios
+//! A job confirms ops for a time, and counts them in `CONFIRMED`. `rows::durable` starts the jobs by [`shim`], makes ratios
 //! of their rates, and kills some of them by [`check`] to see whether what they confirmed is in their files.
 
 mod by_hand;
@@ -27,7 +27,7 @@ use crate::{Error, clock::process_cpu};
 /// The environment variable with the folder of a job's files.
 pub const FOLDER: &str = "ROUNDLOT_BENCH_FOLDER";
 
-/// The environment variable that makes a job print [`CONFIRMED`] again and again, until it is killed.
+/// The environment variable that makes a job print `CONFIRMED` again and again, until it is killed.
 const TELL: &str = "ROUNDLOT_BENCH_TELL";
 
 /// The number of ops in a chunk of `send_all`, and in a large transaction of the peers.
