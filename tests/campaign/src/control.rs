@@ -73,7 +73,8 @@ pub(crate) async fn control(
             Bent::Leave => {
                 control.wait(10..120).await;
                 is_over.store(true, Ordering::Relaxed);
-                let limit = Duration::from_millis(if control.random.bool() { 0 } else { 2000 });
+                // Most often writes are given up.
+                let limit = Duration::from_millis(if control.random.u8(0..4) > 0 { 0 } else { 2000 });
                 orders.leave().within(limit).await?;
                 say(&Said::Left);
                 return Ok(());

@@ -193,7 +193,7 @@ impl Round {
             Some("discard") => Bent::Discard,
             Some("vacuum") => Bent::Idle,
             Some("close") => Bent::Leave,
-            None if random.u8(0..15) == 0 => Bent::Leave,
+            None if random.u8(0..6) == 0 => Bent::Leave,
             _ => Bent::Mixed,
         };
         Plan {
