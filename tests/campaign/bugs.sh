@@ -37,7 +37,7 @@ survivors=0
 for patch in "$@"; do
     patch=$(realpath "$patch")
     name=$(basename "$patch" .patch)
-    git -C "$copy" apply "$patch" || { echo "$name does not apply any more"; exit 1; }
+    git -C "$copy" apply -C1 "$patch" || { echo "$name does not apply any more"; exit 1; }
     if run "$kills"; then
         echo "| $name | none in $kills | | |"
         survivors=$((survivors + 1))
