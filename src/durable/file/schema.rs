@@ -2,7 +2,7 @@
 //! its owner, too.
 
 /// The format of the tables, and the only one that is read.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 /// A shard's number is that of its log, shifted by 16 bits, and its own. Tables with large rows have row ids, so that a search
 /// compares keys in an index: without them, SQLite reads each row that it compares as a whole.
