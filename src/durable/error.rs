@@ -44,6 +44,7 @@ impl From<LogError> for JoinError {
         match error {
             LogError::Shards { has, wanted } => Self::Shards { has, wanted },
             LogError::Damaged(why) => Self::Unsafe(why),
+            LogError::Unpaired(_) => Self::Unsafe(error.to_string()),
             error => Self::Open(error.to_string()),
         }
     }

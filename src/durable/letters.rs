@@ -88,16 +88,19 @@ where
         Step::Requeue.before();
         loop {
             match self.shared.log.requeue(id, new.number()).await {
-                Ok(is_stored) if is_stored || may_be_stored => {
+                Ok(Some(new)) => {
                     Step::Requeue.after();
                     held.pass_on();
-                    if !is_stored {
-                        // The first request stored it, and its leader was not told.
-                        let _ = shard.commands.send(Command::Read);
-                    }
                     return Ok(Some(new));
                 }
-                Ok(_) => return Ok(None),
+                Ok(None) if may_be_stored => {
+                    // The first request stored it, and its leader was not told.
+                    let _ = shard.commands.send(Command::Read);
+                    Step::Requeue.after();
+                    held.pass_on();
+                    return Ok(Some(new));
+                }
+                Ok(None) => return Ok(None),
                 Err(LogError::Unknown(_)) => {
                     may_be_stored = true;
                     tokio::time::sleep(PAUSE.0).await;

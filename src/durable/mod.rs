@@ -34,7 +34,7 @@
 //!
 //! Files: `builder` joins; `handle`, `send`, `send_all`, `letters`, `joined` are what callers hold; `ingress` and `frame` lead into
 //! the log; `log` is the engine's side, with its rules; `term` is the leader, `transaction` what it
-//! lends to sinks; `memory` and `file` are the engines.
+//! lends to sinks; `memory` and `file` are the engines, and `ledger` settles the log of another engine in PostgreSQL.
 
 mod builder;
 mod bytes;
@@ -49,6 +49,8 @@ mod handle;
 mod ingress;
 mod intent;
 mod joined;
+#[cfg(all(feature = "durable-file", feature = "postgres"))]
+mod ledger;
 mod letters;
 mod log;
 #[cfg(feature = "testing")]

@@ -27,6 +27,9 @@ pub(crate) enum Step {
     Write,
     /// The work of a transactional sink runs, in the transaction that settles its ops.
     Transaction,
+    /// A transaction of a ledger commits.
+    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    LedgerCommit,
     /// A record with settled positions goes to the log.
     Settlement,
     /// Callers are told the outcomes of a record.
@@ -65,6 +68,8 @@ impl Step {
             Self::Intent => "intent",
             Self::Write => "write",
             Self::Transaction => "transaction",
+            #[cfg(all(feature = "durable-file", feature = "postgres"))]
+            Self::LedgerCommit => "ledger_commit",
             Self::Settlement => "settlement",
             Self::Outcome => "outcome",
             Self::Pause => "pause",

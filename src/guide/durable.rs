@@ -10,6 +10,7 @@
 //! |---|---|---|---|
 //! | [`Batcher`](crate::Batcher) | lost | lost | lost |
 //! | `Durable` on a `File` (feature `durable-file`) | survives | survives, if the disk keeps what it has synced | lost |
+//! | `Durable` on a `File` with a ledger in PostgreSQL (`File::ledger`, with feature `postgres`) | survives | survives, if both disks keep what they have synced | ops that wait are lost with the file; settlements, outcomes and dead letters with the database |
 //! | `Durable` on a `testing::MemoryLog` | survives in tests, as long as the log itself | lost | lost |
 //!
 //! What survives is what a call confirmed: an op when [`send`](crate::durable::Handle::send) has returned, an outcome when its
@@ -23,7 +24,7 @@
 //!
 //! | sink | `File`, `MemoryLog` | after a crash during a write |
 //! |---|---|---|
-//! | [`Transactional`](crate::sink::Guarantee::Transactional): rows in the log's own file, by [`Term::transaction`](crate::durable::Term::transaction) or `sqlite::LogTable` | exactly once | the rows are there and their ops settled, or neither |
+//! | [`Transactional`](crate::sink::Guarantee::Transactional): rows in the log's own file, by [`Term::transaction`](crate::durable::Term::transaction) or `sqlite::LogTable`; rows in the database of its ledger, by `Term::postgres` or `postgres::LedgerTable` | exactly once | the rows are there and their ops settled, or neither |
 //! | [`Idempotent`](crate::sink::Guarantee::Idempotent): upserts, sets of values, client order ids that the venue checks | at least once, with the effect of once | the ops are written again, before anything newer of their key |
 //! | [`Unknown`](crate::sink::Guarantee::Unknown) with [`reconcile`](crate::Sink::reconcile) | exactly once, as far as the destination can tell what has landed | the destination is asked |
 //! | [`Unknown`](crate::sink::Guarantee::Unknown), the default | at most once | the ops end in doubt, as dead letters, and are never written again |
@@ -65,6 +66,20 @@
 //! # async fn find(client_id: u64) -> Result<Option<u64>, String> { Ok((client_id > 7).then_some(client_id)) }
 //! # }
 //! ```
+//!
+//! # Exactly once in PostgreSQL
+//!
+//! A log in a file can leave its settlements to a database: `File::at("orders.db").ledger("postgres://..")`. Ops are accepted into the
+//! file, whether or not the server is there. Everything that says what became of them is in tables `roundlot_..` of the database: the
+//! fence, settlements, intents, outcomes, dead letters and the pause. A transactional sink writes its rows in the same transaction, by
+//! `Term::postgres` with any SQL, or as a `postgres::LedgerTable`. The server must sync what it commits. `join` refuses one with
+//! `fsync = off`, and each transaction of the log sets `synchronous_commit` to `on` if it is off.
+//!
+//! While the server is away, nothing is sent and nothing ends, and sends wait once `max_pending` ops do. Each batch takes one
+//! transaction of the server, and one of the file that removes what is settled; a crash between the two loses nothing.
+//!
+//! File and database belong together for the life of the log: move, back up and restore both. `join` refuses a pair of which one is
+//! older than the other, as far as positions and terms tell. Let no other program change tables that begin with `roundlot_`.
 //!
 //! # In doubt
 //!

@@ -6,6 +6,8 @@ mod crashes;
 mod file;
 #[cfg(all(unix, feature = "durable-file"))]
 mod kill;
+#[cfg(all(feature = "durable-file", feature = "postgres"))]
+mod ledger;
 #[cfg(feature = "durable-file")]
 mod quota;
 #[cfg(feature = "durable-file")]

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use rusqlite::{Row, params};
 
-use super::store::{Rows, check, signed, unsigned};
+use super::store::Rows;
 use crate::durable::{
     bytes::checksum,
-    log::store::{ChargeRow, Stored},
+    log::{
+        store::{ChargeRow, Stored},
+        sums::{check, signed, unsigned},
+    },
 };
 
 fn sum(shard: u32, row: &ChargeRow) -> i64 {

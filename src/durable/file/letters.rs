@@ -4,20 +4,16 @@ use std::cell::Cell;
 
 use rusqlite::Row;
 
-use super::store::{signed, unsigned};
 use crate::durable::{
-    bytes::checksum,
-    log::store::{LetterRow, Stored},
+    log::{
+        store::{LetterRow, Stored},
+        sums::unsigned,
+    },
     outcomes::end_of,
 };
 
 pub(super) const LETTER: &str =
     "SELECT producer, number, op, schema, ended, attempts, error, at, sum FROM roundlot_letters";
-
-pub(super) fn letter_sum(shard: u32, row: &LetterRow) -> i64 {
-    let key = [u64::from(shard), row.producer, row.number, u64::from(row.attempts), row.at, u64::from(row.schema)];
-    signed(checksum(&[checksum(&key, row.end.as_bytes()), checksum(&[], &row.error)], &row.op))
-}
 
 pub(super) fn letter_row(row: &Row<'_>) -> rusqlite::Result<(LetterRow, i64)> {
     let end: String = row.get(4)?;

@@ -44,6 +44,8 @@ use super::{
         turns::Turns,
     },
 };
+#[cfg(feature = "postgres")]
+use crate::sink::postgres::Postgres;
 use writer::{Gauges, Message};
 
 /// Bytes of a file at which no more ops are accepted, by default: 4 GiB.
@@ -87,12 +89,21 @@ pub struct File {
     path: PathBuf,
     max_bytes: u64,
     is_restored: bool,
+    /// The database that settles the logs.
+    #[cfg(feature = "postgres")]
+    ledger: Option<Postgres>,
 }
 
 impl File {
     /// The file at this path, which is made if it is missing, readable by its owner alone. Its folder must be there.
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned(), max_bytes: MAX_BYTES, is_restored: false }
+        Self {
+            path: path.as_ref().to_owned(),
+            max_bytes: MAX_BYTES,
+            is_restored: false,
+            #[cfg(feature = "postgres")]
+            ledger: None,
+        }
     }
 
     /// The cap of the file and its WAL, 4 GiB by default and 16 MiB at least. The last eighth is kept for settlements, so that
@@ -108,6 +119,47 @@ impl File {
     /// opened as ever.
     pub fn restored(self) -> Self {
         Self { is_restored: true, ..self }
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+impl File {
+    /// Settles the log in the PostgreSQL database of this URL, so that a sink can write there exactly once: by
+    /// [`Term::postgres`](super::Term::postgres), or as a [`LedgerTable`](crate::sink::postgres::LedgerTable).
+    ///
+    /// The file keeps the ops that wait; a send needs nothing but the file. Fence, settlements, intents, outcomes, dead letters and
+    /// the pause are in tables `roundlot_..` of the database, in the schema that the URL's `search_path` names first. They are made
+    /// if they are missing. While the server is away, ops are accepted up to
+    /// [`max_pending`](crate::Limits::max_pending), and nothing is sent.
+    ///
+    /// File and database belong together from the first [`join`](super::Durable::join) on. It refuses a file without its ledger, a
+    /// ledger without its file, one that is older than the other, and a server that does not sync what it commits
+    /// (`fsync = off`). The URL is read as [`Postgres::url`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use roundlot::{durable::{Durable, File}, sink::{postgres::LedgerTable, table::Table}};
+    ///
+    /// let table = Table::<i64>::new("amounts").integer("amount", |amount| *amount).create_if_missing();
+    /// let table = LedgerTable::new(table)?;
+    /// let file = File::at("amounts.db").ledger("postgres://bob@db.example/books?sslmode=verify-full");
+    /// let amounts = Durable::new("amounts", file).sink(move |term| table.sink(term)).join().await?;
+    /// amounts.handle().submit(7).await?.await?; // the row is in the table, once
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ledger(self, url: impl AsRef<str>) -> Self {
+        self.ledger_with(Postgres::url(url))
+    }
+
+    /// The same with the server of these settings. Only the address counts: each shard has one connection, and all lookups share
+    /// one.
+    pub fn ledger_with(self, settings: Postgres) -> Self {
+        Self { ledger: Some(settings), ..self }
     }
 }
 
@@ -200,10 +252,20 @@ impl Drop for Member {
 impl Open for File {
     fn open(self, name: String, shards: u16) -> BoxFuture<'static, Result<Opened, JoinError>> {
         Box::pin(async move {
+            #[cfg(feature = "postgres")]
+            let ledger = self.ledger.clone();
             let of = name.clone();
             let entering = tokio::task::spawn_blocking(move || enter(&self, &of)).await;
             let (member, turns) = entering.map_err(|error| JoinError::Open(error.to_string()))??;
             let engine = Arc::new(member);
+            #[cfg(feature = "postgres")]
+            if let Some(settings) = ledger {
+                let opened = super::ledger::open(Arc::clone(&engine), turns, &settings, &name, shards).await;
+                if opened.is_err() {
+                    local::Engine::close(&*engine).await;
+                }
+                return opened.map(Opened::new);
+            }
             match Local::join(Arc::clone(&engine), turns, &name, shards).await {
                 Ok(log) => Ok(Opened::new(Arc::new(log))),
                 Err(error) => {

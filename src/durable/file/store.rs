@@ -7,13 +7,14 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 
 use super::{
     guard::{Guard, SAVEPOINT},
-    letters::{LETTER, LetterBytes, letter_row, letter_sum},
+    letters::{LETTER, LetterBytes, letter_row},
 };
 use crate::durable::{
     bytes::checksum,
     log::{
         LogError,
         store::{ChargeRow, FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
+        sums::{check, letter_sum, log_sum, outcome_sum, shard_sum, signed, sum, unsigned},
     },
     outcomes::end_of,
     transaction::Transaction,
@@ -40,15 +41,6 @@ pub(super) fn failed(error: &rusqlite::Error) -> LogError {
         Some(ErrorCode::ConstraintViolation) => LogError::Uncommittable(error.to_string()),
         _ => LogError::Failed(error.to_string()),
     }
-}
-
-/// SQLite's integers are signed. Positions and numbers stay below 2^63; checksums may not.
-pub(super) fn signed(number: u64) -> i64 {
-    number as i64
-}
-
-pub(super) fn unsigned(number: i64) -> u64 {
-    number as u64
 }
 
 impl<'c> Rows<'c> {
@@ -102,21 +94,6 @@ impl<'c> Rows<'c> {
         let size = self.number("PRAGMA page_size")?;
         Ok(pages * size + std::fs::metadata(&self.wal).map_or(0, |wal| wal.len()))
     }
-}
-
-pub(super) fn check(is_right: bool, table: &str) -> Stored<()> {
-    if is_right { Ok(()) } else { Err(LogError::Damaged(format!("the checksum of a row of {table} is wrong"))) }
-}
-
-/// The checksum of a row of numbers.
-fn sum(numbers: &[u64]) -> i64 {
-    signed(checksum(numbers, &[]))
-}
-
-fn outcome_sum(shard: u32, row: &OutcomeRow) -> i64 {
-    let OutcomeRow { producer, first, count, end, attempts, at, schema, result, lengths } = row;
-    let key = [u64::from(shard), *producer, *first, *count, u64::from(*attempts), *at, u64::from(*schema)];
-    signed(checksum(&[checksum(&key, end.as_bytes()), checksum(&[], lengths)], result))
 }
 
 fn outcome_row(row: &Row<'_>) -> rusqlite::Result<(OutcomeRow, i64)> {
@@ -188,6 +165,19 @@ impl Store for Rows<'_> {
     fn put_log(&mut self, name: &str, row: &LogRow) -> Stored<()> {
         let sql = "INSERT OR REPLACE INTO roundlot_logs VALUES (?1, ?2, ?3, ?4, ?5)";
         self.change(sql, params![name, row.log, row.shards, signed(row.next_producer), log_sum(name, row)])
+    }
+
+    fn pairing(&mut self, log: u16) -> Stored<Option<u64>> {
+        let sql = "SELECT pairing, sum FROM roundlot_pairings WHERE log = ?1";
+        let found = self.one(sql, [log], |row| Ok((unsigned(row.get(0)?), row.get::<_, i64>(1)?)))?;
+        let sum_of = |pairing| sum(&[u64::from(log), pairing]);
+        found.map_or(Ok(None), |(pairing, sum)| check(sum == sum_of(pairing), "pairings").map(|()| Some(pairing)))
+    }
+
+    #[cfg(feature = "postgres")]
+    fn put_pairing(&mut self, log: u16, pairing: u64) -> Stored<()> {
+        let sum = sum(&[u64::from(log), pairing]);
+        self.change("INSERT INTO roundlot_pairings VALUES (?1, ?2, ?3)", params![log, signed(pairing), sum])
     }
 
     fn shard(&mut self, shard: u32) -> Stored<ShardRow> {
@@ -371,13 +361,4 @@ impl Store for Rows<'_> {
 
 fn run(shard: u32, (first, last, found): (u64, u64, i64)) -> Stored<(u64, u64)> {
     check(found == sum(&[u64::from(shard), first, last]), "settled").map(|()| (first, last))
-}
-
-fn log_sum(name: &str, row: &LogRow) -> i64 {
-    signed(checksum(&[u64::from(row.log), u64::from(row.shards), row.next_producer], name.as_bytes()))
-}
-
-fn shard_sum(shard: u32, row: &ShardRow) -> i64 {
-    let (paused, idle_terms) = (u64::from(row.paused), u64::from(row.idle_terms));
-    sum(&[u64::from(shard), row.epoch, row.next, row.cursor, paused, idle_terms])
 }

@@ -61,8 +61,34 @@ impl<E: Engine> Local<E> {
             drop_ref,
         );
         let (log, producer) = joining.await?;
+        Ok(Self::new(engine, turns, log, producer, shards))
+    }
+
+    /// A log that has been joined.
+    pub(crate) fn new(engine: Arc<E>, turns: Turns, log: u16, producer: u64, shards: u16) -> Self {
         let followers = (0..shards).map(|_| Follower::default()).collect();
-        Ok(Self { engine, turns, log, producer, followers })
+        Self { engine, turns, log, producer, followers }
+    }
+
+    /// Runs a rule on a shard in the next transaction.
+    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    pub(crate) fn run<V, F>(&self, shard: u16, mut rule: F) -> Answer<'static, V>
+    where
+        V: Send + 'static,
+        F: FnMut(&mut dyn Store, u32) -> Stored<V> + Send + 'static,
+    {
+        let key = self.key(shard);
+        self.turns.run(move |store| rule(store, key), drop_ref)
+    }
+
+    /// Runs a rule that adds a frame to a shard, and tells the leader of it.
+    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    pub(crate) fn add_frame<F>(&self, shard: u16, mut rule: F) -> Answer<'static, StoredFrame>
+    where
+        F: FnMut(&mut dyn Store, u32) -> Stored<StoredFrame> + Send + 'static,
+    {
+        let (key, stored) = (self.key(shard), self.stored(shard));
+        self.turns.run(move |store| rule(store, key), move |frame: &StoredFrame| stored(frame.clone()))
     }
 
     fn key(&self, shard: u16) -> u32 {
@@ -222,7 +248,7 @@ impl<E: Engine> Log for Local<E> {
         self.turns.run(move |store| rules::discard(store, key, id.producer(), id.number()), drop_ref)
     }
 
-    fn requeue(&self, id: OpId, number: u64) -> Answer<'_, bool> {
+    fn requeue(&self, id: OpId, number: u64) -> Answer<'_, Option<OpId>> {
         let (key, to) = (self.key(id.shard()), (self.producer, number));
         let (engine, stored) = (Arc::clone(&self.engine), self.stored(id.shard()));
         let from = (id.producer(), id.number());
@@ -234,7 +260,8 @@ impl<E: Engine> Log for Local<E> {
                 }
             },
         );
-        Box::pin(async move { moving.await.map(|frame| frame.is_some()) })
+        let new = OpId::new(to.0, id.shard(), number);
+        Box::pin(async move { Ok(moving.await?.map(|_| new)) })
     }
 
     fn size(&self) -> Size {

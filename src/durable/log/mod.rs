@@ -5,14 +5,20 @@
 //! |---|---|
 //! | `store` | the rows of a log, and the trait by which an engine reads and writes them in a transaction |
 //! | `rules` | each request as a change of rows, the same for every engine on one machine |
+//! | `frames` | the same for an engine that keeps frames, and has a ledger to settle them |
+//! | `sums` | checksums of rows |
 //! | `turns` | the requests that wait for the next transaction |
 //! | `callers` | the calls that wait for it |
 //! | `local` | a [`Log`] made of the three |
 
 pub(crate) mod callers;
+#[cfg(all(feature = "durable-file", feature = "postgres"))]
+pub(crate) mod frames;
 pub(crate) mod local;
 pub(crate) mod rules;
 pub(crate) mod store;
+#[cfg(feature = "durable-file")]
+pub(crate) mod sums;
 pub(crate) mod turns;
 
 use std::{
@@ -25,6 +31,8 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+#[cfg(all(feature = "durable-file", feature = "postgres"))]
+use super::ledger::Ledger;
 use super::{frame::Frame, transaction::Transaction};
 use crate::rules::outcome::OpId;
 use callers::Callers;
@@ -63,6 +71,9 @@ pub(crate) enum LogError {
     /// The log has another number of shards.
     #[error("the log has {has} shards, not {wanted}")]
     Shards { has: u16, wanted: u16 },
+    /// The log and the ledger that settles it do not belong together.
+    #[error("the log and its ledger do not belong together: {0}")]
+    Unpaired(String),
     /// A row of the log is damaged.
     #[error("the log is damaged: {0}")]
     Damaged(String),
@@ -227,9 +238,15 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// Removes a dead letter. Returns whether there was one.
     fn discard(&self, id: OpId) -> Answer<'_, bool>;
 
-    /// Moves the op of a dead letter to the end of the log, under another number of this producer. Returns whether there was
-    /// one.
-    fn requeue(&self, id: OpId, number: u64) -> Answer<'_, bool>;
+    /// Moves the op of a dead letter to the end of the log, under another number of this producer. Returns its new id, which
+    /// is that of an earlier request if that one was cut short. `None` if there is no such letter.
+    fn requeue(&self, id: OpId, number: u64) -> Answer<'_, Option<OpId>>;
+
+    /// The ledger that settles the log, if the log does not do so itself.
+    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    fn ledger(&self) -> Option<&Ledger> {
+        None
+    }
 
     fn size(&self) -> Size;
 

@@ -1,7 +1,7 @@
 //! Each request to a log as a change of its rows. A request that is refused has changed nothing, so that those that share its
 //! transaction stand. An error of the store fails the transaction as a whole.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Found, Lease, LogError, Purge, Record, StoredFrame, TermState, Work,
@@ -21,10 +21,10 @@ pub(crate) const GHOST_AFTER: Duration = Duration::from_secs(3600);
 const READ: usize = 64;
 
 /// Outcomes forgotten at a time, so that no transaction is long.
-const PURGE: usize = 1000;
+pub(crate) const PURGE: usize = 1000;
 
 /// No op has a greater number: engines have signed integers.
-const MAX_NUMBER: u64 = i64::MAX as u64;
+pub(crate) const MAX_NUMBER: u64 = i64::MAX as u64;
 
 /// A frame of a larger span of positions would make the log lose count.
 const MAX_COUNT: u64 = 1 << 20;
@@ -33,6 +33,9 @@ const MAX_COUNT: u64 = 1 << 20;
 pub(crate) fn join(store: &mut dyn Store, name: &str, shards: u16) -> Stored<(u16, u64)> {
     let row = match store.log(name)? {
         Some(row) if row.shards != shards => return Err(LogError::Shards { has: row.shards, wanted: shards }),
+        Some(row) if store.pairing(row.log)?.is_some() => {
+            return Err(LogError::Unpaired("it is settled by a ledger, and was joined without one".to_owned()));
+        }
         Some(row) => row,
         None => LogRow { log: store.logs()?, shards, next_producer: 1 },
     };
@@ -61,7 +64,7 @@ pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64)
     Ok(first)
 }
 
-fn push_frame(store: &mut dyn Store, shard: u32, frame: &Frame) -> Stored<u64> {
+pub(super) fn push_frame(store: &mut dyn Store, shard: u32, frame: &Frame) -> Stored<u64> {
     let row = store.shard(shard)?;
     store.put_frame(shard, row.next, frame.count, &frame.bytes)?;
     store.put_shard(shard, &ShardRow { next: row.next + frame.count, ..row })?;
@@ -153,7 +156,7 @@ pub(crate) fn transact(store: &mut dyn Store, shard: u32, lease: Lease, work: &m
 }
 
 /// The bytes of the op at a position that is not settled.
-fn op_at(store: &mut dyn Store, shard: u32, position: u64) -> Stored<Vec<u8>> {
+pub(super) fn op_at(store: &mut dyn Store, shard: u32, position: u64) -> Stored<Vec<u8>> {
     let damaged = |why: String| LogError::Damaged(why);
     let Some((first, bytes)) = store.frames(shard, position, 1)?.into_iter().next() else {
         return Err(damaged(format!("no frame holds position {position}")));
@@ -189,9 +192,20 @@ fn settle(store: &mut dyn Store, shard: u32, cursor: u64, mut first: u64, mut la
 /// Leaves settled ops out of the frames with these first positions.
 pub(crate) fn compact(store: &mut dyn Store, shard: u32, frames: &[u64]) -> Stored<()> {
     let (row, settled) = (store.shard(shard)?, store.settled(shard)?);
+    compact_by(store, shard, frames, row.cursor, &settled)
+}
+
+/// The same by the cursor of a shard and its settled runs above.
+pub(super) fn compact_by(
+    store: &mut dyn Store,
+    shard: u32,
+    frames: &[u64],
+    cursor: u64,
+    settled: &[(u64, u64)],
+) -> Stored<()> {
     let is_settled = |position: u64| {
         let run = settled.partition_point(|(first, _)| *first <= position).checked_sub(1).map(|i| settled[i]);
-        position < row.cursor || run.is_some_and(|(_, last)| position <= last)
+        position < cursor || run.is_some_and(|(_, last)| position <= last)
     };
     for wanted in frames {
         // A frame that is wholly settled meanwhile is gone.
@@ -222,14 +236,13 @@ pub(crate) fn introduce(store: &mut dyn Store, shard: u32, producer: u64) -> Sto
     store.put_producer(shard, producer, &ProducerRow::default())
 }
 
-/// Forgets some outcomes recorded before a time, and charges that have expired. Returns whether there may be more.
-pub(crate) fn purge(store: &mut dyn Store, shard: u32, purge: &Purge) -> Stored<bool> {
-    store.remove_charges(shard, purge.now)?;
+/// The lowest number, by producer, of ops that may repeat an id and are not settled, those included that the term has not read.
+/// `None` if the term is far behind, as its next purge will not be.
+pub(super) fn open_ids(store: &mut dyn Store, shard: u32, purge: &Purge) -> Stored<Option<BTreeMap<u64, u64>>> {
     let mut open = purge.open.clone();
     let unread = read(store, shard, purge.unread)?;
     if unread.len() == READ {
-        // The term is far behind, and its next purge will not be.
-        return Ok(false);
+        return Ok(None);
     }
     for stored in unread {
         let frame = Frame::open(stored.bytes).map_err(|error| LogError::Damaged(error.to_string()))?;
@@ -238,6 +251,15 @@ pub(crate) fn purge(store: &mut dyn Store, shard: u32, purge: &Purge) -> Stored<
             open.entry(entry.producer).and_modify(|least| *least = entry.number.min(*least)).or_insert(entry.number);
         }
     }
+    Ok(Some(open))
+}
+
+/// Forgets some outcomes recorded before a time, and charges that have expired. Returns whether there may be more.
+pub(crate) fn purge(store: &mut dyn Store, shard: u32, purge: &Purge) -> Stored<bool> {
+    store.remove_charges(shard, purge.now)?;
+    let Some(open) = open_ids(store, shard, purge)? else {
+        return Ok(false);
+    };
     let (mut after, mut left) = ((0, 0), PURGE);
     while left > 0 {
         let rows = store.outcomes(shard, after, left)?;

@@ -110,6 +110,11 @@ pub(crate) trait Store {
     fn logs(&mut self) -> Stored<u16>;
     fn put_log(&mut self, name: &str, row: &LogRow) -> Stored<()>;
 
+    /// The number that the log shares with the ledger which settles it. `None` if the log settles itself.
+    fn pairing(&mut self, log: u16) -> Stored<Option<u64>>;
+    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    fn put_pairing(&mut self, log: u16, pairing: u64) -> Stored<()>;
+
     fn shard(&mut self, shard: u32) -> Stored<ShardRow>;
     fn put_shard(&mut self, shard: u32, row: &ShardRow) -> Stored<()>;
 

@@ -16,6 +16,7 @@ type OpKey = (u32, u64, u64);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
     logs: BTreeMap<String, LogRow>,
+    pairings: BTreeMap<u16, u64>,
     shards: BTreeMap<u32, ShardRow>,
     producers: BTreeMap<Key, ProducerRow>,
     /// By the position of the first op; with the number of ops.
@@ -69,6 +70,16 @@ impl Store for Rows {
 
     fn put_log(&mut self, name: &str, row: &LogRow) -> Stored<()> {
         self.logs.insert(name.to_owned(), *row);
+        Ok(())
+    }
+
+    fn pairing(&mut self, log: u16) -> Stored<Option<u64>> {
+        Ok(self.pairings.get(&log).copied())
+    }
+
+    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    fn put_pairing(&mut self, log: u16, pairing: u64) -> Stored<()> {
+        self.pairings.insert(log, pairing);
         Ok(())
     }
 

@@ -52,32 +52,32 @@ impl LentOps {
 }
 
 pub(super) struct Lent<T, R> {
-    log: Arc<dyn Log>,
+    pub(super) log: Arc<dyn Log>,
     codec: Arc<dyn OpCodec<T, R>>,
-    lease: Lease,
+    pub(super) lease: Lease,
     /// Whether what is sent may differ from what the log has.
     merges: bool,
     ops: LentOps,
     /// The number of ops.
-    count: usize,
+    pub(super) count: usize,
     state: Mutex<State<T, R>>,
     /// Notified when a transaction has ended.
     ended: Notify,
 }
 
-struct State<T, R> {
+pub(super) struct State<T, R> {
     /// The batch, while the log has the work and does not run it.
     batch: Option<Batch<T, R>>,
     /// Whether the log has the work.
-    is_out: bool,
+    pub(super) is_out: bool,
     /// Ops that had no verdict when the work was handed over.
     open: Vec<usize>,
     /// Ops that end if the transaction commits.
     ending: Vec<usize>,
     answer: Option<Result<Settled, SinkError>>,
-    landed: Landed,
+    pub(super) landed: Landed,
     /// Draws of the batch from the quota, until the log has them.
-    charges: Vec<ChargeRow>,
+    pub(super) charges: Vec<ChargeRow>,
 }
 
 /// Positions that transactions of a write have settled, in order.
@@ -160,12 +160,12 @@ where
         landed
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T, R>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State<T, R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the log which ops end with the transaction, and how.
-    fn record(&self, batch: &Batch<T, R>, open: &[usize]) -> (Vec<usize>, Record) {
+    pub(super) fn record(&self, batch: &Batch<T, R>, open: &[usize]) -> (Vec<usize>, Record) {
         let (mut ending, mut told) = (Vec::new(), Told::default());
         for i in open.iter().copied() {
             let (attempts, tokens) = (self.ops.attempts(i) + 1, self.ops.tokens(i));
@@ -228,7 +228,7 @@ pub(super) fn encoded<T, R>(codec: &dyn OpCodec<T, R>, op: &T) -> Option<Vec<u8>
 }
 
 /// The meaning of an error of the log for the ops of a transaction.
-fn sink_error(error: LogError) -> SinkError {
+pub(super) fn sink_error(error: LogError) -> SinkError {
     match error {
         LogError::Fenced => SinkError::fenced(error),
         LogError::Unknown(_) => SinkError::ambiguous(error),

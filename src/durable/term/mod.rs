@@ -9,6 +9,7 @@
 //! | `settle` | batches that come back, ends, and records that have committed |
 //! | `outgoing` | batches on their way out |
 //! | `lent` | a batch on its way through a transaction |
+//! | `ledger` | a batch in a transaction of a ledger |
 //! | `draft` | the next record, and its effects |
 //! | `doubts` | intents in the log, and the ops that they put in doubt |
 //! | `kept` | frames that hold ops which are not settled |
@@ -22,6 +23,8 @@ mod draft;
 mod flagged;
 mod intake;
 mod kept;
+#[cfg(all(feature = "durable-file", feature = "postgres"))]
+mod ledger;
 mod lent;
 mod outgoing;
 mod positions;
@@ -209,6 +212,7 @@ impl From<LogError> for TermEnd {
         match error {
             LogError::Closed => Self::Closed,
             LogError::Damaged(why) => Self::Unreadable(why),
+            LogError::Unpaired(_) => Self::Unreadable(error.to_string()),
             error => Self::Again(error.to_string()),
         }
     }

@@ -345,6 +345,11 @@ where
 
     /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
     pub(super) async fn wind_down(&mut self) {
+        if let Some((commit, effects)) = self.committing.take() {
+            drop(commit);
+            // The next term begins behind it, and learns whether it was stored.
+            self.leader.account.unknown.push(effects);
+        }
         let abort = self.leader.abort.clone();
         loop {
             tokio::select! {

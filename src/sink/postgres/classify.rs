@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-pub(super) type ClassifiedError = classified::ClassifiedError<ServerMessage>;
+pub(crate) type ClassifiedError = classified::ClassifiedError<ServerMessage>;
 
 /// Text of the error in one line: from the server with its SQLSTATE, or from the client library.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct ServerMessage {
+pub(crate) struct ServerMessage {
     pub(super) text: String,
     /// Whether the session is usable after a rollback.
     pub(super) goes_on: bool,
@@ -44,6 +44,14 @@ pub(super) enum Hint {
     ByInsert,
     /// The server does not understand a row, if the connection goes on; else a pooler has hung up.
     Protocol,
+}
+
+/// The meaning of an error of PostgreSQL for the ops of a write whose transaction is undone, as the docs of
+/// [`PostgresSink`](super::PostgresSink) list it.
+impl From<Error> for SinkError {
+    fn from(error: Error) -> Self {
+        classify(Phase::Statement, error).into()
+    }
 }
 
 /// Whether a rollback makes the connection good for the next batch. A connection with a passing failure is replaced,
@@ -80,7 +88,7 @@ pub(super) fn settle(mut classified: ClassifiedError, rows: usize, goes_on: bool
 /// * A missing table or column, no permission, wrong credentials: refused. A retry would fail as well, and a person has
 ///   to act first.
 /// * The connection was lost during the commit: ambiguous, and an outage.
-pub(super) fn classify(phase: Phase, error: Error) -> ClassifiedError {
+pub(crate) fn classify(phase: Phase, error: Error) -> ClassifiedError {
     let Some(message) = error.as_db_error() else {
         let is_lost = is_lost(&error);
         let verdict = if is_lost { lost(phase) } else { unknown(phase) };

@@ -17,6 +17,8 @@ mod address;
 mod classify;
 mod connection;
 mod error;
+#[cfg(feature = "durable-file")]
+mod ledger_table;
 mod numeric;
 mod open;
 mod options;
@@ -35,8 +37,19 @@ mod watch;
 mod wire;
 mod writer;
 
+#[cfg(feature = "durable-file")]
+pub(crate) use classify::classify;
 pub use error::OpenError;
+#[cfg(feature = "durable-file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable-file")))]
+pub use ledger_table::{LedgerTable, LedgerTableSink};
 pub use options::Postgres;
+#[cfg(feature = "durable-file")]
+pub(crate) use pool::Server;
+#[cfg(feature = "durable-file")]
+pub(crate) use search_path::has_arrived;
+#[cfg(feature = "durable-file")]
+pub(crate) use session::Session;
 pub use sink::PostgresSink;
 
 pub use super::table::{ColumnType, Conflict, Table, TableError, Value};

@@ -11,8 +11,8 @@ use super::{
     connection::Connection,
     options::Postgres,
     plan::{Found, Plan, qualified},
-    pool::{Pool, Server},
-    search_path, tls,
+    pool::Pool,
+    search_path,
     watch::Watch,
     wire::{Declared, Field, type_name},
 };
@@ -21,9 +21,7 @@ use crate::sink::table::{ColumnType, Table, TableError, classified::Phase};
 /// Connects and checks everything that can be checked before there is a row.
 pub(super) async fn open<T>(settings: &Postgres, table: &Table<T>) -> Result<Pool, OpenError> {
     table.check()?;
-    let address = settings.address.as_ref().map_err(|why| OpenError::Address(why.clone()))?;
-    let tls = tls::connector(address.proof, &address.roots).map_err(OpenError::Address)?;
-    let server = Server { config: address.config.clone(), tls };
+    let server = settings.server().map_err(OpenError::Address)?;
     let mut session =
         server.connect(None).await.map_err(|classified| OpenError::Connect(Box::new(classified.context)))?;
     let path = search_path::has_arrived(session.client(), server.config.get_options()).await;
@@ -43,10 +41,21 @@ const LOST_PATH: &str = "the search_path in its options did not reach the server
 async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
     // One transaction keeps to one server process behind a pooler. Settings of other clients are overridden in it.
     client.batch_execute(BEGIN).await.map_err(|error| OpenError::Connect(boxed(error)))?;
+    let plan = look(client, settings, table).await?;
+    client.batch_execute("END").await.map_err(|error| database(table, error))?;
+    Ok(plan)
+}
+
+/// The plan for a table, in a transaction that has a savepoint named `roundlot`.
+#[cfg(feature = "durable-file")]
+pub(super) async fn planned_in<T>(client: &Client, table: &Table<T>) -> Result<Plan, OpenError> {
+    look(client, &Postgres::of(Err("there is none".to_owned())), table).await
+}
+
+async fn look<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> Result<Plan, OpenError> {
     let found = find_or_create(client, table).await?;
     let plan = Plan::of(table, &found, settings);
     client.batch_execute(&plan.check).await.map_err(|error| rejected(table, error))?;
-    client.batch_execute("END").await.map_err(|error| database(table, error))?;
     Ok(plan)
 }
 

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use super::address::{self, Address};
+use super::{
+    address::{self, Address},
+    pool::Server,
+    tls,
+};
+
 /// The settings of a [`PostgresSink`](super::PostgresSink), each with a default that suits most programs.
 ///
 /// # Examples
@@ -69,12 +74,11 @@ impl Postgres {
     /// A URL that cannot be read is an error of [`open`](Self::open). No error and no log contains user, password or
     /// database.
     pub fn url(url: impl AsRef<str>) -> Self {
-        Self {
-            address: address::read(url.as_ref(), |name| std::env::var(name).ok()),
-            max_connections: MAX_CONNECTIONS,
-            copy_from: COPY_FROM,
-            stage_from: STAGE_FROM,
-        }
+        Self::of(address::read(url.as_ref(), |name| std::env::var(name).ok()))
+    }
+
+    pub(super) fn of(address: Result<Address, String>) -> Self {
+        Self { address, max_connections: MAX_CONNECTIONS, copy_from: COPY_FROM, stage_from: STAGE_FROM }
     }
 
     /// Settings for the server and database that the `PG*` variables name, as [`url`](Self::url) lists them.
@@ -110,6 +114,15 @@ impl Postgres {
     pub fn stage_from(mut self, rows: usize) -> Self {
         self.stage_from = rows;
         self
+    }
+}
+
+impl Postgres {
+    /// The server, or why the address can't be used.
+    pub(crate) fn server(&self) -> Result<Server, String> {
+        let address = self.address.clone()?;
+        let tls = tls::connector(address.proof, &address.roots)?;
+        Ok(Server { config: address.config, tls })
     }
 }
 

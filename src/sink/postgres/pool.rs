@@ -24,8 +24,8 @@ use super::{
 use crate::sink::{SinkError, table::classified::Phase};
 
 /// Address and login of the server. Never printed.
-pub(super) struct Server {
-    pub(super) config: Config,
+pub(crate) struct Server {
+    pub(crate) config: Config,
     pub(super) tls: Tls,
 }
 
@@ -34,7 +34,7 @@ impl Server {
     ///
     /// The client library limits the time until a host is reached, and not until it answers: one that is stopped takes
     /// connections and says nothing. A host has two addresses at most, as a rule.
-    pub(super) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, ClassifiedError> {
+    pub(crate) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, ClassifiedError> {
         let connecting = self.config.connect(self.tls.clone());
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
         let connected = match self.config.get_connect_timeout() {

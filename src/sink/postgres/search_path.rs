@@ -4,7 +4,7 @@
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 /// True as well if none was asked for.
-pub(super) async fn has_arrived(client: &Client, options: Option<&str>) -> Result<bool, Error> {
+pub(crate) async fn has_arrived(client: &Client, options: Option<&str>) -> Result<bool, Error> {
     let Some(asked) = options.and_then(asked) else { return Ok(true) };
     let rows = client.simple_query("SELECT current_setting('search_path')").await?;
     let is_it = |message: &SimpleQueryMessage| match message {

@@ -16,7 +16,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// A session. When it is dropped while the server may work for it, the server is told to stop. The server would not
 /// read its socket before, and a statement that waits for a lock would keep its own.
-pub(super) struct Session {
+pub(crate) struct Session {
     /// Present until the session ends.
     live: Option<Live>,
     tls: Tls,
@@ -48,8 +48,14 @@ impl Session {
         Self { live: Some(Live { client, task }), tls, busy: true, answered: false, is_own, slot }
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.live.as_ref().expect("it is taken out only when the session ends").client
+    }
+
+    /// For transactions that the client library itself begins and ends.
+    #[cfg(feature = "durable-file")]
+    pub(crate) fn client_mut(&mut self) -> &mut Client {
+        &mut self.live.as_mut().expect("it is taken out only when the session ends").client
     }
 
     /// Whether it has a server process to itself, in which statements keep their names.
@@ -57,17 +63,17 @@ impl Session {
         self.is_own
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.client().is_closed()
     }
 
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.busy
     }
 
     /// Marks the session as busy until [`rest`](Self::rest): dropped before that, it leaves a transaction behind that
     /// no other write may continue.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.busy = true;
         self.answered = false;
     }
@@ -78,7 +84,7 @@ impl Session {
     }
 
     /// The server has answered all that it was asked, and no transaction is open.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.busy = false;
     }
 
@@ -91,7 +97,7 @@ impl Session {
     }
 
     /// Terminates the session, and waits until that is sent.
-    pub(super) async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         let Some(Live { client, task }) = self.live.take() else { return };
         drop(client);
         // A task that failed has ended the session as well.

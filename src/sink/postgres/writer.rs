@@ -80,7 +80,7 @@ fn go_on(connection: &Connection, plan: &Plan) -> String {
 }
 
 /// The second half first, so that the first is popped first: rows keep their order.
-fn halves(rows: Range<usize>) -> [Range<usize>; 2] {
+pub(super) fn halves(rows: Range<usize>) -> [Range<usize>; 2] {
     let middle = rows.start + rows.len() / 2;
     [middle..rows.end, rows.start..middle]
 }

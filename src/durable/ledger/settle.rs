@@ -1,0 +1,276 @@
+//! Transactions of a ledger under the fence of a shard: a term begins, a record is stored, the work of a sink shares a transaction
+//! with its record. At most one per shard is under way in a process, and the shard's row is locked in all of them.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+
+use super::{
+    Ledger,
+    rows::{Statement, int8, run_all},
+    runs::Runs,
+    schema::key,
+    session::{ANSWER, answer, committed},
+};
+use crate::durable::{
+    log::{
+        LogError, Record, TermState,
+        store::{LetterRow, ShardRow, Stored},
+        sums::shard_sum,
+    },
+    step::Step,
+};
+
+/// The fence under which a transaction runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fence {
+    pub(crate) shard: u16,
+    pub(crate) epoch: u64,
+    /// How long a statement of a sink may take. `None` for a record alone, which a pause does not stop.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Why a transaction was undone, or has no known result.
+#[derive(Debug)]
+pub(crate) enum Undone<E> {
+    /// By the work in it.
+    Work(E),
+    Log(LogError),
+}
+
+impl<E> From<LogError> for Undone<E> {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// A shard's row, locked until the transaction ends.
+struct Locked {
+    row: ShardRow,
+    /// The number of the transaction, by which the end of it is noticed.
+    transaction: i64,
+}
+
+/// What a transaction has settled once it has committed.
+struct Settled {
+    runs: Runs,
+    /// The runs that frames may be removed by.
+    whole: Vec<(u64, u64)>,
+}
+
+impl Ledger {
+    /// Begins a term. The position of the next op is not known here.
+    pub(crate) async fn begin(&self, shard: u16) -> Stored<TermState> {
+        let mut lead = self.shard(shard)?.lock().await;
+        let lead = &mut *lead;
+        lead.known = None;
+        let mut in_use = lead.slot.ready(&self.server).await?;
+        match self.begin_in(in_use.client()?, shard).await {
+            Ok(state) => {
+                in_use.done();
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                lead.known = Some((state.epoch, Runs::new(state.cursor, &state.settled)));
+                Ok(state)
+            }
+            // The session is given up with what is under way in it.
+            Err(error @ LogError::Unknown(_)) => Err(error),
+            Err(error) => {
+                in_use.undo().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin_in(&self, client: &mut Client, shard: u16) -> Stored<TermState> {
+        let transaction = begun(client).await?;
+        let Locked { row, transaction: number } = self.lock(&transaction, shard, ANSWER).await?;
+        let row = ShardRow { epoch: row.epoch + 1, idle_terms: row.idle_terms.saturating_add(1), ..row };
+        self.update(&transaction, shard, number, &row).await?;
+        let settled = self.settled(&transaction, shard).await?;
+        let sql = "SELECT number, intent, sum FROM {s}.roundlot_intents WHERE log = $1 AND shard = $2 ORDER BY number";
+        let intents = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
+        let intents = intents.iter().map(|row| self.intent_of(shard, row)).collect::<Stored<_>>()?;
+        let sql =
+            "SELECT bucket, key, grain, at, cost, expires FROM {s}.roundlot_charges WHERE log = $1 AND shard = $2";
+        let charges = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
+        let charges = charges.iter().map(|row| self.charge_of(row)).collect();
+        commit(transaction).await?;
+        let ShardRow { epoch, cursor, paused, idle_terms, .. } = row;
+        Ok(TermState { epoch, cursor, settled, next: 0, intents, charges, paused, idle_terms })
+    }
+
+    /// Stores what a term has to tell.
+    pub(crate) async fn record(&self, record: &Record) -> Stored<()> {
+        let fence = Fence { shard: record.shard, epoch: record.epoch, timeout: None };
+        let work = async |_: &mut Transaction<'_>| Ok::<_, LogError>(record.clone());
+        self.transact(fence, |_| {}, work).await.map_err(|undone| match undone {
+            Undone::Work(error) | Undone::Log(error) => error,
+        })
+    }
+
+    /// Runs work in a transaction, and stores with it the record that the work returns. `committing` is called with the record
+    /// when the transaction is about to commit. A future that is dropped before has changed nothing; dropped later, or after an
+    /// [`Unknown`](LogError::Unknown) result, it may have committed.
+    pub(crate) async fn transact<E, F>(
+        &self,
+        fence: Fence,
+        committing: impl FnOnce(&Record),
+        work: F,
+    ) -> Result<(), Undone<E>>
+    where
+        F: AsyncFnOnce(&mut Transaction<'_>) -> Result<Record, E>,
+    {
+        let mut lead = self.shard(fence.shard)?.lock().await;
+        let lead = &mut *lead;
+        // Read again by the next transaction, unless this one has a certain end.
+        let known = lead.known.take().filter(|(epoch, _)| *epoch == fence.epoch).map(|(_, runs)| runs);
+        let mut in_use = lead.slot.ready(&self.server).await?;
+        match self.transact_in(in_use.client()?, fence, known.as_ref(), committing, work).await {
+            Ok(Settled { runs, whole }) => {
+                in_use.done();
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                if !whole.is_empty() {
+                    self.frames.forget(fence.shard, runs.cursor(), whole);
+                }
+                lead.known = Some((fence.epoch, runs));
+                Ok(())
+            }
+            Err(error @ Undone::Log(LogError::Unknown(_))) => Err(error),
+            Err(error) => {
+                in_use.undo().await;
+                lead.known = known.map(|runs| (fence.epoch, runs));
+                Err(error)
+            }
+        }
+    }
+
+    async fn transact_in<E, F>(
+        &self,
+        client: &mut Client,
+        fence: Fence,
+        known: Option<&Runs>,
+        committing: impl FnOnce(&Record),
+        work: F,
+    ) -> Result<Settled, Undone<E>>
+    where
+        F: AsyncFnOnce(&mut Transaction<'_>) -> Result<Record, E>,
+    {
+        let mut transaction = begun(client).await?;
+        let limit = fence.timeout.unwrap_or(ANSWER);
+        let Locked { row, transaction: number } = self.lock(&transaction, fence.shard, limit).await?;
+        if row.epoch != fence.epoch {
+            return Err(LogError::Fenced.into());
+        }
+        if row.paused && fence.timeout.is_some() {
+            return Err(LogError::Paused.into());
+        }
+        let before = match known {
+            Some(runs) => runs.clone(),
+            None => Runs::new(row.cursor, &self.settled(&transaction, fence.shard).await?),
+        };
+        let record = work(&mut transaction).await.map_err(Undone::Work)?;
+        let mut runs = before.clone();
+        let whole = record.settled.iter().map(|(first, last)| runs.insert(*first, *last)).collect();
+        let idle_terms = if record.settled.is_empty() { row.idle_terms } else { 0 };
+        let paused = record.paused.unwrap_or(row.paused);
+        let row = ShardRow { cursor: runs.cursor(), idle_terms, paused, ..row };
+        self.update(&transaction, fence.shard, number, &row).await?;
+        self.put(&transaction, &record, runs.since(&before)).await?;
+        committing(&record);
+        commit(transaction).await?;
+        Ok(Settled { runs, whole })
+    }
+
+    /// Locks the row of a shard, and limits the time of the statements that follow.
+    async fn lock(&self, transaction: &Transaction<'_>, shard: u16, limit: Duration) -> Stored<Locked> {
+        let sql = format!(
+            "SELECT epoch, cursor, paused, idle_terms, sum, txid_current(), set_config('statement_timeout', '{}', true), \
+             set_config('idle_in_transaction_session_timeout', '{}', true) \
+             FROM {{s}}.roundlot_shards WHERE log = $1 AND shard = $2 FOR NO KEY UPDATE",
+            limit.as_millis().clamp(1, MAX_MILLIS),
+            // A transaction whose client is gone without a word ends by itself.
+            (limit + ANSWER).as_millis().clamp(1, MAX_MILLIS),
+        );
+        let rows = answer(self.statement(shard, &sql, []).query(transaction.client())).await?;
+        let row = rows.first().ok_or_else(|| LogError::Damaged("a shard has no row in its ledger".to_owned()))?;
+        Ok(Locked { row: self.shard_of(shard, row)?, transaction: row.get(5) })
+    }
+
+    /// Changes the row of a shard, in the transaction that has locked it. Whatever a sink has set, the commit is synced and is
+    /// not cut short.
+    async fn update(&self, transaction: &Transaction<'_>, shard: u16, number: i64, row: &ShardRow) -> Stored<()> {
+        let sql = "UPDATE {s}.roundlot_shards SET epoch = $3, cursor = $4, paused = $5, idle_terms = $6, sum = $7 \
+            WHERE log = $1 AND shard = $2 AND txid_current() = $8 RETURNING set_config('statement_timeout', '0', true), \
+            set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
+            ELSE current_setting('synchronous_commit') END, true)";
+        let sum = shard_sum(key(self.log, shard), &ShardRow { next: 0, ..*row });
+        let columns = [
+            int8(row.epoch),
+            int8(row.cursor),
+            (Box::new(row.paused), tokio_postgres::types::Type::BOOL),
+            int8(u64::from(row.idle_terms)),
+            (Box::new(sum), tokio_postgres::types::Type::INT8),
+            (Box::new(number), tokio_postgres::types::Type::INT8),
+        ];
+        let changed = answer(self.statement(shard, sql, columns).query(transaction.client())).await?;
+        match changed.len() {
+            1 => Ok(()),
+            _ => Err(LogError::Uncommittable("the sink has ended the transaction of the log".to_owned())),
+        }
+    }
+
+    /// Stores the rest of a record.
+    async fn put(
+        &self,
+        transaction: &Transaction<'_>,
+        record: &Record,
+        (gone, new): (Vec<u64>, Vec<(u64, u64)>),
+    ) -> Stored<()> {
+        let (shard, now) = (record.shard, self.frames.now());
+        let positions = record.letters.iter().filter_map(|letter| letter.position).collect::<Vec<_>>();
+        let mut ops = match positions.is_empty() {
+            true => Vec::new().into_iter(),
+            false => self.frames.ops(shard, positions).await?.into_iter(),
+        };
+        let with_bytes = |letter: &LetterRow| {
+            let op = letter.position.and_then(|_| ops.next()).unwrap_or_else(|| letter.op.clone());
+            LetterRow { op, position: None, at: now, ..letter.clone() }
+        };
+        let letters: Vec<LetterRow> = record.letters.iter().map(with_bytes).collect();
+        let statements: Vec<Statement<'_>> = [
+            self.put_letters(shard, &letters),
+            self.put_outcomes(shard, &record.outcomes, now),
+            self.put_charges(shard, &record.charges),
+            self.put_intents(shard, &record.intents),
+            self.remove_intents(shard, &record.resolved),
+            self.remove_settled(shard, &gone),
+            self.put_settled(shard, &new),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        run_all(transaction, &statements).await
+    }
+
+    /// Runs of settled positions above the cursor.
+    async fn settled(&self, transaction: &Transaction<'_>, shard: u16) -> Stored<Vec<(u64, u64)>> {
+        let sql = "SELECT first, last, sum FROM {s}.roundlot_settled WHERE log = $1 AND shard = $2 ORDER BY first";
+        let rows = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
+        rows.iter().map(|row| self.run_of(shard, row)).collect()
+    }
+}
+
+/// The longest time that a setting of the server takes, in milliseconds.
+const MAX_MILLIS: u128 = i32::MAX as u128;
+
+async fn begun(client: &mut Client) -> Stored<Transaction<'_>> {
+    // Behind the lock of the shard's row, each statement must see what the transaction before has committed.
+    answer(client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start()).await
+}
+
+async fn commit(transaction: Transaction<'_>) -> Stored<()> {
+    Step::LedgerCommit.before();
+    committed(transaction.commit()).await?;
+    Step::LedgerCommit.after();
+    Ok(())
+}
