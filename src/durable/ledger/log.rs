@@ -46,8 +46,11 @@ struct LedgerLog<E> {
 struct Filed<E> {
     local: Local<E>,
     /// Runs that are settled and whose frames could not be removed, by shard. They are tried again with the next.
-    behind: Arc<Mutex<HashMap<u16, Vec<(u64, u64)>>>>,
+    behind: Arc<Mutex<Behind>>,
 }
+
+/// Runs of positions, by shard.
+type Behind = HashMap<u16, Vec<(u64, u64)>>;
 
 /// Joins a log whose frames are in an engine on this machine, and its ledger.
 pub(crate) async fn open<E: Engine>(

@@ -150,7 +150,8 @@ impl<T> Inner<T> {
 
 /// Inserts rows, and returns those that are refused.
 async fn insert(transaction: &mut Transaction<'_>, plan: &Plan, rows: &Rows) -> Result<Failed, SinkError> {
-    let (mut failed, mut parts) = (Failed::new(), vec![0..rows.len()]);
+    let (mut failed, mut parts) = (Failed::new(), Vec::new());
+    parts.push(0..rows.len());
     while let Some(part) = parts.pop() {
         if part.is_empty() {
             continue;
