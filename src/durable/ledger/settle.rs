@@ -51,7 +51,7 @@ struct Locked {
     transaction: i64,
 }
 
-/// What a transaction has settled once it has committed.
+/// Positions that a transaction has settled once it has committed.
 struct Settled {
     runs: Runs,
     /// The runs that frames may be removed by.

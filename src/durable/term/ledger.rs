@@ -188,7 +188,7 @@ where
         }
     }
 
-    /// What the record settles has landed, or not: from here on only the commit knows.
+    /// Notes the positions that the record settles: from here on only the commit knows whether they have landed.
     fn committing(&self, record: &Record) {
         let mut state = self.state();
         state.landed.positions.extend(record.settled.iter().flat_map(|(first, last)| *first..=*last));

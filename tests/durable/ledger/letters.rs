@@ -85,6 +85,32 @@ async fn a_letter_comes_back_once() {
     orders.leave().await.unwrap();
 }
 
+/// Goal: a sink without a transaction has its intents in the ledger. Method: a write that hangs when its process leaves, and a sink
+/// that does not know what became of it.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn an_intent_survives_in_the_ledger() {
+    let place = Place::new().await;
+    let gate = roundlot::testing::Gate::new(roundlot::testing::Recorder::new());
+    gate.shut();
+    let sink = gate.clone();
+    let orders = Durable::new("orders", place.file()).sink(move |_| sink.clone()).join().await.unwrap();
+    let id = orders.handle().submit(7_i64).await.unwrap().id();
+    place.until("SELECT 1 FROM roundlot_intents").await;
+    let stats = orders.leave().within(Duration::ZERO).await.unwrap();
+    assert_eq!(stats.outcomes.total(), 0);
+    gate.open();
+    let orders = Durable::new("orders", place.file()).sink(move |_| gate.clone()).join().await.unwrap();
+    orders.handle().flush().await.unwrap();
+    let OpStatus::Ended(outcome) = orders.handle().outcome(id).await.unwrap() else { panic!("it has ended") };
+    assert_eq!((outcome.end, orders.stats().recovered_in_doubt), (End::InDoubt, 1));
+    assert_eq!(orders.dead_letters().list(9).await.unwrap()[0].1.op, 7);
+    assert!(orders.dead_letters().discard(id).await.unwrap());
+    orders.handle().submit(8).await.unwrap().await.unwrap();
+    orders.leave().await.unwrap();
+    assert_eq!(place.numbers("SELECT count(*) FROM roundlot_intents").await, [0]);
+}
+
 /// Goal: an id whose outcome is purged is forgotten, and never new. Method: a horizon of nothing.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
