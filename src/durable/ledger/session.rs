@@ -104,7 +104,7 @@ async fn check(client: &Client, server: &Server) -> Result<Option<&'static str>,
     if !has_arrived(client, server.config.get_options()).await? {
         return Ok(Some("the search_path in its options did not reach the server, a pooler in between may drop it"));
     }
-    // What the session has is not lowered where it waits for standby servers.
+    // A session that waits for standby servers goes on to do so.
     let sql = "SELECT current_setting('fsync'), set_config('synchronous_commit', \
         CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
     let rows = client.query_typed(sql, &[]).await?;

@@ -1,4 +1,4 @@
-//! What a ledger refuses when a log is joined, and what a sink may not do in its transaction.
+//! Logs and servers that a ledger refuses, and statements that a sink may not run in its transaction.
 
 use super::*;
 
