@@ -7,7 +7,7 @@ use tokio_postgres::{Client, NoTls, Transaction};
 
 use super::*;
 use crate::{
-    durable::log::{Record, frames::Paired},
+    durable::log::{Record, frames::Paired, store::ChargeRow},
     sink::postgres::Postgres,
 };
 
@@ -151,6 +151,26 @@ async fn a_pause_stops_the_work_of_sinks() {
     let state = other.begin(1).await.unwrap();
     assert_eq!((state.cursor, state.settled, state.paused), (2, vec![], false));
     assert_eq!(other.begin(0).await.unwrap().epoch, 1, "the other shard has its own");
+}
+
+/// Goal: draws from the quota survive, added up by their grain of time, until they expire. Method: three draws in two records, of
+/// which two share a grain.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn draws_from_the_quota_survive() {
+    let (settings, _client) = place().await;
+    let (ledger, _) = join(&settings).await;
+    let epoch = ledger.begin(1).await.unwrap().epoch;
+    let draw = |grain, at, cost| ChargeRow { bucket: "orders".into(), key: 5, grain, at, cost, expires: at + 100 };
+    let record = |charges: Vec<ChargeRow>| Record { charges, ..settling(epoch, &[]) };
+    ledger.record(&record(vec![draw(1, 10, 3), draw(1, 11, 4)])).await.unwrap();
+    ledger.record(&record(vec![draw(1, 12, 5), draw(2, 20, 6)])).await.unwrap();
+    let mut charges = ledger.begin(1).await.unwrap().charges;
+    charges.sort_by_key(|row| row.grain);
+    assert_eq!(charges, [draw(1, 12, 12), draw(2, 20, 6)]);
+    ledger.remove_charges(1, 113).await.unwrap();
+    assert_eq!(ledger.begin(1).await.unwrap().charges, [draw(2, 20, 6)]);
+    assert!(ledger.begin(0).await.unwrap().charges.is_empty());
 }
 
 /// Goal: a row that was changed by hand is noticed. Method: one of each table.
