@@ -134,6 +134,18 @@
 //! counts. One that is more than [`max_skew`](crate::durable::Durable::max_skew) behind the newest op in the log is in doubt until it
 //! has caught up. Meanwhile a shard sends nothing if its stages use `expire_at`. Ops are still taken in.
 //!
+//! # Quotas
+//!
+//! [`Durable::quota`](crate::durable::Durable::quota) takes the limits of the destination. What a batch draws is recorded with its intent
+//! or its transaction, so that a process that crashes and starts again at once sends no more than the venue allows. A bucket that is
+//! shared with other batchers belongs to the process, and begins anew with it.
+//!
+//! # Watching it
+//!
+//! [`Handle::is_leading`](crate::durable::Handle::is_leading) and [`Handle::lag`](crate::durable::Handle::lag), the age of the oldest op
+//! that has not ended, are for a health check. [The page of telemetry](crate::telemetry) has the metrics `roundlot_durable_...` and all
+//! events. A trace of the target `roundlot::durable::step` tells which step takes the time.
+//!
 //! # Moving, backing up, restoring
 //!
 //! A log in a file is four files: the database, its `-wal`, its `-lock` and its `-mark`. Move all of them while no process has joined.
@@ -142,14 +154,18 @@
 //! `File::restored` goes on, and puts all that waits in doubt. A mark that was restored along with the database can't tell.
 //!
 //! People can read the file with `sqlite3 orders.db`: the views `roundlot_waiting`, `roundlot_ended` and `roundlot_dead_letters`. A reader
-//! that stays open keeps the WAL from being reset, and the WAL counts against
-//! the cap of the file.
+//! that stays open keeps the WAL from being reset, and the WAL counts against the cap of the file. A warning names its process. At
+//! the cap sends wait, all that was accepted still ends, and once the reader has gone the WAL is cut down.
 //!
 //! # What it costs
 //!
 //! One sync per group of sends, and for a sink that is not transactional one more per batch before it is written. An outcome that no
 //! caller waits for shares the next record, within 20 ms. The buffer's memory is the same as without a log: all that waits in the
 //! log waits in memory, too, and `max_pending` bounds both.
+//!
+//! With a sync of 1 ms, 64 senders with one op outstanding each get some 49,000 ops/s into the log, 62 per sync, and `send_all` some
+//! 720,000: about as many rows as a loop by hand inserts in groups of the same size. A lone `send` takes 1.4 times a bare commit. The
+//! row `durable` of the bench has the figures and their method.
 //!
 //! # When not to use it
 //!
