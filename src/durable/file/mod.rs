@@ -28,7 +28,11 @@ mod writer;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::SystemTime,
 };
 
@@ -184,6 +188,8 @@ struct Member {
     path: PathBuf,
     name: String,
     gauges: Arc<Gauges>,
+    /// Whether the log is left, or about to be.
+    has_left: Arc<AtomicBool>,
 }
 
 /// Joins a log of a file: opens the file, unless this process has it open. Blocks.
@@ -202,7 +208,8 @@ fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
     }
     let messages = open.messages.clone();
     let turns = Turns::new(Arc::clone(&open.callers), move |job| messages.send(Message::Job(job)).is_ok());
-    Ok((Member { path, name: name.to_owned(), gauges: Arc::clone(&open.gauges) }, turns))
+    let (gauges, has_left) = (Arc::clone(&open.gauges), Arc::default());
+    Ok((Member { path, name: name.to_owned(), gauges, has_left }, turns))
 }
 
 /// Leaves a log, and closes the file with the last one. Blocks.
@@ -222,6 +229,18 @@ fn exit(path: &Path, name: &str) {
     }
 }
 
+impl Member {
+    /// Leaves the log, once, when it is called. It blocks then.
+    fn leaving(&self) -> impl FnOnce() + Send + 'static {
+        let (path, name, has_left) = (self.path.clone(), self.name.clone(), Arc::clone(&self.has_left));
+        move || {
+            if !has_left.swap(true, Ordering::Relaxed) {
+                exit(&path, &name);
+            }
+        }
+    }
+}
+
 impl local::Engine for Member {
     fn now(&self) -> SystemTime {
         SystemTime::now()
@@ -232,19 +251,18 @@ impl local::Engine for Member {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        let (path, name) = (self.path.clone(), self.name.clone());
-        Box::pin(async move { drop(tokio::task::spawn_blocking(move || exit(&path, &name)).await) })
+        let leaving = self.leaving();
+        Box::pin(async move { drop(tokio::task::spawn_blocking(leaving).await) })
     }
 }
 
-/// A batcher that is dropped with its runtime frees the file all the same.
+/// A batcher that is dropped with its runtime frees the file all the same. The writer's thread may be the one that drops it, and
+/// `exit` waits for that, so another thread leaves.
 impl Drop for Member {
     fn drop(&mut self) {
-        let is_open = |open: &OpenFile| open.names.contains(&self.name) && Arc::ptr_eq(&open.gauges, &self.gauges);
-        if open_files().get(&self.path).is_some_and(is_open) {
-            let (path, name) = (self.path.clone(), self.name.clone());
+        if !self.has_left.load(Ordering::Relaxed) {
             // Without a thread the file stays open until the process ends.
-            let _ = std::thread::Builder::new().spawn(move || exit(&path, &name));
+            let _ = std::thread::Builder::new().spawn(self.leaving());
         }
     }
 }
@@ -278,3 +296,36 @@ impl Open for File {
 }
 
 impl Engine for File {}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Goal: logs of a file that leave at once do not wait for each other. Method: the writer's thread drops the last use of a
+    /// log while another thread leaves, which holds the list of open files.
+    #[test]
+    fn the_writer_does_not_wait_for_logs_that_leave() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::at(folder.path().join("orders.db"));
+        let (member, turns) = enter(&file, "orders").unwrap();
+        let (dropped, is_dropped) = mpsc::channel();
+        let leaving = open_files();
+        let mut member = Some(member);
+        let work = move |_: &mut dyn super::super::log::store::Store| {
+            drop(member.take());
+            dropped.send(()).unwrap();
+            Ok(())
+        };
+        drop(turns.run(work, |()| {}));
+        is_dropped.recv_timeout(Duration::from_secs(60)).expect("the writer waits for the list");
+        drop(leaving);
+        let path = open::absolute(&file.path).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while open_files().contains_key(&path) && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        enter(&file, "orders").unwrap().0.leaving()();
+    }
+}
