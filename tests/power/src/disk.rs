@@ -178,13 +178,12 @@ impl Disk {
                 self.inodes.insert(*inode, Inode::new(&[]));
                 self.pending.push((name.clone(), Some(*inode)));
             }
-            Event::Open { inode, name } => {
-                if let Some(bytes) = self.found.remove(name) {
-                    self.inodes.insert(*inode, Inode::new(&bytes));
-                    self.names.insert(name.clone(), *inode);
-                }
+            Event::Open { inode, name } => self.learn(name, *inode),
+            Event::Unlink { name } => {
+                // One that was never opened has no inode yet; those of the kernel are smaller.
+                self.learn(name, u64::MAX - self.inodes.len() as u64);
+                self.pending.push((name.clone(), None));
             }
-            Event::Unlink { name } => self.pending.push((name.clone(), None)),
             Event::Write { inode, at, bytes } => self.inode(*inode, |inode| inode.write(*at, bytes)),
             Event::Truncate { inode, size } => self.inode(*inode, |inode| inode.truncate(*size)),
             Event::Sync { inode } if is_sync => self.inode(*inode, Inode::sync),
@@ -197,6 +196,14 @@ impl Disk {
                 }
             }
             Event::Sync { .. } | Event::SyncFolder => {}
+        }
+    }
+
+    /// Learns the inode of a file that was there before anything was recorded.
+    fn learn(&mut self, name: &str, inode: u64) {
+        if let Some(bytes) = self.found.remove(name) {
+            self.inodes.insert(inode, Inode::new(&bytes));
+            self.names.insert(name.to_owned(), inode);
         }
     }
 

@@ -50,7 +50,7 @@ impl To {
     }
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Facts {
     /// The ids of ops that `submit` has returned.
     pub(crate) confirmed: BTreeMap<(To, u64), String>,
@@ -67,6 +67,24 @@ pub(crate) struct Facts {
     pub(crate) requeued: BTreeSet<String>,
     /// Recoveries that were cut off.
     pub(crate) losses: usize,
+    /// Whether the rows of the transactional sink count.
+    pub(crate) trusts_rows: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            confirmed: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            arrived: Vec::new(),
+            paused: false,
+            touched: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            requeued: BTreeSet::new(),
+            losses: 0,
+            trusts_rows: true,
+        }
+    }
 }
 
 impl Facts {

@@ -102,10 +102,6 @@ impl Cutter {
         &self.names
     }
 
-    pub(crate) fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
     /// The files after a loss of power, and what is known for certain.
     pub(crate) fn left(&self, random: &mut Random, mood: Mood) -> (Image, &Facts) {
         (self.disk.after(mood, random), &self.facts)

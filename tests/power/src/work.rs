@@ -30,6 +30,9 @@ pub(crate) struct Order {
     padding: String,
 }
 
+/// More than the writes or syncs that fail in a row.
+const MAX_TRIES: usize = 20;
+
 /// The first number of a key.
 pub(crate) const OF_KEY: u64 = 1000;
 
@@ -149,8 +152,16 @@ pub(crate) async fn run(folder: &Path, random: &mut Random, size: Size) {
     logs.leave().await;
 }
 
+/// Joins the logs, again and again as long as the disk fails.
 async fn join(folder: &Path, journal: &Journal) -> Logs {
-    Logs::join(folder, journal).await.unwrap_or_else(|error| panic!("a log that was not harmed: {error}"))
+    let mut tries = 0;
+    loop {
+        match Logs::join(folder, journal).await {
+            Ok(logs) => return logs,
+            Err(JoinError::Open(_)) if tries < MAX_TRIES => tries += 1,
+            Err(error) => panic!("a log that was not harmed: {error}"),
+        }
+    }
 }
 
 /// Sends ops with numbers from `from` on by several senders at once, and waits for their outcomes.
