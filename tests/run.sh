@@ -178,6 +178,9 @@ if ! $quick; then
     }
     grep '^figure' "$tmp/bench.txt"
 
+    step "power loss, full disks and flipped bits under a log"
+    cargo run --quiet --release --locked -p roundlot-power -- short
+
     step "simulated destinations, a few of them"
     cargo run --quiet --release --locked -p roundlot-bench --bin simulator -- --short
     cargo run --quiet --release --locked -p roundlot-bench --bin simulator -- --short --quotas

@@ -45,7 +45,7 @@ async fn judge_run(run: &Run, random: &mut Random) -> Result<(), String> {
     run.events.iter().for_each(|event| cutter.apply(event, true));
     let (image, facts) = cutter.left(random, Mood::Kept);
     for (op, id) in &facts.confirmed {
-        if !facts.ended.get(op).is_some_and(|kind| kind != "other") {
+        if facts.ended.get(op).is_none_or(|kind| kind == "other") {
             let (to, number): &(To, u64) = op;
             return Err(format!("op {number} of {}, {id}, did not end without a restart", to.name()));
         }

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         Some("controls") => controls_of(number(1, 0)..number(2, 10), number(3, 1) as usize),
         Some("full") => full_of(number(1, 0)..number(2, 1), number(3, 1) as usize),
         Some("flips") => flips_of(number(1, 0)..number(2, 100), number(3, 100) as usize),
-        Some("short") => power_of(0..6, 8) + controls_of(0..2, 10) + full_of(0..1, 30) + flips_of(0..6, 50),
+        Some("short") => power_of(0..20, 4) + controls_of(0..6, 2) + full_of(0..1, 8) + flips_of(0..20, 50),
         _ => {
             eprintln!("power | controls | full | flips FROM TO [COUNT], or short");
             return ExitCode::FAILURE;

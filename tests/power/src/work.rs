@@ -83,7 +83,7 @@ impl Logs {
         };
         let recipe = move || {
             let stages = Stages::new().partition_by(|order: &Order| order.key);
-            stages.conflate_by(|order: &Order| (order.key % 2 == 0).then_some(order.key), merge)
+            stages.conflate_by(|order: &Order| order.key.is_multiple_of(2).then_some(order.key), merge)
         };
         let journal = journal.clone();
         let orders = Durable::new("orders", file.clone())
