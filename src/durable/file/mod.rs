@@ -12,6 +12,7 @@
 //! | `guard` | what the closure of a transactional sink may do |
 //! | `letters` | dead letters, and their share of the room |
 //! | `wal` | how large it is, and who keeps it |
+//! | `wal_end` | how far it reached, which the mark keeps |
 //! | `mark` | the second file, which tells a file that is older than it should be |
 
 mod charges;
@@ -23,6 +24,7 @@ mod open;
 mod schema;
 mod store;
 mod wal;
+mod wal_end;
 mod writer;
 
 use std::{

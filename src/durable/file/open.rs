@@ -14,6 +14,7 @@ use super::{
     guard::Guard,
     mark::Mark,
     schema::{FORMAT, TABLES},
+    wal_end::WalWatch,
 };
 use crate::durable::error::JoinError;
 
@@ -42,10 +43,16 @@ const NETWORK: [&str; 12] = [
     "fuse.rclone",
 ];
 
-/// A file that is ready to be written.
-pub(super) struct OpenedFile {
+/// A connection with its hooks.
+pub(super) struct Connected {
     pub(super) connection: Connection,
     pub(super) guard: Guard,
+    pub(super) watch: WalWatch,
+}
+
+/// A file that is ready to be written.
+pub(super) struct OpenedFile {
+    pub(super) connected: Connected,
     /// Locked until it is dropped, or the process ends.
     pub(super) lock: fs::File,
     pub(super) mark: Mark,
@@ -89,7 +96,14 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         Err(TryLockError::Error(error)) => return Err(failed("lock", &error)),
     }
     drop(owner_only(path).map_err(|error| failed("open", &error))?);
-    let (connection, guard) = connect(path, max_bytes).map_err(|error| failed("SQLite", &error))?;
+    let mark = Mark::open(&beside(path, "-mark")).map_err(|error| failed("mark", &error))?;
+    let wal = beside(path, "-wal");
+    // Before SQLite reads it, which ends the WAL where it is damaged.
+    if let Some(damage) = mark.wal().damage(&wal).map_err(|error| failed("WAL", &error))? {
+        let why = format!("{} is damaged: {damage}. The file needs a backup in its place", wal.display());
+        return Err(JoinError::Unsafe(why));
+    }
+    let Connected { connection, guard, watch } = connect(path, max_bytes).map_err(|error| failed("SQLite", &error))?;
     let meta = |key: &str| -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT value FROM roundlot_meta WHERE key = ?1";
         connection.query_row(sql, [key], |row| row.get(0)).optional()
@@ -100,7 +114,6 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         return Err(JoinError::Unsafe(why));
     }
     let commits = meta("commits").map_err(|error| failed("SQLite", &error))?.unwrap_or(0) as u64;
-    let mark = Mark::open(&beside(path, "-mark")).map_err(|error| failed("mark", &error))?;
     let is_behind = mark.commits() > commits;
     if is_behind && !is_restored {
         let why = format!(
@@ -111,11 +124,12 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         );
         return Err(JoinError::Unsafe(why));
     }
-    Ok(OpenedFile { connection, guard, lock, mark, commits, is_behind })
+    let connected = Connected { connection, guard, watch };
+    Ok(OpenedFile { connected, lock, mark, commits, is_behind })
 }
 
 /// Opens the database, with all settings that a connection has.
-pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<(Connection, Guard)> {
+pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -129,11 +143,12 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<(Connecti
     // The most that SQLite itself allows.
     let pages = pages.min(i64::from(u32::MAX) - 1);
     connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?;
+    let watch = WalWatch::install(&mut connection)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
     let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
     connection.execute(sql, [FORMAT])?;
     let guard = Guard::install(&mut connection)?;
-    Ok((connection, guard))
+    Ok(Connected { connection, guard, watch })
 }
 
 /// Opens a file, or makes one that its owner alone can read.

@@ -21,9 +21,10 @@ use super::{
     guard::Guard,
     letters::LetterBytes,
     mark::Mark,
-    open::{self, OpenedFile},
+    open::{self, Connected, OpenedFile},
     store::{Rows, failed},
     wal::Wal,
+    wal_end::WalWatch,
 };
 use crate::durable::{
     error::JoinError,
@@ -80,6 +81,7 @@ struct Writer {
     max_bytes: u64,
     connection: Connection,
     guard: Guard,
+    watch: WalWatch,
     /// Which file the path named when it was opened.
     identity: Option<(u64, u64)>,
     mark: Mark,
@@ -125,8 +127,8 @@ impl Writer {
         gauges: Arc<Gauges>,
         callers: Arc<Callers>,
     ) -> Result<Self, JoinError> {
-        let OpenedFile { connection, guard, lock, mark, commits, is_behind } =
-            open::open(&path, max_bytes, is_restored)?;
+        let OpenedFile { connected, lock, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
+        let Connected { connection, guard, watch } = connected;
         let (wal, identity) = (Wal::new(&path, max_bytes), identity(&path));
         let letters = LetterBytes::new(max_bytes / LETTERS);
         let gathering = Gathering::default();
@@ -137,6 +139,7 @@ impl Writer {
             max_bytes,
             connection,
             guard,
+            watch,
             identity,
             mark,
             commits,
@@ -286,7 +289,8 @@ impl Writer {
         Step::Commit.after();
         self.commits += 1;
         Step::Mark.before();
-        if let Err(error) = self.mark.write(self.commits) {
+        let marked = self.watch.end(self.wal.path()).and_then(|wal| self.mark.write(self.commits, wal));
+        if let Err(error) = marked {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be written");
         }
         Step::Mark.after();
@@ -320,15 +324,16 @@ impl Writer {
     /// and synced, since a sync that has failed may succeed the next time without having written anything.
     fn open_again(&mut self, cause: &rusqlite::Error) -> LogError {
         warn!(path = %self.path.display(), error = %cause, "a commit has no known result: the log is opened again");
-        let opened = open::connect(&self.path, self.max_bytes).and_then(|(connection, guard)| {
+        let opened = open::connect(&self.path, self.max_bytes).and_then(|connected| {
+            let connection = &connected.connection;
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
             let sql = "SELECT value FROM roundlot_meta WHERE key = 'commits'";
             let commits: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-            Ok((connection, guard, commits as u64))
+            Ok((connected, commits as u64))
         });
         match opened {
-            Ok((connection, guard, commits)) => {
-                (self.connection, self.guard, self.commits) = (connection, guard, commits);
+            Ok((Connected { connection, guard, watch }, commits)) => {
+                (self.connection, self.guard, self.watch, self.commits) = (connection, guard, watch, commits);
             }
             Err(error) => error!(path = %self.path.display(), %error, "the log can't be opened again"),
         }
