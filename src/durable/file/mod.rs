@@ -4,6 +4,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `open` | what must be true of a file before it is used: lock, file system, format, mark |
+//! | `verify` | looks for damage in a file |
 //! | `writer` | the thread, and its transactions |
 //! | `gathering` | how long it waits for callers before it begins one |
 //! | `store` | rows |
@@ -23,6 +24,7 @@ mod mark;
 mod open;
 mod schema;
 mod store;
+mod verify;
 mod wal;
 mod wal_end;
 mod writer;

@@ -14,9 +14,10 @@ use super::{
     guard::Guard,
     mark::Mark,
     schema::{FORMAT, TABLES},
+    verify::verify,
     wal_end::WalWatch,
 };
-use crate::durable::error::JoinError;
+use crate::durable::{error::JoinError, log::LogError};
 
 /// How long another connection, such as a person's, may keep the writer from a lock.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
@@ -113,6 +114,10 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         let why = format!("{} has format {}, and this version reads {FORMAT}", path.display(), format.unwrap_or(0));
         return Err(JoinError::Unsafe(why));
     }
+    verify(&connection).map_err(|error| match error {
+        LogError::Damaged(why) => JoinError::Unsafe(format!("{} is damaged: {why}", path.display())),
+        error => failed("SQLite", &error),
+    })?;
     let commits = meta("commits").map_err(|error| failed("SQLite", &error))?.unwrap_or(0) as u64;
     let is_behind = mark.commits() > commits;
     if is_behind && !is_restored {

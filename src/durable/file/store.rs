@@ -96,7 +96,7 @@ impl<'c> Rows<'c> {
     }
 }
 
-fn outcome_row(row: &Row<'_>) -> rusqlite::Result<(OutcomeRow, i64)> {
+pub(super) fn outcome_row(row: &Row<'_>) -> rusqlite::Result<(OutcomeRow, i64)> {
     let end: String = row.get(3)?;
     let outcome = OutcomeRow {
         producer: unsigned(row.get(0)?),
@@ -116,8 +116,7 @@ fn pair(row: &Row<'_>) -> rusqlite::Result<(u64, u64, i64)> {
     Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
 }
 
-const OUTCOME: &str =
-    "SELECT producer, first, count, ended, attempts, at, schema, result, lengths, sum FROM roundlot_outcomes";
+pub(super) const OUTCOME: &str = "producer, first, count, ended, attempts, at, schema, result, lengths, sum";
 
 impl Store for Rows<'_> {
     fn nested(&mut self, timeout: Duration, work: &mut dyn FnMut(&mut Transaction<'_>) -> bool) -> Stored<bool> {
@@ -300,7 +299,9 @@ impl Store for Rows<'_> {
     }
 
     fn outcome(&mut self, shard: u32, producer: u64, number: u64) -> Stored<Option<OutcomeRow>> {
-        let sql = format!("{OUTCOME} WHERE shard = ?1 AND producer = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1");
+        let sql = format!(
+            "SELECT {OUTCOME} FROM roundlot_outcomes WHERE shard = ?1 AND producer = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1"
+        );
         let found = self.one(&sql, params![shard, signed(producer), signed(number)], outcome_row)?;
         let Some((row, sum)) = found else { return Ok(None) };
         check(sum == outcome_sum(shard, &row), "outcomes")?;
@@ -308,8 +309,9 @@ impl Store for Rows<'_> {
     }
 
     fn outcomes(&mut self, shard: u32, (producer, first): (u64, u64), limit: usize) -> Stored<Vec<OutcomeRow>> {
-        let sql =
-            format!("{OUTCOME} WHERE shard = ?1 AND (producer, first) > (?2, ?3) ORDER BY producer, first LIMIT ?4");
+        let sql = format!(
+            "SELECT {OUTCOME} FROM roundlot_outcomes WHERE shard = ?1 AND (producer, first) > (?2, ?3) ORDER BY producer, first LIMIT ?4"
+        );
         let rows = self.all(&sql, params![shard, signed(producer), signed(first), limit as i64], outcome_row)?;
         Ok(rows.into_iter().map(|(row, _)| row).collect())
     }

@@ -117,20 +117,24 @@ pub(super) struct WalWatch {
 }
 
 impl WalWatch {
-    /// Counts frames from now on, and moves them into the database after so many, as SQLite does by itself without a hook.
+    /// Counts frames from now on. SQLite no longer moves them into the database by itself: see [`checkpoint`](Self::checkpoint).
     pub(super) fn install(connection: &mut Connection) -> rusqlite::Result<Self> {
         let frames = Arc::new(AtomicU32::new(0));
         let of_hook = Arc::clone(&frames);
-        connection.wal_hook(Some(move |wal: &mut Wal, count| {
-            let count = u32::try_from(count).unwrap_or_default();
-            of_hook.store(count, Ordering::Relaxed);
-            if count >= CHECKPOINT {
-                // It is tried again with the next commit, which this one must not fail for.
-                let _ = wal.checkpoint();
-            }
+        connection.wal_hook(Some(move |_: &mut Wal, count| {
+            of_hook.store(u32::try_from(count).unwrap_or_default(), Ordering::Relaxed);
             Ok(())
         }))?;
         Ok(Self { frames, file: None })
+    }
+
+    /// Moves the WAL into the database if it is long, as SQLite would in the middle of a commit. The caller has marked the end
+    /// of the WAL before, so that a part of it that has been moved is known.
+    pub(super) fn checkpoint(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.frames.load(Ordering::Relaxed) < CHECKPOINT {
+            return Ok(());
+        }
+        connection.query_row("PRAGMA wal_checkpoint", [], |_| Ok(()))
     }
 
     /// How far the WAL reaches after a commit. SQLite removes a WAL only with its last connection.
@@ -197,6 +201,7 @@ mod tests {
         let watch = WalWatch::install(&mut connection).unwrap();
         for _ in 0..2 * CHECKPOINT {
             connection.execute("INSERT INTO a VALUES (1)", []).unwrap();
+            watch.checkpoint(&connection).unwrap();
         }
         assert!(watch.frames.load(Ordering::Relaxed) <= CHECKPOINT);
     }

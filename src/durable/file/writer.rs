@@ -289,11 +289,11 @@ impl Writer {
         Step::Commit.after();
         self.commits += 1;
         Step::Mark.before();
-        let marked = self.watch.end(self.wal.path()).and_then(|wal| self.mark.write(self.commits, wal));
-        if let Err(error) = marked {
-            warn!(path = %self.path.display(), %error, "the mark of a log can't be written");
-        }
+        self.write_mark();
         Step::Mark.after();
+        if let Err(error) = self.watch.checkpoint(&self.connection) {
+            warn!(path = %self.path.display(), %error, "the WAL of a log can't be moved into it");
+        }
         self.gauges.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -307,6 +307,13 @@ impl Writer {
     /// Executes a statement, which stays prepared.
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn write_mark(&mut self) {
+        let marked = self.watch.end(self.wal.path()).and_then(|wal| self.mark.write(self.commits, wal));
+        if let Err(error) = marked {
+            warn!(path = %self.path.display(), %error, "the mark of a log can't be written");
+        }
     }
 
     fn roll_back(&mut self) -> Result<(), LogError> {
@@ -347,6 +354,8 @@ impl Writer {
         if let Err(error) = vacuum {
             warn!(path = %self.path.display(), %error, "the file of a log can't be made smaller");
         }
+        // Pages may have moved.
+        self.write_mark();
         self.wal.look(&self.connection, false);
         if let Err(error) = self.mark.sync() {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be synced");

@@ -6,8 +6,9 @@ use crate::{
     disk::{Image, Mood},
     facts::{Facts, To},
     judge::{self, LEFT, Wrong},
-    power::{self, Cutter},
+    power::{self, Cutter, Run},
     random::Random,
+    record::{Event, Names},
 };
 
 /// What became of logs with a flipped bit.
@@ -27,7 +28,7 @@ pub(crate) async fn flip(seed: u64, flips: usize) -> Counts {
     let run = power::record(seed, None).await;
     let until = run.events.len() - random.below(run.events.len() / 3);
     let mut cutter = Cutter::default();
-    run.events[..until].iter().for_each(|event| cutter.apply(event, true));
+    run.events[..marked(&run, until)].iter().for_each(|event| cutter.apply(event, true));
     let (image, facts) = cutter.left(&mut random, Mood::Kept);
     // The values of a user's table are the user's own.
     let facts = Facts { trusts_rows: false, ..facts.clone() };
@@ -55,6 +56,21 @@ pub(crate) async fn flip(seed: u64, flips: usize) -> Counts {
         counts.wrong.push(format!("seed {seed}, {what}: {wrong}"));
     }
     counts
+}
+
+/// The last event until which all of the WAL is marked. No one was told of a commit that is not, so that it may be lost.
+fn marked(run: &Run, until: usize) -> usize {
+    let (mut names, mut is_marked, mut last) = (Names::default(), true, 0);
+    for (i, event) in run.events[..until].iter().enumerate() {
+        names.learn(event);
+        if let Event::Write { inode, .. } = event {
+            is_marked = names.of(*inode).ends_with("-mark") || is_marked && !names.of(*inode).ends_with("-wal");
+        }
+        if is_marked {
+            last = i + 1;
+        }
+    }
+    last
 }
 
 /// The outcomes without a flip, if they do not depend on chance.

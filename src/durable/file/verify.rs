@@ -1,0 +1,90 @@
+//! Looks for damage in a file before it is used. SQLite has no checksums, and finds a row by its key: a row whose key or page has
+//! changed is not there any more, and nothing says so. Rows that every term reads are checked when it reads them.
+
+use rusqlite::Connection;
+
+use super::{
+    letters::{LETTER, letter_row},
+    store::{OUTCOME, failed, outcome_row},
+};
+use crate::durable::log::{
+    LogError,
+    store::{LogRow, Stored},
+    sums::{check, letter_sum, log_sum, outcome_sum, sum, unsigned},
+};
+
+/// Bytes of a file of which every page is looked at: a fraction of a second. Of a larger one it is the pages of the log's own
+/// tables, since rows of sinks may be many times as large.
+const WHOLE: i64 = 256 << 20;
+
+/// What SQLite says of rows that its owner has put into the file against a constraint of their table.
+const OF_OWNER: [&str; 2] = ["CHECK constraint failed in ", "NULL value in "];
+
+/// The log's own tables that have shards.
+const OF_SHARDS: [&str; 7] = ["shards", "producers", "frames", "settled", "intents", "outcomes", "letters"];
+
+/// Finds the damage that reading by keys would not.
+pub(super) fn verify(connection: &Connection) -> Stored<()> {
+    let error = |error: rusqlite::Error| failed(&error);
+    let pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+    let bytes: i64 = connection.query_row(pages, [], |row| row.get(0)).map_err(error)?;
+    if bytes <= WHOLE {
+        pages_are_right(connection, "PRAGMA quick_check")?;
+    } else {
+        for table in OF_SHARDS.iter().chain(&["meta", "logs"]) {
+            pages_are_right(connection, &format!("PRAGMA quick_check(roundlot_{table})"))?;
+        }
+    }
+    each(connection, "SELECT name, log, shards, next_producer, sum FROM roundlot_logs", |row| {
+        let name: String = row.get(0)?;
+        let log = LogRow { log: row.get(1)?, shards: row.get(2)?, next_producer: unsigned(row.get(3)?) };
+        Ok(check(row.get::<_, i64>(4)? == log_sum(&name, &log), "logs"))
+    })?;
+    for table in OF_SHARDS {
+        // A frame without its shard would never be read.
+        let known =
+            if table == "frames" { "AND EXISTS (SELECT 1 FROM roundlot_shards s WHERE s.shard = t.shard)" } else { "" };
+        let sql = format!(
+            "SELECT count(*) FROM roundlot_{table} t WHERE NOT (EXISTS (SELECT 1 FROM roundlot_logs l \
+             WHERE l.log = t.shard >> 16 AND t.shard & 65535 < l.shards) {known})"
+        );
+        let strange: i64 = connection.query_row(&sql, [], |row| row.get(0)).map_err(error)?;
+        check(strange == 0, table)?;
+    }
+    each(connection, "SELECT producer, frame, first, floor, shard, sum FROM roundlot_producers", |row| {
+        let number = |at| row.get(at).map(unsigned);
+        let key = [number(4)?, number(0)?, number(1)?, number(2)?, number(3)?];
+        Ok(check(row.get::<_, i64>(5)? == sum(&key), "producers"))
+    })?;
+    each(connection, &format!("SELECT {OUTCOME}, shard FROM roundlot_outcomes"), |row| {
+        let (outcome, sum) = outcome_row(row)?;
+        Ok(check(sum == outcome_sum(row.get(10)?, &outcome), "outcomes"))
+    })?;
+    each(connection, &LETTER.replacen(" FROM ", ", shard FROM ", 1), |row| {
+        let (letter, sum) = letter_row(row)?;
+        Ok(check(sum == letter_sum(row.get(9)?, &letter), "letters"))
+    })
+}
+
+fn pages_are_right(connection: &Connection, sql: &str) -> Stored<()> {
+    each(connection, sql, |row| {
+        let found: String = row.get(0)?;
+        let is_right = found == "ok" || OF_OWNER.iter().any(|of_owner| found.starts_with(of_owner));
+        Ok(if is_right { Ok(()) } else { Err(LogError::Damaged(found)) })
+    })
+}
+
+/// Looks at each row of a query.
+fn each(
+    connection: &Connection,
+    sql: &str,
+    look: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<Stored<()>>,
+) -> Stored<()> {
+    let mut query = connection.prepare(sql).map_err(|error| failed(&error))?;
+    let mut rows = query.query([]).map_err(|error| failed(&error))?;
+    while let Some(row) = rows.next().map_err(|error| failed(&error))? {
+        // A value of another type than the log writes is damage, too.
+        look(row).map_err(|error| LogError::Damaged(error.to_string()))??;
+    }
+    Ok(())
+}
