@@ -109,6 +109,8 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         let sql = "SELECT value FROM roundlot_meta WHERE key = ?1";
         connection.query_row(sql, [key], |row| row.get(0)).optional()
     };
+    // SQLite itself does not sync the removal of the journal with which it has made the file.
+    sync_folder(path).map_err(|error| failed("sync the folder", &error))?;
     let format = meta("format").map_err(|error| failed("SQLite", &error))?;
     if format != Some(FORMAT) {
         let why = format!("{} has format {}, and this version reads {FORMAT}", path.display(), format.unwrap_or(0));
@@ -148,6 +150,11 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected
     // The most that SQLite itself allows.
     let pages = pages.min(i64::from(u32::MAX) - 1);
     connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?;
+    // A sync that failed may have left pages of the WAL in the memory of the kernel alone, where a later sync does not look for
+    // them. Moved into the database, they are written again. A reader may keep the writer from it.
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection.busy_timeout(BUSY)?;
     let watch = WalWatch::install(&mut connection)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
     let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
@@ -163,6 +170,17 @@ pub(super) fn owner_only(path: &Path) -> std::io::Result<fs::File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+/// Syncs the names of a file and of those beside it.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        fs::File::open(folder)?.sync_all()?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// The kind of the file system that holds a path, by the kernel's table of mounts.
