@@ -61,6 +61,8 @@ struct Inode {
     blocks: Vec<Block>,
     /// The synced size, and those since.
     sizes: Vec<u64>,
+    /// The file before it was made shorter: power loss leaves that as a whole, or nothing of what was cut off.
+    before: Option<Box<Inode>>,
 }
 
 impl Inode {
@@ -70,7 +72,7 @@ impl Inode {
             bytes[..chunk.len()].copy_from_slice(chunk);
             Block { versions: vec![bytes], limbo: 0 }
         };
-        Self { blocks: bytes.chunks(BLOCK).map(block).collect(), sizes: vec![bytes.len() as u64] }
+        Self { blocks: bytes.chunks(BLOCK).map(block).collect(), sizes: vec![bytes.len() as u64], before: None }
     }
 
     fn size(&self) -> u64 {
@@ -95,21 +97,27 @@ impl Inode {
     }
 
     fn truncate(&mut self, size: u64) {
-        for (i, block) in self.blocks.iter_mut().enumerate() {
-            let keep = (size as usize).saturating_sub(i * BLOCK);
-            if keep < BLOCK {
-                block.change(|bytes| bytes[keep..].fill(0));
-            }
+        if size >= self.size() {
+            return self.sizes.push(size);
         }
-        self.sizes.push(size);
+        self.before = Some(Box::new(self.clone()));
+        self.blocks.truncate(size.div_ceil(BLOCK as u64) as usize);
+        if let Some(last) = self.blocks.last_mut().filter(|_| !size.is_multiple_of(BLOCK as u64)) {
+            last.change(|bytes| bytes[size as usize % BLOCK..].fill(0));
+        }
+        self.sizes = vec![size];
     }
 
     fn sync(&mut self) {
         self.blocks.iter_mut().for_each(Block::sync);
         self.sizes = vec![self.size()];
+        self.before = None;
     }
 
     fn after(&self, mood: Mood, random: &mut Random) -> Vec<u8> {
+        if let Some(before) = self.before.as_ref().filter(|_| mood.pick(2, random) == 0) {
+            return before.after(mood, random);
+        }
         let size = self.sizes[mood.pick(self.sizes.len(), random)] as usize;
         let mut bytes = vec![0; size.div_ceil(BLOCK) * BLOCK];
         for (block, to) in self.blocks.iter().zip(bytes.chunks_mut(BLOCK)) {
