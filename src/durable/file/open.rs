@@ -14,7 +14,7 @@ use super::{
     guard::Guard,
     mark::Mark,
     schema::{FORMAT, TABLES},
-    verify::verify,
+    verify::{has_all_or_none, verify},
     wal_end::WalWatch,
 };
 use crate::durable::{error::JoinError, log::LogError};
@@ -156,6 +156,10 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     connection.busy_timeout(BUSY)?;
     let watch = WalWatch::install(&mut connection)?;
+    if !has_all_or_none(&connection, TABLES)? {
+        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(rusqlite::Error::SqliteFailure(corrupt, Some("a table of the log is missing".to_owned())));
+    }
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
     let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
     connection.execute(sql, [FORMAT])?;

@@ -13,7 +13,7 @@ use crate::durable::log::{
     sums::{check, letter_sum, log_sum, outcome_sum, sum, unsigned},
 };
 
-/// Bytes of a file of which every page is looked at: a fraction of a second. Of a larger one it is the pages of the log's own
+/// Bytes of a file of which every page is looked at, a fraction of a second. In a larger one it is the pages of the log's own
 /// tables, since rows of sinks may be many times as large.
 const WHOLE: i64 = 256 << 20;
 
@@ -30,10 +30,10 @@ pub(super) fn verify(connection: &Connection) -> Stored<()> {
     let bytes: i64 = connection.query_row(pages, [], |row| row.get(0)).map_err(error)?;
     if bytes <= WHOLE {
         pages_are_right(connection, "PRAGMA quick_check")?;
-    } else {
-        for table in OF_SHARDS.iter().chain(&["meta", "logs"]) {
-            pages_are_right(connection, &format!("PRAGMA quick_check(roundlot_{table})"))?;
-        }
+    }
+    for table in OF_SHARDS.iter().chain(&["meta", "logs"]) {
+        // With their indexes, by which rows are found.
+        pages_are_right(connection, &format!("PRAGMA integrity_check(roundlot_{table})"))?;
     }
     each(connection, "SELECT name, log, shards, next_producer, sum FROM roundlot_logs", |row| {
         let name: String = row.get(0)?;
@@ -64,6 +64,23 @@ pub(super) fn verify(connection: &Connection) -> Stored<()> {
         let (letter, sum) = letter_row(row)?;
         Ok(check(sum == letter_sum(row.get(9)?, &letter), "letters"))
     })
+}
+
+/// Whether a file has all tables and views of a log, or none. One whose name has changed would be made anew, and be empty.
+pub(super) fn has_all_or_none(connection: &Connection, tables: &str) -> rusqlite::Result<bool> {
+    let names = tables.lines().filter_map(|line| {
+        let made =
+            line.strip_prefix("CREATE TABLE IF NOT EXISTS ").or(line.strip_prefix("CREATE VIEW IF NOT EXISTS "))?;
+        made.split(' ').next()
+    });
+    let (mut has_one, mut has_all) = (false, true);
+    for name in names {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
+        let is_there = connection.query_row(sql, [name], |row| row.get::<_, i64>(0))? > 0;
+        has_one |= is_there;
+        has_all &= is_there;
+    }
+    Ok(has_all || !has_one)
 }
 
 fn pages_are_right(connection: &Connection, sql: &str) -> Stored<()> {

@@ -80,6 +80,9 @@ async fn baseline(image: &Image, facts: &Facts) -> Option<Kinds> {
     (first == second).then_some(first)
 }
 
+/// The columns of the transactional sink's table, as SQLite keeps them.
+const COLUMNS: &str = "CREATE TABLE \"rows\" (\"number\" INTEGER, \"padding\" TEXT)";
+
 fn flip_one(image: &Image, random: &mut Random) -> (Image, String) {
     let mut image = image.clone();
     let files: Vec<String> =
@@ -87,9 +90,10 @@ fn flip_one(image: &Image, random: &mut Random) -> (Image, String) {
     let name = &files[random.below(files.len())];
     let Some(bytes) = image.get_mut(name) else { return (image, String::new()) };
     let mut at = random.below(bytes.len());
-    // Most of a file is zeros that mean nothing.
+    // Most of a file is zeros that mean nothing, and the columns of a user's table are the user's own, too.
+    let own = bytes.windows(COLUMNS.len()).rposition(|window| window == COLUMNS.as_bytes());
     for _ in 0..4 {
-        if bytes[at] == 0 {
+        if bytes[at] == 0 || own.is_some_and(|own| (own..own + COLUMNS.len()).contains(&at)) {
             at = random.below(bytes.len());
         }
     }
