@@ -396,3 +396,62 @@ async fn dead_letters_have_a_share_of_the_file() {
         orders.leave().await.unwrap();
     }
 }
+
+/// Goal: a file that has lost a part is refused, and the reason is named. Method: the file is cut off at several places, its WAL
+/// loses its end, one of its tables, a row of an index.
+#[tokio::test]
+async fn files_that_have_lost_a_part_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let recorder = Recorder::new();
+    let orders = join(&path, &recorder).await.unwrap();
+    orders.handle().pause().await.unwrap();
+    orders.handle().send_all((0..2000).map(op)).await.unwrap();
+    let copies: Vec<(String, Vec<u8>)> = ["orders.db", "orders.db-wal", "orders.db-mark"]
+        .into_iter()
+        .map(|name| (name.to_owned(), fs::read(folder.path().join(name)).unwrap()))
+        .collect();
+    orders.leave().await.unwrap();
+
+    // As a process that was killed has left them.
+    let other = folder.path().join("other");
+    let put = |of: &dyn Fn(&str, &mut Vec<u8>)| {
+        let _ = fs::remove_dir_all(&other);
+        fs::create_dir(&other).unwrap();
+        for (name, bytes) in &copies {
+            let mut bytes = bytes.clone();
+            of(name, &mut bytes);
+            fs::write(other.join(name), bytes).unwrap();
+        }
+    };
+    let killed = other.join("orders.db");
+    put(&|_, _| {});
+    join(&killed, &recorder).await.unwrap().leave().await.unwrap();
+    put(&|name, bytes| {
+        if name.ends_with("-wal") {
+            bytes.truncate(bytes.len() - 1);
+        }
+    });
+    let error = join(&killed, &recorder).await.unwrap_err();
+    assert!(error.to_string().contains("ends before what was confirmed"), "{error}");
+
+    let whole = fs::read(&path).unwrap();
+    for pages in 1..whole.len() / 4096 {
+        fs::write(&path, &whole[..pages * 4096]).unwrap();
+        let error = join(&path, &recorder).await.unwrap_err();
+        assert!(error.to_string().contains("malformed"), "{pages} pages: {error}");
+    }
+    for sql in ["DROP TABLE roundlot_outcomes", "DROP VIEW roundlot_ended", "DELETE FROM roundlot_logs"] {
+        fs::write(&path, &whole).unwrap();
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let error = join(&path, &recorder).await.unwrap_err();
+        assert!(matches!(&error, JoinError::Unsafe(_) | JoinError::Open(_)), "{sql}: {error}");
+    }
+    fs::write(&path, &whole).unwrap();
+    let orders = join(&path, &recorder).await.unwrap();
+    assert_eq!(orders.stats().recovered, 2000);
+    orders.leave().await.unwrap();
+    Connection::open(&path).unwrap().execute_batch("DELETE FROM roundlot_frames").unwrap();
+    let error = join(&path, &recorder).await.unwrap_err();
+    assert!(matches!(&error, JoinError::Unreadable(why) if why.contains("no frame holds position 0")), "{error}");
+}

@@ -17,11 +17,11 @@ use crate::durable::log::{
 /// tables, since rows of sinks may be many times as large.
 const WHOLE: i64 = 256 << 20;
 
-/// What SQLite says of rows that its owner has put into the file against a constraint of their table.
+/// Findings of SQLite about rows that their owner has put into the file against a constraint of their table.
 const OF_OWNER: [&str; 2] = ["CHECK constraint failed in ", "NULL value in "];
 
 /// The log's own tables that have shards.
-const OF_SHARDS: [&str; 7] = ["shards", "producers", "frames", "settled", "intents", "outcomes", "letters"];
+const OF_SHARDS: [&str; 8] = ["shards", "producers", "frames", "settled", "intents", "outcomes", "charges", "letters"];
 
 /// Finds the damage that reading by keys would not.
 pub(super) fn verify(connection: &Connection) -> Stored<()> {

@@ -48,7 +48,7 @@ impl WalEnd {
     pub(super) fn damage(&self, path: &Path) -> io::Result<Option<&'static str>> {
         let mut file = match File::open(path) {
             Ok(file) => io::BufReader::new(file),
-            // It was moved into the database as a whole.
+            // The WAL was moved into the database as a whole.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };

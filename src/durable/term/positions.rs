@@ -43,6 +43,15 @@ impl Settled {
         position < self.cursor || self.runs.range(..=position).next_back().is_some_and(|(_, last)| position <= *last)
     }
 
+    /// The first position from `from` on that is not settled.
+    pub(super) fn next_open(&self, from: u64) -> u64 {
+        let from = from.max(self.cursor);
+        match self.runs.range(..=from).next_back() {
+            Some((_, last)) if *last >= from => last + 1,
+            _ => from,
+        }
+    }
+
     /// Adds a run of positions that were not settled.
     pub(super) fn insert(&mut self, mut first: u64, mut last: u64) {
         if let Some(until) = self.runs.remove(&(last + 1)) {
@@ -168,6 +177,10 @@ mod tests {
                 model.extend(positions);
                 let cursor = (0..60).find(|position| !model.contains(position)).unwrap_or(60);
                 prop_assert_eq!(settled.cursor(), cursor);
+                for from in 0..60 {
+                    let open = (from..60).find(|position| !model.contains(position)).unwrap_or(60);
+                    prop_assert_eq!(settled.next_open(from), open);
+                }
                 for token in &tokens {
                     let open = !model.contains(&token.position);
                     prop_assert_eq!(settled.contains(token.position), !open);

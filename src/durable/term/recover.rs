@@ -109,6 +109,7 @@ where
             // The log reads on while these are unpacked.
             reading = log.read(shard, last.first.saturating_add(last.count));
             for stored in frames {
+                self.has_frames_until(stored.first)?;
                 let frame = Frame::open(stored.bytes)?;
                 let at = self.accepted_at(&frame);
                 self.wall.frame(frame.made_at);
@@ -130,8 +131,15 @@ where
                 return Err(TermEnd::Left);
             }
         }
+        self.has_frames_until(until)?;
         self.next = until;
         Ok(waiting)
+    }
+
+    /// Whether all positions that have not been read and come before this one are settled: their frames may be gone.
+    fn has_frames_until(&self, position: u64) -> Result<(), TermEnd> {
+        let open = self.settled.next_open(self.next);
+        if open >= position { Ok(()) } else { Err(TermEnd::Unreadable(format!("no frame holds position {open}"))) }
     }
 
     /// The ops of all intents that may have landed, and have a position which is not settled.
