@@ -133,7 +133,7 @@ impl Inode {
     }
 }
 
-/// What power loss does to blocks that are not synced.
+/// The effect of a power loss on blocks that are not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     /// All are written, as when the process is killed.

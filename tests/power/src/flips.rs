@@ -11,7 +11,7 @@ use crate::{
     record::{Event, Names},
 };
 
-/// What became of logs with a flipped bit.
+/// Counts of logs with a flipped bit.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
     pub(crate) flips: u64,

@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A verb of a handle has failed.
 pub(crate) const LEFT: &str = "it has left";
 
-/// What was wrong after a cut.
+/// A wrong that was found after a cut.
 #[derive(Debug)]
 pub(crate) enum Wrong {
     /// The log was refused.
@@ -48,7 +48,7 @@ impl fmt::Display for Wrong {
 
 /// The recovered logs.
 pub(crate) struct Recovered {
-    /// What the recovery itself did to its files.
+    /// The recovery's own writes.
     pub(crate) events: Vec<Event>,
     /// How each confirmed op has ended.
     pub(crate) kinds: BTreeMap<(To, u64), &'static str>,

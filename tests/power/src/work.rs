@@ -211,7 +211,7 @@ async fn pause(logs: &Logs, journal: &Journal, random: &mut Random, size: Size) 
             tokio::task::yield_now().await;
         }
         journal.tell(format_args!("resuming"));
-        // What was sent while paused waits for this.
+        // Ops that were sent while paused wait for this.
         let _ = desk.resume().await;
     };
     futures::future::join(send(logs, journal, random, size, size.ops), resuming).await;
