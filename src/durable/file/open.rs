@@ -156,7 +156,8 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     connection.busy_timeout(BUSY)?;
     let watch = WalWatch::install(&mut connection)?;
-    if !has_all_or_none(&connection, TABLES)? {
+    let is_foreign = format(&connection).is_ok_and(|format| format != Some(FORMAT));
+    if !is_foreign && !has_all_or_none(&connection, TABLES)? {
         let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(corrupt, Some("a table of the log is missing".to_owned())));
     }
@@ -165,6 +166,12 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected
     connection.execute(sql, [FORMAT])?;
     let guard = Guard::install(&mut connection)?;
     Ok(Connected { connection, guard, watch })
+}
+
+/// The format of the tables. An error if there are none.
+fn format(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT value FROM roundlot_meta WHERE key = 'format'";
+    connection.query_row(sql, [], |row| row.get(0)).optional()
 }
 
 /// Opens a file, or makes one that its owner alone can read.
