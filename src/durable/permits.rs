@@ -69,6 +69,13 @@ impl Permits {
         Some(Held { permits: Arc::clone(self), count: AtomicU32::new(count) })
     }
 
+    /// Takes as many permits as there are now, at most so many.
+    pub(crate) fn take_up_to(self: &Arc<Self>, count: u32) -> Held {
+        let available = u32::try_from(self.semaphore.available_permits()).unwrap_or(u32::MAX);
+        let taken = self.try_acquire(count.min(available));
+        taken.unwrap_or_else(|| Held { permits: Arc::clone(self), count: AtomicU32::new(0) })
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.semaphore.is_closed()
     }
@@ -149,6 +156,10 @@ impl Held {
     /// The ops are in the log: from now on their leader releases the permits.
     pub(crate) fn pass_on(&self) -> u32 {
         self.count.swap(0, Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// No permits, of the same batcher.

@@ -1,6 +1,8 @@
 //! Many ops at once: chunks of up to a frame, each encoded, permitted and stored as one. Two chunks are on their way at a time, so
 //! that the log has the next one at hand when it has stored one; the ingress keeps their order.
 
+use std::collections::VecDeque;
+
 use futures::future::BoxFuture;
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
     frame::{Entry, MAX_OPS, Packer},
     handle::Handle,
     ingress::NotStored,
+    permits::Held,
     send::{encode, permits, store},
 };
 use crate::rules::outcome::OpId;
@@ -90,10 +93,17 @@ where
     loop {
         let Chunk { groups, failed } = chunk(handle, &mut ops);
         let is_last = groups.is_empty() || failed.is_some();
-        let mut groups = groups.into_iter();
-        while let Some(group) = groups.next() {
-            if let Err(error) = send_group(handle, &mut on_way, group).await {
-                let behind = groups.flat_map(|group| without_ids(group.ops));
+        let mut groups = VecDeque::from(groups);
+        while let Some(group) = groups.pop_front() {
+            let (held, group) = match permits_for(handle, &mut on_way, group, &mut groups).await {
+                Ok(ready) => ready,
+                Err(error) => {
+                    let behind = groups.into_iter().flat_map(|group| without_ids(group.ops));
+                    return Err(error.with(behind.chain(failed.map(|(op, _)| op)).chain(ops)));
+                }
+            };
+            if let Err(error) = send_group(handle, &mut on_way, group, &held).await {
+                let behind = groups.into_iter().flat_map(|group| without_ids(group.ops));
                 return Err(error.with(behind.chain(failed.map(|(op, _)| op)).chain(ops)));
             }
         }
@@ -138,28 +148,70 @@ where
     Chunk { groups, failed: None }
 }
 
+/// Obtains permits for a group. Where there are not enough, a part of it goes with those that there are, and the rest is put before
+/// the others: ops that are held up must not keep these from the permits that are free.
+async fn permits_for<T, R>(
+    handle: &Handle<T, R>,
+    on_way: &mut Option<Sent<T>>,
+    group: Group<T>,
+    behind: &mut VecDeque<Group<T>>,
+) -> Result<(Held, Group<T>), Failed<T>>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+{
+    let (shared, count) = (&handle.shared, group.ops.len() as u32);
+    if let Some(held) = shared.permits.try_acquire(count) {
+        return Ok((held, group));
+    }
+    // The ops before may be what holds the permits.
+    if let Err(error) = stored(on_way.take()).await {
+        return Err(error.then(Err(Failed::new(group.ops, SendError::Closed(())))));
+    }
+    let held = match permits(shared, 1).await {
+        Ok(held) => held,
+        Err(reason) => return Err(Failed::new(group.ops, reason)),
+    };
+    let more = shared.permits.take_up_to(count - 1);
+    let taken = held.count() + more.count();
+    held.merge(&more);
+    let (group, rest) = split(group, taken as usize, shared.log.producer());
+    if let Some(rest) = rest {
+        behind.push_front(rest);
+    }
+    Ok((held, group))
+}
+
+/// Packs the first so many ops of a group by themselves, and the others.
+fn split<T>(group: Group<T>, count: usize, producer: u64) -> (Group<T>, Option<Group<T>>) {
+    if count >= group.ops.len() {
+        return (group, None);
+    }
+    let Group { shard, mut ops, call } = group;
+    let rest = ops.split_off(count);
+    let (mut first, mut second) = (Packer::new(producer), Packer::new(producer));
+    let frame = call.seal(0, 0, 0);
+    // It was packed in this process, and so it can be unpacked.
+    for (place, entry, range) in frame.entries().unwrap_or_default() {
+        let packer = if (place as usize) < count { &mut first } else { &mut second };
+        packer.push(entry, &frame.bytes[range]);
+    }
+    (Group { shard, ops, call: first }, Some(Group { shard, ops: rest, call: second }))
+}
+
 /// Sends a group behind the one that is on its way, and waits for that.
-async fn send_group<T, R>(handle: &Handle<T, R>, on_way: &mut Option<Sent<T>>, group: Group<T>) -> Result<(), Failed<T>>
+async fn send_group<T, R>(
+    handle: &Handle<T, R>,
+    on_way: &mut Option<Sent<T>>,
+    group: Group<T>,
+    held: &Held,
+) -> Result<(), Failed<T>>
 where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
     let (shared, Group { shard, ops, call }) = (&handle.shared, group);
-    let count = ops.len() as u32;
-    let held = match shared.permits.try_acquire(count) {
-        Some(held) => held,
-        None => {
-            // The ops before may be what holds the permits.
-            if let Err(error) = stored(on_way.take()).await {
-                return Err(error.then(Err(Failed::new(ops, SendError::Closed(())))));
-            }
-            match permits(shared, count).await {
-                Ok(held) => held,
-                Err(reason) => return Err(Failed::new(ops, reason)),
-            }
-        }
-    };
-    let sent = match store(shared, shard, call, &held) {
+    let sent = match store(shared, shard, call, held) {
         Ok(stored) => Sent { shard, ops, stored: Box::pin(stored) },
         Err(_) => {
             let closed = Err(Failed::new(ops, SendError::Closed(())));

@@ -1,6 +1,7 @@
 //! Tests of durable batchers: the verbs, recovery, and crashes at each point.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bounds;
 mod crashes;
 #[cfg(feature = "durable-file")]
 mod file;
