@@ -191,7 +191,7 @@ fn split<T>(group: Group<T>, count: usize, producer: u64) -> (Group<T>, Option<G
     let rest = ops.split_off(count);
     let (mut first, mut second) = (Packer::new(producer), Packer::new(producer));
     let frame = call.seal(0, 0, 0);
-    // It was packed in this process, and so it can be unpacked.
+    // A frame that was packed in this process can be unpacked.
     for (place, entry, range) in frame.entries().unwrap_or_default() {
         let packer = if (place as usize) < count { &mut first } else { &mut second };
         packer.push(entry, &frame.bytes[range]);
