@@ -67,7 +67,8 @@ impl Knee {
         let fails = self.fails > 0 && seen.writes.is_multiple_of(self.fails);
         let error = fails.then(|| match seen.writes / self.fails % 5 {
             0 => SinkError::transient("scripted"),
-            1 => SinkError::too_large("scripted"),
+            // One op that is too large by itself is refused.
+            1 if batch.len() > 1 => SinkError::too_large("scripted"),
             2 => SinkError::outage("scripted"),
             3 => SinkError::throttled(ms(30)),
             _ => SinkError::connection_lost("scripted"),

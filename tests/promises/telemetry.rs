@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::{self, Write as _},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, Once, OnceLock},
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -58,6 +58,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
 impl Log {
     /// Captures all events of this thread, which is that of the test's runtime.
     fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        // Without any subscriber, an event that another thread emits for the first time at this moment may stay off for ever.
+        static ANY: Once = Once::new();
+        ANY.call_once(|| drop(tracing::subscriber::set_global_default(tracing_subscriber::registry())));
         let log = Self::default();
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
         (log, guard)
