@@ -144,7 +144,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
     ///     .await?;
     /// orders.handle().send_all(vec!["buy 5".to_owned(); 310]).await?;
     /// # tokio::time::sleep(Duration::from_secs(9)).await;
-    /// # assert_eq!(recorder.len(), 300);
+    /// # assert!((150..=300).contains(&recorder.len()));
     /// # orders.leave().await?;
     /// # Ok(())
     /// # }
