@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use roundlot::{
     AckError, Batch, End, Limits, Retry, Settled, Sink, SinkError,
     durable::{Durable, File, Joined, OpStatus, Term, Transaction},
@@ -259,5 +260,41 @@ async fn a_refusal_is_recorded_with_its_transaction() {
     let OpStatus::Ended(outcome) = orders.handle().outcome(id).await.unwrap() else { panic!("it has ended") };
     assert!(matches!(outcome.result, Err(AckError::Refused(_))));
     assert!(orders.dead_letters().discard(id).await.unwrap());
+    orders.leave().await.unwrap();
+}
+
+/// A sink that gives up on its first transaction at once, which fails, and tries another one in the same write.
+struct Impatient {
+    term: Term,
+    writes: Arc<AtomicUsize>,
+}
+
+impl Sink<i64> for Impatient {
+    async fn write(&self, batch: &mut Batch<i64>) -> Result<Settled, SinkError> {
+        if self.writes.fetch_add(1, Ordering::Relaxed) == 0 {
+            let fail = |_: &mut Transaction<'_>, _: &mut Batch<i64>| Err(SinkError::transient("not yet"));
+            assert!(self.term.transaction(batch, fail).now_or_never().is_none());
+        }
+        self.term.transaction(batch, |_, batch| Ok(batch.accept_all())).await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Transactional
+    }
+}
+
+/// Goal: a sink that gives up on a transaction makes no dead letters. Method: one that tries another in the same write.
+#[tokio::test]
+async fn a_sink_that_gives_up_on_a_transaction_refuses_nothing() {
+    let (_folder, path) = folder();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let orders = Durable::new("orders", File::at(&path))
+        .retry(Retry::exponential(Duration::from_millis(1), Duration::from_millis(2)))
+        .sink(move |term| Impatient { term, writes: Arc::clone(&writes) })
+        .join()
+        .await
+        .unwrap();
+    let outcome = orders.handle().submit(1).await.unwrap().outcome().await;
+    assert_eq!((outcome.end, outcome.attempts), (End::Delivered, 2));
     orders.leave().await.unwrap();
 }

@@ -137,7 +137,8 @@ impl WalWatch {
         connection.query_row("PRAGMA wal_checkpoint", [], |_| Ok(()))
     }
 
-    /// How far the WAL reaches after a commit. SQLite removes a WAL only with its last connection.
+    /// How far the WAL reaches after a commit: nowhere if it has been moved into the database and cut down. SQLite removes a WAL
+    /// only with its last connection.
     pub(super) fn end(&mut self, path: &Path) -> io::Result<WalEnd> {
         let mut header = [0; HEADER];
         if self.file.is_none() {
@@ -145,7 +146,9 @@ impl WalWatch {
         }
         if let Some(file) = &mut self.file {
             file.seek(SeekFrom::Start(0))?;
-            file.read_exact(&mut header)?;
+            if !fill(file, &mut header)? {
+                return Ok(WalEnd::NONE);
+            }
         }
         Ok(WalEnd { header, frames: self.frames.load(Ordering::Relaxed) })
     }
@@ -188,6 +191,8 @@ mod tests {
         connection.execute_batch("PRAGMA wal_checkpoint; INSERT INTO a VALUES (2)").unwrap();
         assert_eq!(damage(&fs::read(&wal).unwrap()), None, "it began anew");
         assert_ne!(watch.end(&wal).unwrap().header, end.header);
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        assert_eq!(watch.end(&wal).unwrap(), WalEnd::NONE);
         drop(connection);
         assert_eq!(end.damage(&wal).unwrap(), None);
     }

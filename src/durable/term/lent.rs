@@ -116,7 +116,8 @@ where
         {
             let mut state = self.state();
             if state.is_out || batch.len() != self.count {
-                return Err(SinkError::refused("the batch is not the one that was lent"));
+                // The sink gave up on a transaction of this write, and the leader takes the batch back.
+                return Err(SinkError::transient("a transaction of this write has not ended"));
             }
             state.open = batch.pending_indexes().collect();
             let mut taken = batch.take();
