@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `open` | what must be true of a file before it is used: lock, file system, format, mark |
 //! | `verify` | looks for damage in a file |
+//! | `vacuum` | pages that hold nothing |
 //! | `writer` | the thread, and its transactions |
 //! | `gathering` | how long it waits for callers before it begins one |
 //! | `store` | rows |
@@ -24,6 +25,7 @@ mod mark;
 mod open;
 mod schema;
 mod store;
+mod vacuum;
 mod verify;
 mod wal;
 mod wal_end;

@@ -23,6 +23,7 @@ use super::{
     mark::Mark,
     open::{self, Connected, OpenedFile},
     store::{Rows, failed},
+    vacuum::give_back,
     wal::Wal,
     wal_end::WalWatch,
 };
@@ -350,8 +351,7 @@ impl Writer {
     /// Syncs the mark, and gives pages back that hold nothing.
     fn tidy(&mut self) {
         Step::Vacuum.before();
-        let vacuum = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM})"));
-        if let Err(error) = vacuum {
+        if let Err(error) = give_back(&self.connection, VACUUM) {
             warn!(path = %self.path.display(), %error, "the file of a log can't be made smaller");
         }
         // Pages may have moved.
