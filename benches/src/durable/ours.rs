@@ -122,7 +122,7 @@ async fn settle(watch: Arc<Watch>, desk: &Handle<Order, u64>) -> Result<Vec<f64>
 
 /// Counts the ops in the log of a job that was killed: those that wait, and those that have ended.
 pub(super) fn find() -> Result<Vec<f64>, Error> {
-    let sum = "SELECT (SELECT coalesce(sum(ops), 0) FROM roundlot_waiting) + (SELECT coalesce(sum(ops), 0) FROM roundlot_ended)";
+    let sum = "SELECT coalesce(sum(waiting + ended), 0) FROM roundlot_summary";
     let count: i64 = open(&file(FILE)?)?.query_row(sum, [], |row| row.get(0))?;
     Ok(vec![count as f64])
 }

@@ -10,7 +10,8 @@
 //! | `gathering` | how long it waits for callers before it begins one |
 //! | `store` | rows |
 //! | `charges` | rows of quotas |
-//! | `schema` | tables, and views for people |
+//! | `schema` | tables |
+//! | `views` | views for people |
 //! | `guard` | what the closure of a transactional sink may do |
 //! | `letters` | dead letters, and their share of the room |
 //! | `wal` | how large it is, and who keeps it |
@@ -27,6 +28,7 @@ mod schema;
 mod store;
 mod vacuum;
 mod verify;
+mod views;
 mod wal;
 mod wal_end;
 mod writer;

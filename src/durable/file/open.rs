@@ -15,6 +15,7 @@ use super::{
     mark::Mark,
     schema::{FORMAT, TABLES},
     verify::{has_all_or_none, verify},
+    views::put_views,
     wal_end::WalWatch,
 };
 use crate::durable::{error::JoinError, log::LogError};
@@ -164,6 +165,9 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
     let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
     connection.execute(sql, [FORMAT])?;
+    if !is_foreign {
+        put_views(&connection)?;
+    }
     let guard = Guard::install(&mut connection)?;
     Ok(Connected { connection, guard, watch })
 }

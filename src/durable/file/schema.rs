@@ -1,4 +1,4 @@
-//! The tables of a log in SQLite, and the views for people. All names begin with `roundlot_`, so that the file may hold tables of
+//! The tables of a log in SQLite. All names begin with `roundlot_`, so that the file may hold tables of
 //! its owner, too.
 
 /// The format of the tables, and the only one that is read.
@@ -49,20 +49,4 @@ CREATE TABLE IF NOT EXISTS roundlot_letters (
     ended TEXT NOT NULL, attempts INTEGER NOT NULL, error BLOB NOT NULL, at INTEGER NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY (shard, producer, number)
 );
-
-CREATE VIEW IF NOT EXISTS roundlot_waiting AS
-    SELECT l.name AS log, s.shard & 65535 AS shard, s.paused,
-        s.next - s.cursor - coalesce((SELECT sum(last - first + 1) FROM roundlot_settled d WHERE d.shard = s.shard), 0) AS ops,
-        (SELECT count(*) FROM roundlot_frames f WHERE f.shard = s.shard) AS frames,
-        (SELECT sum(length(bytes)) FROM roundlot_frames f WHERE f.shard = s.shard) AS bytes,
-        (SELECT count(*) FROM roundlot_intents i WHERE i.shard = s.shard) AS batches_in_doubt
-    FROM roundlot_shards s JOIN roundlot_logs l ON l.log = s.shard >> 16;
-CREATE VIEW IF NOT EXISTS roundlot_ended AS
-    SELECT l.name AS log, o.producer || '-' || (o.shard & 65535) || '-' || o.first AS id, o.count AS ops, o.ended,
-        o.attempts, datetime(o.at / 1000000000, 'unixepoch') AS at, CAST(substr(o.result, 2) AS TEXT) AS result
-    FROM roundlot_outcomes o JOIN roundlot_logs l ON l.log = o.shard >> 16;
-CREATE VIEW IF NOT EXISTS roundlot_dead_letters AS
-    SELECT l.name AS log, d.producer || '-' || (d.shard & 65535) || '-' || d.number AS id, d.ended, d.attempts,
-        datetime(d.at / 1000000000, 'unixepoch') AS at, CAST(d.op AS TEXT) AS op, CAST(d.error AS TEXT) AS error
-    FROM roundlot_letters d JOIN roundlot_logs l ON l.log = d.shard >> 16;
 ";

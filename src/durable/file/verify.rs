@@ -66,13 +66,9 @@ pub(super) fn verify(connection: &Connection) -> Stored<()> {
     })
 }
 
-/// Whether a file has all tables and views of a log, or none. One whose name has changed would be made anew, and be empty.
+/// Whether a file has all tables of a log, or none. One whose name has changed would be made anew, and be empty.
 pub(super) fn has_all_or_none(connection: &Connection, tables: &str) -> rusqlite::Result<bool> {
-    let names = tables.lines().filter_map(|line| {
-        let made =
-            line.strip_prefix("CREATE TABLE IF NOT EXISTS ").or(line.strip_prefix("CREATE VIEW IF NOT EXISTS "))?;
-        made.split(' ').next()
-    });
+    let names = tables.lines().filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS ")?.split(' ').next());
     let (mut has_one, mut has_all) = (false, true);
     for name in names {
         let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";

@@ -65,7 +65,7 @@ fn journal(path: &Path) -> Journal {
 /// Number of ops that wait in the log.
 fn waiting(app: &App) -> u64 {
     let log = Connection::open(app.path("orders.db")).unwrap();
-    let ops: i64 = log.query_row("SELECT ops FROM roundlot_waiting", [], |row| row.get(0)).unwrap();
+    let ops: i64 = log.query_row("SELECT waiting FROM roundlot_summary", [], |row| row.get(0)).unwrap();
     ops.try_into().unwrap()
 }
 
@@ -74,9 +74,7 @@ fn receipts(app: &App) -> BTreeSet<u64> {
     let log = Connection::open(app.path("orders.db")).unwrap();
     let mut select = log.prepare("SELECT result FROM roundlot_ended WHERE ended = 'delivered'").unwrap();
     let results = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    // A row has the outcomes of consecutive ops, one per line.
-    let results: Vec<String> = results.map(Result::unwrap).collect();
-    results.iter().flat_map(|result| result.lines()).map(|result| result.parse().unwrap()).collect()
+    results.map(|result| result.unwrap().parse().unwrap()).collect()
 }
 
 /// Starts an endless run, and returns it when it has traded.

@@ -1,0 +1,10 @@
+-- The state of each shard in numbers, at once however many ops wait. `batches_in_doubt` counts intents: batches that may have
+-- been sent, the one that is being written included. `bytes` are those of frames.
+SELECT l.name AS log, s.shard & 65535 AS shard, s.paused,
+    s.next - s.cursor - coalesce((SELECT sum(last - first + 1) FROM roundlot_settled d WHERE d.shard = s.shard), 0) AS waiting,
+    (SELECT count(*) FROM roundlot_intents i WHERE i.shard = s.shard) AS batches_in_doubt,
+    (SELECT coalesce(sum(count), 0) FROM roundlot_outcomes o WHERE o.shard = s.shard) AS ended,
+    (SELECT count(*) FROM roundlot_letters d WHERE d.shard = s.shard) AS dead_letters,
+    (SELECT count(*) FROM roundlot_frames f WHERE f.shard = s.shard) AS frames,
+    (SELECT coalesce(sum(length(bytes)), 0) FROM roundlot_frames f WHERE f.shard = s.shard) AS bytes
+FROM roundlot_shards s JOIN roundlot_logs l ON l.log = s.shard >> 16
