@@ -15,3 +15,5 @@ mod quota;
 mod table;
 mod venue;
 mod verbs;
+#[cfg(feature = "durable-file")]
+mod views;
