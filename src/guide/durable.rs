@@ -157,9 +157,56 @@
 //! was confirmed since, and its waiting ops may have been sent since. `join` refuses it by the mark, with the reason;
 //! `File::restored` goes on, and puts all that waits in doubt. A mark that was restored along with the database can't tell.
 //!
-//! People can read the file with `sqlite3 orders.db`: the views `roundlot_waiting`, `roundlot_ended` and `roundlot_dead_letters`. A reader
-//! that stays open keeps the WAL from being reset, and the WAL counts against the cap of the file. A warning names its process. At
-//! the cap sends wait, all that was accepted still ends, and once the reader has gone the WAL is cut down.
+//! # Looking into the file
+//!
+//! People can read the file with nothing but the shell of SQLite, while a process has it open and after it has died. Start with
+//! `roundlot_summary`, which answers at once however large the log is. This process was killed while it wrote a batch of two:
+//!
+//! ```text
+//! $ sqlite3 -box orders.db
+//! sqlite> SELECT * FROM roundlot_summary;
+//! ┌────────┬───────┬────────┬─────────┬──────────────────┬───────┬──────────────┬────────┬───────┐
+//! │  log   │ shard │ paused │ waiting │ batches_in_doubt │ ended │ dead_letters │ frames │ bytes │
+//! ├────────┼───────┼────────┼─────────┼──────────────────┼───────┼──────────────┼────────┼───────┤
+//! │ orders │ 0     │ 0      │ 4       │ 1                │ 4     │ 1            │ 1      │ 78    │
+//! └────────┴───────┴────────┴─────────┴──────────────────┴───────┴──────────────┴────────┴───────┘
+//! sqlite> SELECT * FROM roundlot_waiting;
+//! ┌────────┬───────┬──────────┬───────┬─────────────────────────┬──────────┬───────────────┐
+//! │  log   │ shard │ position │  id   │        accepted         │ in_doubt │      op       │
+//! ├────────┼───────┼──────────┼───────┼─────────────────────────┼──────────┼───────────────┤
+//! │ orders │ 0     │ 4        │ 1-0-5 │ 2026-11-29 21:04:31.461 │ 1        │ "sell 3 AMD"  │
+//! │ orders │ 0     │ 5        │ 1-0-6 │ 2026-11-29 21:04:31.461 │ 1        │ "buy 4 AMD"   │
+//! │ orders │ 0     │ 6        │ 1-0-7 │ 2026-11-29 21:04:31.461 │ 0        │ "buy 9 IBM"   │
+//! │ orders │ 0     │ 7        │ 1-0-8 │ 2026-11-29 21:04:31.461 │ 0        │ "sell 1 MSFT" │
+//! └────────┴───────┴──────────┴───────┴─────────────────────────┴──────────┴───────────────┘
+//! sqlite> SELECT * FROM roundlot_in_doubt;
+//! ┌────────┬───────┬────────┬───────┬───────────┬──────────┬──────────────┐
+//! │  log   │ shard │ intent │  ids  │ positions │ attempts │      op      │
+//! ├────────┼───────┼────────┼───────┼───────────┼──────────┼──────────────┤
+//! │ orders │ 0     │ 4      │ 1-0-5 │ 4         │ 1        │ "sell 3 AMD" │
+//! │ orders │ 0     │ 4      │ 1-0-6 │ 5         │ 1        │ "buy 4 AMD"  │
+//! └────────┴───────┴────────┴───────┴───────────┴──────────┴──────────────┘
+//! sqlite> SELECT id, ended, attempts, at, result FROM roundlot_ended WHERE id = '1-0-2';
+//! ┌───────┬───────────┬──────────┬─────────────────────────┬────────┐
+//! │  id   │   ended   │ attempts │           at            │ result │
+//! ├───────┼───────────┼──────────┼─────────────────────────┼────────┤
+//! │ 1-0-2 │ delivered │ 1        │ 2026-11-29 21:04:31.444 │ 4710   │
+//! └───────┴───────────┴──────────┴─────────────────────────┴────────┘
+//! sqlite> SELECT id, ended, op FROM roundlot_dead_letters;
+//! ┌───────┬─────────┬─────────────┐
+//! │  id   │  ended  │     op      │
+//! ├───────┼─────────┼─────────────┤
+//! │ 1-0-3 │ refused │ "buy 1 XYZ" │
+//! └───────┴─────────┴─────────────┘
+//! ```
+//!
+//! An op in doubt may have been sent: while a process runs, it is being written or tried again. After a crash the destination is
+//! what to ask, with the op of this view. An op that others were merged into has the ids and positions of all of them.
+//!
+//! The views read what was written for the log, so they take about 10 s per million ops. A reader that stays open keeps the WAL
+//! from being reset, and the WAL counts against the cap of the file. A warning names its process. At the cap sends wait, all that
+//! was accepted still ends, and once the reader has gone the WAL is cut down. With a ledger in PostgreSQL, what is in doubt, has
+//! ended or is dead is in the tables of the ledger, and the file has the ops that wait.
 //!
 //! # What it costs
 //!

@@ -69,7 +69,19 @@ const MAX_BYTES: u64 = 4 << 30;
 /// the kernel's lock on a second file ends with the process. A third file, the mark, tells when the file is older than what
 /// was confirmed: a backup, or a loss.
 ///
-/// Open it with `sqlite3` at any time: the views `roundlot_waiting`, `roundlot_ended` and `roundlot_dead_letters` are for people.
+/// Open it with `sqlite3` at any time. Five views are for people, and [the guide](crate::guide::durable#looking-into-the-file) shows
+/// each of them:
+///
+/// | view | has |
+/// |---|---|
+/// | `roundlot_summary` | a row per shard: whether it is paused, and how many ops wait, have ended or are dead |
+/// | `roundlot_waiting` | each op that has not ended: id, position, time of acceptance, whether it is in doubt, op |
+/// | `roundlot_in_doubt` | each op that may have been sent and has not ended, as it is sent, with the ids that it stands for |
+/// | `roundlot_ended` | each op that has ended, until its outcome is forgotten: id, end, attempts, time, receipt or error |
+/// | `roundlot_dead_letters` | each dead letter: id, end, attempts, time, op, error |
+///
+/// Times are UTC. Ops and receipts are shown as the text that the codec has made. Columns of a view may change with the version, and
+/// the views are made anew by the first process that opens the file; the log itself reads none.
 /// A reader that stays open keeps the WAL from being reset, which then counts against the cap.
 ///
 /// # Examples

@@ -9,7 +9,7 @@ ops(outcome, count, place, at, rest, more, shift, length) AS (
         CASE WHEN more THEN length ELSE 0 END + ((instr('0123456789ABCDEF', substr(hex(substr(rest, 1, 1)), 1, 1)) * 16
             + instr('0123456789ABCDEF', substr(hex(substr(rest, 1, 1)), 2, 1)) - 17 & 127)
             << CASE WHEN more THEN shift + 7 ELSE 0 END)
-    FROM ops WHERE more OR place + 1 < count
+    FROM ops WHERE more OR place + 1 < count ORDER BY 1 LIMIT -1
 )
 SELECT l.name AS log, o.shard & 65535 AS shard, o.producer || '-' || (o.shard & 65535) || '-' || (o.first + p.place) AS id,
     o.ended, o.attempts, strftime('%Y-%m-%d %H:%M:%f', o.at / 1e9, 'unixepoch') AS at,

@@ -3,7 +3,8 @@ WITH RECURSIVE
 nibbles(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM nibbles WHERE i < 16),
 -- A frame is read from its front, a byte per row. `field` names the number that the byte belongs to: seven bits of it, the lowest
 -- first, and more follow if the eighth bit is set. `value` is the number in its last row. The time and the bytes of an op are
--- rows of their own. `rest` is what follows, as far as numbers go.
+-- rows of their own. `rest` is what follows, as far as numbers go. One frame is read after the other, which is faster: without a
+-- limit, SQLite leaves the order out.
 bytes(frame, until, at, rest, field, more, shift, value, flags, place, sender, producer, number, time) AS (
     SELECT rowid, length(bytes) - 8, 1, substr(bytes, 2, 80), 'version', 0, 0, 1, 0, -1, 0, 0, 0, 0 FROM roundlot_frames
     UNION ALL
@@ -34,7 +35,7 @@ bytes(frame, until, at, rest, field, more, shift, value, flags, place, sender, p
             ELSE number END,
         CASE WHEN NOT more AND field = 'frame' THEN (SELECT sum((instr('0123456789ABCDEF', substr(hex(rest), i, 1)) - 1)
             << (i - 1) / 2 * 8 + i % 2 * 4) FROM nibbles) ELSE time END
-    FROM bytes WHERE at < until
+    FROM bytes WHERE at < until ORDER BY 1 LIMIT -1
 )
 SELECT f.shard, f.first + b.place AS position, b.producer, b.number, b.time, substr(f.bytes, b.at + 1, b.value) AS op
 FROM bytes b JOIN roundlot_frames f ON f.rowid = b.frame WHERE b.field = 'length' AND NOT b.more

@@ -28,7 +28,7 @@ bytes(intent, until, at, part, field, more, shift, value, place, left, attempts)
         place + (NOT more AND field = 'count'),
         CASE WHEN more THEN left WHEN field = 'count' THEN value WHEN field = 'position' THEN left - 1 ELSE left END,
         CASE WHEN field = 'attempts' THEN value ELSE attempts END
-    FROM bytes WHERE at < until
+    FROM bytes WHERE at < until ORDER BY 1 LIMIT -1
 ),
 positions AS (SELECT intent, place, value AS position FROM bytes WHERE field = 'position' AND NOT more),
 ops AS (
