@@ -62,6 +62,7 @@ mod permits;
 mod send;
 mod send_all;
 mod settings;
+mod settled;
 mod shared;
 mod stats;
 mod step;

@@ -12,7 +12,6 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    bytes::fnv1a,
     codec::OpCodec,
     command::Command,
     ingress::Ingress,
@@ -28,6 +27,7 @@ use crate::{
         config::limits::Limits,
         outcome::OpId,
         quota::Predicate,
+        stable_hash::fnv1a,
         stage::{Stages, Weigh},
     },
 };

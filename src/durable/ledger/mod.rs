@@ -12,13 +12,11 @@
 //! | `settle` | transactions under the fence: terms, records, the work of sinks |
 //! | `lookups` | requests without a fence: outcomes and dead letters |
 //! | `rows` | rows as the statements take and return them |
-//! | `runs` | settled positions of a shard |
 //! | `log` | the log of a file that has a ledger |
 
 mod log;
 mod lookups;
 mod rows;
-mod runs;
 mod schema;
 mod session;
 mod settle;
@@ -30,10 +28,12 @@ use std::sync::{
 
 use tokio::sync::Mutex;
 
-use super::log::{Answer, LogError};
+use super::{
+    log::{Answer, LogError},
+    settled::Settled,
+};
 use crate::sink::postgres::Server;
 pub(super) use log::open;
-use runs::Runs;
 use session::Slot;
 pub(super) use settle::{Fence, Undone};
 
@@ -68,7 +68,7 @@ pub(crate) struct Ledger {
 struct Lead {
     slot: Slot,
     /// Settled positions as of this epoch's last commit. `None` where they must be read again.
-    known: Option<(u64, Runs)>,
+    known: Option<(u64, Settled)>,
 }
 
 impl Ledger {
@@ -88,7 +88,7 @@ impl Ledger {
     /// The cursor and the settled runs above, as of the last commit of the term. `None` if they have to be read again.
     pub(super) async fn known(&self, shard: u16) -> Result<Option<(u64, Vec<(u64, u64)>)>, LogError> {
         let lead = self.shard(shard)?.lock().await;
-        Ok(lead.known.as_ref().map(|(_, runs)| (runs.cursor(), runs.above())))
+        Ok(lead.known.as_ref().map(|(_, settled)| (settled.cursor(), settled.above())))
     }
 
     fn shard(&self, shard: u16) -> Result<&Mutex<Lead>, LogError> {

@@ -8,7 +8,6 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use super::{
     Ledger,
     rows::{Statement, int8, run_all},
-    runs::Runs,
     schema::key,
     session::{ANSWER, answer, committed},
 };
@@ -18,6 +17,7 @@ use crate::durable::{
         store::{LetterRow, ShardRow, Stored},
         sums::shard_sum,
     },
+    settled::Settled,
     step::Step,
 };
 
@@ -52,8 +52,8 @@ struct Locked {
 }
 
 /// Positions that a transaction has settled once it has committed.
-struct Settled {
-    runs: Runs,
+struct Committed {
+    settled: Settled,
     /// The runs that frames may be removed by.
     whole: Vec<(u64, u64)>,
 }
@@ -69,7 +69,7 @@ impl Ledger {
             Ok(state) => {
                 in_use.done();
                 self.commits.fetch_add(1, Ordering::Relaxed);
-                lead.known = Some((state.epoch, Runs::new(state.cursor, &state.settled)));
+                lead.known = Some((state.epoch, Settled::new(state.cursor, &state.settled)));
                 Ok(state)
             }
             // The session is given up with what is under way in it.
@@ -123,22 +123,22 @@ impl Ledger {
         let mut lead = self.shard(fence.shard)?.lock().await;
         let lead = &mut *lead;
         // Read again by the next transaction, unless this one has a certain end.
-        let known = lead.known.take().filter(|(epoch, _)| *epoch == fence.epoch).map(|(_, runs)| runs);
+        let known = lead.known.take().filter(|(epoch, _)| *epoch == fence.epoch).map(|(_, settled)| settled);
         let mut in_use = lead.slot.ready(&self.server).await?;
         match self.transact_in(in_use.client()?, fence, known.as_ref(), committing, work).await {
-            Ok(Settled { runs, whole }) => {
+            Ok(Committed { settled, whole }) => {
                 in_use.done();
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 if !whole.is_empty() {
-                    self.frames.forget(fence.shard, runs.cursor(), whole);
+                    self.frames.forget(fence.shard, settled.cursor(), whole);
                 }
-                lead.known = Some((fence.epoch, runs));
+                lead.known = Some((fence.epoch, settled));
                 Ok(())
             }
             Err(error @ Undone::Log(LogError::Unknown(_))) => Err(error),
             Err(error) => {
                 in_use.undo().await;
-                lead.known = known.map(|runs| (fence.epoch, runs));
+                lead.known = known.map(|settled| (fence.epoch, settled));
                 Err(error)
             }
         }
@@ -148,10 +148,10 @@ impl Ledger {
         &self,
         client: &mut Client,
         fence: Fence,
-        known: Option<&Runs>,
+        known: Option<&Settled>,
         committing: impl FnOnce(&Record),
         work: F,
-    ) -> Result<Settled, Undone<E>>
+    ) -> Result<Committed, Undone<E>>
     where
         F: AsyncFnOnce(&mut Transaction<'_>) -> Result<Record, E>,
     {
@@ -165,20 +165,20 @@ impl Ledger {
             return Err(LogError::Paused.into());
         }
         let before = match known {
-            Some(runs) => runs.clone(),
-            None => Runs::new(row.cursor, &self.settled(&transaction, fence.shard).await?),
+            Some(settled) => settled.clone(),
+            None => Settled::new(row.cursor, &self.settled(&transaction, fence.shard).await?),
         };
         let record = work(&mut transaction).await.map_err(Undone::Work)?;
-        let mut runs = before.clone();
-        let whole = record.settled.iter().map(|(first, last)| runs.insert(*first, *last)).collect();
+        let mut settled = before.clone();
+        let whole = record.settled.iter().map(|(first, last)| settled.insert(*first, *last)).collect();
         let idle_terms = if record.settled.is_empty() { row.idle_terms } else { 0 };
         let paused = record.paused.unwrap_or(row.paused);
-        let row = ShardRow { cursor: runs.cursor(), idle_terms, paused, ..row };
+        let row = ShardRow { cursor: settled.cursor(), idle_terms, paused, ..row };
         self.update(&transaction, fence.shard, number, &row).await?;
-        self.put(&transaction, &record, runs.since(&before)).await?;
+        self.put(&transaction, &record, settled.since(&before)).await?;
         committing(&record);
         commit(transaction).await?;
-        Ok(Settled { runs, whole })
+        Ok(Committed { settled, whole })
     }
 
     /// Locks the row of a shard, and limits the time of the statements that follow.

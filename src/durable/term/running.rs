@@ -14,7 +14,7 @@ use super::{
     draft::{Draft, Effects, Writing},
     flagged::Flagged,
     kept::Kept,
-    positions::{Ids, Settled, Token},
+    positions::{Ids, Token},
     quota,
     settle::Of,
     wall::Wall,
@@ -30,6 +30,7 @@ use crate::{
         codec::OpCodec,
         log::{LogError, Purge, StoredFrame, TermState, local::nanos},
         meter::LogMeter,
+        settled::Settled,
         step::Step,
     },
     rules::{
