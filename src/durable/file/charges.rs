@@ -5,18 +5,10 @@ use std::sync::Arc;
 use rusqlite::{Row, params};
 
 use super::store::Rows;
-use crate::durable::{
-    bytes::checksum,
-    log::{
-        store::{ChargeRow, Stored},
-        sums::{check, signed, unsigned},
-    },
+use crate::durable::log::{
+    store::{ChargeRow, Stored},
+    sums::{charge_sum, check, signed, unsigned},
 };
-
-fn sum(shard: u32, row: &ChargeRow) -> i64 {
-    let ChargeRow { bucket, key, grain, at, cost, expires } = row;
-    signed(checksum(&[u64::from(shard), *key, *grain, *at, *cost, *expires], bucket.as_bytes()))
-}
 
 fn read(row: &Row<'_>) -> rusqlite::Result<(ChargeRow, i64)> {
     let bucket: String = row.get(0)?;
@@ -30,7 +22,7 @@ const SELECT: &str = "SELECT bucket, key, grain, at, cost, expires, sum FROM rou
 impl Rows<'_> {
     pub(super) fn all_charges(&self, shard: u32) -> Stored<Vec<ChargeRow>> {
         let rows = self.all(SELECT, [shard], read)?.into_iter();
-        rows.map(|(row, found)| check(found == sum(shard, &row), "charges").map(|()| row)).collect()
+        rows.map(|(row, found)| check(found == charge_sum(shard, &row), "charges").map(|()| row)).collect()
     }
 
     pub(super) fn add_to_charge(&self, shard: u32, row: &ChargeRow) -> Stored<()> {
@@ -41,7 +33,7 @@ impl Rows<'_> {
         let row = ChargeRow { cost, ..row.clone() };
         let sql = "INSERT OR REPLACE INTO roundlot_charges VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let (at, cost, expires) = (signed(row.at), signed(row.cost), signed(row.expires));
-        self.change(sql, params![shard, &*row.bucket, key, grain, at, cost, expires, sum(shard, &row)])
+        self.change(sql, params![shard, &*row.bucket, key, grain, at, cost, expires, charge_sum(shard, &row)])
     }
 
     pub(super) fn remove_expired_charges(&self, shard: u32, before: u64) -> Stored<()> {

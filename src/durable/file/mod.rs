@@ -131,8 +131,8 @@ impl File {
     }
 
     /// The cap of the file and its WAL, 4 GiB by default and 16 MiB at least. The last eighth is kept for settlements, so that
-    /// a full log can always drain. Dead letters take a sixteenth at most: then a shard holds that has another one, until some
-    /// are discarded.
+    /// a full log can always drain. Dead letters take a sixteenth at most, here or in a ledger: then a shard holds that has
+    /// another one, until some are discarded.
     pub fn max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes, ..self }
     }
@@ -292,13 +292,17 @@ impl Open for File {
         Box::pin(async move {
             #[cfg(feature = "postgres")]
             let ledger = self.ledger.clone();
+            #[cfg(feature = "postgres")]
+            let max_letter_bytes = writer::max_letter_bytes(self.max_bytes);
             let of = name.clone();
             let entering = tokio::task::spawn_blocking(move || enter(&self, &of)).await;
             let (member, turns) = entering.map_err(|error| JoinError::Open(error.to_string()))??;
             let engine = Arc::new(member);
             #[cfg(feature = "postgres")]
             if let Some(settings) = ledger {
-                let opened = super::ledger::open(Arc::clone(&engine), turns, &settings, &name, shards).await;
+                let engine_of_log = Arc::clone(&engine);
+                let opened =
+                    super::ledger::open(engine_of_log, turns, &settings, &name, shards, max_letter_bytes).await;
                 if opened.is_err() {
                     local::Engine::close(&*engine).await;
                 }

@@ -53,6 +53,11 @@ const RESERVE: u64 = 8;
 /// The part of the cap that dead letters may take. Then a shard holds that has another one.
 const LETTERS: u64 = 16;
 
+/// The bytes that dead letters may take, here or in a ledger, by the cap of the file.
+pub(super) fn max_letter_bytes(max_bytes: u64) -> u64 {
+    max_bytes.max(MIN_BYTES) / LETTERS
+}
+
 /// Statements that stay prepared. The comments keep sinks, which share the cache of statements, from finding them there.
 const BEGIN: &str = "BEGIN IMMEDIATE /* roundlot */";
 const COMMIT: &str = "COMMIT /* roundlot */";
@@ -131,7 +136,7 @@ impl Writer {
         let OpenedFile { connected, lock, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
         let Connected { connection, guard, watch } = connected;
         let (wal, identity) = (Wal::new(&path, max_bytes), identity(&path));
-        let letters = LetterBytes::new(max_bytes / LETTERS);
+        let letters = LetterBytes::new(max_letter_bytes(max_bytes));
         let gathering = Gathering::default();
         let mut writer = Self {
             letters,

@@ -59,13 +59,14 @@ pub(crate) async fn open<E: Engine>(
     settings: &Postgres,
     name: &str,
     shards: u16,
+    max_letter_bytes: u64,
 ) -> Result<Arc<dyn Log>, JoinError> {
     let (of, fresh) = (name.to_owned(), RandomState::new().hash_one(SystemTime::now()));
     let paired = turns.run(move |store| frames::pair(store, &of, shards, fresh), |_| {}).await?;
     let local = |producer| Local::new(Arc::clone(&engine), turns.clone(), paired.log, producer, shards);
     // The ledger gives this process its number, and appends nothing.
     let frames_of_ledger = Arc::new(Filed { local: local(0), behind: Arc::default() });
-    let (ledger, producer) = Ledger::join(settings, name, shards, paired, frames_of_ledger).await?;
+    let (ledger, producer) = Ledger::join(settings, name, shards, paired, frames_of_ledger, max_letter_bytes).await?;
     let of = name.to_owned();
     turns.run(move |store| frames::introduce(store, &of, producer), |()| {}).await?;
     let (ledger, local) = (Arc::new(ledger), Arc::new(local(producer)));

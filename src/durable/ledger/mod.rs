@@ -12,8 +12,12 @@
 //! | `settle` | transactions under the fence: terms, records, the work of sinks |
 //! | `lookups` | requests without a fence: outcomes and dead letters |
 //! | `rows` | rows as the statements take and return them |
+//! | `charges` | rows of quotas |
+//! | `letters` | how many bytes dead letters take, and may |
 //! | `log` | the log of a file that has a ledger |
 
+mod charges;
+mod letters;
 mod log;
 mod lookups;
 mod rows;
@@ -33,6 +37,7 @@ use super::{
     settled::Settled,
 };
 use crate::sink::postgres::Server;
+use letters::LetterBytes;
 pub(super) use log::open;
 use session::Slot;
 pub(super) use settle::{Fence, Undone};
@@ -59,6 +64,7 @@ pub(crate) struct Ledger {
     log: i32,
     shards: Vec<Mutex<Lead>>,
     lookups: Mutex<Slot>,
+    letters: LetterBytes,
     frames: Arc<dyn FrameStore>,
     commits: AtomicU64,
 }

@@ -16,7 +16,7 @@ use crate::durable::{
     bytes::checksum,
     log::{
         LogError,
-        store::{ChargeRow, LetterRow, OutcomeRow, ShardRow, Stored},
+        store::{LetterRow, OutcomeRow, ShardRow, Stored},
         sums::{check, letter_sum, outcome_sum, shard_sum, signed, sum, unsigned},
     },
     outcomes::end_of,
@@ -57,11 +57,11 @@ pub(super) fn int8s<'a>(numbers: impl IntoIterator<Item = u64>) -> Parameter<'a>
     (Box::new(numbers.into_iter().map(signed).collect::<Vec<i64>>()), Type::INT8_ARRAY)
 }
 
-fn sums<'a>(sums: impl IntoIterator<Item = i64>) -> Parameter<'a> {
+pub(super) fn sums<'a>(sums: impl IntoIterator<Item = i64>) -> Parameter<'a> {
     (Box::new(sums.into_iter().collect::<Vec<i64>>()), Type::INT8_ARRAY)
 }
 
-fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Parameter<'a> {
+pub(super) fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Parameter<'a> {
     (Box::new(texts.into_iter().collect::<Vec<&str>>()), Type::TEXT_ARRAY)
 }
 
@@ -156,27 +156,6 @@ impl Ledger {
         (!rows.is_empty()).then(|| self.statement(shard, sql, columns))
     }
 
-    /// Draws from the quota. Their rows have no checksum, since the server adds the costs up.
-    pub(super) fn put_charges<'a>(&self, shard: u16, rows: &'a [ChargeRow]) -> Option<Statement<'a>> {
-        let mut added: BTreeMap<(&str, u64, u64), (u64, &ChargeRow)> = BTreeMap::new();
-        for row in rows {
-            let entry = added.entry((&*row.bucket, row.key, row.grain)).or_insert((0, row));
-            *entry = (entry.0.saturating_add(row.cost), row);
-        }
-        let sql = "INSERT INTO {s}.roundlot_charges AS c SELECT $1, $2, r.* FROM unnest($3::text[], $4::bigint[], \
-            $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS r ON CONFLICT (log, shard, bucket, key, grain) \
-            DO UPDATE SET cost = c.cost + excluded.cost, at = excluded.at, expires = excluded.expires";
-        let columns = [
-            texts(added.keys().map(|(bucket, ..)| *bucket)),
-            int8s(added.keys().map(|(_, key, _)| *key)),
-            int8s(added.keys().map(|(.., grain)| *grain)),
-            int8s(added.values().map(|(_, row)| row.at)),
-            int8s(added.values().map(|(cost, _)| *cost)),
-            int8s(added.values().map(|(_, row)| row.expires)),
-        ];
-        (!added.is_empty()).then(|| self.statement(shard, sql, columns))
-    }
-
     pub(super) fn remove_intents(&self, shard: u16, numbers: &[u64]) -> Option<Statement<'static>> {
         let sql = "DELETE FROM {s}.roundlot_intents WHERE log = $1 AND shard = $2 AND number = ANY ($3)";
         (!numbers.is_empty()).then(|| self.statement(shard, sql, [int8s(numbers.iter().copied())]))
@@ -219,12 +198,6 @@ impl Ledger {
         let idle_terms = u32::try_from(row.get::<_, i64>(3)).unwrap_or(u32::MAX);
         let found = ShardRow { epoch, next: 0, cursor, paused: row.get(2), idle_terms };
         check(row.get::<_, i64>(4) == shard_sum(key(self.log, shard), &found), "shards").map(|()| found)
-    }
-
-    pub(super) fn charge_of(&self, row: &Row) -> ChargeRow {
-        let number = |column: usize| unsigned(row.get(column));
-        let (key, grain, at, cost, expires) = (number(1), number(2), number(3), number(4), number(5));
-        ChargeRow { bucket: row.get::<_, &str>(0).into(), key, grain, at, cost, expires }
     }
 
     pub(super) fn outcome_of(&self, shard: u16, row: &Row) -> Stored<OutcomeRow> {

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Error, types::Type};
 
 use super::{
     FrameStore, Lead, Ledger,
+    letters::LetterBytes,
     session::{self, Slot, answer, committed},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// The format of the tables, and the only one that is read.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// The key of the advisory lock under which tables and logs are made: the first bytes of the crate's name.
 const LOCK: i64 = 0x726f_756e_646c_6f74;
@@ -56,14 +57,15 @@ CREATE TABLE {s}.roundlot_outcomes (
 );
 CREATE TABLE {s}.roundlot_charges (
     log integer NOT NULL, shard integer NOT NULL, bucket text NOT NULL, key bigint NOT NULL, grain bigint NOT NULL,
-    at bigint NOT NULL, cost bigint NOT NULL, expires bigint NOT NULL, PRIMARY KEY (log, shard, bucket, key, grain)
+    at bigint NOT NULL, cost bigint NOT NULL, expires bigint NOT NULL, sum bigint NOT NULL,
+    PRIMARY KEY (log, shard, bucket, key, grain)
 );
 CREATE TABLE {s}.roundlot_letters (
     log integer NOT NULL, shard integer NOT NULL, producer bigint NOT NULL, number bigint NOT NULL, op bytea NOT NULL,
     schema bigint NOT NULL, ended text NOT NULL, attempts bigint NOT NULL, error bytea NOT NULL, at bigint NOT NULL,
     sum bigint NOT NULL, to_producer bigint, to_number bigint, PRIMARY KEY (log, shard, producer, number)
 );
-INSERT INTO {s}.roundlot_meta VALUES ('format', 1);
+INSERT INTO {s}.roundlot_meta VALUES ('format', 2);
 ";
 
 /// The schema that has the tables, or the one in which they would be made.
@@ -86,6 +88,7 @@ impl Ledger {
         shards: u16,
         paired: Paired,
         frames: Arc<dyn FrameStore>,
+        max_letter_bytes: u64,
     ) -> Result<(Self, u64), JoinError> {
         let server = settings.server().map_err(|why| JoinError::Open(format!("the ledger's address: {why}")))?;
         let mut session = session::connect(&server).await?;
@@ -98,6 +101,7 @@ impl Ledger {
             log,
             shards: (0..shards).map(|_| Mutex::new(Lead::default())).collect(),
             lookups: Mutex::new(lookups),
+            letters: LetterBytes::new(max_letter_bytes),
             frames,
             commits: Default::default(),
         };

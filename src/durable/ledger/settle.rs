@@ -90,10 +90,7 @@ impl Ledger {
         let sql = "SELECT number, intent, sum FROM {s}.roundlot_intents WHERE log = $1 AND shard = $2 ORDER BY number";
         let intents = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
         let intents = intents.iter().map(|row| self.intent_of(shard, row)).collect::<Stored<_>>()?;
-        let sql =
-            "SELECT bucket, key, grain, at, cost, expires FROM {s}.roundlot_charges WHERE log = $1 AND shard = $2";
-        let charges = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
-        let charges = charges.iter().map(|row| self.charge_of(row)).collect();
+        let charges = self.charges(&transaction, shard).await?;
         commit(transaction).await?;
         let ShardRow { epoch, cursor, paused, idle_terms, .. } = row;
         Ok(TermState { epoch, cursor, settled, next: 0, intents, charges, paused, idle_terms })
@@ -169,6 +166,9 @@ impl Ledger {
             None => Settled::new(row.cursor, &self.settled(&transaction, fence.shard).await?),
         };
         let record = work(&mut transaction).await.map_err(Undone::Work)?;
+        if !record.letters.is_empty() && !self.has_letter_room(&transaction).await? {
+            return Err(LogError::LettersFull.into());
+        }
         let mut settled = before.clone();
         let whole = record.settled.iter().map(|(first, last)| settled.insert(*first, *last)).collect();
         let idle_terms = if record.settled.is_empty() { row.idle_terms } else { 0 };
@@ -237,10 +237,12 @@ impl Ledger {
             LetterRow { op, position: None, at: now, ..letter.clone() }
         };
         let letters: Vec<LetterRow> = record.letters.iter().map(with_bytes).collect();
+        let charges = self.add_up(transaction, shard, &record.charges).await?;
+        self.letters.add(&letters);
         let statements: Vec<Statement<'_>> = [
             self.put_letters(shard, &letters),
             self.put_outcomes(shard, &record.outcomes, now),
-            self.put_charges(shard, &record.charges),
+            self.put_charges(shard, &charges),
             self.put_intents(shard, &record.intents),
             self.remove_intents(shard, &record.resolved),
             self.remove_settled(shard, &gone),

@@ -44,7 +44,7 @@ async fn place() -> (Postgres, Client) {
 async fn join(settings: &Postgres) -> (Ledger, Arc<AnyFrames>) {
     let frames = Arc::new(AnyFrames::default());
     let paired = Paired { log: 0, pairing: 7, next_producer: 1, has_begun: false };
-    let (ledger, _) = Ledger::join(settings, "orders", 2, paired, Arc::<AnyFrames>::clone(&frames)).await.unwrap();
+    let (ledger, _) = Ledger::join(settings, "orders", 2, paired, Arc::<AnyFrames>::clone(&frames), 100).await.unwrap();
     (ledger, frames)
 }
 
@@ -180,11 +180,14 @@ async fn a_damaged_row_is_noticed() {
     let (settings, client) = place().await;
     let (ledger, _) = join(&settings).await;
     let epoch = ledger.begin(1).await.unwrap().epoch;
-    let record = Record { intents: vec![(0, b"batch".to_vec())], ..settling(epoch, &[(5, 6)]) };
+    let charge = ChargeRow { bucket: "orders".into(), key: 5, grain: 1, at: 10, cost: 3, expires: 110 };
+    let (charges, intents) = (vec![charge], vec![(0, b"batch".to_vec())]);
+    let record = Record { intents, charges: charges.clone(), ..settling(epoch, &[(5, 6)]) };
     ledger.record(&record).await.unwrap();
     for (table, change, back) in [
         ("settled", "last = last + 1", "last = last - 1"),
         ("intents", "number = number + 1", "number = number - 1"),
+        ("charges", "cost = cost + 1", "cost = cost - 1"),
         ("shards", "cursor = cursor + 1", "cursor = cursor - 1"),
     ] {
         client.batch_execute(&format!("UPDATE roundlot_{table} SET {change}")).await.unwrap();
@@ -193,5 +196,5 @@ async fn a_damaged_row_is_noticed() {
         client.batch_execute(&format!("UPDATE roundlot_{table} SET {back}")).await.unwrap();
     }
     let state = ledger.begin(1).await.unwrap();
-    assert_eq!((state.settled, state.intents), (vec![(5, 6)], record.intents));
+    assert_eq!((state.settled, state.intents, state.charges), (vec![(5, 6)], record.intents, charges));
 }

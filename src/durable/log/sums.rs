@@ -3,7 +3,7 @@
 
 use super::{
     LogError,
-    store::{LetterRow, LogRow, OutcomeRow, ShardRow, Stored},
+    store::{ChargeRow, LetterRow, LogRow, OutcomeRow, ShardRow, Stored},
 };
 use crate::durable::bytes::checksum;
 
@@ -36,6 +36,11 @@ pub(crate) fn outcome_sum(shard: u32, row: &OutcomeRow) -> i64 {
 pub(crate) fn letter_sum(shard: u32, row: &LetterRow) -> i64 {
     let key = [u64::from(shard), row.producer, row.number, u64::from(row.attempts), row.at, u64::from(row.schema)];
     signed(checksum(&[checksum(&key, row.end.as_bytes()), checksum(&[], &row.error)], &row.op))
+}
+
+pub(crate) fn charge_sum(shard: u32, row: &ChargeRow) -> i64 {
+    let ChargeRow { bucket, key, grain, at, cost, expires } = row;
+    signed(checksum(&[u64::from(shard), *key, *grain, *at, *cost, *expires], bucket.as_bytes()))
 }
 
 pub(crate) fn log_sum(name: &str, row: &LogRow) -> i64 {

@@ -130,3 +130,50 @@ async fn a_purged_id_is_forgotten() {
     assert_eq!(place.landed().await, [7]);
     orders.leave().await.unwrap();
 }
+
+/// Goal: dead letters have a share of the file's cap in the ledger, too, and what they hold up goes on when some are discarded.
+/// Method: more than the share, refused by a sink that is transactional and one that is not.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn dead_letters_have_a_share_of_the_cap() {
+    struct Refuses(Option<Term>);
+
+    impl Sink<String> for Refuses {
+        async fn write(&self, batch: &mut Batch<String>) -> Result<Settled, SinkError> {
+            let refuse = |batch: &mut Batch<String>| batch.settle_each(|_| Err(SinkError::refused("no")));
+            match &self.0 {
+                Some(term) => {
+                    let work = async |_: &mut Transaction<'_>, batch: &mut Batch<String>| Ok(refuse(batch));
+                    term.postgres(batch, work).await
+                }
+                None => Ok(refuse(batch)),
+            }
+        }
+
+        fn guarantee(&self) -> Guarantee {
+            self.0.as_ref().map(|_| Guarantee::Transactional).unwrap_or_default()
+        }
+    }
+
+    for is_transactional in [false, true] {
+        let place = Place::new().await;
+        let sink = move |term| Refuses(Some(term).filter(|_| is_transactional));
+        let file = place.file().max_bytes(1);
+        let orders = Durable::new("orders", file).limits(Limits::new(1)).sink(sink).join().await.unwrap();
+        let desk = orders.handle();
+        desk.send_all((0..20).map(|_| "x".repeat(100_000))).await.unwrap();
+        // A share of 1 MiB holds ten of them, and the eleventh goes over it.
+        let letters = orders.dead_letters();
+        place.until("SELECT count(*) FROM roundlot_letters HAVING count(*) = 11").await;
+        assert!(tokio::time::timeout(Duration::from_millis(300), desk.flush()).await.is_err());
+        let first: Vec<_> = letters.list(20).await.unwrap().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(first.len(), 11);
+        for id in first {
+            assert!(letters.discard(id).await.unwrap());
+        }
+        desk.flush().await.unwrap();
+        assert_eq!(desk.stats().outcomes[End::Refused], 20);
+        assert_eq!(letters.list(20).await.unwrap().len(), 9);
+        orders.leave().await.unwrap();
+    }
+}
