@@ -107,7 +107,9 @@ mod tests {
             let (mut settled, mut stored) = (Settled::default(), BTreeMap::new());
             for positions in chunks {
                 let before = settled.clone();
-                positions.iter().for_each(|position| drop(settled.insert(*position, *position)));
+                for position in positions {
+                    settled.insert(position, position);
+                }
                 let (gone, new) = settled.since(&before);
                 stored.retain(|first, _| !gone.contains(first));
                 stored.extend(new);

@@ -200,7 +200,8 @@ async fn run(steps: &[Step]) {
                 assert_eq!((stats.recovered, stats.recovered_in_doubt), (waiting, doubtful.len() as u64));
             }
         }
-        // A repeat is settled by the record after the one that ends what it repeats.
+        // A repeat is settled by the record after the one that ends what it repeats, and a pause is in a record.
+        desk.pause().await.unwrap();
         desk.pause().await.unwrap();
         compare(&path, &joined, &sent).await;
     }
