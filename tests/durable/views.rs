@@ -135,7 +135,8 @@ fn in_doubt(path: &Path) -> Vec<Op> {
         ids.split(' ').map(String::from).zip(positions.split(' ').map(String::from)).collect()
     };
     let mut named: Vec<_> = found.iter().flat_map(pairs).collect();
-    (marked.sort(), named.sort());
+    marked.sort();
+    named.sort();
     assert_eq!(named, marked);
     found.iter().map(|(.., op)| read(op)).collect()
 }
