@@ -41,13 +41,17 @@ fn merge(mut waiting: Op, newer: Op) -> Merge<Op> {
     Merge::Into(waiting)
 }
 
+/// The second with which the log's clock begins.
+fn start() -> std::time::SystemTime {
+    std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
 fn stages() -> Stages<Op> {
-    let start = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     Stages::new()
         .partition_by(|op: &Op| op.key % 2)
         .conflate_by(|op: &Op| (op.key < 4).then_some(op.key), merge)
         .priority_by(|op: &Op| op.key / 2)
-        .expire_at(move |op: &Op| op.expires.map(|ms| start + Duration::from_millis(ms)))
+        .expire_at(|op: &Op| op.expires.map(|ms| start() + Duration::from_millis(ms)))
 }
 
 /// How the destination answers a write.
@@ -82,6 +86,8 @@ struct Destination {
     writes: usize,
     /// Whether it has refused an op.
     refuses: bool,
+    /// Ops that had expired when the sink was called with them.
+    late: Vec<Op>,
 }
 
 #[derive(Clone)]
@@ -142,8 +148,12 @@ impl Venue {
 
 impl Sink<Op, u32> for Venue {
     async fn write(&self, batch: &mut Batch<Op, u32>) -> Result<Settled, SinkError> {
+        let now = self.log.now();
         let reply = {
             let mut state = self.state();
+            let late =
+                batch.iter().filter(|op| op.expires.is_some_and(|ms| start() + Duration::from_millis(ms) <= now));
+            state.late.extend(late.cloned());
             state.writes += 1;
             let at = state.writes;
             state.replies.get(at % 16).copied().unwrap_or(Reply::Accept)
@@ -402,6 +412,7 @@ impl Driver {
     }
 
     async fn judge(&self, desk: &Handle<Op, u32>) {
+        assert_eq!(self.venue.state().late, [], "they had expired when they were sent");
         let arrivals = self.venue.arrivals();
         let mut arrived: BTreeMap<u32, usize> = BTreeMap::new();
         arrivals.iter().flat_map(|op| &op.calls).for_each(|call| *arrived.entry(*call).or_default() += 1);

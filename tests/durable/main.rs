@@ -3,6 +3,7 @@
 
 mod bounds;
 mod crashes;
+mod expiry;
 #[cfg(feature = "durable-file")]
 mod file;
 #[cfg(all(unix, feature = "durable-file"))]

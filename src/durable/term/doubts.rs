@@ -1,8 +1,18 @@
-//! [`Doubts`]: which intents the log has, and which ops that wait they put in doubt.
+//! [`Doubts`]: which intents the log has, and which ops that wait they put in doubt. [`Unwritten`]: which they do not, as the
+//! process knows.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::durable::intent::IntentOp;
+
+/// What was not written, though the log has an intent of it.
+#[derive(Default)]
+pub(super) struct Unwritten {
+    /// Batches by the numbers of their intents: whether each op was in doubt before.
+    pub(super) batches: HashMap<u64, Vec<bool>>,
+    /// First positions of ops that are in no doubt.
+    pub(super) ops: HashSet<u64>,
+}
 
 /// The intents in the log.
 #[derive(Debug, Default)]

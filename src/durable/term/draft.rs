@@ -48,12 +48,34 @@ pub(super) struct Announced {
     pub(super) was_in_doubt: Vec<bool>,
 }
 
+impl Announced {
+    /// The first positions of those ops that are in no doubt as long as this batch is not written.
+    pub(super) fn certain(&self, ops: impl IntoIterator<Item = usize>) -> Vec<u64> {
+        let certain = ops.into_iter().filter(|i| self.was_in_doubt.get(*i) == Some(&false));
+        certain.filter_map(|i| self.intent.ops.get(i)).map(IntentOp::first).collect()
+    }
+
+    /// The values of all ops but those at the indexes, which are in order.
+    fn without<V>(all: Vec<V>, ops: &[usize]) -> Vec<V> {
+        let left = all.into_iter().enumerate().filter(|(i, _)| ops.binary_search(i).is_err());
+        left.map(|(_, value)| value).collect()
+    }
+
+    /// Forgets ops that are left out of the batch and have ended. Their indexes are in order.
+    pub(super) fn leave_out(&mut self, ops: &[usize]) {
+        self.intent.ops = Self::without(std::mem::take(&mut self.intent.ops), ops);
+        self.was_in_doubt = Self::without(std::mem::take(&mut self.was_in_doubt), ops);
+    }
+}
+
 /// Effects that follow once a record has committed.
 pub(super) struct Effects<T, R> {
     /// Ops that have ended.
     pub(super) ended: Vec<(Token, Outcome<R>)>,
     /// Positions that are settled with them, or by themselves.
     pub(super) settled: Vec<(u64, u64)>,
+    /// First positions of ops that have an intent and were certainly not written: should the record be lost, they are not in doubt.
+    pub(super) unwritten: Vec<u64>,
     /// Producers and numbers of repeats among them.
     pub(super) repeats: Vec<(u64, u64)>,
     /// Permits that are free then.
@@ -137,6 +159,7 @@ impl<T, R> Effects<T, R> {
         Self {
             ended: Vec::new(),
             settled: Vec::new(),
+            unwritten: Vec::new(),
             repeats: Vec::new(),
             release: 0,
             letters: 0,

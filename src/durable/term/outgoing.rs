@@ -7,6 +7,7 @@ use super::{
     lent::{Lent, LentOps, encoded},
     positions::Token,
     running::Running,
+    settle::Of,
 };
 use crate::{
     driver::actor::write::write,
@@ -15,7 +16,7 @@ use crate::{
         log::{Lease, store::ChargeRow},
         step::Step,
     },
-    rules::{accumulator::Cut, batch::SinkError},
+    rules::{accumulator::Cut, batch::SinkError, time::Timestamp},
     sink::{Guarantee, Sink},
 };
 
@@ -38,6 +39,49 @@ where
         self.draft.charges.append(&mut charges);
         let announced = Some(self.announce(&mut cut));
         self.draft.effects.starts.push(Start { cut, writing: Writing { announced, lent } });
+    }
+
+    /// Begins the writes of batches whose intents have committed. The sync may have taken long: what has expired meanwhile is left
+    /// out, and while the wall clock is in doubt the batches go back.
+    pub(super) fn begin_writes(&mut self, now: Timestamp) {
+        for mut start in std::mem::take(&mut self.starting) {
+            if !self.expires {
+                self.start(start);
+            } else if self.clock_in_doubt {
+                self.take_back(start, now);
+            } else {
+                self.leave_out_expired(&mut start, now);
+                if start.cut.batch.is_empty() {
+                    self.accumulator.take_back_empty(start.cut, now);
+                } else {
+                    self.start(start);
+                }
+            }
+        }
+    }
+
+    /// Ends the ops of a batch that have expired since it was cut. The next record settles them, and their part of the intent.
+    fn leave_out_expired(&mut self, Start { cut, writing }: &mut Start<T, R>, now: Timestamp) {
+        let gone = self.accumulator.leave_out_expired(cut, now);
+        if gone.is_empty() {
+            return;
+        }
+        self.collect(Of::Record);
+        if let Some(announced) = &mut writing.announced {
+            self.draft.effects.unwritten.extend(announced.certain(gone.iter().copied()));
+            announced.leave_out(&gone);
+            self.draft.resolved.extend(self.doubts.release(announced.number, gone.len()));
+        }
+    }
+
+    /// Takes back a batch that must not be written now. None of it was.
+    fn take_back(&mut self, Start { cut, writing }: Start<T, R>, now: Timestamp) {
+        self.accumulator.take_back_unwritten(cut, now);
+        let ended = self.collect(Of::Record);
+        if let Some(announced) = writing.announced {
+            self.draft.effects.unwritten.extend(announced.certain(0..announced.intent.ops.len()));
+            self.resolve(&announced, &[], ended);
+        }
     }
 
     /// Begins a write.

@@ -6,7 +6,13 @@ use std::{collections::HashMap, ops::Range, panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt;
 use tracing::{info, warn};
 
-use super::{TermEnd, doubts::Doubts, intake::token_of, positions::Token, running::Running};
+use super::{
+    TermEnd,
+    doubts::{Doubts, Unwritten},
+    intake::token_of,
+    positions::Token,
+    running::Running,
+};
 use crate::{
     driver::clock,
     durable::{
@@ -45,9 +51,6 @@ struct InDoubt {
 /// Why an op is given up that may kill the process.
 const KILLER: &str = "the process died each time it was written";
 
-/// Batches that were not written, by the numbers of their intents: whether each op was in doubt before.
-type Unwritten = HashMap<u64, Vec<bool>>;
-
 /// Ops in doubt, by their first positions.
 type AllInDoubt = HashMap<u64, InDoubt>;
 
@@ -85,10 +88,11 @@ where
 
     /// A commit without a known result has landed or not, which its positions tell. Its effects follow if it has. Returns the intents whose batches were not written, since they waited for it.
     fn learn_unknown(&mut self) -> Unwritten {
-        let mut unwritten = Unwritten::new();
+        let mut unwritten = Unwritten::default();
         for mut effects in std::mem::take(&mut self.leader.account.unknown) {
             let announced = effects.starts.drain(..).filter_map(|start| start.writing.announced);
-            unwritten.extend(announced.map(|intent| (intent.number, intent.was_in_doubt)));
+            unwritten.batches.extend(announced.map(|intent| (intent.number, intent.was_in_doubt)));
+            unwritten.ops.extend(effects.unwritten.drain(..));
             let first = effects.settled.first();
             if first.is_some_and(|(first, _)| self.settled.contains(*first)) {
                 self.take_effect(effects);
@@ -150,8 +154,9 @@ where
             let Intent { alone, schema, mut ops } =
                 intent.ok_or_else(|| TermEnd::Unreadable(format!("intent {number} is damaged")))?;
             // An op of a batch that was not written is in doubt if it was so before.
-            let mut was_in_doubt = unwritten.get(number).into_iter().flatten();
-            ops.retain(|op| *was_in_doubt.next().unwrap_or(&true) && !self.settled.contains(op.first()));
+            let mut was_in_doubt = unwritten.batches.get(number).into_iter().flatten();
+            let is_certain = |first| self.settled.contains(first) || unwritten.ops.contains(&first);
+            ops.retain(|op| *was_in_doubt.next().unwrap_or(&true) && !is_certain(op.first()));
             self.doubts.found(*number, ops.len());
             if ops.is_empty() {
                 self.draft.resolved.extend(self.doubts.release(*number, 0));

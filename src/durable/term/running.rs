@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::{
     Leader, TermEnd,
     doubts::Doubts,
-    draft::{Draft, Effects, Writing},
+    draft::{Draft, Effects, Start, Writing},
     flagged::Flagged,
     kept::Kept,
     positions::{Ids, Token},
@@ -83,11 +83,13 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) kept: Kept,
     pub(super) wall: Wall,
     /// Whether ops may expire by the wall clock.
-    expires: bool,
+    pub(super) expires: bool,
     /// Whether the wall clock is in doubt, so that nothing is cut.
-    clock_in_doubt: bool,
+    pub(super) clock_in_doubt: bool,
     pub(super) meter: LogMeter,
     pub(super) draft: Draft<T, R>,
+    /// Batches whose intents have committed, until the next turn begins to write them.
+    pub(super) starting: Vec<Start<T, R>>,
     pub(super) committing: Option<Committing<T, R>>,
     /// Flushes, by the position up to which they cover.
     pub(super) flushes: Vec<(u64, oneshot::Sender<()>)>,
@@ -159,6 +161,7 @@ where
             clock_in_doubt: false,
             meter,
             draft: Draft::new(),
+            starting: Vec::new(),
             committing: None,
             flushes: Vec::new(),
             record_at: None,
@@ -179,6 +182,7 @@ where
                 self.accumulator.press();
             }
             let clock_at = self.look_at_clock(now);
+            self.begin_writes(now);
             self.cut(now);
             self.collect(Of::Record);
             self.send_record(now);
@@ -350,6 +354,11 @@ where
             drop(commit);
             // The next term begins behind it, and learns whether it was stored.
             self.leader.account.unknown.push(effects);
+        }
+        // The next term is told that these were not written.
+        if !self.starting.is_empty() {
+            let starts = std::mem::take(&mut self.starting);
+            self.leader.account.unknown.push(Effects { starts, ..Effects::new() });
         }
         let abort = self.leader.abort.clone();
         loop {

@@ -54,21 +54,28 @@ where
         }
         let ended = self.collect(Of::Record);
         // The intent of a write that was given up stays, for the next term.
-        if let Some(Announced { number, intent, was_in_doubt }) = announced.filter(|_| !is_given_up) {
-            let in_doubt: Vec<bool> = in_doubt.into_iter().zip(was_in_doubt).map(|(is, was)| is || was).collect();
-            // Most often none is.
-            let ended: HashSet<u64> =
-                if in_doubt.contains(&true) { ended.into_iter().collect() } else { HashSet::new() };
-            for (op, in_doubt) in intent.ops.iter().zip(in_doubt) {
-                if in_doubt && !ended.contains(&op.first()) {
-                    let number = self.doubts.add(1);
-                    self.doubts.waits(op.first(), number);
-                    self.draft.intents.push((number, still_in_doubt(op, &intent).encode()));
-                }
-            }
-            self.draft.resolved.extend(self.doubts.release(number, intent.ops.len()));
+        if let Some(announced) = announced.filter(|_| !is_given_up) {
+            self.resolve(&announced, &in_doubt, ended);
         }
         Ok(())
+    }
+
+    /// Resolves the intent of a batch that has come back, whose ops at the positions `ended` have ended. An op that waits and may
+    /// have landed gets an intent of its own: by this write if `in_doubt` says so, or by an earlier one.
+    pub(super) fn resolve(&mut self, announced: &Announced, in_doubt: &[bool], ended: Vec<u64>) {
+        let Announced { number, intent, was_in_doubt } = announced;
+        let is_in_doubt = |i: usize| was_in_doubt.get(i) == Some(&true) || in_doubt.get(i) == Some(&true);
+        // Most often none is.
+        let has_doubts = (0..intent.ops.len()).any(is_in_doubt);
+        let ended: HashSet<u64> = if has_doubts { ended.into_iter().collect() } else { HashSet::new() };
+        for (i, op) in intent.ops.iter().enumerate() {
+            if is_in_doubt(i) && !ended.contains(&op.first()) {
+                let number = self.doubts.add(1);
+                self.doubts.waits(op.first(), number);
+                self.draft.intents.push((number, still_in_doubt(op, intent).encode()));
+            }
+        }
+        self.draft.resolved.extend(self.doubts.release(*number, intent.ops.len()));
     }
 
     /// Takes up what transactions of a write have settled.
@@ -194,7 +201,7 @@ where
         if letters > 0 {
             shared.letters.notify_one();
         }
-        starts.into_iter().for_each(|start| self.start(start));
+        self.starting.extend(starts);
         self.publish();
         repeats.into_iter().for_each(|id| self.flagged.remove(id));
         let tells = !ended.is_empty();

@@ -89,6 +89,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             }
             let ask = || unwanted_by(self.rules.expiry.as_ref()?, self.nodes[slot].waiting_op(), now);
             if let Some(why) = unwanted.or_else(ask) {
+                self.dequeue(slot);
                 self.end_unwanted(slot, why, now);
                 continue;
             }
@@ -187,16 +188,15 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         if ops > 0 { Fit::Full } else { Fit::Refused(self.too_heavy(more)) }
     }
 
-    fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Timestamp) {
+    /// Ends an op that stands in no queue and is not to be sent.
+    pub(super) fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Timestamp) {
         match why {
             Unwanted::Expired => {
-                self.dequeue(slot);
                 let op = self.finish_dequeued(slot, End::Expired, now);
                 self.discard(op);
             }
             Unwanted::Panicked(panic) => {
                 let error = self.caught("a stage", &*panic);
-                self.dequeue(slot);
                 self.refuse_dequeued(slot, &error, now);
             }
         }
@@ -212,13 +212,13 @@ fn whole_pages(cap: usize, waiting: usize, page: Option<usize>) -> usize {
 }
 
 /// Why an op is not to be sent.
-enum Unwanted {
+pub(super) enum Unwanted {
     Expired,
     /// Unknown, since the user's function panicked.
     Panicked(Box<dyn Any + Send>),
 }
 
-fn unwanted_by<T>(expiry: &BoxRule<T, Option<Timestamp>>, op: &T, now: Timestamp) -> Option<Unwanted> {
+pub(super) fn unwanted_by<T>(expiry: &BoxRule<T, Option<Timestamp>>, op: &T, now: Timestamp) -> Option<Unwanted> {
     match panics::catch(|| expiry(op)) {
         Ok(deadline) => deadline.is_some_and(|deadline| deadline <= now).then_some(Unwanted::Expired),
         Err(panic) => Some(Unwanted::Panicked(panic)),

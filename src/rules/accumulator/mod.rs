@@ -35,6 +35,8 @@ mod plain;
 mod quota;
 mod resize;
 mod schedule;
+#[cfg(feature = "durable")]
+mod second_look;
 mod settle;
 mod store;
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(crate) enum Written {
 
 /// The ops of a batch that go back into the buffer.
 #[derive(Default)]
-struct Retries {
+pub(super) struct Retries {
     slots: Vec<u32>,
     /// Ops among them that failed, and were not only part of a batch that is being split.
     failed: u64,
@@ -36,6 +36,14 @@ struct Retries {
     error: Option<SinkError>,
     /// Ops among them that met an outage, which is no failure of theirs.
     held: u64,
+}
+
+impl Retries {
+    /// Ops of a batch that was not written.
+    #[cfg(feature = "durable")]
+    pub(super) fn unwritten(slots: Vec<u32>) -> Self {
+        Self { slots, ..Self::default() }
+    }
 }
 
 /// Says what becomes of an op that has no receipt.
@@ -129,7 +137,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
     }
 
     /// Gives ops that a batch holds nodes of their own, since some of them go back.
-    fn materialize(&mut self, taken: &mut TakenRuns<A>, slots: &mut Vec<u32>) {
+    pub(super) fn materialize(&mut self, taken: &mut TakenRuns<A>, slots: &mut Vec<u32>) {
         for (meta, token) in taken.each() {
             let slot = self.nodes.insert(meta);
             self.nodes.set_waiters(slot, Waiters::of(token, meta.at));
@@ -314,7 +322,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
 
     /// Puts ops that are to be tried again back in front of their partition. It backs off, unless all of them were only
     /// part of a batch that is being split.
-    fn take_back(&mut self, id: u32, retries: &Retries, now: Timestamp) {
+    pub(super) fn take_back(&mut self, id: u32, retries: &Retries, now: Timestamp) {
         let mut delay = Duration::ZERO;
         self.ledger.counters().retries += retries.failed + retries.held;
         let attempts = retries.slots.iter().map(|slot| self.nodes.attempts(*slot)).max().unwrap_or(1);

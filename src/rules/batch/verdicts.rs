@@ -114,6 +114,13 @@ impl<R> Verdicts<R> {
         (self.listed.is_empty() && self.receipts.len() == count).then_some(&mut self.receipts)
     }
 
+    /// Forgets the places of ops that are left out of the batch. Their indexes are in order, and none has a receipt.
+    #[cfg(feature = "durable")]
+    pub(crate) fn leave_out(&mut self, ops: &[usize]) {
+        let mut indexes = 0..;
+        self.listed.retain(|_| indexes.next().is_some_and(|i| ops.binary_search(&i).is_err()));
+    }
+
     /// The end of op `i`, if its verdict is one: accepted, or refused and not to be tried again.
     #[cfg(feature = "durable")]
     pub(crate) fn end_of(&self, i: usize) -> Option<Result<&R, &SinkError>> {

@@ -107,6 +107,12 @@ impl Counters {
         }
     }
 
+    /// Ops are left out of a batch that was cut, and not written.
+    #[cfg(feature = "durable")]
+    pub(crate) fn left_out(&mut self, items: usize) {
+        self.written -= items as u64;
+    }
+
     /// An op that was handed to the sink is settled.
     #[inline]
     pub(crate) fn time(&mut self, spent: Latency, count: u64) {
