@@ -16,7 +16,8 @@
 //! 2. **Lead.** A term begins with a higher epoch, which fences off all earlier ones. Its leader reads what is not settled and
 //!    then follows the log, position by position. Each op goes through an accumulator with a token that holds position and id.
 //! 3. **Write.** A batch that is cut gets an *intent*: a record of the positions that each of its ops stands for, and of the op
-//!    as it is sent if it may have been merged. The write begins when the intent has committed.
+//!    as it is sent if it may have been merged. The write begins when the intent has committed. What has expired by then is left
+//!    out, and the next record settles it. While the wall clock is in doubt, the batch goes back instead.
 //!    A sink that is [`Transactional`](crate::sink::Guarantee::Transactional) needs none: what it writes and the record of what
 //!    it settles are one transaction of the log, by [`Term::transaction`].
 //! 4. **Settle.** All that ends, in whatever way, goes into the next record: positions settled, outcomes by id, dead letters, and

@@ -131,8 +131,10 @@
 //! # Expiry and time
 //!
 //! [`Stages::expire_at`](crate::Stages::expire_at) takes the place of `expire_by`, since no log can carry an `Instant`. It is checked at
-//! the cut, before the intent is recorded, which takes one sync more. Age counts from the time at which an op was accepted, also
-//! over a restart.
+//! the cut, and again when the intent has been synced and the write is about to begin: a disk may take a second for that. What has
+//! expired by then is left out of the batch. A transactional sink is called at the cut. Its rows are
+//! there when the log has come to their transaction and has synced it, so that they may be as late as two syncs. Age counts from the time at which an op was accepted, also over a
+//! restart.
 //!
 //! A wall clock that jumps against the machine's own progress is in doubt until both have agreed for ten seconds; then the new time
 //! counts. One that is more than [`max_skew`](crate::durable::Durable::max_skew) behind the newest op in the log is in doubt until it

@@ -1,8 +1,8 @@
-//! [`Killer`]: a subscriber of trace events that kills its process at one step of the library, and notes when intents are recorded.
+//! [`Killer`]: a subscriber of trace events that kills its process at one step of the library.
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use tracing::{
@@ -12,17 +12,7 @@ use tracing::{
     span,
 };
 
-use crate::{op::now, plan::Failpoint};
-
-/// Times at which records with intents were handed to the log, in milliseconds since 1970, and their number.
-static INTENTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
-static INTENT: AtomicUsize = AtomicUsize::new(0);
-
-/// A time that is not after the cut of a batch of which the write begins now: its ops had not expired then. Of the last records
-/// with intents, one or two per shard may be newer than that of the batch.
-pub(crate) fn cut_before() -> u64 {
-    INTENTS.iter().map(|at| at.load(Ordering::Relaxed)).filter(|at| *at > 0).min().unwrap_or_else(now)
-}
+use crate::plan::Failpoint;
 
 pub(crate) struct Killer {
     failpoint: Option<Failpoint>,
@@ -74,10 +64,6 @@ impl Subscriber for Killer {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        if fields.step == "intent" && fields.at == "before" {
-            let place = INTENT.fetch_add(1, Ordering::Relaxed) % INTENTS.len();
-            INTENTS[place].store(now(), Ordering::Relaxed);
-        }
         let is_it = |failpoint: &Failpoint| fields.step == failpoint.step && fields.at == failpoint.at;
         if self.failpoint.as_ref().is_some_and(is_it) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             die();

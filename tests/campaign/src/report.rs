@@ -31,6 +31,8 @@ struct Counts {
     attempts: u64,
     landed: u64,
     repeated: u64,
+    /// Milliseconds after its expiry at which the latest op was sent.
+    latest: u64,
     ends: BTreeMap<String, u64>,
 }
 
@@ -88,7 +90,9 @@ impl Report {
             *counts.ends.entry(end.clone()).or_default() += 1;
         }
         for line in lines {
-            let Line::Call { ops, .. } = line else { continue };
+            let Line::Call { begun, ops, .. } = line else { continue };
+            let late = ops.iter().filter_map(|(op, _)| begun.checked_sub(op.expires?));
+            counts.latest = counts.latest.max(late.max().unwrap_or(0));
             counts.attempts += ops.len() as u64;
             counts.landed += ops.iter().filter(|(_, fate)| *fate == Fate::Landed).count() as u64;
             counts.repeated += ops.iter().filter(|(_, fate)| *fate == Fate::Repeated).count() as u64;
@@ -132,7 +136,7 @@ impl fmt::Display for Report {
         }
         for (sort, counts) in &self.sorts {
             let Counts { logs, kills, loaded, recovered_in_doubt, accepted, .. } = counts;
-            let Counts { attempts, landed, repeated, ends, .. } = counts;
+            let Counts { attempts, landed, repeated, latest, ends, .. } = counts;
             writeln!(
                 f,
                 "\n{}: {kills} kills, {loaded} of them with more than {LOADED} ops open, {logs} logs",
@@ -140,6 +144,7 @@ impl fmt::Display for Report {
             )?;
             writeln!(f, "  {accepted} accepted, {recovered_in_doubt} found in doubt after a kill")?;
             writeln!(f, "  {attempts} sent, {landed} landed, {repeated} sent again")?;
+            writeln!(f, "  the latest was sent {latest} ms after its expiry")?;
             let ends: Vec<String> = ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
             writeln!(f, "  of those with an id: {}", ends.join(", "))?;
         }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    Failure, failpoint,
+    Failure,
     op::{Op, now},
     plan::Sort,
     rows,
@@ -124,8 +124,7 @@ impl Venue {
 
     async fn write(&self, batch: &mut Batch<Op, u64>) -> Result<Settled, SinkError> {
         let (indexes, ops): (Vec<usize>, Vec<Op>) = batch.pending().indexed().map(|(i, op)| (i, op.clone())).unzip();
-        // Expiry is checked at the cut, and the intent may take long to sync.
-        let begun = failpoint::cut_before();
+        let begun = now();
         let reply = self.call(&Request::Write { begun, ops }).await;
         let verdicts = match reply.map_err(SinkError::ambiguous)? {
             Reply::Verdicts(verdicts) if verdicts.len() == indexes.len() => verdicts,

@@ -8,7 +8,7 @@ use crate::op::Op;
 pub(crate) enum Request {
     /// The first on each connection. A gentle destination fails nothing and does not dawdle.
     Hello { life: u64, is_gentle: bool },
-    /// A batch, and a time not long before it was cut, in milliseconds since 1970.
+    /// A batch, and when the sink was called with it, in milliseconds since 1970.
     Write { begun: u64, ops: Vec<Op> },
     /// Asks what became of ops that an earlier life may have written.
     Ask { ops: Vec<Op> },
