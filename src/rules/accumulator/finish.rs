@@ -193,7 +193,8 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         let last = match waiters {
             Waiters::None => return self.discard(result),
             Waiters::One(waiter) => waiter,
-            Waiters::Many(mut all) => {
+            Waiters::Many(many) => {
+                let mut all = many.into_all();
                 let Some(last) = all.pop() else { return self.discard(result) };
                 for waiter in all {
                     let copy = self.copied(panics::catch(|| result.clone()));

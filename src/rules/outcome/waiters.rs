@@ -9,7 +9,21 @@ use crate::rules::time::Timestamp;
 pub(crate) enum Waiters<A> {
     None,
     One(Waiter<A>),
-    Many(Vec<Waiter<A>>),
+    Many(ManyWaiters<A>),
+}
+
+/// Two waiters or more, in the order in which their ops came.
+#[derive(Debug)]
+pub(crate) struct ManyWaiters<A> {
+    all: Vec<Waiter<A>>,
+    /// The first so many are marked. Ops may be merged by the million, and none is looked at in each merge.
+    marked: usize,
+}
+
+impl<A> ManyWaiters<A> {
+    pub(crate) fn into_all(self) -> Vec<Waiter<A>> {
+        self.all
+    }
 }
 
 #[derive(Debug)]
@@ -49,11 +63,11 @@ impl<A> Waiters<A> {
                 // Where one op was merged, more most often follow.
                 let mut all = Vec::with_capacity(8);
                 all.extend([first, waiter]);
-                Self::Many(all)
+                Self::Many(ManyWaiters { all, marked: 0 })
             }
-            Self::Many(mut all) => {
-                all.push(waiter);
-                Self::Many(all)
+            Self::Many(mut many) => {
+                many.all.push(waiter);
+                Self::Many(many)
             }
         };
     }
@@ -63,7 +77,10 @@ impl<A> Waiters<A> {
         let all = match self {
             Self::None => return,
             Self::One(one) => std::slice::from_mut(one),
-            Self::Many(all) => all,
+            Self::Many(ManyWaiters { all, marked }) => {
+                let from = std::mem::replace(marked, all.len());
+                &mut all[from..]
+            }
         };
         for waiter in all {
             if let Waiter::Caller { ended: ended @ None, .. } = waiter {
@@ -78,7 +95,7 @@ impl<A> Waiters<A> {
         let all = match self {
             Self::None => &[],
             Self::One(one) => std::slice::from_ref(one),
-            Self::Many(all) => &all[..],
+            Self::Many(many) => &many.all[..],
         };
         all.iter().filter_map(|waiter| match waiter {
             Waiter::Caller { token, ended, .. } => Some((token, *ended)),
@@ -91,7 +108,7 @@ impl<A> Waiters<A> {
         let all = match self {
             Self::None => &[],
             Self::One(one) => std::slice::from_ref(one),
-            Self::Many(all) => &all[..],
+            Self::Many(many) => &many.all[..],
         };
         all.iter().filter_map(|waiter| match waiter {
             Waiter::DedupKey(key) => Some(*key),
@@ -103,7 +120,38 @@ impl<A> Waiters<A> {
         match self {
             Self::None => {}
             Self::One(one) => each(one),
-            Self::Many(all) => all.into_iter().for_each(each),
+            Self::Many(many) => many.all.into_iter().for_each(each),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: each caller is marked once, by the first merge after it came. Method: marks between callers, and a list that is moved.
+    #[test]
+    fn the_first_mark_stands() {
+        let caller = |token: u32| Waiter::Caller { token, sent_at: Timestamp::some(), ended: None };
+        let mut waiters = Waiters::None;
+        waiters.add(caller(1));
+        waiters.mark(End::Conflated);
+        waiters.add(caller(2));
+        waiters.add(Waiter::DedupKey(7));
+        waiters.mark(End::Deduplicated);
+        waiters.mark(End::Conflated);
+        waiters.add(caller(3));
+        let mut moved = Waiters::One(caller(0));
+        waiters.for_each(|waiter| moved.add(waiter));
+        moved.mark(End::Conflated);
+        moved.add(caller(4));
+        let mut ends = Vec::new();
+        moved.for_each(|waiter| {
+            if let Waiter::Caller { token, ended, .. } = waiter {
+                ends.push((token, ended));
+            }
+        });
+        let (conflated, deduplicated) = (Some(End::Conflated), Some(End::Deduplicated));
+        assert_eq!(ends, [(0, conflated), (1, conflated), (2, deduplicated), (3, conflated), (4, None)]);
     }
 }
