@@ -227,6 +227,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         let stages = (settings.recipe)();
         settings.check(&stages)?;
         let exceeds_limit = settings.quota.as_ref().and_then(|quota| quota().share(settings.shards).exceeds_limit());
+        let divided_buckets = settings.quota.as_ref().map(|quota| quota().are_divided()).unwrap_or_default();
         let Settings { name, recipe, shards, router, limits, retry, quota, letters, on_undecodable, .. } = settings;
         let weigh = stages.weight.clone();
         let conflation_key = stages.conflate.as_ref().map(|conflate| conflate.index.key_type());
@@ -251,6 +252,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
             weigh,
             conflation_key,
             exceeds_limit,
+            divided_buckets,
             limits: Mutex::new(limits),
             append_timeout: settings.append_timeout,
             transaction_timeout: settings.transaction_timeout,
@@ -312,7 +314,8 @@ impl<T> Parts<T> {
     fn add(&mut self, ingress: Arc<Ingress>) {
         let (commands, obeyed) = mpsc::unbounded_channel();
         let (next_number, stats) = (AtomicU64::new(1), Mutex::new(ShardStats::default()));
-        self.shards.push(Shard { ingress, commands, pressed: Notify::new(), next_number, stats });
+        let quota = Mutex::default();
+        self.shards.push(Shard { ingress, commands, pressed: Notify::new(), next_number, stats, quota });
         self.commands.push(obeyed);
     }
 }

@@ -64,6 +64,7 @@ mod send;
 mod send_all;
 mod settings;
 mod settled;
+mod shard_quota;
 mod shared;
 mod stats;
 mod step;

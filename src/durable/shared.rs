@@ -17,6 +17,7 @@ use super::{
     ingress::Ingress,
     log::Log,
     permits::Permits,
+    shard_quota::ShardQuota,
     stats::{ShardStats, Stats},
     tally::Tallies,
     waiters::Waiters,
@@ -44,6 +45,8 @@ pub(crate) struct Shared<T, R> {
     pub(crate) conflation_key: Option<TypeId>,
     /// Whether an op costs more than the quota ever allows.
     pub(crate) exceeds_limit: Option<Predicate<T>>,
+    /// Of each bucket of the quota, whether each shard has a part of its limit.
+    pub(crate) divided_buckets: Vec<bool>,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) append_timeout: Duration,
     pub(crate) transaction_timeout: Duration,
@@ -71,6 +74,7 @@ pub(crate) struct Shard<T> {
     /// The number of the next op of this process.
     pub(crate) next_number: AtomicU64,
     pub(crate) stats: Mutex<ShardStats>,
+    pub(crate) quota: Mutex<ShardQuota>,
 }
 
 impl<T, R> Shared<T, R> {
@@ -104,6 +108,7 @@ impl<T, R> Shared<T, R> {
         }
         let size = self.log.size();
         (stats.log_bytes, stats.commits) = (size.bytes, size.commits);
+        stats.quota = ShardQuota::sum(self.shards.iter().map(|shard| shard.quota().clone()), &self.divided_buckets);
         stats
     }
 }
@@ -111,6 +116,10 @@ impl<T, R> Shared<T, R> {
 impl<T> Shard<T> {
     pub(crate) fn stats(&self) -> MutexGuard<'_, ShardStats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn quota(&self) -> MutexGuard<'_, ShardQuota> {
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

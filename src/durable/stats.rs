@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{outcome::Outcomes, seconds, time::Timestamp};
+use crate::rules::{outcome::Outcomes, seconds, stats::QuotaStats, time::Timestamp};
 
 /// Counters and gauges of one durable batcher, since it joined the log.
 ///
 /// Ops are conserved: `accepted + recovered` is the sum of all [`outcomes`](Self::outcomes), of [`repeats`](Self::repeats), of
 /// [`waiting`](Self::waiting) and of [`in_flight`](Self::in_flight). An op counts as ended when the record of it has committed;
 /// one that was merged into another ends with that.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -46,6 +46,9 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Transactions that this process has committed.
     pub commits: u64,
+    /// Use of each bucket of the [`Quota`](crate::Quota), of all shards. Each shard has a part of a bucket without keys: use and limit
+    /// are sums. Of any other bucket it is the largest use, and the limit as it is.
+    pub quota: QuotaStats,
 }
 
 /// The part of one shard.

@@ -140,3 +140,39 @@ async fn a_quota_is_checked_at_join() {
     assert!(join(1, keyed, parted).await.is_ok());
     assert!(join(1, keyed, Stages::new).await.is_err());
 }
+
+/// Goal: statistics tell the use of each bucket over all shards. Method: two shards with three ops each, and limits that hold two of
+/// them back.
+#[tokio::test(start_paused = true)]
+async fn the_use_of_the_quota_is_told() {
+    let recorder = Recorder::new();
+    let sink = recorder.clone();
+    let quota = || {
+        let key = Bucket::rolling(2, MINUTE).unpaced().by(|op: &u32| op % 2);
+        Quota::new().bucket("ops", Bucket::rolling(10, MINUTE).unpaced()).bucket("key", key)
+    };
+    let orders = Durable::new("orders", MemoryLog::new())
+        .stages(|| Stages::new().partition_by(|op: &u32| op % 2))
+        .shards(2, |key: &u32| key.to_le_bytes())
+        .quota(quota)
+        .sink(move |_| sink.clone())
+        .join()
+        .await
+        .unwrap();
+    let desk = orders.handle();
+    let used = || {
+        let quota = desk.stats().quota;
+        [&quota["ops"], &quota["key"]].map(|bucket| (bucket.used, bucket.limit))
+    };
+    assert_eq!(used(), [(0, 10), (0, 2)]);
+    desk.send_all(0..6).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((recorder.len(), used()), (4, [(4, 10), (2, 2)]));
+    desk.flush().await.unwrap();
+    let quota = desk.stats().quota;
+    assert!(quota["key"].waited >= 2 && quota["ops"].waited == 0, "{quota:?}");
+    assert!(quota.time().max > Duration::from_secs(50), "{quota:?}");
+    assert_eq!(orders.stats().quota, quota);
+    let plain = Durable::new("plain", MemoryLog::new()).sink(move |_| recorder.clone()).join().await.unwrap();
+    assert!(plain.stats().quota.is_empty());
+}

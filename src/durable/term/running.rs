@@ -135,6 +135,7 @@ where
         let meter = LogMeter::new(&name);
         accumulator.set_paused(state.paused);
         let destination = Destination { batcher: name, sink, abort: CancellationToken::new() };
+        leader.shared.shard(leader.shard).quota().begin();
         let now = clock::now();
         Self {
             codec: Arc::clone(&leader.shared.codec),

@@ -252,6 +252,10 @@ where
         let max_pending = shared.permits.max() as u64;
         let shown = Stats { accepted, waiting, outcomes: stats.outcomes, paused: stats.paused, max_pending, ..now };
         self.accumulator.counters().publish(&shown);
+        if !shown.quota.is_empty() {
+            let timed = self.accumulator.counters().timed();
+            shared.shard(self.leader.shard).quota().set(shown.quota, timed);
+        }
     }
 }
 

@@ -29,6 +29,12 @@ impl<T> Account<T> {
 }
 
 impl<T> Quota<T> {
+    /// Of each bucket, whether [`share`](Self::share) gives each shard a part of it.
+    pub(crate) fn are_divided(&self) -> Vec<bool> {
+        let is_divided = |source: &Source<T>| matches!(source, Source::Own(bucket) if bucket.key.is_none());
+        self.buckets.iter().map(|(_, source)| is_divided(source)).collect()
+    }
+
     /// The part of one of so many shards: all of each keyed bucket, and a share of the others.
     pub(crate) fn share(mut self, shards: u16) -> Self {
         for (_, source) in &mut self.buckets {

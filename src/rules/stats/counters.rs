@@ -170,6 +170,12 @@ impl Counters {
         }
     }
 
+    /// Ops that all times are averages of.
+    #[cfg(feature = "durable")]
+    pub(crate) fn timed(&self) -> u64 {
+        self.timed
+    }
+
     /// How long ops waited for the quota.
     pub(crate) fn quota_time(&self) -> Times {
         self.quota.times(self.timed)

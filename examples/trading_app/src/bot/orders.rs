@@ -157,6 +157,7 @@ impl Logged {
         (stats.waiting, stats.in_flight) = (log.waiting, log.in_flight);
         (stats.batches, stats.written, stats.retries) = (batches, written, verdicts.retries);
         (stats.paused, stats.max_pending) = (log.paused, log.max_pending);
+        stats.quota = log.quota.clone();
         (stats.in_buffer.mean, stats.in_buffer.max) = (verdicts.mean(), verdicts.max);
         stats
     }
