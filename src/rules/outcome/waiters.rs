@@ -9,7 +9,8 @@ use crate::rules::time::Timestamp;
 pub(crate) enum Waiters<A> {
     None,
     One(Waiter<A>),
-    Many(ManyWaiters<A>),
+    /// Boxed, since each op that was merged, tried again or is awaited has room for its waiters.
+    Many(Box<ManyWaiters<A>>),
 }
 
 /// Two waiters or more, in the order in which their ops came.
@@ -63,7 +64,7 @@ impl<A> Waiters<A> {
                 // Where one op was merged, more most often follow.
                 let mut all = Vec::with_capacity(8);
                 all.extend([first, waiter]);
-                Self::Many(ManyWaiters { all, marked: 0 })
+                Self::Many(Box::new(ManyWaiters { all, marked: 0 }))
             }
             Self::Many(mut many) => {
                 many.all.push(waiter);
@@ -77,7 +78,8 @@ impl<A> Waiters<A> {
         let all = match self {
             Self::None => return,
             Self::One(one) => std::slice::from_mut(one),
-            Self::Many(ManyWaiters { all, marked }) => {
+            Self::Many(many) => {
+                let ManyWaiters { all, marked } = &mut **many;
                 let from = std::mem::replace(marked, all.len());
                 &mut all[from..]
             }
