@@ -226,8 +226,7 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         let Self { engine, codec, sink, settings } = self;
         let stages = (settings.recipe)();
         settings.check(&stages)?;
-        let exceeds_limit = settings.quota.as_ref().and_then(|quota| quota().share(settings.shards).exceeds_limit());
-        let divided_buckets = settings.quota.as_ref().map(|quota| quota().are_divided()).unwrap_or_default();
+        let (exceeds_limit, divided_buckets) = settings.quota_facts();
         let Settings { name, recipe, shards, router, limits, retry, quota, letters, on_undecodable, .. } = settings;
         let weigh = stages.weight.clone();
         let conflation_key = stages.conflate.as_ref().map(|conflate| conflate.index.key_type());

@@ -16,6 +16,7 @@ use crate::{
             retry::Retry,
         },
         outcome::DeadLetter,
+        quota::{Predicate, Quota},
         stage::Stages,
     },
     sink::BoxSink,
@@ -106,7 +107,18 @@ impl<T: 'static> Settings<T> {
         if self.shards == 0 {
             return invalid("shards", "must be at least 1");
         }
-        let quota = self.quota.as_ref().map(|quota| quota().share(self.shards));
+        let quota = self.quota_of_shard();
         Ok(quota.map_or(Ok(()), |quota| quota.check(stages.partition.is_some()))?)
+    }
+
+    /// Tells whether an op costs more than the quota ever allows, and which of its buckets are divided among the shards.
+    pub(super) fn quota_facts(&self) -> (Option<Predicate<T>>, Vec<bool>) {
+        let quota = self.quota_of_shard();
+        let divided = quota.as_ref().map(Quota::are_divided).unwrap_or_default();
+        (quota.and_then(|quota| quota.exceeds_limit()), divided)
+    }
+
+    fn quota_of_shard(&self) -> Option<Quota<T>> {
+        self.quota.as_ref().map(|quota| quota().share(self.shards))
     }
 }

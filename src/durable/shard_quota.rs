@@ -12,9 +12,9 @@ struct Timed {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ShardQuota {
-    /// Of the term that runs, or of the last one.
+    /// Counts of the term that runs, or of the last one.
     term: Timed,
-    /// Of all terms before it.
+    /// Counts of all terms before it.
     before: Timed,
 }
 

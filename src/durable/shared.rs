@@ -45,7 +45,7 @@ pub(crate) struct Shared<T, R> {
     pub(crate) conflation_key: Option<TypeId>,
     /// Whether an op costs more than the quota ever allows.
     pub(crate) exceeds_limit: Option<Predicate<T>>,
-    /// Of each bucket of the quota, whether each shard has a part of its limit.
+    /// Whether each shard has a part of the limit of a bucket, for each bucket of the quota.
     pub(crate) divided_buckets: Vec<bool>,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) append_timeout: Duration,

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::durable::intent::IntentOp;
 
-/// What was not written, though the log has an intent of it.
+/// Ops and batches that were not written, though the log has an intent of them.
 #[derive(Default)]
 pub(super) struct Unwritten {
     /// Batches by the numbers of their intents: whether each op was in doubt before.

@@ -89,7 +89,6 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
             }
             let ask = || unwanted_by(self.rules.expiry.as_ref()?, self.nodes[slot].waiting_op(), now);
             if let Some(why) = unwanted.or_else(ask) {
-                self.dequeue(slot);
                 self.end_unwanted(slot, why, now);
                 continue;
             }
@@ -188,8 +187,13 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
         if ops > 0 { Fit::Full } else { Fit::Refused(self.too_heavy(more)) }
     }
 
+    fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Timestamp) {
+        self.dequeue(slot);
+        self.end_dequeued_unwanted(slot, why, now);
+    }
+
     /// Ends an op that stands in no queue and is not to be sent.
-    pub(super) fn end_unwanted(&mut self, slot: u32, why: Unwanted, now: Timestamp) {
+    pub(super) fn end_dequeued_unwanted(&mut self, slot: u32, why: Unwanted, now: Timestamp) {
         match why {
             Unwanted::Expired => {
                 let op = self.finish_dequeued(slot, End::Expired, now);

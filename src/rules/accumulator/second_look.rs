@@ -36,7 +36,7 @@ impl<T, R: Clone, A> Accumulator<T, R, A> {
                 }
                 Some((_, why)) => {
                     self.nodes[slot].op = Some(op);
-                    self.end_unwanted(slot, why, now);
+                    self.end_dequeued_unwanted(slot, why, now);
                     gone.push(i);
                 }
             }

@@ -29,7 +29,7 @@ impl<T> Account<T> {
 }
 
 impl<T> Quota<T> {
-    /// Of each bucket, whether [`share`](Self::share) gives each shard a part of it.
+    /// Whether [`share`](Self::share) gives each shard a part of a bucket, for each of them.
     pub(crate) fn are_divided(&self) -> Vec<bool> {
         let is_divided = |source: &Source<T>| matches!(source, Source::Own(bucket) if bucket.key.is_none());
         self.buckets.iter().map(|(_, source)| is_divided(source)).collect()
