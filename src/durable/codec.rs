@@ -3,6 +3,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::json;
 use crate::rules::panics;
 
 /// The error of a [`Codec`].
@@ -51,12 +52,15 @@ pub trait Codec<V>: Send + Sync + 'static {
 }
 
 /// JSON, for all types that serde can write and read: readable in the log, and as tolerant as their `Deserialize` is.
+///
+/// A float comes back bit for bit. JSON has no NaN and no infinity, so that a value with one is not encoded, and neither is one that is
+/// nested 128 levels deep or more.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     fn encode(&self, value: &V, to: &mut Vec<u8>) -> Result<(), CodecError> {
-        Ok(serde_json::to_writer(to, value)?)
+        json::write(value, to)
     }
 
     fn decode(&self, bytes: &[u8], _schema: u32) -> Result<V, CodecError> {
@@ -163,7 +167,6 @@ pub(crate) trait OpCodec<T, R>: Send + Sync {
     fn decode_receipt(&self, bytes: &[u8], schema: u32) -> Result<R, CodecError>;
     fn op_schema(&self) -> u32;
     fn receipt_schema(&self) -> u32;
-    fn reads_ops(&self, schema: u32) -> bool;
 }
 
 impl<T, R, C: Codec<T> + Codec<R>> OpCodec<T, R> for C {
@@ -172,7 +175,7 @@ impl<T, R, C: Codec<T> + Codec<R>> OpCodec<T, R> for C {
     }
 
     fn decode_op(&self, bytes: &[u8], schema: u32) -> Result<T, CodecError> {
-        contained(|| self.decode(bytes, schema))
+        decode(self, bytes, schema)
     }
 
     fn encode_receipt(&self, receipt: &R, to: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -180,7 +183,7 @@ impl<T, R, C: Codec<T> + Codec<R>> OpCodec<T, R> for C {
     }
 
     fn decode_receipt(&self, bytes: &[u8], schema: u32) -> Result<R, CodecError> {
-        contained(|| self.decode(bytes, schema))
+        decode(self, bytes, schema)
     }
 
     fn op_schema(&self) -> u32 {
@@ -190,10 +193,14 @@ impl<T, R, C: Codec<T> + Codec<R>> OpCodec<T, R> for C {
     fn receipt_schema(&self) -> u32 {
         Codec::<R>::schema(self)
     }
+}
 
-    fn reads_ops(&self, schema: u32) -> bool {
-        Codec::<T>::reads(self, schema)
-    }
+/// Decodes a value of a schema that the codec reads. Bytes of another one may look like a value all the same.
+fn decode<V>(codec: &impl Codec<V>, bytes: &[u8], schema: u32) -> Result<V, CodecError> {
+    contained(|| match codec.reads(schema) {
+        true => codec.decode(bytes, schema),
+        false => Err(format!("its schema {schema} is none that the codec reads").into()),
+    })
 }
 
 /// Runs the user's codec. A panic is an error of it.
@@ -223,6 +230,10 @@ mod tests {
         assert!(Codec::<u32>::decode(&Raw, &[1, 2], 0).is_err());
         assert!(Codec::<()>::decode(&Raw, &[1], 0).is_err());
         assert!(Codec::<u32>::decode(&Json, b"{", 0).is_err());
+        round_trip(&Json, &61_234.017_499_999_999_f64);
         assert!(Codec::<u32>::reads(&Json, 0) && !Codec::<u32>::reads(&Json, 1));
+        let codec: &dyn OpCodec<u32, u32> = &Json;
+        assert!(codec.decode_op(b"7", 0).is_ok() && codec.decode_op(b"7", 1).is_err());
+        assert!(codec.decode_receipt(b"7", 0).is_ok() && codec.decode_receipt(b"7", 1).is_err());
     }
 }

@@ -50,6 +50,7 @@ mod handle;
 mod ingress;
 mod intent;
 mod joined;
+mod json;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
 mod ledger;
 mod letters;
