@@ -22,6 +22,12 @@ pub(crate) const MAX_BYTES: usize = 512 * 1000;
 /// Bytes of one op, at most: twice a frame.
 pub(crate) const MAX_OP_BYTES: usize = 2 * MAX_BYTES;
 
+/// The bound of producers, numbers and positions, which are all below: engines have signed integers.
+pub(crate) const MAX_NUMBER: u64 = i64::MAX as u64;
+
+/// Positions that a frame takes, at most. The log would lose count of a larger span.
+pub(crate) const MAX_COUNT: u64 = 1 << 20;
+
 /// The format that is written, and the only one that is read.
 const VERSION: u8 = 1;
 
@@ -36,6 +42,9 @@ const OTHER_HANDLE: u8 = 1 << 3;
 /// No op, but a number of positions whose ops were settled and left out. No other flag is set then.
 const GONE: u8 = 1 << 4;
 const KNOWN: u8 = JUMPS | FOREIGN | MAY_REPEAT | OTHER_HANDLE;
+
+/// Bytes of an entry, at least: its flags and a length.
+const MIN_ENTRY: usize = 2;
 
 /// A frame that can't be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -182,6 +191,9 @@ impl Frame {
         let (head, _) = Self::head(body).ok_or(FrameError::Damaged("it ends in its head"))?;
         let [producer, number, made_at, schema, count] = head;
         let schema = u32::try_from(schema).map_err(|_| FrameError::Damaged("its schema is no number"))?;
+        if count > MAX_COUNT || producer >= MAX_NUMBER || number >= MAX_NUMBER {
+            return Err(FrameError::Damaged("its head has a number that is too large"));
+        }
         Ok(Self { producer, number, made_at, schema, count, bytes })
     }
 
@@ -205,7 +217,8 @@ impl Frame {
         let body = &self.bytes[..self.bytes.len().saturating_sub(8)];
         let (_, mut reader) = Self::head(body).ok_or(damaged.clone())?;
         let mut last = Entry { producer: self.producer, number: 0, handle: 0, may_repeat: false };
-        let mut entries = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0).min(body.len()));
+        // The count is a claim; the bytes bound it.
+        let mut entries = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0).min(body.len() / MIN_ENTRY));
         let mut offset = 0;
         while offset < self.count {
             let flags = reader.byte().ok_or(damaged.clone())?;
@@ -243,6 +256,9 @@ impl Frame {
         let producer = if has(FOREIGN) { reader.varint()? } else { producer };
         let handle = if has(OTHER_HANDLE) { u32::try_from(reader.varint()?).ok()? } else { last.handle };
         let (at, bytes) = reader.bytes()?;
+        if number >= MAX_NUMBER || producer >= MAX_NUMBER {
+            return None;
+        }
         Some((Entry { producer, number, handle, may_repeat: has(MAY_REPEAT) }, at..at + bytes.len()))
     }
 }

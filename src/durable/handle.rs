@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     command::Command,
     error::{Left, WithdrawKeyError},
+    frame::MAX_NUMBER,
     log::{Found, LogError},
     op_status::OpStatus,
     outcomes,
@@ -157,6 +158,10 @@ where
         let Some(shard) = self.shared.shards.get(usize::from(id.shard())) else {
             return Ok(OpStatus::Forgotten);
         };
+        // No log gives such an id, and none may store it.
+        if id.number() >= MAX_NUMBER {
+            return Ok(OpStatus::Forgotten);
+        }
         let (reply, answer) = oneshot::channel();
         shard.commands.send(Command::IsWaiting { id, reply }).map_err(|_| Left)?;
         if answer.await.map_err(|_| Left)? {

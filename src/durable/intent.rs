@@ -1,7 +1,10 @@
 //! [`Intent`]: a batch that is about to be written, as the log keeps it. An intent is a row of the log. It goes when each of its
 //! ops is settled, or has an intent of its own, or is known not to have landed.
 
-use super::bytes::{Reader, put_bytes, put_varint};
+use super::{
+    bytes::{Reader, put_bytes, put_varint},
+    frame::MAX_NUMBER,
+};
 
 /// An op of an intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,9 @@ pub(crate) struct Intent {
 /// The format that is written, and the only one that is read.
 const VERSION: u8 = 1;
 
+/// Attempts of an op, at most: more than any retry makes, and few enough to count on from there.
+const MAX_ATTEMPTS: u32 = i32::MAX as u32;
+
 impl Intent {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION, u8::from(self.alone)];
@@ -49,7 +55,7 @@ impl Intent {
         bytes
     }
 
-    /// `None` if the bytes are no intent.
+    /// `None` if the bytes are no intent. Nothing is allocated by a number that they claim.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let (version, alone) = (reader.byte()?, reader.byte()? != 0);
@@ -58,11 +64,18 @@ impl Intent {
         let mut ops = Vec::new();
         for _ in 0..count {
             let positions = (0..reader.varint()?).map(|_| reader.varint()).collect::<Option<Vec<_>>>()?;
-            let attempts = u32::try_from(reader.varint()?).ok()?;
+            let is_ascending = positions.is_sorted_by(|one, next| one < next);
+            if !is_ascending || positions.last().is_none_or(|last| *last >= MAX_NUMBER) {
+                return None;
+            }
+            let attempts = u32::try_from(reader.varint()?).ok().filter(|attempts| *attempts <= MAX_ATTEMPTS)?;
             let op = if reader.byte()? == 0 { None } else { Some(reader.bytes()?.1.to_vec()) };
             ops.push(IntentOp { positions, attempts, op });
         }
-        (version == VERSION && reader.is_at_end()).then_some(Self { alone, schema, ops })
+        let mut positions: Vec<u64> = ops.iter().flat_map(|op| op.positions.iter().copied()).collect();
+        positions.sort_unstable();
+        let are_disjoint = positions.is_sorted_by(|one, next| one < next);
+        (version == VERSION && reader.is_at_end() && are_disjoint).then_some(Self { alone, schema, ops })
     }
 }
 

@@ -39,6 +39,13 @@ pub(super) fn failed(error: &rusqlite::Error) -> LogError {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LogError::Damaged(error.to_string()),
         // Only the rows of sinks have constraints that are checked at the end.
         Some(ErrorCode::ConstraintViolation) => LogError::Uncommittable(error.to_string()),
+        None if matches!(
+            error,
+            rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::IntegralValueOutOfRange(..)
+        ) =>
+        {
+            LogError::Damaged(error.to_string())
+        }
         _ => LogError::Failed(error.to_string()),
     }
 }

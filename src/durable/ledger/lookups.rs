@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     durable::{
+        frame::MAX_NUMBER,
         log::{
             LogError,
             frames::OldOutcome,
-            rules::MAX_NUMBER,
             store::{LetterRow, OutcomeRow, Stored},
             sums::unsigned,
         },

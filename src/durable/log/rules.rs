@@ -10,7 +10,7 @@ use super::{
 #[cfg(feature = "durable-file")]
 use crate::durable::intent::{Intent, IntentOp};
 use crate::durable::{
-    frame::{Entry, Frame, FrameError, Packer},
+    frame::{Entry, Frame, FrameError, MAX_COUNT, MAX_NUMBER, Packer},
     outcomes::only,
 };
 
@@ -22,12 +22,6 @@ const READ: usize = 64;
 
 /// Outcomes forgotten at a time, so that no transaction is long.
 pub(crate) const PURGE: usize = 1000;
-
-/// No op has a greater number: engines have signed integers.
-pub(crate) const MAX_NUMBER: u64 = i64::MAX as u64;
-
-/// A frame of a larger span of positions would make the log lose count.
-const MAX_COUNT: u64 = 1 << 20;
 
 /// Adds a process to the log of this name, and makes the log if there is none. Returns its number and the process's.
 pub(crate) fn join(store: &mut dyn Store, name: &str, shards: u16) -> Stored<(u16, u64)> {
@@ -78,8 +72,21 @@ pub(crate) fn begin(store: &mut dyn Store, shard: u32) -> Stored<TermState> {
     store.put_shard(shard, &row)?;
     let ShardRow { epoch, next, cursor, paused, idle_terms } = row;
     let (settled, intents) = (store.settled(shard)?, store.intents(shard)?);
+    if !are_runs(cursor, &settled, next) {
+        return Err(LogError::Damaged("the settled positions contradict each other".to_owned()));
+    }
     let charges = store.charges(shard)?;
     Ok(TermState { epoch, cursor, settled, next, intents, charges, paused, idle_terms })
+}
+
+/// Whether runs of settled positions lie one behind the other, above the cursor and below the next position. Between any two of
+/// them is an open one, since neighbours are joined.
+fn are_runs(cursor: u64, runs: &[(u64, u64)], next: u64) -> bool {
+    let mut open = Some(cursor);
+    for (first, last) in runs {
+        open = open.filter(|open| open < first && first <= last).and_then(|_| last.checked_add(1));
+    }
+    open.is_some_and(|open| open <= next) && next <= MAX_NUMBER
 }
 
 /// Some frames with positions from `from` on.
@@ -87,8 +94,8 @@ pub(crate) fn read(store: &mut dyn Store, shard: u32, from: u64) -> Stored<Vec<S
     let rows = store.frames(shard, from, READ)?.into_iter();
     // The store has compared the checksums of the rows; the leader opens the frames.
     let frame = |(first, bytes): FrameRow| match Frame::count_of(&bytes) {
-        Some(count) => Ok(StoredFrame { first, count, bytes }),
-        None => Err(LogError::Damaged(format!("the frame at position {first}"))),
+        Some(count) if count <= MAX_COUNT && first < MAX_NUMBER => Ok(StoredFrame { first, count, bytes }),
+        _ => Err(LogError::Damaged(format!("the frame at position {first}"))),
     };
     rows.map(frame).collect()
 }

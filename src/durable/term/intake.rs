@@ -81,6 +81,10 @@ where
         let (now, at) = (clock::now(), self.accepted_at(&frame));
         self.wall.frame(frame.made_at);
         let entries = frame.entries()?;
+        if entries.len() as u64 != stored.count {
+            // No op is left out before it has been read and settled.
+            return Err(TermEnd::Unreadable(format!("ops of the frame at position {} are missing", stored.first)));
+        }
         self.count_read(entries.len());
         let counts = (entries.len(), entries.len());
         self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
@@ -139,11 +143,7 @@ where
 
     /// Decodes an op. `None` if it can't be and has ended as refused.
     pub(super) fn decode(&mut self, token: Token, bytes: &[u8], schema: u32) -> Result<Option<T>, TermEnd> {
-        let decoded = match self.codec.reads_ops(schema) {
-            true => self.codec.decode_op(bytes, schema),
-            false => Err(format!("its schema {schema} is none that the codec reads").into()),
-        };
-        let error = match decoded {
+        let error = match self.codec.decode_op(bytes, schema) {
             Ok(op) => return Ok(Some(op)),
             Err(error) => error,
         };

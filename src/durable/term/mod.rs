@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `running` | the loop of a term |
 //! | `recover` | its beginning: what the log holds, and what may have landed |
+//! | `found` | what an earlier term may have written |
 //! | `intake` | frames and commands |
 //! | `settle` | batches that come back, ends, and records that have committed |
 //! | `outgoing` | batches on their way out |
@@ -21,6 +22,7 @@
 mod doubts;
 mod draft;
 mod flagged;
+mod found;
 mod intake;
 mod kept;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]

@@ -8,19 +8,15 @@ use tracing::{info, warn};
 
 use super::{
     TermEnd,
-    doubts::{Doubts, Unwritten},
+    doubts::Doubts,
+    found::{AllInDoubt, InDoubt},
     intake::token_of,
     positions::Token,
     running::Running,
 };
 use crate::{
     driver::clock,
-    durable::{
-        frame::Frame,
-        intent::{Intent, IntentOp},
-        log::TermState,
-        step::Step,
-    },
+    durable::{frame::Frame, intent::IntentOp, log::TermState, step::Step},
     rules::{
         accumulator::Arrival,
         batch::{Batch, CutBy, ErrorKind, SinkError, verdicts::Verdict},
@@ -40,19 +36,8 @@ struct Waiting {
     schema: u32,
 }
 
-/// An op that an earlier term may have written.
-struct InDoubt {
-    intent: u64,
-    alone: bool,
-    schema: u32,
-    op: IntentOp,
-}
-
 /// Why an op is given up that may kill the process.
 const KILLER: &str = "the process died each time it was written";
-
-/// Ops in doubt, by their first positions.
-type AllInDoubt = HashMap<u64, InDoubt>;
 
 impl<T, R, S> Running<'_, T, R, S>
 where
@@ -86,21 +71,6 @@ where
         Ok(())
     }
 
-    /// A commit without a known result has landed or not, which its positions tell. Its effects follow if it has. Returns the intents whose batches were not written, since they waited for it.
-    fn learn_unknown(&mut self) -> Unwritten {
-        let mut unwritten = Unwritten::default();
-        for mut effects in std::mem::take(&mut self.leader.account.unknown) {
-            let announced = effects.starts.drain(..).filter_map(|start| start.writing.announced);
-            unwritten.batches.extend(announced.map(|intent| (intent.number, intent.was_in_doubt)));
-            unwritten.ops.extend(effects.unwritten.drain(..));
-            let first = effects.settled.first();
-            if first.is_some_and(|(first, _)| self.settled.contains(*first)) {
-                self.take_effect(effects);
-            }
-        }
-        unwritten
-    }
-
     /// All ops below a position that are not settled.
     async fn read_all(&mut self, until: u64) -> Result<Vec<Waiting>, TermEnd> {
         let (mut waiting, log, shard) = (Vec::new(), Arc::clone(&self.leader.shared.log), self.leader.shard);
@@ -121,6 +91,8 @@ where
                 let kept = entries.len();
                 for (offset, entry, range) in entries {
                     let position = stored.first + offset;
+                    self.has_frames_until(position)?;
+                    self.next = position + 1;
                     if !self.settled.contains(position) {
                         let token = token_of(&entry, position);
                         let (may_repeat, schema) = (entry.may_repeat, frame.schema);
@@ -129,6 +101,7 @@ where
                 }
                 let counts = (kept, waiting.len() - before);
                 self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
+                self.has_frames_until(stored.first + stored.count)?;
                 self.next = stored.first + stored.count;
             }
             if self.is_stopping() {
@@ -140,30 +113,14 @@ where
         Ok(waiting)
     }
 
-    /// Whether all positions that have not been read and come before this one are settled: their frames may be gone.
+    /// Whether all positions that have not been read and come before this one are settled: their frames may be gone, and ops may
+    /// be left out of a frame.
     fn has_frames_until(&self, position: u64) -> Result<(), TermEnd> {
+        if position <= self.next {
+            return Ok(());
+        }
         let open = self.settled.next_open(self.next);
         if open >= position { Ok(()) } else { Err(TermEnd::Unreadable(format!("no frame holds position {open}"))) }
-    }
-
-    /// The ops of all intents that may have landed, and have a position which is not settled.
-    fn open_intents(&mut self, state: &TermState, unwritten: &Unwritten) -> Result<AllInDoubt, TermEnd> {
-        let mut all = AllInDoubt::new();
-        for (number, bytes) in &state.intents {
-            let intent = Intent::decode(bytes);
-            let Intent { alone, schema, mut ops } =
-                intent.ok_or_else(|| TermEnd::Unreadable(format!("intent {number} is damaged")))?;
-            // An op of a batch that was not written is in doubt if it was so before.
-            let mut was_in_doubt = unwritten.batches.get(number).into_iter().flatten();
-            let is_certain = |first| self.settled.contains(first) || unwritten.ops.contains(&first);
-            ops.retain(|op| *was_in_doubt.next().unwrap_or(&true) && !is_certain(op.first()));
-            self.doubts.found(*number, ops.len());
-            if ops.is_empty() {
-                self.draft.resolved.extend(self.doubts.release(*number, 0));
-            }
-            all.extend(ops.into_iter().map(|op| (op.first(), InDoubt { intent: *number, alone, schema, op })));
-        }
-        Ok(all)
     }
 
     /// Counts what was found, and takes the permits that its ops hold.
