@@ -18,7 +18,7 @@ use crate::durable::bytes::checksum;
 const MAGIC: [u8; 8] = *b"RLMARK\0\x02";
 
 /// Bytes of a mark: magic, commits, the WAL's header and frames, and a checksum. No more than a disk writes at once.
-const BYTES: usize = 32 + HEADER;
+pub(super) const BYTES: usize = 32 + HEADER;
 
 #[derive(Debug)]
 pub(super) struct Mark {
@@ -32,13 +32,15 @@ impl Mark {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut file = owner_only(path)?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let (commits, wal) = decode(&bytes).unwrap_or_else(|| {
-            if !bytes.is_empty() {
-                tracing::warn!(path = %path.display(), "the mark of a log is damaged, and begins anew");
-            }
-            (0, WalEnd::NONE)
-        });
+        // A file that is longer is no mark, however long it is.
+        (&mut file).take(BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        let read = decode(&bytes);
+        if read.is_none() && !bytes.is_empty() {
+            tracing::warn!(path = %path.display(), "the mark of a log is damaged, and begins anew");
+            // The rest of a longer file would make the next mark a damaged one, too.
+            file.set_len(0)?;
+        }
+        let (commits, wal) = read.unwrap_or((0, WalEnd::NONE));
         Ok(Self { file, commits, wal })
     }
 
@@ -62,7 +64,7 @@ impl Mark {
     }
 }
 
-fn encode(commits: u64, wal: &WalEnd) -> [u8; BYTES] {
+pub(super) fn encode(commits: u64, wal: &WalEnd) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     let frames = u64::from(wal.frames);
     bytes[..8].copy_from_slice(&MAGIC);
@@ -74,7 +76,7 @@ fn encode(commits: u64, wal: &WalEnd) -> [u8; BYTES] {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<(u64, WalEnd)> {
+pub(super) fn decode(bytes: &[u8]) -> Option<(u64, WalEnd)> {
     let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let header = bytes.get(24..24 + HEADER)?.try_into().ok()?;
     let (commits, wal) = (number(8)?, WalEnd { header, frames: u32::try_from(number(16)?).ok()? });
@@ -96,6 +98,11 @@ mod tests {
         mark.write(7, WalEnd::NONE).unwrap();
         mark.sync().unwrap();
         assert_eq!(Mark::open(&path).unwrap().commits(), 7);
+        std::fs::write(&path, [7; 4 * BYTES]).unwrap();
+        let mut mark = Mark::open(&path).unwrap();
+        assert_eq!(mark.commits(), 0);
+        mark.write(8, wal).unwrap();
+        assert_eq!(Mark::open(&path).unwrap().commits(), 8, "nothing of the damaged one is left");
         let bytes = encode(7, &wal);
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes;

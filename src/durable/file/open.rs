@@ -4,6 +4,7 @@
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions, TryLockError},
+    io::{Read, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use super::{
     schema::{FORMAT, TABLES},
     verify::{has_all_or_none, verify},
     views::put_views,
+    wal::process,
     wal_end::WalWatch,
 };
 use crate::durable::{error::JoinError, log::LogError};
@@ -71,7 +73,12 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, JoinError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::canonicalize(folder).map_err(|cause| error(cause.to_string()))?;
     // A link to a file is followed, so that two names of one file are one.
-    Ok(fs::canonicalize(folder.join(name)).unwrap_or_else(|_| folder.join(name)))
+    let named = folder.join(name);
+    match fs::canonicalize(&named) {
+        Ok(path) => Ok(path),
+        Err(_) if named.is_symlink() => Err(error("it is a link to a file that is not there".to_owned())),
+        Err(_) => Ok(named),
+    }
 }
 
 /// The path of a file that belongs to the database.
@@ -93,10 +100,13 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(JoinError::InUse(format!("another process has locked {}", path.display())));
+            let owner = owner(&lock).map_or_else(String::new, |pid| format!(": {}", process(pid)));
+            return Err(JoinError::InUse(format!("another process has locked {}{owner}", path.display())));
         }
         Err(TryLockError::Error(error)) => return Err(failed("lock", &error)),
     }
+    // For the error of another process. It says less without it.
+    let _ = (&lock).write_all(format!("{:>10}\n", std::process::id()).as_bytes());
     drop(owner_only(path).map_err(|error| failed("open", &error))?);
     let mark = Mark::open(&beside(path, "-mark")).map_err(|error| failed("mark", &error))?;
     let wal = beside(path, "-wal");
@@ -176,6 +186,13 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected
 fn format(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let sql = "SELECT value FROM roundlot_meta WHERE key = 'format'";
     connection.query_row(sql, [], |row| row.get(0)).optional()
+}
+
+/// The process that has written its number into a lock.
+fn owner(lock: &fs::File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Opens a file, or makes one that its owner alone can read.

@@ -91,12 +91,16 @@ fn readers(shared_memory: &Path) -> Vec<String> {
     let inode = fs::metadata(shared_memory).ok().and(None::<u64>);
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let pids = inode.map(|inode| lock_owners(&locks, inode)).unwrap_or_default();
-    let name = |pid: &u32| match fs::read_to_string(format!("/proc/{pid}/comm")) {
+    // A reader in this process shares the lock of the writer.
+    pids.into_iter().filter(|pid| *pid != std::process::id()).map(process).collect()
+}
+
+/// The name of a process, as far as the kernel tells, and its number.
+pub(super) fn process(pid: u32) -> String {
+    match fs::read_to_string(format!("/proc/{pid}/comm")) {
         Ok(name) => format!("{} ({pid})", name.trim_end()),
         Err(_) => pid.to_string(),
-    };
-    // A reader in this process shares the lock of the writer.
-    pids.iter().filter(|pid| **pid != std::process::id()).map(name).collect()
+    }
 }
 
 /// Owners of locks of readers on a file, by the kernel's table.
