@@ -6,6 +6,8 @@ mod crashes;
 mod expiry;
 #[cfg(feature = "durable-file")]
 mod file;
+#[cfg(feature = "durable-file")]
+mod hostile;
 #[cfg(all(unix, feature = "durable-file"))]
 mod kill;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
