@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all tests on a Debian-like system that has Rust, and installs missing packages. The steps: formatting, lints,
-# documentation, each feature by itself, all tests, every example, alerts, the trading app with its page in a browser,
+# documentation, each feature by itself, all tests, fuzz targets, every example, alerts, the trading app with its page in a browser,
 # bench.
 # Exits with 0 only if all steps passed. `--quick` leaves out the steps that a change of code rarely breaks.
 set -euo pipefail
@@ -94,6 +94,24 @@ if ! $quick; then
     # The model checker has a build folder of its own, since its flags apply to every crate.
     CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/loom RUSTFLAGS="--cfg roundlot_loom" \
         cargo test --quiet --release --locked --lib driver::inbox::model
+fi
+
+if ! $quick; then
+    step "fuzz targets, 20 seconds each"
+    if cargo +nightly fuzz --version >/dev/null 2>&1; then
+        cargo +nightly fuzz build
+        for target in $(cargo +nightly fuzz list); do
+            mkdir "$tmp/$target"
+            cargo +nightly fuzz run "$target" "$tmp/$target" "fuzz/seeds/$target" -- \
+                -max_total_time=20 -max_len=4096 -dict=fuzz/dictionary >"$tmp/fuzz.txt" 2>&1 || {
+                cat "$tmp/fuzz.txt"
+                exit 1
+            }
+            echo "$target: $(grep -o 'Done [0-9]* runs' "$tmp/fuzz.txt")"
+        done
+    else
+        echo "left out: needs a nightly compiler and cargo-fuzz; their properties were tested with the others"
+    fi
 fi
 
 step "tests that need a small disk"

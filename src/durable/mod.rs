@@ -46,6 +46,9 @@ mod error;
 #[cfg(feature = "durable-file")]
 mod file;
 mod frame;
+#[cfg(all(any(test, fuzzing), feature = "durable-file", feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod ingress;
 mod intent;

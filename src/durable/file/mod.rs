@@ -19,6 +19,8 @@
 //! | `mark` | the second file, which tells a file that is older than it should be |
 
 mod charges;
+#[cfg(all(any(test, fuzzing), feature = "testing"))]
+pub(super) mod fuzzing;
 mod gathering;
 mod guard;
 mod letters;

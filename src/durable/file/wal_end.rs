@@ -19,10 +19,10 @@ use rusqlite::{Connection, hooks::Wal};
 pub(super) const HEADER: usize = 32;
 
 /// Bytes of the header of each frame, which a page follows.
-const FRAME_HEADER: usize = 24;
+pub(super) const FRAME_HEADER: usize = 24;
 
 /// The first number of a WAL, without the bit that tells the order of bytes in checksums.
-const MAGIC: u32 = 0x377f_0682;
+pub(super) const MAGIC: u32 = 0x377f_0682;
 
 /// Bytes of the largest page that SQLite has.
 const MAX_PAGE: usize = 65_536;
@@ -31,7 +31,7 @@ const MAX_PAGE: usize = 65_536;
 const CHECKPOINT: u32 = 1000;
 
 /// The byte of the header that alone changes first when a WAL begins anew: the lowest of the count of its beginnings.
-const BEGINNINGS: usize = 15;
+pub(super) const BEGINNINGS: usize = 15;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WalEnd {
@@ -46,18 +46,22 @@ impl WalEnd {
 
     /// Returns why the WAL at this path is not the one that reached so far, nor one that began later.
     pub(super) fn damage(&self, path: &Path) -> io::Result<Option<&'static str>> {
-        let mut file = match File::open(path) {
-            Ok(file) => io::BufReader::new(file),
+        match File::open(path) {
+            Ok(file) => self.damage_in(&mut io::BufReader::new(file)),
             // The WAL was moved into the database as a whole.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for the bytes of a WAL.
+    pub(super) fn damage_in(&self, file: &mut impl Read) -> io::Result<Option<&'static str>> {
         let mut header = [0; HEADER];
-        if self.frames == 0 || !fill(&mut file, &mut header)? {
+        if self.frames == 0 || !fill(file, &mut header)? {
             return Ok(None);
         }
         if header == self.header {
-            return Ok((!self.is_reached(&mut file)?).then_some("it ends before what was confirmed"));
+            return Ok((!self.is_reached(file)?).then_some("it ends before what was confirmed"));
         }
         let flipped: u32 = header.iter().zip(self.header).map(|(now, then)| (now ^ then).count_ones()).sum();
         // A new beginning that power loss has cut short may differ in one bit, too.
@@ -102,7 +106,7 @@ fn word(bytes: &[u8], is_big: bool) -> u32 {
 }
 
 /// SQLite's checksum of a WAL, which goes on from frame to frame.
-fn checksum(sum: (u32, u32), bytes: &[u8], is_big: bool) -> (u32, u32) {
+pub(super) fn checksum(sum: (u32, u32), bytes: &[u8], is_big: bool) -> (u32, u32) {
     bytes.chunks_exact(8).fold(sum, |(first, second), pair| {
         let first = first.wrapping_add(word(pair, is_big)).wrapping_add(second);
         (first, second.wrapping_add(word(&pair[4..], is_big)).wrapping_add(first))

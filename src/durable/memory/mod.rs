@@ -25,6 +25,8 @@ use super::{
         turns::{Job, Turns},
     },
 };
+#[cfg(any(test, fuzzing))]
+use crate::durable::log::store::Store;
 use store::Rows;
 
 /// The wall clock of a new log: an arbitrary second of the year 2023, so that tests see the same times in every run.
@@ -181,6 +183,12 @@ impl MemoryLog {
         let mut crashes = self.crashes.subscribe();
         // An error means that the log is gone, which this one keeps.
         let _ = crashes.changed().await;
+    }
+
+    /// Changes the rows of a log that no batcher has joined.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn change<V>(&self, change: impl FnOnce(&mut dyn Store) -> V) -> V {
+        change(&mut self.disk().synced)
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {

@@ -1,0 +1,227 @@
+//! Feeds each property its seeds, which are files, and some thousand mutations of them: the same as the fuzz targets, for every run
+//! of the tests and with a stable compiler.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use super::*;
+use crate::{
+    durable::{
+        bytes::{put_bytes, put_varint},
+        file::fuzzing::made_mark,
+        frame::Packer,
+        intent::IntentOp,
+    },
+    rules::{batch::SinkError, outcome::AckError},
+};
+
+/// Numbers and lengths that are most often mistaken.
+const EDGES: [u8; 8] = [0, 1, 2, 0x10, 0x7f, 0x80, 0xfe, 0xff];
+
+/// The longest number of variable length.
+const LONGEST: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+
+fn folder(target: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target)
+}
+
+/// The seeds of a target, by name.
+fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder(target)).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+}
+
+/// A generator of numbers with a seed: splitmix64 (Steele, Lea, Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut number = self.0;
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+/// Changes bytes in a few of the ways in which fuzzers do.
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
+    for _ in 0..1 + random.below(4) {
+        let (at, length) = (random.below(bytes.len() + 1), random.below(16));
+        let end = bytes.len().min(at + length);
+        match random.below(9) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            1 if at < bytes.len() => bytes[at] = EDGES[random.below(EDGES.len())],
+            2 if at < bytes.len() => bytes[at] = random.next() as u8,
+            3 => drop(bytes.splice(at..end, [])),
+            4 => drop(bytes.splice(at..at, LONGEST)),
+            5 => drop(bytes.splice(at..end, random.next().to_le_bytes())),
+            6 => bytes.truncate(at),
+            7 => {
+                let copy = bytes[at..end].to_vec();
+                bytes.splice(at..at, copy);
+            }
+            _ => {
+                let from = random.below(other.len());
+                let part = other[from..other.len().min(from + length)].to_vec();
+                bytes.splice(at..end, part);
+            }
+        }
+    }
+}
+
+/// Prints its bytes if the property that looks at them panics.
+struct Input<'a>(&'a [u8]);
+
+impl Drop for Input<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("with the bytes b\"{}\"", self.0.escape_ascii());
+        }
+    }
+}
+
+/// Runs a property on its seeds, which are readable unless their name says otherwise, and on mutations of each.
+fn run(target: &str, property: fn(&[u8]) -> bool, mutations: usize) {
+    let seeds = seeds(target);
+    for (name, bytes) in &seeds {
+        let input = Input(bytes);
+        assert_eq!(property(input.0), !name.starts_with("damaged"), "{target}/{name}");
+    }
+    let all: Vec<&Vec<u8>> = seeds.values().collect();
+    let (mut random, mut readable) = (Random(15), 0);
+    for i in 0..mutations {
+        let mut bytes = all[i % all.len()].clone();
+        let other = all[random.below(all.len())];
+        mutate(&mut random, &mut bytes, other);
+        let input = Input(&bytes);
+        readable += usize::from(property(input.0));
+    }
+    println!("{target}: {readable} of {mutations} mutations are readable");
+    assert!(readable * 50 > mutations, "{target}: {readable} of {mutations} mutations get behind the checks");
+}
+
+#[test]
+fn frames() {
+    run("frame", frame, 20_000);
+}
+
+#[test]
+fn intents() {
+    run("intent", intent, 20_000);
+}
+
+#[test]
+fn outcomes() {
+    run("outcome", outcome, 20_000);
+}
+
+#[test]
+fn codecs() {
+    run("codec", codec, 20_000);
+}
+
+#[test]
+fn marks() {
+    run("mark", mark, 10_000);
+}
+
+#[test]
+fn wals() {
+    run("wal", wal, 2000);
+}
+
+#[test]
+fn logs() {
+    run("recover", recover, 3000);
+}
+
+/// A seed: target, name and bytes.
+type Seed = (&'static str, &'static str, Vec<u8>);
+
+/// The seeds that show the formats. Others may lie beside them: what a fuzzer has found.
+fn made() -> Vec<Seed> {
+    let entry = |number, producer| Entry { producer, number, handle: 3, may_repeat: number == 9 };
+    let mut packer = Packer::new(1);
+    [entry(1, 1), entry(2, 1), entry(9, 2), entry(10, 1)]
+        .into_iter()
+        .for_each(|entry| packer.push(entry, b"[7,\"buy\"]"));
+    let whole = packer.seal(4, 1_700_000_000_000_000_000, 0);
+    let sparse = whole.without(&mut |place| place == 0 || place == 2).unwrap();
+    let merged = IntentOp { positions: vec![3, 9, 1000], attempts: 2, op: Some(b"[7,\"buy\"]".to_vec()) };
+    let plain = IntentOp { positions: vec![4], attempts: 1, op: None };
+    let intent = Intent { alone: false, schema: 0, ops: vec![merged, plain] };
+    let alone = Intent { alone: true, schema: 7, ops: intent.ops[1..].to_vec() };
+    let error = |error: &AckError| serde_json::to_vec(error).unwrap();
+    let json = |op: &codec::Op| serde_json::to_vec(op).unwrap();
+    let limit = codec::Op::Limit {
+        price: 61_234.017_499_999_999,
+        quantity: None,
+        tags: [("book".to_owned(), vec![1, i128::MIN])].into(),
+    };
+    let market = codec::Op::Market("BTC\u{20ac}".to_owned(), Some(1e-7));
+    vec![
+        ("frame", "whole", whole.bytes.to_vec()),
+        ("frame", "sparse", sparse.bytes.to_vec()),
+        ("frame", "empty", Packer::new(1).seal(1, 0, 0).bytes.to_vec()),
+        ("intent", "batch", intent.encode()),
+        ("intent", "alone", alone.encode()),
+        ("outcome", "receipts", [[0, 1, 2, b'4', b'2'], [0, 1, 2, b'4', b'3'], [3, 0, 2, b'n', b'o']].concat()),
+        ("outcome", "row", [&[1, 3, 65, 3, 2, 0, 1][..], b"\x004\n\n5\n"].concat()),
+        ("outcome", "refused", error(&AckError::Refused(SinkError::refused(SinkError::transient("no such symbol"))))),
+        (
+            "outcome",
+            "throttled",
+            error(&AckError::InDoubt(SinkError::throttled(std::time::Duration::from_millis(1501)))),
+        ),
+        ("codec", "limit", json(&limit)),
+        ("codec", "nested", json(&codec::Op::All(vec![limit, market, codec::Op::Cancel]))),
+        ("codec", "floats", b"[1.5,null,-0.0,1e-40]".to_vec()),
+        ("codec", "id", b"\"7-0-42\"".to_vec()),
+        ("mark", "mark", made_mark()),
+        ("wal", "wal", [&[3; 36][..], b"pages of a database"].concat()),
+        ("recover", "ops", log(3, &[&ops(b"\x01\x02\x03"), &ops(b"\x04\x85\x86")])),
+        ("recover", "merged", log(6, &[&ops(b"\x01\x02\x05\x06"), &[3, 2, 0, 0, 2, 1, 4]])),
+        ("recover", "in_doubt", log(2, &[&ops(b"\x01\x02"), &[3, 1, 1, 0, 1], &[4, 3, 3], &ops(b"\x07\x08")])),
+        ("recover", "intents_overlap", log(1, &[&ops(b"\x01\x02"), &[3, 1, 0, 0, 1], &[3, 9, 0, 1, 0]])),
+        ("recover", "frame", log(3, &[&row(0, &sparse.bytes), &[5, 1], &[4, 2, 2]])),
+        ("recover", "damaged_ops_are_missing", log(3, &[&row(0, &sparse.bytes)])),
+        ("recover", "letters", log(3, &[&ops(b"\x01\x82"), &[8, 4, 0, 1, b'7', 0], &[7, 1, 1, 3, 0, 1, 0]])),
+    ]
+}
+
+fn log(settings: u8, rows: &[&[u8]]) -> Vec<u8> {
+    [&[settings], rows.concat().as_slice()].concat()
+}
+
+/// A frame of these ops in a log.
+fn ops(ops: &[u8]) -> Vec<u8> {
+    row(1, ops)
+}
+
+fn row(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut row = Vec::new();
+    put_varint(&mut row, u64::from(kind));
+    put_bytes(&mut row, bytes);
+    row
+}
+
+/// Goal: the seeds are of the formats that this version has. Method: they are made again.
+#[test]
+fn seeds_are_what_is_written() {
+    for (target, name, bytes) in made() {
+        assert!(seeds(target).get(name) == Some(&bytes), "{target}/{name} is out of date: run the test `write_seeds`");
+    }
+}
+
+#[test]
+#[ignore = "writes the seeds anew, after a change of a format"]
+fn write_seeds() {
+    for (target, name, bytes) in made() {
+        fs::create_dir_all(folder(target)).unwrap();
+        fs::write(folder(target).join(name), bytes).unwrap();
+    }
+}
