@@ -200,7 +200,7 @@ async fn an_op_that_json_can_not_hold_is_given_back() {
         let error = desk.send((1, Some(price))).await.unwrap_err();
         assert!(matches!(error, SendError::Encode { op: (1, Some(_)), .. }), "{error}");
     }
-    let price = 61_234.017_499_999_999_f64;
+    let price = 90_072.066_666_666_67_f64;
     desk.send_all([(2, Some(price)), (3, None)]).await.unwrap();
     desk.flush().await.unwrap();
     assert_eq!(recorder.ops(), [(2, Some(price)), (3, None)]);

@@ -158,7 +158,7 @@ fn made() -> Vec<Seed> {
     let error = |error: &AckError| serde_json::to_vec(error).unwrap();
     let json = |op: &codec::Op| serde_json::to_vec(op).unwrap();
     let limit = codec::Op::Limit {
-        price: 61_234.017_499_999_999,
+        price: 90_072.066_666_666_67,
         quantity: None,
         tags: [("book".to_owned(), vec![1, i128::MIN])].into(),
     };
