@@ -1,4 +1,4 @@
-//! [`write`]: JSON that is read as it was written, or an error. `serde_json` writes a NaN and an infinity as `null`, which is another
+//! [`write()`]: JSON that is read as it was written, or an error. `serde_json` writes a NaN and an infinity as `null`, which is another
 //! value or none at all, and reads only so many levels. [`Json`](super::Json) calls it.
 
 use std::{fmt, io};
