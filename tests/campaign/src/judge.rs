@@ -288,7 +288,10 @@ impl<'a> Judge<'a> {
     fn is_withdrawn_in_silence(&self, op: &Op) -> bool {
         let later = self.journal.calls.range(op.first() + 1..).map(|(_, call)| call);
         let mut ends = later.filter(|call| call.op.conflation_key() == op.conflation_key()).filter_map(|call| {
-            let id = call.id.as_ref()?;
+            let Some(id) = &call.id else {
+                // The process died before it could confirm the call. The op may be the survivor, unless it is known where it went.
+                return (!self.is_carried(call.op.first())).then_some((call.op.first(), None));
+            };
             let told = || Some(&self.journal.ends.get(id)?.first()?.0);
             let became = self.journal.became.get(id).filter(|(_, has_ended)| *has_ended).map(|(end, _)| end);
             let end = became.or_else(told);
@@ -296,8 +299,10 @@ impl<'a> Judge<'a> {
         });
         match ends.next() {
             Some((last, Some(end))) => end == "withdrawn" && !self.journal.withdrawn.contains_key(&last),
-            // Its outcome is forgotten.
-            Some((_, None)) => !self.keeps_outcomes,
+            // Its outcome is forgotten, or its call was never confirmed.
+            Some((last, None)) => {
+                !self.keeps_outcomes || self.journal.calls.get(&last).is_some_and(|call| call.id.is_none())
+            }
             None => false,
         }
     }
