@@ -286,25 +286,26 @@ impl<'a> Judge<'a> {
 
     /// Whether a sum ended in one that was withdrawn, and the process died before its caller had it.
     fn is_withdrawn_in_silence(&self, op: &Op) -> bool {
-        let later = self.journal.calls.range(op.first() + 1..).map(|(_, call)| call);
-        let mut ends = later.filter(|call| call.op.conflation_key() == op.conflation_key()).filter_map(|call| {
-            let Some(id) = &call.id else {
+        let journal = self.journal;
+        let later = journal.calls.range(op.first() + 1..).map(|(_, call)| call);
+        let mut may_be_survivor = false;
+        for call in later.filter(|call| call.op.conflation_key() == op.conflation_key()) {
+            let number = call.op.first();
+            let id = call.id.as_ref();
+            let became =
+                id.and_then(|id| journal.became.get(id)).filter(|(_, has_ended)| *has_ended).map(|(end, _)| end);
+            let told = || Some(&journal.ends.get(id?)?.first()?.0);
+            match became.or_else(told).map(String::as_str) {
+                Some("conflated") => {}
+                Some("withdrawn") => return may_be_survivor || !journal.withdrawn.contains_key(&number),
+                Some(_) => return may_be_survivor,
                 // The process died before it could confirm the call. The op may be the survivor, unless it is known where it went.
-                return (!self.is_carried(call.op.first())).then_some((call.op.first(), None));
-            };
-            let told = || Some(&self.journal.ends.get(id)?.first()?.0);
-            let became = self.journal.became.get(id).filter(|(_, has_ended)| *has_ended).map(|(end, _)| end);
-            let end = became.or_else(told);
-            (end.is_none_or(|end| end != "conflated")).then_some((call.op.first(), end))
-        });
-        match ends.next() {
-            Some((last, Some(end))) => end == "withdrawn" && !self.journal.withdrawn.contains_key(&last),
-            // Its outcome is forgotten, or its call was never confirmed.
-            Some((last, None)) => {
-                !self.keeps_outcomes || self.journal.calls.get(&last).is_some_and(|call| call.id.is_none())
+                None if !call.is_accepted => may_be_survivor |= !self.is_carried(number),
+                // Its outcome is forgotten.
+                None => return may_be_survivor || !self.keeps_outcomes,
             }
-            None => false,
         }
+        may_be_survivor
     }
 
     fn has_newer_price(&self, op: &Op) -> bool {
