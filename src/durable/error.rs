@@ -176,6 +176,18 @@ impl<T> fmt::Debug for SendAllError<T> {
 #[non_exhaustive]
 pub struct Left;
 
+/// Ops can't be withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WithdrawError {
+    /// The batcher has left the log.
+    #[error(transparent)]
+    Left(#[from] Left),
+    /// Other processes have joined the log, which may lead some of its shards: only the leader has the ops.
+    #[error("other processes have joined the log")]
+    Shared,
+}
+
 /// Ops can't be withdrawn by this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -186,4 +198,7 @@ pub enum WithdrawKeyError {
     /// The stages conflate by keys of another type, or not at all.
     #[error("the stages do not conflate by keys of the type {0}")]
     WrongKey(&'static str),
+    /// Other processes have joined the log, which may lead some of its shards: only the leader has the ops.
+    #[error("other processes have joined the log")]
+    Shared,
 }

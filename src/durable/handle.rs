@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     command::Command,
-    error::{Left, WithdrawKeyError},
+    error::{Left, WithdrawError, WithdrawKeyError},
     frame::MAX_NUMBER,
     log::{Found, LogError},
     op_status::OpStatus,
@@ -162,6 +162,8 @@ where
         if id.number() >= MAX_NUMBER {
             return Ok(OpStatus::Forgotten);
         }
+        // Asked first: what it has sent by the time it is gone is found below.
+        let may_come = self.shared.log.is_member(id.producer());
         let (reply, answer) = oneshot::channel();
         shard.commands.send(Command::IsWaiting { id, reply }).map_err(|_| Left)?;
         if answer.await.map_err(|_| Left)? {
@@ -179,8 +181,8 @@ where
         Ok(match found {
             Found::Ended(row) => OpStatus::Ended(outcomes::from_row(&*self.shared.codec, &row)),
             Found::Forgotten => OpStatus::Forgotten,
-            // Frames of a process that is gone can't come any more: this one has the log for itself.
-            Found::Unknown if id.producer() == self.shared.log.producer() => OpStatus::NotYetKnown,
+            // Frames of a process that is gone can't come any more.
+            Found::Unknown if may_come => OpStatus::NotYetKnown,
             Found::Unknown => OpStatus::NeverAccepted,
         })
     }
@@ -203,9 +205,10 @@ where
         Ok(self.shared.tallies.report(self.number))
     }
 
-    /// Whether this process leads all shards, so that what it accepts is under way: for the health check of a load balancer.
+    /// Whether this process leads a shard: for the health check of a load balancer. Without other processes it leads all of them, unless
+    /// one is held since its log can't be read; [`Stats::leading`] counts them.
     pub fn is_leading(&self) -> bool {
-        self.shared.shards.iter().all(|shard| shard.stats().leads)
+        self.shared.shards.iter().any(|shard| shard.stats().leads)
     }
 
     /// Age of the oldest op in the log that has not ended. Zero without one.
@@ -220,13 +223,17 @@ where
     ///
     /// # Errors
     ///
-    /// If the batcher leaves the log first. Some of the ops may then be withdrawn.
+    /// If the batcher leaves the log first: some of the ops may then be withdrawn. And while other processes have joined the log: see
+    /// [`pause`](Self::pause) for what works then.
     ///
     /// # Cancel safety
     ///
     /// A future that was polled and is dropped before it is done may have withdrawn the ops all the same; **they are then
     /// dropped**, never sent.
-    pub async fn withdraw(&self, wanted: impl FnMut(&T) -> bool + Send + 'static) -> Result<Vec<T>, Left> {
+    pub async fn withdraw(&self, wanted: impl FnMut(&T) -> bool + Send + 'static) -> Result<Vec<T>, WithdrawError> {
+        if self.shared.log.has_company() {
+            return Err(WithdrawError::Shared);
+        }
         let wanted = Arc::new(Mutex::new(wanted));
         let command = |reply| {
             let wanted = Arc::clone(&wanted);
@@ -241,7 +248,8 @@ where
     ///
     /// # Errors
     ///
-    /// If the batcher leaves the log first, or the stages do not [conflate by](crate::Stages::conflate_by) keys of this type.
+    /// If the batcher leaves the log first, the stages do not [conflate by](crate::Stages::conflate_by) keys of this type, or other
+    /// processes have joined the log.
     ///
     /// # Cancel safety
     ///
@@ -276,6 +284,9 @@ where
     {
         if self.shared.conflation_key != Some(TypeId::of::<K::Key>()) {
             return Err(WithdrawKeyError::WrongKey(type_name::<K::Key>()));
+        }
+        if self.shared.log.has_company() {
+            return Err(WithdrawKeyError::Shared);
         }
         let Some(key) = key.into_key().map(Arc::new) else {
             return Ok(Vec::new());

@@ -175,7 +175,9 @@ where
     R: Clone + Send + 'static,
 {
     let mut all = true;
-    for shard in 0..shared.shards.len() as u16 {
+    // Letters of other shards are for the processes that lead them.
+    let led: Vec<u16> = (0..).zip(&shared.shards).filter(|(_, of)| of.stats().leads).map(|(shard, _)| shard).collect();
+    for shard in led {
         let mut after = None;
         loop {
             let rows = shared.log.letters(shard, after, READ).await?;

@@ -80,7 +80,7 @@ mod waiters;
 pub use builder::Durable;
 pub use codec::{Codec, CodecError, Json, Raw, RawBytes};
 pub use engine::Engine;
-pub use error::{JoinError, Left, SendAllError, SendError, WithdrawKeyError};
+pub use error::{JoinError, Left, SendAllError, SendError, WithdrawError, WithdrawKeyError};
 #[cfg(feature = "durable-file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "durable-file")))]
 pub use file::File;

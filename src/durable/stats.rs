@@ -8,8 +8,8 @@ use crate::rules::{outcome::Outcomes, seconds, stats::QuotaStats, time::Timestam
 
 /// Counters and gauges of one durable batcher, since it joined the log.
 ///
-/// Ops are conserved: `accepted + recovered` is the sum of all [`outcomes`](Self::outcomes), of [`repeats`](Self::repeats), of
-/// [`waiting`](Self::waiting) and of [`in_flight`](Self::in_flight). An op counts as ended when the record of it has committed;
+/// Ops are conserved: `accepted + recovered + received` is the sum of all [`outcomes`](Self::outcomes), of [`repeats`](Self::repeats), of
+/// [`handed_over`](Self::handed_over), of [`waiting`](Self::waiting) and of [`in_flight`](Self::in_flight). An op counts as ended when the record of it has committed;
 /// one that was merged into another ends with that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -17,14 +17,18 @@ use crate::rules::{outcome::Outcomes, seconds, stats::QuotaStats, time::Timestam
 pub struct Stats {
     /// Ops that this process has put into the log.
     pub accepted: u64,
-    /// Ops found in the log when it was joined.
+    /// Ops found in the log when this process began to lead, which others have sent or it has sent in an earlier life.
     pub recovered: u64,
+    /// Ops that other processes have sent since, and this one leads.
+    pub received: u64,
     /// Ops among the recovered ones that an earlier process may have written.
     pub recovered_in_doubt: u64,
     /// How many ops ended in each way.
     pub outcomes: Outcomes,
     /// Ops that came under an id that the log knew already, and share that op's outcome.
     pub repeats: u64,
+    /// Ops of other processes that this one led, until yet another one did.
+    pub handed_over: u64,
     /// Ops that wait.
     pub waiting: u64,
     /// Ops of batches that are being written, or about to be.
@@ -56,6 +60,8 @@ pub struct Stats {
 pub(crate) struct ShardStats {
     pub(crate) accepted: u64,
     pub(crate) recovered: u64,
+    pub(crate) received: u64,
+    pub(crate) handed_over: u64,
     pub(crate) recovered_in_doubt: u64,
     pub(crate) outcomes: Outcomes,
     pub(crate) repeats: u64,
@@ -71,7 +77,8 @@ pub(crate) struct ShardStats {
 impl ShardStats {
     /// Ops that have not ended.
     pub(crate) fn pending(&self) -> u64 {
-        (self.accepted + self.recovered).saturating_sub(self.outcomes.total() + self.repeats)
+        let came = self.accepted + self.recovered + self.received;
+        came.saturating_sub(self.outcomes.total() + self.repeats + self.handed_over)
     }
 
     /// Age of the oldest op that has not ended.
@@ -82,6 +89,8 @@ impl ShardStats {
     pub(crate) fn add_to(&self, stats: &mut Stats, now: Timestamp) {
         stats.accepted += self.accepted;
         stats.recovered += self.recovered;
+        stats.received += self.received;
+        stats.handed_over += self.handed_over;
         stats.recovered_in_doubt += self.recovered_in_doubt;
         stats.outcomes += self.outcomes;
         stats.repeats += self.repeats;

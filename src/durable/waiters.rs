@@ -11,6 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use super::log::lead::IdRun;
 use crate::rules::{
     outcome::{AckError, End, OpId, Outcome},
     panics,
@@ -97,6 +98,13 @@ impl<R> Waiters<R> {
     pub(crate) fn want_any(&self, ids: impl Iterator<Item = OpId>) -> bool {
         let by_id = self.by_id();
         !by_id.is_empty() && ids.into_iter().any(|id| by_id.contains_key(&id))
+    }
+
+    /// The ids of a shard, each as a run, that are not of this producer and are waited for.
+    pub(crate) fn of_others(&self, shard: u16, producer: u64) -> Vec<IdRun> {
+        let by_id = self.by_id();
+        let others = by_id.keys().filter(|id| id.shard() == shard && id.producer() != producer);
+        others.map(|id| IdRun { producer: id.producer(), first: id.number(), count: 1 }).collect()
     }
 
     /// Callers learn that they are detached.

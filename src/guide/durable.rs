@@ -226,9 +226,43 @@
 //! 720,000: about as many rows as a loop by hand inserts in groups of the same size. A lone `send` takes 1.4 times a bare commit. The
 //! row `durable` of the bench has the figures and their method.
 //!
+//! # Several processes
+//!
+//! Any number of processes on one machine may join the same log of a [`File`](crate::durable::File), and each sends through its own
+//! handle. One of them leads a shard: it reads what all of them have sent, and so conflates, nets, expires and orders it together. The
+//! others follow: an op is in the log when their `send` returns, and its outcome comes back to their ack. Nothing has to be set up.
+//!
+//! ```text
+//!  process A  send --> log <-- send  process B
+//!                       |
+//!                       v
+//!  A leads shard 0: accumulator -> sink, and the record of what ended --> log --> acks of A and B
+//!  B leads shard 1: accumulator -> sink, ...
+//! ```
+//!
+//! * **Who leads** is decided by the kernel's locks in the folder `<file>-nodes`. They end with their process, so no clock is involved:
+//!   when a process dies, another one leads within 50 ms, and recovers as after a restart. Each term has a higher epoch, and nothing of an
+//!   older one is recorded.
+//! * **Shards spread**: of n processes each leads every n-th shard, a second after one has joined. A process that
+//!   [`leave`](crate::durable::Joined::leave)s hands its shards over at once. That is how a program is restarted without a gap.
+//! * **A process that is stopped** (SIGSTOP, a debugger) keeps its shards, since it is not dead. One that is stopped in its turn to write
+//!   keeps all others from the file: sends wait, or end in doubt after `append_timeout`, and a warning names the process.
+//! * **Notices**: a process tells the others by a socket in the folder that it has stored something. One that is lost costs a second.
+//! * **Turns**: processes queue for the file, so that one that writes without a pause does not keep another one from it.
+//! * **Permits**: each process has [`max_pending`](crate::Limits::max_pending) of its own. An op that another process leads holds its permit
+//!   until its outcome is known, also if it is merged into another one.
+//! * [`pause`](crate::durable::Handle::pause), [`flush`](crate::durable::Handle::flush) and
+//!   [`outcome`](crate::durable::Handle::outcome) work in each process.
+//!   [`withdraw`](crate::durable::Handle::withdraw) and [`withdraw_key`](crate::durable::Handle::withdraw_key) work while one process has joined.
+//! * Limits, retries, stages and quotas are those of the process that leads: give all of them the same. A bucket of a quota that is
+//!   shared with other batchers is of one process.
+//! * A log with a [`ledger`](crate::durable::File::ledger) is of one process.
+//!
+//! In tests [`MemoryLog::another_process`](crate::testing::MemoryLog::another_process) stands for another process.
+//!
 //! # When not to use it
 //!
 //! * Where the op is worth nothing after a restart, as most prices are: conflate in memory.
 //! * Where the source can be asked again from a position, as a message broker can: remember the position instead.
-//! * Where several machines must share the work: this is one process at a time.
+//! * Where several machines must share the work: a file is of one machine.
 //! * On a network file system. `join` refuses those that it knows.

@@ -186,7 +186,7 @@ async fn an_op_that_may_have_landed_stays_in_doubt() {
 /// expires while the next one syncs the intent of the second.
 #[tokio::test(start_paused = true)]
 async fn an_op_of_a_dead_process_stays_in_doubt() {
-    const EXPIRES: u64 = 3200;
+    const EXPIRES: u64 = 2300;
     let (log, sink) = (MemoryLog::new(), Seen::new(Guarantee::Idempotent));
     let orders = join(&log, &sink, stages).await;
     *sink.dies.lock().unwrap() = Some(log.clone());

@@ -157,11 +157,16 @@ async fn files_are_refused() {
     orders.handle().flush().await.unwrap();
     orders.leave().await.unwrap();
 
-    // Locked by another process, as far as the kernel can tell.
+    // Another process opens it, as far as the kernel can tell, and is waited for.
     let lock = fs::File::open(folder.path().join("orders.db-lock")).unwrap();
     lock.lock().unwrap();
-    assert!(matches!(join(&path, &recorder).await, Err(JoinError::InUse(_))));
+    let joining = tokio::spawn({
+        let (path, recorder) = (path.clone(), recorder.clone());
+        async move { join(&path, &recorder).await }
+    });
+    tokio::task::yield_now().await;
     drop(lock);
+    joining.await.unwrap().unwrap().leave().await.unwrap();
 
     let backup = fs::read(&path).unwrap();
     let orders = join(&path, &recorder).await.unwrap();

@@ -12,6 +12,9 @@ mod hostile;
 mod kill;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
 mod ledger;
+mod nodes;
+#[cfg(all(unix, feature = "durable-file"))]
+mod processes;
 #[cfg(feature = "durable-file")]
 mod quota;
 #[cfg(feature = "durable-file")]

@@ -37,6 +37,22 @@ async fn join(log: &MemoryLog, sink: impl Sink<u32> + Clone) -> Joined<u32> {
     Durable::new("durable", log.clone()).sink(move |_| sink.clone()).join().await.unwrap()
 }
 
+/// Two processes of which each leads one of two shards in the end.
+async fn shards_move() {
+    let log = MemoryLog::new();
+    let join = |log: MemoryLog| {
+        let durable = Durable::new("durable", log).stages(|| Stages::new().partition_by(|op: &u32| *op));
+        durable.shards(2, |key: &u32| key.to_le_bytes()).sink(|_| Recorder::new()).join()
+    };
+    let (first, second) = (join(log.clone()).await.unwrap(), join(log.another_process()).await.unwrap());
+    advance(Duration::from_secs(3)).await;
+    assert_eq!((first.stats().leading, second.stats().leading), (1, 1));
+    log.fail_reads(1); // of what has become of the ops of a process that follows
+    advance(Duration::from_secs(2)).await;
+    first.leave().await.unwrap();
+    second.leave().await.unwrap();
+}
+
 /// Terms, failures of the log, dead letters, and an op that seems to kill its process.
 pub(crate) async fn memory() {
     let log = MemoryLog::new();
@@ -54,6 +70,8 @@ pub(crate) async fn memory() {
     log.fail_next(MemoryFailure::UnknownLost); // of the pause, which ends the term
     orders.handle().pause().await.unwrap_err();
     orders.leave().await.unwrap();
+
+    shards_move().await;
 
     let asked = Flaky::new(Recorder::new()).fail(SinkError::transient("busy"));
     for _ in 0..4 {

@@ -24,7 +24,7 @@ use record::{Emitted, Metric, Site};
 use tokio::runtime::{Builder, Runtime};
 
 /// Events that no run of this test emits, each with the reason.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 16] = [
     ("the WAL of a log can't be moved into it", "takes a disk that fails"),
     ("a reader keeps the WAL of a log from being reset", "takes a log of some megabytes"),
     ("a commit has no known result: the log is opened again", "takes a disk that fails"),
@@ -33,6 +33,11 @@ const ELSEWHERE: [(&str, &str); 11] = [
     ("the mark of a log can't be synced", "takes a disk that fails"),
     ("the file of a log can't be made smaller", "takes a disk that fails"),
     ("the file of a log was not closed properly", "takes a disk that fails"),
+    ("another process keeps a log from being written", "takes a process that is stopped"),
+    ("the other processes of a log can't be seen", "takes a disk that fails"),
+    ("the logs of this process can't be noted for the others", "takes a disk that fails"),
+    ("other processes are heard once a second: there is no socket", "takes a path that is too long"),
+    ("the processes of a log can't queue", "takes a disk that fails, under two processes"),
     ("dead letters can't be read", "takes a log that is damaged while it is used"),
     ("a connection to PostgreSQL ended", "takes a PostgreSQL server"),
     ("the server was not told that a statement is given up, it will find out by itself", "takes a PostgreSQL server"),

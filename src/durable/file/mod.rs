@@ -3,15 +3,18 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `member` | one log of a file |
 //! | `open` | what must be true of a file before it is used: lock, file system, format, mark |
 //! | `verify` | looks for damage in a file |
 //! | `vacuum` | pages that hold nothing |
-//! | `writer` | the thread, and its transactions |
+//! | `writer` | the thread |
+//! | `turn` | its transactions |
 //! | `gathering` | how long it waits for callers before it begins one |
 //! | `store` | rows |
 //! | `charges` | rows of quotas |
 //! | `schema` | tables |
 //! | `views` | views for people |
+//! | `nodes` | the processes that have a file open, and which of them leads a shard |
 //! | `guard` | what the closure of a transactional sink may do |
 //! | `letters` | dead letters, and their share of the room |
 //! | `wal` | how large it is, and who keeps it |
@@ -25,9 +28,12 @@ mod gathering;
 mod guard;
 mod letters;
 mod mark;
+mod member;
+mod nodes;
 mod open;
 mod schema;
 mod store;
+mod turn;
 mod vacuum;
 mod verify;
 mod views;
@@ -38,12 +44,7 @@ mod writer;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
 };
 
 use futures::future::BoxFuture;
@@ -52,7 +53,6 @@ use super::{
     engine::{Engine, Open, Opened},
     error::JoinError,
     log::{
-        Size,
         callers::Callers,
         local::{self, Local},
         turns::Turns,
@@ -60,16 +60,18 @@ use super::{
 };
 #[cfg(feature = "postgres")]
 use crate::sink::postgres::Postgres;
-use writer::{Gauges, Message};
+use member::Member;
+use nodes::Nodes;
+use writer::{Gauges, Message, Started};
 
 /// Bytes of a file at which no more ops are accepted, by default: 4 GiB.
 const MAX_BYTES: u64 = 4 << 30;
 
 /// A log in a SQLite file, on a disk of this machine: crash-safe with nothing to install.
 ///
-/// What is confirmed has been synced (WAL, `synchronous=FULL`). The file holds the logs of many names, of one process at a time:
-/// the kernel's lock on a second file ends with the process. A third file, the mark, tells when the file is older than what
-/// was confirmed: a backup, or a loss.
+/// What is confirmed has been synced (WAL, `synchronous=FULL`). The file holds the logs of many names. Several processes of
+/// this machine may join each of them: see [the guide](crate::guide::durable#several-processes). A second file, the mark, tells when the
+/// file is older than what was confirmed: a backup, or a loss.
 ///
 /// Open it with `sqlite3` at any time. Five views are for people, and [the guide](crate::guide::durable#looking-into-the-file) shows
 /// each of them:
@@ -201,17 +203,9 @@ struct OpenFile {
     messages: mpsc::Sender<Message>,
     gauges: Arc<Gauges>,
     callers: Arc<Callers>,
+    nodes: Arc<Nodes>,
     /// Logs that batchers of this process have joined.
     names: BTreeSet<String>,
-}
-
-/// One log of a file, as long as it is joined.
-struct Member {
-    path: PathBuf,
-    name: String,
-    gauges: Arc<Gauges>,
-    /// Whether the log is left, or about to be.
-    has_left: Arc<AtomicBool>,
 }
 
 /// Joins a log of a file: opens the file, unless this process has it open. Blocks.
@@ -221,8 +215,9 @@ fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
     let mut files = open_files();
     if !files.contains_key(&path) {
         let callers = Arc::default();
-        let (messages, gauges) = writer::start(&path, file.max_bytes, file.is_restored, Arc::clone(&callers))?;
-        files.insert(path.clone(), OpenFile { messages, gauges, callers, names: BTreeSet::new() });
+        let started = writer::start(&path, file.max_bytes, file.is_restored, Arc::clone(&callers))?;
+        let Started { messages, gauges, nodes } = started;
+        files.insert(path.clone(), OpenFile { messages, gauges, callers, nodes, names: BTreeSet::new() });
     }
     let open = files.get_mut(&path).ok_or_else(|| JoinError::Open("it has just been closed".to_owned()))?;
     if !open.names.insert(name.to_owned()) {
@@ -230,8 +225,11 @@ fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
     }
     let messages = open.messages.clone();
     let turns = Turns::new(Arc::clone(&open.callers), move |job| messages.send(Message::Job(job)).is_ok());
-    let (gauges, has_left) = (Arc::clone(&open.gauges), Arc::default());
-    Ok((Member { path, name: name.to_owned(), gauges, has_left }, turns))
+    let (gauges, nodes) = (Arc::clone(&open.gauges), Arc::clone(&open.nodes));
+    Ok((
+        Member { path, name: name.to_owned(), gauges, nodes, number: OnceLock::new(), has_left: Arc::default() },
+        turns,
+    ))
 }
 
 /// Leaves a log, and closes the file with the last one. Blocks.
@@ -251,44 +249,6 @@ fn exit(path: &Path, name: &str) {
     }
 }
 
-impl Member {
-    /// Leaves the log, once, when it is called. It blocks then.
-    fn leaving(&self) -> impl FnOnce() + Send + 'static {
-        let (path, name, has_left) = (self.path.clone(), self.name.clone(), Arc::clone(&self.has_left));
-        move || {
-            if !has_left.swap(true, Ordering::Relaxed) {
-                exit(&path, &name);
-            }
-        }
-    }
-}
-
-impl local::Engine for Member {
-    fn now(&self) -> SystemTime {
-        SystemTime::now()
-    }
-
-    fn size(&self) -> Size {
-        self.gauges.size()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        let leaving = self.leaving();
-        Box::pin(async move { drop(tokio::task::spawn_blocking(leaving).await) })
-    }
-}
-
-/// A batcher that is dropped with its runtime frees the file all the same. The writer's thread may be the one that drops it, and
-/// `exit` waits for that, so another thread leaves.
-impl Drop for Member {
-    fn drop(&mut self) {
-        if !self.has_left.load(Ordering::Relaxed) {
-            // Without a thread the file stays open until the process ends.
-            let _ = std::thread::Builder::new().spawn(self.leaving());
-        }
-    }
-}
-
 impl Open for File {
     fn open(self, name: String, shards: u16) -> BoxFuture<'static, Result<Opened, JoinError>> {
         Box::pin(async move {
@@ -302,6 +262,12 @@ impl Open for File {
             let engine = Arc::new(member);
             #[cfg(feature = "postgres")]
             if let Some(settings) = ledger {
+                if let Some(pid) = engine.nodes.pids().first() {
+                    local::Engine::close(&*engine).await;
+                    return Err(JoinError::InUse(format!(
+                        "process {pid} has it, and a log with a ledger is of one process"
+                    )));
+                }
                 let engine_of_log = Arc::clone(&engine);
                 let opened =
                     super::ledger::open(engine_of_log, turns, &settings, &name, shards, max_letter_bytes).await;

@@ -1,12 +1,14 @@
-//! Opens a file and checks it: no other process has it, its disk is of this machine, and its tables are known. The
-//! writer calls `open` when it starts, and `connect` again when a commit had no known result.
+//! Opens a file and checks it: its disk is of this machine, its tables are known, and it is as new as its mark. The writer calls
+//! `open` when it starts, and `connect` again when a commit had no known result.
 
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions, TryLockError},
     io::{Read, Write},
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
@@ -14,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::{
     guard::Guard,
     mark::Mark,
+    nodes::Nodes,
     schema::{FORMAT, TABLES},
     verify::{has_all_or_none, verify},
     views::put_views,
@@ -24,6 +27,12 @@ use crate::durable::{error::JoinError, log::LogError};
 
 /// How long another connection, such as a person's, may keep the writer from a lock.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
+
+/// How long a process waits for another one that opens or closes the file: checks of a large file take some seconds.
+const GATE: Duration = Duration::from_secs(30);
+
+/// The pause between two looks at the gate.
+const GATE_EVERY: Duration = Duration::from_millis(5);
 
 /// Statements kept prepared: some 40 of the log, and those of sinks.
 const STATEMENTS: usize = 128;
@@ -57,8 +66,7 @@ pub(super) struct Connected {
 /// A file that is ready to be written.
 pub(super) struct OpenedFile {
     pub(super) connected: Connected,
-    /// Locked until it is dropped, or the process ends.
-    pub(super) lock: fs::File,
+    pub(super) nodes: Arc<Nodes>,
     pub(super) mark: Mark,
     /// Transactions committed so far, by all processes.
     pub(super) commits: u64,
@@ -88,34 +96,58 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Waits until no other process opens or closes the file, and keeps others from it until the lock is dropped.
+pub(super) fn gate(path: &Path) -> Result<fs::File, JoinError> {
+    let failed = |error: &dyn std::fmt::Display| JoinError::Open(format!("{}: lock: {error}", path.display()));
+    let lock = owner_only(&beside(path, "-lock")).map_err(|error| failed(&error))?;
+    let until = Instant::now() + GATE;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(GATE_EVERY),
+            Err(TryLockError::WouldBlock) => {
+                let owner = owner(&lock).map_or_else(String::new, |pid| format!(": {}", process(pid)));
+                return Err(JoinError::InUse(format!("another process has locked {}{owner}", path.display())));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+    }
+    // For the error of another process. It says less without it.
+    let _ = (&lock).write_all(format!("{:>10}\n", std::process::id()).as_bytes());
+    Ok(lock)
+}
+
+/// Opens a file. The first process that has it open checks it; one that comes later relies on that.
 pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<OpenedFile, JoinError> {
-    let failed =
-        |what: &str, error: &dyn std::fmt::Display| JoinError::Open(format!("{}: {what}: {error}", path.display()));
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok();
     let kind = mounts.and_then(|mounts| file_system(&mounts, path));
     if let Some(kind) = kind.filter(|kind| NETWORK.contains(&&**kind)) {
         return Err(JoinError::Unsafe(format!("{} is on a network file system, {kind}", path.display())));
     }
-    let lock = owner_only(&beside(path, "-lock")).map_err(|error| failed("lock", &error))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let owner = owner(&lock).map_or_else(String::new, |pid| format!(": {}", process(pid)));
-            return Err(JoinError::InUse(format!("another process has locked {}{owner}", path.display())));
-        }
-        Err(TryLockError::Error(error)) => return Err(failed("lock", &error)),
+    let _gate = gate(path)?;
+    let nodes = Nodes::enter(path).map_err(|error| JoinError::Open(format!("{}: {error}", path.display())))?;
+    let opened = open_as(&nodes, path, max_bytes, is_restored);
+    if opened.is_err() {
+        nodes.leave();
     }
-    // For the error of another process. It says less without it.
-    let _ = (&lock).write_all(format!("{:>10}\n", std::process::id()).as_bytes());
+    opened
+}
+
+fn open_as(nodes: &Arc<Nodes>, path: &Path, max_bytes: u64, is_restored: bool) -> Result<OpenedFile, JoinError> {
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| JoinError::Open(format!("{}: {what}: {error}", path.display()));
+    let is_first = !nodes.has_peers();
     drop(owner_only(path).map_err(|error| failed("open", &error))?);
     let mark = Mark::open(&beside(path, "-mark")).map_err(|error| failed("mark", &error))?;
     let wal = beside(path, "-wal");
     // Before SQLite reads it, which ends the WAL where it is damaged.
-    if let Some(damage) = mark.wal().damage(&wal).map_err(|error| failed("WAL", &error))? {
+    let damage = if is_first { mark.wal().damage(&wal).map_err(|error| failed("WAL", &error))? } else { None };
+    if let Some(damage) = damage {
         let why = format!("{} is damaged: {damage}. The file needs a backup in its place", wal.display());
         return Err(JoinError::Unsafe(why));
     }
-    let Connected { connection, guard, watch } = connect(path, max_bytes).map_err(|error| failed("SQLite", &error))?;
+    let Connected { connection, guard, watch } =
+        connect(path, max_bytes, is_first).map_err(|error| failed("SQLite", &error))?;
     let meta = |key: &str| -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT value FROM roundlot_meta WHERE key = ?1";
         connection.query_row(sql, [key], |row| row.get(0)).optional()
@@ -127,12 +159,14 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         let why = format!("{} has format {}, and this version reads {FORMAT}", path.display(), format.unwrap_or(0));
         return Err(JoinError::Unsafe(why));
     }
-    verify(&connection).map_err(|error| match error {
-        LogError::Damaged(why) => JoinError::Unsafe(format!("{} is damaged: {why}", path.display())),
-        error => failed("SQLite", &error),
-    })?;
+    if is_first {
+        verify(&connection).map_err(|error| match error {
+            LogError::Damaged(why) => JoinError::Unsafe(format!("{} is damaged: {why}", path.display())),
+            error => failed("SQLite", &error),
+        })?;
+    }
     let commits = meta("commits").map_err(|error| failed("SQLite", &error))?.unwrap_or(0) as u64;
-    let is_behind = mark.commits() > commits;
+    let is_behind = is_first && mark.commits() > commits;
     if is_behind && !is_restored {
         let why = format!(
             "{} ends at commit {commits}, and commit {} was confirmed: it is a backup, or has lost what was confirmed. \
@@ -143,11 +177,11 @@ pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<Ope
         return Err(JoinError::Unsafe(why));
     }
     let connected = Connected { connection, guard, watch };
-    Ok(OpenedFile { connected, lock, mark, commits, is_behind })
+    Ok(OpenedFile { connected, nodes: Arc::clone(nodes), mark, commits, is_behind })
 }
 
-/// Opens the database, with all settings that a connection has.
-pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected> {
+/// Opens the database, with all settings that a connection has. The first process that has it open makes what is missing.
+pub(super) fn connect(path: &Path, max_bytes: u64, is_first: bool) -> rusqlite::Result<Connected> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -163,20 +197,24 @@ pub(super) fn connect(path: &Path, max_bytes: u64) -> rusqlite::Result<Connected
     connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?;
     // A sync that failed may have left pages of the WAL in the memory of the kernel alone, where a later sync does not look for
     // them. Moved into the database, they are written again. A reader may keep the writer from it.
-    connection.busy_timeout(Duration::ZERO)?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    connection.busy_timeout(BUSY)?;
+    if is_first {
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        connection.busy_timeout(BUSY)?;
+    }
     let watch = WalWatch::install(&mut connection)?;
     let is_foreign = format(&connection).is_ok_and(|format| format != Some(FORMAT));
     if !is_foreign && !has_all_or_none(&connection, TABLES)? {
         let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(corrupt, Some("a table of the log is missing".to_owned())));
     }
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
-    let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
-    connection.execute(sql, [FORMAT])?;
-    if !is_foreign {
-        put_views(&connection)?;
+    if is_first {
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT"))?;
+        let sql = "INSERT OR IGNORE INTO roundlot_meta VALUES ('format', ?1), ('commits', 0)";
+        connection.execute(sql, [FORMAT])?;
+        if !is_foreign {
+            put_views(&connection)?;
+        }
     }
     let guard = Guard::install(&mut connection)?;
     Ok(Connected { connection, guard, watch })

@@ -1,7 +1,12 @@
 //! [`Rows`]: the rows of a log in SQLite, within the writer's transaction. Each row has a checksum over its key and content, since
 //! SQLite has none.
 
-use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 
@@ -31,6 +36,8 @@ pub(super) struct Rows<'c> {
     letters: &'c LetterBytes,
     /// Whether a row has been changed.
     pub(super) changed: Cell<bool>,
+    /// Shards whose own rows were.
+    pub(super) touched: RefCell<Vec<u32>>,
 }
 
 /// Classifies an error of SQLite in a transaction that has not been committed.
@@ -60,7 +67,7 @@ impl<'c> Rows<'c> {
         room: u64,
         used: u64,
     ) -> Self {
-        Self { connection, guard, letters, wal, room, used, changed: Cell::new(false) }
+        Self { connection, guard, letters, wal, room, used, changed: Cell::new(false), touched: RefCell::default() }
     }
 
     pub(super) fn change(&self, sql: &str, params: impl Params) -> Stored<()> {
@@ -202,6 +209,9 @@ impl Store for Rows<'_> {
         let sql = "INSERT OR REPLACE INTO roundlot_shards VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let ShardRow { epoch, next, cursor, paused, idle_terms } = *row;
         let sum = shard_sum(shard, row);
+        if !self.touched.borrow().contains(&shard) {
+            self.touched.borrow_mut().push(shard);
+        }
         self.change(sql, params![shard, signed(epoch), signed(next), signed(cursor), paused, idle_terms, sum])
     }
 

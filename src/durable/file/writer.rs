@@ -9,11 +9,11 @@ use std::{
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::FutureExt;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tracing::{error, warn};
 
 use super::{
@@ -21,8 +21,9 @@ use super::{
     guard::Guard,
     letters::LetterBytes,
     mark::Mark,
+    nodes::{Nodes, Turnstile},
     open::{self, Connected, OpenedFile},
-    store::{Rows, failed},
+    store::failed,
     vacuum::give_back,
     wal::Wal,
     wal_end::WalWatch,
@@ -47,9 +48,6 @@ const VACUUM: u32 = 256;
 /// The least cap of a file.
 const MIN_BYTES: u64 = 16 << 20;
 
-/// The part of the cap that is kept for settlements, so that a full log can drain.
-const RESERVE: u64 = 8;
-
 /// The part of the cap that dead letters may take. Then a shard holds that has another one.
 const LETTERS: u64 = 16;
 
@@ -57,10 +55,6 @@ const LETTERS: u64 = 16;
 pub(super) fn max_letter_bytes(max_bytes: u64) -> u64 {
     max_bytes.max(MIN_BYTES) / LETTERS
 }
-
-/// Statements that stay prepared. The comments keep sinks, which share the cache of statements, from finding them there.
-const BEGIN: &str = "BEGIN IMMEDIATE /* roundlot */";
-const COMMIT: &str = "COMMIT /* roundlot */";
 
 pub(super) enum Message {
     Job(Box<dyn Job>),
@@ -71,8 +65,8 @@ pub(super) enum Message {
 /// Numbers of a file that handles read.
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
-    bytes: AtomicU64,
-    commits: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) commits: AtomicU64,
 }
 
 impl Gauges {
@@ -81,23 +75,48 @@ impl Gauges {
     }
 }
 
-struct Writer {
-    path: PathBuf,
-    wal: Wal,
-    max_bytes: u64,
-    connection: Connection,
-    guard: Guard,
-    watch: WalWatch,
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    pub(super) wal: Wal,
+    pub(super) max_bytes: u64,
+    pub(super) connection: Connection,
+    pub(super) guard: Guard,
+    pub(super) watch: WalWatch,
     /// Which file the path named when it was opened.
     identity: Option<(u64, u64)>,
-    mark: Mark,
-    commits: u64,
-    gauges: Arc<Gauges>,
-    letters: LetterBytes,
-    callers: Arc<Callers>,
-    gathering: Gathering,
-    /// Released last.
-    _lock: fs::File,
+    pub(super) mark: Mark,
+    pub(super) commits: u64,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) letters: LetterBytes,
+    pub(super) callers: Arc<Callers>,
+    pub(super) gathering: Gathering,
+    pub(super) nodes: Arc<Nodes>,
+    /// Opened when there is another process.
+    pub(super) turnstile: Option<Turnstile>,
+    /// How often other processes were seen, when they were last looked at.
+    pub(super) seen: u64,
+    /// SQLite's number for the state of the file, which changes when another process has written.
+    pub(super) version: i64,
+    /// The number of the commit that is under way.
+    pub(super) committing: u64,
+    /// Dropped last.
+    presence: Presence,
+}
+
+/// Keeps this process among those that have the file open.
+struct Presence(Arc<Nodes>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A writer that runs.
+pub(super) struct Started {
+    pub(super) messages: Sender<Message>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) nodes: Arc<Nodes>,
 }
 
 /// Opens the file in a thread of its own. Blocks until it is open.
@@ -106,7 +125,7 @@ pub(super) fn start(
     max_bytes: u64,
     is_restored: bool,
     callers: Arc<Callers>,
-) -> Result<(Sender<Message>, Arc<Gauges>), JoinError> {
+) -> Result<Started, JoinError> {
     let (messages, inbox) = mpsc::channel();
     let (opened, is_open) = mpsc::channel();
     let gauges = Arc::new(Gauges::default());
@@ -114,15 +133,15 @@ pub(super) fn start(
     let run = move || match Writer::open(path, max_bytes.max(MIN_BYTES), is_restored, of_writer, callers) {
         Err(error) => drop(opened.send(Err(error))),
         Ok(writer) => {
-            if opened.send(Ok(())).is_ok() {
+            if opened.send(Ok(Arc::clone(&writer.nodes))).is_ok() {
                 writer.run(&inbox);
             }
         }
     };
     let spawned = thread::Builder::new().name("roundlot-log".to_owned()).spawn(run);
     spawned.map_err(|error| JoinError::Open(error.to_string()))?;
-    is_open.recv().unwrap_or_else(|_| Err(JoinError::Open("its thread is gone".to_owned())))?;
-    Ok((messages, gauges))
+    let nodes = is_open.recv().unwrap_or_else(|_| Err(JoinError::Open("its thread is gone".to_owned())))?;
+    Ok(Started { messages, gauges, nodes })
 }
 
 impl Writer {
@@ -133,7 +152,7 @@ impl Writer {
         gauges: Arc<Gauges>,
         callers: Arc<Callers>,
     ) -> Result<Self, JoinError> {
-        let OpenedFile { connected, lock, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
+        let OpenedFile { connected, nodes, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
         let Connected { connection, guard, watch } = connected;
         let (wal, identity) = (Wal::new(&path, max_bytes), identity(&path));
         let letters = LetterBytes::new(max_letter_bytes(max_bytes));
@@ -152,7 +171,12 @@ impl Writer {
             gauges,
             callers,
             gathering,
-            _lock: lock,
+            presence: Presence(Arc::clone(&nodes)),
+            nodes,
+            turnstile: None,
+            seen: 0,
+            version: 0,
+            committing: commits,
         };
         if is_behind {
             // The numbers of commits go on behind those that were confirmed.
@@ -225,142 +249,31 @@ impl Writer {
         }
     }
 
-    /// Runs jobs in one transaction, or each in its own if one of them fails, and answers them.
-    fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        if let Err(error) = self.execute(BEGIN) {
-            // Another connection has the lock, for all of them.
-            let result = self.roll_back().and(Err(failed(&error)));
-            return jobs.into_iter().for_each(|job| job.end(result.clone()));
-        }
-        let begun = Instant::now();
-        match self.run_all(&mut jobs) {
-            Ok(changed) => {
-                let result = if changed { self.commit() } else { self.roll_back() };
-                self.gathering.done(&self.callers, begun.elapsed());
-                self.end(jobs, result);
-                self.measure();
-            }
-            Err(error) => {
-                let result = self.roll_back().and(Err(error));
-                self.end(jobs, result);
-            }
-        }
-    }
-
-    /// Answers, or runs each job by itself: one that can't be done must not fail the others.
-    fn end(&mut self, jobs: Vec<Box<dyn Job>>, result: Result<(), LogError>) {
-        if jobs.len() > 1
-            && matches!(result, Err(LogError::Failed(_) | LogError::Uncommittable(_) | LogError::Damaged(_)))
-        {
-            return jobs.into_iter().for_each(|job| self.turn(vec![job]));
-        }
-        jobs.into_iter().for_each(|job| job.end(result.clone()));
-    }
-
-    /// Whether a row has been changed.
-    fn run_all(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<bool, LogError> {
-        let room = self.max_bytes - self.max_bytes / RESERVE;
-        let used = self.gauges.size().bytes;
-        let mut rows = Rows::new(&self.connection, &self.guard, &self.letters, self.wal.path().to_owned(), room, used);
-        for job in jobs {
-            job.run(&mut rows)?;
-        }
-        let changed = rows.changed.get();
-        if changed {
-            let sql = "UPDATE roundlot_meta SET value = ?1 WHERE key = 'commits'";
-            let mut update = self.connection.prepare_cached(sql).map_err(|error| failed(&error))?;
-            update.execute([self.commits as i64 + 1]).map_err(|error| failed(&error))?;
-        }
-        Ok(changed)
-    }
-
-    fn commit(&mut self) -> Result<(), LogError> {
-        Step::Commit.before();
-        if let Err(error) = self.execute(COMMIT) {
-            let is_certain = matches!(
-                error.sqlite_error_code(),
-                // A constraint that is checked at the end was violated by the rows of a sink.
-                Some(
-                    ErrorCode::DiskFull
-                        | ErrorCode::DatabaseBusy
-                        | ErrorCode::DatabaseLocked
-                        | ErrorCode::ConstraintViolation
-                )
-            );
-            if is_certain {
-                return self.roll_back().and(Err(failed(&error)));
-            }
-            return Err(self.open_again(&error));
-        }
-        Step::Commit.after();
-        self.commits += 1;
-        Step::Mark.before();
-        self.write_mark();
-        Step::Mark.after();
-        if let Err(error) = self.watch.checkpoint(&self.connection) {
-            warn!(path = %self.path.display(), %error, "the WAL of a log can't be moved into it");
-        }
-        self.gauges.commits.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Measures the file, after callers were answered.
-    fn measure(&self) {
-        let bytes = Rows::new(&self.connection, &self.guard, &self.letters, self.wal.path().to_owned(), 0, 0).bytes();
-        self.gauges.bytes.store(bytes.unwrap_or_default(), Ordering::Relaxed);
-    }
-
-    /// Executes a statement, which stays prepared.
-    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(sql)?.execute([]).map(drop)
-    }
-
-    fn write_mark(&mut self) {
+    pub(super) fn write_mark(&mut self) {
         let marked = self.watch.end(self.wal.path()).and_then(|wal| self.mark.write(self.commits, wal));
         if let Err(error) = marked {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be written");
         }
     }
 
-    fn roll_back(&mut self) -> Result<(), LogError> {
-        self.letters.forget();
-        if self.connection.is_autocommit() {
-            return Ok(());
-        }
-        match self.connection.execute_batch("ROLLBACK") {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.open_again(&error)),
-        }
-    }
-
-    /// Opens the file anew after an error that leaves its state unknown. What the log holds then is moved into the database
-    /// and synced, since a sync that has failed may succeed the next time without having written anything.
-    fn open_again(&mut self, cause: &rusqlite::Error) -> LogError {
-        warn!(path = %self.path.display(), error = %cause, "a commit has no known result: the log is opened again");
-        let opened = open::connect(&self.path, self.max_bytes).and_then(|connected| {
-            let connection = &connected.connection;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            let sql = "SELECT value FROM roundlot_meta WHERE key = 'commits'";
-            let commits: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-            Ok((connected, commits as u64))
-        });
-        match opened {
-            Ok((Connected { connection, guard, watch }, commits)) => {
-                (self.connection, self.guard, self.watch, self.commits) = (connection, guard, watch, commits);
-            }
-            Err(error) => error!(path = %self.path.display(), %error, "the log can't be opened again"),
-        }
-        LogError::Unknown(cause.to_string())
-    }
-
     /// Syncs the mark, and gives pages back that hold nothing.
     fn tidy(&mut self) {
+        let turnstile = self.turnstile();
+        let turn = turnstile.as_ref().and_then(|turnstile| self.enter(turnstile));
+        self.tidy_in_turn();
+        drop(turn);
+        self.turnstile = turnstile.or(self.turnstile.take());
+    }
+
+    fn tidy_in_turn(&mut self) {
         Step::Vacuum.before();
         if let Err(error) = give_back(&self.connection, VACUUM) {
             warn!(path = %self.path.display(), %error, "the file of a log can't be made smaller");
         }
-        // Pages may have moved.
-        self.write_mark();
+        // Pages may have moved. Of several processes, the one that has written last knows how far the WAL reaches.
+        if self.is_last_to_write() {
+            self.write_mark();
+        }
         self.wal.look(&self.connection, false);
         if let Err(error) = self.mark.sync() {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be synced");
@@ -368,15 +281,25 @@ impl Writer {
         Step::Vacuum.after();
     }
 
+    /// Whether no other process has written since this one did.
+    fn is_last_to_write(&self) -> bool {
+        let sql = "SELECT value FROM roundlot_meta WHERE key = 'commits'";
+        let commits: rusqlite::Result<i64> = self.connection.query_row(sql, [], |row| row.get(0));
+        commits.is_ok_and(|commits| commits as u64 == self.commits)
+    }
+
     fn close(self) {
-        let Self { path, connection, mark, _lock: lock, .. } = self;
+        let Self { path, connection, mark, presence, .. } = self;
         Step::Close.before();
+        // No other process opens the file meanwhile. One that is stuck there keeps nothing up but this.
+        let gate = open::gate(&path);
         let closed = connection.close().map_err(|(_, error)| error.to_string());
         if let Err(error) = closed.and_then(|()| mark.sync().map_err(|error| error.to_string())) {
             warn!(path = %path.display(), error, "the file of a log was not closed properly");
         }
         Step::Close.after();
-        drop(lock);
+        drop(presence);
+        drop(gate);
     }
 
     /// Whether the path names another file than the one that is open: what is written then is found by no one.

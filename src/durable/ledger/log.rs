@@ -20,9 +20,10 @@ use crate::{
             Answer, Found, Frames, Lease, Log, LogError, Purge, Record, Size, StoredFrame, TermState, Work,
             callers::Callers,
             frames,
+            lead::{IdRun, Lead, Membership, News, Reach},
             local::{Engine, Local, nanos},
             rules::PURGE,
-            store::LetterRow,
+            store::{LetterRow, OutcomeRow},
             turns::Turns,
         },
         step::Step,
@@ -69,6 +70,7 @@ pub(crate) async fn open<E: Engine>(
     let (ledger, producer) = Ledger::join(settings, name, shards, paired, frames_of_ledger, max_letter_bytes).await?;
     let of = name.to_owned();
     turns.run(move |store| frames::introduce(store, &of, producer), |()| {}).await?;
+    engine.joined(Membership { log: paired.log, producer });
     let (ledger, local) = (Arc::new(ledger), Arc::new(local(producer)));
     for shard in 0..shards {
         for marked in ledger.marked(shard).await? {
@@ -120,6 +122,11 @@ async fn come_back<E: Engine>(ledger: &Ledger, local: &Local<E>, marked: Marked)
     Ok(to)
 }
 
+/// The answer to what only a process asks for that follows another one.
+fn of_one_process<V: Send + 'static>() -> Answer<'static, V> {
+    Box::pin(async { Err(LogError::Failed("a log with a ledger is of one process".to_owned())) })
+}
+
 impl<E: Engine> Log for LedgerLog<E> {
     fn now(&self) -> SystemTime {
         self.local.now()
@@ -139,6 +146,42 @@ impl<E: Engine> Log for LedgerLog<E> {
 
     fn callers(&self) -> Arc<Callers> {
         self.local.callers()
+    }
+
+    fn try_lead(&self, shard: u16) -> Option<Lead> {
+        self.local.try_lead(shard)
+    }
+
+    fn news(&self, shard: u16) -> Arc<News> {
+        self.local.news(shard)
+    }
+
+    fn press(&self, shard: u16) {
+        self.local.press(shard);
+    }
+
+    fn has_company(&self) -> bool {
+        self.local.has_company()
+    }
+
+    fn is_member(&self, producer: u64) -> bool {
+        self.local.is_member(producer)
+    }
+
+    fn ended(&self, _shard: u16, _ids: Vec<IdRun>) -> Answer<'_, Vec<OutcomeRow>> {
+        of_one_process()
+    }
+
+    fn reach(&self, _shard: u16) -> Answer<'_, Reach> {
+        of_one_process()
+    }
+
+    fn set_paused(&self, _shard: u16, _paused: bool) -> Answer<'_, u64> {
+        of_one_process()
+    }
+
+    fn holds(&self, _id: OpId) -> Answer<'_, bool> {
+        of_one_process()
     }
 
     fn begin(&self, shard: u16) -> Answer<'_, TermState> {

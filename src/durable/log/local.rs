@@ -11,8 +11,10 @@ use tokio::sync::mpsc;
 use super::{
     Answer, Found, Frames, Lease, Log, LogError, Purge, Record, Size, StoredFrame, TermState, Work,
     callers::Callers,
+    follow,
+    lead::{IdRun, Lead, Membership, News, Reach},
     rules,
-    store::{LetterRow, Store, Stored, shard_key},
+    store::{LetterRow, OutcomeRow, Store, Stored, shard_key},
     turns::{Job, Turns, fails_turn},
 };
 use crate::{durable::step::Step, rules::outcome::OpId};
@@ -23,6 +25,24 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Bytes of the log, and transactions committed by this process.
     fn size(&self) -> Size;
+
+    /// This process has joined a log.
+    fn joined(&self, member: Membership);
+
+    /// The processes that have joined a log, in order.
+    fn members(&self, log: u16) -> Vec<Membership>;
+
+    /// Whether a process has joined a log. One that has just joined is known.
+    fn is_alive(&self, member: Membership) -> bool;
+
+    /// Takes the lead of a shard, by its key, if it is free and this process is the one to have it.
+    fn try_lead(&self, shard: u32, member: Membership) -> Option<Lead>;
+
+    /// Notices of what other processes do in a shard.
+    fn news(&self, shard: u32) -> Arc<News>;
+
+    /// Asks the process that leads a shard to make due all that waits.
+    fn press(&self, shard: u32);
 
     /// Gives the log up to other processes.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -61,6 +81,7 @@ impl<E: Engine> Local<E> {
             drop_ref,
         );
         let (log, producer) = joining.await?;
+        engine.joined(Membership { log, producer });
         Ok(Self::new(engine, turns, log, producer, shards))
     }
 
@@ -93,6 +114,10 @@ impl<E: Engine> Local<E> {
 
     fn key(&self, shard: u16) -> u32 {
         shard_key(self.log, shard)
+    }
+
+    fn membership(&self) -> Membership {
+        Membership { log: self.log, producer: self.producer }
     }
 
     /// Tells the leader of a new frame. Called by the engine, in the order of the log.
@@ -193,6 +218,47 @@ impl<E: Engine> Log for Local<E> {
         self.turns.callers()
     }
 
+    fn try_lead(&self, shard: u16) -> Option<Lead> {
+        self.engine.try_lead(self.key(shard), self.membership())
+    }
+
+    fn news(&self, shard: u16) -> Arc<News> {
+        self.engine.news(self.key(shard))
+    }
+
+    fn press(&self, shard: u16) {
+        self.engine.press(self.key(shard));
+    }
+
+    fn has_company(&self) -> bool {
+        self.engine.members(self.log).len() > 1
+    }
+
+    fn is_member(&self, producer: u64) -> bool {
+        let member = Membership { log: self.log, producer };
+        member == self.membership() || self.engine.is_alive(member)
+    }
+
+    fn ended(&self, shard: u16, ids: Vec<IdRun>) -> Answer<'_, Vec<OutcomeRow>> {
+        let key = self.key(shard);
+        self.turns.read(move |store| follow::ended(store, key, &ids))
+    }
+
+    fn reach(&self, shard: u16) -> Answer<'_, Reach> {
+        let key = self.key(shard);
+        self.turns.read(move |store| follow::reach(store, key))
+    }
+
+    fn set_paused(&self, shard: u16, paused: bool) -> Answer<'_, u64> {
+        let key = self.key(shard);
+        self.turns.run(move |store| follow::set_paused(store, key, paused), drop_ref)
+    }
+
+    fn holds(&self, id: OpId) -> Answer<'_, bool> {
+        let key = self.key(id.shard());
+        self.turns.read(move |store| follow::holds(store, key, id.producer(), id.number()))
+    }
+
     fn begin(&self, shard: u16) -> Answer<'_, TermState> {
         let key = self.key(shard);
         self.turns.run(move |store| rules::begin(store, key), drop_ref)
@@ -200,7 +266,7 @@ impl<E: Engine> Log for Local<E> {
 
     fn read(&self, shard: u16, from: u64) -> Answer<'_, Vec<StoredFrame>> {
         let key = self.key(shard);
-        self.turns.run(move |store| rules::read(store, key, from), drop_ref)
+        self.turns.read(move |store| rules::read(store, key, from))
     }
 
     fn record(&self, record: Arc<Record>) -> Answer<'_, ()> {
@@ -219,7 +285,7 @@ impl<E: Engine> Log for Local<E> {
             true => rules::find(store, key, id.producer(), id.number()),
             false => Ok(Found::Forgotten),
         };
-        self.turns.run(find, drop_ref)
+        self.turns.read(find)
     }
 
     fn compact(&self, shard: u16, frames: Vec<u64>) -> Answer<'_, ()> {
@@ -240,7 +306,7 @@ impl<E: Engine> Log for Local<E> {
 
     fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Answer<'_, Vec<LetterRow>> {
         let key = self.key(shard);
-        self.turns.run(move |store| store.letters(key, after, limit), drop_ref)
+        self.turns.read(move |store| store.letters(key, after, limit))
     }
 
     fn discard(&self, id: OpId) -> Answer<'_, bool> {

@@ -10,10 +10,14 @@
 //! | `turns` | the requests that wait for the next transaction |
 //! | `callers` | the calls that wait for it |
 //! | `local` | a [`Log`] made of the three |
+//! | `follow` | the rules of a process that follows a shard which another one leads |
+//! | `lead` | which process leads a shard, and what others are told |
 
 pub(crate) mod callers;
+pub(crate) mod follow;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
 pub(crate) mod frames;
+pub(crate) mod lead;
 pub(crate) mod local;
 pub(crate) mod rules;
 pub(crate) mod store;
@@ -36,6 +40,7 @@ use super::ledger::Ledger;
 use super::{frame::Frame, transaction::Transaction};
 use crate::rules::outcome::OpId;
 use callers::Callers;
+use lead::{IdRun, Lead, News, Reach};
 use store::{ChargeRow, LetterRow, OutcomeRow};
 
 /// Why the log did not do what it was asked for.
@@ -143,6 +148,8 @@ pub(crate) struct Record {
     /// Draws of batches from the buckets of the quota.
     pub(crate) charges: Vec<ChargeRow>,
     pub(crate) paused: Option<bool>,
+    /// Whether batches are written once it is stored, which a paused shard allows no more.
+    pub(crate) starts: bool,
 }
 
 /// Writes of a sink that share a transaction with the record of what they settle.
@@ -213,6 +220,33 @@ pub(crate) trait Log: Send + Sync + 'static {
 
     /// The calls that wait for the log to be synced.
     fn callers(&self) -> Arc<Callers>;
+
+    /// Takes the right to lead a shard, if it is free and this process is the one to have it.
+    fn try_lead(&self, shard: u16) -> Option<Lead>;
+
+    /// Notices of what other processes do in a shard.
+    fn news(&self, shard: u16) -> Arc<News>;
+
+    /// Asks the process that leads a shard to make due all that waits.
+    fn press(&self, shard: u16);
+
+    /// Whether other processes have joined the log.
+    fn has_company(&self) -> bool;
+
+    /// Whether a process has joined the log, so that frames of it may still come.
+    fn is_member(&self, producer: u64) -> bool;
+
+    /// Outcomes of ops with these ids, some of them at least if there are any.
+    fn ended(&self, shard: u16, ids: Vec<IdRun>) -> Answer<'_, Vec<OutcomeRow>>;
+
+    /// How far a shard has come.
+    fn reach(&self, shard: u16) -> Answer<'_, Reach>;
+
+    /// Pauses a shard that another process leads, or ends the pause. Returns how many ops may be under way.
+    fn set_paused(&self, shard: u16, paused: bool) -> Answer<'_, u64>;
+
+    /// Whether a frame holds an op that is not settled.
+    fn holds(&self, id: OpId) -> Answer<'_, bool>;
 
     /// Begins a term: older ones of the shard are fenced off.
     fn begin(&self, shard: u16) -> Answer<'_, TermState>;

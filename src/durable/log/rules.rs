@@ -106,6 +106,9 @@ pub(crate) fn record(store: &mut dyn Store, shard: u32, record: &Record, now: u6
     if row.epoch != record.epoch {
         return Err(LogError::Fenced);
     }
+    if row.paused && record.starts {
+        return Err(LogError::Paused);
+    }
     if !record.letters.is_empty() && !store.has_letter_room()? {
         return Err(LogError::LettersFull);
     }

@@ -18,6 +18,11 @@ pub(crate) trait Job: Send {
 
     /// Answers, once the fate of the transaction is known.
     fn end(self: Box<Self>, committed: Result<(), LogError>);
+
+    /// Whether it changes nothing, so that it needs no other process to wait.
+    fn only_reads(&self) -> bool {
+        false
+    }
 }
 
 /// The way of requests to the engine.
@@ -57,7 +62,18 @@ impl Turns {
         Box::pin(async move { answer.await.unwrap_or(Err(LogError::Closed)) })
     }
 
-    /// The same with a function that gets the answer. It is dropped uncalled if the engine is gone.
+    /// The same for `work` that changes nothing.
+    pub(crate) fn read<V, F>(&self, work: F) -> Answer<'static, V>
+    where
+        V: Send + 'static,
+        F: FnMut(&mut dyn Store) -> Stored<V> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.hand(Box::new(Reading { work, value: None, reply }));
+        Box::pin(async move { answer.await.unwrap_or(Err(LogError::Closed)) })
+    }
+
+    /// Like `run`, with a function that gets the answer. It is dropped uncalled if the engine is gone.
     pub(crate) fn push<V, F, C, D>(&self, work: F, committed: C, reply: D)
     where
         V: Send + 'static,
@@ -111,5 +127,35 @@ where
             then(value);
         }
         reply(result);
+    }
+}
+
+/// A request that changes nothing.
+struct Reading<V, F> {
+    work: F,
+    value: Option<Stored<V>>,
+    reply: oneshot::Sender<Stored<V>>,
+}
+
+impl<V, F> Job for Reading<V, F>
+where
+    V: Send,
+    F: FnMut(&mut dyn Store) -> Stored<V> + Send,
+{
+    fn run(&mut self, store: &mut dyn Store) -> Result<(), LogError> {
+        let value = (self.work)(store);
+        let result = fails_turn(&value);
+        self.value = Some(value);
+        result
+    }
+
+    fn end(self: Box<Self>, committed: Result<(), LogError>) {
+        let Self { value, reply, .. } = *self;
+        // A caller that gave up hears nothing.
+        let _ = reply.send(committed.and_then(|()| value.unwrap_or(Err(LogError::Closed))));
+    }
+
+    fn only_reads(&self) -> bool {
+        true
     }
 }

@@ -1,12 +1,17 @@
 //! [`MemoryLog`]: an engine for tests (feature `testing`). It runs on the runtime's clock, which may be paused, fails on demand,
 //! and forgets what was not synced when it crashes.
 
+mod life;
+mod processes;
 mod store;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -20,13 +25,15 @@ use super::{
     engine::{Engine, Open, Opened},
     error::JoinError,
     log::{
-        LogError, Size,
-        local::{self, Local},
+        LogError,
+        local::Local,
         turns::{Job, Turns},
     },
 };
 #[cfg(any(test, fuzzing))]
 use crate::durable::log::store::Store;
+use life::Life;
+use processes::Processes;
 use store::Rows;
 
 /// The wall clock of a new log: an arbitrary second of the year 2023, so that tests see the same times in every run.
@@ -64,7 +71,12 @@ const START: Duration = Duration::from_secs(1_700_000_000);
 #[derive(Clone)]
 pub struct MemoryLog {
     disk: Arc<Mutex<Disk>>,
+    /// Held for the time of a transaction, of whatever process.
+    turn: Arc<tokio::sync::Mutex<()>>,
     crashes: watch::Sender<u64>,
+    /// The process that this one is of.
+    process: u64,
+    next_process: Arc<AtomicU64>,
 }
 
 /// A failure of one transaction of a [`MemoryLog`].
@@ -84,14 +96,14 @@ pub enum MemoryFailure {
 
 struct Disk {
     synced: Rows,
-    /// Counts crashes. A writer of an earlier life changes nothing any more.
-    life: u64,
-    turns: Option<Turns>,
+    processes: Processes,
     sync_time: Duration,
     /// Transactions begun so far.
     begun: u64,
     committed: u64,
     failures: VecDeque<(u64, MemoryFailure)>,
+    /// Reads that are still to fail.
+    failing_reads: usize,
     /// The wall clock when this life began, and the runtime's clock then.
     wall: Duration,
     opened_at: Option<Instant>,
@@ -108,16 +120,51 @@ impl MemoryLog {
     pub fn new() -> Self {
         let disk = Disk {
             synced: Rows::default(),
-            life: 0,
-            turns: None,
+            processes: Processes::default(),
             sync_time: Duration::ZERO,
             begun: 0,
             committed: 0,
             failures: VecDeque::new(),
+            failing_reads: 0,
             wall: START,
             opened_at: None,
         };
-        Self { disk: Arc::new(Mutex::new(disk)), crashes: watch::Sender::new(0) }
+        Self {
+            disk: Arc::new(Mutex::new(disk)),
+            turn: Arc::default(),
+            crashes: watch::Sender::new(0),
+            process: 0,
+            next_process: Arc::new(AtomicU64::new(1)),
+        }
+    }
+
+    /// The same log as another process sees it, which can join it, too. A crash of one is none of the other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use roundlot::{durable::Durable, testing::{MemoryLog, Recorder}};
+    ///
+    /// let log = MemoryLog::new();
+    /// let recorder = Recorder::new();
+    /// let join = |log: MemoryLog| {
+    ///     let sink = recorder.clone();
+    ///     Durable::new("orders", log).sink(move |_| sink.clone()).join()
+    /// };
+    /// let leader = join(log.clone()).await?;
+    /// let follower = join(log.another_process()).await?;
+    /// follower.handle().submit("buy 5".to_owned()).await?.await?; // the other process has sent it
+    /// log.crash();
+    /// follower.handle().submit("buy 7".to_owned()).await?.await?;
+    /// assert_eq!(recorder.ops(), ["buy 5", "buy 7"]);
+    /// # drop(leader);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn another_process(&self) -> Self {
+        Self { process: self.next_process.fetch_add(1, Ordering::Relaxed), ..self.clone() }
     }
 
     /// Lets each sync take this long.
@@ -132,7 +179,8 @@ impl MemoryLog {
         self
     }
 
-    /// Lets transaction number `number` fail, which count from 0 over all lives. The end of this life cancels it.
+    /// Lets transaction number `number` fail. Those that may change something count, from 0 over all lives. The end of a life cancels
+    /// it.
     pub fn fail_at(&self, number: u64, failure: MemoryFailure) {
         self.disk().failures.push_back((number, failure));
     }
@@ -142,6 +190,11 @@ impl MemoryLog {
         let mut disk = self.disk();
         let next = disk.begun;
         disk.failures.push_back((next, failure));
+    }
+
+    /// Lets the next reads fail, which are no transactions. They may succeed when they are tried again.
+    pub fn fail_reads(&self, reads: usize) {
+        self.disk().failing_reads = reads;
     }
 
     /// Transactions begun so far.
@@ -168,9 +221,9 @@ impl MemoryLog {
         self.wall()
     }
 
-    /// Forgets what was not synced. What runs on the log finds it closed, and the log can be joined anew.
+    /// Ends this process, and forgets what it has not synced. What runs on the log finds it closed, and the log can be joined anew.
     pub fn crash(&self) {
-        self.disk().crash();
+        self.disk().crash(self.process);
         self.crashes.send_modify(|crashes| *crashes += 1);
     }
 
@@ -216,7 +269,11 @@ impl MemoryLog {
 
     /// Runs one transaction. `None` if this life is over.
     async fn turn(&self, life: u64, mut batch: Vec<Box<dyn Job>>) -> Option<()> {
-        let (mut rows, sync_time, failure) = self.disk().begin(life)?;
+        let _turn = self.turn.lock().await;
+        if batch.iter().all(|job| job.only_reads()) {
+            return self.read(life, batch).await;
+        }
+        let (mut rows, sync_time, failure) = self.disk().begin(self.process, life)?;
         let mut result = if failure == Some(MemoryFailure::Refused) {
             Err(LogError::Failed("a failure for a test".to_owned()))
         } else {
@@ -232,12 +289,14 @@ impl MemoryLog {
         }
         {
             let mut disk = self.disk();
-            if disk.life != life {
+            if disk.processes.life(self.process) != life {
                 return None;
             }
             if result.is_ok() && failure != Some(MemoryFailure::UnknownLost) {
+                let touched = std::mem::take(&mut rows.touched);
                 disk.synced = rows;
                 disk.committed += 1;
+                disk.processes.tell(Some(self.process), &touched);
             }
         }
         match failure {
@@ -255,9 +314,31 @@ impl MemoryLog {
     }
 }
 
+impl MemoryLog {
+    /// Runs jobs that change nothing: they take no time to sync, and do not count.
+    async fn read(&self, life: u64, mut batch: Vec<Box<dyn Job>>) -> Option<()> {
+        let (mut rows, fails) = {
+            let mut disk = self.disk();
+            if disk.processes.life(self.process) != life {
+                return None;
+            }
+            let fails = disk.failing_reads > 0;
+            disk.failing_reads = disk.failing_reads.saturating_sub(1);
+            (disk.synced.clone(), fails)
+        };
+        let result = match fails {
+            true => Err(LogError::Failed("a failure for a test".to_owned())),
+            false => batch.iter_mut().try_for_each(|job| job.run(&mut rows)),
+        };
+        tokio::task::yield_now().await;
+        batch.into_iter().for_each(|job| job.end(result.clone()));
+        Some(())
+    }
+}
+
 impl Disk {
-    fn begin(&mut self, life: u64) -> Option<(Rows, Duration, Option<MemoryFailure>)> {
-        if self.life != life {
+    fn begin(&mut self, process: u64, life: u64) -> Option<(Rows, Duration, Option<MemoryFailure>)> {
+        if self.processes.life(process) != life {
             return None;
         }
         let number = self.begun;
@@ -267,38 +348,14 @@ impl Disk {
         Some((self.synced.clone(), self.sync_time, failure))
     }
 
-    fn crash(&mut self) {
-        self.life += 1;
-        self.turns = None;
+    fn crash(&mut self, process: u64) {
+        self.processes.end(process);
         self.failures.clear();
-        if let Some(opened_at) = self.opened_at.take() {
+        if self.processes.is_empty()
+            && let Some(opened_at) = self.opened_at.take()
+        {
             self.wall += opened_at.elapsed();
         }
-    }
-}
-
-/// One life of a log.
-struct Life {
-    log: MemoryLog,
-    life: u64,
-}
-
-impl local::Engine for Life {
-    fn now(&self) -> SystemTime {
-        self.log.wall()
-    }
-
-    fn size(&self) -> Size {
-        let disk = self.log.disk();
-        Size { bytes: disk.synced.bytes() as u64, commits: disk.committed }
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        let mut disk = self.log.disk();
-        if disk.life == self.life {
-            disk.crash();
-        }
-        Box::pin(async {})
     }
 }
 
@@ -307,21 +364,22 @@ impl Open for MemoryLog {
         Box::pin(async move {
             let (life, turns) = {
                 let mut disk = self.disk();
-                if disk.turns.is_some() {
+                if disk.processes.has_joined(self.process) {
                     return Err(JoinError::InUse("another batcher has joined it".to_owned()));
                 }
                 let (push, jobs) = mpsc::unbounded_channel();
                 let turns = Turns::new(Arc::default(), move |job| push.send(job).is_ok());
-                disk.turns = Some(turns.clone());
-                disk.opened_at = Some(Instant::now());
-                tokio::spawn(self.clone().write(disk.life, jobs));
-                (disk.life, turns)
+                disk.processes.open(self.process, turns.clone());
+                disk.opened_at.get_or_insert_with(Instant::now);
+                let life = disk.processes.life(self.process);
+                tokio::spawn(self.clone().write(life, jobs));
+                (life, turns)
             };
             let engine = Arc::new(Life { log: self.clone(), life });
             match Local::join(engine, turns, &name, shards).await {
                 Ok(log) => Ok(Opened::new(Arc::new(log))),
                 Err(error) => {
-                    self.disk().crash();
+                    self.disk().crash(self.process);
                     Err(error.into())
                 }
             }

@@ -30,6 +30,8 @@ pub(super) struct Rows {
     charges: BTreeMap<(u32, Arc<str>, u64, u64), ChargeRow>,
     /// Rows of transactional sinks.
     pub(super) of_sinks: BTreeMap<String, String>,
+    /// Shards whose own rows a transaction has changed.
+    pub(super) touched: Vec<u32>,
     /// Bytes of frames above which none is accepted.
     pub(super) capacity: Option<usize>,
 }
@@ -89,6 +91,9 @@ impl Store for Rows {
 
     fn put_shard(&mut self, shard: u32, row: &ShardRow) -> Stored<()> {
         self.shards.insert(shard, *row);
+        if !self.touched.contains(&shard) {
+            self.touched.push(shard);
+        }
         Ok(())
     }
 

@@ -211,7 +211,8 @@ impl<T, R> Draft<T, R> {
     /// The record, and what follows its commit.
     pub(super) fn seal(self, shard: u16, epoch: u64) -> (Record, Effects<T, R>) {
         let Self { told, intents, resolved, charges, pause: paused, mut effects } = self;
-        let record = Record { intents, resolved, charges, paused, ..told.into_record(shard, epoch) };
+        let starts = !effects.starts.is_empty();
+        let record = Record { intents, resolved, charges, paused, starts, ..told.into_record(shard, epoch) };
         (effects.settled, effects.letters) = (record.settled.clone(), record.letters.len());
         (record, effects)
     }

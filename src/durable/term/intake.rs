@@ -10,7 +10,7 @@ use crate::{
     durable::{
         command::Command,
         frame::{Entry, Frame, FrameError},
-        log::{Found, StoredFrame, local::nanos},
+        log::{Found, Log, StoredFrame, local::nanos},
         outcomes,
         settings::OnUndecodable,
     },
@@ -42,9 +42,9 @@ where
     /// Takes in frames that have been stored meanwhile.
     pub(super) async fn drain_frames(&mut self) -> Result<(), TermEnd> {
         for _ in 0..FRAMES_PER_TURN {
-            match self.frames.try_recv() {
-                Ok(frame) => self.read_frame(frame).await?,
-                Err(_) => return Ok(()),
+            match self.try_next_frame() {
+                Some(frame) => self.read_frame(frame).await?,
+                None => return Ok(()),
             }
         }
         tokio::task::yield_now().await;
@@ -78,14 +78,14 @@ where
 
     async fn accept(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
-        let (now, at) = (clock::now(), self.accepted_at(&frame));
+        let (now, at) = (clock::now(), accepted_at(&*self.leader.shared.log, &frame));
         self.wall.frame(frame.made_at);
         let entries = frame.entries()?;
         if entries.len() as u64 != stored.count {
             // No op is left out before it has been read and settled.
             return Err(TermEnd::Unreadable(format!("ops of the frame at position {} are missing", stored.first)));
         }
-        self.count_read(entries.len());
+        self.count_read(entries.len(), frame.producer == self.leader.shared.log.producer());
         let counts = (entries.len(), entries.len());
         self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
         for (place, entry, range) in entries {
@@ -106,21 +106,27 @@ where
         Ok(())
     }
 
-    /// Counts ops in that this process has sent since the term began.
-    fn count_read(&mut self, count: usize) {
-        let shard = self.leader.shard;
+    /// Counts ops in that this process, or another one, has sent since the term began.
+    fn count_read(&mut self, count: usize, are_own: bool) {
         let leader = &mut *self.leader;
-        leader.account.unreleased += count;
-        leader.account.open += count;
-        leader.shared.permits.opened(count, 0);
-        leader.shared.shard(shard).stats().accepted += count as u64;
+        leader.account.read(&leader.shared.permits, count, are_own);
+        let mut stats = leader.shared.shard(leader.shard).stats();
+        *(if are_own { &mut stats.accepted } else { &mut stats.received }) += count as u64;
     }
 
-    /// The time from which the age of a frame's ops counts, by the runtime's clock.
-    pub(super) fn accepted_at(&self, frame: &Frame) -> Timestamp {
-        let age = nanos(self.leader.shared.log.now()).saturating_sub(frame.made_at);
-        let now = Instant::now().into_std();
-        now.checked_sub(std::time::Duration::from_nanos(age)).unwrap_or(now).into()
+    /// Takes up what other processes have stored: frames, and a pause.
+    pub(super) async fn look_at_others(&mut self) -> Result<(), TermEnd> {
+        let (log, shard) = (Arc::clone(&self.leader.shared.log), self.leader.shard);
+        let reach = ask(&self.leader.abort, || log.reach(shard)).await?;
+        if reach.next > self.next {
+            self.read_log(reach.next).await?;
+        }
+        let is_changing = self.draft.pause.is_some() || self.committing.is_some();
+        if reach.paused != self.paused && !is_changing {
+            self.paused = reach.paused;
+            self.set_gate();
+        }
+        Ok(())
     }
 
     /// Whether the log knew the id of an op before. The op is then settled with the one that it repeats, and its caller is told
@@ -160,14 +166,21 @@ where
 
     /// Does what a handle asks for, after all that the handle has seen accepted.
     pub(super) async fn handle_command(&mut self, command: Command<T>) -> Result<(), TermEnd> {
-        while let Ok(frame) = self.frames.try_recv() {
+        while let Some(frame) = self.try_next_frame() {
             self.read_frame(frame).await?;
+        }
+        let own = self.leader.shared.log.producer();
+        if !matches!(&command, Command::SetLimits(_) | Command::Read)
+            && !matches!(&command, Command::IsWaiting { id, .. } if id.producer() == own)
+        {
+            // Another process may have stored frames of which this one has not heard yet.
+            self.read_log(u64::MAX).await?;
         }
         match command {
             Command::Flush(reply) if self.next <= self.settled.cursor() => drop(reply.send(())),
             Command::Flush(reply) => {
                 self.accumulator.press();
-                self.flushes.push((self.next, reply));
+                self.leader.account.flushes.push((self.next, reply));
             }
             // A caller who has given up must not be sent ops.
             Command::Withdraw { wanted, reply } if reply.is_closed() => drop(panics::discard(wanted)),
@@ -210,6 +223,13 @@ where
             self.draft.effects.withdrawn.push((reply, ops));
         }
     }
+}
+
+/// The time from which the age of a frame's ops counts, by the runtime's clock.
+pub(super) fn accepted_at(log: &dyn Log, frame: &Frame) -> Timestamp {
+    let age = nanos(log.now()).saturating_sub(frame.made_at);
+    let now = Instant::now().into_std();
+    now.checked_sub(std::time::Duration::from_nanos(age)).unwrap_or(now).into()
 }
 
 pub(super) fn token_of(entry: &Entry, position: u64) -> Token {

@@ -3,7 +3,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `following` | the time in which another process leads |
+//! | `sent` | ops of this process meanwhile |
+//! | `account` | what is kept from term to term |
+//! | `handover` | from following to leading and back |
 //! | `running` | the loop of a term |
+//! | `upkeep` | compaction, and outcomes that are forgotten |
 //! | `recover` | its beginning: what the log holds, and what may have landed |
 //! | `found` | what an earlier term may have written |
 //! | `intake` | frames and commands |
@@ -19,10 +24,13 @@
 //! | `flagged` | ids that may be repeats, of which the log forgets nothing |
 //! | `positions` | what is settled, and where an op is |
 
+mod account;
 mod doubts;
 mod draft;
 mod flagged;
+mod following;
 mod found;
+mod handover;
 mod intake;
 mod kept;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
@@ -33,7 +41,9 @@ mod positions;
 mod quota;
 mod recover;
 mod running;
+mod sent;
 mod settle;
+mod upkeep;
 mod wall;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -46,7 +56,7 @@ use tracing::{error, info, warn};
 use super::{
     command::Command,
     error::JoinError,
-    log::{Answer, LogError},
+    log::{Answer, LogError, StoredFrame, lead::Lead},
     settings::OnUndecodable,
     shared::Shared,
     step::Step,
@@ -63,7 +73,8 @@ use crate::{
     },
     sink::Sink,
 };
-use draft::Effects;
+pub(crate) use account::Account;
+use handover::Arrivals;
 use lent::Lent;
 pub(crate) use quota::QuotaRecipe;
 use running::Running;
@@ -175,24 +186,6 @@ impl Term {
     }
 }
 
-/// State that a leader keeps from term to term.
-pub(crate) struct Account<T, R> {
-    /// The position up to which ops are counted. `None` before the first term.
-    counted_to: Option<u64>,
-    /// Positions below that one whose permits the leader has not released.
-    unreleased: usize,
-    /// Positions that are read and not settled.
-    open: usize,
-    /// The effects of commits without a known result.
-    unknown: Vec<Effects<T, R>>,
-}
-
-impl<T, R> Account<T, R> {
-    pub(crate) fn new() -> Self {
-        Self { counted_to: None, unreleased: 0, open: 0, unknown: Vec::new() }
-    }
-}
-
 /// The pause before another term or another request to the log, from the first to the longest.
 pub(crate) const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -201,6 +194,8 @@ pub(crate) const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Durat
 enum TermEnd {
     /// The process leaves the log.
     Left,
+    /// Another process is to lead the shard.
+    HandedOver,
     /// Another term may begin.
     Again(String),
     /// The log is closed.
@@ -258,7 +253,7 @@ where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
-    /// Runs terms until the process leaves. `ready` is told how the first one began.
+    /// Leads the shard or follows it until the process leaves. `ready` is told how that began.
     pub(crate) async fn run<S: Sink<T, R>>(
         mut self,
         sink: impl Fn(Term) -> S + Send,
@@ -267,15 +262,45 @@ where
         // A leader that panics must not leave callers waiting.
         let _detach = DetachOnDrop(Arc::clone(&self.shared));
         let (mut ready, mut pause) = (Some(ready), PAUSE.0);
+        let mut frames = self.shared.log.follow(self.shard);
+        let mut lead: Option<Lead> = None;
         while !self.commands.is_closed() {
-            let ran = AssertUnwindSafe(self.term(&sink, &mut ready)).catch_unwind().await;
-            self.shared.shard(self.shard).stats().leads = false;
-            let end = ran.unwrap_or_else(|panic| TermEnd::Again(format!("it panicked: {}", panics::message(&*panic))));
+            let end = match lead.take() {
+                Some(held) => {
+                    let ran = AssertUnwindSafe(self.term(&sink, &mut ready, &mut frames, &held)).catch_unwind().await;
+                    self.shared.shard(self.shard).stats().leads = false;
+                    let end = ran
+                        .unwrap_or_else(|panic| TermEnd::Again(format!("it panicked: {}", panics::message(&*panic))));
+                    // Terms that follow each other have the same lead.
+                    lead = (!matches!(end, TermEnd::HandedOver)).then_some(held);
+                    end
+                }
+                None => {
+                    let began = || {
+                        if let Some(ready) = ready.take() {
+                            let _ = ready.send(Ok(()));
+                        }
+                    };
+                    match self.follow(&mut frames, began).await {
+                        Ok(Some(free)) => {
+                            lead = Some(free);
+                            continue;
+                        }
+                        Ok(None) => TermEnd::Left,
+                        Err(end) => end,
+                    }
+                }
+            };
             let (name, shard) = (&self.shared.name, self.shard);
             match end {
                 TermEnd::Left => {
                     info!(batcher = %name, shard, "left the log");
                     break;
+                }
+                TermEnd::HandedOver => {
+                    info!(batcher = %name, shard, "the shard is handed over to another process");
+                    pause = PAUSE.0;
+                    continue;
                 }
                 TermEnd::Closed => {
                     tell(&mut ready, JoinError::Open(LogError::Closed.to_string()));
@@ -303,21 +328,30 @@ where
         &mut self,
         sink: &(impl Fn(Term) -> S + Send),
         ready: &mut Option<oneshot::Sender<Result<(), JoinError>>>,
+        frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
+        lead: &Lead,
     ) -> TermEnd {
-        let frames = self.shared.log.follow(self.shard);
         Step::Term.before();
         let state = match self.shared.log.begin(self.shard).await {
             Ok(state) => state,
             Err(error) => return error.into(),
         };
         Step::Term.after();
+        let early = match self.take_over(frames, state.next).await {
+            Ok(early) => early,
+            Err(end) => return end,
+        };
         let term = Term { name: Arc::clone(&self.shared.name), shard: self.shard, epoch: state.epoch };
         info!(batcher = %term.name, shard = term.shard, epoch = term.epoch, "a term begins");
-        let mut running = Running::new(self, sink(term), frames, &state);
+        let asked_back = lead.asked_back.clone();
+        let mut running = Running::new(self, sink(term), Arrivals { frames, early }, asked_back, &state);
         let end = match running.recover(state).await {
             Ok(()) => {
                 // A caller that has joined sees at once whether the log is paused.
                 running.publish();
+                // An earlier leader may have left dead letters, and have settled what a flush waits for.
+                running.leader.shared.letters.notify_one();
+                running.end_flushes();
                 if let Some(ready) = ready.take() {
                     // A caller that gave up on joining drops the batcher, which then leaves.
                     let _ = ready.send(Ok(()));
@@ -327,6 +361,9 @@ where
             Err(end) => end,
         };
         running.wind_down().await;
+        if matches!(end, TermEnd::HandedOver) {
+            running.hand_over();
+        }
         end
     }
 }

@@ -42,13 +42,13 @@ where
     }
 
     /// Begins the writes of batches whose intents have committed. The sync may have taken long: what has expired meanwhile is left
-    /// out, and while the wall clock is in doubt the batches go back.
+    /// out. While the wall clock is in doubt, or the shard is paused, the batches go back.
     pub(super) fn begin_writes(&mut self, now: Timestamp) {
         for mut start in std::mem::take(&mut self.starting) {
-            if !self.expires {
-                self.start(start);
-            } else if self.clock_in_doubt {
+            if self.paused || (self.expires && self.clock_in_doubt) {
                 self.take_back(start, now);
+            } else if !self.expires {
+                self.start(start);
             } else {
                 self.leave_out_expired(&mut start, now);
                 if start.cut.batch.is_empty() {

@@ -26,6 +26,7 @@ struct Run {
     count: u64,
     producer: u64,
     number: u64,
+    handle: u32,
     /// Positions among them that are not settled.
     open: u64,
 }
@@ -42,16 +43,17 @@ pub(super) struct Ids {
 impl Ids {
     /// Adds an op that is read. Most come in the order of their positions.
     pub(super) fn push(&mut self, token: &Token) {
-        let Token { position, producer, number, .. } = *token;
+        let Token { position, producer, number, handle } = *token;
         if let Some(mut last) = self.runs.last_entry() {
             let (first, run) = (*last.key(), last.get_mut());
-            if first + run.count == position && run.producer == producer && run.number + run.count == number {
+            let follows = first + run.count == position && run.number + run.count == number;
+            if follows && (run.producer, run.handle) == (producer, handle) {
                 run.count += 1;
                 run.open += 1;
                 return;
             }
         }
-        self.runs.insert(position, Run { count: 1, producer, number, open: 1 });
+        self.runs.insert(position, Run { count: 1, producer, number, handle, open: 1 });
         self.by_id.insert((producer, number), position);
     }
 
@@ -63,6 +65,15 @@ impl Ids {
         let index = id.number() - number;
         let position = first + index;
         (index < run.count && !settled.contains(position)).then_some(position)
+    }
+
+    /// The ops of a producer that are not settled, by number, each with its handle.
+    pub(super) fn open_of(&self, producer: u64, settled: &Settled) -> impl Iterator<Item = (u64, u32)> {
+        let runs = self.runs.iter().filter(move |(_, run)| run.producer == producer);
+        runs.flat_map(move |(first, run)| {
+            let open = (0..run.count).filter(move |i| !settled.contains(first + i));
+            open.map(move |i| (run.number + i, run.handle))
+        })
     }
 
     /// Removes a run of positions that are settled now.

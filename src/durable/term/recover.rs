@@ -10,7 +10,7 @@ use super::{
     TermEnd,
     doubts::Doubts,
     found::{AllInDoubt, InDoubt},
-    intake::token_of,
+    intake::{accepted_at, token_of},
     positions::Token,
     running::Running,
 };
@@ -27,10 +27,12 @@ use crate::{
 };
 
 /// An op that waits in the log.
-struct Waiting {
-    token: Token,
+pub(super) struct Waiting {
+    pub(super) token: Token,
     at: Timestamp,
     may_repeat: bool,
+    /// Whether this process has sent it.
+    pub(super) is_own: bool,
     frame: Arc<[u8]>,
     range: Range<usize>,
     schema: u32,
@@ -85,7 +87,8 @@ where
             for stored in frames {
                 self.has_frames_until(stored.first)?;
                 let frame = Frame::open(stored.bytes)?;
-                let at = self.accepted_at(&frame);
+                let at = accepted_at(&*log, &frame);
+                let is_own = frame.producer == log.producer();
                 self.wall.frame(frame.made_at);
                 let (entries, before) = (frame.entries()?, waiting.len());
                 let kept = entries.len();
@@ -96,7 +99,15 @@ where
                     if !self.settled.contains(position) {
                         let token = token_of(&entry, position);
                         let (may_repeat, schema) = (entry.may_repeat, frame.schema);
-                        waiting.push(Waiting { token, at, may_repeat, frame: Arc::clone(&frame.bytes), range, schema });
+                        waiting.push(Waiting {
+                            token,
+                            at,
+                            may_repeat,
+                            is_own,
+                            frame: Arc::clone(&frame.bytes),
+                            range,
+                            schema,
+                        });
                     }
                 }
                 let counts = (kept, waiting.len() - before);
@@ -105,7 +116,7 @@ where
                 self.next = stored.first + stored.count;
             }
             if self.is_stopping() {
-                return Err(TermEnd::Left);
+                return Err(self.why_it_stops());
             }
         }
         self.has_frames_until(until)?;
@@ -121,32 +132,6 @@ where
         }
         let open = self.settled.next_open(self.next);
         if open >= position { Ok(()) } else { Err(TermEnd::Unreadable(format!("no frame holds position {open}"))) }
-    }
-
-    /// Counts what was found, and takes the permits that its ops hold.
-    fn balance(&mut self, waiting: &[Waiting], in_doubt: usize) {
-        let shard = self.leader.shard;
-        let leader = &mut *self.leader;
-        let counted_to = leader.account.counted_to.replace(self.next);
-        let seen = waiting.iter().filter(|op| counted_to.is_none_or(|until| op.token.position < until)).count();
-        let permits = &leader.shared.permits;
-        // Ops that were merged in an earlier term wait by themselves again, and ops may have ended of which no one knew.
-        let unreleased = leader.account.unreleased;
-        if seen > unreleased {
-            permits.debit(seen - unreleased)
-        } else {
-            permits.release(unreleased - seen)
-        }
-        permits.opened(waiting.len(), leader.account.open);
-        (leader.account.unreleased, leader.account.open) = (waiting.len(), waiting.len());
-        let mut stats = leader.shared.shard(shard).stats();
-        stats.terms += 1;
-        if counted_to.is_none() {
-            stats.recovered += waiting.len() as u64;
-            stats.recovered_in_doubt += in_doubt as u64;
-        } else {
-            stats.accepted += (waiting.len() - seen) as u64;
-        }
     }
 
     fn warn_of_killer(&self) {

@@ -4,7 +4,6 @@
 use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,6 +12,7 @@ use super::{
     doubts::Doubts,
     draft::{Draft, Effects, Start, Writing},
     flagged::Flagged,
+    handover::Arrivals,
     kept::Kept,
     positions::{Ids, Token},
     quota,
@@ -28,7 +28,7 @@ use crate::{
     },
     durable::{
         codec::OpCodec,
-        log::{LogError, Purge, StoredFrame, TermState, local::nanos},
+        log::{LogError, Record, StoredFrame, TermState, local::nanos},
         meter::LogMeter,
         settled::Settled,
         step::Step,
@@ -48,13 +48,14 @@ const GRACE: Duration = Duration::from_millis(20);
 /// Terms without a settled op from which on batches have one op each.
 const SUSPICIOUS_TERMS: u32 = 3;
 
-/// The pause before outcomes are purged again.
-const PURGE_EVERY: Duration = Duration::from_secs(10);
-
 type Write<T, R> = BoxFuture<'static, (Writing<T, R>, Completed<T, R, Token>)>;
 
 /// A record on its way to the log, and what happens once it has committed.
-type Committing<T, R> = (BoxFuture<'static, Result<(), LogError>>, Effects<T, R>);
+pub(super) struct Committing<T, R> {
+    pub(super) answer: BoxFuture<'static, Result<(), LogError>>,
+    pub(super) record: Arc<Record>,
+    pub(super) effects: Effects<T, R>,
+}
 
 pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) leader: &'a mut Leader<T, R>,
@@ -67,11 +68,13 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) merges: bool,
     /// Whether batches have one op each, since earlier terms died without settling any.
     pub(super) one_by_one: bool,
-    /// The position up to which ops are suspected of that.
-    pub(super) suspected_until: u64,
+    /// The position up to which ops were found in the log when the term began. They are suspected of that.
+    pub(super) found_until: u64,
     pub(super) limits: Limits,
     pub(super) writes: FuturesUnordered<Write<T, R>>,
-    pub(super) frames: mpsc::UnboundedReceiver<StoredFrame>,
+    frames: Arrivals<'a>,
+    /// Canceled when another process is to lead the shard.
+    asked_back: CancellationToken,
     /// The position of the next op to read.
     pub(super) next: u64,
     pub(super) settled: Settled,
@@ -91,12 +94,10 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     /// Batches whose intents have committed, until the next turn begins to write them.
     pub(super) starting: Vec<Start<T, R>>,
     pub(super) committing: Option<Committing<T, R>>,
-    /// Flushes, by the position up to which they cover.
-    pub(super) flushes: Vec<(u64, oneshot::Sender<()>)>,
     /// When the draft is handed to the log, if not before.
     pub(super) record_at: Option<Timestamp>,
     pub(super) paused: bool,
-    purge_at: Timestamp,
+    pub(super) purge_at: Timestamp,
 }
 
 impl<'a, T, R, S> Running<'a, T, R, S>
@@ -108,7 +109,8 @@ where
     pub(super) fn new(
         leader: &'a mut Leader<T, R>,
         sink: S,
-        frames: mpsc::UnboundedReceiver<StoredFrame>,
+        frames: Arrivals<'a>,
+        asked_back: CancellationToken,
         state: &TermState,
     ) -> Self {
         let log = Arc::clone(&leader.shared.log);
@@ -146,10 +148,11 @@ where
             guarantee,
             merges,
             one_by_one,
-            suspected_until: state.next,
+            found_until: state.next,
             limits,
             writes: FuturesUnordered::new(),
             frames,
+            asked_back,
             next: state.cursor,
             settled: Settled::new(state.cursor, &state.settled),
             ids: Ids::default(),
@@ -164,7 +167,6 @@ where
             draft: Draft::new(),
             starting: Vec::new(),
             committing: None,
-            flushes: Vec::new(),
             record_at: None,
             paused: state.paused,
             purge_at: now,
@@ -174,6 +176,7 @@ where
     /// Runs until the process leaves, or the term ends.
     pub(super) async fn run(&mut self) -> TermEnd {
         let mut timer = Timer::new();
+        let news = self.leader.shared.log.news(self.leader.shard);
         loop {
             if let Err(end) = self.drain_frames().await {
                 return end;
@@ -194,14 +197,15 @@ where
                 return TermEnd::Again("the sink was fenced by a newer leader, or its peer has left".to_owned());
             }
             if self.is_stopping() && self.is_done() {
-                return TermEnd::Left;
+                return self.why_it_stops();
             }
             timer.set(self.accumulator.deadline(now).into_iter().chain(self.record_at).chain(clock_at).min());
             let (stopping, shared) = (self.is_stopping(), Arc::clone(&self.leader.shared));
+            let asked_back = self.asked_back.clone();
             let committing = &mut self.committing;
             let committed = async move {
                 match committing {
-                    Some((commit, _)) => commit.await,
+                    Some(committing) => (&mut committing.answer).await,
                     None => pending().await,
                 }
             };
@@ -211,7 +215,7 @@ where
                 Some((writing, completed)) = self.writes.next(), if !self.writes.is_empty() => {
                     self.written(writing, completed)
                 }
-                Some(frame) = self.frames.recv() => {
+                Some(frame) = self.frames.next() => {
                     // The callers of its ops were woken just now, and go first.
                     tokio::task::yield_now().await;
                     self.read_frame(frame).await
@@ -221,7 +225,16 @@ where
                     self.accumulator.press();
                     Ok(())
                 }
+                () = news.changed.notified() => self.look_at_others().await,
+                () = news.pressed.notified() => {
+                    self.accumulator.press();
+                    self.look_at_others().await
+                }
                 () = self.leader.stop.cancelled(), if !stopping => {
+                    self.set_gate();
+                    Ok(())
+                }
+                () = asked_back.cancelled(), if !stopping => {
                     self.set_gate();
                     Ok(())
                 }
@@ -237,8 +250,19 @@ where
         }
     }
 
+    /// Whether nothing is cut any more.
     pub(super) fn is_stopping(&self) -> bool {
-        self.leader.stop.is_cancelled()
+        self.leader.stop.is_cancelled() || self.asked_back.is_cancelled()
+    }
+
+    /// Why nothing is.
+    pub(super) fn why_it_stops(&self) -> TermEnd {
+        if self.leader.stop.is_cancelled() { TermEnd::Left } else { TermEnd::HandedOver }
+    }
+
+    /// The next frame of this process that was stored, without waiting.
+    pub(super) fn try_next_frame(&mut self) -> Option<StoredFrame> {
+        self.frames.try_next()
     }
 
     /// Opens the gate for batches, or shuts it.
@@ -288,7 +312,7 @@ where
         let is_awaited = || shared.waiters.want_any(self.draft.effects.ended.iter().map(|(token, _)| token.id(shard)));
         let hurries = self.draft.is_urgent()
             || self.is_stopping()
-            || !self.flushes.is_empty()
+            || !self.leader.account.flushes.is_empty()
             || shared.permits.are_scarce()
             || is_awaited();
         if !hurries && now < due {
@@ -296,13 +320,18 @@ where
         }
         self.record_at = None;
         let (record, effects) = std::mem::replace(&mut self.draft, Draft::new()).seal(shard, self.epoch);
-        let (log, record) = (Arc::clone(&shared.log), Arc::new(record));
         effects.steps().for_each(Step::before);
+        self.store(Arc::new(record), effects);
+    }
+
+    /// Hands a record to the log.
+    pub(super) fn store(&mut self, record: Arc<Record>, effects: Effects<T, R>) {
+        let (log, of_answer) = (Arc::clone(&self.leader.shared.log), Arc::clone(&record));
         let batcher = Arc::clone(&self.destination.batcher);
-        let commit = Box::pin(async move {
+        let answer = Box::pin(async move {
             let mut pause = super::PAUSE.0;
             loop {
-                match log.record(Arc::clone(&record)).await {
+                match log.record(Arc::clone(&of_answer)).await {
                     Err(error) if error.is_passing() => {
                         warn!(batcher = %batcher, %error, "a record is tried again, and the shard waits for it");
                         tokio::time::sleep(pause).await;
@@ -312,35 +341,7 @@ where
                 }
             }
         });
-        self.committing = Some((commit, effects));
-    }
-
-    /// Leaves the bytes of settled ops out of frames that hold few others.
-    fn compact(&mut self) {
-        let sparse = self.kept.take_sparse();
-        if !sparse.is_empty() {
-            let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
-            tokio::spawn(async move {
-                // A failure costs room, and nothing else.
-                let _ = shared.log.compact(shard, sparse).await;
-            });
-        }
-    }
-
-    /// Forgets outcomes older than the horizon, a few at a time.
-    fn purge(&mut self, now: Timestamp) {
-        if now < self.purge_at {
-            return;
-        }
-        self.purge_at = now.checked_add(PURGE_EVERY).unwrap_or(Timestamp::END);
-        let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
-        let before = shared.log.now().checked_sub(shared.horizon).map_or(0, crate::durable::log::local::nanos);
-        let purge = Purge { before, now: nanos(shared.log.now()), open: self.flagged.lowest(), unread: self.next };
-        tokio::spawn(async move {
-            Step::Purge.before();
-            while matches!(shared.log.purge(shard, purge.clone()).await, Ok(true)) {}
-            Step::Purge.after();
-        });
+        self.committing = Some(Committing { answer, record, effects });
     }
 
     /// Sets limits, for as long as batches need not have one op each.
@@ -351,8 +352,8 @@ where
 
     /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
     pub(super) async fn wind_down(&mut self) {
-        if let Some((commit, effects)) = self.committing.take() {
-            drop(commit);
+        if let Some(Committing { answer, effects, .. }) = self.committing.take() {
+            drop(answer);
             // The next term begins behind it, and learns whether it was stored.
             self.leader.account.unknown.push(effects);
         }

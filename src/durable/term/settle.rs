@@ -1,20 +1,26 @@
 //! Batches that come back, ops that end, and records that have committed.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     TermEnd,
     draft::{Announced, Effects, Writing, dead_error, still_in_doubt},
     lent::{Landed, encoded},
     positions::{Token, runs_of},
-    running::Running,
+    running::{Committing, Running},
 };
 use crate::{
     driver::{
         actor::{log, write::Completed},
         clock,
     },
-    durable::{log::LogError, step::Step},
+    durable::{
+        log::{LogError, Record},
+        step::Step,
+    },
     rules::{
         accumulator::{Cut, Written},
         batch::{ErrorKind, verdicts::Verdict},
@@ -148,10 +154,17 @@ where
 
     /// A record is in the log, or may be.
     pub(super) fn committed(&mut self, result: Result<(), LogError>) -> Result<(), TermEnd> {
-        let Some((_, effects)) = self.committing.take() else {
+        let Some(Committing { record, effects, .. }) = self.committing.take() else {
             return Ok(());
         };
         if let Err(error) = result {
+            if error == LogError::Paused {
+                // Another process has paused the shard. All is stored that there is to tell, and then the batches go back.
+                self.paused = true;
+                self.set_gate();
+                self.store(Arc::new(Record { starts: false, ..Record::clone(&record) }), effects);
+                return Ok(());
+            }
             if matches!(error, LogError::Unknown(_)) {
                 self.leader.account.unknown.push(effects);
             }
@@ -171,15 +184,19 @@ where
             self.kept.settle(*first, *last);
             count += (last - first + 1) as usize;
         }
-        self.leader.account.open = self.leader.account.open.saturating_sub(count);
-        self.leader.shared.permits.opened(0, count);
-        if self.one_by_one && self.settled.cursor() >= self.suspected_until {
+        self.leader.account.settled(&self.leader.shared.permits, count);
+        if self.one_by_one && self.settled.cursor() >= self.found_until {
             self.one_by_one = false;
             self.set_limits(self.limits.clone());
         }
         self.take_effect(effects);
+        self.end_flushes();
+    }
+
+    /// Answers the flushes whose ops are settled.
+    pub(super) fn end_flushes(&mut self) {
         let cursor = self.settled.cursor();
-        for (_, reply) in self.flushes.extract_if(.., |(until, _)| *until <= cursor) {
+        for (_, reply) in self.leader.account.flushes.extract_if(.., |(until, _)| *until <= cursor) {
             // A caller that gave up hears nothing.
             let _ = reply.send(());
         }
@@ -188,7 +205,7 @@ where
     /// The effects of a record that has committed, but for what the term knows of positions.
     pub(super) fn take_effect(&mut self, effects: Effects<T, R>) {
         let Effects { ended, repeats, release, letters, starts, withdrawn, paused, .. } = effects;
-        let (shared, shard) = (std::sync::Arc::clone(&self.leader.shared), self.leader.shard);
+        let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
         let producer = shared.log.producer();
         let handle = |token: &Token| if token.producer == producer { token.handle } else { 0 };
         shared.tallies.count(ended.iter().map(|(token, outcome)| (handle(token), outcome.end, dead_error(outcome))));
@@ -197,6 +214,12 @@ where
             ended.iter().for_each(|(_, outcome)| stats.outcomes.add(outcome.end, 1));
             stats.repeats += repeats.len() as u64;
         }
+        let counts = |producer_of: u64, position: Option<u64>| {
+            producer_of == producer || position.is_some_and(|position| position < self.found_until)
+        };
+        let counted = ended.iter().filter(|(token, _)| counts(token.producer, Some(token.position))).count();
+        let counted = counted + repeats.iter().filter(|(of, _)| counts(*of, None)).count();
+        self.leader.account.ended(counted);
         self.release(release);
         if letters > 0 {
             shared.letters.notify_one();
@@ -233,9 +256,7 @@ where
     }
 
     fn release(&mut self, count: usize) {
-        let account = &mut self.leader.account;
-        account.unreleased = account.unreleased.saturating_sub(count);
-        self.leader.shared.permits.release(count);
+        self.leader.account.release(&self.leader.shared.permits, count);
     }
 
     /// Shows how things stand.
@@ -248,7 +269,8 @@ where
         let stats = *stats;
         self.meter.publish(shared.log.size(), &stats, clock::now());
         // Counters of a batcher never fall, though a new term begins with a new accumulator.
-        let (accepted, waiting) = (stats.accepted + stats.recovered, stats.pending().saturating_sub(now.in_flight));
+        let (accepted, waiting) =
+            (stats.accepted + stats.recovered + stats.received, stats.pending().saturating_sub(now.in_flight));
         let max_pending = shared.permits.max() as u64;
         let shown = Stats { accepted, waiting, outcomes: stats.outcomes, paused: stats.paused, max_pending, ..now };
         self.accumulator.counters().publish(&shown);

@@ -1,0 +1,63 @@
+//! [`Lead`]: the right to lead a shard; and [`News`]: what other processes have done in it. An engine hands both out. One process
+//! at a time has the lead of a shard, and its terms follow each other; all others that have joined the log follow the shard.
+
+use std::any::Any;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The right to lead a shard, until this is dropped.
+pub(crate) struct Lead {
+    /// Canceled when another process is to lead the shard.
+    pub(crate) asked_back: CancellationToken,
+    /// The lock, whatever it is.
+    _held: Box<dyn Any + Send + Sync>,
+}
+
+impl Lead {
+    pub(crate) fn new(asked_back: CancellationToken, held: impl Any + Send + Sync) -> Self {
+        Self { asked_back, _held: Box::new(held) }
+    }
+}
+
+/// A process that has joined a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Membership {
+    /// The number of the log in its file.
+    pub(crate) log: u16,
+    /// The number of the process in the log.
+    pub(crate) producer: u64,
+}
+
+/// The process, of those that have joined a log, that should lead a shard: each gets every so many-th.
+pub(crate) fn preferred(members: &[Membership], shard: u16) -> Option<Membership> {
+    let place = usize::from(shard).checked_rem(members.len())?;
+    members.get(place).copied()
+}
+
+/// Notices of what other processes have done in a shard. Some may be lost, so that the log is looked at now and then as well.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Notified when the log may hold something new, or the lead may be free.
+    pub(crate) changed: Notify,
+    /// Notified when another process wants all that waits to be due.
+    pub(crate) pressed: Notify,
+}
+
+/// Consecutive ids of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IdRun {
+    pub(crate) producer: u64,
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+}
+
+/// How far a shard has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// The position of the next op.
+    pub(crate) next: u64,
+    /// All positions below are settled.
+    pub(crate) cursor: u64,
+    pub(crate) paused: bool,
+}

@@ -1,0 +1,116 @@
+//! [`Account`]: what a leader keeps from term to term, and while it follows: above all how many permits the ops of a shard hold.
+//!
+//! An op that this process has sent holds a permit, and so does one that a term has found in the log. An op that another process has
+//! sent meanwhile holds one there. Ops that were merged into others hold none while this process leads, so that at most as many are
+//! held as ops wait.
+
+use tokio::sync::oneshot;
+
+use super::{draft::Effects, sent::Sent};
+use crate::durable::permits::Permits;
+
+pub(crate) struct Account<T, R> {
+    /// The position up to which ops are counted. `None` before the first term, and after another process has led.
+    pub(super) counted_to: Option<u64>,
+    /// Ops that have not ended in a record, but for those that were merged into others.
+    unreleased: usize,
+    /// Ops that have not ended in a record and count for the permits of this process, merged ones among them.
+    counted: usize,
+    /// Permits that are held for them.
+    held: usize,
+    /// Positions that are read and not settled.
+    open: usize,
+    /// The effects of commits without a known result.
+    pub(super) unknown: Vec<Effects<T, R>>,
+    /// Ops of this process, while another one leads.
+    pub(super) sent: Sent,
+    /// The position up to which they are in there.
+    pub(super) sent_until: u64,
+    /// Flushes, by the position up to which they cover.
+    pub(super) flushes: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+impl<T, R> Account<T, R> {
+    pub(crate) fn new() -> Self {
+        Self {
+            counted_to: None,
+            unreleased: 0,
+            counted: 0,
+            held: 0,
+            open: 0,
+            unknown: Vec::new(),
+            sent: Sent::default(),
+            sent_until: 0,
+            flushes: Vec::new(),
+        }
+    }
+
+    /// A term has found `all` ops in the log, `own` of which this process has sent since the last term, so that they hold permits.
+    /// Ops that were merged before wait by themselves again, and ops may have ended of which no term knew.
+    pub(super) fn found(&mut self, permits: &Permits, all: usize, own: usize) {
+        let held = self.held + own;
+        if all > held {
+            permits.debit(all - held);
+        } else {
+            permits.release(held - all);
+        }
+        permits.opened(all, self.open);
+        (self.unreleased, self.counted, self.held, self.open) = (all, all, all, all);
+    }
+
+    /// Ops were read that this process has sent, or another one.
+    pub(super) fn read(&mut self, permits: &Permits, count: usize, are_own: bool) {
+        self.unreleased += count;
+        self.open += count;
+        permits.opened(count, 0);
+        if are_own {
+            self.counted += count;
+            self.held += count;
+        }
+    }
+
+    /// Ops have ended that count for the permits of this process.
+    pub(super) fn ended(&mut self, count: usize) {
+        self.counted = self.counted.saturating_sub(count);
+    }
+
+    /// Ops have ended or were merged into others.
+    pub(super) fn release(&mut self, permits: &Permits, count: usize) {
+        self.unreleased = self.unreleased.saturating_sub(count);
+        let keep = self.counted.min(self.unreleased);
+        if self.held > keep {
+            permits.release(self.held - keep);
+            self.held = keep;
+        }
+    }
+
+    /// Positions are settled.
+    pub(super) fn settled(&mut self, permits: &Permits, count: usize) {
+        self.open = self.open.saturating_sub(count);
+        permits.opened(0, count);
+    }
+
+    /// Another process leads from now on. Each op of this one holds a permit until its outcome is known.
+    pub(super) fn hand_over(&mut self, permits: &Permits, sent: Sent, sent_until: u64) {
+        let own = sent.len();
+        if own > self.held {
+            permits.debit(own - self.held);
+        } else {
+            permits.release(self.held - own);
+        }
+        permits.opened(0, self.open);
+        (self.sent, self.sent_until) = (sent, sent_until);
+        (self.counted_to, self.unreleased, self.counted, self.held, self.open) = (None, 0, 0, own, 0);
+    }
+
+    /// An op was stored while another process leads.
+    pub(super) fn sent(&mut self, count: usize) {
+        self.held += count;
+    }
+
+    /// Ops have ended while another process leads.
+    pub(super) fn told(&mut self, permits: &Permits, count: usize) {
+        self.held = self.held.saturating_sub(count);
+        permits.release(count);
+    }
+}

@@ -1,0 +1,217 @@
+//! [`Leader::follow`]: a shard that another process leads. What this process sends goes into the log, and what becomes of it is read
+//! there, until the lead is free.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{info, warn};
+
+use super::{Leader, TermEnd, draft::dead_error, intake::accepted_at, intake::refused};
+use crate::{
+    driver::clock,
+    durable::{
+        command::Command,
+        frame::Frame,
+        log::{Found, LogError, StoredFrame, lead::Lead, store::OutcomeRow},
+        meter::LogMeter,
+        outcomes,
+    },
+    rules::{
+        batch::SinkError,
+        outcome::{OpId, Outcome},
+    },
+};
+
+/// The pause between two attempts to lead: the lock of a process that dies is free at once.
+const LEAD_EVERY: Duration = Duration::from_millis(50);
+
+/// The pause between two looks at the log. Between them the leader tells of what it records.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl<T, R> Leader<T, R>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+{
+    /// Follows the shard until this process leads it. `began` is called when it is clear that another one does. Returns `None` if
+    /// the process leaves.
+    pub(super) async fn follow(
+        &mut self,
+        frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
+        mut began: impl FnMut() + Send,
+    ) -> Result<Option<Lead>, TermEnd> {
+        let (log, meter) = (Arc::clone(&self.shared.log), LogMeter::new(&self.shared.name_of(self.shard)));
+        let news = log.news(self.shard);
+        let (mut look_at, mut is_told) = (Instant::now(), false);
+        loop {
+            if self.stop.is_cancelled() {
+                return Ok(None);
+            }
+            if let Some(lead) = log.try_lead(self.shard) {
+                return Ok(Some(lead));
+            }
+            if Instant::now() >= look_at {
+                look_at = Instant::now() + LOOK_EVERY;
+                self.look_for_forgotten().await?;
+                self.look(frames).await?;
+                if !self.account.flushes.is_empty() {
+                    log.press(self.shard);
+                }
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                info!(batcher = %self.shared.name, shard = self.shard, "another process leads the shard");
+                began();
+            }
+            self.show(&meter);
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                Some(frame) = frames.recv() => self.note(&frame)?,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command, frames).await?,
+                    None => return Ok(None),
+                },
+                () = news.changed.notified() => self.look(frames).await?,
+                () = tokio::time::sleep(LEAD_EVERY) => {}
+            }
+        }
+    }
+
+    /// Notes the ops of a frame that this process has stored.
+    pub(super) fn note(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
+        // A term has read it by another way, or the log tells of it again.
+        if stored.first < self.account.sent_until {
+            return Ok(());
+        }
+        self.account.sent_until = stored.first + stored.count;
+        let frame = Frame::open(Arc::clone(&stored.bytes))?;
+        let at = accepted_at(&*self.shared.log, &frame);
+        let entries = frame.entries()?;
+        entries.iter().for_each(|(_, entry, _)| self.account.sent.push(entry, at));
+        self.account.sent(entries.len());
+        self.shared.shard(self.shard).stats().accepted += entries.len() as u64;
+        Ok(())
+    }
+
+    /// Reads what has become of the ops of this process, and how far the shard has come.
+    async fn look(&mut self, frames: &mut mpsc::UnboundedReceiver<StoredFrame>) -> Result<(), TermEnd> {
+        // Positions that are settled by now are told of below.
+        let Some(reach) = passing(self.shared.log.reach(self.shard).await)? else { return Ok(()) };
+        while let Ok(frame) = frames.try_recv() {
+            self.note(&frame)?;
+        }
+        if !self.tell_ended().await? {
+            return Ok(());
+        }
+        self.shared.shard(self.shard).stats().paused = reach.paused;
+        for (_, reply) in self.account.flushes.extract_if(.., |(until, _)| *until <= reach.cursor) {
+            // A caller that gave up hears nothing.
+            let _ = reply.send(());
+        }
+        Ok(())
+    }
+
+    /// Tells the callers of this process what the log says of their ops. Returns false if it can't be read now.
+    pub(super) async fn tell_ended(&mut self) -> Result<bool, TermEnd> {
+        let log = Arc::clone(&self.shared.log);
+        loop {
+            let producer = log.producer();
+            let mut ids = self.account.sent.ids();
+            ids.extend(self.shared.waiters.of_others(self.shard, producer));
+            if ids.is_empty() {
+                return Ok(true);
+            }
+            let Some(rows) = passing(log.ended(self.shard, ids).await)? else { return Ok(false) };
+            if rows.is_empty() {
+                return Ok(true);
+            }
+            rows.iter().for_each(|row| self.tell(row));
+        }
+    }
+
+    /// Tells the callers of ops how these have ended.
+    fn tell(&mut self, row: &OutcomeRow) {
+        let shared = Arc::clone(&self.shared);
+        let rows = (row.first..row.first + row.count).filter_map(|number| outcomes::only(row, number));
+        for row in rows {
+            let outcome = outcomes::from_row(&*shared.codec, &row);
+            self.end(OpId::new(row.producer, self.shard, row.first), outcome);
+        }
+    }
+
+    /// An op has ended.
+    fn end(&mut self, id: OpId, outcome: Outcome<R>) {
+        let shared = &self.shared;
+        if let Some(taken) = self.account.sent.take(id.producer(), id.number()) {
+            shared.tallies.count(std::iter::once((taken.handle, outcome.end, dead_error(&outcome))));
+            let mut stats = shared.shard(self.shard).stats();
+            stats.outcomes.add(outcome.end, 1);
+            stats.repeats += taken.times as u64 - 1;
+            drop(stats);
+            self.account.told(&shared.permits, taken.times);
+        }
+        shared.waiters.tell(id, outcome);
+    }
+
+    /// Ends what was sent again under an id that has been forgotten meanwhile: it has no outcome of its own.
+    async fn look_for_forgotten(&mut self) -> Result<(), TermEnd> {
+        for id in self.account.sent.ids_sent_again(self.shard) {
+            let found = passing(self.shared.log.find(id).await)?;
+            if found == Some(Found::Forgotten) {
+                self.end(id, refused(SinkError::refused("its id is forgotten")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a handle asks for, as far as a process can that does not lead.
+    async fn obey(
+        &mut self,
+        command: Command<T>,
+        frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
+    ) -> Result<(), TermEnd> {
+        let log = Arc::clone(&self.shared.log);
+        match command {
+            Command::Flush(reply) => {
+                let reach = super::ask(&self.abort, || log.reach(self.shard)).await?;
+                self.account.flushes.push((reach.next, reply));
+                log.press(self.shard);
+                self.look(frames).await?;
+            }
+            Command::Pause { paused, reply } => {
+                let under_way = super::ask(&self.abort, || log.set_paused(self.shard, paused)).await?;
+                self.shared.shard(self.shard).stats().paused = paused;
+                // Paused is paused, even if the caller gave up.
+                let _ = reply.send(under_way);
+            }
+            Command::IsWaiting { id, reply } => {
+                let waits = self.account.sent.has(id) || super::ask(&self.abort, || log.holds(id)).await?;
+                let _ = reply.send(waits);
+            }
+            // Only the leader has the ops. The caller learns that by the reply that is dropped.
+            Command::Withdraw { .. } | Command::WithdrawKey { .. } => {}
+            Command::SetLimits(_) | Command::Read => {}
+        }
+        Ok(())
+    }
+
+    /// Shows how things stand.
+    fn show(&self, meter: &LogMeter) {
+        let mut stats = self.shared.shard(self.shard).stats();
+        (stats.leads, stats.in_flight, stats.in_doubt) = (false, 0, 0);
+        stats.oldest = self.account.sent.oldest();
+        let stats = *stats;
+        meter.publish(self.shared.log.size(), &stats, clock::now());
+    }
+}
+
+/// Leaves an error for later that may pass.
+fn passing<V>(result: Result<V, LogError>) -> Result<Option<V>, TermEnd> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
+            warn!(%error, "what became of ops can't be read now");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

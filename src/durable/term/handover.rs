@@ -1,0 +1,117 @@
+//! From following to leading and back: which ops of this process are where, and what is counted.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{Leader, PAUSE, TermEnd, recover::Waiting, running::Running, sent::Sent};
+use crate::{
+    driver::clock,
+    durable::{frame::Entry, log::StoredFrame},
+    sink::Sink,
+};
+
+/// The frames of this process, from when it followed the shard on.
+pub(super) struct Arrivals<'a> {
+    pub(super) frames: &'a mut mpsc::UnboundedReceiver<StoredFrame>,
+    /// Frames that came before the term had begun, and belong to it.
+    pub(super) early: VecDeque<StoredFrame>,
+}
+
+impl Arrivals<'_> {
+    pub(super) async fn next(&mut self) -> Option<StoredFrame> {
+        match self.early.pop_front() {
+            Some(frame) => Some(frame),
+            None => self.frames.recv().await,
+        }
+    }
+
+    pub(super) fn try_next(&mut self) -> Option<StoredFrame> {
+        self.early.pop_front().or_else(|| self.frames.try_recv().ok())
+    }
+}
+
+impl<T, R> Leader<T, R>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+{
+    /// Learns what became of the ops of this process while another one led: its fence is gone, so that nothing more does. Frames from
+    /// `next` on are returned.
+    pub(super) async fn take_over(
+        &mut self,
+        frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
+        next: u64,
+    ) -> Result<VecDeque<StoredFrame>, TermEnd> {
+        let mut early = VecDeque::new();
+        while let Ok(frame) = frames.try_recv() {
+            if frame.first >= next {
+                early.push_back(frame);
+            } else if self.account.counted_to.is_none() {
+                self.note(&frame)?;
+            }
+        }
+        if self.account.counted_to.is_none() && self.account.sent.len() > 0 {
+            while !self.tell_ended().await? {
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE.1) => {}
+                    () = self.abort.cancelled() => return Err(TermEnd::Left),
+                }
+            }
+        }
+        Ok(early)
+    }
+}
+
+impl<T, R, S> Running<'_, T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// Counts what was found, and takes the permits that its ops hold.
+    pub(super) fn balance(&mut self, waiting: &[Waiting], in_doubt: usize) {
+        let (shard, next) = (self.leader.shard, self.next);
+        let leader = &mut *self.leader;
+        let (account, permits) = (&mut leader.account, &leader.shared.permits);
+        let mut stats = leader.shared.shard(shard).stats();
+        stats.terms += 1;
+        let sent = std::mem::take(&mut account.sent);
+        match account.counted_to.replace(next) {
+            None => {
+                let own = waiting.iter().filter(|op| op.is_own).count();
+                // Ops that were sent again under an id that is forgotten have no end of their own.
+                stats.repeats += sent.len().saturating_sub(own) as u64;
+                stats.recovered += (waiting.len() - own) as u64;
+                stats.recovered_in_doubt += in_doubt as u64;
+                account.found(permits, waiting.len(), 0);
+            }
+            Some(until) => {
+                let new = || waiting.iter().filter(|op| op.token.position >= until);
+                let own = new().filter(|op| op.is_own).count();
+                stats.accepted += own as u64;
+                stats.received += (new().count() - own) as u64;
+                account.found(permits, waiting.len(), own);
+            }
+        }
+    }
+
+    /// Another process leads from now on. Returns nothing to it: the log has all.
+    pub(super) fn hand_over(&mut self) {
+        let shared = Arc::clone(&self.leader.shared);
+        let own = shared.log.producer();
+        let at = self.kept.oldest().unwrap_or_else(clock::now);
+        let (mut sent, flagged) = (Sent::default(), self.flagged.lowest());
+        let mut push = |number, handle| {
+            let may_repeat = flagged.get(&own).is_some_and(|lowest| number >= *lowest);
+            sent.push(&Entry { producer: own, number, handle, may_repeat }, at);
+        };
+        self.ids.open_of(own, &self.settled).for_each(|(number, handle)| push(number, handle));
+        let repeats = self.repeats.iter().filter(|(id, _)| id.producer() == own);
+        repeats.flat_map(|(id, positions)| positions.iter().map(|_| id.number())).for_each(|number| push(number, 0));
+        let mut stats = shared.shard(self.leader.shard).stats();
+        stats.handed_over += stats.pending().saturating_sub(sent.len() as u64);
+        drop(stats);
+        self.leader.account.hand_over(&shared.permits, sent, self.next);
+    }
+}
