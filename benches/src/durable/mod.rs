@@ -224,7 +224,9 @@ pub use recovery::{FILL, READ, RECOVER};
 /// Removes all files of a folder.
 pub fn empty(folder: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(folder)? {
-        fs::remove_file(entry?.path())?;
+        let path = entry?.path();
+        // The folder of the processes that share a log.
+        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
     }
     Ok(())
 }
