@@ -256,7 +256,8 @@
 //!   [`withdraw`](crate::durable::Handle::withdraw) and [`withdraw_key`](crate::durable::Handle::withdraw_key) work while one process has joined.
 //! * Limits, retries, stages and quotas are those of the process that leads: give all of them the same. A bucket of a quota that is
 //!   shared with other batchers is of one process.
-//! * A log with a [`ledger`](crate::durable::File::ledger) is of one process.
+//! * [`File::exclusive`](crate::durable::File::exclusive) keeps a file for one process. One with a
+//!   [`ledger`](crate::durable::File::ledger) is of one process in any case.
 //!
 //! In tests [`MemoryLog::another_process`](crate::testing::MemoryLog::another_process) stands for another process.
 //!

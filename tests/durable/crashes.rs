@@ -695,3 +695,49 @@ fn an_op_that_kills_its_process_is_given_up() {
         assert_eq!(ends, expected, "{kind:?} after {lives} lives");
     }
 }
+
+/// A sink whose rows are in the log, and which gives no answer about the first op.
+#[derive(Clone)]
+struct Silent(Term);
+
+impl Sink<u32> for Silent {
+    async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
+        if batch.pending().any(|op| *op == 1) && self.0.epoch() == 1 {
+            return Err(SinkError::ambiguous("no answer"));
+        }
+        let insert = |transaction: &mut Transaction<'_>, batch: &mut Batch<u32>| {
+            let rows = transaction.memory()?;
+            batch.pending().for_each(|op| drop(rows.insert(format!("{:09}", rows.len()), op.to_string())));
+            Ok(batch.accept_all())
+        };
+        self.0.transaction(batch, insert).await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Transactional
+    }
+}
+
+/// Goal: an op that was given up does not come back behind something newer of its key. Method: the process dies when the newer one has
+/// landed, which no record of the older one's end may follow.
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_does_not_come_back() {
+    let log = MemoryLog::new().sync_time(Duration::from_millis(1));
+    let join = |log: MemoryLog| {
+        let stages = || Stages::new().partition_by(|_: &u32| 0_u8);
+        let orders = Durable::new("orders", log).stages(stages).limits(Limits::new(1)).retry(Retry::none());
+        orders.sink(Silent).join()
+    };
+    let orders = join(log.clone()).await.unwrap();
+    let desk = orders.handle();
+    desk.send_all([1, 2]).await.unwrap();
+    while log.rows().is_empty() {
+        tokio::time::sleep(Duration::from_micros(100)).await;
+    }
+    log.crash();
+    drop((orders, desk));
+    let orders = join(log.clone()).await.unwrap();
+    orders.handle().flush().await.unwrap();
+    assert_eq!(log.rows().into_values().collect::<Vec<_>>(), ["2"]);
+    assert_eq!(orders.dead_letters().list(10).await.unwrap().len(), 1);
+}

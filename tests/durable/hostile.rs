@@ -301,33 +301,44 @@ fn holder() {
     let Some(path) = std::env::var_os("ROUNDLOT_TEST_HELD") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let orders = plain(Path::new(&path)).await.unwrap();
+        let file = File::at(&path);
+        let file = if std::env::var_os("ROUNDLOT_TEST_EXCLUSIVE").is_some() { file.exclusive() } else { file };
+        let recorder = Recorder::<u32>::new();
+        let orders = Durable::new("orders", file).codec(OLD).sink(move |_| recorder.clone()).join().await.unwrap();
         println!("\nhas the file");
         tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await.unwrap();
         orders.leave().await.unwrap();
     });
 }
 
-/// Goal: a second program shares the file, and leads when the first one is gone. Method: a process that is killed, and one that leaves.
+/// A process that has the file.
 #[cfg(unix)]
-#[tokio::test]
-async fn a_second_program_shares_the_file() {
+fn other_process(path: &Path, is_exclusive: bool) -> (std::process::Child, impl Sized) {
     use std::{
         io::{BufRead, BufReader},
         process::{Command, Stdio},
     };
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "hostile::holder", "--ignored", "--nocapture", "--test-threads", "1"]);
+    child.env("ROUNDLOT_TEST_HELD", path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if is_exclusive {
+        child.env("ROUNDLOT_TEST_EXCLUSIVE", "1");
+    }
+    let mut child = child.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "has the file"), "the other process has not joined");
+    // The process must be able to say more.
+    (child, lines)
+}
+
+/// Goal: a second program shares the file, and leads when the first one is gone. Method: a process that is killed, and one that leaves.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_program_shares_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = with_an_op(folder.path()).await;
     for is_killed in [true, false] {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "hostile::holder", "--ignored", "--nocapture", "--test-threads", "1"])
-            .env("ROUNDLOT_TEST_HELD", &path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap() == "has the file"), "the other process has not joined");
+        let (mut child, _says) = other_process(&path, false);
         let second = plain(&path).await.unwrap();
         assert!(!second.handle().is_leading());
         second.leave().await.unwrap();
@@ -336,6 +347,28 @@ async fn a_second_program_shares_the_file() {
         }
         drop(child.stdin.take());
         assert_eq!(child.wait().unwrap().success(), !is_killed);
+        recovers_its_op(&path).await;
+    }
+}
+
+/// Goal: a program that wants the file for itself shares it with no other one, whichever comes first, and the error names the other
+/// process. Method: a process with each wish, and this one with the other.
+#[cfg(unix)]
+#[tokio::test]
+async fn an_exclusive_file_is_not_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = with_an_op(folder.path()).await;
+    for is_exclusive in [true, false] {
+        let (mut child, _says) = other_process(&path, is_exclusive);
+        let file = File::at(&path);
+        let file = if is_exclusive { file } else { file.exclusive() };
+        let recorder = Recorder::<u32>::new();
+        let joined = Durable::new("orders", file).codec(OLD).sink(move |_| recorder.clone()).join().await;
+        assert!(matches!(joined, Err(JoinError::InUse(_))));
+        let error = refused(joined);
+        assert!(error.contains(&child.id().to_string()), "{error}");
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
         recovers_its_op(&path).await;
     }
 }

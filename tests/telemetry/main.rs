@@ -24,7 +24,7 @@ use record::{Emitted, Metric, Site};
 use tokio::runtime::{Builder, Runtime};
 
 /// Events that no run of this test emits, each with the reason.
-const ELSEWHERE: [(&str, &str); 16] = [
+const ELSEWHERE: [(&str, &str); 17] = [
     ("the WAL of a log can't be moved into it", "takes a disk that fails"),
     ("a reader keeps the WAL of a log from being reset", "takes a log of some megabytes"),
     ("a commit has no known result: the log is opened again", "takes a disk that fails"),
@@ -37,6 +37,7 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("the other processes of a log can't be seen", "takes a disk that fails"),
     ("the logs of this process can't be noted for the others", "takes a disk that fails"),
     ("other processes are heard once a second: there is no socket", "takes a path that is too long"),
+    ("this process can't lead a shard", "takes a disk that fails"),
     ("the processes of a log can't queue", "takes a disk that fails, under two processes"),
     ("dead letters can't be read", "takes a log that is damaged while it is used"),
     ("a connection to PostgreSQL ended", "takes a PostgreSQL server"),

@@ -117,6 +117,7 @@ pub struct File {
     path: PathBuf,
     max_bytes: u64,
     is_restored: bool,
+    is_exclusive: bool,
     /// The database that settles the logs.
     #[cfg(feature = "postgres")]
     ledger: Option<Postgres>,
@@ -129,6 +130,7 @@ impl File {
             path: path.as_ref().to_owned(),
             max_bytes: MAX_BYTES,
             is_restored: false,
+            is_exclusive: false,
             #[cfg(feature = "postgres")]
             ledger: None,
         }
@@ -147,6 +149,12 @@ impl File {
     /// opened as ever.
     pub fn restored(self) -> Self {
         Self { is_restored: true, ..self }
+    }
+
+    /// Keeps the file for this process. [`join`](super::Durable::join) refuses a file that another process has open, and as long as
+    /// this one has it open, theirs refuses it. The error names the process. A file with a ledger is of one process in any case.
+    pub fn exclusive(self) -> Self {
+        Self { is_exclusive: true, ..self }
     }
 }
 
@@ -187,7 +195,7 @@ impl File {
     /// The same with the server of these settings. Only the address counts: each shard has one connection, and all lookups share
     /// one.
     pub fn ledger_with(self, settings: Postgres) -> Self {
-        Self { ledger: Some(settings), ..self }
+        Self { ledger: Some(settings), is_exclusive: true, ..self }
     }
 }
 
@@ -215,7 +223,7 @@ fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
     let mut files = open_files();
     if !files.contains_key(&path) {
         let callers = Arc::default();
-        let started = writer::start(&path, file.max_bytes, file.is_restored, Arc::clone(&callers))?;
+        let started = writer::start(&path, file, Arc::clone(&callers))?;
         let Started { messages, gauges, nodes } = started;
         files.insert(path.clone(), OpenFile { messages, gauges, callers, nodes, names: BTreeSet::new() });
     }
@@ -262,12 +270,6 @@ impl Open for File {
             let engine = Arc::new(member);
             #[cfg(feature = "postgres")]
             if let Some(settings) = ledger {
-                if let Some(pid) = engine.nodes.pids().first() {
-                    local::Engine::close(&*engine).await;
-                    return Err(JoinError::InUse(format!(
-                        "process {pid} has it, and a log with a ledger is of one process"
-                    )));
-                }
                 let engine_of_log = Arc::clone(&engine);
                 let opened =
                     super::ledger::open(engine_of_log, turns, &settings, &name, shards, max_letter_bytes).await;

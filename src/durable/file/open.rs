@@ -14,6 +14,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
+    File,
     guard::Guard,
     mark::Mark,
     nodes::Nodes,
@@ -22,6 +23,7 @@ use super::{
     views::put_views,
     wal::process,
     wal_end::WalWatch,
+    writer::MIN_BYTES,
 };
 use crate::durable::{error::JoinError, log::LogError};
 
@@ -67,6 +69,8 @@ pub(super) struct Connected {
 pub(super) struct OpenedFile {
     pub(super) connected: Connected,
     pub(super) nodes: Arc<Nodes>,
+    /// Keeps other processes from opening it until it is dropped.
+    pub(super) gate: fs::File,
     pub(super) mark: Mark,
     /// Transactions committed so far, by all processes.
     pub(super) commits: u64,
@@ -118,22 +122,26 @@ pub(super) fn gate(path: &Path) -> Result<fs::File, JoinError> {
 }
 
 /// Opens a file. The first process that has it open checks it; one that comes later relies on that.
-pub(super) fn open(path: &Path, max_bytes: u64, is_restored: bool) -> Result<OpenedFile, JoinError> {
+pub(super) fn open(path: &Path, file: &File) -> Result<OpenedFile, JoinError> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok();
     let kind = mounts.and_then(|mounts| file_system(&mounts, path));
     if let Some(kind) = kind.filter(|kind| NETWORK.contains(&&**kind)) {
         return Err(JoinError::Unsafe(format!("{} is on a network file system, {kind}", path.display())));
     }
-    let _gate = gate(path)?;
-    let nodes = Nodes::enter(path).map_err(|error| JoinError::Open(format!("{}: {error}", path.display())))?;
-    let opened = open_as(&nodes, path, max_bytes, is_restored);
+    let gate = gate(path)?;
+    let entered = Nodes::enter(path, file.is_exclusive);
+    let nodes = entered.map_err(|error| JoinError::Open(format!("{}: {error}", path.display())))?;
+    let opened = match nodes.stranger() {
+        Some(pid) => Err(JoinError::InUse(format!("{} is open in {}", path.display(), process(pid)))),
+        None => open_as(&nodes, gate, path, file),
+    };
     if opened.is_err() {
         nodes.leave();
     }
     opened
 }
 
-fn open_as(nodes: &Arc<Nodes>, path: &Path, max_bytes: u64, is_restored: bool) -> Result<OpenedFile, JoinError> {
+fn open_as(nodes: &Arc<Nodes>, gate: fs::File, path: &Path, file: &File) -> Result<OpenedFile, JoinError> {
     let failed =
         |what: &str, error: &dyn std::fmt::Display| JoinError::Open(format!("{}: {what}: {error}", path.display()));
     let is_first = !nodes.has_peers();
@@ -147,7 +155,7 @@ fn open_as(nodes: &Arc<Nodes>, path: &Path, max_bytes: u64, is_restored: bool) -
         return Err(JoinError::Unsafe(why));
     }
     let Connected { connection, guard, watch } =
-        connect(path, max_bytes, is_first).map_err(|error| failed("SQLite", &error))?;
+        connect(path, file.max_bytes.max(MIN_BYTES), is_first).map_err(|error| failed("SQLite", &error))?;
     let meta = |key: &str| -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT value FROM roundlot_meta WHERE key = ?1";
         connection.query_row(sql, [key], |row| row.get(0)).optional()
@@ -167,7 +175,7 @@ fn open_as(nodes: &Arc<Nodes>, path: &Path, max_bytes: u64, is_restored: bool) -
     }
     let commits = meta("commits").map_err(|error| failed("SQLite", &error))?.unwrap_or(0) as u64;
     let is_behind = is_first && mark.commits() > commits;
-    if is_behind && !is_restored {
+    if is_behind && !file.is_restored {
         let why = format!(
             "{} ends at commit {commits}, and commit {} was confirmed: it is a backup, or has lost what was confirmed. \
              Ops that wait in it may have been sent since. File::restored puts them in doubt and goes on",
@@ -177,7 +185,7 @@ fn open_as(nodes: &Arc<Nodes>, path: &Path, max_bytes: u64, is_restored: bool) -
         return Err(JoinError::Unsafe(why));
     }
     let connected = Connected { connection, guard, watch };
-    Ok(OpenedFile { connected, nodes: Arc::clone(nodes), mark, commits, is_behind })
+    Ok(OpenedFile { connected, nodes: Arc::clone(nodes), gate, mark, commits, is_behind })
 }
 
 /// Opens the database, with all settings that a connection has. The first process that has it open makes what is missing.

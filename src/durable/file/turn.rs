@@ -6,8 +6,8 @@ use rusqlite::ErrorCode;
 use tracing::{error, warn};
 
 use super::{
-    nodes::{Turn, Turnstile},
-    open::{self, Connected},
+    nodes::Turn,
+    open::{self, BUSY, Connected},
     store::{Rows, failed},
     writer::Writer,
 };
@@ -54,12 +54,9 @@ impl Writer {
     /// Runs jobs in one transaction, when it is this process's turn. Returns the shards that were changed.
     fn wait_and_run(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<u32>, Undone> {
         let only_reads = jobs.iter().all(|job| job.only_reads());
-        let turnstile = if only_reads { None } else { self.turnstile() };
-        let turn = turnstile.as_ref().and_then(|turnstile| self.enter(turnstile));
-        let result = self.run_in_turn(jobs, only_reads);
-        drop(turn);
-        self.turnstile = turnstile.or(self.turnstile.take());
-        result
+        let turn = if only_reads { Ok(None) } else { self.enter() };
+        let _turn = turn.map_err(|error| Undone { error, by_one: false })?;
+        self.run_in_turn(jobs, only_reads)
     }
 
     fn run_in_turn(&mut self, jobs: &mut [Box<dyn Job>], only_reads: bool) -> Result<Vec<u32>, Undone> {
@@ -81,23 +78,21 @@ impl Writer {
         }
     }
 
-    /// The turnstile, if there are other processes. The caller puts it back.
-    pub(super) fn turnstile(&mut self) -> Option<Turnstile> {
+    /// Waits for the turn of this process, if there are others.
+    pub(super) fn enter(&mut self) -> Result<Option<Turn>, LogError> {
         if !self.nodes.has_peers() {
-            return None;
+            return Ok(None);
         }
-        let opened = self.turnstile.take().map_or_else(|| self.nodes.turnstile(), Ok);
-        opened.map_err(|error| self.warn_of_queue(&error)).ok()
-    }
-
-    /// Waits for the turn of this process.
-    pub(super) fn enter<'a>(&self, turnstile: &'a Turnstile) -> Option<Turn<'a>> {
-        turnstile.enter().map_err(|error| self.warn_of_queue(&error)).ok()
-    }
-
-    /// Without a queue, SQLite's lock decides.
-    fn warn_of_queue(&self, error: &std::io::Error) {
-        warn!(path = %self.path.display(), %error, "the processes of a log can't queue");
+        let turnstile = self.turnstile.get_or_insert_with(|| self.nodes.turnstile());
+        match turnstile.enter(BUSY) {
+            Ok(Some(turn)) => Ok(Some(turn)),
+            Ok(None) => Err(LogError::Failed("another process keeps the log from being written".to_owned())),
+            Err(error) => {
+                // SQLite's own lock decides.
+                warn!(path = %self.path.display(), %error, "the processes of a log can't queue");
+                Ok(None)
+            }
+        }
     }
 
     /// Forgets what is known of the file if another process has written.
@@ -159,7 +154,8 @@ impl Writer {
         Step::Commit.after();
         self.commits = self.committing;
         Step::Mark.before();
-        self.write_mark();
+        let end = self.watch.end(self.wal.path());
+        self.write_mark(end);
         Step::Mark.after();
         if let Err(error) = self.watch.checkpoint(&self.connection) {
             warn!(path = %self.path.display(), %error, "the WAL of a log can't be moved into it");

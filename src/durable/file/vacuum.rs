@@ -24,7 +24,7 @@ mod tests {
     fn pages_are_given_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        drop(open::open(&path, 16 << 20, false).unwrap());
+        drop(open::open(&path, &super::super::File::at(&path)).unwrap());
         let Connected { connection, mut watch, .. } = open::connect(&path, 16 << 20, true).unwrap();
         let fill = "CREATE TABLE a (b); INSERT INTO a SELECT randomblob(4000) FROM generate_series(1, 300)";
         let fill = fill.replace(

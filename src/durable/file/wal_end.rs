@@ -118,6 +118,8 @@ pub(super) fn checksum(sum: (u32, u32), bytes: &[u8], is_big: bool) -> (u32, u32
 pub(super) struct WalWatch {
     frames: Arc<AtomicU32>,
     file: Option<File>,
+    /// The end after the last commit of this connection.
+    last: WalEnd,
 }
 
 impl WalWatch {
@@ -129,7 +131,7 @@ impl WalWatch {
             of_hook.store(u32::try_from(count).unwrap_or_default(), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Self { frames, file: None })
+        Ok(Self { frames, file: None, last: WalEnd::NONE })
     }
 
     /// Moves the WAL into the database if it is long, as SQLite would in the middle of a commit. The caller has marked the end
@@ -151,10 +153,26 @@ impl WalWatch {
         if let Some(file) = &mut self.file {
             file.seek(SeekFrom::Start(0))?;
             if !fill(file, &mut header)? {
-                return Ok(WalEnd::NONE);
+                self.last = WalEnd::NONE;
+                return Ok(self.last);
             }
         }
-        Ok(WalEnd { header, frames: self.frames.load(Ordering::Relaxed) })
+        self.last = WalEnd { header, frames: self.frames.load(Ordering::Relaxed) };
+        Ok(self.last)
+    }
+
+    /// How far the WAL reaches at least when this connection has not committed since the last time: nowhere, as far as is known, if
+    /// another process has begun it anew.
+    pub(super) fn end_since(&mut self, path: &Path) -> io::Result<WalEnd> {
+        let last = self.last;
+        let now = self.end(path)?;
+        let is_own = now.frames != last.frames || now.header == last.header;
+        if !is_own {
+            // The count stays that of the commit, so that the next look says the same.
+            self.last = last;
+            return Ok(WalEnd::NONE);
+        }
+        Ok(now)
     }
 }
 
@@ -199,6 +217,29 @@ mod tests {
         assert_eq!(watch.end(&wal).unwrap(), WalEnd::NONE);
         drop(connection);
         assert_eq!(end.damage(&wal).unwrap(), None);
+    }
+
+    /// Goal: the end of a WAL that another process has begun anew is not taken for the end after a commit of this one. Method: two
+    /// connections, of which the other one begins it anew.
+    #[test]
+    fn a_new_beginning_by_another_process_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, wal) = (folder.path().join("a.db"), folder.path().join("a.db-wal"));
+        let mut own = Connection::open(&path).unwrap();
+        own.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE a (b)").unwrap();
+        let mut watch = WalWatch::install(&mut own).unwrap();
+        own.execute_batch("BEGIN; INSERT INTO a VALUES (randomblob(40000)); COMMIT").unwrap();
+        let end = watch.end(&wal).unwrap();
+        assert!(end.frames > 5);
+        assert_eq!(watch.end_since(&wal).unwrap(), end);
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("INSERT INTO a VALUES (1)").unwrap();
+        assert_eq!(watch.end_since(&wal).unwrap(), end, "it is longer, and begins the same");
+        other.execute_batch("PRAGMA wal_checkpoint; INSERT INTO a VALUES (2)").unwrap();
+        assert_eq!(watch.end_since(&wal).unwrap(), WalEnd::NONE);
+        assert_eq!(watch.end_since(&wal).unwrap().damage(&wal).unwrap(), None);
+        own.execute_batch("INSERT INTO a VALUES (3)").unwrap();
+        assert_eq!(watch.end(&wal).unwrap().damage(&wal).unwrap(), None);
     }
 
     /// Goal: the WAL does not grow without end. Method: many commits.

@@ -1,7 +1,7 @@
 //! The thread that writes a file: it takes all jobs that wait, runs them in one transaction, commits, and answers.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,6 +17,7 @@ use rusqlite::Connection;
 use tracing::{error, warn};
 
 use super::{
+    File,
     gathering::Gathering,
     guard::Guard,
     letters::LetterBytes,
@@ -26,7 +27,7 @@ use super::{
     store::failed,
     vacuum::give_back,
     wal::Wal,
-    wal_end::WalWatch,
+    wal_end::{WalEnd, WalWatch},
 };
 use crate::durable::{
     error::JoinError,
@@ -46,7 +47,7 @@ const IDLE: Duration = Duration::from_millis(200);
 const VACUUM: u32 = 256;
 
 /// The least cap of a file.
-const MIN_BYTES: u64 = 16 << 20;
+pub(super) const MIN_BYTES: u64 = 16 << 20;
 
 /// The part of the cap that dead letters may take. Then a shard holds that has another one.
 const LETTERS: u64 = 16;
@@ -91,7 +92,7 @@ pub(super) struct Writer {
     pub(super) callers: Arc<Callers>,
     pub(super) gathering: Gathering,
     pub(super) nodes: Arc<Nodes>,
-    /// Opened when there is another process.
+    /// Made when there is another process.
     pub(super) turnstile: Option<Turnstile>,
     /// How often other processes were seen, when they were last looked at.
     pub(super) seen: u64,
@@ -120,17 +121,12 @@ pub(super) struct Started {
 }
 
 /// Opens the file in a thread of its own. Blocks until it is open.
-pub(super) fn start(
-    path: &Path,
-    max_bytes: u64,
-    is_restored: bool,
-    callers: Arc<Callers>,
-) -> Result<Started, JoinError> {
+pub(super) fn start(path: &Path, file: &File, callers: Arc<Callers>) -> Result<Started, JoinError> {
     let (messages, inbox) = mpsc::channel();
     let (opened, is_open) = mpsc::channel();
     let gauges = Arc::new(Gauges::default());
-    let (path, of_writer) = (path.to_owned(), Arc::clone(&gauges));
-    let run = move || match Writer::open(path, max_bytes.max(MIN_BYTES), is_restored, of_writer, callers) {
+    let (path, file, of_writer) = (path.to_owned(), file.clone(), Arc::clone(&gauges));
+    let run = move || match Writer::open(path, &file, of_writer, callers) {
         Err(error) => drop(opened.send(Err(error))),
         Ok(writer) => {
             if opened.send(Ok(Arc::clone(&writer.nodes))).is_ok() {
@@ -145,14 +141,9 @@ pub(super) fn start(
 }
 
 impl Writer {
-    fn open(
-        path: PathBuf,
-        max_bytes: u64,
-        is_restored: bool,
-        gauges: Arc<Gauges>,
-        callers: Arc<Callers>,
-    ) -> Result<Self, JoinError> {
-        let OpenedFile { connected, nodes, mark, commits, is_behind } = open::open(&path, max_bytes, is_restored)?;
+    fn open(path: PathBuf, file: &File, gauges: Arc<Gauges>, callers: Arc<Callers>) -> Result<Self, JoinError> {
+        let OpenedFile { connected, nodes, gate, mark, commits, is_behind } = open::open(&path, file)?;
+        let max_bytes = file.max_bytes.max(MIN_BYTES);
         let Connected { connection, guard, watch } = connected;
         let (wal, identity) = (Wal::new(&path, max_bytes), identity(&path));
         let letters = LetterBytes::new(max_letter_bytes(max_bytes));
@@ -183,6 +174,8 @@ impl Writer {
             writer.commits = writer.mark.commits();
             writer.doubt_all()?;
         }
+        // Only now may another process rely on what this one has done.
+        drop(gate);
         Ok(writer)
     }
 
@@ -249,8 +242,8 @@ impl Writer {
         }
     }
 
-    pub(super) fn write_mark(&mut self) {
-        let marked = self.watch.end(self.wal.path()).and_then(|wal| self.mark.write(self.commits, wal));
+    pub(super) fn write_mark(&mut self, end: io::Result<WalEnd>) {
+        let marked = end.and_then(|wal| self.mark.write(self.commits, wal));
         if let Err(error) = marked {
             warn!(path = %self.path.display(), %error, "the mark of a log can't be written");
         }
@@ -258,11 +251,10 @@ impl Writer {
 
     /// Syncs the mark, and gives pages back that hold nothing.
     fn tidy(&mut self) {
-        let turnstile = self.turnstile();
-        let turn = turnstile.as_ref().and_then(|turnstile| self.enter(turnstile));
-        self.tidy_in_turn();
-        drop(turn);
-        self.turnstile = turnstile.or(self.turnstile.take());
+        // While another process keeps the file, there is nothing to tidy up.
+        if let Ok(_turn) = self.enter() {
+            self.tidy_in_turn();
+        }
     }
 
     fn tidy_in_turn(&mut self) {
@@ -272,7 +264,8 @@ impl Writer {
         }
         // Pages may have moved. Of several processes, the one that has written last knows how far the WAL reaches.
         if self.is_last_to_write() {
-            self.write_mark();
+            let end = self.watch.end_since(self.wal.path());
+            self.write_mark(end);
         }
         self.wal.look(&self.connection, false);
         if let Err(error) = self.mark.sync() {

@@ -138,6 +138,10 @@ impl Told {
         });
     }
 
+    pub(super) fn has_letters(&self) -> bool {
+        !self.letters.is_empty()
+    }
+
     pub(super) fn into_record(self, shard: u16, epoch: u64) -> Record {
         let Self { positions, outcomes, letters } = self;
         let (settled, outcomes) = (runs_of(positions), outcomes.into_rows());

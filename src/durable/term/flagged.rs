@@ -28,6 +28,10 @@ impl Flagged {
         }
     }
 
+    pub(super) fn contains(&self, id: Id) -> bool {
+        self.ops.contains_key(&id)
+    }
+
     /// The lowest number of each producer.
     pub(super) fn lowest(&self) -> BTreeMap<u64, u64> {
         let (mut lowest, mut from) = (BTreeMap::new(), 0);

@@ -156,7 +156,7 @@ where
     async fn look_for_forgotten(&mut self) -> Result<(), TermEnd> {
         for id in self.account.sent.ids_sent_again(self.shard) {
             let found = passing(self.shared.log.find(id).await)?;
-            if found == Some(Found::Forgotten) {
+            if found == Some(Found::Forgotten) && passing(self.shared.log.holds(id).await)? == Some(false) {
                 self.end(id, refused(SinkError::refused("its id is forgotten")));
             }
         }

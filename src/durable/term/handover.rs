@@ -81,8 +81,9 @@ where
             None => {
                 let own = waiting.iter().filter(|op| op.is_own).count();
                 // Ops that were sent again under an id that is forgotten have no end of their own.
-                stats.repeats += sent.len().saturating_sub(own) as u64;
-                stats.recovered += (waiting.len() - own) as u64;
+                let known = own.min(sent.len());
+                stats.repeats += (sent.len() - known) as u64;
+                stats.recovered += (waiting.len() - known) as u64;
                 stats.recovered_in_doubt += in_doubt as u64;
                 account.found(permits, waiting.len(), 0);
             }
@@ -101,9 +102,9 @@ where
         let shared = Arc::clone(&self.leader.shared);
         let own = shared.log.producer();
         let at = self.kept.oldest().unwrap_or_else(clock::now);
-        let (mut sent, flagged) = (Sent::default(), self.flagged.lowest());
+        let mut sent = Sent::default();
         let mut push = |number, handle| {
-            let may_repeat = flagged.get(&own).is_some_and(|lowest| number >= *lowest);
+            let may_repeat = self.flagged.contains((own, number));
             sent.push(&Entry { producer: own, number, handle, may_repeat }, at);
         };
         self.ids.open_of(own, &self.settled).for_each(|(number, handle)| push(number, handle));

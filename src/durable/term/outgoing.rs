@@ -34,11 +34,24 @@ where
             self.lend(&mut cut, std::mem::take(&mut charges))
         });
         if lent.is_some() && !self.one_by_one {
-            return self.start(Start { cut, writing: Writing { announced: None, lent } });
+            let start = Start { cut, writing: Writing { announced: None, lent } };
+            if self.has_unrecorded_letters() {
+                // A crash would let an op that was given up come back, after something newer of its key.
+                self.draft.effects.starts.push(start);
+            } else {
+                self.start(start);
+            }
+            return;
         }
         self.draft.charges.append(&mut charges);
         let announced = Some(self.announce(&mut cut));
         self.draft.effects.starts.push(Start { cut, writing: Writing { announced, lent } });
+    }
+
+    /// Whether an op was given up, and no record of that has committed.
+    fn has_unrecorded_letters(&self) -> bool {
+        self.draft.told.has_letters()
+            || self.committing.as_ref().is_some_and(|committing| committing.effects.letters > 0)
     }
 
     /// Begins the writes of batches whose intents have committed. The sync may have taken long: what has expired meanwhile is left

@@ -115,8 +115,9 @@ where
                 self.has_frames_until(stored.first + stored.count)?;
                 self.next = stored.first + stored.count;
             }
-            if self.is_stopping() {
-                return Err(self.why_it_stops());
+            // A shard that is asked back is handed over when all of it is known.
+            if self.leader.stop.is_cancelled() {
+                return Err(TermEnd::Left);
             }
         }
         self.has_frames_until(until)?;

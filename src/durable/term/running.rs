@@ -256,7 +256,7 @@ where
     }
 
     /// Why nothing is.
-    pub(super) fn why_it_stops(&self) -> TermEnd {
+    fn why_it_stops(&self) -> TermEnd {
         if self.leader.stop.is_cancelled() { TermEnd::Left } else { TermEnd::HandedOver }
     }
 

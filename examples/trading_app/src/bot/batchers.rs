@@ -103,7 +103,7 @@ pub async fn open_on_log(
     let venue = Counted::new(venue);
     let written = venue.written();
     let venue = Arc::new(venue);
-    let durable = Durable::new("orders", File::at(&log.path))
+    let durable = Durable::new("orders", File::at(&log.path).exclusive())
         .stages(move || stages().expire_at(move |op| expires_at(op, expire_after)))
         .limits(settings.orders.limits.clone())
         .retry(settings.orders.retry.clone())

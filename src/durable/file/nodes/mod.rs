@@ -75,6 +75,7 @@ struct State {
     /// Since when this process waits for its turn to write.
     waits_since: Option<Instant>,
     warned_at: Option<Instant>,
+    lead_warned_at: Option<Instant>,
 }
 
 struct Leading {
@@ -87,10 +88,10 @@ struct Leading {
 impl Nodes {
     /// Adds this process to those that have a file open, and starts the thread that hears the others. The caller holds the gate, so
     /// that no other process comes or goes meanwhile.
-    pub(super) fn enter(database: &Path) -> io::Result<Arc<Self>> {
+    pub(super) fn enter(database: &Path, is_exclusive: bool) -> io::Result<Arc<Self>> {
         let folder = beside(database, "-nodes");
         peers::make(&folder)?;
-        let me = Me::enter(&folder)?;
+        let me = Me::enter(&folder, is_exclusive)?;
         let sockets = Sockets::bind(&folder, me.name());
         let nodes = Arc::new(Self {
             folder,
@@ -118,10 +119,10 @@ impl Nodes {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// The ids of the other processes in the system, for people.
-    #[cfg(feature = "postgres")]
-    pub(super) fn pids(&self) -> Vec<u32> {
-        self.state().peers.iter().map(|peer| peer.pid).collect()
+    /// A process that can't have the file open together with this one: one of the two wants it for itself.
+    pub(super) fn stranger(&self) -> Option<u32> {
+        let state = self.state();
+        state.peers.iter().find(|peer| peer.is_exclusive || self.me.is_exclusive()).map(|peer| peer.pid)
     }
 
     /// This process has joined a log, or has left it.
@@ -157,9 +158,15 @@ impl Nodes {
     pub(super) fn try_lead(self: &Arc<Self>, key: u32, member: Membership) -> Option<Lead> {
         let path = self.folder.join(format!("lead-{key}"));
         let lock = owner_only(&path).and_then(|lock| lock.try_lock().map(|()| lock).map_err(io::Error::from));
-        let Ok(lock) = lock else {
-            self.state().free_since.remove(&key);
-            return None;
+        let lock = match lock {
+            Ok(lock) => lock,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.warn_of_lead(&path, &error);
+                }
+                self.state().free_since.remove(&key);
+                return None;
+            }
         };
         // The process that had it may be gone.
         if self.has_peers() {
@@ -178,6 +185,15 @@ impl Nodes {
             state.leads.insert(key, leading);
         }
         Some(Lead::new(asked_back, Held { nodes: Arc::clone(self), key, lock: Some(lock) }))
+    }
+
+    /// Warns that a shard may stay without a leader.
+    fn warn_of_lead(&self, path: &Path, error: &io::Error) {
+        let mut state = self.state();
+        if state.lead_warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            state.lead_warned_at = Some(Instant::now());
+            warn!(path = %path.display(), %error, "this process can't lead a shard");
+        }
     }
 
     /// Whether another process should lead a shard.
@@ -212,8 +228,8 @@ impl Nodes {
     }
 
     /// The turns of all processes to write.
-    pub(super) fn turnstile(self: &Arc<Self>) -> io::Result<Turnstile> {
-        Turnstile::open(&self.folder, Arc::clone(self))
+    pub(super) fn turnstile(self: &Arc<Self>) -> Turnstile {
+        Turnstile::new(&self.folder, Arc::clone(self))
     }
 
     fn waits(&self, waits: bool) {

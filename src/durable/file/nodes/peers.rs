@@ -11,6 +11,10 @@ use std::{
 
 use crate::durable::{file::open::owner_only, log::lead::Membership};
 
+/// How a process shares the database, by the word in its file.
+const EXCLUSIVE: &str = "exclusive";
+const SHARED: &str = "shared";
+
 /// The end of the name of a process's file.
 const SUFFIX: &str = ".node";
 
@@ -19,6 +23,8 @@ const SUFFIX: &str = ".node";
 pub(super) struct Peer {
     pub(super) name: String,
     pub(super) pid: u32,
+    /// Whether it wants the file for itself.
+    pub(super) is_exclusive: bool,
     pub(super) members: Vec<Membership>,
 }
 
@@ -26,6 +32,7 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Me {
     name: String,
+    is_exclusive: bool,
     /// Locked until it is dropped, or the process ends.
     file: File,
 }
@@ -45,13 +52,13 @@ fn path_of(folder: &Path, name: &str) -> PathBuf {
 
 impl Me {
     /// Makes the file of this process. It is locked before it can be seen, since a file without a lock is of a process that is gone.
-    pub(super) fn enter(folder: &Path) -> io::Result<Self> {
+    pub(super) fn enter(folder: &Path, is_exclusive: bool) -> io::Result<Self> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = format!("{}-{:x}", std::process::id(), since.as_nanos());
         let hidden = folder.join(format!("{name}.new"));
         let file = owner_only(&hidden)?;
         file.lock()?;
-        let me = Self { name, file };
+        let me = Self { name, is_exclusive, file };
         me.publish(&BTreeSet::new())?;
         fs::rename(&hidden, path_of(folder, &me.name))?;
         Ok(me)
@@ -61,10 +68,15 @@ impl Me {
         &self.name
     }
 
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.is_exclusive
+    }
+
     /// Notes the logs that this process has joined.
     pub(super) fn publish(&self, members: &BTreeSet<Membership>) -> io::Result<()> {
         let lines = members.iter().map(|Membership { log, producer }| format!("{log} {producer}\n"));
-        let text = format!("{}\n{}", std::process::id(), lines.collect::<String>());
+        let (pid, share) = (std::process::id(), if self.is_exclusive { EXCLUSIVE } else { SHARED });
+        let text = format!("{pid} {share}\n{}", lines.collect::<String>());
         let mut file = &self.file;
         file.seek(io::SeekFrom::Start(0))?;
         file.write_all(text.as_bytes())?;
@@ -111,12 +123,13 @@ pub(super) fn look(folder: &Path, me: &str) -> io::Result<Vec<Peer>> {
 /// Reads the file of a process. `None` while it is being written.
 fn read(name: &str, text: &str) -> Option<Peer> {
     let mut lines = text.lines();
-    let pid = lines.next()?.parse().ok()?;
+    let (pid, share) = lines.next()?.split_once(' ')?;
     let member = |line: &str| {
         let (log, producer) = line.split_once(' ')?;
         Some(Membership { log: log.parse().ok()?, producer: producer.parse().ok()? })
     };
-    Some(Peer { name: name.to_owned(), pid, members: lines.map(member).collect::<Option<_>>()? })
+    let members = lines.map(member).collect::<Option<_>>()?;
+    Some(Peer { name: name.to_owned(), pid: pid.parse().ok()?, is_exclusive: share == EXCLUSIVE, members })
 }
 
 #[cfg(test)]
@@ -129,14 +142,15 @@ mod tests {
     fn the_living_are_seen() {
         let folder = tempfile::tempdir().unwrap();
         let (me, other, gone) =
-            (Me::enter(folder.path()).unwrap(), Me::enter(folder.path()).unwrap(), Me::enter(folder.path()).unwrap());
+            [false, true, false].map(|is_exclusive| Me::enter(folder.path(), is_exclusive).unwrap()).into();
         let member = Membership { log: 1, producer: 7 };
         other.publish(&BTreeSet::from([member, Membership { log: 0, producer: 123 }])).unwrap();
         other.publish(&BTreeSet::from([member])).unwrap();
         drop(gone);
         let peers = look(folder.path(), me.name()).unwrap();
-        let seen: Vec<_> = peers.iter().map(|peer| (&*peer.name, peer.pid, &peer.members[..])).collect();
-        assert_eq!(seen, [(other.name(), std::process::id(), &[member][..])]);
+        let seen: Vec<_> =
+            peers.iter().map(|peer| (&*peer.name, peer.pid, peer.is_exclusive, &peer.members[..])).collect();
+        assert_eq!(seen, [(other.name(), std::process::id(), true, &[member][..])]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

@@ -3,44 +3,135 @@
 //! whose turn it was can't come in between.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use super::{Nodes, owner_only};
 
+/// The turns of one process.
 pub(in super::super) struct Turnstile {
-    next: File,
-    turn: File,
+    folder: PathBuf,
     nodes: Arc<Nodes>,
+    /// Waits in the queue if another process has the turn: the kernel's locks have no time-out.
+    usher: Option<Arc<Usher>>,
 }
 
-/// A turn, until it is dropped.
-pub(in super::super) struct Turn<'a>(&'a File);
+/// A turn, until it is dropped. The lock ends with the process in any case.
+#[derive(Debug)]
+pub(in super::super) struct Turn {
+    _lock: File,
+}
 
 impl Turnstile {
-    pub(super) fn open(folder: &Path, nodes: Arc<Nodes>) -> io::Result<Self> {
-        Ok(Self { next: owner_only(&folder.join("next"))?, turn: owner_only(&folder.join("turn"))?, nodes })
+    pub(super) fn new(folder: &Path, nodes: Arc<Nodes>) -> Self {
+        Self { folder: folder.to_owned(), nodes, usher: None }
     }
 
-    /// Blocks until it is this process's turn. A warning names the process that has it if that takes long.
-    pub(in super::super) fn enter(&self) -> io::Result<Turn<'_>> {
+    /// Blocks until it is this process's turn, or the time is over. A warning names the process that has it if that takes long.
+    pub(in super::super) fn enter(&mut self, patience: Duration) -> io::Result<Option<Turn>> {
+        if let Some(usher) = &self.usher
+            && usher.state().is_done
+        {
+            self.usher = None;
+        }
+        let usher = match &self.usher {
+            Some(usher) => Arc::clone(usher),
+            None => {
+                let locks = Locks::open(&self.folder)?;
+                match locks.try_enter()? {
+                    Ok(turn) => return Ok(Some(turn)),
+                    Err(locks) => Arc::clone(self.usher.insert(Usher::start(locks)?)),
+                }
+            }
+        };
         self.nodes.waits(true);
-        let entered = self.next.lock().and_then(|()| {
-            let turn = self.turn.lock();
-            self.next.unlock().and(turn)
-        });
+        let turn = usher.wait(patience);
         self.nodes.waits(false);
-        entered.map(|()| Turn(&self.turn))
+        Ok(turn)
     }
 }
 
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // The lock ends with the process in any case.
-        let _ = self.0.unlock();
+/// The two locks, not held, or `next` alone.
+struct Locks {
+    next: File,
+    turn: File,
+}
+
+impl Locks {
+    fn open(folder: &Path) -> io::Result<Self> {
+        Ok(Self { next: owner_only(&folder.join("next"))?, turn: owner_only(&folder.join("turn"))? })
+    }
+
+    /// Enters without waiting. Otherwise the locks come back, at the place in the queue that they have.
+    fn try_enter(self) -> io::Result<Result<Turn, Self>> {
+        match self.next.try_lock().and_then(|()| self.turn.try_lock()) {
+            Ok(()) => Ok(Ok(self.into_turn()?)),
+            Err(TryLockError::WouldBlock) => Ok(Err(self)),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn enter(self) -> io::Result<Turn> {
+        self.next.lock()?;
+        self.turn.lock()?;
+        self.into_turn()
+    }
+
+    /// The next process may queue.
+    fn into_turn(self) -> io::Result<Turn> {
+        self.next.unlock()?;
+        Ok(Turn { _lock: self.turn })
+    }
+}
+
+/// A thread that waits for one turn.
+struct Usher {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the writer waits. A turn that comes otherwise is given up, and the writer queues anew.
+    is_awaited: bool,
+    turn: Option<Turn>,
+    is_done: bool,
+}
+
+impl Usher {
+    fn start(locks: Locks) -> io::Result<Arc<Self>> {
+        let usher = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
+        let of_thread = Arc::clone(&usher);
+        let wait = move || {
+            // An error lets the writer queue anew.
+            let turn = locks.enter().ok();
+            let mut state = of_thread.state();
+            state.turn = turn.filter(|_| state.is_awaited);
+            state.is_done = true;
+            of_thread.changed.notify_one();
+        };
+        // The first wait begins before the thread can end.
+        usher.state().is_awaited = true;
+        thread::Builder::new().name("roundlot-turn".to_owned()).spawn(wait)?;
+        Ok(usher)
+    }
+
+    fn wait(&self, patience: Duration) -> Option<Turn> {
+        let mut state = self.state();
+        state.is_awaited = true;
+        let waited = self.changed.wait_timeout_while(state, patience, |state| !state.is_done);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_awaited = false;
+        state.turn.take()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,12 +139,8 @@ impl Drop for Turn<'_> {
 pub(super) fn holders(folder: &Path) -> Vec<String> {
     let inode = fs::metadata(folder.join("turn")).ok().and_then(|file| inode(&file));
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    inode
-        .map(|inode| lock_owners(&locks, inode))
-        .unwrap_or_default()
-        .into_iter()
-        .map(super::super::wal::process)
-        .collect()
+    let owners = inode.map(|inode| lock_owners(&locks, inode)).unwrap_or_default();
+    owners.into_iter().map(super::super::wal::process).collect()
 }
 
 #[cfg(unix)]
@@ -78,7 +165,61 @@ fn lock_owners(locks: &str, inode: u64) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn turnstile(folder: &Path) -> Turnstile {
+        Turnstile::new(folder, Nodes::enter(&folder.join("orders.db"), false).unwrap())
+    }
+
+    /// Goal: a process that writes without a pause has no second turn while another one is in the queue. Method: one that enters again
+    /// and again, and looks in each turn whether the other one waits.
+    #[test]
+    fn a_turn_comes_next() {
+        const TURNS: u64 = 200;
+        let folder = tempfile::tempdir().unwrap();
+        let (mut busy, mut other) = (turnstile(folder.path()), turnstile(folder.path()));
+        let granted = Arc::new(AtomicU64::new(0));
+        let (of_other, path) = (Arc::clone(&granted), folder.path().to_owned());
+        let waiting = thread::spawn(move || {
+            for _ in 0..TURNS {
+                let turn = other.enter(LONG).unwrap().expect("its turn comes");
+                of_other.fetch_add(1, SeqCst);
+                drop(turn);
+            }
+        });
+        let (mut seen, mut queued) = (None, 0);
+        while granted.load(SeqCst) < TURNS {
+            let turn = busy.enter(LONG).unwrap().expect("its turn comes");
+            let now = granted.load(SeqCst);
+            assert!(seen.is_none_or(|seen| seen < now), "it was in the queue, and had to wait for a second turn");
+            let probe = owner_only(&path.join("next")).unwrap();
+            let is_queued = matches!(probe.try_lock(), Err(TryLockError::WouldBlock));
+            queued += u64::from(is_queued);
+            seen = is_queued.then_some(now);
+            drop(turn);
+        }
+        waiting.join().unwrap();
+        assert!(queued > 0, "the other one has waited");
+    }
+
+    /// Goal: a process that is stopped in its turn lets no other one wait for ever, and a turn that comes too late is given up. Method:
+    /// a turn that lasts longer than the patience of the next process.
+    #[test]
+    fn patience_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut stopped, mut other) = (turnstile(folder.path()), turnstile(folder.path()));
+        let turn = stopped.enter(LONG).unwrap().unwrap();
+        assert!(other.enter(Duration::from_millis(1)).unwrap().is_none());
+        assert!(other.enter(Duration::from_millis(1)).unwrap().is_none());
+        drop(turn);
+        drop(stopped.enter(LONG).unwrap().expect("no process keeps it"));
+        drop(other.enter(LONG).unwrap());
+        drop(other.enter(LONG).unwrap().expect("it queues anew if its turn came when it did not wait"));
+    }
 
     #[test]
     fn the_owner_of_the_turn_is_found() {
