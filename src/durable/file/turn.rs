@@ -53,22 +53,11 @@ impl Writer {
 
     /// Runs jobs in one transaction, when it is this process's turn. Returns the shards that were changed.
     fn wait_and_run(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<u32>, Undone> {
-        let only_reads = jobs.iter().all(|job| job.only_reads());
-        let turn = if only_reads { Ok(None) } else { self.enter() };
-        let _turn = turn.map_err(|error| Undone { error, by_one: false })?;
-        self.run_in_turn(jobs, only_reads)
-    }
-
-    fn run_in_turn(&mut self, jobs: &mut [Box<dyn Job>], only_reads: bool) -> Result<Vec<u32>, Undone> {
-        if let Err(error) = self.execute(if only_reads { BEGIN_READ } else { BEGIN }) {
-            // Another connection has the lock, for all of them.
-            let error = self.roll_back().err().unwrap_or_else(|| failed(&error));
-            return Err(Undone { error, by_one: false });
-        }
+        let _turn = self.enter().map_err(|error| Undone { error, by_one: false })?;
+        self.begin(BEGIN)?;
         let begun = Instant::now();
         let by_one = |error| Undone { error, by_one: true };
-        self.look_at_others().map_err(by_one)?;
-        match self.run_all(jobs) {
+        match self.look_at_others().and_then(|()| self.run_all(jobs)) {
             Ok((changed, touched)) => {
                 let result = if changed { self.commit() } else { self.roll_back() };
                 self.gathering.done(&self.callers, begun.elapsed());
@@ -76,6 +65,23 @@ impl Writer {
             }
             Err(error) => Err(by_one(self.roll_back().err().unwrap_or(error))),
         }
+    }
+
+    /// Runs jobs that change nothing, and answers them.
+    pub(super) fn read(&mut self, jobs: Vec<Box<dyn Job>>) {
+        for mut job in jobs {
+            let ran = self.begin(BEGIN_READ).map_err(|Undone { error, .. }| error);
+            let ran = ran.and_then(|()| self.run_all(std::slice::from_mut(&mut job)).map(drop));
+            let result = self.end_transaction().and(ran);
+            job.end(result);
+        }
+    }
+
+    fn begin(&mut self, sql: &str) -> Result<(), Undone> {
+        let Err(error) = self.execute(sql) else { return Ok(()) };
+        // Another connection has the lock, for all jobs.
+        let error = self.roll_back().err().unwrap_or_else(|| failed(&error));
+        Err(Undone { error, by_one: false })
     }
 
     /// Waits for the turn of this process, if there are others.
@@ -177,6 +183,11 @@ impl Writer {
 
     fn roll_back(&mut self) -> Result<(), LogError> {
         self.letters.forget();
+        self.end_transaction()
+    }
+
+    /// Ends a transaction that has changed nothing, or is to change nothing.
+    fn end_transaction(&mut self) -> Result<(), LogError> {
         if self.connection.is_autocommit() {
             return Ok(());
         }

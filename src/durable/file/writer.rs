@@ -228,10 +228,15 @@ impl Writer {
                 drop(closing);
                 return;
             }
-            if !jobs.is_empty() {
-                self.turn(jobs);
+            // Reads keep no other process waiting, and see what the other jobs have stored.
+            let (reads, writes): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.only_reads());
+            if !writes.is_empty() {
+                self.turn(writes);
                 self.wal.look(&self.connection, true);
                 is_idle = false;
+            }
+            if !reads.is_empty() {
+                self.read(reads);
             }
             if let Some(done) = closing {
                 self.close();

@@ -56,10 +56,7 @@ impl Turns {
         F: FnMut(&mut dyn Store) -> Stored<V> + Send + 'static,
         C: FnOnce(&V) + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        // A caller that gave up hears nothing; the request is done all the same.
-        self.push(work, committed, move |result| drop(reply.send(result)));
-        Box::pin(async move { answer.await.unwrap_or(Err(LogError::Closed)) })
+        self.ask(false, work, committed)
     }
 
     /// The same for `work` that changes nothing.
@@ -68,8 +65,19 @@ impl Turns {
         V: Send + 'static,
         F: FnMut(&mut dyn Store) -> Stored<V> + Send + 'static,
     {
+        self.ask(true, work, |_: &V| {})
+    }
+
+    fn ask<V, F, C>(&self, only_reads: bool, work: F, committed: C) -> Answer<'static, V>
+    where
+        V: Send + 'static,
+        F: FnMut(&mut dyn Store) -> Stored<V> + Send + 'static,
+        C: FnOnce(&V) + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        self.hand(Box::new(Reading { work, value: None, reply }));
+        // A caller that gave up hears nothing; the request is done all the same.
+        let reply = move |result| drop(reply.send(result));
+        self.hand(Box::new(Request { work, only_reads, committed, value: None, reply }));
         Box::pin(async move { answer.await.unwrap_or(Err(LogError::Closed)) })
     }
 
@@ -81,7 +89,7 @@ impl Turns {
         C: FnOnce(&V) + Send + 'static,
         D: FnOnce(Stored<V>) + Send + 'static,
     {
-        (self.push)(Box::new(Request { work, committed, value: None, reply }));
+        self.hand(Box::new(Request { work, only_reads: false, committed, value: None, reply }));
     }
 }
 
@@ -101,6 +109,7 @@ pub(crate) fn fails_turn<V>(value: &Stored<V>) -> Result<(), LogError> {
 
 struct Request<V, F, C, D> {
     work: F,
+    only_reads: bool,
     committed: C,
     value: Option<Stored<V>>,
     reply: D,
@@ -128,34 +137,8 @@ where
         }
         reply(result);
     }
-}
-
-/// A request that changes nothing.
-struct Reading<V, F> {
-    work: F,
-    value: Option<Stored<V>>,
-    reply: oneshot::Sender<Stored<V>>,
-}
-
-impl<V, F> Job for Reading<V, F>
-where
-    V: Send,
-    F: FnMut(&mut dyn Store) -> Stored<V> + Send,
-{
-    fn run(&mut self, store: &mut dyn Store) -> Result<(), LogError> {
-        let value = (self.work)(store);
-        let result = fails_turn(&value);
-        self.value = Some(value);
-        result
-    }
-
-    fn end(self: Box<Self>, committed: Result<(), LogError>) {
-        let Self { value, reply, .. } = *self;
-        // A caller that gave up hears nothing.
-        let _ = reply.send(committed.and_then(|()| value.unwrap_or(Err(LogError::Closed))));
-    }
 
     fn only_reads(&self) -> bool {
-        true
+        self.only_reads
     }
 }
