@@ -244,7 +244,8 @@
 //!   when a process dies, another one leads within 50 ms, and recovers as after a restart. Each term has a higher epoch, and nothing of an
 //!   older one is recorded.
 //! * **Shards spread**: of n processes each leads every n-th shard, a second after one has joined. A process that
-//!   [`leave`](crate::durable::Joined::leave)s hands its shards over at once. That is how a program is restarted without a gap.
+//!   [`leave`](crate::durable::Joined::leave)s hands each shard over when its writes have ended, and the next one leads a quarter of a second
+//!   later at most. That is how a program is restarted while others go on.
 //! * **A process that is stopped** (SIGSTOP, a debugger) keeps its shards, since it is not dead. One that is stopped in its turn to write
 //!   keeps all others from the file: sends wait, or end in doubt after `append_timeout`, and a warning names the process.
 //! * **Notices**: a process tells the others by a socket in the folder that it has stored something. One that is lost costs a second.

@@ -246,6 +246,75 @@ async fn a_follower_holds_permits() {
     assert_eq!(desk.stats().waiting, 0);
 }
 
+/// Hangs with ops of odd keys while its gate is shut.
+#[derive(Clone)]
+struct Half(Gate<Recorder<Op>>, Recorder<Op>);
+
+impl Sink<Op> for Half {
+    async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
+        if batch.iter().any(|op| op.0 % 2 == 1) { self.0.write(batch).await } else { self.1.write(batch).await }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Idempotent
+    }
+}
+
+/// Goal: ops that were sent under ids of an earlier life give their permits back, whatever else waits. Method: as many of them as there
+/// are permits, while a backlog of another process is stuck.
+#[tokio::test(start_paused = true)]
+async fn ops_of_an_earlier_life_give_their_permits_back() {
+    let log = MemoryLog::new();
+    let sink = Half(Gate::new(Recorder::new()), Recorder::new());
+    let join = |log: MemoryLog| {
+        let sink = sink.clone();
+        let stages = || Stages::new().partition_by(|op: &Op| op.0);
+        let orders = Durable::new("orders", log).stages(stages).limits(Limits::new(1).max_pending(20).max_in_flight(2));
+        orders.sink(move |_| sink.clone()).join()
+    };
+    let first = join(log.clone()).await.unwrap();
+    let ids: Vec<_> = (0..20).map(|i| first.handle().next_id(&(0, i))).collect();
+    first.handle().submit((0, 99)).await.unwrap().await.unwrap();
+    log.crash();
+    drop(first);
+    until_idle().await;
+    let (leader, follower) = (join(log.clone()).await.unwrap(), join(log.another_process()).await.unwrap());
+    for i in 0..20 {
+        follower.handle().send((1, i)).await.unwrap();
+    }
+    let desk = leader.handle();
+    for (i, id) in (0..).zip(ids) {
+        desk.submit_as(id, (0, i)).await.unwrap().await.unwrap();
+    }
+    for i in 0..20 {
+        let sent = tokio::time::timeout(Duration::from_secs(60), desk.submit((0, i))).await;
+        sent.expect("the permits of this process are free").unwrap().await.unwrap();
+    }
+    sink.0.open();
+    desk.flush().await.unwrap();
+    conserved(&desk.stats());
+}
+
+/// Goal: ops are withdrawn by a process that is about to lead, and none is dropped. Method: the leader dies, and the other process
+/// withdraws before it has seen that, in each of several shards.
+#[tokio::test(start_paused = true)]
+async fn ops_are_withdrawn_when_the_leader_has_just_gone() {
+    let log = MemoryLog::new();
+    let leader = join(&log, 8).await;
+    let follower = join(&log.another_process(), 8).await;
+    let desk = follower.handle();
+    desk.pause().await.unwrap();
+    for i in 0..10 {
+        desk.send((i, i)).await.unwrap();
+    }
+    log.crash();
+    let mut ops = desk.withdraw(|_| true).await.unwrap();
+    ops.sort_unstable();
+    assert_eq!(ops, (0..10).map(|i| (i, i)).collect::<Vec<_>>());
+    conserved(&desk.stats());
+    drop(leader);
+}
+
 /// One step of a random program.
 #[derive(Debug, Clone)]
 enum Step {

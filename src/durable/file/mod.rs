@@ -44,7 +44,7 @@ mod writer;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
 };
 
 use futures::future::BoxFuture;
@@ -199,10 +199,14 @@ impl File {
     }
 }
 
-/// The files that this process has open, by path.
-static OPEN: Mutex<BTreeMap<PathBuf, OpenFile>> = Mutex::new(BTreeMap::new());
+/// The files that this process has open, by path; `None` while one is opened or closed, which may take long and keeps no other file
+/// waiting.
+static OPEN: Mutex<BTreeMap<PathBuf, Option<OpenFile>>> = Mutex::new(BTreeMap::new());
 
-fn open_files() -> MutexGuard<'static, BTreeMap<PathBuf, OpenFile>> {
+/// Notified when a file has been opened or closed.
+static CHANGED: Condvar = Condvar::new();
+
+fn open_files() -> MutexGuard<'static, BTreeMap<PathBuf, Option<OpenFile>>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -219,15 +223,22 @@ struct OpenFile {
 /// Joins a log of a file: opens the file, unless this process has it open. Blocks.
 fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
     let path = open::absolute(&file.path)?;
-    // Held while a file is opened or closed, so that its lock is taken once.
     let mut files = open_files();
-    if !files.contains_key(&path) {
-        let callers = Arc::default();
-        let started = writer::start(&path, file, Arc::clone(&callers))?;
-        let Started { messages, gauges, nodes } = started;
-        files.insert(path.clone(), OpenFile { messages, gauges, callers, nodes, names: BTreeSet::new() });
+    while matches!(files.get(&path), Some(None)) {
+        files = CHANGED.wait(files).unwrap_or_else(PoisonError::into_inner);
     }
-    let open = files.get_mut(&path).ok_or_else(|| JoinError::Open("it has just been closed".to_owned()))?;
+    if !files.contains_key(&path) {
+        files.insert(path.clone(), None);
+        drop(files);
+        let callers = Arc::default();
+        let started = writer::start(&path, file, Arc::clone(&callers));
+        files = open_files();
+        CHANGED.notify_all();
+        let Started { messages, gauges, nodes } = started.inspect_err(|_| drop(files.remove(&path)))?;
+        files.insert(path.clone(), Some(OpenFile { messages, gauges, callers, nodes, names: BTreeSet::new() }));
+    }
+    let open = files.get_mut(&path).and_then(Option::as_mut);
+    let open = open.ok_or_else(|| JoinError::Open("it has just been closed".to_owned()))?;
     if !open.names.insert(name.to_owned()) {
         return Err(JoinError::InUse(format!("this process has joined {name} already")));
     }
@@ -243,18 +254,24 @@ fn enter(file: &File, name: &str) -> Result<(Member, Turns), JoinError> {
 /// Leaves a log, and closes the file with the last one. Blocks.
 fn exit(path: &Path, name: &str) {
     let mut files = open_files();
-    let Some(open) = files.get_mut(path) else {
+    let Some(Some(open)) = files.get_mut(path) else {
         return;
     };
     open.names.remove(name);
-    if open.names.is_empty() {
+    if !open.names.is_empty() {
+        return;
+    }
+    let closing = files.insert(path.to_owned(), None).flatten();
+    drop(files);
+    if let Some(open) = closing {
         let (done, closed) = mpsc::channel();
         if open.messages.send(Message::Close(done)).is_ok() {
             // An error means that the writer is gone, and with it the lock.
             let _ = closed.recv();
         }
-        files.remove(path);
     }
+    open_files().remove(path);
+    CHANGED.notify_all();
 }
 
 impl Open for File {

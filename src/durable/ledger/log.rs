@@ -186,7 +186,7 @@ impl<E: Engine> Log for LedgerLog<E> {
 
     fn begin(&self, shard: u16) -> Answer<'_, TermState> {
         Box::pin(async move {
-            let state = self.ledger.begin(shard).await?;
+            let state = self.ledger.begin(shard, self.local.reach(shard).await?.next).await?;
             let of_rule = state.clone();
             let next = self.local.run(shard, move |store, key| frames::begin(store, key, &of_rule)).await?;
             Ok(TermState { next, ..state })

@@ -59,13 +59,13 @@ struct Committed {
 }
 
 impl Ledger {
-    /// Begins a term. The position of the next op is not known here.
-    pub(crate) async fn begin(&self, shard: u16) -> Stored<TermState> {
+    /// Begins a term. `next` is the position of the next op, as far as the log knows before.
+    pub(crate) async fn begin(&self, shard: u16, next: u64) -> Stored<TermState> {
         let mut lead = self.shard(shard)?.lock().await;
         let lead = &mut *lead;
         lead.known = None;
         let mut in_use = lead.slot.ready(&self.server).await?;
-        match self.begin_in(in_use.client()?, shard).await {
+        match self.begin_in(in_use.client()?, shard, next).await {
             Ok(state) => {
                 in_use.done();
                 self.commits.fetch_add(1, Ordering::Relaxed);
@@ -81,10 +81,10 @@ impl Ledger {
         }
     }
 
-    async fn begin_in(&self, client: &mut Client, shard: u16) -> Stored<TermState> {
+    async fn begin_in(&self, client: &mut Client, shard: u16, next: u64) -> Stored<TermState> {
         let transaction = begun(client).await?;
         let Locked { row, transaction: number } = self.lock(&transaction, shard, ANSWER).await?;
-        let row = ShardRow { epoch: row.epoch + 1, idle_terms: row.idle_terms.saturating_add(1), ..row };
+        let row = row.in_next_term(next);
         self.update(&transaction, shard, number, &row).await?;
         let settled = self.settled(&transaction, shard).await?;
         let sql = "SELECT number, intent, sum FROM {s}.roundlot_intents WHERE log = $1 AND shard = $2 ORDER BY number";
@@ -93,7 +93,7 @@ impl Ledger {
         let charges = self.charges(&transaction, shard).await?;
         commit(transaction).await?;
         let ShardRow { epoch, cursor, paused, idle_terms, .. } = row;
-        Ok(TermState { epoch, cursor, settled, next: 0, intents, charges, paused, idle_terms })
+        Ok(TermState { epoch, cursor, settled, next, intents, charges, paused, idle_terms })
     }
 
     /// Stores what a term has to tell.

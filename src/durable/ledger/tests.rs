@@ -75,16 +75,16 @@ async fn landed(client: &Client) -> Vec<i64> {
 async fn an_older_term_is_fenced_off() {
     let (settings, client) = place().await;
     let ((first, frames), (second, _)) = (join(&settings).await, join(&settings).await);
-    let one = first.begin(1).await.unwrap();
+    let one = first.begin(1, 100).await.unwrap();
     land(&first, one.epoch, 0).await.unwrap();
     first.record(&settling(one.epoch, &[(2, 3)])).await.unwrap();
-    let two = second.begin(1).await.unwrap();
+    let two = second.begin(1, 100).await.unwrap();
     assert_eq!((two.epoch, two.cursor, &*two.settled), (one.epoch + 1, 1, &[(2, 3)][..]));
     let fenced = land(&first, one.epoch, 1).await;
     assert!(matches!(fenced, Err(Undone::Log(LogError::Fenced))), "{fenced:?}");
     assert_eq!(first.record(&settling(one.epoch, &[(1, 1)])).await, Err(LogError::Fenced));
     land(&second, two.epoch, 1).await.unwrap();
-    let three = first.begin(1).await.unwrap();
+    let three = first.begin(1, 100).await.unwrap();
     assert_eq!((three.epoch, three.cursor, three.settled.len(), three.idle_terms), (two.epoch + 1, 4, 0, 1));
     let fenced = land(&second, two.epoch, 4).await;
     assert!(matches!(fenced, Err(Undone::Log(LogError::Fenced))), "{fenced:?}");
@@ -101,7 +101,7 @@ async fn a_term_waits_for_what_is_under_way() {
     for is_dropped in [false, true] {
         let (settings, client) = place().await;
         let ((first, _), (second, _)) = (join(&settings).await, join(&settings).await);
-        let epoch = first.begin(1).await.unwrap().epoch;
+        let epoch = first.begin(1, 100).await.unwrap().epoch;
         let ((entered, is_in), (release, released)) = (oneshot::channel(), oneshot::channel());
         let late = tokio::spawn(async move {
             let work = async |transaction: &mut Transaction<'_>| {
@@ -113,7 +113,7 @@ async fn a_term_waits_for_what_is_under_way() {
             first.transact(fence(epoch), |_| {}, work).await
         });
         is_in.await.unwrap();
-        let next = tokio::spawn(async move { second.begin(1).await });
+        let next = tokio::spawn(async move { second.begin(1, 100).await });
         let waits = "SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND query LIKE \
             '%'|| current_schema() || '%roundlot_shards%FOR NO KEY UPDATE'";
         while client.query(waits, &[]).await.unwrap().is_empty() {
@@ -139,7 +139,7 @@ async fn a_term_waits_for_what_is_under_way() {
 async fn a_pause_stops_the_work_of_sinks() {
     let (settings, client) = place().await;
     let (ledger, _) = join(&settings).await;
-    let epoch = ledger.begin(1).await.unwrap().epoch;
+    let epoch = ledger.begin(1, 100).await.unwrap().epoch;
     let paused = |paused| Record { paused: Some(paused), ..settling(epoch, &[]) };
     ledger.record(&paused(true)).await.unwrap();
     assert!(matches!(land(&ledger, epoch, 0).await, Err(Undone::Log(LogError::Paused))));
@@ -148,9 +148,9 @@ async fn a_pause_stops_the_work_of_sinks() {
     land(&ledger, epoch, 0).await.unwrap();
     assert_eq!(landed(&client).await, [0]);
     let (other, _) = join(&settings).await;
-    let state = other.begin(1).await.unwrap();
+    let state = other.begin(1, 100).await.unwrap();
     assert_eq!((state.cursor, state.settled, state.paused), (2, vec![], false));
-    assert_eq!(other.begin(0).await.unwrap().epoch, 1, "the other shard has its own");
+    assert_eq!(other.begin(0, 100).await.unwrap().epoch, 1, "the other shard has its own");
 }
 
 /// Goal: draws from the quota survive, added up by their grain of time, until they expire. Method: three draws in two records, of
@@ -160,17 +160,17 @@ async fn a_pause_stops_the_work_of_sinks() {
 async fn draws_from_the_quota_survive() {
     let (settings, _client) = place().await;
     let (ledger, _) = join(&settings).await;
-    let epoch = ledger.begin(1).await.unwrap().epoch;
+    let epoch = ledger.begin(1, 100).await.unwrap().epoch;
     let draw = |grain, at, cost| ChargeRow { bucket: "orders".into(), key: 5, grain, at, cost, expires: at + 100 };
     let record = |charges: Vec<ChargeRow>| Record { charges, ..settling(epoch, &[]) };
     ledger.record(&record(vec![draw(1, 10, 3), draw(1, 11, 4)])).await.unwrap();
     ledger.record(&record(vec![draw(1, 12, 5), draw(2, 20, 6)])).await.unwrap();
-    let mut charges = ledger.begin(1).await.unwrap().charges;
+    let mut charges = ledger.begin(1, 100).await.unwrap().charges;
     charges.sort_by_key(|row| row.grain);
     assert_eq!(charges, [draw(1, 12, 12), draw(2, 20, 6)]);
     ledger.remove_charges(1, 113).await.unwrap();
-    assert_eq!(ledger.begin(1).await.unwrap().charges, [draw(2, 20, 6)]);
-    assert!(ledger.begin(0).await.unwrap().charges.is_empty());
+    assert_eq!(ledger.begin(1, 100).await.unwrap().charges, [draw(2, 20, 6)]);
+    assert!(ledger.begin(0, 100).await.unwrap().charges.is_empty());
 }
 
 /// Goal: a row that was changed by hand is noticed. Method: one of each table.
@@ -179,7 +179,7 @@ async fn draws_from_the_quota_survive() {
 async fn a_damaged_row_is_noticed() {
     let (settings, client) = place().await;
     let (ledger, _) = join(&settings).await;
-    let epoch = ledger.begin(1).await.unwrap().epoch;
+    let epoch = ledger.begin(1, 100).await.unwrap().epoch;
     let charge = ChargeRow { bucket: "orders".into(), key: 5, grain: 1, at: 10, cost: 3, expires: 110 };
     let (charges, intents) = (vec![charge], vec![(0, b"batch".to_vec())]);
     let record = Record { intents, charges: charges.clone(), ..settling(epoch, &[(5, 6)]) };
@@ -191,10 +191,10 @@ async fn a_damaged_row_is_noticed() {
         ("shards", "cursor = cursor + 1", "cursor = cursor - 1"),
     ] {
         client.batch_execute(&format!("UPDATE roundlot_{table} SET {change}")).await.unwrap();
-        let damaged = ledger.begin(1).await;
+        let damaged = ledger.begin(1, 100).await;
         assert!(matches!(&damaged, Err(LogError::Damaged(why)) if why.contains(table)), "{damaged:?}");
         client.batch_execute(&format!("UPDATE roundlot_{table} SET {back}")).await.unwrap();
     }
-    let state = ledger.begin(1).await.unwrap();
+    let state = ledger.begin(1, 100).await.unwrap();
     assert_eq!((state.settled, state.intents, state.charges), (vec![(5, 6)], record.intents, charges));
 }

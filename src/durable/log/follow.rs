@@ -20,8 +20,12 @@ pub(crate) fn ended(store: &mut dyn Store, shard: u32, ids: &[IdRun]) -> Stored<
     for IdRun { producer, first, count } in ids {
         // Ops that end together share a row, which may begin with one that was told of before.
         found.extend(store.outcome(shard, *producer, *first)?);
-        let (rows, last) = (store.outcomes(shard, (*producer, *first), READ)?, first + count - 1);
-        found.extend(rows.into_iter().take_while(|row| row.producer == *producer && row.first <= last));
+        // Each further row begins with an op of the run.
+        let (limit, last) = (usize::try_from(count - 1).unwrap_or(READ).min(READ), first + count - 1);
+        if limit > 0 {
+            let rows = store.outcomes(shard, (*producer, *first), limit)?.into_iter();
+            found.extend(rows.take_while(|row| row.producer == *producer && row.first <= last));
+        }
         if found.len() >= READ {
             break;
         }

@@ -68,9 +68,7 @@ pub(super) fn push_frame(store: &mut dyn Store, shard: u32, frame: &Frame) -> St
 /// Begins a term.
 pub(crate) fn begin(store: &mut dyn Store, shard: u32) -> Stored<TermState> {
     let row = store.shard(shard)?;
-    // A term in which nothing waits is no sign of an op that kills its process.
-    let idle_terms = if row.cursor < row.next { row.idle_terms.saturating_add(1) } else { 0 };
-    let row = ShardRow { epoch: row.epoch + 1, idle_terms, ..row };
+    let row = row.in_next_term(row.next);
     store.put_shard(shard, &row)?;
     let ShardRow { epoch, next, cursor, paused, idle_terms } = row;
     let (settled, intents) = (store.settled(shard)?, store.intents(shard)?);

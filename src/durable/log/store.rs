@@ -28,6 +28,15 @@ pub(crate) struct ShardRow {
     pub(crate) idle_terms: u32,
 }
 
+impl ShardRow {
+    /// The row when a term begins and `next` is the position of the next op. A term in which nothing waits is no sign of an op that
+    /// kills its process.
+    pub(crate) fn in_next_term(self, next: u64) -> Self {
+        let idle_terms = if self.cursor < next { self.idle_terms.saturating_add(1) } else { 0 };
+        Self { epoch: self.epoch + 1, idle_terms, ..self }
+    }
+}
+
 /// One process, as a shard knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ProducerRow {

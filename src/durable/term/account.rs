@@ -7,7 +7,7 @@
 use tokio::sync::oneshot;
 
 use super::{draft::Effects, sent::Sent};
-use crate::durable::permits::Permits;
+use crate::durable::{command::Command, permits::Permits};
 
 pub(crate) struct Account<T, R> {
     /// The position up to which ops are counted. `None` before the first term, and after another process has led.
@@ -24,10 +24,14 @@ pub(crate) struct Account<T, R> {
     pub(super) unknown: Vec<Effects<T, R>>,
     /// Ops of this process, while another one leads.
     pub(super) sent: Sent,
-    /// The position up to which they are in there.
-    pub(super) sent_until: u64,
+    /// The position up to which a term has read what this process has sent.
+    pub(super) read_until: u64,
+    /// The number of the last frame of this process that is in there.
+    pub(super) last_frame: u64,
     /// Flushes, by the position up to which they cover.
     pub(super) flushes: Vec<(u64, oneshot::Sender<()>)>,
+    /// Commands that wait for the next term, since only a leader has the ops.
+    pub(super) commands: Vec<Command<T>>,
 }
 
 impl<T, R> Account<T, R> {
@@ -40,8 +44,10 @@ impl<T, R> Account<T, R> {
             open: 0,
             unknown: Vec::new(),
             sent: Sent::default(),
-            sent_until: 0,
+            read_until: 0,
+            last_frame: 0,
             flushes: Vec::new(),
+            commands: Vec::new(),
         }
     }
 
@@ -91,7 +97,7 @@ impl<T, R> Account<T, R> {
     }
 
     /// Another process leads from now on. Each op of this one holds a permit until its outcome is known.
-    pub(super) fn hand_over(&mut self, permits: &Permits, sent: Sent, sent_until: u64) {
+    pub(super) fn hand_over(&mut self, permits: &Permits, sent: Sent, read_until: u64) {
         let own = sent.len();
         if own > self.held {
             permits.debit(own - self.held);
@@ -99,7 +105,7 @@ impl<T, R> Account<T, R> {
             permits.release(self.held - own);
         }
         permits.opened(0, self.open);
-        (self.sent, self.sent_until) = (sent, sent_until);
+        (self.sent, self.read_until) = (sent, read_until);
         (self.counted_to, self.unreleased, self.counted, self.held, self.open) = (None, 0, 0, own, 0);
     }
 

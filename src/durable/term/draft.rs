@@ -23,7 +23,7 @@ use crate::{
     rules::{
         accumulator::Cut,
         batch::SinkError,
-        outcome::{AckError, End, OpId, Outcome},
+        outcome::{AckError, End, Outcome},
     },
 };
 
@@ -76,8 +76,8 @@ pub(super) struct Effects<T, R> {
     pub(super) settled: Vec<(u64, u64)>,
     /// First positions of ops that have an intent and were certainly not written: should the record be lost, they are not in doubt.
     pub(super) unwritten: Vec<u64>,
-    /// Producers and numbers of repeats among them.
-    pub(super) repeats: Vec<(u64, u64)>,
+    /// Repeats among them.
+    pub(super) repeats: Vec<Token>,
     /// Permits that are free then.
     pub(super) release: usize,
     /// Dead letters among them.
@@ -206,9 +206,9 @@ impl<T, R> Draft<T, R> {
     }
 
     /// An op shares the outcome of one with the same id, and has none of its own.
-    pub(super) fn repeat(&mut self, position: u64, id: OpId) {
-        self.told.positions.push(position);
-        self.effects.repeats.push((id.producer(), id.number()));
+    pub(super) fn repeat(&mut self, token: Token) {
+        self.told.positions.push(token.position);
+        self.effects.repeats.push(token);
         self.effects.release += 1;
     }
 

@@ -25,6 +25,12 @@ use crate::{
 /// The pause between two attempts to lead: the lock of a process that dies is free at once.
 const LEAD_EVERY: Duration = Duration::from_millis(50);
 
+/// Runs of ids that one request to the log asks for.
+const RUNS: usize = 256;
+
+/// Ops that are looked up one by one at a time.
+const FORGOTTEN: usize = 64;
+
 /// The pause between two looks at the log. Between them the leader tells of what it records.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,12 +84,14 @@ where
 
     /// Notes the ops of a frame that this process has stored.
     pub(super) fn note(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
-        // A term has read it by another way, or the log tells of it again.
-        if stored.first < self.account.sent_until {
+        if stored.first < self.account.read_until {
             return Ok(());
         }
-        self.account.sent_until = stored.first + stored.count;
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
+        // The log tells again of a frame whose first commit had no known result. One that was made of a dead letter has no number.
+        if frame.number > 0 && frame.number <= std::mem::replace(&mut self.account.last_frame, frame.number) {
+            return Ok(());
+        }
         let at = accepted_at(&*self.shared.log, &frame);
         let entries = frame.entries()?;
         entries.iter().for_each(|(_, entry, _)| self.account.sent.push(entry, at));
@@ -114,17 +122,16 @@ where
     pub(super) async fn tell_ended(&mut self) -> Result<bool, TermEnd> {
         let log = Arc::clone(&self.shared.log);
         loop {
-            let producer = log.producer();
-            let mut ids = self.account.sent.ids();
-            ids.extend(self.shared.waiters.of_others(self.shard, producer));
-            if ids.is_empty() {
+            let others = self.shared.waiters.of_others(self.shard, log.producer());
+            let open = self.account.sent.len() + others.len();
+            let ids = [self.account.sent.ids(), others].concat();
+            for ids in ids.chunks(RUNS) {
+                let Some(rows) = passing(log.ended(self.shard, ids.to_vec()).await)? else { return Ok(false) };
+                rows.iter().for_each(|row| self.tell(row));
+            }
+            if self.account.sent.len() + self.shared.waiters.of_others(self.shard, log.producer()).len() == open {
                 return Ok(true);
             }
-            let Some(rows) = passing(log.ended(self.shard, ids).await)? else { return Ok(false) };
-            if rows.is_empty() {
-                return Ok(true);
-            }
-            rows.iter().for_each(|row| self.tell(row));
         }
     }
 
@@ -152,9 +159,15 @@ where
         shared.waiters.tell(id, outcome);
     }
 
-    /// Ends what was sent again under an id that has been forgotten meanwhile: it has no outcome of its own.
+    /// Ends ops that the log no longer knows: they were sent again under an id that was forgotten meanwhile, or ended longer ago than
+    /// outcomes are kept.
     async fn look_for_forgotten(&mut self) -> Result<(), TermEnd> {
-        for id in self.account.sent.ids_sent_again(self.shard) {
+        let is_old = |at| clock::now().since(at) > self.shared.horizon;
+        let ids = match self.account.sent.oldest().is_some_and(is_old) {
+            true => self.account.sent.all(self.shard, FORGOTTEN),
+            false => self.account.sent.sent_again(self.shard, FORGOTTEN),
+        };
+        for id in ids {
             let found = passing(self.shared.log.find(id).await)?;
             if found == Some(Found::Forgotten) && passing(self.shared.log.holds(id).await)? == Some(false) {
                 self.end(id, refused(SinkError::refused("its id is forgotten")));
@@ -187,9 +200,15 @@ where
                 let waits = self.account.sent.has(id) || super::ask(&self.abort, || log.holds(id)).await?;
                 let _ = reply.send(waits);
             }
+            // The process that led has just gone.
+            command @ (Command::Withdraw { .. } | Command::WithdrawKey { .. }) if !log.has_company() => {
+                self.account.commands.push(command);
+            }
             // Only the leader has the ops. The caller learns that by the reply that is dropped.
             Command::Withdraw { .. } | Command::WithdrawKey { .. } => {}
-            Command::SetLimits(_) | Command::Read => {}
+            // The op of a dead letter is in the log, and no frame told of it: it holds no permit, and no caller waits for it.
+            Command::Read => self.shared.permits.release(1),
+            Command::SetLimits(_) => {}
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{Leader, PAUSE, TermEnd, recover::Waiting, running::Running, sent::Sent};
+use super::{Leader, PAUSE, TermEnd, positions::Token, recover::Waiting, running::Running, sent::Sent};
 use crate::{
     driver::clock,
     durable::{frame::Entry, log::StoredFrame},
@@ -79,7 +79,7 @@ where
         let sent = std::mem::take(&mut account.sent);
         match account.counted_to.replace(next) {
             None => {
-                let own = waiting.iter().filter(|op| op.is_own).count();
+                let own = waiting.iter().filter(|op| op.token.is_own).count();
                 // Ops that were sent again under an id that is forgotten have no end of their own.
                 let known = own.min(sent.len());
                 stats.repeats += (sent.len() - known) as u64;
@@ -89,7 +89,7 @@ where
             }
             Some(until) => {
                 let new = || waiting.iter().filter(|op| op.token.position >= until);
-                let own = new().filter(|op| op.is_own).count();
+                let own = new().filter(|op| op.token.is_own).count();
                 stats.accepted += own as u64;
                 stats.received += (new().count() - own) as u64;
                 account.found(permits, waiting.len(), own);
@@ -100,16 +100,13 @@ where
     /// Another process leads from now on. Returns nothing to it: the log has all.
     pub(super) fn hand_over(&mut self) {
         let shared = Arc::clone(&self.leader.shared);
-        let own = shared.log.producer();
         let at = self.kept.oldest().unwrap_or_else(clock::now);
         let mut sent = Sent::default();
-        let mut push = |number, handle| {
-            let may_repeat = self.flagged.contains((own, number));
-            sent.push(&Entry { producer: own, number, handle, may_repeat }, at);
-        };
-        self.ids.open_of(own, &self.settled).for_each(|(number, handle)| push(number, handle));
-        let repeats = self.repeats.iter().filter(|(id, _)| id.producer() == own);
-        repeats.flat_map(|(id, positions)| positions.iter().map(|_| id.number())).for_each(|number| push(number, 0));
+        let repeats = self.repeats.values().flatten().filter(|token| token.is_own).copied();
+        for Token { producer, number, handle, .. } in self.ids.open_own(&self.settled).chain(repeats) {
+            let may_repeat = self.flagged.contains((producer, number));
+            sent.push(&Entry { producer, number, handle, may_repeat }, at);
+        }
         let mut stats = shared.shard(self.leader.shard).stats();
         stats.handed_over += stats.pending().saturating_sub(sent.len() as u64);
         drop(stats);

@@ -85,11 +85,12 @@ where
             // No op is left out before it has been read and settled.
             return Err(TermEnd::Unreadable(format!("ops of the frame at position {} are missing", stored.first)));
         }
-        self.count_read(entries.len(), frame.producer == self.leader.shared.log.producer());
+        let is_own = frame.producer == self.leader.shared.log.producer();
+        self.count_read(entries.len(), is_own);
         let counts = (entries.len(), entries.len());
         self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
         for (place, entry, range) in entries {
-            let token = token_of(&entry, stored.first + place);
+            let token = token_of(&entry, stored.first + place, is_own);
             if entry.may_repeat {
                 self.flagged.add((token.producer, token.number));
                 if self.is_repeat(token).await? {
@@ -134,7 +135,7 @@ where
     pub(super) async fn is_repeat(&mut self, token: Token) -> Result<bool, TermEnd> {
         let (shared, id) = (Arc::clone(&self.leader.shared), token.id(self.leader.shard));
         if self.ids.position(id, &self.settled).is_some() {
-            self.repeats.entry(id).or_default().push(token.position);
+            self.repeats.entry(id).or_default().push(token);
             return Ok(true);
         }
         let outcome = match ask(&self.leader.abort, || shared.log.find(id)).await? {
@@ -142,7 +143,7 @@ where
             Found::Ended(row) => outcomes::from_row(&*shared.codec, &row),
             Found::Forgotten => refused(SinkError::refused("its id is forgotten")),
         };
-        self.draft.repeat(token.position, id);
+        self.draft.repeat(token);
         shared.waiters.tell(id, outcome);
         Ok(true)
     }
@@ -232,8 +233,8 @@ pub(super) fn accepted_at(log: &dyn Log, frame: &Frame) -> Timestamp {
     now.checked_sub(std::time::Duration::from_nanos(age)).unwrap_or(now).into()
 }
 
-pub(super) fn token_of(entry: &Entry, position: u64) -> Token {
-    Token { position, producer: entry.producer, number: entry.number, handle: entry.handle }
+pub(super) fn token_of(entry: &Entry, position: u64, is_own: bool) -> Token {
+    Token { position, producer: entry.producer, number: entry.number, handle: entry.handle, is_own }
 }
 
 pub(super) fn refused<R>(error: SinkError) -> Outcome<R> {

@@ -219,7 +219,12 @@ impl From<LogError> for TermEnd {
 async fn ask<'a, V>(abort: &CancellationToken, request: impl Fn() -> Answer<'a, V>) -> Result<V, TermEnd> {
     let mut pause = PAUSE.0;
     loop {
-        match request().await {
+        let answer = tokio::select! {
+            biased;
+            answer = request() => answer,
+            () = abort.cancelled() => return Err(TermEnd::Left),
+        };
+        match answer {
             Err(error) if error.is_passing() => tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
                 () = abort.cancelled() => return Err(error.into()),

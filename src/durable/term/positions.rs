@@ -10,8 +10,10 @@ pub(crate) struct Token {
     pub(crate) position: u64,
     pub(crate) producer: u64,
     pub(crate) number: u64,
-    /// The handle that sent it; 0 if it was one of another process.
+    /// The handle that sent it, by its number in its process.
     pub(crate) handle: u32,
+    /// Whether this process has sent it, under whatever id.
+    pub(crate) is_own: bool,
 }
 
 impl Token {
@@ -27,6 +29,7 @@ struct Run {
     producer: u64,
     number: u64,
     handle: u32,
+    is_own: bool,
     /// Positions among them that are not settled.
     open: u64,
 }
@@ -43,17 +46,17 @@ pub(super) struct Ids {
 impl Ids {
     /// Adds an op that is read. Most come in the order of their positions.
     pub(super) fn push(&mut self, token: &Token) {
-        let Token { position, producer, number, handle } = *token;
+        let Token { position, producer, number, handle, is_own } = *token;
         if let Some(mut last) = self.runs.last_entry() {
             let (first, run) = (*last.key(), last.get_mut());
             let follows = first + run.count == position && run.number + run.count == number;
-            if follows && (run.producer, run.handle) == (producer, handle) {
+            if follows && (run.producer, run.handle, run.is_own) == (producer, handle, is_own) {
                 run.count += 1;
                 run.open += 1;
                 return;
             }
         }
-        self.runs.insert(position, Run { count: 1, producer, number, handle, open: 1 });
+        self.runs.insert(position, Run { count: 1, producer, number, handle, is_own, open: 1 });
         self.by_id.insert((producer, number), position);
     }
 
@@ -67,12 +70,12 @@ impl Ids {
         (index < run.count && !settled.contains(position)).then_some(position)
     }
 
-    /// The ops of a producer that are not settled, by number, each with its handle.
-    pub(super) fn open_of(&self, producer: u64, settled: &Settled) -> impl Iterator<Item = (u64, u32)> {
-        let runs = self.runs.iter().filter(move |(_, run)| run.producer == producer);
-        runs.flat_map(move |(first, run)| {
+    /// The ops of this process that are not settled.
+    pub(super) fn open_own(&self, settled: &Settled) -> impl Iterator<Item = Token> {
+        self.runs.iter().filter(|(_, run)| run.is_own).flat_map(move |(first, run)| {
+            let Run { producer, number, handle, is_own, .. } = *run;
             let open = (0..run.count).filter(move |i| !settled.contains(first + i));
-            open.map(move |i| (run.number + i, run.handle))
+            open.map(move |i| Token { position: first + i, producer, number: number + i, handle, is_own })
         })
     }
 
@@ -127,7 +130,7 @@ mod tests {
             let tokens: Vec<Token> = producers.iter().zip(0..).map(|(producer, position)| {
                 let number = numbers[*producer as usize];
                 numbers[*producer as usize] += 1;
-                Token { position, producer: *producer, number, handle: 0 }
+                Token { position, producer: *producer, number, handle: 0, is_own: *producer == 0 }
             }).collect();
             tokens.iter().for_each(|token| ids.push(token));
             for positions in order.chunks(chunk) {

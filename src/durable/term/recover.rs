@@ -31,8 +31,6 @@ pub(super) struct Waiting {
     pub(super) token: Token,
     at: Timestamp,
     may_repeat: bool,
-    /// Whether this process has sent it.
-    pub(super) is_own: bool,
     frame: Arc<[u8]>,
     range: Range<usize>,
     schema: u32,
@@ -97,17 +95,9 @@ where
                     self.has_frames_until(position)?;
                     self.next = position + 1;
                     if !self.settled.contains(position) {
-                        let token = token_of(&entry, position);
+                        let token = token_of(&entry, position, is_own);
                         let (may_repeat, schema) = (entry.may_repeat, frame.schema);
-                        waiting.push(Waiting {
-                            token,
-                            at,
-                            may_repeat,
-                            is_own,
-                            frame: Arc::clone(&frame.bytes),
-                            range,
-                            schema,
-                        });
+                        waiting.push(Waiting { token, at, may_repeat, frame: Arc::clone(&frame.bytes), range, schema });
                     }
                 }
                 let counts = (kept, waiting.len() - before);

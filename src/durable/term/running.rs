@@ -79,8 +79,8 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) next: u64,
     pub(super) settled: Settled,
     pub(super) ids: Ids,
-    /// Positions that share the outcome of an op, by its id.
-    pub(super) repeats: HashMap<OpId, Vec<u64>>,
+    /// Ops that share the outcome of an earlier one, by their id.
+    pub(super) repeats: HashMap<OpId, Vec<Token>>,
     pub(super) flagged: Flagged,
     pub(super) doubts: Doubts,
     pub(super) kept: Kept,
@@ -177,6 +177,11 @@ where
     pub(super) async fn run(&mut self) -> TermEnd {
         let mut timer = Timer::new();
         let news = self.leader.shared.log.news(self.leader.shard);
+        for command in std::mem::take(&mut self.leader.account.commands) {
+            if let Err(end) = self.handle_command(command).await {
+                return end;
+            }
+        }
         loop {
             if let Err(end) = self.drain_frames().await {
                 return end;

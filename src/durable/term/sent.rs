@@ -101,9 +101,19 @@ impl Sent {
             .collect()
     }
 
-    /// The ids that were sent under a number that may not have been new.
-    pub(super) fn ids_sent_again(&self, shard: u16) -> Vec<OpId> {
-        self.flagged.iter().map(|(producer, number)| OpId::new(*producer, shard, *number)).collect()
+    /// The first ids that may have been known to the log before.
+    pub(super) fn sent_again(&self, shard: u16, count: usize) -> Vec<OpId> {
+        let ids = self.flagged.iter().map(|(producer, number)| OpId::new(*producer, shard, *number));
+        ids.take(count).collect()
+    }
+
+    /// The first ids of all.
+    pub(super) fn all(&self, shard: u16, count: usize) -> Vec<OpId> {
+        let numbers = |((producer, first), run): (&(u64, u64), &Run)| {
+            let (producer, first) = (*producer, *first);
+            (first..first + run.count).map(move |number| OpId::new(producer, shard, number))
+        };
+        self.runs.iter().flat_map(numbers).take(count).collect()
     }
 
     /// When the oldest was accepted.

@@ -206,19 +206,15 @@ where
     pub(super) fn take_effect(&mut self, effects: Effects<T, R>) {
         let Effects { ended, repeats, release, letters, starts, withdrawn, paused, .. } = effects;
         let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
-        let producer = shared.log.producer();
-        let handle = |token: &Token| if token.producer == producer { token.handle } else { 0 };
+        let handle = |token: &Token| if token.is_own { token.handle } else { 0 };
         shared.tallies.count(ended.iter().map(|(token, outcome)| (handle(token), outcome.end, dead_error(outcome))));
         {
             let mut stats = shared.shard(shard).stats();
             ended.iter().for_each(|(_, outcome)| stats.outcomes.add(outcome.end, 1));
             stats.repeats += repeats.len() as u64;
         }
-        let counts = |producer_of: u64, position: Option<u64>| {
-            producer_of == producer || position.is_some_and(|position| position < self.found_until)
-        };
-        let counted = ended.iter().filter(|(token, _)| counts(token.producer, Some(token.position))).count();
-        let counted = counted + repeats.iter().filter(|(of, _)| counts(*of, None)).count();
+        let counts = |token: &&Token| token.is_own || token.position < self.found_until;
+        let counted = ended.iter().map(|(token, _)| token).chain(&repeats).filter(counts).count();
         self.leader.account.ended(counted);
         self.release(release);
         if letters > 0 {
@@ -226,7 +222,7 @@ where
         }
         self.starting.extend(starts);
         self.publish();
-        repeats.into_iter().for_each(|id| self.flagged.remove(id));
+        repeats.iter().for_each(|token| self.flagged.remove((token.producer, token.number)));
         let tells = !ended.is_empty();
         if tells {
             Step::Outcome.before();
@@ -234,7 +230,7 @@ where
         for (token, outcome) in ended {
             let id = token.id(shard);
             if !self.repeats.is_empty() {
-                self.repeats.remove(&id).into_iter().flatten().for_each(|position| self.draft.repeat(position, id));
+                self.repeats.remove(&id).into_iter().flatten().for_each(|token| self.draft.repeat(token));
             }
             self.flagged.remove((token.producer, token.number));
             shared.waiters.tell(id, outcome);

@@ -38,12 +38,13 @@ pub(super) use turnstile::{Turn, Turnstile};
 /// The pause between two looks at the folder, if there are other processes: also what a lost notice costs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long another process must have been the better one to lead a shard before it is handed over, so that processes that come and
-/// go move nothing.
-const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// How long a process must have been the one to lead a shard before it wants it from the one that does, so that processes that come and
+/// go move nothing. It says so again after as long.
+const WANTED_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a shard may be free before a process leads it that is not the one to do so: that one may be stopped, or can't.
-const SPARE_AFTER: Duration = Duration::from_millis(500);
+/// How long a shard may be free before a process leads it that is not the one to do so: that one may leave, be stopped, or can't.
+/// It tries four times as often.
+const SPARE_AFTER: Duration = Duration::from_millis(200);
 
 /// How long a turn of another process may take before a warning names it.
 const SLOW_TURN: Duration = Duration::from_secs(2);
@@ -72,6 +73,8 @@ struct State {
     leads: BTreeMap<u32, Leading>,
     /// Shards that were found free, and are another process's to lead.
     free_since: HashMap<u32, Instant>,
+    /// Shards that another process leads, and are this one's: since when, or when it last said so.
+    wanted_since: HashMap<u32, Instant>,
     /// Since when this process waits for its turn to write.
     waits_since: Option<Instant>,
     warned_at: Option<Instant>,
@@ -81,8 +84,6 @@ struct State {
 struct Leading {
     member: Membership,
     asked_back: CancellationToken,
-    /// Since when another process should lead the shard.
-    better_since: Option<Instant>,
 }
 
 impl Nodes {
@@ -102,7 +103,7 @@ impl Nodes {
             is_closed: AtomicBool::new(false),
             state: Mutex::default(),
         });
-        nodes.look_around();
+        nodes.look()?;
         nodes.tell(&Notice::Hello);
         let of_thread = Arc::clone(&nodes);
         thread::Builder::new().name("roundlot-nodes".to_owned()).spawn(move || of_thread.listen())?;
@@ -165,9 +166,11 @@ impl Nodes {
                     self.warn_of_lead(&path, &error);
                 }
                 self.state().free_since.remove(&key);
+                self.want(key, member);
                 return None;
             }
         };
+        self.state().wanted_since.remove(&key);
         // The process that had it may be gone.
         if self.has_peers() {
             self.look_around();
@@ -181,7 +184,7 @@ impl Nodes {
                 return None;
             }
             state.free_since.remove(&key);
-            let leading = Leading { member, asked_back: asked_back.clone(), better_since: None };
+            let leading = Leading { member, asked_back: asked_back.clone() };
             state.leads.insert(key, leading);
         }
         Some(Lead::new(asked_back, Held { nodes: Arc::clone(self), key, lock: Some(lock) }))
@@ -253,12 +256,12 @@ impl Nodes {
                         news.pressed.notify_one();
                     }
                 }
+                Heard::Notice(Notice::Wanted(key)) => self.give(key),
                 Heard::Notice(Notice::Hello) | Heard::Nothing => looked_at = Instant::now() - LOOK_EVERY,
             }
             if looked_at.elapsed() >= LOOK_EVERY {
                 looked_at = Instant::now();
                 self.look_around();
-                self.look_at_leads();
                 self.look_at_turn();
                 let all: Vec<u32> = self.state().news.keys().copied().collect();
                 self.notify(&all);
@@ -271,32 +274,48 @@ impl Nodes {
         keys.iter().filter_map(|key| state.news.get(key)).for_each(|news| news.changed.notify_one());
     }
 
-    /// Looks which other processes are alive.
+    /// Looks which other processes are alive. What was seen last counts if that fails.
     pub(super) fn look_around(&self) {
-        match peers::look(&self.folder, self.me.name()) {
-            Ok(peers) => {
-                self.has_peers.store(!peers.is_empty(), Ordering::Relaxed);
-                self.seen.fetch_add(u64::from(!peers.is_empty()), Ordering::Relaxed);
-                self.state().peers = peers;
-            }
-            Err(error) => {
-                warn!(folder = %self.folder.display(), %error, "the other processes of a log can't be seen");
-            }
+        if let Err(error) = self.look() {
+            warn!(folder = %self.folder.display(), %error, "the other processes of a log can't be seen");
         }
     }
 
-    /// Asks shards back that another process should lead.
-    fn look_at_leads(&self) {
-        let leads: Vec<_> = self.state().leads.iter().map(|(key, leading)| (*key, leading.member)).collect();
-        for (key, member) in leads {
-            let better = self.better_leader(key, member);
+    fn look(&self) -> io::Result<()> {
+        let peers = peers::look(&self.folder, self.me.name())?;
+        self.has_peers.store(!peers.is_empty(), Ordering::Relaxed);
+        self.seen.fetch_add(u64::from(!peers.is_empty()), Ordering::Relaxed);
+        self.state().peers = peers;
+        Ok(())
+    }
+
+    /// Says that a shard is this process's to lead. A process that is stopped, or leaves, says nothing, and moves no shard.
+    fn want(&self, key: u32, member: Membership) {
+        let is_other = self.better_leader(key, member);
+        {
             let mut state = self.state();
-            let Some(leading) = state.leads.get_mut(&key) else { continue };
-            if !better {
-                leading.better_since = None;
-            } else if leading.better_since.get_or_insert_with(Instant::now).elapsed() >= SETTLED_AFTER {
-                leading.asked_back.cancel();
+            if is_other {
+                state.wanted_since.remove(&key);
+                return;
             }
+            let since = state.wanted_since.entry(key).or_insert_with(Instant::now);
+            if since.elapsed() < WANTED_AFTER {
+                return;
+            }
+            *since = Instant::now();
+        }
+        self.tell(&Notice::Wanted(key));
+    }
+
+    /// Another process wants a shard.
+    fn give(&self, key: u32) {
+        // The process that wants it may have come just now.
+        self.look_around();
+        let member = self.state().leads.get(&key).map(|leading| leading.member);
+        if member.is_some_and(|member| self.better_leader(key, member))
+            && let Some(leading) = self.state().leads.get(&key)
+        {
+            leading.asked_back.cancel();
         }
     }
 

@@ -78,9 +78,10 @@ impl Me {
         let (pid, share) = (std::process::id(), if self.is_exclusive { EXCLUSIVE } else { SHARED });
         let text = format!("{pid} {share}\n{}", lines.collect::<String>());
         let mut file = &self.file;
+        // Blank lines in the place of those that are gone: the others may read at any moment, and must not find the rest of one.
+        let blank = usize::try_from(file.metadata()?.len()).unwrap_or(0).saturating_sub(text.len());
         file.seek(io::SeekFrom::Start(0))?;
-        file.write_all(text.as_bytes())?;
-        file.set_len(text.len() as u64)
+        file.write_all((text + &"\n".repeat(blank)).as_bytes())
     }
 
     pub(super) fn leave(&self, folder: &Path) {
@@ -111,7 +112,14 @@ pub(super) fn look(folder: &Path, me: &str) -> io::Result<Vec<Peer>> {
                 let _ = fs::remove_file(super::sockets::path_of(folder, name));
             }
             Err(TryLockError::WouldBlock) => {
-                peers.extend(io::read_to_string(file).ok().and_then(|text| read(name, &text)))
+                let peer = io::read_to_string(file).ok().and_then(|text| read(name, &text));
+                // A process of another version is alive, whatever it says.
+                peers.push(peer.unwrap_or_else(|| Peer {
+                    name: name.to_owned(),
+                    pid: 0,
+                    is_exclusive: true,
+                    members: Vec::new(),
+                }));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -120,7 +128,7 @@ pub(super) fn look(folder: &Path, me: &str) -> io::Result<Vec<Peer>> {
     Ok(peers)
 }
 
-/// Reads the file of a process. `None` while it is being written.
+/// Reads the file of a process. `None` if it is not as this version writes it.
 fn read(name: &str, text: &str) -> Option<Peer> {
     let mut lines = text.lines();
     let (pid, share) = lines.next()?.split_once(' ')?;
@@ -128,7 +136,7 @@ fn read(name: &str, text: &str) -> Option<Peer> {
         let (log, producer) = line.split_once(' ')?;
         Some(Membership { log: log.parse().ok()?, producer: producer.parse().ok()? })
     };
-    let members = lines.map(member).collect::<Option<_>>()?;
+    let members = lines.filter(|line| !line.is_empty()).map(member).collect::<Option<_>>()?;
     Some(Peer { name: name.to_owned(), pid: pid.parse().ok()?, is_exclusive: share == EXCLUSIVE, members })
 }
 

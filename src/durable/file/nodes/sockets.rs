@@ -19,6 +19,8 @@ pub(super) enum Notice {
     Changed(Vec<u32>),
     /// All that waits in the shard is to be due.
     Pressed(u32),
+    /// The process is the one to lead the shard, and another one does.
+    Wanted(u32),
 }
 
 impl Notice {
@@ -32,6 +34,7 @@ impl Notice {
             Self::Hello => vec![with(0, &[])],
             Self::Changed(keys) => keys.chunks(MAX_KEYS).map(|keys| with(1, keys)).collect(),
             Self::Pressed(key) => vec![with(2, &[*key])],
+            Self::Wanted(key) => vec![with(3, &[*key])],
         }
     }
 
@@ -44,6 +47,7 @@ impl Notice {
             (0, []) => Some(Self::Hello),
             (1, _) => Some(Self::Changed(keys)),
             (2, [key]) => Some(Self::Pressed(*key)),
+            (3, [key]) => Some(Self::Wanted(*key)),
             _ => None,
         }
     }
@@ -168,7 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (Sockets::bind(folder.path(), "a"), Sockets::bind(folder.path(), "b"));
         let hear = || b.hear(Some(Duration::from_secs(60)));
-        for notice in [Notice::Hello, Notice::Changed(vec![1, u32::MAX]), Notice::Pressed(7)] {
+        for notice in [Notice::Hello, Notice::Changed(vec![1, u32::MAX]), Notice::Pressed(7), Notice::Wanted(7)] {
             a.send(folder.path(), "b", &notice).unwrap();
             assert_eq!(hear(), Heard::Notice(notice));
         }
