@@ -189,6 +189,9 @@ if ! $quick; then
     step "durable batchers that are killed"
     cargo run --quiet --release --locked -p roundlot-campaign -- crashes --kills 150
 
+    step "nodes whose leaders die"
+    cargo run --quiet --release --locked -p nodes -- --faults 40 --every 500ms | tail -n 8
+
     step "every row of the bench, too short to mean anything"
     cargo run --quiet --release --locked -p roundlot-bench -- --scale 0.01 --plot >"$tmp/bench.txt" 2>&1 || {
         cat "$tmp/bench.txt"

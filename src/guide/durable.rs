@@ -260,6 +260,8 @@
 //! * [`File::exclusive`](crate::durable::File::exclusive) keeps a file for one process. One with a
 //!   [`ledger`](crate::durable::File::ledger) is of one process in any case.
 //!
+//! `cargo run --release -p nodes` shows it: three processes whose leaders are killed, stopped and restarted, and a journal of what arrived.
+//!
 //! In tests [`MemoryLog::another_process`](crate::testing::MemoryLog::another_process) stands for another process.
 //!
 //! # When not to use it

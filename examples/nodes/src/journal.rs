@@ -1,0 +1,273 @@
+//! [`Journal`]: what nodes say that calls confirmed, and what arrived at the destination. Roundlot writes neither. The two are compared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    path::Path,
+    sync::mpsc::Sender,
+    thread,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use crate::{
+    fleet::News,
+    op::{Kind, SYMBOLS},
+    word::Word,
+};
+
+/// The destination is read so often.
+const READ_PERIOD: Duration = Duration::from_millis(50);
+
+/// An op as it arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    arrival: i64,
+    kind: Kind,
+    symbol: u32,
+    source: u64,
+    number: u64,
+    pub(crate) shard: u16,
+    epoch: u64,
+}
+
+/// Broken promises, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// Ops that were accepted and did not arrive, or whose outcome did not come to a sender that lives.
+    pub(crate) lost: u64,
+    /// Orders that arrived twice, and outcomes that came twice.
+    pub(crate) doubled: u64,
+    /// Orders that arrived after a later one of their sender and symbol.
+    pub(crate) reordered: u64,
+    /// Prices that arrived after a newer one, and ops that an older term wrote after a newer one.
+    pub(crate) stale: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Journal {
+    /// Orders in the log, by sender, with their symbols.
+    accepted: BTreeMap<u64, BTreeMap<u64, u32>>,
+    ended: BTreeSet<(u64, u64)>,
+    arrived: BTreeSet<(u64, u64)>,
+    /// The newest number that arrived, by kind, source and symbol.
+    newest: BTreeMap<(bool, u64, u32), u64>,
+    /// The newest price of each feed that is in the log.
+    priced: BTreeMap<u64, u64>,
+    epochs: BTreeMap<u16, u64>,
+    /// Orders that ended without being delivered.
+    failed: u64,
+    prices_accepted: u64,
+    prices_arrived: u64,
+    last_arrival: i64,
+    broken: Broken,
+}
+
+/// Counts for the board.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) orders_accepted: u64,
+    pub(crate) orders_arrived: u64,
+    pub(crate) prices_accepted: u64,
+    pub(crate) prices_arrived: u64,
+}
+
+impl Journal {
+    /// Notes what a node has said.
+    pub(crate) fn hear(&mut self, word: Word) {
+        match word {
+            Word::Accepted { source, symbol, number } => {
+                self.accepted.entry(source).or_default().insert(number, symbol);
+            }
+            Word::Ended { source, number, delivered } => {
+                self.broken.doubled += u64::from(!self.ended.insert((source, number)));
+                self.failed += u64::from(!delivered);
+            }
+            Word::Priced { feed, number } => {
+                self.priced.insert(feed, number);
+                self.prices_accepted += u64::from(SYMBOLS);
+            }
+            Word::Leads { .. } | Word::Leading { .. } | Word::Finished => {}
+        }
+    }
+
+    /// Notes what has arrived, in the order of the rows.
+    pub(crate) fn note(&mut self, row: Row) {
+        self.last_arrival = row.arrival;
+        let is_order = row.kind == Kind::Order;
+        let is_late = match self.newest.entry((is_order, row.source, row.symbol)) {
+            Entry::Vacant(entry) => {
+                entry.insert(row.number);
+                false
+            }
+            Entry::Occupied(mut entry) => {
+                let newest = entry.insert(row.number.max(*entry.get()));
+                row.number <= newest
+            }
+        };
+        if is_order {
+            let is_new = self.arrived.insert((row.source, row.number));
+            self.broken.doubled += u64::from(!is_new);
+            self.broken.reordered += u64::from(is_new && is_late);
+        } else {
+            self.prices_arrived += 1;
+            self.broken.stale += u64::from(is_late);
+        }
+        let epoch = self.epochs.entry(row.shard).or_default();
+        self.broken.stale += u64::from(row.epoch < *epoch);
+        *epoch = row.epoch.max(*epoch);
+    }
+
+    /// The number of the newest row that was noted.
+    pub(crate) fn last_arrival(&self) -> i64 {
+        self.last_arrival
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            orders_accepted: self.accepted.values().map(|orders| orders.len() as u64).sum(),
+            orders_arrived: self.arrived.len() as u64,
+            prices_accepted: self.prices_accepted,
+            prices_arrived: self.prices_arrived,
+        }
+    }
+
+    /// Broken promises so far. Nothing is lost before the end.
+    pub(crate) fn broken(&self) -> Broken {
+        self.broken
+    }
+
+    /// Broken promises at the end, after the log has been emptied. `living` tells whether a sender lives still.
+    pub(crate) fn judge(&self, living: impl Fn(u64) -> bool) -> Broken {
+        let mut broken = self.broken;
+        broken.lost += self.failed;
+        for (&source, orders) in &self.accepted {
+            let lost = |number: &u64| {
+                !self.arrived.contains(&(source, *number))
+                    || (living(source) && !self.ended.contains(&(source, *number)))
+            };
+            broken.lost += orders.keys().filter(|number| lost(number)).count() as u64;
+        }
+        for (&feed, &number) in &self.priced {
+            let lost = |symbol: &u32| self.newest.get(&(false, feed, *symbol)).is_none_or(|newest| *newest < number);
+            broken.lost += (0..SYMBOLS).filter(lost).count() as u64;
+        }
+        broken
+    }
+}
+
+/// Reads the rows of the destination after a number, by a connection of its own.
+pub(crate) struct Destination {
+    database: Connection,
+    last: i64,
+}
+
+impl Destination {
+    pub(crate) fn open(path: &Path, after: i64) -> rusqlite::Result<Self> {
+        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        database.busy_timeout(Duration::from_secs(5))?;
+        Ok(Self { database, last: after })
+    }
+
+    pub(crate) fn read(&mut self) -> rusqlite::Result<Vec<Row>> {
+        const SELECT: &str = "SELECT arrival, kind, symbol, source, number, shard, epoch FROM arrivals WHERE arrival > ?1 ORDER BY arrival";
+        let mut select = self.database.prepare_cached(SELECT)?;
+        let rows = select.query_map(params![self.last], |row| {
+            Ok(Row {
+                arrival: row.get(0)?,
+                kind: if row.get_ref(1)?.as_str()? == "order" { Kind::Order } else { Kind::Price },
+                symbol: row.get(2)?,
+                source: row.get::<_, i64>(3)? as u64,
+                number: row.get::<_, i64>(4)? as u64,
+                shard: row.get(5)?,
+                epoch: row.get::<_, i64>(6)? as u64,
+            })
+        })?;
+        let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        self.last = rows.last().map_or(self.last, |row| row.arrival);
+        Ok(rows)
+    }
+
+    /// Sends rows as they arrive, until nobody takes them. Begins when the first node has made file and table.
+    pub(crate) fn follow(path: &Path, news: Sender<News>) {
+        let path = path.to_owned();
+        thread::spawn(move || {
+            let mut destination = None;
+            loop {
+                thread::sleep(READ_PERIOD);
+                if destination.is_none() {
+                    destination = Self::open(&path, 0).ok();
+                }
+                let rows = destination.as_mut().and_then(|destination| destination.read().ok());
+                if news.send(News::Arrived(rows.unwrap_or_default())).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(kind: Kind, number: u64, epoch: u64) -> Row {
+        Row { arrival: 0, kind, symbol: 1, source: 8, number, shard: 0, epoch }
+    }
+
+    fn accepted(journal: &mut Journal, numbers: &[u64]) {
+        numbers.iter().for_each(|&number| journal.hear(Word::Accepted { source: 8, symbol: 1, number }));
+    }
+
+    /// Goal: each kind of fault is counted once, in its place. Method: a journal with one fault, or with none.
+    #[test]
+    fn faults_are_counted() {
+        use Kind::{Order, Price};
+        let cases: [(&[Row], Broken); 6] = [
+            (&[row(Order, 1, 1), row(Order, 2, 1), row(Order, 3, 2)], Broken::default()),
+            (&[row(Order, 1, 1), row(Order, 3, 1)], Broken { lost: 1, ..Broken::default() }),
+            (
+                &[row(Order, 1, 1), row(Order, 2, 1), row(Order, 2, 1), row(Order, 3, 1)],
+                Broken { doubled: 1, ..Broken::default() },
+            ),
+            (&[row(Order, 1, 1), row(Order, 3, 1), row(Order, 2, 1)], Broken { reordered: 1, ..Broken::default() }),
+            (&[row(Order, 1, 2), row(Order, 2, 1), row(Order, 3, 2)], Broken { stale: 1, ..Broken::default() }),
+            (
+                &[row(Order, 1, 1), row(Price, 2, 1), row(Order, 2, 1), row(Price, 1, 1), row(Order, 3, 1)],
+                Broken { stale: 1, ..Broken::default() },
+            ),
+        ];
+        for (rows, broken) in cases {
+            let mut journal = Journal::default();
+            accepted(&mut journal, &[1, 2, 3]);
+            rows.iter().for_each(|row| journal.note(*row));
+            assert_eq!(journal.judge(|_| false), broken, "{rows:?}");
+        }
+    }
+
+    /// Goal: outcomes count, too. Method: an order that arrived, whose sender lives and hears nothing, or hears twice.
+    #[test]
+    fn each_sender_hears_once() {
+        let mut journal = Journal::default();
+        accepted(&mut journal, &[1]);
+        journal.note(row(Kind::Order, 1, 1));
+        assert_eq!(journal.judge(|_| true).lost, 1);
+        assert_eq!(journal.judge(|_| false).lost, 0);
+        let ended = Word::Ended { source: 8, number: 1, delivered: true };
+        journal.hear(ended);
+        assert_eq!(journal.judge(|_| true), Broken::default());
+        journal.hear(ended);
+        assert_eq!(journal.judge(|_| true).doubled, 1);
+    }
+
+    #[test]
+    fn the_last_price_arrives() {
+        let mut journal = Journal::default();
+        journal.hear(Word::Priced { feed: 0, number: 5 });
+        assert_eq!(journal.judge(|_| true).lost, u64::from(SYMBOLS));
+        for symbol in 0..SYMBOLS {
+            journal.note(Row { symbol, source: 0, ..row(Kind::Price, 6, 1) });
+        }
+        assert_eq!(journal.judge(|_| true), Broken::default());
+    }
+}

@@ -1,0 +1,146 @@
+//! A node: a process that joins the log, sends orders and prices, and leads the shards that fall to it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use roundlot::{
+    Limits,
+    durable::{Durable, File, Handle, Joined},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Failure,
+    op::{Kind, Op, Rows, SYMBOLS, stages},
+    word::{FINISH, LEAVE, Word},
+};
+
+/// Tasks of a node that send orders.
+const SENDERS: u64 = 8;
+
+/// A number is the life of its node times this, and a count. A node that begins again so goes on above.
+const NUMBERS_PER_LIFE: u64 = 1_000_000_000;
+
+/// Prices of all symbols are sent so often.
+const PRICE_PERIOD: Duration = Duration::from_millis(10);
+
+/// The board shows what nodes lead so often.
+const REPORT_PERIOD: Duration = Duration::from_millis(200);
+
+/// The life of the node that a sender of orders belongs to.
+pub(crate) fn life_of(source: u64) -> u64 {
+    source / SENDERS
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NodeArgs {
+    /// File of the log.
+    #[arg(long)]
+    pub(crate) log: PathBuf,
+
+    /// Number of shards of the log.
+    #[arg(long)]
+    pub(crate) shards: u16,
+
+    /// Which of the nodes it is.
+    #[arg(long)]
+    pub(crate) slot: u64,
+
+    /// How many nodes began before it.
+    #[arg(long)]
+    pub(crate) life: u64,
+
+    /// Orders per second.
+    #[arg(long)]
+    pub(crate) orders: u64,
+}
+
+/// Sends until it is told to end, or is killed.
+pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
+    let joined = join(&args).await?;
+    let (stop, senders, acks) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+    for sender in 0..SENDERS {
+        let source = args.life * SENDERS + sender;
+        senders.spawn(send_orders(joined.handle(), source, args.orders, acks.clone(), stop.clone()));
+    }
+    senders.spawn(send_prices(joined.handle(), args.slot, args.life * NUMBERS_PER_LIFE, stop.clone()));
+    senders.close();
+    acks.close();
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut reports = interval(REPORT_PERIOD);
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line?.as_deref() {
+                Some(FINISH) => {
+                    stop.cancel();
+                    senders.wait().await;
+                    acks.wait().await;
+                    joined.handle().flush().await?;
+                    Word::Finished.say();
+                }
+                Some(LEAVE) | None => break,
+                Some(other) => return Err(format!("the node does not know {other}").into()),
+            },
+            _ = reports.tick() => {
+                let stats = joined.stats();
+                Word::Leading { waiting: stats.waiting + stats.in_flight, in_doubt: stats.in_doubt }.say();
+            }
+        }
+    }
+    stop.cancel();
+    joined.leave().await?;
+    Ok(())
+}
+
+async fn join(args: &NodeArgs) -> Result<Joined<Op>, Failure> {
+    let orders = Durable::new("orders", File::at(&args.log)).stages(stages);
+    let orders = orders.shards(args.shards, |symbol: &u32| symbol.to_le_bytes()).limits(Limits::new(200));
+    let leads = |term: roundlot::durable::Term| {
+        Word::Leads { shard: term.shard(), epoch: term.epoch() }.say();
+        Rows(term)
+    };
+    Ok(orders.sink(leads).join().await?)
+}
+
+/// Sends orders of all symbols in turn, and says what becomes of them. Ends when it is stopped, or the log has been left.
+async fn send_orders(desk: Handle<Op>, source: u64, per_second: u64, acks: TaskTracker, stop: CancellationToken) {
+    let mut ticks = interval(Duration::from_secs(SENDERS) / u32::try_from(per_second.max(1)).unwrap_or(u32::MAX));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for number in 1.. {
+        tokio::select! {
+            _ = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let symbol = ((source + number) % u64::from(SYMBOLS)) as u32;
+        // An error says that it may be in the log, or is not. The rows tell, and nothing was promised.
+        let Ok(ack) = desk.submit(Op { kind: Kind::Order, symbol, source, number }).await else { continue };
+        Word::Accepted { source, symbol, number }.say();
+        acks.spawn(async move {
+            match ack.await {
+                // The node has left, and the order is in the log.
+                Err(roundlot::AckError::Detached { .. }) => {}
+                result => Word::Ended { source, number, delivered: result.is_ok() }.say(),
+            }
+        });
+    }
+}
+
+/// Sends a price of each symbol again and again.
+async fn send_prices(desk: Handle<Op>, feed: u64, base: u64, stop: CancellationToken) {
+    let mut ticks = interval(PRICE_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for number in base + 1.. {
+        tokio::select! {
+            _ = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let prices = (0..SYMBOLS).map(move |symbol| Op { kind: Kind::Price, symbol, source: feed, number });
+        if desk.send_all(prices).await.is_ok() {
+            Word::Priced { feed, number }.say();
+        }
+    }
+}
