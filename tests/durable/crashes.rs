@@ -741,3 +741,22 @@ async fn what_was_given_up_does_not_come_back() {
     assert_eq!(log.rows().into_values().collect::<Vec<_>>(), ["2"]);
     assert_eq!(orders.dead_letters().list(10).await.unwrap().len(), 1);
 }
+
+/// Goal: a batch that waits for the record of a dead letter is written once that has committed. Method: an op falls due at each time of
+/// the sync.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_dead_letter_is_written() {
+    for linger in 1..40 {
+        let log = MemoryLog::new().sync_time(Duration::from_millis(10));
+        let limits = Limits::new(2).linger(Duration::from_millis(linger));
+        let orders = Durable::new("orders", log.clone()).limits(limits).retry(Retry::none());
+        let orders = orders.sink(Silent).join().await.unwrap();
+        let desk = orders.handle();
+        let (sent, ack) = tokio::join!(desk.send_all([1, 1]), desk.submit(2));
+        sent.unwrap();
+        let written = tokio::time::timeout(Duration::from_secs(10), ack.unwrap()).await;
+        written.unwrap_or_else(|_| panic!("it is written, if it is due after {linger} ms")).unwrap();
+        assert_eq!(log.rows().into_values().collect::<Vec<_>>(), ["2"]);
+        orders.leave().await.unwrap();
+    }
+}

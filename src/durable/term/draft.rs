@@ -185,6 +185,7 @@ impl<T, R> Draft<T, R> {
             && self.intents.is_empty()
             && self.resolved.is_empty()
             && self.pause.is_none()
+            && self.effects.starts.is_empty()
             && self.effects.withdrawn.is_empty()
     }
 
