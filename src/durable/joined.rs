@@ -23,6 +23,9 @@ pub struct Joined<T, R = ()> {
 struct Tasks {
     ingress: Vec<Arc<Ingress>>,
     leaders: Vec<JoinHandle<()>>,
+    log: Arc<dyn Log>,
+    /// Ends all acks.
+    detach: Box<dyn FnOnce() + Send>,
 }
 
 impl<T, R> Joined<T, R>
@@ -37,7 +40,9 @@ where
         abort: CancellationToken,
     ) -> Self {
         let ingress = shared.shards.iter().map(|shard| Arc::clone(&shard.ingress)).collect();
-        Self { shared, tasks: Some(Tasks { ingress, leaders }), stop, abort }
+        let (log, of_acks) = (Arc::clone(&shared.log), Arc::clone(&shared));
+        let detach = Box::new(move || of_acks.waiters.detach(|_| true));
+        Self { shared, tasks: Some(Tasks { ingress, leaders, log, detach }), stop, abort }
     }
 
     /// A handle to send ops.
@@ -64,7 +69,8 @@ where
 }
 
 /// Ends the tasks of a batcher, and is done when the log is free.
-async fn depart(Tasks { ingress, mut leaders }: Tasks, log: Arc<dyn Log>, abort: CancellationToken, within: Duration) {
+async fn depart(tasks: Tasks, abort: CancellationToken, within: Duration) {
+    let Tasks { ingress, mut leaders, log, detach } = tasks;
     let leaving = async {
         // Frames on their way are stored first, so that their callers learn it.
         ingress.iter().for_each(|ingress| ingress.close());
@@ -78,6 +84,8 @@ async fn depart(Tasks { ingress, mut leaders }: Tasks, log: Arc<dyn Log>, abort:
         join_all(leaders.iter_mut().filter(|leader| !leader.is_finished())).await;
     }
     log.close().await;
+    // A frame may have been stored after the leader of its shard had ended.
+    detach();
 }
 
 impl<T, R> Drop for Joined<T, R> {
@@ -87,7 +95,7 @@ impl<T, R> Drop for Joined<T, R> {
         let tasks = self.tasks.take();
         let within = self.shared.limits().shutdown_timeout;
         if let (Some(tasks), Ok(runtime)) = (tasks, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(depart(tasks, Arc::clone(&self.shared.log), self.abort.clone(), within));
+            runtime.spawn(depart(tasks, self.abort.clone(), within));
         }
     }
 }
@@ -133,11 +141,10 @@ impl<T: Send + 'static, R: Clone + Send + 'static> IntoFuture for Leave<T, R> {
             joined.shared.permits.close();
             joined.stop.cancel();
             if let Some(tasks) = joined.tasks.take() {
-                let leaving = depart(tasks, Arc::clone(&joined.shared.log), joined.abort.clone(), within);
+                let leaving = depart(tasks, joined.abort.clone(), within);
                 // In a task of its own, so that a caller that gives up leaves nothing half done.
                 tokio::spawn(leaving).await.map_err(|_| Left)?;
             }
-            joined.shared.waiters.detach_all();
             Ok(joined.shared.stats())
         })
     }

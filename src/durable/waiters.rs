@@ -107,9 +107,9 @@ impl<R> Waiters<R> {
         others.map(|id| IdRun { producer: id.producer(), first: id.number(), count: 1 }).collect()
     }
 
-    /// Callers learn that they are detached.
-    pub(crate) fn detach_all(&self) {
-        self.by_id().clear();
+    /// Callers of these ops learn that they are detached.
+    pub(crate) fn detach(&self, are_gone: impl Fn(OpId) -> bool) {
+        self.by_id().retain(|id, _| !are_gone(*id));
     }
 
     fn by_id(&self) -> MutexGuard<'_, HashMap<OpId, Vec<oneshot::Sender<Outcome<R>>>>> {

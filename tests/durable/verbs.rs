@@ -783,3 +783,23 @@ async fn a_jump_of_the_wall_clock_holds_what_can_expire() {
     assert_eq!(recorder.ops(), [(2, 0), (4, 0)]);
     conserved(&desk);
 }
+
+/// Goal: a shard with nothing to do does not detach the callers of another one that still writes when the process leaves. Method: two
+/// shards, one of which writes while `leave` begins.
+#[tokio::test(start_paused = true)]
+async fn shards_that_have_left_detach_no_callers_of_others() {
+    let (log, recorder) = (MemoryLog::new().sync_time(Duration::from_millis(1)), Recorder::new());
+    let gate = Gate::new(Keyed(recorder.clone()));
+    gate.shut();
+    let sink = gate.clone();
+    let orders = Durable::new("orders", log).stages(|| Stages::new().partition_by(|op: &Op| op.0));
+    let orders = orders.shards(2, |key: &u32| key.to_le_bytes()).sink(move |_| sink.clone()).join().await.unwrap();
+    let ack = orders.handle().submit((1, 1)).await.unwrap();
+    advance(Duration::from_millis(100)).await;
+    let leaving = tokio::spawn(orders.leave().into_future());
+    advance(Duration::from_millis(100)).await;
+    gate.open();
+    leaving.await.unwrap().unwrap();
+    ack.await.expect("it was written, and the record of that has committed");
+    assert_eq!(recorder.ops(), [(1, 1)]);
+}

@@ -265,7 +265,7 @@ where
         ready: oneshot::Sender<Result<(), JoinError>>,
     ) {
         // A leader that panics must not leave callers waiting.
-        let _detach = DetachOnDrop(Arc::clone(&self.shared));
+        let _detach = DetachOnDrop(Arc::clone(&self.shared), self.shard);
         let (mut ready, mut pause) = (Some(ready), PAUSE.0);
         let mut frames = self.shared.log.follow(self.shard);
         let mut lead: Option<Lead> = None;
@@ -380,12 +380,12 @@ fn tell(ready: &mut Option<oneshot::Sender<Result<(), JoinError>>>, error: JoinE
     }
 }
 
-/// Ends what callers wait for when a leader is gone.
-struct DetachOnDrop<T, R>(Arc<Shared<T, R>>);
+/// Ends what callers wait for in a shard when its leader is gone.
+struct DetachOnDrop<T, R>(Arc<Shared<T, R>>, u16);
 
 impl<T, R> Drop for DetachOnDrop<T, R> {
     fn drop(&mut self) {
         self.0.permits.close();
-        self.0.waiters.detach_all();
+        self.0.waiters.detach(|id| id.shard() == self.1);
     }
 }
