@@ -139,8 +139,12 @@ impl Nodes {
 
     /// Tells the others which logs this process has joined.
     fn publish(&self) {
-        let own = self.state().own.clone();
-        if let Err(error) = self.me.publish(&own) {
+        // Under the lock, so that a newer set is not followed by an older one.
+        let published = {
+            let state = self.state();
+            self.me.publish(&state.own)
+        };
+        if let Err(error) = published {
             warn!(folder = %self.folder.display(), %error, "the logs of this process can't be noted for the others");
         }
         self.tell(&Notice::Hello);

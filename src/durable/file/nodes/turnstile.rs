@@ -135,12 +135,12 @@ impl Usher {
     }
 }
 
-/// The processes whose turn it is, as far as the kernel tells.
+/// The processes whose turn it is, or that come next, as far as the kernel tells.
 pub(super) fn holders(folder: &Path) -> Vec<String> {
-    let inode = fs::metadata(folder.join("turn")).ok().and_then(|file| inode(&file));
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let owners = inode.map(|inode| lock_owners(&locks, inode)).unwrap_or_default();
-    owners.into_iter().map(super::super::wal::process).collect()
+    let inodes = ["turn", "next"].into_iter().filter_map(|name| inode(&fs::metadata(folder.join(name)).ok()?));
+    let owners = inodes.flat_map(|inode| lock_owners(&locks, inode)).filter(|pid| *pid != std::process::id());
+    owners.map(super::super::wal::process).collect()
 }
 
 #[cfg(unix)]
