@@ -123,6 +123,7 @@ where
             self.read_log(reach.next).await?;
         }
         let is_changing = self.draft.pause.is_some() || self.committing.is_some();
+        self.overlooks_pause = reach.paused != self.paused && is_changing;
         if reach.paused != self.paused && !is_changing {
             self.paused = reach.paused;
             self.set_gate();

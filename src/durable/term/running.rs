@@ -97,6 +97,8 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     /// When the draft is handed to the log, if not before.
     pub(super) record_at: Option<Timestamp>,
     pub(super) paused: bool,
+    /// Whether another process has changed the pause while a record was on its way, after which it counts.
+    pub(super) overlooks_pause: bool,
     pub(super) purge_at: Timestamp,
 }
 
@@ -169,6 +171,7 @@ where
             committing: None,
             record_at: None,
             paused: state.paused,
+            overlooks_pause: false,
             purge_at: now,
         }
     }

@@ -160,7 +160,7 @@ where
         if let Err(error) = result {
             if error == LogError::Paused {
                 // Another process has paused the shard. All is stored that there is to tell, and then the batches go back.
-                self.paused = true;
+                self.paused = record.paused.unwrap_or(true);
                 self.set_gate();
                 self.store(Arc::new(Record { starts: false, ..Record::clone(&record) }), effects);
                 return Ok(());
@@ -172,6 +172,9 @@ where
         }
         effects.steps().for_each(Step::after);
         self.landed(effects);
+        if self.overlooks_pause {
+            self.leader.shared.log.news(self.leader.shard).changed.notify_one();
+        }
         Ok(())
     }
 
