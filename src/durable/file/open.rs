@@ -194,7 +194,10 @@ pub(super) fn connect(path: &Path, max_bytes: u64, is_first: bool) -> rusqlite::
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    if is_first {
+        // It takes part in the file's making alone, and the write lock each time, for which a process that joins would not queue.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_LIMIT, |row| row.get::<_, i64>(0))?;
@@ -274,6 +277,18 @@ fn file_system(mounts: &str, path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a process joins while others write without a pause. Method: a write that does not end.
+    #[test]
+    fn a_process_that_joins_does_not_wait_for_a_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.db");
+        drop(owner_only(&path).unwrap());
+        let first = connect(&path, MIN_BYTES, true).unwrap();
+        first.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM roundlot_meta WHERE key = 'nothing'").unwrap();
+        let second = connect(&path, MIN_BYTES, false).unwrap();
+        assert_eq!(format(&second.connection).unwrap(), Some(FORMAT));
+    }
 
     #[test]
     fn the_file_system_of_a_path_is_that_of_the_nearest_mount() {
