@@ -132,12 +132,16 @@ impl<'a> Judge<'a> {
     }
 
     /// Per partition, level and sender, ops are tried in the order in which they were accepted. Per key, nothing comes after
-    /// something newer.
+    /// something newer. A call that the destination takes up after those of the next life was begun before them: it says nothing.
     fn judge_order(&mut self, lines: &[Line]) {
         let (mut last_of_key, mut last_of_sender) = (HashMap::new(), HashMap::new());
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut newest) = (BTreeSet::new(), 0);
         for line in lines {
-            let Line::Call { seq, ops, .. } = line else { continue };
+            let Line::Call { seq, life, ops, .. } = line else { continue };
+            if *life < newest {
+                continue;
+            }
+            newest = *life;
             for (op, _) in ops {
                 let first = op.first();
                 if let Some(key) = op.conflation_key() {
