@@ -110,6 +110,16 @@ impl Fleet {
         Ok(())
     }
 
+    /// An error if a node has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        for (slot, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(status) = node.child.try_wait()? {
+                return Err(format!("node {slot} ended by itself, with {status}").into());
+            }
+        }
+        Ok(())
+    }
+
     /// Says a line to all nodes.
     pub(crate) fn tell_all(&mut self, line: &str) -> Result<(), Failure> {
         self.nodes.iter_mut().try_for_each(|node| node.tell(line))

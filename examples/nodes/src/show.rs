@@ -161,6 +161,7 @@ impl Show {
 
     /// Takes all news that there is, or waits for one.
     fn follow(&mut self, patience: Duration) -> Result<(), Failure> {
+        self.fleet.check()?;
         match self.news.recv_timeout(patience) {
             Ok(news) => self.take(news),
             Err(RecvTimeoutError::Timeout) => {}
