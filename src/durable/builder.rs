@@ -24,6 +24,7 @@ use super::{
     tally::Tallies,
     term::{Account, Leader, QuotaRecipe, Term},
     waiters::Waiters,
+    withdraw::Requests,
 };
 use crate::{
     rules::{
@@ -313,8 +314,8 @@ impl<T> Parts<T> {
     fn add(&mut self, ingress: Arc<Ingress>) {
         let (commands, obeyed) = mpsc::unbounded_channel();
         let (next_number, stats) = (AtomicU64::new(1), Mutex::new(ShardStats::default()));
-        let quota = Mutex::default();
-        self.shards.push(Shard { ingress, commands, pressed: Notify::new(), next_number, stats, quota });
+        let (quota, requests) = (Mutex::default(), Requests::new());
+        self.shards.push(Shard { ingress, commands, requests, pressed: Notify::new(), next_number, stats, quota });
         self.commands.push(obeyed);
     }
 }

@@ -12,15 +12,15 @@ pub(crate) type IsKey = Box<dyn FnMut(&dyn Any) -> bool + Send>;
 pub(crate) enum Command<T> {
     /// Answered when all that the log holds now is settled, and the record of that has committed.
     Flush(oneshot::Sender<()>),
-    /// Answered when the record of it has committed.
+    /// Answered when the record of it has committed. `None` if another process leads.
     Withdraw {
         wanted: Box<dyn FnMut(&T) -> bool + Send>,
-        reply: oneshot::Sender<Vec<T>>,
+        reply: oneshot::Sender<Option<Vec<T>>>,
     },
     /// The same, for the ops with a conflation key.
     WithdrawKey {
         is_it: IsKey,
-        reply: oneshot::Sender<Vec<T>>,
+        reply: oneshot::Sender<Option<Vec<T>>>,
     },
     /// Answered, with the number of ops under way, when it is stored.
     Pause {

@@ -183,7 +183,8 @@ pub enum WithdrawError {
     /// The batcher has left the log.
     #[error(transparent)]
     Left(#[from] Left),
-    /// Other processes have joined the log, which may lead some of its shards: only the leader has the ops.
+    /// Other processes have joined the log, which may lead some of its shards: only the leader has the ops. If one has joined
+    /// during the call, ops of other shards may have been withdrawn, and are dropped.
     #[error("other processes have joined the log")]
     Shared,
 }
@@ -198,7 +199,8 @@ pub enum WithdrawKeyError {
     /// The stages conflate by keys of another type, or not at all.
     #[error("the stages do not conflate by keys of the type {0}")]
     WrongKey(&'static str),
-    /// Other processes have joined the log, which may lead some of its shards: only the leader has the ops.
-    #[error("other processes have joined the log")]
-    Shared,
+    /// Ops were withdrawn that can't be handed back, and all ops of the call are dropped: the codec has no bytes for what a merge made of
+    /// one, or can't read what a newer version of the program has sent.
+    #[error("ops were withdrawn that can't be read")]
+    Unreadable,
 }

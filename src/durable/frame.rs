@@ -1,5 +1,5 @@
 //! Frames: up to 1,000 ops in one record of the log. The ingress packs one and repeats it unchanged until the log answers; the
-//! leader of the shard unpacks it.
+//! leader of the shard unpacks it. An entry may be a request to withdraw ops instead of an op: it has an id and a position like one.
 //!
 //! ```text
 //! version, producer, frame number, time made, schema, number of entries
@@ -41,7 +41,13 @@ const MAY_REPEAT: u8 = 1 << 2;
 const OTHER_HANDLE: u8 = 1 << 3;
 /// No op, but a number of positions whose ops were settled and left out. No other flag is set then.
 const GONE: u8 = 1 << 4;
-const KNOWN: u8 = JUMPS | FOREIGN | MAY_REPEAT | OTHER_HANDLE;
+/// No op, but a request to withdraw ops. Its bytes are the hash of their key. A version that does not know the flag takes the frame
+/// for damaged.
+const WITHDRAWS: u8 = 1 << 5;
+const KNOWN: u8 = JUMPS | FOREIGN | MAY_REPEAT | OTHER_HANDLE | WITHDRAWS;
+
+/// Bytes of the hash of a key.
+pub(crate) const KEY_BYTES: usize = 16;
 
 /// Bytes of an entry, at least: its flags and a length.
 const MIN_ENTRY: usize = 2;
@@ -55,7 +61,7 @@ pub(crate) enum FrameError {
     Damaged(&'static str),
 }
 
-/// The facts about one op in a frame.
+/// The facts about one op in a frame, or about a request to withdraw ops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) producer: u64,
@@ -64,6 +70,8 @@ pub(crate) struct Entry {
     pub(crate) handle: u32,
     /// Whether an op with this id may be in the log already.
     pub(crate) may_repeat: bool,
+    /// Whether it is a request to withdraw ops.
+    pub(crate) withdraws: bool,
 }
 
 /// The weight of an op without bytes: a frame is full by its number of ops then.
@@ -106,7 +114,8 @@ impl Packer {
             flag(jumps, JUMPS)
                 | flag(foreign, FOREIGN)
                 | flag(entry.may_repeat, MAY_REPEAT)
-                | flag(other_handle, OTHER_HANDLE),
+                | flag(other_handle, OTHER_HANDLE)
+                | flag(entry.withdraws, WITHDRAWS),
         );
         if jumps {
             put_varint(&mut self.entries, entry.number);
@@ -216,7 +225,7 @@ impl Frame {
         let damaged = FrameError::Damaged("it ends in an entry");
         let body = &self.bytes[..self.bytes.len().saturating_sub(8)];
         let (_, mut reader) = Self::head(body).ok_or(damaged.clone())?;
-        let mut last = Entry { producer: self.producer, number: 0, handle: 0, may_repeat: false };
+        let mut last = Entry { producer: self.producer, number: 0, handle: 0, may_repeat: false, withdraws: false };
         // The count is a claim; the bytes bound it.
         let mut entries = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0).min(body.len() / MIN_ENTRY));
         let mut offset = 0;
@@ -233,6 +242,12 @@ impl Frame {
             offset += 1;
         }
         if reader.is_at_end() { Ok(entries) } else { Err(FrameError::Damaged("it has more than its entries")) }
+    }
+
+    /// The hash of the key whose ops an entry wants to be withdrawn; `None` if it is an op.
+    pub(crate) fn key(&self, entry: &Entry, range: &Range<usize>) -> Option<u128> {
+        let bytes = entry.withdraws.then(|| &self.bytes[range.clone()])?;
+        bytes.try_into().ok().map(u128::from_le_bytes)
     }
 
     /// The same frame without the entries at these places.
@@ -259,7 +274,11 @@ impl Frame {
         if number >= MAX_NUMBER || producer >= MAX_NUMBER {
             return None;
         }
-        Some((Entry { producer, number, handle, may_repeat: has(MAY_REPEAT) }, at..at + bytes.len()))
+        let (may_repeat, withdraws) = (has(MAY_REPEAT), has(WITHDRAWS));
+        if withdraws && (may_repeat || bytes.len() != KEY_BYTES) {
+            return None;
+        }
+        Some((Entry { producer, number, handle, may_repeat, withdraws }, at..at + bytes.len()))
     }
 }
 
@@ -270,10 +289,13 @@ mod tests {
     use super::*;
 
     fn entries() -> impl Strategy<Value = Vec<(Entry, Vec<u8>)>> {
-        let entry = (0..3_u64, 0..5_u64, 0..3_u32, any::<bool>());
-        let entry =
-            entry.prop_map(|(producer, number, handle, may_repeat)| Entry { producer, number, handle, may_repeat });
-        prop::collection::vec((entry, prop::collection::vec(any::<u8>(), 0..5)), 0..20)
+        let entry = (0..3_u64, 0..5_u64, 0..3_u32, 0..3_u8, prop::collection::vec(any::<u8>(), 0..5), any::<u128>());
+        let entry = entry.prop_map(|(producer, number, handle, kind, op, key)| {
+            let (may_repeat, withdraws) = (kind == 1, kind == 2);
+            let bytes = if withdraws { key.to_le_bytes().to_vec() } else { op };
+            (Entry { producer, number, handle, may_repeat, withdraws }, bytes)
+        });
+        prop::collection::vec(entry, 0..20)
     }
 
     fn pack(entries: &[(Entry, Vec<u8>)]) -> Frame {
@@ -299,6 +321,10 @@ mod tests {
             let unpacked = read.entries().unwrap();
             let bytes = |(entry, at): (Entry, Range<usize>)| (entry, frame.bytes[at].to_vec());
             let places: Vec<u64> = unpacked.iter().map(|(place, ..)| *place).collect();
+            for (_, entry, at) in &unpacked {
+                let key = entry.withdraws.then(|| u128::from_le_bytes(frame.bytes[at.clone()].try_into().unwrap()));
+                prop_assert_eq!(frame.key(entry, at), key);
+            }
             let unpacked: Vec<_> = unpacked.into_iter().map(|(_, entry, at)| bytes((entry, at))).collect();
             prop_assert_eq!(places, (0..entries.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(unpacked, entries);
@@ -327,6 +353,14 @@ mod tests {
             bytes[at] ^= change;
             prop_assert!(Frame::open(bytes.into()).is_err());
             prop_assert!(Frame::open(frame.bytes[..at].into()).is_err());
+        }
+
+        /// Goal: a request names a key by all its bytes, and no repeat is one. Method: fewer or more bytes, and both flags.
+        #[test]
+        fn a_request_has_the_hash_of_a_key(bytes in prop::collection::vec(any::<u8>(), 0..40), may_repeat in any::<bool>()) {
+            let entry = Entry { producer: 1, number: 1, handle: 0, may_repeat, withdraws: true };
+            let is_right = bytes.len() == KEY_BYTES && !may_repeat;
+            prop_assert_eq!(pack(&[(entry, bytes)]).entries().is_ok(), is_right);
         }
 
         /// Goal: a frame with a valid checksum and nonsense in it does not panic. Method: random bodies.

@@ -1,7 +1,7 @@
 //! [`Handle`]: what callers of a durable batcher hold. Its verbs return when the log has what they are about.
 
 use std::{
-    any::{Any, TypeId, type_name},
+    any::{TypeId, type_name},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -23,6 +23,7 @@ use super::{
     tally::FlushReport,
     term::PAUSE,
     waiters::Ack,
+    withdraw,
 };
 use crate::{
     driver::handle::error::SetLimitsError,
@@ -240,7 +241,8 @@ where
             let wanted = move |op: &T| (*wanted.lock().unwrap_or_else(PoisonError::into_inner))(op);
             Command::Withdraw { wanted: Box::new(wanted), reply }
         };
-        Ok(self.ask_all(command).await?.into_iter().flatten().collect())
+        let ops: Option<Vec<Vec<T>>> = self.ask_all(command).await?.into_iter().collect();
+        Ok(ops.ok_or(WithdrawError::Shared)?.into_iter().flatten().collect())
     }
 
     /// Takes back out the waiting ops with this conflation key, as [`withdraw`](Self::withdraw) does: after all that was accepted
@@ -248,12 +250,21 @@ where
     ///
     /// # Errors
     ///
-    /// If the batcher leaves the log first, the stages do not [conflate by](crate::Stages::conflate_by) keys of this type, or other
-    /// processes have joined the log.
+    /// If the stages do not [conflate by](crate::Stages::conflate_by) keys of this type. If the batcher leaves the log first: some of the
+    /// ops may then be withdrawn, now or when a leader comes to the request, and are dropped. And if an op can't be read, see
+    /// [`Unreadable`](WithdrawKeyError::Unreadable).
+    ///
+    /// # Several processes
+    ///
+    /// A request in the log asks the process that leads, and whichever leads after it. It takes no room in the buffer, and waits neither
+    /// for a sink nor for the end of a pause, but until a process leads the shard and the log has room. A request names the key by a
+    /// hash with 128 bits, which is the same in processes built by the same compiler for the same machine: give all of them keys that
+    /// hash alike, or the request finds nothing. Ops of more than 8 MB in a shard take several requests, and may include some that were
+    /// accepted during the call.
     ///
     /// # Cancel safety
     ///
-    /// As [`withdraw`](Self::withdraw).
+    /// As [`withdraw`](Self::withdraw). A process that dies while it waits loses the ops of its request in the same way.
     ///
     /// # Examples
     ///
@@ -285,18 +296,10 @@ where
         if self.shared.conflation_key != Some(TypeId::of::<K::Key>()) {
             return Err(WithdrawKeyError::WrongKey(type_name::<K::Key>()));
         }
-        if self.shared.log.has_company() {
-            return Err(WithdrawKeyError::Shared);
+        match key.into_key() {
+            Some(key) => withdraw::withdraw_key(self, key).await,
+            None => Ok(Vec::new()),
         }
-        let Some(key) = key.into_key().map(Arc::new) else {
-            return Ok(Vec::new());
-        };
-        let command = |reply| {
-            let key = Arc::clone(&key);
-            let is_it = move |other: &dyn Any| other.downcast_ref() == Some(&*key);
-            Command::WithdrawKey { is_it: Box::new(is_it), reply }
-        };
-        Ok(self.ask_all(command).await?.into_iter().flatten().collect())
     }
 
     /// Stops cutting batches, and returns when that is in the log: no intent is recorded and no batch cut afterwards, until a

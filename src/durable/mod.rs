@@ -33,7 +33,7 @@
 //!    repeats, waiting or ended, so that its id takes effect once. An id below the floor of its producer is forgotten.
 //!    The floor does not pass a flagged op that is not settled, since the next term asks for its id again.
 //!
-//! Files: `builder` joins; `handle`, `send`, `send_all`, `letters`, `joined` are what callers hold; `ingress` and `frame` lead into
+//! Files: `builder` joins; `handle`, `send`, `send_all`, `withdraw`, `letters`, `joined` are what callers hold; `ingress` and `frame` lead into
 //! the log; `log` is the engine's side, with its rules; `term` is the leader, `transaction` what it
 //! lends to sinks; `memory` and `file` are the engines, and `ledger` settles the log of another engine in PostgreSQL.
 
@@ -76,6 +76,7 @@ mod tally;
 mod term;
 mod transaction;
 mod waiters;
+mod withdraw;
 
 pub use builder::Durable;
 pub use codec::{Codec, CodecError, Json, Raw, RawBytes};

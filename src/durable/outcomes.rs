@@ -6,6 +6,7 @@ use super::{
     bytes::{Reader, put_varint},
     codec::OpCodec,
     log::store::{LetterRow, OutcomeRow},
+    withdraw::Withdrawn,
 };
 use crate::rules::{
     batch::SinkError,
@@ -18,6 +19,9 @@ const RECEIPT: u8 = 0;
 const ERROR: u8 = 1;
 /// The first byte of a result: there was a receipt, which the codec could not encode.
 const NO_BYTES: u8 = 2;
+
+/// The first byte of a result: a request has withdrawn ops, whose bytes follow.
+const OPS: u8 = 3;
 
 /// Bytes of results in one row, at most, unless a single result has more: whoever asks for one reads the row.
 const MAX_BYTES: usize = 32 * 1024;
@@ -62,6 +66,15 @@ impl Results {
         };
         let range = start..self.bytes.len();
         self.ops.push(OpResult { id, end: outcome.end, attempts: outcome.attempts, schema, range });
+    }
+
+    /// A request has withdrawn ops.
+    pub(crate) fn push_withdrawn(&mut self, id: (u64, u64), withdrawn: &Withdrawn) {
+        let start = self.bytes.len();
+        self.bytes.push(OPS);
+        self.bytes.extend_from_slice(withdrawn.bytes());
+        let (range, schema) = (start..self.bytes.len(), withdrawn.schema());
+        self.ops.push(OpResult { id, end: End::Withdrawn, attempts: 0, schema, range });
     }
 
     /// The rows, which the engine stamps.
@@ -143,9 +156,17 @@ pub(crate) fn from_row<T, R>(codec: &dyn OpCodec<T, R>, row: &OutcomeRow) -> Out
         Some((&ERROR, bytes)) => {
             Err(serde_json::from_slice(bytes).unwrap_or_else(|error| unreadable(error.to_string())))
         }
+        // A request is no op, and has no receipt.
+        Some((&OPS, _)) => Err(AckError::Withdrawn),
         _ => Err(unreadable("the receipt had no bytes".to_owned())),
     };
     Outcome { result, end, attempts: row.attempts, latency: Duration::ZERO }
+}
+
+/// The ops that a request has withdrawn, as the row of it alone tells. `None` if it is the row of an op.
+pub(crate) fn withdrawn(row: &OutcomeRow) -> Option<Withdrawn> {
+    let (kind, bytes) = row.result.split_first()?;
+    (*kind == OPS).then(|| Withdrawn::from_parts(row.schema, bytes.to_vec()))
 }
 
 /// The end of a name in the log. A name of a newer version is none that this one knows, and so is lost.
@@ -201,6 +222,30 @@ mod tests {
                 prop_assert_eq!(told(from_row(codec, &found[0])), told(outcome(op)));
             }
         }
+    }
+
+    /// Goal: the answers to requests are found among outcomes of ops. Method: answers that are alike and others, and receipts between.
+    #[test]
+    fn answers_to_requests_are_found() {
+        let codec: &dyn OpCodec<u32, u32> = &Json;
+        let (mut results, mut answers) = (Results::default(), Vec::new());
+        for number in 0..20_u64 {
+            let mut withdrawn = Withdrawn::new(0);
+            assert!((0..number / 3 % 3).all(|op| withdrawn.push(codec, &(op as u32))));
+            if number % 7 == 6 {
+                results.push(codec, (1, number), &outcome((true, 3, 1)));
+                answers.push(None);
+            } else {
+                results.push_withdrawn((1, number), &withdrawn);
+                answers.push(Some(withdrawn));
+            }
+        }
+        let rows = results.into_rows();
+        for (number, answer) in (0..).zip(answers) {
+            let found: Vec<_> = rows.iter().filter_map(|row| only(row, number)).collect();
+            assert_eq!((found.len(), withdrawn(&found[0])), (1, answer), "{number}");
+        }
+        assert!(matches!(from_row(codec, &only(&rows[0], 0).unwrap()).result, Err(AckError::Withdrawn)));
     }
 
     #[test]

@@ -55,7 +55,7 @@ where
             Ok(held) => held,
             Err(reason) => return Err(with_op(reason, op)),
         };
-        let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat };
+        let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat, withdraws: false };
         let mut call = Packer::new(handle.shared.log.producer());
         call.push(entry, &bytes);
         let stored = match store(&handle.shared, shard, call, &held) {

@@ -138,7 +138,8 @@ where
             groups.len() - 1
         });
         let (group, id) = (&mut groups[at], shared.next_id(shard));
-        let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat: false };
+        let (producer, number, handle) = (id.producer(), id.number(), handle.number);
+        let entry = Entry { producer, number, handle, may_repeat: false, withdraws: false };
         group.call.push(entry, &bytes);
         group.ops.push((id, op));
         if group.call.is_full() {

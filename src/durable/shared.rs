@@ -21,6 +21,7 @@ use super::{
     stats::{ShardStats, Stats},
     tally::Tallies,
     waiters::Waiters,
+    withdraw::Requests,
 };
 use crate::{
     driver::clock,
@@ -69,6 +70,7 @@ pub(crate) fn name_of(log: &str, shard: u16, shards: u16) -> String {
 pub(crate) struct Shard<T> {
     pub(crate) ingress: Arc<Ingress>,
     pub(crate) commands: mpsc::UnboundedSender<Command<T>>,
+    pub(crate) requests: Requests,
     /// Notified when a caller waits for a permit: all that waits is due.
     pub(crate) pressed: Notify,
     /// The number of the next op of this process.

@@ -50,10 +50,11 @@ mod tests {
         durable::{
             codec::{Json, OpCodec},
             file::schema::TABLES,
-            frame::{Entry, Frame, Packer},
+            frame::{Entry, Frame, KEY_BYTES, Packer},
             intent::{Intent, IntentOp},
             log::sums::signed,
             outcomes::{Results, only},
+            withdraw::Withdrawn,
         },
         rules::outcome::{End, OpId, Outcome},
     };
@@ -84,18 +85,22 @@ mod tests {
     fn entry() -> impl Strategy<Value = (Entry, Vec<u8>)> {
         let entry = (0..3_u8, number(), number(), 0..300_u32, any::<bool>());
         // Most entries follow the one before, so that no number of theirs is in the frame.
-        let entry = entry.prop_map(|(kind, producer, number, handle, may_repeat)| match kind {
-            0 => Entry { producer, number, handle, may_repeat },
-            _ => Entry { producer: 7, number: 1, handle: 1, may_repeat },
+        let withdraws = false;
+        let entry = entry.prop_map(move |(kind, producer, number, handle, may_repeat)| match kind {
+            0 => Entry { producer, number, handle, may_repeat, withdraws },
+            _ => Entry { producer: 7, number: 1, handle: 1, may_repeat, withdraws },
         });
-        (entry, prop::collection::vec(any::<u8>(), 0..200))
+        (entry, prop::collection::vec(any::<u8>(), 0..200), any::<u8>()).prop_map(|(entry, op, kind)| match kind {
+            0..32 => (Entry { may_repeat: false, withdraws: true, ..entry }, vec![kind; KEY_BYTES]),
+            _ => (entry, op),
+        })
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Goal: the views read frames as the log does. Method: frames of any ops, of which any are left out; a few ops are
-        /// settled, by the cursor or in a run.
+        /// Goal: the views read frames as the log does. Method: frames of any ops and of requests, of which any are left out; a few
+        /// ops are settled, by the cursor or in a run.
         #[test]
         fn ops_are_read_from_frames(
             frames in prop::collection::vec((prop::collection::vec(entry(), 1..20), any::<u32>()), 1..4),
@@ -112,7 +117,8 @@ mod tests {
                 let frame = packer.seal(first, time, 3).without(&mut |place| gone >> place & 1 == 1).unwrap();
                 let row = (signed(first), signed(first + frame.count - 1), &frame.bytes[..]);
                 connection.execute("INSERT INTO roundlot_frames VALUES (3, ?1, ?2, ?3, 0)", row).unwrap();
-                let read = Frame::open(frame.bytes.clone()).unwrap().entries().unwrap();
+                let mut read = Frame::open(frame.bytes.clone()).unwrap().entries().unwrap();
+                read.retain(|(_, entry, _)| !entry.withdraws);
                 expected.extend(read.into_iter().map(|(place, entry, range)| {
                     let id = OpId::new(entry.producer, 3, entry.number).to_string();
                     (signed(first + place), id, frame.bytes[range].to_vec())
@@ -163,7 +169,8 @@ mod tests {
             prop_assert_eq!(found, expected);
         }
 
-        /// Goal: the view of outcomes reads each result as the log does. Method: receipts that are alike and others.
+        /// Goal: the view of outcomes reads each result as the log does. Method: receipts that are alike and others, and answers to
+        /// requests, which are none.
         #[test]
         fn results_are_read_from_outcomes(receipts in prop::collection::vec("a?|[a-z\n]{0,300}", 1..60)) {
             let connection = file();
@@ -171,12 +178,16 @@ mod tests {
             for (receipt, number) in receipts.iter().zip(5..) {
                 let outcome = Outcome { result: Ok(receipt.clone()), end: End::Delivered, attempts: 1, latency: Duration::ZERO };
                 results.push(&Json as &dyn OpCodec<String, String>, (7, number), &outcome);
+                results.push_withdrawn((8, number), &Withdrawn::new(number as u32 / 4));
             }
             let mut expected = Vec::new();
             for row in results.into_rows() {
-                let values = (signed(row.first), signed(row.count), &row.result, &row.lengths);
-                let sql = "INSERT INTO roundlot_outcomes VALUES (3, 7, ?1, ?2, 'delivered', 1, 0, 0, ?3, ?4, 0)";
+                let values = (signed(row.first), signed(row.count), &row.result, &row.lengths, signed(row.producer));
+                let sql = "INSERT INTO roundlot_outcomes VALUES (3, ?5, ?1, ?2, 'delivered', 1, 0, 0, ?3, ?4, 0)";
                 connection.execute(sql, values).unwrap();
+                if row.producer == 8 {
+                    continue;
+                }
                 expected.extend((row.first..row.first + row.count).map(|number| {
                     let result = only(&row, number).unwrap().result;
                     (OpId::new(7, 3, number).to_string(), String::from_utf8(result[1..].to_vec()).unwrap())
@@ -191,7 +202,7 @@ mod tests {
     #[test]
     fn a_time_is_text() {
         let (connection, mut packer) = (file(), Packer::new(7));
-        packer.push(Entry { producer: 7, number: 1, handle: 1, may_repeat: false }, b"buy");
+        packer.push(Entry { producer: 7, number: 1, handle: 1, may_repeat: false, withdraws: false }, b"buy");
         let frame = packer.seal(1, 1_700_000_000_123_456_789, 0);
         connection.execute("INSERT INTO roundlot_frames VALUES (3, 0, 0, ?1, 0)", [&frame.bytes[..]]).unwrap();
         let sql = "SELECT accepted || ' ' || op FROM roundlot_waiting";

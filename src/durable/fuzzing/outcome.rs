@@ -7,7 +7,7 @@ use crate::{
         bytes::Reader,
         codec::{Json, OpCodec, Raw},
         log::store::{LetterRow, OutcomeRow},
-        outcomes::{Results, end_of, from_row, letter, only},
+        outcomes::{Results, end_of, from_row, letter, only, withdrawn},
     },
     rules::{
         batch::SinkError,
@@ -86,6 +86,11 @@ fn row(bytes: &[u8]) -> Option<()> {
         assert!(found.result.len() <= row.result.len(), "a result is a part of its row");
         let by_bytes: &dyn OpCodec<Vec<u8>, Vec<u8>> = &Raw;
         let by_json: &dyn OpCodec<String, u32> = &Json;
+        if let Some(withdrawn) = withdrawn(&found) {
+            let ops = withdrawn.decode(by_bytes).ops;
+            assert!(ops.iter().map(Vec::len).sum::<usize>() <= found.result.len(), "ops are parts of their row");
+            let _ = withdrawn.decode(by_json);
+        }
         assert_eq!(told(&from_row(by_bytes, &found)), told(&from_row(by_bytes, &found)));
         let _ = told(&from_row(by_json, &found));
     }

@@ -145,7 +145,7 @@ fn write_row(store: &mut dyn Store, reader: &mut Reader<'_>, shard: &mut ShardRo
         1 => {
             let mut packer = Packer::new(1);
             for (byte, number) in reader.bytes()?.1.iter().zip(shard.next + 1..) {
-                let entry = Entry { producer: 1, number, handle: 0, may_repeat: byte & 0x80 != 0 };
+                let entry = Entry { producer: 1, number, handle: 0, may_repeat: byte & 0x80 != 0, withdraws: false };
                 packer.push(entry, (byte & 0x7f).to_string().as_bytes());
             }
             let frame = packer.seal(shard.next + 1, 1_600_000_000_000_000_000, 0);

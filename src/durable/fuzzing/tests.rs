@@ -11,7 +11,7 @@ use crate::{
         frame::Packer,
         intent::IntentOp,
     },
-    rules::{batch::SinkError, outcome::AckError},
+    rules::{batch::SinkError, outcome::AckError, stable_hash::wide_hash},
 };
 
 /// Numbers and lengths that are most often mistaken.
@@ -144,7 +144,12 @@ type Seed = (&'static str, &'static str, Vec<u8>);
 
 /// The seeds that show the formats. Others may lie beside them: what a fuzzer has found.
 fn made() -> Vec<Seed> {
-    let entry = |number, producer| Entry { producer, number, handle: 3, may_repeat: number == 9 };
+    let entry = |number, producer| Entry { producer, number, handle: 3, may_repeat: number == 9, withdraws: false };
+    let mut requests = Packer::new(1);
+    requests.push(entry(11, 1), b"7");
+    requests.push(Entry { withdraws: true, ..entry(12, 1) }, &wide_hash(&3_u32).to_le_bytes());
+    requests.push(entry(13, 1), b"11");
+    let requests = requests.seal(5, 1_700_000_000_000_000_000, 0);
     let mut packer = Packer::new(1);
     [entry(1, 1), entry(2, 1), entry(9, 2), entry(10, 1)]
         .into_iter()
@@ -166,11 +171,13 @@ fn made() -> Vec<Seed> {
     vec![
         ("frame", "whole", whole.bytes.to_vec()),
         ("frame", "sparse", sparse.bytes.to_vec()),
+        ("frame", "request", requests.bytes.to_vec()),
         ("frame", "empty", Packer::new(1).seal(1, 0, 0).bytes.to_vec()),
         ("intent", "batch", intent.encode()),
         ("intent", "alone", alone.encode()),
         ("outcome", "receipts", [[0, 1, 2, b'4', b'2'], [0, 1, 2, b'4', b'3'], [3, 0, 2, b'n', b'o']].concat()),
         ("outcome", "row", [&[1, 3, 65, 3, 2, 0, 1][..], b"\x004\n\n5\n"].concat()),
+        ("outcome", "withdrawn", [&[1, 2, 65, 2, 1, 4, 3][..], b"\x00\n\x00\x037.5\n"].concat()),
         ("outcome", "refused", error(&AckError::Refused(SinkError::refused(SinkError::transient("no such symbol"))))),
         (
             "outcome",
@@ -188,6 +195,8 @@ fn made() -> Vec<Seed> {
         ("recover", "in_doubt", log(2, &[&ops(b"\x01\x02"), &[3, 1, 1, 0, 1], &[4, 3, 3], &ops(b"\x07\x08")])),
         ("recover", "intents_overlap", log(1, &[&ops(b"\x01\x02"), &[3, 1, 0, 0, 1], &[3, 9, 0, 1, 0]])),
         ("recover", "frame", log(3, &[&row(0, &sparse.bytes), &[5, 1], &[4, 2, 2]])),
+        ("recover", "request", log(7, &[&ops(b"\x03\x02"), &row(0, &requests.bytes), &ops(b"\x03")])),
+        ("recover", "request_in_an_intent", log(7, &[&row(0, &requests.bytes), &[3, 2, 0, 0, 0, 1, 2]])),
         ("recover", "damaged_ops_are_missing", log(3, &[&row(0, &sparse.bytes)])),
         ("recover", "letters", log(3, &[&ops(b"\x01\x82"), &[8, 4, 0, 1, b'7', 0], &[7, 1, 1, 3, 0, 1, 0]])),
     ]

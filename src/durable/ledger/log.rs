@@ -107,7 +107,7 @@ impl<E: Engine> FrameStore for Filed<E> {
 /// its leader is told that the id may repeat: so it takes effect once, however often this is done.
 async fn come_back<E: Engine>(ledger: &Ledger, local: &Local<E>, marked: Marked) -> Result<OpId, LogError> {
     let Marked { from, to, op, schema } = marked;
-    let entry = Entry { producer: to.producer(), number: to.number(), handle: 0, may_repeat: true };
+    let entry = Entry { producer: to.producer(), number: to.number(), handle: 0, may_repeat: true, withdraws: false };
     let now = nanos(local.now());
     local.add_frame(from.shard(), move |store, key| frames::push_op(store, key, entry, (&op, schema), now)).await?;
     for _ in 0..DISCARDS {

@@ -340,7 +340,7 @@ pub(crate) fn requeue(
         return Ok(None);
     };
     let mut packer = Packer::new(to.0);
-    packer.push(Entry { producer: to.0, number: to.1, handle: 0, may_repeat: false }, &letter.op);
+    packer.push(Entry { producer: to.0, number: to.1, handle: 0, may_repeat: false, withdraws: false }, &letter.op);
     let frame = packer.seal(0, now, letter.schema);
     if !store.has_room(frame.bytes.len())? {
         return Err(LogError::Full);

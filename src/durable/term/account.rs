@@ -51,17 +51,17 @@ impl<T, R> Account<T, R> {
         }
     }
 
-    /// A term has found `all` ops in the log, `own` of which this process has sent since the last term, so that they hold permits.
-    /// Ops that were merged before wait by themselves again, and ops may have ended of which no term knew.
-    pub(super) fn found(&mut self, permits: &Permits, all: usize, own: usize) {
+    /// A term has found `all` ops in the log, `own` of which this process has sent since the last term, so that they hold permits, and
+    /// requests, which hold none. Ops that were merged before wait by themselves again, and ops may have ended of which no term knew.
+    pub(super) fn found(&mut self, permits: &Permits, all: usize, own: usize, requests: usize) {
         let held = self.held + own;
         if all > held {
             permits.debit(all - held);
         } else {
             permits.release(held - all);
         }
-        permits.opened(all, self.open);
-        (self.unreleased, self.counted, self.held, self.open) = (all, all, all, all);
+        permits.opened(all + requests, self.open);
+        (self.unreleased, self.counted, self.held, self.open) = (all, all, all, all + requests);
     }
 
     /// Ops were read that this process has sent, or another one.
@@ -73,6 +73,12 @@ impl<T, R> Account<T, R> {
             self.counted += count;
             self.held += count;
         }
+    }
+
+    /// Requests were read.
+    pub(super) fn read_requests(&mut self, permits: &Permits, count: usize) {
+        self.open += count;
+        permits.opened(count, 0);
     }
 
     /// Ops have ended that count for the permits of this process.

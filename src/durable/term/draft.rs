@@ -19,6 +19,7 @@ use crate::{
         },
         outcomes::Results,
         step::Step,
+        withdraw::Withdrawn,
     },
     rules::{
         accumulator::Cut,
@@ -83,7 +84,9 @@ pub(super) struct Effects<T, R> {
     /// Dead letters among them.
     pub(super) letters: usize,
     pub(super) starts: Vec<Start<T, R>>,
-    pub(super) withdrawn: Vec<(oneshot::Sender<Vec<T>>, Vec<T>)>,
+    pub(super) withdrawn: Vec<(oneshot::Sender<Option<Vec<T>>>, Vec<T>)>,
+    /// Requests that are executed, with what they have withdrawn. They are no ops, and hold no permits.
+    pub(super) answered: Vec<(Token, Withdrawn)>,
     pub(super) paused: Vec<oneshot::Sender<u64>>,
 }
 
@@ -94,7 +97,7 @@ impl<T, R> Effects<T, R> {
             (!self.starts.is_empty(), Step::Intent),
             (!self.settled.is_empty(), Step::Settlement),
             (!self.paused.is_empty(), Step::Pause),
-            (!self.withdrawn.is_empty(), Step::Withdrawal),
+            (!self.withdrawn.is_empty() || !self.answered.is_empty(), Step::Withdrawal),
         ];
         steps.into_iter().filter_map(|(is_taken, step)| is_taken.then_some(step))
     }
@@ -169,6 +172,7 @@ impl<T, R> Effects<T, R> {
             letters: 0,
             starts: Vec::new(),
             withdrawn: Vec::new(),
+            answered: Vec::new(),
             paused: Vec::new(),
         }
     }
@@ -196,8 +200,8 @@ impl<T, R> Draft<T, R> {
 
     /// Whether something waits for the record, besides callers of ops that have ended.
     pub(super) fn is_urgent(&self) -> bool {
-        let Effects { starts, withdrawn, paused, .. } = &self.effects;
-        !starts.is_empty() || !withdrawn.is_empty() || !paused.is_empty()
+        let Effects { starts, withdrawn, answered, paused, .. } = &self.effects;
+        !starts.is_empty() || !withdrawn.is_empty() || !answered.is_empty() || !paused.is_empty()
     }
 
     /// An op has ended.
@@ -211,6 +215,13 @@ impl<T, R> Draft<T, R> {
         self.told.positions.push(token.position);
         self.effects.repeats.push(token);
         self.effects.release += 1;
+    }
+
+    /// A request is executed.
+    pub(super) fn answer(&mut self, token: Token, withdrawn: Withdrawn) {
+        self.told.positions.push(token.position);
+        self.told.outcomes.push_withdrawn((token.producer, token.number), &withdrawn);
+        self.effects.answered.push((token, withdrawn));
     }
 
     /// The record, and what follows its commit.

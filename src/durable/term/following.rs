@@ -93,7 +93,9 @@ where
             return Ok(());
         }
         let at = accepted_at(&*self.shared.log, &frame);
-        let entries = frame.entries()?;
+        let mut entries = frame.entries()?;
+        // The log tells what becomes of requests.
+        entries.retain(|(_, entry, _)| !entry.withdraws);
         entries.iter().for_each(|(_, entry, _)| self.account.sent.push(entry, at));
         self.account.sent(entries.len());
         self.shared.shard(self.shard).stats().accepted += entries.len() as u64;
@@ -107,7 +109,7 @@ where
         while let Ok(frame) = frames.try_recv() {
             self.note(&frame)?;
         }
-        if !self.tell_ended().await? {
+        if !self.tell_ended().await? || !self.tell_requests().await? {
             return Ok(());
         }
         self.shared.shard(self.shard).stats().paused = reach.paused;
@@ -201,11 +203,9 @@ where
                 let _ = reply.send(waits);
             }
             // The process that led has just gone.
-            command @ (Command::Withdraw { .. } | Command::WithdrawKey { .. }) if !log.has_company() => {
-                self.account.commands.push(command);
-            }
-            // Only the leader has the ops. The caller learns that by the reply that is dropped.
-            Command::Withdraw { .. } | Command::WithdrawKey { .. } => {}
+            command @ Command::Withdraw { .. } if !log.has_company() => self.account.commands.push(command),
+            // Only the leader has the ops.
+            Command::Withdraw { reply, .. } | Command::WithdrawKey { reply, .. } => drop(reply.send(None)),
             // The op of a dead letter is in the log, and no frame told of it: it holds no permit, and no caller waits for it.
             Command::Read => self.shared.permits.release(1),
             Command::SetLimits(_) => {}
@@ -224,7 +224,7 @@ where
 }
 
 /// Leaves an error for later that may pass.
-fn passing<V>(result: Result<V, LogError>) -> Result<Option<V>, TermEnd> {
+pub(super) fn passing<V>(result: Result<V, LogError>) -> Result<Option<V>, TermEnd> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{TermEnd, doubts::Unwritten, running::Running};
+use super::{TermEnd, doubts::Unwritten, requests::Request, running::Running};
 use crate::{
     durable::{
         intent::{Intent, IntentOp},
@@ -45,9 +45,16 @@ where
     }
 
     /// The ops of all intents that may have landed, and have a position which is not settled. An op of which a newer intent names a
-    /// part has not landed as it was: its intent stays as long as others of its batch need it.
-    pub(super) fn open_intents(&mut self, state: &TermState, unwritten: &Unwritten) -> Result<AllInDoubt, TermEnd> {
+    /// part has not landed as it was: its intent stays as long as others of its batch need it. A request is no op, though an intent
+    /// names its position if all that waits was put in doubt.
+    pub(super) fn open_intents(
+        &mut self,
+        state: &TermState,
+        unwritten: &Unwritten,
+        requests: &[Request],
+    ) -> Result<AllInDoubt, TermEnd> {
         let (mut all, mut named) = (AllInDoubt::new(), HashSet::new());
+        let requests: HashSet<u64> = requests.iter().map(|request| request.token.position).collect();
         for (number, bytes) in state.intents.iter().rev() {
             let intent = Intent::decode(bytes);
             let Intent { alone, schema, mut ops } =
@@ -56,6 +63,7 @@ where
             let mut was_in_doubt = unwritten.batches.get(number).into_iter().flatten();
             let is_certain = |first| self.settled.contains(first) || unwritten.ops.contains(&first);
             ops.retain(|op| *was_in_doubt.next().unwrap_or(&true) && !is_certain(op.first()));
+            ops.retain(|op| !requests.contains(&op.first()));
             ops.retain(|op| !op.positions.iter().any(|position| named.contains(position)));
             named.extend(ops.iter().flat_map(|op| op.positions.iter().copied()));
             self.doubts.found(*number, ops.len());

@@ -51,12 +51,11 @@ where
                 self.note(&frame)?;
             }
         }
-        if self.account.counted_to.is_none() && self.account.sent.len() > 0 {
-            while !self.tell_ended().await? {
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE.1) => {}
-                    () = self.abort.cancelled() => return Err(TermEnd::Left),
-                }
+        let has_sent = self.account.counted_to.is_none() && self.account.sent.len() > 0;
+        while (has_sent && !self.tell_ended().await?) || !self.tell_requests().await? {
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE.1) => {}
+                () = self.abort.cancelled() => return Err(TermEnd::Left),
             }
         }
         Ok(early)
@@ -70,7 +69,7 @@ where
     S: Sink<T, R>,
 {
     /// Counts what was found, and takes the permits that its ops hold.
-    pub(super) fn balance(&mut self, waiting: &[Waiting], in_doubt: usize) {
+    pub(super) fn balance(&mut self, waiting: &[Waiting], requests: usize, in_doubt: usize) {
         let (shard, next) = (self.leader.shard, self.next);
         let leader = &mut *self.leader;
         let (account, permits) = (&mut leader.account, &leader.shared.permits);
@@ -85,14 +84,14 @@ where
                 stats.repeats += (sent.len() - known) as u64;
                 stats.recovered += (waiting.len() - known) as u64;
                 stats.recovered_in_doubt += in_doubt as u64;
-                account.found(permits, waiting.len(), 0);
+                account.found(permits, waiting.len(), 0, requests);
             }
             Some(until) => {
                 let new = || waiting.iter().filter(|op| op.token.position >= until);
                 let own = new().filter(|op| op.token.is_own).count();
                 stats.accepted += own as u64;
                 stats.received += (new().count() - own) as u64;
-                account.found(permits, waiting.len(), own);
+                account.found(permits, waiting.len(), own, requests);
             }
         }
     }
@@ -105,7 +104,7 @@ where
         let repeats = self.repeats.values().flatten().filter(|token| token.is_own).copied();
         for Token { producer, number, handle, .. } in self.ids.open_own(&self.settled).chain(repeats) {
             let may_repeat = self.flagged.contains((producer, number));
-            sent.push(&Entry { producer, number, handle, may_repeat }, at);
+            sent.push(&Entry { producer, number, handle, may_repeat, withdraws: false }, at);
         }
         let mut stats = shared.shard(self.leader.shard).stats();
         stats.handed_over += stats.pending().saturating_sub(sent.len() as u64);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{TermEnd, ask, positions::Token, running::Running, settle::Of};
+use super::{TermEnd, ask, positions::Token, requests::Request, running::Running, settle::Of};
 use crate::{
     driver::clock,
     durable::{
@@ -86,11 +86,16 @@ where
             return Err(TermEnd::Unreadable(format!("ops of the frame at position {} are missing", stored.first)));
         }
         let is_own = frame.producer == self.leader.shared.log.producer();
-        self.count_read(entries.len(), is_own);
+        let requests = entries.iter().filter(|(_, entry, _)| entry.withdraws).count();
+        self.count_read(entries.len() - requests, requests, is_own);
         let counts = (entries.len(), entries.len());
         self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
         for (place, entry, range) in entries {
             let token = token_of(&entry, stored.first + place, is_own);
+            if let Some(key) = frame.key(&entry, &range) {
+                self.execute(Request { token, key });
+                continue;
+            }
             if entry.may_repeat {
                 self.flagged.add((token.producer, token.number));
                 if self.is_repeat(token).await? {
@@ -107,10 +112,11 @@ where
         Ok(())
     }
 
-    /// Counts ops in that this process, or another one, has sent since the term began.
-    fn count_read(&mut self, count: usize, are_own: bool) {
+    /// Counts ops and requests in that this process, or another one, has sent since the term began.
+    fn count_read(&mut self, count: usize, requests: usize, are_own: bool) {
         let leader = &mut *self.leader;
         leader.account.read(&leader.shared.permits, count, are_own);
+        leader.account.read_requests(&leader.shared.permits, requests);
         let mut stats = leader.shared.shard(leader.shard).stats();
         *(if are_own { &mut stats.accepted } else { &mut stats.received }) += count as u64;
     }
@@ -214,13 +220,13 @@ where
         Ok(())
     }
 
-    fn withdraw(&mut self, wanted: impl FnMut(&T) -> bool, reply: oneshot::Sender<Vec<T>>) {
+    fn withdraw(&mut self, wanted: impl FnMut(&T) -> bool, reply: oneshot::Sender<Option<Vec<T>>>) {
         self.collect(Of::Record);
         let ops = self.accumulator.withdraw(wanted, clock::now());
         self.collect(Of::Withdrawal);
         if ops.is_empty() {
             // A caller that gave up hears nothing.
-            let _ = reply.send(ops);
+            let _ = reply.send(Some(ops));
         } else {
             self.draft.effects.withdrawn.push((reply, ops));
         }

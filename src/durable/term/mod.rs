@@ -12,6 +12,7 @@
 //! | `recover` | its beginning: what the log holds, and what may have landed |
 //! | `found` | what an earlier term may have written |
 //! | `intake` | frames and commands |
+//! | `requests` | requests of other processes to withdraw ops |
 //! | `settle` | batches that come back, ends, and records that have committed |
 //! | `outgoing` | batches on their way out |
 //! | `lent` | a batch on its way through a transaction |
@@ -40,6 +41,7 @@ mod outgoing;
 mod positions;
 mod quota;
 mod recover;
+mod requests;
 mod running;
 mod sent;
 mod settle;
@@ -387,5 +389,6 @@ impl<T, R> Drop for DetachOnDrop<T, R> {
     fn drop(&mut self) {
         self.0.permits.close();
         self.0.waiters.detach(|id| id.shard() == self.1);
+        self.0.shard(self.1).requests.close();
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    draft::{Announced, Start, Writing},
+    draft::{Announced, Effects, Start, Writing},
     lent::{Lent, LentOps, encoded},
     positions::Token,
     running::Running,
@@ -35,8 +35,8 @@ where
         });
         if lent.is_some() && !self.one_by_one {
             let start = Start { cut, writing: Writing { announced: None, lent } };
-            if self.has_unrecorded_letters() {
-                // A crash would let an op that was given up come back, after something newer of its key.
+            if self.has_unrecorded_ends() {
+                // A crash would let an op that was given up or withdrawn come back, after something newer of its key.
                 self.draft.effects.starts.push(start);
             } else {
                 self.start(start);
@@ -48,10 +48,13 @@ where
         self.draft.effects.starts.push(Start { cut, writing: Writing { announced, lent } });
     }
 
-    /// Whether an op was given up, and no record of that has committed.
-    fn has_unrecorded_letters(&self) -> bool {
+    /// Whether an op was given up or withdrawn by a command, and no record of that has committed. A request is in the log, and is
+    /// executed at its place again.
+    fn has_unrecorded_ends(&self) -> bool {
+        let is_committing = |effects: &Effects<T, R>| effects.letters > 0 || !effects.withdrawn.is_empty();
         self.draft.told.has_letters()
-            || self.committing.as_ref().is_some_and(|committing| committing.effects.letters > 0)
+            || !self.draft.effects.withdrawn.is_empty()
+            || self.committing.as_ref().is_some_and(|committing| is_committing(&committing.effects))
     }
 
     /// Begins the writes of batches whose intents have committed. The sync may have taken long: what has expired meanwhile is left

@@ -12,6 +12,7 @@ use super::{
     found::{AllInDoubt, InDoubt},
     intake::{accepted_at, token_of},
     positions::Token,
+    requests::Request,
     running::Running,
 };
 use crate::{
@@ -48,11 +49,11 @@ where
     pub(super) async fn recover(&mut self, state: TermState) -> Result<(), TermEnd> {
         Step::Recovery.before();
         let unwritten = self.learn_unknown();
-        let waiting = self.read_all(state.next).await?;
+        let (waiting, requests) = self.read_all(state.next).await?;
         let flagged = waiting.iter().filter(|op| op.may_repeat);
         flagged.for_each(|op| self.flagged.add((op.token.producer, op.token.number)));
-        let mut in_doubt = self.open_intents(&state, &unwritten)?;
-        self.balance(&waiting, in_doubt.len());
+        let mut in_doubt = self.open_intents(&state, &unwritten, &requests)?;
+        self.balance(&waiting, requests.len(), in_doubt.len());
         if !waiting.is_empty() {
             info!(batcher = %self.destination.batcher, ops = waiting.len(), in_doubt = in_doubt.len(), "recovered");
         }
@@ -66,14 +67,15 @@ where
             Guarantee::Idempotent => self.end_suspects(&mut in_doubt, &waiting, &by_position),
             Guarantee::Transactional => self.trust_positions(&mut in_doubt, &waiting, &by_position),
         }
-        self.push_all(waiting, in_doubt, &by_position).await?;
+        self.push_all(waiting, requests, in_doubt, &by_position).await?;
         Step::Recovery.after();
         Ok(())
     }
 
-    /// All ops below a position that are not settled.
-    async fn read_all(&mut self, until: u64) -> Result<Vec<Waiting>, TermEnd> {
-        let (mut waiting, log, shard) = (Vec::new(), Arc::clone(&self.leader.shared.log), self.leader.shard);
+    /// All ops and requests below a position that are not settled.
+    async fn read_all(&mut self, until: u64) -> Result<(Vec<Waiting>, Vec<Request>), TermEnd> {
+        let (mut waiting, mut requests) = (Vec::new(), Vec::new());
+        let (log, shard) = (Arc::clone(&self.leader.shared.log), self.leader.shard);
         let mut reading = log.read(shard, self.next);
         while self.next < until {
             let mut frames = reading.await?;
@@ -88,19 +90,24 @@ where
                 let at = accepted_at(&*log, &frame);
                 let is_own = frame.producer == log.producer();
                 self.wall.frame(frame.made_at);
-                let (entries, before) = (frame.entries()?, waiting.len());
+                let (entries, before) = (frame.entries()?, waiting.len() + requests.len());
                 let kept = entries.len();
                 for (offset, entry, range) in entries {
                     let position = stored.first + offset;
                     self.has_frames_until(position)?;
                     self.next = position + 1;
-                    if !self.settled.contains(position) {
-                        let token = token_of(&entry, position, is_own);
+                    if self.settled.contains(position) {
+                        continue;
+                    }
+                    let token = token_of(&entry, position, is_own);
+                    if let Some(key) = frame.key(&entry, &range) {
+                        requests.push(Request { token, key });
+                    } else {
                         let (may_repeat, schema) = (entry.may_repeat, frame.schema);
                         waiting.push(Waiting { token, at, may_repeat, frame: Arc::clone(&frame.bytes), range, schema });
                     }
                 }
-                let counts = (kept, waiting.len() - before);
+                let counts = (kept, waiting.len() + requests.len() - before);
                 self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
                 self.has_frames_until(stored.first + stored.count)?;
                 self.next = stored.first + stored.count;
@@ -112,7 +119,7 @@ where
         }
         self.has_frames_until(until)?;
         self.next = until;
-        Ok(waiting)
+        Ok((waiting, requests))
     }
 
     /// Whether all positions that have not been read and come before this one are settled: their frames may be gone, and ops may
@@ -280,15 +287,20 @@ where
     async fn push_all(
         &mut self,
         waiting: Vec<Waiting>,
+        requests: Vec<Request>,
         mut in_doubt: AllInDoubt,
         by_position: &HashMap<u64, usize>,
     ) -> Result<(), TermEnd> {
+        let mut requests = requests.into_iter().peekable();
         let in_intents: Vec<IntentOp> = in_doubt.values().map(|op| op.op.clone()).collect();
         let with_others = Doubts::positions(&in_intents);
         let ended = self.draft.ended_positions();
         for (i, op) in waiting.iter().enumerate() {
             let now = clock::now();
             let position = op.token.position;
+            while let Some(request) = requests.next_if(|request| request.token.position < position) {
+                self.execute(request);
+            }
             if ended.contains(&position) {
                 continue;
             }
@@ -317,6 +329,7 @@ where
                 tokio::task::yield_now().await;
             }
         }
+        requests.for_each(|request| self.execute(request));
         Ok(())
     }
 }

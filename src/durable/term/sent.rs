@@ -138,7 +138,7 @@ mod tests {
             let (mut sent, mut model) = (Sent::default(), BTreeMap::<(u64, u64), (u32, usize)>::new());
             for (sends, producer, number) in steps {
                 if sends {
-                    let entry = Entry { producer, number, handle: number as u32 % 3, may_repeat: true };
+                    let entry = Entry { producer, number, handle: number as u32 % 3, may_repeat: true, withdraws: false };
                     sent.push(&entry, Timestamp::END);
                     model.entry((producer, number)).or_insert((entry.handle, 0)).1 += 1;
                 } else {

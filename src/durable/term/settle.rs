@@ -207,7 +207,7 @@ where
 
     /// The effects of a record that has committed, but for what the term knows of positions.
     pub(super) fn take_effect(&mut self, effects: Effects<T, R>) {
-        let Effects { ended, repeats, release, letters, starts, withdrawn, paused, .. } = effects;
+        let Effects { ended, repeats, release, letters, starts, withdrawn, answered, paused, .. } = effects;
         let (shared, shard) = (Arc::clone(&self.leader.shared), self.leader.shard);
         let handle = |token: &Token| if token.is_own { token.handle } else { 0 };
         shared.tallies.count(ended.iter().map(|(token, outcome)| (handle(token), outcome.end, dead_error(outcome))));
@@ -243,7 +243,11 @@ where
         }
         // Withdrawn is withdrawn and paused is paused, even if the caller gave up.
         for (reply, ops) in withdrawn {
-            let _ = reply.send(ops);
+            let _ = reply.send(Some(ops));
+        }
+        // A request of another process is answered by the log.
+        for (token, withdrawn) in answered.into_iter().filter(|(token, _)| token.is_own) {
+            shared.shard(shard).requests.tell(token.number, withdrawn);
         }
         if !paused.is_empty() {
             self.set_gate();

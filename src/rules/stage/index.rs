@@ -50,6 +50,10 @@ pub(crate) trait Index<T>: Send {
     #[cfg(feature = "durable")]
     fn stable_hash(&self, op: &T) -> u64;
 
+    /// A hash with 128 bits of the op's key, if it has one.
+    #[cfg(feature = "durable")]
+    fn wide_hash(&self, op: &T) -> Option<u128>;
+
     /// Looks the op's key up and remembers it for `bind`.
     fn find(&mut self, scope: u32, op: &T) -> Found;
 
@@ -141,6 +145,11 @@ where
     #[cfg(feature = "durable")]
     fn stable_hash(&self, op: &T) -> u64 {
         (self.key)(op).map_or(0, |key| crate::rules::stable_hash::stable_hash(&key))
+    }
+
+    #[cfg(feature = "durable")]
+    fn wide_hash(&self, op: &T) -> Option<u128> {
+        (self.key)(op).map(|key| crate::rules::stable_hash::wide_hash(&key))
     }
 
     fn find(&mut self, scope: u32, op: &T) -> Found {

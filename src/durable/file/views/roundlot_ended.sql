@@ -1,4 +1,5 @@
--- Each op that has ended, until its outcome is forgotten. `result` is the receipt or the error.
+-- Each op that has ended, until its outcome is forgotten. `result` is the receipt or the error. A result that begins with 3 is that
+-- of a request to withdraw ops, which is no op.
 WITH RECURSIVE
 -- A row per op, or per byte of its length where results differ. The result of an op begins behind `at` bytes.
 ops(outcome, count, place, at, rest, more, shift, length) AS (
@@ -15,5 +16,5 @@ SELECT l.name AS log, o.shard & 65535 AS shard, o.producer || '-' || (o.shard & 
     o.ended, o.attempts, strftime('%Y-%m-%d %H:%M:%f', o.at / 1e9, 'unixepoch') AS at,
     CAST(CASE length(o.lengths) WHEN 0 THEN substr(o.result, 2) ELSE substr(o.result, p.at + 1, p.length) END AS TEXT) AS result
 FROM ops p JOIN roundlot_outcomes o ON o.rowid = p.outcome JOIN roundlot_logs l ON l.log = o.shard >> 16
-WHERE p.place >= 0 AND NOT p.more
+WHERE p.place >= 0 AND NOT p.more AND substr(o.result, 1, 1) <> x'03'
 ORDER BY o.shard, o.at, o.producer, o.first + p.place

@@ -1,4 +1,4 @@
--- Each op of each frame, settled or not: the other views are made of it.
+-- Each op of each frame, settled or not: the other views are made of it. A request to withdraw ops is none.
 WITH RECURSIVE
 nibbles(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM nibbles WHERE i < 16),
 -- A frame is read from its front, a byte per row. `field` names the number that the byte belongs to: seven bits of it, the lowest
@@ -39,3 +39,4 @@ bytes(frame, until, at, rest, field, more, shift, value, flags, place, sender, p
 )
 SELECT f.shard, f.first + b.place AS position, b.producer, b.number, b.time, substr(f.bytes, b.at + 1, b.value) AS op
 FROM bytes b JOIN roundlot_frames f ON f.rowid = b.frame WHERE b.field = 'length' AND NOT b.more
+    AND NOT b.flags & 32
