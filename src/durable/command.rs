@@ -4,7 +4,7 @@ use std::any::Any;
 
 use tokio::sync::oneshot;
 
-use crate::rules::{config::limits::Limits, outcome::OpId};
+use crate::rules::{config::limits::Limits, outcome::OpId, panics};
 
 /// Tells whether a key, of the type that the stages conflate by, is the wanted one.
 pub(crate) type IsKey = Box<dyn FnMut(&dyn Any) -> bool + Send>;
@@ -33,6 +33,28 @@ pub(crate) enum Command<T> {
         id: OpId,
         reply: oneshot::Sender<bool>,
     },
-    /// The log may hold frames of which the leader was not told.
-    Read,
+    /// The log may hold the op of a dead letter, under this id, of which the leader was not told.
+    Read(OpId),
+}
+
+impl<T> Command<T> {
+    /// Answers the caller of a withdrawal. One that gave up hears nothing.
+    pub(crate) fn answer(self, ops: Option<Vec<T>>) {
+        match self {
+            Self::Withdraw { wanted, reply } => {
+                let _ = reply.send(ops);
+                drop(panics::discard(wanted));
+            }
+            Self::WithdrawKey { is_it, reply } => {
+                let _ = reply.send(ops);
+                drop(panics::discard(is_it));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the caller of a withdrawal has given up. It must not be sent ops.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        matches!(self, Self::Withdraw { reply, .. } | Self::WithdrawKey { reply, .. } if reply.is_closed())
+    }
 }

@@ -8,13 +8,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime,
-    sync::{Notify, watch},
-};
+use tokio::{runtime, sync::Notify};
 use tracing::warn;
 
 use super::{
+    fate::{Fate, NotStored, Teller},
     frame::{Frame, Packer},
     log::{Frames, Log, LogError, callers::Callers, local::nanos},
     meter::AppendMeter,
@@ -25,15 +23,6 @@ use crate::{driver::clock, rules::time::Timestamp};
 
 /// Pauses before a frame is tried again, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-
-/// Why the log does not have the ops of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotStored {
-    Closed,
-    InDoubt,
-}
-
-type Fate = Result<(), NotStored>;
 
 pub(crate) struct Ingress {
     /// The name of its shard.
@@ -75,7 +64,7 @@ struct OpenFrame {
 struct Calls {
     count: usize,
     held: Held,
-    fate: watch::Sender<Option<Fate>>,
+    teller: Teller,
 }
 
 impl Ingress {
@@ -113,7 +102,7 @@ impl Ingress {
             return Err(NotStored::Closed);
         }
         if !state.open.back().is_some_and(|frame| frame.packer.has_room_for(&call)) {
-            let calls = Calls { count: 0, held: held.none(), fate: watch::Sender::new(None) };
+            let calls = Calls { count: 0, held: held.none(), teller: Teller::default() };
             state.open.push_back(OpenFrame { packer: Packer::new(self.log.producer()), calls });
         }
         // There is one now.
@@ -121,7 +110,7 @@ impl Ingress {
         frame.calls.held.merge(held);
         frame.packer.append(call);
         frame.calls.count += 1;
-        let mut fate = frame.calls.fate.subscribe();
+        let hearer = frame.calls.teller.hearer();
         self.callers.enter();
         let is_told = std::mem::replace(&mut state.is_told, true);
         self.look(&mut state);
@@ -129,10 +118,7 @@ impl Ingress {
         if !is_told {
             self.tell();
         }
-        Ok(async move {
-            // A sender that is gone has said nothing of the frame.
-            fate.wait_for(Option::is_some).await.ok().and_then(|fate| *fate).unwrap_or(Err(NotStored::InDoubt))
-        })
+        Ok(hearer.fate())
     }
 
     /// Looks whether a frame is full.
@@ -181,14 +167,14 @@ impl Ingress {
     }
 
     fn answer_calls(&self, calls: impl Iterator<Item = Calls>, fate: Fate) {
-        for Calls { count, held, fate: tell } in calls {
+        for Calls { count, held, teller } in calls {
             if fate.is_ok() {
                 held.pass_on();
             }
             self.callers.answered(count);
             // Permits that are not passed on are free before callers hear of it.
             drop(held);
-            tell.send_replace(Some(fate));
+            teller.tell(fate);
         }
     }
 

@@ -95,7 +95,7 @@ where
                 }
                 Ok(None) if may_be_stored => {
                     // The first request stored it, and its leader was not told.
-                    let _ = shard.commands.send(Command::Read);
+                    let _ = shard.commands.send(Command::Read(new));
                     Step::Requeue.after();
                     held.pass_on();
                     return Ok(Some(new));

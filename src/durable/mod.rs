@@ -43,6 +43,7 @@ mod codec;
 mod command;
 mod engine;
 mod error;
+mod fate;
 #[cfg(feature = "durable-file")]
 mod file;
 mod frame;

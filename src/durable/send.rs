@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{
     error::SendError,
+    fate::NotStored,
     frame::{Entry, MAX_OP_BYTES, Packer},
     handle::Handle,
-    ingress::NotStored,
     permits::Held,
     shared::Shared,
     waiters::Ack,
@@ -55,7 +55,8 @@ where
             Ok(held) => held,
             Err(reason) => return Err(with_op(reason, op)),
         };
-        let entry = Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat, withdraws: false };
+        let entry =
+            Entry { producer: id.producer(), number: id.number(), handle: handle.number, may_repeat, withdraws: false };
         let mut call = Packer::new(handle.shared.log.producer());
         call.push(entry, &bytes);
         let stored = match store(&handle.shared, shard, call, &held) {

@@ -7,9 +7,9 @@ use futures::future::BoxFuture;
 
 use super::{
     error::{SendAllError, SendError},
+    fate::NotStored,
     frame::{Entry, MAX_OPS, Packer},
     handle::Handle,
-    ingress::NotStored,
     permits::Held,
     send::{encode, permits, store},
 };

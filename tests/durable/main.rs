@@ -17,6 +17,7 @@ mod nodes;
 mod processes;
 #[cfg(feature = "durable-file")]
 mod quota;
+mod simulation;
 #[cfg(feature = "durable-file")]
 mod table;
 mod venue;

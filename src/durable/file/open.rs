@@ -195,7 +195,7 @@ pub(super) fn connect(path: &Path, max_bytes: u64, is_first: bool) -> rusqlite::
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     if is_first {
-        // It takes part in the file's making alone, and the write lock each time, for which a process that joins would not queue.
+        // The pragma matters when the file is made, and takes the write lock each time. A process that joins would not queue for that.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;

@@ -1,6 +1,7 @@
 //! [`MemoryLog`]: an engine for tests (feature `testing`). It runs on the runtime's clock, which may be paused, fails on demand,
 //! and forgets what was not synced when it crashes.
 
+mod faults;
 mod life;
 mod processes;
 mod store;
@@ -32,6 +33,7 @@ use super::{
 };
 #[cfg(any(test, fuzzing))]
 use crate::durable::log::store::Store;
+pub use faults::MemoryFailure;
 use life::Life;
 use processes::Processes;
 use store::Rows;
@@ -77,21 +79,6 @@ pub struct MemoryLog {
     /// The process that this one is of.
     process: u64,
     next_process: Arc<AtomicU64>,
-}
-
-/// A failure of one transaction of a [`MemoryLog`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoryFailure {
-    /// Nothing is stored, and the batcher knows.
-    Refused,
-    /// The transaction is stored, and the batcher is told that its result is unknown.
-    UnknownStored,
-    /// Nothing is stored, and the batcher is told that the result is unknown.
-    UnknownLost,
-    /// The process crashes before the transaction is synced.
-    CrashBefore,
-    /// The process crashes when the transaction is synced and no caller knows.
-    CrashAfter,
 }
 
 struct Disk {
@@ -179,24 +166,6 @@ impl MemoryLog {
         self
     }
 
-    /// Lets transaction number `number` fail. Those that may change something count, from 0 over all lives. The end of a life cancels
-    /// it.
-    pub fn fail_at(&self, number: u64, failure: MemoryFailure) {
-        self.disk().failures.push_back((number, failure));
-    }
-
-    /// Lets the next transaction fail.
-    pub fn fail_next(&self, failure: MemoryFailure) {
-        let mut disk = self.disk();
-        let next = disk.begun;
-        disk.failures.push_back((next, failure));
-    }
-
-    /// Lets the next reads fail, which are no transactions. They may succeed when they are tried again.
-    pub fn fail_reads(&self, reads: usize) {
-        self.disk().failing_reads = reads;
-    }
-
     /// Transactions begun so far.
     pub fn transactions(&self) -> u64 {
         self.disk().begun
@@ -219,23 +188,6 @@ impl MemoryLog {
     /// The wall clock of this log. It begins in 2023, and goes by the runtime's clock while a batcher has joined.
     pub fn now(&self) -> SystemTime {
         self.wall()
-    }
-
-    /// Ends this process, and forgets what it has not synced. What runs on the log finds it closed, and the log can be joined anew.
-    pub fn crash(&self) {
-        self.disk().crash(self.process);
-        self.crashes.send_modify(|crashes| *crashes += 1);
-    }
-
-    /// Waits for the next crash.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn crashed(&self) {
-        let mut crashes = self.crashes.subscribe();
-        // An error means that the log is gone, which this one keeps.
-        let _ = crashes.changed().await;
     }
 
     /// Changes the rows of a log that no batcher has joined.
@@ -269,11 +221,12 @@ impl MemoryLog {
 
     /// Runs one transaction. `None` if this life is over.
     async fn turn(&self, life: u64, mut batch: Vec<Box<dyn Job>>) -> Option<()> {
+        self.while_stopped().await;
         let _turn = self.turn.lock().await;
         if batch.iter().all(|job| job.only_reads()) {
             return self.read(life, batch).await;
         }
-        let (mut rows, sync_time, failure) = self.disk().begin(self.process, life)?;
+        let (mut rows, sync_time, mut failure) = self.disk().begin(self.process, life)?;
         let mut result = if failure == Some(MemoryFailure::Refused) {
             Err(LogError::Failed("a failure for a test".to_owned()))
         } else {
@@ -284,6 +237,7 @@ impl MemoryLog {
         } else {
             tokio::time::sleep(sync_time).await;
         }
+        self.while_stopped().await;
         if failure == Some(MemoryFailure::CrashBefore) {
             self.crash();
         }
@@ -291,6 +245,9 @@ impl MemoryLog {
             let mut disk = self.disk();
             if disk.processes.life(self.process) != life {
                 return None;
+            }
+            if failure.is_none() && disk.processes.is_isolated(self.process) {
+                failure = Some(MemoryFailure::UnknownStored);
             }
             if result.is_ok() && failure != Some(MemoryFailure::UnknownLost) {
                 let touched = std::mem::take(&mut rows.touched);
@@ -324,7 +281,7 @@ impl MemoryLog {
             }
             let fails = disk.failing_reads > 0;
             disk.failing_reads = disk.failing_reads.saturating_sub(1);
-            (disk.synced.clone(), fails)
+            (disk.synced.clone(), fails || disk.processes.is_isolated(self.process))
         };
         let result = match fails {
             true => Err(LogError::Failed("a failure for a test".to_owned())),
@@ -340,6 +297,9 @@ impl Disk {
     fn begin(&mut self, process: u64, life: u64) -> Option<(Rows, Duration, Option<MemoryFailure>)> {
         if self.processes.life(process) != life {
             return None;
+        }
+        if self.processes.is_isolated(process) {
+            return Some((self.synced.clone(), Duration::ZERO, Some(MemoryFailure::Refused)));
         }
         let number = self.begun;
         self.begun += 1;

@@ -1,13 +1,9 @@
 //! [`Processes`]: the processes that share a log in memory, which of them leads a shard, and what each is told of the others. The disk
 //! owns it.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable::log::{
@@ -23,7 +19,7 @@ pub(super) struct Processes {
     by_number: BTreeMap<u64, Process>,
     leads: BTreeMap<u32, Leading>,
     /// Shards that were found free, and are another process's to lead.
-    free_since: HashMap<u32, Instant>,
+    free_since: BTreeMap<u32, Instant>,
 }
 
 /// A process. One that has ended may begin again.
@@ -34,7 +30,11 @@ struct Process {
     /// Set while a batcher of it has joined.
     turns: Option<Turns>,
     member: Option<Membership>,
-    news: HashMap<u32, Arc<News>>,
+    news: BTreeMap<u32, Arc<News>>,
+    /// Set while its requests to the log wait.
+    stopped: watch::Sender<bool>,
+    /// Set while its requests to the log fail.
+    is_isolated: bool,
 }
 
 struct Leading {
@@ -75,6 +75,32 @@ impl Processes {
         self.tell_all();
     }
 
+    pub(super) fn set_stopped(&mut self, process: u64, stopped: bool) {
+        self.by_number.entry(process).or_default().stopped.send_replace(stopped);
+    }
+
+    /// Whether a process is stopped, as long as it lives.
+    pub(super) fn stopped(&self, process: u64) -> Option<watch::Receiver<bool>> {
+        self.by_number.get(&process).map(|process| process.stopped.subscribe())
+    }
+
+    /// Cuts a process off. Its leads are free, of which it hears nothing.
+    pub(super) fn isolate(&mut self, process: u64) {
+        self.by_number.entry(process).or_default().is_isolated = true;
+        self.leads.retain(|_, leading| leading.process != process);
+        self.tell_all();
+    }
+
+    pub(super) fn reconnect(&mut self, process: u64) {
+        if let Some(process) = self.by_number.get_mut(&process) {
+            process.is_isolated = false;
+        }
+    }
+
+    pub(super) fn is_isolated(&self, process: u64) -> bool {
+        self.by_number.get(&process).is_some_and(|process| process.is_isolated)
+    }
+
     pub(super) fn members(&self, log: u16) -> Vec<Membership> {
         let members = self.by_number.values().filter_map(|process| process.member);
         let mut members: Vec<_> = members.filter(|member| member.log == log).collect();
@@ -84,6 +110,9 @@ impl Processes {
 
     /// Takes the lead of a shard. The token is canceled when it is to be given back.
     pub(super) fn try_lead(&mut self, process: u64, key: u32, member: Membership) -> Option<CancellationToken> {
+        if self.is_isolated(process) {
+            return None;
+        }
         if self.leads.contains_key(&key) {
             self.free_since.remove(&key);
             return None;
@@ -127,13 +156,15 @@ impl Processes {
 
     /// Tells the processes, but for one, that shards have changed.
     pub(super) fn tell(&self, but: Option<u64>, keys: &[u32]) {
-        for (_, process) in self.by_number.iter().filter(|(number, _)| Some(**number) != but) {
+        let others = self.by_number.iter().filter(|(number, process)| Some(**number) != but && !process.is_isolated);
+        for (_, process) in others {
             keys.iter().filter_map(|key| process.news.get(key)).for_each(|news| news.changed.notify_one());
         }
     }
 
     fn tell_all(&self) {
-        self.by_number.values().flat_map(|process| process.news.values()).for_each(|news| news.changed.notify_one());
+        let reached = self.by_number.values().filter(|process| !process.is_isolated);
+        reached.flat_map(|process| process.news.values()).for_each(|news| news.changed.notify_one());
     }
 
     pub(super) fn press(&self, key: u32) {

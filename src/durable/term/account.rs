@@ -4,10 +4,12 @@
 //! sent meanwhile holds one there. Ops that were merged into others hold none while this process leads, so that at most as many are
 //! held as ops wait.
 
+use std::collections::VecDeque;
+
 use tokio::sync::oneshot;
 
 use super::{draft::Effects, sent::Sent};
-use crate::durable::{command::Command, permits::Permits};
+use crate::durable::{command::Command, frame::Frame, permits::Permits};
 
 pub(crate) struct Account<T, R> {
     /// The position up to which ops are counted. `None` before the first term, and after another process has led.
@@ -26,12 +28,12 @@ pub(crate) struct Account<T, R> {
     pub(super) sent: Sent,
     /// The position up to which a term has read what this process has sent.
     pub(super) read_until: u64,
-    /// The number of the last frame of this process that is in there.
+    /// The number of the last frame of this process whose ops are counted.
     pub(super) last_frame: u64,
     /// Flushes, by the position up to which they cover.
     pub(super) flushes: Vec<(u64, oneshot::Sender<()>)>,
-    /// Commands that wait for the next term, since only a leader has the ops.
-    pub(super) commands: Vec<Command<T>>,
+    /// Commands that wait for the next term: only a leader has the ops, or an earlier term ended before it had obeyed them.
+    pub(super) commands: VecDeque<Command<T>>,
 }
 
 impl<T, R> Account<T, R> {
@@ -47,7 +49,7 @@ impl<T, R> Account<T, R> {
             read_until: 0,
             last_frame: 0,
             flushes: Vec::new(),
-            commands: Vec::new(),
+            commands: VecDeque::new(),
         }
     }
 
@@ -62,6 +64,13 @@ impl<T, R> Account<T, R> {
         }
         permits.opened(all + requests, self.open);
         (self.unreleased, self.counted, self.held, self.open) = (all, all, all, all + requests);
+    }
+
+    /// A frame was read. One that was made of a dead letter has no number.
+    pub(super) fn saw(&mut self, frame: &Frame, is_own: bool) {
+        if is_own {
+            self.last_frame = self.last_frame.max(frame.number);
+        }
     }
 
     /// Ops were read that this process has sent, or another one.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     durable::{
         codec::OpCodec,
+        command::Command,
         intent::{Intent, IntentOp},
         log::{
             Record,
@@ -25,6 +26,7 @@ use crate::{
         accumulator::Cut,
         batch::SinkError,
         outcome::{AckError, End, Outcome},
+        panics,
     },
 };
 
@@ -84,13 +86,26 @@ pub(super) struct Effects<T, R> {
     /// Dead letters among them.
     pub(super) letters: usize,
     pub(super) starts: Vec<Start<T, R>>,
-    pub(super) withdrawn: Vec<(oneshot::Sender<Option<Vec<T>>>, Vec<T>)>,
+    /// Commands, with the ops that they have withdrawn.
+    pub(super) withdrawn: Vec<(Command<T>, Vec<T>)>,
     /// Requests that are executed, with what they have withdrawn. They are no ops, and hold no permits.
     pub(super) answered: Vec<(Token, Withdrawn)>,
-    pub(super) paused: Vec<oneshot::Sender<u64>>,
+    /// Callers, and whether they pause or resume.
+    pub(super) paused: Vec<(bool, oneshot::Sender<u64>)>,
 }
 
 impl<T, R> Effects<T, R> {
+    /// The commands of a record that is not in the log. The next term, or whichever process leads, obeys them.
+    pub(super) fn take_commands(&mut self) -> Vec<Command<T>> {
+        let paused = self.paused.drain(..).map(|(paused, reply)| Command::Pause { paused, reply });
+        let withdrawn = self.withdrawn.drain(..).map(|(command, ops)| {
+            // The log has them.
+            ops.into_iter().for_each(|op| drop(panics::discard(op)));
+            command
+        });
+        paused.chain(withdrawn).collect()
+    }
+
     /// The steps that the record takes.
     pub(super) fn steps(&self) -> impl Iterator<Item = Step> + use<T, R> {
         let steps = [

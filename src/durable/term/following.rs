@@ -6,20 +6,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{info, warn};
 
-use super::{Leader, TermEnd, draft::dead_error, intake::accepted_at, intake::refused};
+use super::{Leader, TermEnd, draft::dead_error, intake::accepted_at, intake::forgotten};
 use crate::{
     driver::clock,
     durable::{
         command::Command,
-        frame::Frame,
+        frame::{Entry, Frame},
         log::{Found, LogError, StoredFrame, lead::Lead, store::OutcomeRow},
         meter::LogMeter,
         outcomes,
     },
-    rules::{
-        batch::SinkError,
-        outcome::{OpId, Outcome},
-    },
+    rules::outcome::{OpId, Outcome},
 };
 
 /// The pause between two attempts to lead: the lock of a process that dies is free at once.
@@ -69,7 +66,13 @@ where
                 began();
             }
             self.show(&meter);
+            for _ in 0..self.account.commands.len() {
+                if let Some(command) = self.account.commands.pop_front() {
+                    self.obey(command, frames).await?;
+                }
+            }
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => {}
                 Some(frame) = frames.recv() => self.note(&frame)?,
                 command = self.commands.recv() => match command {
@@ -148,7 +151,7 @@ where
     }
 
     /// An op has ended.
-    fn end(&mut self, id: OpId, outcome: Outcome<R>) {
+    pub(super) fn end(&mut self, id: OpId, outcome: Outcome<R>) {
         let shared = &self.shared;
         if let Some(taken) = self.account.sent.take(id.producer(), id.number()) {
             shared.tallies.count(std::iter::once((taken.handle, outcome.end, dead_error(&outcome))));
@@ -172,7 +175,7 @@ where
         for id in ids {
             let found = passing(self.shared.log.find(id).await)?;
             if found == Some(Found::Forgotten) && passing(self.shared.log.holds(id).await)? == Some(false) {
-                self.end(id, refused(SinkError::refused("its id is forgotten")));
+                self.end(id, forgotten());
             }
         }
         Ok(())
@@ -186,31 +189,49 @@ where
     ) -> Result<(), TermEnd> {
         let log = Arc::clone(&self.shared.log);
         match command {
-            Command::Flush(reply) => {
-                let reach = super::ask(&self.abort, || log.reach(self.shard)).await?;
-                self.account.flushes.push((reach.next, reply));
-                log.press(self.shard);
-                self.look(frames).await?;
-            }
+            Command::Flush(reply) => match super::ask(&self.abort, || log.reach(self.shard)).await {
+                Ok(reach) => {
+                    self.account.flushes.push((reach.next, reply));
+                    log.press(self.shard);
+                    self.look(frames).await?;
+                }
+                Err(end) => return self.obey_later(Command::Flush(reply), end),
+            },
             Command::Pause { paused, reply } => {
-                let under_way = super::ask(&self.abort, || log.set_paused(self.shard, paused)).await?;
-                self.shared.shard(self.shard).stats().paused = paused;
-                // Paused is paused, even if the caller gave up.
-                let _ = reply.send(under_way);
+                match super::ask(&self.abort, || log.set_paused(self.shard, paused)).await {
+                    Ok(under_way) => {
+                        self.shared.shard(self.shard).stats().paused = paused;
+                        // Paused is paused, even if the caller gave up.
+                        let _ = reply.send(under_way);
+                    }
+                    Err(end) => return self.obey_later(Command::Pause { paused, reply }, end),
+                }
             }
-            Command::IsWaiting { id, reply } => {
-                let waits = self.account.sent.has(id) || super::ask(&self.abort, || log.holds(id)).await?;
-                let _ = reply.send(waits);
-            }
+            Command::IsWaiting { id, reply } if self.account.sent.has(id) => drop(reply.send(true)),
+            Command::IsWaiting { id, reply } => match super::ask(&self.abort, || log.holds(id)).await {
+                Ok(holds) => drop(reply.send(holds)),
+                Err(end) => return self.obey_later(Command::IsWaiting { id, reply }, end),
+            },
             // The process that led has just gone.
-            command @ Command::Withdraw { .. } if !log.has_company() => self.account.commands.push(command),
+            command @ Command::Withdraw { .. } if !log.has_company() => self.account.commands.push_back(command),
             // Only the leader has the ops.
-            Command::Withdraw { reply, .. } | Command::WithdrawKey { reply, .. } => drop(reply.send(None)),
-            // The op of a dead letter is in the log, and no frame told of it: it holds no permit, and no caller waits for it.
-            Command::Read => self.shared.permits.release(1),
+            command @ (Command::Withdraw { .. } | Command::WithdrawKey { .. }) => command.answer(None),
+            Command::Read(id) => {
+                let (producer, number) = (id.producer(), id.number());
+                let entry = Entry { producer, number, handle: 0, may_repeat: false, withdraws: false };
+                self.account.sent.push(&entry, clock::now());
+                self.account.sent(1);
+                self.shared.shard(self.shard).stats().accepted += 1;
+            }
             Command::SetLimits(_) => {}
         }
         Ok(())
+    }
+
+    /// Keeps a command for when the log can be asked again.
+    fn obey_later(&mut self, command: Command<T>, end: TermEnd) -> Result<(), TermEnd> {
+        self.account.commands.push_front(command);
+        Err(end)
     }
 
     /// Shows how things stand.

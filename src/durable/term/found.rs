@@ -39,6 +39,8 @@ where
             let first = effects.settled.first();
             if first.is_some_and(|(first, _)| self.settled.contains(*first)) {
                 self.take_effect(effects);
+            } else {
+                self.leader.account.commands.extend(effects.take_commands());
             }
         }
         unwritten

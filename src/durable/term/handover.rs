@@ -4,7 +4,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{Leader, PAUSE, TermEnd, positions::Token, recover::Waiting, running::Running, sent::Sent};
+use super::{
+    Leader, PAUSE, TermEnd, intake::forgotten, positions::Token, recover::Waiting, running::Running, sent::Sent,
+};
 use crate::{
     driver::clock,
     durable::{frame::Entry, log::StoredFrame},
@@ -54,11 +56,38 @@ where
         let has_sent = self.account.counted_to.is_none() && self.account.sent.len() > 0;
         while (has_sent && !self.tell_ended().await?) || !self.tell_requests().await? {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(PAUSE.1) => {}
                 () = self.abort.cancelled() => return Err(TermEnd::Left),
             }
         }
         Ok(early)
+    }
+
+    /// Takes up a frame of this process that was stored and settled before this term began, and of which it is told only now.
+    pub(super) async fn note_late(&mut self, frame: &StoredFrame) -> Result<(), TermEnd> {
+        self.note(frame)?;
+        if self.account.sent.len() == 0 {
+            // The frame was told of before.
+            return Ok(());
+        }
+        self.hear_all().await?;
+        for id in self.account.sent.all(self.shard, usize::MAX) {
+            self.end(id, forgotten());
+        }
+        Ok(())
+    }
+
+    /// Tells the callers of this process what the log says of their ops, as soon as it can be read.
+    async fn hear_all(&mut self) -> Result<(), TermEnd> {
+        while !self.tell_ended().await? {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(PAUSE.1) => {}
+                () = self.abort.cancelled() => return Err(TermEnd::Left),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -75,16 +104,19 @@ where
         let (account, permits) = (&mut leader.account, &leader.shared.permits);
         let mut stats = leader.shared.shard(shard).stats();
         stats.terms += 1;
-        let sent = std::mem::take(&mut account.sent);
+        let mut sent = std::mem::take(&mut account.sent);
         match account.counted_to.replace(next) {
             None => {
-                let own = waiting.iter().filter(|op| op.token.is_own).count();
+                let own = waiting.iter().filter(|op| op.token.is_own);
+                // Frames of which this process was not told, since an earlier attempt to lead has failed.
+                let new = own.clone().filter(|op| !sent.has(op.token.id(shard))).count();
+                let known = own.count() - new;
                 // Ops that were sent again under an id that is forgotten have no end of their own.
-                let known = own.min(sent.len());
                 stats.repeats += (sent.len() - known) as u64;
-                stats.recovered += (waiting.len() - known) as u64;
+                stats.accepted += new as u64;
+                stats.recovered += (waiting.len() - known - new) as u64;
                 stats.recovered_in_doubt += in_doubt as u64;
-                account.found(permits, waiting.len(), 0, requests);
+                account.found(permits, waiting.len(), new, requests);
             }
             Some(until) => {
                 let new = || waiting.iter().filter(|op| op.token.position >= until);
@@ -94,10 +126,18 @@ where
                 account.found(permits, waiting.len(), own, requests);
             }
         }
+        drop(stats);
+        // The log knows no outcome of the others, and they do not wait.
+        for op in waiting {
+            sent.take(op.token.producer, op.token.number);
+        }
+        for id in sent.all(shard, usize::MAX) {
+            leader.shared.waiters.tell(id, forgotten());
+        }
     }
 
     /// Another process leads from now on. Returns nothing to it: the log has all.
-    pub(super) fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) -> Result<(), TermEnd> {
         let shared = Arc::clone(&self.leader.shared);
         let at = self.kept.oldest().unwrap_or_else(clock::now);
         let mut sent = Sent::default();
@@ -109,6 +149,10 @@ where
         let mut stats = shared.shard(self.leader.shard).stats();
         stats.handed_over += stats.pending().saturating_sub(sent.len() as u64);
         drop(stats);
+        for mut effects in std::mem::take(&mut self.leader.account.unknown) {
+            self.leader.account.commands.extend(effects.take_commands());
+        }
         self.leader.account.hand_over(&shared.permits, sent, self.next);
+        self.frames.early.iter().try_for_each(|frame| self.leader.note(frame))
     }
 }

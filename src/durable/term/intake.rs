@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{TermEnd, ask, positions::Token, requests::Request, running::Running, settle::Of};
 use crate::{
     driver::clock,
     durable::{
         command::Command,
-        frame::{Entry, Frame, FrameError},
+        frame::{Entry, Frame},
         log::{Found, Log, StoredFrame, local::nanos},
         outcomes,
         settings::OnUndecodable,
@@ -18,7 +18,6 @@ use crate::{
         accumulator::Arrival,
         batch::SinkError,
         outcome::{AckError, End, Outcome},
-        panics,
         time::Timestamp,
     },
     sink::{Guarantee, Sink},
@@ -26,12 +25,6 @@ use crate::{
 
 /// Frames taken in before other tasks run: some milliseconds of work.
 const FRAMES_PER_TURN: usize = 16;
-
-impl From<FrameError> for TermEnd {
-    fn from(error: FrameError) -> Self {
-        Self::Unreadable(error.to_string())
-    }
-}
 
 impl<T, R, S> Running<'_, T, R, S>
 where
@@ -56,8 +49,7 @@ where
         if frame.first > self.next {
             self.read_log(frame.first).await?;
         }
-        // A frame is told of again where the result of its first commit was unknown.
-        if frame.first == self.next { self.accept(&frame).await } else { Ok(()) }
+        if frame.first == self.next { self.accept(&frame).await } else { self.leader.note_late(&frame).await }
     }
 
     /// Reads the log up to a position.
@@ -86,6 +78,7 @@ where
             return Err(TermEnd::Unreadable(format!("ops of the frame at position {} are missing", stored.first)));
         }
         let is_own = frame.producer == self.leader.shared.log.producer();
+        self.leader.account.saw(&frame, is_own);
         let requests = entries.iter().filter(|(_, entry, _)| entry.withdraws).count();
         self.count_read(entries.len() - requests, requests, is_own);
         let counts = (entries.len(), entries.len());
@@ -148,7 +141,7 @@ where
         let outcome = match ask(&self.leader.abort, || shared.log.find(id)).await? {
             Found::Unknown => return Ok(false),
             Found::Ended(row) => outcomes::from_row(&*shared.codec, &row),
-            Found::Forgotten => refused(SinkError::refused("its id is forgotten")),
+            Found::Forgotten => forgotten(),
         };
         self.draft.repeat(token);
         shared.waiters.tell(id, outcome);
@@ -172,17 +165,17 @@ where
         Ok(None)
     }
 
-    /// Does what a handle asks for, after all that the handle has seen accepted.
+    /// Does what a handle asks for, after all that the handle has seen accepted. If the term ends before that, the next one does.
     pub(super) async fn handle_command(&mut self, command: Command<T>) -> Result<(), TermEnd> {
-        while let Some(frame) = self.try_next_frame() {
-            self.read_frame(frame).await?;
-        }
         let own = self.leader.shared.log.producer();
-        if !matches!(&command, Command::SetLimits(_) | Command::Read)
-            && !matches!(&command, Command::IsWaiting { id, .. } if id.producer() == own)
-        {
-            // Another process may have stored frames of which this one has not heard yet.
-            self.read_log(u64::MAX).await?;
+        let needs_own_alone = match &command {
+            Command::SetLimits(_) => true,
+            Command::IsWaiting { id, .. } => id.producer() == own,
+            _ => false,
+        };
+        if let Err(end) = self.catch_up(needs_own_alone).await {
+            self.leader.account.commands.push_front(command);
+            return Err(end);
         }
         match command {
             Command::Flush(reply) if self.next <= self.settled.cursor() => drop(reply.send(())),
@@ -190,45 +183,52 @@ where
                 self.accumulator.press();
                 self.leader.account.flushes.push((self.next, reply));
             }
-            // A caller who has given up must not be sent ops.
-            Command::Withdraw { wanted, reply } if reply.is_closed() => drop(panics::discard(wanted)),
-            Command::Withdraw { wanted, reply } => self.withdraw(wanted, reply),
-            Command::WithdrawKey { is_it, reply } if reply.is_closed() => drop(panics::discard(is_it)),
-            Command::WithdrawKey { mut is_it, reply } => {
-                // Only the keys are asked for, so that other stages than those in use will do.
-                let stages = (self.leader.recipe)();
-                let wanted = move |op: &T| {
-                    let mut found = false;
-                    if let Some(conflate) = &stages.conflate {
-                        conflate.index.with_key(op, &mut |key| found = is_it(key));
-                    }
-                    found
-                };
-                self.withdraw(wanted, reply);
-            }
+            command if command.is_abandoned() => command.answer(None),
+            command @ (Command::Withdraw { .. } | Command::WithdrawKey { .. }) => self.withdraw(command),
             Command::Pause { paused, reply } => {
                 self.paused = paused;
                 // Until a resume is stored, the log takes no transaction of the sink.
                 self.draft.pause = Some(paused);
                 self.set_gate();
-                self.draft.effects.paused.push(reply);
+                self.draft.effects.paused.push((paused, reply));
             }
             Command::SetLimits(limits) => self.set_limits(limits),
             Command::IsWaiting { id, reply } => drop(reply.send(self.ids.position(id, &self.settled).is_some())),
-            Command::Read => self.read_log(u64::MAX).await?,
+            Command::Read(_) => {}
         }
         Ok(())
     }
 
-    fn withdraw(&mut self, wanted: impl FnMut(&T) -> bool, reply: oneshot::Sender<Option<Vec<T>>>) {
+    /// Reads all that a handle may have seen accepted, by this process or by any.
+    async fn catch_up(&mut self, needs_own_alone: bool) -> Result<(), TermEnd> {
+        while let Some(frame) = self.try_next_frame() {
+            self.read_frame(frame).await?;
+        }
+        // Another process may have stored frames of which this one has not heard yet.
+        if needs_own_alone { Ok(()) } else { self.read_log(u64::MAX).await }
+    }
+
+    fn withdraw(&mut self, mut command: Command<T>) {
         self.collect(Of::Record);
-        let ops = self.accumulator.withdraw(wanted, clock::now());
+        // Only the keys are asked for, so that other stages than those in use will do.
+        let stages = (self.leader.recipe)();
+        let is_wanted = |op: &T| match &mut command {
+            Command::Withdraw { wanted, .. } => wanted(op),
+            Command::WithdrawKey { is_it, .. } => {
+                let mut found = false;
+                if let Some(conflate) = &stages.conflate {
+                    conflate.index.with_key(op, &mut |key| found = is_it(key));
+                }
+                found
+            }
+            _ => false,
+        };
+        let ops = self.accumulator.withdraw(is_wanted, clock::now());
         self.collect(Of::Withdrawal);
         if ops.is_empty() {
-            // A caller that gave up hears nothing.
-            let _ = reply.send(Some(ops));
+            command.answer(Some(ops));
         } else {
-            self.draft.effects.withdrawn.push((reply, ops));
+            self.draft.effects.withdrawn.push((command, ops));
         }
     }
 }
@@ -242,6 +242,11 @@ pub(super) fn accepted_at(log: &dyn Log, frame: &Frame) -> Timestamp {
 
 pub(super) fn token_of(entry: &Entry, position: u64, is_own: bool) -> Token {
     Token { position, producer: entry.producer, number: entry.number, handle: entry.handle, is_own }
+}
+
+/// The end of an op of which the log knows no more.
+pub(super) fn forgotten<R>() -> Outcome<R> {
+    refused(SinkError::refused("its id is forgotten"))
 }
 
 pub(super) fn refused<R>(error: SinkError) -> Outcome<R> {

@@ -12,6 +12,7 @@
 //! | `recover` | its beginning: what the log holds, and what may have landed |
 //! | `found` | what an earlier term may have written |
 //! | `intake` | frames and commands |
+//! | `end` | why a term ends, and how its writes do |
 //! | `requests` | requests of other processes to withdraw ops |
 //! | `settle` | batches that come back, ends, and records that have committed |
 //! | `outgoing` | batches on their way out |
@@ -28,6 +29,7 @@
 mod account;
 mod doubts;
 mod draft;
+mod end;
 mod flagged;
 mod following;
 mod found;
@@ -76,6 +78,7 @@ use crate::{
     sink::Sink,
 };
 pub(crate) use account::Account;
+use end::TermEnd;
 use handover::Arrivals;
 use lent::Lent;
 pub(crate) use quota::QuotaRecipe;
@@ -191,32 +194,6 @@ impl Term {
 /// The pause before another term or another request to the log, from the first to the longest.
 pub(crate) const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Why a term ended.
-#[derive(Debug)]
-enum TermEnd {
-    /// The process leaves the log.
-    Left,
-    /// Another process is to lead the shard.
-    HandedOver,
-    /// Another term may begin.
-    Again(String),
-    /// The log is closed.
-    Closed,
-    /// The log holds what this process can't read.
-    Unreadable(String),
-}
-
-impl From<LogError> for TermEnd {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::Closed => Self::Closed,
-            LogError::Damaged(why) => Self::Unreadable(why),
-            LogError::Unpaired(_) => Self::Unreadable(error.to_string()),
-            error => Self::Again(error.to_string()),
-        }
-    }
-}
-
 /// Repeats a request that changes nothing until the log answers it, or the time to leave is over.
 async fn ask<'a, V>(abort: &CancellationToken, request: impl Fn() -> Answer<'a, V>) -> Result<V, TermEnd> {
     let mut pause = PAUSE.0;
@@ -228,6 +205,7 @@ async fn ask<'a, V>(abort: &CancellationToken, request: impl Fn() -> Answer<'a, 
         };
         match answer {
             Err(error) if error.is_passing() => tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
                 () = abort.cancelled() => return Err(error.into()),
             },
@@ -278,8 +256,13 @@ where
                     self.shared.shard(self.shard).stats().leads = false;
                     let end = ran
                         .unwrap_or_else(|panic| TermEnd::Again(format!("it panicked: {}", panics::message(&*panic))));
-                    // Terms that follow each other have the same lead.
-                    lead = (!matches!(end, TermEnd::HandedOver)).then_some(held);
+                    // Terms that follow each other have the same lead, unless all has been handed over.
+                    let gives_up = match end {
+                        TermEnd::HandedOver => true,
+                        TermEnd::Fenced(_) => self.account.counted_to.is_none(),
+                        _ => false,
+                    };
+                    lead = (!gives_up).then_some(held);
                     end
                 }
                 None => {
@@ -319,12 +302,13 @@ where
                     error!(batcher = %name, shard, why, "the shard is held: its log can't be read");
                     pause = PAUSE.1;
                 }
-                TermEnd::Again(why) => {
+                TermEnd::Again(why) | TermEnd::Fenced(why) => {
                     tell(&mut ready, JoinError::Open(why.clone()));
                     warn!(batcher = %name, shard, why, "the term has ended");
                 }
             }
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
             }
@@ -352,8 +336,10 @@ where
         info!(batcher = %term.name, shard = term.shard, epoch = term.epoch, "a term begins");
         let asked_back = lead.asked_back.clone();
         let mut running = Running::new(self, sink(term), Arrivals { frames, early }, asked_back, &state);
+        let mut is_recovered = false;
         let end = match running.recover(state).await {
             Ok(()) => {
+                is_recovered = true;
                 // A caller that has joined sees at once whether the log is paused.
                 running.publish();
                 // An earlier leader may have left dead letters, and have settled what a flush waits for.
@@ -368,8 +354,8 @@ where
             Err(end) => end,
         };
         running.wind_down().await;
-        if matches!(end, TermEnd::HandedOver) {
-            running.hand_over();
+        if is_recovered && matches!(end, TermEnd::HandedOver | TermEnd::Fenced(_)) {
+            return running.hand_over().err().unwrap_or(end);
         }
         end
     }

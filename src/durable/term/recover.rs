@@ -89,6 +89,7 @@ where
                 let frame = Frame::open(stored.bytes)?;
                 let at = accepted_at(&*log, &frame);
                 let is_own = frame.producer == log.producer();
+                self.leader.account.saw(&frame, is_own);
                 self.wall.frame(frame.made_at);
                 let (entries, before) = (frame.entries()?, waiting.len() + requests.len());
                 let kept = entries.len();

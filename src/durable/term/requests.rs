@@ -39,7 +39,7 @@ where
         let ops = self.accumulator.withdraw(is_wanted, clock::now());
         self.collect(Of::Withdrawal);
         for op in ops {
-            // What was packed counts.
+            // The answer has the ops as they were packed.
             drop(panics::discard(op));
         }
         self.draft.answer(token, withdrawn);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     driver::{
-        actor::write::{Completed, Destination, close},
+        actor::write::{Completed, Destination},
         clock,
         metrics::{Meter, Namespace},
         timer::Timer,
@@ -72,7 +72,7 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) found_until: u64,
     pub(super) limits: Limits,
     pub(super) writes: FuturesUnordered<Write<T, R>>,
-    frames: Arrivals<'a>,
+    pub(super) frames: Arrivals<'a>,
     /// Canceled when another process is to lead the shard.
     asked_back: CancellationToken,
     /// The position of the next op to read.
@@ -180,7 +180,7 @@ where
     pub(super) async fn run(&mut self) -> TermEnd {
         let mut timer = Timer::new();
         let news = self.leader.shared.log.news(self.leader.shard);
-        for command in std::mem::take(&mut self.leader.account.commands) {
+        while let Some(command) = self.leader.account.commands.pop_front() {
             if let Err(end) = self.handle_command(command).await {
                 return end;
             }
@@ -202,7 +202,7 @@ where
             self.compact();
             self.publish();
             if self.accumulator.is_stopped() {
-                return TermEnd::Again("the sink was fenced by a newer leader, or its peer has left".to_owned());
+                return TermEnd::Fenced("the sink was fenced by a newer leader, or its peer has left".to_owned());
             }
             if self.is_stopping() && self.is_done() {
                 return self.why_it_stops();
@@ -356,39 +356,6 @@ where
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.accumulator.set_limits(&applied(&limits, self.one_by_one), clock::now());
         self.limits = limits;
-    }
-
-    /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
-    pub(super) async fn wind_down(&mut self) {
-        if let Some(Committing { answer, effects, .. }) = self.committing.take() {
-            drop(answer);
-            // The next term begins behind it, and learns whether it was stored.
-            self.leader.account.unknown.push(effects);
-        }
-        // The next term is told that these were not written.
-        if !self.starting.is_empty() {
-            let starts = std::mem::take(&mut self.starting);
-            self.leader.account.unknown.push(Effects { starts, ..Effects::new() });
-        }
-        let abort = self.leader.abort.clone();
-        loop {
-            tokio::select! {
-                written = self.writes.next() => match written {
-                    // A transaction may have settled its ops, whatever the term has come to.
-                    Some((writing, completed)) if writing.lent.is_some() => drop(self.written(writing, completed)),
-                    Some(_) => {}
-                    None => break,
-                },
-                () = abort.cancelled(), if !self.destination.abort.is_cancelled() => self.destination.abort.cancel(),
-            }
-        }
-        let limit = self.limits.shutdown_timeout;
-        tokio::select! {
-            biased;
-            // An error is logged where it happens.
-            _ = close(&self.destination.batcher, &self.destination.sink, Some(limit)) => {}
-            () = abort.cancelled() => {}
-        }
     }
 }
 

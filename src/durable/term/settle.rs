@@ -154,7 +154,7 @@ where
 
     /// A record is in the log, or may be.
     pub(super) fn committed(&mut self, result: Result<(), LogError>) -> Result<(), TermEnd> {
-        let Some(Committing { record, effects, .. }) = self.committing.take() else {
+        let Some(Committing { record, mut effects, .. }) = self.committing.take() else {
             return Ok(());
         };
         if let Err(error) = result {
@@ -167,6 +167,8 @@ where
             }
             if matches!(error, LogError::Unknown(_)) {
                 self.leader.account.unknown.push(effects);
+            } else {
+                self.leader.account.commands.extend(effects.take_commands());
             }
             return Err(error.into());
         }
@@ -242,8 +244,8 @@ where
             Step::Outcome.after();
         }
         // Withdrawn is withdrawn and paused is paused, even if the caller gave up.
-        for (reply, ops) in withdrawn {
-            let _ = reply.send(Some(ops));
+        for (command, ops) in withdrawn {
+            command.answer(Some(ops));
         }
         // A request of another process is answered by the log.
         for (token, withdrawn) in answered.into_iter().filter(|(token, _)| token.is_own) {
@@ -253,7 +255,7 @@ where
             self.set_gate();
         }
         let in_flight = self.accumulator.stats().in_flight;
-        for reply in paused {
+        for (_, reply) in paused {
             let _ = reply.send(in_flight);
         }
     }

@@ -1,0 +1,90 @@
+//! [`TermEnd`]: why a term ends, and how its last writes do.
+
+use futures::StreamExt;
+
+use super::{
+    draft::Effects,
+    running::{Committing, Running},
+};
+use crate::{
+    driver::actor::write::close,
+    durable::{frame::FrameError, log::LogError},
+    sink::Sink,
+};
+
+/// Why a term ended.
+#[derive(Debug)]
+pub(super) enum TermEnd {
+    /// The process leaves the log.
+    Left,
+    /// Another process is to lead the shard.
+    HandedOver,
+    /// Another term may begin.
+    Again(String),
+    /// A newer term has begun, of another process if it has the lead.
+    Fenced(String),
+    /// The log is closed.
+    Closed,
+    /// The log holds what this process can't read.
+    Unreadable(String),
+}
+
+impl From<LogError> for TermEnd {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Closed => Self::Closed,
+            LogError::Fenced => Self::Fenced(error.to_string()),
+            LogError::Damaged(why) => Self::Unreadable(why),
+            LogError::Unpaired(_) => Self::Unreadable(error.to_string()),
+            error => Self::Again(error.to_string()),
+        }
+    }
+}
+
+impl From<FrameError> for TermEnd {
+    fn from(error: FrameError) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl<T, R, S> Running<'_, T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
+    pub(super) async fn wind_down(&mut self) {
+        if let Some(Committing { answer, effects, .. }) = self.committing.take() {
+            drop(answer);
+            // The next term begins behind it, and learns whether it was stored.
+            self.leader.account.unknown.push(effects);
+        }
+        self.leader.account.commands.extend(self.draft.effects.take_commands());
+        // The next term is told that these were not written.
+        if !self.starting.is_empty() {
+            let starts = std::mem::take(&mut self.starting);
+            self.leader.account.unknown.push(Effects { starts, ..Effects::new() });
+        }
+        let abort = self.leader.abort.clone();
+        loop {
+            tokio::select! {
+                biased;
+                written = self.writes.next() => match written {
+                    // A transaction may have settled its ops, whatever the term has come to.
+                    Some((writing, completed)) if writing.lent.is_some() => drop(self.written(writing, completed)),
+                    Some(_) => {}
+                    None => break,
+                },
+                () = abort.cancelled(), if !self.destination.abort.is_cancelled() => self.destination.abort.cancel(),
+            }
+        }
+        let limit = self.limits.shutdown_timeout;
+        tokio::select! {
+            biased;
+            // An error is logged where it happens.
+            _ = close(&self.destination.batcher, &self.destination.sink, Some(limit)) => {}
+            () = abort.cancelled() => {}
+        }
+    }
+}
