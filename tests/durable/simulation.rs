@@ -305,6 +305,7 @@ impl World {
             timeout(PATIENCE, node.joined.handle().resume()).await.expect("it can resume").unwrap();
             timeout(PATIENCE, node.joined.handle().flush()).await.expect("all is settled").unwrap();
         }
+        sleep(Duration::from_secs(5)).await;
         for node in self.nodes.iter().flatten() {
             let stats = node.joined.stats();
             let came = stats.accepted + stats.recovered + stats.received;

@@ -11,6 +11,16 @@ use tokio::sync::oneshot;
 use super::{draft::Effects, sent::Sent};
 use crate::durable::{command::Command, frame::Frame, permits::Permits};
 
+/// How a term ended, in case another process leads before the next one.
+pub(super) struct LastTerm {
+    /// The epoch that the next term has, but for one, if no other process has led.
+    pub(super) epoch: u64,
+    /// Ops of this process that had not ended.
+    pub(super) open: Sent,
+    /// The position up to which the term had read.
+    pub(super) next: u64,
+}
+
 pub(crate) struct Account<T, R> {
     /// The position up to which ops are counted. `None` before the first term, and after another process has led.
     pub(super) counted_to: Option<u64>,
@@ -22,6 +32,8 @@ pub(crate) struct Account<T, R> {
     held: usize,
     /// Positions that are read and not settled.
     open: usize,
+    /// The end of the last term, until another one begins or all is handed over.
+    pub(super) last_term: Option<LastTerm>,
     /// The effects of commits without a known result.
     pub(super) unknown: Vec<Effects<T, R>>,
     /// Ops of this process, while another one leads.
@@ -44,6 +56,7 @@ impl<T, R> Account<T, R> {
             counted: 0,
             held: 0,
             open: 0,
+            last_term: None,
             unknown: Vec::new(),
             sent: Sent::default(),
             read_until: 0,
@@ -120,7 +133,7 @@ impl<T, R> Account<T, R> {
             permits.release(self.held - own);
         }
         permits.opened(0, self.open);
-        (self.sent, self.read_until) = (sent, read_until);
+        (self.sent, self.read_until, self.last_term) = (sent, read_until, None);
         (self.counted_to, self.unreleased, self.counted, self.held, self.open) = (None, 0, 0, own, 0);
     }
 

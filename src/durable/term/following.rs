@@ -92,9 +92,10 @@ where
         }
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
         // The log tells again of a frame whose first commit had no known result. One that was made of a dead letter has no number.
-        if frame.number > 0 && frame.number <= std::mem::replace(&mut self.account.last_frame, frame.number) {
+        if frame.number > 0 && frame.number <= self.account.last_frame {
             return Ok(());
         }
+        self.account.saw(&frame, true);
         let at = accepted_at(&*self.shared.log, &frame);
         let mut entries = frame.entries()?;
         // The log tells what becomes of requests.

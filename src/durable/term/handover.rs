@@ -5,7 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{
-    Leader, PAUSE, TermEnd, intake::forgotten, positions::Token, recover::Waiting, running::Running, sent::Sent,
+    Leader, PAUSE, TermEnd, account::LastTerm, draft::Effects, intake::forgotten, positions::Token, recover::Waiting,
+    running::Running, sent::Sent,
 };
 use crate::{
     driver::clock,
@@ -38,9 +39,9 @@ where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
-    /// Learns what became of the ops of this process while another one led: its fence is gone, so that nothing more does. Frames from
-    /// `next` on are returned.
-    pub(super) async fn take_over(
+    /// Notes the frames of this process that were stored while another one led. Those from `next` on belong to the term, and are
+    /// returned.
+    pub(super) fn take_over(
         &mut self,
         frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
         next: u64,
@@ -53,15 +54,31 @@ where
                 self.note(&frame)?;
             }
         }
-        let has_sent = self.account.counted_to.is_none() && self.account.sent.len() > 0;
-        while (has_sent && !self.tell_ended().await?) || !self.tell_requests().await? {
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep(PAUSE.1) => {}
-                () = self.abort.cancelled() => return Err(TermEnd::Left),
-            }
-        }
         Ok(early)
+    }
+
+    /// A term begins. If another process has led since the last one, the ops of that one are like those of a follower.
+    pub(super) fn look_back(&mut self, epoch: u64) {
+        match self.account.last_term.take() {
+            Some(last) if epoch == last.epoch + 1 => self.account.last_term = Some(LastTerm { epoch, ..last }),
+            Some(last) => self.hand_over(last),
+            None => {}
+        }
+    }
+
+    /// Another process leads from here on, or has led since. The log tells what becomes of the ops.
+    fn hand_over(&mut self, LastTerm { open, next, .. }: LastTerm) {
+        for effects in &mut self.account.unknown {
+            let commands = effects.take_commands();
+            let (starts, unwritten) = (std::mem::take(&mut effects.starts), std::mem::take(&mut effects.unwritten));
+            *effects = Effects { starts, unwritten, ..Effects::new() };
+            self.account.commands.extend(commands);
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut stats = shared.shard(self.shard).stats();
+        stats.handed_over += stats.pending().saturating_sub(open.len() as u64);
+        drop(stats);
+        self.account.hand_over(&shared.permits, open, next);
     }
 
     /// Takes up a frame of this process that was stored and settled before this term began, and of which it is told only now.
@@ -78,9 +95,10 @@ where
         Ok(())
     }
 
-    /// Tells the callers of this process what the log says of their ops, as soon as it can be read.
-    async fn hear_all(&mut self) -> Result<(), TermEnd> {
-        while !self.tell_ended().await? {
+    /// Tells the callers of this process what the log says of their ops and requests, as soon as it can be read. An older leader adds
+    /// nothing, since it is fenced.
+    pub(super) async fn hear_all(&mut self) -> Result<(), TermEnd> {
+        while (self.account.sent.len() > 0 && !self.tell_ended().await?) || !self.tell_requests().await? {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(PAUSE.1) => {}
@@ -107,16 +125,13 @@ where
         let mut sent = std::mem::take(&mut account.sent);
         match account.counted_to.replace(next) {
             None => {
-                let own = waiting.iter().filter(|op| op.token.is_own);
-                // Frames of which this process was not told, since an earlier attempt to lead has failed.
-                let new = own.clone().filter(|op| !sent.has(op.token.id(shard))).count();
-                let known = own.count() - new;
+                let own = waiting.iter().filter(|op| op.token.is_own).count();
+                let known = own.min(sent.len());
                 // Ops that were sent again under an id that is forgotten have no end of their own.
                 stats.repeats += (sent.len() - known) as u64;
-                stats.accepted += new as u64;
-                stats.recovered += (waiting.len() - known - new) as u64;
+                stats.recovered += (waiting.len() - known) as u64;
                 stats.recovered_in_doubt += in_doubt as u64;
-                account.found(permits, waiting.len(), new, requests);
+                account.found(permits, waiting.len(), 0, requests);
             }
             Some(until) => {
                 let new = || waiting.iter().filter(|op| op.token.position >= until);
@@ -138,21 +153,21 @@ where
 
     /// Another process leads from now on. Returns nothing to it: the log has all.
     pub(super) fn hand_over(&mut self) -> Result<(), TermEnd> {
-        let shared = Arc::clone(&self.leader.shared);
+        let last = self.last_term();
+        self.leader.hand_over(last);
+        self.leader.account.unknown.clear();
+        self.frames.early.iter().try_for_each(|frame| self.leader.note(frame))
+    }
+
+    /// The end of this term.
+    pub(super) fn last_term(&self) -> LastTerm {
         let at = self.kept.oldest().unwrap_or_else(clock::now);
-        let mut sent = Sent::default();
+        let mut open = Sent::default();
         let repeats = self.repeats.values().flatten().filter(|token| token.is_own).copied();
         for Token { producer, number, handle, .. } in self.ids.open_own(&self.settled).chain(repeats) {
             let may_repeat = self.flagged.contains((producer, number));
-            sent.push(&Entry { producer, number, handle, may_repeat, withdraws: false }, at);
+            open.push(&Entry { producer, number, handle, may_repeat, withdraws: false }, at);
         }
-        let mut stats = shared.shard(self.leader.shard).stats();
-        stats.handed_over += stats.pending().saturating_sub(sent.len() as u64);
-        drop(stats);
-        for mut effects in std::mem::take(&mut self.leader.account.unknown) {
-            self.leader.account.commands.extend(effects.take_commands());
-        }
-        self.leader.account.hand_over(&shared.permits, sent, self.next);
-        self.frames.early.iter().try_for_each(|frame| self.leader.note(frame))
+        LastTerm { epoch: self.epoch, open, next: self.next }
     }
 }

@@ -328,7 +328,8 @@ where
             Err(error) => return error.into(),
         };
         Step::Term.after();
-        let early = match self.take_over(frames, state.next).await {
+        self.look_back(state.epoch);
+        let early = match self.take_over(frames, state.next) {
             Ok(early) => early,
             Err(end) => return end,
         };
@@ -354,9 +355,13 @@ where
             Err(end) => end,
         };
         running.wind_down().await;
-        if is_recovered && matches!(end, TermEnd::HandedOver | TermEnd::Fenced(_)) {
+        if !is_recovered {
+            return end;
+        }
+        if matches!(end, TermEnd::HandedOver | TermEnd::Fenced(_)) {
             return running.hand_over().err().unwrap_or(end);
         }
+        self.account.last_term = Some(running.last_term());
         end
     }
 }

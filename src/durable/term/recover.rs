@@ -50,6 +50,7 @@ where
         Step::Recovery.before();
         let unwritten = self.learn_unknown();
         let (waiting, requests) = self.read_all(state.next).await?;
+        self.leader.hear_all().await?;
         let flagged = waiting.iter().filter(|op| op.may_repeat);
         flagged.for_each(|op| self.flagged.add((op.token.producer, op.token.number)));
         let mut in_doubt = self.open_intents(&state, &unwritten, &requests)?;
@@ -86,10 +87,15 @@ where
             reading = log.read(shard, last.first.saturating_add(last.count));
             for stored in frames {
                 self.has_frames_until(stored.first)?;
-                let frame = Frame::open(stored.bytes)?;
+                let frame = Frame::open(Arc::clone(&stored.bytes))?;
                 let at = accepted_at(&*log, &frame);
                 let is_own = frame.producer == log.producer();
-                self.leader.account.saw(&frame, is_own);
+                if self.leader.account.counted_to.is_some() {
+                    self.leader.account.saw(&frame, is_own);
+                } else if is_own {
+                    // This process may not have been told of it, since an earlier attempt to lead has failed or the answer was lost.
+                    self.leader.note(&stored)?;
+                }
                 self.wall.frame(frame.made_at);
                 let (entries, before) = (frame.entries()?, waiting.len() + requests.len());
                 let kept = entries.len();
