@@ -9,7 +9,7 @@ use crate::rules::panics;
 /// The error of a [`Codec`].
 pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Turns values into bytes and back. A durable batcher uses one for its ops and its receipts.
+/// Turns values into bytes and back. A durable batcher uses one for its ops and its receipts. Errors of sinks are in the log as JSON.
 ///
 /// What was written by an older program must be readable: after a change of the format, raise [`schema`](Self::schema) and keep
 /// reading the older ones, or say in [`reads`](Self::reads) that it can't. A batcher does not join a log that it can't read.

@@ -154,7 +154,8 @@
 //!
 //! # Moving, backing up, restoring
 //!
-//! A log in a file is four files: the database, its `-wal`, its `-lock` and its `-mark`. Move all of them while no process has joined.
+//! A log in a file is four files: the database, its `-wal`, its `-lock` and its `-mark`. Move all of them while no process has joined. The
+//! folder `-nodes` stays behind: processes make it anew.
 //! For a backup use SQLite's own (`.backup`, `VACUUM INTO`), at any time. A backup that is put in the place of the file lacks what
 //! was confirmed since, and its waiting ops may have been sent since. `join` refuses it by the mark, with the reason;
 //! `File::restored` goes on, and puts all that waits in doubt. A mark that was restored along with the database can't tell.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Limits, Settled, Sink, SinkError, Stages,
+    Batch, Bucket, Limits, Quota, Settled, Sink, SinkError, Stages,
     durable::{Durable, Joined},
     sink::Guarantee,
     stage,
@@ -37,6 +37,31 @@ impl Sink<Price> for SlowFirst {
     fn guarantee(&self) -> Guarantee {
         Guarantee::Idempotent
     }
+}
+
+/// Goal: one symbol that is throttled for an hour holds up no other one. Method: a quota of one op per symbol and hour, and two ops of
+/// symbol 0 in front of one of each of a thousand others, through one shard.
+#[tokio::test(start_paused = true)]
+async fn one_symbol_that_is_throttled_holds_up_no_other() {
+    let (log, recorder) = (MemoryLog::new(), Recorder::new());
+    let sink = recorder.clone();
+    let quota = || Quota::new().bucket("symbol", Bucket::rolling(1, HOUR).unpaced().by(|price: &Price| price.0));
+    let orders: Joined<Price> = Durable::new("orders", log)
+        .stages(|| Stages::new().partition_by(|price: &Price| price.0))
+        .limits(Limits::new(10).max_pending(100))
+        .quota(quota)
+        .sink(move |_| Keyed(sink.clone()))
+        .join()
+        .await
+        .unwrap();
+    let desk = orders.handle();
+    desk.send_all([(0, 1), (0, 2)]).await.unwrap();
+    desk.send_all((1..=1000).map(|symbol| (symbol, 1))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(recorder.ops().len(), 1001, "all but the second of symbol 0");
+    assert!(!recorder.ops().contains(&(0, 2)));
+    tokio::time::sleep(HOUR).await;
+    assert!(recorder.ops().contains(&(0, 2)));
 }
 
 /// Goal: one symbol that is held up for an hour holds up no other one. Method: a write of it that hangs, and three ops for each of a
