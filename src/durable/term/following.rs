@@ -36,11 +36,12 @@ where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
-    /// Follows the shard until this process leads it. `began` is called when it is clear that another one does. Returns `None` if
+    /// Follows the shard until this process leads it, which it does not try before it may be able to. `began` is called when it is clear that another one does. Returns `None` if
     /// the process leaves.
     pub(super) async fn follow(
         &mut self,
         frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
+        unable_until: Option<Instant>,
         mut began: impl FnMut() + Send,
     ) -> Result<Option<Lead>, TermEnd> {
         let (log, meter) = (Arc::clone(&self.shared.log), LogMeter::new(&self.shared.name_of(self.shard)));
@@ -50,7 +51,8 @@ where
             if self.stop.is_cancelled() {
                 return Ok(None);
             }
-            if let Some(lead) = log.try_lead(self.shard) {
+            let is_unable = log.has_company() && unable_until.is_some_and(|until| Instant::now() < until);
+            if !is_unable && let Some(lead) = log.try_lead(self.shard) {
                 return Ok(Some(lead));
             }
             if Instant::now() >= look_at {

@@ -53,7 +53,10 @@ mod wall;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -194,6 +197,9 @@ impl Term {
 /// The pause before another term or another request to the log, from the first to the longest.
 pub(crate) const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// How long a process leaves a shard that it can't read to others: a process of another version that can may be among them.
+const UNABLE: Duration = Duration::from_secs(60);
+
 /// Repeats a request that changes nothing until the log answers it, or the time to leave is over.
 async fn ask<'a, V>(abort: &CancellationToken, request: impl Fn() -> Answer<'a, V>) -> Result<V, TermEnd> {
     let mut pause = PAUSE.0;
@@ -248,7 +254,7 @@ where
         let _detach = DetachOnDrop(Arc::clone(&self.shared), self.shard);
         let (mut ready, mut pause) = (Some(ready), PAUSE.0);
         let mut frames = self.shared.log.follow(self.shard);
-        let mut lead: Option<Lead> = None;
+        let (mut lead, mut unable_until) = (None::<Lead>, None);
         while !self.commands.is_closed() {
             let end = match lead.take() {
                 Some(held) => {
@@ -260,6 +266,10 @@ where
                     let gives_up = match end {
                         TermEnd::HandedOver => true,
                         TermEnd::Fenced(_) => self.account.counted_to.is_none(),
+                        TermEnd::Unreadable(_) => {
+                            unable_until = Some(Instant::now() + UNABLE);
+                            self.account.counted_to.is_none() && self.shared.log.has_company()
+                        }
                         _ => false,
                     };
                     lead = (!gives_up).then_some(held);
@@ -271,7 +281,7 @@ where
                             let _ = ready.send(Ok(()));
                         }
                     };
-                    match self.follow(&mut frames, began).await {
+                    match self.follow(&mut frames, unable_until, began).await {
                         Ok(Some(free)) => {
                             lead = Some(free);
                             continue;
@@ -358,7 +368,8 @@ where
         if !is_recovered {
             return end;
         }
-        if matches!(end, TermEnd::HandedOver | TermEnd::Fenced(_)) {
+        let is_unable = matches!(end, TermEnd::Unreadable(_)) && running.leader.shared.log.has_company();
+        if is_unable || matches!(end, TermEnd::HandedOver | TermEnd::Fenced(_)) {
             return running.hand_over().err().unwrap_or(end);
         }
         self.account.last_term = Some(running.last_term());
