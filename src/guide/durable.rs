@@ -249,6 +249,8 @@
 //!   later at most. That is how a program is restarted while others go on.
 //! * **A process that is stopped** (SIGSTOP, a debugger) keeps its shards, since it is not dead. One that is stopped in its turn to write
 //!   keeps all others from the file: sends wait, or end in doubt after `append_timeout`, and a warning names the process.
+//! * **A process that can't read** what another one has sent, since it is of an older version, leaves the shard to that for a minute. A
+//!   program is upgraded by restarting one process after the other.
 //! * **Notices**: a process tells the others by a socket in the folder that it has stored something. One that is lost costs a second.
 //! * **Turns**: processes queue for the file, so that one that writes without a pause does not keep another one from it.
 //! * **Permits**: each process has [`max_pending`](crate::Limits::max_pending) of its own. An op that another process leads holds its permit
@@ -260,6 +262,19 @@
 //!   shared with other batchers is of one process.
 //! * [`File::exclusive`](crate::durable::File::exclusive) keeps a file for one process. One with a
 //!   [`ledger`](crate::durable::File::ledger) is of one process in any case.
+//!
+//! Faults, and what an operator sees and does:
+//!
+//! | fault | what happens | what is seen | what to do |
+//! |---|---|---|---|
+//! | a process dies | others lead its shards; its ops stay in the log, and its acks are gone with it | `a term begins` in others; `roundlot_durable_leads` and `roundlot_durable_terms_total` | start it again; ask for outcomes by [id](crate::durable::Handle::outcome) |
+//! | a process is stopped | its shards wait, the others go on | `roundlot_durable_lag_seconds` of its shards grows in all processes that have sent to them | let it go on, or kill it |
+//! | a process is stopped in its turn to write | nobody writes; sends wait | the warning `another process keeps a log from being written`, which names it | let it go on, or kill it |
+//! | the file is at its cap, or the disk is full | sends wait; what was accepted still ends | the warning `a frame is tried again`; `roundlot_durable_log_bytes` | make room, or drain the log |
+//! | a reader stays open | the WAL grows up to the cap | a warning with its process | end the reader |
+//! | a process can't read the log | another one leads the shard, if it can | the error `the shard is held: its log can't be read` | upgrade the process |
+//! | the wall clock jumps | with `expire_at`, nothing is sent for ten seconds | the warning `the wall clock is in doubt: nothing is sent` | set the clock |
+//! | the folder `-nodes` is removed while processes run | a second process may lead; the epoch in the file fences the first one off | the warning `the term has ended` again and again | restart the processes |
 //!
 //! `cargo run --release -p nodes` shows it: three processes whose leaders are killed, stopped and restarted, and a journal of what arrived.
 //!
