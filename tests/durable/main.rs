@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bounds;
+mod conformance;
 mod crashes;
 mod expiry;
 #[cfg(feature = "durable-file")]

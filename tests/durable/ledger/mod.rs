@@ -25,7 +25,7 @@ use roundlot::{
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Transaction};
 
 /// A schema of the test's own, and a folder for its file.
-struct Place {
+pub(crate) struct Place {
     url: String,
     schema: String,
     client: Client,
@@ -39,7 +39,7 @@ async fn connect(url: &str) -> Client {
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let url =
             std::env::var("ROUNDLOT_POSTGRES_URL").expect("tests/run.sh names the server in ROUNDLOT_POSTGRES_URL");
         Self::on(&url).await
@@ -59,7 +59,7 @@ impl Place {
         self.folder.path().join("orders.db")
     }
 
-    fn file(&self) -> File {
+    pub(crate) fn file(&self) -> File {
         File::at(self.path()).ledger(&self.url)
     }
 
