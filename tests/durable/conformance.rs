@@ -1,4 +1,4 @@
-//! What each engine has to do, whatever it keeps its log in. A new engine implements [`Place`] and is added to the list at the end.
+//! Duties of each engine, whatever it keeps its log in. A new engine implements [`Place`] and is added to the list at the end.
 
 use roundlot::{
     AckError, End, Limits, Sink, SinkError, Stages,
@@ -175,7 +175,7 @@ async fn what_was_withdrawn_does_not_come_back(place: impl Place) {
     assert!(matches!(desk.withdraw(|_| true).await, Err(WithdrawError::Left(_))));
 }
 
-/// What was refused is a dead letter, which can be sent again or discarded, in a later life too.
+/// A refused op is a dead letter, which can be sent again or discarded, in a later life too.
 async fn dead_letters_stay(place: impl Place) {
     let recorder = Recorder::new();
     let flaky = Flaky::new(recorder.clone()).fail(SinkError::refused("not listed")).fail(SinkError::refused("halted"));
