@@ -14,6 +14,7 @@ const OPS: &str = "roundlot_durable_log_ops";
 const LAG: &str = "roundlot_durable_lag_seconds";
 const LEADS: &str = "roundlot_durable_leads";
 const TERMS: &str = "roundlot_durable_terms_total";
+const TERMS_ENDED: &str = "roundlot_durable_terms_ended_total";
 const RECOVERED: &str = "roundlot_durable_recovered_total";
 const IN_DOUBT: &str = "roundlot_durable_in_doubt";
 const REPEATS: &str = "roundlot_durable_repeats_total";
@@ -65,6 +66,12 @@ impl LogMeter {
         self.in_doubt.set(stats.in_doubt as f64);
         self.repeats.absolute(stats.repeats);
     }
+}
+
+/// Counts a term of a shard that has ended.
+pub(crate) fn term_ended(shard: &str, reason: &'static str) {
+    describe_counter!(TERMS_ENDED, Unit::Count, "Terms ended, by reason");
+    counter!(TERMS_ENDED, "batcher" => shard.to_owned(), "reason" => reason).increment(1);
 }
 
 /// The handles of the metrics of frames on their way to the log.

@@ -37,7 +37,7 @@ async fn join(log: &MemoryLog, sink: impl Sink<u32> + Clone) -> Joined<u32> {
     Durable::new("durable", log.clone()).sink(move |_| sink.clone()).join().await.unwrap()
 }
 
-/// Two processes of which each leads one of two shards in the end.
+/// Two processes of which each leads one of two shards, until one is cut off.
 async fn shards_move() {
     let log = MemoryLog::new();
     let join = |log: MemoryLog| {
@@ -48,6 +48,11 @@ async fn shards_move() {
     advance(Duration::from_secs(3)).await;
     assert_eq!((first.stats().leading, second.stats().leading), (1, 1));
     log.fail_reads(1); // of what has become of the ops of a process that follows
+    advance(Duration::from_secs(2)).await;
+    log.isolate(); // so that a newer term fences this process off
+    advance(Duration::from_secs(3)).await;
+    log.reconnect();
+    first.handle().send_all(0..10).await.unwrap();
     advance(Duration::from_secs(2)).await;
     first.leave().await.unwrap();
     second.leave().await.unwrap();
@@ -68,7 +73,8 @@ pub(crate) async fn memory() {
     log.fail_next(MemoryFailure::Refused); // of the resume
     orders.handle().resume().await.unwrap();
     log.fail_next(MemoryFailure::UnknownLost); // of the pause, which ends the term
-    orders.handle().pause().await.unwrap_err();
+    orders.handle().pause().await.unwrap();
+    orders.handle().resume().await.unwrap();
     orders.leave().await.unwrap();
 
     shards_move().await;

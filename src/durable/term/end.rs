@@ -29,6 +29,20 @@ pub(super) enum TermEnd {
     Unreadable(String),
 }
 
+impl TermEnd {
+    /// The name of the reason in metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::HandedOver => "handed_over",
+            Self::Again(_) => "failed",
+            Self::Fenced(_) => "fenced",
+            Self::Closed => "closed",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
 impl From<LogError> for TermEnd {
     fn from(error: LogError) -> Self {
         match error {

@@ -64,6 +64,7 @@ use super::{
     command::Command,
     error::JoinError,
     log::{Answer, LogError, StoredFrame, lead::Lead},
+    meter,
     settings::OnUndecodable,
     shared::Shared,
     step::Step,
@@ -262,6 +263,7 @@ where
                     self.shared.shard(self.shard).stats().leads = false;
                     let end = ran
                         .unwrap_or_else(|panic| TermEnd::Again(format!("it panicked: {}", panics::message(&*panic))));
+                    meter::term_ended(&self.shared.name_of(self.shard), end.name());
                     // Terms that follow each other have the same lead, unless all has been handed over.
                     let gives_up = match end {
                         TermEnd::HandedOver => true,
