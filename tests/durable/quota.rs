@@ -23,12 +23,14 @@ struct Clocked {
 
 impl Sink<u32> for Clocked {
     async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
-        let now = self.log.now();
-        self.arrivals.lock().unwrap().extend(batch.pending().map(|op| (now, *op)));
-        match &self.term {
-            Some(term) => term.transaction(batch, |_, batch| Ok(batch.accept_all())).await,
-            None => Ok(batch.accept_all()),
-        }
+        let (now, ops) = (self.log.now(), batch.pending().copied().collect::<Vec<_>>());
+        let settled = match &self.term {
+            // What is undone does not arrive.
+            Some(term) => term.transaction(batch, |_, batch| Ok(batch.accept_all())).await?,
+            None => batch.accept_all(),
+        };
+        self.arrivals.lock().unwrap().extend(ops.into_iter().map(|op| (now, op)));
+        Ok(settled)
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -89,6 +91,59 @@ fn what_was_drawn_counts_over_crashes() {
         let minutes = log.now().duration_since(start).unwrap().as_secs_f64() / 60.0;
         let least = 8.0 * minutes;
         assert!(all.len() as f64 >= least, "{} ops in {minutes} minutes: the quota is used", all.len());
+    }
+}
+
+/// Goal: processes that share a log send no more together than the venue allows, whichever of them leads and however they die. Method:
+/// three processes and shards; one process crashes, leaves, or is cut off every few seconds, and each sends a tenth more than the quota
+/// allows.
+#[tokio::test(start_paused = true)]
+async fn several_processes_draw_from_one_quota() {
+    for is_transactional in [false, true] {
+        let log = MemoryLog::new().sync_time(Duration::from_millis(2));
+        let logs = [log.clone(), log.another_process(), log.another_process()];
+        let sink = Clocked { log: log.clone(), arrivals: Arc::default(), term: None };
+        let join = |log: &MemoryLog| {
+            let sink = sink.clone();
+            Durable::new("orders", log.clone())
+                .stages(|| Stages::new().partition_by(|op: &u32| op % 30))
+                .shards(3, |key: &u32| key.to_le_bytes())
+                .limits(Limits::new(2))
+                .quota(|| Quota::new().bucket("ops", Bucket::rolling(12, MINUTE).unpaced()))
+                .sink(move |term| Clocked { term: is_transactional.then_some(term), ..sink.clone() })
+                .join()
+        };
+        let mut nodes = Vec::new();
+        for log in &logs {
+            nodes.push(join(log).await.unwrap());
+        }
+        let (mut next, start) = (0, log.now());
+        for step in 0..120_u64 {
+            let i = (step * 7 % 3) as usize;
+            match step % 4 {
+                0 => {
+                    logs[i].crash();
+                    nodes[i] = join(&logs[i]).await.unwrap();
+                }
+                1 => {
+                    let node = nodes.remove(i);
+                    node.leave().await.unwrap();
+                    nodes.insert(i, join(&logs[i]).await.unwrap());
+                }
+                2 => logs[i].isolate(),
+                _ => logs.iter().for_each(MemoryLog::reconnect),
+            }
+            // 13.2 a minute, by a process that reaches the log.
+            let desk = nodes[(i + 1) % 3].handle();
+            desk.send(next).await.unwrap();
+            next += 1;
+            tokio::time::sleep(Duration::from_millis(2000 + step * 137 % 5000)).await;
+        }
+        let arrivals = sink.arrivals.lock().unwrap();
+        let all: Vec<SystemTime> = arrivals.iter().map(|(at, _)| *at).collect();
+        assert!(most(&all) <= 12, "{}", most(&all));
+        let minutes = log.now().duration_since(start).unwrap().as_secs_f64() / 60.0;
+        assert!(all.len() as f64 >= 5.0 * minutes, "{} ops in {minutes} minutes: the quota is used", all.len());
     }
 }
 
