@@ -85,8 +85,8 @@ pub(crate) fn read(path: &Path, marks: &[(u64, u64, Mark)]) -> Result<Vec<Line>,
         last_call = call;
     }
     for (at, life, mark) in marks {
-        // Within a millisecond rows come before a pause, and after its end.
-        let place = if *mark == Mark::Resuming { 0 } else { 2 };
+        // Within a millisecond rows come before a pause, and after its end. A life that finds a pause writes nothing before it ends that.
+        let place = if matches!(mark, Mark::Resuming | Mark::FoundPaused) { 0 } else { 2 };
         timed.push((*at, place, Line::Mark { seq: 0, life: *life, mark: mark.clone() }));
     }
     timed.sort_by_key(|(at, place, _)| (*at, *place));
