@@ -219,14 +219,15 @@ where
     }
 
     /// Takes back out every waiting op that satisfies the predicate: the kill switch. They are handed back once that is in the
-    /// log, so that no restart sends them. Ops under way can't be withdrawn.
+    /// log, so that no restart sends them. Ops under way can't be withdrawn. One that may have landed and waits to be tried again is
+    /// handed back, and its ack says that it is in doubt.
     ///
     /// The predicate runs on the batcher's tasks.
     ///
     /// # Errors
     ///
-    /// If the batcher leaves the log first: some of the ops may then be withdrawn. And while other processes have joined the log: see
-    /// [`pause`](Self::pause) for what works then.
+    /// If the batcher leaves the log first: some of the ops may then be withdrawn. And while other processes have joined the log, where
+    /// [`withdraw_key`](Self::withdraw_key) works.
     ///
     /// # Cancel safety
     ///
@@ -257,11 +258,10 @@ where
     ///
     /// # Several processes
     ///
-    /// A request in the log asks the process that leads, and whichever leads after it. It takes no room in the buffer, and waits neither
-    /// for a sink nor for the end of a pause, but until a process leads the shard and the log has room. A request names the key by a
-    /// hash with 128 bits, which is the same in processes built by the same compiler for the same machine: give all of them keys that
-    /// hash alike, or the request finds nothing. Ops of more than 8 MB in a shard take several requests, and may include some that were
-    /// accepted during the call.
+    /// A request in the log asks whichever process leads. It takes no room in the buffer, and waits neither for a sink nor for the end of
+    /// a pause, but until a process leads and the log has room. It names the key by a hash with 128 bits. Processes must be built by the
+    /// same compiler for the same machine, so that they hash alike, or it finds nothing. Ops of more than 8 MB in a shard take several
+    /// requests, which may find some that were accepted during the call.
     ///
     /// # Cancel safety
     ///

@@ -32,6 +32,9 @@
 //! 7. **Repeat.** An op whose id may be known, by `send_as`, is flagged in its frame. The leader settles it with the op that it
 //!    repeats, waiting or ended, so that its id takes effect once. An id below the floor of its producer is forgotten.
 //!    The floor does not pass a flagged op that is not settled, since the next term asks for its id again.
+//! 8. **Withdraw.** A process that does not lead puts a request into a frame, which names a key by its hash. The leader executes it
+//!    when it has pushed all that came before. The next record settles the request with its ops, and its outcome holds their bytes. A
+//!    term that finds it in the log executes it at the same place.
 //!
 //! Files: `builder` joins; `handle`, `send`, `send_all`, `withdraw`, `letters`, `joined` are what callers hold; `ingress` and `frame` lead into
 //! the log; `log` is the engine's side, with its rules; `term` is the leader, `transaction` what it

@@ -257,7 +257,10 @@
 //!   until its outcome is known, also if it is merged into another one.
 //! * [`pause`](crate::durable::Handle::pause), [`flush`](crate::durable::Handle::flush) and
 //!   [`outcome`](crate::durable::Handle::outcome) work in each process.
-//!   [`withdraw`](crate::durable::Handle::withdraw) and [`withdraw_key`](crate::durable::Handle::withdraw_key) work while one process has joined.
+//! * **Withdrawing**: [`withdraw_key`](crate::durable::Handle::withdraw_key) works in each process. Where another one leads, the log takes
+//!   a request: what was accepted before it and waits is handed back, and whichever process leads next finds it at the same place. All
+//!   processes must hash a key alike, so build them alike. A version that does not know requests holds a shard that has one.
+//!   [`withdraw`](crate::durable::Handle::withdraw) works while one process has joined, since no log can carry a closure.
 //! * Limits, retries, stages and quotas are those of the process that leads: give all of them the same. A bucket of a quota that is
 //!   shared with other batchers is of one process.
 //! * [`File::exclusive`](crate::durable::File::exclusive) keeps a file for one process. One with a

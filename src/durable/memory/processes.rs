@@ -70,7 +70,7 @@ impl Processes {
         let news = std::mem::take(&mut ended.news);
         *ended = Process { life: ended.life + 1, ..Process::default() };
         // Leaders and followers of it look, and find the log closed.
-        news.values().for_each(|news| news.changed.notify_waiters());
+        news.values().for_each(|news| news.changed.notify_one());
         self.leads.retain(|_, leading| leading.process != process);
         self.tell_all();
     }
