@@ -25,3 +25,4 @@ mod venue;
 mod verbs;
 #[cfg(feature = "durable-file")]
 mod views;
+mod withdraw;

@@ -25,7 +25,7 @@ type Op = (u32, u32);
 
 /// Its rows are in the log, in the order in which they came.
 #[derive(Clone)]
-struct Rows(Term);
+pub(crate) struct Rows(pub(crate) Term);
 
 impl Sink<Op> for Rows {
     async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
@@ -45,13 +45,21 @@ impl Sink<Op> for Rows {
     }
 }
 
-fn rows(log: &MemoryLog) -> Vec<[u64; 4]> {
+pub(crate) fn rows(log: &MemoryLog) -> Vec<[u64; 4]> {
     let numbers = |row: &String| row.split(' ').map(|number| number.parse().unwrap()).collect::<Vec<u64>>();
     log.rows().values().map(|row| numbers(row).try_into().unwrap()).collect()
 }
 
+/// The ops of this many consecutive numbers are withdrawn together.
+const GROUP: u32 = 4;
+
 async fn join(log: &MemoryLog, shards: u16) -> Joined<Op> {
-    let durable = Durable::new("orders", log.clone()).stages(|| Stages::new().partition_by(|op: &Op| op.0));
+    let stages = || {
+        Stages::new()
+            .partition_by(|op: &Op| op.0)
+            .conflate_by(|op: &Op| op.1 / GROUP, |waiting, newer| stage::Merge::Apart { waiting, newer })
+    };
+    let durable = Durable::new("orders", log.clone()).stages(stages);
     durable.shards(shards, |key: &u32| key.to_le_bytes()).limits(Limits::new(10)).sink(Rows).join().await.unwrap()
 }
 
@@ -375,11 +383,21 @@ enum Step {
     Join(usize),
     Leave(usize),
     Crash(usize),
-    Send { from: usize, key: u32, ops: u32 },
+    Send {
+        from: usize,
+        key: u32,
+        ops: u32,
+    },
     Flush(usize),
     Pause(usize),
     Resume(usize),
     Wait(u64),
+    /// The group of an op that was sent a while ago is withdrawn. One of the processes may die meanwhile.
+    Withdraw {
+        from: usize,
+        back: u32,
+        dies: Option<(usize, u64)>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -391,7 +409,9 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (node.clone(), 0..6_u32, 1..30_u32).prop_map(|(from, key, ops)| Step::Send { from, key, ops }),
         2 => node.clone().prop_map(Step::Flush),
         1 => node.clone().prop_map(Step::Pause),
-        1 => node.prop_map(Step::Resume),
+        1 => node.clone().prop_map(Step::Resume),
+        5 => (node.clone(), 0..12_u32, prop::option::weighted(0.3, (node, 0..8_u64)))
+            .prop_map(|(from, back, dies)| Step::Withdraw { from, back, dies }),
         5 => prop_oneof![0..40_u64, 500..3000_u64].prop_map(Step::Wait),
     ]
 }
@@ -407,6 +427,12 @@ struct Journal {
     acks: Vec<Ack>,
     /// Numbers of one process, in order, with their keys.
     orders: Vec<Vec<Op>>,
+    /// Numbers of ops that were handed back.
+    withdrawn: BTreeSet<u32>,
+    /// Groups that a process withdrew which died before it had the ops.
+    maybe_withdrawn: BTreeSet<u32>,
+    /// Whether nothing can be under way.
+    is_paused: bool,
 }
 
 impl Journal {
@@ -426,6 +452,35 @@ impl Journal {
                     return;
                 }
             }
+        }
+    }
+}
+
+impl Journal {
+    /// Whether an op may have been withdrawn.
+    fn may_be_withdrawn(&self, number: u32) -> bool {
+        self.withdrawn.contains(&number) || self.maybe_withdrawn.contains(&(number / GROUP))
+    }
+
+    /// Withdraws a group. What was accepted before is handed back, or gone before.
+    async fn withdraw(&mut self, log: &MemoryLog, desk: &Handle<Op>, group: u32, death: impl Future<Output = bool>) {
+        let before = self.accepted.iter().map(|(_, number)| *number).filter(|number| number / GROUP == group);
+        let before: Vec<u32> = before.collect();
+        let calling = tokio::time::timeout(Duration::from_secs(60), desk.withdraw_key(group));
+        let (withdrawn, has_died) = tokio::join!(calling, death);
+        let Ok(ops) = withdrawn.expect("some process leads") else {
+            assert!(has_died, "no process has left");
+            self.maybe_withdrawn.insert(group);
+            return;
+        };
+        for (_, number) in ops {
+            assert_eq!(number / GROUP, group);
+            assert!(self.withdrawn.insert(number), "{number} is handed back once");
+        }
+        if self.is_paused {
+            let there: BTreeSet<u64> = rows(log).iter().map(|row| row[1]).collect();
+            let is_gone = |number: &u32| there.contains(&u64::from(*number)) || self.may_be_withdrawn(*number);
+            assert!(before.iter().all(is_gone), "nothing that was accepted before is left");
         }
     }
 }
@@ -465,8 +520,10 @@ async fn run(steps: Vec<Step>, shards: u16) {
                 if let Some((_, node)) = &nodes[i] {
                     if matches!(step, Step::Resume(_)) {
                         node.handle().resume().await.unwrap();
+                        journal.is_paused = false;
                     } else {
                         node.handle().pause().await.unwrap();
+                        journal.is_paused = true;
                         let before = rows(&log).len();
                         tokio::time::sleep(Duration::from_millis(300)).await;
                         assert_eq!(rows(&log).len(), before, "nothing is written after a pause");
@@ -474,6 +531,20 @@ async fn run(steps: Vec<Step>, shards: u16) {
                 }
             }
             Step::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Step::Withdraw { from, back, dies } => {
+                let Some((_, node)) = &nodes[from] else { continue };
+                let (desk, group) = (node.handle(), journal.next.saturating_sub(back) / GROUP);
+                let death = async {
+                    let Some((_, after)) = dies else { return false };
+                    tokio::time::sleep(Duration::from_millis(after)).await;
+                    logs[dies.map_or(from, |(dies, _)| dies)].crash();
+                    dies.is_some_and(|(dies, _)| dies == from)
+                };
+                journal.withdraw(&log, &desk, group, death).await;
+                if let Some((dies, _)) = dies {
+                    nodes[dies] = None;
+                }
+            }
             Step::Join(_) | Step::Crash(_) => {}
         }
     }
@@ -493,8 +564,13 @@ async fn run(steps: Vec<Step>, shards: u16) {
     for (ack, (_, number)) in journal.acks.iter().zip(&journal.accepted) {
         // An op that was written alone while its process died, after others had died, is a dead letter.
         if !there.contains(&u64::from(*number)) {
-            let status = node.handle().outcome(ack.id()).await.unwrap();
-            assert!(matches!(status, OpStatus::Ended(outcome) if outcome.end == End::Exhausted), "{number} vanished");
+            let OpStatus::Ended(outcome) = node.handle().outcome(ack.id()).await.unwrap() else {
+                panic!("{number} vanished")
+            };
+            match outcome.end {
+                End::Withdrawn => assert!(journal.may_be_withdrawn(*number), "no call has withdrawn {number}"),
+                end => assert!(end == End::Exhausted && !journal.withdrawn.contains(number), "{number}: {end:?}"),
+            }
             journal.dead.insert(*number);
         }
     }
@@ -514,6 +590,8 @@ fn judge(log: &MemoryLog, journal: Journal) {
     assert!(journal.accepted.iter().all(|(_, number)| place.contains_key(number) || journal.dead.contains(number)));
     let known: BTreeSet<u32> = journal.accepted.iter().map(|(_, number)| *number).chain(journal.in_doubt).collect();
     assert!(place.keys().all(|number| known.contains(number)));
+    assert!(journal.withdrawn.iter().all(|number| known.contains(number)));
+    assert!(journal.withdrawn.iter().all(|number| !place.contains_key(number)), "handed back, and written");
     for order in journal.orders {
         for key in 0..6 {
             let places: Vec<_> =
@@ -521,17 +599,22 @@ fn judge(log: &MemoryLog, journal: Journal) {
             assert!(places.is_sorted(), "a process's ops of a key stay in order");
         }
     }
-    for ack in journal.acks {
+    for (ack, (_, number)) in journal.acks.into_iter().zip(journal.accepted) {
         let ended = unconstrained(ack).now_or_never().expect("each caller hears");
-        assert!(matches!(ended, Ok(()) | Err(AckError::Detached { .. })), "{ended:?}");
+        match ended {
+            Ok(()) => assert!(place.contains_key(&number)),
+            Err(AckError::Detached { .. }) => {}
+            Err(AckError::Withdrawn) => assert!(!place.contains_key(&number)),
+            Err(error) => panic!("{number}: {error:?}"),
+        }
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Goal: whatever processes do and whichever of them die, what was accepted is written once, in order, and never by an older term.
-    /// Method: random programs of three processes, of one shard and of four.
+    /// Goal: whatever processes do and whichever of them die, what was accepted is written once, in order, and never by an older term, or
+    /// is handed back to a process that withdraws it. Method: random programs of three processes, of one shard and of four.
     #[test]
     fn several_processes_lose_nothing(steps in prop::collection::vec(step(), 1..60), shards in prop_oneof![Just(1_u16), Just(4)]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

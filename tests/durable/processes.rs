@@ -12,9 +12,10 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Limits, Settled, Sink, SinkError, Stages,
+    AckError, Batch, Limits, Settled, Sink, SinkError, Stages,
     durable::{Durable, File, Joined, Term, Transaction},
     sink::Guarantee,
+    stage,
 };
 
 /// Set for a process that a test starts: the path of the log, and what the process is to do.
@@ -51,7 +52,11 @@ impl Sink<Op> for Rows {
 }
 
 async fn join(path: &Path, shards: u16) -> Joined<Op> {
-    let orders = Durable::new("orders", File::at(path)).stages(|| Stages::new().partition_by(|op: &Op| op.0));
+    let stages = || {
+        let apart = |waiting, newer| stage::Merge::Apart { waiting, newer };
+        Stages::new().partition_by(|op: &Op| op.0).conflate_by(|op: &Op| op.0, apart)
+    };
+    let orders = Durable::new("orders", File::at(path)).stages(stages);
     orders.shards(shards, |key: &u32| key.to_le_bytes()).limits(Limits::new(50)).sink(Rows).join().await.unwrap()
 }
 
@@ -72,8 +77,13 @@ async fn send(path: &Path, shards: u16, life: u64) {
                 let number = (life * 10 + sender) * 1_000_000 + i;
                 let ack = desk.submit((sender as u32, number)).await.unwrap();
                 say(format_args!("accepted {number}"));
-                ack.await.unwrap();
-                say(format_args!("ended {number}"));
+                match ack.await {
+                    Err(AckError::Withdrawn) => say(format_args!("withdrawn {number}")),
+                    ended => {
+                        ended.unwrap();
+                        say(format_args!("ended {number}"));
+                    }
+                }
             }
         })
     });
@@ -142,6 +152,7 @@ impl Drop for Node {
 struct Journal {
     accepted: BTreeSet<u64>,
     ended: BTreeSet<u64>,
+    withdrawn: BTreeSet<u64>,
 }
 
 impl Journal {
@@ -149,6 +160,7 @@ impl Journal {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["#", "accepted", number] => drop(self.accepted.insert(number.parse().unwrap())),
+            ["#", "withdrawn", number] => drop(self.withdrawn.insert(number.parse().unwrap())),
             ["#", "ended", number] => drop(self.ended.insert(number.parse().unwrap())),
             _ => return false,
         }
@@ -184,8 +196,10 @@ impl Journal {
             );
             terms.insert((shard, epoch));
         }
-        let lost: Vec<_> = self.accepted.difference(&arrived).collect();
+        let lost: Vec<_> =
+            self.accepted.difference(&arrived).filter(|number| !self.withdrawn.contains(number)).collect();
         assert!(lost.is_empty(), "accepted, and lost: {lost:?}");
+        assert!(self.withdrawn.is_disjoint(&arrived), "withdrawn, and written");
         assert!(self.ended.is_subset(&arrived));
         println!("{} accepted, {} arrived in {} terms", self.accepted.len(), arrived.len(), terms.len());
     }
@@ -240,4 +254,48 @@ fn processes_that_die_or_stop_lose_nothing() {
         finish(&path, shards);
         journal.judge(&path);
     }
+}
+
+/// Goal: a process withdraws what others have sent to a shard that one of these leads, and none of it is written. Method: two processes
+/// that send; a third one pauses them and withdraws the ops of each sender, and the rest goes on.
+#[test]
+fn a_process_withdraws_what_others_have_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let (say, words) = mpsc::channel();
+    let mut journal = Journal::default();
+    let mut nodes = vec![Node::start(&path, 1, 1, &say)];
+    journal.hear(&words, 20, Some(1));
+    nodes.push(Node::start(&path, 1, 2, &say));
+    journal.hear(&words, 20, Some(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let handed_back: BTreeSet<u64> = runtime.block_on(async {
+        let orders = join(&path, 1).await;
+        let desk = orders.handle();
+        desk.pause().await.unwrap();
+        let mut handed_back = BTreeSet::new();
+        // Each of six senders of a process has one op on its way. All of them come in a pause.
+        while handed_back.len() < 12 {
+            for sender in 0..6_u32 {
+                let ops = desk.withdraw_key(sender).await.unwrap();
+                assert!(ops.iter().all(|op| op.0 == sender));
+                handed_back.extend(ops.iter().map(|(_, number)| *number));
+            }
+            assert!(!desk.is_leading());
+        }
+        desk.resume().await.unwrap();
+        orders.leave().await.unwrap();
+        handed_back
+    });
+    journal.hear(&words, 60, Some(1));
+    journal.hear(&words, 60, Some(2));
+    nodes.iter_mut().for_each(Node::kill);
+    words.try_iter().for_each(|(_, line)| {
+        journal.note(&line);
+    });
+    finish(&path, 1);
+    assert!(journal.withdrawn.is_subset(&handed_back));
+    assert!(!journal.withdrawn.is_empty(), "their callers hear of it");
+    journal.withdrawn.extend(handed_back);
+    journal.judge(&path);
 }
