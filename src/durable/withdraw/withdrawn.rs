@@ -105,12 +105,12 @@ mod tests {
         assert_eq!(read(&withdrawn), Answered { ops: vec![], is_whole: true, is_last: true });
         assert!(withdrawn.push(codec, &1.5) && withdrawn.push(codec, &-2.0));
         assert_eq!(read(&withdrawn), Answered { ops: vec![1.5, -2.0], is_whole: true, is_last: true });
-        assert!(withdrawn.push(codec, &f64::NAN) && withdrawn.push(codec, &3.0));
-        assert_eq!(read(&withdrawn), Answered { ops: vec![1.5, -2.0, 3.0], is_whole: false, is_last: true });
         let cut = Withdrawn::from_parts(0, withdrawn.bytes()[..8].to_vec());
         assert_eq!(read(&cut), Answered { ops: vec![1.5], is_whole: false, is_last: true });
         assert!(!read(&Withdrawn::from_parts(0, Vec::new())).is_whole);
         assert!(!read(&Withdrawn::from_parts(7, withdrawn.bytes().to_vec())).is_whole, "another schema");
+        assert!(withdrawn.push(codec, &f64::NAN) && withdrawn.push(codec, &3.0));
+        assert_eq!(read(&withdrawn), Answered { ops: vec![1.5, -2.0, 3.0], is_whole: false, is_last: true });
     }
 
     /// Goal: an answer is bounded, and says that more ops wait. Method: ops of a megabyte.
