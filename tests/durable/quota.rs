@@ -25,7 +25,7 @@ impl Sink<u32> for Clocked {
     async fn write(&self, batch: &mut Batch<u32>) -> Result<Settled, SinkError> {
         let (now, ops) = (self.log.now(), batch.pending().copied().collect::<Vec<_>>());
         let settled = match &self.term {
-            // What is undone does not arrive.
+            // A batch that is undone does not arrive.
             Some(term) => term.transaction(batch, |_, batch| Ok(batch.accept_all())).await?,
             None => batch.accept_all(),
         };
