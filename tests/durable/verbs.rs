@@ -784,6 +784,92 @@ async fn a_jump_of_the_wall_clock_holds_what_can_expire() {
     conserved(&desk);
 }
 
+/// Goal: withdrawn ops are handed back, or an error says that they may be withdrawn; never neither. Method: two commits in a row have an
+/// unknown result, each of which is stored or lost, from each transaction of a withdrawal on.
+#[tokio::test(start_paused = true)]
+async fn withdrawn_ops_are_never_lost_without_a_word() {
+    use MemoryFailure::{UnknownLost, UnknownStored};
+    for (first, second) in [(UnknownStored, UnknownStored), (UnknownStored, UnknownLost), (UnknownLost, UnknownStored)]
+    {
+        for at in 0..4 {
+            let (log, recorder) = (MemoryLog::new(), Recorder::new());
+            let orders = join(&log, &Keyed(recorder.clone()), Stages::new).await;
+            let desk = orders.handle();
+            desk.pause().await.unwrap();
+            desk.send((1, 1)).await.unwrap();
+            until_idle().await;
+            log.fail_at(log.transactions() + at, first);
+            log.fail_at(log.transactions() + at + 1, second);
+            let withdrawn = desk.withdraw(|_| true).await;
+            desk.resume().await.unwrap();
+            desk.flush().await.unwrap();
+            let arrived = recorder.ops().len();
+            match withdrawn {
+                Ok(ops) => assert_eq!(ops.len() + arrived, 1, "{first:?} {second:?} {at}"),
+                Err(_) => assert!(arrived <= 1),
+            }
+            conserved(&desk);
+        }
+    }
+}
+
+/// Goal: the op of a dead letter that was sent again is counted once, whoever is told of it when. Method: a command comes at each time of
+/// the commit.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_is_sent_again_counts_once() {
+    for wait in 0..8 {
+        let (log, recorder) = (MemoryLog::new().sync_time(Duration::from_millis(5)), Recorder::new());
+        let flaky = Flaky::new(recorder.clone()).fail(SinkError::refused("no"));
+        let limits = Limits::new(1).max_pending(1).overflow(Overflow::Reject);
+        let durable = Durable::new("orders", log.clone()).limits(limits);
+        let orders = durable.sink(move |_| Keyed(flaky.clone())).join().await.unwrap();
+        let desk = orders.handle();
+        let ack = desk.submit((1, 1)).await.unwrap();
+        let id = ack.id();
+        ack.await.unwrap_err();
+        let pausing = async {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            desk.pause().await.unwrap();
+        };
+        let letters = orders.dead_letters();
+        let (requeued, ()) = tokio::join!(letters.requeue(id), pausing);
+        requeued.unwrap().unwrap();
+        desk.resume().await.unwrap();
+        desk.flush().await.unwrap();
+        let stats = desk.stats();
+        assert_eq!((stats.outcomes.refused, stats.outcomes.delivered), (1, 1), "{wait}");
+        conserved(&desk);
+        desk.pause().await.unwrap();
+        desk.send((2, 2)).await.unwrap();
+        assert!(desk.send((3, 3)).await.is_err(), "one permit, and no more");
+        orders.leave().await.unwrap();
+    }
+}
+
+/// Goal: an op that a fenced sink gave back is neither in doubt nor blamed. Method: a sink that says so several times.
+#[tokio::test(start_paused = true)]
+async fn a_fenced_sink_puts_nothing_in_doubt() {
+    for is_idempotent in [false, true] {
+        let (log, recorder) = (MemoryLog::new().sync_time(Duration::from_millis(1)), Recorder::new());
+        let flaky = Flaky::new(recorder.clone()).fail_times(8, SinkError::fenced("a newer leader"));
+        let ack = if is_idempotent {
+            let orders = join(&log, &Keyed(flaky), Stages::new).await;
+            let ack = orders.handle().submit((1, 1)).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            orders.leave().await.unwrap();
+            ack
+        } else {
+            let orders = join(&log, &flaky, Stages::new).await;
+            let ack = orders.handle().submit((1, 1)).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            orders.leave().await.unwrap();
+            ack
+        };
+        ack.await.expect("it was not written, and then it was");
+        assert_eq!(recorder.ops(), [(1, 1)]);
+    }
+}
+
 /// Goal: a shard with nothing to do does not detach the callers of another one that still writes when the process leaves. Method: two
 /// shards, one of which writes while `leave` begins.
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::{draft::Effects, sent::Sent};
-use crate::durable::{command::Command, frame::Frame, permits::Permits};
+use crate::durable::{command::Command, frame::Frame, log::StoredFrame, permits::Permits};
 
 /// How a term ended, in case another process leads before the next one.
 pub(super) struct LastTerm {
@@ -19,6 +19,8 @@ pub(super) struct LastTerm {
     pub(super) open: Sent,
     /// The position up to which the term had read.
     pub(super) next: u64,
+    /// Attempts to begin the next term that may or may not have raised the epoch.
+    pub(super) unknown_begins: u64,
 }
 
 pub(crate) struct Account<T, R> {
@@ -34,6 +36,8 @@ pub(crate) struct Account<T, R> {
     open: usize,
     /// The end of the last term, until another one begins or all is handed over.
     pub(super) last_term: Option<LastTerm>,
+    /// Frames of this process of which the last term was told, and which it did not read.
+    pub(super) early: VecDeque<StoredFrame>,
     /// The effects of commits without a known result.
     pub(super) unknown: Vec<Effects<T, R>>,
     /// Ops of this process, while another one leads.
@@ -57,6 +61,7 @@ impl<T, R> Account<T, R> {
             held: 0,
             open: 0,
             last_term: None,
+            early: VecDeque::new(),
             unknown: Vec::new(),
             sent: Sent::default(),
             read_until: 0,

@@ -97,13 +97,18 @@ pub(super) struct Effects<T, R> {
 impl<T, R> Effects<T, R> {
     /// The commands of a record that is not in the log. The next term, or whichever process leads, obeys them.
     pub(super) fn take_commands(&mut self) -> Vec<Command<T>> {
-        let paused = self.paused.drain(..).map(|(paused, reply)| Command::Pause { paused, reply });
-        let withdrawn = self.withdrawn.drain(..).map(|(command, ops)| {
+        let withdrawn = std::mem::take(&mut self.withdrawn).into_iter().map(|(command, ops)| {
             // The log has them.
             ops.into_iter().for_each(|op| drop(panics::discard(op)));
             command
         });
-        paused.chain(withdrawn).collect()
+        withdrawn.chain(self.take_pauses()).collect()
+    }
+
+    /// The commands of a record of which nobody will tell whether it is in the log. To pause twice does no harm. Ops that may be
+    /// withdrawn can't be: their callers hear that the batcher does not know.
+    pub(super) fn take_pauses(&mut self) -> Vec<Command<T>> {
+        self.paused.drain(..).map(|(paused, reply)| Command::Pause { paused, reply }).collect()
     }
 
     /// The steps that the record takes.

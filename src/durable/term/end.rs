@@ -3,6 +3,7 @@
 use futures::StreamExt;
 
 use super::{
+    PAUSE,
     draft::Effects,
     running::{Committing, Running},
 };
@@ -69,18 +70,30 @@ where
 {
     /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
     pub(super) async fn wind_down(&mut self) {
-        if let Some(Committing { answer, effects, .. }) = self.committing.take() {
-            drop(answer);
+        let abort = self.leader.abort.clone();
+        let limit = tokio::time::sleep(PAUSE.1);
+        tokio::pin!(limit);
+        // What a record says of withdrawn ops is known to no one else.
+        while let Some(committing) = &mut self.committing {
+            tokio::select! {
+                biased;
+                result = &mut committing.answer => drop(self.committed(result)),
+                () = abort.cancelled() => break,
+                () = &mut limit => break,
+            }
+        }
+        if let Some(Committing { effects, .. }) = self.committing.take() {
             // The next term begins behind it, and learns whether it was stored.
             self.leader.account.unknown.push(effects);
         }
         self.leader.account.commands.extend(self.draft.effects.take_commands());
+        let unwritten = std::mem::take(&mut self.draft.effects.unwritten);
+        self.leader.account.unknown.push(Effects { unwritten, ..Effects::new() });
         // The next term is told that these were not written.
         if !self.starting.is_empty() {
             let starts = std::mem::take(&mut self.starting);
             self.leader.account.unknown.push(Effects { starts, ..Effects::new() });
         }
-        let abort = self.leader.abort.clone();
         loop {
             tokio::select! {
                 biased;

@@ -47,6 +47,10 @@ where
         let (log, meter) = (Arc::clone(&self.shared.log), LogMeter::new(&self.shared.name_of(self.shard)));
         let news = log.news(self.shard);
         let (mut look_at, mut is_told) = (Instant::now(), false);
+        for frame in std::mem::take(&mut self.account.early) {
+            self.note(&frame)?;
+        }
+        let shared = Arc::clone(&self.shared);
         loop {
             if self.stop.is_cancelled() {
                 return Ok(None);
@@ -82,6 +86,8 @@ where
                     None => return Ok(None),
                 },
                 () = news.changed.notified() => self.look(frames).await?,
+                // Callers of this process wait for permits, which ops of the leader may hold.
+                () = shared.shard(self.shard).pressed.notified() => log.press(self.shard),
                 () = tokio::time::sleep(LEAD_EVERY) => {}
             }
         }
@@ -95,6 +101,12 @@ where
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
         // The log tells again of a frame whose first commit had no known result. One that was made of a dead letter has no number.
         if frame.number > 0 && frame.number <= self.account.last_frame {
+            return Ok(());
+        }
+        let is_sent = |(_, entry, _): &(u64, Entry, _)| {
+            self.account.sent.has(OpId::new(entry.producer, self.shard, entry.number))
+        };
+        if frame.number == 0 && frame.entries()?.iter().all(is_sent) {
             return Ok(());
         }
         self.account.saw(&frame, true);
@@ -219,6 +231,7 @@ where
             command @ Command::Withdraw { .. } if !log.has_company() => self.account.commands.push_back(command),
             // Only the leader has the ops.
             command @ (Command::Withdraw { .. } | Command::WithdrawKey { .. }) => command.answer(None),
+            Command::Read(id) if self.account.sent.has(id) => {}
             Command::Read(id) => {
                 let (producer, number) = (id.producer(), id.number());
                 let entry = Entry { producer, number, handle: 0, may_repeat: false, withdraws: false };

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{
-    Leader, PAUSE, TermEnd, account::LastTerm, draft::Effects, intake::forgotten, positions::Token, recover::Waiting,
-    running::Running, sent::Sent,
+    Leader, PAUSE, TermEnd, account::LastTerm, intake::forgotten, positions::Token, recover::Waiting, running::Running,
+    sent::Sent,
 };
 use crate::{
     driver::clock,
@@ -47,10 +47,11 @@ where
         next: u64,
     ) -> Result<VecDeque<StoredFrame>, TermEnd> {
         let mut early = VecDeque::new();
-        while let Ok(frame) = frames.try_recv() {
-            if frame.first >= next {
+        let kept = std::mem::take(&mut self.account.early);
+        for frame in kept.into_iter().chain(std::iter::from_fn(|| frames.try_recv().ok())) {
+            if frame.first >= next || self.account.counted_to.is_some() {
                 early.push_back(frame);
-            } else if self.account.counted_to.is_none() {
+            } else {
                 self.note(&frame)?;
             }
         }
@@ -60,19 +61,25 @@ where
     /// A term begins. If another process has led since the last one, the ops of that one are like those of a follower.
     pub(super) fn look_back(&mut self, epoch: u64) {
         match self.account.last_term.take() {
-            Some(last) if epoch == last.epoch + 1 => self.account.last_term = Some(LastTerm { epoch, ..last }),
+            Some(last) if epoch <= last.epoch + 1 + last.unknown_begins => {
+                self.account.last_term = Some(LastTerm { epoch, unknown_begins: 0, ..last });
+            }
             Some(last) => self.hand_over(last),
             None => {}
         }
     }
 
+    /// An attempt to begin a term may have raised the epoch.
+    pub(super) fn began_perhaps(&mut self) {
+        if let Some(last) = &mut self.account.last_term {
+            last.unknown_begins += 1;
+        }
+    }
+
     /// Another process leads from here on, or has led since. The log tells what becomes of the ops.
-    fn hand_over(&mut self, LastTerm { open, next, .. }: LastTerm) {
-        for effects in &mut self.account.unknown {
-            let commands = effects.take_commands();
-            let (starts, unwritten) = (std::mem::take(&mut effects.starts), std::mem::take(&mut effects.unwritten));
-            *effects = Effects { starts, unwritten, ..Effects::new() };
-            self.account.commands.extend(commands);
+    pub(super) fn hand_over(&mut self, LastTerm { open, next, .. }: LastTerm) {
+        for mut effects in std::mem::take(&mut self.account.unknown) {
+            self.account.commands.extend(effects.take_pauses());
         }
         let shared = Arc::clone(&self.shared);
         let mut stats = shared.shard(self.shard).stats();
@@ -142,6 +149,12 @@ where
             }
         }
         drop(stats);
+        let mut open = Sent::default();
+        for Waiting { token, at, may_repeat, .. } in waiting.iter().filter(|op| op.token.is_own) {
+            let Token { producer, number, handle, .. } = *token;
+            open.push(&Entry { producer, number, handle, may_repeat: *may_repeat, withdraws: false }, *at);
+        }
+        account.last_term = Some(LastTerm { epoch: self.epoch, open, next, unknown_begins: 0 });
         // The log knows no outcome of the others, and they do not wait.
         for op in waiting {
             sent.take(op.token.producer, op.token.number);
@@ -149,14 +162,6 @@ where
         for id in sent.all(shard, usize::MAX) {
             leader.shared.waiters.tell(id, forgotten());
         }
-    }
-
-    /// Another process leads from now on. Returns nothing to it: the log has all.
-    pub(super) fn hand_over(&mut self) -> Result<(), TermEnd> {
-        let last = self.last_term();
-        self.leader.hand_over(last);
-        self.leader.account.unknown.clear();
-        self.frames.early.iter().try_for_each(|frame| self.leader.note(frame))
     }
 
     /// The end of this term.
@@ -168,6 +173,6 @@ where
             let may_repeat = self.flagged.contains((producer, number));
             open.push(&Entry { producer, number, handle, may_repeat, withdraws: false }, at);
         }
-        LastTerm { epoch: self.epoch, open, next: self.next }
+        LastTerm { epoch: self.epoch, open, next: self.next, unknown_begins: 0 }
     }
 }

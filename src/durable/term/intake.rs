@@ -8,6 +8,7 @@ use super::{TermEnd, ask, positions::Token, requests::Request, running::Running,
 use crate::{
     driver::clock,
     durable::{
+        codec::CodecError,
         command::Command,
         frame::{Entry, Frame},
         log::{Found, Log, StoredFrame, local::nanos},
@@ -46,10 +47,24 @@ where
 
     /// Takes in a frame, and those before it of which the term was not told.
     pub(super) async fn read_frame(&mut self, frame: StoredFrame) -> Result<(), TermEnd> {
+        let read = self.take_in(&frame).await;
+        if read.is_err() {
+            // Whoever leads next tells what becomes of its ops.
+            self.frames.early.push_front(frame);
+        }
+        read
+    }
+
+    async fn take_in(&mut self, frame: &StoredFrame) -> Result<(), TermEnd> {
         if frame.first > self.next {
             self.read_log(frame.first).await?;
         }
-        if frame.first == self.next { self.accept(&frame).await } else { self.leader.note_late(&frame).await }
+        match frame.first {
+            first if first == self.next => self.accept(frame).await,
+            // It was there when the term began.
+            first if first < self.found_until => self.leader.note_late(frame).await,
+            _ => Ok(()),
+        }
     }
 
     /// Reads the log up to a position.
@@ -78,12 +93,22 @@ where
             return Err(TermEnd::Unreadable(format!("ops of the frame at position {} are missing", stored.first)));
         }
         let is_own = frame.producer == self.leader.shared.log.producer();
+        // An op that can't be read holds the shard before anything of its frame is counted.
+        let mut ops = Vec::with_capacity(entries.len());
+        for (place, entry, range) in &entries {
+            let token = token_of(entry, stored.first + place, is_own);
+            ops.push(if entry.withdraws {
+                None
+            } else {
+                Some(self.read_op(token, &frame.bytes[range.clone()], frame.schema)?)
+            });
+        }
         self.leader.account.saw(&frame, is_own);
         let requests = entries.iter().filter(|(_, entry, _)| entry.withdraws).count();
         self.count_read(entries.len() - requests, requests, is_own);
         let counts = (entries.len(), entries.len());
         self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
-        for (place, entry, range) in entries {
+        for ((place, entry, range), op) in entries.into_iter().zip(ops) {
             let token = token_of(&entry, stored.first + place, is_own);
             if let Some(key) = frame.key(&entry, &range) {
                 self.execute(Request { token, key });
@@ -96,7 +121,7 @@ where
                 }
             }
             self.ids.push(&token);
-            if let Some(op) = self.decode(token, &frame.bytes[range], frame.schema)? {
+            if let Some(op) = op.and_then(|op| self.or_refuse(token, op, frame.schema)) {
                 self.accumulator.push(Arrival { op, at, token: Some(token) }, now);
             }
         }
@@ -150,19 +175,32 @@ where
 
     /// Decodes an op. `None` if it can't be and has ended as refused.
     pub(super) fn decode(&mut self, token: Token, bytes: &[u8], schema: u32) -> Result<Option<T>, TermEnd> {
-        let error = match self.codec.decode_op(bytes, schema) {
-            Ok(op) => return Ok(Some(op)),
-            Err(error) => error,
-        };
+        let op = self.read_op(token, bytes, schema)?;
+        Ok(self.or_refuse(token, op, schema))
+    }
+
+    /// Decodes an op, or says why it can't be, unless that holds the shard.
+    fn read_op(&self, token: Token, bytes: &[u8], schema: u32) -> Result<Result<T, CodecError>, TermEnd> {
+        let op = self.codec.decode_op(bytes, schema);
         let default = if self.guarantee == Guarantee::Unknown { OnUndecodable::Hold } else { OnUndecodable::Refuse };
-        if self.leader.on_undecodable.unwrap_or(default) == OnUndecodable::Hold {
-            return Err(TermEnd::Unreadable(format!("op {}: {error}", token.id(self.leader.shard))));
+        match op {
+            Err(error) if self.leader.on_undecodable.unwrap_or(default) == OnUndecodable::Hold => {
+                Err(TermEnd::Unreadable(format!("op {}: {error}", token.id(self.leader.shard))))
+            }
+            op => Ok(op),
         }
-        let error = SinkError::refused(error);
+    }
+
+    /// An op that can't be decoded ends as refused.
+    fn or_refuse(&mut self, token: Token, op: Result<T, CodecError>, schema: u32) -> Option<T> {
+        let error = match op {
+            Ok(op) => return Some(op),
+            Err(error) => SinkError::refused(error),
+        };
         self.draft.told.letter(token, None, schema, End::Refused, 0, &error);
         self.draft.end(&*self.codec, token, refused(error));
         self.draft.effects.release += 1;
-        Ok(None)
+        None
     }
 
     /// Does what a handle asks for, after all that the handle has seen accepted. If the term ends before that, the next one does.

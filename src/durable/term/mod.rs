@@ -3,6 +3,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `ask` | requests that are repeated until the log answers |
 //! | `following` | the time in which another process leads |
 //! | `sent` | ops of this process meanwhile |
 //! | `account` | what is kept from term to term |
@@ -27,6 +28,7 @@
 //! | `positions` | what is settled, and where an op is |
 
 mod account;
+mod ask;
 mod doubts;
 mod draft;
 mod end;
@@ -63,7 +65,7 @@ use tracing::{error, info, warn};
 use super::{
     command::Command,
     error::JoinError,
-    log::{Answer, LogError, StoredFrame, lead::Lead},
+    log::{LogError, StoredFrame, lead::Lead},
     meter,
     settings::OnUndecodable,
     shared::Shared,
@@ -82,6 +84,7 @@ use crate::{
     sink::Sink,
 };
 pub(crate) use account::Account;
+use ask::ask;
 use end::TermEnd;
 use handover::Arrivals;
 use lent::Lent;
@@ -201,26 +204,6 @@ pub(crate) const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Durat
 /// How long a process leaves a shard that it can't read to others: a process of another version that can may be among them.
 const UNABLE: Duration = Duration::from_secs(60);
 
-/// Repeats a request that changes nothing until the log answers it, or the time to leave is over.
-async fn ask<'a, V>(abort: &CancellationToken, request: impl Fn() -> Answer<'a, V>) -> Result<V, TermEnd> {
-    let mut pause = PAUSE.0;
-    loop {
-        let answer = tokio::select! {
-            biased;
-            answer = request() => answer,
-            () = abort.cancelled() => return Err(TermEnd::Left),
-        };
-        match answer {
-            Err(error) if error.is_passing() => tokio::select! {
-                biased;
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
-                () = abort.cancelled() => return Err(error.into()),
-            },
-            result => return Ok(result?),
-        }
-    }
-}
-
 /// The recipe of the stages, called once per term.
 pub(crate) type Recipe<T> = Arc<dyn Fn() -> Stages<T> + Send + Sync>;
 
@@ -264,17 +247,19 @@ where
                     let end = ran
                         .unwrap_or_else(|panic| TermEnd::Again(format!("it panicked: {}", panics::message(&*panic))));
                     meter::term_ended(&self.shared.name_of(self.shard), end.name());
-                    // Terms that follow each other have the same lead, unless all has been handed over.
+                    if matches!(end, TermEnd::Unreadable(_)) {
+                        unable_until = Some(Instant::now() + UNABLE);
+                    }
                     let gives_up = match end {
-                        TermEnd::HandedOver => true,
-                        TermEnd::Fenced(_) => self.account.counted_to.is_none(),
-                        TermEnd::Unreadable(_) => {
-                            unable_until = Some(Instant::now() + UNABLE);
-                            self.account.counted_to.is_none() && self.shared.log.has_company()
-                        }
+                        TermEnd::HandedOver | TermEnd::Fenced(_) => true,
+                        TermEnd::Unreadable(_) => self.shared.log.has_company(),
                         _ => false,
                     };
+                    // Terms that follow each other have the same lead.
                     lead = (!gives_up).then_some(held);
+                    if let Some(last) = self.account.last_term.take_if(|_| gives_up) {
+                        self.hand_over(last);
+                    }
                     end
                 }
                 None => {
@@ -337,7 +322,12 @@ where
         Step::Term.before();
         let state = match self.shared.log.begin(self.shard).await {
             Ok(state) => state,
-            Err(error) => return error.into(),
+            Err(error) => {
+                if matches!(error, LogError::Unknown(_)) {
+                    self.began_perhaps();
+                }
+                return error.into();
+            }
         };
         Step::Term.after();
         self.look_back(state.epoch);
@@ -358,6 +348,9 @@ where
                 // An earlier leader may have left dead letters, and have settled what a flush waits for.
                 running.leader.shared.letters.notify_one();
                 running.end_flushes();
+                if !running.leader.account.flushes.is_empty() {
+                    running.accumulator.press();
+                }
                 if let Some(ready) = ready.take() {
                     // A caller that gave up on joining drops the batcher, which then leaves.
                     let _ = ready.send(Ok(()));
@@ -367,14 +360,12 @@ where
             Err(end) => end,
         };
         running.wind_down().await;
-        if !is_recovered {
-            return end;
+        let last = is_recovered.then(|| running.last_term());
+        let early = std::mem::take(&mut running.frames.early);
+        self.account.early = early;
+        if let Some(last) = last {
+            self.account.last_term = Some(last);
         }
-        let is_unable = matches!(end, TermEnd::Unreadable(_)) && running.leader.shared.log.has_company();
-        if is_unable || matches!(end, TermEnd::HandedOver | TermEnd::Fenced(_)) {
-            return running.hand_over().err().unwrap_or(end);
-        }
-        self.account.last_term = Some(running.last_term());
         end
     }
 }

@@ -61,7 +61,7 @@ where
     /// out. While the wall clock is in doubt, or the shard is paused, the batches go back.
     pub(super) fn begin_writes(&mut self, now: Timestamp) {
         for mut start in std::mem::take(&mut self.starting) {
-            if self.paused || (self.expires && self.clock_in_doubt) {
+            if self.paused || self.accumulator.is_stopped() || (self.expires && self.clock_in_doubt) {
                 self.take_back(start, now);
             } else if !self.expires {
                 self.start(start);

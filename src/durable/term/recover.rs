@@ -30,8 +30,8 @@ use crate::{
 /// An op that waits in the log.
 pub(super) struct Waiting {
     pub(super) token: Token,
-    at: Timestamp,
-    may_repeat: bool,
+    pub(super) at: Timestamp,
+    pub(super) may_repeat: bool,
     frame: Arc<[u8]>,
     range: Range<usize>,
     schema: u32,

@@ -201,7 +201,7 @@ where
             self.purge(now);
             self.compact();
             self.publish();
-            if self.accumulator.is_stopped() {
+            if self.accumulator.is_stopped() && self.is_done() {
                 return TermEnd::Fenced("the sink was fenced by a newer leader, or its peer has left".to_owned());
             }
             if self.is_stopping() && self.is_done() {
@@ -235,8 +235,9 @@ where
                 }
                 () = news.changed.notified() => self.look_at_others().await,
                 () = news.pressed.notified() => {
+                    let looked = self.look_at_others().await;
                     self.accumulator.press();
-                    self.look_at_others().await
+                    looked
                 }
                 () = self.leader.stop.cancelled(), if !stopping => {
                     self.set_gate();
@@ -320,6 +321,7 @@ where
         let is_awaited = || shared.waiters.want_any(self.draft.effects.ended.iter().map(|(token, _)| token.id(shard)));
         let hurries = self.draft.is_urgent()
             || self.is_stopping()
+            || self.accumulator.is_stopped()
             || !self.leader.account.flushes.is_empty()
             || shared.permits.are_scarce()
             || is_awaited();
