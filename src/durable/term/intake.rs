@@ -49,7 +49,7 @@ where
     pub(super) async fn read_frame(&mut self, frame: StoredFrame) -> Result<(), TermEnd> {
         let read = self.take_in(&frame).await;
         if read.is_err() {
-            // Whoever leads next tells what becomes of its ops.
+            // Its ops are not lost: the next leader tells what becomes of them.
             self.frames.early.push_front(frame);
         }
         read
@@ -61,7 +61,7 @@ where
         }
         match frame.first {
             first if first == self.next => self.accept(frame).await,
-            // It was there when the term began.
+            // The frame was there when the term began.
             first if first < self.found_until => self.leader.note_late(frame).await,
             _ => Ok(()),
         }
