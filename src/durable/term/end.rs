@@ -73,7 +73,7 @@ where
         let abort = self.leader.abort.clone();
         let limit = tokio::time::sleep(PAUSE.1);
         tokio::pin!(limit);
-        // What a record says of withdrawn ops is known to no one else.
+        // No other record tells of the ops that this one withdraws.
         while let Some(committing) = &mut self.committing {
             tokio::select! {
                 biased;
