@@ -193,6 +193,10 @@ where
             if self.leader.shared.permits.are_exhausted() {
                 self.accumulator.press();
             }
+            if self.is_stopping() {
+                // It may have been asked to stop while it was busy. What is due and not cut would keep it awake.
+                self.set_gate();
+            }
             let clock_at = self.look_at_clock(now);
             self.begin_writes(now);
             self.cut(now);
@@ -239,14 +243,8 @@ where
                     self.accumulator.press();
                     looked
                 }
-                () = self.leader.stop.cancelled(), if !stopping => {
-                    self.set_gate();
-                    Ok(())
-                }
-                () = asked_back.cancelled(), if !stopping => {
-                    self.set_gate();
-                    Ok(())
-                }
+                () = self.leader.stop.cancelled(), if !stopping => Ok(()),
+                () = asked_back.cancelled(), if !stopping => Ok(()),
                 () = self.leader.abort.cancelled(), if !self.destination.abort.is_cancelled() => {
                     self.destination.abort.cancel();
                     Ok(())
