@@ -61,7 +61,7 @@ enum Destination {
     Venue(Arc<Mutex<Vec<String>>>),
 }
 
-/// What reaches the destination in one term, in the order in which it comes.
+/// The sink of one term: rows are in the order in which they come.
 struct Writer(Destination, Term);
 
 impl Sink<Op> for Writer {

@@ -56,7 +56,7 @@ pub(crate) struct Journal {
     priced: BTreeMap<u64, u64>,
     epochs: BTreeMap<u16, u64>,
     /// Orders that ended without being delivered.
-    failed: u64,
+    failed: BTreeSet<(u64, u64)>,
     prices_accepted: u64,
     prices_arrived: u64,
     last_arrival: i64,
@@ -81,7 +81,9 @@ impl Journal {
             }
             Word::Ended { source, number, delivered } => {
                 self.broken.doubled += u64::from(!self.ended.insert((source, number)));
-                self.failed += u64::from(!delivered);
+                if !delivered {
+                    self.failed.insert((source, number));
+                }
             }
             Word::Priced { feed, number } => {
                 self.priced.insert(feed, number);
@@ -139,20 +141,34 @@ impl Journal {
 
     /// Broken promises at the end, after the log has been emptied. `living` tells whether a sender lives still.
     pub(crate) fn judge(&self, living: impl Fn(u64) -> bool) -> Broken {
-        let mut broken = self.broken;
-        broken.lost += self.failed;
+        Broken { lost: self.lost(living).len() as u64, ..self.broken }
+    }
+
+    /// Lost ops, in words.
+    pub(crate) fn lost(&self, living: impl Fn(u64) -> bool) -> Vec<String> {
+        let failed = self.failed.iter().map(|(source, number)| format!("order {number} of {source} was not delivered"));
+        let mut lost: Vec<String> = failed.collect();
         for (&source, orders) in &self.accepted {
-            let lost = |number: &u64| {
-                !self.arrived.contains(&(source, *number))
-                    || (living(source) && !self.ended.contains(&(source, *number)))
-            };
-            broken.lost += orders.keys().filter(|number| lost(number)).count() as u64;
+            for (&number, symbol) in orders {
+                let id = (source, number);
+                if !self.arrived.contains(&id) && !self.failed.contains(&id) {
+                    lost.push(format!("order {number} of {source}, symbol {symbol}, did not arrive"));
+                } else if living(source) && !self.ended.contains(&id) {
+                    lost.push(format!("order {number} of {source} arrived, and its sender did not hear of it"));
+                }
+            }
         }
         for (&feed, &number) in &self.priced {
-            let lost = |symbol: &u32| self.newest.get(&(false, feed, *symbol)).is_none_or(|newest| *newest < number);
-            broken.lost += (0..SYMBOLS).filter(lost).count() as u64;
+            for symbol in 0..SYMBOLS {
+                let newest = self.newest.get(&(false, feed, symbol)).copied();
+                if newest.is_none_or(|newest| newest < number) {
+                    lost.push(format!(
+                        "price {number} of feed {feed}, symbol {symbol}: {newest:?} was the last to arrive"
+                    ));
+                }
+            }
         }
-        broken
+        lost
     }
 }
 

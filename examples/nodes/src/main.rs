@@ -114,5 +114,9 @@ fn demonstrate(cli: &Cli) -> Result<bool, Failure> {
     println!("handover {}", seen.handovers);
     let Broken { lost, doubled, reordered, stale } = broken;
     println!("lost {lost}\ndoubled {doubled}\nreordered {reordered}\nstale {stale}\ntakeover {}", seen.takeovers);
+    if broken != Broken::default() {
+        println!("the log is kept: {}", log.display());
+        let _ = folder.keep();
+    }
     Ok(broken == Broken::default())
 }

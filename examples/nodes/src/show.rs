@@ -23,6 +23,9 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 /// How long nodes may take to end what is in the log when the show is over. A log that goes on has some thousand ops.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Lost ops that are named, at most.
+const MAX_NAMED: usize = 20;
+
 /// The board is drawn so often.
 const FRAME: Duration = Duration::from_millis(200);
 
@@ -225,7 +228,9 @@ impl Show {
             .read()?
             .into_iter()
             .for_each(|row| seen.journal.note(row));
-        let broken = seen.journal.judge(|source| lives.contains(&crate::node::life_of(source)));
+        let living = |source| lives.contains(&crate::node::life_of(source));
+        let broken = seen.journal.judge(living);
+        seen.journal.lost(living).iter().take(MAX_NAMED).for_each(|lost| eprintln!("{lost}"));
         Ok((broken, seen))
     }
 }

@@ -194,7 +194,7 @@ where
                 self.accumulator.press();
             }
             if self.is_stopping() {
-                // It may have been asked to stop while it was busy. What is due and not cut would keep it awake.
+                // The request may have come while the leader was busy. What is due and not cut would keep it awake.
                 self.set_gate();
             }
             let clock_at = self.look_at_clock(now);
