@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::{
     fleet::News,
-    op::{Kind, SYMBOLS},
+    op::{Kind, Op, SYMBOLS},
     word::Word,
 };
 
@@ -57,6 +57,9 @@ pub(crate) struct Journal {
     epochs: BTreeMap<u16, u64>,
     /// Orders that ended without being delivered.
     failed: BTreeSet<(u64, u64)>,
+    /// Ops that are dead letters: each was written alone when its process was killed, after other terms had settled nothing. A log gives
+    /// such an op up, since it may be what kills the processes.
+    given_up: Vec<Op>,
     prices_accepted: u64,
     prices_arrived: u64,
     last_arrival: i64,
@@ -120,6 +123,23 @@ impl Journal {
         *epoch = row.epoch.max(*epoch);
     }
 
+    /// Notes the dead letters of the log.
+    pub(crate) fn give_up(&mut self, ops: Vec<Op>) {
+        for op in ops.iter().filter(|op| op.kind == Kind::Price) {
+            let newest = self.newest.entry((false, op.source, op.symbol)).or_default();
+            *newest = op.number.max(*newest);
+        }
+        self.given_up = ops;
+    }
+
+    pub(crate) fn given_up(&self) -> usize {
+        self.given_up.len()
+    }
+
+    fn is_given_up(&self, id: (u64, u64)) -> bool {
+        self.given_up.iter().any(|op| op.kind == Kind::Order && (op.source, op.number) == id)
+    }
+
     /// The number of the newest row that was noted.
     pub(crate) fn last_arrival(&self) -> i64 {
         self.last_arrival
@@ -146,12 +166,16 @@ impl Journal {
 
     /// Lost ops, in words.
     pub(crate) fn lost(&self, living: impl Fn(u64) -> bool) -> Vec<String> {
-        let failed = self.failed.iter().map(|(source, number)| format!("order {number} of {source} was not delivered"));
+        let failed = self
+            .failed
+            .iter()
+            .filter(|id| !self.is_given_up(**id))
+            .map(|(source, number)| format!("order {number} of {source} was not delivered"));
         let mut lost: Vec<String> = failed.collect();
         for (&source, orders) in &self.accepted {
             for (&number, symbol) in orders {
                 let id = (source, number);
-                if !self.arrived.contains(&id) && !self.failed.contains(&id) {
+                if !self.arrived.contains(&id) && !self.failed.contains(&id) && !self.is_given_up(id) {
                     lost.push(format!("order {number} of {source}, symbol {symbol}, did not arrive"));
                 } else if living(source) && !self.ended.contains(&id) {
                     lost.push(format!("order {number} of {source} arrived, and its sender did not hear of it"));
@@ -183,6 +207,16 @@ impl Destination {
         let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         database.busy_timeout(Duration::from_secs(5))?;
         Ok(Self { database, last: after })
+    }
+
+    /// Ops that the log has given up.
+    pub(crate) fn dead_letters(&self) -> rusqlite::Result<Vec<Op>> {
+        let mut select = self.database.prepare("SELECT op FROM roundlot_dead_letters")?;
+        let texts = select.query_map([], |row| row.get::<_, String>(0))?;
+        let op = |text: String| {
+            serde_json::from_str(&text).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+        };
+        texts.map(|text| text.and_then(op)).collect()
     }
 
     pub(crate) fn read(&mut self) -> rusqlite::Result<Vec<Row>> {
@@ -274,6 +308,22 @@ mod tests {
         assert_eq!(journal.judge(|_| true), Broken::default());
         journal.hear(ended);
         assert_eq!(journal.judge(|_| true).doubled, 1);
+    }
+
+    /// Goal: dead letters are not lost. Method: an order and a price that the log has given up.
+    #[test]
+    fn what_was_given_up_is_not_lost() {
+        let mut journal = Journal::default();
+        accepted(&mut journal, &[1]);
+        journal.hear(Word::Ended { source: 8, number: 1, delivered: false });
+        journal.hear(Word::Priced { feed: 0, number: 5 });
+        for symbol in 1..SYMBOLS {
+            journal.note(Row { symbol, source: 0, ..row(Kind::Price, 6, 1) });
+        }
+        assert_eq!(journal.judge(|_| true).lost, 2);
+        let letter = |kind, source, symbol, number| Op { kind, source, symbol, number };
+        journal.give_up(vec![letter(Kind::Order, 8, 1, 1), letter(Kind::Price, 0, 0, 5)]);
+        assert_eq!(journal.judge(|_| true), Broken::default());
     }
 
     #[test]

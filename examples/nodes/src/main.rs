@@ -111,6 +111,7 @@ fn demonstrate(cli: &Cli) -> Result<bool, Failure> {
     let faults: Vec<String> = seen.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
     println!("\n{}", summary(&seen).join("\n"));
     println!("faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
+    println!("dead letters: {}", seen.journal.given_up());
     println!("handover {}", seen.handovers);
     let Broken { lost, doubled, reordered, stale } = broken;
     println!("lost {lost}\ndoubled {doubled}\nreordered {reordered}\nstale {stale}\ntakeover {}", seen.takeovers);

@@ -224,10 +224,9 @@ impl Show {
         self.fleet.leave()?;
         // The thread that follows the rows is behind.
         let mut seen = self.seen;
-        Destination::open(path, seen.journal.last_arrival())?
-            .read()?
-            .into_iter()
-            .for_each(|row| seen.journal.note(row));
+        let mut destination = Destination::open(path, seen.journal.last_arrival())?;
+        destination.read()?.into_iter().for_each(|row| seen.journal.note(row));
+        seen.journal.give_up(destination.dead_letters()?);
         let living = |source| lives.contains(&crate::node::life_of(source));
         let broken = seen.journal.judge(living);
         seen.journal.lost(living).iter().take(MAX_NAMED).for_each(|lost| eprintln!("{lost}"));
