@@ -224,7 +224,7 @@
 //! for each position. `cargo run --release -p roundlot-bench --bin stuck` shows it.
 //!
 //! With a sync of 1 ms, 64 senders with one op outstanding each get some 49,000 ops/s into the log, 62 per sync, and `send_all` some
-//! 720,000: about as many rows as a loop by hand inserts in groups of the same size. A lone `send` takes 1.4 times a bare commit. The
+//! 670,000: nine tenths of the rows that a loop by hand inserts in groups of the same size. A lone `send` takes 1.4 times a bare commit. The
 //! row `durable` of the bench has the figures and their method.
 //!
 //! # Several processes
