@@ -226,8 +226,8 @@ where
     ///
     /// # Errors
     ///
-    /// If the batcher leaves the log first: some of the ops may then be withdrawn. And while other processes have joined the log, where
-    /// [`withdraw_key`](Self::withdraw_key) works.
+    /// If the batcher leaves the log first, or a term does not learn whether that was stored: some of the ops may then be withdrawn. And
+    /// while other processes have joined the log, where [`withdraw_key`](Self::withdraw_key) works.
     ///
     /// # Cancel safety
     ///

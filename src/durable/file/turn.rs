@@ -92,9 +92,9 @@ impl Writer {
         let turnstile = self.turnstile.get_or_insert_with(|| self.nodes.turnstile());
         match turnstile.enter(BUSY) {
             Ok(Some(turn)) => Ok(Some(turn)),
-            // A process that is stopped in the queue keeps it, though nobody may write. SQLite's own lock decides.
-            Ok(None) => Ok(None),
+            Ok(None) => Err(LogError::Failed("another process keeps the log from being written".to_owned())),
             Err(error) => {
+                // SQLite's own lock decides.
                 warn!(path = %self.path.display(), %error, "the processes of a log can't queue");
                 Ok(None)
             }

@@ -87,13 +87,10 @@ where
             self.leader.account.unknown.push(effects);
         }
         self.leader.account.commands.extend(self.draft.effects.take_commands());
-        let unwritten = std::mem::take(&mut self.draft.effects.unwritten);
-        self.leader.account.unknown.push(Effects { unwritten, ..Effects::new() });
         // The next term is told that these were not written.
-        if !self.starting.is_empty() {
-            let starts = std::mem::take(&mut self.starting);
-            self.leader.account.unknown.push(Effects { starts, ..Effects::new() });
-        }
+        let (starts, unwritten) =
+            (std::mem::take(&mut self.starting), std::mem::take(&mut self.draft.effects.unwritten));
+        self.leader.account.unknown.push(Effects { starts, unwritten, ..Effects::new() });
         loop {
             tokio::select! {
                 biased;

@@ -36,8 +36,8 @@ where
     T: Send + 'static,
     R: Clone + Send + 'static,
 {
-    /// Follows the shard until this process leads it, which it does not try before it may be able to. `began` is called when it is clear that another one does. Returns `None` if
-    /// the process leaves.
+    /// Follows the shard until this process leads it. As long as it is unable to and others have joined, it leaves that to them. `began`
+    /// is called when it is clear that another one leads. Returns `None` if the process leaves.
     pub(super) async fn follow(
         &mut self,
         frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
@@ -103,15 +103,13 @@ where
         if frame.number > 0 && frame.number <= self.account.last_frame {
             return Ok(());
         }
-        let is_sent = |(_, entry, _): &(u64, Entry, _)| {
-            self.account.sent.has(OpId::new(entry.producer, self.shard, entry.number))
-        };
-        if frame.number == 0 && frame.entries()?.iter().all(is_sent) {
+        let mut entries = frame.entries()?;
+        let is_sent = |entry: &Entry| self.account.sent.has(OpId::new(entry.producer, self.shard, entry.number));
+        if frame.number == 0 && entries.iter().all(|(_, entry, _)| is_sent(entry)) {
             return Ok(());
         }
         self.account.saw(&frame, true);
         let at = accepted_at(&*self.shared.log, &frame);
-        let mut entries = frame.entries()?;
         // The log tells what becomes of requests.
         entries.retain(|(_, entry, _)| !entry.withdraws);
         entries.iter().for_each(|(_, entry, _)| self.account.sent.push(entry, at));

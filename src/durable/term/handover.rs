@@ -5,14 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{
-    Leader, PAUSE, TermEnd, account::LastTerm, intake::forgotten, positions::Token, recover::Waiting, running::Running,
-    sent::Sent,
+    Leader, PAUSE, TermEnd, account::LastTerm, intake::forgotten, recover::Waiting, running::Running, sent::Sent,
 };
-use crate::{
-    driver::clock,
-    durable::{frame::Entry, log::StoredFrame},
-    sink::Sink,
-};
+use crate::{driver::clock, durable::log::StoredFrame, sink::Sink};
 
 /// The frames of this process, from when it followed the shard on.
 pub(super) struct Arrivals<'a> {
@@ -151,8 +146,7 @@ where
         drop(stats);
         let mut open = Sent::default();
         for Waiting { token, at, may_repeat, .. } in waiting.iter().filter(|op| op.token.is_own) {
-            let Token { producer, number, handle, .. } = *token;
-            open.push(&Entry { producer, number, handle, may_repeat: *may_repeat, withdraws: false }, *at);
+            open.push(&token.entry(*may_repeat), *at);
         }
         account.last_term = Some(LastTerm { epoch: self.epoch, open, next, unknown_begins: 0 });
         // The log knows no outcome of the others, and they do not wait.
@@ -169,9 +163,8 @@ where
         let at = self.kept.oldest().unwrap_or_else(clock::now);
         let mut open = Sent::default();
         let repeats = self.repeats.values().flatten().filter(|token| token.is_own).copied();
-        for Token { producer, number, handle, .. } in self.ids.open_own(&self.settled).chain(repeats) {
-            let may_repeat = self.flagged.contains((producer, number));
-            open.push(&Entry { producer, number, handle, may_repeat, withdraws: false }, at);
+        for token in self.ids.open_own(&self.settled).chain(repeats) {
+            open.push(&token.entry(self.flagged.contains((token.producer, token.number))), at);
         }
         LastTerm { epoch: self.epoch, open, next: self.next, unknown_begins: 0 }
     }

@@ -106,6 +106,7 @@ where
         self.leader.account.saw(&frame, is_own);
         let requests = entries.iter().filter(|(_, entry, _)| entry.withdraws).count();
         self.count_read(entries.len() - requests, requests, is_own);
+        self.leader.account.counted_to = Some(stored.first + stored.count);
         let counts = (entries.len(), entries.len());
         self.kept.push(stored.first, stored.count, frame.bytes.len(), counts, at);
         for ((place, entry, range), op) in entries.into_iter().zip(ops) {
@@ -126,7 +127,6 @@ where
             }
         }
         self.next = stored.first + stored.count;
-        self.leader.account.counted_to = Some(self.next);
         Ok(())
     }
 

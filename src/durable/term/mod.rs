@@ -257,7 +257,7 @@ where
                     };
                     // Terms that follow each other have the same lead.
                     lead = (!gives_up).then_some(held);
-                    if let Some(last) = self.account.last_term.take_if(|_| gives_up) {
+                    if gives_up && let Some(last) = self.account.last_term.take() {
                         self.hand_over(last);
                     }
                     end

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{durable::settled::Settled, rules::outcome::OpId};
+use crate::{
+    durable::{frame::Entry, settled::Settled},
+    rules::outcome::OpId,
+};
 
 /// Rides with an op through the accumulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,12 @@ pub(crate) struct Token {
 }
 
 impl Token {
+    /// The op as its frame has it.
+    pub(super) fn entry(&self, may_repeat: bool) -> Entry {
+        let Self { producer, number, handle, .. } = *self;
+        Entry { producer, number, handle, may_repeat, withdraws: false }
+    }
+
     pub(crate) fn id(&self, shard: u16) -> OpId {
         OpId::new(self.producer, shard, self.number)
     }

@@ -39,6 +39,12 @@ impl Turnstile {
         {
             self.usher = None;
         }
+        // An earlier wait was in vain.
+        if self.usher.is_some()
+            && let Some(turn) = Locks::open(&self.folder)?.try_turn()?
+        {
+            return Ok(Some(turn));
+        }
         let usher = match &self.usher {
             Some(usher) => Arc::clone(usher),
             None => {
@@ -52,7 +58,10 @@ impl Turnstile {
         self.nodes.waits(true);
         let turn = usher.wait(patience);
         self.nodes.waits(false);
-        Ok(turn)
+        match turn {
+            Some(turn) => Ok(Some(turn)),
+            None => Locks::open(&self.folder)?.try_turn(),
+        }
     }
 }
 
@@ -72,6 +81,15 @@ impl Locks {
         match self.next.try_lock().and_then(|()| self.turn.try_lock()) {
             Ok(()) => Ok(Ok(self.into_turn()?)),
             Err(TryLockError::WouldBlock) => Ok(Err(self)),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Enters without a place in the queue. A process that is stopped while it queues has the lock `next`, though the turn may be free.
+    fn try_turn(self) -> io::Result<Option<Turn>> {
+        match self.turn.try_lock() {
+            Ok(()) => Ok(Some(Turn { _lock: self.turn })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
@@ -221,6 +239,22 @@ mod tests {
         drop(stopped.enter(LONG).unwrap().expect("no process keeps it"));
         drop(other.enter(LONG).unwrap());
         drop(other.enter(LONG).unwrap().expect("it queues anew if its turn came when it did not wait"));
+    }
+
+    /// Goal: a process that is stopped while it queues keeps no other one from writing, and no two have a turn at once. Method: the lock
+    /// of the queue is held, and the turn by nobody, or by a third process.
+    #[test]
+    fn a_stopped_queue_is_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let stopped = owner_only(&folder.path().join("next")).unwrap();
+        stopped.lock().unwrap();
+        let (mut one, mut other) = (turnstile(folder.path()), turnstile(folder.path()));
+        for _ in 0..3 {
+            let turn = one.enter(Duration::from_millis(1)).unwrap().expect("the turn is free");
+            assert!(other.enter(Duration::from_millis(1)).unwrap().is_none());
+            drop(turn);
+            drop(other.enter(Duration::from_millis(1)).unwrap().expect("the turn is free"));
+        }
     }
 
     #[test]
