@@ -14,7 +14,7 @@ use roundlot::{
     durable::{Durable, Handle, JoinError, Joined, OpStatus, Term, Transaction},
     sink::Guarantee,
     stage::Merge,
-    testing::{MemoryFailure, MemoryLog},
+    testing::{MemoryFailure, MemoryLog, Recorder},
 };
 use serde::{Deserialize, Serialize};
 
@@ -693,6 +693,38 @@ fn an_op_that_kills_its_process_is_given_up() {
         };
         let expected: Vec<End> = (0..6).map(|op| if op == 3 { end } else { End::Delivered }).collect();
         assert_eq!(ends, expected, "{kind:?} after {lives} lives");
+    }
+}
+
+/// Goal: a term that ends in order is no sign of an op that kills its process. Method: paused processes that leave one after the other,
+/// or die, and a last one whose sink notes the size of its batches.
+#[test]
+fn a_term_that_ends_in_order_does_not_count() {
+    for (dies, sizes) in [(false, vec![6]), (true, vec![1; 6])] {
+        let log = MemoryLog::new();
+        for life in 0..5 {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let recorder: Recorder<u32> = Recorder::new();
+                let sink = recorder.clone();
+                let orders = Durable::new("orders", log.clone()).sink(move |_| sink.clone()).join().await.unwrap();
+                let desk = orders.handle();
+                if life == 0 {
+                    desk.pause().await.unwrap();
+                    desk.send_all(0..6).await.unwrap();
+                }
+                if life == 4 {
+                    desk.resume().await.unwrap();
+                    desk.flush().await.unwrap();
+                    assert_eq!(recorder.writes().iter().map(|written| written.ops.len()).collect::<Vec<_>>(), sizes);
+                } else if !dies {
+                    orders.leave().await.unwrap();
+                }
+            });
+            drop(runtime);
+            log.crash();
+        }
     }
 }
 

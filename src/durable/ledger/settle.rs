@@ -171,10 +171,7 @@ impl Ledger {
         }
         let mut settled = before.clone();
         let whole = record.settled.iter().map(|(first, last)| settled.insert(*first, *last)).collect();
-        let idle_terms = if record.settled.is_empty() { row.idle_terms } else { 0 };
-        let paused = record.paused.unwrap_or(row.paused);
-        let row = ShardRow { cursor: settled.cursor(), idle_terms, paused, ..row };
-        self.update(&transaction, fence.shard, number, &row).await?;
+        self.update(&transaction, fence.shard, number, &row.with(&record, settled.cursor())).await?;
         self.put(&transaction, &record, settled.since(&before)).await?;
         committing(&record);
         commit(transaction).await?;

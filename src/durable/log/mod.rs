@@ -128,7 +128,7 @@ pub(crate) struct TermState {
     /// Draws from the buckets of the quota, in any order.
     pub(crate) charges: Vec<ChargeRow>,
     pub(crate) paused: bool,
-    /// Terms begun since the shard last settled an op, this one included.
+    /// Terms begun since the shard last settled an op, this one included, but for those that ended in order.
     pub(crate) idle_terms: u32,
 }
 
@@ -150,6 +150,8 @@ pub(crate) struct Record {
     pub(crate) paused: Option<bool>,
     /// Whether batches are written once it is stored, which a paused shard allows no more.
     pub(crate) starts: bool,
+    /// Whether the term ends with it and its process lives on, so that the term is no sign of an op that kills its process.
+    pub(crate) ends_in_order: bool,
 }
 
 /// Writes of a sink that share a transaction with the record of what they settle.

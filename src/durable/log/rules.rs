@@ -135,9 +135,7 @@ pub(crate) fn record(store: &mut dyn Store, shard: u32, record: &Record, now: u6
     for (first, last) in &record.settled {
         cursor = settle(store, shard, cursor, *first, *last)?;
     }
-    let idle_terms = if record.settled.is_empty() { row.idle_terms } else { 0 };
-    let row = ShardRow { cursor, idle_terms, paused: record.paused.unwrap_or(row.paused), ..row };
-    store.put_shard(shard, &row)
+    store.put_shard(shard, &row.with(record, cursor))
 }
 
 /// Runs work of a sink under the fence of a term, and stores with it what the term has to tell. Returns whether both stay.

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::LogError;
+use super::{LogError, Record};
 use crate::durable::transaction::Transaction;
 
 /// A log of one name.
@@ -34,6 +34,15 @@ impl ShardRow {
     pub(crate) fn in_next_term(self, next: u64) -> Self {
         let idle_terms = if self.cursor < next { self.idle_terms.saturating_add(1) } else { 0 };
         Self { epoch: self.epoch + 1, idle_terms, ..self }
+    }
+
+    /// The row with what a record says, which moves the cursor to `cursor`.
+    pub(crate) fn with(self, record: &Record, cursor: u64) -> Self {
+        let idle_terms = match record.settled.is_empty() {
+            true => self.idle_terms.saturating_sub(u32::from(record.ends_in_order)),
+            false => 0,
+        };
+        Self { cursor, idle_terms, paused: record.paused.unwrap_or(self.paused), ..self }
     }
 }
 

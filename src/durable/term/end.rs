@@ -1,5 +1,7 @@
 //! [`TermEnd`]: why a term ends, and how its last writes do.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 
 use super::{
@@ -9,7 +11,10 @@ use super::{
 };
 use crate::{
     driver::actor::write::close,
-    durable::{frame::FrameError, log::LogError},
+    durable::{
+        frame::FrameError,
+        log::{LogError, Record},
+    },
     sink::Sink,
 };
 
@@ -69,7 +74,7 @@ where
     S: Sink<T, R>,
 {
     /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
-    pub(super) async fn wind_down(&mut self) {
+    pub(super) async fn wind_down(&mut self, end: &TermEnd) {
         let abort = self.leader.abort.clone();
         let limit = tokio::time::sleep(PAUSE.1);
         tokio::pin!(limit);
@@ -103,12 +108,27 @@ where
                 () = abort.cancelled(), if !self.destination.abort.is_cancelled() => self.destination.abort.cancel(),
             }
         }
+        if matches!(end, TermEnd::Left | TermEnd::HandedOver) && self.idle_terms > 0 {
+            self.end_in_order().await;
+        }
         let limit = self.limits.shutdown_timeout;
         tokio::select! {
             biased;
             // An error is logged where it happens.
             _ = close(&self.destination.batcher, &self.destination.sink, Some(limit)) => {}
             () = abort.cancelled() => {}
+        }
+    }
+
+    /// Tells the log that the process has survived the term, though it has settled nothing. If that fails, the term counts.
+    async fn end_in_order(&mut self) {
+        let (shard, epoch) = (self.leader.shard, self.epoch);
+        let record = Record { shard, epoch, ends_in_order: true, ..Record::default() };
+        tokio::select! {
+            biased;
+            _ = self.leader.shared.log.record(Arc::new(record)) => {}
+            () = self.leader.abort.cancelled() => {}
+            () = tokio::time::sleep(PAUSE.1) => {}
         }
     }
 }

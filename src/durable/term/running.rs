@@ -66,6 +66,8 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) guarantee: Guarantee,
     /// Whether an op may be merged, so that what is sent is not what the log has.
     pub(super) merges: bool,
+    /// Terms that count as a sign of an op that kills its process, this one included: 0 once it has settled an op.
+    pub(super) idle_terms: u32,
     /// Whether batches have one op each, since earlier terms died without settling any.
     pub(super) one_by_one: bool,
     /// The position up to which ops were found in the log when the term began. They are suspected of that.
@@ -149,6 +151,7 @@ where
             destination: Arc::new(destination),
             guarantee,
             merges,
+            idle_terms: state.idle_terms,
             one_by_one,
             found_until: state.next,
             limits,

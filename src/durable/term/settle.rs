@@ -190,6 +190,9 @@ where
             count += (last - first + 1) as usize;
         }
         self.leader.account.settled(&self.leader.shared.permits, count);
+        if count > 0 {
+            self.idle_terms = 0;
+        }
         if self.one_by_one && self.settled.cursor() >= self.found_until {
             self.one_by_one = false;
             self.set_limits(self.limits.clone());
