@@ -87,13 +87,14 @@ pub(crate) struct Packer {
     count: usize,
     weight: usize,
     producer: u64,
+    has_foreign: bool,
     /// `None` before the first entry, which says all, so that it can follow any other.
     last: Option<Entry>,
 }
 
 impl Packer {
     pub(crate) fn new(producer: u64) -> Self {
-        Self { entries: Vec::new(), count: 0, weight: 0, producer, last: None }
+        Self { entries: Vec::new(), count: 0, weight: 0, producer, has_foreign: false, last: None }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -109,6 +110,7 @@ impl Packer {
         let jumps = self.last.is_none_or(|last| last.number.checked_add(1) != Some(entry.number));
         let other_handle = self.last.is_none_or(|last| entry.handle != last.handle);
         let foreign = entry.producer != self.producer;
+        self.has_foreign |= foreign;
         let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
         self.entries.push(
             flag(jumps, JUMPS)
@@ -141,6 +143,7 @@ impl Packer {
         }
         self.count += other.count;
         self.weight += other.weight;
+        self.has_foreign |= other.has_foreign;
         self.last = other.last;
     }
 
@@ -166,7 +169,7 @@ impl Packer {
         let sum = checksum(&[], &bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         let (producer, count) = (self.producer, self.count as u64);
-        Frame { producer, number, made_at, schema, count, bytes: bytes.into() }
+        Frame { producer, number, made_at, schema, count, may_be_foreign: self.has_foreign, bytes: bytes.into() }
     }
 }
 
@@ -180,6 +183,8 @@ pub(crate) struct Frame {
     pub(crate) made_at: u64,
     pub(crate) schema: u32,
     pub(crate) count: u64,
+    /// Whether it may have ops under ids of other producers.
+    pub(crate) may_be_foreign: bool,
     pub(crate) bytes: Arc<[u8]>,
 }
 
@@ -203,7 +208,7 @@ impl Frame {
         if count > MAX_COUNT || producer >= MAX_NUMBER || number >= MAX_NUMBER {
             return Err(FrameError::Damaged("its head has a number that is too large"));
         }
-        Ok(Self { producer, number, made_at, schema, count, bytes })
+        Ok(Self { producer, number, made_at, schema, count, may_be_foreign: true, bytes })
     }
 
     /// The positions that a frame takes, by its head alone.
@@ -262,6 +267,16 @@ impl Frame {
         Ok(packer.seal(self.number, self.made_at, self.schema))
     }
 
+    /// The same frame, in which its producer's ops with numbers below `below` are flagged as possible repeats.
+    pub(crate) fn flagged(&self, below: u64) -> Result<Self, FrameError> {
+        let mut packer = Packer::new(self.producer);
+        for (_, entry, range) in self.entries()? {
+            let is_claimed = entry.producer == self.producer && entry.number < below && !entry.withdraws;
+            packer.push(Entry { may_repeat: entry.may_repeat || is_claimed, ..entry }, &self.bytes[range]);
+        }
+        Ok(packer.seal(self.number, self.made_at, self.schema))
+    }
+
     fn entry(producer: u64, last: Entry, flags: u8, reader: &mut Reader<'_>) -> Option<(Entry, Range<usize>)> {
         if flags & !KNOWN != 0 {
             return None;
@@ -317,7 +332,9 @@ mod tests {
             }
             let frame = packer.seal(7, 1_700_000_000_000_000_000, 3);
             let read = Frame::open(Arc::clone(&frame.bytes)).unwrap();
-            prop_assert_eq!(&read, &frame);
+            let is_foreign = entries.iter().any(|(entry, _)| entry.producer != 1);
+            prop_assert_eq!(frame.may_be_foreign, is_foreign);
+            prop_assert_eq!(&read, &Frame { may_be_foreign: true, ..frame.clone() });
             let unpacked = read.entries().unwrap();
             let bytes = |(entry, at): (Entry, Range<usize>)| (entry, frame.bytes[at].to_vec());
             let places: Vec<u64> = unpacked.iter().map(|(place, ..)| *place).collect();
@@ -328,6 +345,17 @@ mod tests {
             let unpacked: Vec<_> = unpacked.into_iter().map(|(_, entry, at)| bytes((entry, at))).collect();
             prop_assert_eq!(places, (0..entries.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(unpacked, entries);
+        }
+
+        /// Goal: flags change nothing else, and the ops of other producers not at all. Method: any bound.
+        #[test]
+        fn ops_are_flagged(entries in entries(), below in 0..6_u64) {
+            let flagged = pack(&entries).flagged(below).unwrap();
+            let is_claimed = |entry: &Entry| entry.producer == 1 && entry.number < below && !entry.withdraws;
+            let expected: Vec<_> = entries.into_iter().map(|(entry, op)| {
+                (Entry { may_repeat: entry.may_repeat || is_claimed(&entry), ..entry }, op)
+            }).collect();
+            prop_assert_eq!(flagged, pack(&expected));
         }
 
         /// Goal: a frame from which entries were left out has the others, at their positions. Method: any set of them.

@@ -107,8 +107,7 @@ where
     }
 
     /// Hands an op in under an id, which may be that of an earlier call or process. An op with an id that the log knows is not
-    /// accepted anew; it shares that op's outcome. Another process may send an id again once the first one has ended: until then a
-    /// frame of that may still come.
+    /// accepted anew; it shares that op's outcome, whichever process sent it first.
     ///
     /// # Errors
     ///

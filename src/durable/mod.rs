@@ -29,7 +29,8 @@
 //!    other one is asked by [`reconcile`](crate::Sink::reconcile), and what it does not know ends in doubt.
 //! 6. **Fail.** A record that was certainly not stored is tried again. A commit of unknown result ends the term; the next one
 //!    learns from the log whether it was stored, and tells those who wait.
-//! 7. **Repeat.** An op whose id may be known, by `send_as`, is flagged in its frame. The leader settles it with the op that it
+//! 7. **Repeat.** An op whose id may be known, by `send_as`, is flagged in its frame. If the id is that of another process, the log flags
+//!    what comes under it from there later, since a frame of that process may still be on its way. The leader settles it with the op that it
 //!    repeats, waiting or ended, so that its id takes effect once. An id below the floor of its producer is forgotten.
 //!    The floor does not pass a flagged op that is not settled, since the next term asks for its id again.
 //! 8. **Withdraw.** A process that does not lead puts a request into a frame, which names a key by its hash. The leader executes it

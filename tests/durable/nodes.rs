@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use roundlot::{
     AckError, Batch, End, Limits, Settled, Sink, SinkError, Stages,
     durable::{
-        Ack, Codec, CodecError, Durable, Handle, Joined, Json, OnUndecodable, OpStatus, Stats, Term, Transaction,
-        WithdrawError,
+        Ack, Codec, CodecError, Durable, Handle, Joined, Json, OnUndecodable, OpStatus, SendError, Stats, Term,
+        Transaction, WithdrawError,
     },
     sink::Guarantee,
     stage,
@@ -134,6 +134,40 @@ async fn shards_spread_and_come_back() {
     }
     conserved(&first.stats());
     assert_eq!(rows(&log).len(), 500);
+}
+
+/// Goal: an op that its caller sends again by another process takes effect once, though the frame of the first process comes later.
+/// Method: a follower that is cut off; its frame comes while the op waits, when it has ended, and in a later term.
+#[tokio::test(start_paused = true)]
+async fn an_op_in_doubt_is_sent_again_by_another_process() {
+    for case in ["waiting", "ended", "later term"] {
+        let log = MemoryLog::new();
+        let recorder = Recorder::new();
+        let gate = Gate::new(recorder.clone());
+        let leader = join_recorder(&log, Keyed(gate.clone())).await;
+        let other = log.another_process();
+        let follower = join_recorder(&other, Keyed(gate.clone())).await;
+        other.isolate();
+        let sent = follower.handle().submit((1, 1)).await;
+        let Err(SendError::InDoubt { op, id }) = sent else { panic!("{case}: {sent:?}") };
+        let again = leader.handle().submit_as(id, op).await.unwrap();
+        if case != "waiting" {
+            gate.open();
+            again.await.unwrap();
+        }
+        let third = log.another_process();
+        let third = join_recorder(&third, Keyed(gate.clone())).await;
+        if case == "later term" {
+            leader.leave().await.unwrap();
+        }
+        other.reconnect();
+        // Sent behind the frame that was on its way.
+        let last = follower.handle().submit((2, 2)).await.unwrap();
+        gate.open();
+        last.await.unwrap();
+        third.handle().flush().await.unwrap();
+        assert_eq!(recorder.ops(), [(1, 1), (2, 2)], "{case}");
+    }
 }
 
 /// Goal: each process flushes and pauses what another one leads; a pause keeps back what the leader has cut and not begun. Method: a

@@ -2,7 +2,7 @@
 //! its owner, too.
 
 /// The format of the tables, and the only one that is read.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 /// A shard's number is that of its log, shifted by 16 bits, and its own. Tables with large rows have row ids, so that a search
 /// compares keys in an index: without them, SQLite reads each row that it compares as a whole.
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS roundlot_shards (
 );
 CREATE TABLE IF NOT EXISTS roundlot_producers (
     shard INTEGER NOT NULL, producer INTEGER NOT NULL, frame INTEGER NOT NULL, first INTEGER NOT NULL,
-    floor INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (shard, producer)
+    floor INTEGER NOT NULL, claimed INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (shard, producer)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS roundlot_frames (
     shard INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, bytes BLOB NOT NULL, sum INTEGER NOT NULL,

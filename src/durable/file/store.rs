@@ -19,7 +19,7 @@ use crate::durable::{
     log::{
         LogError,
         store::{ChargeRow, FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
-        sums::{check, letter_sum, log_sum, outcome_sum, shard_sum, signed, sum, unsigned},
+        sums::{check, letter_sum, log_sum, outcome_sum, producer_sum, shard_sum, signed, sum, unsigned},
     },
     outcomes::end_of,
     transaction::Transaction,
@@ -216,20 +216,22 @@ impl Store for Rows<'_> {
     }
 
     fn producer(&mut self, shard: u32, producer: u64) -> Stored<Option<ProducerRow>> {
-        let sql = "SELECT frame, first, floor, sum FROM roundlot_producers WHERE shard = ?1 AND producer = ?2";
+        let sql = "SELECT frame, first, floor, claimed, sum FROM roundlot_producers WHERE shard = ?1 AND producer = ?2";
         let found = self.one(sql, params![shard, signed(producer)], |row| {
-            let (frame, first, floor) = (unsigned(row.get(0)?), unsigned(row.get(1)?), unsigned(row.get(2)?));
-            Ok((ProducerRow { frame, first, floor }, row.get::<_, i64>(3)?))
+            let (frame, first) = (unsigned(row.get(0)?), unsigned(row.get(1)?));
+            let (floor, claimed) = (unsigned(row.get(2)?), unsigned(row.get(3)?));
+            Ok((ProducerRow { frame, first, floor, claimed }, row.get::<_, i64>(4)?))
         })?;
-        let sum_of = |row: &ProducerRow| sum(&[u64::from(shard), producer, row.frame, row.first, row.floor]);
-        found.map_or(Ok(None), |(row, sum)| check(sum == sum_of(&row), "producers").map(|()| Some(row)))
+        let is_right = |row: &ProducerRow, sum| sum == producer_sum(shard, producer, row);
+        found.map_or(Ok(None), |(row, sum)| check(is_right(&row, sum), "producers").map(|()| Some(row)))
     }
 
     fn put_producer(&mut self, shard: u32, producer: u64, row: &ProducerRow) -> Stored<()> {
-        let sql = "INSERT OR REPLACE INTO roundlot_producers VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let ProducerRow { frame, first, floor } = *row;
-        let sum = sum(&[u64::from(shard), producer, frame, first, floor]);
-        self.change(sql, params![shard, signed(producer), signed(frame), signed(first), signed(floor), sum])
+        let sql = "INSERT OR REPLACE INTO roundlot_producers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let ProducerRow { frame, first, floor, claimed } = *row;
+        let numbers = (signed(frame), signed(first), signed(floor), signed(claimed));
+        let sum = producer_sum(shard, producer, row);
+        self.change(sql, params![shard, signed(producer), numbers.0, numbers.1, numbers.2, numbers.3, sum])
     }
 
     fn frames(&mut self, shard: u32, from: u64, limit: usize) -> Stored<Vec<FrameRow>> {

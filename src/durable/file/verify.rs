@@ -9,8 +9,8 @@ use super::{
 };
 use crate::durable::log::{
     LogError,
-    store::{LogRow, Stored},
-    sums::{check, letter_sum, log_sum, outcome_sum, sum, unsigned},
+    store::{LogRow, ProducerRow, Stored},
+    sums::{check, letter_sum, log_sum, outcome_sum, producer_sum, unsigned},
 };
 
 /// Bytes of a file of which every page is looked at, a fraction of a second. In a larger one it is the pages of the log's own
@@ -51,10 +51,10 @@ pub(super) fn verify(connection: &Connection) -> Stored<()> {
         let strange: i64 = connection.query_row(&sql, [], |row| row.get(0)).map_err(error)?;
         check(strange == 0, table)?;
     }
-    each(connection, "SELECT producer, frame, first, floor, shard, sum FROM roundlot_producers", |row| {
+    each(connection, "SELECT frame, first, floor, claimed, producer, shard, sum FROM roundlot_producers", |row| {
         let number = |at| row.get(at).map(unsigned);
-        let key = [number(4)?, number(0)?, number(1)?, number(2)?, number(3)?];
-        Ok(check(row.get::<_, i64>(5)? == sum(&key), "producers"))
+        let producer = ProducerRow { frame: number(0)?, first: number(1)?, floor: number(2)?, claimed: number(3)? };
+        Ok(check(row.get::<_, i64>(6)? == producer_sum(row.get(5)?, number(4)?, &producer), "producers"))
     })?;
     each(connection, &format!("SELECT {OUTCOME}, shard FROM roundlot_outcomes"), |row| {
         let (outcome, sum) = outcome_row(row)?;

@@ -168,7 +168,8 @@ fn write_row(store: &mut dyn Store, reader: &mut Reader<'_>, shard: &mut ShardRo
         4 => store.put_settled(SHARD, number(reader)?, number(reader)?).ok()?,
         5 => shard.cursor = number(reader)?,
         6 => {
-            let row = ProducerRow { frame: number(reader)?, first: number(reader)?, floor: number(reader)? };
+            let (frame, first, floor) = (number(reader)?, number(reader)?, number(reader)?);
+            let row = ProducerRow { frame, first, floor, claimed: number(reader)? };
             store.put_producer(SHARD, u64::from(kind), &row).ok()?;
         }
         7 => {

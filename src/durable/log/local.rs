@@ -201,8 +201,7 @@ impl<E: Engine> Log for Local<E> {
         self.turns.push(
             move |store| {
                 let Some(frame) = frames.frame() else { return Ok(None) };
-                let first = rules::append(store, key, &frame, nanos(engine.now()))?;
-                Ok(Some(StoredFrame { first, bytes: frame.bytes, count: frame.count }))
+                rules::append(store, key, &frame, nanos(engine.now())).map(Some)
             },
             // Told again of a frame that was stored before, since a commit of unknown result tells no leader.
             move |frame: &Option<StoredFrame>| {

@@ -1,7 +1,7 @@
 //! Each request to a log as a change of its rows. A request that is refused has changed nothing, so that those that share its
 //! transaction stand. An error of the store fails the transaction as a whole.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Found, Lease, LogError, Purge, Record, StoredFrame, TermState, Work,
@@ -37,11 +37,17 @@ pub(crate) fn join(store: &mut dyn Store, name: &str, shards: u16) -> Stored<(u1
     Ok((row.log, row.next_producer))
 }
 
-/// Stores a frame at `now`, in nanoseconds since 1970. Returns the position of its first op.
-pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64) -> Stored<u64> {
+/// Stores a frame at `now`, in nanoseconds since 1970. Ops that another process may have sent meanwhile are flagged in it.
+pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64) -> Stored<StoredFrame> {
     let producer = store.producer(shard, frame.producer)?.unwrap_or_default();
+    let flagged = match producer.claimed {
+        0 => None,
+        below => Some(frame.flagged(below).map_err(|error| LogError::Damaged(error.to_string()))?),
+    };
+    let frame = flagged.as_ref().unwrap_or(frame);
+    let stored = |first| StoredFrame { first, count: frame.count, bytes: Arc::clone(&frame.bytes) };
     if frame.number == producer.frame {
-        return Ok(producer.first);
+        return Ok(stored(producer.first));
     }
     // A producer has one frame on the way, so an older one was answered long ago.
     if frame.number < producer.frame || frame.count > MAX_COUNT {
@@ -55,7 +61,28 @@ pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64)
     }
     let first = push_frame(store, shard, frame)?;
     store.put_producer(shard, frame.producer, &ProducerRow { frame: frame.number, first, ..producer })?;
-    Ok(first)
+    if frame.may_be_foreign {
+        claim(store, shard, frame)?;
+    }
+    Ok(stored(first))
+}
+
+/// Notes the ids of other producers that are in a frame: a frame of theirs with the same ids may come later.
+fn claim(store: &mut dyn Store, shard: u32, frame: &Frame) -> Stored<()> {
+    let mut claimed: BTreeMap<u64, u64> = BTreeMap::new();
+    for (_, entry, _) in frame.entries().map_err(|error| LogError::Damaged(error.to_string()))? {
+        if entry.producer != frame.producer {
+            let below = claimed.entry(entry.producer).or_default();
+            *below = (entry.number + 1).max(*below);
+        }
+    }
+    for (producer, below) in claimed {
+        // A producer without a row has never been here, and its ids are forgotten.
+        if let Some(row) = store.producer(shard, producer)?.filter(|row| row.claimed < below) {
+            store.put_producer(shard, producer, &ProducerRow { claimed: below, ..row })?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn push_frame(store: &mut dyn Store, shard: u32, frame: &Frame) -> Stored<u64> {

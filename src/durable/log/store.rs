@@ -54,6 +54,8 @@ pub(crate) struct ProducerRow {
     pub(crate) first: u64,
     /// Numbers of ops below may be forgotten.
     pub(crate) floor: u64,
+    /// Numbers of ops below may have been sent by another process, so that those that this one sends later may repeat them.
+    pub(crate) claimed: u64,
 }
 
 /// How ops of consecutive numbers ended, alike but for their results.

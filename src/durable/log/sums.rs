@@ -3,7 +3,7 @@
 
 use super::{
     LogError,
-    store::{ChargeRow, LetterRow, LogRow, OutcomeRow, ShardRow, Stored},
+    store::{ChargeRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Stored},
 };
 use crate::durable::bytes::checksum;
 
@@ -45,6 +45,10 @@ pub(crate) fn charge_sum(shard: u32, row: &ChargeRow) -> i64 {
 
 pub(crate) fn log_sum(name: &str, row: &LogRow) -> i64 {
     signed(checksum(&[u64::from(row.log), u64::from(row.shards), row.next_producer], name.as_bytes()))
+}
+
+pub(crate) fn producer_sum(shard: u32, producer: u64, row: &ProducerRow) -> i64 {
+    sum(&[u64::from(shard), producer, row.frame, row.first, row.floor, row.claimed])
 }
 
 pub(crate) fn shard_sum(shard: u32, row: &ShardRow) -> i64 {
