@@ -18,7 +18,8 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-step() { printf '\n== %s\n' "$*"; }
+# Tells what comes, and the seconds since the start.
+step() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
 # need PROGRAM PACKAGE...: installs the packages if the program is missing.
 need() {
@@ -207,4 +208,4 @@ if ! $quick; then
     cargo run --quiet --release --locked -p roundlot-bench --bin simulator -- --short --quotas
 fi
 
-printf '\nall tests passed\n'
+printf '\nall tests passed in %d s\n' "$SECONDS"

@@ -126,7 +126,8 @@
 //! Refused, exhausted and doubtful ops are recorded with their outcome, and stay in the log until they are discarded or requeued:
 //! [`Joined::dead_letters`](crate::durable::Joined::dead_letters), or until the sink of
 //! [`Durable::dead_letters`](crate::durable::Durable::dead_letters) has accepted them. An op that kills its process each time it is written becomes one,
-//! too: from the third start without progress on, ops found in the log are written one by one.
+//! too: from the third start without progress on, ops found in the log are written one by one. A process that has left in order does not
+//! count. One that is killed by something else just then, with one op under way, leaves that op as a dead letter: requeue it.
 //!
 //! # Expiry and time
 //!

@@ -12,8 +12,8 @@ use std::{
 };
 
 use roundlot::{
-    Batch, End, Limits, Retry, Settled, Sink, SinkError, Stages,
-    durable::{Ack, Durable, Handle, Joined, OpStatus, Term, Transaction},
+    Batch, End, Limits, OpId, Retry, Settled, Sink, SinkError, Stages,
+    durable::{Ack, Durable, Handle, Joined, OpStatus, SendError, Term, Transaction},
     sink::Guarantee,
     stage,
     testing::{MemoryFailure, MemoryLog},
@@ -121,8 +121,10 @@ struct Journal {
     next: u64,
     /// Orders in the log, with the number of the task that has sent them.
     accepted: Vec<(usize, Op, Ack)>,
-    /// Numbers of orders whose fate their senders do not know.
-    in_doubt: BTreeSet<u64>,
+    /// Orders whose fate their senders do not know, until a node sends them again.
+    in_doubt: Vec<(Op, OpId)>,
+    /// Orders that were sent again, perhaps by another node, and are in the log.
+    again: Vec<(Op, Ack)>,
     /// The newest price in the log, by feed and symbol.
     priced: BTreeMap<(usize, u64), u64>,
 }
@@ -237,6 +239,22 @@ impl World {
         }));
     }
 
+    /// Lets a node send the orders again whose fate is not known, whichever node sent them first.
+    fn send_again(&mut self, i: usize) {
+        let Some(node) = &self.nodes[i] else { return };
+        let (desk, journal) = (node.joined.handle(), Arc::clone(&self.journal));
+        let ops = std::mem::take(&mut journal.lock().unwrap().in_doubt);
+        self.note(format_args!("node {i} sends {} again", ops.len()));
+        self.tasks.push(tokio::spawn(async move {
+            for (op, id) in ops {
+                match desk.submit_as(id, op).await {
+                    Ok(ack) => journal.lock().unwrap().again.push((op, ack)),
+                    Err(_) => journal.lock().unwrap().in_doubt.push((op, id)),
+                }
+            }
+        }));
+    }
+
     fn crash(&mut self, i: usize) {
         self.logs[i].crash();
         self.nodes[i] = None;
@@ -260,7 +278,7 @@ impl World {
 
     async fn step(&mut self) {
         let i = self.random.below(self.nodes.len() as u64) as usize;
-        match self.random.below(34) {
+        match self.random.below(36) {
             0..=4 if self.nodes[i].is_none() => self.join(i).await,
             0..=12 => self.send(i),
             13 => {
@@ -307,7 +325,8 @@ impl World {
             }
             27 => self.pause(i, true).await,
             28 => self.pause(i, false).await,
-            29 | 30 => sleep(Duration::from_millis(500 + self.random.below(3000))).await,
+            29 | 30 => self.send_again(i),
+            31 | 32 => sleep(Duration::from_millis(500 + self.random.below(3000))).await,
             _ => sleep(Duration::from_millis(self.random.below(40))).await,
         }
     }
@@ -326,11 +345,18 @@ impl World {
             }
         }
         self.note(format_args!("all is repaired"));
-        for task in std::mem::take(&mut self.tasks) {
-            // Its node may be stuck behind a pause until here.
-            for node in self.nodes.iter().flatten() {
-                timeout(PATIENCE, node.joined.handle().resume()).await.expect("it can resume").unwrap();
+        for _ in 0..2 {
+            for task in std::mem::take(&mut self.tasks) {
+                // Its node may be stuck behind a pause until here.
+                for node in self.nodes.iter().flatten() {
+                    timeout(PATIENCE, node.joined.handle().resume()).await.expect("it can resume").unwrap();
+                }
+                timeout(PATIENCE, task).await.expect("sends end").unwrap();
             }
+            let node = self.nodes.iter().position(Option::is_some).expect("a node has joined");
+            self.send_again(node);
+        }
+        for task in std::mem::take(&mut self.tasks) {
             timeout(PATIENCE, task).await.expect("sends end").unwrap();
         }
         for node in self.nodes.iter().flatten() {
@@ -375,8 +401,15 @@ impl World {
             }
         }
         let journal = std::mem::take(&mut *self.journal.lock().unwrap());
-        let known: BTreeSet<u64> = journal.accepted.iter().map(|(_, op, _)| op.number).collect();
-        assert!(orders.keys().all(|number| known.contains(number) || journal.in_doubt.contains(number)));
+        assert!(journal.in_doubt.is_empty(), "the log answers when all is repaired");
+        let again = journal.again.iter().map(|(op, _)| op.number);
+        let known: BTreeSet<u64> = journal.accepted.iter().map(|(_, op, _)| op.number).chain(again).collect();
+        assert!(orders.keys().all(|number| known.contains(number)), "what arrives was accepted");
+        for (op, ack) in &journal.again {
+            if !orders.contains_key(&op.number) || late.contains(&op.number) {
+                self.assert_dead(op, ack).await;
+            }
+        }
         let mut newest = BTreeMap::new();
         for (task, op, ack) in &journal.accepted {
             let Some(place) = orders.get(&op.number) else {
@@ -425,9 +458,8 @@ async fn send(desk: &Handle<Op>, (life, task): (usize, usize), symbol: u64, jour
     match desk.submit(order).await {
         Ok(ack) => journal.lock().unwrap().accepted.push((task, order, ack)),
         Err(error) if error.is_closed() => return false,
-        Err(_) => {
-            journal.lock().unwrap().in_doubt.insert(number);
-        }
+        Err(SendError::InDoubt { op, id }) => journal.lock().unwrap().in_doubt.push((op, id)),
+        Err(_) => {}
     }
     let price = Op { feed: Some(life), symbol, number };
     match desk.send(price).await {
