@@ -12,7 +12,7 @@ mod driver;
 #[cfg(feature = "durable")]
 #[cfg_attr(docsrs, doc(cfg(feature = "durable")))]
 #[cfg_attr(
-    not(any(feature = "durable-file", feature = "testing")),
+    not(any(feature = "durable-file", feature = "postgres", feature = "testing")),
     allow(dead_code, reason = "an engine comes with one of these features")
 )]
 pub mod durable;

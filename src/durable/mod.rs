@@ -59,7 +59,7 @@ mod ingress;
 mod intent;
 mod joined;
 mod json;
-#[cfg(all(feature = "durable-file", feature = "postgres"))]
+#[cfg(feature = "postgres")]
 mod ledger;
 mod letters;
 mod log;
@@ -69,6 +69,8 @@ mod meter;
 mod op_status;
 mod outcomes;
 mod permits;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod send;
 mod send_all;
 mod settings;
@@ -94,6 +96,9 @@ pub use handle::Handle;
 pub use joined::{Joined, Leave};
 pub use letters::DeadLetters;
 pub use op_status::OpStatus;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable-postgres")))]
+pub use postgres::PostgreSql;
 pub use settings::OnUndecodable;
 pub use stats::Stats;
 pub use tally::FlushReport;

@@ -53,7 +53,7 @@ impl Settled {
     }
 }
 
-#[cfg(all(feature = "durable-file", feature = "postgres"))]
+#[cfg(feature = "postgres")]
 impl Settled {
     /// Runs above the cursor, in order.
     pub(crate) fn above(&self) -> Vec<(u64, u64)> {
@@ -101,7 +101,7 @@ mod tests {
         }
 
         /// Goal: the changes lead from one state to the next. Method: positions settled in any order, a few at a time.
-        #[cfg(all(feature = "durable-file", feature = "postgres"))]
+        #[cfg(feature = "postgres")]
         #[test]
         fn changes_lead_to_the_next_state(chunks in chunks()) {
             let (mut settled, mut stored) = (Settled::default(), BTreeMap::new());

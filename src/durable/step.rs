@@ -28,7 +28,7 @@ pub(crate) enum Step {
     /// The work of a transactional sink runs, in the transaction that settles its ops.
     Transaction,
     /// A transaction of a ledger commits.
-    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    #[cfg(feature = "postgres")]
     LedgerCommit,
     /// A record with settled positions goes to the log.
     Settlement,
@@ -68,7 +68,7 @@ impl Step {
             Self::Intent => "intent",
             Self::Write => "write",
             Self::Transaction => "transaction",
-            #[cfg(all(feature = "durable-file", feature = "postgres"))]
+            #[cfg(feature = "postgres")]
             Self::LedgerCommit => "ledger_commit",
             Self::Settlement => "settlement",
             Self::Outcome => "outcome",

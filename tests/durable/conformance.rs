@@ -45,6 +45,15 @@ impl Place for crate::ledger::Place {
     }
 }
 
+#[cfg(feature = "postgres")]
+impl Place for crate::postgres::Place {
+    type Engine = roundlot::durable::PostgreSql;
+
+    fn engine(&self) -> Self::Engine {
+        self.engine()
+    }
+}
+
 fn stages() -> Stages<Op> {
     Stages::new().partition_by(|op: &Op| op.0).conflate_by(|op: &Op| (op.0 >= 100).then_some(op.0), stage::latest)
 }
@@ -346,6 +355,15 @@ macro_rules! conformance {
             #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
             async fn $check() {
                 super::$check(crate::ledger::Place::new().await).await;
+            })*
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test]
+            #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+            async fn $check() {
+                super::$check(crate::postgres::Place::new().await).await;
             })*
         }
     };

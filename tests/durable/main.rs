@@ -14,6 +14,8 @@ mod kill;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
 mod ledger;
 mod nodes;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(all(unix, feature = "durable-file"))]
 mod processes;
 #[cfg(feature = "durable-file")]

@@ -11,7 +11,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{FrameStore, Ledger, lookups::Marked};
+use super::{FrameStore, Ledger, LetterBytes, lookups::Marked};
 use crate::{
     durable::{
         error::JoinError,
@@ -65,9 +65,10 @@ pub(crate) async fn open<E: Engine>(
     let (of, fresh) = (name.to_owned(), RandomState::new().hash_one(SystemTime::now()));
     let paired = turns.run(move |store| frames::pair(store, &of, shards, fresh), |_| {}).await?;
     let local = |producer| Local::new(Arc::clone(&engine), turns.clone(), paired.log, producer, shards);
+    let letters = LetterBytes::of_one_process(max_letter_bytes);
     // The ledger gives this process its number, and appends nothing.
     let frames_of_ledger = Arc::new(Filed { local: local(0), behind: Arc::default() });
-    let (ledger, producer) = Ledger::join(settings, name, shards, paired, frames_of_ledger, max_letter_bytes).await?;
+    let (ledger, producer) = Ledger::join(settings, name, shards, paired, frames_of_ledger, letters).await?;
     let of = name.to_owned();
     turns.run(move |store| frames::introduce(store, &of, producer), |()| {}).await?;
     engine.joined(Membership { log: paired.log, producer });

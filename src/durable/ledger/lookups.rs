@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Error, Row};
 
 use super::{
     Ledger,
-    rows::int8,
+    rows::{int8, int8s},
     session::{answer, committed},
 };
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
         frame::MAX_NUMBER,
         log::{
             LogError,
-            frames::OldOutcome,
-            store::{LetterRow, OutcomeRow, Stored},
+            lead::IdRun,
+            store::{LetterRow, OldOutcome, OutcomeRow, Stored},
             sums::unsigned,
         },
         outcomes::only,
@@ -24,10 +24,15 @@ use crate::{
 
 const OUTCOME: &str = "SELECT producer, first, count, ended, attempts, at, schema, result, lengths, sum \
     FROM {s}.roundlot_outcomes WHERE log = $1 AND shard = $2";
-const LETTER: &str = "SELECT producer, number, op, schema, ended, attempts, error, at, sum, to_producer, to_number \
+
+/// Outcomes read at a time.
+const READ: u64 = 256;
+
+pub(crate) const LETTER: &str = "SELECT producer, number, op, schema, ended, attempts, error, at, sum, to_producer, to_number \
     FROM {s}.roundlot_letters WHERE log = $1 AND shard = $2";
 
 /// A dead letter on its way back into the log.
+#[cfg(feature = "durable-file")]
 #[derive(Debug)]
 pub(crate) struct Marked {
     pub(crate) from: OpId,
@@ -63,7 +68,7 @@ impl Ledger {
     }
 
     /// The outcome of one op.
-    pub(super) async fn find(&self, id: OpId) -> Stored<Option<OutcomeRow>> {
+    pub(crate) async fn find(&self, id: OpId) -> Stored<Option<OutcomeRow>> {
         let sql = format!("{OUTCOME} AND producer = $3 AND first <= $4 ORDER BY first DESC LIMIT 1");
         let query = self.statement(id.shard(), &sql, [int8(id.producer()), int8(id.number())]);
         let rows = self.look(async |client| query.query(client).await).await?;
@@ -77,7 +82,7 @@ impl Ledger {
     }
 
     /// Outcomes that were recorded before a time, in order of producer and number, each producer's up to the first that was not.
-    pub(super) async fn outcomes_before(&self, shard: u16, before: u64, limit: usize) -> Stored<Vec<OldOutcome>> {
+    pub(crate) async fn outcomes_before(&self, shard: u16, before: u64, limit: usize) -> Stored<Vec<OldOutcome>> {
         let sql = "SELECT producer, first, count, at FROM {s}.roundlot_outcomes WHERE log = $1 AND shard = $2 \
             AND (producer, first) > ($3, $4) ORDER BY producer, first LIMIT $5";
         let (mut old, mut after) = (Vec::new(), (0, 0));
@@ -100,12 +105,12 @@ impl Ledger {
     }
 
     /// Removes the first outcomes of processes, below a number each, as far as they were recorded before a time.
-    pub(super) async fn remove_outcomes(&self, shard: u16, floors: &[(u64, u64)], before: u64) -> Stored<()> {
+    pub(crate) async fn remove_outcomes(&self, shard: u16, floors: &[(u64, u64)], before: u64) -> Stored<()> {
         let sql = "DELETE FROM {s}.roundlot_outcomes o USING unnest($3::bigint[], $4::bigint[]) AS f(producer, floor) \
             WHERE log = $1 AND shard = $2 AND o.producer = f.producer AND o.first < f.floor AND at < $5";
         let columns = [
-            super::rows::int8s(floors.iter().map(|(producer, _)| *producer)),
-            super::rows::int8s(floors.iter().map(|(_, floor)| *floor)),
+            int8s(floors.iter().map(|(producer, _)| *producer)),
+            int8s(floors.iter().map(|(_, floor)| *floor)),
             int8(before),
         ];
         let statement = self.statement(shard, sql, columns);
@@ -113,14 +118,14 @@ impl Ledger {
     }
 
     /// Removes draws from the quota that expired before a time.
-    pub(super) async fn remove_charges(&self, shard: u16, before: u64) -> Stored<()> {
+    pub(crate) async fn remove_charges(&self, shard: u16, before: u64) -> Stored<()> {
         let sql = "DELETE FROM {s}.roundlot_charges WHERE log = $1 AND shard = $2 AND expires < $3";
         let statement = self.statement(shard, sql, [int8(before)]);
         self.change(async |client| statement.execute(client).await).await.map(drop)
     }
 
     /// Dead letters behind this one, in order of their ids.
-    pub(super) async fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Stored<Vec<LetterRow>> {
+    pub(crate) async fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Stored<Vec<LetterRow>> {
         let sql = format!("{LETTER} AND (producer, number) > ($3, $4) ORDER BY producer, number LIMIT $5");
         // No process has the number 0.
         let (producer, number) = after.unwrap_or_default();
@@ -130,13 +135,34 @@ impl Ledger {
     }
 
     /// Removes a dead letter. Returns whether there was one.
-    pub(super) async fn discard(&self, id: OpId) -> Stored<bool> {
+    pub(crate) async fn discard(&self, id: OpId) -> Stored<bool> {
         let sql = "DELETE FROM {s}.roundlot_letters WHERE log = $1 AND shard = $2 AND producer = $3 AND number = $4";
         let statement = self.statement(id.shard(), sql, [int8(id.producer()), int8(id.number())]);
         self.change(async |client| statement.execute(client).await).await.map(|count| count > 0)
     }
 
+    /// Outcomes of ops with these ids. Not all of them if there are many, and none only if there are none.
+    pub(crate) async fn ended(&self, shard: u16, ids: &[IdRun]) -> Stored<Vec<OutcomeRow>> {
+        // Ops that end together share a row, which may begin before a run.
+        let sql = "SELECT o.producer, o.first, o.count, o.ended, o.attempts, o.at, o.schema, o.result, o.lengths, o.sum \
+            FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS r(producer, first, last), LATERAL ( \
+            (SELECT b.* FROM (SELECT * FROM {s}.roundlot_outcomes WHERE log = $1 AND shard = $2 AND producer = r.producer \
+                AND first <= r.first ORDER BY first DESC LIMIT 1) b WHERE b.first + b.count > r.first) \
+            UNION ALL (SELECT * FROM {s}.roundlot_outcomes WHERE log = $1 AND shard = $2 AND producer = r.producer \
+                AND first > r.first AND first <= r.last ORDER BY first LIMIT $6)) o LIMIT $6";
+        let columns = [
+            int8s(ids.iter().map(|run| run.producer)),
+            int8s(ids.iter().map(|run| run.first)),
+            int8s(ids.iter().map(|run| run.first + run.count - 1)),
+            int8(READ),
+        ];
+        let query = self.statement(shard, sql, columns);
+        let rows = self.look(async |client| query.query(client).await).await?;
+        rows.iter().map(|row| self.outcome_of(shard, row)).collect()
+    }
+
     /// Notes the id under which the op of a dead letter comes back, unless the letter has one. `None` if there is no letter.
+    #[cfg(feature = "durable-file")]
     pub(super) async fn mark(&self, id: OpId, to: (u64, u64)) -> Stored<Option<Marked>> {
         let sql = "UPDATE {s}.roundlot_letters SET to_producer = coalesce(to_producer, $5), \
             to_number = coalesce(to_number, $6) WHERE log = $1 AND shard = $2 AND producer = $3 AND number = $4 \
@@ -148,12 +174,14 @@ impl Ledger {
     }
 
     /// Dead letters whose way back into the log was cut short.
+    #[cfg(feature = "durable-file")]
     pub(super) async fn marked(&self, shard: u16) -> Stored<Vec<Marked>> {
         let query = self.statement(shard, &format!("{LETTER} AND to_number IS NOT NULL"), []);
         let rows = self.look(async |client| query.query(client).await).await?;
         rows.iter().map(|row| self.marked_of(shard, row)).collect()
     }
 
+    #[cfg(feature = "durable-file")]
     fn marked_of(&self, shard: u16, row: &Row) -> Stored<Marked> {
         let LetterRow { producer, number, op, schema, .. } = self.letter_of(shard, row)?;
         let from = OpId::new(producer, shard, number);

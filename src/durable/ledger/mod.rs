@@ -1,4 +1,4 @@
-//! [`Ledger`]: settles a log in PostgreSQL. Frames stay in the engine that accepts them; the fence of each shard, settled
+//! [`Ledger`]: settles a log in PostgreSQL. Frames stay in the engine that accepts them, which may be the same database; the fence of each shard, settled
 //! positions, intents, outcomes, dead letters and the pause are tables in a database. So a sink that writes into the same database
 //! has its rows and the record of what they settle in one transaction.
 //!
@@ -18,11 +18,12 @@
 
 mod charges;
 mod letters;
+#[cfg(feature = "durable-file")]
 mod log;
-mod lookups;
-mod rows;
-mod schema;
-mod session;
+pub(crate) mod lookups;
+pub(crate) mod rows;
+pub(crate) mod schema;
+pub(crate) mod session;
 mod settle;
 
 use std::sync::{
@@ -37,7 +38,8 @@ use super::{
     settled::Settled,
 };
 use crate::sink::postgres::Server;
-use letters::LetterBytes;
+pub(crate) use letters::LetterBytes;
+#[cfg(feature = "durable-file")]
 pub(super) use log::open;
 use session::Slot;
 pub(super) use settle::{Fence, Undone};
@@ -53,11 +55,14 @@ pub(crate) trait FrameStore: Send + Sync + 'static {
     /// All positions below the cursor and all in these runs are settled, for good. Frames that hold no others may go; a crash
     /// before that loses nothing.
     fn forget(&self, shard: u16, cursor: u64, runs: Vec<(u64, u64)>);
+
+    /// A transaction of a shard was committed.
+    fn recorded(&self, _shard: u16) {}
 }
 
 /// The settlements of one log in a database. Each shard has a session of its own, and all lookups share one.
 pub(crate) struct Ledger {
-    server: Server,
+    server: Arc<Server>,
     /// The schema of the tables, quoted.
     schema: String,
     /// The number of the log in its database.
@@ -79,12 +84,12 @@ struct Lead {
 
 impl Ledger {
     /// Transactions that this process has committed.
-    pub(super) fn commits(&self) -> u64 {
+    pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
 
     /// Ends all sessions.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         for shard in &self.shards {
             shard.lock().await.slot.end().await;
         }
@@ -92,7 +97,7 @@ impl Ledger {
     }
 
     /// The cursor and the settled runs above, as of the last commit of the term. `None` if they have to be read again.
-    pub(super) async fn known(&self, shard: u16) -> Result<Option<(u64, Vec<(u64, u64)>)>, LogError> {
+    pub(crate) async fn known(&self, shard: u16) -> Result<Option<(u64, Vec<(u64, u64)>)>, LogError> {
         let lead = self.shard(shard)?.lock().await;
         Ok(lead.known.as_ref().map(|(_, settled)| (settled.cursor(), settled.above())))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio_postgres::{
-    Error, Row, Transaction,
+    Client, Error, Row,
     types::{ToSql, Type},
 };
 
@@ -23,10 +23,10 @@ use crate::durable::{
 };
 
 /// A parameter of a statement, with its type.
-pub(super) type Parameter<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
+pub(crate) type Parameter<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
 
-/// A statement about one shard, whose log and number are its first two parameters.
-pub(super) struct Statement<'a> {
+/// A statement about a log, whose number is its first parameter. That of a shard is the second, if it is about one.
+pub(crate) struct Statement<'a> {
     sql: String,
     parameters: Vec<Parameter<'a>>,
 }
@@ -39,34 +39,54 @@ impl Ledger {
         sql: &str,
         columns: impl IntoIterator<Item = Parameter<'a>>,
     ) -> Statement<'a> {
-        let mut parameters: Vec<Parameter<'a>> = vec![int4(self.log), int4(i32::from(shard))];
-        parameters.extend(columns);
-        Statement { sql: self.sql(sql), parameters }
+        Statement::new(&self.schema, (self.log, Some(shard)), sql, columns)
     }
 }
 
-fn int4<'a>(number: i32) -> Parameter<'a> {
+pub(crate) fn int4<'a>(number: i32) -> Parameter<'a> {
     (Box::new(number), Type::INT4)
 }
 
-pub(super) fn int8<'a>(number: u64) -> Parameter<'a> {
+pub(crate) fn int8<'a>(number: u64) -> Parameter<'a> {
     (Box::new(signed(number)), Type::INT8)
 }
 
-pub(super) fn int8s<'a>(numbers: impl IntoIterator<Item = u64>) -> Parameter<'a> {
+pub(crate) fn int8s<'a>(numbers: impl IntoIterator<Item = u64>) -> Parameter<'a> {
     (Box::new(numbers.into_iter().map(signed).collect::<Vec<i64>>()), Type::INT8_ARRAY)
 }
 
-pub(super) fn sums<'a>(sums: impl IntoIterator<Item = i64>) -> Parameter<'a> {
+pub(crate) fn sums<'a>(sums: impl IntoIterator<Item = i64>) -> Parameter<'a> {
     (Box::new(sums.into_iter().collect::<Vec<i64>>()), Type::INT8_ARRAY)
 }
 
-pub(super) fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Parameter<'a> {
+pub(crate) fn text<'a>(text: &'a str) -> Parameter<'a> {
+    (Box::new(text), Type::TEXT)
+}
+
+pub(crate) fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Parameter<'a> {
     (Box::new(texts.into_iter().collect::<Vec<&str>>()), Type::TEXT_ARRAY)
 }
 
-fn byteas<'a>(bytes: impl IntoIterator<Item = &'a [u8]>) -> Parameter<'a> {
+pub(crate) fn int4s<'a>(numbers: impl IntoIterator<Item = u16>) -> Parameter<'a> {
+    (Box::new(numbers.into_iter().map(i32::from).collect::<Vec<i32>>()), Type::INT4_ARRAY)
+}
+
+pub(crate) fn byteas<'a>(bytes: impl IntoIterator<Item = &'a [u8]>) -> Parameter<'a> {
     (Box::new(bytes.into_iter().collect::<Vec<&[u8]>>()), Type::BYTEA_ARRAY)
+}
+
+impl<'a> Statement<'a> {
+    /// A statement about the tables of a schema, which stands for `{s}`.
+    pub(crate) fn new(
+        schema: &str,
+        (log, shard): (i32, Option<u16>),
+        sql: &str,
+        columns: impl IntoIterator<Item = Parameter<'a>>,
+    ) -> Self {
+        let of_shard = shard.map(|shard| int4(i32::from(shard)));
+        let parameters = std::iter::once(int4(log)).chain(of_shard).chain(columns).collect();
+        Statement { sql: sql.replace("{s}", schema), parameters }
+    }
 }
 
 impl Statement<'_> {
@@ -75,19 +95,19 @@ impl Statement<'_> {
         self.parameters.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect()
     }
 
-    pub(super) async fn execute(&self, client: &tokio_postgres::Client) -> Result<u64, Error> {
+    pub(crate) async fn execute(&self, client: &Client) -> Result<u64, Error> {
         client.execute_typed(&self.sql, &self.typed()).await
     }
 
-    pub(super) async fn query(&self, client: &tokio_postgres::Client) -> Result<Vec<Row>, Error> {
+    pub(crate) async fn query(&self, client: &Client) -> Result<Vec<Row>, Error> {
         client.query_typed(&self.sql, &self.typed()).await
     }
 }
 
 /// Runs statements in one round trip.
-pub(super) async fn run_all(transaction: &Transaction<'_>, statements: &[Statement<'_>]) -> Stored<()> {
+pub(crate) async fn run_all(client: &Client, statements: &[Statement<'_>]) -> Stored<()> {
     // Each is sent when it is first polled.
-    let sent = futures::future::join_all(statements.iter().map(|statement| statement.execute(transaction.client())));
+    let sent = futures::future::join_all(statements.iter().map(|statement| statement.execute(client)));
     let answers = tokio::time::timeout(ANSWER, sent).await;
     let answers = answers.map_err(|_| LogError::Failed("the server gave no answer".to_owned()))?;
     // The first error is the cause of those behind it.
@@ -200,7 +220,7 @@ impl Ledger {
         check(row.get::<_, i64>(4) == shard_sum(key(self.log, shard), &found), "shards").map(|()| found)
     }
 
-    pub(super) fn outcome_of(&self, shard: u16, row: &Row) -> Stored<OutcomeRow> {
+    pub(crate) fn outcome_of(&self, shard: u16, row: &Row) -> Stored<OutcomeRow> {
         let outcome = OutcomeRow {
             producer: unsigned(row.get(0)),
             first: unsigned(row.get(1)),
@@ -216,7 +236,7 @@ impl Ledger {
         check(is_right, "outcomes").map(|()| outcome)
     }
 
-    pub(super) fn letter_of(&self, shard: u16, row: &Row) -> Stored<LetterRow> {
+    pub(crate) fn letter_of(&self, shard: u16, row: &Row) -> Stored<LetterRow> {
         let letter = LetterRow {
             producer: unsigned(row.get(0)),
             number: unsigned(row.get(1)),

@@ -3,25 +3,28 @@
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, Error, types::Type};
+use tokio_postgres::{Client, Error, Transaction, types::Type};
 
 use super::{
     FrameStore, Lead, Ledger,
     letters::LetterBytes,
-    session::{self, Slot, answer, committed},
+    session::{Slot, answer},
 };
+#[cfg(any(test, feature = "durable-file"))]
+use super::session::{self, committed};
+#[cfg(any(test, feature = "durable-file"))]
+use crate::sink::postgres::Postgres;
 use crate::{
     durable::{
         error::JoinError,
         log::{
             LogError,
-            frames::Paired,
-            store::{ShardRow, shard_key},
+            store::{Paired, ShardRow, shard_key},
             sums::{shard_sum, signed, unsigned},
         },
     },
     sink::{
-        postgres::{Postgres, Session},
+        postgres::{Server, Session},
         table::sql::quoted,
     },
 };
@@ -73,47 +76,72 @@ const SCHEMA: &str =
     "SELECT coalesce((SELECT s.nspname::text FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
     WHERE t.oid = to_regclass('roundlot_meta')), current_schema()::text), to_regclass('roundlot_meta') IS NOT NULL";
 
+/// The pairing of a log whose frames are in the database, too.
+pub(crate) const HERE: u64 = 0;
+
 /// The place of a log in its database.
-struct Found {
-    schema: String,
-    log: i32,
-    producer: u64,
+pub(crate) struct Found {
+    /// The schema of the tables, quoted.
+    pub(crate) schema: String,
+    pub(crate) log: i32,
+    /// The number of this process.
+    pub(crate) producer: u64,
 }
 
 impl Ledger {
     /// Joins the ledger of a log, and makes it if the log is new. Returns it with the number of this process.
+    #[cfg(any(test, feature = "durable-file"))]
     pub(super) async fn join(
         settings: &Postgres,
         name: &str,
         shards: u16,
         paired: Paired,
         frames: Arc<dyn FrameStore>,
-        max_letter_bytes: u64,
+        letters: LetterBytes,
     ) -> Result<(Self, u64), JoinError> {
         let server = settings.server().map_err(|why| JoinError::Open(format!("the ledger's address: {why}")))?;
         let mut session = session::connect(&server).await?;
-        let Found { schema, log, producer } = enter(&mut session, name, shards, paired).await?;
+        session.begin();
+        let transaction = answer(session.client_mut().transaction()).await?;
+        let found = enter(&transaction, name, shards, paired).await?;
+        committed(transaction.commit()).await?;
+        session.rest();
+        let producer = found.producer;
+        Ok((Self::new(Arc::new(server), session, found, shards, frames, letters), producer))
+    }
+
+    /// A ledger that has been joined by a session.
+    pub(crate) fn new(
+        server: Arc<Server>,
+        session: Session,
+        found: Found,
+        shards: u16,
+        frames: Arc<dyn FrameStore>,
+        letters: LetterBytes,
+    ) -> Self {
         let mut lookups = Slot::default();
         lookups.put(session);
-        let ledger = Self {
+        let Found { schema, log, .. } = found;
+        Self {
             server,
             schema,
             log,
             shards: (0..shards).map(|_| Mutex::new(Lead::default())).collect(),
             lookups: Mutex::new(lookups),
-            letters: LetterBytes::new(max_letter_bytes),
+            letters,
             frames,
             commits: Default::default(),
-        };
-        Ok((ledger, producer))
+        }
     }
 }
 
-/// Enters a log into the tables, which are made if they are missing.
-async fn enter(session: &mut Session, name: &str, shards: u16, paired: Paired) -> Result<Found, JoinError> {
-    session.begin();
-    let client = session.client_mut();
-    let transaction = answer(client.transaction()).await?;
+/// Enters a log into the tables, which are made if they are missing. They are locked until the transaction ends.
+pub(crate) async fn enter(
+    transaction: &Transaction<'_>,
+    name: &str,
+    shards: u16,
+    paired: Paired,
+) -> Result<Found, JoinError> {
     let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
     answer(transaction.batch_execute(&lock)).await?;
     let schema = tables(transaction.client()).await?;
@@ -129,6 +157,12 @@ async fn enter(session: &mut Session, name: &str, shards: u16, paired: Paired) -
             return Err(JoinError::Shards { has: u16::try_from(has).unwrap_or(u16::MAX), wanted: shards });
         }
         Some((log, _, pairing)) if pairing == paired.pairing => log,
+        Some(_) if paired.pairing == HERE => {
+            return Err(LogError::Unpaired(format!("the log {name} of the database has its frames in a file")).into());
+        }
+        Some((.., HERE)) => {
+            return Err(LogError::Unpaired(format!("the log {name} has its frames in the database")).into());
+        }
         Some(_) => return Err(LogError::Unpaired(format!("the ledger named {name} is that of another log")).into()),
         None if paired.has_begun => {
             return Err(LogError::Unpaired(format!("the database has no ledger named {name}, and had one")).into());
@@ -142,8 +176,6 @@ async fn enter(session: &mut Session, name: &str, shards: u16, paired: Paired) -
     let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&next, Type::INT8)];
     let producer = answer(transaction.query_typed(&update, &params)).await?;
     let producer = producer.first().map_or(0, |row| unsigned(row.get(0)));
-    committed(transaction.commit()).await?;
-    session.rest();
     Ok(Found { schema, log, producer })
 }
 
@@ -192,6 +224,6 @@ async fn make(
 }
 
 /// The key of a shard in checksums.
-pub(super) fn key(log: i32, shard: u16) -> u32 {
+pub(crate) fn key(log: i32, shard: u16) -> u32 {
     shard_key(log as u16, shard)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::{Client, Error, error::SqlState};
+use tokio_postgres::{Client, Error, Notification, error::SqlState};
 
 use crate::{
     durable::{error::JoinError, log::LogError},
@@ -18,57 +18,70 @@ use crate::{
 
 /// How long the server may take to answer a request of the log: long enough for a checkpoint of a slow disk, and short enough
 /// that a network which drops everything in silence holds up a shard for no longer.
-pub(super) const ANSWER: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 
 /// A session, if there is one.
 #[derive(Default)]
-pub(super) struct Slot(Option<Session>);
+pub(crate) struct Slot {
+    session: Option<Session>,
+    /// The settings of each session.
+    settings: &'static str,
+}
 
 impl Slot {
+    /// A slot whose sessions begin with these settings.
+    pub(crate) fn with(settings: &'static str) -> Self {
+        Self { session: None, settings }
+    }
+
     /// A session that is ready for a request.
-    pub(super) async fn ready(&mut self, server: &Server) -> Result<InUse<'_>, LogError> {
-        if self.0.as_ref().is_none_or(|session| session.is_busy() || session.is_closed()) {
-            self.0 = None;
-            self.0 = Some(connect(server).await.map_err(|error| LogError::Failed(error.to_string()))?);
+    pub(crate) async fn ready(&mut self, server: &Server) -> Result<InUse<'_>, LogError> {
+        if self.session.as_ref().is_none_or(|session| session.is_busy() || session.is_closed()) {
+            self.session = None;
+            let session = connect(server).await.map_err(|error| LogError::Failed(error.to_string()))?;
+            if !self.settings.is_empty() {
+                answer(session.client().batch_execute(self.settings)).await?;
+            }
+            self.session = Some(session);
         }
-        let mut in_use = InUse(&mut self.0);
+        let mut in_use = InUse(&mut self.session);
         in_use.session()?.begin();
         Ok(in_use)
     }
 
     pub(super) fn put(&mut self, session: Session) {
-        self.0 = Some(session);
+        self.session = Some(session);
     }
 
     /// Ends the session, and waits for that.
-    pub(super) async fn end(&mut self) {
-        if let Some(session) = self.0.take() {
+    pub(crate) async fn end(&mut self) {
+        if let Some(session) = self.session.take() {
             session.end().await;
         }
     }
 }
 
 /// A session for the time of a request. It is given up, and what it does is canceled, unless the request is done.
-pub(super) struct InUse<'a>(&'a mut Option<Session>);
+pub(crate) struct InUse<'a>(&'a mut Option<Session>);
 
 impl InUse<'_> {
     fn session(&mut self) -> Result<&mut Session, LogError> {
         self.0.as_mut().ok_or(LogError::Closed)
     }
 
-    pub(super) fn client(&mut self) -> Result<&mut Client, LogError> {
+    pub(crate) fn client(&mut self) -> Result<&mut Client, LogError> {
         self.session().map(Session::client_mut)
     }
 
     /// The server has answered everything, and no transaction is open.
-    pub(super) fn done(mut self) {
+    pub(crate) fn done(mut self) {
         if let Ok(session) = self.session() {
             session.rest();
         }
     }
 
     /// Rolls back what may be open, after an error.
-    pub(super) async fn undo(mut self) {
+    pub(crate) async fn undo(mut self) {
         let Ok(client) = self.client() else { return };
         if matches!(timeout(ANSWER, client.batch_execute("ROLLBACK")).await, Ok(Ok(()))) {
             self.done();
@@ -85,9 +98,17 @@ impl Drop for InUse<'_> {
 }
 
 /// A session whose commits are synced.
-pub(super) async fn connect(server: &Server) -> Result<Session, JoinError> {
+pub(crate) async fn connect(server: &Server) -> Result<Session, JoinError> {
+    connect_with(server, |_| {}).await
+}
+
+/// The same, with a function that is called for each notification.
+pub(crate) async fn connect_with(
+    server: &Server,
+    heard: impl Fn(Notification) + Send + 'static,
+) -> Result<Session, JoinError> {
     let open = |why: String| JoinError::Open(format!("the ledger: {why}"));
-    let mut session = server.connect(None).await.map_err(|error| open(chain(&error.context)))?;
+    let mut session = server.connect_with(None, heard).await.map_err(|error| open(chain(&error.context)))?;
     let checked = timeout(ANSWER, check(session.client_mut(), server)).await;
     let fault = checked.map_err(|_| open(NO_ANSWER.to_owned()))?.map_err(|error| open(text(error)))?;
     if let Some(fault) = fault {
@@ -117,12 +138,12 @@ async fn check(client: &Client, server: &Server) -> Result<Option<&'static str>,
 }
 
 /// The text of an error, without anything that may be secret.
-pub(super) fn text(error: Error) -> String {
+pub(crate) fn text(error: Error) -> String {
     chain(&classify(Phase::Statement, error).context)
 }
 
 /// Waits for an answer to a request that has committed nothing yet.
-pub(super) async fn answer<V>(request: impl Future<Output = Result<V, Error>>) -> Result<V, LogError> {
+pub(crate) async fn answer<V>(request: impl Future<Output = Result<V, Error>>) -> Result<V, LogError> {
     match timeout(ANSWER, request).await {
         Ok(answer) => answer.map_err(failed),
         Err(_) => Err(LogError::Failed(NO_ANSWER.to_owned())),
@@ -130,7 +151,7 @@ pub(super) async fn answer<V>(request: impl Future<Output = Result<V, Error>>) -
 }
 
 /// The meaning of an error before a commit: nothing was stored.
-pub(super) fn failed(error: Error) -> LogError {
+pub(crate) fn failed(error: Error) -> LogError {
     match error.code() {
         Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
             LogError::Uncommittable("a statement of the sink failed, and its error was passed over".to_owned())
@@ -140,7 +161,7 @@ pub(super) fn failed(error: Error) -> LogError {
 }
 
 /// Waits for the answer to a commit, or to a statement that is a transaction of its own.
-pub(super) async fn committed<V>(commit: impl Future<Output = Result<V, Error>>) -> Result<V, LogError> {
+pub(crate) async fn committed<V>(commit: impl Future<Output = Result<V, Error>>) -> Result<V, LogError> {
     let error = match timeout(ANSWER, commit).await {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => classify(Phase::Commit, error),

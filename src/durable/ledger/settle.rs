@@ -12,6 +12,7 @@ use super::{
     session::{ANSWER, answer, committed},
 };
 use crate::durable::{
+    intent::Intent,
     log::{
         LogError, Record, TermState,
         store::{LetterRow, ShardRow, Stored},
@@ -87,9 +88,7 @@ impl Ledger {
         let row = row.in_next_term(next);
         self.update(&transaction, shard, number, &row).await?;
         let settled = self.settled(&transaction, shard).await?;
-        let sql = "SELECT number, intent, sum FROM {s}.roundlot_intents WHERE log = $1 AND shard = $2 ORDER BY number";
-        let intents = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
-        let intents = intents.iter().map(|row| self.intent_of(shard, row)).collect::<Stored<_>>()?;
+        let intents = self.intents(&transaction, shard).await?;
         let charges = self.charges(&transaction, shard).await?;
         commit(transaction).await?;
         let ShardRow { epoch, cursor, paused, idle_terms, .. } = row;
@@ -126,6 +125,7 @@ impl Ledger {
             Ok(Committed { settled, whole }) => {
                 in_use.done();
                 self.commits.fetch_add(1, Ordering::Relaxed);
+                self.frames.recorded(fence.shard);
                 if !whole.is_empty() {
                     self.frames.forget(fence.shard, settled.cursor(), whole);
                 }
@@ -139,6 +139,45 @@ impl Ledger {
                 Err(error)
             }
         }
+    }
+
+    /// Pauses a shard or ends the pause, whoever leads it. Returns how many ops may be under way: those that intents name.
+    pub(crate) async fn set_paused(&self, shard: u16, paused: bool) -> Stored<u64> {
+        let mut lead = self.shard(shard)?.lock().await;
+        let mut in_use = lead.slot.ready(&self.server).await?;
+        match self.set_paused_in(in_use.client()?, shard, paused).await {
+            Ok(under_way) => {
+                in_use.done();
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                Ok(under_way)
+            }
+            Err(error @ LogError::Unknown(_)) => Err(error),
+            Err(error) => {
+                in_use.undo().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn set_paused_in(&self, client: &mut Client, shard: u16, paused: bool) -> Stored<u64> {
+        let transaction = begun(client).await?;
+        // Behind the lock, no transaction of a sink is under way, and no record with an intent.
+        let Locked { row, transaction: number } = self.lock(&transaction, shard, ANSWER).await?;
+        self.update(&transaction, shard, number, &ShardRow { paused, ..row }).await?;
+        let intents = self.intents(&transaction, shard).await?;
+        commit(transaction).await?;
+        let ops = |(number, bytes): &(u64, Vec<u8>)| {
+            let intent = Intent::decode(bytes).ok_or_else(|| LogError::Damaged(format!("intent {number}")))?;
+            Ok(intent.ops.len() as u64)
+        };
+        intents.iter().map(ops).sum()
+    }
+
+    /// Intents without a settlement.
+    async fn intents(&self, transaction: &Transaction<'_>, shard: u16) -> Stored<Vec<(u64, Vec<u8>)>> {
+        let sql = "SELECT number, intent, sum FROM {s}.roundlot_intents WHERE log = $1 AND shard = $2 ORDER BY number";
+        let rows = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
+        rows.iter().map(|row| self.intent_of(shard, row)).collect()
     }
 
     async fn transact_in<E, F>(
@@ -166,6 +205,9 @@ impl Ledger {
             None => Settled::new(row.cursor, &self.settled(&transaction, fence.shard).await?),
         };
         let record = work(&mut transaction).await.map_err(Undone::Work)?;
+        if row.paused && record.starts {
+            return Err(LogError::Paused.into());
+        }
         if !record.letters.is_empty() && !self.has_letter_room(&transaction).await? {
             return Err(LogError::LettersFull.into());
         }
@@ -248,7 +290,7 @@ impl Ledger {
         .into_iter()
         .flatten()
         .collect();
-        run_all(transaction, &statements).await
+        run_all(transaction.client(), &statements).await
     }
 
     /// Runs of settled positions above the cursor.

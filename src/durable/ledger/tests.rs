@@ -7,7 +7,10 @@ use tokio_postgres::{Client, NoTls, Transaction};
 
 use super::*;
 use crate::{
-    durable::log::{Record, frames::Paired, store::ChargeRow},
+    durable::log::{
+        Record,
+        store::{ChargeRow, Paired},
+    },
     sink::postgres::Postgres,
 };
 
@@ -43,8 +46,13 @@ async fn place() -> (Postgres, Client) {
 
 async fn join(settings: &Postgres) -> (Ledger, Arc<AnyFrames>) {
     let frames = Arc::new(AnyFrames::default());
-    let paired = Paired { log: 0, pairing: 7, next_producer: 1, has_begun: false };
-    let (ledger, _) = Ledger::join(settings, "orders", 2, paired, Arc::<AnyFrames>::clone(&frames), 100).await.unwrap();
+    let paired = Paired {
+        #[cfg(feature = "durable-file")]
+        log: 0,
+        pairing: 7, next_producer: 1, has_begun: false };
+    let letters = LetterBytes::of_one_process(100);
+    let of_ledger = Arc::<AnyFrames>::clone(&frames);
+    let (ledger, _) = Ledger::join(settings, "orders", 2, paired, of_ledger, letters).await.unwrap();
     (ledger, frames)
 }
 

@@ -5,21 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{
     Found, LogError, Purge, StoredFrame, TermState, rules,
-    store::{LogRow, ProducerRow, ShardRow, Store, Stored},
+    store::{LogRow, OldOutcome, Paired, ProducerRow, ShardRow, Store, Stored},
 };
 use crate::durable::frame::{Entry, Packer};
-
-/// A log with a ledger, as its frames are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Paired {
-    pub(crate) log: u16,
-    /// The number that log and ledger share.
-    pub(crate) pairing: u64,
-    /// The least number that the next process may have.
-    pub(crate) next_producer: u64,
-    /// Whether a term has begun, so that the ledger must know the log.
-    pub(crate) has_begun: bool,
-}
 
 /// Finds the log of this name, or makes it with a number to share with its ledger.
 pub(crate) fn pair(store: &mut dyn Store, name: &str, shards: u16, fresh: u64) -> Stored<Paired> {
@@ -89,9 +77,6 @@ pub(crate) fn find(store: &mut dyn Store, shard: u32, producer: u64, number: u64
     let row = store.producer(shard, producer)?;
     Ok(if row.is_some_and(|row| number >= row.floor) { Found::Unknown } else { Found::Forgotten })
 }
-
-/// An outcome that may be forgotten: producer, first number and count.
-pub(crate) type OldOutcome = (u64, u64, u64);
 
 /// Forgets the ids of old outcomes, in order of producer and number, but for those that an op may still repeat. Returns the floor
 /// of each producer: the outcomes below may be removed now, and their ids are never taken for new ones.

@@ -160,10 +160,14 @@ impl<E: Engine> Job for Transact<E> {
 fn drop_ref<V>(_value: &V) {}
 
 /// Answers frames once, also if the engine drops the request.
-struct Asker(Option<Arc<dyn Frames>>);
+pub(crate) struct Asker(Option<Arc<dyn Frames>>);
 
 impl Asker {
-    fn answer(mut self, result: Result<(), LogError>) {
+    pub(crate) fn new(frames: Arc<dyn Frames>) -> Self {
+        Self(Some(frames))
+    }
+
+    pub(crate) fn answer(mut self, result: Result<(), LogError>) {
         if let Some(frames) = self.0.take() {
             frames.answer(result);
         }
@@ -197,7 +201,7 @@ impl<E: Engine> Log for Local<E> {
 
     fn append(&self, shard: u16, frames: Arc<dyn Frames>) {
         let (key, engine, stored) = (self.key(shard), Arc::clone(&self.engine), self.stored(shard));
-        let asker = Asker(Some(Arc::clone(&frames)));
+        let asker = Asker::new(Arc::clone(&frames));
         self.turns.push(
             move |store| {
                 let Some(frame) = frames.frame() else { return Ok(None) };

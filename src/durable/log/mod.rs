@@ -21,7 +21,7 @@ pub(crate) mod lead;
 pub(crate) mod local;
 pub(crate) mod rules;
 pub(crate) mod store;
-#[cfg(feature = "durable-file")]
+#[cfg(any(feature = "durable-file", feature = "postgres"))]
 pub(crate) mod sums;
 pub(crate) mod turns;
 
@@ -35,7 +35,7 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-#[cfg(all(feature = "durable-file", feature = "postgres"))]
+#[cfg(feature = "postgres")]
 use super::ledger::Ledger;
 use super::{frame::Frame, transaction::Transaction};
 use crate::rules::outcome::OpId;
@@ -66,7 +66,7 @@ pub(crate) enum LogError {
     Failed(String),
     /// Nothing was stored: the rows of a sink can't be committed.
     #[error("the rows of the sink can't be committed: {0}")]
-    #[cfg_attr(not(feature = "durable-file"), expect(dead_code, reason = "in memory all rows can be"))]
+    #[cfg_attr(not(any(feature = "durable-file", feature = "postgres")), expect(dead_code, reason = "in memory all rows can be"))]
     Uncommittable(String),
     /// The request may or may not have been stored.
     #[error("the commit has no known result: {0}")]
@@ -280,7 +280,7 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn requeue(&self, id: OpId, number: u64) -> Answer<'_, Option<OpId>>;
 
     /// The ledger that settles the log, if the log does not do so itself.
-    #[cfg(all(feature = "durable-file", feature = "postgres"))]
+    #[cfg(feature = "postgres")]
     fn ledger(&self) -> Option<&Ledger> {
         None
     }

@@ -40,14 +40,38 @@ pub(crate) fn join(store: &mut dyn Store, name: &str, shards: u16) -> Stored<(u1
 /// Stores a frame at `now`, in nanoseconds since 1970. Ops that another process may have sent meanwhile are flagged in it.
 pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64) -> Stored<StoredFrame> {
     let producer = store.producer(shard, frame.producer)?.unwrap_or_default();
-    let flagged = match producer.claimed {
-        0 => None,
-        below => Some(frame.flagged(below).map_err(|error| LogError::Damaged(error.to_string()))?),
-    };
+    let flagged = flagged(&producer, frame)?;
     let frame = flagged.as_ref().unwrap_or(frame);
     let stored = |first| StoredFrame { first, count: frame.count, bytes: Arc::clone(&frame.bytes) };
+    if let Some(first) = stored_at(&producer, frame, now)? {
+        return Ok(stored(first));
+    }
+    if !store.has_room(frame.bytes.len())? {
+        return Err(LogError::Full);
+    }
+    let first = push_frame(store, shard, frame)?;
+    store.put_producer(shard, frame.producer, &ProducerRow { frame: frame.number, first, ..producer })?;
+    for (producer, below) in claims(frame)? {
+        // A producer without a row has never been here, and its ids are forgotten.
+        if let Some(row) = store.producer(shard, producer)?.filter(|row| row.claimed < below) {
+            store.put_producer(shard, producer, &ProducerRow { claimed: below, ..row })?;
+        }
+    }
+    Ok(stored(first))
+}
+
+/// The frame with a flag on each op that another process may have sent meanwhile, if there may be such ops.
+pub(crate) fn flagged(producer: &ProducerRow, frame: &Frame) -> Stored<Option<Frame>> {
+    match producer.claimed {
+        0 => Ok(None),
+        below => frame.flagged(below).map(Some).map_err(|error| LogError::Damaged(error.to_string())),
+    }
+}
+
+/// The position of a frame's first op, if the frame is stored. `None` if it is to be stored at `now`.
+pub(crate) fn stored_at(producer: &ProducerRow, frame: &Frame, now: u64) -> Stored<Option<u64>> {
     if frame.number == producer.frame {
-        return Ok(stored(producer.first));
+        return Ok(Some(producer.first));
     }
     // A producer has one frame on the way, so an older one was answered long ago.
     if frame.number < producer.frame || frame.count > MAX_COUNT {
@@ -56,33 +80,22 @@ pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64)
     if now.saturating_sub(frame.made_at) > GHOST_AFTER.as_nanos() as u64 {
         return Err(LogError::Ghost);
     }
-    if !store.has_room(frame.bytes.len())? {
-        return Err(LogError::Full);
-    }
-    let first = push_frame(store, shard, frame)?;
-    store.put_producer(shard, frame.producer, &ProducerRow { frame: frame.number, first, ..producer })?;
-    if frame.may_be_foreign {
-        claim(store, shard, frame)?;
-    }
-    Ok(stored(first))
+    Ok(None)
 }
 
-/// Notes the ids of other producers that are in a frame: a frame of theirs with the same ids may come later.
-fn claim(store: &mut dyn Store, shard: u32, frame: &Frame) -> Stored<()> {
+/// The ids of other producers that are in a frame: below which number, by producer. A frame of theirs with the same ids may come later.
+pub(crate) fn claims(frame: &Frame) -> Stored<BTreeMap<u64, u64>> {
     let mut claimed: BTreeMap<u64, u64> = BTreeMap::new();
+    if !frame.may_be_foreign {
+        return Ok(claimed);
+    }
     for (_, entry, _) in frame.entries().map_err(|error| LogError::Damaged(error.to_string()))? {
         if entry.producer != frame.producer {
             let below = claimed.entry(entry.producer).or_default();
             *below = (entry.number + 1).max(*below);
         }
     }
-    for (producer, below) in claimed {
-        // A producer without a row has never been here, and its ids are forgotten.
-        if let Some(row) = store.producer(shard, producer)?.filter(|row| row.claimed < below) {
-            store.put_producer(shard, producer, &ProducerRow { claimed: below, ..row })?;
-        }
-    }
-    Ok(())
+    Ok(claimed)
 }
 
 pub(super) fn push_frame(store: &mut dyn Store, shard: u32, frame: &Frame) -> Stored<u64> {

@@ -179,6 +179,25 @@ pub(crate) trait Store {
     fn remove_letter(&mut self, shard: u32, producer: u64, number: u64) -> Stored<()>;
 }
 
+/// A log with a ledger, as its frames are found.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Paired {
+    /// The number of the log where its frames are.
+    #[cfg(feature = "durable-file")]
+    pub(crate) log: u16,
+    /// The number that log and ledger share.
+    pub(crate) pairing: u64,
+    /// The least number that the next process may have.
+    pub(crate) next_producer: u64,
+    /// Whether a term has begun, so that the ledger must know the log.
+    pub(crate) has_begun: bool,
+}
+
+/// An outcome that may be forgotten: producer, first number and count.
+#[cfg(feature = "postgres")]
+pub(crate) type OldOutcome = (u64, u64, u64);
+
 /// The key of a shard of a log.
 pub(crate) fn shard_key(log: u16, shard: u16) -> u32 {
     u32::from(log) << 16 | u32::from(shard)

@@ -3,8 +3,10 @@
 
 use super::{
     LogError,
-    store::{ChargeRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Stored},
+    store::{ChargeRow, LetterRow, OutcomeRow, ProducerRow, ShardRow, Stored},
 };
+#[cfg(feature = "durable-file")]
+use crate::durable::log::store::LogRow;
 use crate::durable::bytes::checksum;
 
 /// A number as databases have it. Positions and numbers stay below 2^63; checksums may not.
@@ -43,6 +45,7 @@ pub(crate) fn charge_sum(shard: u32, row: &ChargeRow) -> i64 {
     signed(checksum(&[u64::from(shard), *key, *grain, *at, *cost, *expires], bucket.as_bytes()))
 }
 
+#[cfg(feature = "durable-file")]
 pub(crate) fn log_sum(name: &str, row: &LogRow) -> i64 {
     signed(checksum(&[u64::from(row.log), u64::from(row.shards), row.next_producer], name.as_bytes()))
 }

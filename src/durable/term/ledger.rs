@@ -68,7 +68,7 @@ impl Term {
     ///     }
     /// }
     /// ```
-    #[cfg_attr(docsrs, doc(cfg(all(feature = "durable-file", feature = "postgres"))))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
     pub async fn postgres<T, R, F>(&self, batch: &mut Batch<T, R>, work: F) -> Result<Settled, SinkError>
     where
         T: Send + 'static,

@@ -38,7 +38,7 @@ mod found;
 mod handover;
 mod intake;
 mod kept;
-#[cfg(all(feature = "durable-file", feature = "postgres"))]
+#[cfg(feature = "postgres")]
 mod ledger;
 mod lent;
 mod outgoing;

@@ -17,7 +17,7 @@ mod address;
 mod classify;
 mod connection;
 mod error;
-#[cfg(feature = "durable-file")]
+#[cfg(feature = "durable")]
 mod ledger_table;
 mod numeric;
 mod open;
@@ -37,18 +37,18 @@ mod watch;
 mod wire;
 mod writer;
 
-#[cfg(feature = "durable-file")]
+#[cfg(feature = "durable")]
 pub(crate) use classify::classify;
 pub use error::OpenError;
-#[cfg(feature = "durable-file")]
-#[cfg_attr(docsrs, doc(cfg(feature = "durable-file")))]
+#[cfg(feature = "durable")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable")))]
 pub use ledger_table::{LedgerTable, LedgerTableSink};
 pub use options::Postgres;
-#[cfg(feature = "durable-file")]
+#[cfg(feature = "durable")]
 pub(crate) use pool::Server;
-#[cfg(feature = "durable-file")]
+#[cfg(feature = "durable")]
 pub(crate) use search_path::has_arrived;
-#[cfg(feature = "durable-file")]
+#[cfg(feature = "durable")]
 pub(crate) use session::Session;
 pub use sink::PostgresSink;
 

@@ -47,7 +47,7 @@ async fn planned<T>(client: &Client, settings: &Postgres, table: &Table<T>) -> R
 }
 
 /// The plan for a table, in a transaction that has a savepoint named `roundlot`.
-#[cfg(feature = "durable-file")]
+#[cfg(feature = "durable")]
 pub(super) async fn planned_in<T>(client: &Client, table: &Table<T>) -> Result<Plan, OpenError> {
     look(client, &Postgres::of(Err("there is none".to_owned())), table).await
 }

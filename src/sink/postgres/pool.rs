@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -11,7 +12,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tokio_postgres::Config;
+use tokio_postgres::{AsyncMessage, Config, Notification};
 
 use super::{
     classify::{ClassifiedError, classify, no_answer, settle},
@@ -35,6 +36,15 @@ impl Server {
     /// The client library limits the time until a host is reached, and not until it answers: one that is stopped takes
     /// connections and says nothing. A host has two addresses at most, as a rule.
     pub(crate) async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Session, ClassifiedError> {
+        self.connect_with(slot, |_| {}).await
+    }
+
+    /// The same, with a function that is called for each notification.
+    pub(crate) async fn connect_with(
+        &self,
+        slot: Option<OwnedSemaphorePermit>,
+        heard: impl Fn(Notification) + Send + 'static,
+    ) -> Result<Session, ClassifiedError> {
         let connecting = self.config.connect(self.tls.clone());
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
         let connected = match self.config.get_connect_timeout() {
@@ -43,11 +53,20 @@ impl Server {
             }
             None => connecting.await,
         };
-        let (client, connection) = connected.map_err(|error| classify(Phase::Statement, error))?;
+        let (client, mut connection) = connected.map_err(|error| classify(Phase::Statement, error))?;
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                let error = classify(Phase::Statement, error).context.source;
-                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            loop {
+                match poll_fn(|context| connection.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notification(notification))) => heard(notification),
+                    Some(Ok(AsyncMessage::Notice(notice))) => tracing::debug!(%notice, "PostgreSQL says"),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        let error = classify(Phase::Statement, error).context.source;
+                        tracing::debug!(%error, "a connection to PostgreSQL ended");
+                        return;
+                    }
+                    None => return,
+                }
             }
         });
         let is_own = process::is_own(&client).await.map_err(|error| classify(Phase::Statement, error))?;

@@ -53,13 +53,13 @@ impl Session {
     }
 
     /// For transactions that the client library itself begins and ends.
-    #[cfg(feature = "durable-file")]
+    #[cfg(feature = "durable")]
     pub(crate) fn client_mut(&mut self) -> &mut Client {
         &mut self.live.as_mut().expect("it is taken out only when the session ends").client
     }
 
     /// Whether it has a server process to itself, in which statements keep their names.
-    pub(super) fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         self.is_own
     }
 

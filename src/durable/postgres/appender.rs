@@ -1,0 +1,177 @@
+//! [`Appender`]: the task that appends the frames of this process, all shards in one session. Frames that come while a transaction is
+//! under way share the next one. A leader of this process is told of them in the order of the log, before their callers are.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    append::{Appending, Asked, Move},
+    clock::Clock,
+    members::Members,
+};
+use crate::{
+    durable::{
+        ledger::session::Slot,
+        log::{
+            Frames, LogError, StoredFrame,
+            local::{Asker, nanos},
+            store::Stored,
+        },
+    },
+    sink::postgres::Server,
+};
+
+/// Bytes of frames in one transaction, about: some tenths of a second on a slow disk.
+const MAX_BYTES: usize = 8_000_000;
+
+/// A process that is stopped with tails locked lets go of them after this, so that no other one waits longer. An answer that takes
+/// longer is none.
+const SETTINGS: &str = "SET idle_in_transaction_session_timeout TO '2s'; SET statement_timeout TO '20s'";
+
+/// A request to append.
+pub(super) enum Job {
+    Frames { shard: u16, frames: Arc<dyn Frames>, asker: Asker },
+    Requeue { moved: Move, reply: oneshot::Sender<Stored<Option<StoredFrame>>> },
+}
+
+/// The way of new frames to the leader of each shard in this process.
+#[derive(Default)]
+pub(super) struct Followers(Vec<Mutex<Option<mpsc::UnboundedSender<StoredFrame>>>>);
+
+impl Followers {
+    pub(super) fn new(shards: u16) -> Self {
+        Self((0..shards).map(|_| Mutex::default()).collect())
+    }
+
+    /// All frames that this process stores from now on.
+    pub(super) fn follow(&self, shard: u16) -> mpsc::UnboundedReceiver<StoredFrame> {
+        let (sender, frames) = mpsc::unbounded_channel();
+        if let Some(follower) = self.0.get(usize::from(shard)) {
+            *follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        }
+        frames
+    }
+
+    fn tell(&self, shard: u16, frame: &StoredFrame) {
+        let Some(follower) = self.0.get(usize::from(shard)) else { return };
+        if let Some(sender) = &*follower.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A leader that is gone reads the log when its next term begins.
+            let _ = sender.send(frame.clone());
+        }
+    }
+}
+
+pub(super) struct Appender {
+    pub(super) appending: Appending,
+    pub(super) server: Arc<Server>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) followers: Arc<Followers>,
+    pub(super) members: Arc<Members>,
+}
+
+impl Appender {
+    /// Appends until the log is closed. What comes later is refused.
+    pub(super) async fn run(self, mut jobs: mpsc::UnboundedReceiver<Job>, closed: CancellationToken) {
+        let mut slot = Slot::with(SETTINGS);
+        let mut waiting = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = closed.cancelled() => break,
+                job = jobs.recv() => match job {
+                    Some(job) => waiting.push(job),
+                    None => break,
+                },
+            }
+            // Callers that were answered just now send again first.
+            tokio::task::yield_now().await;
+            while let Ok(job) = jobs.try_recv() {
+                waiting.push(job);
+            }
+            let turn = self.turn(&mut slot, std::mem::take(&mut waiting));
+            tokio::select! {
+                biased;
+                () = closed.cancelled() => break,
+                () = turn => {}
+            }
+        }
+        slot.end().await;
+        jobs.close();
+        // Dropped, they are answered: the log is closed.
+    }
+
+    /// Carries out all requests.
+    async fn turn(&self, slot: &mut Slot, jobs: Vec<Job>) {
+        let (mut asked, mut askers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for job in jobs {
+            match job {
+                Job::Requeue { moved, reply } => {
+                    let result = self.requeue(slot, &moved).await;
+                    // A caller that gave up hears nothing.
+                    let _ = reply.send(result);
+                }
+                Job::Frames { shard, frames, asker } => match frames.frame() {
+                    None => asker.answer(Ok(())),
+                    Some(frame) => {
+                        bytes += frame.bytes.len();
+                        asked.push(Asked { shard, frame });
+                        askers.push(asker);
+                        if bytes >= MAX_BYTES {
+                            self.append(slot, std::mem::take(&mut asked), std::mem::take(&mut askers)).await;
+                            bytes = 0;
+                        }
+                    }
+                },
+            }
+        }
+        self.append(slot, asked, askers).await;
+    }
+
+    /// Stores frames in one transaction, and answers.
+    async fn append(&self, slot: &mut Slot, asked: Vec<Asked>, askers: Vec<Asker>) {
+        if asked.is_empty() {
+            return;
+        }
+        let answers = match self.store(slot, &asked).await {
+            Ok(answers) => answers,
+            Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
+        };
+        // Told again of a frame that was stored before, since a commit of unknown result tells no leader.
+        let stored = asked.iter().zip(&answers).filter_map(|(asked, answer)| Some((asked.shard, answer.as_ref().ok()?)));
+        stored.clone().for_each(|(shard, frame)| self.followers.tell(shard, frame));
+        self.members.stored(stored.map(|(shard, _)| shard));
+        askers.into_iter().zip(answers).for_each(|(asker, answer)| asker.answer(answer.map(drop)));
+    }
+
+    async fn store(&self, slot: &mut Slot, asked: &[Asked]) -> Stored<Vec<Stored<StoredFrame>>> {
+        let mut in_use = slot.ready(&self.server).await?;
+        let stored = self.appending.store(in_use.client()?, asked, nanos(self.clock.now())).await;
+        match &stored {
+            Ok(_) => in_use.done(),
+            Err(LogError::Unknown(_)) => {}
+            Err(_) => in_use.undo().await,
+        }
+        if stored.is_ok() {
+            self.members.committed();
+        }
+        stored
+    }
+
+    async fn requeue(&self, slot: &mut Slot, moved: &Move) -> Stored<Option<StoredFrame>> {
+        let mut in_use = slot.ready(&self.server).await?;
+        let stored = self.appending.requeue(in_use.client()?, moved, nanos(self.clock.now())).await;
+        match &stored {
+            Ok(_) => in_use.done(),
+            Err(LogError::Unknown(_)) => {}
+            Err(_) => in_use.undo().await,
+        }
+        if let Ok(Some(frame)) = &stored {
+            self.members.committed();
+            self.followers.tell(moved.letter.shard(), frame);
+            self.members.stored([moved.letter.shard()]);
+        }
+        stored
+    }
+}

@@ -1,0 +1,305 @@
+//! [`Frames`]: the frames of a log in its database, as leaders read them and as the ledger sees them. What appends them is in `append`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio_postgres::Row;
+
+use super::{
+    clock::Clock,
+    members::Members,
+    tables::{Desk, Tables},
+};
+use crate::durable::{
+    frame::{Frame, FrameError, MAX_NUMBER, MAX_OPS},
+    ledger::{
+        FrameStore,
+        rows::{byteas, int8, int8s, sums},
+    },
+    log::{
+        Answer, Found, LogError, StoredFrame,
+        local::nanos,
+        store::Stored,
+        sums::{check, unsigned},
+    },
+    settled::Settled,
+};
+
+/// Frames read at a time: some 30 MB at most.
+const READ: u64 = 64;
+
+/// Positions that a frame takes, at most: twice the ops that are packed into one, for requests that no other call shares. A search for
+/// the frame that holds a position goes no farther back.
+pub(super) const SPAN: u64 = 2 * MAX_OPS as u64;
+
+/// Bytes that a frame takes in its tables besides its own, about.
+pub(super) const ROW_BYTES: u64 = 100;
+
+pub(super) struct Frames {
+    tables: Arc<Tables>,
+    clock: Arc<Clock>,
+    /// For reads, which wait for no lock.
+    reads: Desk,
+    /// For changes, which wait for the lock of a tail.
+    changes: Desk,
+    settled: Mutex<Behind>,
+    /// Whether a task removes frames.
+    is_removing: AtomicBool,
+}
+
+/// What is settled and not removed, by shard.
+#[derive(Default)]
+struct Behind {
+    /// Runs of positions.
+    runs: BTreeMap<u16, Vec<(u64, u64)>>,
+    /// The position below which all frames have been removed.
+    removed: BTreeMap<u16, u64>,
+}
+
+impl Frames {
+    pub(super) fn new(tables: Arc<Tables>, clock: Arc<Clock>, [reads, changes]: [Desk; 2]) -> Arc<Self> {
+        Arc::new(Self { tables, clock, reads, changes, settled: Mutex::default(), is_removing: AtomicBool::new(false) })
+    }
+
+    pub(super) async fn end(&self) {
+        self.reads.end().await;
+        self.changes.end().await;
+    }
+
+    /// The position of the next op, and the process that has the lease.
+    pub(super) async fn tail(&self, shard: u16) -> Stored<(u64, u64)> {
+        let sql = "SELECT t.next, t.sum, l.holder FROM {s}.roundlot_tails t JOIN {s}.roundlot_leases l USING (log, shard) \
+            WHERE log = $1 AND shard = $2";
+        let rows = self.reads.query(&self.tables.of_shard(shard, sql, [])).await?;
+        let row = rows.first().ok_or_else(|| LogError::Damaged("a shard has no tail".to_owned()))?;
+        Ok((self.tables.tail_of(shard, row, 0)?, unsigned(row.get(2))))
+    }
+
+    /// Some frames that hold the position or later ones, in order.
+    pub(super) async fn read(&self, shard: u16, from: u64, limit: u64) -> Stored<Vec<StoredFrame>> {
+        // The last frame that begins at or before the position may hold it, too.
+        let sql = "SELECT first, count, bytes, sum FROM {s}.roundlot_frames WHERE log = $1 AND shard = $2 AND first >= \
+            coalesce((SELECT CASE WHEN b.first + b.count > $3 THEN b.first END FROM (SELECT first, count \
+                FROM {s}.roundlot_frames WHERE log = $1 AND shard = $2 AND first <= $3 AND first > $3 - $4::bigint \
+                ORDER BY first DESC LIMIT 1) b), $3) ORDER BY first LIMIT $5";
+        let query = self.tables.of_shard(shard, sql, [int8(from.min(MAX_NUMBER)), int8(SPAN), int8(limit)]);
+        self.reads.query(&query).await?.iter().map(|row| self.frame_of(shard, row)).collect()
+    }
+
+    /// The next frames, as many as are read at a time.
+    pub(super) async fn read_some(&self, shard: u16, from: u64) -> Stored<Vec<StoredFrame>> {
+        self.read(shard, from, READ).await
+    }
+
+    /// All frames from a position on, and whether these are all: as many as are read at a time, at most.
+    pub(super) async fn read_rest(&self, shard: u16, from: u64) -> Stored<(Vec<StoredFrame>, bool)> {
+        let frames = self.read_some(shard, from).await?;
+        let is_all = (frames.len() as u64) < READ;
+        Ok((frames, is_all))
+    }
+
+    fn frame_of(&self, shard: u16, row: &Row) -> Stored<StoredFrame> {
+        let (first, count, bytes) = (unsigned(row.get(0)), unsigned(row.get(1)), row.get::<_, &[u8]>(2));
+        check(row.get::<_, i64>(3) == self.tables.frame_sum(shard, (first, count), bytes), "frames")?;
+        match Frame::count_of(bytes) {
+            Some(has) if has == count && count <= SPAN && first < MAX_NUMBER => {
+                Ok(StoredFrame { first, count, bytes: bytes.into() })
+            }
+            _ => Err(LogError::Damaged(format!("the frame at position {first}"))),
+        }
+    }
+
+    /// The bytes of the op at a position that is not settled.
+    async fn op(&self, shard: u16, position: u64) -> Stored<Vec<u8>> {
+        let stored = self.read(shard, position, 1).await?.into_iter().next();
+        let missing = || LogError::Damaged(format!("no frame holds position {position}"));
+        let StoredFrame { first, bytes, .. } = stored.ok_or_else(missing)?;
+        let frame = Frame::open(bytes).map_err(damaged)?;
+        let entries = frame.entries().map_err(damaged)?;
+        let (.., range) = entries.into_iter().find(|(place, ..)| first + place == position).ok_or_else(missing)?;
+        Ok(frame.bytes[range].to_vec())
+    }
+
+    /// Whether a frame at or above `from` holds an op of this id. Returns its position.
+    pub(super) async fn position(&self, shard: u16, mut from: u64, (producer, number): (u64, u64)) -> Stored<Option<u64>> {
+        loop {
+            let frames = self.read_some(shard, from).await?;
+            let Some(last) = frames.last() else { return Ok(None) };
+            from = last.first + last.count;
+            for StoredFrame { first, bytes, .. } in frames {
+                let entries = Frame::open(bytes).and_then(|frame| frame.entries()).map_err(damaged)?;
+                let found = entries.iter().find(|(_, entry, _)| (entry.producer, entry.number) == (producer, number));
+                if let Some((place, ..)) = found {
+                    return Ok(Some(first + place));
+                }
+            }
+        }
+    }
+
+    /// The cursor of a shard, and whether a position is settled.
+    pub(super) async fn cursor(&self, shard: u16, position: u64) -> Stored<(u64, bool)> {
+        let sql = "SELECT cursor, cursor > $3 OR EXISTS (SELECT FROM (SELECT last FROM {s}.roundlot_settled \
+            WHERE log = $1 AND shard = $2 AND first <= $3 ORDER BY first DESC LIMIT 1) r WHERE r.last >= $3) \
+            FROM {s}.roundlot_shards WHERE log = $1 AND shard = $2";
+        let rows = self.reads.query(&self.tables.of_shard(shard, sql, [int8(position)])).await?;
+        let row = rows.first().ok_or_else(|| LogError::Damaged("a shard has no row in its ledger".to_owned()))?;
+        Ok((unsigned(row.get(0)), row.get(1)))
+    }
+
+    /// How far a shard has come: its next position, the cursor, and whether it is paused.
+    pub(super) async fn reach(&self, shard: u16) -> Stored<(u64, u64, bool)> {
+        let sql = "SELECT t.next, t.sum, s.cursor, s.paused FROM {s}.roundlot_tails t JOIN {s}.roundlot_shards s \
+            USING (log, shard) WHERE log = $1 AND shard = $2";
+        let rows = self.reads.query(&self.tables.of_shard(shard, sql, [])).await?;
+        let row = rows.first().ok_or_else(|| LogError::Damaged("a shard has no tail".to_owned()))?;
+        Ok((self.tables.tail_of(shard, row, 0)?, unsigned(row.get(2)), row.get(3)))
+    }
+
+    /// Says what is known of an id that has no outcome.
+    pub(super) async fn find(&self, shard: u16, producer: u64, number: u64) -> Stored<Found> {
+        let sql = "SELECT frame, first, floor, sum FROM {s}.roundlot_producers WHERE log = $1 AND shard = $2 AND producer = $3";
+        let rows = self.reads.query(&self.tables.of_shard(shard, sql, [int8(producer)])).await?;
+        let row = rows.first().map(|row| self.tables.producer_of(shard, producer, row, 0)).transpose()?;
+        Ok(if row.is_some_and(|row| number >= row.floor) { Found::Unknown } else { Found::Forgotten })
+    }
+
+    /// Leaves settled ops out of the frames with these first positions. A frame that has changed meanwhile stays as it is.
+    pub(super) async fn compact(&self, shard: u16, firsts: &[u64], settled: &Settled) -> Stored<()> {
+        let (mut rows, mut spared) = (Vec::new(), Vec::new());
+        for wanted in firsts {
+            // A frame that is wholly settled meanwhile is gone.
+            let read = self.read(shard, *wanted, 1).await?.into_iter().find(|frame| frame.first == *wanted);
+            let Some(StoredFrame { first, count, bytes }) = read else { continue };
+            let frame = Frame::open(Arc::clone(&bytes)).map_err(damaged)?;
+            let compacted = frame.without(&mut |place| settled.contains(first + place)).map_err(damaged)?;
+            spared.push(bytes.len().saturating_sub(compacted.bytes.len()) as u64);
+            rows.push((first, self.tables.frame_sum(shard, (first, count), &bytes), compacted));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sql = "WITH u AS (UPDATE {s}.roundlot_frames f SET bytes = r.bytes, sum = r.sum FROM unnest($3::bigint[], \
+            $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[]) AS r(first, old, bytes, sum, spared) \
+            WHERE f.log = $1 AND f.shard = $2 AND f.first = r.first AND f.sum = r.old RETURNING r.spared) \
+            UPDATE {s}.roundlot_tails SET bytes = bytes - (SELECT coalesce(sum(spared), 0) FROM u) WHERE log = $1 AND shard = $2";
+        let new_sum = |(first, _, frame): &(u64, i64, Frame)| {
+            self.tables.frame_sum(shard, (*first, frame.count), &frame.bytes)
+        };
+        let columns = [
+            int8s(rows.iter().map(|(first, ..)| *first)),
+            sums(rows.iter().map(|(_, old, _)| *old)),
+            byteas(rows.iter().map(|(.., frame)| &*frame.bytes)),
+            sums(rows.iter().map(new_sum)),
+            int8s(spared),
+        ];
+        self.changes.change(&self.tables.of_shard(shard, sql, columns)).await.map(drop)
+    }
+
+    pub(super) fn changes(&self) -> &Desk {
+        &self.changes
+    }
+
+    pub(super) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Removes all frames whose positions are settled when a term begins, also those that an earlier leader has left.
+    pub(super) fn remove_settled(self: &Arc<Self>, shard: u16, cursor: u64, settled: &[(u64, u64)]) {
+        let runs = cursor.checked_sub(1).map(|last| (0, last)).into_iter().chain(settled.iter().copied()).collect();
+        self.behind().removed.remove(&shard);
+        self.remove(shard, runs);
+    }
+
+    /// Removes the frames within runs, in a task that others may feed meanwhile.
+    fn remove(self: &Arc<Self>, shard: u16, runs: Vec<(u64, u64)>) {
+        self.behind().runs.entry(shard).or_default().extend(runs);
+        if self.is_removing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let frames = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                let went = frames.remove_behind().await;
+                frames.is_removing.store(false, Ordering::SeqCst);
+                // Runs may have come while the last ones were removed. Those that failed are tried again with the next.
+                if went.is_err() || frames.behind().runs.is_empty() || frames.is_removing.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn remove_behind(&self) -> Stored<()> {
+        loop {
+            let (shard, runs, removed) = {
+                let mut behind = self.behind();
+                let Some((shard, runs)) = behind.runs.pop_first() else { return Ok(()) };
+                let removed = behind.removed.get(&shard).copied().unwrap_or_default();
+                (shard, runs, removed)
+            };
+            // The frame that held the cursor began before it.
+            let from = |first: u64| if first == 0 { removed.saturating_sub(SPAN) } else { first };
+            let sql = "WITH gone AS (DELETE FROM {s}.roundlot_frames f USING unnest($3::bigint[], $4::bigint[]) AS r(first, last) \
+                WHERE f.log = $1 AND f.shard = $2 AND f.first >= r.first AND f.first <= r.last \
+                AND f.first + f.count - 1 <= r.last RETURNING octet_length(f.bytes) AS size) \
+                UPDATE {s}.roundlot_tails SET bytes = bytes - (SELECT coalesce(sum(size + $5::bigint), 0) FROM gone) \
+                WHERE log = $1 AND shard = $2";
+            let columns = [
+                int8s(runs.iter().map(|(first, _)| from(*first))),
+                int8s(runs.iter().map(|(_, last)| *last)),
+                int8(ROW_BYTES),
+            ];
+            let changed = self.changes.change(&self.tables.of_shard(shard, sql, columns)).await;
+            let mut behind = self.behind();
+            if let Err(error) = changed {
+                behind.runs.entry(shard).or_default().extend(runs);
+                return Err(error);
+            }
+            let until = runs.iter().filter(|(first, _)| *first == 0).map(|(_, last)| last + 1).max().unwrap_or_default();
+            behind.removed.insert(shard, removed.max(until));
+        }
+    }
+
+    fn behind(&self) -> std::sync::MutexGuard<'_, Behind> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn damaged(error: FrameError) -> LogError {
+    LogError::Damaged(error.to_string())
+}
+
+/// The frames of a log, as its ledger sees them.
+pub(super) struct OfLedger {
+    pub(super) frames: Arc<Frames>,
+    pub(super) members: Arc<Members>,
+}
+
+impl FrameStore for OfLedger {
+    fn now(&self) -> u64 {
+        nanos(self.frames.clock.now())
+    }
+
+    fn ops(&self, shard: u16, positions: Vec<u64>) -> Answer<'_, Vec<Vec<u8>>> {
+        Box::pin(async move {
+            let mut ops = Vec::with_capacity(positions.len());
+            for position in positions {
+                ops.push(self.frames.op(shard, position).await?);
+            }
+            Ok(ops)
+        })
+    }
+
+    fn forget(&self, shard: u16, _cursor: u64, runs: Vec<(u64, u64)>) {
+        self.frames.remove(shard, runs);
+    }
+
+    fn recorded(&self, shard: u16) {
+        self.members.recorded(shard);
+    }
+}

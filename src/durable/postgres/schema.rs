@@ -1,0 +1,111 @@
+//! The tables of frames, processes and leases, and how a process joins a log. They are beside those of the ledger, in one schema.
+
+use tokio_postgres::Transaction;
+
+use super::tables::Tables;
+use crate::{
+    durable::{
+        error::JoinError,
+        ledger::{
+            rows::{Statement, int4s, int8, run_all, sums, text},
+            schema::{Found, HERE, enter},
+            session::{answer, committed},
+        },
+        log::{
+            LogError,
+            store::{Paired, ProducerRow},
+        },
+    },
+    sink::postgres::Session,
+};
+
+/// The format of these tables, and the only one that is read.
+const FORMAT: i64 = 1;
+
+/// Rows that change all the time have room in their pages for the next version of each. Bytes of frames are not compressed, since most
+/// of what is in them is read once, soon.
+const TABLES: &str = "
+CREATE TABLE {s}.roundlot_tails (
+    log integer NOT NULL, shard integer NOT NULL, next bigint NOT NULL, bytes bigint NOT NULL, sum bigint NOT NULL,
+    PRIMARY KEY (log, shard)
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+CREATE TABLE {s}.roundlot_frames (
+    log integer NOT NULL, shard integer NOT NULL, first bigint NOT NULL, count bigint NOT NULL, bytes bytea NOT NULL,
+    sum bigint NOT NULL, PRIMARY KEY (log, shard, first)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE {s}.roundlot_frames ALTER COLUMN bytes SET STORAGE EXTERNAL;
+CREATE TABLE {s}.roundlot_producers (
+    log integer NOT NULL, shard integer NOT NULL, producer bigint NOT NULL, frame bigint NOT NULL, first bigint NOT NULL,
+    floor bigint NOT NULL, sum bigint NOT NULL, PRIMARY KEY (log, shard, producer)
+) WITH (fillfactor = 50);
+CREATE TABLE {s}.roundlot_members (
+    log integer NOT NULL, producer bigint NOT NULL, revision bigint NOT NULL, name text NOT NULL,
+    renewed_at timestamptz NOT NULL, PRIMARY KEY (log, producer)
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+CREATE TABLE {s}.roundlot_leases (
+    log integer NOT NULL, shard integer NOT NULL, holder bigint NOT NULL, PRIMARY KEY (log, shard)
+) WITH (fillfactor = 50);
+INSERT INTO {s}.roundlot_meta VALUES ('frames_format', 1);
+";
+
+/// Joins a log in one transaction, and makes it if there is none.
+pub(super) async fn join(session: &mut Session, name: &str, shards: u16) -> Result<Found, JoinError> {
+    session.begin();
+    let transaction = answer(session.client_mut().transaction()).await?;
+    let paired = Paired {
+        #[cfg(feature = "durable-file")]
+        log: 0,
+        pairing: HERE,
+        next_producer: 1,
+        has_begun: false,
+    };
+    let found = enter(&transaction, name, shards, paired).await?;
+    make_tables(&transaction, &found.schema).await?;
+    let tables = Tables { schema: found.schema.clone(), log: found.log };
+    add(&transaction, &tables, found.producer, shards).await?;
+    committed(transaction.commit()).await?;
+    session.rest();
+    Ok(found)
+}
+
+/// Makes the tables if there are none, and refuses those of another format.
+async fn make_tables(transaction: &Transaction<'_>, schema: &str) -> Result<(), JoinError> {
+    let sql = "SELECT value FROM {s}.roundlot_meta WHERE key = 'frames_format'".replace("{s}", schema);
+    match answer(transaction.query_typed(&sql, &[])).await?.first().map(|row| row.get::<_, i64>(0)) {
+        None => Ok(answer(transaction.batch_execute(&TABLES.replace("{s}", schema))).await?),
+        Some(FORMAT) => Ok(()),
+        Some(other) => {
+            Err(JoinError::Unsafe(format!("the frames have format {other}, and this version reads {FORMAT}")))
+        }
+    }
+}
+
+/// Adds the rows of a log that is new, and those of a process.
+async fn add(transaction: &Transaction<'_>, tables: &Tables, producer: u64, shards: u16) -> Result<(), LogError> {
+    let new = ProducerRow::default();
+    let all = || int4s(0..shards);
+    let tails = "INSERT INTO {s}.roundlot_tails SELECT $1, r.shard, 0, 0, r.sum \
+        FROM unnest($2::integer[], $3::bigint[]) AS r(shard, sum) ON CONFLICT DO NOTHING";
+    let leases = "INSERT INTO {s}.roundlot_leases SELECT $1, shard, 0 FROM unnest($2::integer[]) AS r(shard) \
+        ON CONFLICT DO NOTHING";
+    let producers = "INSERT INTO {s}.roundlot_producers SELECT $1, r.shard, $2, 0, 0, 0, r.sum \
+        FROM unnest($3::integer[], $4::bigint[]) AS r(shard, sum)";
+    let member = "INSERT INTO {s}.roundlot_members VALUES ($1, $2, 0, $3, clock_timestamp())";
+    let name = format!("process {} of {}", std::process::id(), host());
+    let statements: [Statement<'_>; 4] = [
+        tables.of_log(tails, [all(), sums((0..shards).map(|shard| tables.tail_sum(shard, 0)))]),
+        tables.of_log(leases, [all()]),
+        tables.of_log(
+            producers,
+            [int8(producer), all(), sums((0..shards).map(|shard| tables.producer_sum(shard, producer, &new)))],
+        ),
+        tables.of_log(member, [int8(producer), text(&name)]),
+    ];
+    run_all(transaction.client(), &statements).await
+}
+
+/// The name of this machine, for people.
+fn host() -> String {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    named.map_or_else(|| "a machine without a name".to_owned(), |name| name.trim().to_owned())
+}

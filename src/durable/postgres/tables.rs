@@ -1,0 +1,137 @@
+//! [`Tables`]: where the rows of a log are, and the checksums of those that are not the ledger's. [`Desk`]: a session for requests that
+//! need no transaction of several statements.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio_postgres::Row;
+
+use crate::{
+    durable::{
+        bytes::checksum,
+        ledger::{
+            rows::{Parameter, Statement},
+            schema::key,
+            session::{Slot, answer, committed},
+        },
+        log::{
+            LogError,
+            store::{ProducerRow, Stored},
+            sums::{check, signed, sum, unsigned},
+        },
+    },
+    sink::postgres::Server,
+};
+
+/// The tables of a log.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    /// Their schema, quoted.
+    pub(super) schema: String,
+    /// The number of the log in its database.
+    pub(super) log: i32,
+}
+
+impl Tables {
+    /// A statement about a shard, whose log and number are its first two parameters.
+    pub(super) fn of_shard<'a>(
+        &self,
+        shard: u16,
+        sql: &str,
+        columns: impl IntoIterator<Item = Parameter<'a>>,
+    ) -> Statement<'a> {
+        Statement::new(&self.schema, (self.log, Some(shard)), sql, columns)
+    }
+
+    /// A statement about the log, whose number is its first parameter.
+    pub(super) fn of_log<'a>(&self, sql: &str, columns: impl IntoIterator<Item = Parameter<'a>>) -> Statement<'a> {
+        Statement::new(&self.schema, (self.log, None), sql, columns)
+    }
+
+    /// The key of a shard in checksums.
+    fn key(&self, shard: u16) -> u64 {
+        u64::from(key(self.log, shard))
+    }
+
+    pub(super) fn tail_sum(&self, shard: u16, next: u64) -> i64 {
+        sum(&[self.key(shard), next])
+    }
+
+    /// The position of a shard's next op, from that and its checksum.
+    pub(super) fn tail_of(&self, shard: u16, row: &Row, at: usize) -> Stored<u64> {
+        let next = unsigned(row.get(at));
+        check(row.get::<_, i64>(at + 1) == self.tail_sum(shard, next), "tails").map(|()| next)
+    }
+
+    pub(super) fn producer_sum(&self, shard: u16, producer: u64, row: &ProducerRow) -> i64 {
+        sum(&[self.key(shard), producer, row.frame, row.first, row.floor])
+    }
+
+    /// A process as a shard knows it, from frame, first, floor and checksum.
+    pub(super) fn producer_of(&self, shard: u16, producer: u64, row: &Row, at: usize) -> Stored<ProducerRow> {
+        let number = |column: usize| unsigned(row.get(at + column));
+        let found = ProducerRow { frame: number(0), first: number(1), floor: number(2) };
+        let is_right = row.get::<_, i64>(at + 3) == self.producer_sum(shard, producer, &found);
+        check(is_right, "producers").map(|()| found)
+    }
+
+    pub(super) fn frame_sum(&self, shard: u16, (first, count): (u64, u64), bytes: &[u8]) -> i64 {
+        signed(checksum(&[self.key(shard), first, count], bytes))
+    }
+}
+
+/// A session for requests that are a statement each. One at a time has it.
+pub(super) struct Desk {
+    server: Arc<Server>,
+    slot: Mutex<Slot>,
+}
+
+impl Desk {
+    /// A desk whose sessions begin with these settings.
+    pub(super) fn new(server: Arc<Server>, settings: &'static str) -> Self {
+        Self { server, slot: Mutex::new(Slot::with(settings)) }
+    }
+
+    /// Runs a query that changes nothing.
+    pub(super) async fn query(&self, statement: &Statement<'_>) -> Stored<Vec<Row>> {
+        let mut slot = self.slot.lock().await;
+        let mut in_use = slot.ready(&self.server).await?;
+        let rows = answer(statement.query(in_use.client()?)).await;
+        match &rows {
+            Ok(_) => in_use.done(),
+            Err(_) => in_use.undo().await,
+        }
+        rows
+    }
+
+    /// Runs a statement that is a transaction of its own.
+    pub(super) async fn change(&self, statement: &Statement<'_>) -> Stored<u64> {
+        let mut slot = self.slot.lock().await;
+        let mut in_use = slot.ready(&self.server).await?;
+        let changed = committed(statement.execute(in_use.client()?)).await;
+        match &changed {
+            Ok(_) => in_use.done(),
+            Err(LogError::Unknown(_)) => {}
+            Err(_) => in_use.undo().await,
+        }
+        changed
+    }
+
+    /// Runs work that takes several statements. The session is given up if it fails, and what is open in it is undone.
+    pub(super) async fn work<V>(
+        &self,
+        work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Stored<V>,
+    ) -> Stored<V> {
+        let mut slot = self.slot.lock().await;
+        let mut in_use = slot.ready(&self.server).await?;
+        let done = work(in_use.client()?).await;
+        if done.is_ok() {
+            in_use.done();
+        }
+        done
+    }
+
+    pub(super) async fn end(&self) {
+        self.slot.lock().await.end().await;
+    }
+}

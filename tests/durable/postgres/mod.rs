@@ -1,0 +1,193 @@
+//! Logs in a PostgreSQL database, against a real server, which `tests/run.sh` starts and names in the environment.
+
+mod frames;
+mod leases;
+mod nodes;
+mod outages;
+mod refused;
+#[path = "../../postgres/server.rs"]
+mod server;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use roundlot::{
+    Batch, Limits, Retry, Settled, Sink, SinkError, Stages,
+    durable::{Durable, JoinError, Joined, PostgreSql, Stats, Term},
+    sink::Guarantee,
+};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Transaction};
+
+/// The lease of tests: short, and long enough for a machine that does other things besides.
+const LEASE: Duration = Duration::from_millis(1000);
+
+/// A schema of the test's own, with a table for its rows.
+pub(crate) struct Place {
+    url: String,
+    client: Client,
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+impl Place {
+    pub(crate) async fn new() -> Self {
+        let url =
+            std::env::var("ROUNDLOT_POSTGRES_URL").expect("tests/run.sh names the server in ROUNDLOT_POSTGRES_URL");
+        Self::on(&url).await
+    }
+
+    async fn on(server: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let schema = format!("p{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = connect(server).await;
+        let landed = "CREATE TABLE landed (number bigserial, op bigint, shard integer, epoch bigint)";
+        client.batch_execute(&format!("CREATE SCHEMA {schema}; SET search_path TO {schema}; {landed}")).await.unwrap();
+        let url = format!("{server}?options=-csearch_path%3D{schema}&application_name={schema}");
+        Self { url, client }
+    }
+
+    pub(crate) fn engine(&self) -> PostgreSql {
+        PostgreSql::at(&self.url).lease(LEASE)
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap();
+    }
+
+    async fn numbers(&self, sql: &str) -> Vec<i64> {
+        let rows = self.client.simple_query(sql).await.unwrap();
+        let number = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).map_or(-1, |text| text.parse().unwrap())),
+            _ => None,
+        };
+        rows.into_iter().filter_map(number).collect()
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        self.numbers(sql).await[0]
+    }
+
+    /// The ops whose rows are there, in the order of their rows.
+    async fn landed(&self) -> Vec<i64> {
+        self.numbers("SELECT op FROM landed ORDER BY number").await
+    }
+
+    /// Waits until a query finds something.
+    async fn until(&self, sql: &str) -> i64 {
+        for _ in 0..6000 {
+            if let Some(found) = self.numbers(sql).await.first() {
+                return *found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never true: {sql}")
+    }
+}
+
+/// Waits until something is true.
+async fn until(mut is_true: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if is_true() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never true")
+}
+
+/// Inserts each op with the term that did so, in a transaction of the log, and runs SQL of the test with the first.
+#[derive(Clone)]
+struct Rows {
+    term: Term,
+    sql: Arc<Mutex<Option<String>>>,
+}
+
+impl Sink<i64, i64> for Rows {
+    async fn write(&self, batch: &mut Batch<i64, i64>) -> Result<Settled, SinkError> {
+        let sql = self.sql.lock().unwrap().take();
+        let (shard, epoch) = (i32::from(self.term.shard()), self.term.epoch() as i64);
+        let work = async |transaction: &mut Transaction<'_>, batch: &mut Batch<i64, i64>| {
+            let ops: Vec<i64> = batch.pending().copied().collect();
+            let insert = "INSERT INTO landed (op, shard, epoch) SELECT unnest($1::bigint[]), $2, $3";
+            transaction.execute(insert, &[&ops, &shard, &epoch]).await?;
+            if let Some(sql) = &sql {
+                transaction.batch_execute(sql).await.map_err(|error| SinkError::transient(error.to_string()))?;
+            }
+            Ok(batch.accept_all_with(|_, op| op * 10))
+        };
+        self.term.postgres(batch, work).await
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Transactional
+    }
+}
+
+async fn try_join(engine: PostgreSql, shards: u16, sql: Option<&str>) -> Result<Joined<i64, i64>, JoinError> {
+    let sql = Arc::new(Mutex::new(sql.map(str::to_owned)));
+    Durable::new("orders", engine)
+        .stages(|| Stages::new().partition_by(|op: &i64| op % 16))
+        .shards(shards, |key: &i64| key.to_le_bytes())
+        .limits(Limits::new(100))
+        .retry(Retry::exponential(Duration::from_millis(1), Duration::from_millis(2)))
+        .transaction_timeout(Duration::from_secs(30))
+        .append_timeout(Duration::from_secs(60))
+        .sink(move |term| Rows { term, sql: Arc::clone(&sql) })
+        .join()
+        .await
+}
+
+async fn join(place: &Place, shards: u16) -> Joined<i64, i64> {
+    try_join(place.engine(), shards, None).await.unwrap()
+}
+
+fn conserved(stats: &Stats) {
+    let came = stats.accepted + stats.recovered + stats.received;
+    let went = stats.outcomes.total() + stats.repeats + stats.handed_over + stats.waiting + stats.in_flight;
+    assert_eq!(came, went, "{stats:?}");
+}
+
+/// A process in a runtime of its own, which dies when that is dropped: nothing of it runs on, and its sessions end without a word.
+struct Node {
+    runtime: Option<tokio::runtime::Runtime>,
+    joined: Option<Joined<i64, i64>>,
+}
+
+impl Node {
+    async fn start(place: &Place, shards: u16) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let engine = place.engine();
+        let joined = runtime.spawn(async move { try_join(engine, shards, None).await.unwrap() }).await.unwrap();
+        Self { runtime: Some(runtime), joined: Some(joined) }
+    }
+
+    fn joined(&self) -> &Joined<i64, i64> {
+        self.joined.as_ref().unwrap()
+    }
+
+    fn leading(&self) -> u64 {
+        self.joined().stats().leading
+    }
+
+    fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        drop(self.joined.take());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
