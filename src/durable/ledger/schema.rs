@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Error, Transaction, types::Type};
 
+#[cfg(any(test, feature = "durable-file"))]
+use super::session::{self, committed};
 use super::{
     FrameStore, Lead, Ledger,
     letters::LetterBytes,
     session::{Slot, answer},
 };
-#[cfg(any(test, feature = "durable-file"))]
-use super::session::{self, committed};
 #[cfg(any(test, feature = "durable-file"))]
 use crate::sink::postgres::Postgres;
 use crate::{

@@ -49,7 +49,10 @@ async fn join(settings: &Postgres) -> (Ledger, Arc<AnyFrames>) {
     let paired = Paired {
         #[cfg(feature = "durable-file")]
         log: 0,
-        pairing: 7, next_producer: 1, has_begun: false };
+        pairing: 7,
+        next_producer: 1,
+        has_begun: false,
+    };
     let letters = LetterBytes::of_one_process(100);
     let of_ledger = Arc::<AnyFrames>::clone(&frames);
     let (ledger, _) = Ledger::join(settings, "orders", 2, paired, of_ledger, letters).await.unwrap();

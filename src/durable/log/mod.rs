@@ -66,7 +66,10 @@ pub(crate) enum LogError {
     Failed(String),
     /// Nothing was stored: the rows of a sink can't be committed.
     #[error("the rows of the sink can't be committed: {0}")]
-    #[cfg_attr(not(any(feature = "durable-file", feature = "postgres")), expect(dead_code, reason = "in memory all rows can be"))]
+    #[cfg_attr(
+        not(any(feature = "durable-file", feature = "postgres")),
+        expect(dead_code, reason = "in memory all rows can be")
+    )]
     Uncommittable(String),
     /// The request may or may not have been stored.
     #[error("the commit has no known result: {0}")]

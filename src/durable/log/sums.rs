@@ -5,9 +5,9 @@ use super::{
     LogError,
     store::{ChargeRow, LetterRow, OutcomeRow, ProducerRow, ShardRow, Stored},
 };
+use crate::durable::bytes::checksum;
 #[cfg(feature = "durable-file")]
 use crate::durable::log::store::LogRow;
-use crate::durable::bytes::checksum;
 
 /// A number as databases have it. Positions and numbers stay below 2^63; checksums may not.
 pub(crate) fn signed(number: u64) -> i64 {

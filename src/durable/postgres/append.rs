@@ -78,7 +78,9 @@ impl Appending {
         for Asked { shard, frame } in asked {
             let place = self.place(&mut locked, *shard, frame, now);
             let Frame { count, bytes, .. } = frame.clone();
-            answers.push(place.as_ref().map(|place| StoredFrame { first: place.first, bytes, count }).map_err(Clone::clone));
+            answers.push(
+                place.as_ref().map(|place| StoredFrame { first: place.first, bytes, count }).map_err(Clone::clone),
+            );
             placed.extend(place.ok().filter(|place| place.new.is_some()));
         }
         self.put(client, &locked, &placed, true).await?;
@@ -193,8 +195,9 @@ impl Appending {
         }
         let new = || placed.iter().filter_map(|place| Some((place.shard, place.first, place.new.as_ref()?)));
         let shards = || int4s(new().map(|(shard, ..)| shard));
-        let sum_of =
-            |(shard, first, frame): (u16, u64, &Frame)| self.tables.frame_sum(shard, (first, frame.count), &frame.bytes);
+        let sum_of = |(shard, first, frame): (u16, u64, &Frame)| {
+            self.tables.frame_sum(shard, (first, frame.count), &frame.bytes)
+        };
         let frames = "INSERT INTO {s}.roundlot_frames SELECT $1, r.* \
             FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[]) AS r";
         let frames = self.tables.of_log(

@@ -139,7 +139,8 @@ impl Appender {
             Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
         };
         // Told again of a frame that was stored before, since a commit of unknown result tells no leader.
-        let stored = asked.iter().zip(&answers).filter_map(|(asked, answer)| Some((asked.shard, answer.as_ref().ok()?)));
+        let stored =
+            asked.iter().zip(&answers).filter_map(|(asked, answer)| Some((asked.shard, answer.as_ref().ok()?)));
         stored.clone().for_each(|(shard, frame)| self.followers.tell(shard, frame));
         self.members.stored(stored.map(|(shard, _)| shard));
         askers.into_iter().zip(answers).for_each(|(asker, answer)| asker.answer(answer.map(drop)));

@@ -126,7 +126,12 @@ impl Frames {
     }
 
     /// Whether a frame at or above `from` holds an op of this id. Returns its position.
-    pub(super) async fn position(&self, shard: u16, mut from: u64, (producer, number): (u64, u64)) -> Stored<Option<u64>> {
+    pub(super) async fn position(
+        &self,
+        shard: u16,
+        mut from: u64,
+        (producer, number): (u64, u64),
+    ) -> Stored<Option<u64>> {
         loop {
             let frames = self.read_some(shard, from).await?;
             let Some(last) = frames.last() else { return Ok(None) };
@@ -187,9 +192,8 @@ impl Frames {
             $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[]) AS r(first, old, bytes, sum, spared) \
             WHERE f.log = $1 AND f.shard = $2 AND f.first = r.first AND f.sum = r.old RETURNING r.spared) \
             UPDATE {s}.roundlot_tails SET bytes = bytes - (SELECT coalesce(sum(spared), 0) FROM u) WHERE log = $1 AND shard = $2";
-        let new_sum = |(first, _, frame): &(u64, i64, Frame)| {
-            self.tables.frame_sum(shard, (*first, frame.count), &frame.bytes)
-        };
+        let new_sum =
+            |(first, _, frame): &(u64, i64, Frame)| self.tables.frame_sum(shard, (*first, frame.count), &frame.bytes);
         let columns = [
             int8s(rows.iter().map(|(first, ..)| *first)),
             sums(rows.iter().map(|(_, old, _)| *old)),
@@ -260,7 +264,8 @@ impl Frames {
                 behind.runs.entry(shard).or_default().extend(runs);
                 return Err(error);
             }
-            let until = runs.iter().filter(|(first, _)| *first == 0).map(|(_, last)| last + 1).max().unwrap_or_default();
+            let until =
+                runs.iter().filter(|(first, _)| *first == 0).map(|(_, last)| last + 1).max().unwrap_or_default();
             behind.removed.insert(shard, removed.max(until));
         }
     }

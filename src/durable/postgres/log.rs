@@ -105,10 +105,7 @@ impl PostgresLog {
         };
         let (jobs, asked) = mpsc::unbounded_channel();
         let closed = CancellationToken::new();
-        let tasks = vec![
-            tokio::spawn(appender.run(asked, closed.clone())),
-            tokio::spawn(pulse.run(closed.clone())),
-        ];
+        let tasks = vec![tokio::spawn(appender.run(asked, closed.clone())), tokio::spawn(pulse.run(closed.clone()))];
         let (callers, tasks) = (Arc::default(), Mutex::new(tasks));
         Ok(Self { shards, ledger, frames, members, clock, followers, jobs, callers, closed, tasks })
     }

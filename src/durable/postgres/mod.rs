@@ -10,7 +10,8 @@
 //! | `appender` | the task that runs it |
 //! | `frames` | what reads, removes and compacts frames |
 //! | `ids` | ids that are forgotten |
-//! | `members` | the processes that have joined, and which of them leads a shard |
+//! | `members` | the processes that have joined, and how far each shard has come, as this one knows it |
+//! | `leases` | which of them has the lease of a shard |
 //! | `silence` | which of them are dead |
 //! | `pulse` | the task that renews and reads all that |
 //! | `notices` | messages between processes |
@@ -29,6 +30,7 @@ mod appender;
 mod clock;
 mod frames;
 mod ids;
+mod leases;
 mod log;
 mod members;
 mod notices;

@@ -17,7 +17,8 @@ use tracing::{error, info, warn};
 
 use super::{
     clock::Clock,
-    members::{Members, Read, Wanted},
+    leases::Wanted,
+    members::{Members, Read},
     notices::channel,
     tables::Tables,
 };
@@ -128,7 +129,10 @@ impl Pulse {
     }
 
     /// Runs a request. The session is given up if it fails.
-    async fn on_time<V>(&mut self, request: impl AsyncFnOnce(&Session) -> Result<V, tokio_postgres::Error>) -> Stored<V> {
+    async fn on_time<V>(
+        &mut self,
+        request: impl AsyncFnOnce(&Session) -> Result<V, tokio_postgres::Error>,
+    ) -> Stored<V> {
         let within = self.answer_within();
         let Some(line) = &mut self.line else { return Err(LogError::Closed) };
         line.session.begin();

@@ -118,10 +118,7 @@ impl Desk {
     }
 
     /// Runs work that takes several statements. The session is given up if it fails, and what is open in it is undone.
-    pub(super) async fn work<V>(
-        &self,
-        work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Stored<V>,
-    ) -> Stored<V> {
+    pub(super) async fn work<V>(&self, work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Stored<V>) -> Stored<V> {
         let mut slot = self.slot.lock().await;
         let mut in_use = slot.ready(&self.server).await?;
         let done = work(in_use.client()?).await;

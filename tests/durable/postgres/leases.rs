@@ -1,1 +1,105 @@
-//! x
+//! Leases: who has them, and who is thrown out.
+
+use roundlot::durable::OpStatus;
+
+use super::*;
+
+/// Goal: a term whose lease is gone ends, and the shard is led on, with nothing lost or doubled. Method: the row is changed by hand.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_lease_that_is_lost_ends_the_term() {
+    let place = Place::new().await;
+    let orders = join(&place, 1).await;
+    let desk = orders.handle();
+    for i in 0..3 {
+        desk.submit(i).await.unwrap().await.unwrap();
+        let terms = desk.stats().terms;
+        place.execute("UPDATE roundlot_leases SET holder = 99").await;
+        desk.submit(10 + i).await.unwrap().await.unwrap();
+        until(|| desk.stats().terms > terms && desk.is_leading()).await;
+    }
+    desk.flush().await.unwrap();
+    assert_eq!(place.landed().await, [0, 10, 1, 11, 2, 12]);
+    assert!(place.number("SELECT epoch FROM roundlot_shards").await >= 4);
+    conserved(&orders.leave().await.unwrap());
+    assert_eq!(place.number("SELECT count(*) FROM roundlot_members").await, 0);
+    assert_eq!(place.number("SELECT max(holder) FROM roundlot_leases").await, 0);
+}
+
+/// Goal: it is known at last that an op of a dead process was never accepted, and not before its process is removed. Method: a process
+/// that is killed, and whose row is made an hour old by hand.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_dead_process_is_removed_after_an_hour() {
+    let place = Place::new().await;
+    let orders = join(&place, 1).await;
+    let mut node = Node::start(&place, 1).await;
+    let never_sent = node.joined().handle().next_id(&1);
+    assert!(matches!(orders.handle().outcome(never_sent).await.unwrap(), OpStatus::NotYetKnown));
+    node.kill();
+    let dead = never_sent.producer();
+    place.execute("CREATE TABLE renewals AS SELECT producer, revision FROM roundlot_members").await;
+    // Long enough for its silence to be observed.
+    place
+        .until("SELECT 1 FROM roundlot_members m JOIN renewals r USING (producer) WHERE m.revision > r.revision + 10")
+        .await;
+    assert!(matches!(orders.handle().outcome(never_sent).await.unwrap(), OpStatus::NotYetKnown));
+    let age = format!("UPDATE roundlot_members SET renewed_at = now() - interval '2 hours' WHERE producer = {dead}");
+    place.execute(&age).await;
+    place.until(&format!("SELECT 1 FROM roundlot_members HAVING bool_and(producer <> {dead})")).await;
+    loop {
+        match orders.handle().outcome(never_sent).await.unwrap() {
+            OpStatus::NeverAccepted => break,
+            OpStatus::NotYetKnown => tokio::time::sleep(Duration::from_millis(10)).await,
+            other => panic!("{other:?}"),
+        }
+    }
+    orders.leave().await.unwrap();
+}
+
+/// Goal: a process that was removed stores and records nothing any more, and its callers learn it. Method: its row is deleted by hand.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_process_that_was_removed_stores_nothing() {
+    let place = Place::new().await;
+    let orders = join(&place, 1).await;
+    let desk = orders.handle();
+    desk.submit(1).await.unwrap().await.unwrap();
+    place.execute("DELETE FROM roundlot_members").await;
+    assert!(desk.send(2).await.is_err());
+    assert_eq!(place.number("SELECT next FROM roundlot_tails").await, 1);
+    let other = join(&place, 1).await;
+    other.handle().submit(3).await.unwrap().await.unwrap();
+    assert_eq!(place.landed().await, [1, 3]);
+    orders.leave().await.unwrap();
+    other.leave().await.unwrap();
+}
+
+/// Goal: a process that has nothing to do sends one statement per renewal, whatever the number of shards. Method: the server's count of
+/// transactions while forty renewals go by.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn an_idle_process_renews_and_does_no_more() {
+    let server = server::Server::start(&["autovacuum = off"]);
+    let place = Place::on(&server.url()).await;
+    let orders = join(&place, 8).await;
+    orders.handle().submit(1).await.unwrap().await.unwrap();
+    // A session reports its counts when it ends, or some time after a transaction.
+    let count = "SELECT sum(xact_commit)::bigint FROM pg_stat_database";
+    let revision = "SELECT revision FROM roundlot_members";
+    let wait_until = async |until: i64| {
+        let mut looks = 0;
+        while place.number(revision).await < until {
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        looks
+    };
+    wait_until(20).await;
+    let (began_at, before) = (place.number(revision).await, place.number(count).await);
+    let looks = wait_until(began_at + 60).await;
+    let (renewals, commits) = (place.number(revision).await - began_at, place.number(count).await - before);
+    // The test's own looks count as well, and the counts of some renewals come late.
+    assert!(commits <= renewals + looks + 20, "{commits} transactions in {renewals} renewals and {looks} looks");
+    orders.leave().await.unwrap();
+}
