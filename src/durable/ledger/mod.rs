@@ -26,9 +26,12 @@ pub(crate) mod schema;
 pub(crate) mod session;
 mod settle;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Mutex;
@@ -70,6 +73,8 @@ pub(crate) struct Ledger {
     shards: Vec<Mutex<Lead>>,
     lookups: Mutex<Slot>,
     letters: LetterBytes,
+    /// How long the server keeps a transaction open whose client says nothing, besides the time that a sink has.
+    patience: Duration,
     frames: Arc<dyn FrameStore>,
     commits: AtomicU64,
 }

@@ -1,12 +1,12 @@
 //! The tables of ledgers in a database, and how a process joins one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Error, Transaction, types::Type};
 
 #[cfg(any(test, feature = "durable-file"))]
-use super::session::{self, committed};
+use super::session::{self, ANSWER, committed};
 use super::{
     FrameStore, Lead, Ledger,
     letters::LetterBytes,
@@ -107,7 +107,7 @@ impl Ledger {
         committed(transaction.commit()).await?;
         session.rest();
         let producer = found.producer;
-        Ok((Self::new(Arc::new(server), session, found, shards, frames, letters), producer))
+        Ok((Self::new(Arc::new(server), session, found, shards, frames, (letters, ANSWER)), producer))
     }
 
     /// A ledger that has been joined by a session.
@@ -117,7 +117,7 @@ impl Ledger {
         found: Found,
         shards: u16,
         frames: Arc<dyn FrameStore>,
-        letters: LetterBytes,
+        (letters, patience): (LetterBytes, Duration),
     ) -> Self {
         let mut lookups = Slot::default();
         lookups.put(session);
@@ -129,6 +129,7 @@ impl Ledger {
             shards: (0..shards).map(|_| Mutex::new(Lead::default())).collect(),
             lookups: Mutex::new(lookups),
             letters,
+            patience,
             frames,
             commits: Default::default(),
         }

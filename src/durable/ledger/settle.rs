@@ -84,7 +84,7 @@ impl Ledger {
 
     async fn begin_in(&self, client: &mut Client, shard: u16, next: u64) -> Stored<TermState> {
         let transaction = begun(client).await?;
-        let Locked { row, transaction: number } = self.lock(&transaction, shard, ANSWER).await?;
+        let Locked { row, transaction: number } = self.lock(&transaction, shard, None).await?;
         let row = row.in_next_term(next);
         self.update(&transaction, shard, number, &row).await?;
         let settled = self.settled(&transaction, shard).await?;
@@ -162,7 +162,7 @@ impl Ledger {
     async fn set_paused_in(&self, client: &mut Client, shard: u16, paused: bool) -> Stored<u64> {
         let transaction = begun(client).await?;
         // Behind the lock, no transaction of a sink is under way, and no record with an intent.
-        let Locked { row, transaction: number } = self.lock(&transaction, shard, ANSWER).await?;
+        let Locked { row, transaction: number } = self.lock(&transaction, shard, None).await?;
         self.update(&transaction, shard, number, &ShardRow { paused, ..row }).await?;
         let intents = self.intents(&transaction, shard).await?;
         commit(transaction).await?;
@@ -192,8 +192,7 @@ impl Ledger {
         F: AsyncFnOnce(&mut Transaction<'_>) -> Result<Record, E>,
     {
         let mut transaction = begun(client).await?;
-        let limit = fence.timeout.unwrap_or(ANSWER);
-        let Locked { row, transaction: number } = self.lock(&transaction, fence.shard, limit).await?;
+        let Locked { row, transaction: number } = self.lock(&transaction, fence.shard, fence.timeout).await?;
         if row.epoch != fence.epoch {
             return Err(LogError::Fenced.into());
         }
@@ -220,15 +219,15 @@ impl Ledger {
         Ok(Committed { settled, whole })
     }
 
-    /// Locks the row of a shard, and limits the time of the statements that follow.
-    async fn lock(&self, transaction: &Transaction<'_>, shard: u16, limit: Duration) -> Stored<Locked> {
+    /// Locks the row of a shard, and limits the time of the statements that follow, those of a sink if `limit` says how long they may take.
+    async fn lock(&self, transaction: &Transaction<'_>, shard: u16, limit: Option<Duration>) -> Stored<Locked> {
         let sql = format!(
             "SELECT epoch, cursor, paused, idle_terms, sum, txid_current(), set_config('statement_timeout', '{}', true), \
              set_config('idle_in_transaction_session_timeout', '{}', true) \
              FROM {{s}}.roundlot_shards WHERE log = $1 AND shard = $2 FOR NO KEY UPDATE",
-            limit.as_millis().clamp(1, MAX_MILLIS),
-            // A transaction whose client is gone without a word ends by itself.
-            (limit + ANSWER).as_millis().clamp(1, MAX_MILLIS),
+            limit.unwrap_or(ANSWER).as_millis().clamp(1, MAX_MILLIS),
+            // A transaction whose client is gone without a word, or is stopped, ends by itself.
+            (limit.unwrap_or_default() + self.patience).as_millis().clamp(1, MAX_MILLIS),
         );
         let rows = answer(self.statement(shard, &sql, []).query(transaction.client())).await?;
         let row = rows.first().ok_or_else(|| LogError::Damaged("a shard has no row in its ledger".to_owned()))?;

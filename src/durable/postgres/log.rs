@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use futures::future::BoxFuture;
@@ -49,10 +49,13 @@ const READS: &str = "SET statement_timeout TO '20s'";
 const CHANGES: &str =
     "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '2s'; SET synchronous_commit TO off";
 
+/// How long the server keeps a transaction open whose client says nothing, at least. With a longer lease it is as long as that.
+const MIN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What `PostgreSql` says of a log.
 pub(super) struct Settings {
     pub(super) server: Postgres,
-    pub(super) lease: std::time::Duration,
+    pub(super) lease: Duration,
     /// Bytes of frames above which none is stored.
     pub(super) room: u64,
     /// Bytes of dead letters above which none is stored.
@@ -87,7 +90,7 @@ impl PostgresLog {
         let desks = [READS, CHANGES].map(|settings| Desk::new(Arc::clone(&server), settings));
         let frames = Frames::new(Arc::clone(&tables), Arc::clone(&clock), desks);
         let of_ledger = Arc::new(OfLedger { frames: Arc::clone(&frames), members: Arc::clone(&members) });
-        let letters = LetterBytes::of_many(settings.letter_room);
+        let letters = (LetterBytes::of_many(settings.letter_room), settings.lease.max(MIN_PATIENCE));
         let ledger = Arc::new(Ledger::new(Arc::clone(&server), session, found, shards, of_ledger, letters));
         let [of_pulse, of_appender] = [(); 2].map(|()| (Arc::clone(&tables), Arc::clone(&server), Arc::clone(&clock)));
         let (tables, of_server, of_clock) = of_pulse;
@@ -301,3 +304,7 @@ impl Log for PostgresLog {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

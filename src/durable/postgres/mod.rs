@@ -88,7 +88,9 @@ const MAX_LEASE: Duration = Duration::from_secs(60);
 /// Each shard is led by one process, which has its *lease*. Each process shows four times per lease that it is alive. The lease of one
 /// that has shown nothing for as long as it lasts, as far as another process has been able to observe, goes to that. A process that was
 /// only stopped finds its records refused when it wakes: the fence decides, and not the lease. Through a sink without a transaction it
-/// finishes at most the one call per shard that it was in.
+/// finishes at most the one call per shard that it was in. One that is stopped inside a transaction keeps its shard until the server ends
+/// that: after a lease, and at least a second, to which [`transaction_timeout`](super::Durable::transaction_timeout) is added if it is a
+/// sink's.
 ///
 /// A process that is stopped for an hour while another one runs is removed, and has to join again: from then on it is certain which of
 /// its ops were accepted.

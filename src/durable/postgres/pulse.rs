@@ -264,7 +264,7 @@ impl Pulse {
         Ok(())
     }
 
-    async fn take(&mut self, Wanted { shard, holder, revision }: Wanted) -> Stored<()> {
+    pub(super) async fn take(&mut self, Wanted { shard, holder, revision }: Wanted) -> Stored<()> {
         let revision = (Box::new(revision.map(crate::durable::log::sums::signed)) as Box<_>, Type::INT8);
         let take = self.tables.of_shard(shard, TAKE, [int8(self.members.me), int8(holder), revision]);
         let taken = self.on_time(async |session| take.execute(session.client()).await).await?;

@@ -42,6 +42,7 @@ async fn acceptance_does_not_wait_for_a_sink() {
     let other = connect(&place.url).await;
     other.batch_execute("BEGIN; LOCK TABLE landed").await.unwrap();
     first.handle().send(1).await.unwrap();
+    // The sink may be told that it takes too long, and tries again.
     let waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'landed'::regclass";
     place.until(waits).await;
     for i in 2..20 {

@@ -139,7 +139,7 @@ async fn try_join(engine: PostgreSql, shards: u16, sql: Option<&str>) -> Result<
         .shards(shards, |key: &i64| key.to_le_bytes())
         .limits(Limits::new(100))
         .retry(Retry::exponential(Duration::from_millis(1), Duration::from_millis(2)))
-        .transaction_timeout(Duration::from_secs(30))
+        .transaction_timeout(Duration::from_secs(2))
         .append_timeout(Duration::from_secs(60))
         .sink(move |term| Rows { term, sql: Arc::clone(&sql) })
         .join()
