@@ -113,7 +113,7 @@ async fn a_frame_is_stored_once() {
     assert_eq!(answers, [Err(LogError::Ghost), Err(LogError::Ghost), Ok(2)]);
     let mut large = Packer::new(log.producer());
     let entry = Entry { producer: log.producer(), number: 9, handle: 0, may_repeat: false, withdraws: false };
-    large.push(entry, &vec![0; 99_000]);
+    large.push(entry, &vec![0; 99_900]);
     let large = large.seal(4, nanos(log.now()), 0);
     let answers = store(&log, &client, vec![(0, large), (1, young(&log, 4, 1))]).await.unwrap();
     assert_eq!(answers, [Err(LogError::Full), Ok(3)]);
