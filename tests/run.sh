@@ -79,7 +79,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 if ! $quick; then
     step "each feature by itself"
-    for features in "" testing sqlite durable durable-file durable,testing durable-file,postgres postgres websocket websocket-tls; do
+    for features in "" testing sqlite durable durable-file durable,testing durable-file,postgres durable-postgres postgres websocket websocket-tls; do
         cargo check --quiet --locked --no-default-features --features "$features"
     done
 
@@ -131,6 +131,8 @@ start_postgres
 cargo test --locked --all-features --test postgres -- --ignored
 cargo test --locked --all-features --test durable -- --ignored ledger
 cargo test --locked --all-features --lib durable::ledger -- --ignored
+cargo test --locked --all-features --test durable -- --ignored postgres
+cargo test --locked --all-features --lib durable::postgres -- --ignored
 # Tests that read URLs as libpq does.
 cargo test --locked --all-features --lib sink::postgres -- --ignored
 # The variable is no longer exported, since the trading app takes every variable of this prefix for a setting.

@@ -11,6 +11,7 @@
 //! | [`Batcher`](crate::Batcher) | lost | lost | lost |
 //! | `Durable` on a `File` (feature `durable-file`) | survives | survives, if the disk keeps what it has synced | lost |
 //! | `Durable` on a `File` with a ledger in PostgreSQL (`File::ledger`, with feature `postgres`) | survives | survives, if both disks keep what they have synced | ops that wait are lost with the file; settlements, outcomes and dead letters with the database |
+//! | `Durable` on a `PostgreSql` (feature `durable-postgres`) | survives | survives, if the server's disk keeps what it has synced | lost, unless a synchronous standby has it |
 //! | `Durable` on a `testing::MemoryLog` | survives in tests, as long as the log itself | lost | lost |
 //!
 //! What survives is what a call confirmed: an op when [`send`](crate::durable::Handle::send) has returned, an outcome when its
@@ -78,6 +79,8 @@
 //! fence, settlements, intents, outcomes, dead letters and the pause. A transactional sink writes its rows in the same transaction, by
 //! `Term::postgres` with any SQL, or as a `postgres::LedgerTable`. The server must sync what it commits. `join` refuses one with
 //! `fsync = off`, and each transaction of the log sets `synchronous_commit` to `on` if it is off.
+//!
+//! A log can be in the database as a whole: see [below](#on-several-machines).
 //!
 //! While the server is away, nothing is sent and nothing ends, and sends wait once `max_pending` ops do. Each batch takes one
 //! transaction of the server, and one of the file that removes what is settled; a crash between the two loses nothing.
@@ -283,6 +286,31 @@
 //! `cargo run --release -p nodes` shows it: three processes whose leaders are killed, stopped and restarted, and a journal of what arrived.
 //!
 //! In tests [`MemoryLog::another_process`](crate::testing::MemoryLog::another_process) stands for another process.
+//!
+//! # On several machines
+//!
+//! With `PostgreSql::at("postgres://..")` everything is in one database, and the nodes need nothing else: the ops that wait, who leads,
+//! the fence, settlements, outcomes and dead letters. What the chapter above says of several processes holds here, too. These are the
+//! differences:
+//!
+//! * **Who leads** is decided by leases in a table. Each process shows four times per lease that it is alive, and reads in the same
+//!   statement who else is. That is all that a process without work sends, besides one query a second for each shard that it follows.
+//! * **A process that dies** is replaced one and a half leases later at most; the lease is 3 s by default, and `PostgreSql::lease` sets
+//!   it. Silence counts only while another process can read the database without a gap. So an outage of the server moves no shard.
+//! * **A process that is stopped** loses its shards, but nothing that it does later is recorded: each transaction and each intent
+//!   compares the epoch under a lock. If it is stopped inside a transaction, the server ends that first, after
+//!   `transaction_timeout` and a lease.
+//! * **A process that leaves** frees its leases, and tells the others.
+//! * **Acceptance is one transaction** for all frames that wait in a process, whatever their shard. It does not wait for transactions of
+//!   sinks. While the server is away nothing is accepted: calls wait, or end in doubt after `append_timeout`.
+//! * **Time** is the server's, as of each renewal. So the clocks of the nodes may differ.
+//! * **An id of a process that has died** is known to be never accepted an hour after its death: then the process is removed, and a
+//!   frame of it that is still on its way is refused.
+//! * **Replication** is the server's. A standby that takes over must have all that was confirmed (`synchronous_standby_names`), or ops and
+//!   settlements are lost with the first server, which the log can't tell. A backup in the place of the database can't be told either.
+//!
+//! A process has five connections and one more for each shard that it leads. They must be its own: `join` refuses a pooler that shares
+//! them.
 //!
 //! # When not to use it
 //!

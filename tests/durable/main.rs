@@ -20,6 +20,9 @@ mod postgres;
 mod processes;
 #[cfg(feature = "durable-file")]
 mod quota;
+#[cfg(feature = "postgres")]
+#[path = "../postgres/server.rs"]
+mod server;
 mod simulation;
 #[cfg(feature = "durable-file")]
 mod table;

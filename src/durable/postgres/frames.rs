@@ -167,7 +167,7 @@ impl Frames {
 
     /// Says what is known of an id that has no outcome.
     pub(super) async fn find(&self, shard: u16, producer: u64, number: u64) -> Stored<Found> {
-        let sql = "SELECT frame, first, floor, sum FROM {s}.roundlot_producers WHERE log = $1 AND shard = $2 AND producer = $3";
+        let sql = "SELECT frame, first, floor, claimed, sum FROM {s}.roundlot_producers WHERE log = $1 AND shard = $2 AND producer = $3";
         let rows = self.reads.query(&self.tables.of_shard(shard, sql, [int8(producer)])).await?;
         let row = rows.first().map(|row| self.tables.producer_of(shard, producer, row, 0)).transpose()?;
         Ok(if row.is_some_and(|row| number >= row.floor) { Found::Unknown } else { Found::Forgotten })

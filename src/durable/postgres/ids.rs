@@ -77,7 +77,7 @@ async fn raise(frames: &Frames, shard: u16, floors: &Floors) -> Stored<()> {
     let producers = || int8s(floors.keys().copied());
     let tail =
         tables.of_shard(shard, "SELECT FROM {s}.roundlot_tails WHERE log = $1 AND shard = $2 FOR NO KEY UPDATE", []);
-    let known = "SELECT producer, frame, first, floor, sum FROM {s}.roundlot_producers WHERE log = $1 AND shard = $2 \
+    let known = "SELECT producer, frame, first, floor, claimed, sum FROM {s}.roundlot_producers WHERE log = $1 AND shard = $2 \
         AND producer = ANY ($3)";
     let known = tables.of_shard(shard, known, [producers()]);
     let work = async |client: &mut tokio_postgres::Client| {

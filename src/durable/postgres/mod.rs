@@ -17,8 +17,8 @@
 //! | `notices` | messages between processes |
 //! | `clock` | the server's clock |
 //!
-//! A process has six sessions besides one per shard that it leads. Three kinds of locks keep processes apart, and no transaction that
-//! holds one of the first kind waits for another kind:
+//! A process has five sessions besides one per shard that it leads. Three kinds of locks keep processes apart, and no transaction that
+//! holds a tail waits for a fence:
 //!
 //! * **The tail of a shard** (`roundlot_tails`): its next position. Appends hold it for one commit, so that positions become visible
 //!   in order. It is not the fence: a sink whose transaction takes long keeps no op from being accepted.

@@ -179,10 +179,9 @@ impl Pulse {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
             }
         }
-        match timeout(LEAVE, self.leave()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "a process has left without saying so"),
-            Err(_) => warn!("a process has left without saying so: the server gave no answer"),
+        let no_answer = || Err(JoinError::Open("the server gave no answer".to_owned()));
+        if let Err(error) = timeout(LEAVE, self.leave()).await.unwrap_or_else(|_| no_answer()) {
+            warn!(%error, "a process has left without saying so");
         }
     }
 
@@ -217,7 +216,10 @@ impl Pulse {
         let row = rows.first().ok_or_else(|| LogError::Damaged("the log is gone".to_owned()))?;
         self.clock.measured(sent, received, row.get(1));
         if !row.get::<_, bool>(0) && !self.members.is_removed() {
-            error!("this process was silent for an hour and was removed from the log: join again");
+            error!(
+                producer = self.members.me,
+                "this process was silent for an hour and was removed from the log: join again"
+            );
             self.members.removed();
         }
         let has_old: bool = row.get(5);

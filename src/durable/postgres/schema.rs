@@ -36,7 +36,7 @@ CREATE TABLE {s}.roundlot_frames (
 ALTER TABLE {s}.roundlot_frames ALTER COLUMN bytes SET STORAGE EXTERNAL;
 CREATE TABLE {s}.roundlot_producers (
     log integer NOT NULL, shard integer NOT NULL, producer bigint NOT NULL, frame bigint NOT NULL, first bigint NOT NULL,
-    floor bigint NOT NULL, sum bigint NOT NULL, PRIMARY KEY (log, shard, producer)
+    floor bigint NOT NULL, claimed bigint NOT NULL, sum bigint NOT NULL, PRIMARY KEY (log, shard, producer)
 ) WITH (fillfactor = 50);
 CREATE TABLE {s}.roundlot_members (
     log integer NOT NULL, producer bigint NOT NULL, revision bigint NOT NULL, name text NOT NULL,
@@ -88,7 +88,7 @@ async fn add(transaction: &Transaction<'_>, tables: &Tables, producer: u64, shar
         FROM unnest($2::integer[], $3::bigint[]) AS r(shard, sum) ON CONFLICT DO NOTHING";
     let leases = "INSERT INTO {s}.roundlot_leases SELECT $1, shard, 0 FROM unnest($2::integer[]) AS r(shard) \
         ON CONFLICT DO NOTHING";
-    let producers = "INSERT INTO {s}.roundlot_producers SELECT $1, r.shard, $2, 0, 0, 0, r.sum \
+    let producers = "INSERT INTO {s}.roundlot_producers SELECT $1, r.shard, $2, 0, 0, 0, 0, r.sum \
         FROM unnest($3::integer[], $4::bigint[]) AS r(shard, sum)";
     let member = "INSERT INTO {s}.roundlot_members VALUES ($1, $2, 0, $3, clock_timestamp())";
     let name = format!("process {} of {}", std::process::id(), host());

@@ -17,7 +17,7 @@ use crate::{
         log::{
             LogError,
             store::{ProducerRow, Stored},
-            sums::{check, signed, sum, unsigned},
+            sums::{check, producer_sum, signed, sum, unsigned},
         },
     },
     sink::postgres::Server,
@@ -64,14 +64,14 @@ impl Tables {
     }
 
     pub(super) fn producer_sum(&self, shard: u16, producer: u64, row: &ProducerRow) -> i64 {
-        sum(&[self.key(shard), producer, row.frame, row.first, row.floor])
+        producer_sum(key(self.log, shard), producer, row)
     }
 
-    /// A process as a shard knows it, from frame, first, floor and checksum.
+    /// A process as a shard knows it, from frame, first, floor, claimed and checksum.
     pub(super) fn producer_of(&self, shard: u16, producer: u64, row: &Row, at: usize) -> Stored<ProducerRow> {
         let number = |column: usize| unsigned(row.get(at + column));
-        let found = ProducerRow { frame: number(0), first: number(1), floor: number(2) };
-        let is_right = row.get::<_, i64>(at + 3) == self.producer_sum(shard, producer, &found);
+        let found = ProducerRow { frame: number(0), first: number(1), floor: number(2), claimed: number(3) };
+        let is_right = row.get::<_, i64>(at + 4) == self.producer_sum(shard, producer, &found);
         check(is_right, "producers").map(|()| found)
     }
 

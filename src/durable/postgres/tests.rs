@@ -165,6 +165,30 @@ async fn a_zombie_is_stored_once() {
     }
 }
 
+/// Goal: an op whose id another process has sent is flagged, whenever it comes, so that it takes effect once. Method: a frame of one
+/// process with an id of the other one, and then a frame of that.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn an_id_that_another_process_has_sent_is_flagged() {
+    let place = Place::new().await;
+    let (log, other) = (place.join().await, place.join().await);
+    let client = connect(&place.url).await;
+    let mut packer = Packer::new(other.producer());
+    let entry = Entry { producer: log.producer(), number: 1001, handle: 0, may_repeat: true, withdraws: false };
+    packer.push(entry, b"1001");
+    store(&other, &client, vec![(0, packer.seal(1, nanos(log.now()), 0))]).await.unwrap();
+    store(&log, &client, vec![(0, young(&log, 1, 4)), (1, young(&log, 1, 4))]).await.unwrap();
+    let flags = async |shard, from| {
+        let frame = log.read(shard, from).await.unwrap().remove(0);
+        let entries = Frame::open(frame.bytes).unwrap().entries().unwrap();
+        entries.into_iter().map(|(_, entry, _)| entry.may_repeat).collect::<Vec<_>>()
+    };
+    assert_eq!(flags(0, 1).await, [true, true, false, false]);
+    assert_eq!(flags(1, 0).await, [false; 4], "the other shard");
+    log.close().await;
+    other.close().await;
+}
+
 /// Goal: a process that was removed stores no frame any more, and who removes it waits for those under way. Method: a frame that waits
 /// for a lock when the row of its process is deleted.
 #[tokio::test]

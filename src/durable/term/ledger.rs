@@ -25,7 +25,8 @@ use crate::{
 };
 
 impl Term {
-    /// Writes a batch in a transaction of the [ledger](crate::durable::File::ledger), as [`transaction`](Self::transaction) does in
+    /// Writes a batch in a transaction of the database that settles the log, a [`PostgreSql`](crate::durable::PostgreSql) or the ledger of
+    /// a `File`, as [`transaction`](Self::transaction) does in
     /// a file: what `work` writes, and the record that the ops it answers are settled, take effect together or not at all.
     ///
     /// `work` is called once, and has [`transaction_timeout`](crate::durable::Durable::transaction_timeout) to answer; it is dropped

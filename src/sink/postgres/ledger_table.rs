@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A table in the database that settles a durable log: [`File::ledger`](crate::durable::File::ledger). Each op becomes a row exactly
+/// A table in the database that settles a durable log: a [`PostgreSql`](crate::durable::PostgreSql), or the ledger of a `File`. Each op becomes a row exactly
 /// once, whatever crashes: the row and the record that its op is settled are one transaction.
 ///
 /// A row that breaks a constraint is refused alone, and its op becomes a dead letter. Values, columns, triggers, rules and conflicts
@@ -40,7 +40,7 @@ use crate::{
 /// # Examples
 ///
 /// ```no_run
-/// use roundlot::{durable::{Durable, File}, sink::{postgres::LedgerTable, table::Table}};
+/// use roundlot::{durable::{Durable, PostgreSql}, sink::{postgres::LedgerTable, table::Table}};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -53,8 +53,8 @@ use crate::{
 ///     .integer("quantity", |fill| fill.quantity)
 ///     .create_if_missing();
 /// let table = LedgerTable::new(table)?;
-/// let file = File::at("fills.db").ledger("postgres://bob@db.example/trades?sslmode=verify-full");
-/// let fills = Durable::new("fills", file).sink(move |term| table.sink(term)).join().await?;
+/// let log = PostgreSql::at("postgres://bob@db.example/trades?sslmode=verify-full");
+/// let fills = Durable::new("fills", log).sink(move |term| table.sink(term)).join().await?;
 /// fills.handle().send(Fill { id: "a1".to_owned(), quantity: 5 }).await?;
 /// fills.handle().flush().await?; // the row is in the table
 /// fills.leave().await?;

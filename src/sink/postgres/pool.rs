@@ -58,7 +58,6 @@ impl Server {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notification(notification))) => heard(notification),
-                    Some(Ok(AsyncMessage::Notice(notice))) => tracing::debug!(%notice, "PostgreSQL says"),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
                         let error = classify(Phase::Statement, error).context.source;

@@ -4,8 +4,6 @@ mod crashes;
 mod failures;
 mod letters;
 mod refused;
-#[path = "../../postgres/server.rs"]
-mod server;
 mod table;
 
 use std::{
@@ -17,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use crate::server;
 use roundlot::{
     AckError, Batch, End, Limits, Retry, Settled, Sink, SinkError,
     durable::{Durable, File, JoinError, Joined, OpStatus, SendError, Term},

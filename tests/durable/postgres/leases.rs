@@ -95,7 +95,8 @@ async fn an_idle_process_renews_and_does_no_more() {
     let is_statement = |line: &&str| line.contains("statement: ") || line.contains("execute ");
     let (renewals, others): (Vec<&str>, Vec<&str>) =
         idle.lines().filter(is_statement).partition(|line| line.contains("SET revision = revision + 1"));
-    let others: Vec<&str> = others.into_iter().filter(|line| !line.contains("SELECT 2 FROM") && !line.contains("SELECT '")).collect();
+    let others: Vec<&str> =
+        others.into_iter().filter(|line| !line.contains("SELECT 2 FROM") && !line.contains("SELECT '")).collect();
     assert!(others.is_empty(), "besides {} renewals: {others:#?}", renewals.len());
     assert!((15..=25).contains(&renewals.len()), "{}", renewals.len());
     orders.leave().await.unwrap();

@@ -5,8 +5,6 @@ mod leases;
 mod nodes;
 mod outages;
 mod refused;
-#[path = "../../postgres/server.rs"]
-mod server;
 
 use std::{
     sync::{
@@ -16,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use crate::server;
 use roundlot::{
     Batch, Limits, Retry, Settled, Sink, SinkError, Stages,
     durable::{Durable, JoinError, Joined, PostgreSql, Stats, Term},

@@ -44,8 +44,7 @@ async fn shards_spread_and_come_back() {
     }
     let mut leaving = second;
     let left = leaving.joined.take().unwrap();
-    let own: Vec<_> = acks.drain(..).collect();
-    ended(own).await;
+    ended(std::mem::take(&mut acks)).await;
     left.leave().await.unwrap();
     for _ in 0..100 {
         acks.push(first.joined().handle().submit(sent.next().unwrap()).await.unwrap());
