@@ -33,13 +33,13 @@ pub(crate) struct LetterBytes {
 }
 
 impl LetterBytes {
-    /// Those of a log which no other process adds any to.
+    /// Dead letters of a log to which no other process adds any.
     #[cfg(any(test, feature = "durable-file"))]
     pub(super) fn of_one_process(max: u64) -> Self {
         Self { max, counted_at: None, now: AtomicU64::new(u64::MAX) }
     }
 
-    /// Those of a log which several processes add letters to.
+    /// Dead letters of a log to which several processes add.
     pub(crate) fn of_many(max: u64) -> Self {
         Self { max, counted_at: Some(Mutex::default()), now: AtomicU64::new(u64::MAX) }
     }

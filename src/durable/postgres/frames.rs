@@ -52,7 +52,7 @@ pub(super) struct Frames {
     is_removing: AtomicBool,
 }
 
-/// What is settled and not removed, by shard.
+/// Positions that are settled and whose frames are not removed, by shard.
 #[derive(Default)]
 struct Behind {
     /// Runs of positions.

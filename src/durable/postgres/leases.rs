@@ -32,7 +32,7 @@ pub(super) struct Shard {
     pub(super) free_since: Option<Instant>,
     /// Since when another process has it and it is this one's, or when that was last said.
     pub(super) wanted_since: Option<Instant>,
-    /// What the last read has shown of it.
+    /// How far it had come at the last read.
     pub(super) mark: Mark,
 }
 

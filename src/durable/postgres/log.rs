@@ -52,7 +52,7 @@ const CHANGES: &str =
 /// How long the server keeps a transaction open whose client says nothing, at least. With a longer lease it is as long as that.
 const MIN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What `PostgreSql` says of a log.
+/// Settings of `PostgreSql`, as a log needs them.
 pub(super) struct Settings {
     pub(super) server: Postgres,
     pub(super) lease: Duration,

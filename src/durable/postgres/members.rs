@@ -120,7 +120,7 @@ impl Members {
         self.tell(Notice::Changed, shards, false);
     }
 
-    /// What a leader of this process has recorded is news to others.
+    /// A record of a leader of this process was committed, which is news to others.
     pub(super) fn recorded(&self, shard: u16) {
         self.tell(Notice::Changed, [shard], true);
     }

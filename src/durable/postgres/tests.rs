@@ -57,7 +57,7 @@ impl Place {
     }
 }
 
-/// What appends for a log, without a task.
+/// The part of a log that appends, without a task.
 fn appending(log: &PostgresLog) -> Appending {
     let tables = Arc::new(log.frames.tables().clone());
     Appending { tables, ledger: Arc::clone(&log.ledger), producer: log.members.me, room: 100_000 }
@@ -120,7 +120,7 @@ async fn a_frame_is_stored_once() {
     let too_many = young(&log, 5, super::super::frames::SPAN + 1);
     assert_eq!(store(&log, &client, vec![(0, too_many)]).await.unwrap(), [Err(LogError::Ghost)]);
     assert_eq!((positions(&log, 0, 0).await, positions(&log, 1, 0).await), (vec![0, 3], vec![0, 2, 3]));
-    // Those that hold a position or later ones.
+    // Frames that hold a position or later ones.
     assert_eq!((positions(&log, 0, 2).await, positions(&log, 0, 3).await), (vec![0, 3], vec![3]));
     assert!(positions(&log, 0, 5).await.is_empty());
     let bytes = "SELECT sum(octet_length(bytes) + 100)::bigint FROM roundlot_frames";

@@ -74,7 +74,7 @@ async fn settled_frames_are_removed() {
     assert_eq!(place.number("SELECT count(*) FROM roundlot_frames").await, 0);
     assert_eq!(place.number("SELECT count(*) FROM roundlot_settled").await, 0);
     orders.leave().await.unwrap();
-    // What a process that died has left behind is removed by the next term.
+    // Frames that a process has left behind when it died are removed by the next term.
     let stale = "INSERT INTO roundlot_frames SELECT log, shard, 0, 1, 'stale', 0 FROM roundlot_tails WHERE next > 0";
     place.execute(&format!("{stale}; UPDATE roundlot_tails SET bytes = 105 WHERE next > 0")).await;
     let orders = join(&place, 4).await;
