@@ -28,20 +28,23 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bot::{
         Error,
-        batchers::{self, Batchers, Workers},
+        batchers::{self, Batchers, OnLog, Workers},
+        ids::Ids,
         kill_switch::{Gate, Halt},
         portfolio::Portfolio,
-        recovery::recover,
+        shards::Shards,
         strategy::Strategy,
+        territory::Territory,
         tick::Tick,
         trader::Trader,
+        venue::Venue,
     },
     demo::{
         cli::{Cli, Program},
         database::{self, Database},
         feed::Feed,
         format, latency,
-        meter::{Metered, Meters},
+        meter::{Meter, Metered, Meters},
         observer::RunObserver,
         page::{Page, Scene, Serving},
         progress::{self, Progress},
@@ -97,8 +100,9 @@ async fn trade(
     let venue = place.venue.clone();
     let (halt, latencies) = (Halt::default(), latency::Recorder::default());
     let gate = Gate::new(venue.clone(), halt.clone());
-    let (batchers, workers, meters) =
-        open(settings, page.as_ref(), &latencies, portfolio.clone(), gate.clone(), database.sink).await?;
+    let shards = if settings.orders.log.is_some() { Shards::default() } else { Shards::without_log(&venue) };
+    let sinks = (portfolio.clone(), gate.clone(), database.sink);
+    let (batchers, workers, meters) = open(settings, page.as_ref(), &latencies, &shards, sinks).await?;
     place.own();
     opened.get_or_init(|| batchers.clone());
 
@@ -117,20 +121,24 @@ async fn trade(
     };
     let page = page.map(|page| page.serve(scene)).transpose()?;
     let display = tokio::spawn(progress.clone().show(batchers.clone(), portfolio.clone(), settings.progress));
-    let observer = RunObserver::new(page.as_ref().map(Serving::board), settings.unbatched.sample, &batchers.orders);
+    let board = page.as_ref().map(Serving::board);
+    let observer = RunObserver::new(board, settings.unbatched.sample, &batchers.orders, progress);
 
     // The run.
-    let mut strategy = Strategy::new(&settings.strategy);
-    let recovered = recover(&batchers.orders, &venue, &portfolio, &mut strategy, stop).await?;
-    report::say_recovered(recovered.as_ref(), progress);
-    let mut trader = Trader::new(batchers.clone(), venue.clone(), portfolio.clone(), strategy, halt, observer);
+    let remembers = matches!(venue, Venue::Remote(_));
+    let ids = if remembers { batchers.orders.client_ids() } else { Ids::Counted(0) };
+    let strategy = Strategy::new(&settings.strategy, ids);
+    let territory = Territory::new(batchers.orders.clone(), venue.clone(), shards);
+    report::say_found(batchers.orders.log_stats().as_ref(), progress);
+    let (parts, halts) = ((batchers.clone(), venue.clone(), portfolio.clone()), (territory, halt));
+    let mut trader = Trader::new(parts, strategy, halts, observer);
     let began = Instant::now();
     let traded = trader.run(&mut feed, stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();
 
     // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
     let end = drain(&batchers, workers, page.as_ref(), settings.drain, (progress, display), seconds).await?;
-    let RunObserver { sample, decisions, verdicts, held, .. } = trader.finish().await?;
+    let (RunObserver { sample, decisions, verdicts, held, .. }, taken) = trader.finish().await?;
     Serving::close(page, end.operations, end.unsettled()).await;
 
     let report = Report {
@@ -141,7 +149,7 @@ async fn trade(
         quota: report::QuotaUse::new(venue.counts().await, &end.batchers.orders, held.unsent),
         order_batches: report::OrderBatches::new(&decisions, seconds, &settings.orders.batcher.limits),
         unbatched: unbatched::measure(sample, settings, &portfolio, database.file.as_deref()).await,
-        log: report::LogUse::new(settings.orders.log.as_ref(), recovered, end.batchers.log.as_ref()),
+        log: report::LogUse::new(settings.orders.log.as_ref(), taken, end.batchers.log.as_ref()),
         rejections: end.batchers.rejections.clone(),
         end,
         rows: feed.log,
@@ -193,18 +201,23 @@ async fn open(
     settings: &Settings,
     page: Option<&Page>,
     latencies: &latency::Recorder,
-    portfolio: Portfolio,
-    gate: Gate,
-    database: BoxSink<Tick>,
+    shards: &Shards,
+    (portfolio, gate, database): (Portfolio, Gate, BoxSink<Tick>),
 ) -> Result<(Batchers, Workers, Meters), Error> {
     let (prices_sink, prices) = Metered::new(Page::watched(page, "prices", portfolio));
-    let (orders_sink, orders) = Metered::new(Page::watched(page, "orders", gate));
+    let (watched, orders) = (Page::watcher(page, "orders"), Arc::new(Meter::default()));
+    let meter = Arc::clone(&orders);
+    let orders_sink = move |gate: Gate| Metered::with(watched(gate), Arc::clone(&meter));
     let (trades_sink, trades) = Metered::new(Page::watched(page, "trades", database));
     // The batcher on a log makes its metrics in tasks of its own.
     metrics::set_global_recorder(latencies.clone()).map_err(|error| error.to_string())?;
     let (batchers, workers) = match &settings.orders.log {
-        None => batchers::open(settings.batchers(), prices_sink, orders_sink, trades_sink)?,
-        Some(log) => batchers::open_on_log(log, settings.batchers(), prices_sink, orders_sink, trades_sink).await?,
+        None => batchers::open(settings.batchers(), prices_sink, orders_sink(gate), trades_sink)?,
+        Some(log) => {
+            // A venue that is named may have other bots, and so may the log.
+            let log = OnLog { settings: log, is_shared: settings.venue.url.is_some(), shards };
+            batchers::open_on_log(log, settings.batchers(), prices_sink, (gate, orders_sink), trades_sink).await?
+        }
     };
     Ok((batchers, workers, Meters { prices, orders, trades }))
 }

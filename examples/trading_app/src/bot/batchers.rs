@@ -11,7 +11,7 @@ use std::{
 use roundlot::{
     Batch, Batcher, Bucket, DeadLetter, Handle, Quota, QuotaConfig, Settled, Sink, SinkError, Stages, Stats, Worker,
     durable::{self, Durable, File, Joined},
-    market::{OrderKind, PriceUpdate, Priority, Purpose, TradeOp},
+    market::{OrderKind, PriceUpdate, Priority, Purpose, Side, Symbol, TradeOp},
     sink::Guarantee,
 };
 use serde::Serialize;
@@ -20,8 +20,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Error,
     ids::placed_at,
-    orders::{Counted, Logged, Orders},
+    kill_switch::Gate,
+    orders::{Counted, Logged, Orders, Written},
     settings,
+    shards::Shards,
     tick::Tick,
     venue::{self, VenueOrderId},
 };
@@ -91,24 +93,39 @@ pub fn open(
     open_with(orders, rejections, settings, portfolio, database)
 }
 
-/// Starts the batchers, that of orders on a log: what is accepted survives the program, and is sent by the next run.
-pub async fn open_on_log(
-    log: &settings::OrdersLog,
+/// The log of orders, and what this process has to do with it.
+pub struct OnLog<'a> {
+    pub settings: &'a settings::OrdersLog,
+    /// Whether other processes may join the log, each with this venue.
+    pub is_shared: bool,
+    /// Learns which shards this process leads.
+    pub shards: &'a Shards,
+}
+
+/// Starts the batchers, that of orders on a log: what is accepted survives the program, and is sent by whichever process leads its shard.
+/// `venue` makes a sink for each term of a shard, of the gate in the lane of that shard.
+pub async fn open_on_log<S: Sink<TradeOp, VenueOrderId>>(
+    OnLog { settings: log, is_shared, shards }: OnLog<'_>,
     settings: settings::Batchers<'_>,
     portfolio: impl Sink<PriceUpdate>,
-    venue: impl Sink<TradeOp, VenueOrderId>,
+    (gate, venue): (Gate, impl Fn(Gate) -> S + Clone + Send + Sync + 'static),
     database: impl Sink<Tick>,
 ) -> Result<(Batchers, Workers), Error> {
     let (rejections, expire_after) = (Rejections::default(), log.expire_after);
-    let venue = Counted::new(venue);
-    let written = venue.written();
-    let venue = Arc::new(venue);
-    let durable = Durable::new("orders", File::at(&log.path).exclusive())
+    let (written, shards) = (Arc::new(Written::default()), shards.clone());
+    let counted = Arc::clone(&written);
+    let file = File::at(&log.path);
+    let durable = Durable::new("orders", if is_shared { file } else { file.exclusive() })
+        .shards(log.shards, |key: &Partition| shard_key(key.0))
         .stages(move || stages().expire_at(move |op| expires_at(op, expire_after)))
         .limits(settings.orders.limits.clone())
         .retry(settings.orders.retry.clone())
         .dead_letters(rejections.clone())
-        .sink(move |_term| Arc::clone(&venue));
+        .sink(move |term| {
+            let gate = gate.of_shard(term.shard());
+            let lane = gate.venue.clone();
+            shards.begin(&term, lane, Counted::new(venue(gate), Arc::clone(&counted)))
+        });
     let numbers = settings.orders.quota.clone();
     let durable = if numbers == QuotaConfig::default() {
         durable
@@ -118,7 +135,7 @@ pub async fn open_on_log(
         durable.quota(move || quota().configure(&numbers).unwrap_or_default())
     };
     let joined = durable.join().await.map_err(|error| format!("orders.log {}: {error}", log.path.display()))?;
-    let logged = Logged::new(joined.handle(), written);
+    let logged = Logged::new(joined.handle(), written, is_shared);
     let orders = (Orders::Log(logged.clone()), OrdersWorker::Log(joined, logged));
     open_with(orders, rejections, settings, portfolio, database)
 }
@@ -149,11 +166,19 @@ fn open_with(
     Ok((Batchers { prices, orders, trades }, workers))
 }
 
+/// A batch holds ops of one symbol and side.
+type Partition = (Option<Symbol>, Option<Side>);
+
+/// The orders of a symbol are in one shard, whatever their side, so that one bot trades it.
+fn shard_key(symbol: Option<Symbol>) -> String {
+    symbol.map_or_else(String::new, |symbol| symbol.to_string())
+}
+
 /// Orders of a symbol and side leave in order, except that orders which protect from a loss leave first and at once. An order and
 /// its cancel are never sent if they meet while they wait.
 fn stages() -> Stages<TradeOp> {
     Stages::new()
-        .partition_by(|op: &TradeOp| (op.symbol(), op.side()))
+        .partition_by(|op: &TradeOp| -> Partition { (op.symbol(), op.side()) })
         .conflate_by(TradeOp::conflation_key, TradeOp::merge)
         .priority_by(TradeOp::priority)
         .urgent_by(|op| op.priority() == Priority::Critical)

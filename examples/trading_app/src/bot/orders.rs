@@ -13,11 +13,13 @@ use std::{
 
 use futures::future::join_all;
 use roundlot::{
-    Ack, Batch, Handle, Outcome, Outcomes, Settled, Sink, SinkError, Stats, durable, durable::SendError,
-    market::TradeOp, sink::Guarantee,
+    Ack, Batch, Handle, OpId, Outcome, Outcomes, Settled, Sink, SinkError, Stats,
+    durable::{self, SendError, WithdrawError},
+    market::{Cancel, Purpose, Side, Symbol, TradeOp},
+    sink::Guarantee,
 };
 
-use super::{Error, venue::VenueOrderId};
+use super::{Error, ids::Ids, venue::VenueOrderId};
 
 /// Handle to the orders batcher. A clone sends to the same one.
 #[derive(Clone)]
@@ -34,6 +36,8 @@ pub struct Logged {
     desk: durable::Handle<TradeOp, VenueOrderId>,
     written: Arc<Written>,
     verdicts: Arc<Mutex<Verdicts>>,
+    /// Whether several processes may join the log.
+    is_shared: bool,
 }
 
 /// The answer that an order waits for.
@@ -45,6 +49,14 @@ pub enum OrderAck {
 /// The batcher has ended, and takes nothing any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended;
+
+/// Why waiting ops can't be withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwithdrawn {
+    Ended,
+    /// Other bots have joined the log, and some of the ops are theirs.
+    Shared,
+}
 
 impl Orders {
     /// Hands ops in, in this order. Returns an ack for each, when all are accepted.
@@ -90,14 +102,20 @@ impl Orders {
     }
 
     /// Takes waiting ops back out.
-    pub async fn withdraw(&self, wanted: impl FnMut(&TradeOp) -> bool + Send + 'static) -> Result<Vec<TradeOp>, Ended> {
+    pub async fn withdraw(
+        &self,
+        wanted: impl FnMut(&TradeOp) -> bool + Send + 'static,
+    ) -> Result<Vec<TradeOp>, Unwithdrawn> {
         match self {
-            Self::Memory(desk) => desk.withdraw(wanted).await.map_err(|_| Ended),
-            Self::Log(logged) => logged.desk.withdraw(wanted).await.map_err(|_| Ended),
+            Self::Memory(desk) => desk.withdraw(wanted).await.map_err(|_| Unwithdrawn::Ended),
+            Self::Log(logged) => logged.desk.withdraw(wanted).await.map_err(|error| match error {
+                WithdrawError::Shared => Unwithdrawn::Shared,
+                _ => Unwithdrawn::Ended,
+            }),
         }
     }
 
-    /// Stops sending. On a log, a later run of the program is paused, too.
+    /// Stops sending. On a log, all bots that share it and later runs are paused, too.
     pub async fn pause(&self) -> Result<(), Ended> {
         match self {
             Self::Memory(desk) => desk.pause().await.map_err(|_| Ended),
@@ -121,6 +139,35 @@ impl Orders {
         }
     }
 
+    /// The shard of the log that has the orders of a symbol. Zero in memory.
+    pub fn shard_of(&self, symbol: Symbol) -> u16 {
+        self.id_in_log(symbol).map_or(0, |id| id.shard())
+    }
+
+    /// A source of client ids that no other process uses, and no other run, at a venue that remembers orders.
+    pub fn client_ids(&self) -> Ids {
+        // All ids in the log have the same number of this process.
+        self.id_in_log(Symbol::from_static("-")).map_or(Ids::ByTime(0), |id| Ids::ByProcess(0, id.producer()))
+    }
+
+    /// An id that an op of a symbol could have. No op gets it.
+    fn id_in_log(&self, symbol: Symbol) -> Option<OpId> {
+        let Self::Log(logged) = self else { return None };
+        Some(logged.desk.next_id(&Cancel::new(0.into(), symbol, Side::Buy, Purpose::Entry).into()))
+    }
+
+    /// Whether several processes may join the log.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Log(logged) if logged.is_shared)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Memory(desk) => desk.is_closed(),
+            Self::Log(logged) => logged.desk.is_closed(),
+        }
+    }
+
     /// Statistics of the log; `None` in memory.
     pub fn log_stats(&self) -> Option<durable::Stats> {
         match self {
@@ -131,8 +178,8 @@ impl Orders {
 }
 
 impl Logged {
-    pub fn new(desk: durable::Handle<TradeOp, VenueOrderId>, written: Arc<Written>) -> Self {
-        Self { desk, written, verdicts: Arc::default() }
+    pub fn new(desk: durable::Handle<TradeOp, VenueOrderId>, written: Arc<Written>, is_shared: bool) -> Self {
+        Self { desk, written, verdicts: Arc::default(), is_shared }
     }
 
     /// Hands an op in. If the log gives no answer in time, the op is handed in again as the same one, so that it is accepted once.
@@ -152,7 +199,9 @@ impl Logged {
         let (batches, written) = self.written.counts();
         let verdicts = lock(&self.verdicts);
         let mut stats = Stats::default();
-        stats.accepted = log.accepted + log.recovered;
+        // What others have sent and this process led is its own work, and what it sent and others led is theirs.
+        let came = log.accepted + log.recovered + log.received;
+        stats.accepted = came.saturating_sub(log.handed_over + log.repeats);
         stats.outcomes = log.outcomes;
         (stats.waiting, stats.in_flight) = (log.waiting, log.in_flight);
         (stats.batches, stats.written, stats.retries) = (batches, written, verdicts.retries);
@@ -226,12 +275,8 @@ pub struct Counted<S> {
 }
 
 impl<S> Counted<S> {
-    pub fn new(inner: S) -> Self {
-        Self { inner, written: Arc::default() }
-    }
-
-    pub fn written(&self) -> Arc<Written> {
-        Arc::clone(&self.written)
+    pub fn new(inner: S, written: Arc<Written>) -> Self {
+        Self { inner, written }
     }
 }
 
@@ -262,3 +307,14 @@ impl fmt::Display for Ended {
 }
 
 impl StdError for Ended {}
+
+impl fmt::Display for Unwithdrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => Ended.fmt(f),
+            Self::Shared => f.write_str("orders of several bots can't be withdrawn"),
+        }
+    }
+}
+
+impl StdError for Unwithdrawn {}

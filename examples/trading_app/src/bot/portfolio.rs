@@ -1,8 +1,11 @@
 //! The positions of the bot and their value. [`Portfolio`] is the sink of the `prices` batcher: a batch costs one
-//! valuation, however many prices it has. `trader` books the fills.
+//! valuation, however many prices it has. `trader` books the fills, and `territory` replaces the positions of a shard.
+//!
+//! Invariant: cash is that of the start and what the positions here have brought. Positions of symbols that another bot trades are
+//! not in it, and neither is their cash.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,10 +15,7 @@ use roundlot::{
 };
 use rust_decimal::Decimal;
 
-use super::{
-    position::Position,
-    venue::{Fill, wire},
-};
+use super::{position::Position, venue::Fill};
 
 /// The portfolio. A clone is the same portfolio.
 #[derive(Clone)]
@@ -29,7 +29,6 @@ struct State {
     cash: Decimal,
     positions: BTreeMap<Symbol, Position>,
     value: Decimal,
-    fills: u64,
 }
 
 /// All positions at one moment, with what the portfolio began with.
@@ -42,10 +41,18 @@ pub struct Statement {
     pub positions: BTreeMap<Symbol, Position>,
 }
 
+impl Statement {
+    /// Symbols with a position, long or short.
+    pub fn held(&self) -> impl Iterator<Item = (Symbol, &Position)> {
+        let positions = self.positions.iter().map(|(symbol, position)| (*symbol, position));
+        positions.filter(|(_, position)| !position.quantity.is_zero())
+    }
+}
+
 impl Portfolio {
     pub fn new(cash: Quantity) -> Self {
         let cash = cash.to_decimal();
-        let state = State { start: cash, cash, positions: BTreeMap::new(), value: cash, fills: 0 };
+        let state = State { start: cash, cash, positions: BTreeMap::new(), value: cash };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -58,12 +65,13 @@ impl Portfolio {
         self.state().on_fill(fill);
     }
 
-    /// Takes over the positions that earlier runs of the bot have built at the venue, at their last prices.
-    pub fn restore(&self, statement: &wire::Statement) {
+    /// Forgets the positions of these symbols, and takes over others in their place: what the venue has of a shard, at the last
+    /// prices there.
+    pub fn replace(&self, symbols: &BTreeSet<Symbol>, by: &BTreeMap<Symbol, Position>) {
         let mut state = self.state();
-        state.cash = state.start.saturating_add(statement.cash);
-        state.positions = statement.positions.clone();
-        state.fills = statement.fills;
+        state.positions.retain(|symbol, _| !symbols.contains(symbol));
+        state.positions.extend(by);
+        state.cash = state.positions.values().map(Position::cash).fold(state.start, Decimal::saturating_add);
         state.revalue();
     }
 
@@ -74,7 +82,7 @@ impl Portfolio {
 
     /// Number of filled orders.
     pub fn fills(&self) -> u64 {
-        self.state().fills
+        self.state().positions.values().map(|position| position.fills).sum()
     }
 
     /// Returns a copy of all positions.
@@ -95,7 +103,6 @@ impl Portfolio {
 
 impl State {
     fn on_fill(&mut self, fill: &Fill) {
-        self.fills += 1;
         let cash = self.positions.entry(fill.symbol).or_default().book(fill);
         self.cash = self.cash.saturating_add(cash);
     }
@@ -138,7 +145,7 @@ mod tests {
         portfolio.on_fill(&fill);
         assert_eq!(value(&portfolio, "110.5").await, "1021.0");
         let copy = portfolio.copy();
-        portfolio.on_fill(&Fill { side: Side::Sell, price: "120".parse().unwrap(), ..fill });
+        portfolio.on_fill(&Fill { side: Side::Sell, price: "120".parse().unwrap(), ..fill.clone() });
         assert_eq!(value(&portfolio, "1").await, "1040");
         assert_eq!((portfolio.fills(), copy.fills()), (2, 1));
         let Statement { start, cash, positions } = portfolio.statement();
@@ -146,5 +153,16 @@ mod tests {
         assert_eq!(positions[&symbol].realized, 40.into());
         assert_eq!((portfolio.held(), copy.held()), (0, 1));
         assert_eq!(value(&copy, "100").await, "1000");
+
+        // Another bot takes the symbol, and gives it back with a profit of 5.
+        let symbols = BTreeSet::from([symbol]);
+        copy.replace(&symbols, &BTreeMap::new());
+        assert_eq!((copy.value(), copy.fills(), copy.held()), (1000.into(), 0, 0));
+        let mut position = Position::default();
+        for (side, price) in [(Side::Buy, "100"), (Side::Sell, "102.5"), (Side::Buy, "100")] {
+            position.book(&Fill { side, price: price.parse().unwrap(), ..fill.clone() });
+        }
+        copy.replace(&symbols, &BTreeMap::from([(symbol, position)]));
+        assert_eq!((copy.value(), copy.fills(), copy.statement().cash), (1005.into(), 3, 805.into()));
     }
 }

@@ -22,12 +22,19 @@ pub struct Position {
     pub realized: Decimal,
     /// Sum paid for the quantity held; negative for a short position.
     cost: Decimal,
+    /// Number of orders filled.
+    pub fills: u64,
 }
 
 impl Position {
     /// Average price of the quantity held; `None` if nothing is held.
     pub fn average(&self) -> Option<Decimal> {
         self.cost.checked_div(self.quantity)
+    }
+
+    /// Cash that the symbol has brought, negative for a cost.
+    pub fn cash(&self) -> Decimal {
+        self.realized.saturating_sub(self.cost)
     }
 
     /// Value at the last price.
@@ -48,6 +55,7 @@ impl Position {
             Side::Sell => (-quantity, -cost),
         };
         self.price = fill.price.to_decimal();
+        self.fills += 1;
         self.on_fill(quantity, cost);
         -cost
     }
@@ -123,6 +131,7 @@ mod tests {
             let fills = [("3", "0.1"), ("-1", "0.7"), ("-1.1", "0.3"), ("7", "1.9")];
             let (position, cash) = filled(&fills[..n], "0.37");
             assert_eq!(position.realized + position.unrealized(), cash + position.value(), "{n} fills");
+            assert_eq!(position.cash(), cash, "{n} fills");
         }
     }
 }

@@ -98,6 +98,8 @@ impl Venue {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrdersLog {
     pub path: PathBuf,
+    /// Number of shards, fixed for the life of the log. A bot trades the symbols of the shards that it leads.
+    pub shards: u16,
     /// Age at which an entry or an exit is not sent any more.
     pub expire_after: Duration,
 }

@@ -4,7 +4,7 @@
 //! Invariant: per pair there is at most one entry, one exit and one stop that the strategy has not canceled or seen
 //! end. A cancel may come too late, so exits and stops are reduce-only: the venue sells no more than is held.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use roundlot::market::{
     ClientOrderId, InvalidField, Order, Price, PriceUpdate, Purpose, Quantity, Side, Symbol, TradeOp,
@@ -45,7 +45,7 @@ const MIN_PLACES: u32 = 2;
 const QUANTITY_PLACES: u32 = 6;
 
 impl Strategy {
-    pub fn new(settings: &settings::Strategy) -> Self {
+    pub fn new(settings: &settings::Strategy, ids: Ids) -> Self {
         let part = |percent: Quantity| percent.to_decimal() / Decimal::ONE_HUNDRED;
         Self {
             notional: settings.notional.to_decimal(),
@@ -54,14 +54,13 @@ impl Strategy {
             stop: Decimal::ONE - part(settings.stop_percent),
             requote: part(settings.requote_percent),
             pairs: HashMap::new(),
-            ids: Ids::Counted(0),
+            ids,
         }
     }
 
-    /// Goes on from what earlier runs have left: positions and resting orders at the venue, and ops that still wait in the log. Returns
-    /// cancels of resting orders that the strategy has no place for.
-    pub fn restore(&mut self, statement: &Statement, waiting: &[TradeOp]) -> Vec<TradeOp> {
-        self.ids = Ids::ByTime(0);
+    /// Goes on from what others have left, or an earlier run: positions and resting orders at the venue. Returns cancels of resting
+    /// orders that the strategy has no place for.
+    pub fn restore(&mut self, statement: &Statement) -> Vec<TradeOp> {
         for (symbol, position) in &statement.positions {
             // The strategy never sells short, so a negative quantity is not its own.
             let held = Quantity::new(position.quantity).unwrap_or(Quantity::ZERO);
@@ -71,25 +70,16 @@ impl Strategy {
         // The newest order takes the place.
         resting.sort_by_key(|order| placed_at(order.id()));
         let mut ops = Vec::new();
-        for order in resting.into_iter().chain(waiting.iter().filter_map(TradeOp::as_order)) {
+        for order in resting {
             let pair = self.pairs.entry(order.symbol()).or_insert(Pair::FLAT);
             ops.extend(pair.adopt(order).map(|replaced| replaced.cancel().into()));
         }
-        for op in waiting {
-            match op {
-                TradeOp::Cancel(cancel) => self.on_failure(cancel.symbol, cancel.order_id),
-                TradeOp::Amend(amend) => {
-                    let stop = self.pairs.get_mut(&amend.symbol).and_then(|pair| pair.stop.as_mut());
-                    if let (Some((order, at)), Some(to)) = (stop, amend.stop_price)
-                        && order.id() == amend.order_id
-                    {
-                        *at = to;
-                    }
-                }
-                _ => {}
-            }
-        }
         ops
+    }
+
+    /// Forgets all of these symbols, which another bot trades from now on, or which are restored next.
+    pub fn forget(&mut self, symbols: &BTreeSet<Symbol>) {
+        self.pairs.retain(|symbol, _| !symbols.contains(symbol));
     }
 
     /// Adds the ops for a new price to `ops`. A price at which no quantity can be bought adds none.
@@ -240,15 +230,20 @@ mod tests {
     const BTC: Symbol = Symbol::from_static("BTC");
 
     fn strategy() -> Strategy {
+        with(Ids::Counted(0))
+    }
+
+    fn with(ids: Ids) -> Strategy {
         let percent = |text: &str| text.parse().unwrap();
-        Strategy::new(&settings::Strategy {
+        let settings = settings::Strategy {
             cash: percent("1000"),
             notional: percent("1000"),
             entry_percent: percent("1"),
             exit_percent: percent("2"),
             stop_percent: percent("3"),
             requote_percent: percent("0.5"),
-        })
+        };
+        Strategy::new(&settings, ids)
     }
 
     /// The ops at a price, in words.
@@ -332,22 +327,21 @@ mod tests {
     }
 
     /// Goal: a bot that starts again moves its stop and replaces its offer, and cancels what it has no place for. Method: what a venue
-    /// has left of it, and ops that wait in the log.
+    /// has left of it. Then another bot takes the pair.
     #[test]
     fn a_strategy_goes_on_from_what_rests() {
         let (price, quantity) = (|text: &str| text.parse().unwrap(), "8".parse::<Quantity>().unwrap());
         let sell = |id: u64, at| Order::limit(id.into(), BTC, Side::Sell, price(at), quantity).unwrap();
         let [old, offer] =
             [(1, "103"), (2, "104")].map(|(id, at)| sell(id, at).with_purpose(Purpose::Exit).reduce_only());
-        let stop = Order::stop(3.into(), BTC, Side::Sell, price("97"), quantity).unwrap().reduce_only();
+        let stop = Order::stop(3.into(), BTC, Side::Sell, price("106"), quantity).unwrap().reduce_only();
         let mut position = Position::default();
         position.quantity = quantity.to_decimal();
-        let statement =
-            Statement { positions: [(BTC, position)].into(), resting: vec![old, stop.clone()], ..Statement::default() };
-        let waiting = [offer.into(), stop.move_stop(price("106")).unwrap().into()];
+        let (positions, resting) = ([(BTC, position)].into(), vec![old, stop, offer]);
+        let statement = Statement { positions, resting, ..Statement::default() };
 
-        let mut bot = strategy();
-        let cancels: Vec<_> = bot.restore(&statement, &waiting).into_iter().map(|op| op.conflation_key()).collect();
+        let mut bot = with(Ids::ByTime(0));
+        let cancels: Vec<_> = bot.restore(&statement).into_iter().map(|op| op.conflation_key()).collect();
         assert_eq!(cancels, [Some(ConflationKey::Order(BTC, 1.into()))], "two offers for one position");
         assert_eq!(at(&mut bot, "102"), [""; 0], "stop and offer are as they should be");
         let ops = at(&mut bot, "110");
@@ -355,6 +349,8 @@ mod tests {
         assert!(ops[2].ends_with(" sell 8 at 112.2") && ops[2].len() > 30, "an id by time: {}", ops[2]);
         fill(&mut bot, 3, Side::Sell, "8");
         assert_eq!(at(&mut bot, "100").len(), 2, "the offer is canceled, and a bid is placed");
+        bot.forget(&BTreeSet::from([BTC]));
+        assert!(bot.pairs.is_empty());
     }
 
     #[test]

@@ -19,8 +19,9 @@ use super::{
     kill_switch::Halt,
     portfolio::Portfolio,
     strategy::Strategy,
+    territory::{Changes, Summary, Takeover, Territory},
     tick::Tick,
-    venue::{Fill, Venue, VenueOrderId},
+    venue::{Fill, Venue, VenueOrderId, wire::Fills},
 };
 
 /// A source of market data.
@@ -42,6 +43,12 @@ pub trait Observer {
 
     /// Called when an op of the strategy has its verdict.
     fn on_verdict(&mut self, _op: &TradeOp, _outcome: &Outcome<VenueOrderId>) {}
+
+    /// Called when a shard of the log was taken over: its symbols are traded from here on.
+    fn on_takeover(&mut self, _takeover: &Takeover) {}
+
+    /// Called when a shard was given up.
+    fn on_loss(&mut self, _shard: u16) {}
 }
 
 impl Observer for () {}
@@ -51,6 +58,7 @@ pub struct Trader<O> {
     venue: Venue,
     portfolio: Portfolio,
     strategy: Strategy,
+    territory: Territory,
     halt: Halt,
     observer: O,
     /// One task per op without a verdict: at most `max_pending` of the orders batcher.
@@ -70,16 +78,14 @@ struct Verdict {
 
 impl<O: Observer> Trader<O> {
     pub fn new(
-        batchers: Batchers,
-        venue: Venue,
-        portfolio: Portfolio,
+        (batchers, venue, portfolio): (Batchers, Venue, Portfolio),
         strategy: Strategy,
-        halt: Halt,
+        (territory, halt): (Territory, Halt),
         observer: O,
     ) -> Self {
         let (verdicts, ops) = (JoinSet::new(), Vec::new());
         let (venue_is_away, failed) = (false, None);
-        Self { batchers, venue, portfolio, strategy, halt, observer, verdicts, venue_is_away, ops, failed }
+        Self { batchers, venue, portfolio, strategy, territory, halt, observer, verdicts, venue_is_away, ops, failed }
     }
 
     /// Trades until the source ends. After `stop`, a batcher without room may block for `grace` at most.
@@ -114,25 +120,30 @@ impl<O: Observer> Trader<O> {
             }
             self.log_failed();
         }
+        self.territory.end(&self.portfolio, &mut self.strategy).await;
         Ok(())
     }
 
-    /// Handles the remaining verdicts, once the batchers are shut down, and returns the observer.
-    pub async fn finish(mut self) -> Result<O, Error> {
+    /// Handles the remaining verdicts, once the batchers are shut down. Returns the observer, and what was taken over.
+    pub async fn finish(mut self) -> Result<(O, Summary), Error> {
         while let Some(verdict) = self.verdicts.join_next().await {
             self.on_verdict(verdict?);
         }
         self.log_failed();
-        Ok(self.observer)
+        Ok((self.observer, self.territory.summary()))
     }
 
-    /// Books what these prices have filled, decides on each of them, and hands in the ops.
+    /// Books what these prices have filled, decides on those of symbols that this process trades, and hands in the ops.
     async fn trade(&mut self, updates: &[PriceUpdate]) -> Result<(), Error> {
         for fill in self.fills(updates).await {
             self.portfolio.on_fill(&fill);
             self.strategy.on_fill(&fill)?;
         }
         updates.iter().for_each(|update| self.observer.on_price(update));
+        // No shard is given up until all ops of the decisions are handed in.
+        let shards = self.territory.shards().clone();
+        let _deciding = shards.deciding().await;
+        self.follow().await?;
         // The permit is held until all ops of the decisions are handed in: a pull of the kill switch waits for that.
         let Some(_permit) = self.halt.permit().await else {
             return Ok(());
@@ -140,7 +151,7 @@ impl<O: Observer> Trader<O> {
         for (symbol, order) in self.halt.take_canceled() {
             self.strategy.on_failure(symbol, order);
         }
-        for update in updates {
+        for update in updates.iter().filter(|update| self.territory.trades(update.symbol)) {
             let before = self.ops.len();
             self.strategy.on_price(update, &mut self.ops)?;
             self.observer.on_ops(&self.ops[before..]);
@@ -153,12 +164,30 @@ impl<O: Observer> Trader<O> {
         Ok(())
     }
 
-    /// Tells the venue of new prices. One that is away keeps its fills for the next time.
+    /// Takes over the shards that this process leads now, and gives up the others.
+    async fn follow(&mut self) -> Result<(), Error> {
+        let Changes { lost, taken, cancels } = self.territory.follow(&self.portfolio, &mut self.strategy).await;
+        lost.into_iter().for_each(|shard| self.observer.on_loss(shard));
+        taken.iter().for_each(|takeover| self.observer.on_takeover(takeover));
+        if !cancels.is_empty() {
+            // Their verdicts do not matter: an order that has ended meanwhile needs no cancel.
+            drop(self.batchers.orders.submit_all(cancels).await?);
+        }
+        Ok(())
+    }
+
+    /// Tells the venue of new prices of the symbols that this process leads, and returns their fills. A venue that is away keeps them
+    /// for the next time.
     async fn fills(&mut self, updates: &[PriceUpdate]) -> Vec<Fill> {
-        match self.venue.on_prices(updates).await {
-            Ok(fills) => {
+        let led: Vec<PriceUpdate> =
+            updates.iter().filter(|update| self.territory.leads(update.symbol)).copied().collect();
+        match self.venue.on_prices(&led).await {
+            Ok(Fills { fills, last }) => {
                 self.venue_is_away = false;
-                fills
+                let first = last.saturating_sub(fills.len() as u64);
+                let numbered = fills.into_iter().zip(first + 1..);
+                let counted = numbered.filter(|(fill, number)| self.territory.counts(fill.symbol, *number));
+                counted.map(|(fill, _)| fill).collect()
             }
             Err(error) => {
                 if !mem::replace(&mut self.venue_is_away, true) {

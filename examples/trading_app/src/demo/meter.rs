@@ -61,7 +61,12 @@ pub struct Metered<S> {
 impl<S> Metered<S> {
     pub fn new(inner: S) -> (Self, Arc<Meter>) {
         let meter = Arc::new(Meter::default());
-        (Self { inner, meter: Arc::clone(&meter) }, meter)
+        (Self::with(inner, Arc::clone(&meter)), meter)
+    }
+
+    /// Measures a sink with a meter that others may share.
+    pub fn with(inner: S, meter: Arc<Meter>) -> Self {
+        Self { inner, meter }
     }
 }
 

@@ -10,8 +10,8 @@ use roundlot::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{page::Board, unbatched::Sample};
-use crate::bot::{orders::Orders, tick::Tick, trader::Observer, venue::VenueOrderId};
+use super::{page::Board, progress::Progress, unbatched::Sample};
+use crate::bot::{orders::Orders, territory::Takeover, tick::Tick, trader::Observer, venue::VenueOrderId};
 
 pub struct RunObserver {
     /// The live page, if there is one.
@@ -22,6 +22,8 @@ pub struct RunObserver {
     pub held: Held,
     /// The batcher whose quota is watched.
     orders: Orders,
+    /// Where takeovers are told.
+    progress: Progress,
 }
 
 /// Ops that were never sent, of those that waited while the quota held batches back. The statistics do not tell for a single
@@ -69,10 +71,10 @@ pub struct Verdicts {
 
 impl RunObserver {
     /// The sample has this number of ops of each batcher at most.
-    pub fn new(board: Option<Board>, sample: usize, orders: &Orders) -> Self {
-        let (sample, orders) = (Sample::new(sample), orders.clone());
+    pub fn new(board: Option<Board>, sample: usize, orders: &Orders, progress: &Progress) -> Self {
+        let (sample, orders, progress) = (Sample::new(sample), orders.clone(), progress.clone());
         let (decisions, verdicts, held) = (Decisions::default(), Verdicts::default(), Held::default());
-        Self { board, sample, decisions, verdicts, held, orders }
+        Self { board, sample, decisions, verdicts, held, orders, progress }
     }
 }
 
@@ -99,6 +101,19 @@ impl Observer for RunObserver {
         }
         self.verdicts.add(op, outcome);
         self.held.add(outcome.end, outcome.latency, Instant::now());
+    }
+
+    fn on_takeover(&mut self, takeover: &Takeover) {
+        if self.orders.log_stats().is_some() {
+            let Takeover { shard, term, positions, resting } = takeover;
+            self.progress.say(&format!(
+                "takeover   shard {shard} in its term {term}: {positions} positions and {resting} resting orders"
+            ));
+        }
+    }
+
+    fn on_loss(&mut self, shard: u16) {
+        self.progress.say(&format!("given up   shard {shard}"));
     }
 }
 

@@ -1,5 +1,5 @@
 //! The venue of a run: inside of the app, another program that is named, or one that the app starts beside its log of orders. `main`
-//! opens it at the start and ends it at the end.
+//! opens it at the start and ends it at the end. Apps that share a log name their venue, since no app may end it for the others.
 //!
 //! The app writes the address of a program that it starts into a file beside the log. A run that is killed leaves program and file
 //! behind, and the next one finds both. A run that ends in order ends the program, too; its journal stays.

@@ -1,12 +1,13 @@
 //! The routes of the paper venue. A call that has arrived is executed to its end, also if its sender is killed meanwhile: that is what
 //! makes an order doubtful at a real venue, too.
 //!
-//! Invariant: when a session has been opened, no call of an earlier one is under way, and none will be executed.
+//! Invariant: when a session has been opened, no call of an earlier one of its lane is under way, and none will be executed.
 
 use std::{
+    collections::HashMap,
     process,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -20,14 +21,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use futures::future::join_all;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     bot::venue::{
         Answer, PaperVenue, Refused,
         wire::{
-            CallRefused, Counts, Fills, Find, Health, Known, OpResult, Orders, Prices, Results, Session, Stop, Used,
+            CallRefused, Counts, Fills, Find, Health, Known, OpResult, Open, Orders, Prices, Results, Session, Stop,
+            Used,
         },
     },
     demo::progress,
@@ -36,13 +39,17 @@ use crate::{
 /// Maximum length of a question, in bytes: a chunk of prices of a replay at full speed.
 const MAX_QUESTION: usize = 16 << 20;
 
+/// The session of a lane.
+type Lane = Arc<RwLock<u64>>;
+
 /// The venue and its sessions. A clone is the same server.
 #[derive(Clone)]
 pub struct Server {
     venue: PaperVenue,
     health: Arc<Health>,
-    /// The session; zero before the first. Each call holds it for reading, and a new session takes it for writing.
-    session: Arc<RwLock<u64>>,
+    /// The session of each lane; zero before the first. Each call holds that of its lane for reading, and a new session takes it for
+    /// writing. There are no more lanes than their numbers.
+    sessions: Arc<Mutex<HashMap<u16, Lane>>>,
     /// Number of calls that have arrived.
     calls: Arc<AtomicU64>,
     stop: CancellationToken,
@@ -50,7 +57,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(venue: PaperVenue, health: Health, stop: CancellationToken) -> Self {
-        Self { venue, health: Arc::new(health), session: Arc::default(), calls: Arc::default(), stop }
+        Self { venue, health: Arc::new(health), sessions: Arc::default(), calls: Arc::default(), stop }
     }
 
     /// A count of the calls that have arrived.
@@ -69,6 +76,7 @@ impl Server {
             .route("/orders", post(orders))
             .route("/orders/find", post(find))
             .route("/prices", post(prices))
+            .route("/idle", post(idle))
             .route("/stop", post(stop))
             .layer(DefaultBodyLimit::max(MAX_QUESTION))
             .layer(middleware::from_fn(move |call: Request, next: Next| {
@@ -78,9 +86,20 @@ impl Server {
             .with_state(self)
     }
 
+    fn lane(&self, lane: u16) -> Lane {
+        Arc::clone(self.sessions.lock().unwrap_or_else(PoisonError::into_inner).entry(lane).or_default())
+    }
+
+    /// Waits for the calls of all lanes that are under way, and keeps later ones waiting.
+    async fn hold_all(&self) -> Vec<OwnedRwLockWriteGuard<u64>> {
+        let lanes: Vec<Lane> =
+            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        join_all(lanes.into_iter().map(RwLock::write_owned)).await
+    }
+
     /// Holds a session while a call of it is under way.
-    async fn hold(&self, session: u64) -> Result<OwnedRwLockReadGuard<u64>, StatusCode> {
-        let current = Arc::clone(&self.session).read_owned().await;
+    async fn hold(&self, lane: u16, session: u64) -> Result<OwnedRwLockReadGuard<u64>, StatusCode> {
+        let current = self.lane(lane).read_owned().await;
         match *current {
             current if current > session => Err(StatusCode::CONFLICT),
             0 => Err(StatusCode::UNAUTHORIZED),
@@ -98,8 +117,9 @@ async fn account(State(server): State<Server>) -> Response {
     Json(statement).into_response()
 }
 
-async fn session(State(server): State<Server>, Json(Stop {}): Json<Stop>) -> Json<Session> {
-    let mut session = server.session.write().await;
+async fn session(State(server): State<Server>, Json(Open { lane }): Json<Open>) -> Json<Session> {
+    let lane = server.lane(lane);
+    let mut session = lane.write().await;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // By the clock, so that a session before a restart of the venue is an earlier one.
     let by_clock = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
@@ -108,10 +128,10 @@ async fn session(State(server): State<Server>, Json(Stop {}): Json<Stop>) -> Jso
 }
 
 async fn orders(State(server): State<Server>, Json(question): Json<Orders>) -> Response {
-    let Orders { session, ops } = question;
+    let Orders { lane, session, ops } = question;
     // In a task of its own, since the server drops what it does for a client that has gone.
     let executed = tokio::spawn(async move {
-        let _held = server.hold(session).await?;
+        let _held = server.hold(lane, session).await?;
         Ok::<_, StatusCode>(server.venue.execute(&ops).await)
     });
     match executed.await {
@@ -145,7 +165,7 @@ fn out_of_order(error: &crate::bot::Error) -> ! {
 }
 
 async fn find(State(server): State<Server>, Json(question): Json<Find>) -> Response {
-    let _held = match server.hold(question.session).await {
+    let _held = match server.hold(question.lane, question.session).await {
         Ok(held) => held,
         Err(status) => return status.into_response(),
     };
@@ -172,7 +192,12 @@ async fn prices(State(server): State<Server>, Json(question): Json<Prices>) -> R
 
 async fn stop(State(server): State<Server>, Json(Stop {}): Json<Stop>) -> Json<()> {
     // Calls that are under way end first. The server then takes no more of them.
-    let _last = server.session.write().await;
+    let _last = server.hold_all().await;
     server.stop.cancel();
+    Json(())
+}
+
+async fn idle(State(server): State<Server>, Json(Stop {}): Json<Stop>) -> Json<()> {
+    drop(server.hold_all().await);
     Json(())
 }

@@ -88,7 +88,8 @@ async fn a_repeated_order_gets_its_first_answer() {
     let first = write(&venue, &ops).await;
     assert_eq!(first, [Ok(1), Ok(2), Ok(2), Ok(3)]);
     let fills = venue.on_prices(&[price("99")]).await.unwrap();
-    assert_eq!(fills.iter().map(|fill| fill.order_id).collect::<Vec<_>>(), [1.into()]);
+    assert_eq!(fills.last, 1);
+    assert_eq!(fills.fills.iter().map(|fill| fill.order_id).collect::<Vec<_>>(), [1.into()]);
     assert_eq!(write(&venue, &ops).await, first);
     let statement = venue.statement().await.unwrap();
     assert_eq!((statement.fills, statement.cash), (1, (-100).into()));
@@ -100,7 +101,10 @@ async fn a_repeated_order_gets_its_first_answer() {
     assert_eq!(again.begin().await.unwrap(), statement);
     assert_eq!(write(&again, &ops).await, first);
     assert_eq!(write(&again, &[order(4, Side::Buy, "12").into()]).await, [Ok(4)], "ids of the venue go on");
-    assert!(again.on_prices(&[price("50")]).await.unwrap().is_empty(), "the fill of the account is not told again");
+    assert!(
+        again.on_prices(&[price("50")]).await.unwrap().fills.is_empty(),
+        "the fill of the account is not told again"
+    );
     assert_eq!(again.statement().await.unwrap().positions, statement.positions);
 }
 
@@ -139,7 +143,20 @@ async fn a_new_session_ends_the_earlier_one() {
     assert!(said[0].as_ref().unwrap_err().contains("a newer session"), "{said:?}");
     assert_eq!(new.statement().await.unwrap().resting.len(), 2);
 
-    let unknown = ask(serve(None, |_| {}).await, "Content-Type: application/json", r#"{"session":7,"ops":[]}"#).await;
+    // Another lane has a session of its own, and a client that opens the lane again ends that one alone.
+    let (lane, again) = (old.of_lane(7), old.of_lane(7));
+    assert_eq!(write(&lane, &[order(3, Side::Buy, "10").into()]).await, [Ok(3)]);
+    assert_eq!(write(&new, &[order(4, Side::Buy, "10").into()]).await, [Ok(4)]);
+    again.open().await.unwrap();
+    let said = write(&lane, &[order(5, Side::Buy, "10").into()]).await;
+    assert!(said[0].as_ref().unwrap_err().contains("a newer session"), "{said:?}");
+    let resting = new.statement().await.unwrap().resting;
+    assert_eq!(again.cancel(&resting[..1]).await.unwrap().len(), 1);
+    assert_eq!(write(&new, &[order(6, Side::Buy, "10").into()]).await, [Ok(5)]);
+    assert_eq!(new.statement().await.unwrap().resting.len(), 4);
+
+    let unknown =
+        ask(serve(None, |_| {}).await, "Content-Type: application/json", r#"{"lane":0,"session":7,"ops":[]}"#).await;
     assert!(unknown.starts_with("HTTP/1.1 401"), "{unknown}");
 }
 
@@ -147,7 +164,7 @@ async fn a_new_session_ends_the_earlier_one() {
 #[tokio::test]
 async fn a_question_is_json_by_its_header() {
     let address = serve(None, |_| {}).await;
-    let answer = ask(address, "Content-Type: text/plain", r#"{"session":0,"ops":[]}"#).await;
+    let answer = ask(address, "Content-Type: text/plain", r#"{"lane":0,"session":0,"ops":[]}"#).await;
     assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
 }
 

@@ -3,6 +3,9 @@
 //! [`Gate`] guards the venue, and `exposure` tells which orders reduce. The live page of the demo pulls the switch.
 //!
 //! Invariant: between a pull and the lift of the halt, no fill makes a position grow or turn.
+//!
+//! Bots that share a log can't withdraw each other's orders. There a pull pauses the log, which stops all of them, and cancels orders
+//! at the venue itself. All that waits stays in the log until orders are resumed: see [`KillSwitch::stop_all`].
 
 mod exposure;
 mod gate;
@@ -15,9 +18,13 @@ use std::{
 };
 
 use roundlot::market::{Order, TradeOp};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{Error, orders::Orders};
+use super::{
+    Error,
+    orders::Orders,
+    venue::{Venue, wire::OpResult},
+};
 use exposure::Sorted;
 pub use {gate::Gate, halt::Halt};
 
@@ -27,6 +34,12 @@ const LAST_DECISION: Duration = Duration::from_millis(500);
 /// Maximum number of rounds of cancels at the venue. One is for orders that rest, one for orders that were in flight at
 /// the pull, and three for cancels that a busy venue has refused.
 const MAX_ROUNDS: u32 = 5;
+
+/// Pause between two of these rounds where bots share a log: many times what a call takes on its way to the venue.
+const IN_TRANSIT: Duration = Duration::from_millis(100);
+
+/// The lane of the switch at the venue. The shards of a log have lower numbers.
+const LANE: u16 = u16::MAX;
 
 /// The switch. A clone is the same switch.
 #[derive(Clone)]
@@ -59,6 +72,8 @@ pub struct Counts {
     pub failed: u64,
     /// Number left at the venue because they only reduce.
     pub kept: u64,
+    /// Whether all bots that share the log are paused, and nothing was withdrawn.
+    pub paused_all: bool,
     /// Whether the pull is over.
     pub done: bool,
 }
@@ -77,6 +92,9 @@ impl KillSwitch {
     ///
     /// Takes as long as the venue does. If the future is dropped, the pull stops where it is, and the bot stays halted.
     pub async fn pull(&self, counts: &SharedCounts) -> Result<(), Error> {
+        if self.orders.is_shared() {
+            return self.stop_all(counts).await;
+        }
         self.withdraw(counts).await?;
         // Cancels have to leave, also if the batcher was paused before.
         self.orders.resume().await?;
@@ -92,7 +110,37 @@ impl KillSwitch {
         Ok(())
     }
 
-    /// Halts the bot and withdraws waiting orders that add risk. Leaves the batcher paused.
+    /// Stops all bots that share the log: pauses it, so that none of them sends or decides, and cancels resting orders that add risk. The
+    /// pause stays until orders are resumed at one of the bots. Waiting entries and exits expire by their age; younger ones are sent at
+    /// the resume.
+    async fn stop_all(&self, counts: &SharedCounts) -> Result<(), Error> {
+        self.orders.pause().await?;
+        counts.lock().paused_all = true;
+        let _alone = self.canceling.lock().await;
+        let Venue::Remote(venue) = self.gate.venue.of_lane(LANE) else {
+            return Err("bots that share a log have a venue that is another program".into());
+        };
+        for round in 0..MAX_ROUNDS {
+            // A call that was made just before the pause is over by the second round, whichever bot has made it.
+            venue.idle().await?;
+            let Sorted { adding, .. } = self.gate.resting().await?;
+            if round > 0 && adding.is_empty() {
+                break;
+            }
+            if !adding.is_empty() {
+                let results = venue.cancel(&adding).await?;
+                counts.lock().canceled +=
+                    results.iter().filter(|it| matches!(it, OpResult::Accepted(_))).count() as u64;
+            }
+            sleep(IN_TRANSIT).await;
+        }
+        let Sorted { reducing, adding } = self.gate.resting().await?;
+        let mut counts = counts.lock();
+        (counts.kept, counts.failed, counts.done) = (reducing.len() as u64, adding.len() as u64, true);
+        Ok(())
+    }
+
+    /// Halts the bot and withdraws waiting orders that add risk, unless bots share the log. Leaves the batcher paused.
     pub async fn withdraw(&self, counts: &SharedCounts) -> Result<(), Error> {
         // The bot is halted first: otherwise it would fill the buffer again at the next price.
         self.halt.halt();

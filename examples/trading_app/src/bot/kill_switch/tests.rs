@@ -8,9 +8,10 @@ use roundlot::{
 
 use super::*;
 use crate::bot::{
-    batchers::{self, Batchers, Workers},
+    batchers::{self, Batchers, OnLog, Workers},
     portfolio::Portfolio,
     settings,
+    shards::Shards,
     tick::Tick,
     venue::{PaperVenue, VenueOrderId},
 };
@@ -214,7 +215,8 @@ async fn a_pull_at_a_venue_that_hangs_withdraws_and_halts() {
 #[tokio::test]
 async fn a_pull_clears_a_log_too() {
     let folder = tempfile::tempdir().unwrap();
-    let log = settings::OrdersLog { path: folder.path().join("orders.db"), expire_after: Duration::from_secs(3600) };
+    let (path, expire_after) = (folder.path().join("orders.db"), Duration::from_secs(3600));
+    let log = settings::OrdersLog { path, shards: 2, expire_after };
     let config = BatcherConfig::new(Limits::new(20).linger(Duration::from_millis(1)).max_in_flight(16));
     let settings = settings::Batchers { prices: &config, orders: &config, trades: &config };
     let venue = PaperVenue::new(settings::Venue::reliable_for_test(), 1);
@@ -222,7 +224,8 @@ async fn a_pull_clears_a_log_too() {
     let gate = Gate::new(venue.clone(), halt.clone());
     let portfolio = Portfolio::new("1000".parse().unwrap());
     let trades = Recorder::<Tick>::new();
-    let opened = batchers::open_on_log(&log, settings, portfolio, gate.clone(), trades).await;
+    let log = OnLog { settings: &log, is_shared: false, shards: &Shards::default() };
+    let opened = batchers::open_on_log(log, settings, portfolio, (gate.clone(), |gate| gate), trades).await;
     let (batchers, _workers) = opened.unwrap();
     let switch = KillSwitch::new(batchers.orders.clone(), halt, gate);
     let stage = Stage { batchers, venue, switch, _workers };

@@ -30,6 +30,7 @@ pub use limiter::{CALLS_1M, ORDERS_10S, Peak, VenueCounts, WEIGHT_1M, weight};
 pub use paper::{Answer, PaperVenue, Refused, State, is_counted};
 pub use remote::RemoteVenue;
 pub use rng::Rng;
+use wire::Fills;
 
 /// The venue of the bot. A clone is the same venue.
 #[derive(Clone)]
@@ -41,10 +42,23 @@ pub enum Venue {
 }
 
 impl Venue {
-    /// Tells a paper venue of new prices, and returns the fills that are new.
-    pub async fn on_prices(&self, updates: &[PriceUpdate]) -> Result<Vec<Fill>, Error> {
+    /// Returns the same venue, in a lane of its own if it is another program.
+    pub fn of_lane(&self, lane: u16) -> Self {
         match self {
-            Self::Paper(venue) => Ok(updates.iter().flat_map(|update| venue.on_price(update)).collect()),
+            Self::Paper(venue) => Self::Paper(venue.clone()),
+            Self::Remote(venue) => Self::Remote(venue.of_lane(lane)),
+        }
+    }
+
+    /// Tells a paper venue of new prices, and returns the fills that are new.
+    pub async fn on_prices(&self, updates: &[PriceUpdate]) -> Result<Fills, Error> {
+        match self {
+            Self::Paper(venue) => {
+                let fills: Vec<Fill> = updates.iter().flat_map(|update| venue.on_price(update)).collect();
+                // Its account is never read, so that their numbers do not matter.
+                let last = fills.len() as u64;
+                Ok(Fills { fills, last })
+            }
             Self::Remote(venue) => venue.on_prices(updates).await,
         }
     }

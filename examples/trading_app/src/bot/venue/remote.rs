@@ -2,7 +2,8 @@
 //! holds when it starts again.
 //!
 //! Invariant: calls of a session that has been replaced have landed or never will, because the venue waits for those that are under
-//! way before it opens a new session, and refuses later ones.
+//! way before it opens a new session, and refuses later ones. Each lane has a session of its own: a shard of the log of orders is a
+//! lane, so that each term of a shard begins a session, and the bots that lead other shards go on.
 
 use std::{
     sync::{
@@ -15,18 +16,18 @@ use std::{
 use hyper::StatusCode;
 use roundlot::{
     Batch, Settled, Sink, SinkError,
-    market::{ConflationKey, PriceUpdate, TradeOp},
+    market::{ConflationKey, Order, PriceUpdate, TradeOp},
     sink::Guarantee,
 };
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    book::{Fill, VenueOrderId},
+    book::VenueOrderId,
     http::{Answer, CallError, Http},
     limiter::VenueCounts,
     wire::{
-        CallRefused, Counts, Fills, Find, Health, Known, OpResult, Orders, PROGRAM, Prices, Results, Session,
+        CallRefused, Counts, Fills, Find, Health, Known, OpResult, Open, Orders, PROGRAM, Prices, Results, Session,
         Statement, Stop,
     },
 };
@@ -35,20 +36,20 @@ use crate::bot::Error;
 /// Maximum time of a call that is not a write: some slow calls of the venue. A write may take as long as `write_timeout` says.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The number of known fills before the account was read.
+const NOT_BEGUN: u64 = u64::MAX;
+
 /// A client of the venue. A clone is the same client.
 #[derive(Clone)]
 pub struct RemoteVenue {
     http: Http,
     health: Health,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    /// The session; `None` until the first call, and when the venue does not know it any more.
-    session: Mutex<Option<u64>>,
-    /// Number of the last fill that the bot knows. Changed by `statement` and `on_prices`, which the bot calls in turn.
-    known_fills: AtomicU64,
+    lane: u16,
+    /// The session of the lane; `None` until the first call, and when the venue does not know it any more.
+    session: Arc<Mutex<Option<u64>>>,
+    /// Number of the last fill that the bot knows, in whichever lane, or [`NOT_BEGUN`]. Changed by `begin`, the first time, and by
+    /// `on_prices`, which the trader calls in turn.
+    known_fills: Arc<AtomicU64>,
 }
 
 impl RemoteVenue {
@@ -59,7 +60,12 @@ impl RemoteVenue {
         if health.program != PROGRAM {
             return Err(format!("{} is no paper venue", http.url()).into());
         }
-        Ok(Self { http, health, shared: Arc::default() })
+        Ok(Self { http, health, lane: 0, session: Arc::default(), known_fills: Arc::new(NOT_BEGUN.into()) })
+    }
+
+    /// Returns a client of the same venue with a session of its own, which ends the earlier ones of the lane.
+    pub fn of_lane(&self, lane: u16) -> Self {
+        Self { lane, session: Arc::default(), ..self.clone() }
     }
 
     pub fn url(&self) -> &str {
@@ -70,9 +76,12 @@ impl RemoteVenue {
         &self.health
     }
 
-    /// Tells the venue of new prices, and returns the fills since the last call.
-    pub async fn on_prices(&self, updates: &[PriceUpdate]) -> Result<Vec<Fill>, Error> {
-        let known_fills = self.shared.known_fills.load(Ordering::Relaxed);
+    /// Tells the venue of new prices, and returns the fills since the last call, of all symbols.
+    pub async fn on_prices(&self, updates: &[PriceUpdate]) -> Result<Fills, Error> {
+        if self.known_fills.load(Ordering::Relaxed) == NOT_BEGUN {
+            self.begin().await?;
+        }
+        let known_fills = self.known_fills.load(Ordering::Relaxed);
         let prices = Prices { known_fills, updates: updates.to_vec() };
         let answer = within(self.http.post("/prices", &prices)).await?;
         if answer.status == StatusCode::GONE {
@@ -80,26 +89,46 @@ impl RemoteVenue {
                 "the venue does not remember all fills any more: start again, so that the account is read anew".into(),
             );
         }
-        let Fills { fills, last } = answer.success()?;
-        self.shared.known_fills.store(last, Ordering::Relaxed);
+        let fills: Fills = answer.success()?;
+        self.known_fills.store(fills.last, Ordering::Relaxed);
         Ok(fills)
     }
 
-    /// Returns the account. Fills that are in it are known from then on.
+    /// Returns the account.
     pub async fn statement(&self) -> Result<Statement, Error> {
         within(self.http.get("/account")).await?.success()
     }
 
-    /// Begins with what is in the account: returns it, and later on only fills that are not in it.
+    /// Returns the account. Of the first one the fills are known: `on_prices` returns later ones alone. Of later ones it returns again
+    /// those that it has not returned before.
     pub async fn begin(&self) -> Result<Statement, Error> {
         let statement = self.statement().await?;
-        self.shared.known_fills.store(statement.fills, Ordering::Relaxed);
+        let known = &self.known_fills;
+        // An error says that it was not the first.
+        let _ = known.compare_exchange(NOT_BEGUN, statement.fills, Ordering::Relaxed, Ordering::Relaxed);
         Ok(statement)
+    }
+
+    /// Opens the session of this client, if it has none: when this returns, no call of an earlier session of the lane is under way.
+    pub async fn open(&self) -> Result<(), Error> {
+        Ok(self.session().await.map(drop)?)
+    }
+
+    /// Cancels resting orders in one call, beside the batcher. Returns the result of each.
+    pub async fn cancel(&self, orders: &[Order]) -> Result<Vec<OpResult>, Error> {
+        let ops: Vec<TradeOp> = orders.iter().map(|order| order.cancel().into()).collect();
+        let answer = self.call("/orders", |lane, session| Orders { lane, session, ops }).await?;
+        Ok(answer.success::<Results>()?.results)
     }
 
     pub async fn counts(&self) -> Option<VenueCounts> {
         let counted = async { within(self.http.get("/counts")).await?.success::<Counts>() };
         counted.await.inspect_err(|error| tracing::warn!(%error, "the venue can't be asked for its counts")).ok()?
+    }
+
+    /// Waits until all calls that have arrived at the venue are over, whoever has made them.
+    pub async fn idle(&self) -> Result<(), Error> {
+        within(self.http.post("/idle", &Stop {})).await?.success()
     }
 
     /// Ends the program of the venue. Returns when it takes no more calls.
@@ -109,32 +138,33 @@ impl RemoteVenue {
 
     /// Returns the session of this client, and opens one if there is none.
     async fn session(&self) -> Result<u64, SinkError> {
-        let mut session = self.shared.session.lock().await;
+        let mut session = self.session.lock().await;
         if let Some(session) = *session {
             return Ok(session);
         }
-        let answer = within(self.http.post("/session", &Stop {})).await.map_err(SinkError::outage)?;
+        let answer = within(self.http.post("/session", &Open { lane: self.lane })).await;
+        let answer = answer.map_err(SinkError::outage)?;
         let opened = answer.success::<Session>().map_err(SinkError::outage)?.session;
         *session = Some(opened);
         Ok(opened)
     }
 
     /// Makes a call within the session. Its errors say what has become of the ops in it.
-    async fn call<Q: Serialize>(&self, path: &str, question: impl FnOnce(u64) -> Q) -> Result<Answer, SinkError> {
+    async fn call<Q: Serialize>(&self, path: &str, question: impl FnOnce(u16, u64) -> Q) -> Result<Answer, SinkError> {
         let session = self.session().await?;
-        let answer = self.http.post(path, &question(session)).await.map_err(|error| match error {
+        let answer = self.http.post(path, &question(self.lane, session)).await.map_err(|error| match error {
             CallError::NotSent(_) => SinkError::outage(error),
             CallError::NoAnswer(_) => SinkError::connection_lost(error),
         })?;
         match answer.status {
             // The call did not land. The session may be one that this client has replaced itself meanwhile.
-            StatusCode::CONFLICT => match *self.shared.session.lock().await {
+            StatusCode::CONFLICT => match *self.session.lock().await {
                 Some(current) if current == session => Err(SinkError::fenced("the venue has a newer session")),
                 _ => Err(SinkError::transient("the session has been replaced")),
             },
             // The venue was started anew, and knows no sessions.
             StatusCode::UNAUTHORIZED => {
-                self.shared.session.lock().await.take_if(|current| *current == session);
+                self.session.lock().await.take_if(|current| *current == session);
                 Err(SinkError::transient("the venue has begun anew"))
             }
             _ => Ok(answer),
@@ -154,7 +184,7 @@ impl Sink<TradeOp, VenueOrderId> for RemoteVenue {
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
         let (places, ops): (Vec<usize>, Vec<TradeOp>) =
             batch.pending().indexed().map(|(i, op)| (i, op.clone())).unzip();
-        let answer = self.call("/orders", |session| Orders { session, ops }).await?;
+        let answer = self.call("/orders", |lane, session| Orders { lane, session, ops }).await?;
         if !answer.status.is_success() {
             // An answer without these words is not the venue's own, and says nothing of the ops.
             let refused: CallRefused = answer.read().map_err(|_| SinkError::ambiguous(answer.unexpected()))?;
@@ -195,7 +225,7 @@ impl Sink<TradeOp, VenueOrderId> for RemoteVenue {
             _ => None,
         });
         let (places, orders): (Vec<usize>, Vec<_>) = asked.unzip();
-        let answer = self.call("/orders/find", |session| Find { session, orders }).await?;
+        let answer = self.call("/orders/find", |lane, session| Find { lane, session, orders }).await?;
         let found: Vec<Option<Known>> = answer.success().map_err(SinkError::transient)?;
         for (i, known) in places.into_iter().zip(found) {
             match landed(&batch[i], known) {

@@ -26,7 +26,14 @@ pub struct Health {
 /// The name of the program in [`Health`].
 pub const PROGRAM: &str = "roundlot paper venue";
 
-/// The answer to `POST /session`. Calls of earlier sessions are over by then, and refused from then on.
+/// A request for a session: `POST /session`. A lane has one session at a time, so that clients of different lanes leave each other
+/// alone.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Open {
+    pub lane: u16,
+}
+
+/// The answer to [`Open`]. Calls of earlier sessions of the lane are over by then, and refused from then on.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Session {
     pub session: u64,
@@ -35,6 +42,7 @@ pub struct Session {
 /// A batch of ops: `POST /orders`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Orders {
+    pub lane: u16,
     pub session: u64,
     pub ops: Vec<TradeOp>,
 }
@@ -69,6 +77,7 @@ pub type Used = Vec<(Cow<'static, str>, u64)>;
 /// A question about orders by their client ids: `POST /orders/find`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Find {
+    pub lane: u16,
     pub session: u64,
     pub orders: Vec<(Symbol, ClientOrderId)>,
 }
@@ -122,6 +131,7 @@ impl Statement {
 /// The answer to `GET /counts`.
 pub type Counts = Option<VenueCounts>;
 
-/// The request that ends the program, which it does when all calls are over: `POST /stop`.
+/// The request that ends the program, which it does when all calls are over: `POST /stop`. To `POST /idle` it is the request that is
+/// answered when they are.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Stop {}

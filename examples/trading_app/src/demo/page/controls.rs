@@ -14,7 +14,7 @@ use crate::{
         Error,
         batchers::Batchers,
         kill_switch::{Counts, KillSwitch, SharedCounts},
-        orders::Ended,
+        orders::{Ended, Unwithdrawn},
     },
     demo::{format, progress::Progress},
 };
@@ -94,7 +94,7 @@ impl Controls {
             }
             (Action::Resume, batcher) => {
                 if batcher == Target::Orders {
-                    if self.switch.halt().is_halted() {
+                    if self.switch.halt().is_halted() && !self.batchers.orders.is_shared() {
                         // Orders that were sent while the bot was halted must not leave at the resume.
                         self.switch.withdraw(&SharedCounts::default()).await.map_err(failed)?;
                     }
@@ -178,7 +178,8 @@ impl Controls {
             return;
         }
         state.ended = true;
-        let is_kept = self.batchers.orders.log_stats().is_some() && !self.switch.halt().is_halted();
+        let orders = &self.batchers.orders;
+        let is_kept = orders.is_shared() || (orders.log_stats().is_some() && !self.switch.halt().is_halted());
         if state.orders_held && !is_kept {
             // A pull that is under way ends first, unless the venue hangs.
             let _ = timeout(PATIENCE, self.switch.idle()).await;
@@ -200,7 +201,7 @@ impl Controls {
 
 /// Says why a command was not executed: a batcher has ended, or the venue can't be asked.
 fn failed(error: Error) -> String {
-    match error.is::<Closed>() || error.is::<Ended>() {
+    match error.is::<Closed>() || error.is::<Ended>() || error.is::<Unwithdrawn>() {
         true => "the app is stopping".to_owned(),
         false => error.to_string(),
     }
@@ -224,6 +225,11 @@ fn described(counts: &Counts) -> String {
         true => format!(", {failed} failed; {kept} that reduce stay there"),
         false => " so far: it has not answered all, and this goes on".to_owned(),
     };
+    if counts.paused_all {
+        return format!(
+            "all bots of the log are paused, and their orders wait; {canceled} orders canceled at the venue{end}"
+        );
+    }
     format!(
         "{withdrawn} waiting orders withdrawn; let go: {changes} cancels and moved stops, {reducing} orders that reduce; \
          {canceled} orders canceled at the venue{end}"
@@ -241,10 +247,17 @@ mod tests {
 
     #[test]
     fn a_kill_switch_response_has_all_counts_and_its_state() {
-        let counts = Counts { withdrawn: 1234, changes: 2, reducing: 1, canceled: 3, failed: 4, kept: 5, done: true };
+        let counts =
+            Counts { withdrawn: 1234, changes: 2, reducing: 1, canceled: 3, failed: 4, kept: 5, ..Counts::default() };
+        let counts = Counts { done: true, ..counts };
         let expected = "1,234 waiting orders withdrawn; let go: 2 cancels and moved stops, 1 orders that reduce; \
                         3 orders canceled at the venue, 4 failed; 5 that reduce stay there";
         assert_eq!(described(&counts), expected);
+        let all = described(&Counts { paused_all: true, ..counts.clone() });
+        assert!(
+            all.starts_with("all bots of the log are paused") && all.ends_with("; 5 that reduce stay there"),
+            "{all}"
+        );
         let unfinished = described(&Counts { done: false, ..counts });
         let end = "3 orders canceled at the venue so far: it has not answered all, and this goes on";
         assert!(unfinished.ends_with(end), "{unfinished}");

@@ -97,6 +97,12 @@ impl Page {
         Errors::watch(page.map(|page| &page.errors), batcher, sink)
     }
 
+    /// Returns a function that wraps the sinks of a batcher, one for each term of a log.
+    pub fn watcher<S>(page: Option<&Self>, batcher: &'static str) -> impl Fn(S) -> Watched<S> + Clone + use<S> {
+        let errors = page.map(|page| page.errors.clone());
+        move |sink| Errors::watch(errors.as_ref(), batcher, sink)
+    }
+
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
         let Scene { settings, batchers, latencies, portfolio, halt, gate, feed_title, database_title, progress, stop } =

@@ -185,7 +185,8 @@ fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
     let per_second = |count: u64| count as f64 / seconds.max(0.001);
     let share = |part: f64, whole: u64| (whole > 0).then(|| part / whole as f64);
     let batches = new.batches - old.batches;
-    let accepted = new.accepted - old.accepted;
+    // Ops that were handed over to another bot are its own from then on.
+    let accepted = new.accepted.saturating_sub(old.accepted);
     let filled = new.fill_mean * new.batches as f64 - old.fill_mean * old.batches as f64;
     let merged = (new.outcomes.conflated + new.outcomes.netted) - (old.outcomes.conflated + old.outcomes.netted);
     Flow {

@@ -18,7 +18,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use roundlot::{Limits, Stats, market::Quantity};
+use roundlot::{
+    Limits, Stats,
+    market::{Quantity, Symbol},
+};
+use rust_decimal::Decimal;
 use serde::Serialize;
 
 use crate::{
@@ -34,7 +38,7 @@ use crate::{
         unbatched::{Cost, Unbatched},
     },
 };
-pub use log::{LogUse, say_recovered};
+pub use log::{LogUse, say_found};
 pub use queueing::Queueing;
 pub use quota::QuotaUse;
 
@@ -127,6 +131,8 @@ pub struct Valuation {
     pub held: usize,
     /// Number of orders filled.
     pub fills: u64,
+    /// Quantity of each position.
+    pub positions: BTreeMap<Symbol, Decimal>,
 }
 
 #[derive(Serialize)]
@@ -212,6 +218,7 @@ impl Valuation {
             end: format::money(portfolio.value()),
             held: portfolio.held(),
             fills: portfolio.fills(),
+            positions: portfolio.statement().held().map(|(symbol, position)| (symbol, position.quantity)).collect(),
         }
     }
 }

@@ -52,6 +52,7 @@ pub struct Settings {
 pub struct Orders {
     pub batcher: BatcherConfig,
     pub log: Option<bot::OrdersLog>,
+    shards: u16,
     expire_after: Duration,
 }
 
@@ -64,24 +65,26 @@ struct OrdersSection {
     #[serde(default)]
     quota: QuotaConfig,
     log: Option<PathBuf>,
+    #[serde(deserialize_with = "positive")]
+    shards: u16,
     #[serde(deserialize_with = "duration")]
     expire_after: Duration,
 }
 
 impl From<OrdersSection> for Orders {
     fn from(section: OrdersSection) -> Self {
-        let OrdersSection { limits, retry, quota, log, expire_after } = section;
+        let OrdersSection { limits, retry, quota, log, shards, expire_after } = section;
         let mut batcher = BatcherConfig::new(limits).retry(retry);
         batcher.quota = quota;
-        let log = log.map(|path| bot::OrdersLog { path, expire_after });
-        Self { batcher, log, expire_after }
+        let log = log.map(|path| bot::OrdersLog { path, shards, expire_after });
+        Self { batcher, log, shards, expire_after }
     }
 }
 
 impl Orders {
     /// Sets the file of the log.
     pub fn log_to(&mut self, path: PathBuf) {
-        self.log = Some(bot::OrdersLog { path, expire_after: self.expire_after });
+        self.log = Some(bot::OrdersLog { path, shards: self.shards, expire_after: self.expire_after });
     }
 }
 
