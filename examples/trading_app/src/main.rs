@@ -114,6 +114,7 @@ async fn trade(
         portfolio: portfolio.clone(),
         halt: halt.clone(),
         gate,
+        shards: shards.clone(),
         feed_title: feed.title.clone(),
         database_title: database.title.clone(),
         progress: progress.clone(),

@@ -112,7 +112,7 @@ pub async fn open_on_log<S: Sink<TradeOp, VenueOrderId>>(
     database: impl Sink<Tick>,
 ) -> Result<(Batchers, Workers), Error> {
     let (rejections, expire_after) = (Rejections::default(), log.expire_after);
-    let (written, shards) = (Arc::new(Written::default()), shards.clone());
+    let (written, shards, number) = (Arc::new(Written::default()), shards.clone(), log.shards);
     let counted = Arc::clone(&written);
     let file = File::at(&log.path);
     let durable = Durable::new("orders", if is_shared { file } else { file.exclusive() })
@@ -122,7 +122,7 @@ pub async fn open_on_log<S: Sink<TradeOp, VenueOrderId>>(
         .retry(settings.orders.retry.clone())
         .dead_letters(rejections.clone())
         .sink(move |term| {
-            let gate = gate.of_shard(term.shard());
+            let gate = gate.of_shard(term.shard(), number);
             let lane = gate.venue.clone();
             shards.begin(&term, lane, Counted::new(venue(gate), Arc::clone(&counted)))
         });

@@ -13,7 +13,10 @@ use std::{
 use roundlot::{Batch, Settled, Sink, SinkError, durable::Term, market::TradeOp, sink::Guarantee};
 use tokio::time::timeout;
 
-use super::venue::{Venue, VenueOrderId};
+use super::{
+    territory::Summary,
+    venue::{Venue, VenueOrderId},
+};
 
 /// Maximum time for which a shard is kept until the last decision is in the log: many times what a commit takes. Only a log without
 /// room, or a venue that hangs, makes the wait this long.
@@ -28,6 +31,8 @@ pub struct Shards {
 #[derive(Default)]
 struct Shared {
     led: Mutex<BTreeMap<u16, Led>>,
+    /// What `territory` made of them at its last look.
+    taken: Mutex<Summary>,
     /// Lock that the trader holds while it decides and hands in, so that the end of a term can wait for it.
     deciding: tokio::sync::Mutex<()>,
 }
@@ -51,7 +56,10 @@ impl Shards {
 
     /// Notes that a term begins, and returns its sink.
     pub fn begin<S>(&self, term: &Term, venue: Venue, sink: S) -> OfTerm<S> {
-        let (shard, term) = (term.shard(), term.epoch());
+        self.begin_term(term.shard(), term.epoch(), venue, sink)
+    }
+
+    fn begin_term<S>(&self, shard: u16, term: u64, venue: Venue, sink: S) -> OfTerm<S> {
         self.led().insert(shard, Led { term, venue });
         OfTerm { inner: sink, shards: self.clone(), shard, term }
     }
@@ -59,6 +67,16 @@ impl Shards {
     /// Returns the shards that this process leads now.
     pub fn current(&self) -> BTreeMap<u16, Led> {
         self.led().clone()
+    }
+
+    /// Notes what was taken over of them, for a display.
+    pub fn note(&self, taken: Summary) {
+        *self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner) = taken;
+    }
+
+    /// Returns what was taken over until the last decision.
+    pub fn taken(&self) -> Summary {
+        self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps shards from being given up, while the guard lives. What is [`current`](Self::current) may be decided on.
@@ -117,5 +135,41 @@ impl<S: Sink<TradeOp, VenueOrderId>> Sink<TradeOp, VenueOrderId> for OfTerm<S> {
 impl<S> Drop for OfTerm<S> {
     fn drop(&mut self) {
         self.shards.remove(self.shard, self.term);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use roundlot::testing::Recorder;
+
+    use super::*;
+    use crate::bot::{settings, venue::PaperVenue};
+
+    /// Goal: a shard is kept until the decision that is on its way is in the log, but not for ever. Method: a decision that ends, and one
+    /// that does not, on a paused clock.
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_is_given_up_after_the_last_decision() {
+        let shards = Shards::default();
+        let venue = Venue::from(PaperVenue::new(settings::Venue::reliable_for_test(), 1));
+        let begin =
+            |term| shards.begin_term(7, term, venue.clone(), Recorder::with_receipts(|_: &TradeOp| VenueOrderId(1)));
+        let first = begin(1);
+        let deciding = shards.deciding().await;
+        assert_eq!(shards.current()[&7].term, 1);
+        let mut closing = Box::pin(first.close());
+        assert!(closing.as_mut().now_or_never().is_none());
+        assert!(shards.current().is_empty(), "the next decision is not about it");
+        drop(deciding);
+        assert!(closing.now_or_never().is_some());
+
+        let second = begin(2);
+        drop(first);
+        assert_eq!(shards.current()[&7].term, 2, "the end of an earlier term changes nothing");
+        let _endless = shards.deciding().await;
+        second.close().await.unwrap();
+        let third = begin(3);
+        drop(third);
+        assert!(shards.current().is_empty(), "a sink that is dropped has ended, too");
     }
 }

@@ -51,6 +51,8 @@ pub struct Territory {
     was_paused: bool,
     /// Whether the venue could not be asked at the last attempt.
     is_away: bool,
+    /// Whether symbols or shards have come or gone since the last note of them.
+    has_changed: bool,
     summary: Summary,
 }
 
@@ -116,6 +118,7 @@ impl Territory {
             flushes: JoinSet::new(),
             was_paused: false,
             is_away: false,
+            has_changed: false,
             summary: Summary::default(),
         }
     }
@@ -143,7 +146,10 @@ impl Territory {
     }
 
     fn shard_of(&mut self, symbol: Symbol) -> u16 {
-        *self.of_symbol.entry(symbol).or_insert_with(|| self.orders.shard_of(symbol))
+        *self.of_symbol.entry(symbol).or_insert_with(|| {
+            self.has_changed = true;
+            self.orders.shard_of(symbol)
+        })
     }
 
     fn symbols_of(&self, shard: u16) -> BTreeSet<Symbol> {
@@ -175,6 +181,9 @@ impl Territory {
         if !is_paused && !self.settled.is_empty() {
             let due = led.into_iter().filter(|(shard, _)| self.settled.contains_key(shard)).collect();
             self.take_over(due, portfolio, strategy, &mut changes).await;
+        }
+        if mem::take(&mut self.has_changed) || !changes.lost.is_empty() || !changes.taken.is_empty() {
+            self.shards.note(self.summary());
         }
         changes
     }

@@ -144,7 +144,7 @@ async fn a_new_session_ends_the_earlier_one() {
     assert_eq!(new.statement().await.unwrap().resting.len(), 2);
 
     // Another lane has a session of its own, and a client that opens the lane again ends that one alone.
-    let (lane, again) = (old.of_lane(7), old.of_lane(7));
+    let (lane, again) = (old.of_lane(7, 9), old.of_lane(7, 9));
     assert_eq!(write(&lane, &[order(3, Side::Buy, "10").into()]).await, [Ok(3)]);
     assert_eq!(write(&new, &[order(4, Side::Buy, "10").into()]).await, [Ok(4)]);
     again.open().await.unwrap();

@@ -63,14 +63,14 @@ fn journal(path: &Path) -> Journal {
 }
 
 /// Number of ops that wait in the log.
-fn waiting(app: &App) -> u64 {
+pub fn waiting(app: &App) -> u64 {
     let log = Connection::open(app.path("orders.db")).unwrap();
     let ops: i64 = log.query_row("SELECT waiting FROM roundlot_summary", [], |row| row.get(0)).unwrap();
     ops.try_into().unwrap()
 }
 
 /// Venue ids that the log has as outcomes of delivered ops.
-fn receipts(app: &App) -> BTreeSet<u64> {
+pub fn receipts(app: &App) -> BTreeSet<u64> {
     let log = Connection::open(app.path("orders.db")).unwrap();
     let mut select = log.prepare("SELECT result FROM roundlot_ended WHERE ended = 'delivered'").unwrap();
     let results = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
@@ -98,7 +98,7 @@ fn trades(stderr: &mut BufReader<ChildStderr>) {
     }
 }
 
-fn kill(mut child: Child) {
+pub fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -197,6 +197,14 @@ fn outdated_orders_expire_while_the_bot_is_away() {
     assert!(outcome.stdout.contains("had expired while the app was away"), "{}", outcome.stdout);
 }
 
+/// Pushes a button of orders on a page, and returns the answer.
+pub fn push(host: &str, token: &str, what: &str) -> String {
+    let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
+    let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap().to_owned();
+    let command = format!("{{\"do\":\"{what}\",\"batcher\":\"orders\"}}");
+    ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &command)
+}
+
 /// Goal: a pause outlives the program, and its orders wait for the resume. Method: pause on the page, kill -9, and look at the page of
 /// the next run, which is ended once before the orders are resumed.
 #[test]
@@ -211,16 +219,10 @@ fn a_pause_outlives_the_bot() {
         let host = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
         (child, stderr, host, token)
     };
-    let command = |host: &str, token: &str, what: &str| {
-        let unlocked = ask(host, "POST /unlock", &format!("x-roundlot-token: {token}"), "");
-        let pass = unlocked.rsplit("\"pass\":\"").next().unwrap().split('"').next().unwrap().to_owned();
-        let command = format!("{{\"do\":\"{what}\",\"batcher\":\"orders\"}}");
-        ask(host, "POST /command", &format!("x-roundlot-pass: {pass}"), &command)
-    };
 
     let (child, mut stderr, host, token) = begin(&app);
     wait_for("operations, ", &mut stderr);
-    assert!(command(&host, &token, "pause").contains("orders paused"));
+    assert!(push(&host, &token, "pause").contains("orders paused"));
     for _ in 0..3 {
         wait_for("operations, ", &mut stderr);
     }
@@ -239,7 +241,7 @@ fn a_pause_outlives_the_bot() {
 
     let (mut child, mut stderr, host, token) = begin(&app);
     wait_for("orders were paused, and still are", &mut stderr);
-    assert!(command(&host, &token, "resume").contains("orders resumed"));
+    assert!(push(&host, &token, "resume").contains("orders resumed"));
     wait_for("operations, ", &mut stderr);
     signal(&child, "-INT");
     stderr.read_to_string(&mut rest).unwrap();
@@ -248,7 +250,7 @@ fn a_pause_outlives_the_bot() {
 }
 
 /// Whether the page shows orders as paused.
-fn is_paused_on_page(host: &str) -> bool {
+pub fn is_paused_on_page(host: &str) -> bool {
     let mut request = format!("ws://{host}/socket").into_client_request().unwrap();
     request.headers_mut().insert("origin", format!("http://{host}").parse().unwrap());
     let (mut socket, _) = client(request, TcpStream::connect(host).unwrap()).unwrap();
@@ -262,23 +264,25 @@ fn is_paused_on_page(host: &str) -> bool {
     }
 }
 
+/// Starts a venue by hand. Returns it and its URL.
+pub fn start_venue(app: &App, listen: &str) -> (Child, String) {
+    let arguments = ["venue", "--journal", "venue.journal", "--listen", listen];
+    let mut venue = app.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(venue.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (venue, line.trim_start_matches("venue").trim().to_owned())
+}
+
 /// Goal: the venue may be killed, too, and no order is lost or sent twice. Method: a venue of its own, kill -9 while the bot trades, and
 /// the same journal and address again.
 #[test]
 fn a_killed_venue_goes_on_from_its_journal() {
     let app = App::new();
-    let begin = |listen: &str| {
-        let arguments = ["venue", "--journal", "venue.journal", "--listen", listen];
-        let mut venue = app.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(venue.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        (venue, line.trim_start_matches("venue").trim().to_owned())
-    };
-    let (venue, url) = begin("127.0.0.1:0");
+    let (venue, url) = start_venue(&app, "127.0.0.1:0");
     let (mut child, mut stderr) = start(&app, &["--venue", &url, "--report", "it.json"]);
     kill(venue);
     wait_for("operations, ", &mut stderr);
-    let (venue, again) = begin(url.trim_start_matches("http://"));
+    let (venue, again) = start_venue(&app, url.trim_start_matches("http://"));
     assert_eq!(again, url);
     trades(&mut stderr);
     signal(&child, "-INT");

@@ -13,3 +13,5 @@ mod replay;
 mod run;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod together;

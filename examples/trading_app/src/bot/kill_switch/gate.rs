@@ -49,9 +49,9 @@ impl Gate {
         Self { venue: venue.into(), halt, in_flight: Arc::default(), judging: Arc::default() }
     }
 
-    /// Returns the same gate, in front of the lane of a shard.
-    pub fn of_shard(&self, shard: u16) -> Self {
-        Self { venue: self.venue.of_lane(shard), ..self.clone() }
+    /// Returns the same gate, in front of the lane of one of so many shards.
+    pub fn of_shard(&self, shard: u16, shards: u16) -> Self {
+        Self { venue: self.venue.of_lane(shard, shards), ..self.clone() }
     }
 
     /// Sorts the orders that rest at the venue. Orders in flight are not counted: once they rest, a later round cancels

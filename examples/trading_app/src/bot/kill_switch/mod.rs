@@ -117,7 +117,7 @@ impl KillSwitch {
         self.orders.pause().await?;
         counts.lock().paused_all = true;
         let _alone = self.canceling.lock().await;
-        let Venue::Remote(venue) = self.gate.venue.of_lane(LANE) else {
+        let Venue::Remote(venue) = self.gate.venue.of_lane(LANE, LANE) else {
             return Err("bots that share a log have a venue that is another program".into());
         };
         for round in 0..MAX_ROUNDS {

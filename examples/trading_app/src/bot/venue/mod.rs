@@ -42,11 +42,11 @@ pub enum Venue {
 }
 
 impl Venue {
-    /// Returns the same venue, in a lane of its own if it is another program.
-    pub fn of_lane(&self, lane: u16) -> Self {
+    /// Returns the same venue, in one of so many lanes if it is another program.
+    pub fn of_lane(&self, lane: u16, lanes: u16) -> Self {
         match self {
             Self::Paper(venue) => Self::Paper(venue.clone()),
-            Self::Remote(venue) => Self::Remote(venue.of_lane(lane)),
+            Self::Remote(venue) => Self::Remote(venue.of_lane(lane, lanes)),
         }
     }
 

@@ -28,7 +28,7 @@ use super::{
     limiter::VenueCounts,
     wire::{
         CallRefused, Counts, Fills, Find, Health, Known, OpResult, Open, Orders, PROGRAM, Prices, Results, Session,
-        Statement, Stop,
+        Statement, Stop, Used,
     },
 };
 use crate::bot::Error;
@@ -45,6 +45,9 @@ pub struct RemoteVenue {
     http: Http,
     health: Health,
     lane: u16,
+    /// Whether all calls are made in this lane, so that what the venue has counted is what the quota here has used. Each of several
+    /// shards has a share of the quota.
+    is_alone: bool,
     /// The session of the lane; `None` until the first call, and when the venue does not know it any more.
     session: Arc<Mutex<Option<u64>>>,
     /// Number of the last fill that the bot knows, in whichever lane, or [`NOT_BEGUN`]. Changed by `begin`, the first time, and by
@@ -60,12 +63,26 @@ impl RemoteVenue {
         if health.program != PROGRAM {
             return Err(format!("{} is no paper venue", http.url()).into());
         }
-        Ok(Self { http, health, lane: 0, session: Arc::default(), known_fills: Arc::new(NOT_BEGUN.into()) })
+        Ok(Self {
+            http,
+            health,
+            lane: 0,
+            is_alone: true,
+            session: Arc::default(),
+            known_fills: Arc::new(NOT_BEGUN.into()),
+        })
     }
 
-    /// Returns a client of the same venue with a session of its own, which ends the earlier ones of the lane.
-    pub fn of_lane(&self, lane: u16) -> Self {
-        Self { lane, session: Arc::default(), ..self.clone() }
+    /// Returns a client of the same venue, in one of so many lanes. Its session ends the earlier ones of the lane.
+    pub fn of_lane(&self, lane: u16, lanes: u16) -> Self {
+        Self { lane, is_alone: lanes == 1, session: Arc::default(), ..self.clone() }
+    }
+
+    /// Passes on what the venue has counted.
+    fn report(&self, used: &Used, batch: &mut Batch<TradeOp, VenueOrderId>) {
+        if self.is_alone {
+            used.iter().fold(batch.quota(), |quota, (limit, used)| quota.used(limit, *used));
+        }
     }
 
     pub fn url(&self) -> &str {
@@ -188,7 +205,7 @@ impl Sink<TradeOp, VenueOrderId> for RemoteVenue {
         if !answer.status.is_success() {
             // An answer without these words is not the venue's own, and says nothing of the ops.
             let refused: CallRefused = answer.read().map_err(|_| SinkError::ambiguous(answer.unexpected()))?;
-            refused.used.iter().fold(batch.quota(), |quota, (limit, used)| quota.used(limit, *used));
+            self.report(&refused.used, batch);
             return Err(match answer.status {
                 StatusCode::SERVICE_UNAVAILABLE => SinkError::transient(refused.reason),
                 status => {
@@ -202,7 +219,7 @@ impl Sink<TradeOp, VenueOrderId> for RemoteVenue {
         if results.len() != places.len() {
             return Err(SinkError::ambiguous(format!("{} results for {} ops", results.len(), places.len())));
         }
-        used.iter().fold(batch.quota(), |quota, (limit, used)| quota.used(limit, *used));
+        self.report(&used, batch);
         for (i, result) in places.into_iter().zip(results) {
             match result {
                 OpResult::Accepted(id) => batch.accept(i, id),

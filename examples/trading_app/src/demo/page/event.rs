@@ -10,7 +10,7 @@ use roundlot::{
 };
 use serde::Serialize;
 
-use crate::demo::latency::Percentiles;
+use crate::{bot::territory::Lead, demo::latency::Percentiles};
 
 /// Number of samples of a minute, which the charts show: two a second. Each has a topic of its own, so that a new
 /// browser gets the whole minute, and a slow one misses no sample.
@@ -69,10 +69,21 @@ pub struct App {
     pub operations: u64,
     pub portfolio: String,
     pub fills: u64,
+    /// Shards that this bot leads; `None` if the log has one, or there is none.
+    pub leads: Option<Leads>,
     pub browsers: u64,
     pub frames: FrameStats,
     pub frames_saved: u64,
     pub bytes_saved: i64,
+}
+
+/// The shards of the log of orders that this bot leads, and trades the symbols of.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Leads {
+    /// Number of shards of the log.
+    pub shards: u16,
+    pub led: Vec<Lead>,
+    pub takeovers: u64,
 }
 
 /// The state of one batcher.

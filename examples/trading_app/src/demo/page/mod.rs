@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bot::{
         Error, batchers::Batchers, kill_switch::Gate, kill_switch::Halt, kill_switch::KillSwitch, portfolio::Portfolio,
+        shards::Shards,
     },
     demo::{
         latency::Recorder,
@@ -105,8 +106,8 @@ impl Page {
 
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
-        let Scene { settings, batchers, latencies, portfolio, halt, gate, feed_title, database_title, progress, stop } =
-            scene;
+        let Scene { settings, batchers, latencies, portfolio, halt, gate, shards, feed_title, .. } = scene;
+        let Scene { database_title, progress, stop, .. } = scene;
         let Self { listener, name, feed, worker, errors } = self;
         let address = listener.local_addr()?;
         let keys = Keys::random()?;
@@ -132,6 +133,7 @@ impl Page {
             portfolio,
             errors,
             halt,
+            shards,
             stop,
             done: done.clone(),
         };
@@ -182,6 +184,7 @@ pub struct Scene<'a> {
     pub portfolio: Portfolio,
     pub halt: Halt,
     pub gate: Gate,
+    pub shards: Shards,
     pub feed_title: String,
     pub database_title: String,
     pub progress: Progress,

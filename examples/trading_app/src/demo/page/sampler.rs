@@ -12,10 +12,10 @@ use super::{
     buckets::{BUCKETS, bucket},
     equity::{self, Curve},
     errors::Errors,
-    event::{self, App, Batcher, Event, Flow, Latency, SAMPLES, Sample, Topic},
+    event::{self, App, Batcher, Event, Flow, Latency, Leads, SAMPLES, Sample, Topic},
 };
 use crate::{
-    bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio},
+    bot::{batchers::Batchers, kill_switch::Halt, portfolio::Portfolio, shards::Shards},
     demo::{
         format,
         latency::{Excerpt, Latencies, Percentiles, Recorder},
@@ -34,6 +34,7 @@ pub struct Sampler {
     pub portfolio: Portfolio,
     pub errors: Errors,
     pub halt: Halt,
+    pub shards: Shards,
     /// Canceled when the app begins to drain.
     pub stop: CancellationToken,
     /// Canceled when the app has drained.
@@ -55,7 +56,9 @@ impl Facts {
             // The page shows no folder, since not every viewer may know it.
             ("trades", database.clone(), settings.trades.limits.clone()),
         ];
-        Self { app: App { run, feed, database, ..App::default() }, batchers }
+        let shards = settings.orders.log.as_ref().map(|log| log.shards).filter(|shards| *shards > 1);
+        let leads = shards.map(|shards| Leads { shards, ..Leads::default() });
+        Self { app: App { run, feed, database, leads, ..App::default() }, batchers }
     }
 }
 
@@ -126,8 +129,10 @@ impl Sampler {
     }
 
     fn app(&self, facts: &App, began: Instant) -> App {
-        let frames = self.screen.stats();
+        let (frames, taken) = (self.screen.stats(), self.shards.taken());
+        let of_log = |leads: &Leads| Leads { led: taken.leads.clone(), takeovers: taken.takeovers, ..*leads };
         App {
+            leads: facts.leads.as_ref().map(of_log),
             seconds: began.elapsed().as_secs_f64(),
             stopping: self.stop.is_cancelled(),
             unsettled: self.batchers.unsettled(),

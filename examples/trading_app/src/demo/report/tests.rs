@@ -72,7 +72,13 @@ fn report() -> Report {
             ..Verdicts::default()
         },
         rejections: BTreeMap::from([("there is no such order".to_owned(), 7), ("unavailable".to_owned(), 2)]),
-        portfolio: Valuation { start: "1,000.00".to_owned(), end: "999.00".to_owned(), held: 3, fills: 12 },
+        portfolio: Valuation {
+            start: "1,000.00".to_owned(),
+            end: "999.00".to_owned(),
+            held: 3,
+            fills: 12,
+            positions: BTreeMap::new(),
+        },
         database: "it.db".to_owned(),
     }
 }

@@ -13,6 +13,12 @@ export function start() {
   on(['errors'], drawErrors);
 }
 
+// The shards of the log that this bot leads, of all.
+const leads = ({ shards, led, takeovers }) => {
+  const [which, pairs] = [led.map(({ shard }) => shard).join(', ') || 'none', led.flatMap(({ symbols }) => symbols)];
+  return `leads shards ${which} of ${shards}: ${count(pairs.length)} pairs, ${count(takeovers)} takeovers`;
+};
+
 function draw() {
   const { app } = state;
   if (!app) return;
@@ -22,7 +28,9 @@ function draw() {
   const rate = recent.reduce((all, s) => all + BATCHERS.reduce((r, name) => r + s.batchers[name].rate, 0), 0) / recent.length;
   const [accepted, batches] = [sum((one) => one.accepted), sum((one) => one.batches)];
   const merged = sum((one) => one.conflated + one.netted);
-  text($('feed'), app.feed);
+  text($('feed'), app.leads ? `${app.feed}; ${leads(app.leads)}` : app.feed);
+  const tip = app.leads ? app.leads.led.map(({ shard, term, symbols }) => `${shard} in term ${term}: ${symbols.join(' ')}`).join('\n') : '';
+  if ($('feed').title !== tip) $('feed').title = tip;
   text($('clock'), clock(app.seconds));
   text($('rate'), count(recent.length ? rate : null));
   text($('operations'), `${count(accepted)} so far`);
