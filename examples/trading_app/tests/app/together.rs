@@ -4,8 +4,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{BufRead, BufReader, Read},
-    process::{Child, ChildStderr, Stdio},
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
 };
 
 use rust_decimal::Decimal;
@@ -21,12 +23,13 @@ use crate::{
 const SHARDS: u16 = 6;
 
 /// Lines of the output of an app, of which ten are progress each second, until something is missed that it should have said.
-const MOST_LINES: usize = 3_000;
+const MOST_LINES: usize = 1_000;
 
 /// A bot, and what it has said of its shards.
 struct Bot {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// What it says, line by line, until it ends.
+    said: Receiver<String>,
     /// Host and port of its page, and the token of the buttons there.
     host: String,
     token: String,
@@ -55,14 +58,17 @@ impl Bot {
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let [page, token] = ["page", "token"].map(|what| said(what, &mut stderr));
         let host = page.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Self { child, stderr, host, token, leads: BTreeMap::new(), lines: 0 }
+        let (say, said) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+        Self { child, said, host, token, leads: BTreeMap::new(), lines: 0 }
     }
 
-    /// Reads up to the next line of progress, and notes what it says of its shards.
+    /// Waits for the next line of progress, and notes what the bot has said of its shards by then.
     fn read(&mut self) {
+        let earlier: Vec<String> = self.said.try_iter().collect();
+        earlier.iter().for_each(|line| self.note(line));
         loop {
-            let mut line = String::new();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "the app has ended");
+            let line = self.said.recv().expect("the app has ended");
             self.lines += 1;
             assert!(self.lines < MOST_LINES, "too many lines; it leads {:?}", self.leads);
             self.note(&line);
@@ -84,17 +90,20 @@ impl Bot {
 
     /// Waits for the end after a signal.
     fn end(mut self) {
-        let mut rest = String::new();
-        self.stderr.read_to_string(&mut rest).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{rest}");
+        let code = self.child.wait().unwrap().code();
+        let rest: Vec<String> = self.said.iter().collect();
+        assert_eq!(code, Some(0), "{rest:?}");
     }
 }
 
-/// Reads the output of all bots until each leads so many shards, and each shard is led by one.
-fn until_each_leads(bots: &mut [Bot], shards: usize) {
+/// Reads the output of all bots until each shard is led by one, and by the one that keeps it: the processes of a log take turns, so that
+/// the numbers of a bot's shards differ by multiples of the number of bots.
+fn until_spread(bots: &mut [Bot]) {
     let are_spread = |bots: &[Bot]| {
         let all: BTreeSet<u16> = bots.iter().flat_map(|bot| bot.leads.keys().copied()).collect();
-        all.len() == usize::from(SHARDS) && bots.iter().all(|bot| bot.leads.len() == shards)
+        let number = bots.len() as u16;
+        let turn = |bot: &Bot| bot.leads.keys().map(|shard| shard % number).collect::<BTreeSet<_>>();
+        all.len() == usize::from(SHARDS) && bots.iter().all(|bot| turn(bot).len() == 1)
     };
     while !are_spread(bots) {
         bots.iter_mut().for_each(Bot::read);
@@ -179,7 +188,7 @@ fn three_bots_trade_as_one() {
     let app = App::new();
     let (venue, url) = start_venue(&app, "127.0.0.1:0");
     let mut bots: Vec<Bot> = (1..=3).map(|number| Bot::start(&app, &url, number)).collect();
-    until_each_leads(&mut bots, 2);
+    until_spread(&mut bots);
     let deciders = |symbols: &Symbols| symbols.deciders.values().filter_map(|of| of.last()).cloned().collect();
     let three = loop {
         let now: BTreeSet<String> = deciders(&Symbols::read(&app));
@@ -192,7 +201,7 @@ fn three_bots_trade_as_one() {
     let killed = bots.remove(0);
     let theirs = killed.leads.clone();
     kill(killed.child);
-    until_each_leads(&mut bots, 3);
+    until_spread(&mut bots);
     for (shard, term) in theirs {
         let bot = bots.iter().find(|bot| bot.leads.contains_key(&shard)).unwrap();
         assert!(bot.leads[&shard] > term, "shard {shard} is led in a later term");
@@ -245,7 +254,7 @@ fn the_kill_switch_of_one_bot_stops_all() {
     let app = App::new();
     let (venue, url) = start_venue(&app, "127.0.0.1:0");
     let mut bots: Vec<Bot> = (1..=2).map(|number| Bot::start(&app, &url, number)).collect();
-    until_each_leads(&mut bots, 3);
+    until_spread(&mut bots);
     let decided = |app: &App| {
         let mut decided: BTreeMap<String, usize> = BTreeMap::new();
         Symbols::read(app)
