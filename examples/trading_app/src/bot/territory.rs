@@ -261,7 +261,8 @@ impl Territory {
             let positions = part.positions.values().filter(|position| !position.quantity.is_zero()).count();
             changes.taken.push(Takeover { shard, term, positions, resting: part.resting.len() });
             self.held.insert(shard, Held { term, fills });
-            (self.recovering.remove(&shard), self.settled.remove(&shard));
+            self.recovering.remove(&shard);
+            self.settled.remove(&shard);
             self.summary.takeovers += 1;
         }
     }
