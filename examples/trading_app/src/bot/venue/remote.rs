@@ -43,7 +43,7 @@ const NOT_BEGUN: u64 = u64::MAX;
 #[derive(Clone)]
 pub struct RemoteVenue {
     http: Http,
-    health: Health,
+    health: Arc<Health>,
     lane: u16,
     /// Whether all calls are made in this lane, so that what the venue has counted is what the quota here has used. Each of several
     /// shards has a share of the quota.
@@ -65,7 +65,7 @@ impl RemoteVenue {
         }
         Ok(Self {
             http,
-            health,
+            health: Arc::new(health),
             lane: 0,
             is_alone: true,
             session: Arc::default(),
