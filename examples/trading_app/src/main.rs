@@ -29,15 +29,11 @@ use crate::{
     bot::{
         Error,
         batchers::{self, Batchers, OnLog, Workers},
-        ids::Ids,
         kill_switch::{Gate, Halt},
         portfolio::Portfolio,
         shards::Shards,
-        strategy::Strategy,
-        territory::Territory,
         tick::Tick,
         trader::Trader,
-        venue::Venue,
     },
     demo::{
         cli::{Cli, Program},
@@ -126,13 +122,9 @@ async fn trade(
     let observer = RunObserver::new(board, settings.unbatched.sample, &batchers.orders, progress);
 
     // The run.
-    let remembers = matches!(venue, Venue::Remote(_));
-    let ids = if remembers { batchers.orders.client_ids() } else { Ids::Counted(0) };
-    let strategy = Strategy::new(&settings.strategy, ids);
-    let territory = Territory::new(batchers.orders.clone(), venue.clone(), shards);
     report::say_found(batchers.orders.log_stats().as_ref(), progress);
-    let (parts, halts) = ((batchers.clone(), venue.clone(), portfolio.clone()), (territory, halt));
-    let mut trader = Trader::new(parts, strategy, halts, observer);
+    let parts = (batchers.clone(), venue.clone(), portfolio.clone());
+    let mut trader = Trader::new(parts, &settings.strategy, (shards, halt), observer);
     let began = Instant::now();
     let traded = trader.run(&mut feed, stop, settings.drain).await;
     let seconds = began.elapsed().as_secs_f64();

@@ -199,7 +199,7 @@ impl Logged {
         let (batches, written) = self.written.counts();
         let verdicts = lock(&self.verdicts);
         let mut stats = Stats::default();
-        // What others have sent and this process led is its own work, and what it sent and others led is theirs.
+        // Ops of other processes that this one led count here, unless yet another one has led them since.
         let came = log.accepted + log.recovered + log.received;
         stats.accepted = came.saturating_sub(log.handed_over + log.repeats);
         stats.outcomes = log.outcomes;

@@ -31,7 +31,7 @@ pub struct Shards {
 #[derive(Default)]
 struct Shared {
     led: Mutex<BTreeMap<u16, Led>>,
-    /// What `territory` made of them at its last look.
+    /// Takeovers until the last look of `territory`.
     taken: Mutex<Summary>,
     /// Lock that the trader holds while it decides and hands in, so that the end of a term can wait for it.
     deciding: tokio::sync::Mutex<()>,

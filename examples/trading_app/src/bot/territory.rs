@@ -84,7 +84,7 @@ pub struct Takeover {
     pub resting: usize,
 }
 
-/// What a run has taken over, until now.
+/// Takeovers of a run, until now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// How the ops ended that the log had, before this process began to trade. Expired ones were outdated while no process led.

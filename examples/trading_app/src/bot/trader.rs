@@ -16,8 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     batchers::Batchers,
+    ids::Ids,
     kill_switch::Halt,
     portfolio::Portfolio,
+    settings,
+    shards::Shards,
     strategy::Strategy,
     territory::{Changes, Summary, Takeover, Territory},
     tick::Tick,
@@ -79,10 +82,14 @@ struct Verdict {
 impl<O: Observer> Trader<O> {
     pub fn new(
         (batchers, venue, portfolio): (Batchers, Venue, Portfolio),
-        strategy: Strategy,
-        (territory, halt): (Territory, Halt),
+        strategy: &settings::Strategy,
+        (shards, halt): (Shards, Halt),
         observer: O,
     ) -> Self {
+        let remembers = matches!(venue, Venue::Remote(_));
+        let ids = if remembers { batchers.orders.client_ids() } else { Ids::Counted(0) };
+        let strategy = Strategy::new(strategy, ids);
+        let territory = Territory::new(batchers.orders.clone(), venue.clone(), shards);
         let (verdicts, ops) = (JoinSet::new(), Vec::new());
         let (venue_is_away, failed) = (false, None);
         Self { batchers, venue, portfolio, strategy, territory, halt, observer, verdicts, venue_is_away, ops, failed }

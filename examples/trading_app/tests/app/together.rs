@@ -28,7 +28,7 @@ const MOST_LINES: usize = 1_000;
 /// A bot, and what it has said of its shards.
 struct Bot {
     child: Child,
-    /// What it says, line by line, until it ends.
+    /// The lines of its output, until it ends.
     said: Receiver<String>,
     /// Host and port of its page, and the token of the buttons there.
     host: String,

@@ -72,15 +72,14 @@ fn report() -> Report {
             ..Verdicts::default()
         },
         rejections: BTreeMap::from([("there is no such order".to_owned(), 7), ("unavailable".to_owned(), 2)]),
-        portfolio: Valuation {
-            start: "1,000.00".to_owned(),
-            end: "999.00".to_owned(),
-            held: 3,
-            fills: 12,
-            positions: BTreeMap::new(),
-        },
+        portfolio: valuation(),
         database: "it.db".to_owned(),
     }
+}
+
+fn valuation() -> Valuation {
+    let (start, end) = ("1,000.00".to_owned(), "999.00".to_owned());
+    Valuation { start, end, held: 3, fills: 12, positions: BTreeMap::new() }
 }
 
 /// The cells of a row, without the commas of its numbers.
