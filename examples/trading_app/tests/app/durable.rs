@@ -333,4 +333,7 @@ fn what_a_log_can_not_have_is_told_at_the_start() {
     signal(&child, "-INT");
     stderr.read_to_end(&mut Vec::new()).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    let outcome = app.run(&["--log", "orders.db", "--set", "orders.shards=2", "--database", "other.db"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("the log has 1 shards, not 2"), "{}", outcome.stderr);
 }

@@ -232,6 +232,7 @@ mod tests {
             ),
             ("[venue.limits]\ncalls_per_hour = 1", "venue.limits.calls_per_hour: unknown field"),
             ("[orders.quota.orders_10s]\nlimit = 0", "limit from 1"),
+            ("[orders]\nshards = 0", "it must be at least 1"),
             ("[strategy]\nstop_percent = \"100.1\"", "strategy.stop_percent: "),
             ("seed = ", "line 1, column "),
         ];
