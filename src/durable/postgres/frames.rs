@@ -114,15 +114,29 @@ impl Frames {
         }
     }
 
-    /// The bytes of the op at a position that is not settled.
-    async fn op(&self, shard: u16, position: u64) -> Stored<Vec<u8>> {
-        let stored = self.read(shard, position, 1).await?.into_iter().next();
-        let missing = || LogError::Damaged(format!("no frame holds position {position}"));
-        let StoredFrame { first, bytes, .. } = stored.ok_or_else(missing)?;
-        let frame = Frame::open(bytes).map_err(damaged)?;
-        let entries = frame.entries().map_err(damaged)?;
-        let (.., range) = entries.into_iter().find(|(place, ..)| first + place == position).ok_or_else(missing)?;
-        Ok(frame.bytes[range].to_vec())
+    /// The bytes of ops that are not settled, by their positions. Each frame is read once for all that follow each other in it.
+    async fn ops(&self, shard: u16, positions: &[u64]) -> Stored<Vec<Vec<u8>>> {
+        let mut ops = Vec::with_capacity(positions.len());
+        let mut last = None;
+        for position in positions {
+            let missing = || LogError::Damaged(format!("no frame holds position {position}"));
+            let holds = |(first, frame, _): &(u64, Frame, _)| (*first..*first + frame.count).contains(position);
+            let (first, frame, entries) = match last.take().filter(holds) {
+                Some(known) => known,
+                None => {
+                    let read = self.read(shard, *position, 1).await?.into_iter().next();
+                    let StoredFrame { first, bytes, .. } = read.ok_or_else(missing)?;
+                    let frame = Frame::open(bytes).map_err(damaged)?;
+                    let entries = frame.entries().map_err(damaged)?;
+                    (first, frame, entries)
+                }
+            };
+            let found = entries.iter().find(|(place, ..)| first + place == *position);
+            let (.., range) = found.ok_or_else(missing)?;
+            ops.push(frame.bytes[range.clone()].to_vec());
+            last = Some((first, frame, entries));
+        }
+        Ok(ops)
     }
 
     /// Whether a frame at or above `from` holds an op of this id. Returns its position.
@@ -291,13 +305,7 @@ impl FrameStore for OfLedger {
     }
 
     fn ops(&self, shard: u16, positions: Vec<u64>) -> Answer<'_, Vec<Vec<u8>>> {
-        Box::pin(async move {
-            let mut ops = Vec::with_capacity(positions.len());
-            for position in positions {
-                ops.push(self.frames.op(shard, position).await?);
-            }
-            Ok(ops)
-        })
+        Box::pin(async move { self.frames.ops(shard, &positions).await })
     }
 
     fn forget(&self, shard: u16, _cursor: u64, runs: Vec<(u64, u64)>) {

@@ -222,7 +222,7 @@ impl Pulse {
             );
             self.members.removed();
         }
-        let has_old: bool = row.get(5);
+        let has_old = row.get::<_, Option<bool>>(5).unwrap_or_default();
         self.members.read(Instant::now(), read_of(row));
         if has_old {
             self.remove_dead().await?;
@@ -303,7 +303,7 @@ fn read_of(row: &Row) -> Read {
     Read {
         members: members.map(|(producer, revision)| (unsigned(producer), unsigned(revision))).collect(),
         shards: shards.map(|((shard, holder), mark)| (shard as u16, unsigned(holder), mark)).collect(),
-        next_producer: unsigned(row.get(2)),
+        next_producer: row.get::<_, Option<i64>>(2).map_or(0, unsigned),
         bytes: unsigned(row.get(6)),
     }
 }
