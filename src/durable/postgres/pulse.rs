@@ -37,8 +37,9 @@ use crate::{
 /// Notices that wait to be heard, at most. More are lost, as any of them may be.
 const HEARD: usize = 1024;
 
-/// The pauses between attempts to connect, from the first to the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The first pause between attempts to connect. The longest is that between two renewals: a process must not look dead to another one
+/// that has found the server earlier.
+const BACKOFF: Duration = Duration::from_millis(50);
 
 /// How long the departure of a process may take. Its leases then end like those of one that has died.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -152,7 +153,7 @@ impl Pulse {
 
     /// Beats until the log is left.
     pub(super) async fn run(mut self, closed: CancellationToken) {
-        let (mut due, mut pause) = (Instant::now() + self.members.renew_every(), BACKOFF.0);
+        let (mut due, mut pause) = (Instant::now() + self.members.renew_every(), BACKOFF);
         while !closed.is_cancelled() {
             let beat = async {
                 if self.line.is_none() {
@@ -167,7 +168,7 @@ impl Pulse {
                 went = beat => went,
             };
             let Err(error) = went else {
-                pause = BACKOFF.0;
+                pause = BACKOFF;
                 continue;
             };
             self.line = None;
@@ -176,7 +177,7 @@ impl Pulse {
             tokio::select! {
                 biased;
                 () = closed.cancelled() => break,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(self.members.renew_every()),
             }
         }
         let no_answer = || Err(JoinError::Open("the server gave no answer".to_owned()));
