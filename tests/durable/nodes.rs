@@ -360,6 +360,30 @@ async fn ops_are_withdrawn_when_the_leader_has_just_gone() {
     drop(leader);
 }
 
+/// Goal: ops of a process end for their callers, though it was replaced as the leader and does not know. Method: a leader that is cut
+/// off and waits before it looks again; the other process settles ops of the first one meanwhile.
+#[tokio::test(start_paused = true)]
+async fn ops_of_a_replaced_leader_end() {
+    let log = MemoryLog::new();
+    let first = join(&log, 1).await;
+    let second = join(&log.another_process(), 1).await;
+    let desk = first.handle();
+    assert!(desk.is_leading());
+    log.isolate();
+    let flushing = tokio::spawn(async move { first.handle().flush().await.map(|_| first) });
+    second.handle().submit((0, 0)).await.unwrap().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    log.reconnect();
+    for i in 1..4 {
+        let ack = desk.submit((1, i)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), ack).await.expect("its caller hears").unwrap();
+    }
+    let first = flushing.await.unwrap().unwrap();
+    assert_eq!(rows(&log).iter().map(|row| row[1]).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    conserved(&first.stats());
+    conserved(&second.stats());
+}
+
 /// Writes a number, and reads those of its own version or older.
 struct Version(u32);
 

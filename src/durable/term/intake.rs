@@ -60,7 +60,7 @@ where
             self.read_log(frame.first).await?;
         }
         match frame.first {
-            first if first == self.next => self.accept(frame).await,
+            first if first >= self.next => self.accept(frame).await,
             // The frame was there when the term began.
             first if first < self.found_until => self.leader.note_late(frame).await,
             _ => Ok(()),
@@ -84,6 +84,11 @@ where
     }
 
     async fn accept(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
+        if stored.first > self.next {
+            // Only a newer term can have settled what this one has not read.
+            let why = format!("the ops at position {} were settled by a newer term", self.next);
+            return Err(TermEnd::Fenced(why));
+        }
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
         let (now, at) = (clock::now(), accepted_at(&*self.leader.shared.log, &frame));
         self.wall.frame(frame.made_at);
