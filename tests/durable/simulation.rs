@@ -1,5 +1,6 @@
 //! Three to five nodes on a log in memory, on a paused clock: they come and go, crash, are stopped and cut off, commits and reads fail,
-//! answers are lost, and the wall clock jumps. Each seed is a program, and gives the same trace each time.
+//! answers are lost, a shard is slow, ops are withdrawn, and the wall clock jumps. Each seed is a program, and gives the same trace each
+//! time.
 //!
 //! `ROUNDLOT_SEEDS=0..20000 cargo test --release --all-features --test durable simulation` runs that many; a run of one seed prints its trace.
 
@@ -11,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use roundlot::{
-    Batch, End, Limits, OpId, Retry, Settled, Sink, SinkError, Stages,
+    AckError, Batch, End, Limits, OpId, Retry, Settled, Sink, SinkError, Stages,
     durable::{Ack, Durable, Handle, Joined, OpStatus, SendError, Term, Transaction},
     sink::Guarantee,
     stage,
@@ -20,7 +22,7 @@ use roundlot::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    task::JoinHandle,
+    task::{JoinHandle, unconstrained},
     time::{Instant, sleep, timeout},
 };
 
@@ -29,6 +31,12 @@ const SEEDS: Range<u64> = 0..200;
 
 /// Symbols of orders and prices.
 const SYMBOLS: u64 = 6;
+
+/// How long outcomes are kept. Longer than the wall clock jumps.
+const HORIZON: Duration = Duration::from_secs(24 * 3600);
+
+/// A jump of the wall clock, in milliseconds, after which a frame on its way is too old to be stored.
+const HOUR: u64 = 3_600_000;
 
 /// How long a node may take for a call. Longer than a frame may be in doubt.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -39,6 +47,20 @@ struct Op {
     feed: Option<usize>,
     symbol: u64,
     number: u64,
+}
+
+impl Op {
+    /// Prices of a feed are merged, orders are not.
+    fn key(&self) -> Key {
+        (self.feed, self.symbol)
+    }
+}
+
+type Key = (Option<usize>, u64);
+
+/// An older price gives way to a newer one. Orders stay apart.
+fn merged(waiting: Op, newer: Op) -> stage::Merge<Op> {
+    if newer.feed.is_some() { stage::Merge::Into(newer) } else { stage::Merge::Apart { waiting, newer } }
 }
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
@@ -61,8 +83,8 @@ enum Destination {
     Venue(Arc<Mutex<Vec<String>>>),
 }
 
-/// The sink of one term: rows are in the order in which they come.
-struct Writer(Destination, Term);
+/// The sink of one term: rows are in the order in which they come. The time is what each write takes before it begins.
+struct Writer(Destination, Term, Duration);
 
 impl Sink<Op> for Writer {
     async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
@@ -71,6 +93,9 @@ impl Sink<Op> for Writer {
             let feed = op.feed.map_or(-1, |feed| feed as i64);
             format!("{feed} {} {} {shard} {epoch}", op.symbol, op.number)
         };
+        if !self.2.is_zero() {
+            sleep(self.2).await;
+        }
         match &self.0 {
             Destination::Rows => {
                 let insert = move |transaction: &mut Transaction<'_>, batch: &mut Batch<Op>| {
@@ -119,14 +144,24 @@ impl Row {
 #[derive(Default)]
 struct Journal {
     next: u64,
-    /// Orders in the log, with the number of the task that has sent them.
-    accepted: Vec<(usize, Op, Ack)>,
+    accepted: Vec<Sent>,
     /// Orders whose fate their senders do not know, until a node sends them again.
     in_doubt: Vec<(Op, OpId)>,
-    /// Orders that were sent again, perhaps by another node, and are in the log.
-    again: Vec<(Op, Ack)>,
     /// The newest price in the log, by feed and symbol.
     priced: BTreeMap<(usize, u64), u64>,
+    /// Ops that calls have handed back.
+    withdrawn: BTreeSet<Op>,
+    /// Keys whose ops may have been withdrawn by a call that has had no answer.
+    maybe_withdrawn: BTreeSet<Key>,
+}
+
+/// An order in the log.
+struct Sent {
+    life: usize,
+    /// The number of the task that has sent it, unless it was sent again.
+    task: Option<usize>,
+    op: Op,
+    ack: Ack,
 }
 
 struct Node {
@@ -139,6 +174,10 @@ struct World {
     shards: u16,
     log: MemoryLog,
     destination: Destination,
+    /// The newest term of each shard.
+    terms: Arc<Mutex<BTreeMap<u64, u64>>>,
+    /// A shard whose writes take long.
+    slow_shard: Option<u16>,
     logs: Vec<MemoryLog>,
     nodes: Vec<Option<Node>>,
     lives: usize,
@@ -159,6 +198,7 @@ impl World {
         let nodes = 3 + random.below(3) as usize;
         let shards = [1, 1, 2, 4][random.below(4) as usize];
         let destination = if random.below(2) == 0 { Destination::Rows } else { Destination::Venue(Arc::default()) };
+        let slow_shard = (random.below(4) == 0).then_some(0);
         let mut logs = vec![log.clone()];
         logs.resize_with(nodes, || log.another_process());
         Self {
@@ -166,6 +206,8 @@ impl World {
             shards,
             log,
             destination,
+            terms: Arc::default(),
+            slow_shard,
             logs,
             nodes: (0..nodes).map(|_| None).collect(),
             lives: 0,
@@ -196,16 +238,18 @@ impl World {
     }
 
     async fn join(&mut self, i: usize) {
-        let stages = || {
-            let price_key = |op: &Op| op.feed.map(|feed| (feed, op.symbol));
-            Stages::new().partition_by(|op: &Op| op.symbol).conflate_by(price_key, stage::latest)
+        let stages = || Stages::new().partition_by(|op: &Op| op.symbol).conflate_by(Op::key, merged);
+        let (destination, slow_shard, terms) = (self.destination.clone(), self.slow_shard, Arc::clone(&self.terms));
+        let sink = move |term: Term| {
+            terms.lock().unwrap().insert(u64::from(term.shard()), term.epoch());
+            let time = if slow_shard == Some(term.shard()) { Duration::from_millis(200) } else { Duration::ZERO };
+            Writer(destination.clone(), term, time)
         };
-        let destination = self.destination.clone();
-        let sink = move |term| Writer(destination.clone(), term);
         let durable = Durable::new("orders", self.logs[i].clone()).stages(stages);
         let durable = durable
             .shards(self.shards, |symbol: &u64| symbol.to_le_bytes())
             .limits(Limits::new(10))
+            .horizon(HORIZON)
             .retry(Retry::default().seed(1))
             .sink(sink);
         match timeout(PATIENCE, durable.join()).await {
@@ -242,15 +286,37 @@ impl World {
     /// Lets a node send the orders again whose fate is not known, whichever node sent them first.
     fn send_again(&mut self, i: usize) {
         let Some(node) = &self.nodes[i] else { return };
-        let (desk, journal) = (node.joined.handle(), Arc::clone(&self.journal));
+        let (desk, life, journal) = (node.joined.handle(), node.life, Arc::clone(&self.journal));
         let ops = std::mem::take(&mut journal.lock().unwrap().in_doubt);
         self.note(format_args!("node {i} sends {} again", ops.len()));
         self.tasks.push(tokio::spawn(async move {
             for (op, id) in ops {
                 match desk.submit_as(id, op).await {
-                    Ok(ack) => journal.lock().unwrap().again.push((op, ack)),
+                    Ok(ack) => journal.lock().unwrap().accepted.push(Sent { life, task: None, op, ack }),
                     Err(_) => journal.lock().unwrap().in_doubt.push((op, id)),
                 }
+            }
+        }));
+    }
+
+    /// Lets a node withdraw the orders of a symbol, or its own prices of it, in a task of its own.
+    fn withdraw(&mut self, i: usize) {
+        let (symbol, are_orders) = (self.random.below(SYMBOLS), self.random.below(2) == 0);
+        let Some(node) = &self.nodes[i] else { return };
+        let key = (if are_orders { None } else { Some(node.life) }, symbol);
+        let (desk, journal) = (node.joined.handle(), Arc::clone(&self.journal));
+        self.note(format_args!("node {i} withdraws {key:?}"));
+        self.tasks.push(tokio::spawn(async move {
+            let withdrawn = desk.withdraw_key(key).await;
+            let mut journal = journal.lock().unwrap();
+            match withdrawn {
+                Ok(ops) => {
+                    for op in ops {
+                        assert_eq!(op.key(), key);
+                        assert!(journal.withdrawn.insert(op), "{op:?} is handed back once");
+                    }
+                }
+                Err(_) => drop(journal.maybe_withdrawn.insert(key)),
             }
         }));
     }
@@ -270,15 +336,21 @@ impl World {
         self.is_pause_in_doubt |= !done;
         self.note(format_args!("node {i} pauses: {paused}, done: {done}"));
         if paused && done && !self.is_pause_in_doubt {
-            let most = self.arrived().len() as u64 + under_way.unwrap_or(0);
+            let (before, terms) = (self.arrived().len(), self.terms.lock().unwrap().clone());
             sleep(Duration::from_millis(300)).await;
-            assert!(self.arrived().len() as u64 <= most, "nothing is written after a pause but what was under way");
+            let arrived = self.arrived();
+            let new = arrived[before..].iter().map(|row| Row::parse(row));
+            // A venue gets the call that a leader was in when it crashed or was cut off.
+            let is_late =
+                |row: &Row| matches!(self.destination, Destination::Venue(_)) && row.epoch < terms[&row.shard];
+            let new = new.filter(|row| !is_late(row)).count() as u64;
+            assert!(Some(new) <= under_way, "nothing is written after a pause but what was under way");
         }
     }
 
     async fn step(&mut self) {
         let i = self.random.below(self.nodes.len() as u64) as usize;
-        match self.random.below(36) {
+        match self.random.below(38) {
             0..=4 if self.nodes[i].is_none() => self.join(i).await,
             0..=12 => self.send(i),
             13 => {
@@ -319,14 +391,16 @@ impl World {
                 self.note(format_args!("reads fail"));
             }
             26 => {
-                let step = self.random.below(4000);
-                self.log.set_wall(self.log.now() + Duration::from_millis(step) - Duration::from_secs(2));
-                self.note(format_args!("the clock jumps by {} ms", step as i64 - 2000));
+                let most = if self.random.below(3) == 0 { HOUR + 10_000 } else { 2000 };
+                let step = self.random.below(2 * most);
+                self.log.set_wall(self.log.now() + Duration::from_millis(step) - Duration::from_millis(most));
+                self.note(format_args!("the clock jumps by {} ms", step as i64 - most as i64));
             }
             27 => self.pause(i, true).await,
             28 => self.pause(i, false).await,
             29 | 30 => self.send_again(i),
             31 | 32 => sleep(Duration::from_millis(500 + self.random.below(3000))).await,
+            33 | 34 => self.withdraw(i),
             _ => sleep(Duration::from_millis(self.random.below(40))).await,
         }
     }
@@ -362,6 +436,7 @@ impl World {
         for node in self.nodes.iter().flatten() {
             timeout(PATIENCE, node.joined.handle().resume()).await.expect("it can resume").unwrap();
             timeout(PATIENCE, node.joined.handle().flush()).await.expect("all is settled").unwrap();
+            self.assert_all_ended().await;
         }
         sleep(Duration::from_secs(5)).await;
         for node in self.nodes.iter().flatten() {
@@ -381,8 +456,9 @@ impl World {
 
     async fn judge(&self) {
         let (mut orders, mut epochs, mut prices) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut late = BTreeSet::new();
+        let (mut late, mut arrived) = (BTreeSet::new(), BTreeSet::new());
         for (i, row) in self.arrived().iter().map(|row| Row::parse(row)).enumerate() {
+            arrived.insert((row.feed, row.number));
             let newest = epochs.entry(row.shard).or_insert(row.epoch);
             let is_late = row.epoch < *newest;
             *newest = row.epoch.max(*newest);
@@ -402,43 +478,65 @@ impl World {
         }
         let journal = std::mem::take(&mut *self.journal.lock().unwrap());
         assert!(journal.in_doubt.is_empty(), "the log answers when all is repaired");
-        let again = journal.again.iter().map(|(op, _)| op.number);
-        let known: BTreeSet<u64> = journal.accepted.iter().map(|(_, op, _)| op.number).chain(again).collect();
+        let known: BTreeSet<u64> = journal.accepted.iter().map(|sent| sent.op.number).collect();
         assert!(orders.keys().all(|number| known.contains(number)), "what arrives was accepted");
-        for (op, ack) in &journal.again {
-            if !orders.contains_key(&op.number) || late.contains(&op.number) {
-                self.assert_dead(op, ack).await;
-            }
+        for op in &journal.withdrawn {
+            assert!(!arrived.contains(&(op.feed, op.number)), "{op:?} was handed back, and written");
         }
         let mut newest = BTreeMap::new();
-        for (task, op, ack) in &journal.accepted {
-            let Some(place) = orders.get(&op.number) else {
-                self.assert_dead(op, ack).await;
+        let lives: BTreeSet<usize> = self.nodes.iter().flatten().map(|node| node.life).collect();
+        for Sent { life, task, op, ack } in journal.accepted {
+            let (id, told) = (ack.id(), unconstrained(ack).now_or_never());
+            assert!(told.is_some() || !lives.contains(&life), "the sender of {op:?} lives, and does not hear of it");
+            let status = self.status(id).await;
+            let OpStatus::Ended(outcome) = &status else { panic!("{op:?} vanished: {status:?}") };
+            let is_the_same = match &told {
+                None => true,
+                Some(Err(AckError::Detached { .. })) => !lives.contains(&life),
+                Some(told) => told.as_ref().map_or_else(AckError::end, |()| End::Delivered) == outcome.end,
+            };
+            assert!(is_the_same, "{op:?}: its sender was told {told:?}, and it is {outcome:?}");
+            let place = orders.get(&op.number).filter(|_| !late.contains(&op.number));
+            let Some(place) = place else {
+                let is_withdrawn = journal.withdrawn.contains(&op) || journal.maybe_withdrawn.contains(&op.key());
+                // An op that was written alone while its process died, after others had died, is a dead letter, and so is one that may
+                // have reached a venue that can't be asked.
+                match outcome.end {
+                    End::Exhausted | End::InDoubt => {}
+                    End::Withdrawn if is_withdrawn => {}
+                    end => panic!("{op:?} vanished: {end:?}"),
+                }
                 continue;
             };
-            if late.contains(&op.number) {
-                self.assert_dead(op, ack).await;
-                continue;
-            }
-            let last = newest.insert(task, place);
+            assert!(matches!(outcome.end, End::Delivered | End::InDoubt), "{op:?} arrived, and is {outcome:?}");
+            let last = task.and_then(|task| newest.insert(task, place));
             assert!(last.is_none_or(|last| last < place), "a task's orders stay in order");
         }
+        let is_withdrawn = |(feed, symbol): (usize, u64), number| {
+            let key = (Some(feed), symbol);
+            let handed_back = journal.withdrawn.iter().any(|op| op.key() == key && op.number >= number);
+            handed_back || journal.maybe_withdrawn.contains(&key)
+        };
         for (key, number) in &journal.priced {
             // Its op may have been written alone while its process died, after others had died.
-            let is_there = prices.get(key).is_some_and(|newest| newest >= number);
+            let is_there = prices.get(key).is_some_and(|newest| newest >= number) || is_withdrawn(*key, *number);
             assert!(is_there || self.dead_letters().await > 0, "the newest price of {key:?} arrives");
         }
     }
 
-    /// An op that was written alone while its process died, after others had died, is a dead letter, and so is one that may have reached
-    /// a venue that can't be asked.
-    async fn assert_dead(&self, op: &Op, ack: &Ack) {
+    /// Nothing waits that was accepted before a flush.
+    async fn assert_all_ended(&self) {
+        let accepted: Vec<_> =
+            self.journal.lock().unwrap().accepted.iter().map(|sent| (sent.op, sent.ack.id())).collect();
+        for (op, id) in accepted {
+            let status = self.status(id).await;
+            assert!(status.is_ended(), "{op:?} was flushed: {status:?}");
+        }
+    }
+
+    async fn status(&self, id: OpId) -> OpStatus {
         let node = self.nodes.iter().flatten().next().unwrap();
-        let status = node.joined.handle().outcome(ack.id()).await.unwrap();
-        assert!(
-            matches!(&status, OpStatus::Ended(outcome) if matches!(outcome.end, End::Exhausted | End::InDoubt)),
-            "{op:?} vanished: {status:?}"
-        );
+        node.joined.handle().outcome(id).await.unwrap()
     }
 
     async fn dead_letters(&self) -> usize {
@@ -456,7 +554,7 @@ async fn send(desk: &Handle<Op>, (life, task): (usize, usize), symbol: u64, jour
     };
     let order = Op { feed: None, symbol, number };
     match desk.submit(order).await {
-        Ok(ack) => journal.lock().unwrap().accepted.push((task, order, ack)),
+        Ok(ack) => journal.lock().unwrap().accepted.push(Sent { life, task: Some(task), op: order, ack }),
         Err(error) if error.is_closed() => return false,
         Err(SendError::InDoubt { op, id }) => journal.lock().unwrap().in_doubt.push((op, id)),
         Err(_) => {}
