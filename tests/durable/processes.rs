@@ -28,6 +28,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Partition and number.
 type Op = (u32, u64);
 
+/// A process stops itself in its transaction if a file with this ending is beside the log, and ends it when the file is gone.
+const STOP: &str = "stop";
+
 /// Writes rows into the log's own file.
 struct Rows(Term);
 
@@ -41,6 +44,14 @@ impl Sink<Op> for Rows {
             for (key, number) in batch.pending() {
                 insert.execute((*key, *number as i64, shard, epoch as i64))?;
             }
+            let stop = database.path().map(|path| Path::new(path).with_extension(STOP)).filter(|stop| stop.exists());
+            if let Some(stop) = stop {
+                signal(std::process::id(), "-STOP");
+                // The signal may meet another thread first, and this one some time later.
+                while stop.exists() {
+                    thread::yield_now();
+                }
+            }
             Ok(batch.accept_all())
         };
         self.0.transaction(batch, insert).await
@@ -49,6 +60,12 @@ impl Sink<Op> for Rows {
     fn guarantee(&self) -> Guarantee {
         Guarantee::Transactional
     }
+}
+
+/// SIGSTOP or SIGCONT.
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 async fn join(path: &Path, shards: u16) -> Joined<Op> {
@@ -97,6 +114,7 @@ fn child() {
         return;
     };
     let (path, words) = (Path::new(&path), task.split(' ').collect::<Vec<_>>());
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(std::io::stdout).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(send(path, words[0].parse().unwrap(), words[1].parse().unwrap()));
 }
@@ -126,10 +144,8 @@ impl Node {
         Self { child, reader: Some(reader) }
     }
 
-    /// SIGSTOP or SIGCONT.
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        signal(self.child.id(), name);
     }
 
     /// SIGKILL. What it has said until then is read.
@@ -298,4 +314,51 @@ fn a_process_withdraws_what_others_have_sent() {
     assert!(!journal.withdrawn.is_empty(), "their callers hear of it");
     journal.withdrawn.extend(handed_back);
     journal.judge(&path);
+}
+
+/// Goal: while a process is stopped in its transaction the others write nothing, and name it; when it goes on, or dies, they go on, too.
+/// Method: a leader that stops itself between its rows and the commit, and another process that waits for it.
+#[test]
+fn a_process_that_is_stopped_in_its_transaction_is_named() {
+    for dies in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.db");
+        let (say, words) = mpsc::channel();
+        let mut journal = Journal::default();
+        let mut leader = Node::start(&path, 1, 1, &say);
+        journal.hear(&words, 20, Some(1));
+        let mut other = Node::start(&path, 1, 2, &say);
+        journal.hear(&words, 20, Some(2));
+        std::fs::write(path.with_extension(STOP), "").unwrap();
+        loop {
+            let (life, line) = words.recv_timeout(SILENCE).expect("the other process warns");
+            journal.note(&line);
+            if line.contains("another process keeps a log from being written") {
+                assert!(life == 2 && line.contains(&leader.child.id().to_string()), "{line}");
+                break;
+            }
+        }
+        let arrived = || {
+            let database = rusqlite::Connection::open(&path).unwrap();
+            database.query_row("SELECT count(*) FROM arrivals", [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let before = arrived();
+        assert!(words.recv_timeout(Duration::from_millis(500)).is_err(), "no op is accepted, and none ends");
+        assert_eq!(arrived(), before);
+        std::fs::remove_file(path.with_extension(STOP)).unwrap();
+        if dies {
+            leader.kill();
+        } else {
+            leader.signal("-CONT");
+            journal.hear(&words, 20, Some(1));
+            leader.kill();
+        }
+        journal.hear(&words, 20, Some(2));
+        other.kill();
+        words.try_iter().for_each(|(_, line)| {
+            journal.note(&line);
+        });
+        finish(&path, 1);
+        journal.judge(&path);
+    }
 }
