@@ -1,4 +1,4 @@
-//! [`Fault`]: what happens to a node that leads.
+//! [`Fault`]: what happens to a node that leads, or to several.
 
 use std::fmt;
 
@@ -6,25 +6,68 @@ use std::fmt;
 pub(crate) enum Fault {
     /// SIGKILL: its shards are taken over.
     Kill,
-    /// SIGSTOP and SIGCONT: its shards wait, since it is not dead.
-    Stop,
     /// A restart: it hands its shards over.
     Leave,
+    /// SIGSTOP and SIGCONT: its shards wait, since it is not dead.
+    Stop,
     /// SIGKILL while it is stopped.
     StopAndKill,
+    /// SIGSTOP in a transaction of its sink, and SIGCONT: no node writes meanwhile.
+    StopInTransaction,
+    /// SIGKILL while it is stopped in a transaction.
+    KillInTransaction,
+    /// SIGKILL of it and another node at once.
+    KillTwo,
+    /// SIGKILL, and again of the node that begins in its place, while that joins.
+    KillInJoin,
+    /// SIGKILL while it leaves.
+    KillInLeave,
+    /// A restart of all nodes, one after the other.
+    RollingRestart,
+    /// The files are removed whose locks say which node leads a shard, so that another one leads it as well.
+    RemoveLocks,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 4] = [Self::Kill, Self::Leave, Self::Stop, Self::StopAndKill];
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Kill,
+        Self::Leave,
+        Self::Stop,
+        Self::StopAndKill,
+        Self::StopInTransaction,
+        Self::KillTwo,
+        Self::KillInJoin,
+        Self::KillInLeave,
+        Self::RollingRestart,
+        Self::RemoveLocks,
+        Self::KillInTransaction,
+    ];
+
+    /// Whether its shards are handed over, and not taken over.
+    pub(crate) fn is_orderly(self) -> bool {
+        matches!(self, Self::Leave | Self::RollingRestart)
+    }
+
+    /// Whether only a sink withstands it that writes in transactions of the log.
+    pub(crate) fn needs_fence(self) -> bool {
+        matches!(self, Self::StopInTransaction | Self::KillInTransaction | Self::RemoveLocks)
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kill => "kill",
-            Self::Stop => "stop",
             Self::Leave => "restart",
+            Self::Stop => "stop",
             Self::StopAndKill => "stop and kill",
+            Self::StopInTransaction => "stop in a transaction",
+            Self::KillInTransaction => "kill in a transaction",
+            Self::KillTwo => "kill two",
+            Self::KillInJoin => "kill in a join",
+            Self::KillInLeave => "kill in a leave",
+            Self::RollingRestart => "rolling restart",
+            Self::RemoveLocks => "remove locks",
         })
     }
 }

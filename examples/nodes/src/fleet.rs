@@ -1,8 +1,9 @@
 //! [`Fleet`]: the node processes, one per slot. One that dies is replaced.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    path::PathBuf,
+    fs,
+    io::{BufRead, BufReader, ErrorKind, Write},
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::Sender,
     thread::{self, JoinHandle},
@@ -10,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Failure, word::Word};
+use crate::{Failure, process, word::Word};
 
 /// An event for the main thread.
 pub(crate) enum News {
@@ -33,6 +34,15 @@ pub(crate) struct Plan {
     pub(crate) log: PathBuf,
     pub(crate) shards: u16,
     pub(crate) orders: u64,
+    /// The file of a venue that the sinks write to, which knows nothing of the log.
+    pub(crate) venue: Option<PathBuf>,
+}
+
+impl Plan {
+    /// The file that has what arrived.
+    pub(crate) fn destination(&self) -> &Path {
+        self.venue.as_deref().unwrap_or(&self.log)
+    }
 }
 
 struct Node {
@@ -54,13 +64,16 @@ impl Fleet {
 
     fn begin(&mut self, slot: usize) -> Result<Node, Failure> {
         self.lives += 1;
-        let Plan { log, shards, orders, .. } = &self.plan;
+        let Plan { log, shards, orders, venue, .. } = &self.plan;
         let numbers =
             [("--shards", u64::from(*shards)), ("--slot", slot as u64), ("--life", self.lives), ("--orders", *orders)];
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("node").arg("--log").arg(log);
         for (name, number) in numbers {
             command.args([name, &number.to_string()]);
+        }
+        if let Some(venue) = venue {
+            command.arg("--venue").arg(venue);
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
@@ -76,6 +89,10 @@ impl Fleet {
             }
         });
         Ok(Node { child, input, reader: Some(reader), life: self.lives })
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     pub(crate) fn pid(&self, slot: usize) -> u32 {
@@ -94,12 +111,32 @@ impl Fleet {
         self.nodes[slot].signal(Signal::CONT)
     }
 
-    /// Kills a node, which may be stopped, and begins another one in its place.
-    pub(crate) fn replace_killed(&mut self, slot: usize) -> Result<(), Failure> {
-        let node = &mut self.nodes[slot];
-        node.child.kill()?;
-        node.wait()?;
-        self.nodes[slot] = self.begin(slot)?;
+    /// Kills nodes, which may be stopped, all before another one begins in the place of each.
+    pub(crate) fn replace_killed(&mut self, slots: &[usize]) -> Result<(), Failure> {
+        slots.iter().try_for_each(|slot| self.nodes[*slot].child.kill())?;
+        for slot in slots {
+            self.nodes[*slot].wait()?;
+            self.nodes[*slot] = self.begin(*slot)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a node is stopped.
+    pub(crate) fn is_stopped(&self, slot: usize) -> bool {
+        process::is_stopped(self.pid(slot))
+    }
+
+    /// Takes the locks away from the nodes that lead: they keep them on files that no other node finds.
+    pub(crate) fn remove_locks(&self) -> Result<(), Failure> {
+        let mut folder = self.plan.log.clone().into_os_string();
+        folder.push("-nodes");
+        for shard in 0..self.plan.shards {
+            match fs::remove_file(Path::new(&folder).join(format!("lead-{shard}"))) {
+                // No node has led the shard since the last time.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
         Ok(())
     }
 
@@ -118,6 +155,11 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Says a line to a node.
+    pub(crate) fn tell(&mut self, slot: usize, line: &str) -> Result<(), Failure> {
+        self.nodes[slot].tell(line)
     }
 
     /// Says a line to all nodes.

@@ -196,6 +196,17 @@ impl Journal {
     }
 }
 
+/// Ops that a log has given up.
+pub(crate) fn dead_letters(log: &Path) -> rusqlite::Result<Vec<Op>> {
+    let database = Connection::open_with_flags(log, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut select = database.prepare("SELECT op FROM roundlot_dead_letters")?;
+    let texts = select.query_map([], |row| row.get::<_, String>(0))?;
+    let op = |text: String| {
+        serde_json::from_str(&text).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    };
+    texts.map(|text| text.and_then(op)).collect()
+}
+
 /// Reads the rows of the destination after a number, by a connection of its own.
 pub(crate) struct Destination {
     database: Connection,
@@ -207,16 +218,6 @@ impl Destination {
         let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         database.busy_timeout(Duration::from_secs(5))?;
         Ok(Self { database, last: after })
-    }
-
-    /// Ops that the log has given up.
-    pub(crate) fn dead_letters(&self) -> rusqlite::Result<Vec<Op>> {
-        let mut select = self.database.prepare("SELECT op FROM roundlot_dead_letters")?;
-        let texts = select.query_map([], |row| row.get::<_, String>(0))?;
-        let op = |text: String| {
-            serde_json::from_str(&text).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-        };
-        texts.map(|text| text.and_then(op)).collect()
     }
 
     pub(crate) fn read(&mut self) -> rusqlite::Result<Vec<Row>> {

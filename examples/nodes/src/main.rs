@@ -4,11 +4,15 @@
 //! `cargo run --release -p nodes`
 
 mod board;
+mod disturb;
 mod fault;
 mod fleet;
+mod idle;
 mod journal;
 mod node;
 mod op;
+mod part;
+mod process;
 mod show;
 mod times;
 mod word;
@@ -17,10 +21,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use board::{Board, summary};
-use fleet::Plan;
 use journal::Broken;
 use node::NodeArgs;
+use part::Part;
 use show::{Length, Show};
 
 /// The reason why the demonstration or a node failed.
@@ -56,6 +59,22 @@ struct Cli {
     /// Orders per second and node. Prices come besides.
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..))]
     orders: u64,
+
+    /// The sinks write to a venue that knows no terms, and not in transactions of the log.
+    #[arg(long)]
+    venue: bool,
+
+    /// Removes the files of the locks again and again, so that several nodes lead a shard at once.
+    #[arg(long)]
+    without_locks: bool,
+
+    /// Runs the controls as well: without locks and fence the destination must see what it must not, or the run is void.
+    #[arg(long, requires = "faults", conflicts_with_all = ["venue", "without_locks", "log"])]
+    controls: bool,
+
+    /// Lets the nodes have nothing to do for so long, such as 10m, and says what has grown.
+    #[arg(long, value_parser = humantime::parse_duration, conflicts_with_all = ["venue", "without_locks", "faults"])]
+    idle: Option<Duration>,
 
     /// File of the log, which must not exist; one in a temporary folder unless given.
     #[arg(long)]
@@ -100,24 +119,18 @@ fn demonstrate(cli: &Cli) -> Result<bool, Failure> {
     if log.exists() {
         return Err(format!("{} exists, and the journals would not fit its ops", log.display()).into());
     }
-    println!("{} nodes share {}", cli.nodes, log.display());
+    let part = Part { has_venue: cli.venue, has_locks: !cli.without_locks };
+    if let Some(time) = cli.idle {
+        return idle::run(Show::begin(part.plan(cli, &log), part.has_locks)?, &log, time);
+    }
     let length = cli.faults.map_or(Length::Time(Duration::from_secs(cli.seconds)), Length::Faults);
-    let mut board = Board::new();
-    let plan = Plan { nodes: cli.nodes as usize, log: log.clone(), shards: cli.shards, orders: cli.orders };
-    let mut show = Show::begin(plan)?;
-    show.run(length, cli.every, &mut board)?;
-    let (broken, seen) = show.end(&log, &mut board)?;
-    board.clear();
-    let faults: Vec<String> = seen.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
-    println!("\n{}", summary(&seen).join("\n"));
-    println!("faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
-    println!("dead letters: {}", seen.journal.given_up());
-    println!("handover {}", seen.handovers);
-    let Broken { lost, doubled, reordered, stale } = broken;
-    println!("lost {lost}\ndoubled {doubled}\nreordered {reordered}\nstale {stale}\ntakeover {}", seen.takeovers);
-    if broken != Broken::default() {
-        println!("the log is kept: {}", log.display());
+    let mut is_kept = part.run(cli, &log, length)? == Broken::default();
+    if is_kept && cli.controls {
+        is_kept = part::controls(cli, folder.path(), cli.faults.unwrap_or(0))?;
+    }
+    if !is_kept {
+        println!("the logs are kept: {}", log.parent().unwrap_or(&log).display());
         let _ = folder.keep();
     }
-    Ok(broken == Broken::default())
+    Ok(is_kept)
 }

@@ -1,6 +1,10 @@
 //! A node: a process that joins the log, sends orders and prices, and leads the shards that fall to it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use clap::Args;
 use roundlot::{
@@ -15,8 +19,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Failure,
-    op::{Kind, Op, Rows, SYMBOLS, stages},
-    word::{FINISH, LEAVE, Word},
+    op::{Kind, NodeSink, Op, Rows, STOPS, SYMBOLS, Venue, stages},
+    word::{FINISH, LEAVE, STOP_IN_TRANSACTION, Word},
 };
 
 /// Tasks of a node that send orders.
@@ -57,6 +61,10 @@ pub(crate) struct NodeArgs {
     /// Orders per second.
     #[arg(long)]
     pub(crate) orders: u64,
+
+    /// File of the venue; without one, rows are written in transactions of the log.
+    #[arg(long)]
+    pub(crate) venue: Option<PathBuf>,
 }
 
 /// Sends until it is told to end, or is killed.
@@ -71,7 +79,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
     senders.close();
     acks.close();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut reports = interval(REPORT_PERIOD);
+    let (mut reports, mut is_finished) = (interval(REPORT_PERIOD), false);
     loop {
         tokio::select! {
             line = lines.next_line() => match line?.as_deref() {
@@ -80,12 +88,14 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
                     senders.wait().await;
                     acks.wait().await;
                     joined.handle().flush().await?;
+                    is_finished = true;
                     Word::Finished.say();
                 }
+                Some(STOP_IN_TRANSACTION) => STOPS.store(true, SeqCst),
                 Some(LEAVE) | None => break,
                 Some(other) => return Err(format!("the node does not know {other}").into()),
             },
-            _ = reports.tick() => {
+            _ = reports.tick(), if !is_finished => {
                 let stats = joined.stats();
                 Word::Leading { waiting: stats.waiting + stats.in_flight, in_doubt: stats.in_doubt }.say();
             }
@@ -99,9 +109,14 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
 async fn join(args: &NodeArgs) -> Result<Joined<Op>, Failure> {
     let orders = Durable::new("orders", File::at(&args.log)).stages(stages);
     let orders = orders.shards(args.shards, |symbol: &u32| symbol.to_le_bytes()).limits(Limits::new(200));
-    let leads = |term: roundlot::durable::Term| {
+    let venue = args.venue.as_deref().map(Venue::open).transpose()?;
+    let venue = venue.map(|database| Arc::new(Mutex::new(database)));
+    let leads = move |term: roundlot::durable::Term| {
         Word::Leads { shard: term.shard(), epoch: term.epoch() }.say();
-        Rows(term)
+        match &venue {
+            Some(database) => NodeSink::Venue(Venue { term, database: Arc::clone(database) }),
+            None => NodeSink::Rows(Rows(term)),
+        }
     };
     Ok(orders.sink(leads).join().await?)
 }

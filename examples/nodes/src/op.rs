@@ -1,4 +1,14 @@
-//! [`Op`]: an order or a price, and the sink that writes both as rows.
+//! [`Op`]: an order or a price; and [`NodeSink`], the sink that writes both as rows: in transactions of the log, or to a venue.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
 
 use roundlot::{
     Batch, Settled, Sink, SinkError, Stages,
@@ -6,6 +16,8 @@ use roundlot::{
     sink::Guarantee,
     stage,
 };
+use rusqlite::{Connection, TransactionBehavior};
+use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 
 /// Symbols that are traded.
@@ -45,10 +57,38 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS arrivals \
 const INSERT: &str =
     "INSERT INTO arrivals (kind, symbol, source, number, shard, epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
+/// The sink of a term.
+pub(crate) enum NodeSink {
+    Rows(Rows),
+    Venue(Venue),
+}
+
+impl Sink<Op> for NodeSink {
+    async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
+        match self {
+            Self::Rows(rows) => rows.write(batch).await,
+            Self::Venue(venue) => venue.write(batch).await,
+        }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        match self {
+            Self::Rows(_) => Guarantee::Transactional,
+            Self::Venue(_) => Guarantee::Unknown,
+        }
+    }
+}
+
+/// How long a process may take to stop. Most often it stops at once, and the time is over when it goes on.
+const UNTIL_STOPPED: Duration = Duration::from_secs(1);
+
+/// Set when the process is to stop itself in its next transaction.
+pub(crate) static STOPS: AtomicBool = AtomicBool::new(false);
+
 /// Writes rows in the transaction that settles their ops, so that each arrives once.
 pub(crate) struct Rows(pub(crate) Term);
 
-impl Sink<Op> for Rows {
+impl Rows {
     async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
         let (shard, epoch) = (self.0.shard(), self.0.epoch());
         let insert = move |transaction: &mut Transaction<'_>, batch: &mut Batch<Op>| {
@@ -56,15 +96,62 @@ impl Sink<Op> for Rows {
             database.execute(TABLE, [])?;
             let mut insert = database.prepare_cached(INSERT)?;
             for op in batch.pending() {
-                let kind = if op.kind == Kind::Order { "order" } else { "price" };
-                insert.execute((kind, op.symbol, op.source as i64, op.number as i64, shard, epoch as i64))?;
+                insert.execute(row(op, shard, epoch))?;
+            }
+            if STOPS.swap(false, SeqCst) {
+                kill_process(getpid(), Signal::STOP).map_err(SinkError::transient)?;
+                // The signal may meet another thread first, and this one some time later.
+                thread::sleep(UNTIL_STOPPED);
             }
             Ok(batch.accept_all())
         };
         self.0.transaction(batch, insert).await
     }
+}
 
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Transactional
+type Values = (&'static str, u32, i64, i64, u16, i64);
+
+fn row(op: &Op, shard: u16, epoch: u64) -> Values {
+    let kind = if op.kind == Kind::Order { "order" } else { "price" };
+    (kind, op.symbol, op.source as i64, op.number as i64, shard, epoch as i64)
+}
+
+/// Sends ops to a venue that knows neither ids nor terms, and can't be asked. It takes what comes, in the order in which it comes.
+pub(crate) struct Venue {
+    pub(crate) term: Term,
+    pub(crate) database: Arc<Mutex<Connection>>,
+}
+
+/// How long a call is on its way to a venue: longer than another node needs to take over.
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
+
+impl Venue {
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
+        let database = Connection::open(path)?;
+        // Several nodes write, and a killed process loses nothing that the kernel has.
+        database.busy_timeout(Duration::from_secs(5))?;
+        database.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")?;
+        database.execute(TABLE, [])?;
+        Ok(database)
+    }
+
+    async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
+        let (shard, epoch) = (self.term.shard(), self.term.epoch());
+        let rows: Vec<Values> = batch.pending().map(|op| row(op, shard, epoch)).collect();
+        tokio::time::sleep(ON_ITS_WAY).await;
+        let database = Arc::clone(&self.database);
+        let insert = move || {
+            let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for row in rows {
+                transaction.prepare_cached(INSERT)?.execute(row)?;
+            }
+            transaction.commit()
+        };
+        match tokio::task::spawn_blocking(insert).await {
+            Ok(Ok(())) => Ok(batch.accept_all()),
+            Ok(Err(error)) => Err(SinkError::ambiguous(error)),
+            Err(error) => Err(SinkError::ambiguous(error)),
+        }
     }
 }

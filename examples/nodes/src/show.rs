@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     time::{Duration, Instant},
 };
@@ -12,13 +11,14 @@ use crate::{
     board::Board,
     fault::Fault,
     fleet::{Fleet, News, Plan},
-    journal::{Broken, Destination, Journal},
+    journal::{Broken, Destination, Journal, dead_letters},
+    op::Venue,
     times::Times,
     word::{FINISH, Word},
 };
 
-/// How long a stopped node stands still.
-const STANDSTILL: Duration = Duration::from_secs(1);
+/// How often the files of the locks are removed in a show without them.
+const REMOVE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long nodes may take to end what is in the log when the show is over. A log that goes on has some thousand ops.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,21 +59,26 @@ pub(crate) struct Seen {
     /// After a leader was asked to leave, with the end of its writes.
     pub(crate) handovers: Times,
     pub(crate) last_fault: Option<String>,
+    /// Terms that have begun.
+    pub(crate) terms: u64,
 }
 
 pub(crate) struct Show {
-    fleet: Fleet,
+    pub(crate) fleet: Fleet,
     news: Receiver<News>,
-    seen: Seen,
+    pub(crate) seen: Seen,
+    /// When locks are removed again, in a show without them.
+    remove_at: Option<Instant>,
     /// Shards whose leader was killed or asked to leave, and when.
     leaderless: BTreeMap<u16, (Fault, Instant)>,
     finished: Vec<bool>,
 }
 
 impl Show {
-    pub(crate) fn begin(plan: Plan) -> Result<Self, Failure> {
+    pub(crate) fn begin(plan: Plan, has_locks: bool) -> Result<Self, Failure> {
         let (tell, news) = mpsc::channel();
-        Destination::follow(&plan.log, tell.clone());
+        plan.venue.as_deref().map(Venue::open).transpose()?;
+        Destination::follow(plan.destination(), tell.clone());
         let nodes = plan.nodes;
         let seen = Seen {
             began: Instant::now(),
@@ -84,9 +89,15 @@ impl Show {
             takeovers: Times::default(),
             handovers: Times::default(),
             last_fault: None,
+            terms: 0,
         };
         let fleet = Fleet::start(plan, tell)?;
-        Ok(Self { fleet, news, seen, leaderless: BTreeMap::new(), finished: vec![false; nodes] })
+        let remove_at = (!has_locks).then(Instant::now);
+        Ok(Self { fleet, news, seen, remove_at, leaderless: BTreeMap::new(), finished: vec![false; nodes] })
+    }
+
+    pub(crate) fn has_venue(&self) -> bool {
+        self.fleet.plan().venue.is_some()
     }
 
     /// Disturbs the nodes one after another.
@@ -106,51 +117,14 @@ impl Show {
         }
     }
 
-    /// Does something to the leader of a shard: a different shard and kind each time.
-    fn disturb(&mut self, number: u64, board: &mut Board) -> Result<(), Failure> {
-        let fault = Fault::ALL[(number % Fault::ALL.len() as u64) as usize];
-        let shards = self.seen.leaders.len() as u64;
-        let Some((_, leader)) = self.seen.leaders.iter().nth((number * 5 % shards.max(1)) as usize) else {
-            return Err("no node has begun to lead".into());
-        };
-        let slot = leader.slot;
-        let led: Vec<u16> =
-            self.seen.leaders.iter().filter(|(_, leader)| leader.slot == slot).map(|(shard, _)| *shard).collect();
-        *self.seen.faults.entry(fault).or_default() += 1;
-        let text = format!("{fault} node {slot} (process {}), which leads shards {led:?}", self.fleet.pid(slot));
-        board.tell(&self.seen, &text);
-        self.seen.last_fault = Some(text);
-        match fault {
-            Fault::Kill => {
-                self.lose_leader(&led, fault);
-                self.fleet.replace_killed(slot)
-            }
-            Fault::Leave => {
-                self.lose_leader(&led, fault);
-                self.fleet.replace_left(slot)
-            }
-            Fault::Stop => {
-                self.fleet.stop(slot)?;
-                self.follow_for(STANDSTILL, board)?;
-                self.fleet.go_on(slot)
-            }
-            Fault::StopAndKill => {
-                self.fleet.stop(slot)?;
-                self.follow_for(STANDSTILL, board)?;
-                self.lose_leader(&led, fault);
-                self.fleet.replace_killed(slot)
-            }
-        }
-    }
-
     /// Notes that shards have no leader from now on.
-    fn lose_leader(&mut self, shards: &[u16], fault: Fault) {
+    pub(crate) fn lose_leader(&mut self, shards: &[u16], fault: Fault) {
         let now = Instant::now();
         self.leaderless.extend(shards.iter().map(|shard| (*shard, (fault, now))));
     }
 
     /// Follows what is said for some time.
-    fn follow_for(&mut self, time: Duration, board: &mut Board) -> Result<(), Failure> {
+    pub(crate) fn follow_for(&mut self, time: Duration, board: &mut Board) -> Result<(), Failure> {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -165,6 +139,10 @@ impl Show {
     /// Takes all news that there is, or waits for one.
     fn follow(&mut self, patience: Duration) -> Result<(), Failure> {
         self.fleet.check()?;
+        if self.remove_at.is_some_and(|at| at <= Instant::now()) {
+            self.fleet.remove_locks()?;
+            self.remove_at = Some(Instant::now() + REMOVE_EVERY);
+        }
         match self.news.recv_timeout(patience) {
             Ok(news) => self.take(news),
             Err(RecvTimeoutError::Timeout) => {}
@@ -194,6 +172,7 @@ impl Show {
     }
 
     fn note_leader(&mut self, slot: usize, shard: u16, epoch: u64) {
+        self.seen.terms += 1;
         // Words of different nodes overtake each other.
         if self.seen.leaders.get(&shard).is_some_and(|leader| leader.epoch >= epoch) {
             return;
@@ -201,15 +180,16 @@ impl Show {
         let now = Instant::now();
         let taken_over_in = self.leaderless.remove(&shard).map(|(fault, since)| {
             let time = now - since;
-            let times = if fault == Fault::Leave { &mut self.seen.handovers } else { &mut self.seen.takeovers };
+            let times = if fault.is_orderly() { &mut self.seen.handovers } else { &mut self.seen.takeovers };
             times.add(time);
             time
         });
         self.seen.leaders.insert(shard, Leader { slot, epoch, since: now, taken_over_in });
     }
 
-    /// Lets the nodes end all that is in the log, and compares the journals.
-    pub(crate) fn end(mut self, path: &Path, board: &mut Board) -> Result<(Broken, Seen), Failure> {
+    /// Lets the nodes end all that is in the log. They go on without anything to do.
+    pub(crate) fn finish(&mut self, board: &mut Board) -> Result<(), Failure> {
+        self.remove_at = None;
         self.fleet.tell_all(FINISH)?;
         let deadline = Instant::now() + PATIENCE;
         while !self.finished.iter().all(|finished| *finished) {
@@ -220,13 +200,28 @@ impl Show {
             board.draw(&self.seen, &self.fleet);
         }
         board.draw(&self.seen, &self.fleet);
+        Ok(())
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        (0..self.finished.len()).map(|slot| self.fleet.pid(slot)).collect()
+    }
+
+    /// Lets the nodes leave.
+    pub(crate) fn leave(self) -> Result<(), Failure> {
+        self.fleet.leave()
+    }
+
+    /// Lets the nodes leave, and compares the journals.
+    pub(crate) fn end(self) -> Result<(Broken, Seen), Failure> {
         let lives: Vec<u64> = (0..self.finished.len()).map(|slot| self.fleet.life(slot)).collect();
+        let (log, rows) = (self.fleet.plan().log.clone(), self.fleet.plan().destination().to_owned());
         self.fleet.leave()?;
         // The thread that follows the rows is behind.
         let mut seen = self.seen;
-        let mut destination = Destination::open(path, seen.journal.last_arrival())?;
+        let mut destination = Destination::open(&rows, seen.journal.last_arrival())?;
         destination.read()?.into_iter().for_each(|row| seen.journal.note(row));
-        seen.journal.give_up(destination.dead_letters()?);
+        seen.journal.give_up(dead_letters(&log)?);
         let living = |source| lives.contains(&crate::node::life_of(source));
         let broken = seen.journal.judge(living);
         seen.journal.lost(living).iter().take(MAX_NAMED).for_each(|lost| eprintln!("{lost}"));

@@ -22,6 +22,8 @@ pub(crate) enum Word {
 /// Lines on the standard input of a node. It leaves when that ends, too.
 pub(crate) const FINISH: &str = "finish";
 pub(crate) const LEAVE: &str = "leave";
+/// The node stops itself in its next transaction.
+pub(crate) const STOP_IN_TRANSACTION: &str = "stop in transaction";
 
 impl Word {
     /// Writes the line at once, so that a kill leaves no half of it.
