@@ -99,7 +99,7 @@ impl Ledger {
         frames: Arc<dyn FrameStore>,
         letters: LetterBytes,
     ) -> Result<(Self, u64), JoinError> {
-        let server = settings.server().map_err(|why| JoinError::Open(format!("the ledger's address: {why}")))?;
+        let server = session::server(settings)?;
         let mut session = session::connect(&server).await?;
         session.begin();
         let transaction = answer(session.client_mut().transaction()).await?;
@@ -143,7 +143,8 @@ pub(crate) async fn enter(
     shards: u16,
     paired: Paired,
 ) -> Result<Found, JoinError> {
-    let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+    // A process that is stopped here keeps no other one from joining for longer.
+    let lock = format!("SET LOCAL idle_in_transaction_session_timeout TO '10s'; SELECT pg_advisory_xact_lock({LOCK})");
     answer(transaction.batch_execute(&lock)).await?;
     let schema = tables(transaction.client()).await?;
     let sql = |text: &str| text.replace("{s}", &schema);

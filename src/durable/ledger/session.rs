@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::{Client, Error, Notification, error::SqlState};
+use tokio_postgres::{Client, Error, Notification, config::TargetSessionAttrs, error::SqlState};
 
 use crate::{
     durable::{error::JoinError, log::LogError},
     rules::batch::error::chain,
     sink::{
         ErrorKind,
-        postgres::{Server, Session, classify, has_arrived},
+        postgres::{Postgres, Server, Session, classify, has_arrived},
         table::classified::{Phase, Scope},
     },
 };
@@ -97,6 +97,15 @@ impl Drop for InUse<'_> {
     }
 }
 
+/// The server of these settings. Of several hosts, it is the one that takes writes.
+pub(crate) fn server(settings: &Postgres) -> Result<Server, JoinError> {
+    let mut server = settings.server().map_err(|why| JoinError::Open(format!("the address of the server: {why}")))?;
+    if server.config.get_hosts().len() > 1 {
+        server.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    Ok(server)
+}
+
 /// A session whose commits are synced.
 pub(crate) async fn connect(server: &Server) -> Result<Session, JoinError> {
     connect_with(server, |_| {}).await
@@ -120,19 +129,28 @@ pub(crate) async fn connect_with(
 
 const NO_ANSWER: &str = "the server gave no answer";
 
-/// The reason why the server is not fit for a ledger.
+/// Settings of each session, whatever the defaults of its role: a transaction must see what was committed before its locks, and the
+/// session of a host that is gone without a word ends within 20 s, with the locks that it holds.
+const SETTINGS: &str = "SET default_transaction_isolation TO 'read committed'; SET default_transaction_read_only TO off; \
+    SET tcp_keepalives_idle TO 5; SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3";
+
+/// Prepares a session. Returns the reason why the server is not fit for a ledger.
 async fn check(client: &Client, server: &Server) -> Result<Option<&'static str>, Error> {
     if !has_arrived(client, server.config.get_options()).await? {
         return Ok(Some("the search_path in its options did not reach the server, a pooler in between may drop it"));
     }
+    client.batch_execute(SETTINGS).await?;
     // A session that waits for standby servers goes on to do so.
-    let sql = "SELECT current_setting('fsync'), set_config('synchronous_commit', \
-        CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
+    let sql = "SELECT current_setting('fsync') = 'off', set_config('synchronous_commit', CASE \
+        current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false) \
+        = 'off', pg_is_in_recovery()";
     let rows = client.query_typed(sql, &[]).await?;
-    let has = |column: usize| rows.first().is_some_and(|row| row.get::<_, &str>(column) == "off");
-    Ok(match (has(0), has(1)) {
-        (true, _) => Some("the server runs with fsync = off, so that a loss of power loses what it has confirmed"),
-        (_, true) => Some("its commits are not synced, and synchronous_commit can't be set"),
+    let has = |column: usize| rows.first().is_some_and(|row| row.get::<_, bool>(column));
+    Ok(match (has(0), has(1), has(2)) {
+        (true, ..) => Some("the server runs with fsync = off, so that a loss of power loses what it has confirmed"),
+        (_, true, _) => Some("its commits are not synced, and synchronous_commit can't be set"),
+        // It may not have what the log has confirmed.
+        (.., true) => Some("the server is a standby"),
         _ => None,
     })
 }

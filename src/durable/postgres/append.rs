@@ -222,7 +222,8 @@ impl Appending {
     /// Stores what has a place, and commits. `are_numbered` frames are noted as the last ones of this process.
     async fn put(&self, client: &Client, locked: &Locked, placed: &[Placed], are_numbered: bool) -> Stored<()> {
         if placed.is_empty() {
-            return answer(client.batch_execute("ROLLBACK")).await;
+            // A frame that was stored before is confirmed now. The locks are in the WAL, so this waits for standby servers like its commit.
+            return committed(client.batch_execute("COMMIT")).await;
         }
         let new = || placed.iter().filter_map(|place| Some((place.shard, place.first, place.new.as_ref()?)));
         let shards = || int4s(new().map(|(shard, ..)| shard));

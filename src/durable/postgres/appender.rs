@@ -65,6 +65,7 @@ impl Followers {
 
 pub(super) struct Appender {
     pub(super) appending: Appending,
+    pub(super) frames: Arc<super::frames::Frames>,
     pub(super) server: Arc<Server>,
     pub(super) clock: Arc<Clock>,
     pub(super) followers: Arc<Followers>,
@@ -152,7 +153,10 @@ impl Appender {
         match &stored {
             Ok(_) => in_use.done(),
             Err(LogError::Unknown(_)) => {}
-            Err(_) => in_use.undo().await,
+            Err(_) => {
+                in_use.undo().await;
+                self.frames.end_stuck().await;
+            }
         }
         if stored.is_ok() {
             self.members.committed();

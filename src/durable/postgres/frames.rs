@@ -1,7 +1,7 @@
 //! [`Frames`]: the frames of a log in its database, as leaders read them and as the ledger sees them. What appends them is in `append`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -39,6 +39,9 @@ pub(super) const SPAN: u64 = 2 * MAX_OPS as u64;
 
 /// Bytes that a frame takes in its tables besides its own, about.
 pub(super) const ROW_BYTES: u64 = 100;
+
+/// Seconds after which a statement whose client has not finished to send it is given up, as long as a statement of a log may take.
+const STUCK_AFTER: u64 = 20;
 
 pub(super) struct Frames {
     tables: Arc<Tables>,
@@ -114,29 +117,41 @@ impl Frames {
         }
     }
 
-    /// The bytes of ops that are not settled, by their positions. Each frame is read once for all that follow each other in it.
+    /// The bytes of ops that are not settled, by their positions. A transaction waits for them, so frames are read many at a time.
     async fn ops(&self, shard: u16, positions: &[u64]) -> Stored<Vec<Vec<u8>>> {
-        let mut ops = Vec::with_capacity(positions.len());
-        let mut last = None;
-        for position in positions {
-            let missing = || LogError::Damaged(format!("no frame holds position {position}"));
-            let holds = |(first, frame, _): &(u64, Frame, _)| (*first..*first + frame.count).contains(position);
-            let (first, frame, entries) = match last.take().filter(holds) {
-                Some(known) => known,
-                None => {
-                    let read = self.read(shard, *position, 1).await?.into_iter().next();
-                    let StoredFrame { first, bytes, .. } = read.ok_or_else(missing)?;
-                    let frame = Frame::open(bytes).map_err(damaged)?;
-                    let entries = frame.entries().map_err(damaged)?;
-                    (first, frame, entries)
+        let mut left: BTreeSet<u64> = positions.iter().copied().collect();
+        let mut ops = BTreeMap::new();
+        while let Some(from) = left.first().copied() {
+            let missing = || LogError::Damaged(format!("no frame holds position {from}"));
+            for StoredFrame { first, bytes, .. } in self.read(shard, from, READ.min(left.len() as u64)).await? {
+                let frame = Frame::open(bytes).map_err(damaged)?;
+                for (place, _, range) in frame.entries().map_err(damaged)? {
+                    if left.remove(&(first + place)) {
+                        ops.insert(first + place, frame.bytes[range].to_vec());
+                    }
                 }
-            };
-            let found = entries.iter().find(|(place, ..)| first + place == *position);
-            let (.., range) = found.ok_or_else(missing)?;
-            ops.push(frame.bytes[range.clone()].to_vec());
-            last = Some((first, frame, entries));
+            }
+            if left.contains(&from) {
+                return Err(missing());
+            }
         }
-        Ok(ops)
+        Ok(positions.iter().filter_map(|position| ops.get(position).cloned()).collect())
+    }
+
+    /// Ends sessions that have locked a tail or a fence, and whose client has stopped in the middle of a message. The server waits for the
+    /// rest without limit, since its timers run between messages and in statements only. Called after a wait that has failed.
+    pub(super) async fn end_stuck(&self) {
+        let sql = "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.datname = current_database() \
+            AND a.state = 'active' AND a.wait_event = 'ClientRead' AND a.state_change < clock_timestamp() - $2::bigint * interval '1 s' \
+            AND $1::integer IS NOT NULL AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted \
+            AND l.relation IN ('{s}.roundlot_tails'::regclass, '{s}.roundlot_shards'::regclass))";
+        // If that fails, the next wait ends here, too.
+        for row in self.reads.query(&self.tables.of_log(sql, [int8(STUCK_AFTER)])).await.unwrap_or_default() {
+            tracing::warn!(
+                pid = row.get::<_, i32>(0),
+                "a session held a lock while its client said nothing, and was ended"
+            );
+        }
     }
 
     /// Whether a frame at or above `from` holds an op of this id. Returns its position.

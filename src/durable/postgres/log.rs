@@ -80,8 +80,7 @@ pub(super) struct PostgresLog {
 impl PostgresLog {
     /// Joins the log of this name, and makes it if there is none.
     pub(super) async fn join(settings: &Settings, name: &str, shards: u16) -> Result<Self, JoinError> {
-        let server = settings.server.server().map_err(|why| JoinError::Open(format!("the address: {why}")))?;
-        let server = Arc::new(server);
+        let server = Arc::new(session::server(&settings.server)?);
         let mut session = session::connect(&server).await?;
         let found = schema::join(&mut session, name, shards).await?;
         let tables = Arc::new(Tables { schema: found.schema.clone(), log: found.log });
@@ -101,6 +100,7 @@ impl PostgresLog {
         let followers = Arc::new(Followers::new(shards));
         let appender = Appender {
             appending,
+            frames: Arc::clone(&frames),
             server,
             clock: of_clock,
             followers: Arc::clone(&followers),
@@ -122,7 +122,13 @@ impl PostgresLog {
         if holder != self.members.me {
             return Err(LogError::Fenced);
         }
-        let state = self.ledger.begin(shard, next).await?;
+        let state = match self.ledger.begin(shard, next).await {
+            Err(error @ LogError::Failed(_)) => {
+                self.frames.end_stuck().await;
+                return Err(error);
+            }
+            state => state?,
+        };
         let tail = self.frames.tail(shard).await;
         let (next, _) = tail.map_err(|error| match error {
             LogError::Failed(why) => LogError::Unknown(why),

@@ -10,9 +10,10 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
     time::timeout,
 };
-use tokio_postgres::{AsyncMessage, Config, Notification};
+use tokio_postgres::{AsyncMessage, Client, Config, Notification};
 
 use super::{
     classify::{ClassifiedError, classify, no_answer, settle},
@@ -45,14 +46,23 @@ impl Server {
         slot: Option<OwnedSemaphorePermit>,
         heard: impl Fn(Notification) + Send + 'static,
     ) -> Result<Session, ClassifiedError> {
-        let connecting = self.config.connect(self.tls.clone());
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
-        let connected = match self.config.get_connect_timeout() {
+        let connecting = self.log_in(heard);
+        let (client, task, is_own) = match self.config.get_connect_timeout() {
             Some(limit) => {
-                timeout(limit.saturating_mul(hosts).saturating_mul(2), connecting).await.map_err(|_| no_answer())?
+                timeout(limit.saturating_mul(hosts).saturating_mul(2), connecting).await.map_err(|_| no_answer())??
             }
-            None => connecting.await,
+            None => connecting.await?,
         };
+        Ok(Session::new(client, task, self.tls.clone(), is_own, slot))
+    }
+
+    /// A connection, the task that runs it, and whether its process at the server is known to be its own.
+    async fn log_in(
+        &self,
+        heard: impl Fn(Notification) + Send + 'static,
+    ) -> Result<(Client, JoinHandle<()>, bool), ClassifiedError> {
+        let connected = self.config.connect(self.tls.clone()).await;
         let (client, mut connection) = connected.map_err(|error| classify(Phase::Statement, error))?;
         let task = tokio::spawn(async move {
             loop {
@@ -68,8 +78,9 @@ impl Server {
                 }
             }
         });
+        // A client that is dropped ends the task.
         let is_own = process::is_own(&client).await.map_err(|error| classify(Phase::Statement, error))?;
-        Ok(Session::new(client, task, self.tls.clone(), is_own, slot))
+        Ok((client, task, is_own))
     }
 }
 

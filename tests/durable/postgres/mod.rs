@@ -5,6 +5,7 @@ mod leases;
 mod nodes;
 mod outages;
 mod refused;
+mod sessions;
 
 use std::{
     sync::{
