@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::{draft::Effects, sent::Sent};
-use crate::durable::{command::Command, frame::Frame, log::StoredFrame, permits::Permits};
+use crate::durable::{command::Command, log::StoredFrame, permits::Permits};
 
 /// How a term ended, in case another process leads before the next one.
 pub(super) struct LastTerm {
@@ -85,10 +85,8 @@ impl<T, R> Account<T, R> {
     }
 
     /// A frame was read. One that was made of a dead letter has no number.
-    pub(super) fn saw(&mut self, frame: &Frame, is_own: bool) {
-        if is_own {
-            self.last_frame = self.last_frame.max(frame.number);
-        }
+    pub(super) fn saw(&mut self, number: u64) {
+        self.last_frame = self.last_frame.max(number);
     }
 
     /// Ops were read that this process has sent, or another one.

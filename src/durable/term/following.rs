@@ -108,7 +108,7 @@ where
         if frame.number == 0 && entries.iter().all(|(_, entry, _)| is_sent(entry)) {
             return Ok(());
         }
-        self.account.saw(&frame, true);
+        self.account.saw(frame.number);
         let at = accepted_at(&*self.shared.log, &frame);
         // The log tells what becomes of requests.
         entries.retain(|(_, entry, _)| !entry.withdraws);

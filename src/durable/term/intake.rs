@@ -108,7 +108,9 @@ where
                 Some(self.read_op(token, &frame.bytes[range.clone()], frame.schema)?)
             });
         }
-        self.leader.account.saw(&frame, is_own);
+        if is_own {
+            self.leader.account.saw(frame.number);
+        }
         let requests = entries.iter().filter(|(_, entry, _)| entry.withdraws).count();
         self.count_read(entries.len() - requests, requests, is_own);
         self.leader.account.counted_to = Some(stored.first + stored.count);

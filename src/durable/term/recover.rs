@@ -49,12 +49,14 @@ where
     pub(super) async fn recover(&mut self, state: TermState) -> Result<(), TermEnd> {
         Step::Recovery.before();
         let unwritten = self.learn_unknown();
-        let (waiting, requests) = self.read_all(state.next).await?;
+        let (waiting, requests, last_own) = self.read_all(state.next).await?;
         self.leader.hear_all().await?;
         let flagged = waiting.iter().filter(|op| op.may_repeat);
         flagged.for_each(|op| self.flagged.add((op.token.producer, op.token.number)));
         let mut in_doubt = self.open_intents(&state, &unwritten, &requests)?;
         self.balance(&waiting, requests.len(), in_doubt.len());
+        // Counted from here on. If the recovery had failed before, a follower would have to take them up.
+        self.leader.account.saw(last_own);
         if !waiting.is_empty() {
             info!(batcher = %self.destination.batcher, ops = waiting.len(), in_doubt = in_doubt.len(), "recovered");
         }
@@ -73,9 +75,9 @@ where
         Ok(())
     }
 
-    /// All ops and requests below a position that are not settled.
-    async fn read_all(&mut self, until: u64) -> Result<(Vec<Waiting>, Vec<Request>), TermEnd> {
-        let (mut waiting, mut requests) = (Vec::new(), Vec::new());
+    /// All ops and requests below a position that are not settled, and the number of the last frame of this process.
+    async fn read_all(&mut self, until: u64) -> Result<(Vec<Waiting>, Vec<Request>, u64), TermEnd> {
+        let (mut waiting, mut requests, mut last_own) = (Vec::new(), Vec::new(), 0);
         let (log, shard) = (Arc::clone(&self.leader.shared.log), self.leader.shard);
         let mut reading = log.read(shard, self.next);
         while self.next < until {
@@ -90,9 +92,10 @@ where
                 let frame = Frame::open(Arc::clone(&stored.bytes))?;
                 let at = accepted_at(&*log, &frame);
                 let is_own = frame.producer == log.producer();
-                if self.leader.account.counted_to.is_some() {
-                    self.leader.account.saw(&frame, is_own);
-                } else if is_own {
+                if is_own {
+                    last_own = frame.number.max(last_own);
+                }
+                if is_own && self.leader.account.counted_to.is_none() {
                     // This process may not have been told of it, since an earlier attempt to lead has failed or the answer was lost.
                     self.leader.note(&stored)?;
                 }
@@ -126,7 +129,7 @@ where
         }
         self.has_frames_until(until)?;
         self.next = until;
-        Ok((waiting, requests))
+        Ok((waiting, requests, last_own))
     }
 
     /// Whether all positions that have not been read and come before this one are settled: their frames may be gone, and ops may
