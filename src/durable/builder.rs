@@ -126,7 +126,8 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
     /// batch draws is in the log, with its intent or transaction, so that a restart begins with what was used. Each of several
     /// shards has its share of every bucket, rounded down; of a bucket with keys it has all, and so the key of the shards must
     /// imply the keys of the bucket. A bucket that is [`shared`](Quota::shared) with other batchers belongs to the process and
-    /// begins anew with it.
+    /// begins anew with it. With several shards a sink must not [report](crate::QuotaReport::used) what the destination counts for all of
+    /// them: that would fill the share of one.
     ///
     /// # Examples
     ///

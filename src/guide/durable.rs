@@ -285,7 +285,7 @@
 //!
 //! `cargo run --release -p nodes` shows it: three processes whose leaders are killed, stopped and restarted, and a journal of what arrived.
 //! With `--faults 300 --every 400ms --controls`, on two busy cores, a takeover took 21 ms (p50) and 1.8 s (p99, of 467) from the kill to the
-//! next term. The slow ones had to wait for a process that was started again, since two of three were dead. `--without-locks` takes the locks
+//! next term. Among the faults are some after which a shard waits for a process that is started again. `--without-locks` takes the locks
 //! away: rows in transactions of the log stay right, and a venue that is not fenced gets stale calls. A node without anything to do commits
 //! nothing, and looks 20 times a second for the lead of each shard that another one has (`--idle 10m`).
 //!
