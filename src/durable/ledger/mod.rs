@@ -85,6 +85,8 @@ struct Lead {
     slot: Slot,
     /// Settled positions as of this epoch's last commit. `None` where they must be read again.
     known: Option<(u64, Settled)>,
+    /// The server's timeline when the term began, which each promotion of a standby changes. `None` if the server does not say.
+    timeline: Option<String>,
 }
 
 impl Ledger {

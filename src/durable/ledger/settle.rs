@@ -3,13 +3,14 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use tokio::time::timeout;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::{
     Ledger,
     rows::{Statement, int8, run_all},
     schema::key,
-    session::{ANSWER, answer, committed},
+    session::{ANSWER, answer, committed, failed},
 };
 use crate::durable::{
     intent::Intent,
@@ -50,6 +51,8 @@ struct Locked {
     row: ShardRow,
     /// The number of the transaction, by which the end of it is noticed.
     transaction: i64,
+    /// The server's timeline, if it was asked for.
+    timeline: Option<String>,
 }
 
 /// Positions that a transaction has settled once it has committed.
@@ -66,6 +69,7 @@ impl Ledger {
         let lead = &mut *lead;
         lead.known = None;
         let mut in_use = lead.slot.ready(&self.server).await?;
+        lead.timeline = timeline(in_use.client()?).await?;
         match self.begin_in(in_use.client()?, shard, next).await {
             Ok(state) => {
                 in_use.done();
@@ -84,7 +88,7 @@ impl Ledger {
 
     async fn begin_in(&self, client: &mut Client, shard: u16, next: u64) -> Stored<TermState> {
         let transaction = begun(client).await?;
-        let Locked { row, transaction: number } = self.lock(&transaction, shard, None).await?;
+        let Locked { row, transaction: number, .. } = self.lock(&transaction, shard, None, false).await?;
         let row = row.in_next_term(next);
         self.update(&transaction, shard, number, &row).await?;
         let settled = self.settled(&transaction, shard).await?;
@@ -121,7 +125,8 @@ impl Ledger {
         // Read again by the next transaction, unless this one has a certain end.
         let known = lead.known.take().filter(|(epoch, _)| *epoch == fence.epoch).map(|(_, settled)| settled);
         let mut in_use = lead.slot.ready(&self.server).await?;
-        match self.transact_in(in_use.client()?, fence, known.as_ref(), committing, work).await {
+        let as_left = (known.as_ref(), lead.timeline.as_deref());
+        match self.transact_in(in_use.client()?, fence, as_left, committing, work).await {
             Ok(Committed { settled, whole }) => {
                 in_use.done();
                 self.commits.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +167,7 @@ impl Ledger {
     async fn set_paused_in(&self, client: &mut Client, shard: u16, paused: bool) -> Stored<u64> {
         let transaction = begun(client).await?;
         // Behind the lock, no transaction of a sink is under way, and no record with an intent.
-        let Locked { row, transaction: number } = self.lock(&transaction, shard, None).await?;
+        let Locked { row, transaction: number, .. } = self.lock(&transaction, shard, None, false).await?;
         self.update(&transaction, shard, number, &ShardRow { paused, ..row }).await?;
         let intents = self.intents(&transaction, shard).await?;
         commit(transaction).await?;
@@ -184,7 +189,7 @@ impl Ledger {
         &self,
         client: &mut Client,
         fence: Fence,
-        known: Option<&Settled>,
+        (known, timeline): (Option<&Settled>, Option<&str>),
         committing: impl FnOnce(&Record),
         work: F,
     ) -> Result<Committed, Undone<E>>
@@ -192,9 +197,14 @@ impl Ledger {
         F: AsyncFnOnce(&mut Transaction<'_>) -> Result<Record, E>,
     {
         let mut transaction = begun(client).await?;
-        let Locked { row, transaction: number } = self.lock(&transaction, fence.shard, fence.timeout).await?;
+        let locked = self.lock(&transaction, fence.shard, fence.timeout, timeline.is_some()).await?;
+        let Locked { row, transaction: number, .. } = locked;
         if row.epoch != fence.epoch {
             return Err(LogError::Fenced.into());
+        }
+        // A standby that was promoted may lack what was confirmed. Then positions are used again, and the term knows other ops by them.
+        if locked.timeline.as_deref() != timeline || known.is_some_and(|known| known.cursor() != row.cursor) {
+            return Err(LogError::WentBack.into());
         }
         if row.paused && fence.timeout.is_some() {
             return Err(LogError::Paused.into());
@@ -220,18 +230,25 @@ impl Ledger {
     }
 
     /// Locks the row of a shard, and limits the time of the statements that follow, those of a sink if `limit` says how long they may take.
-    async fn lock(&self, transaction: &Transaction<'_>, shard: u16, limit: Option<Duration>) -> Stored<Locked> {
+    async fn lock(
+        &self,
+        transaction: &Transaction<'_>,
+        shard: u16,
+        limit: Option<Duration>,
+        with_timeline: bool,
+    ) -> Stored<Locked> {
         let sql = format!(
             "SELECT epoch, cursor, paused, idle_terms, sum, txid_current(), set_config('statement_timeout', '{}', true), \
-             set_config('idle_in_transaction_session_timeout', '{}', true) \
+             set_config('idle_in_transaction_session_timeout', '{}', true), {} \
              FROM {{s}}.roundlot_shards WHERE log = $1 AND shard = $2 FOR NO KEY UPDATE",
             limit.unwrap_or(ANSWER).as_millis().clamp(1, MAX_MILLIS),
             // A transaction whose client is gone without a word, or is stopped, ends by itself.
             (limit.unwrap_or_default() + self.patience).as_millis().clamp(1, MAX_MILLIS),
+            if with_timeline { TIMELINE } else { "NULL::text" },
         );
         let rows = answer(self.statement(shard, &sql, []).query(transaction.client())).await?;
         let row = rows.first().ok_or_else(|| LogError::Damaged("a shard has no row in its ledger".to_owned()))?;
-        Ok(Locked { row: self.shard_of(shard, row)?, transaction: row.get(5) })
+        Ok(Locked { row: self.shard_of(shard, row)?, transaction: row.get(5), timeline: row.get(8) })
     }
 
     /// Changes the row of a shard, in the transaction that has locked it. Whatever a sink has set, the commit is synced and is
@@ -297,6 +314,19 @@ impl Ledger {
         let sql = "SELECT first, last, sum FROM {s}.roundlot_settled WHERE log = $1 AND shard = $2 ORDER BY first";
         let rows = answer(self.statement(shard, sql, []).query(transaction.client())).await?;
         rows.iter().map(|row| self.run_of(shard, row)).collect()
+    }
+}
+
+/// The server's timeline: the first eight digits of the name of its file of the write-ahead log.
+const TIMELINE: &str = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+
+/// Asks for the timeline. `None` if this server does not know one, or keeps it from this role.
+async fn timeline(client: &Client) -> Stored<Option<String>> {
+    let sql = format!("SELECT {TIMELINE}");
+    match timeout(ANSWER, client.query_typed(&sql, &[])).await {
+        Ok(Err(error)) if error.as_db_error().is_none() => Err(failed(error)),
+        Ok(rows) => Ok(rows.ok().and_then(|rows| rows.first()?.get(0))),
+        Err(_) => Err(LogError::Failed("the server gave no answer".to_owned())),
     }
 }
 

@@ -74,6 +74,9 @@ pub(crate) enum LogError {
     /// The request may or may not have been stored.
     #[error("the commit has no known result: {0}")]
     Unknown(String),
+    /// Nothing was stored: the log is not as the term has left it.
+    #[error("the log went back: the server has lost what was confirmed")]
+    WentBack,
     /// The log is closed, or its process has left it.
     #[error("the log is closed")]
     Closed,

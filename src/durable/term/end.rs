@@ -27,7 +27,7 @@ pub(super) enum TermEnd {
     HandedOver,
     /// Another term may begin.
     Again(String),
-    /// A newer term has begun, of another process if it has the lead.
+    /// A newer term has begun, of another process if it has the lead. Or the log went back, so that the next term knows nothing.
     Fenced(String),
     /// The log is closed.
     Closed,
@@ -53,7 +53,7 @@ impl From<LogError> for TermEnd {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Closed => Self::Closed,
-            LogError::Fenced => Self::Fenced(error.to_string()),
+            LogError::Fenced | LogError::WentBack => Self::Fenced(error.to_string()),
             LogError::Damaged(why) => Self::Unreadable(why),
             LogError::Unpaired(_) => Self::Unreadable(error.to_string()),
             error => Self::Again(error.to_string()),

@@ -95,9 +95,6 @@ where
 
     /// Notes the ops of a frame that this process has stored.
     pub(super) fn note(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
-        if stored.first < self.account.read_until {
-            return Ok(());
-        }
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
         // The log tells again of a frame whose first commit had no known result. One that was made of a dead letter has no number.
         if frame.number > 0 && frame.number <= self.account.last_frame {
@@ -105,7 +102,8 @@ where
         }
         let mut entries = frame.entries()?;
         let is_sent = |entry: &Entry| self.account.sent.has(OpId::new(entry.producer, self.shard, entry.number));
-        if frame.number == 0 && entries.iter().all(|(_, entry, _)| is_sent(entry)) {
+        let is_read = stored.first < self.account.read_until;
+        if frame.number == 0 && (is_read || entries.iter().all(|(_, entry, _)| is_sent(entry))) {
             return Ok(());
         }
         self.account.saw(frame.number);

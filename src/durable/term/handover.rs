@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::mpsc;
+use tracing::error;
 
 use super::{
     Leader, PAUSE, TermEnd, account::LastTerm, intake::forgotten, recover::Waiting, running::Running, sent::Sent,
@@ -53,15 +54,30 @@ where
         Ok(early)
     }
 
-    /// A term begins. If another process has led since the last one, the ops of that one are like those of a follower.
-    pub(super) fn look_back(&mut self, epoch: u64) {
+    /// A term begins, whose log reaches up to `next`. If another process has led since the last one, or the log went back, the ops of
+    /// that one are like those of a follower.
+    pub(super) fn look_back(&mut self, epoch: u64, next: u64) -> Result<(), TermEnd> {
+        let is_lost = |frame: &StoredFrame| frame.first + frame.count > next;
+        let read_until = self.account.last_term.as_ref().map_or(self.account.read_until, |last| last.next);
+        let went_back = read_until > next || self.account.early.iter().any(is_lost);
         match self.account.last_term.take() {
-            Some(last) if epoch <= last.epoch + 1 + last.unknown_begins => {
+            Some(last) if epoch <= last.epoch + 1 + last.unknown_begins && !went_back => {
                 self.account.last_term = Some(LastTerm { epoch, unknown_begins: 0, ..last });
             }
             Some(last) => self.hand_over(last),
             None => {}
         }
+        if went_back {
+            error!(batcher = %self.shared.name_of(self.shard), next, read_until, "the log went back: accepted ops are lost");
+            self.account.read_until = self.account.read_until.min(next);
+            self.account.flushes.iter_mut().for_each(|(until, _)| *until = next.min(*until));
+            let early = std::mem::take(&mut self.account.early);
+            let (lost, early) = early.into_iter().partition(is_lost);
+            self.account.early = early;
+            // Their callers are told, since the log does not know them.
+            lost.iter().try_for_each(|frame| self.note(frame))?;
+        }
+        Ok(())
     }
 
     /// An attempt to begin a term may have raised the epoch.

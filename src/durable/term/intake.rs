@@ -11,7 +11,7 @@ use crate::{
         codec::CodecError,
         command::Command,
         frame::{Entry, Frame},
-        log::{Found, Log, StoredFrame, local::nanos},
+        log::{Found, Log, LogError, StoredFrame, lead::Reach, local::nanos},
         outcomes,
         settings::OnUndecodable,
     },
@@ -62,9 +62,37 @@ where
         match frame.first {
             first if first >= self.next => self.accept(frame).await,
             // The frame was there when the term began.
-            first if first < self.found_until => self.leader.note_late(frame).await,
+            first if first < self.found_until => {
+                self.expect_settled(frame).await?;
+                self.leader.note_late(frame).await
+            }
+            first if first < self.next && self.is_new(frame)? => Err(LogError::WentBack.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether no term and no follower has seen a frame of this process. One that was made of a dead letter has no number.
+    fn is_new(&self, frame: &StoredFrame) -> Result<bool, TermEnd> {
+        Ok(Frame::open(Arc::clone(&frame.bytes))?.number > self.leader.account.last_frame)
+    }
+
+    /// Checks a frame of this process that the term has not read, though it stands below what the term has found. It is new only if it
+    /// was settled by an earlier leader, unless the log went back and has used its positions again.
+    async fn expect_settled(&mut self, frame: &StoredFrame) -> Result<(), TermEnd> {
+        if !self.is_new(frame)? {
+            return Ok(());
+        }
+        let (log, shard) = (Arc::clone(&self.leader.shared.log), self.leader.shard);
+        let reach = ask(&self.leader.abort, || log.reach(shard)).await?;
+        self.expect_reach(&reach)?;
+        let is_settled = self.settled.next_open(frame.first) >= frame.first + frame.count;
+        if is_settled { Ok(()) } else { Err(LogError::WentBack.into()) }
+    }
+
+    /// Checks that the log has come at least as far as the term knows.
+    fn expect_reach(&self, reach: &Reach) -> Result<(), TermEnd> {
+        let is_behind = reach.next < self.next || reach.cursor < self.settled.cursor();
+        if is_behind { Err(LogError::WentBack.into()) } else { Ok(()) }
     }
 
     /// Reads the log up to a position.
@@ -150,6 +178,7 @@ where
     pub(super) async fn look_at_others(&mut self) -> Result<(), TermEnd> {
         let (log, shard) = (Arc::clone(&self.leader.shared.log), self.leader.shard);
         let reach = ask(&self.leader.abort, || log.reach(shard)).await?;
+        self.expect_reach(&reach)?;
         if reach.next > self.next {
             self.read_log(reach.next).await?;
         }

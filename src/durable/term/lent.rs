@@ -231,7 +231,7 @@ pub(super) fn encoded<T, R>(codec: &dyn OpCodec<T, R>, op: &T) -> Option<Vec<u8>
 /// The meaning of an error of the log for the ops of a transaction.
 pub(super) fn sink_error(error: LogError) -> SinkError {
     match error {
-        LogError::Fenced => SinkError::fenced(error),
+        LogError::Fenced | LogError::WentBack => SinkError::fenced(error),
         LogError::Unknown(_) => SinkError::ambiguous(error),
         // The batch is halved until the op stands alone.
         LogError::Uncommittable(_) => SinkError::refused(error),

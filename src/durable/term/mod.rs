@@ -320,6 +320,8 @@ where
         lead: &Lead,
     ) -> TermEnd {
         Step::Term.before();
+        // The log has these frames when the term begins, unless it went back.
+        self.account.early.extend(std::iter::from_fn(|| frames.try_recv().ok()));
         let state = match self.shared.log.begin(self.shard).await {
             Ok(state) => state,
             Err(error) => {
@@ -330,7 +332,9 @@ where
             }
         };
         Step::Term.after();
-        self.look_back(state.epoch);
+        if let Err(end) = self.look_back(state.epoch, state.next) {
+            return end;
+        }
         let early = match self.take_over(frames, state.next) {
             Ok(early) => early,
             Err(end) => return end,

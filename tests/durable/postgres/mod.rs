@@ -6,6 +6,7 @@ mod nodes;
 mod outages;
 mod refused;
 mod sessions;
+mod went_back;
 
 use std::{
     sync::{
