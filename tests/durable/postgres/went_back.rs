@@ -60,7 +60,7 @@ async fn ops_at_positions_of_lost_ones_are_not_lost() {
         desk.submit(0).await.unwrap().await.unwrap();
         desk.pause().await.unwrap();
         save(&place).await;
-        // No caller waits for them: the log that remains has never had them.
+        // The log that remains has never had these.
         for lost in 1..=4 {
             desk.send(lost).await.unwrap();
         }
@@ -94,7 +94,7 @@ async fn no_term_outlives_a_promotion() {
     desk.flush().await.unwrap();
     let terms = desk.stats().terms;
     server.kill();
-    // It recovers from its own files alone, and then is a new primary.
+    // The server recovers from its own files alone, and then is a new primary.
     let signal = server.data().join("recovery.signal");
     server::check("touch", &server.run("touch", &[signal.to_str().unwrap()]));
     server.up();
