@@ -82,7 +82,7 @@ impl PostgresLog {
     pub(super) async fn join(settings: &Settings, name: &str, shards: u16) -> Result<Self, JoinError> {
         let server = Arc::new(session::server(&settings.server)?);
         let mut session = session::connect(&server).await?;
-        let found = schema::join(&mut session, name, shards).await?;
+        let found = schema::join(&mut session, name, shards, settings.lease).await?;
         let tables = Arc::new(Tables { schema: found.schema.clone(), log: found.log });
         let membership = Membership { log: found.log as u16, producer: found.producer };
         let (clock, members) = (Arc::<Clock>::default(), Members::new(membership, settings.lease, shards));

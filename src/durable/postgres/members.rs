@@ -12,12 +12,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use super::{
     leases::{Own, Shard},
     notices::Notice,
-    silence::Silence,
+    silence::{Asked, Silence},
 };
 use crate::durable::log::{
     Size,
@@ -54,7 +54,8 @@ pub(super) type Mark = (i64, i64, i64, bool);
 
 /// The answer to a read of the tables.
 pub(super) struct Read {
-    pub(super) members: Vec<(u64, u64)>,
+    /// Processes with their revisions and leases.
+    pub(super) members: Vec<(u64, u64, Duration)>,
     /// Shards, by their number: who has the lease, and how far they have come.
     pub(super) shards: Vec<(u16, u64, Mark)>,
     pub(super) next_producer: u64,
@@ -93,7 +94,8 @@ impl Members {
     }
 
     pub(super) fn has_company(&self) -> bool {
-        self.state().silence.alive().count() > 1
+        let state = self.state();
+        state.silence.is_observing() && state.silence.alive().count() > 1
     }
 
     /// Whether frames of a process may still come. One that has joined since the last read is not known yet.
@@ -181,12 +183,12 @@ impl Members {
         notice == Notice::Hello
     }
 
-    /// The tables were read.
-    pub(super) fn read(&self, now: Instant, read: Read) {
+    /// The tables were read, by a request that was sent and answered at these times.
+    pub(super) fn read(&self, asked: Asked, read: Read) {
         let mut changed = Vec::new();
         {
             let mut state = self.state();
-            state.silence.read(now, read.members);
+            state.silence.read(asked, read.members);
             (state.next_producer, state.bytes) = (read.next_producer, read.bytes);
             for (shard, holder, mark) in read.shards {
                 let Some(of_shard) = state.shards.get_mut(usize::from(shard)) else { continue };

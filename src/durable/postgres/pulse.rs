@@ -20,6 +20,7 @@ use super::{
     leases::Wanted,
     members::{Members, Read},
     notices::channel,
+    silence::Asked,
     tables::Tables,
 };
 use crate::{
@@ -44,15 +45,16 @@ const BACKOFF: Duration = Duration::from_millis(50);
 /// How long the departure of a process may take. Its leases then end like those of one that has died.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// How long an answer may take, at least. With a longer lease it may take as long as that.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long an answer may take: half a lease, so that a connection that is lost is noticed in time to renew by another one. With very
+/// short leases it is the least that a busy machine needs, and with long ones no more than a server needs that is not lost.
+const ANSWER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
 const RENEW: &str = "WITH renewed AS (UPDATE {s}.roundlot_members SET revision = revision + 1, renewed_at = clock_timestamp() \
     WHERE log = $1 AND producer = $2 RETURNING revision)
     SELECT EXISTS (SELECT FROM renewed), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
         (SELECT next_producer FROM {s}.roundlot_logs WHERE log = $1), m.*, s.*
     FROM (SELECT array_agg(producer), array_agg(revision), coalesce(bool_or(renewed_at < clock_timestamp() - interval '1 hour'), \
-            false) FROM {s}.roundlot_members WHERE log = $1) m,
+            false), array_agg(lease) FROM {s}.roundlot_members WHERE log = $1) m,
         (SELECT coalesce(sum(t.bytes), 0)::bigint, array_agg(l.shard), array_agg(l.holder), array_agg(t.next), \
             array_agg(s.cursor), array_agg(s.epoch), array_agg(s.paused)
         FROM {s}.roundlot_leases l JOIN {s}.roundlot_tails t USING (log, shard) JOIN {s}.roundlot_shards s USING (log, shard)
@@ -126,7 +128,7 @@ impl Pulse {
     }
 
     fn answer_within(&self) -> Duration {
-        (self.members.renew_every() * 4).max(ANSWER)
+        (self.members.lease / 2).clamp(ANSWER.0, ANSWER.1)
     }
 
     /// Runs a request. The session is given up if it fails.
@@ -201,8 +203,9 @@ impl Pulse {
             },
             () = self.members.wake.notified() => Ok(self.act(false).await?),
             () = sleep_until(*due) => {
-                self.renew().await?;
+                // At a fixed rate, however long the answer takes.
                 *due = Instant::now() + self.members.renew_every();
+                self.renew().await?;
                 Ok(self.act(false).await?)
             }
         }
@@ -211,7 +214,7 @@ impl Pulse {
     /// Shows that this process is alive, and reads who else is.
     async fn renew(&mut self) -> Stored<()> {
         let statement = self.tables.of_log(RENEW, [int8(self.members.me)]);
-        let sent = SystemTime::now();
+        let (sent, sent_at) = (SystemTime::now(), Instant::now());
         let rows = self.on_time(async |session| statement.query(session.client()).await).await?;
         let received = SystemTime::now();
         let row = rows.first().ok_or_else(|| LogError::Damaged("the log is gone".to_owned()))?;
@@ -224,7 +227,7 @@ impl Pulse {
             self.members.removed();
         }
         let has_old = row.get::<_, Option<bool>>(5).unwrap_or_default();
-        self.members.read(Instant::now(), read_of(row));
+        self.members.read(Asked { sent: sent_at, answered: Instant::now() }, read_of(row));
         if has_old {
             self.remove_dead().await?;
         }
@@ -294,17 +297,18 @@ impl Pulse {
 
 fn read_of(row: &Row) -> Read {
     let numbers = |column: usize| row.get::<_, Option<Vec<i64>>>(column).unwrap_or_default();
-    let members = numbers(3).into_iter().zip(numbers(4));
-    let shards = row.get::<_, Option<Vec<i32>>>(7).unwrap_or_default();
-    let pauses = row.get::<_, Option<Vec<bool>>>(12).unwrap_or_default();
-    let (nexts, cursors, epochs) = (numbers(9), numbers(10), numbers(11));
+    let members = numbers(3).into_iter().zip(numbers(4)).zip(numbers(6));
+    let lease = |millis: i64| Duration::from_millis(unsigned(millis));
+    let shards = row.get::<_, Option<Vec<i32>>>(8).unwrap_or_default();
+    let pauses = row.get::<_, Option<Vec<bool>>>(13).unwrap_or_default();
+    let (nexts, cursors, epochs) = (numbers(10), numbers(11), numbers(12));
     let marks = nexts.into_iter().zip(cursors).zip(epochs).zip(pauses);
     let marks = marks.map(|(((next, cursor), epoch), paused)| (next, cursor, epoch, paused));
-    let shards = shards.into_iter().zip(numbers(8)).zip(marks);
+    let shards = shards.into_iter().zip(numbers(9)).zip(marks);
     Read {
-        members: members.map(|(producer, revision)| (unsigned(producer), unsigned(revision))).collect(),
+        members: members.map(|((member, revision), of)| (unsigned(member), unsigned(revision), lease(of))).collect(),
         shards: shards.map(|((shard, holder), mark)| (shard as u16, unsigned(holder), mark)).collect(),
         next_producer: row.get::<_, Option<i64>>(2).map_or(0, unsigned),
-        bytes: unsigned(row.get(6)),
+        bytes: unsigned(row.get(7)),
     }
 }

@@ -1,5 +1,7 @@
 //! The tables of frames, processes and leases, and how a process joins a log. They are beside those of the ledger, in one schema.
 
+use std::time::Duration;
+
 use tokio_postgres::Transaction;
 
 use super::tables::Tables;
@@ -20,7 +22,7 @@ use crate::{
 };
 
 /// The format of these tables, and the only one that is read.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// Rows that change all the time have room in their pages for the next version of each. Bytes of frames are not compressed, since most
 /// of what is in them is read once, soon.
@@ -40,16 +42,16 @@ CREATE TABLE {s}.roundlot_producers (
 ) WITH (fillfactor = 50);
 CREATE TABLE {s}.roundlot_members (
     log integer NOT NULL, producer bigint NOT NULL, revision bigint NOT NULL, name text NOT NULL,
-    renewed_at timestamptz NOT NULL, PRIMARY KEY (log, producer)
+    renewed_at timestamptz NOT NULL, lease bigint NOT NULL, PRIMARY KEY (log, producer)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 CREATE TABLE {s}.roundlot_leases (
     log integer NOT NULL, shard integer NOT NULL, holder bigint NOT NULL, PRIMARY KEY (log, shard)
 ) WITH (fillfactor = 50);
-INSERT INTO {s}.roundlot_meta VALUES ('frames_format', 1);
+INSERT INTO {s}.roundlot_meta VALUES ('frames_format', 2);
 ";
 
 /// Joins a log in one transaction, and makes it if there is none.
-pub(super) async fn join(session: &mut Session, name: &str, shards: u16) -> Result<Found, JoinError> {
+pub(super) async fn join(session: &mut Session, name: &str, shards: u16, lease: Duration) -> Result<Found, JoinError> {
     session.begin();
     let transaction = answer(session.client_mut().transaction()).await?;
     let paired = Paired {
@@ -62,7 +64,7 @@ pub(super) async fn join(session: &mut Session, name: &str, shards: u16) -> Resu
     let found = enter(&transaction, name, shards, paired).await?;
     make_tables(&transaction, &found.schema).await?;
     let tables = Tables { schema: found.schema.clone(), log: found.log };
-    add(&transaction, &tables, found.producer, shards).await?;
+    add(&transaction, &tables, (found.producer, lease), shards).await?;
     committed(transaction.commit()).await?;
     session.rest();
     Ok(found)
@@ -81,7 +83,12 @@ async fn make_tables(transaction: &Transaction<'_>, schema: &str) -> Result<(), 
 }
 
 /// Adds the rows of a log that is new, and those of a process.
-async fn add(transaction: &Transaction<'_>, tables: &Tables, producer: u64, shards: u16) -> Result<(), LogError> {
+async fn add(
+    transaction: &Transaction<'_>,
+    tables: &Tables,
+    (producer, lease): (u64, Duration),
+    shards: u16,
+) -> Result<(), LogError> {
     let new = ProducerRow::default();
     let all = || int4s(0..shards);
     let tails = "INSERT INTO {s}.roundlot_tails SELECT $1, r.shard, 0, 0, r.sum \
@@ -90,7 +97,7 @@ async fn add(transaction: &Transaction<'_>, tables: &Tables, producer: u64, shar
         ON CONFLICT DO NOTHING";
     let producers = "INSERT INTO {s}.roundlot_producers SELECT $1, r.shard, $2, 0, 0, 0, 0, r.sum \
         FROM unnest($3::integer[], $4::bigint[]) AS r(shard, sum)";
-    let member = "INSERT INTO {s}.roundlot_members VALUES ($1, $2, 0, $3, clock_timestamp())";
+    let member = "INSERT INTO {s}.roundlot_members VALUES ($1, $2, 0, $3, clock_timestamp(), $4)";
     let name = format!("process {} of {}", std::process::id(), host());
     let statements: [Statement<'_>; 4] = [
         tables.of_log(tails, [all(), sums((0..shards).map(|shard| tables.tail_sum(shard, 0)))]),
@@ -99,7 +106,8 @@ async fn add(transaction: &Transaction<'_>, tables: &Tables, producer: u64, shar
             producers,
             [int8(producer), all(), sums((0..shards).map(|shard| tables.producer_sum(shard, producer, &new)))],
         ),
-        tables.of_log(member, [int8(producer), text(&name)]),
+        // In milliseconds. The others judge this process by its lease, if that is longer than theirs.
+        tables.of_log(member, [int8(producer), text(&name), int8(lease.as_millis() as u64)]),
     ];
     run_all(transaction.client(), &statements).await
 }

@@ -1,6 +1,10 @@
 //! [`Silence`]: which members of a log are dead, as far as this process has observed. A member's revision goes up four times per lease.
-//! It is dead when reads that followed each other without a gap have seen the same revision for a whole lease. **Silence that was not
-//! observed is no silence**: a read that fails or is late begins the observation anew. The pulse feeds it, by its own monotonic clock.
+//! It is dead when reads that followed each other without a gap have seen the same revision for a whole lease: its own or this
+//! process's, whichever is longer. **Silence that was not observed is no silence**: a read that fails or is late begins the
+//! observation anew. The pulse feeds it, by its own monotonic clock.
+//!
+//! What a read shows was true at some moment between its sending and its answer. So silence lasts from the answer of the first read to
+//! the sending of the last, and a gap from an answer to the next sending: a slow server makes deaths be noticed later, and no less.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,50 +13,66 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Silence {
     lease: Duration,
-    /// When the last read was answered. `None` if the last one failed.
-    read_at: Option<Instant>,
+    /// When the last read was sent and answered. `None` if the last one failed.
+    last: Option<Asked>,
     members: BTreeMap<u64, Seen>,
+}
+
+/// When a read was sent, and when it was answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) sent: Instant,
+    pub(super) answered: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     revision: u64,
-    /// When a read has first seen this revision, of those that followed each other.
+    /// The longer one of the member's lease and this process's.
+    lease: Duration,
+    /// When the read was answered that has first seen this revision, of those that followed each other.
     since: Instant,
 }
 
 impl Silence {
     pub(super) fn new(lease: Duration) -> Self {
-        Self { lease, read_at: None, members: BTreeMap::new() }
+        Self { lease, last: None, members: BTreeMap::new() }
     }
 
-    /// The longest time between two reads that follow each other.
+    /// The longest time from the answer of a read to the sending of one that follows it.
     fn longest_gap(&self) -> Duration {
         self.lease / 3
     }
 
-    /// A read was answered: all members with their revisions.
-    pub(super) fn read(&mut self, now: Instant, members: impl IntoIterator<Item = (u64, u64)>) {
-        let follows = self.read_at.is_some_and(|at| now.saturating_duration_since(at) <= self.longest_gap());
+    /// A read was answered: all members with their revisions and leases.
+    pub(super) fn read(&mut self, asked: Asked, members: impl IntoIterator<Item = (u64, u64, Duration)>) {
+        let gap = |last: Asked| asked.sent.saturating_duration_since(last.answered);
+        let follows = self.last.is_some_and(|last| gap(last) <= self.longest_gap());
         let before = std::mem::take(&mut self.members);
-        let seen = |(producer, revision)| {
+        let seen = |(producer, revision, lease): (u64, u64, Duration)| {
             let known = before.get(&producer).filter(|seen| follows && seen.revision == revision);
-            (producer, Seen { revision, since: known.map_or(now, |seen| seen.since) })
+            let since = known.map_or(asked.answered, |seen| seen.since);
+            (producer, Seen { revision, lease: lease.max(self.lease), since })
         };
         self.members = members.into_iter().map(seen).collect();
-        self.read_at = Some(now);
+        self.last = Some(asked);
+    }
+
+    /// Whether the last read was answered.
+    pub(super) fn is_observing(&self) -> bool {
+        self.last.is_some()
     }
 
     /// A read has failed.
     pub(super) fn failed(&mut self) {
-        self.read_at = None;
+        self.last = None;
     }
 
     /// The revision of a member that is dead.
     pub(super) fn dead(&self, producer: u64) -> Option<u64> {
         let seen = self.members.get(&producer)?;
-        let observed = self.read_at?.saturating_duration_since(seen.since);
-        (observed >= self.lease).then_some(seen.revision)
+        let observed = self.last?.sent.saturating_duration_since(seen.since);
+        (observed >= seen.lease).then_some(seen.revision)
     }
 
     /// Whether a member was there at the last read that was answered.
@@ -77,16 +97,54 @@ mod tests {
 
     const LEASE: Duration = Duration::from_millis(1200);
 
-    /// The silence after reads, each at a time in milliseconds, with the revision of member 7. No revision is a read that fails.
+    /// The silence after reads that are answered at once, each at a time in milliseconds, with the revision of member 7. No revision
+    /// is a read that fails.
     fn after(reads: &[(u64, Option<u64>)]) -> Silence {
+        after_slow(0, LEASE, reads)
+    }
+
+    /// The same with reads that take so many milliseconds, and with the lease of member 7.
+    fn after_slow(takes: u64, lease: Duration, reads: &[(u64, Option<u64>)]) -> Silence {
         let (start, mut silence) = (Instant::now(), Silence::new(LEASE));
         for (at, revision) in reads {
+            let sent = start + Duration::from_millis(*at);
+            let asked = Asked { sent, answered: sent + Duration::from_millis(takes) };
             match revision {
-                Some(revision) => silence.read(start + Duration::from_millis(*at), [(7, *revision), (8, at + 1)]),
+                Some(revision) => silence.read(asked, [(7, *revision, lease), (8, at + 1, LEASE)]),
                 None => silence.failed(),
             }
         }
         silence
+    }
+
+    /// Goal: death is noticed however long reads take, and a lease after the first one was answered. Method: reads that take most of the
+    /// time between them.
+    #[test]
+    fn slow_reads_observe_silence() {
+        for takes in [0, 100, 290] {
+            let reads = |count| (0..count).map(|i| (i * 300, Some(5))).collect::<Vec<_>>();
+            let first = (0..9).find(|count| after_slow(takes, LEASE, &reads(*count)).dead(7).is_some());
+            assert_eq!(first, Some(if takes == 0 { 5 } else { 6 }), "{takes}");
+        }
+        let slow: Vec<_> = (0..5).map(|i| (i * 600, Some(5))).collect();
+        assert_eq!(after_slow(600, LEASE, &slow[..3]).dead(7), None);
+        assert_eq!(after_slow(600, LEASE, &slow[..4]).dead(7), Some(5));
+        let late: Vec<_> = (0..5).map(|i| (i * 1100, Some(5))).collect();
+        assert_eq!(
+            after_slow(600, LEASE, &late).dead(7),
+            None,
+            "500 ms from an answer to the next sending are too many"
+        );
+    }
+
+    /// Goal: a member with a longer lease than this process has is judged by that. Method: leases of other lengths.
+    #[test]
+    fn the_longer_lease_counts() {
+        let reads: Vec<_> = (0..8).map(|i| (i * 300, Some(5))).collect();
+        let dead_after = |lease| (0..8).find(|last| after_slow(0, lease, &reads[..=*last]).dead(7).is_some());
+        assert_eq!(dead_after(LEASE / 2), Some(4));
+        assert_eq!(dead_after(LEASE * 3 / 2), Some(6));
+        assert_eq!(dead_after(LEASE * 10), None);
     }
 
     /// Goal: a member is dead when its silence was observed for a lease, and not before. Method: reads a quarter of a lease apart.

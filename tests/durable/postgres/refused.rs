@@ -29,7 +29,7 @@ async fn what_can_not_be_a_log_is_refused() {
     place.execute("UPDATE roundlot_meta SET value = 7 WHERE key = 'frames_format'").await;
     let why = refusal(place.engine()).await;
     assert!(why.contains("the frames have format 7"), "{why}");
-    place.execute("UPDATE roundlot_meta SET value = 1 WHERE key = 'frames_format'").await;
+    place.execute("UPDATE roundlot_meta SET value = 2 WHERE key = 'frames_format'").await;
     // Nothing was changed by what was refused.
     join(&place, 1).await.leave().await.unwrap();
     assert_eq!(place.number("SELECT count(*) FROM roundlot_members").await, 0);
