@@ -103,6 +103,13 @@ impl Ledger {
         self.lookups.lock().await.end().await;
     }
 
+    /// Ends the session of a shard that this process does not lead any more.
+    pub(crate) async fn end_session(&self, shard: u16) {
+        if let Ok(lead) = self.shard(shard) {
+            lead.lock().await.slot.end().await;
+        }
+    }
+
     /// The cursor and the settled runs above, as of the last commit of the term. `None` if they have to be read again.
     pub(crate) async fn known(&self, shard: u16) -> Result<Option<(u64, Vec<(u64, u64)>)>, LogError> {
         let lead = self.shard(shard)?.lock().await;

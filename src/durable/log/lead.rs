@@ -18,6 +18,12 @@ impl Lead {
     pub(crate) fn new(asked_back: CancellationToken, held: impl Any + Send + Sync) -> Self {
         Self { asked_back, _held: Box::new(held) }
     }
+
+    /// The same, with something that is dropped before the lock is.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn with(self, first: impl Any + Send + Sync) -> Self {
+        Self { _held: Box::new((first, self._held)), ..self }
+    }
 }
 
 /// A process that has joined a log.

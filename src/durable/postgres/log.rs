@@ -143,6 +143,22 @@ impl PostgresLog {
     }
 }
 
+/// The session of a shard that this process leads. It ends with the lead, since the server has only so many for all processes.
+struct FenceSession {
+    ledger: Arc<Ledger>,
+    shard: u16,
+}
+
+impl Drop for FenceSession {
+    fn drop(&mut self) {
+        let (ledger, shard) = (Arc::clone(&self.ledger), self.shard);
+        // Without a runtime, the session has ended with its connection.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { ledger.end_session(shard).await });
+        }
+    }
+}
+
 impl Drop for PostgresLog {
     /// A log that is dropped without a word is left all the same.
     fn drop(&mut self) {
@@ -174,7 +190,8 @@ impl Log for PostgresLog {
     }
 
     fn try_lead(&self, shard: u16) -> Option<Lead> {
-        self.members.try_lead(shard)
+        let lead = self.members.try_lead(shard)?;
+        Some(lead.with(FenceSession { ledger: Arc::clone(&self.ledger), shard }))
     }
 
     fn news(&self, shard: u16) -> Arc<News> {
@@ -209,7 +226,10 @@ impl Log for PostgresLog {
 
     fn set_paused(&self, shard: u16, paused: bool) -> Answer<'_, u64> {
         Box::pin(async move {
-            let under_way = self.ledger.set_paused(shard, paused).await?;
+            let under_way = self.ledger.set_paused(shard, paused).await;
+            // A process that leads the shard pauses it by a record.
+            self.ledger.end_session(shard).await;
+            let under_way = under_way?;
             self.members.recorded(shard);
             Ok(under_way)
         })
@@ -219,11 +239,15 @@ impl Log for PostgresLog {
     fn holds(&self, id: OpId) -> Answer<'_, bool> {
         Box::pin(async move {
             let (shard, key) = (id.shard(), (id.producer(), id.number()));
-            let (cursor, _) = self.frames.cursor(shard, 0).await?;
-            match self.frames.position(shard, cursor, key).await? {
-                Some(position) => Ok(!self.frames.cursor(shard, position).await?.1),
-                None => Ok(false),
+            let (mut from, _) = self.frames.cursor(shard, 0).await?;
+            // An op that was sent again has several positions.
+            while let Some(position) = self.frames.position(shard, from, key).await? {
+                if !self.frames.cursor(shard, position).await?.1 {
+                    return Ok(true);
+                }
+                from = position + 1;
             }
+            Ok(false)
         })
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Account<T, R> {
     open: usize,
     /// The end of the last term, until another one begins or all is handed over.
     pub(super) last_term: Option<LastTerm>,
+    /// Terms in a row that could not begin, though other processes are there.
+    pub(super) failed_begins: u32,
     /// Frames of this process of which the last term was told, and which it did not read.
     pub(super) early: VecDeque<StoredFrame>,
     /// The effects of commits without a known result.
@@ -61,6 +63,7 @@ impl<T, R> Account<T, R> {
             held: 0,
             open: 0,
             last_term: None,
+            failed_begins: 0,
             early: VecDeque::new(),
             unknown: Vec::new(),
             sent: Sent::default(),

@@ -1,6 +1,6 @@
 //! From following to leading and back: which ops of this process are where, and what is counted.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tracing::error;
@@ -8,7 +8,21 @@ use tracing::error;
 use super::{
     Leader, PAUSE, TermEnd, account::LastTerm, intake::forgotten, recover::Waiting, running::Running, sent::Sent,
 };
-use crate::{driver::clock, durable::log::StoredFrame, sink::Sink};
+use crate::{
+    driver::clock,
+    durable::log::{LogError, StoredFrame},
+    sink::Sink,
+};
+
+/// How long a process leaves a shard that it can't read to others: a process of another version that can may be among them.
+const UNABLE: Duration = Duration::from_secs(60);
+
+/// Terms in a row that could not begin, after which a process leaves the shard to others: some seconds, within which it notices that
+/// a server is away for all of them.
+const FAILED_BEGINS: u32 = 10;
+
+/// How long a process does so. Longer than a quarter of the longest lease, after which any other one takes a lease that is free.
+const UNABLE_TO_BEGIN: Duration = Duration::from_secs(20);
 
 /// The frames of this process, from when it followed the shard on.
 pub(super) struct Arrivals<'a> {
@@ -80,10 +94,30 @@ where
         Ok(())
     }
 
-    /// An attempt to begin a term may have raised the epoch.
-    pub(super) fn began_perhaps(&mut self) {
-        if let Some(last) = &mut self.account.last_term {
+    /// A term did not begin, or an attempt of unknown result may have raised the epoch.
+    pub(super) fn could_not_begin(&mut self, error: LogError) -> TermEnd {
+        if matches!(error, LogError::Unknown(_))
+            && let Some(last) = &mut self.account.last_term
+        {
             last.unknown_begins += 1;
+        }
+        let end = TermEnd::from(error);
+        // While the log is away for all processes, none has company.
+        let counts = matches!(end, TermEnd::Again(_)) && self.shared.log.has_company();
+        self.account.failed_begins = if counts { self.account.failed_begins + 1 } else { 0 };
+        end
+    }
+
+    /// Whether this process gives the lead up when a term has ended so, and for how long it leaves the shard to others.
+    pub(super) fn gives_up(&mut self, end: &TermEnd) -> Option<Duration> {
+        match end {
+            TermEnd::HandedOver | TermEnd::Fenced(_) => Some(Duration::ZERO),
+            TermEnd::Unreadable(_) => self.shared.log.has_company().then_some(UNABLE),
+            TermEnd::Again(_) if self.account.failed_begins >= FAILED_BEGINS => {
+                self.account.failed_begins = 0;
+                Some(UNABLE_TO_BEGIN)
+            }
+            TermEnd::Again(_) | TermEnd::Left | TermEnd::Closed => None,
         }
     }
 

@@ -201,9 +201,6 @@ impl Term {
 /// The pause before another term or another request to the log, from the first to the longest.
 pub(crate) const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// How long a process leaves a shard that it can't read to others: a process of another version that can may be among them.
-const UNABLE: Duration = Duration::from_secs(60);
-
 /// The recipe of the stages, called once per term.
 pub(crate) type Recipe<T> = Arc<dyn Fn() -> Stages<T> + Send + Sync>;
 
@@ -247,17 +244,15 @@ where
                     let end = ran
                         .unwrap_or_else(|panic| TermEnd::Again(format!("it panicked: {}", panics::message(&*panic))));
                     meter::term_ended(&self.shared.name_of(self.shard), end.name());
-                    if matches!(end, TermEnd::Unreadable(_)) {
-                        unable_until = Some(Instant::now() + UNABLE);
+                    let gives_up = self.gives_up(&end);
+                    if let Some(unable) = gives_up.filter(|unable| !unable.is_zero()) {
+                        unable_until = Some(Instant::now() + unable);
                     }
-                    let gives_up = match end {
-                        TermEnd::HandedOver | TermEnd::Fenced(_) => true,
-                        TermEnd::Unreadable(_) => self.shared.log.has_company(),
-                        _ => false,
-                    };
                     // Terms that follow each other have the same lead.
-                    lead = (!gives_up).then_some(held);
-                    if gives_up && let Some(last) = self.account.last_term.take() {
+                    lead = gives_up.is_none().then_some(held);
+                    if gives_up.is_some()
+                        && let Some(last) = self.account.last_term.take()
+                    {
                         self.hand_over(last);
                     }
                     end
@@ -324,14 +319,10 @@ where
         self.account.early.extend(std::iter::from_fn(|| frames.try_recv().ok()));
         let state = match self.shared.log.begin(self.shard).await {
             Ok(state) => state,
-            Err(error) => {
-                if matches!(error, LogError::Unknown(_)) {
-                    self.began_perhaps();
-                }
-                return error.into();
-            }
+            Err(error) => return self.could_not_begin(error),
         };
         Step::Term.after();
+        self.account.failed_begins = 0;
         if let Err(end) = self.look_back(state.epoch, state.next) {
             return end;
         }

@@ -101,3 +101,29 @@ async fn an_idle_process_renews_and_does_no_more() {
     assert!((15..=25).contains(&renewals.len()), "{}", renewals.len());
     orders.leave().await.unwrap();
 }
+
+/// Goal: a process has a session for each shard that it leads, and none for those that it has given up or only paused. Method: shards
+/// that are handed over to a second process, and pauses by the one that follows.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn sessions_end_with_the_lead() {
+    let place = Place::new().await;
+    let first = join(&place, 6).await;
+    let send = async |joined: &Joined<i64, i64>| {
+        joined.handle().send_all(0..64).await.unwrap();
+        joined.handle().flush().await.unwrap();
+    };
+    send(&first).await;
+    let second = join(&place, 6).await;
+    until(|| (first.stats().leading, second.stats().leading) == (3, 3)).await;
+    send(&second).await;
+    for joined in [&first, &second] {
+        joined.handle().pause().await.unwrap();
+        joined.handle().resume().await.unwrap();
+    }
+    send(&first).await;
+    // Five of each process besides.
+    place.until("SELECT 1 FROM pg_stat_activity WHERE application_name = current_schema() HAVING count(*) <= 16").await;
+    first.leave().await.unwrap();
+    second.leave().await.unwrap();
+}
