@@ -1,11 +1,9 @@
-//! [`Frames`]: the frames of a log in its database, as leaders read them and as the ledger sees them. What appends them is in `append`.
+//! [`Frames`]: the frames of a log in its database, as leaders read them and as the ledger sees them. What appends them is in `append`, and
+//! what removes them in `removal`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use tokio_postgres::Row;
@@ -13,10 +11,11 @@ use tokio_postgres::Row;
 use super::{
     clock::Clock,
     members::Members,
+    removal::Removal,
     tables::{Desk, Tables},
 };
 use crate::durable::{
-    frame::{Frame, FrameError, MAX_NUMBER, MAX_OPS},
+    frame::{Entry, Frame, FrameError, MAX_NUMBER, MAX_OPS},
     ledger::{
         FrameStore,
         rows::{byteas, int8, int8s, sums},
@@ -50,26 +49,16 @@ pub(super) struct Frames {
     reads: Desk,
     /// For changes, which wait for the lock of a tail.
     changes: Desk,
-    settled: Mutex<Behind>,
-    /// Whether a task removes frames.
-    is_removing: AtomicBool,
-}
-
-/// Positions that are settled and whose frames are not removed, by shard.
-#[derive(Default)]
-struct Behind {
-    /// Runs of positions.
-    runs: BTreeMap<u16, Vec<(u64, u64)>>,
-    /// The position below which all frames have been removed.
-    removed: BTreeMap<u16, u64>,
+    removal: Removal,
 }
 
 impl Frames {
     pub(super) fn new(tables: Arc<Tables>, clock: Arc<Clock>, [reads, changes]: [Desk; 2]) -> Arc<Self> {
-        Arc::new(Self { tables, clock, reads, changes, settled: Mutex::default(), is_removing: AtomicBool::new(false) })
+        Arc::new(Self { tables, clock, reads, changes, removal: Removal::default() })
     }
 
     pub(super) async fn end(&self) {
+        self.removal.end().await;
         self.reads.end().await;
         self.changes.end().await;
     }
@@ -154,20 +143,19 @@ impl Frames {
         }
     }
 
-    /// Whether a frame at or above `from` holds an op of this id. Returns its position.
-    pub(super) async fn position(
-        &self,
-        shard: u16,
-        mut from: u64,
-        (producer, number): (u64, u64),
-    ) -> Stored<Option<u64>> {
+    /// The first position from `least` on that holds an op of this id.
+    pub(super) async fn position(&self, shard: u16, least: u64, (producer, number): (u64, u64)) -> Stored<Option<u64>> {
+        let mut from = least;
         loop {
             let frames = self.read_some(shard, from).await?;
             let Some(last) = frames.last() else { return Ok(None) };
             from = last.first + last.count;
             for StoredFrame { first, bytes, .. } in frames {
                 let entries = Frame::open(bytes).and_then(|frame| frame.entries()).map_err(damaged)?;
-                let found = entries.iter().find(|(_, entry, _)| (entry.producer, entry.number) == (producer, number));
+                let is_it = |place: u64, entry: &Entry| {
+                    first + place >= least && (entry.producer, entry.number) == (producer, number)
+                };
+                let found = entries.iter().find(|(place, entry, _)| is_it(*place, entry));
                 if let Some((place, ..)) = found {
                     return Ok(Some(first + place));
                 }
@@ -233,6 +221,10 @@ impl Frames {
         self.changes.change(&self.tables.of_shard(shard, sql, columns)).await.map(drop)
     }
 
+    pub(super) fn reads(&self) -> &Desk {
+        &self.reads
+    }
+
     pub(super) fn changes(&self) -> &Desk {
         &self.changes
     }
@@ -241,66 +233,8 @@ impl Frames {
         &self.tables
     }
 
-    /// Removes all frames whose positions are settled when a term begins, also those that an earlier leader has left.
-    pub(super) fn remove_settled(self: &Arc<Self>, shard: u16, cursor: u64, settled: &[(u64, u64)]) {
-        let runs = cursor.checked_sub(1).map(|last| (0, last)).into_iter().chain(settled.iter().copied()).collect();
-        self.behind().removed.remove(&shard);
-        self.remove(shard, runs);
-    }
-
-    /// Removes the frames within runs, in a task that others may feed meanwhile.
-    fn remove(self: &Arc<Self>, shard: u16, runs: Vec<(u64, u64)>) {
-        self.behind().runs.entry(shard).or_default().extend(runs);
-        if self.is_removing.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let frames = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                let went = frames.remove_behind().await;
-                frames.is_removing.store(false, Ordering::SeqCst);
-                // Runs may have come while the last ones were removed. Those that failed are tried again with the next.
-                if went.is_err() || frames.behind().runs.is_empty() || frames.is_removing.swap(true, Ordering::SeqCst) {
-                    return;
-                }
-            }
-        });
-    }
-
-    async fn remove_behind(&self) -> Stored<()> {
-        loop {
-            let (shard, runs, removed) = {
-                let mut behind = self.behind();
-                let Some((shard, runs)) = behind.runs.pop_first() else { return Ok(()) };
-                let removed = behind.removed.get(&shard).copied().unwrap_or_default();
-                (shard, runs, removed)
-            };
-            // The frame that held the cursor began before it.
-            let from = |first: u64| if first == 0 { removed.saturating_sub(SPAN) } else { first };
-            let sql = "WITH gone AS (DELETE FROM {s}.roundlot_frames f USING unnest($3::bigint[], $4::bigint[]) AS r(first, last) \
-                WHERE f.log = $1 AND f.shard = $2 AND f.first >= r.first AND f.first <= r.last \
-                AND f.first + f.count - 1 <= r.last RETURNING octet_length(f.bytes) AS size) \
-                UPDATE {s}.roundlot_tails SET bytes = bytes - (SELECT coalesce(sum(size + $5::bigint), 0) FROM gone) \
-                WHERE log = $1 AND shard = $2";
-            let columns = [
-                int8s(runs.iter().map(|(first, _)| from(*first))),
-                int8s(runs.iter().map(|(_, last)| *last)),
-                int8(ROW_BYTES),
-            ];
-            let changed = self.changes.change(&self.tables.of_shard(shard, sql, columns)).await;
-            let mut behind = self.behind();
-            if let Err(error) = changed {
-                behind.runs.entry(shard).or_default().extend(runs);
-                return Err(error);
-            }
-            let until =
-                runs.iter().filter(|(first, _)| *first == 0).map(|(_, last)| last + 1).max().unwrap_or_default();
-            behind.removed.insert(shard, removed.max(until));
-        }
-    }
-
-    fn behind(&self) -> std::sync::MutexGuard<'_, Behind> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn removal(&self) -> &Removal {
+        &self.removal
     }
 }
 

@@ -8,7 +8,8 @@
 //! | `tables` | statements and checksums; sessions for single statements |
 //! | `append` | the transaction that puts frames at the end of shards |
 //! | `appender` | the task that runs it |
-//! | `frames` | what reads, removes and compacts frames |
+//! | `frames` | what reads and compacts frames |
+//! | `removal` | the task that removes frames |
 //! | `ids` | ids that are forgotten |
 //! | `members` | the processes that have joined, and how far each shard has come, as this one knows it |
 //! | `leases` | which of them has the lease of a shard |
@@ -35,6 +36,7 @@ mod log;
 mod members;
 mod notices;
 mod pulse;
+mod removal;
 mod schema;
 mod silence;
 mod tables;
@@ -132,7 +134,8 @@ impl PostgreSql {
     }
 
     /// How long the silence of a process must have been observed before others lead its shards: 3 s by default, from 200 ms to one
-    /// minute. All processes should have the same. A takeover takes at most one and a half times as long.
+    /// minute. A process with a longer lease than the one that observes it is judged by its own. A takeover takes at most one and a half
+    /// times as long if the server answers at once.
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
     }

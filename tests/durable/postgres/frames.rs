@@ -112,3 +112,29 @@ async fn a_frame_without_an_answer_comes_again() {
     assert_eq!(place.number("SELECT next FROM roundlot_tails").await, 1);
     orders.leave().await.unwrap();
 }
+
+/// Goal: frames of settled ops go, however many there are, and after a failure without another record. Method: more frames than one
+/// statement removes, from an earlier process, and a trigger that refuses to delete them until it is dropped.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+async fn a_removal_that_fails_is_tried_again() {
+    let place = Place::new().await;
+    let orders = join(&place, 1).await;
+    orders.handle().send_all(0..6000).await.unwrap();
+    orders.handle().flush().await.unwrap();
+    place.until("SELECT 1 FROM roundlot_tails HAVING sum(bytes) = 0").await;
+    orders.leave().await.unwrap();
+    let stale = "INSERT INTO roundlot_frames SELECT log, shard, first, 1, 'stale', 0 \
+        FROM roundlot_tails, generate_series(0, 5999) AS r(first); UPDATE roundlot_tails SET bytes = 6000 * 105; \
+        CREATE SEQUENCE attempts; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS \
+            $$ BEGIN PERFORM nextval('attempts'); RAISE EXCEPTION 'not now'; END $$; \
+        CREATE TRIGGER refuse BEFORE DELETE ON roundlot_frames EXECUTE FUNCTION refuse()";
+    place.execute(stale).await;
+    let orders = join(&place, 1).await;
+    place.until("SELECT 1 FROM attempts WHERE is_called").await;
+    assert_eq!(place.number("SELECT count(*) FROM roundlot_frames").await, 6000);
+    place.execute("DROP TRIGGER refuse ON roundlot_frames").await;
+    place.until("SELECT 1 FROM roundlot_tails HAVING sum(bytes) = 0").await;
+    assert_eq!(place.number("SELECT count(*) FROM roundlot_frames").await, 0);
+    orders.leave().await.unwrap();
+}
