@@ -157,6 +157,8 @@ impl Ingress {
         let (on_way, open) = {
             let mut state = self.state();
             state.is_closed = true;
+            // The log asks for no frame any more.
+            state.is_told = false;
             let left = (state.on_way.take(), std::mem::take(&mut state.open));
             self.look(&mut state);
             left

@@ -235,7 +235,7 @@ impl<E: Engine> Log for LedgerLog<E> {
         Box::pin(async move {
             let before = purge.before;
             self.ledger.remove_charges(shard, purge.now).await?;
-            let old = self.ledger.outcomes_before(shard, before, PURGE).await?;
+            let old = self.ledger.outcomes_before(shard, before, &purge.open, PURGE).await?;
             if old.is_empty() {
                 return Ok(false);
             }

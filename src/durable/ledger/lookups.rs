@@ -1,6 +1,8 @@
 //! Requests to a ledger that need no fence: outcomes by id, old outcomes, and dead letters. They share a session of their own, so
 //! that none waits for the work of a sink.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::{Client, Error, Row};
 
 use super::{
@@ -82,7 +84,13 @@ impl Ledger {
     }
 
     /// Outcomes that were recorded before a time, in order of producer and number, each producer's up to the first that was not.
-    pub(crate) async fn outcomes_before(&self, shard: u16, before: u64, limit: usize) -> Stored<Vec<OldOutcome>> {
+    pub(crate) async fn outcomes_before(
+        &self,
+        shard: u16,
+        before: u64,
+        open: &BTreeMap<u64, u64>,
+        limit: usize,
+    ) -> Stored<Vec<OldOutcome>> {
         let sql = "SELECT producer, first, count, at FROM {s}.roundlot_outcomes WHERE log = $1 AND shard = $2 \
             AND (producer, first) > ($3, $4) ORDER BY producer, first LIMIT $5";
         let (mut old, mut after) = (Vec::new(), (0, 0));
@@ -93,12 +101,13 @@ impl Ledger {
             let number = |row: &Row, column: usize| unsigned(row.get(column));
             after = (number(last, 0), number(last, 1));
             for row in &rows {
-                if number(row, 3) >= before {
-                    // The rest of this producer is newer.
-                    after = (number(row, 0), MAX_NUMBER);
+                let (producer, first, count) = (number(row, 0), number(row, 1), number(row, 2));
+                if number(row, 3) >= before || open.get(&producer).is_some_and(|number| first + count > *number) {
+                    // The rest of this producer is newer, or kept as well.
+                    after = (producer, MAX_NUMBER);
                     break;
                 }
-                old.push((number(row, 0), number(row, 1), number(row, 2)));
+                old.push((producer, first, count));
             }
         }
         Ok(old)

@@ -252,12 +252,14 @@ impl Ledger {
     }
 
     /// Changes the row of a shard, in the transaction that has locked it. Whatever a sink has set, the commit is synced and is
-    /// not cut short.
+    /// not cut short, and a client that is gone or stopped holds the lock no longer than it may.
     async fn update(&self, transaction: &Transaction<'_>, shard: u16, number: i64, row: &ShardRow) -> Stored<()> {
         let sql = "UPDATE {s}.roundlot_shards SET epoch = $3, cursor = $4, paused = $5, idle_terms = $6, sum = $7 \
             WHERE log = $1 AND shard = $2 AND txid_current() = $8 RETURNING set_config('statement_timeout', '0', true), \
+            set_config('idle_in_transaction_session_timeout', $9, true), \
             set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
             ELSE current_setting('synchronous_commit') END, true)";
+        let patience = self.patience.as_millis().clamp(1, MAX_MILLIS).to_string();
         let sum = shard_sum(key(self.log, shard), &ShardRow { next: 0, ..*row });
         let columns = [
             int8(row.epoch),
@@ -266,6 +268,7 @@ impl Ledger {
             int8(u64::from(row.idle_terms)),
             (Box::new(sum), tokio_postgres::types::Type::INT8),
             (Box::new(number), tokio_postgres::types::Type::INT8),
+            (Box::new(patience), tokio_postgres::types::Type::TEXT),
         ];
         let changed = answer(self.statement(shard, sql, columns).query(transaction.client())).await?;
         match changed.len() {

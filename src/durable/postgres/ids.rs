@@ -25,13 +25,10 @@ type Floors = BTreeMap<u64, u64>;
 /// forgotten first: an id whose outcome is gone is never new.
 pub(super) async fn purge(frames: &Frames, ledger: &Ledger, shard: u16, purge: &Purge) -> Stored<bool> {
     ledger.remove_charges(shard, purge.now).await?;
-    let old = ledger.outcomes_before(shard, purge.before, PURGE).await?;
-    if old.is_empty() {
-        return Ok(false);
-    }
     let Some(open) = open_ids(frames, shard, purge).await? else {
         return Ok(false);
     };
+    let old = ledger.outcomes_before(shard, purge.before, &open, PURGE).await?;
     let floors = floors(&old, &open);
     if floors.is_empty() {
         return Ok(false);
