@@ -149,7 +149,7 @@ async fn check(client: &Client, server: &Server) -> Result<Option<&'static str>,
     Ok(match (has(0), has(1), has(2)) {
         (true, ..) => Some("the server runs with fsync = off, so that a loss of power loses what it has confirmed"),
         (_, true, _) => Some("its commits are not synced, and synchronous_commit can't be set"),
-        // It may not have what the log has confirmed.
+        // A standby may lack what the log has confirmed.
         (.., true) => Some("the server is a standby"),
         _ => None,
     })
