@@ -14,14 +14,13 @@ use super::{
     command::Command,
     error::{Left, WithdrawError, WithdrawKeyError},
     frame::MAX_NUMBER,
-    log::{Found, LogError},
+    log::Found,
     op_status::OpStatus,
     outcomes,
     send::Sending,
     shared::Shared,
     stats::Stats,
     tally::FlushReport,
-    term::PAUSE,
     waiters::Ack,
     withdraw,
 };
@@ -167,20 +166,11 @@ where
         let may_come = self.shared.log.is_member(id.producer());
         let (reply, answer) = oneshot::channel();
         shard.commands.send(Command::IsWaiting { id, reply }).map_err(|_| Left)?;
-        if answer.await.map_err(|_| Left)? {
-            return Ok(OpStatus::Waiting);
-        }
-        let found = loop {
-            match self.shared.log.find(id).await {
-                Ok(found) => break found,
-                Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
-                    tokio::time::sleep(PAUSE.0).await;
-                }
-                Err(_) => return Err(Left),
-            }
-        };
-        Ok(match found {
+        let is_waiting = answer.await.map_err(|_| Left)?;
+        Ok(match self.shared.find(id).await? {
+            // It may come again all the same: its process does not know yet that another one has sent it.
             Found::Ended(row) => OpStatus::Ended(outcomes::from_row(&*self.shared.codec, &row)),
+            _ if is_waiting => OpStatus::Waiting,
             Found::Forgotten => OpStatus::Forgotten,
             // Frames of a process that is gone can't come any more.
             Found::Unknown if may_come => OpStatus::NotYetKnown,

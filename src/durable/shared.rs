@@ -14,12 +14,14 @@ use tokio::sync::{Notify, mpsc};
 use super::{
     codec::OpCodec,
     command::Command,
+    error::Left,
     ingress::Ingress,
-    log::Log,
+    log::{Found, Log, LogError},
     permits::Permits,
     shard_quota::ShardQuota,
     stats::{ShardStats, Stats},
     tally::Tallies,
+    term::PAUSE,
     waiters::Waiters,
     withdraw::Requests,
 };
@@ -96,6 +98,18 @@ impl<T, R> Shared<T, R> {
     /// The name of a shard, in logs and metrics.
     pub(crate) fn name_of(&self, shard: u16) -> String {
         name_of(&self.name, shard, self.shards.len() as u16)
+    }
+
+    /// What the log knows of an op, once it can tell.
+    pub(crate) async fn find(&self, id: OpId) -> Result<Found, Left> {
+        loop {
+            match self.log.find(id).await {
+                Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
+                    tokio::time::sleep(PAUSE.0).await;
+                }
+                found => return found.map_err(|_| Left),
+            }
+        }
     }
 
     pub(crate) fn limits(&self) -> MutexGuard<'_, Limits> {
