@@ -100,7 +100,7 @@ impl<T, R> Shared<T, R> {
         name_of(&self.name, shard, self.shards.len() as u16)
     }
 
-    /// What the log knows of an op, once it can tell.
+    /// Asks the log about an op until it can tell.
     pub(crate) async fn find(&self, id: OpId) -> Result<Found, Left> {
         loop {
             match self.log.find(id).await {
