@@ -168,7 +168,7 @@ where
         shard.commands.send(Command::IsWaiting { id, reply }).map_err(|_| Left)?;
         let is_waiting = answer.await.map_err(|_| Left)?;
         Ok(match self.shared.find(id).await? {
-            // It may come again all the same: its process does not know yet that another one has sent it.
+            // An op that has ended may come again: its process does not know yet that another one has sent it.
             Found::Ended(row) => OpStatus::Ended(outcomes::from_row(&*self.shared.codec, &row)),
             _ if is_waiting => OpStatus::Waiting,
             Found::Forgotten => OpStatus::Forgotten,
