@@ -24,7 +24,7 @@ use record::{Emitted, Metric, Site};
 use tokio::runtime::{Builder, Runtime};
 
 /// Events that no run of this test emits, each with the reason.
-const ELSEWHERE: [(&str, &str); 22] = [
+const ELSEWHERE: [(&str, &str); 23] = [
     ("the WAL of a log can't be moved into it", "takes a disk that fails"),
     ("a reader keeps the WAL of a log from being reset", "takes a log of some megabytes"),
     ("a commit has no known result: the log is opened again", "takes a disk that fails"),
@@ -44,6 +44,7 @@ const ELSEWHERE: [(&str, &str); 22] = [
     ("this process was silent for an hour and was removed from the log: join again", "takes a PostgreSQL server"),
     ("a process that died was removed from the log", "takes a PostgreSQL server"),
     ("a process has left without saying so", "takes a PostgreSQL server"),
+    ("the log went back: accepted ops are lost", "takes a server that has lost what it confirmed"),
     ("a session held a lock while its client said nothing, and was ended", "takes a PostgreSQL server"),
     ("a connection to PostgreSQL ended", "takes a PostgreSQL server"),
     ("the server was not told that a statement is given up, it will find out by itself", "takes a PostgreSQL server"),
