@@ -3,21 +3,9 @@
 # A patch that no longer applies fails, and so does a bug that survives 1,000 kills. Prints a row per bug.
 # CAMPAIGN_TARGET names a build folder that is kept.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
+source "$(dirname "$0")/copy.sh"
 kills=${KILLS:-1000}
 seed=${SEED:-1}
-
-tmp=$(mktemp -d)
-copy=$tmp/repository
-clean_up() {
-    git -C "$root" worktree remove --force "$copy" 2>/dev/null || true
-    rm -rf "$tmp"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-git -C "$root" worktree add --quiet --detach "$copy" HEAD
-export CARGO_TARGET_DIR=${CAMPAIGN_TARGET:-$tmp/target}
 
 # run KILLS: builds the copy and runs the campaign. Its words go to $tmp/out.
 run() {

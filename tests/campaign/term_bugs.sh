@@ -3,23 +3,11 @@
 # `tests/campaign/term_bugs.sh [PATCH...]`. A line of each patch names the test. A patch that no longer applies fails, and so does a bug
 # that survives all seeds. Prints a row per bug. CAMPAIGN_TARGET names a build folder that is kept.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
+source "$(dirname "$0")/copy.sh"
 seeds=${SEEDS:-200}
 
 # Seeds of one run. A bug that the first of them finds costs no more than these.
 step=10
-
-tmp=$(mktemp -d)
-copy=$tmp/repository
-clean_up() {
-    git -C "$root" worktree remove --force "$copy" 2>/dev/null || true
-    rm -rf "$tmp"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-git -C "$root" worktree add --quiet --detach "$copy" HEAD
-export CARGO_TARGET_DIR=${CAMPAIGN_TARGET:-$tmp/target} CARGO_INCREMENTAL=0
 
 # The crate is compiled more often than it runs long.
 options=(--quiet --release --locked --features durable-file --test durable --config profile.release.package.roundlot.opt-level=0)

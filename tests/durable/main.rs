@@ -4,6 +4,8 @@
 mod bounds;
 mod conformance;
 mod crashes;
+#[cfg(feature = "postgres")]
+mod database;
 mod expiry;
 #[cfg(feature = "durable-file")]
 mod file;

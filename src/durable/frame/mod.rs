@@ -171,14 +171,18 @@ impl Frame {
         Ok(packer.seal(self.number, self.made_at, self.schema))
     }
 
-    /// The same frame, in which its producer's ops with numbers below `below` are flagged as possible repeats.
-    pub(crate) fn flagged(&self, below: u64) -> Result<Self, FrameError> {
-        let mut packer = Packer::new(self.producer);
-        for (_, entry, range) in self.entries()? {
-            let is_claimed = entry.producer == self.producer && entry.number < below && !entry.withdraws;
-            packer.push(Entry { may_repeat: entry.may_repeat || is_claimed, ..entry }, &self.bytes[range]);
+    /// The same frame, in which its producer's ops with numbers below `below` are flagged as possible repeats. `None` if it has none.
+    pub(crate) fn flagged(&self, below: u64) -> Result<Option<Self>, FrameError> {
+        let is_claimed = |entry: &Entry| entry.producer == self.producer && entry.number < below && !entry.withdraws;
+        let entries = self.entries()?;
+        if !entries.iter().any(|(_, entry, _)| is_claimed(entry)) {
+            return Ok(None);
         }
-        Ok(packer.seal(self.number, self.made_at, self.schema))
+        let mut packer = Packer::new(self.producer);
+        for (_, entry, range) in entries {
+            packer.push(Entry { may_repeat: entry.may_repeat || is_claimed(&entry), ..entry }, &self.bytes[range]);
+        }
+        Ok(Some(packer.seal(self.number, self.made_at, self.schema)))
     }
 
     fn entry(producer: u64, last: Entry, flags: u8, reader: &mut Reader<'_>) -> Option<(Entry, Range<usize>)> {
@@ -256,6 +260,8 @@ mod tests {
         fn ops_are_flagged(entries in entries(), below in 0..6_u64) {
             let flagged = pack(&entries).flagged(below).unwrap();
             let is_claimed = |entry: &Entry| entry.producer == 1 && entry.number < below && !entry.withdraws;
+            prop_assert_eq!(flagged.is_some(), entries.iter().any(|(entry, _)| is_claimed(entry)));
+            let flagged = flagged.unwrap_or_else(|| pack(&entries));
             let expected: Vec<_> = entries.into_iter().map(|(entry, op)| {
                 (Entry { may_repeat: entry.may_repeat || is_claimed(&entry), ..entry }, op)
             }).collect();

@@ -64,7 +64,7 @@ pub(crate) fn append(store: &mut dyn Store, shard: u32, frame: &Frame, now: u64)
 pub(crate) fn flagged(producer: &ProducerRow, frame: &Frame) -> Stored<Option<Frame>> {
     match producer.claimed {
         0 => Ok(None),
-        below => frame.flagged(below).map(Some).map_err(|error| LogError::Damaged(error.to_string())),
+        below => frame.flagged(below).map_err(|error| LogError::Damaged(error.to_string())),
     }
 }
 
@@ -292,14 +292,19 @@ pub(super) fn open_ids(store: &mut dyn Store, shard: u32, purge: &Purge) -> Stor
     if unread.len() == READ {
         return Ok(None);
     }
-    for stored in unread {
-        let frame = Frame::open(stored.bytes).map_err(|error| LogError::Damaged(error.to_string()))?;
-        let entries = frame.entries().map_err(|error| LogError::Damaged(error.to_string()))?;
-        for (_, entry, _) in entries.iter().filter(|(_, entry, _)| entry.may_repeat) {
+    unread.into_iter().try_for_each(|stored| add_open_ids(&mut open, stored))?;
+    Ok(Some(open))
+}
+
+/// Adds the ids of a frame that may be repeats.
+pub(crate) fn add_open_ids(open: &mut BTreeMap<u64, u64>, stored: StoredFrame) -> Stored<()> {
+    let entries = Frame::open(stored.bytes).and_then(|frame| frame.entries());
+    for (_, entry, _) in entries.map_err(|error| LogError::Damaged(error.to_string()))? {
+        if entry.may_repeat {
             open.entry(entry.producer).and_modify(|least| *least = entry.number.min(*least)).or_insert(entry.number);
         }
     }
-    Ok(Some(open))
+    Ok(())
 }
 
 /// Forgets some outcomes recorded before a time, and charges that have expired. Returns whether there may be more.

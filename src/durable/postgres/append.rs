@@ -76,8 +76,8 @@ impl Appending {
         let mut locked = self.lock(client, asked.iter().map(|asked| asked.shard)).await?;
         let (mut placed, mut answers) = (Vec::new(), Vec::new());
         for Asked { shard, frame } in asked {
-            let flagged = locked.producers.get(shard).and_then(|known| rules::flagged(known, frame).transpose());
-            let frame = flagged.transpose()?.unwrap_or_else(|| frame.clone());
+            let flagged = locked.producers.get(shard).map_or(Ok(None), |known| rules::flagged(known, frame))?;
+            let frame = flagged.unwrap_or_else(|| frame.clone());
             let place = self.place(&mut locked, *shard, &frame, now);
             let Frame { count, bytes, .. } = frame;
             answers.push(
@@ -88,34 +88,12 @@ impl Appending {
         for Placed { shard, new, .. } in &placed {
             let claims = new.as_ref().map_or_else(|| Ok(BTreeMap::new()), rules::claims)?;
             if !claims.is_empty() {
-                self.claim(client, *shard, &claims).await?;
+                let claim = |row: ProducerRow, below: u64| ProducerRow { claimed: row.claimed.max(below), ..row };
+                self.tables.change_producers(client, *shard, &claims, claim).await?;
             }
         }
         self.put(client, &locked, &placed, true).await?;
         Ok(answers)
-    }
-
-    /// Notes ids of other processes that a frame has, in a shard whose tail is locked. A process without a row has never been here.
-    async fn claim(&self, client: &Client, shard: u16, claims: &BTreeMap<u64, u64>) -> Stored<()> {
-        let known = "SELECT producer, frame, first, floor, claimed, sum FROM {s}.roundlot_producers WHERE log = $1 \
-            AND shard = $2 AND producer = ANY ($3)";
-        let known = self.tables.of_shard(shard, known, [int8s(claims.keys().copied())]);
-        let mut rows = Vec::new();
-        for row in answer(known.query(client)).await? {
-            let producer = unsigned(row.get(0));
-            let before = self.tables.producer_of(shard, producer, &row, 1)?;
-            let below = claims.get(&producer).copied().unwrap_or_default();
-            rows.push((producer, ProducerRow { claimed: before.claimed.max(below), ..before }));
-        }
-        let sql = "UPDATE {s}.roundlot_producers p SET claimed = r.claimed, sum = r.sum \
-            FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS r(producer, claimed, sum) \
-            WHERE p.log = $1 AND p.shard = $2 AND p.producer = r.producer";
-        let columns = [
-            int8s(rows.iter().map(|(producer, _)| *producer)),
-            int8s(rows.iter().map(|(_, row)| row.claimed)),
-            sums(rows.iter().map(|(producer, row)| self.tables.producer_sum(shard, *producer, row))),
-        ];
-        answer(self.tables.of_shard(shard, sql, columns).execute(client)).await.map(drop)
     }
 
     /// Moves the op of a dead letter to the end of its shard. Returns the frame, if there was a letter.

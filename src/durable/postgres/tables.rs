@@ -1,16 +1,16 @@
 //! [`Tables`]: where the rows of a log are, and the checksums of those that are not the ledger's. [`Desk`]: a session for requests that
 //! need no transaction of several statements.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::Mutex;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 
 use crate::{
     durable::{
         bytes::checksum,
         ledger::{
-            rows::{Parameter, Statement},
+            rows::{Parameter, Statement, int8s, sums},
             schema::key,
             session::{Slot, answer, committed},
         },
@@ -73,6 +73,35 @@ impl Tables {
         let found = ProducerRow { frame: number(0), first: number(1), floor: number(2), claimed: number(3) };
         let is_right = row.get::<_, i64>(at + 4) == self.producer_sum(shard, producer, &found);
         check(is_right, "producers").map(|()| found)
+    }
+
+    /// Changes the rows of processes, each by a number, in a transaction that has locked the tail of the shard. A process without a row
+    /// has never been here.
+    pub(super) async fn change_producers(
+        &self,
+        client: &Client,
+        shard: u16,
+        by: &BTreeMap<u64, u64>,
+        change: impl Fn(ProducerRow, u64) -> ProducerRow,
+    ) -> Stored<()> {
+        let known = "SELECT producer, frame, first, floor, claimed, sum FROM {s}.roundlot_producers WHERE log = $1 \
+            AND shard = $2 AND producer = ANY ($3)";
+        let mut rows = Vec::new();
+        for row in answer(self.of_shard(shard, known, [int8s(by.keys().copied())]).query(client)).await? {
+            let producer = unsigned(row.get(0));
+            let before = self.producer_of(shard, producer, &row, 1)?;
+            rows.push((producer, by.get(&producer).map_or(before, |number| change(before, *number))));
+        }
+        let sql = "UPDATE {s}.roundlot_producers p SET floor = r.floor, claimed = r.claimed, sum = r.sum \
+            FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS r(producer, floor, claimed, sum) \
+            WHERE p.log = $1 AND p.shard = $2 AND p.producer = r.producer";
+        let columns = [
+            int8s(rows.iter().map(|(producer, _)| *producer)),
+            int8s(rows.iter().map(|(_, row)| row.floor)),
+            int8s(rows.iter().map(|(_, row)| row.claimed)),
+            sums(rows.iter().map(|(producer, row)| self.producer_sum(shard, *producer, row))),
+        ];
+        answer(self.of_shard(shard, sql, columns).execute(client)).await.map(drop)
     }
 
     pub(super) fn frame_sum(&self, shard: u16, (first, count): (u64, u64), bytes: &[u8]) -> i64 {

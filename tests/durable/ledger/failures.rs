@@ -1,5 +1,7 @@
 //! Servers that go away, commits without an answer, and writes that take too long.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -46,7 +48,7 @@ async fn cut_at_commit(url: String, armed: Arc<Notify>, cut: Arc<Notify>) -> Str
     let address = url.split(['@', '/', '?']).nth(3).unwrap().to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let own = listener.local_addr().unwrap().to_string();
-    let is_armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_armed = Arc::new(AtomicBool::new(false));
     tokio::spawn({
         let is_armed = Arc::clone(&is_armed);
         async move {
@@ -114,7 +116,7 @@ async fn a_commit_whose_answer_is_lost_is_found() {
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn a_killed_server_costs_nothing() {
     let server = Arc::new(Server::start(&[]));
-    let place = Place::on(&server.url()).await;
+    let mut place = Place::on(&server.url()).await;
     let orders = join(&place).await;
     let desk = orders.joined.handle();
     let mut acks = Vec::new();
@@ -134,7 +136,7 @@ async fn a_killed_server_costs_nothing() {
     for (op, ack) in acks {
         assert_eq!(ack.await.unwrap(), op * 10);
     }
-    let place = Place { client: connect(&place.url).await, ..place };
+    place.database.reconnect().await;
     assert_eq!(place.landed().await, (0..3000).collect::<Vec<_>>());
     let stats = orders.joined.leave().await.unwrap();
     assert_eq!((stats.outcomes.delivered, stats.waiting), (3000, 0));

@@ -7,51 +7,45 @@ mod refused;
 mod table;
 
 use std::{
+    ops::Deref,
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use crate::server;
+use crate::{
+    database::{self, Database, connect},
+    server,
+};
 use roundlot::{
     AckError, Batch, End, Limits, Retry, Settled, Sink, SinkError,
     durable::{Durable, File, JoinError, Joined, OpStatus, SendError, Term},
     sink::Guarantee,
 };
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Transaction};
+use tokio_postgres::Transaction;
 
-/// A schema of the test's own, and a folder for its file.
+/// A database, and a folder for the file.
 pub(crate) struct Place {
-    url: String,
-    schema: String,
-    client: Client,
+    database: Database,
     folder: tempfile::TempDir,
 }
 
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
+impl Deref for Place {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
 }
 
 impl Place {
     pub(crate) async fn new() -> Self {
-        let url =
-            std::env::var("ROUNDLOT_POSTGRES_URL").expect("tests/run.sh names the server in ROUNDLOT_POSTGRES_URL");
-        Self::on(&url).await
+        Self::on(&database::server()).await
     }
 
     async fn on(server: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let schema = format!("l{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let client = connect(server).await;
-        let landed = "CREATE TABLE landed (op bigint)";
-        client.batch_execute(&format!("CREATE SCHEMA {schema}; SET search_path TO {schema}; {landed}")).await.unwrap();
-        let url = format!("{server}?options=-csearch_path%3D{schema}&application_name={schema}");
-        Self { url, schema, client, folder: tempfile::tempdir().unwrap() }
+        let database = Database::on(server, "CREATE TABLE landed (op bigint)").await;
+        Self { database, folder: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self) -> PathBuf {
@@ -62,32 +56,8 @@ impl Place {
         File::at(self.path()).ledger(&self.url)
     }
 
-    async fn execute(&self, sql: &str) {
-        self.client.batch_execute(sql).await.unwrap();
-    }
-
-    async fn numbers(&self, sql: &str) -> Vec<i64> {
-        let rows = self.client.simple_query(sql).await.unwrap();
-        let number = |message| match message {
-            SimpleQueryMessage::Row(row) => Some(row.get(0).map_or(-1, |text| text.parse().unwrap())),
-            _ => None,
-        };
-        rows.into_iter().filter_map(number).collect()
-    }
-
     async fn landed(&self) -> Vec<i64> {
         self.numbers("SELECT op FROM landed ORDER BY op").await
-    }
-
-    /// Waits until a query finds something.
-    async fn until(&self, sql: &str) -> i64 {
-        for _ in 0..3000 {
-            if let Some(found) = self.numbers(sql).await.first() {
-                return *found;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("never true: {sql}")
     }
 }
 

@@ -9,88 +9,55 @@ mod sessions;
 mod went_back;
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    ops::Deref,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use crate::server;
+use crate::{
+    database::{self, Database, connect},
+    server,
+};
 use roundlot::{
     Batch, Limits, Retry, Settled, Sink, SinkError, Stages,
     durable::{Durable, JoinError, Joined, PostgreSql, Stats, Term},
     sink::Guarantee,
 };
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Transaction};
+use tokio_postgres::Transaction;
 
 /// The lease of tests: short, and long enough for a machine that does other things besides.
 const LEASE: Duration = Duration::from_millis(1000);
 
-/// A schema of the test's own, with a table for its rows.
+/// A database with a table for rows.
 pub(crate) struct Place {
-    url: String,
-    client: Client,
+    database: Database,
 }
 
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
+impl Deref for Place {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
 }
 
 impl Place {
     pub(crate) async fn new() -> Self {
-        let url =
-            std::env::var("ROUNDLOT_POSTGRES_URL").expect("tests/run.sh names the server in ROUNDLOT_POSTGRES_URL");
-        Self::on(&url).await
+        Self::on(&database::server()).await
     }
 
     async fn on(server: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let schema = format!("p{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let client = connect(server).await;
         let landed = "CREATE TABLE landed (number bigserial, op bigint, shard integer, epoch bigint)";
-        client.batch_execute(&format!("CREATE SCHEMA {schema}; SET search_path TO {schema}; {landed}")).await.unwrap();
-        let url = format!("{server}?options=-csearch_path%3D{schema}&application_name={schema}");
-        Self { url, client }
+        Self { database: Database::on(server, landed).await }
     }
 
     pub(crate) fn engine(&self) -> PostgreSql {
         PostgreSql::at(&self.url).lease(LEASE)
     }
 
-    async fn execute(&self, sql: &str) {
-        self.client.batch_execute(sql).await.unwrap();
-    }
-
-    async fn numbers(&self, sql: &str) -> Vec<i64> {
-        let rows = self.client.simple_query(sql).await.unwrap();
-        let number = |message| match message {
-            SimpleQueryMessage::Row(row) => Some(row.get(0).map_or(-1, |text| text.parse().unwrap())),
-            _ => None,
-        };
-        rows.into_iter().filter_map(number).collect()
-    }
-
-    async fn number(&self, sql: &str) -> i64 {
-        self.numbers(sql).await[0]
-    }
-
     /// The ops whose rows are there, in the order of their rows.
     async fn landed(&self) -> Vec<i64> {
         self.numbers("SELECT op FROM landed ORDER BY number").await
-    }
-
-    /// Waits until a query finds something.
-    async fn until(&self, sql: &str) -> i64 {
-        for _ in 0..6000 {
-            if let Some(found) = self.numbers(sql).await.first() {
-                return *found;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("never true: {sql}")
     }
 }
 

@@ -37,7 +37,7 @@ async fn a_server_that_is_killed_loses_nothing() {
         // Longer than a lease: silence that nobody can observe is none.
         tokio::time::sleep(LEASE * 2).await;
         server.up();
-        place.client = connect(&place.url).await;
+        place.database.reconnect().await;
         for sent in sending {
             sent.await.unwrap();
         }

@@ -112,8 +112,7 @@ async fn a_client_that_stops_in_a_message_lets_go() {
     let place = Place::new().await;
     let first = join(&place, 1).await;
     first.handle().submit(0).await.unwrap().await.unwrap();
-    let (url, schema) = place.url.split_once('?').map(|(url, options)| (url.to_owned(), options.to_owned())).unwrap();
-    let schema = schema.split("%3D").nth(1).and_then(|rest| rest.split('&').next()).unwrap().to_owned();
+    let (url, schema) = (place.url.clone(), place.schema.clone());
     let _stopped = tokio::task::spawn_blocking(move || {
         let mut raw = Raw::connect(&url, &schema);
         let lock = "BEGIN; SELECT FROM roundlot_tails FOR UPDATE; SELECT FROM roundlot_shards FOR UPDATE\0";

@@ -87,7 +87,7 @@ async fn ops_at_positions_of_lost_ones_are_not_lost() {
 #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
 async fn no_term_outlives_a_promotion() {
     let server = Server::start(&["restore_command = 'false'"]);
-    let place = Place::on(&server.url()).await;
+    let mut place = Place::on(&server.url()).await;
     let orders = join(&place, 1).await;
     let desk = orders.handle();
     desk.submit(1).await.unwrap().await.unwrap();
@@ -101,6 +101,7 @@ async fn no_term_outlives_a_promotion() {
     desk.submit(2).await.unwrap().await.unwrap();
     desk.flush().await.unwrap();
     assert!(desk.stats().terms > terms);
-    assert_eq!(Place { client: connect(&place.url).await, ..place }.landed().await, [1, 2]);
+    place.database.reconnect().await;
+    assert_eq!(place.landed().await, [1, 2]);
     conserved(&orders.leave().await.unwrap());
 }
