@@ -1,7 +1,7 @@
 //! The tables of a log in SQLite. All names begin with `roundlot_`, so that the file may hold tables of
 //! its owner, too.
 
-/// The format of the tables, and the only one that is read.
+/// The format of the tables, and the only one that is read. It changes with each letter of [`TABLES`].
 pub(super) const FORMAT: i64 = 3;
 
 /// A shard's number is that of its log, shifted by 16 bits, and its own. Tables with large rows have row ids, so that a search

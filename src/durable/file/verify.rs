@@ -66,15 +66,18 @@ pub(super) fn verify(connection: &Connection) -> Stored<()> {
     })
 }
 
-/// Whether a file has all tables of a log, or none. One whose name has changed would be made anew, and be empty.
+/// Whether a file has all tables of a log as they are made, or none. One whose name has changed would be made anew, and be empty;
+/// one whose columns have changed can't be read.
 pub(super) fn has_all_or_none(connection: &Connection, tables: &str) -> rusqlite::Result<bool> {
-    let names = tables.lines().filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS ")?.split(' ').next());
     let (mut has_one, mut has_all) = (false, true);
-    for name in names {
-        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
-        let is_there = connection.query_row(sql, [name], |row| row.get::<_, i64>(0))? > 0;
-        has_one |= is_there;
-        has_all &= is_there;
+    for table in tables.split(';').filter_map(|table| table.trim().strip_prefix("CREATE TABLE IF NOT EXISTS ")) {
+        let name = table.split(' ').next();
+        let sql =
+            "SELECT count(*), count(*) FILTER (WHERE sql = 'CREATE TABLE ' || ?2) FROM sqlite_schema WHERE name = ?1";
+        let (there, right): (i64, i64) =
+            connection.query_row(sql, (name, table), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        has_one |= there > 0;
+        has_all &= right > 0;
     }
     Ok(has_all || !has_one)
 }
