@@ -33,13 +33,13 @@ use crate::{
 };
 
 /// A frame on its way into a shard.
-pub(super) struct Asked {
+pub(super) struct AppendRequest {
     pub(super) shard: u16,
     pub(super) frame: Frame,
 }
 
 /// A dead letter on its way back into its shard.
-pub(super) struct Move {
+pub(super) struct RequeueRequest {
     pub(super) letter: OpId,
     /// The number that its op gets.
     pub(super) number: u64,
@@ -72,10 +72,15 @@ struct Placed {
 
 impl Appending {
     /// Stores frames at `now`, in nanoseconds since 1970. Returns where each is. A frame that is refused keeps no other one back.
-    pub(super) async fn store(&self, client: &Client, asked: &[Asked], now: u64) -> Stored<Vec<Stored<StoredFrame>>> {
+    pub(super) async fn store(
+        &self,
+        client: &Client,
+        asked: &[AppendRequest],
+        now: u64,
+    ) -> Stored<Vec<Stored<StoredFrame>>> {
         let mut locked = self.lock(client, asked.iter().map(|asked| asked.shard)).await?;
         let (mut placed, mut answers) = (Vec::new(), Vec::new());
-        for Asked { shard, frame } in asked {
+        for AppendRequest { shard, frame } in asked {
             let flagged = locked.producers.get(shard).map_or(Ok(None), |known| rules::flagged(known, frame))?;
             let frame = flagged.unwrap_or_else(|| frame.clone());
             let place = self.place(&mut locked, *shard, &frame, now);
@@ -97,7 +102,12 @@ impl Appending {
     }
 
     /// Moves the op of a dead letter to the end of its shard. Returns the frame, if there was a letter.
-    pub(super) async fn requeue(&self, client: &Client, moved: &Move, now: u64) -> Stored<Option<StoredFrame>> {
+    pub(super) async fn requeue(
+        &self,
+        client: &Client,
+        moved: &RequeueRequest,
+        now: u64,
+    ) -> Stored<Option<StoredFrame>> {
         let shard = moved.letter.shard();
         let mut locked = self.lock(client, [shard]).await?;
         let Some(letter) = self.letter(client, moved.letter).await? else {

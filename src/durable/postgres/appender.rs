@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    append::{Appending, Asked, Move},
+    append::{AppendRequest, Appending, RequeueRequest},
     clock::Clock,
     members::Members,
 };
@@ -33,7 +33,7 @@ const SETTINGS: &str = "SET idle_in_transaction_session_timeout TO '2s'; SET sta
 /// A request to append.
 pub(super) enum Job {
     Frames { shard: u16, frames: Arc<dyn Frames>, asker: Asker },
-    Requeue { moved: Move, reply: oneshot::Sender<Stored<Option<StoredFrame>>> },
+    Requeue { moved: RequeueRequest, reply: oneshot::Sender<Stored<Option<StoredFrame>>> },
 }
 
 /// The way of new frames to the leader of each shard in this process.
@@ -117,7 +117,7 @@ impl Appender {
                     None => asker.answer(Ok(())),
                     Some(frame) => {
                         bytes += frame.bytes.len();
-                        asked.push(Asked { shard, frame });
+                        asked.push(AppendRequest { shard, frame });
                         askers.push(asker);
                         if bytes >= MAX_BYTES {
                             self.append(slot, std::mem::take(&mut asked), std::mem::take(&mut askers)).await;
@@ -131,7 +131,7 @@ impl Appender {
     }
 
     /// Stores frames in one transaction, and answers.
-    async fn append(&self, slot: &mut Slot, asked: Vec<Asked>, askers: Vec<Asker>) {
+    async fn append(&self, slot: &mut Slot, asked: Vec<AppendRequest>, askers: Vec<Asker>) {
         if asked.is_empty() {
             return;
         }
@@ -147,7 +147,7 @@ impl Appender {
         askers.into_iter().zip(answers).for_each(|(asker, answer)| asker.answer(answer.map(drop)));
     }
 
-    async fn store(&self, slot: &mut Slot, asked: &[Asked]) -> Stored<Vec<Stored<StoredFrame>>> {
+    async fn store(&self, slot: &mut Slot, asked: &[AppendRequest]) -> Stored<Vec<Stored<StoredFrame>>> {
         let mut in_use = slot.ready(&self.server).await?;
         let stored = self.appending.store(in_use.client()?, asked, nanos(self.clock.now())).await;
         match &stored {
@@ -164,7 +164,7 @@ impl Appender {
         stored
     }
 
-    async fn requeue(&self, slot: &mut Slot, moved: &Move) -> Stored<Option<StoredFrame>> {
+    async fn requeue(&self, slot: &mut Slot, moved: &RequeueRequest) -> Stored<Option<StoredFrame>> {
         let mut in_use = slot.ready(&self.server).await?;
         let stored = self.appending.requeue(in_use.client()?, moved, nanos(self.clock.now())).await;
         match &stored {

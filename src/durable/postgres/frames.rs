@@ -12,7 +12,7 @@ use super::{
     clock::Clock,
     members::Members,
     removal::Removal,
-    tables::{Desk, Tables},
+    tables::{SharedSession, Tables},
 };
 use crate::durable::{
     frame::{Entry, Frame, FrameError, MAX_NUMBER, MAX_OPS},
@@ -46,14 +46,14 @@ pub(super) struct Frames {
     tables: Arc<Tables>,
     clock: Arc<Clock>,
     /// For reads, which wait for no lock.
-    reads: Desk,
+    reads: SharedSession,
     /// For changes, which wait for the lock of a tail.
-    changes: Desk,
+    changes: SharedSession,
     removal: Removal,
 }
 
 impl Frames {
-    pub(super) fn new(tables: Arc<Tables>, clock: Arc<Clock>, [reads, changes]: [Desk; 2]) -> Arc<Self> {
+    pub(super) fn new(tables: Arc<Tables>, clock: Arc<Clock>, [reads, changes]: [SharedSession; 2]) -> Arc<Self> {
         Arc::new(Self { tables, clock, reads, changes, removal: Removal::default() })
     }
 
@@ -221,11 +221,11 @@ impl Frames {
         self.changes.change(&self.tables.of_shard(shard, sql, columns)).await.map(drop)
     }
 
-    pub(super) fn reads(&self) -> &Desk {
+    pub(super) fn reads(&self) -> &SharedSession {
         &self.reads
     }
 
-    pub(super) fn changes(&self) -> &Desk {
+    pub(super) fn changes(&self) -> &SharedSession {
         &self.changes
     }
 
@@ -243,12 +243,12 @@ fn damaged(error: FrameError) -> LogError {
 }
 
 /// The frames of a log, as its ledger sees them.
-pub(super) struct OfLedger {
+pub(super) struct LedgerFrames {
     pub(super) frames: Arc<Frames>,
     pub(super) members: Arc<Members>,
 }
 
-impl FrameStore for OfLedger {
+impl FrameStore for LedgerFrames {
     fn now(&self) -> u64 {
         nanos(self.frames.clock.now())
     }

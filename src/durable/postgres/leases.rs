@@ -1,5 +1,5 @@
 //! The leases of shards in [`Members`]: which this process has, which it may take, and which it wants from another one. Leaders ask for
-//! them, and the pulse does what is found here. No call waits.
+//! them, and the heartbeat does what is found here. No call waits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -70,7 +70,7 @@ impl Members {
         self.lease / 4
     }
 
-    /// Takes the lead of a shard, if this process has its lease. If not, the pulse is asked to take that.
+    /// Takes the lead of a shard, if this process has its lease. If not, the heartbeat is asked to take that.
     pub(super) fn try_lead(self: &Arc<Self>, shard: u16) -> Option<Lead> {
         let now = Instant::now();
         let mut state = self.state();
@@ -99,11 +99,11 @@ impl Members {
     /// The lease of a shard, if it can be taken and this process is the one to do so.
     fn may_take(&self, state: &mut State, shard: u16, now: Instant) -> Option<Wanted> {
         let is_others = self.is_others(state, shard);
-        let State { silence, shards, .. } = state;
+        let State { liveness, shards, .. } = state;
         let of_shard = shards.get_mut(usize::from(shard))?;
         let holder = of_shard.holder?;
-        let revision = silence.dead(holder);
-        let is_gone = !silence.has(holder) || revision.is_some();
+        let revision = liveness.dead(holder);
+        let is_gone = !liveness.has(holder) || revision.is_some();
         // This process may have taken it by a request whose answer was lost.
         if holder != self.me && !is_gone {
             of_shard.free_since = None;
@@ -117,15 +117,15 @@ impl Members {
     /// Whether another process should lead a shard.
     fn is_others(&self, state: &State, shard: u16) -> bool {
         let member = |producer| Membership { log: self.log, producer };
-        let alive: Vec<_> = state.silence.alive().map(member).collect();
+        let alive: Vec<_> = state.liveness.alive().map(member).collect();
         preferred(&alive, shard).is_some_and(|preferred| preferred != member(self.me))
     }
 
     /// Whether a process that is alive has the lease, which is this one's to have, and is to be told now.
     fn wants(&self, state: &mut State, shard: u16, is_others: bool, now: Instant) -> bool {
-        let State { silence, shards, notices, .. } = state;
+        let State { liveness, shards, notices, .. } = state;
         let Some(of_shard) = shards.get_mut(usize::from(shard)) else { return false };
-        let is_held = of_shard.holder.is_some_and(|holder| holder != self.me && silence.has(holder));
+        let is_held = of_shard.holder.is_some_and(|holder| holder != self.me && liveness.has(holder));
         if is_others || !is_held {
             of_shard.wanted_since = None;
             return false;

@@ -13,15 +13,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    append::{Appending, Move},
+    append::{Appending, RequeueRequest},
     appender::{Appender, Followers, Job},
     clock::Clock,
-    frames::{Frames, OfLedger},
+    frames::{Frames, LedgerFrames},
+    heartbeat::Heartbeat,
     ids,
     members::Members,
-    pulse::Pulse,
     schema,
-    tables::{Desk, Tables},
+    tables::{SharedSession, Tables},
 };
 use crate::{
     durable::{
@@ -73,7 +73,7 @@ pub(super) struct PostgresLog {
     callers: Arc<Callers>,
     /// Canceled when the log is left.
     closed: CancellationToken,
-    /// Appender and pulse, until the log is left.
+    /// Appender and heartbeat, until the log is left.
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -86,14 +86,15 @@ impl PostgresLog {
         let tables = Arc::new(Tables { schema: found.schema.clone(), log: found.log });
         let membership = Membership { log: found.log as u16, producer: found.producer };
         let (clock, members) = (Arc::<Clock>::default(), Members::new(membership, settings.lease, shards));
-        let desks = [READS, CHANGES].map(|settings| Desk::new(Arc::clone(&server), settings));
-        let frames = Frames::new(Arc::clone(&tables), Arc::clone(&clock), desks);
-        let of_ledger = Arc::new(OfLedger { frames: Arc::clone(&frames), members: Arc::clone(&members) });
+        let sessions = [READS, CHANGES].map(|settings| SharedSession::new(Arc::clone(&server), settings));
+        let frames = Frames::new(Arc::clone(&tables), Arc::clone(&clock), sessions);
+        let ledger_frames = Arc::new(LedgerFrames { frames: Arc::clone(&frames), members: Arc::clone(&members) });
         let letters = (LetterBytes::of_many(settings.letter_room), settings.lease.max(MIN_PATIENCE));
-        let ledger = Arc::new(Ledger::new(Arc::clone(&server), session, found, shards, of_ledger, letters));
-        let [of_pulse, of_appender] = [(); 2].map(|()| (Arc::clone(&tables), Arc::clone(&server), Arc::clone(&clock)));
-        let (tables, of_server, of_clock) = of_pulse;
-        let pulse = Pulse::begin(Arc::clone(&members), tables, of_server, of_clock).await?;
+        let ledger = Arc::new(Ledger::new(Arc::clone(&server), session, found, shards, ledger_frames, letters));
+        let [of_heartbeat, of_appender] =
+            [(); 2].map(|()| (Arc::clone(&tables), Arc::clone(&server), Arc::clone(&clock)));
+        let (tables, of_server, of_clock) = of_heartbeat;
+        let heartbeat = Heartbeat::begin(Arc::clone(&members), tables, of_server, of_clock).await?;
         let (tables, server, of_clock) = of_appender;
         let appending =
             Appending { tables, ledger: Arc::clone(&ledger), producer: membership.producer, room: settings.room };
@@ -108,7 +109,8 @@ impl PostgresLog {
         };
         let (jobs, asked) = mpsc::unbounded_channel();
         let closed = CancellationToken::new();
-        let tasks = vec![tokio::spawn(appender.run(asked, closed.clone())), tokio::spawn(pulse.run(closed.clone()))];
+        let tasks =
+            vec![tokio::spawn(appender.run(asked, closed.clone())), tokio::spawn(heartbeat.run(closed.clone()))];
         let (callers, tasks) = (Arc::default(), Mutex::new(tasks));
         Ok(Self { shards, ledger, frames, members, clock, followers, jobs, callers, closed, tasks })
     }
@@ -306,7 +308,7 @@ impl Log for PostgresLog {
     fn requeue(&self, id: OpId, number: u64) -> Answer<'_, Option<OpId>> {
         let (reply, answer) = oneshot::channel();
         let new = OpId::new(self.members.me, id.shard(), number);
-        let asked = self.jobs.send(Job::Requeue { moved: Move { letter: id, number }, reply });
+        let asked = self.jobs.send(Job::Requeue { moved: RequeueRequest { letter: id, number }, reply });
         Box::pin(async move {
             asked.map_err(|_| LogError::Closed)?;
             let moved = answer.await.unwrap_or(Err(LogError::Closed))?;

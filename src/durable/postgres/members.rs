@@ -1,5 +1,5 @@
 //! [`Members`]: the processes that have joined a log, and which of them has the lease of each shard, as this process knows it. Leaders
-//! ask here without waiting; the pulse, a task, reads and changes the tables.
+//! ask here without waiting; the heartbeat, a task, reads and changes the tables.
 //!
 //! A lease is a right to try: the epoch in the ledger is what keeps two leaders apart.
 
@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 
 use super::{
     leases::{Own, Shard},
+    liveness::{Exchange, Liveness},
     notices::Notice,
-    silence::{Asked, Silence},
 };
 use crate::durable::log::{
     Size,
@@ -31,13 +31,13 @@ pub(super) struct Members {
     pub(super) lease: Duration,
     news: Vec<Arc<News>>,
     state: Mutex<State>,
-    /// Notified when the pulse has something to do.
+    /// Notified when the heartbeat has something to do.
     pub(super) wake: Notify,
     commits: AtomicU64,
 }
 
 pub(super) struct State {
-    pub(super) silence: Silence,
+    pub(super) liveness: Liveness,
     /// The least number that no process had at the last read.
     next_producer: u64,
     /// Bytes of frames at the last read.
@@ -65,7 +65,7 @@ pub(super) struct Read {
 impl Members {
     pub(super) fn new(membership: Membership, lease: Duration, shards: u16) -> Arc<Self> {
         let state = State {
-            silence: Silence::new(lease),
+            liveness: Liveness::new(lease),
             next_producer: membership.producer + 1,
             bytes: 0,
             is_removed: false,
@@ -95,13 +95,13 @@ impl Members {
 
     pub(super) fn has_company(&self) -> bool {
         let state = self.state();
-        state.silence.is_observing() && state.silence.alive().count() > 1
+        state.liveness.is_observing() && state.liveness.alive().count() > 1
     }
 
     /// Whether frames of a process may still come. One that has joined since the last read is not known yet.
     pub(super) fn is_member(&self, producer: u64) -> bool {
         let state = self.state();
-        producer == self.me || producer >= state.next_producer || state.silence.has(producer)
+        producer == self.me || producer >= state.next_producer || state.liveness.has(producer)
     }
 
     pub(super) fn is_removed(&self) -> bool {
@@ -135,7 +135,7 @@ impl Members {
     /// Tells the others of shards, or of those that this process does not lead.
     fn tell(&self, notice: Notice, shards: impl IntoIterator<Item = u16>, also_own: bool) {
         let mut state = self.state();
-        if state.silence.alive().nth(1).is_none() {
+        if state.liveness.alive().nth(1).is_none() {
             return;
         }
         let before = state.notices.len();
@@ -184,11 +184,11 @@ impl Members {
     }
 
     /// The tables were read, by a request that was sent and answered at these times.
-    pub(super) fn read(&self, asked: Asked, read: Read) {
+    pub(super) fn read(&self, exchange: Exchange, read: Read) {
         let mut changed = Vec::new();
         {
             let mut state = self.state();
-            state.silence.read(asked, read.members);
+            state.liveness.read(exchange, read.members);
             (state.next_producer, state.bytes) = (read.next_producer, read.bytes);
             for (shard, holder, mark) in read.shards {
                 let Some(of_shard) = state.shards.get_mut(usize::from(shard)) else { continue };
@@ -212,7 +212,7 @@ impl Members {
 
     /// The tables could not be read.
     pub(super) fn failed(&self) {
-        self.state().silence.failed();
+        self.state().liveness.failed();
     }
 
     /// This process was removed from the log.
@@ -236,7 +236,7 @@ impl Members {
     /// Dead members, with their revisions.
     pub(super) fn dead(&self) -> Vec<(u64, u64)> {
         let state = self.state();
-        state.silence.all().filter_map(|producer| Some((producer, state.silence.dead(producer)?))).collect()
+        state.liveness.all().filter_map(|producer| Some((producer, state.liveness.dead(producer)?))).collect()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -13,8 +13,8 @@
 //! | `ids` | ids that are forgotten |
 //! | `members` | the processes that have joined, and how far each shard has come, as this one knows it |
 //! | `leases` | which of them has the lease of a shard |
-//! | `silence` | which of them are dead |
-//! | `pulse` | the task that renews and reads all that |
+//! | `liveness` | which of them are dead |
+//! | `heartbeat` | the task that renews and reads all that |
 //! | `notices` | messages between processes |
 //! | `clock` | the server's clock |
 //!
@@ -30,15 +30,15 @@ mod append;
 mod appender;
 mod clock;
 mod frames;
+mod heartbeat;
 mod ids;
 mod leases;
+mod liveness;
 mod log;
 mod members;
 mod notices;
-mod pulse;
 mod removal;
 mod schema;
-mod silence;
 mod tables;
 
 use std::{sync::Arc, time::Duration};

@@ -33,7 +33,7 @@ const LEAVE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct Removal {
-    behind: Mutex<Behind>,
+    backlog: Mutex<Backlog>,
     /// Whether the task runs.
     is_removing: AtomicBool,
     /// Notified when the task has ended.
@@ -44,7 +44,7 @@ pub(super) struct Removal {
 
 /// Positions that are settled and whose frames are not removed, by shard.
 #[derive(Default)]
-struct Behind {
+struct Backlog {
     /// Runs of positions, from the first to the last.
     runs: BTreeMap<u16, Vec<(u64, u64)>>,
     /// The position below which all frames have been removed.
@@ -109,8 +109,8 @@ impl Removal {
         self.closed.cancel();
     }
 
-    fn behind(&self) -> MutexGuard<'_, Behind> {
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,13 +118,13 @@ impl Frames {
     /// Removes all frames whose positions are settled when a term begins, also those that an earlier leader has left.
     pub(super) fn remove_settled(self: &Arc<Self>, shard: u16, cursor: u64, settled: &[(u64, u64)]) {
         let runs = cursor.checked_sub(1).map(|last| (0, last)).into_iter().chain(settled.iter().copied()).collect();
-        self.removal().behind().removed.remove(&shard);
+        self.removal().backlog().removed.remove(&shard);
         self.remove(shard, runs);
     }
 
     /// Removes the frames within runs, in a task that others may feed meanwhile.
     pub(super) fn remove(self: &Arc<Self>, shard: u16, runs: Vec<(u64, u64)>) {
-        self.removal().behind().runs.entry(shard).or_default().extend(runs);
+        self.removal().backlog().runs.entry(shard).or_default().extend(runs);
         if self.removal().is_removing.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -144,13 +144,13 @@ impl Frames {
     async fn remove_all(&self) {
         let (removal, mut pause) = (self.removal(), PAUSE.0);
         loop {
-            let next = removal.behind().runs.first_key_value().map(|(shard, _)| *shard);
+            let next = removal.backlog().runs.first_key_value().map(|(shard, _)| *shard);
             let went = match next {
                 Some(shard) => self.remove_some(shard).await,
                 None => {
                     removal.is_removing.store(false, Ordering::SeqCst);
                     // Runs may have come meanwhile, and their leader may have found the task running.
-                    if removal.behind().runs.is_empty() || removal.is_removing.swap(true, Ordering::SeqCst) {
+                    if removal.backlog().runs.is_empty() || removal.is_removing.swap(true, Ordering::SeqCst) {
                         return;
                     }
                     continue;
@@ -168,8 +168,8 @@ impl Frames {
     /// Removes some frames of a shard by one statement.
     async fn remove_some(&self, shard: u16) -> Stored<()> {
         let (taken, removed) = {
-            let mut behind = self.removal().behind();
-            let Behind { runs, removed } = &mut *behind;
+            let mut backlog = self.removal().backlog();
+            let Backlog { runs, removed } = &mut *backlog;
             let removed = removed.get(&shard).copied().unwrap_or_default();
             let Some(of_shard) = runs.get_mut(&shard) else { return Ok(()) };
             let taken = take_some(of_shard, removed);
@@ -179,17 +179,17 @@ impl Frames {
             (taken, removed)
         };
         let went = self.remove_taken(shard, &taken, removed).await;
-        let mut behind = self.removal().behind();
+        let mut backlog = self.removal().backlog();
         let rest: Vec<(u64, u64)> = match &went {
             Ok(slices) => {
                 let until = slices.iter().filter(|slice| slice.first == 0).map(|slice| slice.until).max();
-                behind.removed.insert(shard, removed.max(until.unwrap_or_default()));
+                backlog.removed.insert(shard, removed.max(until.unwrap_or_default()));
                 slices.iter().filter_map(|slice| slice.rest()).collect()
             }
             Err(_) => taken,
         };
         if !rest.is_empty() {
-            behind.runs.entry(shard).or_default().extend(rest);
+            backlog.runs.entry(shard).or_default().extend(rest);
         }
         went.map(drop)
     }

@@ -1,4 +1,4 @@
-//! [`Tables`]: where the rows of a log are, and the checksums of those that are not the ledger's. [`Desk`]: a session for requests that
+//! [`Tables`]: where the rows of a log are, and the checksums of those that are not the ledger's. [`SharedSession`]: a session for requests that
 //! need no transaction of several statements.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -110,13 +110,13 @@ impl Tables {
 }
 
 /// A session for requests that are a statement each. One at a time has it.
-pub(super) struct Desk {
+pub(super) struct SharedSession {
     server: Arc<Server>,
     slot: Mutex<Slot>,
 }
 
-impl Desk {
-    /// A desk whose sessions begin with these settings.
+impl SharedSession {
+    /// A session that is opened anew when it must be; each begins with these settings.
     pub(super) fn new(server: Arc<Server>, settings: &'static str) -> Self {
         Self { server, slot: Mutex::new(Slot::with(settings)) }
     }

@@ -18,10 +18,10 @@ async fn a_lease_is_compared_and_set() {
     assert_eq!(place.number(holder).await as u64, one, "the first one had no company");
     let server = Arc::new(place.settings.server.server().unwrap());
     let tables = Arc::new(second.frames.tables().clone());
-    let pulse = Pulse::begin(Arc::clone(&second.members), tables, server, Arc::clone(&second.clock));
-    let mut pulse = pulse.await.unwrap();
+    let heartbeat = Heartbeat::begin(Arc::clone(&second.members), tables, server, Arc::clone(&second.clock));
+    let mut heartbeat = heartbeat.await.unwrap();
     let mut take = async |holder: u64, revision: Option<u64>| {
-        pulse.take(Wanted { shard: 0, holder, revision }).await.unwrap();
+        heartbeat.take(Wanted { shard: 0, holder, revision }).await.unwrap();
     };
     let revision = place.number(&format!("SELECT revision FROM roundlot_members WHERE producer = {one}")).await as u64;
     // Seen free, or another one's; seen dead, and renewed since; seen without a row, and there.

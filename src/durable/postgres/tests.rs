@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, NoTls};
 
-use super::{super::append::Asked, *};
+use super::{super::append::AppendRequest, *};
 use crate::durable::{
     frame::{Entry, Frame, Packer},
     log::{local::nanos, rules::GHOST_AFTER},
@@ -77,7 +77,7 @@ fn young(log: &PostgresLog, number: u64, ops: u64) -> Frame {
 
 /// Stores frames by a session. Returns the first position of each.
 async fn store(log: &PostgresLog, client: &Client, frames: Vec<(u16, Frame)>) -> Stored<Vec<Stored<u64>>> {
-    let asked: Vec<_> = frames.into_iter().map(|(shard, frame)| Asked { shard, frame }).collect();
+    let asked: Vec<_> = frames.into_iter().map(|(shard, frame)| AppendRequest { shard, frame }).collect();
     let stored = appending(log).store(client, &asked, nanos(log.now())).await;
     if stored.is_err() {
         let _ = client.batch_execute("ROLLBACK").await;

@@ -1,5 +1,6 @@
 //! The bot, to copy from. Nothing in this folder imports from `demo`.
 
+pub mod assignment;
 pub mod batchers;
 pub mod database;
 pub mod ids;
@@ -12,7 +13,6 @@ pub mod position;
 pub mod settings;
 pub mod shards;
 pub mod strategy;
-pub mod territory;
 pub mod tick;
 pub mod trader;
 pub mod venue;

@@ -1,5 +1,5 @@
 //! The positions of the bot and their value. [`Portfolio`] is the sink of the `prices` batcher: a batch costs one
-//! valuation, however many prices it has. `trader` books the fills, and `territory` replaces the positions of a shard.
+//! valuation, however many prices it has. `trader` books the fills, and `assignment` replaces the positions of a shard.
 //!
 //! Invariant: cash is that of the start and what the positions here have brought. Positions of symbols that another bot trades are
 //! not in it, and neither is their cash.

@@ -1,5 +1,5 @@
-//! The shards of the log that this process leads. [`Shards`] learns of a term by the sink that is made for it, [`OfTerm`]: `batchers`
-//! makes the sinks, and `territory` asks before each decision.
+//! The shards of the log that this process leads. [`Shards`] learns of a term by the sink that is made for it, [`TermSink`]: `batchers`
+//! makes the sinks, and `assignment` asks before each decision.
 //!
 //! Invariant: a shard is given up when no decision of this process about its symbols is on its way into the log. The next leader so
 //! finds all of them there. The wait for that ends after [`LAST_DECISION`].
@@ -14,7 +14,7 @@ use roundlot::{Batch, Settled, Sink, SinkError, durable::Term, market::TradeOp, 
 use tokio::time::timeout;
 
 use super::{
-    territory::Summary,
+    assignment::Summary,
     venue::{Venue, VenueOrderId},
 };
 
@@ -31,7 +31,7 @@ pub struct Shards {
 #[derive(Default)]
 struct Shared {
     led: Mutex<BTreeMap<u16, Led>>,
-    /// Takeovers until the last look of `territory`.
+    /// Takeovers until the last look of `assignment`.
     taken: Mutex<Summary>,
     /// Lock that the trader holds while it decides and hands in, so that the end of a term can wait for it.
     deciding: tokio::sync::Mutex<()>,
@@ -55,13 +55,13 @@ impl Shards {
     }
 
     /// Notes that a term begins, and returns its sink.
-    pub fn begin<S>(&self, term: &Term, venue: Venue, sink: S) -> OfTerm<S> {
+    pub fn begin<S>(&self, term: &Term, venue: Venue, sink: S) -> TermSink<S> {
         self.begin_term(term.shard(), term.epoch(), venue, sink)
     }
 
-    fn begin_term<S>(&self, shard: u16, term: u64, venue: Venue, sink: S) -> OfTerm<S> {
+    fn begin_term<S>(&self, shard: u16, term: u64, venue: Venue, sink: S) -> TermSink<S> {
         self.led().insert(shard, Led { term, venue });
-        OfTerm { inner: sink, shards: self.clone(), shard, term }
+        TermSink { inner: sink, shards: self.clone(), shard, term }
     }
 
     /// Returns the shards that this process leads now.
@@ -105,14 +105,14 @@ impl Shards {
 }
 
 /// The sink of a term. When it is closed, the term has ended.
-pub struct OfTerm<S> {
+pub struct TermSink<S> {
     inner: S,
     shards: Shards,
     shard: u16,
     term: u64,
 }
 
-impl<S: Sink<TradeOp, VenueOrderId>> Sink<TradeOp, VenueOrderId> for OfTerm<S> {
+impl<S: Sink<TradeOp, VenueOrderId>> Sink<TradeOp, VenueOrderId> for TermSink<S> {
     async fn write(&self, batch: &mut Batch<TradeOp, VenueOrderId>) -> Result<Settled, SinkError> {
         self.inner.write(batch).await
     }
@@ -132,7 +132,7 @@ impl<S: Sink<TradeOp, VenueOrderId>> Sink<TradeOp, VenueOrderId> for OfTerm<S> {
 }
 
 /// A sink that is dropped without a close has ended, too.
-impl<S> Drop for OfTerm<S> {
+impl<S> Drop for TermSink<S> {
     fn drop(&mut self) {
         self.shards.remove(self.shard, self.term);
     }

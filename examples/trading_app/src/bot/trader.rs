@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
+    assignment::{Assignment, Changes, Summary, Takeover},
     batchers::Batchers,
     ids::Ids,
     kill_switch::Halt,
@@ -22,7 +23,6 @@ use super::{
     settings,
     shards::Shards,
     strategy::Strategy,
-    territory::{Changes, Summary, Takeover, Territory},
     tick::Tick,
     venue::{Fill, Venue, VenueOrderId, wire::Fills},
 };
@@ -61,7 +61,7 @@ pub struct Trader<O> {
     venue: Venue,
     portfolio: Portfolio,
     strategy: Strategy,
-    territory: Territory,
+    assignment: Assignment,
     halt: Halt,
     observer: O,
     /// One task per op without a verdict: at most `max_pending` of the orders batcher.
@@ -89,10 +89,10 @@ impl<O: Observer> Trader<O> {
         let remembers = matches!(venue, Venue::Remote(_));
         let ids = if remembers { batchers.orders.client_ids() } else { Ids::Counted(0) };
         let strategy = Strategy::new(strategy, ids);
-        let territory = Territory::new(batchers.orders.clone(), venue.clone(), shards);
+        let assignment = Assignment::new(batchers.orders.clone(), venue.clone(), shards);
         let (verdicts, ops) = (JoinSet::new(), Vec::new());
         let (venue_is_away, failed) = (false, None);
-        Self { batchers, venue, portfolio, strategy, territory, halt, observer, verdicts, venue_is_away, ops, failed }
+        Self { batchers, venue, portfolio, strategy, assignment, halt, observer, verdicts, venue_is_away, ops, failed }
     }
 
     /// Trades until the source ends. After `stop`, a batcher without room may block for `grace` at most.
@@ -127,7 +127,7 @@ impl<O: Observer> Trader<O> {
             }
             self.log_failed();
         }
-        self.territory.end(&self.portfolio, &mut self.strategy).await;
+        self.assignment.end(&self.portfolio, &mut self.strategy).await;
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl<O: Observer> Trader<O> {
             self.on_verdict(verdict?);
         }
         self.log_failed();
-        Ok((self.observer, self.territory.summary()))
+        Ok((self.observer, self.assignment.summary()))
     }
 
     /// Books what these prices have filled, decides on those of symbols that this process trades, and hands in the ops.
@@ -148,7 +148,7 @@ impl<O: Observer> Trader<O> {
         }
         updates.iter().for_each(|update| self.observer.on_price(update));
         // No shard is given up until all ops of the decisions are handed in.
-        let shards = self.territory.shards().clone();
+        let shards = self.assignment.shards().clone();
         let _deciding = shards.deciding().await;
         self.follow().await?;
         // The permit is held until all ops of the decisions are handed in: a pull of the kill switch waits for that.
@@ -158,7 +158,7 @@ impl<O: Observer> Trader<O> {
         for (symbol, order) in self.halt.take_canceled() {
             self.strategy.on_failure(symbol, order);
         }
-        for update in updates.iter().filter(|update| self.territory.trades(update.symbol)) {
+        for update in updates.iter().filter(|update| self.assignment.trades(update.symbol)) {
             let before = self.ops.len();
             self.strategy.on_price(update, &mut self.ops)?;
             self.observer.on_ops(&self.ops[before..]);
@@ -173,7 +173,7 @@ impl<O: Observer> Trader<O> {
 
     /// Takes over the shards that this process leads now, and gives up the others.
     async fn follow(&mut self) -> Result<(), Error> {
-        let Changes { lost, taken, cancels } = self.territory.follow(&self.portfolio, &mut self.strategy).await;
+        let Changes { lost, taken, cancels } = self.assignment.follow(&self.portfolio, &mut self.strategy).await;
         lost.into_iter().for_each(|shard| self.observer.on_loss(shard));
         taken.iter().for_each(|takeover| self.observer.on_takeover(takeover));
         if !cancels.is_empty() {
@@ -187,13 +187,13 @@ impl<O: Observer> Trader<O> {
     /// for the next time.
     async fn fills(&mut self, updates: &[PriceUpdate]) -> Vec<Fill> {
         let led: Vec<PriceUpdate> =
-            updates.iter().filter(|update| self.territory.leads(update.symbol)).copied().collect();
+            updates.iter().filter(|update| self.assignment.leads(update.symbol)).copied().collect();
         match self.venue.on_prices(&led).await {
             Ok(Fills { fills, last }) => {
                 self.venue_is_away = false;
                 let first = last.saturating_sub(fills.len() as u64);
                 let numbered = fills.into_iter().zip(first + 1..);
-                let counted = numbered.filter(|(fill, number)| self.territory.counts(fill.symbol, *number));
+                let counted = numbered.filter(|(fill, number)| self.assignment.counts(fill.symbol, *number));
                 counted.map(|(fill, _)| fill).collect()
             }
             Err(error) => {

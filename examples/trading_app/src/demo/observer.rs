@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{page::Board, progress::Progress, unbatched::Sample};
-use crate::bot::{orders::Orders, territory::Takeover, tick::Tick, trader::Observer, venue::VenueOrderId};
+use crate::bot::{assignment::Takeover, orders::Orders, tick::Tick, trader::Observer, venue::VenueOrderId};
 
 pub struct RunObserver {
     /// The live page, if there is one.

@@ -10,7 +10,7 @@ use roundlot::{
 };
 use serde::Serialize;
 
-use crate::{bot::territory::Lead, demo::latency::Percentiles};
+use crate::{bot::assignment::Lead, demo::latency::Percentiles};
 
 /// Number of samples of a minute, which the charts show: two a second. Each has a topic of its own, so that a new
 /// browser gets the whole minute, and a slow one misses no sample.

@@ -7,7 +7,7 @@ use roundlot::durable;
 use serde::Serialize;
 
 use crate::{
-    bot::{settings::OrdersLog, territory::Summary},
+    bot::{assignment::Summary, settings::OrdersLog},
     demo::{format, progress::Progress},
 };
 

@@ -1,4 +1,4 @@
-//! [`Pulse`]: the task that shows that a process is alive. It renews the process's revision and reads all members and leases in one
+//! [`Heartbeat`]: the task that shows that a process is alive. It renews the process's revision and reads all members and leases in one
 //! statement, takes and frees leases, and sends and hears notices. It has a session of its own, whose commits are not waited for: what
 //! a server that crashes forgets of them, it can do without.
 
@@ -18,9 +18,9 @@ use tracing::{error, info, warn};
 use super::{
     clock::Clock,
     leases::Wanted,
+    liveness::Exchange,
     members::{Members, Read},
     notices::channel,
-    silence::Asked,
     tables::Tables,
 };
 use crate::{
@@ -76,22 +76,22 @@ const LEAVE_LOG: &str = "DELETE FROM {s}.roundlot_members WHERE log = $1 AND pro
 
 const NOTIFY: &str = "SELECT pg_notify($1, message) FROM unnest($2::text[]) AS r(message)";
 
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     members: Arc<Members>,
     tables: Arc<Tables>,
     server: Arc<Server>,
     clock: Arc<Clock>,
     /// `None` while the server can't be reached.
-    line: Option<Line>,
+    listener: Option<Listener>,
 }
 
 /// A session that listens.
-struct Line {
+struct Listener {
     session: Session,
-    heard: mpsc::Receiver<String>,
+    notifications: mpsc::Receiver<String>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Connects, reads the tables once, and takes the leases that are free and this process's, so that its first terms begin at once.
     pub(super) async fn begin(
         members: Arc<Members>,
@@ -99,16 +99,16 @@ impl Pulse {
         server: Arc<Server>,
         clock: Arc<Clock>,
     ) -> Result<Self, JoinError> {
-        let mut pulse = Self { members, tables, server, clock, line: None };
-        pulse.connect().await?;
-        pulse.renew().await?;
-        pulse.members.ask_for_all();
-        pulse.act(false).await?;
-        Ok(pulse)
+        let mut heartbeat = Self { members, tables, server, clock, listener: None };
+        heartbeat.connect().await?;
+        heartbeat.renew().await?;
+        heartbeat.members.ask_for_all();
+        heartbeat.act(false).await?;
+        Ok(heartbeat)
     }
 
     async fn connect(&mut self) -> Result<(), JoinError> {
-        let (sender, heard) = mpsc::channel(HEARD);
+        let (sender, notifications) = mpsc::channel(HEARD);
         let session = connect_with(&self.server, move |notification| {
             // One that finds no room is lost, and what it says is read a little later.
             let _ = sender.try_send(notification.payload().to_owned());
@@ -122,7 +122,7 @@ impl Pulse {
             self.answer_within().as_millis(),
             channel(&self.tables.schema, self.tables.log)
         );
-        self.line = Some(Line { session, heard });
+        self.listener = Some(Listener { session, notifications });
         self.on_time(async |session| session.client().batch_execute(&settings).await).await?;
         Ok(())
     }
@@ -137,16 +137,16 @@ impl Pulse {
         request: impl AsyncFnOnce(&Session) -> Result<V, tokio_postgres::Error>,
     ) -> Stored<V> {
         let within = self.answer_within();
-        let Some(line) = &mut self.line else { return Err(LogError::Closed) };
-        line.session.begin();
-        let result = match timeout(within, request(&line.session)).await {
+        let Some(listener) = &mut self.listener else { return Err(LogError::Closed) };
+        listener.session.begin();
+        let result = match timeout(within, request(&listener.session)).await {
             Ok(answer) => answer.map_err(failed),
             Err(_) => Err(LogError::Failed("the server gave no answer".to_owned())),
         };
         match &result {
-            Ok(_) => line.session.rest(),
+            Ok(_) => listener.session.rest(),
             Err(_) => {
-                self.line = None;
+                self.listener = None;
                 self.members.failed();
             }
         }
@@ -158,7 +158,7 @@ impl Pulse {
         let (mut due, mut pause) = (Instant::now() + self.members.renew_every(), BACKOFF);
         while !closed.is_cancelled() {
             let beat = async {
-                if self.line.is_none() {
+                if self.listener.is_none() {
                     self.connect().await?;
                     due = Instant::now();
                 }
@@ -173,7 +173,7 @@ impl Pulse {
                 pause = BACKOFF;
                 continue;
             };
-            self.line = None;
+            self.listener = None;
             self.members.failed();
             warn!(%error, "a process can't renew its leases");
             tokio::select! {
@@ -190,9 +190,9 @@ impl Pulse {
 
     /// Waits for something to do, and does it.
     async fn beat(&mut self, due: &mut Instant) -> Result<(), JoinError> {
-        let Some(line) = &mut self.line else { return Ok(()) };
+        let Some(listener) = &mut self.listener else { return Ok(()) };
         tokio::select! {
-            message = line.heard.recv() => match message {
+            message = listener.notifications.recv() => match message {
                 None => Err(JoinError::Open("the session was closed".to_owned())),
                 Some(message) => {
                     if self.members.heard(&message) {
@@ -227,7 +227,7 @@ impl Pulse {
             self.members.removed();
         }
         let has_old = row.get::<_, Option<bool>>(5).unwrap_or_default();
-        self.members.read(Asked { sent: sent_at, answered: Instant::now() }, read_of(row));
+        self.members.read(Exchange { sent: sent_at, answered: Instant::now() }, read_of(row));
         if has_old {
             self.remove_dead().await?;
         }
@@ -280,7 +280,7 @@ impl Pulse {
 
     /// Gives all leases up, and leaves the log.
     async fn leave(&mut self) -> Result<(), JoinError> {
-        if self.line.is_none() {
+        if self.listener.is_none() {
             self.connect().await?;
         }
         // Under way until the process left: it is done before what follows, or not at all.
@@ -288,7 +288,7 @@ impl Pulse {
         let leave = self.tables.of_log(LEAVE_LOG, [int8(self.members.me)]);
         self.on_time(async |session| leave.execute(session.client()).await).await?;
         self.act(true).await?;
-        if let Some(Line { session, .. }) = self.line.take() {
+        if let Some(Listener { session, .. }) = self.listener.take() {
             session.end().await;
         }
         Ok(())

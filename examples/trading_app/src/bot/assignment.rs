@@ -1,4 +1,4 @@
-//! The symbols that this process trades: those of the shards that it leads, once each shard has been taken over. [`Territory`] takes a
+//! The symbols that this process trades: those of the shards that it leads, once each shard has been taken over. [`Assignment`] takes a
 //! shard over in three steps, and gives it up when its term has ended. `trader` asks it before each decision.
 //!
 //! 1. A term begins, and its leader sends what waits in the log: what an earlier leader has accepted, and may have sent. A flush
@@ -34,7 +34,7 @@ use super::{
 /// Pause before another flush: some commits of a log.
 const FLUSH_AGAIN: Duration = Duration::from_millis(20);
 
-pub struct Territory {
+pub struct Assignment {
     orders: Orders,
     venue: Venue,
     shards: Shards,
@@ -63,7 +63,7 @@ struct Held {
     fills: u64,
 }
 
-/// Changes of the territory.
+/// Changes of the assignment.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Shards that this process leads no more.
@@ -105,7 +105,7 @@ pub struct Lead {
     pub symbols: Vec<Symbol>,
 }
 
-impl Territory {
+impl Assignment {
     pub fn new(orders: Orders, venue: Venue, shards: Shards) -> Self {
         Self {
             orders,

@@ -1,7 +1,7 @@
-//! [`Silence`]: which members of a log are dead, as far as this process has observed. A member's revision goes up four times per lease.
+//! [`Liveness`]: which members of a log are dead, as far as this process has observed. A member's revision goes up four times per lease.
 //! It is dead when reads that followed each other without a gap have seen the same revision for a whole lease: its own or this
 //! process's, whichever is longer. **Silence that was not observed is no silence**: a read that fails or is late begins the
-//! observation anew. The pulse feeds it, by its own monotonic clock.
+//! observation anew. The heartbeat feeds it, by its own monotonic clock.
 //!
 //! What a read shows was true at some moment between its sending and its answer. So silence lasts from the answer of the first read to
 //! the sending of the last, and a gap from an answer to the next sending: a slow server makes deaths be noticed later, and no less.
@@ -11,16 +11,16 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct Liveness {
     lease: Duration,
     /// When the last read was sent and answered. `None` if the last one failed.
-    last: Option<Asked>,
+    last: Option<Exchange>,
     members: BTreeMap<u64, Seen>,
 }
 
 /// When a read was sent, and when it was answered.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct Exchange {
     pub(super) sent: Instant,
     pub(super) answered: Instant,
 }
@@ -34,7 +34,7 @@ struct Seen {
     since: Instant,
 }
 
-impl Silence {
+impl Liveness {
     pub(super) fn new(lease: Duration) -> Self {
         Self { lease, last: None, members: BTreeMap::new() }
     }
@@ -45,17 +45,17 @@ impl Silence {
     }
 
     /// A read was answered: all members with their revisions and leases.
-    pub(super) fn read(&mut self, asked: Asked, members: impl IntoIterator<Item = (u64, u64, Duration)>) {
-        let gap = |last: Asked| asked.sent.saturating_duration_since(last.answered);
+    pub(super) fn read(&mut self, exchange: Exchange, members: impl IntoIterator<Item = (u64, u64, Duration)>) {
+        let gap = |last: Exchange| exchange.sent.saturating_duration_since(last.answered);
         let follows = self.last.is_some_and(|last| gap(last) <= self.longest_gap());
         let before = std::mem::take(&mut self.members);
         let seen = |(producer, revision, lease): (u64, u64, Duration)| {
             let known = before.get(&producer).filter(|seen| follows && seen.revision == revision);
-            let since = known.map_or(asked.answered, |seen| seen.since);
+            let since = known.map_or(exchange.answered, |seen| seen.since);
             (producer, Seen { revision, lease: lease.max(self.lease), since })
         };
         self.members = members.into_iter().map(seen).collect();
-        self.last = Some(asked);
+        self.last = Some(exchange);
     }
 
     /// Whether the last read was answered.
@@ -99,22 +99,22 @@ mod tests {
 
     /// The silence after reads that are answered at once, each at a time in milliseconds, with the revision of member 7. No revision
     /// is a read that fails.
-    fn after(reads: &[(u64, Option<u64>)]) -> Silence {
+    fn after(reads: &[(u64, Option<u64>)]) -> Liveness {
         after_slow(0, LEASE, reads)
     }
 
     /// The same with reads that take so many milliseconds, and with the lease of member 7.
-    fn after_slow(takes: u64, lease: Duration, reads: &[(u64, Option<u64>)]) -> Silence {
-        let (start, mut silence) = (Instant::now(), Silence::new(LEASE));
+    fn after_slow(takes: u64, lease: Duration, reads: &[(u64, Option<u64>)]) -> Liveness {
+        let (start, mut liveness) = (Instant::now(), Liveness::new(LEASE));
         for (at, revision) in reads {
             let sent = start + Duration::from_millis(*at);
-            let asked = Asked { sent, answered: sent + Duration::from_millis(takes) };
+            let exchange = Exchange { sent, answered: sent + Duration::from_millis(takes) };
             match revision {
-                Some(revision) => silence.read(asked, [(7, *revision, lease), (8, at + 1, LEASE)]),
-                None => silence.failed(),
+                Some(revision) => liveness.read(exchange, [(7, *revision, lease), (8, at + 1, LEASE)]),
+                None => liveness.failed(),
             }
         }
-        silence
+        liveness
     }
 
     /// Goal: death is noticed however long reads take, and a lease after the first one was answered. Method: reads that take most of the
@@ -153,9 +153,9 @@ mod tests {
         let mut reads: Vec<_> = (0..4).map(|i| (i * 300, Some(5))).collect();
         assert_eq!(after(&reads).dead(7), None);
         reads.push((1200, Some(5)));
-        let silence = after(&reads);
-        assert_eq!((silence.dead(7), silence.dead(8), silence.dead(9)), (Some(5), None, None));
-        assert_eq!(silence.alive().collect::<Vec<_>>(), [8]);
+        let liveness = after(&reads);
+        assert_eq!((liveness.dead(7), liveness.dead(8), liveness.dead(9)), (Some(5), None, None));
+        assert_eq!(liveness.alive().collect::<Vec<_>>(), [8]);
         reads.push((1500, Some(6)));
         assert_eq!(after(&reads).dead(7), None, "it has only been slow");
     }
