@@ -4,7 +4,7 @@
 # that survives all seeds. Prints a row per bug. CAMPAIGN_TARGET names a build folder that is kept.
 set -euo pipefail
 source "$(dirname "$0")/copy.sh"
-seeds=${SEEDS:-200}
+seeds=${SEEDS:-1000}
 
 # Seeds of one run. A bug that the first of them finds costs no more than these.
 step=10
