@@ -9,6 +9,8 @@ use crate::{
     Failure,
     board::Board,
     fault::Fault,
+    network::Cut,
+    place::Place,
     show::Show,
     word::{LEAVE, STOP_IN_TRANSACTION},
 };
@@ -28,14 +30,19 @@ const READ: Duration = Duration::from_millis(300);
 /// How long a node that joins or leaves lives, at most: as long as either takes.
 const MOMENT: u64 = 80;
 
+/// The same in a database.
+const DATABASE_MOMENT: u64 = 400;
+
 /// The pause between two restarts of a rolling one.
 const BETWEEN: Duration = Duration::from_millis(300);
 
 impl Show {
     /// Does something to the leader of a shard: a different shard and kind each time.
     pub(crate) fn disturb(&mut self, number: u64, board: &mut Board) -> Result<(), Failure> {
-        let kinds = Fault::ALL.into_iter().filter(|fault| !(fault.needs_fence() && self.has_venue()));
-        let kinds: Vec<Fault> = kinds.collect();
+        let kinds = self.faults();
+        if kinds.is_empty() {
+            return Err("the only kind of faults does not happen to such a log".into());
+        }
         let fault = kinds[(number % kinds.len() as u64) as usize];
         let shards = self.seen.leaders.len() as u64;
         let Some((_, leader)) = self.seen.leaders.iter().nth((number * 5 % shards.max(1)) as usize) else {
@@ -60,7 +67,7 @@ impl Show {
             }
             Fault::Stop | Fault::StopAndKill => {
                 self.fleet.stop(slot)?;
-                self.follow_for(STANDSTILL, board)?;
+                self.follow_for(self.standstill(), board)?;
                 self.wake_or_kill(slot, fault)
             }
             Fault::StopInTransaction | Fault::KillInTransaction => {
@@ -70,16 +77,42 @@ impl Show {
             }
             Fault::KillInJoin => {
                 self.kill(&[slot], fault)?;
-                thread::sleep(Duration::from_millis(number * 7 % MOMENT));
+                thread::sleep(self.moment(number));
                 self.kill(&[slot], fault)
             }
             Fault::KillInLeave => {
                 self.fleet.tell(slot, LEAVE)?;
-                thread::sleep(Duration::from_millis(number * 7 % MOMENT));
+                thread::sleep(self.moment(number));
                 self.fleet.replace_killed(&[slot])
             }
             Fault::RemoveLocks => self.fleet.remove_locks(),
+            Fault::Cut => self.cut(slot, Cut::BOTH, board),
+            Fault::CutAnswers => self.cut(slot, Cut::ANSWERS, board),
+            Fault::KillServer => self.fleet.plan().server.as_ref().map_or(Ok(()), |server| server.crash()),
         }
+    }
+
+    /// How long a node stands still: in a database longer than others need to take its shards over.
+    fn standstill(&self) -> Duration {
+        if self.is_in_file() { STANDSTILL } else { self.fleet.plan().lease * 5 / 2 }
+    }
+
+    fn is_in_file(&self) -> bool {
+        matches!(self.fleet.plan().log, Place::File(_))
+    }
+
+    /// How long a node lives that joins or leaves: another time with each fault.
+    fn moment(&self, number: u64) -> Duration {
+        Duration::from_millis(number * 7 % if self.is_in_file() { MOMENT } else { DATABASE_MOMENT })
+    }
+
+    fn cut(&mut self, slot: usize, cut: Cut, board: &mut Board) -> Result<(), Failure> {
+        self.lose_leader(&self.led_by(slot), Fault::Cut);
+        let set = |show: &Self, cut| show.fleet.plan().network().into_iter().for_each(|network| network.cut(slot, cut));
+        set(self, cut);
+        self.follow_for(self.standstill(), board)?;
+        set(self, Cut::default());
+        Ok(())
     }
 
     fn led_by(&self, slot: usize) -> Vec<u16> {
@@ -114,8 +147,9 @@ impl Show {
         }
         self.follow_for(READ, board)?;
         let before = self.seen.journal.last_arrival();
-        self.follow_for(STANDSTILL, board)?;
-        if self.seen.journal.last_arrival() > before {
+        self.follow_for(self.standstill(), board)?;
+        // In a database only the shard waits whose fence the transaction has.
+        if self.is_in_file() && self.seen.journal.last_arrival() > before {
             return Err(format!("rows were written although node {slot} is stopped in its transaction").into());
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! [`Fault`]: what happens to a node that leads, or to several.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -26,10 +26,16 @@ pub(crate) enum Fault {
     RollingRestart,
     /// The files are removed whose locks say which node leads a shard, so that another one leads it as well.
     RemoveLocks,
+    /// Its way to the server is cut for longer than a lease, so that its shards are taken over: what it sends comes late.
+    Cut,
+    /// The same for the answers of the server alone: what it sends comes at once, and it does not hear of it.
+    CutAnswers,
+    /// The server is killed, and begins again. Its nodes stay leaders.
+    KillServer,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Kill,
         Self::Leave,
         Self::Stop,
@@ -41,6 +47,9 @@ impl Fault {
         Self::RollingRestart,
         Self::RemoveLocks,
         Self::KillInTransaction,
+        Self::Cut,
+        Self::CutAnswers,
+        Self::KillServer,
     ];
 
     /// Whether its shards are handed over, and not taken over.
@@ -51,6 +60,27 @@ impl Fault {
     /// Whether only a sink withstands it that writes in transactions of the log.
     pub(crate) fn needs_fence(self) -> bool {
         matches!(self, Self::StopInTransaction | Self::KillInTransaction | Self::RemoveLocks)
+    }
+
+    /// Whether it happens to a log in a file alone.
+    pub(crate) fn needs_file(self) -> bool {
+        self == Self::RemoveLocks
+    }
+
+    /// Whether it happens to a server of the program's own alone.
+    pub(crate) fn needs_server(self) -> bool {
+        matches!(self, Self::Cut | Self::CutAnswers | Self::KillServer)
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|fault| fault.to_string() == name).ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.iter().map(Self::to_string).collect();
+            format!("the kinds are {}", names.join(", "))
+        })
     }
 }
 
@@ -68,6 +98,9 @@ impl fmt::Display for Fault {
             Self::KillInLeave => "kill in a leave",
             Self::RollingRestart => "rolling restart",
             Self::RemoveLocks => "remove locks",
+            Self::Cut => "cut off",
+            Self::CutAnswers => "cut the answers to",
+            Self::KillServer => "kill the server of",
         })
     }
 }

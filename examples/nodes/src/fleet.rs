@@ -5,20 +5,25 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    rc::Rc,
     sync::mpsc::Sender,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Failure, process, word::Word};
+use crate::{
+    Failure, destination::Row, fault::Fault, network::Network, node::DATABASE, place::Place, process, server::Server,
+    word::Word,
+};
 
 /// An event for the main thread.
 pub(crate) enum News {
     /// A node has said something.
     Said { slot: usize, word: Word },
     /// Rows have arrived.
-    Arrived(Vec<crate::journal::Row>),
+    Arrived(Vec<Row>),
 }
 
 pub(crate) struct Fleet {
@@ -31,17 +36,28 @@ pub(crate) struct Fleet {
 /// Settings of all nodes.
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
-    pub(crate) log: PathBuf,
+    pub(crate) log: Place,
+    /// The server of a log in a database.
+    pub(crate) server: Option<Rc<Server>>,
     pub(crate) shards: u16,
     pub(crate) orders: u64,
+    /// How long a node is silent before others lead its shards, in a database.
+    pub(crate) lease: Duration,
+    /// The only kind of faults, unless there are all.
+    pub(crate) only: Option<Fault>,
     /// The file of a venue that the sinks write to, which knows nothing of the log.
     pub(crate) venue: Option<PathBuf>,
 }
 
 impl Plan {
-    /// The file that has what arrived.
-    pub(crate) fn destination(&self) -> &Path {
-        self.venue.as_deref().unwrap_or(&self.log)
+    /// The place that has what arrived.
+    pub(crate) fn destination(&self) -> Place {
+        self.venue.clone().map_or_else(|| self.log.clone(), Place::File)
+    }
+
+    /// The ways to a server of the program's own.
+    pub(crate) fn network(&self) -> Option<&Network> {
+        self.server.as_ref()?.network()
     }
 }
 
@@ -64,11 +80,21 @@ impl Fleet {
 
     fn begin(&mut self, slot: usize) -> Result<Node, Failure> {
         self.lives += 1;
-        let Plan { log, shards, orders, venue, .. } = &self.plan;
-        let numbers =
-            [("--shards", u64::from(*shards)), ("--slot", slot as u64), ("--life", self.lives), ("--orders", *orders)];
+        let Plan { log, server, shards, orders, venue, lease, .. } = &self.plan;
+        let numbers = [
+            ("--shards", u64::from(*shards)),
+            ("--slot", slot as u64),
+            ("--life", self.lives),
+            ("--orders", *orders),
+            ("--lease-ms", lease.as_millis() as u64),
+        ];
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("node").arg("--log").arg(log);
+        command.arg("node");
+        match (log, server) {
+            (Place::File(path), _) => command.arg("--log").arg(path),
+            (Place::Database(url), Some(server)) => command.env(DATABASE, server.url_of(url, slot)),
+            (Place::Database(url), None) => command.env(DATABASE, url),
+        };
         for (name, number) in numbers {
             command.args([name, &number.to_string()]);
         }
@@ -128,7 +154,8 @@ impl Fleet {
 
     /// Takes the locks away from the nodes that lead: they keep them on files that no other node finds.
     pub(crate) fn remove_locks(&self) -> Result<(), Failure> {
-        let mut folder = self.plan.log.clone().into_os_string();
+        let Place::File(log) = &self.plan.log else { return Ok(()) };
+        let mut folder = log.clone().into_os_string();
         folder.push("-nodes");
         for shard in 0..self.plan.shards {
             match fs::remove_file(Path::new(&folder).join(format!("lead-{shard}"))) {

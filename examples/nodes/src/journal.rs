@@ -1,35 +1,12 @@
 //! [`Journal`]: what nodes say that calls confirmed, and what arrived at the destination. Roundlot writes neither. The two are compared.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    path::Path,
-    sync::mpsc::Sender,
-    thread,
-    time::Duration,
-};
-
-use rusqlite::{Connection, OpenFlags, params};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use crate::{
-    fleet::News,
+    destination::Row,
     op::{Kind, Op, SYMBOLS},
     word::Word,
 };
-
-/// The destination is read so often.
-const READ_PERIOD: Duration = Duration::from_millis(50);
-
-/// An op as it arrived.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Row {
-    arrival: i64,
-    kind: Kind,
-    symbol: u32,
-    source: u64,
-    number: u64,
-    pub(crate) shard: u16,
-    epoch: u64,
-}
 
 /// Broken promises, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,7 +39,8 @@ pub(crate) struct Journal {
     given_up: Vec<Op>,
     prices_accepted: u64,
     prices_arrived: u64,
-    last_arrival: i64,
+    /// The number of the newest row that was noted, by shard.
+    last_arrivals: BTreeMap<u16, i64>,
     broken: Broken,
 }
 
@@ -96,9 +74,16 @@ impl Journal {
         }
     }
 
+    /// Notes a row unless it has been noted.
+    pub(crate) fn note_once(&mut self, row: Row) {
+        if self.last_arrivals.get(&row.shard).is_none_or(|last| *last < row.arrival) {
+            self.note(row);
+        }
+    }
+
     /// Notes what has arrived, in the order of the rows.
     pub(crate) fn note(&mut self, row: Row) {
-        self.last_arrival = row.arrival;
+        self.last_arrivals.insert(row.shard, row.arrival);
         let is_order = row.kind == Kind::Order;
         let is_late = match self.newest.entry((is_order, row.source, row.symbol)) {
             Entry::Vacant(entry) => {
@@ -142,7 +127,7 @@ impl Journal {
 
     /// The number of the newest row that was noted.
     pub(crate) fn last_arrival(&self) -> i64 {
-        self.last_arrival
+        self.last_arrivals.values().copied().max().unwrap_or(0)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -193,68 +178,6 @@ impl Journal {
             }
         }
         lost
-    }
-}
-
-/// Ops that a log has given up.
-pub(crate) fn dead_letters(log: &Path) -> rusqlite::Result<Vec<Op>> {
-    let database = Connection::open_with_flags(log, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let mut select = database.prepare("SELECT op FROM roundlot_dead_letters")?;
-    let texts = select.query_map([], |row| row.get::<_, String>(0))?;
-    let op = |text: String| {
-        serde_json::from_str(&text).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-    };
-    texts.map(|text| text.and_then(op)).collect()
-}
-
-/// Reads the rows of the destination after a number, by a connection of its own.
-pub(crate) struct Destination {
-    database: Connection,
-    last: i64,
-}
-
-impl Destination {
-    pub(crate) fn open(path: &Path, after: i64) -> rusqlite::Result<Self> {
-        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        database.busy_timeout(Duration::from_secs(5))?;
-        Ok(Self { database, last: after })
-    }
-
-    pub(crate) fn read(&mut self) -> rusqlite::Result<Vec<Row>> {
-        const SELECT: &str = "SELECT arrival, kind, symbol, source, number, shard, epoch FROM arrivals WHERE arrival > ?1 ORDER BY arrival";
-        let mut select = self.database.prepare_cached(SELECT)?;
-        let rows = select.query_map(params![self.last], |row| {
-            Ok(Row {
-                arrival: row.get(0)?,
-                kind: if row.get_ref(1)?.as_str()? == "order" { Kind::Order } else { Kind::Price },
-                symbol: row.get(2)?,
-                source: row.get::<_, i64>(3)? as u64,
-                number: row.get::<_, i64>(4)? as u64,
-                shard: row.get(5)?,
-                epoch: row.get::<_, i64>(6)? as u64,
-            })
-        })?;
-        let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        self.last = rows.last().map_or(self.last, |row| row.arrival);
-        Ok(rows)
-    }
-
-    /// Sends rows as they arrive, until nobody takes them. Begins when the first node has made file and table.
-    pub(crate) fn follow(path: &Path, news: Sender<News>) {
-        let path = path.to_owned();
-        thread::spawn(move || {
-            let mut destination = None;
-            loop {
-                thread::sleep(READ_PERIOD);
-                if destination.is_none() {
-                    destination = Self::open(&path, 0).ok();
-                }
-                let rows = destination.as_mut().and_then(|destination| destination.read().ok());
-                if news.send(News::Arrived(rows.unwrap_or_default())).is_err() {
-                    return;
-                }
-            }
-        });
     }
 }
 

@@ -4,16 +4,21 @@
 //! `cargo run --release -p nodes`
 
 mod board;
+mod destination;
 mod disturb;
 mod fault;
 mod fleet;
 mod idle;
 mod journal;
+mod network;
 mod node;
 mod op;
 mod part;
+mod place;
 mod process;
+mod server;
 mod show;
+mod site;
 mod times;
 mod word;
 
@@ -21,10 +26,13 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+use fault::Fault;
 use journal::Broken;
 use node::NodeArgs;
 use part::Part;
+use server::Server;
 use show::{Length, Show};
+use site::Sites;
 
 /// The reason why the demonstration or a node failed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -48,6 +56,14 @@ struct Cli {
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     every: Duration,
 
+    /// Only faults of this kind, such as kill or "cut off".
+    #[arg(long, value_name = "KIND")]
+    only: Option<Fault>,
+
+    /// How long a node must be silent before others lead its shards, with --postgres, such as 1s.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    lease: Duration,
+
     /// Node processes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(2..=16))]
     nodes: u64,
@@ -61,19 +77,29 @@ struct Cli {
     orders: u64,
 
     /// The sinks write to a venue that knows no terms, and not in transactions of the log.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "postgres")]
     venue: bool,
+
+    /// The log is in PostgreSQL: on the server of this URL, in a database that is made for it, or on a private one that is killed and
+    /// cut off, too. The program itself reaches it without TLS.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["log", "without_locks"])]
+    postgres: Option<String>,
+
+    /// Shows what the fence of PostgreSQL is for: the sinks write to a venue that knows no terms, so that a leader that was stopped
+    /// finishes its call after another one has taken over.
+    #[arg(long, requires = "postgres")]
+    without_fence: bool,
 
     /// Removes the files of the locks again and again, so that several nodes lead a shard at once.
     #[arg(long)]
     without_locks: bool,
 
     /// Runs the controls as well: without locks and fence the destination must see what it must not, or the run is void.
-    #[arg(long, requires = "faults", conflicts_with_all = ["venue", "without_locks", "log"])]
+    #[arg(long, requires = "faults", conflicts_with_all = ["venue", "without_locks", "without_fence", "log"])]
     controls: bool,
 
     /// Lets the nodes have nothing to do for so long, such as 10m, and says what has grown.
-    #[arg(long, value_parser = humantime::parse_duration, conflicts_with_all = ["venue", "without_locks", "faults"])]
+    #[arg(long, value_parser = humantime::parse_duration, conflicts_with_all = ["venue", "without_locks", "without_fence", "faults"])]
     idle: Option<Duration>,
 
     /// File of the log, which must not exist; one in a temporary folder unless given.
@@ -114,23 +140,32 @@ fn node(args: NodeArgs) -> Result<(), Failure> {
 
 /// Whether all promises were kept.
 fn demonstrate(cli: &Cli) -> Result<bool, Failure> {
-    let folder = tempfile::tempdir()?;
-    let log = cli.log.clone().unwrap_or_else(|| folder.path().join("orders.db"));
-    if log.exists() {
-        return Err(format!("{} exists, and the journals would not fit its ops", log.display()).into());
-    }
-    let part = Part { has_venue: cli.venue, has_locks: !cli.without_locks };
-    if let Some(time) = cli.idle {
-        return idle::run(Show::begin(part.plan(cli, &log), part.has_locks)?, &log, time);
-    }
-    let length = cli.faults.map_or(Length::Time(Duration::from_secs(cli.seconds)), Length::Faults);
-    let mut is_kept = part.run(cli, &log, length)? == Broken::default();
-    if is_kept && cli.controls {
-        is_kept = part::controls(cli, folder.path(), cli.faults.unwrap_or(0))?;
-    }
-    if !is_kept {
-        println!("the logs are kept: {}", log.parent().unwrap_or(&log).display());
-        let _ = folder.keep();
+    let server = cli.postgres.as_deref().map(|url| match url {
+        "" => Server::start(cli.nodes as usize),
+        url => Ok(Server::at(url)),
+    });
+    let mut sites = Sites::new(server.transpose()?)?;
+    let site = match &cli.log {
+        Some(log) if log.exists() => {
+            return Err(format!("{} exists, and the journals would not fit its ops", log.display()).into());
+        }
+        Some(log) => Sites::at(log.clone()),
+        None => sites.next()?,
+    };
+    let part = Part { has_venue: cli.venue || cli.without_fence, has_locks: !cli.without_locks };
+    let is_kept = match cli.idle {
+        Some(time) => idle::run(Show::begin(part.plan(cli, &site), part.has_locks)?, &site.log, time)?,
+        None => {
+            let length = cli.faults.map_or(Length::Time(Duration::from_secs(cli.seconds)), Length::Faults);
+            let is_kept = part.run(cli, &site, length)? == Broken::default();
+            is_kept && (!cli.controls || part::controls(cli, &mut sites, cli.faults.unwrap_or(0))?)
+        }
+    };
+    drop(site);
+    if is_kept {
+        sites.remove()?;
+    } else {
+        println!("the logs are kept: {}", sites.keep().join(", "));
     }
     Ok(is_kept)
 }

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use roundlot::{
     Limits,
-    durable::{Durable, File, Handle, Joined},
+    durable::{Durable, Engine, File, Handle, Joined, PostgreSql, Term},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -19,7 +19,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Failure,
-    op::{Kind, NodeSink, Op, Rows, STOPS, SYMBOLS, Venue, stages},
+    op::{Kind, NodeSink, Op, PostgresRows, Rows, STOPS, SYMBOLS, Venue, stages},
+    place::Place,
     word::{FINISH, LEAVE, STOP_IN_TRANSACTION, Word},
 };
 
@@ -32,6 +33,12 @@ const NUMBERS_PER_LIFE: u64 = 1_000_000_000;
 /// Prices of all symbols are sent so often.
 const PRICE_PERIOD: Duration = Duration::from_millis(10);
 
+/// The variable that names the database of the log. An argument could be read by others.
+pub(crate) const DATABASE: &str = "ROUNDLOT_NODES_DATABASE";
+
+/// How long the transaction of a sink may take.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The board shows what nodes lead so often.
 const REPORT_PERIOD: Duration = Duration::from_millis(200);
 
@@ -42,9 +49,9 @@ pub(crate) fn life_of(source: u64) -> u64 {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NodeArgs {
-    /// File of the log.
+    /// File of the log. Without one it is in the database that the environment names.
     #[arg(long)]
-    pub(crate) log: PathBuf,
+    pub(crate) log: Option<PathBuf>,
 
     /// Number of shards of the log.
     #[arg(long)]
@@ -61,6 +68,10 @@ pub(crate) struct NodeArgs {
     /// Orders per second.
     #[arg(long)]
     pub(crate) orders: u64,
+
+    /// How long a node must be silent before others lead its shards, in a database; in milliseconds.
+    #[arg(long)]
+    pub(crate) lease_ms: u64,
 
     /// File of the venue; without one, rows are written in transactions of the log.
     #[arg(long)]
@@ -106,16 +117,39 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+impl NodeArgs {
+    fn place(&self) -> Result<Place, Failure> {
+        Ok(match &self.log {
+            Some(path) => Place::File(path.clone()),
+            None => Place::Database(std::env::var(DATABASE)?),
+        })
+    }
+}
+
 async fn join(args: &NodeArgs) -> Result<Joined<Op>, Failure> {
-    let orders = Durable::new("orders", File::at(&args.log)).stages(stages);
+    match args.place()? {
+        Place::File(path) => join_in(File::at(path), args, |term| NodeSink::Rows(Rows(term))).await,
+        Place::Database(url) => {
+            let log = PostgreSql::at(url).lease(Duration::from_millis(args.lease_ms));
+            join_in(log, args, |term| NodeSink::PostgresRows(PostgresRows(term))).await
+        }
+    }
+}
+
+async fn join_in(
+    log: impl Engine,
+    args: &NodeArgs,
+    rows: impl Fn(Term) -> NodeSink + Clone + Send + Sync + 'static,
+) -> Result<Joined<Op>, Failure> {
+    let orders = Durable::new("orders", log).stages(stages).transaction_timeout(TRANSACTION_TIMEOUT);
     let orders = orders.shards(args.shards, |symbol: &u32| symbol.to_le_bytes()).limits(Limits::new(200));
     let venue = args.venue.as_deref().map(Venue::open).transpose()?;
     let venue = venue.map(|database| Arc::new(Mutex::new(database)));
-    let leads = move |term: roundlot::durable::Term| {
+    let leads = move |term: Term| {
         Word::Leads { shard: term.shard(), epoch: term.epoch() }.say();
         match &venue {
             Some(database) => NodeSink::Venue(Venue { term, database: Arc::clone(database) }),
-            None => NodeSink::Rows(Rows(term)),
+            None => rows(term),
         }
     };
     Ok(orders.sink(leads).join().await?)

@@ -1,4 +1,5 @@
-//! [`Op`]: an order or a price; and [`NodeSink`], the sink that writes both as rows: in transactions of the log, or to a venue.
+//! [`Op`]: an order or a price; and [`NodeSink`], the sink that writes both as rows: in transactions of the log, in a file or in
+//! PostgreSQL, or to a venue.
 
 use std::{
     path::Path,
@@ -57,9 +58,19 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS arrivals \
 const INSERT: &str =
     "INSERT INTO arrivals (kind, symbol, source, number, shard, epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
+/// The same in PostgreSQL.
+pub(crate) const POSTGRES_TABLE: &str = "CREATE TABLE arrivals \
+    (arrival bigserial, kind text, symbol integer, source bigint, number bigint, shard integer, epoch bigint)";
+
+const POSTGRES_INSERT: &str = "INSERT INTO arrivals (kind, symbol, source, number, shard, epoch) \
+    SELECT kind, symbol, source, number, $5, $6 \
+    FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(kind, symbol, source, number, place) \
+    ORDER BY place";
+
 /// The sink of a term.
 pub(crate) enum NodeSink {
     Rows(Rows),
+    PostgresRows(PostgresRows),
     Venue(Venue),
 }
 
@@ -67,13 +78,14 @@ impl Sink<Op> for NodeSink {
     async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
         match self {
             Self::Rows(rows) => rows.write(batch).await,
+            Self::PostgresRows(rows) => rows.write(batch).await,
             Self::Venue(venue) => venue.write(batch).await,
         }
     }
 
     fn guarantee(&self) -> Guarantee {
         match self {
-            Self::Rows(_) => Guarantee::Transactional,
+            Self::Rows(_) | Self::PostgresRows(_) => Guarantee::Transactional,
             Self::Venue(_) => Guarantee::Unknown,
         }
     }
@@ -98,14 +110,39 @@ impl Rows {
             for op in batch.pending() {
                 insert.execute(row(op, shard, epoch))?;
             }
-            if STOPS.swap(false, SeqCst) {
-                kill_process(getpid(), Signal::STOP).map_err(SinkError::transient)?;
-                // The signal may meet another thread first, and this one some time later.
-                thread::sleep(UNTIL_STOPPED);
-            }
+            stop_if_asked()?;
             Ok(batch.accept_all())
         };
         self.0.transaction(batch, insert).await
+    }
+}
+
+/// Stops the process if it has been asked to do that in a transaction.
+fn stop_if_asked() -> Result<(), SinkError> {
+    if STOPS.swap(false, SeqCst) {
+        kill_process(getpid(), Signal::STOP).map_err(SinkError::transient)?;
+        // The signal may meet another thread first, and this one some time later.
+        thread::sleep(UNTIL_STOPPED);
+    }
+    Ok(())
+}
+
+/// The same in a database.
+pub(crate) struct PostgresRows(pub(crate) Term);
+
+impl PostgresRows {
+    async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
+        let (shard, epoch) = (i32::from(self.0.shard()), self.0.epoch() as i64);
+        let insert = async |transaction: &mut tokio_postgres::Transaction<'_>, batch: &mut Batch<Op>| {
+            let rows: Vec<Values> = batch.pending().map(|op| row(op, 0, 0)).collect();
+            let kinds: Vec<&str> = rows.iter().map(|row| row.0).collect();
+            let symbols: Vec<i32> = rows.iter().map(|row| row.1 as i32).collect();
+            let (sources, numbers): (Vec<i64>, Vec<i64>) = rows.iter().map(|row| (row.2, row.3)).unzip();
+            transaction.execute(POSTGRES_INSERT, &[&kinds, &symbols, &sources, &numbers, &shard, &epoch]).await?;
+            stop_if_asked()?;
+            Ok(batch.accept_all())
+        };
+        self.0.postgres(batch, insert).await
     }
 }
 

@@ -1,13 +1,13 @@
 //! [`Part`]: one show of several, and the controls, which show what locks and fence are for.
 
-use std::path::Path;
-
 use crate::{
     Cli, Failure,
     board::{Board, summary},
     fleet::Plan,
     journal::Broken,
+    place::Place,
     show::{Length, Show},
+    site::{Engine, Site, Sites},
 };
 
 /// A control has a part of the faults of the show, and not fewer than one of each kind.
@@ -29,21 +29,26 @@ impl Part {
     /// The part that must break a promise: neither locks nor fence.
     const FAILS: Self = Self { has_venue: true, has_locks: false };
 
-    fn title(self) -> String {
+    fn title(self, log: &Place) -> String {
         let sink = if self.has_venue { "a venue that knows no terms" } else { "rows in transactions of the log" };
-        format!("{sink}, {} the locks", if self.has_locks { "with" } else { "without" })
+        match log {
+            Place::File(_) => format!("{sink}, {} the locks", if self.has_locks { "with" } else { "without" }),
+            Place::Database(_) => sink.to_owned(),
+        }
     }
 
-    pub(crate) fn plan(self, cli: &Cli, log: &Path) -> Plan {
-        let venue = self.has_venue.then(|| log.with_extension("venue"));
-        Plan { nodes: cli.nodes as usize, log: log.to_owned(), shards: cli.shards, orders: cli.orders, venue }
+    pub(crate) fn plan(self, cli: &Cli, site: &Site) -> Plan {
+        let venue = self.has_venue.then(|| site.venue.clone());
+        let (log, server) = (site.log.clone(), site.server.clone());
+        let Cli { shards, orders, lease, only, .. } = *cli;
+        Plan { nodes: cli.nodes as usize, log, server, shards, orders, lease, only, venue }
     }
 
     /// Runs nodes that are disturbed, and says what was broken.
-    pub(crate) fn run(self, cli: &Cli, log: &Path, length: Length) -> Result<Broken, Failure> {
-        println!("{} nodes share {}: {}", cli.nodes, log.display(), self.title());
+    pub(crate) fn run(self, cli: &Cli, site: &Site, length: Length) -> Result<Broken, Failure> {
+        println!("{} nodes share {}: {}", cli.nodes, site.log, self.title(&site.log));
         let mut board = Board::new();
-        let mut show = Show::begin(self.plan(cli, log), self.has_locks)?;
+        let mut show = Show::begin(self.plan(cli, site), self.has_locks)?;
         show.run(length, cli.every, &mut board)?;
         show.finish(&mut board)?;
         let (broken, seen) = show.end()?;
@@ -60,16 +65,21 @@ impl Part {
 }
 
 /// Runs the controls after a show of so many faults. Whether those that must withstand do, and the other one fails.
-pub(crate) fn controls(cli: &Cli, folder: &Path, faults: u64) -> Result<bool, Failure> {
+pub(crate) fn controls(cli: &Cli, sites: &mut Sites, faults: u64) -> Result<bool, Failure> {
     let length = Length::Faults((faults / PART_OF_FAULTS).max(LEAST_FAULTS));
-    for (number, part) in (1..).zip(Part::WITHSTAND) {
+    // In a database leases say who leads, and they alone do not protect a venue: there is nothing to take away.
+    let (withstand, fails) = match sites.engine() {
+        Engine::File => (&Part::WITHSTAND[..], Part::FAILS),
+        Engine::Postgres => (&[][..], Part { has_venue: true, has_locks: true }),
+    };
+    for (number, part) in (1..).zip(withstand) {
         println!("\ncontrol {number}, which has to keep all promises");
-        if part.run(cli, &folder.join(format!("control-{number}.db")), length)? != Broken::default() {
+        if part.run(cli, &sites.next()?, length)? != Broken::default() {
             return Ok(false);
         }
     }
-    println!("\ncontrol 3, which has to break one");
-    let Broken { doubled, reordered, stale, .. } = Part::FAILS.run(cli, &folder.join("control-3.db"), length)?;
+    println!("\ncontrol {}, which has to break one", withstand.len() + 1);
+    let Broken { doubled, reordered, stale, .. } = fails.run(cli, &sites.next()?, length)?;
     let fails = doubled + reordered + stale > 0;
     println!(
         "{}",

@@ -11,8 +11,8 @@ use crate::{
     board::Board,
     fault::Fault,
     fleet::{Fleet, News, Plan},
-    journal::{Broken, Destination, Journal, dead_letters},
-    op::Venue,
+    journal::{Broken, Journal},
+    place::Place,
     times::Times,
     word::{FINISH, Word},
 };
@@ -77,8 +77,11 @@ pub(crate) struct Show {
 impl Show {
     pub(crate) fn begin(plan: Plan, has_locks: bool) -> Result<Self, Failure> {
         let (tell, news) = mpsc::channel();
-        plan.venue.as_deref().map(Venue::open).transpose()?;
-        Destination::follow(plan.destination(), tell.clone());
+        // The table of the rows in a file of the log is made by the nodes.
+        if !matches!((&plan.log, &plan.venue), (Place::File(_), None)) {
+            plan.destination().prepare()?;
+        }
+        plan.destination().follow(tell.clone());
         let nodes = plan.nodes;
         let seen = Seen {
             began: Instant::now(),
@@ -96,8 +99,16 @@ impl Show {
         Ok(Self { fleet, news, seen, remove_at, leaderless: BTreeMap::new(), finished: vec![false; nodes] })
     }
 
-    pub(crate) fn has_venue(&self) -> bool {
-        self.fleet.plan().venue.is_some()
+    /// Faults that the nodes, or those who share the server with them, have to withstand.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        let plan = self.fleet.plan();
+        let (is_in_file, has_venue) = (matches!(plan.log, Place::File(_)), plan.venue.is_some());
+        let can_happen = |fault: &Fault| {
+            !(fault.needs_fence() && has_venue
+                || fault.needs_file() && !is_in_file
+                || fault.needs_server() && plan.network().is_none())
+        };
+        Fault::ALL.into_iter().filter(can_happen).filter(|fault| plan.only.is_none_or(|only| only == *fault)).collect()
     }
 
     /// Disturbs the nodes one after another.
@@ -215,13 +226,13 @@ impl Show {
     /// Lets the nodes leave, and compares the journals.
     pub(crate) fn end(self) -> Result<(Broken, Seen), Failure> {
         let lives: Vec<u64> = (0..self.finished.len()).map(|slot| self.fleet.life(slot)).collect();
-        let (log, rows) = (self.fleet.plan().log.clone(), self.fleet.plan().destination().to_owned());
+        let (log, rows) = (self.fleet.plan().log.clone(), self.fleet.plan().destination());
         self.fleet.leave()?;
-        // The thread that follows the rows is behind.
+        // The thread that follows the rows is behind: those that it has not told yet are read here.
         let mut seen = self.seen;
-        let mut destination = Destination::open(&rows, seen.journal.last_arrival())?;
-        destination.read()?.into_iter().for_each(|row| seen.journal.note(row));
-        seen.journal.give_up(dead_letters(&log)?);
+        drop(self.news);
+        rows.rows()?.read()?.into_iter().for_each(|row| seen.journal.note_once(row));
+        seen.journal.give_up(log.dead_letters()?);
         let living = |source| lives.contains(&crate::node::life_of(source));
         let broken = seen.journal.judge(living);
         seen.journal.lost(living).iter().take(MAX_NAMED).for_each(|lost| eprintln!("{lost}"));
