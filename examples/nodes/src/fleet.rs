@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     sync::mpsc::Sender,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,8 +20,8 @@ use crate::{
 
 /// An event for the main thread.
 pub(crate) enum News {
-    /// A node has said something.
-    Said { slot: usize, word: Word },
+    /// A node has said something, at a time.
+    Said { slot: usize, word: Word, at: Instant },
     /// Rows have arrived.
     Arrived(Vec<Row>),
 }
@@ -110,7 +110,7 @@ impl Fleet {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 // Fails only if the demonstration has ended.
                 if let Some(word) = Word::parse(&line) {
-                    let _ = news.send(News::Said { slot, word });
+                    let _ = news.send(News::Said { slot, word, at: Instant::now() });
                 }
             }
         });

@@ -170,10 +170,10 @@ impl Show {
     fn take(&mut self, news: News) {
         match news {
             News::Arrived(rows) => rows.into_iter().for_each(|row| self.seen.journal.note(row)),
-            News::Said { slot, word } => {
+            News::Said { slot, word, at } => {
                 self.seen.journal.hear(word);
                 match word {
-                    Word::Leads { shard, epoch } => self.note_leader(slot, shard, epoch),
+                    Word::Leads { shard, epoch } => self.note_leader(slot, (shard, epoch), at),
                     Word::Leading { waiting, in_doubt } => self.seen.loads[slot] = (waiting, in_doubt),
                     Word::Finished => self.finished[slot] = true,
                     Word::Accepted { .. } | Word::Ended { .. } | Word::Priced { .. } => {}
@@ -182,20 +182,19 @@ impl Show {
         }
     }
 
-    fn note_leader(&mut self, slot: usize, shard: u16, epoch: u64) {
+    fn note_leader(&mut self, slot: usize, (shard, epoch): (u16, u64), at: Instant) {
         self.seen.terms += 1;
         // Words of different nodes overtake each other.
         if self.seen.leaders.get(&shard).is_some_and(|leader| leader.epoch >= epoch) {
             return;
         }
-        let now = Instant::now();
         let taken_over_in = self.leaderless.remove(&shard).map(|(fault, since)| {
-            let time = now - since;
+            let time = at.saturating_duration_since(since);
             let times = if fault.is_orderly() { &mut self.seen.handovers } else { &mut self.seen.takeovers };
             times.add(time);
             time
         });
-        self.seen.leaders.insert(shard, Leader { slot, epoch, since: now, taken_over_in });
+        self.seen.leaders.insert(shard, Leader { slot, epoch, since: at, taken_over_in });
     }
 
     /// Lets the nodes end all that is in the log. They go on without anything to do.
