@@ -135,6 +135,7 @@ cargo test --locked --all-features --test durable -- --ignored postgres
 cargo test --locked --all-features --lib durable::postgres -- --ignored
 # Tests that read URLs as libpq does.
 cargo test --locked --all-features --lib sink::postgres -- --ignored
+cargo test --locked -p trading_app --test app -- --ignored three_bots
 # The variable is no longer exported, since the trading app takes every variable of this prefix for a setting.
 export -n ROUNDLOT_POSTGRES_URL
 
@@ -195,6 +196,7 @@ if ! $quick; then
     step "nodes whose leaders die"
     # Each fault has a line.
     cargo run --quiet --release --locked -p nodes -- --faults 40 --every 500ms --controls | grep -v ' s  '
+    cargo run --quiet --release --locked -p nodes -- --postgres --faults 40 --every 400ms --lease 400ms --controls | grep -v ' s  '
 
     step "every row of the bench, too short to mean anything"
     cargo run --quiet --release --locked -p roundlot-bench -- --scale 0.01 --plot >"$tmp/bench.txt" 2>&1 || {

@@ -9,8 +9,9 @@ use std::{
 };
 
 use roundlot::{
-    Batch, Batcher, Bucket, DeadLetter, Handle, Quota, QuotaConfig, Settled, Sink, SinkError, Stages, Stats, Worker,
-    durable::{self, Durable, File, Joined},
+    Batch, Batcher, BatcherConfig, Bucket, DeadLetter, Handle, Quota, QuotaConfig, Settled, Sink, SinkError, Stages,
+    Stats, Worker,
+    durable::{self, Durable, Engine, File, Joined, PostgreSql},
     market::{OrderKind, PriceUpdate, Priority, Purpose, Side, Symbol, TradeOp},
     sink::Guarantee,
 };
@@ -22,7 +23,7 @@ use super::{
     ids::placed_at,
     kill_switch::Gate,
     orders::{Counted, Logged, Orders, Written},
-    settings,
+    settings::{self, LogPlace},
     shards::Shards,
     tick::Tick,
     venue::{self, VenueOrderId},
@@ -111,33 +112,59 @@ pub async fn open_on_log<S: Sink<TradeOp, VenueOrderId>>(
     (gate, venue): (Gate, impl Fn(Gate) -> S + Clone + Send + Sync + 'static),
     database: impl Sink<Tick>,
 ) -> Result<(Batchers, Workers), Error> {
-    let (rejections, expire_after) = (Rejections::default(), log.expire_after);
-    let (written, shards, number) = (Arc::new(Written::default()), shards.clone(), log.shards);
-    let counted = Arc::clone(&written);
-    let file = File::at(&log.path);
-    let durable = Durable::new("orders", if is_shared { file } else { file.exclusive() })
-        .shards(log.shards, |key: &Partition| shard_key(key.0))
-        .stages(move || stages().expire_at(move |op| expires_at(op, expire_after)))
-        .limits(settings.orders.limits.clone())
-        .retry(settings.orders.retry.clone())
-        .dead_letters(rejections.clone())
-        .sink(move |term| {
-            let gate = gate.of_shard(term.shard(), number);
-            let lane = gate.venue.clone();
-            shards.begin(&term, lane, Counted::new(venue(gate), Arc::clone(&counted)))
-        });
-    let numbers = settings.orders.quota.clone();
-    let durable = if numbers == QuotaConfig::default() {
-        durable
-    } else {
-        quota().configure(&numbers).map(drop).map_err(|error| format!("orders: {error}"))?;
-        // Each term begins with a quota of the same numbers, which are sound by the line above.
-        durable.quota(move || quota().configure(&numbers).unwrap_or_default())
+    let (rejections, written) = (Rejections::default(), Arc::new(Written::default()));
+    let joining = Joining { log, orders: settings.orders, shards, rejections: &rejections, written: &written };
+    let joined = match &log.place {
+        LogPlace::File(path) if is_shared => joining.join(File::at(path), gate, venue).await,
+        LogPlace::File(path) => joining.join(File::at(path).exclusive(), gate, venue).await,
+        LogPlace::Postgres(url) => joining.join(PostgreSql::at(url), gate, venue).await,
     };
-    let joined = durable.join().await.map_err(|error| format!("orders.log {}: {error}", log.path.display()))?;
+    let joined = joined?;
     let logged = Logged::new(joined.handle(), written, is_shared);
     let orders = (Orders::Log(logged.clone()), OrdersWorker::Log(joined, logged));
     open_with(orders, rejections, settings, portfolio, database)
+}
+
+/// Parts of the orders batcher on a log of any engine.
+struct Joining<'a> {
+    log: &'a settings::OrdersLog,
+    orders: &'a BatcherConfig,
+    shards: &'a Shards,
+    rejections: &'a Rejections,
+    written: &'a Arc<Written>,
+}
+
+impl Joining<'_> {
+    async fn join<S: Sink<TradeOp, VenueOrderId>>(
+        self,
+        engine: impl Engine,
+        gate: Gate,
+        venue: impl Fn(Gate) -> S + Clone + Send + Sync + 'static,
+    ) -> Result<Joined<TradeOp, VenueOrderId>, Error> {
+        let Self { log, orders, rejections, .. } = self;
+        let (shards, number, counted, expire_after) =
+            (self.shards.clone(), log.shards, Arc::clone(self.written), log.expire_after);
+        let durable = Durable::new("orders", engine)
+            .shards(log.shards, |key: &Partition| shard_key(key.0))
+            .stages(move || stages().expire_at(move |op| expires_at(op, expire_after)))
+            .limits(orders.limits.clone())
+            .retry(orders.retry.clone())
+            .dead_letters(rejections.clone())
+            .sink(move |term| {
+                let gate = gate.of_shard(term.shard(), number);
+                let lane = gate.venue.clone();
+                shards.begin(&term, lane, Counted::new(venue(gate), Arc::clone(&counted)))
+            });
+        let numbers = orders.quota.clone();
+        let durable = if numbers == QuotaConfig::default() {
+            durable
+        } else {
+            quota().configure(&numbers).map(drop).map_err(|error| format!("orders: {error}"))?;
+            // Each term begins with a quota of the same numbers, which are sound by the line above.
+            durable.quota(move || quota().configure(&numbers).unwrap_or_default())
+        };
+        Ok(durable.join().await.map_err(|error| format!("orders.log {}: {error}", log.place))?)
+    }
 }
 
 fn open_with(

@@ -1,7 +1,12 @@
 //! Settings of the bot's parts. A value out of its range is refused when it is read, so that every value in use is
 //! sound. `main` hands each part its section.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use roundlot::{BatcherConfig, market::Quantity};
 use serde::{Deserialize, Deserializer, de::Error};
@@ -94,10 +99,57 @@ impl Venue {
     }
 }
 
+/// The place of the log of orders.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub enum LogPlace {
+    File(PathBuf),
+    /// The URL of a PostgreSQL database.
+    Postgres(String),
+}
+
+impl LogPlace {
+    /// The file; `None` for a database.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+}
+
+impl TryFrom<PathBuf> for LogPlace {
+    type Error = String;
+
+    fn try_from(written: PathBuf) -> Result<Self, String> {
+        match written.to_str().and_then(|text| Some((text, text.split_once("://")?.0))) {
+            Some((url, "postgres" | "postgresql")) => Ok(Self::Postgres(url.to_owned())),
+            Some(_) => Err("a log is a file, or a postgres:// URL".to_owned()),
+            None => Ok(Self::File(written)),
+        }
+    }
+}
+
+impl fmt::Display for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            // The URL may hold a password.
+            Self::Postgres(_) => f.write_str("PostgreSQL"),
+        }
+    }
+}
+
+impl fmt::Debug for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// The log of the orders batcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrdersLog {
-    pub path: PathBuf,
+    pub place: LogPlace,
     /// Number of shards, fixed for the life of the log. A bot trades the symbols of the shards that it leads.
     pub shards: u16,
     /// Age at which an entry or an exit is not sent any more.

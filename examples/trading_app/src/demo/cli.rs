@@ -10,6 +10,7 @@ use clap::{
 use tracing::level_filters::LevelFilter;
 
 use crate::{
+    bot::settings::LogPlace,
     demo::settings::{Address, Named, Settings},
     paper_venue,
 };
@@ -94,12 +95,13 @@ pub struct Cli {
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
 
-    /// Keep the orders in this log, so that they survive the program: what is accepted and not yet sent when it is killed is sent
-    /// by the next run.
+    /// Keep the orders in this log, a file or a postgres:// URL, so that they survive the program: what is accepted and not yet sent
+    /// when it is killed is sent by the next run.
     ///
-    /// The paper venue is then a program of its own beside the log, which outlives a run that is killed.
-    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(log))]
-    pub log: Option<PathBuf>,
+    /// The paper venue is then a program of its own beside the file, which outlives a run that is killed. A log in PostgreSQL needs
+    /// --venue.
+    #[arg(long, value_name = "FILE or URL", value_parser = PathBufValueParser::new().try_map(log))]
+    pub log: Option<LogPlace>,
 
     /// Send the orders to a paper venue that runs already, such as http://127.0.0.1:8081: see `trading_app venue --help`.
     #[arg(long, value_name = "URL")]
@@ -181,11 +183,11 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 /// Refuses what was a filter when `--log` was the filter of stderr.
-fn log(path: PathBuf) -> Result<PathBuf, String> {
-    let is_filter = |text: &str| text.contains('=') || LevelFilter::from_str(text).is_ok();
+fn log(path: PathBuf) -> Result<LogPlace, String> {
+    let is_filter = |text: &str| !text.contains("://") && (text.contains('=') || LevelFilter::from_str(text).is_ok());
     match path.to_str().is_some_and(is_filter) {
         true => Err("it is the file of the log of orders; --log-filter is the filter of stderr".to_owned()),
-        false => Ok(path),
+        false => path.try_into(),
     }
 }
 
@@ -217,9 +219,18 @@ mod tests {
             &["--page", "8080"],
             &["--log", "trace"],
             &["--log", "warn,roundlot=debug"],
+            &["--log", "mysql://db/orders"],
             &["venue", "--idle", "soon"],
         ] {
             assert!(Cli::try_parse_from([&["trading_app"], wrong].concat()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_a_file_or_a_url() {
+        for (said, shown) in [("orders.db", "orders.db"), ("postgres://bob@db/orders?sslmode=disable", "PostgreSQL")] {
+            let cli = Cli::try_parse_from(["trading_app", "--log", said]).unwrap();
+            assert_eq!(cli.log.unwrap().to_string(), shown);
         }
     }
 }

@@ -57,7 +57,10 @@ impl Place {
                 (found.map_err(|error| format!("cannot ask the venue {url}: {error}"))?, None)
             }
             (None, Some(log)) => {
-                let (venue, program) = beside(&log.path).await?;
+                let file = log.place.file().ok_or(
+                    "a log in PostgreSQL may have bots on several machines, and none starts the venue for all: name one by --venue",
+                )?;
+                let (venue, program) = beside(file).await?;
                 (venue, Some(program))
             }
             (None, None) => {

@@ -214,8 +214,8 @@ async fn a_pull_at_a_venue_that_hangs_withdraws_and_halts() {
 #[tokio::test]
 async fn a_pull_clears_a_log_too() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, expire_after) = (folder.path().join("orders.db"), Duration::from_secs(3600));
-    let log = settings::OrdersLog { path, shards: 2, expire_after };
+    let (place, expire_after) = (settings::LogPlace::File(folder.path().join("orders.db")), Duration::from_secs(3600));
+    let log = settings::OrdersLog { place, shards: 2, expire_after };
     let config = BatcherConfig::new(Limits::new(20).linger(Duration::from_millis(1)).max_in_flight(16));
     let settings = settings::Batchers { prices: &config, orders: &config, trades: &config };
     let venue = PaperVenue::new(settings::Venue::reliable_for_test(), 1);

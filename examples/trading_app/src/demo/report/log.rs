@@ -37,7 +37,7 @@ impl LogUse {
     pub fn new(log: Option<&OrdersLog>, taken: Summary, end: Option<&durable::Stats>) -> Option<Self> {
         let (log, end) = (log?, end?);
         Some(Self {
-            file: log.path.display().to_string(),
+            file: log.place.to_string(),
             recovered: end.recovered,
             recovered_in_doubt: end.recovered_in_doubt,
             expired_while_away: taken.recovered_ends.expired,

@@ -248,7 +248,7 @@ pub fn check(settings: &Settings) -> Result<(), Error> {
         Some(Destination::Postgres(_)) => None,
         None => Some(Path::new(database::USUAL_FILE)),
     };
-    let log = settings.orders.log.as_ref().map(|log| log.path.as_path());
+    let log = settings.orders.log.as_ref().and_then(|log| log.place.file());
     if let (Some(log), Some(database)) = (log, database)
         && place(log) == place(database)
     {

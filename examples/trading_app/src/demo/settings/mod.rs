@@ -64,7 +64,7 @@ struct OrdersSection {
     retry: Retry,
     #[serde(default)]
     quota: QuotaConfig,
-    log: Option<PathBuf>,
+    log: Option<bot::LogPlace>,
     #[serde(deserialize_with = "positive")]
     shards: u16,
     #[serde(deserialize_with = "duration")]
@@ -76,15 +76,15 @@ impl From<OrdersSection> for Orders {
         let OrdersSection { limits, retry, quota, log, shards, expire_after } = section;
         let mut batcher = BatcherConfig::new(limits).retry(retry);
         batcher.quota = quota;
-        let log = log.map(|path| bot::OrdersLog { path, shards, expire_after });
+        let log = log.map(|place| bot::OrdersLog { place, shards, expire_after });
         Self { batcher, log, shards, expire_after }
     }
 }
 
 impl Orders {
-    /// Sets the file of the log.
-    pub fn log_to(&mut self, path: PathBuf) {
-        self.log = Some(bot::OrdersLog { path, shards: self.shards, expire_after: self.expire_after });
+    /// Sets the place of the log.
+    pub fn log_to(&mut self, place: bot::LogPlace) {
+        self.log = Some(bot::OrdersLog { place, shards: self.shards, expire_after: self.expire_after });
     }
 }
 
