@@ -1,6 +1,10 @@
-//! Trades of six columns for the rows `sqlite` and `postgres`, and the table mapping by which the sinks write them.
+//! Trades of six columns for the rows `sqlite` and `postgres`, the table mapping by which the sinks write them, and their bytes in a
+//! log.
 
-use roundlot::sink::table::Table;
+use roundlot::{
+    durable::{Codec, CodecError},
+    sink::table::Table,
+};
 use rust_decimal::Decimal;
 
 const SYMBOLS: [&str; 4] = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"];
@@ -41,4 +45,46 @@ pub fn mapping() -> Table<Trade> {
         .boolean("is_buy", |trade| trade.is_buy)
         .key(["id"])
         .create_if_missing()
+}
+
+/// Trades as bytes of a fixed length, for a log.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes;
+
+impl Codec<Trade> for Bytes {
+    fn encode(&self, trade: &Trade, to: &mut Vec<u8>) -> Result<(), CodecError> {
+        to.extend(trade.id.to_le_bytes());
+        to.extend(trade.time_ns.to_le_bytes());
+        to.extend(trade.price.serialize());
+        to.extend(trade.quantity.serialize());
+        let symbol = SYMBOLS.iter().position(|symbol| *symbol == trade.symbol).ok_or("another symbol")?;
+        to.extend([symbol as u8, u8::from(trade.is_buy)]);
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8], _schema: u32) -> Result<Trade, CodecError> {
+        let (id, rest) = bytes.split_first_chunk().ok_or("too short")?;
+        let (time_ns, rest) = rest.split_first_chunk().ok_or("too short")?;
+        let (price, rest) = rest.split_first_chunk().ok_or("too short")?;
+        let (quantity, rest) = rest.split_first_chunk().ok_or("too short")?;
+        let &[symbol, is_buy] = rest else { return Err("another length".into()) };
+        Ok(Trade {
+            id: i64::from_le_bytes(*id),
+            time_ns: i64::from_le_bytes(*time_ns),
+            symbol: SYMBOLS.get(usize::from(symbol)).ok_or("another symbol")?,
+            price: Decimal::deserialize(*price),
+            quantity: Decimal::deserialize(*quantity),
+            is_buy: is_buy == 1,
+        })
+    }
+}
+
+impl Codec<()> for Bytes {
+    fn encode(&self, (): &(), _to: &mut Vec<u8>) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    fn decode(&self, _bytes: &[u8], _schema: u32) -> Result<(), CodecError> {
+        Ok(())
+    }
 }

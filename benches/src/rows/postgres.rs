@@ -1,10 +1,16 @@
 //! The row `postgres`: rows into PostgreSQL by the sink, in batches of three sizes, two writes at once.
 //!
-//! The peers write the same rows into the same table: psql by `\copy`, sqlx by arrays, and sqlx by a statement per row.
+//! The peers write the same rows into the same table: psql by `\copy`, sqlx by arrays, and sqlx by a statement per row. Nodes write them,
+//! too, through a log in the same database.
 
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
-use roundlot::{Batcher, Limits, Stages, sink::postgres::PostgresSink};
+use futures::future::try_join_all;
+use roundlot::{
+    Batcher, Limits, Stages,
+    durable::{Durable, Joined, PostgreSql},
+    sink::postgres::{LedgerTable, PostgresSink},
+};
 use rust_decimal::Decimal;
 use sqlx_core::{connection::Connection as _, query::query};
 use sqlx_postgres::PgConnection;
@@ -35,6 +41,17 @@ const COPIED: u64 = 300_000;
 /// The name of the file that psql reads.
 const TEXT: &str = "trades.txt";
 
+/// The nodes that share a log, in one process, and the shards of it.
+const NODES: usize = 3;
+const SHARDS: u16 = 6;
+
+/// The number of rows of a run through a log.
+const LOGGED: u64 = 100_000;
+
+/// Ops of one call of a node.
+const CALL: usize = 1000;
+
+const THROUGH_LOG: &str = "roundlot, three nodes, a log";
 const COPY: &str = "psql \\copy";
 const ROW_BY_ROW: &str = "sqlx, row by row";
 /// The number of rows of a run row by row, which is some hundred times slower than batches.
@@ -95,6 +112,9 @@ fn run(bench: &Bench) -> Result<Report, Error> {
             .push(Variant::timed(sqlx, move |rows| place.measured(rows, || place.on_runtime(rows, |a| a.sqlx(batch)))));
         sizes.extend([rows; 2]);
     }
+    variants
+        .push(Variant::timed(THROUGH_LOG, |rows| place.measured(rows, || place.on_runtime(rows, Work::through_log))));
+    sizes.push(LOGGED);
     variants.push(Variant::timed(ROW_BY_ROW, |rows| place.measured(rows, || place.on_runtime(rows, |a| a.sqlx(1)))));
     sizes.push(SINGLE);
     let sizes: Vec<u64> = sizes.into_iter().map(|rows| bench.sized(rows).max(10)).collect();
@@ -110,9 +130,10 @@ fn run(bench: &Bench) -> Result<Report, Error> {
             "The batches are {} times as fast as row by row.",
             SIZES.map(|size| format!("{:.0}", against(size.ours))).join(", ")
         ));
-    Ok(SIZES
+    let report = SIZES
         .iter()
-        .fold(report, |report, size| report.figure(size.figure, named(&results, size.ours).speed_against(copy))))
+        .fold(report, |report, size| report.figure(size.figure, named(&results, size.ours).speed_against(copy)));
+    Ok(report.figure("nodes_postgres_vs_copy", named(&results, THROUGH_LOG).speed_against(copy)))
 }
 
 /// The server and the rows. Each run begins with an empty table.
@@ -201,6 +222,46 @@ impl Work {
         let summary = worker.shutdown().await?;
         let span = watch.stop();
         summary.close_error.map_or(Ok(span), |error| Err(error.chain().into()))
+    }
+
+    /// Writes through a log that three nodes share, which is in the same database: measured from the first op until all are settled.
+    async fn through_log(self) -> Result<Span, Error> {
+        let table = LedgerTable::new(trade::mapping())?;
+        let join = || {
+            let table = table.clone();
+            Durable::new("trades", PostgreSql::at(&self.url))
+                .codec(trade::Bytes)
+                .stages(|| Stages::new().partition_by(|trade: &Trade| trade.id as u64 / CALL as u64))
+                .shards(SHARDS, |stretch: &u64| stretch.to_le_bytes())
+                .limits(Limits::new(CALL).max_pending(100_000))
+                .sink(move |term| table.sink(term))
+                .join()
+        };
+        let mut nodes: Vec<Joined<Trade>> = Vec::new();
+        for _ in 0..NODES {
+            nodes.push(join().await?);
+        }
+        // A second after the last one has joined, each has its shards.
+        while !nodes.iter().all(|node| node.handle().is_leading()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let watch = Stopwatch::start();
+        let sends = nodes.iter().enumerate().map(|(i, node)| {
+            let (desk, trades) = (node.handle(), Arc::clone(&self.trades));
+            async move {
+                for call in trades.chunks(CALL).skip(i).step_by(NODES) {
+                    desk.send_all(call.iter().copied()).await?;
+                }
+                desk.flush().await?;
+                Ok::<_, Error>(())
+            }
+        });
+        try_join_all(sends).await?;
+        let span = watch.stop();
+        for node in nodes {
+            node.leave().await?;
+        }
+        Ok(span)
     }
 
     /// Writes by sqlx. Each connection writes every other batch, and a batch of one row is written without arrays.
