@@ -89,6 +89,7 @@ impl Show {
             Fault::Cut => self.cut(slot, Cut::BOTH, board),
             Fault::CutAnswers => self.cut(slot, Cut::ANSWERS, board),
             Fault::KillServer => self.fleet.plan().server.as_ref().map_or(Ok(()), |server| server.crash()),
+            Fault::FailOver => self.fleet.plan().server.as_ref().map_or(Ok(()), |server| server.fail_over()),
         }
     }
 

@@ -32,10 +32,12 @@ pub(crate) enum Fault {
     CutAnswers,
     /// The server is killed, and begins again. Its nodes stay leaders.
     KillServer,
+    /// The server is killed, and its standby takes its place.
+    FailOver,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Kill,
         Self::Leave,
         Self::Stop,
@@ -50,6 +52,7 @@ impl Fault {
         Self::Cut,
         Self::CutAnswers,
         Self::KillServer,
+        Self::FailOver,
     ];
 
     /// Whether its shards are handed over, and not taken over.
@@ -69,7 +72,7 @@ impl Fault {
 
     /// Whether it happens to a server of the program's own alone.
     pub(crate) fn needs_server(self) -> bool {
-        matches!(self, Self::Cut | Self::CutAnswers | Self::KillServer)
+        matches!(self, Self::Cut | Self::CutAnswers | Self::KillServer | Self::FailOver)
     }
 }
 
@@ -101,6 +104,7 @@ impl fmt::Display for Fault {
             Self::Cut => "cut off",
             Self::CutAnswers => "cut the answers to",
             Self::KillServer => "kill the server of",
+            Self::FailOver => "fail over the server of",
         })
     }
 }

@@ -15,6 +15,7 @@ mod node;
 mod op;
 mod part;
 mod place;
+mod private;
 mod process;
 mod server;
 mod show;
@@ -80,8 +81,8 @@ struct Cli {
     #[arg(long, conflicts_with = "postgres")]
     venue: bool,
 
-    /// The log is in PostgreSQL: on the server of this URL, in a database that is made for it, or on a private one that is killed and
-    /// cut off, too. The program itself reaches it without TLS.
+    /// The log is in PostgreSQL: on the server of this URL, in a database that is made for it, or on a private one that is killed,
+    /// cut off and failed over, too. The program itself reaches it without TLS.
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["log", "without_locks"])]
     postgres: Option<String>,
 

@@ -27,34 +27,42 @@ impl Cut {
 
 pub(crate) struct Network {
     ways: Vec<Way>,
+    /// The port of the server that new connections go to.
+    server: watch::Sender<u16>,
     /// Its tasks carry the bytes.
     _runtime: Runtime,
 }
 
-/// The way of one node.
+/// The way of one client.
 struct Way {
     port: u16,
     cut: watch::Sender<Cut>,
 }
 
 impl Network {
-    /// Begins to carry bytes between nodes and the port of a server.
-    pub(crate) fn start(server: u16, nodes: usize) -> io::Result<Self> {
+    /// Begins to carry bytes between so many clients and the port of a server.
+    pub(crate) fn start(server: u16, clients: usize) -> io::Result<Self> {
+        let server = watch::Sender::new(server);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let ways = (0..nodes).map(|_| {
+        let ways = (0..clients).map(|_| {
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
             let port = listener.local_addr()?.port();
             let cut = watch::Sender::new(Cut::default());
-            runtime.spawn(listen(listener, server, cut.subscribe()));
+            runtime.spawn(listen(listener, server.subscribe(), cut.subscribe()));
             Ok(Way { port, cut })
         });
         let ways = ways.collect::<io::Result<_>>()?;
-        Ok(Self { ways, _runtime: runtime })
+        Ok(Self { ways, server, _runtime: runtime })
     }
 
     /// The port by which a node reaches the server.
     pub(crate) fn port(&self, node: usize) -> u16 {
         self.ways[node].port
+    }
+
+    /// Lets new connections go to another server.
+    pub(crate) fn lead_to(&self, server: u16) {
+        self.server.send_replace(server);
     }
 
     /// Cuts the way of a node, or makes it whole.
@@ -63,18 +71,19 @@ impl Network {
     }
 }
 
-async fn listen(listener: TcpListener, server: u16, cut: watch::Receiver<Cut>) {
+async fn listen(listener: TcpListener, server: watch::Receiver<u16>, cut: watch::Receiver<Cut>) {
     // An accept that fails is one that the node tries again.
     while let Ok((node, _)) = listener.accept().await {
-        tokio::spawn(connect(node, server, cut.clone()));
+        tokio::spawn(connect(node, server.clone(), cut.clone()));
     }
 }
 
 /// Carries the bytes of a connection. It ends when either side ends it, or the server is away.
-async fn connect(node: TcpStream, server: u16, mut cut: watch::Receiver<Cut>) {
+async fn connect(node: TcpStream, server: watch::Receiver<u16>, mut cut: watch::Receiver<Cut>) {
     // Fails only with the program's end.
     let _ = cut.wait_for(|cut| !cut.to_server).await;
-    let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+    let port = *server.borrow();
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let _ = (node.set_nodelay(true), server.set_nodelay(true));
     let ((from_node, to_node), (from_server, to_server)) = (node.into_split(), server.into_split());
     tokio::select! {

@@ -1,30 +1,13 @@
 //! [`Server`]: the PostgreSQL server that nodes share. A private one is killed and cut off now and then, one of the user's is not.
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::path::PathBuf;
 
-use tempfile::TempDir;
-
-use crate::{Failure, destination::connect, network::Network};
-
-/// The user whose server it is, if the program runs as root, for which the server does not run.
-const USER: &str = "postgres";
+use crate::{Failure, destination::connect, network::Network, private::Private};
 
 pub(crate) struct Server {
     /// The URL of a database in which others can be made.
     url: String,
     private: Option<Private>,
-}
-
-/// A server in a temporary folder.
-struct Private {
-    folder: TempDir,
-    port: u16,
-    network: Network,
 }
 
 impl Server {
@@ -33,22 +16,10 @@ impl Server {
         Self { url: url.to_owned(), private: None }
     }
 
-    /// Starts a private server on a free port of the loopback interface. Each node has a way of its own to it.
+    /// Starts a private server with a standby. Each node has a way of its own to it, and so has the program.
     pub(crate) fn start(nodes: usize) -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
-        // The free port may be taken by another program before the server takes it.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        if is_root() {
-            run(Command::new("chown").args([USER.as_ref(), folder.path().as_os_str()]))?;
-        }
-        let data = folder.path().join("data");
-        run(program("initdb", folder.path())?
-            .args(["-U", "roundlot", "--auth=trust", "-E", "UTF8", "--no-sync", "-D"])
-            .arg(&data))?;
-        let url = format!("postgres://roundlot@127.0.0.1:{port}/postgres");
-        let private = Private { network: Network::start(port, nodes)?, folder, port };
-        private.control(&["-w", "start"])?;
-        Ok(Self { url, private: Some(private) })
+        let private = Private::start(nodes)?;
+        Ok(Self { url: url_at(private.network.port(nodes)), private: Some(private) })
     }
 
     /// Makes a database, and returns its URL.
@@ -63,9 +34,9 @@ impl Server {
     }
 
     /// The URL by which a node reaches a database.
-    pub(crate) fn url_of(&self, url: &str, slot: usize) -> String {
-        match &self.private {
-            Some(private) => url.replace(&format!(":{}/", private.port), &format!(":{}/", private.network.port(slot))),
+    pub(crate) fn url_of(&self, url: &str, node: usize) -> String {
+        match self.network() {
+            Some(network) => with_database(&url_at(network.port(node)), database_of(url)),
             None => url.to_owned(),
         }
     }
@@ -77,73 +48,23 @@ impl Server {
 
     /// Kills a private server, and starts it again.
     pub(crate) fn crash(&self) -> Result<(), Failure> {
-        self.private.as_ref().map_or(Ok(()), |private| private.control(&["-m", "immediate", "-w", "restart"]))
+        self.private.as_ref().map_or(Ok(()), Private::crash)
+    }
+
+    /// Kills a private server, and lets the standby take its place.
+    pub(crate) fn fail_over(&self) -> Result<(), Failure> {
+        self.private.as_ref().map_or(Ok(()), Private::fail_over)
     }
 
     /// Keeps the folder of a private server, which is stopped.
     pub(crate) fn keep(mut self) -> Option<PathBuf> {
-        self.private.as_mut().map(|private| {
-            private.folder.disable_cleanup(true);
-            private.folder.path().to_owned()
-        })
+        self.private.as_mut().map(Private::keep)
     }
 }
 
-impl Private {
-    fn control(&self, args: &[&str]) -> Result<(), Failure> {
-        let folder = self.folder.path();
-        let options = format!("-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories=", self.port);
-        let mut command = program("pg_ctl", folder)?;
-        command.arg("-D").arg(folder.join("data")).arg("-l").arg(folder.join("log")).args(["-o", &options]);
-        run(command.args(args))
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        // Harmless if it has not begun.
-        let _ = self.control(&["-m", "immediate", "stop"]);
-    }
-}
-
-/// A program of PostgreSQL, which Debian keeps off the path.
-fn program(name: &str, folder: &Path) -> Result<Command, Failure> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let mut found = std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.exists());
-    if found.is_none() {
-        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let programs = versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists());
-        found = programs.max();
-    }
-    let found = found.ok_or_else(|| {
-        format!("{name} is not installed. Debian's package is postgresql, or name a server by --postgres URL")
-    })?;
-    let mut command = Command::new(if is_root() { Path::new("runuser") } else { &found });
-    if is_root() {
-        command.args(["-u", USER, "--"]).arg(&found);
-    }
-    command.current_dir(folder);
-    Ok(command)
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Runs a program to its end. What it prints is told if it fails.
-fn run(command: &mut Command) -> Result<(), Failure> {
-    // A server that is started would keep the pipes of its parent open.
-    let output = tempfile::tempfile()?;
-    let status = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?).status();
-    let status = status.map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() {
-        return Ok(());
-    }
-    let mut output = output;
-    let mut text = String::new();
-    std::io::Seek::rewind(&mut output)?;
-    std::io::Read::read_to_string(&mut output, &mut text)?;
-    Err(format!("{command:?}: {status}: {text}").into())
+/// The URL of a private server.
+pub(crate) fn url_at(port: u16) -> String {
+    format!("postgres://roundlot@127.0.0.1:{port}/postgres")
 }
 
 /// Runs statements on a database, each by itself.
@@ -156,6 +77,12 @@ pub(crate) fn execute(url: &str, statements: &[&str]) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// The number that a query returns.
+pub(crate) fn number(url: &str, sql: &str) -> Result<i64, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Ok(connect(url).await?.query_one(sql, &[]).await?.get(0)) })
 }
 
 /// A URL with another database.
