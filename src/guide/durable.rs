@@ -298,7 +298,7 @@
 //! differences:
 //!
 //! * **Who leads** is decided by leases in a table. Each process shows four times per lease that it is alive, and reads in the same
-//!   statement who else is. That is all that a process without work sends, besides one query a second for each shard that it follows.
+//!   statement who else is; with a long lease it does so once a second. That is all that a process without work sends, besides one query a second for each shard that it follows.
 //! * **A process that dies** is replaced one and a half leases later at most; the lease is 3 s by default, and `PostgreSql::lease` sets
 //!   it. Silence counts only while another process can read the database without a gap. So an outage of the server moves no shard.
 //! * **A process that is stopped** loses its shards, but nothing that it does later is recorded: each transaction and each intent
@@ -342,11 +342,11 @@
 //!
 //! ## How long a lease
 //!
-//! A takeover takes 1 to 1.4 leases. A shorter lease moves shards for a pause that is none of a crash: a machine that is busy, a garbage
+//! A takeover takes 1 to 1.4 leases. A shorter lease moves shards for a pause that is not a crash: a machine that is busy, a garbage
 //! collector beside it, a switch of the network. Nothing is lost by that, and nothing doubled in the same database; but each move reads what waits
 //! again, and a call to a venue may be finished by a node that has been replaced. Take at least four times the longest pause that you know
 //! of, and at least twenty round trips to the server. 1 s suits nodes beside the server, and 3 s, the default, anything else. A node renews
-//! four times per lease, so a lease of 200 ms with ten nodes is 200 statements a second.
+//! four times per lease and at least once a second, so a lease of 200 ms with ten nodes is 200 statements a second.
 //!
 //! ## What a destination must offer
 //!
@@ -369,7 +369,8 @@
 //! | a failover to a standby that lacks something | what it lacks is lost; the log stops where it can tell | the error `the log went back` | resend what its senders know of; make replication synchronous |
 //! | a node was silent for an hour | it is removed, and takes and leads nothing | the error `this process was silent for an hour` | restart it |
 //! | ops wait up to the cap | sends wait | `roundlot_durable_log_bytes`, the warning `a frame is tried again` | raise [`max_bytes`](crate::durable::PostgreSql::max_bytes), or help the sink |
-//! | a shard is held | its log can't be read, or its dead letters are full | the error `the shard is held` | upgrade the node, or discard letters |
+//! | a shard is held | the node can't read its log | the error `the shard is held: its log can't be read` | upgrade the node |
+//! | dead letters are full | the shard waits that has another one | the warning `a record is tried again, and the shard waits for it` | look at the letters, and discard or requeue them |
 //!
 //! A program is upgraded by restarting one node after the other: each hands its shards over. A version with another format of the tables is
 //! refused by `join`, with the reason.

@@ -232,7 +232,7 @@ impl Work {
             Durable::new("trades", PostgreSql::at(&self.url))
                 .codec(trade::Bytes)
                 .stages(|| Stages::new().partition_by(|trade: &Trade| trade.id as u64 / CALL as u64))
-                .shards(SHARDS, |stretch: &u64| stretch.to_le_bytes())
+                .shards(SHARDS, |chunk: &u64| chunk.to_le_bytes())
                 .limits(Limits::new(CALL).max_pending(100_000))
                 .sink(move |term| table.sink(term))
                 .join()
@@ -241,18 +241,18 @@ impl Work {
         for _ in 0..NODES {
             nodes.push(join().await?);
         }
-        // A second after the last one has joined, each has its shards.
+        // A second after the last one has joined, each leads some shards.
         while !nodes.iter().all(|node| node.handle().is_leading()) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let watch = Stopwatch::start();
         let sends = nodes.iter().enumerate().map(|(i, node)| {
-            let (desk, trades) = (node.handle(), Arc::clone(&self.trades));
+            let (handle, trades) = (node.handle(), Arc::clone(&self.trades));
             async move {
                 for call in trades.chunks(CALL).skip(i).step_by(NODES) {
-                    desk.send_all(call.iter().copied()).await?;
+                    handle.send_all(call.iter().copied()).await?;
                 }
-                desk.flush().await?;
+                handle.flush().await?;
                 Ok::<_, Error>(())
             }
         });

@@ -8,6 +8,9 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{Failure, op::Kind};
 
+/// Shards of a log, at most.
+const MAX_SHARDS: i32 = 64;
+
 /// An op as it arrived.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
@@ -113,7 +116,7 @@ impl PostgresRows {
     pub(crate) fn open(url: &str) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(connect(url))?;
-        Ok(Self { url: url.to_owned(), runtime, client, last: BTreeMap::new() })
+        Ok(Self { url: url.to_owned(), runtime, client, last: (0..MAX_SHARDS).map(|shard| (shard, 0)).collect() })
     }
 
     /// The bytes of the ops that a log has given up.
@@ -125,9 +128,9 @@ impl PostgresRows {
 
 impl Destination for PostgresRows {
     fn read(&mut self) -> Result<Vec<Row>, Failure> {
-        const SELECT: &str = "SELECT arrival, kind, symbol, source, number, a.shard, epoch FROM arrivals a \
-            LEFT JOIN unnest($1::integer[], $2::bigint[]) AS l(shard, last) ON l.shard = a.shard \
-            WHERE arrival > coalesce(l.last, 0) ORDER BY arrival";
+        const SELECT: &str = "SELECT a.arrival, a.kind, a.symbol, a.source, a.number, a.shard, a.epoch \
+            FROM unnest($1::integer[], $2::bigint[]) AS l(shard, last) \
+            JOIN arrivals a ON a.shard = l.shard AND a.arrival > l.last ORDER BY a.arrival";
         if self.client.is_closed() {
             self.client = self.runtime.block_on(connect(&self.url))?;
         }

@@ -10,6 +10,7 @@ use crate::{
     board::Board,
     fault::Fault,
     network::Cut,
+    node::TRANSACTION_TIMEOUT,
     place::Place,
     show::Show,
     word::{LEAVE, STOP_IN_TRANSACTION},
@@ -21,17 +22,17 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 /// How long a node may take to begin a transaction, in which it stops.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pause between two looks whether a node is stopped.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two looks whether a node is stopped.
+const POLL_PERIOD: Duration = Duration::from_millis(20);
 
 /// The time after which all rows that were written before a node stopped have been read.
-const READ: Duration = Duration::from_millis(300);
+const READ_WITHIN: Duration = Duration::from_millis(300);
 
-/// How long a node that joins or leaves lives, at most: as long as either takes.
-const MOMENT: u64 = 80;
+/// How long a node that joins or leaves a file lives, at most, in milliseconds: as long as either takes.
+const MAX_LIFE: u64 = 80;
 
-/// The same in a database.
-const DATABASE_MOMENT: u64 = 400;
+/// How long one that joins or leaves a database lives, at most.
+const MAX_LIFE_IN_DATABASE: u64 = 400;
 
 /// The pause between two restarts of a rolling one.
 const BETWEEN: Duration = Duration::from_millis(300);
@@ -39,10 +40,7 @@ const BETWEEN: Duration = Duration::from_millis(300);
 impl Show {
     /// Does something to the leader of a shard: a different shard and kind each time.
     pub(crate) fn disturb(&mut self, number: u64, board: &mut Board) -> Result<(), Failure> {
-        let kinds = self.faults();
-        if kinds.is_empty() {
-            return Err("the only kind of faults does not happen to such a log".into());
-        }
+        let kinds = self.fleet.plan().faults();
         let fault = kinds[(number % kinds.len() as u64) as usize];
         let shards = self.seen.leaders.len() as u64;
         let Some((_, leader)) = self.seen.leaders.iter().nth((number * 5 % shards.max(1)) as usize) else {
@@ -66,8 +64,13 @@ impl Show {
                 Ok(())
             }
             Fault::Stop | Fault::StopAndKill => {
+                // In a file its shards wait, since it is not dead.
+                if !self.is_in_file() {
+                    self.lose_leader(&led, fault);
+                }
                 self.fleet.stop(slot)?;
                 self.follow_for(self.standstill(), board)?;
+                self.keep_leader(&led);
                 self.wake_or_kill(slot, fault)
             }
             Fault::StopInTransaction | Fault::KillInTransaction => {
@@ -77,12 +80,12 @@ impl Show {
             }
             Fault::KillInJoin => {
                 self.kill(&[slot], fault)?;
-                thread::sleep(self.moment(number));
+                thread::sleep(self.life(number));
                 self.kill(&[slot], fault)
             }
             Fault::KillInLeave => {
                 self.fleet.tell(slot, LEAVE)?;
-                thread::sleep(self.moment(number));
+                thread::sleep(self.life(number));
                 self.fleet.replace_killed(&[slot])
             }
             Fault::RemoveLocks => self.fleet.remove_locks(),
@@ -103,16 +106,18 @@ impl Show {
     }
 
     /// How long a node lives that joins or leaves: another time with each fault.
-    fn moment(&self, number: u64) -> Duration {
-        Duration::from_millis(number * 7 % if self.is_in_file() { MOMENT } else { DATABASE_MOMENT })
+    fn life(&self, number: u64) -> Duration {
+        Duration::from_millis(number * 7 % if self.is_in_file() { MAX_LIFE } else { MAX_LIFE_IN_DATABASE })
     }
 
     fn cut(&mut self, slot: usize, cut: Cut, board: &mut Board) -> Result<(), Failure> {
-        self.lose_leader(&self.led_by(slot), Fault::Cut);
+        let led = self.led_by(slot);
+        self.lose_leader(&led, Fault::Cut);
         let set = |show: &Self, cut| show.fleet.plan().network().into_iter().for_each(|network| network.cut(slot, cut));
         set(self, cut);
         self.follow_for(self.standstill(), board)?;
         set(self, Cut::default());
+        self.keep_leader(&led);
         Ok(())
     }
 
@@ -137,22 +142,37 @@ impl Show {
         }
     }
 
-    /// Waits until a node has stopped in its transaction. From then on no row may arrive.
+    /// Waits until a node has stopped in its transaction. From then on none of its terms writes a row, and in a file no node does.
     fn stand_still(&mut self, slot: usize, board: &mut Board) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         while !self.fleet.is_stopped(slot) {
             if Instant::now() > deadline {
                 return Err(format!("node {slot} has not begun a transaction").into());
             }
-            self.follow_for(LOOK, board)?;
+            self.follow_for(POLL_PERIOD, board)?;
         }
-        self.follow_for(READ, board)?;
-        let before = self.seen.journal.last_arrival();
-        self.follow_for(self.standstill(), board)?;
-        // In a database only the shard waits whose fence the transaction has.
-        if self.is_in_file() && self.seen.journal.last_arrival() > before {
+        self.follow_for(READ_WITHIN, board)?;
+        let terms: Vec<(u16, u64)> = self.terms_of(slot).collect();
+        let rows =
+            |show: &Self| terms.iter().map(|(shard, epoch)| show.seen.journal.rows_of(*shard, *epoch)).sum::<u64>();
+        let (before, last) = (rows(self), self.seen.journal.last_arrival());
+        let time = if self.is_in_file() { STANDSTILL } else { self.until_ended() };
+        self.follow_for(time, board)?;
+        if rows(self) > before || self.is_in_file() && self.seen.journal.last_arrival() > last {
             return Err(format!("rows were written although node {slot} is stopped in its transaction").into());
         }
         Ok(())
+    }
+
+    /// The terms of a node, as shards and epochs.
+    fn terms_of(&self, slot: usize) -> impl Iterator<Item = (u16, u64)> {
+        let leaders = self.seen.leaders.iter().filter(move |(_, leader)| leader.slot == slot);
+        leaders.map(|(shard, leader)| (*shard, leader.epoch))
+    }
+
+    /// The time after which a server has ended the transaction of a node that is stopped: that of the sink, and a lease of at least a second.
+    fn until_ended(&self) -> Duration {
+        let lease = self.fleet.plan().lease;
+        TRANSACTION_TIMEOUT + lease.max(Duration::from_secs(1)) + lease / 2
     }
 }

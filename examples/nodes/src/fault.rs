@@ -8,11 +8,11 @@ pub(crate) enum Fault {
     Kill,
     /// A restart: it hands its shards over.
     Leave,
-    /// SIGSTOP and SIGCONT: its shards wait, since it is not dead.
+    /// SIGSTOP and SIGCONT: on a file its shards wait, since it is not dead; in a database they are taken over.
     Stop,
     /// SIGKILL while it is stopped.
     StopAndKill,
-    /// SIGSTOP in a transaction of its sink, and SIGCONT: no node writes meanwhile.
+    /// SIGSTOP in a transaction of its sink, and SIGCONT: on a file no node writes meanwhile; a server ends the transaction.
     StopInTransaction,
     /// SIGKILL while it is stopped in a transaction.
     KillInTransaction,
@@ -26,7 +26,7 @@ pub(crate) enum Fault {
     RollingRestart,
     /// The files are removed whose locks say which node leads a shard, so that another one leads it as well.
     RemoveLocks,
-    /// Its way to the server is cut for longer than a lease, so that its shards are taken over: what it sends comes late.
+    /// Its link to the server is cut for longer than a lease, so that its shards are taken over: what it sends comes late.
     Cut,
     /// The same for the answers of the server alone: what it sends comes at once, and it does not hear of it.
     CutAnswers,

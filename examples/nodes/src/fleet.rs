@@ -55,6 +55,18 @@ impl Plan {
         self.venue.clone().map_or_else(|| self.log.clone(), Place::File)
     }
 
+    /// Kinds of faults that happen to such a log and destination.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        let (is_in_file, has_venue) = (matches!(self.log, Place::File(_)), self.venue.is_some());
+        let can_happen = |fault: &Fault| {
+            !(fault.needs_fence() && has_venue
+                || fault.needs_file() && !is_in_file
+                || fault.needs_server() && self.network().is_none())
+        };
+        let is_wanted = |fault: &Fault| self.only.is_none_or(|only| only == *fault);
+        Fault::ALL.into_iter().filter(can_happen).filter(is_wanted).collect()
+    }
+
     /// The ways to a server of the program's own.
     pub(crate) fn network(&self) -> Option<&Network> {
         self.server.as_ref()?.network()

@@ -41,6 +41,10 @@ pub(crate) struct Journal {
     prices_arrived: u64,
     /// The number of the newest row that was noted, by shard.
     last_arrivals: BTreeMap<u16, i64>,
+    /// Shards and numbers of all rows that were noted.
+    noted: BTreeSet<(u16, i64)>,
+    /// Rows by shard and term.
+    rows_of: BTreeMap<(u16, u64), u64>,
     broken: Broken,
 }
 
@@ -74,16 +78,23 @@ impl Journal {
         }
     }
 
-    /// Notes a row unless it has been noted.
+    /// Notes a row at the end, unless it has been noted. One that was overlooked became visible after later rows of its shard: an older
+    /// term has written it beside a newer one.
     pub(crate) fn note_once(&mut self, row: Row) {
-        if self.last_arrivals.get(&row.shard).is_none_or(|last| *last < row.arrival) {
-            self.note(row);
+        if self.noted.contains(&(row.shard, row.arrival)) {
+            return;
         }
+        let is_last = self.last_arrivals.get(&row.shard).is_none_or(|last| *last < row.arrival);
+        self.broken.stale += u64::from(!is_last);
+        self.note(row);
     }
 
     /// Notes what has arrived, in the order of the rows.
     pub(crate) fn note(&mut self, row: Row) {
-        self.last_arrivals.insert(row.shard, row.arrival);
+        self.noted.insert((row.shard, row.arrival));
+        *self.rows_of.entry((row.shard, row.epoch)).or_default() += 1;
+        let last = self.last_arrivals.entry(row.shard).or_default();
+        *last = row.arrival.max(*last);
         let is_order = row.kind == Kind::Order;
         let is_late = match self.newest.entry((is_order, row.source, row.symbol)) {
             Entry::Vacant(entry) => {
@@ -128,6 +139,11 @@ impl Journal {
     /// The number of the newest row that was noted.
     pub(crate) fn last_arrival(&self) -> i64 {
         self.last_arrivals.values().copied().max().unwrap_or(0)
+    }
+
+    /// How many rows a term has written.
+    pub(crate) fn rows_of(&self, shard: u16, epoch: u64) -> u64 {
+        self.rows_of.get(&(shard, epoch)).copied().unwrap_or(0)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -217,6 +233,20 @@ mod tests {
             rows.iter().for_each(|row| journal.note(*row));
             assert_eq!(journal.judge(|_| false), broken, "{rows:?}");
         }
+    }
+
+    /// Goal: a row that becomes visible after later ones of its shard is not overlooked. Method: one with a number that was passed over, and
+    /// the same rows again.
+    #[test]
+    fn a_row_that_was_overlooked_is_stale() {
+        let mut journal = Journal::default();
+        accepted(&mut journal, &[1, 2]);
+        let rows = [(5, 1), (6, 2)].map(|(arrival, number)| Row { arrival, ..row(Kind::Order, number, 2) });
+        rows.iter().for_each(|row| journal.note(*row));
+        rows.iter().for_each(|row| journal.note_once(*row));
+        assert_eq!(journal.judge(|_| false), Broken::default());
+        journal.note_once(Row { arrival: 3, ..row(Kind::Order, 1, 2) });
+        assert_eq!(journal.judge(|_| false), Broken { doubled: 1, stale: 1, ..Broken::default() });
     }
 
     /// Goal: outcomes count, too. Method: an order that arrived, whose sender lives and hears nothing, or hears twice.

@@ -23,16 +23,17 @@ mod site;
 mod times;
 mod word;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use fault::Fault;
 use journal::Broken;
 use node::NodeArgs;
 use part::Part;
 use server::Server;
-use show::{Length, Show};
+use show::{IS_INTERRUPTED, Length, Show};
 use site::Sites;
 
 /// The reason why the demonstration or a node failed.
@@ -96,7 +97,7 @@ struct Cli {
     without_locks: bool,
 
     /// Runs the controls as well: without locks and fence the destination must see what it must not, or the run is void.
-    #[arg(long, requires = "faults", conflicts_with_all = ["venue", "without_locks", "without_fence", "log"])]
+    #[arg(long, requires = "faults", conflicts_with_all = ["venue", "without_locks", "without_fence", "log", "only"])]
     controls: bool,
 
     /// Lets the nodes have nothing to do for so long, such as 10m, and says what has grown.
@@ -141,32 +142,50 @@ fn node(args: NodeArgs) -> Result<(), Failure> {
 
 /// Whether all promises were kept.
 fn demonstrate(cli: &Cli) -> Result<bool, Failure> {
+    watch_signals()?;
+    if let Some(log) = cli.log.as_ref().filter(|log| log.exists()) {
+        return Err(format!("{} exists, and the journals would not fit its ops", log.display()).into());
+    }
     let server = cli.postgres.as_deref().map(|url| match url {
         "" => Server::start(cli.nodes as usize),
         url => Ok(Server::at(url)),
     });
     let mut sites = Sites::new(server.transpose()?)?;
-    let site = match &cli.log {
-        Some(log) if log.exists() => {
-            return Err(format!("{} exists, and the journals would not fit its ops", log.display()).into());
-        }
-        Some(log) => Sites::at(log.clone()),
-        None => sites.next()?,
-    };
-    let part = Part { has_venue: cli.venue || cli.without_fence, has_locks: !cli.without_locks };
-    let is_kept = match cli.idle {
-        Some(time) => idle::run(Show::begin(part.plan(cli, &site), part.has_locks)?, &site.log, time)?,
-        None => {
-            let length = cli.faults.map_or(Length::Time(Duration::from_secs(cli.seconds)), Length::Faults);
-            let is_kept = part.run(cli, &site, length)? == Broken::default();
-            is_kept && (!cli.controls || part::controls(cli, &mut sites, cli.faults.unwrap_or(0))?)
-        }
-    };
-    drop(site);
-    if is_kept {
+    let shown = show(cli, &mut sites);
+    // A show without the fence is there to break promises.
+    if matches!(shown, Ok(is_kept) if is_kept || cli.without_fence) || IS_INTERRUPTED.load(SeqCst) {
         sites.remove()?;
     } else {
         println!("the logs are kept: {}", sites.keep().join(", "));
     }
-    Ok(is_kept)
+    shown
+}
+
+fn show(cli: &Cli, sites: &mut Sites) -> Result<bool, Failure> {
+    let site = sites.next(cli.log.as_deref())?;
+    let part = Part { has_venue: cli.venue || cli.without_fence, has_locks: !cli.without_locks };
+    if let Some(time) = cli.idle {
+        return idle::run(Show::begin(part.plan(cli, &site), part.has_locks)?, &site.log, time);
+    }
+    let length = cli.faults.map_or(Length::Time(Duration::from_secs(cli.seconds)), Length::Faults);
+    let is_kept = part.run(cli, &site, length)? == Broken::default();
+    drop(site);
+    Ok(is_kept && (!cli.controls || part::controls(cli, sites, cli.faults.unwrap_or(0))?))
+}
+
+/// Ends the show by SIGINT and SIGTERM.
+fn watch_signals() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = || Ok::<_, Failure>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
+    let (mut interrupt, mut terminate) = runtime.block_on(async { signals() })?;
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        IS_INTERRUPTED.store(true, SeqCst);
+    });
+    Ok(())
 }

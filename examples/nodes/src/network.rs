@@ -1,5 +1,5 @@
-//! [`Network`]: the ways by which nodes reach a server. A way can be cut, in one direction or both: what is sent meanwhile arrives
-//! when it is whole again, as TCP has it.
+//! [`Network`]: the links by which nodes reach a server. A link can be cut, in one direction or both: what is sent meanwhile arrives
+//! when it is healed, as TCP has it.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
 };
 
-/// Which directions of a way are cut.
+/// Which directions of a link are cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) to_server: bool,
@@ -26,15 +26,15 @@ impl Cut {
 }
 
 pub(crate) struct Network {
-    ways: Vec<Way>,
+    links: Vec<Link>,
     /// The port of the server that new connections go to.
     server: watch::Sender<u16>,
     /// Its tasks carry the bytes.
     _runtime: Runtime,
 }
 
-/// The way of one client.
-struct Way {
+/// The link of one client.
+struct Link {
     port: u16,
     cut: watch::Sender<Cut>,
 }
@@ -44,20 +44,20 @@ impl Network {
     pub(crate) fn start(server: u16, clients: usize) -> io::Result<Self> {
         let server = watch::Sender::new(server);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let ways = (0..clients).map(|_| {
+        let links = (0..clients).map(|_| {
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
             let port = listener.local_addr()?.port();
             let cut = watch::Sender::new(Cut::default());
             runtime.spawn(listen(listener, server.subscribe(), cut.subscribe()));
-            Ok(Way { port, cut })
+            Ok(Link { port, cut })
         });
-        let ways = ways.collect::<io::Result<_>>()?;
-        Ok(Self { ways, server, _runtime: runtime })
+        let links = links.collect::<io::Result<_>>()?;
+        Ok(Self { links, server, _runtime: runtime })
     }
 
     /// The port by which a node reaches the server.
     pub(crate) fn port(&self, node: usize) -> u16 {
-        self.ways[node].port
+        self.links[node].port
     }
 
     /// Lets new connections go to another server.
@@ -65,9 +65,9 @@ impl Network {
         self.server.send_replace(server);
     }
 
-    /// Cuts the way of a node, or makes it whole.
+    /// Cuts the link of a node, or heals it.
     pub(crate) fn cut(&self, node: usize, cut: Cut) {
-        self.ways[node].cut.send_replace(cut);
+        self.links[node].cut.send_replace(cut);
     }
 }
 
@@ -120,13 +120,13 @@ mod tests {
 
     use super::*;
 
-    /// Goal: a cut holds bytes back, in its direction alone, and a way that is whole again brings them. Method: a server that answers
+    /// Goal: a cut holds bytes back, in its direction alone, and a link that is healed brings them. Method: a server that answers
     /// each byte, and a read without a wait.
     #[test]
     fn a_cut_holds_bytes_back() {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let network = Network::start(server.local_addr().expect("an address").port(), 1).expect("a network");
-        let mut node = TcpStream::connect(("127.0.0.1", network.port(0))).expect("a way");
+        let mut node = TcpStream::connect(("127.0.0.1", network.port(0))).expect("a link");
         let (mut served, _) = server.accept().expect("a connection");
         let mut byte = [0];
         network.cut(0, Cut::ANSWERS);

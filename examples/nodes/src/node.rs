@@ -37,7 +37,7 @@ const PRICE_PERIOD: Duration = Duration::from_millis(10);
 pub(crate) const DATABASE: &str = "ROUNDLOT_NODES_DATABASE";
 
 /// How long the transaction of a sink may take.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The board shows what nodes lead so often.
 const REPORT_PERIOD: Duration = Duration::from_millis(200);

@@ -58,9 +58,10 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS arrivals \
 const INSERT: &str =
     "INSERT INTO arrivals (kind, symbol, source, number, shard, epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
-/// The same in PostgreSQL.
+/// The table of rows in PostgreSQL.
 pub(crate) const POSTGRES_TABLE: &str = "CREATE TABLE arrivals \
-    (arrival bigserial, kind text, symbol integer, source bigint, number bigint, shard integer, epoch bigint)";
+    (arrival bigserial, kind text, symbol integer, source bigint, number bigint, shard integer, epoch bigint, \
+    PRIMARY KEY (shard, arrival))";
 
 const POSTGRES_INSERT: &str = "INSERT INTO arrivals (kind, symbol, source, number, shard, epoch) \
     SELECT kind, symbol, source, number, $5, $6 \
@@ -127,7 +128,7 @@ fn stop_if_asked() -> Result<(), SinkError> {
     Ok(())
 }
 
-/// The same in a database.
+/// Writes rows in the transaction of a log in PostgreSQL that settles their ops.
 pub(crate) struct PostgresRows(pub(crate) Term);
 
 impl PostgresRows {

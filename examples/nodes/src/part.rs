@@ -74,12 +74,12 @@ pub(crate) fn controls(cli: &Cli, sites: &mut Sites, faults: u64) -> Result<bool
     };
     for (number, part) in (1..).zip(withstand) {
         println!("\ncontrol {number}, which has to keep all promises");
-        if part.run(cli, &sites.next()?, length)? != Broken::default() {
+        if part.run(cli, &sites.next(None)?, length)? != Broken::default() {
             return Ok(false);
         }
     }
     println!("\ncontrol {}, which has to break one", withstand.len() + 1);
-    let Broken { doubled, reordered, stale, .. } = fails.run(cli, &sites.next()?, length)?;
+    let Broken { doubled, reordered, stale, .. } = fails.run(cli, &sites.next(None)?, length)?;
     let fails = doubled + reordered + stale > 0;
     println!(
         "{}",

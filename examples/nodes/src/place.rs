@@ -10,7 +10,7 @@ use crate::{
     server,
 };
 
-/// The rows are read so often.
+/// Pause between two reads of the rows.
 const READ_PERIOD: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone)]

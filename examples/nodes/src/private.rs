@@ -26,8 +26,11 @@ const USER: &str = "postgres";
 /// How long a standby may take to have all that the server has.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pause between two looks for that.
-const LOOK: Duration = Duration::from_millis(20);
+/// Lines of the log of a server that are shown with an error.
+const LOG_LINES: usize = 10;
+
+/// Pause between two looks for that.
+const POLL_PERIOD: Duration = Duration::from_millis(20);
 
 pub(crate) struct Private {
     folder: TempDir,
@@ -38,7 +41,7 @@ pub(crate) struct Private {
 }
 
 impl Private {
-    /// Starts both, with a way to the server for each node and one for the program, the last.
+    /// Starts both, with a link to the server for each node and one for the program, the last.
     pub(crate) fn start(nodes: usize) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         // Another program may take a port before the server does.
@@ -113,7 +116,7 @@ impl Private {
             if Instant::now() > deadline {
                 return Err("the standby does not follow the server".into());
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_PERIOD);
         }
         Ok(())
     }
@@ -125,7 +128,8 @@ impl Private {
     fn control(&self, which: usize, args: &[&str]) -> Result<(), Failure> {
         // A standby that is cut off looks for its server again at once.
         let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c wal_retrieve_retry_interval=50",
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=400 \
+             -c wal_retrieve_retry_interval=50",
             self.ports[which]
         );
         let mut command = self.program("pg_ctl")?;
@@ -134,7 +138,11 @@ impl Private {
         if !args.contains(&"promote") {
             command.args(["-o", &options]);
         }
-        run(command.args(args))
+        run(command.args(args)).map_err(|error| {
+            let log = fs::read_to_string(self.folder.path().join(format!("log-{which}"))).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+            format!("{error}\nlast lines of its log, the last one first:\n{}", last.join("\n")).into()
+        })
     }
 
     fn program(&self, name: &str) -> Result<Command, Failure> {
@@ -155,8 +163,11 @@ fn program(name: &str, folder: &Path) -> Result<Command, Failure> {
     let mut found = std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.exists());
     if found.is_none() {
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let programs = versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists());
-        found = programs.max();
+        let number = |folder: &Path| folder.file_name().and_then(|name| name.to_str()?.parse::<f64>().ok());
+        let programs = versions.map(|version| version.path());
+        let programs = programs.map(|folder| (number(&folder), folder.join("bin").join(name)));
+        let programs = programs.filter(|(_, path)| path.exists());
+        found = programs.max_by(|(a, _), (b, _)| a.unwrap_or(0.0).total_cmp(&b.unwrap_or(0.0))).map(|(_, path)| path);
     }
     let found = found.ok_or_else(|| {
         format!("{name} is not installed. Debian's package is postgresql, or name a server by --postgres URL")

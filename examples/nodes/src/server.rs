@@ -16,7 +16,7 @@ impl Server {
         Self { url: url.to_owned(), private: None }
     }
 
-    /// Starts a private server with a standby. Each node has a way of its own to it, and so has the program.
+    /// Starts a private server with a standby. Each node has a link of its own to it, and so has the program.
     pub(crate) fn start(nodes: usize) -> Result<Self, Failure> {
         let private = Private::start(nodes)?;
         Ok(Self { url: url_at(private.network.port(nodes)), private: Some(private) })

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,9 @@ const MAX_NAMED: usize = 20;
 
 /// The board is drawn so often.
 const FRAME: Duration = Duration::from_millis(200);
+
+/// Set by SIGINT and SIGTERM. The show then ends with an error, so that servers and nodes are stopped.
+pub(crate) static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How long the show goes on.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +88,9 @@ impl Show {
             plan.destination().prepare()?;
         }
         plan.destination().follow(tell.clone());
+        if plan.faults().is_empty() {
+            return Err("the only kind of faults does not happen to such a log".into());
+        }
         let nodes = plan.nodes;
         let seen = Seen {
             began: Instant::now(),
@@ -97,18 +106,6 @@ impl Show {
         let fleet = Fleet::start(plan, tell)?;
         let remove_at = (!has_locks).then(Instant::now);
         Ok(Self { fleet, news, seen, remove_at, leaderless: BTreeMap::new(), finished: vec![false; nodes] })
-    }
-
-    /// Faults that the nodes, or those who share the server with them, have to withstand.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
-        let plan = self.fleet.plan();
-        let (is_in_file, has_venue) = (matches!(plan.log, Place::File(_)), plan.venue.is_some());
-        let can_happen = |fault: &Fault| {
-            !(fault.needs_fence() && has_venue
-                || fault.needs_file() && !is_in_file
-                || fault.needs_server() && plan.network().is_none())
-        };
-        Fault::ALL.into_iter().filter(can_happen).filter(|fault| plan.only.is_none_or(|only| only == *fault)).collect()
     }
 
     /// Disturbs the nodes one after another.
@@ -134,6 +131,11 @@ impl Show {
         self.leaderless.extend(shards.iter().map(|shard| (*shard, (fault, now))));
     }
 
+    /// Notes that shards whose leader was to be replaced have kept it.
+    pub(crate) fn keep_leader(&mut self, shards: &[u16]) {
+        self.leaderless.retain(|shard, _| !shards.contains(shard));
+    }
+
     /// Follows what is said for some time.
     pub(crate) fn follow_for(&mut self, time: Duration, board: &mut Board) -> Result<(), Failure> {
         let end = Instant::now() + time;
@@ -149,6 +151,9 @@ impl Show {
 
     /// Takes all news that there is, or waits for one.
     fn follow(&mut self, patience: Duration) -> Result<(), Failure> {
+        if IS_INTERRUPTED.load(SeqCst) {
+            return Err("interrupted".into());
+        }
         self.fleet.check()?;
         if self.remove_at.is_some_and(|at| at <= Instant::now()) {
             self.fleet.remove_locks()?;

@@ -1,6 +1,9 @@
 //! [`Sites`]: a new log for each show, in a folder or on a server.
 
-use std::{path::PathBuf, rc::Rc};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use tempfile::TempDir;
 
@@ -24,8 +27,8 @@ pub(crate) enum Engine {
 pub(crate) struct Sites {
     folder: TempDir,
     server: Option<Rc<Server>>,
-    /// Databases that were made.
-    databases: Vec<String>,
+    /// Files or databases of the logs that were made.
+    places: Vec<String>,
     made: usize,
 }
 
@@ -33,40 +36,41 @@ impl Sites {
     /// Logs in files, or on a server.
     pub(crate) fn new(server: Option<Server>) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
-        Ok(Self { folder, server: server.map(Rc::new), databases: Vec::new(), made: 0 })
+        Ok(Self { folder, server: server.map(Rc::new), places: Vec::new(), made: 0 })
     }
 
     pub(crate) fn engine(&self) -> Engine {
         if self.server.is_some() { Engine::Postgres } else { Engine::File }
     }
 
-    /// A log in a file of the user's.
-    pub(crate) fn at(log: PathBuf) -> Site {
-        Site { venue: log.with_extension("venue"), log: Place::File(log), server: None }
-    }
-
-    /// The next log.
-    pub(crate) fn next(&mut self) -> Result<Site, Failure> {
+    /// The next log: in a file of the user's, if one is named.
+    pub(crate) fn next(&mut self, named: Option<&Path>) -> Result<Site, Failure> {
         self.made += 1;
-        let log = self.folder.path().join(format!("orders-{}.db", self.made));
-        let Some(server) = &self.server else { return Ok(Self::at(log)) };
+        let in_folder = || self.folder.path().join(format!("orders-{}.db", self.made));
+        let log = named.map_or_else(in_folder, Path::to_owned);
+        let venue = log.with_extension("venue");
+        let Some(server) = &self.server else {
+            self.places.push(log.display().to_string());
+            return Ok(Site { log: Place::File(log), server: None, venue });
+        };
         let name = format!("roundlot_nodes_{}_{}", std::process::id(), self.made);
         let url = server.create(&name)?;
-        self.databases.push(name);
-        Ok(Site { log: Place::Database(url), server: Some(Rc::clone(server)), venue: log.with_extension("venue") })
+        self.places.push(name);
+        Ok(Site { log: Place::Database(url), server: Some(Rc::clone(server)), venue })
     }
 
     /// Keeps what is there, and returns where.
     pub(crate) fn keep(mut self) -> Vec<String> {
-        let mut kept = std::mem::take(&mut self.databases);
         let server = self.server.take().and_then(|server| Rc::into_inner(server)?.keep());
-        kept.extend([Some(self.folder.keep()), server].into_iter().flatten().map(|path| path.display().to_string()));
+        let mut kept = std::mem::take(&mut self.places);
+        kept.extend(server.map(|folder| folder.display().to_string()));
+        self.folder.disable_cleanup(true);
         kept
     }
 
     /// Removes what was made. An error is what is left.
     pub(crate) fn remove(self) -> Result<(), Failure> {
         let server = self.server.as_ref();
-        server.into_iter().try_for_each(|server| self.databases.iter().try_for_each(|name| server.remove(name)))
+        server.into_iter().try_for_each(|server| self.places.iter().try_for_each(|name| server.remove(name)))
     }
 }
