@@ -65,6 +65,9 @@ start_postgres() {
     return 1
 }
 
+# Runs tests that need what a machine may not have. The packages and features are those of the step "tests", so that nothing is compiled again.
+test_ignored() { cargo test --locked --workspace --all-features "$@" -- --ignored; }
+
 # A C compiler, since SQLite is compiled from source.
 need cc gcc libc6-dev
 for component in rustfmt clippy; do
@@ -117,7 +120,7 @@ fi
 
 step "tests that need a small disk"
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
-    cargo test --locked --all-features --test sqlite -- --ignored
+    test_ignored --test sqlite
 else
     echo "left out: mounting one takes root"
 fi
@@ -128,25 +131,26 @@ need openssl openssl
 # Debian installs pgbouncer in /usr/sbin, which is not on every user's path.
 [ -x /usr/sbin/pgbouncer ] || need pgbouncer pgbouncer
 start_postgres
-cargo test --locked --all-features --test postgres -- --ignored
-cargo test --locked --all-features --test durable -- --ignored ledger
-cargo test --locked --all-features --lib durable::ledger -- --ignored
-cargo test --locked --all-features --test durable -- --ignored postgres
-cargo test --locked --all-features --lib durable::postgres -- --ignored
+test_ignored --test postgres
+test_ignored --test durable ledger
+test_ignored --lib durable::ledger
+test_ignored --test durable postgres
+test_ignored --lib durable::postgres
 # Tests that read URLs as libpq does.
-cargo test --locked --all-features --lib sink::postgres -- --ignored
-cargo test --locked -p trading_app --test app -- --ignored three_bots
+test_ignored --lib sink::postgres
+test_ignored --test app three_bots
 # The variable is no longer exported, since the trading app takes every variable of this prefix for a setting.
 export -n ROUNDLOT_POSTGRES_URL
 
 step "WebSockets with TLS, against a private server, and without"
-cargo test --locked --all-features --test websocket -- --ignored
+test_ignored --test websocket
 $quick || cargo test --locked --features websocket --test websocket -- wss_without_tls
 
 step "examples"
+cargo build --quiet --locked --workspace --all-features --examples
 for source in examples/*.rs; do
     name=$(basename "$source" .rs)
-    cargo run --quiet --locked --all-features --example "$name" >"$tmp/$name.txt" 2>&1 || {
+    "${CARGO_TARGET_DIR:-target}/debug/examples/$name" >"$tmp/$name.txt" 2>&1 || {
         cat "$tmp/$name.txt"
         echo "example $name failed"
         exit 1
@@ -158,10 +162,10 @@ done
 
 step "metrics, alerts and dashboard, read by Prometheus's own tool"
 need promtool prometheus
-cargo run --quiet --locked --all-features --example metrics 2>/dev/null | promtool check metrics
+"${CARGO_TARGET_DIR:-target}/debug/examples/metrics" 2>/dev/null | promtool check metrics
 promtool check rules config/prometheus/alerts.yml
 promtool test rules config/prometheus/alerts_test.yml
-cargo test --locked --all-features --test telemetry -- --ignored
+test_ignored --test telemetry
 
 step "trading app"
 cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$tmp/app.db" --report "$tmp/app.json"
@@ -191,12 +195,15 @@ if ! $quick; then
     cargo run --quiet --release --locked -p roundlot-bench --bin instructions
 
     step "durable batchers that are killed"
-    cargo run --quiet --release --locked -p roundlot-campaign -- crashes --kills 150
+    # Together, so that the library is compiled once for the three.
+    cargo build --quiet --release --locked -p roundlot-campaign -p nodes -p roundlot-power
+    release=${CARGO_TARGET_DIR:-target}/release
+    "$release/roundlot-campaign" crashes --kills 150
 
     step "nodes whose leaders die"
     # Each fault has a line.
-    cargo run --quiet --release --locked -p nodes -- --faults 40 --every 500ms --controls | grep -v ' s  '
-    cargo run --quiet --release --locked -p nodes -- --postgres --faults 40 --every 400ms --lease 400ms --controls | grep -v ' s  '
+    "$release/nodes" --faults 40 --every 500ms --controls | grep -v ' s  '
+    "$release/nodes" --postgres --faults 40 --every 400ms --lease 400ms --controls | grep -v ' s  '
 
     step "every row of the bench, too short to mean anything"
     cargo run --quiet --release --locked -p roundlot-bench -- --scale 0.01 --plot >"$tmp/bench.txt" 2>&1 || {
@@ -206,7 +213,7 @@ if ! $quick; then
     grep '^figure' "$tmp/bench.txt"
 
     step "power loss, full disks and flipped bits under a log"
-    cargo run --quiet --release --locked -p roundlot-power -- short
+    "$release/roundlot-power" short
 
     step "simulated destinations, a few of them"
     cargo run --quiet --release --locked -p roundlot-bench --bin simulator -- --short
