@@ -43,8 +43,6 @@ pub(crate) struct Journal {
     last_arrivals: BTreeMap<u16, i64>,
     /// Shards and numbers of all rows that were noted.
     noted: BTreeSet<(u16, i64)>,
-    /// Rows by shard and term.
-    rows_of: BTreeMap<(u16, u64), u64>,
     broken: Broken,
 }
 
@@ -92,7 +90,6 @@ impl Journal {
     /// Notes what has arrived, in the order of the rows.
     pub(crate) fn note(&mut self, row: Row) {
         self.noted.insert((row.shard, row.arrival));
-        *self.rows_of.entry((row.shard, row.epoch)).or_default() += 1;
         let last = self.last_arrivals.entry(row.shard).or_default();
         *last = row.arrival.max(*last);
         let is_order = row.kind == Kind::Order;
@@ -139,11 +136,6 @@ impl Journal {
     /// The number of the newest row that was noted.
     pub(crate) fn last_arrival(&self) -> i64 {
         self.last_arrivals.values().copied().max().unwrap_or(0)
-    }
-
-    /// How many rows a term has written.
-    pub(crate) fn rows_of(&self, shard: u16, epoch: u64) -> u64 {
-        self.rows_of.get(&(shard, epoch)).copied().unwrap_or(0)
     }
 
     pub(crate) fn counts(&self) -> Counts {
