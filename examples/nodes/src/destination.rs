@@ -42,10 +42,6 @@ pub(crate) struct Size {
     pub(crate) bytes: BTreeMap<String, u64>,
 }
 
-fn kind(text: &str) -> Kind {
-    if text == "order" { Kind::Order } else { Kind::Price }
-}
-
 /// The rows in a file.
 pub(crate) struct SqliteRows {
     database: Connection,
@@ -74,7 +70,7 @@ impl Destination for SqliteRows {
         let rows = select.query_map(params![self.last], |row| {
             Ok(Row {
                 arrival: row.get(0)?,
-                kind: kind(row.get_ref(1)?.as_str()?),
+                kind: Kind::named(row.get_ref(1)?.as_str()?),
                 symbol: row.get(2)?,
                 source: row.get::<_, i64>(3)? as u64,
                 number: row.get::<_, i64>(4)? as u64,
@@ -138,7 +134,7 @@ impl Destination for PostgresRows {
         let rows = self.runtime.block_on(self.client.query(SELECT, &[&shards, &last]))?;
         let row = |row: &tokio_postgres::Row| Row {
             arrival: row.get(0),
-            kind: kind(row.get(1)),
+            kind: Kind::named(row.get(1)),
             symbol: row.get::<_, i32>(2) as u32,
             source: row.get::<_, i64>(3) as u64,
             number: row.get::<_, i64>(4) as u64,

@@ -11,7 +11,6 @@ use crate::{
     fault::Fault,
     network::Cut,
     node::TRANSACTION_TIMEOUT,
-    place::Place,
     show::Show,
     word::{LEAVE, STOP_IN_TRANSACTION},
 };
@@ -102,7 +101,7 @@ impl Show {
     }
 
     fn is_in_file(&self) -> bool {
-        matches!(self.fleet.plan().log, Place::File(_))
+        self.fleet.plan().log.is_file()
     }
 
     /// How long a node lives that joins or leaves: another time with each fault.

@@ -57,17 +57,16 @@ impl Plan {
 
     /// Kinds of faults that happen to such a log and destination.
     pub(crate) fn faults(&self) -> Vec<Fault> {
-        let (is_in_file, has_venue) = (matches!(self.log, Place::File(_)), self.venue.is_some());
         let can_happen = |fault: &Fault| {
-            !(fault.needs_fence() && has_venue
-                || fault.needs_file() && !is_in_file
+            !(fault.needs_fence() && self.venue.is_some()
+                || fault.needs_file() && !self.log.is_file()
                 || fault.needs_server() && self.network().is_none())
         };
         let is_wanted = |fault: &Fault| self.only.is_none_or(|only| only == *fault);
         Fault::ALL.into_iter().filter(can_happen).filter(is_wanted).collect()
     }
 
-    /// The ways to a server of the program's own.
+    /// The links to a server of the program's own.
     pub(crate) fn network(&self) -> Option<&Network> {
         self.server.as_ref()?.network()
     }
@@ -102,10 +101,11 @@ impl Fleet {
         ];
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("node");
-        match (log, server) {
-            (Place::File(path), _) => command.arg("--log").arg(path),
-            (Place::Database(url), Some(server)) => command.env(DATABASE, server.url_of(url, slot)),
-            (Place::Database(url), None) => command.env(DATABASE, url),
+        match log {
+            Place::File(path) => command.arg("--log").arg(path),
+            Place::Database(url) => {
+                command.env(DATABASE, server.as_ref().map_or_else(|| url.clone(), |server| server.url_of(url, slot)))
+            }
         };
         for (name, number) in numbers {
             command.args([name, &number.to_string()]);

@@ -43,7 +43,7 @@ pub(crate) fn run(mut show: Show, log: &Place, time: Duration) -> Result<bool, F
     println!("{} nodes had nothing to do for {}", before.usages.len(), humantime::format_duration(time));
     let (commits_before, commits) = (before.size.commits, after.size.commits);
     // Renewals in a database are commits. Nodes on a file have none.
-    let mut has_grown = matches!(log, Place::File(_)) && commits > commits_before;
+    let mut has_grown = log.is_file() && commits > commits_before;
     let per_second = (commits - commits_before) as f64 / time.as_secs_f64();
     println!("commits: {commits_before} before, {commits} after; {per_second:.1} per second");
     for (node, (before, after)) in before.usages.iter().zip(&after.usages).enumerate() {

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     /// Goal: a cut holds bytes back, in its direction alone, and a link that is healed brings them. Method: a server that answers
-    /// each byte, and a read without a wait.
+    /// each byte, and a read that soon gives up.
     #[test]
     fn a_cut_holds_bytes_back() {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");

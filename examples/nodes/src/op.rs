@@ -42,6 +42,21 @@ pub(crate) enum Kind {
     Price,
 }
 
+impl Kind {
+    /// The name in a row.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Price => "price",
+        }
+    }
+
+    /// The kind of a name in a row.
+    pub(crate) fn named(name: &str) -> Self {
+        if name == Self::Order.name() { Self::Order } else { Self::Price }
+    }
+}
+
 /// The key under which a price replaces another one. An order has none.
 fn price_key(op: &Op) -> Option<(u64, u32)> {
     (op.kind == Kind::Price).then_some((op.source, op.symbol))
@@ -135,10 +150,10 @@ impl PostgresRows {
     async fn write(&self, batch: &mut Batch<Op>) -> Result<Settled, SinkError> {
         let (shard, epoch) = (i32::from(self.0.shard()), self.0.epoch() as i64);
         let insert = async |transaction: &mut tokio_postgres::Transaction<'_>, batch: &mut Batch<Op>| {
-            let rows: Vec<Values> = batch.pending().map(|op| row(op, 0, 0)).collect();
-            let kinds: Vec<&str> = rows.iter().map(|row| row.0).collect();
-            let symbols: Vec<i32> = rows.iter().map(|row| row.1 as i32).collect();
-            let (sources, numbers): (Vec<i64>, Vec<i64>) = rows.iter().map(|row| (row.2, row.3)).unzip();
+            let kinds: Vec<&str> = batch.pending().map(|op| op.kind.name()).collect();
+            let symbols: Vec<i32> = batch.pending().map(|op| op.symbol as i32).collect();
+            let (sources, numbers): (Vec<i64>, Vec<i64>) =
+                batch.pending().map(|op| (op.source as i64, op.number as i64)).unzip();
             transaction.execute(POSTGRES_INSERT, &[&kinds, &symbols, &sources, &numbers, &shard, &epoch]).await?;
             stop_if_asked()?;
             Ok(batch.accept_all())
@@ -150,8 +165,7 @@ impl PostgresRows {
 type Values = (&'static str, u32, i64, i64, u16, i64);
 
 fn row(op: &Op, shard: u16, epoch: u64) -> Values {
-    let kind = if op.kind == Kind::Order { "order" } else { "price" };
-    (kind, op.symbol, op.source as i64, op.number as i64, shard, epoch as i64)
+    (op.kind.name(), op.symbol, op.source as i64, op.number as i64, shard, epoch as i64)
 }
 
 /// Sends ops to a venue that knows neither ids nor terms, and can't be asked. It takes what comes, in the order in which it comes.

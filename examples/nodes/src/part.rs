@@ -7,7 +7,7 @@ use crate::{
     journal::Broken,
     place::Place,
     show::{Length, Show},
-    site::{Engine, Site, Sites},
+    site::{Site, Sites},
 };
 
 /// A control has a part of the faults of the show, and not fewer than one of each kind.
@@ -68,10 +68,8 @@ impl Part {
 pub(crate) fn controls(cli: &Cli, sites: &mut Sites, faults: u64) -> Result<bool, Failure> {
     let length = Length::Faults((faults / PART_OF_FAULTS).max(LEAST_FAULTS));
     // In a database leases say who leads, and they alone do not protect a venue: there is nothing to take away.
-    let (withstand, fails) = match sites.engine() {
-        Engine::File => (&Part::WITHSTAND[..], Part::FAILS),
-        Engine::Postgres => (&[][..], Part { has_venue: true, has_locks: true }),
-    };
+    let withstand = if sites.are_files() { &Part::WITHSTAND[..] } else { &[] };
+    let fails = Part { has_locks: !sites.are_files(), ..Part::FAILS };
     for (number, part) in (1..).zip(withstand) {
         println!("\ncontrol {number}, which has to keep all promises");
         if part.run(cli, &sites.next(None)?, length)? != Broken::default() {

@@ -22,6 +22,10 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// Makes the table of the rows where no node does.
     pub(crate) fn prepare(&self) -> Result<(), Failure> {
         match self {
@@ -72,7 +76,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            // The rest of a URL may have a password.
+            // The whole URL may have a password.
             Self::Database(url) => write!(f, "the database {}", server::database_of(url)),
         }
     }

@@ -26,11 +26,11 @@ const USER: &str = "postgres";
 /// How long a standby may take to have all that the server has.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Pause between two looks at a standby.
+const POLL_PERIOD: Duration = Duration::from_millis(20);
+
 /// Lines of the log of a server that are shown with an error.
 const LOG_LINES: usize = 10;
-
-/// Pause between two looks for that.
-const POLL_PERIOD: Duration = Duration::from_millis(20);
 
 pub(crate) struct Private {
     folder: TempDir,
@@ -67,7 +67,7 @@ impl Private {
 
     /// Kills the server, and lets the standby take its place, which gets a standby of its own.
     pub(crate) fn fail_over(&self) -> Result<(), Failure> {
-        // After a crash the standby connects again. What was seen before it has is in neither promise.
+        // After a crash the server shows what it has not confirmed, until the standby has it, too. A failover may lose that.
         self.wait_for_standby()?;
         let (old, new) = (self.primary.get(), 1 - self.primary.get());
         self.control(old, &["-m", "immediate", "stop"])?;

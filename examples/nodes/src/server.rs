@@ -41,7 +41,7 @@ impl Server {
         }
     }
 
-    /// The ways to a private server.
+    /// The links to a private server.
     pub(crate) fn network(&self) -> Option<&Network> {
         self.private.as_ref().map(|private| &private.network)
     }

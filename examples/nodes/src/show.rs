@@ -15,7 +15,6 @@ use crate::{
     fault::Fault,
     fleet::{Fleet, News, Plan},
     journal::{Broken, Journal},
-    place::Place,
     times::Times,
     word::{FINISH, Word},
 };
@@ -84,7 +83,7 @@ impl Show {
     pub(crate) fn begin(plan: Plan, has_locks: bool) -> Result<Self, Failure> {
         let (tell, news) = mpsc::channel();
         // The table of the rows in a file of the log is made by the nodes.
-        if !matches!((&plan.log, &plan.venue), (Place::File(_), None)) {
+        if plan.venue.is_some() || !plan.log.is_file() {
             plan.destination().prepare()?;
         }
         plan.destination().follow(tell.clone());

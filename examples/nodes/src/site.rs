@@ -17,13 +17,6 @@ pub(crate) struct Site {
     pub(crate) venue: PathBuf,
 }
 
-/// The engine of the logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Engine {
-    File,
-    Postgres,
-}
-
 pub(crate) struct Sites {
     folder: TempDir,
     server: Option<Rc<Server>>,
@@ -39,8 +32,9 @@ impl Sites {
         Ok(Self { folder, server: server.map(Rc::new), places: Vec::new(), made: 0 })
     }
 
-    pub(crate) fn engine(&self) -> Engine {
-        if self.server.is_some() { Engine::Postgres } else { Engine::File }
+    /// Whether the logs are in files.
+    pub(crate) fn are_files(&self) -> bool {
+        self.server.is_none()
     }
 
     /// The next log: in a file of the user's, if one is named.
