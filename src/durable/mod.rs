@@ -63,6 +63,8 @@ mod json;
 mod ledger;
 mod letters;
 mod log;
+#[cfg(feature = "postgres")]
+mod members;
 #[cfg(feature = "testing")]
 pub(crate) mod memory;
 mod meter;

@@ -11,15 +11,21 @@
 //! | `callers` | the calls that wait for it |
 //! | `local` | a [`Log`] made of the three |
 //! | `follow` | the rules of a process that follows a shard which another one leads |
+//! | `followers` | the way of new frames to the leaders of this process |
+//! | `search` | searches in frames that are read over a network |
 //! | `lead` | which process leads a shard, and what others are told |
 
 pub(crate) mod callers;
 pub(crate) mod follow;
+#[cfg(feature = "postgres")]
+pub(crate) mod followers;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
 pub(crate) mod frames;
 pub(crate) mod lead;
 pub(crate) mod local;
 pub(crate) mod rules;
+#[cfg(feature = "postgres")]
+pub(crate) mod search;
 pub(crate) mod store;
 #[cfg(any(feature = "durable-file", feature = "postgres"))]
 pub(crate) mod sums;

@@ -1,24 +1,22 @@
 //! [`Appender`]: the task that appends the frames of this process, all shards in one session. Frames that come while a transaction is
 //! under way share the next one. A leader of this process is told of them in the order of the log, before their callers are.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    append::{AppendRequest, Appending, RequeueRequest},
-    clock::Clock,
-    members::Members,
-};
+use super::append::{AppendRequest, Appending, RequeueRequest};
 use crate::{
     durable::{
         ledger::session::Slot,
         log::{
             Frames, LogError, StoredFrame,
+            followers::Followers,
             local::{Asker, nanos},
             store::Stored,
         },
+        members::{Clock, Members},
     },
     sink::postgres::Server,
 };
@@ -34,33 +32,6 @@ const SETTINGS: &str = "SET idle_in_transaction_session_timeout TO '2s'; SET sta
 pub(super) enum Job {
     Frames { shard: u16, frames: Arc<dyn Frames>, asker: Asker },
     Requeue { moved: RequeueRequest, reply: oneshot::Sender<Stored<Option<StoredFrame>>> },
-}
-
-/// The way of new frames to the leader of each shard in this process.
-#[derive(Default)]
-pub(super) struct Followers(Vec<Mutex<Option<mpsc::UnboundedSender<StoredFrame>>>>);
-
-impl Followers {
-    pub(super) fn new(shards: u16) -> Self {
-        Self((0..shards).map(|_| Mutex::default()).collect())
-    }
-
-    /// All frames that this process stores from now on.
-    pub(super) fn follow(&self, shard: u16) -> mpsc::UnboundedReceiver<StoredFrame> {
-        let (sender, frames) = mpsc::unbounded_channel();
-        if let Some(follower) = self.0.get(usize::from(shard)) {
-            *follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        }
-        frames
-    }
-
-    fn tell(&self, shard: u16, frame: &StoredFrame) {
-        let Some(follower) = self.0.get(usize::from(shard)) else { return };
-        if let Some(sender) = &*follower.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A leader that is gone reads the log when its next term begins.
-            let _ = sender.send(frame.clone());
-        }
-    }
 }
 
 pub(super) struct Appender {

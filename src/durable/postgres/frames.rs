@@ -1,21 +1,16 @@
 //! [`Frames`]: the frames of a log in its database, as leaders read them and as the ledger sees them. What appends them is in `append`, and
 //! what removes them in `removal`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use tokio_postgres::Row;
 
 use super::{
-    clock::Clock,
-    members::Members,
     removal::Removal,
     tables::{SharedSession, Tables},
 };
 use crate::durable::{
-    frame::{Entry, Frame, FrameError, MAX_NUMBER, MAX_OPS},
+    frame::{Frame, FrameError, MAX_NUMBER, MAX_OPS},
     ledger::{
         FrameStore,
         rows::{byteas, int8, int8s, sums},
@@ -23,26 +18,25 @@ use crate::durable::{
     log::{
         Answer, Found, LogError, StoredFrame,
         local::nanos,
+        search,
         store::Stored,
         sums::{check, unsigned},
     },
+    members::{Clock, Members},
     settled::Settled,
 };
 
-/// Frames read at a time: some 30 MB at most.
-const READ: u64 = 64;
-
 /// Positions that a frame takes, at most: twice the ops that are packed into one, for requests that no other call shares. A search for
 /// the frame that holds a position goes no farther back.
-pub(super) const SPAN: u64 = 2 * MAX_OPS as u64;
+pub(crate) const SPAN: u64 = 2 * MAX_OPS as u64;
 
 /// Bytes that a frame takes in its tables besides its own, about.
-pub(super) const ROW_BYTES: u64 = 100;
+pub(crate) const ROW_BYTES: u64 = 100;
 
 /// Seconds after which a statement whose client has not finished to send it is given up, as long as a statement of a log may take.
 const STUCK_AFTER: u64 = 20;
 
-pub(super) struct Frames {
+pub(crate) struct Frames {
     tables: Arc<Tables>,
     clock: Arc<Clock>,
     /// For reads, which wait for no lock.
@@ -53,18 +47,18 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(tables: Arc<Tables>, clock: Arc<Clock>, [reads, changes]: [SharedSession; 2]) -> Arc<Self> {
+    pub(crate) fn new(tables: Arc<Tables>, clock: Arc<Clock>, [reads, changes]: [SharedSession; 2]) -> Arc<Self> {
         Arc::new(Self { tables, clock, reads, changes, removal: Removal::default() })
     }
 
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.removal.end().await;
         self.reads.end().await;
         self.changes.end().await;
     }
 
     /// The position of the next op, and the process that has the lease.
-    pub(super) async fn tail(&self, shard: u16) -> Stored<(u64, u64)> {
+    pub(crate) async fn tail(&self, shard: u16) -> Stored<(u64, u64)> {
         let sql = "SELECT t.next, t.sum, l.holder FROM {s}.roundlot_tails t JOIN {s}.roundlot_leases l USING (log, shard) \
             WHERE log = $1 AND shard = $2";
         let rows = self.reads.query(&self.tables.of_shard(shard, sql, [])).await?;
@@ -73,7 +67,7 @@ impl Frames {
     }
 
     /// Some frames that hold the position or later ones, in order.
-    pub(super) async fn read(&self, shard: u16, from: u64, limit: u64) -> Stored<Vec<StoredFrame>> {
+    pub(crate) async fn read(&self, shard: u16, from: u64, limit: u64) -> Stored<Vec<StoredFrame>> {
         // The last frame that begins at or before the position may hold it, too.
         let sql = "SELECT first, count, bytes, sum FROM {s}.roundlot_frames WHERE log = $1 AND shard = $2 AND first >= \
             coalesce((SELECT CASE WHEN b.first + b.count > $3 THEN b.first END FROM (SELECT first, count \
@@ -83,15 +77,20 @@ impl Frames {
         self.reads.query(&query).await?.iter().map(|row| self.frame_of(shard, row)).collect()
     }
 
+    /// The same as a future of a type that has a name.
+    pub(crate) fn reading(&self, shard: u16, from: u64, limit: u64) -> Answer<'_, Vec<StoredFrame>> {
+        Box::pin(self.read(shard, from, limit))
+    }
+
     /// The next frames, as many as are read at a time.
-    pub(super) async fn read_some(&self, shard: u16, from: u64) -> Stored<Vec<StoredFrame>> {
-        self.read(shard, from, READ).await
+    pub(crate) async fn read_some(&self, shard: u16, from: u64) -> Stored<Vec<StoredFrame>> {
+        self.read(shard, from, search::READ).await
     }
 
     /// All frames from a position on, and whether these are all: as many as are read at a time, at most.
-    pub(super) async fn read_rest(&self, shard: u16, from: u64) -> Stored<(Vec<StoredFrame>, bool)> {
+    pub(crate) async fn read_rest(&self, shard: u16, from: u64) -> Stored<(Vec<StoredFrame>, bool)> {
         let frames = self.read_some(shard, from).await?;
-        let is_all = (frames.len() as u64) < READ;
+        let is_all = (frames.len() as u64) < search::READ;
         Ok((frames, is_all))
     }
 
@@ -106,30 +105,9 @@ impl Frames {
         }
     }
 
-    /// The bytes of ops that are not settled, by their positions. A transaction waits for them, so frames are read many at a time.
-    async fn ops(&self, shard: u16, positions: &[u64]) -> Stored<Vec<Vec<u8>>> {
-        let mut left: BTreeSet<u64> = positions.iter().copied().collect();
-        let mut ops = BTreeMap::new();
-        while let Some(from) = left.first().copied() {
-            let missing = || LogError::Damaged(format!("no frame holds position {from}"));
-            for StoredFrame { first, bytes, .. } in self.read(shard, from, READ.min(left.len() as u64)).await? {
-                let frame = Frame::open(bytes).map_err(damaged)?;
-                for (place, _, range) in frame.entries().map_err(damaged)? {
-                    if left.remove(&(first + place)) {
-                        ops.insert(first + place, frame.bytes[range].to_vec());
-                    }
-                }
-            }
-            if left.contains(&from) {
-                return Err(missing());
-            }
-        }
-        Ok(positions.iter().filter_map(|position| ops.get(position).cloned()).collect())
-    }
-
     /// Ends sessions that have locked a tail or a fence, and whose client has stopped in the middle of a message. The server waits for the
     /// rest without limit, since its timers run between messages and in statements only. Called after a wait that has failed.
-    pub(super) async fn end_stuck(&self) {
+    pub(crate) async fn end_stuck(&self) {
         let sql = "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.datname = current_database() \
             AND a.state = 'active' AND a.wait_event = 'ClientRead' AND a.state_change < clock_timestamp() - $2::bigint * interval '1 s' \
             AND $1::integer IS NOT NULL AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted \
@@ -143,28 +121,8 @@ impl Frames {
         }
     }
 
-    /// The first position from `least` on that holds an op of this id.
-    pub(super) async fn position(&self, shard: u16, least: u64, (producer, number): (u64, u64)) -> Stored<Option<u64>> {
-        let mut from = least;
-        loop {
-            let frames = self.read_some(shard, from).await?;
-            let Some(last) = frames.last() else { return Ok(None) };
-            from = last.first + last.count;
-            for StoredFrame { first, bytes, .. } in frames {
-                let entries = Frame::open(bytes).and_then(|frame| frame.entries()).map_err(damaged)?;
-                let is_it = |place: u64, entry: &Entry| {
-                    first + place >= least && (entry.producer, entry.number) == (producer, number)
-                };
-                let found = entries.iter().find(|(place, entry, _)| is_it(*place, entry));
-                if let Some((place, ..)) = found {
-                    return Ok(Some(first + place));
-                }
-            }
-        }
-    }
-
     /// The cursor of a shard, and whether a position is settled.
-    pub(super) async fn cursor(&self, shard: u16, position: u64) -> Stored<(u64, bool)> {
+    pub(crate) async fn cursor(&self, shard: u16, position: u64) -> Stored<(u64, bool)> {
         let sql = "SELECT cursor, cursor > $3 OR EXISTS (SELECT FROM (SELECT last FROM {s}.roundlot_settled \
             WHERE log = $1 AND shard = $2 AND first <= $3 ORDER BY first DESC LIMIT 1) r WHERE r.last >= $3) \
             FROM {s}.roundlot_shards WHERE log = $1 AND shard = $2";
@@ -174,7 +132,7 @@ impl Frames {
     }
 
     /// How far a shard has come: its next position, the cursor, and whether it is paused.
-    pub(super) async fn reach(&self, shard: u16) -> Stored<(u64, u64, bool)> {
+    pub(crate) async fn reach(&self, shard: u16) -> Stored<(u64, u64, bool)> {
         let sql = "SELECT t.next, t.sum, s.cursor, s.paused FROM {s}.roundlot_tails t JOIN {s}.roundlot_shards s \
             USING (log, shard) WHERE log = $1 AND shard = $2";
         let rows = self.reads.query(&self.tables.of_shard(shard, sql, [])).await?;
@@ -183,7 +141,7 @@ impl Frames {
     }
 
     /// Says what is known of an id that has no outcome.
-    pub(super) async fn find(&self, shard: u16, producer: u64, number: u64) -> Stored<Found> {
+    pub(crate) async fn find(&self, shard: u16, producer: u64, number: u64) -> Stored<Found> {
         let sql = "SELECT frame, first, floor, claimed, sum FROM {s}.roundlot_producers WHERE log = $1 AND shard = $2 AND producer = $3";
         let rows = self.reads.query(&self.tables.of_shard(shard, sql, [int8(producer)])).await?;
         let row = rows.first().map(|row| self.tables.producer_of(shard, producer, row, 0)).transpose()?;
@@ -191,7 +149,7 @@ impl Frames {
     }
 
     /// Leaves settled ops out of the frames with these first positions. A frame that has changed meanwhile stays as it is.
-    pub(super) async fn compact(&self, shard: u16, firsts: &[u64], settled: &Settled) -> Stored<()> {
+    pub(crate) async fn compact(&self, shard: u16, firsts: &[u64], settled: &Settled) -> Stored<()> {
         let (mut rows, mut spared) = (Vec::new(), Vec::new());
         for wanted in firsts {
             // A frame that is wholly settled meanwhile is gone.
@@ -221,19 +179,19 @@ impl Frames {
         self.changes.change(&self.tables.of_shard(shard, sql, columns)).await.map(drop)
     }
 
-    pub(super) fn reads(&self) -> &SharedSession {
+    pub(crate) fn reads(&self) -> &SharedSession {
         &self.reads
     }
 
-    pub(super) fn changes(&self) -> &SharedSession {
+    pub(crate) fn changes(&self) -> &SharedSession {
         &self.changes
     }
 
-    pub(super) fn tables(&self) -> &Tables {
+    pub(crate) fn tables(&self) -> &Tables {
         &self.tables
     }
 
-    pub(super) fn removal(&self) -> &Removal {
+    pub(crate) fn removal(&self) -> &Removal {
         &self.removal
     }
 }
@@ -243,9 +201,9 @@ fn damaged(error: FrameError) -> LogError {
 }
 
 /// The frames of a log, as its ledger sees them.
-pub(super) struct LedgerFrames {
-    pub(super) frames: Arc<Frames>,
-    pub(super) members: Arc<Members>,
+pub(crate) struct LedgerFrames {
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) members: Arc<Members>,
 }
 
 impl FrameStore for LedgerFrames {
@@ -254,7 +212,7 @@ impl FrameStore for LedgerFrames {
     }
 
     fn ops(&self, shard: u16, positions: Vec<u64>) -> Answer<'_, Vec<Vec<u8>>> {
-        Box::pin(async move { self.frames.ops(shard, &positions).await })
+        Box::pin(async move { search::ops(|from, limit| self.frames.reading(shard, from, limit), &positions).await })
     }
 
     fn forget(&self, shard: u16, _cursor: u64, runs: Vec<(u64, u64)>) {

@@ -15,14 +15,7 @@ use tokio_postgres::{Row, types::Type};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{
-    clock::Clock,
-    leases::Wanted,
-    liveness::Exchange,
-    members::{Members, Read},
-    notices::channel,
-    tables::Tables,
-};
+use super::tables::Tables;
 use crate::{
     durable::{
         error::JoinError,
@@ -31,7 +24,9 @@ use crate::{
             session::{connect_with, failed},
         },
         log::{LogError, store::Stored, sums::unsigned},
+        members::{Clock, Exchange, Members, Read, Wanted},
     },
+    rules::stable_hash::fnv1a,
     sink::postgres::{Server, Session},
 };
 
@@ -293,6 +288,11 @@ impl Heartbeat {
         }
         Ok(())
     }
+}
+
+/// The channel of a log, as an identifier of SQL that needs no quotes.
+fn channel(schema: &str, log: i32) -> String {
+    format!("roundlot_{:016x}_{log}", fnv1a(schema.as_bytes()))
 }
 
 fn read_of(row: &Row) -> Read {

@@ -9,7 +9,7 @@ use crate::durable::{
         session::{answer, committed},
     },
     log::{
-        Purge,
+        Answer, Purge, StoredFrame,
         rules::{self, PURGE},
         store::{ProducerRow, Stored},
     },
@@ -20,11 +20,23 @@ type Floors = BTreeMap<u64, u64>;
 
 /// Forgets some outcomes recorded before a time, and charges that have expired. Returns whether there may be more. The ids are
 /// forgotten first: an id whose outcome is gone is never new.
-pub(super) async fn purge(frames: &Frames, ledger: &Ledger, shard: u16, purge: &Purge) -> Stored<bool> {
+///
+/// `unread` are the frames that the term has not read, and whether these are all: if it is far behind, its next purge will not be.
+pub(crate) async fn purge(
+    frames: &Frames,
+    ledger: &Ledger,
+    shard: u16,
+    purge: &Purge,
+    unread: Answer<'_, (Vec<StoredFrame>, bool)>,
+) -> Stored<bool> {
     ledger.remove_charges(shard, purge.now).await?;
-    let Some(open) = open_ids(frames, shard, purge).await? else {
+    let (unread, is_all) = unread.await?;
+    if !is_all {
         return Ok(false);
-    };
+    }
+    // The lowest number, by producer, of ops that may repeat an id and are not settled.
+    let mut open = purge.open.clone();
+    unread.into_iter().try_for_each(|stored| rules::add_open_ids(&mut open, stored))?;
     let old = ledger.outcomes_before(shard, purge.before, &open, PURGE).await?;
     // In order of producer and number, so that the last of each producer counts.
     let floors: Floors = old.iter().map(|(producer, first, count)| (*producer, first + count)).collect();
@@ -35,18 +47,6 @@ pub(super) async fn purge(frames: &Frames, ledger: &Ledger, shard: u16, purge: &
     let below: Vec<(u64, u64)> = floors.into_iter().collect();
     ledger.remove_outcomes(shard, &below, purge.before).await?;
     Ok(old.len() == PURGE)
-}
-
-/// The lowest number, by producer, of ops that may repeat an id and are not settled, those included that the term has not read.
-/// `None` if the term is far behind, as its next purge will not be.
-async fn open_ids(frames: &Frames, shard: u16, purge: &Purge) -> Stored<Option<Floors>> {
-    let mut open = purge.open.clone();
-    let (unread, is_all) = frames.read_rest(shard, purge.unread).await?;
-    if !is_all {
-        return Ok(None);
-    }
-    unread.into_iter().try_for_each(|stored| rules::add_open_ids(&mut open, stored))?;
-    Ok(Some(open))
 }
 
 /// Raises floors, in a transaction that has locked the tail of the shard, as what appends has.

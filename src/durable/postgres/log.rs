@@ -14,13 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     append::{Appending, RequeueRequest},
-    appender::{Appender, Followers, Job},
-    clock::Clock,
+    appender::{Appender, Job},
     frames::{Frames, LedgerFrames},
     heartbeat::Heartbeat,
-    ids,
-    members::Members,
-    schema,
+    ids, schema,
     tables::{SharedSession, Tables},
 };
 use crate::{
@@ -30,10 +27,13 @@ use crate::{
         log::{
             self, Answer, Found, Lease, Log, LogError, Purge, Record, Size, StoredFrame, TermState, Work,
             callers::Callers,
+            followers::Followers,
             lead::{IdRun, Lead, Membership, News, Reach},
             local::Asker,
+            search,
             store::{LetterRow, OutcomeRow, Stored},
         },
+        members::{Clock, Members},
         settled::Settled,
         step::Step,
     },
@@ -243,7 +243,9 @@ impl Log for PostgresLog {
             let (shard, key) = (id.shard(), (id.producer(), id.number()));
             let (mut from, _) = self.frames.cursor(shard, 0).await?;
             // An op that was sent again has several positions.
-            while let Some(position) = self.frames.position(shard, from, key).await? {
+            while let Some(position) =
+                search::position(|at, limit| self.frames.reading(shard, at, limit), from, key).await?
+            {
                 if !self.frames.cursor(shard, position).await?.1 {
                     return Ok(true);
                 }
@@ -294,7 +296,10 @@ impl Log for PostgresLog {
     }
 
     fn purge(&self, shard: u16, purge: Purge) -> Answer<'_, bool> {
-        Box::pin(async move { ids::purge(&self.frames, &self.ledger, shard, &purge).await })
+        Box::pin(async move {
+            let unread = Box::pin(self.frames.read_rest(shard, purge.unread));
+            ids::purge(&self.frames, &self.ledger, shard, &purge, unread).await
+        })
     }
 
     fn letters(&self, shard: u16, after: Option<(u64, u64)>, limit: usize) -> Answer<'_, Vec<LetterRow>> {

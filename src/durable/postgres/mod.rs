@@ -11,12 +11,7 @@
 //! | `frames` | what reads and compacts frames |
 //! | `removal` | the task that removes frames |
 //! | `ids` | ids that are forgotten |
-//! | `members` | the processes that have joined, and how far each shard has come, as this one knows it |
-//! | `leases` | which of them has the lease of a shard |
-//! | `liveness` | which of them are dead |
 //! | `heartbeat` | the task that renews and reads all that |
-//! | `notices` | messages between processes |
-//! | `clock` | the server's clock |
 //!
 //! A process has five sessions besides one per shard that it leads. Three kinds of locks keep processes apart, and no transaction that
 //! holds a tail waits for a fence:
@@ -28,18 +23,13 @@
 
 mod append;
 mod appender;
-mod clock;
-mod frames;
+pub(super) mod frames;
 mod heartbeat;
-mod ids;
-mod leases;
-mod liveness;
+pub(super) mod ids;
 mod log;
-mod members;
-mod notices;
 mod removal;
-mod schema;
-mod tables;
+pub(super) mod schema;
+pub(super) mod tables;
 
 use std::{sync::Arc, time::Duration};
 

@@ -32,7 +32,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const LEAVE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
-pub(super) struct Removal {
+pub(crate) struct Removal {
     backlog: Mutex<Backlog>,
     /// Whether the task runs.
     is_removing: AtomicBool,
@@ -94,7 +94,7 @@ fn start((first, last): (u64, u64), removed: u64) -> u64 {
 
 impl Removal {
     /// Waits a moment for removals that are under way, and ends the task.
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         let ended = async {
             loop {
                 let idle = self.idle.notified();
@@ -116,14 +116,14 @@ impl Removal {
 
 impl Frames {
     /// Removes all frames whose positions are settled when a term begins, also those that an earlier leader has left.
-    pub(super) fn remove_settled(self: &Arc<Self>, shard: u16, cursor: u64, settled: &[(u64, u64)]) {
+    pub(crate) fn remove_settled(self: &Arc<Self>, shard: u16, cursor: u64, settled: &[(u64, u64)]) {
         let runs = cursor.checked_sub(1).map(|last| (0, last)).into_iter().chain(settled.iter().copied()).collect();
         self.removal().backlog().removed.remove(&shard);
         self.remove(shard, runs);
     }
 
     /// Removes the frames within runs, in a task that others may feed meanwhile.
-    pub(super) fn remove(self: &Arc<Self>, shard: u16, runs: Vec<(u64, u64)>) {
+    pub(crate) fn remove(self: &Arc<Self>, shard: u16, runs: Vec<(u64, u64)>) {
         self.removal().backlog().runs.entry(shard).or_default().extend(runs);
         if self.removal().is_removing.swap(true, Ordering::SeqCst) {
             return;

@@ -51,9 +51,7 @@ INSERT INTO {s}.roundlot_meta VALUES ('frames_format', 2);
 ";
 
 /// Joins a log in one transaction, and makes it if there is none.
-pub(super) async fn join(session: &mut Session, name: &str, shards: u16, lease: Duration) -> Result<Found, JoinError> {
-    session.begin();
-    let transaction = answer(session.client_mut().transaction()).await?;
+pub(crate) async fn join(session: &mut Session, name: &str, shards: u16, lease: Duration) -> Result<Found, JoinError> {
     let paired = Paired {
         #[cfg(feature = "durable-file")]
         log: 0,
@@ -61,13 +59,27 @@ pub(super) async fn join(session: &mut Session, name: &str, shards: u16, lease: 
         next_producer: 1,
         has_begun: false,
     };
-    let found = enter(&transaction, name, shards, paired).await?;
-    make_tables(&transaction, &found.schema).await?;
-    let tables = Tables { schema: found.schema.clone(), log: found.log };
-    add(&transaction, &tables, (found.producer, lease), shards).await?;
+    session.begin();
+    let transaction = answer(session.client_mut().transaction()).await?;
+    let (found, tables) = enter_with_positions(&transaction, name, shards, paired).await?;
+    add_member(&transaction, &tables, (found.producer, lease), shards).await?;
     committed(transaction.commit()).await?;
     session.rest();
     Ok(found)
+}
+
+/// Enters a process into a log, with the tables of positions, which are made if they are missing.
+pub(crate) async fn enter_with_positions(
+    transaction: &Transaction<'_>,
+    name: &str,
+    shards: u16,
+    paired: Paired,
+) -> Result<(Found, Tables), JoinError> {
+    let found = enter(transaction, name, shards, paired).await?;
+    make_tables(transaction, &found.schema).await?;
+    let tables = Tables { schema: found.schema.clone(), log: found.log };
+    add_positions(transaction, &tables, found.producer, shards).await?;
+    Ok((found, tables))
 }
 
 /// Makes the tables if there are none, and refuses those of another format.
@@ -82,34 +94,51 @@ async fn make_tables(transaction: &Transaction<'_>, schema: &str) -> Result<(), 
     }
 }
 
-/// Adds the rows of a log that is new, and those of a process.
-async fn add(
+/// Adds the tails of a log that is new, and the rows of a process.
+async fn add_positions(
     transaction: &Transaction<'_>,
     tables: &Tables,
-    (producer, lease): (u64, Duration),
+    producer: u64,
     shards: u16,
 ) -> Result<(), LogError> {
     let new = ProducerRow::default();
     let all = || int4s(0..shards);
     let tails = "INSERT INTO {s}.roundlot_tails SELECT $1, r.shard, 0, 0, r.sum \
         FROM unnest($2::integer[], $3::bigint[]) AS r(shard, sum) ON CONFLICT DO NOTHING";
-    let leases = "INSERT INTO {s}.roundlot_leases SELECT $1, shard, 0 FROM unnest($2::integer[]) AS r(shard) \
-        ON CONFLICT DO NOTHING";
     let producers = "INSERT INTO {s}.roundlot_producers SELECT $1, r.shard, $2, 0, 0, 0, 0, r.sum \
         FROM unnest($3::integer[], $4::bigint[]) AS r(shard, sum)";
-    let member = "INSERT INTO {s}.roundlot_members VALUES ($1, $2, 0, $3, clock_timestamp(), $4)";
-    let name = format!("process {} of {}", std::process::id(), host());
-    let statements: [Statement<'_>; 4] = [
+    let statements: [Statement<'_>; 2] = [
         tables.of_log(tails, [all(), sums((0..shards).map(|shard| tables.tail_sum(shard, 0)))]),
-        tables.of_log(leases, [all()]),
         tables.of_log(
             producers,
             [int8(producer), all(), sums((0..shards).map(|shard| tables.producer_sum(shard, producer, &new)))],
         ),
+    ];
+    run_all(transaction.client(), &statements).await
+}
+
+/// Adds the leases of a log that is new, and the row by which a process shows that it is alive.
+async fn add_member(
+    transaction: &Transaction<'_>,
+    tables: &Tables,
+    (producer, lease): (u64, Duration),
+    shards: u16,
+) -> Result<(), LogError> {
+    let leases = "INSERT INTO {s}.roundlot_leases SELECT $1, shard, 0 FROM unnest($2::integer[]) AS r(shard) \
+        ON CONFLICT DO NOTHING";
+    let member = "INSERT INTO {s}.roundlot_members VALUES ($1, $2, 0, $3, clock_timestamp(), $4)";
+    let name = process_name();
+    let statements: [Statement<'_>; 2] = [
+        tables.of_log(leases, [int4s(0..shards)]),
         // In milliseconds. The others judge this process by its lease, if that is longer than theirs.
         tables.of_log(member, [int8(producer), text(&name), int8(lease.as_millis() as u64)]),
     ];
     run_all(transaction.client(), &statements).await
+}
+
+/// The name of this process, for people.
+pub(crate) fn process_name() -> String {
+    format!("process {} of {}", std::process::id(), host())
 }
 
 /// The name of this machine, for people.

@@ -25,16 +25,16 @@ use crate::{
 
 /// The tables of a log.
 #[derive(Debug, Clone)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     /// Their schema, quoted.
-    pub(super) schema: String,
+    pub(crate) schema: String,
     /// The number of the log in its database.
-    pub(super) log: i32,
+    pub(crate) log: i32,
 }
 
 impl Tables {
     /// A statement about a shard, whose log and number are its first two parameters.
-    pub(super) fn of_shard<'a>(
+    pub(crate) fn of_shard<'a>(
         &self,
         shard: u16,
         sql: &str,
@@ -44,7 +44,7 @@ impl Tables {
     }
 
     /// A statement about the log, whose number is its first parameter.
-    pub(super) fn of_log<'a>(&self, sql: &str, columns: impl IntoIterator<Item = Parameter<'a>>) -> Statement<'a> {
+    pub(crate) fn of_log<'a>(&self, sql: &str, columns: impl IntoIterator<Item = Parameter<'a>>) -> Statement<'a> {
         Statement::new(&self.schema, (self.log, None), sql, columns)
     }
 
@@ -53,22 +53,22 @@ impl Tables {
         u64::from(key(self.log, shard))
     }
 
-    pub(super) fn tail_sum(&self, shard: u16, next: u64) -> i64 {
+    pub(crate) fn tail_sum(&self, shard: u16, next: u64) -> i64 {
         sum(&[self.key(shard), next])
     }
 
     /// The position of a shard's next op, from that and its checksum.
-    pub(super) fn tail_of(&self, shard: u16, row: &Row, at: usize) -> Stored<u64> {
+    pub(crate) fn tail_of(&self, shard: u16, row: &Row, at: usize) -> Stored<u64> {
         let next = unsigned(row.get(at));
         check(row.get::<_, i64>(at + 1) == self.tail_sum(shard, next), "tails").map(|()| next)
     }
 
-    pub(super) fn producer_sum(&self, shard: u16, producer: u64, row: &ProducerRow) -> i64 {
+    pub(crate) fn producer_sum(&self, shard: u16, producer: u64, row: &ProducerRow) -> i64 {
         producer_sum(key(self.log, shard), producer, row)
     }
 
     /// A process as a shard knows it, from frame, first, floor, claimed and checksum.
-    pub(super) fn producer_of(&self, shard: u16, producer: u64, row: &Row, at: usize) -> Stored<ProducerRow> {
+    pub(crate) fn producer_of(&self, shard: u16, producer: u64, row: &Row, at: usize) -> Stored<ProducerRow> {
         let number = |column: usize| unsigned(row.get(at + column));
         let found = ProducerRow { frame: number(0), first: number(1), floor: number(2), claimed: number(3) };
         let is_right = row.get::<_, i64>(at + 4) == self.producer_sum(shard, producer, &found);
@@ -77,7 +77,7 @@ impl Tables {
 
     /// Changes the rows of processes, each by a number, in a transaction that has locked the tail of the shard. A process without a row
     /// has never been here.
-    pub(super) async fn change_producers(
+    pub(crate) async fn change_producers(
         &self,
         client: &Client,
         shard: u16,
@@ -104,25 +104,25 @@ impl Tables {
         answer(self.of_shard(shard, sql, columns).execute(client)).await.map(drop)
     }
 
-    pub(super) fn frame_sum(&self, shard: u16, (first, count): (u64, u64), bytes: &[u8]) -> i64 {
+    pub(crate) fn frame_sum(&self, shard: u16, (first, count): (u64, u64), bytes: &[u8]) -> i64 {
         signed(checksum(&[self.key(shard), first, count], bytes))
     }
 }
 
 /// A session for requests that are a statement each. One at a time has it.
-pub(super) struct SharedSession {
+pub(crate) struct SharedSession {
     server: Arc<Server>,
     slot: Mutex<Slot>,
 }
 
 impl SharedSession {
     /// A session that is opened anew when it must be; each begins with these settings.
-    pub(super) fn new(server: Arc<Server>, settings: &'static str) -> Self {
+    pub(crate) fn new(server: Arc<Server>, settings: &'static str) -> Self {
         Self { server, slot: Mutex::new(Slot::with(settings)) }
     }
 
     /// Runs a query that changes nothing.
-    pub(super) async fn query(&self, statement: &Statement<'_>) -> Stored<Vec<Row>> {
+    pub(crate) async fn query(&self, statement: &Statement<'_>) -> Stored<Vec<Row>> {
         let mut slot = self.slot.lock().await;
         let mut in_use = slot.ready(&self.server).await?;
         let rows = answer(statement.query(in_use.client()?)).await;
@@ -134,7 +134,7 @@ impl SharedSession {
     }
 
     /// Runs a statement that is a transaction of its own.
-    pub(super) async fn change(&self, statement: &Statement<'_>) -> Stored<u64> {
+    pub(crate) async fn change(&self, statement: &Statement<'_>) -> Stored<u64> {
         let mut slot = self.slot.lock().await;
         let mut in_use = slot.ready(&self.server).await?;
         let changed = committed(statement.execute(in_use.client()?)).await;
@@ -147,7 +147,7 @@ impl SharedSession {
     }
 
     /// Runs work that takes several statements. The session is given up if it fails, and what is open in it is undone.
-    pub(super) async fn work<V>(&self, work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Stored<V>) -> Stored<V> {
+    pub(crate) async fn work<V>(&self, work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Stored<V>) -> Stored<V> {
         let mut slot = self.slot.lock().await;
         let mut in_use = slot.ready(&self.server).await?;
         let done = work(in_use.client()?).await;
@@ -157,7 +157,7 @@ impl SharedSession {
         done
     }
 
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.slot.lock().await.end().await;
     }
 }

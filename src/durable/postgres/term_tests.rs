@@ -3,7 +3,7 @@
 use super::*;
 use crate::durable::{
     intent::{Intent, IntentOp},
-    postgres::leases::Wanted,
+    members::Wanted,
 };
 
 /// Goal: a lease goes over if it is as it was seen, its holder has shown no life since, and who takes it was not removed. Method: each

@@ -224,7 +224,8 @@ async fn frames_are_compacted_and_removed() {
     assert_eq!(left, place.number("SELECT octet_length(bytes) + 100::bigint FROM roundlot_frames").await);
     assert!(left < before);
     let me = log.producer();
-    let found = async |number| log.frames.position(0, 0, (me, number)).await.unwrap();
+    let read = |from, limit| log.frames.reading(0, from, limit);
+    let found = async |number| search::position(read, 0, (me, number)).await.unwrap();
     assert_eq!((found(1000).await, found(1001).await, found(1003).await), (None, Some(1), Some(3)));
     // By a position that its frame does not begin with.
     assert_eq!(positions(&log, 0, 3).await, [0]);

@@ -1,7 +1,19 @@
 //! [`Members`]: the processes that have joined a log, and which of them has the lease of each shard, as this process knows it. Leaders
-//! ask here without waiting; the heartbeat, a task, reads and changes the tables.
+//! ask here without waiting; the heartbeat of an engine, a task, reads and changes what the engine keeps of them.
 //!
 //! A lease is a right to try: the epoch in the ledger is what keeps two leaders apart.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `leases` | which process has the lease of a shard |
+//! | `liveness` | which processes are dead |
+//! | `notices` | messages between processes |
+//! | `clock` | the clock of the engine's server |
+
+mod clock;
+mod leases;
+mod liveness;
+mod notices;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,56 +26,57 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{
-    leases::{Own, Shard},
-    liveness::{Exchange, Liveness},
-    notices::Notice,
-};
-use crate::durable::log::{
+use super::log::{
     Size,
     lead::{Membership, News},
 };
+pub(crate) use clock::Clock;
+pub(crate) use leases::Wanted;
+use leases::{Own, Shard};
+pub(crate) use liveness::Exchange;
+use liveness::Liveness;
+use notices::Notice;
 
-pub(super) struct Members {
+pub(crate) struct Members {
     /// This process.
-    pub(super) me: u64,
-    pub(super) log: u16,
-    pub(super) lease: Duration,
+    pub(crate) me: u64,
+    pub(crate) log: u16,
+    pub(crate) lease: Duration,
     news: Vec<Arc<News>>,
     state: Mutex<State>,
     /// Notified when the heartbeat has something to do.
-    pub(super) wake: Notify,
+    pub(crate) wake: Notify,
     commits: AtomicU64,
 }
 
-pub(super) struct State {
-    pub(super) liveness: Liveness,
+struct State {
+    liveness: Liveness,
     /// The least number that no process had at the last read.
     next_producer: u64,
     /// Bytes of frames at the last read.
     bytes: u64,
     /// Whether this process was removed: its silence was too long, and no frame of it is stored any more.
-    pub(super) is_removed: bool,
-    pub(super) shards: Vec<Shard>,
+    is_removed: bool,
+    shards: Vec<Shard>,
     /// Notices that are still to be sent.
-    pub(super) notices: BTreeSet<(Notice, u16)>,
+    notices: BTreeSet<(Notice, u16)>,
 }
 
 /// How far a shard has come: position of the next op, cursor, epoch, pause.
-pub(super) type Mark = (i64, i64, i64, bool);
+pub(crate) type Mark = (i64, i64, i64, bool);
 
 /// The answer to a read of the tables.
-pub(super) struct Read {
+pub(crate) struct Read {
     /// Processes with their revisions and leases.
-    pub(super) members: Vec<(u64, u64, Duration)>,
+    pub(crate) members: Vec<(u64, u64, Duration)>,
     /// Shards, by their number: who has the lease, and how far they have come.
-    pub(super) shards: Vec<(u16, u64, Mark)>,
-    pub(super) next_producer: u64,
-    pub(super) bytes: u64,
+    pub(crate) shards: Vec<(u16, u64, Mark)>,
+    pub(crate) next_producer: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Members {
-    pub(super) fn new(membership: Membership, lease: Duration, shards: u16) -> Arc<Self> {
+    pub(crate) fn new(membership: Membership, lease: Duration, shards: u16) -> Arc<Self> {
         let state = State {
             liveness: Liveness::new(lease),
             next_producer: membership.producer + 1,
@@ -79,56 +92,56 @@ impl Members {
     }
 
     /// The pause between two renewals. A read costs nothing besides, and is what a lost notice waits for.
-    pub(super) fn renew_every(&self) -> Duration {
+    pub(crate) fn renew_every(&self) -> Duration {
         (self.lease / 4).min(Duration::from_secs(1))
     }
 
-    pub(super) fn news(&self, shard: u16) -> Arc<News> {
+    pub(crate) fn news(&self, shard: u16) -> Arc<News> {
         self.news.get(usize::from(shard)).cloned().unwrap_or_default()
     }
 
-    pub(super) fn changed(&self, shard: u16) {
+    pub(crate) fn changed(&self, shard: u16) {
         if let Some(news) = self.news.get(usize::from(shard)) {
             news.changed.notify_one();
         }
     }
 
-    pub(super) fn has_company(&self) -> bool {
+    pub(crate) fn has_company(&self) -> bool {
         let state = self.state();
         state.liveness.is_observing() && state.liveness.alive().count() > 1
     }
 
     /// Whether frames of a process may still come. One that has joined since the last read is not known yet.
-    pub(super) fn is_member(&self, producer: u64) -> bool {
+    pub(crate) fn is_member(&self, producer: u64) -> bool {
         let state = self.state();
         producer == self.me || producer >= state.next_producer || state.liveness.has(producer)
     }
 
-    pub(super) fn is_removed(&self) -> bool {
+    pub(crate) fn is_removed(&self) -> bool {
         self.state().is_removed
     }
 
     /// A transaction of frames was committed.
-    pub(super) fn committed(&self) {
+    pub(crate) fn committed(&self) {
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn size(&self) -> Size {
+    pub(crate) fn size(&self) -> Size {
         Size { bytes: self.state().bytes, commits: self.commits.load(Ordering::Relaxed) }
     }
 
     /// Frames were stored in shards. The processes that lead them are told, if this one does not.
-    pub(super) fn stored(&self, shards: impl IntoIterator<Item = u16>) {
+    pub(crate) fn stored(&self, shards: impl IntoIterator<Item = u16>) {
         self.tell(Notice::Changed, shards, false);
     }
 
     /// A record of a leader of this process was committed, which is news to others.
-    pub(super) fn recorded(&self, shard: u16) {
+    pub(crate) fn recorded(&self, shard: u16) {
         self.tell(Notice::Changed, [shard], true);
     }
 
     /// All that waits in a shard is to be due.
-    pub(super) fn press(&self, shard: u16) {
+    pub(crate) fn press(&self, shard: u16) {
         self.tell(Notice::Pressed, [shard], true);
     }
 
@@ -151,7 +164,7 @@ impl Members {
     }
 
     /// The messages that are to be sent, once.
-    pub(super) fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         let mut by_notice: BTreeMap<Notice, Vec<u16>> = BTreeMap::new();
         for (notice, shard) in std::mem::take(&mut self.state().notices) {
             by_notice.entry(notice).or_default().push(shard);
@@ -160,7 +173,7 @@ impl Members {
     }
 
     /// Another process has said something. Returns whether the tables are to be read now.
-    pub(super) fn heard(&self, message: &str) -> bool {
+    pub(crate) fn heard(&self, message: &str) -> bool {
         let Some((from, notice, shards)) = Notice::read(message).filter(|(from, ..)| *from != self.me) else {
             return false;
         };
@@ -184,7 +197,7 @@ impl Members {
     }
 
     /// The tables were read, by a request that was sent and answered at these times.
-    pub(super) fn read(&self, exchange: Exchange, read: Read) {
+    pub(crate) fn read(&self, exchange: Exchange, read: Read) {
         let mut changed = Vec::new();
         {
             let mut state = self.state();
@@ -211,12 +224,12 @@ impl Members {
     }
 
     /// The tables could not be read.
-    pub(super) fn failed(&self) {
+    pub(crate) fn failed(&self) {
         self.state().liveness.failed();
     }
 
     /// This process was removed from the log.
-    pub(super) fn removed(&self) {
+    pub(crate) fn removed(&self) {
         let mut state = self.state();
         state.is_removed = true;
         for of_shard in &state.shards {
@@ -229,17 +242,17 @@ impl Members {
     }
 
     /// This process leaves the log, of which the others are told.
-    pub(super) fn leaves(&self) {
+    pub(crate) fn leaves(&self) {
         self.state().notices.insert((Notice::Hello, 0));
     }
 
     /// Dead members, with their revisions.
-    pub(super) fn dead(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn dead(&self) -> Vec<(u64, u64)> {
         let state = self.state();
         state.liveness.all().filter_map(|producer| Some((producer, state.liveness.dead(producer)?))).collect()
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

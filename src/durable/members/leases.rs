@@ -6,10 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    members::{Mark, Members, State},
-    notices::Notice,
-};
+use super::{Mark, Members, State, notices::Notice};
 use crate::durable::log::lead::{Lead, Membership, preferred};
 
 /// How long a process must have been the one to lead a shard before it wants it from the one that does. It says so again after as long.
@@ -58,10 +55,10 @@ impl Shard {
 
 /// A lease that may be taken: from whom, and that process's revision if it is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) shard: u16,
-    pub(super) holder: u64,
-    pub(super) revision: Option<u64>,
+pub(crate) struct Wanted {
+    pub(crate) shard: u16,
+    pub(crate) holder: u64,
+    pub(crate) revision: Option<u64>,
 }
 
 impl Members {
@@ -71,7 +68,7 @@ impl Members {
     }
 
     /// Takes the lead of a shard, if this process has its lease. If not, the heartbeat is asked to take that.
-    pub(super) fn try_lead(self: &Arc<Self>, shard: u16) -> Option<Lead> {
+    pub(crate) fn try_lead(self: &Arc<Self>, shard: u16) -> Option<Lead> {
         let now = Instant::now();
         let mut state = self.state();
         if state.is_removed {
@@ -139,13 +136,13 @@ impl Members {
     }
 
     /// The leaders of this process are about to ask for each shard.
-    pub(super) fn ask_for_all(&self) {
+    pub(crate) fn ask_for_all(&self) {
         let now = Instant::now();
         self.state().shards.iter_mut().for_each(|shard| shard.asked_at = Some(now));
     }
 
     /// Leases that leaders of this process have asked for and that can be taken.
-    pub(super) fn to_take(&self) -> Vec<Wanted> {
+    pub(crate) fn to_take(&self) -> Vec<Wanted> {
         let now = Instant::now();
         let mut state = self.state();
         let is_asked = |shard: &Shard| shard.is_asked_for(now) && matches!(shard.own, Own::None);
@@ -154,7 +151,7 @@ impl Members {
     }
 
     /// A lease was taken, or another process has changed it meanwhile.
-    pub(super) fn took(&self, shard: u16, is_taken: bool) {
+    pub(crate) fn took(&self, shard: u16, is_taken: bool) {
         if let Some(of_shard) = self.state().shards.get_mut(usize::from(shard)) {
             of_shard.free_since = None;
             of_shard.holder = is_taken.then_some(self.me);
@@ -166,7 +163,7 @@ impl Members {
     }
 
     /// Leases that are to be given up.
-    pub(super) fn to_free(&self, all: bool) -> Vec<u16> {
+    pub(crate) fn to_free(&self, all: bool) -> Vec<u16> {
         let mut state = self.state();
         let now = Instant::now();
         for of_shard in &mut state.shards {
@@ -185,7 +182,7 @@ impl Members {
     }
 
     /// Leases were given up.
-    pub(super) fn freed(&self, shards: &[u16]) {
+    pub(crate) fn freed(&self, shards: &[u16]) {
         let mut state = self.state();
         for shard in shards {
             if let Some(of_shard) = state.shards.get_mut(usize::from(*shard)) {

@@ -1,9 +1,7 @@
-//! [`Notice`]: a message from one process to all that have joined a log, by NOTIFY. What it says can be learned from the tables as
-//! well: one that is lost costs a quarter of a lease, and a second at most.
+//! [`Notice`]: a message from one process to all that have joined a log. All that it says can be read elsewhere as well: one that is
+//! lost costs a quarter of a lease, and a second at most.
 
 use std::fmt::Write;
-
-use crate::rules::stable_hash::fnv1a;
 
 /// Shards in one message: PostgreSQL takes 8,000 bytes.
 const SHARDS: usize = 1000;
@@ -48,11 +46,6 @@ impl Notice {
         let shards = words.map(|word| word.parse().ok()).collect::<Option<Vec<u16>>>()?;
         Some((from, notice, shards))
     }
-}
-
-/// The channel of a log, as an identifier of SQL that needs no quotes.
-pub(super) fn channel(schema: &str, log: i32) -> String {
-    format!("roundlot_{:016x}_{log}", fnv1a(schema.as_bytes()))
 }
 
 #[cfg(test)]

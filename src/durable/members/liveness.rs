@@ -20,9 +20,9 @@ pub(super) struct Liveness {
 
 /// When a read was sent, and when it was answered.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Exchange {
-    pub(super) sent: Instant,
-    pub(super) answered: Instant,
+pub(crate) struct Exchange {
+    pub(crate) sent: Instant,
+    pub(crate) answered: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -12,13 +12,13 @@ use crate::durable::log::local::nanos;
 const JITTER: u64 = 1_000_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// Nanoseconds by which the server's clock is ahead of this process's. Each measurement that disproves it replaces it.
     ahead: AtomicI64,
 }
 
 impl Clock {
-    pub(super) fn now(&self) -> SystemTime {
+    pub(crate) fn now(&self) -> SystemTime {
         self.at(SystemTime::now())
     }
 
@@ -32,7 +32,7 @@ impl Clock {
 
     /// The server has said its time, in microseconds since 1970, between two moments of this process's clock. It may have done so at
     /// either of them, so a difference of less than half the way counts as none.
-    pub(super) fn measured(&self, sent: SystemTime, received: SystemTime, server: i64) {
+    pub(crate) fn measured(&self, sent: SystemTime, received: SystemTime, server: i64) {
         // A clock that was set back meanwhile tells nothing.
         let Ok(way) = received.duration_since(sent) else { return };
         let half = nanos(SystemTime::UNIX_EPOCH + way) / 2;
