@@ -68,6 +68,8 @@ mod members;
 #[cfg(feature = "testing")]
 pub(crate) mod memory;
 mod meter;
+#[cfg(feature = "durable-nats")]
+mod nats;
 mod op_status;
 mod outcomes;
 mod permits;
@@ -97,6 +99,9 @@ pub use file::File;
 pub use handle::Handle;
 pub use joined::{Joined, Leave};
 pub use letters::DeadLetters;
+#[cfg(feature = "durable-nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "durable-nats")))]
+pub use nats::Nats;
 pub use op_status::OpStatus;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "durable-postgres")))]

@@ -54,6 +54,15 @@ impl Place for crate::postgres::Place {
     }
 }
 
+#[cfg(feature = "durable-nats")]
+impl Place for crate::nats::Place {
+    type Engine = roundlot::durable::Nats;
+
+    fn engine(&self) -> Self::Engine {
+        self.engine()
+    }
+}
+
 fn stages() -> Stages<Op> {
     Stages::new().partition_by(|op: &Op| op.0).conflate_by(|op: &Op| (op.0 >= 100).then_some(op.0), stage::latest)
 }
@@ -364,6 +373,15 @@ macro_rules! conformance {
             #[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
             async fn $check() {
                 super::$check(crate::postgres::Place::new().await).await;
+            })*
+        }
+
+        #[cfg(feature = "durable-nats")]
+        mod nats {
+            $(#[tokio::test]
+            #[ignore = "needs nats-server and a PostgreSQL server: tests/run.sh has both"]
+            async fn $check() {
+                super::$check(crate::nats::Place::new().await).await;
             })*
         }
     };

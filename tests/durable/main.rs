@@ -15,6 +15,8 @@ mod hostile;
 mod kill;
 #[cfg(all(feature = "durable-file", feature = "postgres"))]
 mod ledger;
+#[cfg(feature = "durable-nats")]
+mod nats;
 mod nodes;
 #[cfg(feature = "postgres")]
 mod postgres;

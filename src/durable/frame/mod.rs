@@ -121,6 +121,12 @@ impl Frame {
         Some(count)
     }
 
+    /// The process that has made a frame, by its head alone.
+    pub(crate) fn producer_of(bytes: &[u8]) -> Option<u64> {
+        let ([producer, ..], _) = Self::head(bytes)?;
+        Some(producer)
+    }
+
     fn head(body: &[u8]) -> Option<([u64; 5], Reader<'_>)> {
         let mut reader = Reader::new(body);
         reader.byte()?;

@@ -34,7 +34,7 @@ pub(crate) const LETTER: &str = "SELECT producer, number, op, schema, ended, att
     FROM {s}.roundlot_letters WHERE log = $1 AND shard = $2";
 
 /// A dead letter on its way back into the log.
-#[cfg(feature = "durable-file")]
+#[cfg(any(feature = "durable-file", feature = "durable-nats"))]
 #[derive(Debug)]
 pub(crate) struct Marked {
     pub(crate) from: OpId,
@@ -171,8 +171,8 @@ impl Ledger {
     }
 
     /// Notes the id under which the op of a dead letter comes back, unless the letter has one. `None` if there is no letter.
-    #[cfg(feature = "durable-file")]
-    pub(super) async fn mark(&self, id: OpId, to: (u64, u64)) -> Stored<Option<Marked>> {
+    #[cfg(any(feature = "durable-file", feature = "durable-nats"))]
+    pub(crate) async fn mark(&self, id: OpId, to: (u64, u64)) -> Stored<Option<Marked>> {
         let sql = "UPDATE {s}.roundlot_letters SET to_producer = coalesce(to_producer, $5), \
             to_number = coalesce(to_number, $6) WHERE log = $1 AND shard = $2 AND producer = $3 AND number = $4 \
             RETURNING producer, number, op, schema, ended, attempts, error, at, sum, to_producer, to_number";
@@ -183,14 +183,14 @@ impl Ledger {
     }
 
     /// Dead letters whose way back into the log was cut short.
-    #[cfg(feature = "durable-file")]
-    pub(super) async fn marked(&self, shard: u16) -> Stored<Vec<Marked>> {
+    #[cfg(any(feature = "durable-file", feature = "durable-nats"))]
+    pub(crate) async fn marked(&self, shard: u16) -> Stored<Vec<Marked>> {
         let query = self.statement(shard, &format!("{LETTER} AND to_number IS NOT NULL"), []);
         let rows = self.look(async |client| query.query(client).await).await?;
         rows.iter().map(|row| self.marked_of(shard, row)).collect()
     }
 
-    #[cfg(feature = "durable-file")]
+    #[cfg(any(feature = "durable-file", feature = "durable-nats"))]
     fn marked_of(&self, shard: u16, row: &Row) -> Stored<Marked> {
         let LetterRow { producer, number, op, schema, .. } = self.letter_of(shard, row)?;
         let from = OpId::new(producer, shard, number);

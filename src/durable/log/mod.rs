@@ -256,6 +256,11 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// How far a shard has come.
     fn reach(&self, shard: u16) -> Answer<'_, Reach>;
 
+    /// The position behind all that the log of a shard holds at the call, whoever has stored it.
+    fn end(&self, shard: u16) -> Answer<'_, u64> {
+        Box::pin(async move { Ok(self.reach(shard).await?.next) })
+    }
+
     /// Pauses a shard that another process leads, or ends the pause. Returns how many ops may be under way.
     fn set_paused(&self, shard: u16, paused: bool) -> Answer<'_, u64>;
 

@@ -47,6 +47,19 @@ pub(super) enum Own {
 }
 
 impl Shard {
+    /// Another process has the lease, or `me`, or none.
+    pub(super) fn set_holder(&mut self, holder: u64, me: u64) {
+        self.holder = Some(holder);
+        if holder != me {
+            match &self.own {
+                // Its term ends by the fence at the next commit, whatever it does.
+                Own::Lent(asked_back) => asked_back.cancel(),
+                Own::Taken(_) => self.own = Own::None,
+                Own::None | Own::Freeing => {}
+            }
+        }
+    }
+
     /// Whether a leader of this process wants it.
     fn is_asked_for(&self, now: Instant) -> bool {
         self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKED_FOR)

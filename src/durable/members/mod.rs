@@ -205,22 +205,22 @@ impl Members {
             (state.next_producer, state.bytes) = (read.next_producer, read.bytes);
             for (shard, holder, mark) in read.shards {
                 let Some(of_shard) = state.shards.get_mut(usize::from(shard)) else { continue };
-                if of_shard.holder.replace(holder) != Some(holder)
-                    || std::mem::replace(&mut of_shard.mark, mark) != mark
-                {
+                if of_shard.holder != Some(holder) || std::mem::replace(&mut of_shard.mark, mark) != mark {
                     changed.push(shard);
                 }
-                if holder != self.me {
-                    match &of_shard.own {
-                        // Its term ends by the fence at the next commit, whatever it does.
-                        Own::Lent(asked_back) => asked_back.cancel(),
-                        Own::Taken(_) => of_shard.own = Own::None,
-                        Own::None | Own::Freeing => {}
-                    }
-                }
+                of_shard.set_holder(holder, self.me);
             }
         }
         changed.into_iter().for_each(|shard| self.changed(shard));
+    }
+
+    /// The lease of a shard has gone over, or was freed.
+    #[cfg(feature = "durable-nats")]
+    pub(crate) fn is_held(&self, shard: u16, holder: u64) {
+        if let Some(of_shard) = self.state().shards.get_mut(usize::from(shard)) {
+            of_shard.set_holder(holder, self.me);
+        }
+        self.changed(shard);
     }
 
     /// The tables could not be read.

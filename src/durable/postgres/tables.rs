@@ -75,14 +75,14 @@ impl Tables {
         check(is_right, "producers").map(|()| found)
     }
 
-    /// Changes the rows of processes, each by a number, in a transaction that has locked the tail of the shard. A process without a row
+    /// Changes the rows of processes, each by a value, in a transaction that has locked the tail of the shard. A process without a row
     /// has never been here.
-    pub(crate) async fn change_producers(
+    pub(crate) async fn change_producers<V: Copy>(
         &self,
         client: &Client,
         shard: u16,
-        by: &BTreeMap<u64, u64>,
-        change: impl Fn(ProducerRow, u64) -> ProducerRow,
+        by: &BTreeMap<u64, V>,
+        change: impl Fn(ProducerRow, V) -> ProducerRow,
     ) -> Stored<()> {
         let known = "SELECT producer, frame, first, floor, claimed, sum FROM {s}.roundlot_producers WHERE log = $1 \
             AND shard = $2 AND producer = ANY ($3)";
@@ -90,13 +90,15 @@ impl Tables {
         for row in answer(self.of_shard(shard, known, [int8s(by.keys().copied())]).query(client)).await? {
             let producer = unsigned(row.get(0));
             let before = self.producer_of(shard, producer, &row, 1)?;
-            rows.push((producer, by.get(&producer).map_or(before, |number| change(before, *number))));
+            rows.push((producer, by.get(&producer).map_or(before, |value| change(before, *value))));
         }
-        let sql = "UPDATE {s}.roundlot_producers p SET floor = r.floor, claimed = r.claimed, sum = r.sum \
-            FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS r(producer, floor, claimed, sum) \
-            WHERE p.log = $1 AND p.shard = $2 AND p.producer = r.producer";
+        let sql = "UPDATE {s}.roundlot_producers p SET frame = r.frame, first = r.first, floor = r.floor, claimed = r.claimed, \
+            sum = r.sum FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) \
+            AS r(producer, frame, first, floor, claimed, sum) WHERE p.log = $1 AND p.shard = $2 AND p.producer = r.producer";
         let columns = [
             int8s(rows.iter().map(|(producer, _)| *producer)),
+            int8s(rows.iter().map(|(_, row)| row.frame)),
+            int8s(rows.iter().map(|(_, row)| row.first)),
             int8s(rows.iter().map(|(_, row)| row.floor)),
             int8s(rows.iter().map(|(_, row)| row.claimed)),
             sums(rows.iter().map(|(producer, row)| self.producer_sum(shard, *producer, row))),

@@ -93,9 +93,12 @@ where
         }
     }
 
-    /// Notes the ops of a frame that this process has stored.
+    /// Notes the ops of a frame that this process has stored. A log may tell of frames of other processes to a term that has ended since.
     pub(super) fn note(&mut self, stored: &StoredFrame) -> Result<(), TermEnd> {
         let frame = Frame::open(Arc::clone(&stored.bytes))?;
+        if frame.producer != self.shared.log.producer() {
+            return Ok(());
+        }
         // The log tells again of a frame whose first commit had no known result. One that was made of a dead letter has no number.
         if frame.number > 0 && frame.number <= self.account.last_frame {
             return Ok(());
@@ -200,9 +203,9 @@ where
     ) -> Result<(), TermEnd> {
         let log = Arc::clone(&self.shared.log);
         match command {
-            Command::Flush(reply) => match super::ask(&self.abort, || log.reach(self.shard)).await {
-                Ok(reach) => {
-                    self.account.flushes.push((reach.next, reply));
+            Command::Flush(reply) => match super::ask(&self.abort, || log.end(self.shard)).await {
+                Ok(end) => {
+                    self.account.flushes.push((end, reply));
                     log.press(self.shard);
                     self.look(frames).await?;
                 }

@@ -61,6 +61,8 @@ where
         }
         match frame.first {
             first if first >= self.next => self.accept(frame).await,
+            // It was read with those before it.
+            _ if !self.is_own(frame) => Ok(()),
             // The frame was there when the term began.
             first if first < self.found_until => {
                 self.expect_settled(frame).await?;
@@ -69,6 +71,10 @@ where
             first if first < self.next && self.is_new(frame)? => Err(LogError::WentBack.into()),
             _ => Ok(()),
         }
+    }
+
+    fn is_own(&self, frame: &StoredFrame) -> bool {
+        Frame::producer_of(&frame.bytes) == Some(self.leader.shared.log.producer())
     }
 
     /// Whether no term and no follower has seen a frame of this process. One that was made of a dead letter has no number.

@@ -1,0 +1,80 @@
+//! [`Appender`]: stores the frames of this process. Each is published, and then awaited where all readers find it: the answer of the
+//! server says that it is synced, and the fold whether it counts.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{fold::REMOVED, frames::Frames};
+use crate::durable::{
+    frame::Frame,
+    log::{
+        self, LogError,
+        local::{Asker, nanos},
+        rules::GHOST_AFTER,
+        store::Stored,
+    },
+};
+
+#[derive(Clone)]
+pub(super) struct Appender {
+    pub(super) frames: Arc<Frames>,
+    /// This process.
+    pub(super) me: u64,
+    pub(super) closed: CancellationToken,
+}
+
+impl Appender {
+    /// Stores the next of these frames in a task of its own, and answers. A shard has one of them on its way at a time.
+    pub(super) fn append(&self, shard: u16, frames: Arc<dyn log::Frames>) {
+        let (appender, asker) = (self.clone(), Asker::new(Arc::clone(&frames)));
+        if self.closed.is_cancelled() {
+            return;
+        }
+        tokio::spawn(async move {
+            // Callers that were answered just now send again first.
+            tokio::task::yield_now().await;
+            let Some(frame) = frames.frame() else { return asker.answer(Ok(())) };
+            let stored = tokio::select! {
+                biased;
+                // Dropped, the asker says that the log is closed.
+                () = appender.closed.cancelled() => return,
+                stored = appender.store(shard, &frame) => stored,
+            };
+            if stored.is_ok() {
+                appender.frames.members.committed();
+            }
+            asker.answer(stored);
+        });
+    }
+
+    async fn store(&self, shard: u16, frame: &Frame) -> Stored<()> {
+        let sequence = self.frames.streams.append(shard, Arc::clone(&frame.bytes)).await?;
+        let of_shard = self.frames.shard(shard)?;
+        let unknown = |error: LogError| match error {
+            LogError::Failed(why) => LogError::Unknown(why),
+            error => error,
+        };
+        of_shard.reached(sequence).await.map_err(unknown)?;
+        let last =
+            of_shard.ask(|fold| fold.head().producers.get(&self.me).map_or(0, |row| row.frame)).map_err(unknown)?;
+        match last {
+            REMOVED => Err(LogError::Closed),
+            last if last >= frame.number => Ok(()),
+            _ if self.is_ghost(frame) => Err(LogError::Ghost),
+            _ => Err(LogError::Unknown("the stream has lost what it had confirmed".to_owned())),
+        }
+    }
+
+    /// Whether a frame may have been stored too late to count.
+    fn is_ghost(&self, frame: &Frame) -> bool {
+        let age = nanos(self.frames.clock.now()).saturating_sub(frame.made_at);
+        age > (GHOST_AFTER - Duration::from_secs(60)).as_nanos() as u64
+    }
+
+    /// Stores a frame that was made of a dead letter, however often that takes: its op is known by its id.
+    pub(super) async fn store_letter(&self, shard: u16, frame: &Frame) -> Stored<()> {
+        let sequence = self.frames.streams.append(shard, Arc::clone(&frame.bytes)).await?;
+        self.frames.shard(shard)?.reached(sequence).await
+    }
+}

@@ -1,0 +1,201 @@
+//! [`Frames`]: reads the frames of a log, from its streams and from what the ledger has kept.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Notify;
+
+use super::{
+    checkpoints::Checkpoints,
+    fold::{Place, State},
+    shard::Shard,
+    streams::Streams,
+};
+use crate::durable::{
+    frame::Frame,
+    ledger::{FrameStore, Ledger},
+    log::{Answer, LogError, StoredFrame, local::nanos, search, store::Stored},
+    members::{Clock, Members},
+    postgres::frames::Frames as KeptFrames,
+};
+
+pub(super) struct Frames {
+    pub(super) streams: Streams,
+    pub(super) checkpoints: Checkpoints,
+    /// Frames of which the ledger has what is not settled, so that the stream does not need them.
+    pub(super) kept: Arc<KeptFrames>,
+    pub(super) members: Arc<Members>,
+    pub(super) clock: Arc<Clock>,
+    shards: Vec<OfShard>,
+}
+
+#[derive(Default)]
+struct OfShard {
+    shard: Shard,
+    /// Whether the ledger may have kept frames.
+    has_kept: AtomicBool,
+    /// Notified when the reader is to look whether the stream still has what was read.
+    doubted: Notify,
+}
+
+impl Frames {
+    pub(super) fn new(
+        streams: Streams,
+        checkpoints: Checkpoints,
+        kept: Arc<KeptFrames>,
+        (members, clock): (Arc<Members>, Arc<Clock>),
+        shards: u16,
+    ) -> Self {
+        let shards = (0..shards).map(|_| OfShard::default()).collect();
+        Self { streams, checkpoints, kept, members, clock, shards }
+    }
+
+    fn of(&self, shard: u16) -> Stored<&OfShard> {
+        self.shards.get(usize::from(shard)).ok_or(LogError::Closed)
+    }
+
+    pub(super) fn shard(&self, shard: u16) -> Stored<&Shard> {
+        self.of(shard).map(|of_shard| &of_shard.shard)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().map(|of_shard| &of_shard.shard)
+    }
+
+    /// Frames are kept in the ledger, or may be.
+    pub(super) fn has_kept(&self, shard: u16) {
+        if let Ok(of_shard) = self.of(shard) {
+            of_shard.has_kept.store(true, SeqCst);
+        }
+    }
+
+    /// Waits until it is doubted that the stream has what was read.
+    pub(super) async fn doubted(&self, shard: u16) {
+        if let Ok(of_shard) = self.of(shard) {
+            of_shard.doubted.notified().await;
+        }
+    }
+
+    /// Reads all that the stream of a shard holds now.
+    pub(super) async fn sync(&self, shard: u16) -> Stored<()> {
+        let last = self.streams.info(shard).await?.state.last_sequence;
+        let of_shard = self.of(shard)?;
+        if last < of_shard.shard.ask(|fold| fold.head().sequence)? {
+            // A server that leads the stream since a moment ago may still be behind.
+            of_shard.doubted.notify_one();
+            return Err(LogError::Failed("the stream ends before what was read".to_owned()));
+        }
+        of_shard.shard.reached(last).await
+    }
+
+    /// The position of the next op, behind all that the stream holds now.
+    pub(super) async fn end(&self, shard: u16) -> Stored<u64> {
+        self.sync(shard).await?;
+        self.next(shard)
+    }
+
+    /// The position of the next op, as far as the stream has been read.
+    pub(super) fn next(&self, shard: u16) -> Stored<u64> {
+        self.shard(shard)?.ask(|fold| fold.head().next)
+    }
+
+    /// Some frames that hold the position or later ones, in order.
+    pub(super) async fn read(&self, shard: u16, from: u64, limit: u64) -> Stored<Vec<StoredFrame>> {
+        if from >= self.next(shard)? {
+            self.sync(shard).await?;
+        }
+        let of_shard = self.shard(shard)?;
+        let base = || of_shard.ask(|fold| fold.base().next);
+        loop {
+            let before = base()?;
+            let mut frames = match from < before {
+                true => self.kept.read(shard, from, limit).await?,
+                false => Vec::new(),
+            };
+            frames.retain(|frame| frame.first < before);
+            let left = (limit as usize).saturating_sub(frames.len());
+            let places: Vec<Place> = of_shard.ask(|fold| fold.places(from).take(left).collect())?;
+            if base()? != before {
+                // Frames were kept meanwhile.
+                continue;
+            }
+            let read = stream::iter(places).map(|place| self.frame(shard, place)).buffered(search::READ as usize);
+            frames.extend(read.try_collect::<Vec<_>>().await?);
+            return Ok(frames);
+        }
+    }
+
+    /// The same as a future of a type that has a name.
+    pub(super) fn reading(&self, shard: u16, from: u64, limit: u64) -> Answer<'_, Vec<StoredFrame>> {
+        Box::pin(self.read(shard, from, limit))
+    }
+
+    /// A frame of the stream, as the fold has decided on it.
+    pub(super) async fn frame(&self, shard: u16, place: Place) -> Stored<StoredFrame> {
+        let Place { sequence, first, count, flagged_below } = place;
+        let Some(message) = self.streams.message(shard, sequence).await? else {
+            return Err(LogError::Failed(format!("message {sequence} of the stream is gone")));
+        };
+        let damaged = |why: String| LogError::Damaged(format!("message {sequence} of the stream: {why}"));
+        let mut frame = Frame::open(message.bytes).map_err(|error| damaged(error.to_string()))?;
+        if frame.count != count {
+            return Err(damaged("it has other ops than before".to_owned()));
+        }
+        if flagged_below > 0 {
+            let flagged = frame.flagged(flagged_below).map_err(|error| damaged(error.to_string()))?;
+            frame = flagged.unwrap_or(frame);
+        }
+        Ok(StoredFrame { first, count, bytes: frame.bytes })
+    }
+
+    /// How far a shard has come: the cursor, and whether it is paused. Messages that no reader needs any more are forgotten.
+    pub(super) async fn reach(&self, shard: u16) -> Stored<(u64, bool)> {
+        let (cursor, paused, checkpoint) = self.checkpoints.reach(shard).await?;
+        let of_shard = self.shard(shard)?;
+        of_shard.ask(|fold| {
+            let is_settled = |place: Place| place.first + place.count <= cursor;
+            let State { sequence, .. } = fold.until(is_settled);
+            fold.trim(sequence.max(checkpoint));
+        })?;
+        Ok((cursor, paused))
+    }
+
+    /// Bytes of the messages that are not settled, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.all().filter_map(|shard| shard.ask(|fold| fold.bytes()).ok()).sum()
+    }
+}
+
+/// The frames of a log, as its ledger sees them.
+pub(super) struct LedgerFrames(pub(super) Arc<Frames>);
+
+impl FrameStore for LedgerFrames {
+    fn now(&self) -> u64 {
+        nanos(self.0.clock.now())
+    }
+
+    fn ops(&self, shard: u16, positions: Vec<u64>) -> Answer<'_, Vec<Vec<u8>>> {
+        Box::pin(async move { search::ops(|from, limit| self.0.reading(shard, from, limit), &positions).await })
+    }
+
+    fn forget(&self, shard: u16, _cursor: u64, runs: Vec<(u64, u64)>) {
+        let Ok(of_shard) = self.0.of(shard) else { return };
+        if of_shard.has_kept.load(SeqCst) {
+            self.0.kept.remove(shard, runs);
+        }
+        of_shard.shard.settled.notify_one();
+    }
+
+    fn recorded(&self, shard: u16) {
+        self.0.members.recorded(shard);
+    }
+}
+
+/// What a term of this process has settled, as of its last commit. `None` if it must be read again.
+pub(super) async fn settled(ledger: &Ledger, shard: u16) -> Stored<Option<crate::durable::settled::Settled>> {
+    let known = ledger.known(shard).await?;
+    Ok(known.map(|(cursor, runs)| crate::durable::settled::Settled::new(cursor, &runs)))
+}

@@ -1,0 +1,128 @@
+//! [`Upkeep`]: the task that makes checkpoints of the shards which this process leads, and removes the messages before them.
+//!
+//! A stream can be cut at its beginning alone. An op that waits for long would keep all messages behind it, so what is not settled of
+//! such a message is kept in the ledger.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    fold::Place,
+    frames::{Frames, settled},
+};
+use crate::durable::{
+    frame::Frame,
+    ledger::Ledger,
+    log::{LogError, StoredFrame, store::Stored},
+    settled::Settled,
+};
+
+/// The pause between two checkpoints of a shard.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Frames that may stand behind one that is not settled. With more of them it is kept in the ledger.
+const HELD: usize = 512;
+
+/// Frames that are kept at a time.
+const AT_ONCE: usize = 64;
+
+pub(super) struct Upkeep {
+    pub(super) frames: Arc<Frames>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) shard: u16,
+}
+
+impl Upkeep {
+    /// Runs until the log is left.
+    pub(super) async fn run(self, closed: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = closed.cancelled() => return,
+                () = self.turn() => {}
+            }
+        }
+    }
+
+    async fn turn(&self) {
+        let Ok(of_shard) = self.frames.shard(self.shard) else { return std::future::pending().await };
+        of_shard.settled.notified().await;
+        tokio::time::sleep(EVERY).await;
+        while of_shard.leads() {
+            match self.checkpoint().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    // It costs room, and nothing else.
+                    warn!(shard = self.shard, %error, "a checkpoint is made later");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes a checkpoint if there is something behind the last one. Returns whether there is more to do at once.
+    pub(super) async fn checkpoint(&self) -> Stored<bool> {
+        let (frames, shard) = (&self.frames, self.shard);
+        let Some(settled) = settled(&self.ledger, shard).await? else { return Ok(false) };
+        let (state, base, held) = frames.shard(shard)?.ask(|fold| {
+            let state = fold.until(|place| is_settled(&settled, place));
+            let behind: Vec<Place> = fold.places(state.next).collect();
+            let count = behind.len().saturating_sub(HELD).min(AT_ONCE);
+            (state, fold.base().clone(), behind[..count].to_vec())
+        })?;
+        let held: Vec<Place> = held.into_iter().filter(|place| !is_settled(&settled, *place)).collect();
+        let kept = self.rests(&settled, &held).await?;
+        let passed: BTreeMap<u64, u64> = held.iter().map(|place| (place.first, place.count)).collect();
+        let state = match held.is_empty() {
+            true => state,
+            false => frames
+                .shard(shard)?
+                .ask(|fold| fold.until(|place| passed.contains_key(&place.first) || is_settled(&settled, place)))?,
+        };
+        if state.sequence == base.sequence {
+            return Ok(false);
+        }
+        frames.checkpoints.store(shard, &state, &base, &kept).await?;
+        frames.streams.purge(shard, state.sequence).await?;
+        frames.shard(shard)?.ask(|fold| fold.trim(state.sequence))?;
+        self.remove_settled(&held).await?;
+        Ok(!held.is_empty())
+    }
+
+    /// Frames without what is settled of them.
+    async fn rests(&self, settled: &Settled, held: &[Place]) -> Stored<Vec<StoredFrame>> {
+        let mut kept = Vec::new();
+        if !held.is_empty() {
+            self.frames.has_kept(self.shard);
+        }
+        for place in held {
+            let StoredFrame { first, count, bytes } = self.frames.frame(self.shard, *place).await?;
+            let damaged = |error: crate::durable::frame::FrameError| LogError::Damaged(error.to_string());
+            let frame = Frame::open(bytes).map_err(damaged)?;
+            let rest = frame.without(&mut |at| settled.contains(first + at)).map_err(damaged)?;
+            kept.push(StoredFrame { first, count, bytes: rest.bytes });
+        }
+        Ok(kept)
+    }
+
+    /// Removes what was settled while it was kept.
+    async fn remove_settled(&self, held: &[Place]) -> Stored<()> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        let Some(settled) = settled(&self.ledger, self.shard).await? else { return Ok(()) };
+        let gone = held.iter().filter(|place| is_settled(&settled, **place));
+        let runs: Vec<(u64, u64)> = gone.map(|place| (place.first, place.first + place.count - 1)).collect();
+        if !runs.is_empty() {
+            self.frames.kept.remove(self.shard, runs);
+        }
+        Ok(())
+    }
+}
+
+fn is_settled(settled: &Settled, place: Place) -> bool {
+    settled.next_open(place.first) >= place.first + place.count
+}

@@ -1,0 +1,41 @@
+//! Logs in NATS JetStream, against real servers: one of NATS for each test, and that of PostgreSQL which `tests/run.sh` starts and names
+//! in the environment.
+
+pub(crate) mod server;
+
+use std::{ops::Deref, time::Duration};
+
+use roundlot::durable::Nats;
+
+use crate::database::{self, Database};
+use server::Server;
+
+/// The lease of tests: short, and long enough for a machine that does other things besides.
+const LEASE: Duration = Duration::from_millis(1000);
+
+/// A server of NATS, and a database with a table for rows.
+pub(crate) struct Place {
+    database: Database,
+    pub(crate) server: Server,
+}
+
+impl Deref for Place {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+impl Place {
+    pub(crate) async fn new() -> Self {
+        let landed = "CREATE TABLE landed (number bigserial, op bigint, shard integer, epoch bigint)";
+        let databases = database::server();
+        let (database, server) = tokio::join!(Database::on(&databases, landed), Server::new());
+        Self { database, server }
+    }
+
+    pub(crate) fn engine(&self) -> Nats {
+        Nats::at(self.server.url()).monitoring([self.server.monitoring()]).ledger(&self.url).lease(LEASE)
+    }
+}
