@@ -15,6 +15,7 @@ mod node;
 mod op;
 mod part;
 mod place;
+mod ports;
 mod private;
 mod process;
 mod server;

@@ -5,7 +5,6 @@ use std::{
     cell::Cell,
     fs,
     io::{Read, Seek},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 use crate::{
     Failure,
     network::Network,
+    ports,
     server::{execute, number, url_at},
 };
 
@@ -44,10 +44,8 @@ impl Private {
     /// Starts both, with a link to the server for each node and one for the program, the last.
     pub(crate) fn start(nodes: usize) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
-        // Another program may take a port before the server does.
-        let free = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-        let ports = [free[0].local_addr()?.port(), free[1].local_addr()?.port()];
-        drop(free);
+        let ports = ports::free(2)?;
+        let ports = [ports[0], ports[1]];
         if is_root() {
             run(Command::new("chown").args([USER.as_ref(), folder.path().as_os_str()]))?;
         }
@@ -159,8 +157,7 @@ impl Drop for Private {
 
 /// A program of PostgreSQL, which Debian keeps off the path.
 fn program(name: &str, folder: &Path) -> Result<Command, Failure> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let mut found = std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.exists());
+    let mut found = on_path(name);
     if found.is_none() {
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let number = |folder: &Path| folder.file_name().and_then(|name| name.to_str()?.parse::<f64>().ok());
@@ -178,6 +175,12 @@ fn program(name: &str, folder: &Path) -> Result<Command, Failure> {
     }
     command.current_dir(folder);
     Ok(command)
+}
+
+/// The first program of a name on the path.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 fn is_root() -> bool {
