@@ -18,8 +18,8 @@ use crate::{
 /// How long a stopped node stands still.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
-/// How long a node may take to begin a transaction, in which it stops.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node may take to begin a transaction, in which it stops. Streams of NATS may be away for some seconds after a fault.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Pause between two looks whether a node is stopped.
 const POLL_PERIOD: Duration = Duration::from_millis(20);
@@ -88,15 +88,18 @@ impl Show {
                 self.fleet.replace_killed(&[slot])
             }
             Fault::RemoveLocks => self.fleet.remove_locks(),
-            Fault::Cut => self.cut(slot, Cut::BOTH, board),
-            Fault::CutAnswers => self.cut(slot, Cut::ANSWERS, board),
+            Fault::Cut | Fault::CutNats => self.cut(slot, fault, Cut::BOTH, board),
+            Fault::CutAnswers | Fault::CutNatsAnswers => self.cut(slot, fault, Cut::ANSWERS, board),
+            Fault::KillNats => self.kill_nats(number, board),
+            Fault::ShutNatsDown => self.shut_nats_down(number, board),
+            Fault::KillAllNats => self.kill_all_nats(board),
             Fault::KillServer => self.fleet.plan().server.as_ref().map_or(Ok(()), |server| server.crash()),
             Fault::FailOver => self.fleet.plan().server.as_ref().map_or(Ok(()), |server| server.fail_over()),
         }
     }
 
     /// How long a node stands still: in a database longer than others need to take its shards over.
-    fn standstill(&self) -> Duration {
+    pub(crate) fn standstill(&self) -> Duration {
         if self.is_in_file() { STANDSTILL } else { self.fleet.plan().lease * 5 / 2 }
     }
 
@@ -109,13 +112,12 @@ impl Show {
         Duration::from_millis(number * 7 % if self.is_in_file() { MAX_LIFE } else { MAX_LIFE_IN_DATABASE })
     }
 
-    fn cut(&mut self, slot: usize, cut: Cut, board: &mut Board) -> Result<(), Failure> {
+    fn cut(&mut self, slot: usize, fault: Fault, cut: Cut, board: &mut Board) -> Result<(), Failure> {
         let led = self.led_by(slot);
-        self.lose_leader(&led, Fault::Cut);
-        let set = |show: &Self, cut| show.fleet.plan().network().into_iter().for_each(|network| network.cut(slot, cut));
-        set(self, cut);
+        self.lose_leader(&led, fault);
+        self.fleet.plan().cut(slot, fault, cut);
         self.follow_for(self.standstill(), board)?;
-        set(self, Cut::default());
+        self.fleet.plan().cut(slot, fault, Cut::default());
         self.keep_leader(&led);
         Ok(())
     }

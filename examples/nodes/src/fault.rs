@@ -34,10 +34,20 @@ pub(crate) enum Fault {
     KillServer,
     /// The server is killed, and its standby takes its place.
     FailOver,
+    /// A NATS server that leads a stream is killed, and begins again after a lease: another one leads the stream.
+    KillNats,
+    /// A NATS server that leads a stream hands it over, sends its clients away and ends (lame duck mode), and begins again.
+    ShutNatsDown,
+    /// All NATS servers are killed, and begin again after a lease.
+    KillAllNats,
+    /// The links of a node to all NATS servers are cut for longer than a lease. It has its link to the ledger.
+    CutNats,
+    /// The same for the answers of the NATS servers alone.
+    CutNatsAnswers,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Kill,
         Self::Leave,
         Self::Stop,
@@ -53,6 +63,11 @@ impl Fault {
         Self::CutAnswers,
         Self::KillServer,
         Self::FailOver,
+        Self::KillNats,
+        Self::ShutNatsDown,
+        Self::KillAllNats,
+        Self::CutNats,
+        Self::CutNatsAnswers,
     ];
 
     /// Whether its shards are handed over, and not taken over.
@@ -70,7 +85,17 @@ impl Fault {
         self == Self::RemoveLocks
     }
 
-    /// Whether it happens to a server of the program's own alone.
+    /// Whether it happens to NATS servers of the program's own alone.
+    pub(crate) fn needs_nats(self) -> bool {
+        matches!(self, Self::KillNats | Self::ShutNatsDown | Self::KillAllNats | Self::CutNats | Self::CutNatsAnswers)
+    }
+
+    /// Whether it differs from another kind only if there are several NATS servers.
+    pub(crate) fn needs_several(self) -> bool {
+        self == Self::KillAllNats
+    }
+
+    /// Whether it happens to a PostgreSQL server of the program's own alone.
     pub(crate) fn needs_server(self) -> bool {
         matches!(self, Self::Cut | Self::CutAnswers | Self::KillServer | Self::FailOver)
     }
@@ -105,6 +130,11 @@ impl fmt::Display for Fault {
             Self::CutAnswers => "cut the answers to",
             Self::KillServer => "kill the server of",
             Self::FailOver => "fail over the server of",
+            Self::KillNats => "kill a NATS server of",
+            Self::ShutNatsDown => "shut down a NATS server of",
+            Self::KillAllNats => "kill all NATS servers of",
+            Self::CutNats => "cut NATS off from",
+            Self::CutNatsAnswers => "cut the answers of NATS to",
         })
     }
 }

@@ -14,7 +14,16 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Failure, destination::Row, fault::Fault, network::Network, node::DATABASE, place::Place, process, server::Server,
+    Failure,
+    cluster::Cluster,
+    destination::Row,
+    fault::Fault,
+    nats::Nats,
+    network::{Cut, Network},
+    node::{DATABASE, MONITORING, NATS},
+    place::Place,
+    process,
+    server::Server,
     word::Word,
 };
 
@@ -37,8 +46,12 @@ pub(crate) struct Fleet {
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) log: Place,
+    /// The name of the log.
+    pub(crate) name: String,
     /// The server of a log in a database.
     pub(crate) server: Option<Rc<Server>>,
+    /// The NATS servers of a log of which only the ledger is in a database.
+    pub(crate) nats: Option<Rc<Nats>>,
     pub(crate) shards: u16,
     pub(crate) orders: u64,
     /// How long a node is silent before others lead its shards, in a database.
@@ -60,7 +73,9 @@ impl Plan {
         let can_happen = |fault: &Fault| {
             !(fault.needs_fence() && self.venue.is_some()
                 || fault.needs_file() && !self.log.is_file()
-                || fault.needs_server() && self.network().is_none())
+                || fault.needs_server() && self.network().is_none()
+                || fault.needs_nats() && self.cluster().is_none()
+                || fault.needs_several() && self.cluster().is_some_and(|cluster| cluster.len() == 1))
         };
         let is_wanted = |fault: &Fault| self.only.is_none_or(|only| only == *fault);
         Fault::ALL.into_iter().filter(can_happen).filter(is_wanted).collect()
@@ -69,6 +84,20 @@ impl Plan {
     /// The links to a server of the program's own.
     pub(crate) fn network(&self) -> Option<&Network> {
         self.server.as_ref()?.network()
+    }
+
+    /// NATS servers of the program's own.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.nats.as_ref()?.cluster()
+    }
+
+    /// Cuts the links of a node to the servers that a fault is about, or heals them.
+    pub(crate) fn cut(&self, node: usize, fault: Fault, cut: Cut) {
+        if fault.needs_nats() {
+            self.cluster().into_iter().for_each(|cluster| cluster.cut(node, cut));
+        } else {
+            self.network().into_iter().for_each(|network| network.cut(node, cut));
+        }
     }
 }
 
@@ -91,7 +120,7 @@ impl Fleet {
 
     fn begin(&mut self, slot: usize) -> Result<Node, Failure> {
         self.lives += 1;
-        let Plan { log, server, shards, orders, venue, lease, .. } = &self.plan;
+        let Plan { log, name, server, nats, shards, orders, venue, lease, .. } = &self.plan;
         let numbers = [
             ("--shards", u64::from(*shards)),
             ("--slot", slot as u64),
@@ -100,13 +129,16 @@ impl Fleet {
             ("--lease-ms", lease.as_millis() as u64),
         ];
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("node");
+        command.args(["node", "--name", name]);
         match log {
             Place::File(path) => command.arg("--log").arg(path),
             Place::Database(url) => {
                 command.env(DATABASE, server.as_ref().map_or_else(|| url.clone(), |server| server.url_of(url, slot)))
             }
         };
+        if let Some(nats) = nats {
+            command.env(NATS, nats.urls(slot)).env(MONITORING, nats.monitoring().unwrap_or_default());
+        }
         for (name, number) in numbers {
             command.args([name, &number.to_string()]);
         }

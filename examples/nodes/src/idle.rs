@@ -1,8 +1,11 @@
-//! Nodes without anything to do: how much memory they take, how often they wake up, and whether a table of the log grows.
+//! Nodes without anything to do: how much memory they take, how often they wake up, and whether a table of the log or a stream grows.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Failure, board::Board, destination::Size, place::Place, process::Usage, show::Show};
+use crate::{
+    Failure, board::Board, cluster::Cluster, destination::Size, monitoring::Stream, place::Place, process::Usage,
+    show::Show,
+};
 
 /// How long nodes work before they have nothing to do, and how long they may take to settle then.
 const WORK: Duration = Duration::from_secs(3);
@@ -20,12 +23,15 @@ const LEAST: Duration = Duration::from_secs(60);
 struct Sample {
     size: Size,
     usages: Vec<Usage>,
+    /// Streams of private NATS servers, by name.
+    streams: BTreeMap<String, Stream>,
 }
 
 impl Sample {
     fn take(log: &Place, show: &Show) -> Result<Self, Failure> {
         let usages = show.pids().into_iter().map(Usage::of).collect::<std::io::Result<_>>()?;
-        Ok(Self { size: log.rows()?.size()?, usages })
+        let streams = show.fleet.plan().cluster().map_or(Ok(BTreeMap::new()), Cluster::streams)?;
+        Ok(Self { size: log.rows()?.size()?, usages, streams })
     }
 }
 
@@ -61,6 +67,15 @@ pub(crate) fn run(mut show: Show, log: &Place, time: Duration) -> Result<bool, F
             .zip(bytes)
             .map_or_else(String::new, |(before, after)| format!("; {before} bytes before, {after} after"));
         println!("{table}: {rows_before} rows before, {rows} after{bytes}");
+    }
+    for (name, stream) in &after.streams {
+        let messages_before = before.streams.get(name).map_or(0, |stream| stream.messages);
+        let bytes_before = before.streams.get(name).map_or(0, |stream| stream.bytes);
+        has_grown |= stream.messages > messages_before;
+        let Stream { messages, bytes, .. } = stream;
+        println!(
+            "stream {name}: {messages_before} messages before, {messages} after; {bytes_before} bytes before, {bytes} after"
+        );
     }
     println!("{}", if has_grown { "something has grown" } else { "nothing has grown" });
     Ok(!has_grown)

@@ -2,14 +2,22 @@
 //! journal of what calls confirmed is compared with the rows that arrived: nothing may be lost, doubled, reordered or stale.
 //!
 //! `cargo run --release -p nodes`
+//!
+//! The log is in a file, with `--postgres` in PostgreSQL, and with `--nats` in NATS JetStream with its ledger in PostgreSQL. Servers are
+//! started, disturbed and stopped as well, unless a URL names some.
 
 mod board;
+mod cluster;
 mod destination;
 mod disturb;
+mod disturb_nats;
 mod fault;
 mod fleet;
 mod idle;
 mod journal;
+mod monitoring;
+mod nats;
+mod nats_server;
 mod network;
 mod node;
 mod op;
@@ -26,11 +34,12 @@ mod word;
 
 use std::{path::PathBuf, process::ExitCode, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use fault::Fault;
 use journal::Broken;
+use nats::Nats;
 use node::NodeArgs;
 use part::Part;
 use server::Server;
@@ -42,7 +51,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Node processes that share a log, and die.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, group = ArgGroup::new("server").args(["postgres", "nats"]))]
 struct Cli {
     #[command(subcommand)]
     task: Option<Task>,
@@ -63,7 +72,7 @@ struct Cli {
     #[arg(long, value_name = "KIND")]
     only: Option<Fault>,
 
-    /// How long a node must be silent before others lead its shards, with --postgres, such as 1s.
+    /// How long a node must be silent before others lead its shards, with --postgres or --nats, such as 1s.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     lease: Duration,
 
@@ -80,7 +89,7 @@ struct Cli {
     orders: u64,
 
     /// The sinks write to a venue that knows no terms, and not in transactions of the log.
-    #[arg(long, conflicts_with = "postgres")]
+    #[arg(long, conflicts_with = "server")]
     venue: bool,
 
     /// The log is in PostgreSQL: on the server of this URL, in a database that is made for it, or on a private one that is killed,
@@ -88,9 +97,29 @@ struct Cli {
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["log", "without_locks"])]
     postgres: Option<String>,
 
+    /// The log is in NATS JetStream, and its ledger in PostgreSQL: on the NATS servers of this URL, or of several with commas between
+    /// them, whose streams are kept; or on private ones that are killed, shut down and cut off, too. Without --ledger there is a private
+    /// PostgreSQL server as well. Private NATS servers need the program nats-server, 2.14 or later, on the path or named by the variable
+    /// ROUNDLOT_NATS_SERVER.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["log", "without_locks"])]
+    nats: Option<String>,
+
+    /// The PostgreSQL server of the ledger, with --nats. NATS servers of a URL need it.
+    #[arg(long, value_name = "URL", requires = "nats")]
+    ledger: Option<String>,
+
+    /// The monitoring ports of the NATS servers of a URL, such as http://127.0.0.1:8222, with commas between them. There nodes check
+    /// that the servers sync what they confirm.
+    #[arg(long, value_name = "URL", requires = "nats")]
+    monitoring: Option<String>,
+
+    /// Private NATS servers: one, or a cluster of three.
+    #[arg(long, default_value = "3", value_parser = servers_of, requires = "nats")]
+    servers: usize,
+
     /// Shows what the fence of PostgreSQL is for: the sinks write to a venue that knows no terms, so that a leader that was stopped
     /// finishes its call after another one has taken over.
-    #[arg(long, requires = "postgres")]
+    #[arg(long, requires = "server")]
     without_fence: bool,
 
     /// Removes the files of the locks again and again, so that several nodes lead a shard at once.
@@ -147,11 +176,8 @@ fn demonstrate(cli: &Cli) -> Result<bool, Failure> {
     if let Some(log) = cli.log.as_ref().filter(|log| log.exists()) {
         return Err(format!("{} exists, and the journals would not fit its ops", log.display()).into());
     }
-    let server = cli.postgres.as_deref().map(|url| match url {
-        "" => Server::start(cli.nodes as usize),
-        url => Ok(Server::at(url)),
-    });
-    let mut sites = Sites::new(server.transpose()?)?;
+    let (nats, server) = start_servers(cli)?;
+    let mut sites = Sites::new(server, nats)?;
     let shown = show(cli, &mut sites);
     // A show without the fence is there to break promises.
     if matches!(shown, Ok(is_kept) if is_kept || cli.without_fence) || IS_INTERRUPTED.load(SeqCst) {
@@ -160,6 +186,29 @@ fn demonstrate(cli: &Cli) -> Result<bool, Failure> {
         println!("the logs are kept: {}", sites.keep().join(", "));
     }
     shown
+}
+
+/// The servers of the log: those of a URL, or private ones.
+fn start_servers(cli: &Cli) -> Result<(Option<Nats>, Option<Server>), Failure> {
+    let nodes = cli.nodes as usize;
+    let nats = match (cli.nats.as_deref(), &cli.ledger) {
+        (None, _) => None,
+        (Some(""), _) => Some(Nats::start(cli.servers, nodes)?),
+        (Some(_), None) => return Err("--nats URL needs --ledger URL, the PostgreSQL server of the ledger".into()),
+        (Some(urls), Some(_)) => Some(Nats::Named { urls: urls.to_owned(), monitoring: cli.monitoring.clone() }),
+    };
+    let url = if nats.is_some() { Some(cli.ledger.as_deref().unwrap_or_default()) } else { cli.postgres.as_deref() };
+    let server = url.map(|url| if url.is_empty() { Server::start(nodes) } else { Ok(Server::at(url)) });
+    Ok((nats, server.transpose()?))
+}
+
+/// Reads a number of private NATS servers. Streams have as many replicas.
+fn servers_of(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("one server, or three of a cluster".to_owned()),
+    }
 }
 
 fn show(cli: &Cli, sites: &mut Sites) -> Result<bool, Failure> {

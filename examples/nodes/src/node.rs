@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use roundlot::{
     Limits,
-    durable::{Durable, Engine, File, Handle, Joined, PostgreSql, Term},
+    durable::{Durable, Engine, File, Handle, Joined, Nats, PostgreSql, Term},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -36,6 +36,12 @@ const PRICE_PERIOD: Duration = Duration::from_millis(10);
 /// The variable that names the database of the log. An argument could be read by others.
 pub(crate) const DATABASE: &str = "ROUNDLOT_NODES_DATABASE";
 
+/// The variable that names NATS servers. Then the database has only the ledger of the log.
+pub(crate) const NATS: &str = "ROUNDLOT_NODES_NATS";
+
+/// The variable that names the monitoring ports of NATS servers.
+pub(crate) const MONITORING: &str = "ROUNDLOT_NODES_NATS_MONITORING";
+
 /// How long the transaction of a sink may take.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -52,6 +58,10 @@ pub(crate) struct NodeArgs {
     /// File of the log. Without one it is in the database that the environment names.
     #[arg(long)]
     pub(crate) log: Option<PathBuf>,
+
+    /// Name of the log.
+    #[arg(long)]
+    pub(crate) name: String,
 
     /// Number of shards of the log.
     #[arg(long)]
@@ -130,10 +140,22 @@ async fn join(args: &NodeArgs) -> Result<Joined<Op>, Failure> {
     match args.place()? {
         Place::File(path) => join_in(File::at(path), args, |term| NodeSink::Rows(Rows(term))).await,
         Place::Database(url) => {
-            let log = PostgreSql::at(url).lease(Duration::from_millis(args.lease_ms));
-            join_in(log, args, |term| NodeSink::PostgresRows(PostgresRows(term))).await
+            let lease = Duration::from_millis(args.lease_ms);
+            let rows = |term| NodeSink::PostgresRows(PostgresRows(term));
+            match std::env::var(NATS) {
+                Ok(servers) => join_in(nats(&servers, &url, lease), args, rows).await,
+                Err(_) => join_in(PostgreSql::at(url).lease(lease), args, rows).await,
+            }
         }
     }
+}
+
+/// A log on NATS servers, with its ledger in a database.
+fn nats(servers: &str, ledger: &str, lease: Duration) -> Nats {
+    let log = Nats::at(servers).ledger(ledger).lease(lease);
+    let urls = std::env::var(MONITORING).unwrap_or_default();
+    let urls: Vec<String> = urls.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect();
+    if urls.is_empty() { log } else { log.monitoring(urls) }
 }
 
 async fn join_in(
@@ -141,7 +163,7 @@ async fn join_in(
     args: &NodeArgs,
     rows: impl Fn(Term) -> NodeSink + Clone + Send + Sync + 'static,
 ) -> Result<Joined<Op>, Failure> {
-    let orders = Durable::new("orders", log).stages(stages).transaction_timeout(TRANSACTION_TIMEOUT);
+    let orders = Durable::new(args.name.as_str(), log).stages(stages).transaction_timeout(TRANSACTION_TIMEOUT);
     let orders = orders.shards(args.shards, |symbol: &u32| symbol.to_le_bytes()).limits(Limits::new(200));
     let venue = args.venue.as_deref().map(Venue::open).transpose()?;
     let venue = venue.map(|database| Arc::new(Mutex::new(database)));

@@ -12,6 +12,8 @@ use crate::{
 
 /// A control has a part of the faults of the show, and not fewer than one of each kind.
 const LEAST_FAULTS: u64 = 12;
+/// As many with private NATS servers, which have kinds of their own.
+const LEAST_FAULTS_WITH_NATS: u64 = 17;
 const PART_OF_FAULTS: u64 = 10;
 
 /// The destination of the sinks, and whether locks say which node leads.
@@ -39,14 +41,15 @@ impl Part {
 
     pub(crate) fn plan(self, cli: &Cli, site: &Site) -> Plan {
         let venue = self.has_venue.then(|| site.venue.clone());
-        let (log, server) = (site.log.clone(), site.server.clone());
+        let Site { log, name, server, nats, .. } = site;
+        let (log, name, server, nats) = (log.clone(), name.clone(), server.clone(), nats.clone());
         let Cli { shards, orders, lease, only, .. } = *cli;
-        Plan { nodes: cli.nodes as usize, log, server, shards, orders, lease, only, venue }
+        Plan { nodes: cli.nodes as usize, log, name, server, nats, shards, orders, lease, only, venue }
     }
 
     /// Runs nodes that are disturbed, and says what was broken.
     pub(crate) fn run(self, cli: &Cli, site: &Site, length: Length) -> Result<Broken, Failure> {
-        println!("{} nodes share {}: {}", cli.nodes, site.log, self.title(&site.log));
+        println!("{} nodes share {site}: {}", cli.nodes, self.title(&site.log));
         let mut board = Board::new();
         let mut show = Show::begin(self.plan(cli, site), self.has_locks)?;
         show.run(length, cli.every, &mut board)?;
@@ -66,7 +69,8 @@ impl Part {
 
 /// Runs the controls after a show of so many faults. Whether those that must withstand do, and the other one fails.
 pub(crate) fn controls(cli: &Cli, sites: &mut Sites, faults: u64) -> Result<bool, Failure> {
-    let length = Length::Faults((faults / PART_OF_FAULTS).max(LEAST_FAULTS));
+    let least = if cli.nats.is_some() { LEAST_FAULTS_WITH_NATS } else { LEAST_FAULTS };
+    let length = Length::Faults((faults / PART_OF_FAULTS).max(least));
     // In a database leases say who leads, and they alone do not protect a venue: there is nothing to take away.
     let withstand = if sites.are_files() { &Part::WITHSTAND[..] } else { &[] };
     let fails = Part { has_locks: !sites.are_files(), ..Part::FAILS };
