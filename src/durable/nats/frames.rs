@@ -81,9 +81,10 @@ impl Frames {
 
     /// Reads all that the stream of a shard holds now.
     pub(super) async fn sync(&self, shard: u16) -> Stored<()> {
-        let last = self.streams.info(shard).await?.state.last_sequence;
         let of_shard = self.of(shard)?;
-        if last < of_shard.shard.ask(|fold| fold.head().sequence)? {
+        let read = of_shard.shard.ask(|fold| fold.head().sequence)?;
+        let last = self.streams.info(shard).await?.state.last_sequence;
+        if last < read {
             // A server that leads the stream since a moment ago may still be behind.
             of_shard.doubted.notify_one();
             return Err(LogError::Failed("the stream ends before what was read".to_owned()));

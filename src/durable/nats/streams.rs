@@ -7,7 +7,13 @@
 //!
 //! Notices go from process to process by `roundlot.<log>.news`, which no stream holds.
 
-use std::{collections::HashMap, error::Error, future::IntoFuture, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    error::Error,
+    future::IntoFuture,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::{
     HeaderMap,
@@ -18,7 +24,7 @@ use async_nats::{
         stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType},
     },
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{ANSWER, fold::Message};
 use crate::{
@@ -34,6 +40,12 @@ const PAIRING: &str = "roundlot-pairing";
 
 /// The header by which a message is stored only behind a certain other one of its subject.
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+
+/// How long it may take until a stream is there: servers that have just begun have to agree on who leads.
+const OPENS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The pause between attempts.
+const OPEN_EVERY: Duration = Duration::from_millis(200);
 
 /// The names of a log's streams and subjects.
 #[derive(Debug, Clone)]
@@ -151,24 +163,20 @@ impl Streams {
         Ok(info)
     }
 
+    /// Finds a stream, or makes it. Other processes may be about to do the same.
     async fn open(&self, config: Config) -> Result<Info, JoinError> {
-        let name = config.name.clone();
-        let open = |why: String| JoinError::Open(format!("the stream {name}: {why}"));
-        let stream = match self.context.get_stream_no_info(&name).await {
-            Ok(stream) => stream.get_info().await.ok(),
-            Err(_) => None,
-        };
-        let info = match stream {
-            Some(info) => info,
-            None => match self.context.create_stream(config).await {
-                Ok(stream) => stream.get_info().await.map_err(|error| open(error.to_string()))?,
-                // Another process may have made it meanwhile.
-                Err(error) => {
-                    let why = open(chain(&error));
-                    let found = self.context.get_stream(&name).await.map_err(|_| why)?;
-                    found.cached_info().clone()
+        let (name, until) = (config.name.clone(), Instant::now() + OPENS_WITHIN);
+        let info = loop {
+            if let Ok(stream) = self.context.get_stream(&name).await {
+                break stream.cached_info().clone();
+            }
+            match self.context.create_stream(config.clone()).await {
+                Ok(stream) => break stream.cached_info().clone(),
+                Err(error) if Instant::now() >= until => {
+                    return Err(JoinError::Open(format!("the stream {name}: {}", chain(&error))));
                 }
-            },
+                Err(_) => tokio::time::sleep(OPEN_EVERY).await,
+            }
         };
         if info.config.storage != StorageType::File {
             return Err(JoinError::Unsafe(format!("the stream {name} is in memory")));

@@ -1,6 +1,10 @@
 //! Logs in NATS JetStream, against real servers: one of NATS for each test, and that of PostgreSQL which `tests/run.sh` starts and names
 //! in the environment.
 
+#[path = "../several/node.rs"]
+mod node;
+#[path = "../several/nodes.rs"]
+mod nodes;
 pub(crate) mod server;
 
 use std::{ops::Deref, time::Duration};
@@ -12,6 +16,9 @@ use server::Server;
 
 /// The lease of tests: short, and long enough for a machine that does other things besides.
 const LEASE: Duration = Duration::from_millis(1000);
+
+/// The engine of the tests.
+type Engine = Nats;
 
 /// A server of NATS, and a database with a table for rows.
 pub(crate) struct Place {
@@ -37,5 +44,15 @@ impl Place {
 
     pub(crate) fn engine(&self) -> Nats {
         Nats::at(self.server.url()).monitoring([self.server.monitoring()]).ledger(&self.url).lease(LEASE)
+    }
+
+    /// The ops whose rows are there, in the order of their rows.
+    async fn landed(&self) -> Vec<i64> {
+        self.numbers("SELECT op FROM landed ORDER BY number").await
+    }
+
+    /// Runs of settled positions behind ones that are not.
+    async fn open(&self) -> i64 {
+        self.number("SELECT count(*) FROM roundlot_settled").await
     }
 }

@@ -2,31 +2,34 @@
 
 mod frames;
 mod leases;
-mod nodes;
 mod outages;
 mod refused;
 mod sessions;
 mod went_back;
 
-use std::{
-    ops::Deref,
-    sync::{Arc, Mutex},
-    time::Duration,
+#[path = "../several/node.rs"]
+mod node;
+#[path = "../several/nodes.rs"]
+mod nodes;
+
+use std::{ops::Deref, time::Duration};
+
+use roundlot::{
+    Batch, Limits, Settled, Sink, SinkError,
+    durable::{Durable, JoinError, Joined, PostgreSql},
 };
 
 use crate::{
     database::{self, Database, connect},
     server,
 };
-use roundlot::{
-    Batch, Limits, Retry, Settled, Sink, SinkError, Stages,
-    durable::{Durable, JoinError, Joined, PostgreSql, Stats, Term},
-    sink::Guarantee,
-};
-use tokio_postgres::Transaction;
+use node::*;
 
 /// The lease of tests: short, and long enough for a machine that does other things besides.
 const LEASE: Duration = Duration::from_millis(1000);
+
+/// The engine of the tests.
+type Engine = PostgreSql;
 
 /// A database with a table for rows.
 pub(crate) struct Place {
@@ -59,103 +62,11 @@ impl Place {
     async fn landed(&self) -> Vec<i64> {
         self.numbers("SELECT op FROM landed ORDER BY number").await
     }
-}
 
-/// Waits until something is true.
-async fn until(mut is_true: impl FnMut() -> bool) {
-    for _ in 0..6000 {
-        if is_true() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never true")
-}
-
-/// Inserts each op with the term that did so, in a transaction of the log, and runs SQL of the test with the first.
-#[derive(Clone)]
-struct Rows {
-    term: Term,
-    sql: Arc<Mutex<Option<String>>>,
-}
-
-impl Sink<i64, i64> for Rows {
-    async fn write(&self, batch: &mut Batch<i64, i64>) -> Result<Settled, SinkError> {
-        let sql = self.sql.lock().unwrap().take();
-        let (shard, epoch) = (i32::from(self.term.shard()), self.term.epoch() as i64);
-        let work = async |transaction: &mut Transaction<'_>, batch: &mut Batch<i64, i64>| {
-            let ops: Vec<i64> = batch.pending().copied().collect();
-            let insert = "INSERT INTO landed (op, shard, epoch) SELECT unnest($1::bigint[]), $2, $3";
-            transaction.execute(insert, &[&ops, &shard, &epoch]).await?;
-            if let Some(sql) = &sql {
-                transaction.batch_execute(sql).await.map_err(|error| SinkError::transient(error.to_string()))?;
-            }
-            Ok(batch.accept_all_with(|_, op| op * 10))
-        };
-        self.term.postgres(batch, work).await
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::Transactional
-    }
-}
-
-async fn try_join(engine: PostgreSql, shards: u16, sql: Option<&str>) -> Result<Joined<i64, i64>, JoinError> {
-    let sql = Arc::new(Mutex::new(sql.map(str::to_owned)));
-    Durable::new("orders", engine)
-        .stages(|| Stages::new().partition_by(|op: &i64| op % 16))
-        .shards(shards, |key: &i64| key.to_le_bytes())
-        .limits(Limits::new(100))
-        .retry(Retry::exponential(Duration::from_millis(1), Duration::from_millis(2)))
-        .transaction_timeout(Duration::from_secs(2))
-        .append_timeout(Duration::from_secs(60))
-        .sink(move |term| Rows { term, sql: Arc::clone(&sql) })
-        .join()
-        .await
-}
-
-async fn join(place: &Place, shards: u16) -> Joined<i64, i64> {
-    try_join(place.engine(), shards, None).await.unwrap()
-}
-
-fn conserved(stats: &Stats) {
-    let came = stats.accepted + stats.recovered + stats.received;
-    let went = stats.outcomes.total() + stats.repeats + stats.handed_over + stats.waiting + stats.in_flight;
-    assert_eq!(came, went, "{stats:?}");
-}
-
-/// A process in a runtime of its own, which dies when that is dropped: nothing of it runs on, and its sessions end without a word.
-struct Node {
-    runtime: Option<tokio::runtime::Runtime>,
-    joined: Option<Joined<i64, i64>>,
-}
-
-impl Node {
-    async fn start(place: &Place, shards: u16) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let engine = place.engine();
-        let joined = runtime.spawn(async move { try_join(engine, shards, None).await.unwrap() }).await.unwrap();
-        Self { runtime: Some(runtime), joined: Some(joined) }
-    }
-
-    fn joined(&self) -> &Joined<i64, i64> {
-        self.joined.as_ref().unwrap()
-    }
-
-    fn leading(&self) -> u64 {
-        self.joined().stats().leading
-    }
-
-    fn kill(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-        drop(self.joined.take());
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
+    /// Positions that are not settled.
+    async fn open(&self) -> i64 {
+        let open =
+            "SELECT sum(t.next - s.cursor)::bigint FROM roundlot_tails t JOIN roundlot_shards s USING (log, shard)";
+        self.number(open).await
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use roundlot::{AckError, durable::Ack};
 
-use super::*;
+use super::{node::*, *};
 
 /// Waits for the outcomes of ops.
 async fn ended(acks: Vec<Ack<i64>>) {
@@ -23,14 +23,13 @@ async fn each_landed_once(place: &Place, ops: impl IntoIterator<Item = i64>) {
     let stale = "SELECT count(*) FROM (SELECT epoch < max(epoch) OVER (PARTITION BY shard ORDER BY number) AS is_stale FROM landed) l \
         WHERE is_stale";
     assert_eq!(place.number(stale).await, 0, "a row of an older term");
-    let open = "SELECT sum(t.next - s.cursor)::bigint FROM roundlot_tails t JOIN roundlot_shards s USING (log, shard)";
-    assert_eq!(place.number(open).await, 0);
+    assert_eq!(place.open().await, 0);
 }
 
 /// Goal: shards spread over processes, and come back when one leaves, with all ops. Method: eight shards, a second process that comes
 /// and goes while both send.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+#[ignore = "needs servers: tests/run.sh starts them"]
 async fn shards_spread_and_come_back() {
     let place = Place::new().await;
     let (first, second) = (Node::start(&place, 8).await, Node::start(&place, 8).await);
@@ -58,7 +57,7 @@ async fn shards_spread_and_come_back() {
 /// Goal: when a process dies, the others go on with all that it has accepted, and nothing lands twice. Method: three processes that all
 /// send; one is killed, then a second one.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+#[ignore = "needs servers: tests/run.sh starts them"]
 async fn others_take_over_from_a_process_that_dies() {
     let place = Place::new().await;
     let mut nodes = vec![Node::start(&place, 4).await, Node::start(&place, 4).await, Node::start(&place, 4).await];
@@ -88,7 +87,7 @@ async fn others_take_over_from_a_process_that_dies() {
 /// Goal: a process that was stopped finds its shards led by another one, writes nothing more under its old terms, and goes on as a
 /// member. Method: the only thread of its runtime is blocked until the other one has taken all shards.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+#[ignore = "needs servers: tests/run.sh starts them"]
 async fn a_process_that_was_stopped_is_fenced_off() {
     let place = Place::new().await;
     let (stopped, other) = (Node::start(&place, 2).await, Node::start(&place, 2).await);
@@ -125,7 +124,7 @@ async fn a_process_that_was_stopped_is_fenced_off() {
 /// Goal: after a pause of any process has returned, no row of any other lands. Method: a process that follows pauses while the one that
 /// leads is writing.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+#[ignore = "needs servers: tests/run.sh starts them"]
 async fn a_pause_of_one_process_stops_all() {
     let place = Place::new().await;
     let (leader, follower) = (Node::start(&place, 1).await, Node::start(&place, 1).await);
@@ -153,7 +152,7 @@ async fn a_pause_of_one_process_stops_all() {
 /// Goal: callers of a process that follows are told of the ends of their ops, whoever leads, and of a process that leaves that their ops
 /// are in the log. Method: a follower that leaves with ops that wait.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a PostgreSQL server: tests/run.sh starts one"]
+#[ignore = "needs servers: tests/run.sh starts them"]
 async fn a_follower_leaves_its_ops_behind() {
     let place = Place::new().await;
     let leader = Node::start(&place, 1).await;
