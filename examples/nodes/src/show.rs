@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Lost ops that are named, at most.
 const MAX_NAMED: usize = 20;
 
+/// How long the first leader may take: streams that three servers hold are made in some seconds on a busy machine.
+const BEGINS_WITHIN: Duration = Duration::from_secs(60);
+
 /// The board is drawn so often.
 const FRAME: Duration = Duration::from_millis(200);
 
@@ -110,6 +113,10 @@ impl Show {
     /// Disturbs the nodes one after another.
     pub(crate) fn run(&mut self, length: Length, every: Duration, board: &mut Board) -> Result<(), Failure> {
         let mut faults = 0;
+        let begins_by = Instant::now() + BEGINS_WITHIN;
+        while self.seen.leaders.is_empty() && Instant::now() < begins_by {
+            self.follow_for(FRAME, board)?;
+        }
         loop {
             match length {
                 Length::Time(time) if self.seen.began.elapsed() + every > time => {

@@ -16,7 +16,7 @@ use rustls::{
 use tracing::{info, warn};
 
 use super::ANSWER;
-use crate::{durable::error::JoinError, rules::batch::error::chain};
+use crate::{durable::error::JoinError, rules::batch::error::chain, sink::postgres::decoded};
 
 /// The least version of a server: with older ones a message can be stored behind another one twice.
 const LEAST: (i64, i64) = (2, 14);
@@ -61,12 +61,15 @@ impl Access {
     /// Connects, and checks that the server is fit for a log. Later the client connects again by itself.
     pub(super) async fn connect(&self, name: &str) -> Result<Client, JoinError> {
         let open = |why: String| JoinError::Open(format!("NATS: {why}"));
-        let servers =
-            self.servers.split(',').map(|server| server.trim().parse()).collect::<Result<Vec<ServerAddr>, _>>();
         // The text of the error would have the URL in it, and perhaps a password.
-        let servers = servers.map_err(|_| open("a URL of a server can't be read".to_owned()))?;
+        let servers = self.servers().ok_or_else(|| open("a URL of a server can't be read".to_owned()))?;
+        let user = servers.iter().find_map(|server| server.user.clone());
+        let servers: Vec<ServerAddr> = servers.into_iter().map(|server| server.address).collect();
         let options = match &self.proof {
-            Proof::None => ConnectOptions::new(),
+            Proof::None => match user {
+                Some((name, password)) => ConnectOptions::with_user_and_password(name, password),
+                None => ConnectOptions::new(),
+            },
             Proof::Credentials(path) => {
                 let credentials = ConnectOptions::with_credentials_file(path).await;
                 credentials.map_err(|error| open(format!("the credentials in {}: {error}", path.display())))?
@@ -109,6 +112,36 @@ impl Access {
     }
 }
 
+/// A server, and the name and password of a user in its URL.
+#[derive(Debug, PartialEq, Eq)]
+struct ServerUrl {
+    address: ServerAddr,
+    user: Option<(String, String)>,
+}
+
+impl Access {
+    /// The servers. The client gets no address with a password in it, since it may log addresses.
+    fn servers(&self) -> Option<Vec<ServerUrl>> {
+        self.servers.split(',').map(|url| ServerUrl::read(url.trim())).collect()
+    }
+}
+
+impl ServerUrl {
+    fn read(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+        let (user, host) = match rest.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, rest),
+        };
+        let decoded = |text: &str| String::from_utf8(decoded(text).ok()?).ok();
+        let user = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
+            Some((name, password)) => Some((decoded(name)?, decoded(password)?)),
+            None => None,
+        };
+        Some(Self { address: format!("{scheme}://{host}").parse().ok()?, user })
+    }
+}
+
 /// What TLS trusts, if a server asks for TLS.
 fn tls(roots: Option<&Path>) -> Result<ClientConfig, String> {
     let mut store = RootCertStore::empty();
@@ -128,4 +161,25 @@ fn tls(roots: Option<&Path>) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     Ok(config.with_root_certificates(store).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a URL gives the address and the user, and none that can't be read is passed over. Method: URLs of all forms.
+    #[test]
+    fn urls_are_read() {
+        let read = |url: &str| {
+            let ServerUrl { address, user } = ServerUrl::read(url)?;
+            Some((address.host().to_owned(), address.port(), address.tls_required(), user))
+        };
+        let bob = |password: &str| Some(("bob".to_owned(), password.to_owned()));
+        assert_eq!(read("n1"), Some(("n1".to_owned(), 4222, false, None)));
+        assert_eq!(read("nats://bob:s%40cret@n1:1234"), Some(("n1".to_owned(), 1234, false, bob("s@cret"))));
+        assert_eq!(read("tls://bob@n1"), Some(("n1".to_owned(), 4222, true, bob(""))));
+        for wrong in ["nats://bob:%4@n1", "nats://", "nats://n1:x"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 }

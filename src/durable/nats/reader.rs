@@ -26,6 +26,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// How long a stream may lack what was read until that counts as lost: a server that has become its leader may be behind so long.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
+/// How long a stream is silent until it is looked at whether it still has what was read.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// How often a stream is looked at that seems to lack something.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -82,15 +85,26 @@ impl Reader {
         };
         let making = context.create_consumer_on_stream(config, frames.streams.names.frames(shard).0);
         let consumer = timeout(ANSWER, making).await.map_err(|_| no_answer())?.map_err(away)?;
+        let mut source: Option<String> = None;
         let mut messages = consumer.messages().await.map_err(away)?;
         loop {
             let message = tokio::select! {
                 biased;
                 () = frames.doubted(shard) => return Err(LogError::Failed("it is looked at again".to_owned())),
                 message = messages.next() => message,
+                () = tokio::time::sleep(SILENCE) => {
+                    frames.sync(shard).await?;
+                    continue;
+                }
             };
             let message = message.ok_or_else(no_answer)?.map_err(away)?;
             let info = message.info().map_err(|error| LogError::Failed(format!("NATS: {error}")))?;
+            if source.as_deref() != Some(info.consumer) {
+                // The client has begun anew, after an outage perhaps, and the stream may not have what was read.
+                if source.replace(info.consumer.to_owned()).is_some() {
+                    self.place().await?;
+                }
+            }
             let (sequence, at) = (info.stream_sequence, nanos(info.published.into()));
             let message = Message { sequence, at, bytes: Arc::from(&message.payload[..]) };
             match of_shard.push(&message) {
@@ -124,6 +138,8 @@ impl Reader {
                 Found::Lost => {
                     error!(shard = self.shard, sequence = last.0, "the stream has lost what was read from it");
                     of_shard.lost();
+                    // A term that knows what is lost ends.
+                    self.frames.members.changed(self.shard);
                 }
             }
         }

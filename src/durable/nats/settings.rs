@@ -54,14 +54,14 @@ const MAX_LEASE: Duration = Duration::from_secs(60);
 ///
 /// # Permissions
 ///
-/// With the accounts of NATS, a process of the log `orders` needs these and no others:
+/// With the accounts of NATS, a process of the log `orders` needs these and no others, those with a 0 for each of its shards:
 ///
 /// ```text
 /// publish:   roundlot.orders.>
-///            $JS.API.STREAM.INFO.roundlot-frames-*-orders      $JS.API.STREAM.INFO.roundlot-members-orders
-///            $JS.API.STREAM.CREATE.roundlot-frames-*-orders    $JS.API.STREAM.CREATE.roundlot-members-orders   (the first process alone)
-///            $JS.API.STREAM.PURGE.roundlot-frames-*-orders     $JS.API.STREAM.MSG.DELETE.roundlot-members-orders
-///            $JS.API.STREAM.MSG.GET.roundlot-frames-*-orders   $JS.API.DIRECT.GET.roundlot-frames-*-orders
+///            $JS.API.STREAM.INFO.roundlot-frames-0-orders      $JS.API.STREAM.INFO.roundlot-members-orders
+///            $JS.API.STREAM.CREATE.roundlot-frames-0-orders    $JS.API.STREAM.CREATE.roundlot-members-orders   (the first process alone)
+///            $JS.API.STREAM.PURGE.roundlot-frames-0-orders     $JS.API.STREAM.MSG.DELETE.roundlot-members-orders
+///            $JS.API.STREAM.MSG.GET.roundlot-frames-0-orders   $JS.API.DIRECT.GET.roundlot-frames-0-orders
 ///            $JS.API.CONSUMER.CREATE.>                         $JS.API.CONSUMER.DELETE.>                       $JS.FC.>
 /// subscribe: _INBOX.>                                          roundlot.orders.news
 /// ```

@@ -51,5 +51,7 @@ pub(crate) use search_path::has_arrived;
 #[cfg(feature = "durable")]
 pub(crate) use session::Session;
 pub use sink::PostgresSink;
+#[cfg(feature = "durable-nats")]
+pub(crate) use url::decoded;
 
 pub use super::table::{ColumnType, Conflict, Table, TableError, Value};

@@ -186,7 +186,7 @@ fn until<'a>(text: &'a str, ends: &[char]) -> (&'a str, &'a str) {
 }
 
 /// Percent-decoded. A NUL character would cut off what follows it.
-fn decoded(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

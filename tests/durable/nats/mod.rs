@@ -5,7 +5,10 @@
 mod node;
 #[path = "../several/nodes.rs"]
 mod nodes;
+mod outages;
+mod refused;
 pub(crate) mod server;
+mod streams;
 
 use std::{ops::Deref, time::Duration};
 
@@ -36,9 +39,13 @@ impl Deref for Place {
 
 impl Place {
     pub(crate) async fn new() -> Self {
+        Self::on(&database::server()).await
+    }
+
+    /// The same with its database in another server.
+    async fn on(databases: &str) -> Self {
         let landed = "CREATE TABLE landed (number bigserial, op bigint, shard integer, epoch bigint)";
-        let databases = database::server();
-        let (database, server) = tokio::join!(Database::on(&databases, landed), Server::new());
+        let (database, server) = tokio::join!(Database::on(databases, landed), Server::new());
         Self { database, server }
     }
 
