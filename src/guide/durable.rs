@@ -12,6 +12,7 @@
 //! | `Durable` on a `File` (feature `durable-file`) | survives | survives, if the disk keeps what it has synced | lost |
 //! | `Durable` on a `File` with a ledger in PostgreSQL (`File::ledger`, with feature `postgres`) | survives | survives, if both disks keep what they have synced | ops that wait are lost with the file; settlements, outcomes and dead letters with the database |
 //! | `Durable` on a `PostgreSql` (feature `durable-postgres`) | survives | survives, if the server's disk keeps what it has synced | lost, unless a synchronous standby has it |
+//! | `Durable` on a `Nats` (feature `durable-nats`) | survives | survives, if the disks of most servers keep what they have synced | ops that wait are lost with most of the servers, the rest with the database |
 //! | `Durable` on a `testing::MemoryLog` | survives in tests, as long as the log itself | lost | lost |
 //!
 //! What survives is what a call confirmed: an op when [`send`](crate::durable::Handle::send) has returned, an outcome when its
@@ -80,7 +81,7 @@
 //! `Term::postgres` with any SQL, or as a `postgres::LedgerTable`. The server must sync what it commits. `join` refuses one with
 //! `fsync = off`, and each transaction of the log sets `synchronous_commit` to `on` if it is off.
 //!
-//! A log can be in the database as a whole: see [below](#on-several-machines).
+//! A log can be in the database as a whole: see [Several machines](crate::guide::nodes).
 //!
 //! While the server is away, nothing is sent and nothing ends, and sends wait once `max_pending` ops do. Each batch takes one
 //! transaction of the server, and one of the file that removes what is settled; a crash between the two loses nothing.
@@ -291,96 +292,9 @@
 //!
 //! In tests [`MemoryLog::another_process`](crate::testing::MemoryLog::another_process) stands for another process.
 //!
-//! # On several machines
-//!
-//! With `PostgreSql::at("postgres://..")` everything is in one database, and the nodes need nothing else: the ops that wait, who leads,
-//! the fence, settlements, outcomes and dead letters. What the chapter above says of several processes holds here, too. These are the
-//! differences:
-//!
-//! * **Who leads** is decided by leases in a table. Each process shows four times per lease that it is alive, and reads in the same
-//!   statement who else is; with a long lease it does so once a second. That is all that a process without work sends, besides one query a second for each shard that it follows.
-//! * **A process that dies** is replaced one and a half leases later at most; the lease is 3 s by default, and `PostgreSql::lease` sets
-//!   it. Silence counts only while another process can read the database without a gap. So an outage of the server moves no shard.
-//! * **A process that is stopped** loses its shards, but nothing that it does later is recorded: each transaction and each intent
-//!   compares the epoch under a lock. If it is stopped inside a transaction, the server ends that first, after
-//!   `transaction_timeout` and a lease.
-//! * **A process that leaves** frees its leases, and tells the others.
-//! * **Acceptance is one transaction** for all frames that wait in a process, whatever their shard. It does not wait for transactions of
-//!   sinks. While the server is away nothing is accepted: calls wait, or end in doubt after `append_timeout`.
-//! * **Time** is the server's, as of each renewal. So the clocks of the nodes may differ.
-//! * **An id of a process that has died** is known to be never accepted an hour after its death: then the process is removed, and a
-//!   frame of it that is still on its way is refused.
-//! * **Replication** is the server's. A standby that takes over must have all that was confirmed (`synchronous_standby_names`), or ops and
-//!   settlements are lost with the first server, which the log can't tell. A backup in the place of the database can't be told either.
-//!
-//! A process has five connections and one more for each shard that it leads. They must be its own: `join` refuses a pooler that shares
-//! them.
-//!
-//! ```text
-//!  node A  send --> +------------------------------+ <-- send  node B
-//!                   |  PostgreSQL                  |
-//!  node A  leads 0  |  frames of shard 0, 1, ..    |  node B  leads 1
-//!    lease 0 -----> |  leases                      | <----- lease 1
-//!    batch -------> |  epoch = mine?  rows, record |
-//!                   +------------------------------+
-//! ```
-//!
-//! ## Which engine
-//!
-//! | | [`File`](crate::durable::File) | [`PostgreSql`](crate::durable::PostgreSql) |
-//! |---|---|---|
-//! | needs | nothing | a server |
-//! | nodes | processes of one machine | any machines |
-//! | from `kill -9` to the next term (p50, p99) | 12 ms, 59 ms | 1.2 s, 1.4 s with a lease of 1 s |
-//! | from the request to leave to the next term (p50, p99) | 16 ms, 99 ms | 120 ms, 253 ms |
-//! | three nodes without work | write nothing | send 4 statements each per lease, and a query per second and shard that they follow |
-//! | throughput | `send_all`: 0.92 of rusqlite's rows, in groups as large | three nodes, accepted and settled: 0.41 of the rows/s of `psql \copy` |
-//! | when the disk or server is gone | no node goes on | no node goes on |
-//!
-//! The times and the costs of nodes without work are from `examples/nodes` (`--faults 30` with `--only kill` or `--only restart`, and `--idle`), the throughput from
-//! the rows `durable` and `postgres` of the bench.
-//!
-//! ## How long a lease
-//!
-//! A takeover takes 1 to 1.4 leases. A shorter lease moves shards for a pause that is not a crash: a machine that is busy, a garbage
-//! collector beside it, a switch of the network. Nothing is lost by that, and nothing doubled in the same database; but each move reads what waits
-//! again, and a call to a venue may be finished by a node that has been replaced. Take at least four times the longest pause that you know
-//! of, and at least twenty round trips to the server. 1 s suits nodes beside the server, and 3 s, the default, anything else. A node renews
-//! four times per lease and at least once a second, so a lease of 200 ms with ten nodes is 200 statements a second.
-//!
-//! ## What a destination must offer
-//!
-//! | destination | what a node that has been replaced can still do | to be right |
-//! |---|---|---|
-//! | a table in the same database, by [`Term::postgres`](crate::durable::Term::postgres) or a [`LedgerTable`](crate::sink::postgres::LedgerTable) | nothing | nothing |
-//! | one that knows ids, [`Guarantee::Idempotent`](crate::sink::Guarantee::Idempotent) | finish the one call per shard that it was in | it takes an id once |
-//! | one that can end the session of an older term, as the trading app's venue does | nothing, once the newer term has begun its session | a session per shard, begun with [`Term::epoch`](crate::durable::Term::epoch) |
-//! | any other one | finish the one call per shard that it was in: late, and after calls of the newer term | it must bear that |
-//!
-//! ## Faults, and what an operator sees and does
-//!
-//! | fault | what happens | what is seen | what to do |
-//! |---|---|---|---|
-//! | a node dies, or its machine | others lead its shards after a lease | `a term begins` in others, `roundlot_durable_leads` | start it again |
-//! | a node is stopped, or cut off from the server | the same; when it is back, its records are refused and it follows | the warning `the term has ended` there | nothing |
-//! | the server is away | nothing is accepted or sent; no shard moves | the warning `a process can't renew its leases` in all nodes | bring it back |
-//! | the server is slow | terms go on; deaths are noticed later | `roundlot_durable_lag_seconds` | give it what it needs |
-//! | a failover to a standby that has all | sessions connect again | the same as for a short outage | nothing |
-//! | a failover to a standby that lacks something | what it lacks is lost; the log stops where it can tell | the error `the log went back` | resend what its senders know of; make replication synchronous |
-//! | a node was silent for an hour | it is removed, and takes and leads nothing | the error `this process was silent for an hour` | restart it |
-//! | ops wait up to the cap | sends wait | `roundlot_durable_log_bytes`, the warning `a frame is tried again` | raise [`max_bytes`](crate::durable::PostgreSql::max_bytes), or help the sink |
-//! | a shard is held | the node can't read its log | the error `the shard is held: its log can't be read` | upgrade the node |
-//! | dead letters are full | the shard waits that has another one | the warning `a record is tried again, and the shard waits for it` | look at the letters, and discard or requeue them |
-//!
-//! A program is upgraded by restarting one node after the other: each hands its shards over. A version with another format of the tables is
-//! refused by `join`, with the reason.
-//!
-//! `cargo run --release -p nodes -- --postgres` shows it on a private server, which it kills and cuts off. In 300 faults nothing was lost, doubled,
-//! reordered or stale. With `--without-fence` calls of replaced leaders arrive.
-//!
 //! # When not to use it
 //!
 //! * Where the op is worth nothing after a restart, as most prices are: conflate in memory.
 //! * Where the source can be asked again from a position, as a message broker can: remember the position instead.
-//! * Where several machines must share the work: a file is of one machine.
+//! * Where several machines must share the work and there is no server: a file is of one machine.
 //! * On a network file system. `join` refuses those that it knows.

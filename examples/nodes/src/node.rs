@@ -42,6 +42,9 @@ pub(crate) const NATS: &str = "ROUNDLOT_NODES_NATS";
 /// The variable that names the monitoring ports of NATS servers.
 pub(crate) const MONITORING: &str = "ROUNDLOT_NODES_NATS_MONITORING";
 
+/// The variable that names a folder in which each node writes what the log tells of.
+const EVENTS: &str = "ROUNDLOT_NODES_EVENTS";
+
 /// How long the transaction of a sink may take.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -90,6 +93,11 @@ pub(crate) struct NodeArgs {
 
 /// Sends until it is told to end, or is killed.
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
+    if let Some(folder) = std::env::var_os(EVENTS) {
+        let name = format!("node-{}-{}.log", args.slot, args.life);
+        let file = Mutex::new(std::fs::File::create(PathBuf::from(folder).join(name))?);
+        tracing_subscriber::fmt().with_ansi(false).with_writer(file).init();
+    }
     let joined = join(&args).await?;
     let (stop, senders, acks) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
     for sender in 0..SENDERS {

@@ -89,8 +89,8 @@ impl Access {
                 let log = log.clone();
                 async move {
                     match event {
-                        Event::Connected => info!(%log, "connected with NATS"),
-                        event => warn!(%log, %event, "NATS"),
+                        Event::Connected => info!(%log, "a server of NATS is connected"),
+                        event => warn!(%log, %event, "the client of NATS tells of an event"),
                     }
                 }
             });

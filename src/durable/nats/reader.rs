@@ -107,15 +107,12 @@ impl Reader {
             }
             let (sequence, at) = (info.stream_sequence, nanos(info.published.into()));
             let message = Message { sequence, at, bytes: Arc::from(&message.payload[..]) };
-            match of_shard.push(&message) {
-                Ok(frame) => frame.into_iter().for_each(|frame| self.deliver(&frame)),
-                Err(error) => {
-                    let before = of_shard.last();
-                    self.place().await?;
-                    // What is missing was removed behind a later checkpoint, or it is damage.
-                    let went_on = of_shard.last() != before;
-                    return Err(if went_on { LogError::Failed("the reader was far behind".to_owned()) } else { error });
-                }
+            if let Err(error) = of_shard.push(&message, |frame| self.deliver(frame)) {
+                let before = of_shard.last();
+                self.place().await?;
+                // What is missing was removed behind a later checkpoint, or it is damage.
+                let went_on = of_shard.last() != before;
+                return Err(if went_on { LogError::Failed("the reader was far behind".to_owned()) } else { error });
             }
         }
     }

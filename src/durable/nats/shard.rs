@@ -82,15 +82,17 @@ impl Shard {
         self.progress.send_modify(|progress| (progress.sequence, progress.is_placed) = (sequence, true));
     }
 
-    /// Reads the next message.
-    pub(super) fn push(&self, message: &Message) -> Stored<Option<StoredFrame>> {
+    /// Reads the next message. A frame in it that counts is delivered before anybody hears that it was read.
+    pub(super) fn push(&self, message: &Message, deliver: impl FnOnce(&StoredFrame)) -> Stored<()> {
         let mut reading = self.reading();
         let fold = reading.fold.as_mut().ok_or(LogError::Closed)?;
-        let frame = fold.push(message)?;
+        if let Some(frame) = fold.push(message)? {
+            deliver(&frame);
+        }
         reading.fault = None;
         drop(reading);
         self.progress.send_modify(|progress| progress.sequence = message.sequence);
-        Ok(frame)
+        Ok(())
     }
 
     /// Messages that had been read are lost, and others may stand in their place.

@@ -57,7 +57,7 @@ impl Upkeep {
                 Err(error) => {
                     // It costs room, and nothing else.
                     warn!(shard = self.shard, %error, "a checkpoint is made later");
-                    return;
+                    return of_shard.settled.notify_one();
                 }
             }
         }
