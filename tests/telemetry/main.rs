@@ -24,7 +24,7 @@ use record::{Emitted, Metric, Site};
 use tokio::runtime::{Builder, Runtime};
 
 /// Events that no run of this test emits, each with the reason.
-const ELSEWHERE: [(&str, &str); 30] = [
+const ELSEWHERE: [(&str, &str); 31] = [
     ("the WAL of a log can't be moved into it", "takes a disk that fails"),
     ("a reader keeps the WAL of a log from being reset", "takes a log of some megabytes"),
     ("a commit has no known result: the log is opened again", "takes a disk that fails"),
@@ -53,6 +53,7 @@ const ELSEWHERE: [(&str, &str); 30] = [
     ("the stream of a shard can't be read", "takes a NATS server"),
     ("the stream has lost what was read from it", "takes a NATS server"),
     ("a checkpoint is made later", "takes a NATS server"),
+    ("a process that died is removed later", "takes a NATS server"),
     ("a connection to PostgreSQL ended", "takes a PostgreSQL server"),
     ("the server was not told that a statement is given up, it will find out by itself", "takes a PostgreSQL server"),
 ];

@@ -214,6 +214,12 @@ impl Members {
         changed.into_iter().for_each(|shard| self.changed(shard));
     }
 
+    /// Whether a process was there when the members were last read.
+    #[cfg(feature = "durable-nats")]
+    pub(crate) fn has(&self, producer: u64) -> bool {
+        self.state().liveness.has(producer)
+    }
+
     /// The lease of a shard has gone over, or was freed.
     #[cfg(feature = "durable-nats")]
     pub(crate) fn is_held(&self, shard: u16, holder: u64) {

@@ -5,20 +5,22 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{fold::REMOVED, frames::Frames};
+use super::{fold::REMOVED, frames::Frames, shard::Shard};
 use crate::durable::{
     frame::Frame,
     log::{
-        self, LogError,
+        self, LogError, StoredFrame,
+        followers::Followers,
         local::{Asker, nanos},
         rules::GHOST_AFTER,
-        store::Stored,
+        store::{ProducerRow, Stored},
     },
 };
 
 #[derive(Clone)]
 pub(super) struct Appender {
     pub(super) frames: Arc<Frames>,
+    pub(super) followers: Arc<Followers>,
     /// This process.
     pub(super) me: u64,
     pub(super) closed: CancellationToken,
@@ -49,18 +51,24 @@ impl Appender {
     }
 
     async fn store(&self, shard: u16, frame: &Frame) -> Stored<()> {
-        let sequence = self.frames.streams.append(shard, Arc::clone(&frame.bytes)).await?;
         let of_shard = self.frames.shard(shard)?;
+        // Positions that are settled already would be taken for it.
+        of_shard.check_held()?;
+        let sequence = self.frames.streams.append(shard, Arc::clone(&frame.bytes)).await?;
         let unknown = |error: LogError| match error {
             LogError::Failed(why) => LogError::Unknown(why),
             error => error,
         };
         of_shard.reached(sequence).await.map_err(unknown)?;
-        let last =
-            of_shard.ask(|fold| fold.head().producers.get(&self.me).map_or(0, |row| row.frame)).map_err(unknown)?;
-        match last {
+        let row = self.row(of_shard).map_err(unknown)?;
+        match row.frame {
             REMOVED => Err(LogError::Closed),
-            last if last >= frame.number => Ok(()),
+            last if last == frame.number => {
+                // The reader may have passed it over, if it was settled and removed meanwhile.
+                let stored = StoredFrame { first: row.first, bytes: Arc::clone(&frame.bytes), count: frame.count };
+                self.followers.tell(shard, &stored);
+                Ok(())
+            }
             _ if self.is_ghost(frame) => Err(LogError::Ghost),
             _ => Err(LogError::Unknown("the stream has lost what it had confirmed".to_owned())),
         }
@@ -75,6 +83,14 @@ impl Appender {
     /// Stores a frame that was made of a dead letter, however often that takes: its op is known by its id.
     pub(super) async fn store_letter(&self, shard: u16, frame: &Frame) -> Stored<()> {
         let sequence = self.frames.streams.append(shard, Arc::clone(&frame.bytes)).await?;
-        self.frames.shard(shard)?.reached(sequence).await
+        let of_shard = self.frames.shard(shard)?;
+        of_shard.reached(sequence).await?;
+        // Behind a farewell it counts for nothing, and the letter must stay.
+        if self.row(of_shard)?.frame == REMOVED { Err(LogError::Closed) } else { Ok(()) }
+    }
+
+    /// This process, as the log knows it.
+    fn row(&self, of_shard: &Shard) -> Stored<ProducerRow> {
+        of_shard.ask(|fold| fold.head().producers.get(&self.me).copied().unwrap_or_default())
     }
 }

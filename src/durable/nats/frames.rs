@@ -6,11 +6,12 @@ use std::sync::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     checkpoints::Checkpoints,
-    fold::{Place, State},
+    fold::Place,
+    reader::{LOOK_EVERY, LOST_AFTER},
     shard::Shard,
     streams::Streams,
 };
@@ -21,6 +22,9 @@ use crate::durable::{
     members::{Clock, Members},
     postgres::frames::Frames as KeptFrames,
 };
+
+/// Attempts to read frames that are removed or kept meanwhile.
+const READS: usize = 5;
 
 pub(super) struct Frames {
     pub(super) streams: Streams,
@@ -98,6 +102,26 @@ impl Frames {
         self.next(shard)
     }
 
+    /// The same, for a ledger in which all positions below this one may be settled. A shard is held whose stream does not reach it.
+    pub(super) async fn end_at_least(&self, shard: u16, least: u64) -> Stored<u64> {
+        let of_shard = self.shard(shard)?;
+        of_shard.check_held()?;
+        let until = Instant::now() + LOST_AFTER;
+        loop {
+            let next = self.end(shard).await?;
+            if next >= least {
+                return Ok(next);
+            }
+            if Instant::now() >= until {
+                let why = "the streams are older than the ledger: they are a backup, or have lost what was confirmed";
+                let held = LogError::Unpaired(why.to_owned());
+                of_shard.hold(held.clone());
+                return Err(held);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// The position of the next op, as far as the stream has been read.
     pub(super) fn next(&self, shard: u16) -> Stored<u64> {
         self.shard(shard)?.ask(|fold| fold.head().next)
@@ -110,7 +134,7 @@ impl Frames {
         }
         let of_shard = self.shard(shard)?;
         let base = || of_shard.ask(|fold| fold.base().next);
-        loop {
+        for _ in 0..READS {
             let before = base()?;
             let mut frames = match from < before {
                 true => self.kept.read(shard, from, limit).await?,
@@ -124,9 +148,16 @@ impl Frames {
                 continue;
             }
             let read = stream::iter(places).map(|place| self.frame(shard, place)).buffered(search::READ as usize);
-            frames.extend(read.try_collect::<Vec<_>>().await?);
-            return Ok(frames);
+            match read.try_collect::<Vec<Option<StoredFrame>>>().await?.into_iter().collect::<Option<Vec<_>>>() {
+                Some(read) => {
+                    frames.extend(read);
+                    return Ok(frames);
+                }
+                // A checkpoint that this process has not heard of has passed it.
+                None => drop(self.reach(shard).await?),
+            }
         }
+        Err(LogError::Failed("messages of the stream are gone".to_owned()))
     }
 
     /// The same as a future of a type that has a name.
@@ -134,12 +165,10 @@ impl Frames {
         Box::pin(self.read(shard, from, limit))
     }
 
-    /// A frame of the stream, as the fold has decided on it.
-    pub(super) async fn frame(&self, shard: u16, place: Place) -> Stored<StoredFrame> {
+    /// A frame of the stream, as the fold has decided on it. `None` if the stream does not have it any more.
+    pub(super) async fn frame(&self, shard: u16, place: Place) -> Stored<Option<StoredFrame>> {
         let Place { sequence, first, count, flagged_below } = place;
-        let Some(message) = self.streams.message(shard, sequence).await? else {
-            return Err(LogError::Failed(format!("message {sequence} of the stream is gone")));
-        };
+        let Some(message) = self.streams.message(shard, sequence).await? else { return Ok(None) };
         let damaged = |why: String| LogError::Damaged(format!("message {sequence} of the stream: {why}"));
         let mut frame = Frame::open(message.bytes).map_err(|error| damaged(error.to_string()))?;
         if frame.count != count {
@@ -149,18 +178,22 @@ impl Frames {
             let flagged = frame.flagged(flagged_below).map_err(|error| damaged(error.to_string()))?;
             frame = flagged.unwrap_or(frame);
         }
-        Ok(StoredFrame { first, count, bytes: frame.bytes })
+        Ok(Some(StoredFrame { first, count, bytes: frame.bytes }))
     }
 
     /// How far a shard has come: the cursor, and whether it is paused. Messages that no reader needs any more are forgotten.
     pub(super) async fn reach(&self, shard: u16) -> Stored<(u64, bool)> {
         let (cursor, paused, checkpoint) = self.checkpoints.reach(shard).await?;
-        let of_shard = self.shard(shard)?;
-        of_shard.ask(|fold| {
-            let is_settled = |place: Place| place.first + place.count <= cursor;
-            let State { sequence, .. } = fold.until(is_settled);
-            fold.trim(sequence.max(checkpoint));
+        let of_shard = self.of(shard)?;
+        let has_moved = of_shard.shard.ask(|fold| {
+            let has_moved = fold.base().sequence < checkpoint;
+            // No farther: the next checkpoint is stored as a change of this one.
+            fold.trim(checkpoint);
+            has_moved
         })?;
+        if has_moved {
+            of_shard.has_kept.store(true, SeqCst);
+        }
         Ok((cursor, paused))
     }
 

@@ -1,60 +1,33 @@
 //! [`NatsLog`]: a log whose frames are in streams of JetStream and whose ledger is in PostgreSQL. `Nats` opens one.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use async_nats::{Client, jetstream::stream::Info};
 use futures::future::BoxFuture;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    appender::Appender,
-    checkpoints::{self, Checkpoints},
-    frames::{Frames, LedgerFrames},
-    reader::Reader,
-    register::Register,
-    settings::Settings,
-    streams::{Layout, Names, Streams},
-    upkeep::Upkeep,
-};
+use super::{appender::Appender, frames::Frames};
 use crate::{
     durable::{
-        error::JoinError,
         frame::{Entry, Frame, Packer},
-        ledger::{Ledger, LetterBytes, lookups::Marked, session},
+        ledger::{Ledger, lookups::Marked},
         log::{
             self, Answer, Found, Lease, Log, LogError, Purge, Record, Size, StoredFrame, TermState, Work,
             callers::Callers,
             followers::Followers,
-            lead::{IdRun, Lead, Membership, News, Reach},
+            lead::{IdRun, Lead, News, Reach},
             local::nanos,
             search,
-            store::{LetterRow, OutcomeRow, Paired, Stored},
+            store::{LetterRow, OutcomeRow, Stored},
         },
-        members::{Clock, Members},
-        postgres::{
-            frames::Frames as KeptFrames,
-            ids,
-            tables::{SharedSession, Tables},
-        },
+        members::Members,
+        postgres::ids,
     },
     rules::outcome::OpId,
 };
-
-/// Settings of the ledger's sessions that read, and of the one that makes checkpoints.
-const READS: &str = "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '10s'";
-
-/// Settings of the session that removes what was kept. Its commits are not waited for: frames of settled ops that come back with a
-/// server that has crashed are removed again.
-const CHANGES: &str =
-    "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '2s'; SET synchronous_commit TO off";
-
-/// How long the ledger's server keeps a transaction open whose client says nothing, at least.
-const MIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Attempts to remove a dead letter whose op is in the log again, a second apart. The next process goes on.
 const DISCARDS: u32 = 10;
@@ -63,87 +36,19 @@ const DISCARDS: u32 = 10;
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct NatsLog {
-    shards: u16,
-    ledger: Arc<Ledger>,
-    frames: Arc<Frames>,
-    members: Arc<Members>,
-    followers: Arc<Followers>,
-    appender: Appender,
-    callers: Arc<Callers>,
+    pub(super) shards: u16,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) frames: Arc<Frames>,
+    pub(super) members: Arc<Members>,
+    pub(super) followers: Arc<Followers>,
+    pub(super) appender: Appender,
+    pub(super) callers: Arc<Callers>,
     /// Canceled when the log is left.
-    closed: CancellationToken,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) closed: CancellationToken,
+    pub(super) tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl NatsLog {
-    /// Joins the log of this name, and makes it if there is none.
-    pub(super) async fn join(settings: &Settings, name: &str, shards: u16) -> Result<Self, JoinError> {
-        let names = Names::new(name)?;
-        let client = settings.access.connect(name).await?;
-        let streams = Streams::new(client.clone(), names);
-        let (paired, layout) = pair(settings, &streams, &client, name, shards).await?;
-        let server = Arc::new(session::server(&settings.ledger)?);
-        let mut session = session::connect(&server).await?;
-        let found = checkpoints::join(&mut session, name, shards, paired).await?;
-        for shard in 0..shards {
-            streams.open_frames(shard, layout, paired.pairing).await?;
-        }
-        let tables = Arc::new(Tables { schema: found.schema.clone(), log: found.log });
-        let membership = Membership { log: found.log as u16, producer: found.producer };
-        let (clock, members) = (Arc::<Clock>::default(), Members::new(membership, settings.lease, shards));
-        let [reads, changes, of_checkpoints] =
-            [READS, CHANGES, READS].map(|settings| SharedSession::new(Arc::clone(&server), settings));
-        let kept = KeptFrames::new(Arc::clone(&tables), Arc::clone(&clock), [reads, changes]);
-        let checkpoints = Checkpoints::new(tables, of_checkpoints);
-        let of_members = (Arc::clone(&members), clock);
-        let frames = Arc::new(Frames::new(streams, checkpoints, kept, of_members, shards));
-        let letters = (LetterBytes::of_many(settings.letter_room), settings.lease.max(MIN_PATIENCE));
-        let of_ledger = Arc::new(LedgerFrames(Arc::clone(&frames)));
-        let ledger = Arc::new(Ledger::new(server, session, found, shards, of_ledger, letters));
-        let (followers, closed) = (Arc::new(Followers::new(shards)), CancellationToken::new());
-        let appender = Appender { frames: Arc::clone(&frames), me: membership.producer, closed: closed.clone() };
-        let log = Self {
-            shards,
-            ledger,
-            frames,
-            members,
-            followers,
-            appender,
-            callers: Arc::default(),
-            closed,
-            tasks: Mutex::default(),
-        };
-        log.start().await?;
-        Ok(log)
-    }
-
-    /// Starts the tasks, and waits until all that the streams hold has been read.
-    async fn start(&self) -> Result<(), JoinError> {
-        for shard in 0..self.shards {
-            let (frames, followers) = (Arc::clone(&self.frames), Arc::clone(&self.followers));
-            let reader = Reader { frames: Arc::clone(&frames), followers, shard, me: self.members.me };
-            self.spawn(reader.run(self.closed.clone()));
-            let upkeep = Upkeep { frames, ledger: Arc::clone(&self.ledger), shard };
-            self.spawn(upkeep.run(self.closed.clone()));
-        }
-        for shard in 0..self.shards {
-            self.frames.shard(shard)?.placed().await?;
-            self.frames.sync(shard).await?;
-        }
-        let register = Register::begin(Arc::clone(&self.frames)).await?;
-        self.spawn(register.run(self.closed.clone()));
-        for shard in 0..self.shards {
-            for marked in self.ledger.marked(shard).await? {
-                come_back(&self.ledger, &self.appender, marked).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(tokio::spawn(task));
-    }
-
     /// Begins a term, if this process has the lease. An error behind the commit says that the epoch may have gone up.
     async fn begin_term(&self, shard: u16) -> Stored<TermState> {
         if self.members.is_removed() {
@@ -168,11 +73,7 @@ impl NatsLog {
         };
         let last = state.settled.last().map_or(0, |(_, last)| last + 1);
         // An earlier leader may have read what was stored since.
-        let next = self.frames.end(shard).await.map_err(unknown)?;
-        if state.cursor.max(last) > next {
-            let why = "the streams are older than the ledger: they are a backup, or have lost what was confirmed";
-            return Err(LogError::Unpaired(why.to_owned()));
-        }
+        let next = self.frames.end_at_least(shard, state.cursor.max(last)).await.map_err(unknown)?;
         self.frames.reach(shard).await.map_err(unknown)?;
         if !self.frames.kept.read(shard, 0, 1).await.map_err(unknown)?.is_empty() {
             self.frames.has_kept(shard);
@@ -190,52 +91,9 @@ impl NatsLog {
     }
 }
 
-/// Finds the log's streams, or makes them. Returns what they share with the ledger.
-async fn pair(
-    settings: &Settings,
-    streams: &Streams,
-    client: &Client,
-    name: &str,
-    shards: u16,
-) -> Result<(Paired, Layout), JoinError> {
-    let is_cluster = client.server_info().cluster.is_some();
-    let replicas = settings.replicas.unwrap_or(if is_cluster { 3 } else { 1 });
-    let layout = Layout { replicas, shard_bytes: settings.room / u64::from(shards.max(1)) };
-    let fresh = RandomState::new().hash_one(SystemTime::now()) | 1;
-    let (info, pairing) = streams.open_members(layout, fresh).await?;
-    settings.syncs.check(name, &servers_of(client, &info)).await?;
-    let mut has_begun = false;
-    for shard in 0..shards {
-        // A stream that is missing is made when the ledger knows the log.
-        has_begun |= streams.info(shard).await.is_ok_and(|info| info.state.last_sequence > 0);
-    }
-    let paired = Paired {
-        #[cfg(feature = "durable-file")]
-        log: 0,
-        pairing,
-        next_producer: 1,
-        has_begun,
-    };
-    Ok((paired, layout))
-}
-
-/// The servers that hold a stream, by their names.
-fn servers_of(client: &Client, info: &Info) -> Vec<String> {
-    let mut servers: Vec<String> = match &info.cluster {
-        Some(cluster) => {
-            cluster.leader.iter().cloned().chain(cluster.replicas.iter().map(|peer| peer.name.clone())).collect()
-        }
-        None => Vec::new(),
-    };
-    if servers.is_empty() {
-        servers.push(client.server_info().server_name);
-    }
-    servers
-}
-
 /// Puts the op of a dead letter at the end of the log, and then removes the letter. The op has the id that the letter names, and
 /// its leader is told that the id may repeat: so it takes effect once, however often this is done.
-async fn come_back(ledger: &Ledger, appender: &Appender, marked: Marked) -> Result<OpId, LogError> {
+pub(super) async fn come_back(ledger: &Ledger, appender: &Appender, marked: Marked) -> Result<OpId, LogError> {
     let Marked { from, to, op, schema } = marked;
     let entry = Entry { producer: to.producer(), number: to.number(), handle: 0, may_repeat: true, withdraws: false };
     let mut packer = Packer::new(appender.me);

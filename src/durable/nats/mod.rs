@@ -16,6 +16,8 @@
 //! | `checkpoints` | where in the stream reading begins, in the ledger |
 //! | `upkeep` | the task that moves that on |
 //! | `register` | the task that shows that a process is alive, and takes leases |
+//! | `join` | how a process joins |
+//! | `departures` | processes that leave, or are removed |
 //! | `log` | a log, as ingress and leaders see it |
 //!
 //! **A log is a fold over its stream.** JetStream stores messages and promises their order, and nothing else is asked of it: no dedupe
@@ -25,9 +27,11 @@
 mod access;
 mod appender;
 mod checkpoints;
+mod departures;
 mod farewell;
 mod fold;
 mod frames;
+mod join;
 mod log;
 mod reader;
 mod register;

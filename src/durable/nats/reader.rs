@@ -24,13 +24,13 @@ use crate::durable::{
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// How long a stream may lack what was read until that counts as lost: a server that has become its leader may be behind so long.
-const LOST_AFTER: Duration = Duration::from_secs(10);
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a stream is silent until it is looked at whether it still has what was read.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a stream is looked at that seems to lack something.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) struct Reader {
     pub(super) frames: Arc<Frames>,
@@ -85,7 +85,8 @@ impl Reader {
         };
         let making = context.create_consumer_on_stream(config, frames.streams.names.frames(shard).0);
         let consumer = timeout(ANSWER, making).await.map_err(|_| no_answer())?.map_err(away)?;
-        let mut source: Option<String> = None;
+        let mut source = consumer.cached_info().name.clone();
+        let mut silent_at = None;
         let mut messages = consumer.messages().await.map_err(away)?;
         loop {
             let message = tokio::select! {
@@ -93,19 +94,27 @@ impl Reader {
                 () = frames.doubted(shard) => return Err(LogError::Failed("it is looked at again".to_owned())),
                 message = messages.next() => message,
                 () = tokio::time::sleep(SILENCE) => {
-                    frames.sync(shard).await?;
+                    let (read, last) = (of_shard.last(), frames.streams.info(shard).await?.state.last_sequence);
+                    let is_behind = read.is_some_and(|(sequence, _)| last != sequence);
+                    // A message may have been stored in this moment. With another look it has arrived, or never will.
+                    if is_behind && silent_at.replace(read) == Some(read) {
+                        return Err(LogError::Failed("messages do not arrive".to_owned()));
+                    }
                     continue;
                 }
             };
             let message = message.ok_or_else(no_answer)?.map_err(away)?;
             let info = message.info().map_err(|error| LogError::Failed(format!("NATS: {error}")))?;
-            if source.as_deref() != Some(info.consumer) {
+            if source != info.consumer {
                 // The client has begun anew, after an outage perhaps, and the stream may not have what was read.
-                if source.replace(info.consumer.to_owned()).is_some() {
-                    self.place().await?;
-                }
+                info.consumer.clone_into(&mut source);
+                self.place().await?;
             }
             let (sequence, at) = (info.stream_sequence, nanos(info.published.into()));
+            if of_shard.last().is_some_and(|(last, _)| sequence <= last) {
+                // A client that has begun anew without a message begins at the first.
+                continue;
+            }
             let message = Message { sequence, at, bytes: Arc::from(&message.payload[..]) };
             if let Err(error) = of_shard.push(&message, |frame| self.deliver(frame)) {
                 let before = of_shard.last();

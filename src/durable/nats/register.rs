@@ -20,11 +20,10 @@ use async_nats::{
 use futures::StreamExt;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
     ANSWER,
-    farewell::Farewell,
     frames::Frames,
     streams::{Subject, Unset, away, no_answer},
 };
@@ -34,36 +33,36 @@ use crate::durable::{
     postgres::schema::process_name,
 };
 
-/// How long the departure of a process may take. Its leases then end like those of one that has died.
-const LEAVE: Duration = Duration::from_secs(5);
-
 /// The pause before the register is watched again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The silence after which a process that is dead is removed, as the servers' clocks show it.
-const REMOVE_AFTER: Duration = Duration::from_secs(3600);
-
-/// The last word of a process that has left, or was removed.
-const GONE: &str = "gone";
+/// Words in a row that may be lost before the register is watched anew.
+const LOST_RENEWALS: u32 = 2;
 
 pub(super) struct Register {
-    frames: Arc<Frames>,
-    members: Arc<Members>,
+    pub(super) frames: Arc<Frames>,
+    pub(super) members: Arc<Members>,
     /// The last word of each process.
-    words: BTreeMap<u64, Word>,
+    pub(super) words: BTreeMap<u64, Word>,
     leases: BTreeMap<u16, HeldLease>,
     /// The word of this process that has not come back.
     renewal: Option<Renewal>,
+    /// Words and leases that have been heard since the register is watched.
+    heard: u64,
+    /// Words in a row that have not come back in time.
+    lost_renewals: u32,
+    /// When a dead process may be removed, if there is one.
+    pub(super) remove_at: Instant,
     /// `None` while the stream can't be reached.
     watch: Option<Watch>,
 }
 
-struct Word {
-    revision: u64,
+pub(super) struct Word {
+    pub(super) revision: u64,
     /// When it was stored, in nanoseconds since 1970.
-    at: u64,
+    pub(super) at: u64,
     /// `None` if the process is gone.
-    lease: Option<Duration>,
+    pub(super) lease: Option<Duration>,
 }
 
 #[derive(Clone, Copy)]
@@ -73,6 +72,8 @@ struct HeldLease {
 }
 
 struct Renewal {
+    /// The revision of the word before.
+    after: u64,
     sent: Instant,
     sent_at: SystemTime,
 }
@@ -88,8 +89,17 @@ impl Register {
     /// begin at once.
     pub(super) async fn begin(frames: Arc<Frames>) -> Stored<Self> {
         let members = Arc::clone(&frames.members);
-        let mut register =
-            Self { frames, members, words: BTreeMap::new(), leases: BTreeMap::new(), renewal: None, watch: None };
+        let mut register = Self {
+            frames,
+            members,
+            words: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            renewal: None,
+            heard: 0,
+            lost_renewals: 0,
+            remove_at: Instant::now(),
+            watch: None,
+        };
         register.watch().await?;
         register.renew().await?;
         let read = async {
@@ -119,9 +129,20 @@ impl Register {
         };
         let making = streams.context.create_consumer_on_stream(config, streams.names.members());
         let consumer = timeout(ANSWER, making).await.map_err(|_| no_answer())?.map_err(away)?;
+        let before = consumer.cached_info().num_pending;
         let words = consumer.messages().await.map_err(away)?;
+        // The stream may have been made anew.
+        self.words.clear();
+        self.leases.clear();
+        (self.renewal, self.lost_renewals, self.heard) = (None, 0, 0);
         self.watch = Some(Watch { words, news });
-        Ok(())
+        let read = async {
+            while self.heard < before {
+                self.next().await?;
+            }
+            Ok(())
+        };
+        timeout(ANSWER * 2, read).await.map_err(|_| no_answer())?
     }
 
     /// Beats until the log is left.
@@ -143,9 +164,7 @@ impl Register {
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
-        if let Err(error) = timeout(LEAVE, self.leave()).await.unwrap_or_else(|_| Err(no_answer())) {
-            warn!(%error, "a process has left without saying so");
-        }
+        self.end().await;
     }
 
     /// Waits for something to do, and does it.
@@ -168,10 +187,15 @@ impl Register {
                 *due = Instant::now() + self.members.renew_every();
                 if self.renewal.is_some() {
                     self.failed();
+                    self.lost_renewals += 1;
+                    if self.lost_renewals > LOST_RENEWALS {
+                        return Err(LogError::Failed("the words of this process do not come back".to_owned()));
+                    }
                 }
                 self.renew().await?;
-                self.remove_dead().await?;
-                self.act(false).await
+                self.act(false).await?;
+                self.remove_dead().await;
+                Ok(())
             }
         }
     }
@@ -183,7 +207,7 @@ impl Register {
     }
 
     /// Hears one thing. Returns whether this process is to renew its word now.
-    async fn next(&mut self) -> Stored<bool> {
+    pub(super) async fn next(&mut self) -> Stored<bool> {
         let Some(watch) = &mut self.watch else { return Err(LogError::Closed) };
         tokio::select! {
             biased;
@@ -193,6 +217,7 @@ impl Register {
             }
             word = watch.words.next() => {
                 let word = word.ok_or_else(no_answer)?.map_err(away)?;
+                self.heard += 1;
                 let info = word.info().map_err(|error| LogError::Failed(format!("NATS: {error}")))?;
                 let (revision, at) = (info.stream_sequence, SystemTime::from(info.published));
                 let value = std::str::from_utf8(&word.payload).unwrap_or_default();
@@ -203,7 +228,10 @@ impl Register {
                         // This process may have set a newer one.
                         if self.leases.get(&shard).is_none_or(|known| known.revision < revision) {
                             self.leases.insert(shard, HeldLease { revision, holder });
-                            self.members.is_held(shard, holder);
+                            // Of one that has just joined, more is known with the next word of this process.
+                            if holder == 0 || holder == self.members.me || self.members.has(holder) {
+                                self.members.is_held(shard, holder);
+                            }
                         }
                     }
                     None => {}
@@ -224,7 +252,9 @@ impl Register {
             error!(producer, "this process was silent for an hour and was removed from the log: join again");
             self.members.removed();
         }
-        let Some(Renewal { sent, sent_at }) = self.renewal.take() else { return };
+        let Some(renewal) = self.renewal.take_if(|renewal| renewal.after < revision) else { return };
+        let Renewal { sent, sent_at, .. } = renewal;
+        self.lost_renewals = 0;
         let stored = i64::try_from(nanos(at) / 1000).unwrap_or(i64::MAX);
         self.frames.clock.measured(sent_at, SystemTime::now(), stored);
         let alive = self.words.iter().filter_map(|(producer, word)| Some((*producer, word.revision, word.lease?)));
@@ -248,7 +278,7 @@ impl Register {
         let (sent, sent_at, me) = (Instant::now(), SystemTime::now(), self.members.me);
         let value = format!("{} {}", self.members.lease.as_millis(), process_name());
         let revision = self.words.get(&me).map_or(0, |word| word.revision);
-        self.renewal = Some(Renewal { sent, sent_at });
+        self.renewal = Some(Renewal { after: revision, sent, sent_at });
         match self.set(self.frames.streams.names.member(me), revision, value).await {
             Ok(_) => Ok(()),
             // An earlier word was stored without an answer, and is about to come back.
@@ -258,7 +288,7 @@ impl Register {
     }
 
     /// Sets a word, and waits for the answer not much longer than a lease allows.
-    fn set(
+    pub(super) fn set(
         &self,
         subject: String,
         revision: u64,
@@ -273,18 +303,23 @@ impl Register {
     }
 
     /// Takes and frees leases, and tells the other processes what there is to tell.
-    async fn act(&mut self, leaves: bool) -> Stored<()> {
+    pub(super) async fn act(&mut self, leaves: bool) -> Stored<()> {
         let free = self.members.to_free(leaves);
         for shard in free {
             if self.leases.get(&shard).is_some_and(|lease| lease.holder == self.members.me) {
-                self.set_holder(shard, 0).await?;
+                let set = self.set_lease(shard, 0).await;
+                self.was_set(shard, 0, set)?;
             }
             self.members.freed(&[shard]);
         }
         if !leaves {
-            for Wanted { shard, .. } in self.members.to_take() {
-                let taken = self.set_holder(shard, self.members.me).await?;
-                self.members.took(shard, taken);
+            let me = self.members.me;
+            let wanted: Vec<u16> = self.members.to_take().into_iter().map(|Wanted { shard, .. }| shard).collect();
+            // All at once: one by one they would take as long as a lease.
+            let taking: Vec<_> = wanted.iter().map(|shard| self.set_lease(*shard, me)).collect();
+            for (shard, set) in wanted.into_iter().zip(futures::future::join_all(taking).await) {
+                let is_taken = self.was_set(shard, me, set)?;
+                self.members.took(shard, is_taken);
             }
         }
         for message in self.members.messages() {
@@ -294,10 +329,15 @@ impl Register {
         Ok(())
     }
 
-    /// Sets who has a lease, if it is as it was seen. Returns whether it was.
-    async fn set_holder(&mut self, shard: u16, holder: u64) -> Stored<bool> {
+    /// Sets who has a lease, if it is as it was seen.
+    fn set_lease(&self, shard: u16, holder: u64) -> impl Future<Output = Result<u64, Unset>> + Send + use<> {
         let revision = self.leases.get(&shard).map_or(0, |lease| lease.revision);
-        match self.set(self.frames.streams.names.lease(shard), revision, holder.to_string()).await {
+        self.set(self.frames.streams.names.lease(shard), revision, holder.to_string())
+    }
+
+    /// Notes that a lease was set. Returns whether it was.
+    fn was_set(&mut self, shard: u16, holder: u64, set: Result<u64, Unset>) -> Stored<bool> {
+        match set {
             Ok(revision) => {
                 self.leases.insert(shard, HeldLease { revision, holder });
                 Ok(true)
@@ -305,73 +345,5 @@ impl Register {
             Err(Unset::Outdated) => Ok(false),
             Err(Unset::Log(error)) => Err(error),
         }
-    }
-
-    /// Removes processes that are dead and have been silent for an hour, by the clocks of the servers.
-    async fn remove_dead(&mut self) -> Stored<()> {
-        let now = nanos(self.frames.clock.now());
-        for (producer, revision) in self.members.dead() {
-            let is_old = |word: &&Word| {
-                word.revision == revision && now.saturating_sub(word.at) > REMOVE_AFTER.as_nanos() as u64
-            };
-            if self.words.get(&producer).filter(is_old).is_none() {
-                continue;
-            }
-            // None of its frames counts from here on, even if it wakes now.
-            self.say_farewell(producer).await?;
-            match self.set(self.frames.streams.names.member(producer), revision, GONE.to_owned()).await {
-                Ok(_) => info!(producer, "a process that died was removed from the log"),
-                Err(Unset::Outdated) => {}
-                Err(Unset::Log(error)) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells all readers that no frame of a process counts any more.
-    fn say_farewell(&self, producer: u64) -> impl Future<Output = Stored<()>> + Send + use<> {
-        let frames = Arc::clone(&self.frames);
-        async move {
-            for (shard, _) in (0..).zip(frames.all()) {
-                frames.streams.append(shard, Farewell { producer }.bytes()).await?;
-            }
-            Ok(())
-        }
-    }
-
-    /// Forgets the words of processes that have been gone for an hour, which all others have heard.
-    async fn forget_gone(&mut self) {
-        let now = nanos(self.frames.clock.now());
-        let is_old = |word: &Word| word.lease.is_none() && now.saturating_sub(word.at) > REMOVE_AFTER.as_nanos() as u64;
-        let old: Vec<u64> = self.words.values().filter(|word| is_old(word)).map(|word| word.revision).collect();
-        let streams = &self.frames.streams;
-        let Ok(stream) = streams.context.get_stream_no_info(streams.names.members()).await else { return };
-        for revision in old {
-            // The next process that joins tries again.
-            let _ = timeout(ANSWER, stream.delete_message(revision)).await;
-        }
-    }
-
-    /// Gives all leases up, and leaves the log.
-    async fn leave(&mut self) -> Stored<()> {
-        self.members.leaves();
-        self.act(true).await?;
-        if self.members.is_removed() {
-            return Ok(());
-        }
-        // Frames that are still under way count for nothing if they come later.
-        self.say_farewell(self.members.me).await?;
-        let me = self.members.me;
-        loop {
-            let revision = self.words.get(&me).map_or(0, |word| word.revision);
-            match self.set(self.frames.streams.names.member(me), revision, GONE.to_owned()).await {
-                Ok(_) => break,
-                // The last renewal has not come back yet.
-                Err(Unset::Outdated) => drop(self.next().await?),
-                Err(Unset::Log(error)) => return Err(error),
-            }
-        }
-        let client = self.frames.streams.context.client();
-        timeout(ANSWER, client.flush()).await.map_err(|_| no_answer())?.map_err(away)
     }
 }

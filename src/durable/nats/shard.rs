@@ -50,6 +50,8 @@ struct Reading {
     fault: Option<LogError>,
     /// The losses when the last term began.
     term_losses: u64,
+    /// Why no term can begin, whatever is read from here on.
+    held: Option<LogError>,
 }
 
 impl Default for Shard {
@@ -116,18 +118,31 @@ impl Shard {
         self.ask(|_| ())
     }
 
-    /// Waits until a message has been read.
+    /// Waits until a message has been read, as long as others arrive.
     pub(super) async fn reached(&self, sequence: u64) -> Stored<()> {
         let mut progress = self.progress.subscribe();
-        let reached = progress.wait_for(|progress| progress.sequence >= sequence);
-        match timeout(ANSWER, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(LogError::Closed),
-            Err(_) => {
-                self.ask(|_| ())?;
-                Err(LogError::Failed(format!("message {sequence} of the stream has not arrived")))
+        while progress.borrow_and_update().sequence < sequence {
+            match timeout(ANSWER, progress.changed()).await {
+                // It may be told why the rest can't be read.
+                Ok(Ok(())) => self.ask(|_| ())?,
+                Ok(Err(_)) => return Err(LogError::Closed),
+                Err(_) => {
+                    self.ask(|_| ())?;
+                    return Err(LogError::Failed(format!("message {sequence} of the stream has not arrived")));
+                }
             }
         }
+        Ok(())
+    }
+
+    /// The stream and its ledger do not belong together, as far as it is known until now.
+    pub(super) fn hold(&self, why: LogError) {
+        self.reading().held = Some(why);
+    }
+
+    /// Refuses to accept anything in a shard that can't be led.
+    pub(super) fn check_held(&self) -> Stored<()> {
+        self.reading().held.clone().map_or(Ok(()), Err)
     }
 
     pub(super) fn losses(&self) -> u64 {

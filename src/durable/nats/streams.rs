@@ -150,9 +150,10 @@ impl Streams {
         if pairing_of(&info.config) != Some(pairing) {
             return Err(unpaired(&info.config.name));
         }
-        let Config { retention, max_messages, max_age, discard, .. } = &info.config;
+        let Config { retention, max_messages, max_messages_per_subject, max_age, discard, .. } = &info.config;
         let drops = *retention != RetentionPolicy::Limits
             || *max_messages > 0
+            || *max_messages_per_subject > 0
             || !max_age.is_zero()
             || *discard != DiscardPolicy::New;
         if drops {

@@ -66,6 +66,8 @@ impl Upkeep {
     /// Makes a checkpoint if there is something behind the last one. Returns whether there is more to do at once.
     pub(super) async fn checkpoint(&self) -> Stored<bool> {
         let (frames, shard) = (&self.frames, self.shard);
+        // The base is what the ledger has, so that no change is left out.
+        frames.reach(shard).await?;
         let Some(settled) = settled(&self.ledger, shard).await? else { return Ok(false) };
         let (state, base, held) = frames.shard(shard)?.ask(|fold| {
             let state = fold.until(|place| is_settled(&settled, place));
@@ -86,9 +88,10 @@ impl Upkeep {
             return Ok(false);
         }
         frames.checkpoints.store(shard, &state, &base, &kept).await?;
-        frames.streams.purge(shard, state.sequence).await?;
-        frames.shard(shard)?.ask(|fold| fold.trim(state.sequence))?;
+        // Both checkpoints are in the ledger, whichever of them is the later one.
+        frames.reach(shard).await?;
         self.remove_settled(&held).await?;
+        frames.streams.purge(shard, state.sequence).await?;
         Ok(!held.is_empty())
     }
 
@@ -99,7 +102,9 @@ impl Upkeep {
             self.frames.has_kept(self.shard);
         }
         for place in held {
-            let StoredFrame { first, count, bytes } = self.frames.frame(self.shard, *place).await?;
+            let gone = || LogError::Failed(format!("message {} of the stream is gone", place.sequence));
+            let read = self.frames.frame(self.shard, *place).await?;
+            let StoredFrame { first, count, bytes } = read.ok_or_else(gone)?;
             let damaged = |error: crate::durable::frame::FrameError| LogError::Damaged(error.to_string());
             let frame = Frame::open(bytes).map_err(damaged)?;
             let rest = frame.without(&mut |at| settled.contains(first + at)).map_err(damaged)?;

@@ -61,7 +61,7 @@ where
         }
         match frame.first {
             first if first >= self.next => self.accept(frame).await,
-            // It was read with those before it.
+            // A frame of another process was read with those before it.
             _ if !self.is_own(frame) => Ok(()),
             // The frame was there when the term began.
             first if first < self.found_until => {
@@ -185,6 +185,9 @@ where
         let (log, shard) = (Arc::clone(&self.leader.shared.log), self.leader.shard);
         let reach = ask(&self.leader.abort, || log.reach(shard)).await?;
         self.expect_reach(&reach)?;
+        while let Some(frame) = self.try_next_frame() {
+            self.read_frame(frame).await?;
+        }
         if reach.next > self.next {
             self.read_log(reach.next).await?;
         }
@@ -249,7 +252,8 @@ where
     pub(super) async fn handle_command(&mut self, command: Command<T>) -> Result<(), TermEnd> {
         let own = self.leader.shared.log.producer();
         let needs_own_alone = match &command {
-            Command::SetLimits(_) => true,
+            // A log that can't be read now must not delay it.
+            Command::SetLimits(_) | Command::Pause { .. } => true,
             Command::IsWaiting { id, .. } => id.producer() == own,
             _ => false,
         };

@@ -144,6 +144,36 @@ async fn a_frame_that_comes_again_counts_once() {
     assert_eq!(place.landed().await, (0..6).collect::<Vec<_>>());
 }
 
+/// Goal: all processes agree which frames count, whichever of them has made the checkpoint. Method: a process sends and leaves at once, another
+/// one makes a checkpoint, and a frame of the first comes again, before a third one joins.
+#[tokio::test]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn a_checkpoint_knows_the_frames_of_all_processes() {
+    let place = Place::new().await;
+    let first = join(&place, 1).await;
+    first.handle().pause().await.unwrap();
+    let mut acks = Vec::new();
+    for op in 0..5 {
+        acks.push(first.handle().submit(op).await.unwrap());
+    }
+    let last = stream(&place).await.get_raw_message(5).await.unwrap().payload.to_vec();
+    first.handle().resume().await.unwrap();
+    for ack in acks {
+        ack.await.unwrap();
+    }
+    first.leave().await.unwrap();
+    let second = join(&place, 1).await;
+    second.handle().submit(5).await.unwrap().await.unwrap();
+    shrinks(&stream(&place).await, 1).await;
+    publish(&place, last).await;
+    second.handle().submit(6).await.unwrap().await.unwrap();
+    second.leave().await.unwrap();
+    let third = join(&place, 1).await;
+    third.handle().submit(7).await.unwrap().await.unwrap();
+    third.leave().await.unwrap();
+    assert_eq!(place.landed().await, (0..8).collect::<Vec<_>>());
+}
+
 /// Goal: a message that is not roundlot's holds the shard, and says so. Method: one of a stranger.
 #[tokio::test]
 #[ignore = "needs servers: tests/run.sh starts them"]

@@ -1,0 +1,111 @@
+//! How processes go: one that leaves says farewell, and one that has died is removed an hour later.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::{
+    ANSWER,
+    farewell::Farewell,
+    register::{Register, Word},
+    streams::{Unset, away, no_answer},
+};
+use crate::durable::log::{local::nanos, store::Stored};
+
+/// How long the departure of a process may take. Its leases then end like those of one that has died.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// The silence after which a process that is dead is removed, as the servers' clocks show it.
+const REMOVE_AFTER: Duration = Duration::from_secs(3600);
+
+/// The pause between two attempts to do so.
+const REMOVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The last word of a process that has left, or was removed.
+const GONE: &str = "gone";
+
+impl Register {
+    /// Leaves the log, and says so if that is possible.
+    pub(super) async fn end(&mut self) {
+        if let Err(error) = timeout(LEAVE, self.leave()).await.unwrap_or_else(|_| Err(no_answer())) {
+            warn!(%error, "a process has left without saying so");
+        }
+    }
+
+    /// Removes processes that are dead and have been silent for an hour, by the clocks of the servers. If that fails, it is tried later.
+    pub(super) async fn remove_dead(&mut self) {
+        let now = nanos(self.frames.clock.now());
+        let is_old = |(producer, revision): &(u64, u64)| {
+            let word = self.words.get(producer).filter(|word| word.revision == *revision);
+            word.is_some_and(|word| now.saturating_sub(word.at) > REMOVE_AFTER.as_nanos() as u64)
+        };
+        let Some((producer, revision)) = self.members.dead().into_iter().find(is_old) else { return };
+        if Instant::now() < self.remove_at {
+            return;
+        }
+        self.remove_at = Instant::now() + REMOVE_EVERY;
+        let farewell = self.say_farewell(producer);
+        let gone = self.set(self.frames.streams.names.member(producer), revision, GONE.to_owned());
+        let remove = async {
+            // None of its frames counts from here on, even if it wakes now.
+            farewell.await?;
+            match gone.await {
+                Err(Unset::Log(error)) => Err(error),
+                set => Ok(set.is_ok()),
+            }
+        };
+        match timeout(self.members.lease / 4, remove).await.unwrap_or_else(|_| Err(no_answer())) {
+            Ok(true) => info!(producer, "a process that died was removed from the log"),
+            Ok(false) => {}
+            Err(error) => warn!(producer, %error, "a process that died is removed later"),
+        }
+    }
+
+    /// Tells all readers that no frame of a process counts any more.
+    fn say_farewell(&self, producer: u64) -> impl Future<Output = Stored<()>> + Send + use<> {
+        let frames = Arc::clone(&self.frames);
+        async move {
+            for (shard, _) in (0..).zip(frames.all()) {
+                frames.streams.append(shard, Farewell { producer }.bytes()).await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Forgets the words of processes that have been gone for an hour, which all others have heard.
+    pub(super) async fn forget_gone(&mut self) {
+        let now = nanos(self.frames.clock.now());
+        let is_old = |word: &Word| word.lease.is_none() && now.saturating_sub(word.at) > REMOVE_AFTER.as_nanos() as u64;
+        let old: Vec<u64> = self.words.values().filter(|word| is_old(word)).map(|word| word.revision).collect();
+        let streams = &self.frames.streams;
+        let Ok(stream) = streams.context.get_stream_no_info(streams.names.members()).await else { return };
+        for revision in old {
+            // The next process that joins tries again.
+            let _ = timeout(ANSWER, stream.delete_message(revision)).await;
+        }
+    }
+
+    /// Gives all leases up, and leaves the log.
+    async fn leave(&mut self) -> Stored<()> {
+        self.members.leaves();
+        self.act(true).await?;
+        if self.members.is_removed() {
+            return Ok(());
+        }
+        // Frames that are still under way count for nothing if they come later.
+        self.say_farewell(self.members.me).await?;
+        let me = self.members.me;
+        loop {
+            let revision = self.words.get(&me).map_or(0, |word| word.revision);
+            match self.set(self.frames.streams.names.member(me), revision, GONE.to_owned()).await {
+                Ok(_) => break,
+                // The last renewal has not come back yet.
+                Err(Unset::Outdated) => drop(self.next().await?),
+                Err(Unset::Log(error)) => return Err(error),
+            }
+        }
+        let client = self.frames.streams.context.client();
+        timeout(ANSWER, client.flush()).await.map_err(|_| no_answer())?.map_err(away)
+    }
+}

@@ -1,0 +1,178 @@
+//! How a process joins a log in NATS: it connects, finds or makes the streams and the ledger, and reads all that the streams hold.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use async_nats::{Client, jetstream::stream::Info};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    appender::Appender,
+    checkpoints::{self, Checkpoints},
+    frames::{Frames, LedgerFrames},
+    log::{NatsLog, come_back},
+    reader::Reader,
+    register::Register,
+    settings::Settings,
+    streams::{Layout, Names, Streams},
+    upkeep::Upkeep,
+};
+use crate::durable::{
+    error::JoinError,
+    ledger::{Ledger, LetterBytes, session},
+    log::{LogError, followers::Followers, lead::Membership, store::Paired},
+    members::{Clock, Members},
+    postgres::{
+        frames::Frames as KeptFrames,
+        tables::{SharedSession, Tables},
+    },
+};
+
+/// Settings of the ledger's sessions that read, and of the one that makes checkpoints.
+const READS: &str = "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '10s'";
+
+/// Settings of the session that removes what was kept. Its commits are not waited for: frames of settled ops that come back with a
+/// server that has crashed are removed again.
+const CHANGES: &str =
+    "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '2s'; SET synchronous_commit TO off";
+
+/// How long the ledger's server keeps a transaction open whose client says nothing, at least.
+const MIN_PATIENCE: Duration = Duration::from_secs(1);
+
+impl NatsLog {
+    /// Joins the log of this name, and makes it if there is none.
+    pub(super) async fn join(settings: &Settings, name: &str, shards: u16) -> Result<Self, JoinError> {
+        let names = Names::new(name)?;
+        let client = settings.access.connect(name).await?;
+        let streams = Streams::new(client.clone(), names);
+        let (paired, layout) = pair(settings, &streams, &client, name, shards).await?;
+        let server = Arc::new(session::server(&settings.ledger)?);
+        let mut session = session::connect(&server).await?;
+        let found = checkpoints::join(&mut session, name, shards, paired).await?;
+        let mut servers = BTreeSet::new();
+        for shard in 0..shards {
+            servers.extend(servers_of(&client, &streams.open_frames(shard, layout, paired.pairing).await?));
+        }
+        settings.syncs.check(name, &Vec::from_iter(servers)).await?;
+        let tables = Arc::new(Tables { schema: found.schema.clone(), log: found.log });
+        let membership = Membership { log: found.log as u16, producer: found.producer };
+        let (clock, members) = (Arc::<Clock>::default(), Members::new(membership, settings.lease, shards));
+        let [reads, changes, of_checkpoints] =
+            [READS, CHANGES, READS].map(|settings| SharedSession::new(Arc::clone(&server), settings));
+        let kept = KeptFrames::new(Arc::clone(&tables), Arc::clone(&clock), [reads, changes]);
+        let checkpoints = Checkpoints::new(tables, of_checkpoints);
+        let of_members = (Arc::clone(&members), clock);
+        let frames = Arc::new(Frames::new(streams, checkpoints, kept, of_members, shards));
+        let letters = (LetterBytes::of_many(settings.letter_room), settings.lease.max(MIN_PATIENCE));
+        let of_ledger = Arc::new(LedgerFrames(Arc::clone(&frames)));
+        let ledger = Arc::new(Ledger::new(server, session, found, shards, of_ledger, letters));
+        let (followers, closed) = (Arc::new(Followers::new(shards)), CancellationToken::new());
+        let appender = Appender {
+            frames: Arc::clone(&frames),
+            followers: Arc::clone(&followers),
+            me: membership.producer,
+            closed: closed.clone(),
+        };
+        let log = Self {
+            shards,
+            ledger,
+            frames,
+            members,
+            followers,
+            appender,
+            callers: Arc::default(),
+            closed,
+            tasks: Mutex::default(),
+        };
+        log.start().await?;
+        Ok(log)
+    }
+
+    /// Starts the tasks, and waits until all that the streams hold has been read.
+    async fn start(&self) -> Result<(), JoinError> {
+        for shard in 0..self.shards {
+            let (frames, followers) = (Arc::clone(&self.frames), Arc::clone(&self.followers));
+            let reader = Reader { frames: Arc::clone(&frames), followers, shard, me: self.members.me };
+            self.spawn(reader.run(self.closed.clone()));
+            let upkeep = Upkeep { frames, ledger: Arc::clone(&self.ledger), shard };
+            self.spawn(upkeep.run(self.closed.clone()));
+        }
+        for shard in 0..self.shards {
+            self.look_at(shard).await?;
+        }
+        let register = Register::begin(Arc::clone(&self.frames)).await?;
+        self.spawn(register.run(self.closed.clone()));
+        for shard in 0..self.shards {
+            for marked in self.ledger.marked(shard).await? {
+                come_back(&self.ledger, &self.appender, marked).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a shard has been read, and refuses one that does not belong to its ledger.
+    async fn look_at(&self, shard: u16) -> Result<(), JoinError> {
+        let of_shard = self.frames.shard(shard)?;
+        of_shard.placed().await?;
+        let (cursor, _) = self.frames.reach(shard).await?;
+        self.frames.end_at_least(shard, cursor).await?;
+        let has_sent =
+            of_shard.ask(|fold| fold.head().producers.get(&self.members.me).is_some_and(|row| row.frame > 0))?;
+        if has_sent {
+            // Its frames would be taken for repeats. The next process that joins has the next number.
+            return Err(LogError::Unpaired("the ledger has given a number twice: it has lost a join".to_owned()).into());
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(tokio::spawn(task));
+    }
+}
+
+/// Finds the log's streams, or makes them. Returns what they share with the ledger.
+async fn pair(
+    settings: &Settings,
+    streams: &Streams,
+    client: &Client,
+    name: &str,
+    shards: u16,
+) -> Result<(Paired, Layout), JoinError> {
+    let is_cluster = client.server_info().cluster.is_some();
+    let replicas = settings.replicas.unwrap_or(if is_cluster { 3 } else { 1 });
+    let layout = Layout { replicas, shard_bytes: settings.room / u64::from(shards.max(1)) };
+    let fresh = RandomState::new().hash_one(SystemTime::now()) | 1;
+    let (info, pairing) = streams.open_members(layout, fresh).await?;
+    settings.syncs.check(name, &servers_of(client, &info)).await?;
+    let mut has_begun = false;
+    for shard in 0..shards {
+        // A stream that is missing is made when the ledger knows the log.
+        has_begun |= streams.info(shard).await.is_ok_and(|info| info.state.last_sequence > 0);
+    }
+    let paired = Paired {
+        #[cfg(feature = "durable-file")]
+        log: 0,
+        pairing,
+        next_producer: 1,
+        has_begun,
+    };
+    Ok((paired, layout))
+}
+
+/// The servers that hold a stream, by their names.
+fn servers_of(client: &Client, info: &Info) -> Vec<String> {
+    let mut servers: Vec<String> = match &info.cluster {
+        Some(cluster) => {
+            cluster.leader.iter().cloned().chain(cluster.replicas.iter().map(|peer| peer.name.clone())).collect()
+        }
+        None => Vec::new(),
+    };
+    if servers.is_empty() {
+        servers.push(client.server_info().server_name);
+    }
+    servers
+}
