@@ -201,7 +201,7 @@ if ! $quick; then
     "$release/nodes" --faults 40 --every 500ms --controls | grep -v ' s  '
     "$release/nodes" --postgres --faults 40 --every 400ms --lease 400ms --controls | grep -v ' s  '
 
-    # One minute, and half of it for the controls.
+    # Two and a half minutes on two busy cores, a third of them for the control.
     step "nodes on NATS servers whose leaders die"
     ROUNDLOT_NATS_SERVER=$ROUNDLOT_NATS_SERVER "$release/nodes" --nats --faults 40 --every 400ms --lease 400ms --controls |
         grep -v ' s  '
