@@ -18,20 +18,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# Tells what comes, and the seconds since the start.
-step() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
-
-# need PROGRAM PACKAGE...: installs the packages if the program is missing.
-need() {
-    local program=$1
-    shift
-    command -v "$program" >/dev/null && return
-    step "installing $*"
-    local sudo=""
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@"
-}
+. tests/need.sh
 
 # PostgreSQL's programs are not on the path of Debian, and do not run as root.
 as_postgres() {
@@ -82,7 +69,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 if ! $quick; then
     step "each feature by itself"
-    for features in "" testing sqlite durable durable-file durable,testing durable-file,postgres durable-postgres postgres websocket websocket-tls; do
+    for features in "" testing sqlite durable durable-file durable,testing durable-file,postgres durable-postgres durable-nats postgres websocket websocket-tls; do
         cargo check --quiet --locked --no-default-features --features "$features"
     done
 
@@ -138,9 +125,18 @@ test_ignored --test durable postgres
 test_ignored --lib durable::postgres
 # Tests that read URLs as libpq does.
 test_ignored --lib sink::postgres
-test_ignored --test app three_bots
-# The variable is no longer exported, since the trading app takes every variable of this prefix for a setting.
-export -n ROUNDLOT_POSTGRES_URL
+
+step "tests that need nats-server and a PostgreSQL server"
+ROUNDLOT_NATS_SERVER=$(tests/nats_server.sh)
+export ROUNDLOT_NATS_SERVER
+"$ROUNDLOT_NATS_SERVER" --version
+test_ignored --test durable nats
+test_ignored --test demonstration
+
+step "bots that trade as one on servers"
+test_ignored --test app
+# The variables are no longer exported, since the trading app takes every variable of this prefix for a setting.
+export -n ROUNDLOT_POSTGRES_URL ROUNDLOT_NATS_SERVER
 
 step "WebSockets with TLS, against a private server, and without"
 test_ignored --test websocket
@@ -204,6 +200,11 @@ if ! $quick; then
     # Each fault has a line.
     "$release/nodes" --faults 40 --every 500ms --controls | grep -v ' s  '
     "$release/nodes" --postgres --faults 40 --every 400ms --lease 400ms --controls | grep -v ' s  '
+
+    # Two and a half minutes on two busy cores, a third of them for the control.
+    step "nodes on NATS servers whose leaders die"
+    ROUNDLOT_NATS_SERVER=$ROUNDLOT_NATS_SERVER "$release/nodes" --nats --faults 40 --every 400ms --lease 400ms --controls |
+        grep -v ' s  '
 
     step "every row of the bench, too short to mean anything"
     cargo run --quiet --release --locked -p roundlot-bench -- --scale 0.01 --plot >"$tmp/bench.txt" 2>&1 || {

@@ -11,7 +11,7 @@ use std::{
 use roundlot::{
     Batch, Batcher, BatcherConfig, Bucket, DeadLetter, Handle, Quota, QuotaConfig, Settled, Sink, SinkError, Stages,
     Stats, Worker,
-    durable::{self, Durable, Engine, File, Joined, PostgreSql},
+    durable::{self, Durable, Engine, File, Joined, Nats, PostgreSql},
     market::{OrderKind, PriceUpdate, Priority, Purpose, Side, Symbol, TradeOp},
     sink::Guarantee,
 };
@@ -23,7 +23,7 @@ use super::{
     ids::placed_at,
     kill_switch::Gate,
     orders::{Counted, Logged, Orders, Written},
-    settings::{self, LogPlace},
+    settings::{self, LogPlace, NatsLog},
     shards::Shards,
     tick::Tick,
     venue::{self, VenueOrderId},
@@ -118,11 +118,22 @@ pub async fn open_on_log<S: Sink<TradeOp, VenueOrderId>>(
         LogPlace::File(path) if is_shared => joining.join(File::at(path), gate, venue).await,
         LogPlace::File(path) => joining.join(File::at(path).exclusive(), gate, venue).await,
         LogPlace::Postgres(url) => joining.join(PostgreSql::at(url), gate, venue).await,
+        LogPlace::Nats(log) => joining.join(on_nats(log), gate, venue).await,
     };
     let joined = joined?;
     let logged = Logged::new(joined.handle(), written, is_shared);
     let orders = (Orders::Log(logged.clone()), OrdersWorker::Log(joined, logged));
     open_with(orders, rejections, settings, portfolio, database)
+}
+
+/// The engine of a log in NATS. Nothing is declared of its servers: what they say at their monitoring URLs counts.
+fn on_nats(NatsLog { servers, ledger, monitoring, credentials }: &NatsLog) -> Nats {
+    let nats = Nats::at(servers).ledger(ledger);
+    let nats = if monitoring.is_empty() { nats } else { nats.monitoring(monitoring) };
+    match credentials {
+        Some(path) => nats.credentials(path),
+        None => nats,
+    }
 }
 
 /// Parts of the orders batcher on a log of any engine.

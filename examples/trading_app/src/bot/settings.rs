@@ -100,32 +100,33 @@ impl Venue {
 }
 
 /// The place of the log of orders.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "PathBuf")]
+#[derive(Clone, PartialEq, Eq)]
 pub enum LogPlace {
     File(PathBuf),
     /// The URL of a PostgreSQL database.
     Postgres(String),
+    Nats(NatsLog),
+}
+
+/// A log on NATS servers, with its ledger in a PostgreSQL database.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsLog {
+    /// URLs of the servers, with commas between them.
+    pub servers: String,
+    /// The URL of the database.
+    pub ledger: String,
+    /// URLs at which the servers say whether they sync what they confirm.
+    pub monitoring: Vec<String>,
+    /// The file with the credentials of a user of the servers.
+    pub credentials: Option<PathBuf>,
 }
 
 impl LogPlace {
-    /// The file; `None` for a database.
+    /// The file; `None` for a log on servers.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::File(path) => Some(path),
-            Self::Postgres(_) => None,
-        }
-    }
-}
-
-impl TryFrom<PathBuf> for LogPlace {
-    type Error = String;
-
-    fn try_from(written: PathBuf) -> Result<Self, String> {
-        match written.to_str().and_then(|text| Some((text, text.split_once("://")?.0))) {
-            Some((url, "postgres" | "postgresql")) => Ok(Self::Postgres(url.to_owned())),
-            Some(_) => Err("a log is a file, or a postgres:// URL".to_owned()),
-            None => Ok(Self::File(written)),
+            Self::Postgres(_) | Self::Nats(_) => None,
         }
     }
 }
@@ -134,8 +135,9 @@ impl fmt::Display for LogPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            // The URL may hold a password.
+            // A URL may hold a password.
             Self::Postgres(_) => f.write_str("PostgreSQL"),
+            Self::Nats(_) => f.write_str("NATS"),
         }
     }
 }

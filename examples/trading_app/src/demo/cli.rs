@@ -10,8 +10,7 @@ use clap::{
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    bot::settings::LogPlace,
-    demo::settings::{Address, Named, Settings},
+    demo::settings::{Address, LogName, Named, Settings, Url},
     paper_venue,
 };
 
@@ -95,13 +94,17 @@ pub struct Cli {
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
 
-    /// Keep the orders in this log, a file or a postgres:// URL, so that they survive the program: what is accepted and not yet sent
-    /// when it is killed is sent by the next run.
+    /// Keep the orders in this log, a file or a postgres:// or nats:// URL, so that they survive the program: what is accepted and not
+    /// yet sent when it is killed is sent by the next run.
     ///
-    /// The paper venue is then a program of its own beside the file, which outlives a run that is killed. A log in PostgreSQL needs
-    /// --venue.
+    /// The paper venue is then a program of its own beside the file, which outlives a run that is killed. A log on servers needs
+    /// --venue. One in NATS, by the URLs of its servers with commas between them, needs --ledger, too.
     #[arg(long, value_name = "FILE or URL", value_parser = PathBufValueParser::new().try_map(log))]
-    pub log: Option<LogPlace>,
+    pub log: Option<LogName>,
+
+    /// The database of the ledger of a log in NATS: a postgres:// URL.
+    #[arg(long, value_name = "URL")]
+    pub ledger: Option<Url>,
 
     /// Send the orders to a paper venue that runs already, such as http://127.0.0.1:8081: see `trading_app venue --help`.
     #[arg(long, value_name = "URL")]
@@ -168,9 +171,9 @@ impl Cli {
         settings.page = self.page.clone().or(settings.page.take());
         settings.page_open_to_all |= self.page_open_to_all;
         settings.venue.url = self.venue.clone().or(settings.venue.url.take());
-        if let Some(log) = &self.log {
-            settings.orders.log_to(log.clone());
-        }
+        let log = &mut settings.orders.log_settings;
+        log.log = self.log.clone().or(log.log.take());
+        log.ledger = self.ledger.clone().or(log.ledger.take());
         settings.report = self.report.clone().or(settings.report.take());
     }
 }
@@ -183,7 +186,7 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 /// Refuses what was a filter when `--log` was the filter of stderr.
-fn log(path: PathBuf) -> Result<LogPlace, String> {
+fn log(path: PathBuf) -> Result<LogName, String> {
     let is_filter = |text: &str| !text.contains("://") && (text.contains('=') || LevelFilter::from_str(text).is_ok());
     match path.to_str().is_some_and(is_filter) {
         true => Err("it is the file of the log of orders; --log-filter is the filter of stderr".to_owned()),
@@ -228,9 +231,14 @@ mod tests {
 
     #[test]
     fn a_log_is_a_file_or_a_url() {
-        for (said, shown) in [("orders.db", "orders.db"), ("postgres://bob@db/orders?sslmode=disable", "PostgreSQL")] {
+        for (said, shown) in [
+            ("orders.db", "\"orders.db\""),
+            ("postgres://bob@db/orders?sslmode=disable", "PostgreSQL"),
+            ("nats://bob:secret@n1, nats://n2", "NATS"),
+            ("tls://n1", "NATS"),
+        ] {
             let cli = Cli::try_parse_from(["trading_app", "--log", said]).unwrap();
-            assert_eq!(cli.log.unwrap().to_string(), shown);
+            assert_eq!(format!("{:?}", cli.log.unwrap()), shown);
         }
     }
 }

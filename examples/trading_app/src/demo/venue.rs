@@ -58,7 +58,7 @@ impl Place {
             }
             (None, Some(log)) => {
                 let file = log.place.file().ok_or(
-                    "a log in PostgreSQL may have bots on several machines, and none starts the venue for all: name one by --venue",
+                    "a log on servers may have bots on several machines, and none starts the venue for all: name one by --venue",
                 )?;
                 let (venue, program) = beside(file).await?;
                 (venue, Some(program))

@@ -7,6 +7,8 @@ mod common;
 #[cfg(unix)]
 mod durable;
 #[cfg(unix)]
+mod nats;
+#[cfg(unix)]
 mod page;
 mod refused;
 mod replay;

@@ -18,10 +18,11 @@ use crate::{
 
 /// Waits for a line that starts with this word, and returns the rest of it.
 pub fn said(word: &str, lines: &mut BufReader<ChildStderr>) -> String {
-    let mut line = String::new();
+    let (mut line, mut earlier) = (String::new(), String::new());
     while !line.starts_with(word) {
+        earlier.push_str(&line);
         line.clear();
-        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the app ended before it told its {word}");
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the app ended before it told its {word}: {earlier}");
     }
     line[word.len()..].trim().to_owned()
 }

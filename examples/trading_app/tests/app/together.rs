@@ -3,9 +3,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    env, fs,
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
 };
@@ -16,14 +16,15 @@ use serde_json::Value;
 use crate::{
     common::App,
     durable::{is_paused_on_page, kill, push, receipts, start_venue, waiting},
+    nats::Server,
     page::said,
     signals::signal,
 };
 
 const SHARDS: u16 = 6;
 
-/// The file of a log.
-const LOG: &str = "orders.db";
+/// A log in a file.
+const LOG: &[&str] = &["--log", "orders.db"];
 
 /// Lines of the output of an app, of which ten are progress each second, until something is missed that it should have said.
 const MOST_LINES: usize = 1_000;
@@ -42,12 +43,11 @@ struct Bot {
 }
 
 impl Bot {
-    /// Starts a bot on a log in a file, or in the database of a URL.
-    fn start(app: &App, log: &str, url: &str, number: usize) -> Self {
+    /// Starts a bot on the log of these arguments.
+    fn start(app: &App, log: &[&str], venue: &str, number: usize) -> Self {
         let [database, report] = ["db", "json"].map(|end| format!("bot{number}.{end}"));
         let arguments = [
-            ["--log", log],
-            ["--venue", url],
+            ["--venue", venue],
             ["--seconds", "0"],
             ["--database", &database],
             ["--report", &report],
@@ -58,7 +58,7 @@ impl Bot {
             ["--set", "progress=100ms"],
             ["--page", "127.0.0.1:0"],
         ];
-        let mut child = app.command(&arguments.concat()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = app.command(&[log, &arguments.concat()].concat()).stdout(Stdio::null()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let [page, token] = ["page", "token"].map(|what| said(what, &mut stderr));
         let host = page.trim_start_matches("http://").trim_end_matches('/').to_owned();
@@ -208,16 +208,41 @@ fn three_bots_trade_as_one() {
 #[test]
 #[ignore = "needs a PostgreSQL server: tests/run.sh"]
 fn three_bots_trade_as_one_on_a_server() {
-    let server =
-        std::env::var("ROUNDLOT_POSTGRES_URL").expect("tests/run.sh names the server in ROUNDLOT_POSTGRES_URL");
-    // Tables of their own, whatever ran before.
-    let log = format!("{server}?options=-csearch_path%3Dbots_{}", std::process::id());
-    let schema = format!("CREATE SCHEMA bots_{}", std::process::id());
-    let made = Command::new("psql").args([&server, "-qc", &schema]).status().expect("psql is there");
-    assert!(made.success());
     let app = App::new();
-    trade_as_one(&app, &log);
+    trade_as_one(&app, &["--log", &schema("bots")]);
     assert!(reports(&app).iter().all(|report| report["log"]["left"] == 0), "each op has ended");
+}
+
+/// Goal: the same on a log in NATS, with its ledger in PostgreSQL. Method: the same, with a server of NATS that syncs, as it says itself.
+#[test]
+#[ignore = "needs nats-server and a PostgreSQL server: tests/run.sh has both"]
+fn three_bots_trade_as_one_on_nats() {
+    let (app, server) = (App::new(), Server::start());
+    let monitoring = format!("orders.monitoring=[\"{}\"]", server.monitoring);
+    trade_as_one(&app, &["--log", &server.url, "--ledger", &schema("ledger"), "--set", &monitoring]);
+    assert!(reports(&app).iter().all(|report| report["log"]["left"] == 0), "each op has ended");
+}
+
+/// Goal: the app does not vouch for servers of which it knows nothing. Method: a log in NATS without monitoring URLs.
+#[test]
+#[ignore = "needs nats-server and a PostgreSQL server: tests/run.sh has both"]
+fn a_log_on_nats_servers_that_are_not_known_to_sync_is_refused() {
+    let (app, server) = (App::new(), Server::start());
+    let (venue, url) = start_venue(&app, "127.0.0.1:0");
+    let outcome = app.run(&["--venue", &url, "--log", &server.url, "--ledger", &schema("refused")]);
+    kill(venue);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    let expected = "error: orders.log NATS: the log can't be";
+    assert!(outcome.stderr.contains(expected) && outcome.stderr.contains("monitoring"), "{}", outcome.stderr);
+}
+
+/// The URL of a new schema in the server of `tests/run.sh`, so that tables are a test's own, whatever ran before.
+fn schema(name: &str) -> String {
+    let server = env::var("ROUNDLOT_POSTGRES_URL").expect("tests/run.sh names the server in ROUNDLOT_POSTGRES_URL");
+    let schema = format!("{name}_{}", process::id());
+    let made = Command::new("psql").args([&server, "-qc", &format!("CREATE SCHEMA {schema}")]).status();
+    assert!(made.expect("psql is there").success());
+    format!("{server}?options=-csearch_path%3D{schema}")
 }
 
 /// The reports of the bots that were not killed.
@@ -227,7 +252,7 @@ fn reports(app: &App) -> [Value; 2] {
 
 /// Lets three bots trade, of which one is killed. Returns the journal of the venue, which agrees with the portfolios and has no order
 /// twice.
-fn trade_as_one(app: &App, log: &str) -> Symbols {
+fn trade_as_one(app: &App, log: &[&str]) -> Symbols {
     let (venue, url) = start_venue(app, "127.0.0.1:0");
     let mut bots: Vec<Bot> = (1..=3).map(|number| Bot::start(app, log, &url, number)).collect();
     until_spread(&mut bots);

@@ -34,6 +34,7 @@ pub fn load(cli: &Cli, environment: impl IntoIterator<Item = (OsString, OsString
     }
     let mut settings: Settings = table.try_into()?;
     cli.apply(&mut settings);
+    settings.orders.resolve()?;
     if let Some(named) = &settings.database {
         named.destination()?;
     }
@@ -104,7 +105,10 @@ mod tests {
     use std::{path::PathBuf, time::Duration};
 
     use super::*;
-    use crate::demo::settings::{Column, Unit};
+    use crate::{
+        bot::settings::LogPlace,
+        demo::settings::{Column, Unit},
+    };
 
     fn with(environment: &[(&str, &str)], cli: &Cli) -> Result<Settings, String> {
         let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
@@ -129,10 +133,11 @@ mod tests {
         assert_eq!((settings.sim.pairs, settings.run_time()), (100, Some(Duration::from_secs(10))));
     }
 
-    /// Goal: each commented setting in the file is a setting, too. Method: remove the marks.
+    /// Goal: each commented setting in the file is a setting, too. Method: remove the marks. Only a log in NATS has all of them.
     #[test]
     fn commented_settings_in_the_file_exist() {
-        let (_folder, cli) = file(&BUILT_IN.replace("#: ", ""));
+        let (_folder, mut cli) = file(&BUILT_IN.replace("#: ", ""));
+        cli.log = Some(PathBuf::from("nats://n1.example").try_into().unwrap());
         let settings = with(&[], &cli).unwrap();
         assert_eq!(settings.seconds, Some(10));
         assert_eq!(settings.replay.time_unit, Some(Unit::Ms));
@@ -196,6 +201,45 @@ mod tests {
         let cli = Cli { database: Some(PathBuf::from("sqlite:it.db").into()), ..Cli::default() };
         let settings = with(&[], &cli).unwrap();
         assert!(settings.database.unwrap().destination().is_ok());
+    }
+
+    /// Goal: the log may be in one source and its ledger in another one; what only a log in NATS has is refused without one. No error shows a
+    /// password. Method: both ways round, and each key with each log.
+    #[test]
+    fn a_log_in_nats_has_a_ledger_and_no_other_log_has() {
+        let (nats, ledger) = ("nats://bob:secret@n1, tls://n2", "postgres://bob:secret@db/orders");
+        let said = |log: &str| Some(PathBuf::from(log).try_into().unwrap());
+        let monitoring = "[orders]\nmonitoring = [\"http://n1:8222\"]\ncredentials = \"bot.creds\"";
+        let (_folder, config) = file(&format!("{monitoring}\nledger = \"{ledger}\""));
+        let log = with(&[], &Cli { log: said(nats), ..config }).unwrap().orders.log.unwrap();
+        let LogPlace::Nats(log) = log.place else { panic!("{log:?}") };
+        assert_eq!((&*log.servers, &*log.ledger), (nats, ledger));
+        assert_eq!((log.monitoring, log.credentials), (vec!["http://n1:8222".to_owned()], Some("bot.creds".into())));
+
+        let by_command_line = Cli { ledger: Some(ledger.to_owned().into()), ..Cli::default() };
+        let settings = with(&[("ROUNDLOT_ORDERS__LOG", nats)], &by_command_line).unwrap();
+        let log = settings.orders.log.as_ref().unwrap();
+        assert!(matches!(&log.place, LogPlace::Nats(log) if log.monitoring.is_empty()));
+        assert!(!format!("{settings:?}").contains("secret"));
+
+        let errors = [
+            (said(nats), "", "orders.ledger: a log in NATS needs one"),
+            (said(nats), "ledger = \"mysql://bob:secret@db\"", "orders.ledger: it is a postgres:// URL"),
+            (
+                said(nats),
+                "ledger = \"postgres://db\"\nmonitoring = [\"secret\"]",
+                "orders.monitoring: each is an http:// URL",
+            ),
+            (None, "ledger = \"postgres://secret\"", "orders.ledger: only a log in NATS has it"),
+            (said("orders.db"), "ledger = \"postgres://secret\"", "orders.ledger: only a log in NATS has it"),
+            (said(ledger), "monitoring = [\"http://secret\"]", "orders.monitoring: only"),
+            (said(ledger), "credentials = \"secret\"", "orders.credentials: only"),
+        ];
+        for (log, text, expected) in errors {
+            let (_folder, config) = file(&format!("[orders]\n{text}"));
+            let error = with(&[], &Cli { log, ..config }).unwrap_err();
+            assert!(error.starts_with(expected) && !error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod address;
 mod destination;
 mod file;
 mod load;
+mod log;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -18,6 +19,7 @@ use crate::bot::settings::{self as bot, duration, percent, positive};
 pub use address::Address;
 pub use destination::Named;
 pub use load::load;
+pub use log::{LogName, LogSettings, Url};
 
 /// Duration of the simulated feed if none is set, in seconds.
 const DEFAULT_SECONDS: u64 = 10;
@@ -51,7 +53,9 @@ pub struct Settings {
 #[serde(from = "OrdersSection")]
 pub struct Orders {
     pub batcher: BatcherConfig,
+    /// The log; `None` for orders in memory, and before [`resolve`](Self::resolve).
     pub log: Option<bot::OrdersLog>,
+    pub log_settings: LogSettings,
     shards: u16,
     expire_after: Duration,
 }
@@ -64,7 +68,11 @@ struct OrdersSection {
     retry: Retry,
     #[serde(default)]
     quota: QuotaConfig,
-    log: Option<bot::LogPlace>,
+    log: Option<LogName>,
+    ledger: Option<Url>,
+    #[serde(default)]
+    monitoring: Vec<Url>,
+    credentials: Option<PathBuf>,
     #[serde(deserialize_with = "positive")]
     shards: u16,
     #[serde(deserialize_with = "duration")]
@@ -73,18 +81,21 @@ struct OrdersSection {
 
 impl From<OrdersSection> for Orders {
     fn from(section: OrdersSection) -> Self {
-        let OrdersSection { limits, retry, quota, log, shards, expire_after } = section;
+        let OrdersSection { limits, retry, quota, log, ledger, monitoring, credentials, shards, expire_after } =
+            section;
         let mut batcher = BatcherConfig::new(limits).retry(retry);
         batcher.quota = quota;
-        let log = log.map(|place| bot::OrdersLog { place, shards, expire_after });
-        Self { batcher, log, shards, expire_after }
+        let log_settings = LogSettings { log, ledger, monitoring, credentials };
+        Self { batcher, log: None, log_settings, shards, expire_after }
     }
 }
 
 impl Orders {
-    /// Sets the place of the log.
-    pub fn log_to(&mut self, place: bot::LogPlace) {
-        self.log = Some(bot::OrdersLog { place, shards: self.shards, expire_after: self.expire_after });
+    /// Reads the settings of the log, once the sources are merged.
+    fn resolve(&mut self) -> Result<(), String> {
+        let (shards, expire_after) = (self.shards, self.expire_after);
+        self.log = self.log_settings.place()?.map(|place| bot::OrdersLog { place, shards, expire_after });
+        Ok(())
     }
 }
 
