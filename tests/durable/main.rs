@@ -1,5 +1,6 @@
 //! Tests of durable batchers: the verbs, recovery, and crashes at each point.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::duplicate_mod, reason = "PostgreSQL and NATS have tests in common, each with its own place")]
 
 mod bounds;
 mod conformance;

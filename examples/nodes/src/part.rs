@@ -13,7 +13,7 @@ use crate::{
 /// A control has a part of the faults of the show, and not fewer than one of each kind.
 const LEAST_FAULTS: u64 = 12;
 /// As many with private NATS servers, which have kinds of their own.
-const LEAST_FAULTS_WITH_NATS: u64 = 17;
+const LEAST_FAULTS_WITH_NATS: u64 = 30;
 const PART_OF_FAULTS: u64 = 10;
 
 /// The destination of the sinks, and whether locks say which node leads.
