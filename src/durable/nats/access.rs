@@ -142,7 +142,7 @@ impl ServerUrl {
     }
 }
 
-/// What TLS trusts, if a server asks for TLS.
+/// The roots that TLS trusts, if a server asks for TLS.
 fn tls(roots: Option<&Path>) -> Result<ClientConfig, String> {
     let mut store = RootCertStore::empty();
     match roots {

@@ -134,7 +134,7 @@ impl Checkpoints {
         kept: &[StoredFrame],
     ) -> Stored<()> {
         answer(client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")).await?;
-        // Whoever forgets ids has locked the tail as well.
+        // A purge of ids has locked the tail as well.
         let lock = "SELECT next, sum FROM {s}.roundlot_tails WHERE log = $1 AND shard = $2 FOR NO KEY UPDATE";
         answer(self.tables.of_shard(shard, lock, []).query(client)).await?;
         let sequence = "SELECT sequence FROM {s}.roundlot_checkpoints WHERE log = $1 AND shard = $2 AND sequence < $3";

@@ -47,7 +47,7 @@ pub(super) struct State {
     pub(super) producers: BTreeMap<u64, ProducerRow>,
 }
 
-/// What a message has changed.
+/// Changes by a message.
 #[derive(Debug, Clone)]
 struct Event {
     sequence: u64,
@@ -60,7 +60,7 @@ struct Event {
 
 #[derive(Debug, Clone)]
 enum Change {
-    /// It counts for nothing.
+    /// The message counts for nothing.
     None,
     Frame(FrameChange),
     /// A process was removed.
@@ -296,7 +296,7 @@ mod tests {
             let mut rest = Fold::new(half.head().clone());
             prop_assert_eq!(read(&mut rest, at as u64, &messages[at..]), all[at..].to_vec());
             prop_assert_eq!(rest.head(), whole.head());
-            // What has been read can be forgotten, and the rest found by position.
+            // Messages that were read can be forgotten, and the rest found by position.
             let passed = whole.until(|place| place.first < half.head().next);
             prop_assert!(passed.sequence >= at as u64 && passed.next == half.head().next);
             whole.trim(at as u64);

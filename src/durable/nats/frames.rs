@@ -228,7 +228,7 @@ impl FrameStore for LedgerFrames {
     }
 }
 
-/// What a term of this process has settled, as of its last commit. `None` if it must be read again.
+/// Positions that a term of this process has settled, as of its last commit. `None` if it must be read again.
 pub(super) async fn settled(ledger: &Ledger, shard: u16) -> Stored<Option<crate::durable::settled::Settled>> {
     let known = ledger.known(shard).await?;
     Ok(known.map(|(cursor, runs)| crate::durable::settled::Settled::new(cursor, &runs)))

@@ -119,7 +119,7 @@ impl Reader {
             if let Err(error) = of_shard.push(&message, |frame| self.deliver(frame)) {
                 let before = of_shard.last();
                 self.place().await?;
-                // What is missing was removed behind a later checkpoint, or it is damage.
+                // Messages that are missing were removed behind a later checkpoint, or it is damage.
                 let went_on = of_shard.last() != before;
                 return Err(if went_on { LogError::Failed("the reader was far behind".to_owned()) } else { error });
             }
@@ -194,7 +194,7 @@ impl Reader {
     }
 }
 
-/// What has become of a message that was read.
+/// The whereabouts of a message that was read.
 enum Found {
     There,
     Removed,

@@ -228,7 +228,7 @@ impl Register {
                         // This process may have set a newer one.
                         if self.leases.get(&shard).is_none_or(|known| known.revision < revision) {
                             self.leases.insert(shard, HeldLease { revision, holder });
-                            // Of one that has just joined, more is known with the next word of this process.
+                            // More is known of a process that has just joined with the next word of this process.
                             if holder == 0 || holder == self.members.me || self.members.has(holder) {
                                 self.members.is_held(shard, holder);
                             }

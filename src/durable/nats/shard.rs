@@ -123,7 +123,7 @@ impl Shard {
         let mut progress = self.progress.subscribe();
         while progress.borrow_and_update().sequence < sequence {
             match timeout(ANSWER, progress.changed()).await {
-                // It may be told why the rest can't be read.
+                // The reader may have found out why the rest can't be read.
                 Ok(Ok(())) => self.ask(|_| ())?,
                 Ok(Err(_)) => return Err(LogError::Closed),
                 Err(_) => {

@@ -23,7 +23,7 @@ const ALL_ANSWER: Duration = Duration::from_secs(2);
 /// How it is known that the servers sync.
 #[derive(Clone, Default)]
 pub(super) enum Syncs {
-    /// It is not.
+    /// Nothing is known.
     #[default]
     Unknown,
     /// Each says so at one of these URLs.

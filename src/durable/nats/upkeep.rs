@@ -55,7 +55,7 @@ impl Upkeep {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    // It costs room, and nothing else.
+                    // A failure costs room, and nothing else.
                     warn!(shard = self.shard, %error, "a checkpoint is made later");
                     return of_shard.settled.notify_one();
                 }

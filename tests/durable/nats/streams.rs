@@ -1,4 +1,4 @@
-//! What stands in the streams of a log, and what becomes of the log when others have their hands in it.
+//! Messages in the streams of a log, and the fate of the log when others have their hands in it.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
