@@ -5,7 +5,6 @@
 //! ops that are under way. `cargo run --release -p benches --bin nodes_load -- --help` lists the options.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -14,6 +13,7 @@ use std::{
 };
 
 use clap::Parser;
+use futures::{StreamExt, stream::FuturesUnordered};
 use roundlot::{
     Batch, End, Limits, Settled, Sink, SinkError, Stages,
     durable::{CodecError, Durable, Engine, Joined, Nats, PostgreSql, Raw, RawBytes, Term},
@@ -180,21 +180,23 @@ async fn call(
     options: Options,
     counts: Arc<Counts>,
 ) -> Result<Vec<Duration>, Failure> {
-    let (mut waiting, mut times, mut number) = (VecDeque::new(), Vec::new(), 0);
+    let (mut under_way, mut times, mut number) = (FuturesUnordered::new(), Vec::new(), 0);
     loop {
-        let is_over = counts.is_over.load(Relaxed);
-        if !is_over && waiting.len() < options.window {
+        while !counts.is_over.load(Relaxed) && under_way.len() < options.window {
             number += 1;
-            let is_price = number % options.prices == 0;
-            let sent = Instant::now();
-            waiting.push_back((handle.submit(Op { is_price, symbol, number }).await?, is_price, sent));
-            continue;
+            let (op, handle) = (Op { is_price: number % options.prices == 0, symbol, number }, handle.clone());
+            // Each is in a frame when it is first polled, and they are polled in their order.
+            under_way.push(async move {
+                let sent = Instant::now();
+                let outcome = handle.submit(op).await.map_err(|error| error.to_string())?.outcome().await;
+                Ok::<_, String>((op.is_price, outcome.end, sent.elapsed()))
+            });
         }
-        let Some((ack, is_price, sent)) = waiting.pop_front() else { return Ok(times) };
-        let ended = ack.outcome().await;
-        times.push(sent.elapsed());
+        let Some(ended) = under_way.next().await else { return Ok(times) };
+        let (is_price, end, time) = ended?;
+        times.push(time);
         counts.ended.fetch_add(1, Relaxed);
         counts.prices.fetch_add(u64::from(is_price), Relaxed);
-        counts.conflated.fetch_add(u64::from(ended.end == End::Conflated), Relaxed);
+        counts.conflated.fetch_add(u64::from(end == End::Conflated), Relaxed);
     }
 }

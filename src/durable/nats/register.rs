@@ -308,7 +308,11 @@ impl Register {
         for shard in free {
             if self.leases.get(&shard).is_some_and(|lease| lease.holder == self.members.me) {
                 let set = self.set_lease(shard, 0).await;
-                self.was_set(shard, 0, set)?;
+                if matches!(set, Err(Unset::Log(_))) {
+                    // The lease is freed later.
+                    continue;
+                }
+                self.was_set(shard, 0, set);
             }
             self.members.freed(&[shard]);
         }
@@ -318,7 +322,7 @@ impl Register {
             // All at once: one by one they would take as long as a lease.
             let taking: Vec<_> = wanted.iter().map(|shard| self.set_lease(*shard, me)).collect();
             for (shard, set) in wanted.into_iter().zip(futures::future::join_all(taking).await) {
-                let is_taken = self.was_set(shard, me, set)?;
+                let is_taken = self.was_set(shard, me, set);
                 self.members.took(shard, is_taken);
             }
         }
@@ -335,15 +339,12 @@ impl Register {
         self.set(self.frames.streams.names.lease(shard), revision, holder.to_string())
     }
 
-    /// Notes that a lease was set. Returns whether it was.
-    fn was_set(&mut self, shard: u16, holder: u64, set: Result<u64, Unset>) -> Stored<bool> {
-        match set {
-            Ok(revision) => {
-                self.leases.insert(shard, HeldLease { revision, holder });
-                Ok(true)
-            }
-            Err(Unset::Outdated) => Ok(false),
-            Err(Unset::Log(error)) => Err(error),
+    /// Notes that a lease was set. Returns whether it was, as far as that is known: the stream tells of it in any case.
+    fn was_set(&mut self, shard: u16, holder: u64, set: Result<u64, Unset>) -> bool {
+        let is_set = set.is_ok();
+        if let Ok(revision) = set {
+            self.leases.insert(shard, HeldLease { revision, holder });
         }
+        is_set
     }
 }
