@@ -106,3 +106,36 @@ async fn keys_and_tokens_open_a_server() {
     assert!(!format!("{:?}", engine().token("t0ken")).contains("t0ken"));
     assert!(refusal(engine().token("other")).await.contains("NATS"));
 }
+
+/// Goal: a server is trusted by its certificate, and no other one is. Method: a server that asks for TLS, with the authority that has signed
+/// its certificate, another one, and those of the system.
+#[tokio::test]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn certificates_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl").args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    std::fs::write(folder.path().join("san"), "subjectAltName=DNS:localhost").unwrap();
+    let new = ["req", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+    openssl(&[&new[..], &["-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=authority"]].concat());
+    openssl(&[&new[..], &["-x509", "-keyout", "other.key", "-out", "other.crt", "-subj", "/CN=other"]].concat());
+    openssl(&[&new[..4], &["-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"]].concat());
+    let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"];
+    openssl(&[&sign[..], &["-days", "2", "-extfile", "san", "-out", "server.crt"]].concat());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let tls = format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", file("server.crt"), file("server.key"));
+    let (server, place) = (Server::with(&format!("{JETSTREAM}\n{tls}")).await, Place::new().await);
+    let at = |host: &str| Nats::at(server.url().replace("127.0.0.1", host)).servers_sync().ledger(&place.url);
+    is_used(at("localhost").root_certificates(file("ca.crt"))).await;
+    for other in [
+        at("localhost").root_certificates(file("other.crt")),
+        at("localhost"),
+        at("127.0.0.1").root_certificates(file("ca.crt")),
+    ] {
+        let why = refusal(other).await;
+        assert!(why.contains("NATS") && why.contains("certificate"), "{why}");
+    }
+    assert!(refusal(at("localhost").root_certificates(file("none"))).await.contains("none"));
+}
