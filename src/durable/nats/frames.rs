@@ -184,16 +184,8 @@ impl Frames {
     /// How far a shard has come: the cursor, and whether it is paused. Messages that no reader needs any more are forgotten.
     pub(super) async fn reach(&self, shard: u16) -> Stored<(u64, bool)> {
         let (cursor, paused, checkpoint) = self.checkpoints.reach(shard).await?;
-        let of_shard = self.of(shard)?;
-        let has_moved = of_shard.shard.ask(|fold| {
-            let has_moved = fold.base().sequence < checkpoint;
-            // No farther: the next checkpoint is stored as a change of this one.
-            fold.trim(checkpoint);
-            has_moved
-        })?;
-        if has_moved {
-            of_shard.has_kept.store(true, SeqCst);
-        }
+        // No farther: the next checkpoint is stored as a change of this one.
+        self.shard(shard)?.ask(|fold| fold.trim(checkpoint))?;
         Ok((cursor, paused))
     }
 
