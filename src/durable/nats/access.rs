@@ -133,6 +133,9 @@ impl ServerUrl {
             Some((user, host)) => (Some(user), host),
             None => (None, rest),
         };
+        if host.is_empty() {
+            return None;
+        }
         let decoded = |text: &str| String::from_utf8(decoded(text).ok()?).ok();
         let user = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
             Some((name, password)) => Some((decoded(name)?, decoded(password)?)),
