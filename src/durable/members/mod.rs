@@ -9,8 +9,10 @@
 //! | `liveness` | which processes are dead |
 //! | `notices` | messages between processes |
 //! | `clock` | the clock of the engine's server |
+//! | `events` | what all this is logged as |
 
 mod clock;
+pub(crate) mod events;
 mod leases;
 mod liveness;
 mod notices;
@@ -25,6 +27,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tracing::error;
 
 use super::log::{
     Size,
@@ -236,6 +239,7 @@ impl Members {
 
     /// This process was removed from the log.
     pub(crate) fn removed(&self) {
+        error!(producer = self.me, "this process was silent for an hour and was removed from the log: join again");
         let mut state = self.state();
         state.is_removed = true;
         for of_shard in &state.shards {

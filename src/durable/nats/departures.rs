@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     ANSWER,
@@ -11,7 +11,10 @@ use super::{
     register::{Register, Word},
     streams::{Unset, away, no_answer},
 };
-use crate::durable::log::{local::nanos, store::Stored};
+use crate::durable::{
+    log::{local::nanos, store::Stored},
+    members::events,
+};
 
 /// How long the departure of a process may take. Its leases then end like those of one that has died.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -29,7 +32,7 @@ impl Register {
     /// Leaves the log, and says so if that is possible.
     pub(super) async fn end(&mut self) {
         if let Err(error) = timeout(LEAVE, self.leave()).await.unwrap_or_else(|_| Err(no_answer())) {
-            warn!(%error, "a process has left without saying so");
+            events::left_in_silence(&error);
         }
     }
 
@@ -56,7 +59,7 @@ impl Register {
             }
         };
         match timeout(self.members.lease / 4, remove).await.unwrap_or_else(|_| Err(no_answer())) {
-            Ok(true) => info!(producer, "a process that died was removed from the log"),
+            Ok(true) => events::dead_was_removed(producer),
             Ok(false) => {}
             Err(error) => warn!(producer, %error, "a process that died is removed later"),
         }

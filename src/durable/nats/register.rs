@@ -20,7 +20,6 @@ use async_nats::{
 use futures::StreamExt;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
 
 use super::{
     ANSWER,
@@ -29,7 +28,7 @@ use super::{
 };
 use crate::durable::{
     log::{LogError, local::nanos, store::Stored},
-    members::{Exchange, Members, Read, Wanted},
+    members::{Exchange, Members, Read, Wanted, events},
     postgres::schema::process_name,
 };
 
@@ -157,7 +156,7 @@ impl Register {
             let Err(error) = went else { continue };
             self.watch = None;
             self.failed();
-            warn!(%error, "a process can't renew its leases");
+            events::can_not_renew(&error);
             tokio::select! {
                 biased;
                 () = closed.cancelled() => break,
@@ -249,7 +248,6 @@ impl Register {
             return;
         }
         if lease.is_none() && !self.members.is_removed() {
-            error!(producer, "this process was silent for an hour and was removed from the log: join again");
             self.members.removed();
         }
         let Some(renewal) = self.renewal.take_if(|renewal| renewal.after < revision) else { return };

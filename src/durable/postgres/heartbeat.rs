@@ -13,7 +13,6 @@ use tokio::{
 };
 use tokio_postgres::{Row, types::Type};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
 
 use super::tables::Tables;
 use crate::{
@@ -24,7 +23,7 @@ use crate::{
             session::{connect_with, failed},
         },
         log::{LogError, store::Stored, sums::unsigned},
-        members::{Clock, Exchange, Members, Read, Wanted},
+        members::{Clock, Exchange, Members, Read, Wanted, events},
     },
     rules::stable_hash::fnv1a,
     sink::postgres::{Server, Session},
@@ -170,7 +169,7 @@ impl Heartbeat {
             };
             self.listener = None;
             self.members.failed();
-            warn!(%error, "a process can't renew its leases");
+            events::can_not_renew(&error);
             tokio::select! {
                 biased;
                 () = closed.cancelled() => break,
@@ -179,7 +178,7 @@ impl Heartbeat {
         }
         let no_answer = || Err(JoinError::Open("the server gave no answer".to_owned()));
         if let Err(error) = timeout(LEAVE, self.leave()).await.unwrap_or_else(|_| no_answer()) {
-            warn!(%error, "a process has left without saying so");
+            events::left_in_silence(&error);
         }
     }
 
@@ -215,10 +214,6 @@ impl Heartbeat {
         let row = rows.first().ok_or_else(|| LogError::Damaged("the log is gone".to_owned()))?;
         self.clock.measured(sent, received, row.get(1));
         if !row.get::<_, bool>(0) && !self.members.is_removed() {
-            error!(
-                producer = self.members.me,
-                "this process was silent for an hour and was removed from the log: join again"
-            );
             self.members.removed();
         }
         let has_old = row.get::<_, Option<bool>>(5).unwrap_or_default();
@@ -233,7 +228,7 @@ impl Heartbeat {
         for (producer, revision) in self.members.dead() {
             let remove = self.tables.of_log(REMOVE, [int8(producer), int8(revision)]);
             if self.on_time(async |session| remove.execute(session.client()).await).await? > 0 {
-                info!(producer, "a process that died was removed from the log");
+                events::dead_was_removed(producer);
             }
         }
         Ok(())
