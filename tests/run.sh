@@ -131,7 +131,6 @@ ROUNDLOT_NATS_SERVER=$(tests/nats_server.sh)
 export ROUNDLOT_NATS_SERVER
 "$ROUNDLOT_NATS_SERVER" --version
 test_ignored --test durable nats
-test_ignored --test demonstration
 
 step "bots that trade as one on servers"
 test_ignored --test app
@@ -164,13 +163,16 @@ promtool test rules config/prometheus/alerts_test.yml
 test_ignored --test telemetry
 
 step "trading app"
-cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$tmp/app.db" --report "$tmp/app.json"
+# Together with what later steps run, so that the library is compiled once for all of them.
+packages=(-p trading_app)
+$quick || packages+=(-p roundlot-campaign -p nodes -p roundlot-power)
+cargo build --quiet --release --locked --bins "${packages[@]}"
+release=${CARGO_TARGET_DIR:-target}/release
+"$release/trading_app" --seconds 3 --database "$tmp/app.db" --report "$tmp/app.json"
 grep -q '"delivered"' "$tmp/app.json"
-cargo run --quiet --release --locked -p trading_app -- --seconds 3 --database "$ROUNDLOT_POSTGRES_URL" >"$tmp/app.txt"
+"$release/trading_app" --seconds 3 --database "$ROUNDLOT_POSTGRES_URL" >"$tmp/app.txt"
 grep -q 'rows written to PostgreSQL' "$tmp/app.txt"
-logged() {
-    cargo run --quiet --release --locked -p trading_app -- --log "$tmp/orders.db" --database "$tmp/logged.db" "$@"
-}
+logged() { "$release/trading_app" --log "$tmp/orders.db" --database "$tmp/logged.db" "$@"; }
 logged --seconds 2 >/dev/null
 logged --seconds 2 --report "$tmp/logged.json" >/dev/null
 grep -q '"recovered": 0' "$tmp/logged.json" # an orderly end leaves nothing in the log
@@ -188,12 +190,10 @@ if ! $quick; then
     need sqlite3 sqlite3
 
     step "instructions per op"
+    # The bench is built by itself, since features that others ask for would change its counts.
     cargo run --quiet --release --locked -p roundlot-bench --bin instructions
 
     step "durable batchers that are killed"
-    # Together, so that the library is compiled once for the three.
-    cargo build --quiet --release --locked -p roundlot-campaign -p nodes -p roundlot-power
-    release=${CARGO_TARGET_DIR:-target}/release
     "$release/roundlot-campaign" crashes --kills 150
 
     step "nodes whose leaders die"
