@@ -46,7 +46,7 @@ async fn a_server_that_is_killed_loses_nothing() {
 /// Goal: ops are accepted while the ledger is away, and land when it is back. Method: its server is killed and started.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs servers: tests/run.sh starts them"]
-async fn ops_are_accepted_while_the_ledger_is_away() {
+async fn ops_are_accepted_while_the_database_is_away() {
     let ledger = crate::server::Server::start(&[]);
     let mut place = Place::on(&ledger.url()).await;
     let orders = join(&place, 1).await;
