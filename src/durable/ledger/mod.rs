@@ -89,6 +89,36 @@ struct Lead {
     timeline: Option<String>,
 }
 
+/// How long the ledger's server keeps a transaction open whose client says nothing, at least. With a longer lease it is as long as that.
+const MIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it does so with a lease.
+pub(crate) fn patience(lease: Duration) -> Duration {
+    lease.max(MIN_PATIENCE)
+}
+
+/// The session of a shard that this process leads. It ends with the lead, since the server has only so many for all processes.
+pub(crate) struct ShardSession {
+    ledger: Arc<Ledger>,
+    shard: u16,
+}
+
+impl ShardSession {
+    pub(crate) fn new(ledger: &Arc<Ledger>, shard: u16) -> Self {
+        Self { ledger: Arc::clone(ledger), shard }
+    }
+}
+
+impl Drop for ShardSession {
+    fn drop(&mut self) {
+        let (ledger, shard) = (Arc::clone(&self.ledger), self.shard);
+        // Without a runtime, the session has ended with its connection.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { ledger.end_session(shard).await });
+        }
+    }
+}
+
 impl Ledger {
     /// Transactions that this process has committed.
     pub(crate) fn commits(&self) -> u64 {
@@ -104,7 +134,7 @@ impl Ledger {
     }
 
     /// Ends the session of a shard that this process does not lead any more.
-    pub(crate) async fn end_session(&self, shard: u16) {
+    async fn end_session(&self, shard: u16) {
         if let Ok(lead) = self.shard(shard) {
             lead.lock().await.slot.end().await;
         }

@@ -10,7 +10,7 @@ use super::{
     Ledger,
     rows::{Statement, int8, run_all},
     schema::key,
-    session::{ANSWER, answer, committed, failed},
+    session::{ANSWER, Slot, answer, committed, failed},
 };
 use crate::durable::{
     intent::Intent,
@@ -149,7 +149,14 @@ impl Ledger {
     /// Pauses a shard or ends the pause, whoever leads it. Returns how many ops may be under way: those that intents name.
     pub(crate) async fn set_paused(&self, shard: u16, paused: bool) -> Stored<u64> {
         let mut lead = self.shard(shard)?.lock().await;
-        let mut in_use = lead.slot.ready(&self.server).await?;
+        let paused = self.set_paused_by(&mut lead.slot, shard, paused).await;
+        // A process that leads the shard pauses it by a record, and this one needs no session for it.
+        lead.slot.end().await;
+        paused
+    }
+
+    async fn set_paused_by(&self, slot: &mut Slot, shard: u16, paused: bool) -> Stored<u64> {
+        let mut in_use = slot.ready(&self.server).await?;
         match self.set_paused_in(in_use.client()?, shard, paused).await {
             Ok(under_way) => {
                 in_use.done();

@@ -7,7 +7,27 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Mark, Members, State, notices::Notice};
-use crate::durable::log::lead::{Lead, Membership, preferred};
+use crate::durable::{
+    error::JoinError,
+    log::lead::{Lead, Membership, preferred},
+};
+
+/// The lease by default: long enough for a pause of a process or its network that is no crash.
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(3);
+
+/// The shortest lease: below it, the scheduling of a busy machine looks like death.
+const MIN_LEASE: Duration = Duration::from_millis(200);
+
+/// The longest lease. A leader that dies is not replaced before it is over.
+const MAX_LEASE: Duration = Duration::from_secs(60);
+
+/// Refuses a lease that is too short or too long.
+pub(crate) fn check_lease(lease: Duration) -> Result<(), JoinError> {
+    match (MIN_LEASE..=MAX_LEASE).contains(&lease) {
+        true => Ok(()),
+        false => Err(JoinError::Open(format!("a lease is from {MIN_LEASE:?} to {MAX_LEASE:?}, not {lease:?}"))),
+    }
+}
 
 /// How long a process must have been the one to lead a shard before it wants it from the one that does. It says so again after as long.
 const WANTED_AFTER: Duration = Duration::from_secs(1);

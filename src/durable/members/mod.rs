@@ -34,7 +34,7 @@ use super::log::{
     lead::{Membership, News},
 };
 pub(crate) use clock::Clock;
-pub(crate) use leases::Wanted;
+pub(crate) use leases::{DEFAULT_LEASE, Wanted, check_lease};
 use leases::{Own, Shard};
 pub(crate) use liveness::Exchange;
 use liveness::Liveness;

@@ -64,9 +64,12 @@ impl Appender {
         match row.frame {
             REMOVED => Err(LogError::Closed),
             last if last == frame.number => {
-                // The reader may have passed it over, if it was settled and removed meanwhile.
-                let stored = StoredFrame { first: row.first, bytes: Arc::clone(&frame.bytes), count: frame.count };
-                self.followers.tell(shard, &stored);
+                let next = of_shard.ask(|fold| fold.places(row.first).next()).map_err(unknown)?;
+                if next.is_none_or(|place| place.first != row.first) {
+                    // The reader has passed it over, if it was settled and removed meanwhile. One that was told of it knows it.
+                    let stored = StoredFrame { first: row.first, bytes: Arc::clone(&frame.bytes), count: frame.count };
+                    self.followers.tell(shard, &stored);
+                }
                 Ok(())
             }
             _ if self.is_ghost(frame) => Err(LogError::Ghost),
@@ -85,7 +88,7 @@ impl Appender {
         let sequence = self.frames.streams.append(shard, Arc::clone(&frame.bytes)).await?;
         let of_shard = self.frames.shard(shard)?;
         of_shard.reached(sequence).await?;
-        // Behind a farewell it counts for nothing, and the letter must stay.
+        // Behind a tombstone it counts for nothing, and the letter must stay.
         if self.row(of_shard)?.frame == REMOVED { Err(LogError::Closed) } else { Ok(()) }
     }
 

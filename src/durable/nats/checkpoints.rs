@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Row};
 
 use super::fold::State;
 use crate::{
@@ -24,15 +24,15 @@ use crate::{
         },
         postgres::{
             frames::ROW_BYTES,
-            schema::enter_with_positions,
+            schema::{TableSet, enter_with_positions},
             tables::{SharedSession, Tables},
         },
     },
     sink::postgres::Session,
 };
 
-/// The format of these tables and of what streams hold, and the only one that is read.
-const FORMAT: i64 = 1;
+/// The table, and the only format of it and of the messages in streams that is read.
+const CHECKPOINTS: TableSet = TableSet { name: "checkpoints", key: "streams_format", format: 1, tables: TABLES };
 
 const TABLES: &str = "
 CREATE TABLE {s}.roundlot_checkpoints (
@@ -52,7 +52,7 @@ pub(super) async fn join(session: &mut Session, name: &str, shards: u16, paired:
     session.begin();
     let transaction = answer(session.client_mut().transaction()).await?;
     let (found, tables) = enter_with_positions(&transaction, name, shards, paired).await?;
-    make_tables(&transaction, &found.schema).await?;
+    CHECKPOINTS.make(&transaction, &found.schema).await?;
     let rows = "INSERT INTO {s}.roundlot_checkpoints SELECT $1, r.shard, 0, 0, r.sum \
         FROM unnest($2::integer[], $3::bigint[]) AS r(shard, sum) ON CONFLICT DO NOTHING";
     let of_shards = sums((0..shards).map(|shard| checkpoint_sum(&tables, shard, 0, 0)));
@@ -60,17 +60,6 @@ pub(super) async fn join(session: &mut Session, name: &str, shards: u16, paired:
     committed(transaction.commit()).await?;
     session.rest();
     Ok(found)
-}
-
-async fn make_tables(transaction: &Transaction<'_>, schema: &str) -> Result<(), JoinError> {
-    let sql = "SELECT value FROM {s}.roundlot_meta WHERE key = 'streams_format'".replace("{s}", schema);
-    match answer(transaction.query_typed(&sql, &[])).await?.first().map(|row| row.get::<_, i64>(0)) {
-        None => Ok(answer(transaction.batch_execute(&TABLES.replace("{s}", schema))).await?),
-        Some(FORMAT) => Ok(()),
-        Some(other) => {
-            Err(JoinError::Unsafe(format!("the checkpoints have format {other}, and this version reads {FORMAT}")))
-        }
-    }
 }
 
 fn checkpoint_sum(tables: &Tables, shard: u16, sequence: u64, message: u64) -> i64 {

@@ -1,4 +1,4 @@
-//! How processes go: one that leaves says farewell, and one that has died is removed an hour later.
+//! Departures: a process that leaves publishes its tombstones, and the others publish those of one that has been dead for an hour.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,9 +7,9 @@ use tracing::warn;
 
 use super::{
     ANSWER,
-    farewell::Farewell,
-    register::{Register, Word},
+    heartbeat::{Heartbeat, MemberRecord},
     streams::{Unset, away, no_answer},
+    tombstone::Tombstone,
 };
 use crate::durable::{
     log::{local::nanos, store::Stored},
@@ -25,10 +25,10 @@ const REMOVE_AFTER: Duration = Duration::from_secs(3600);
 /// The pause between two attempts to do so.
 const REMOVE_EVERY: Duration = Duration::from_secs(60);
 
-/// The last word of a process that has left, or was removed.
+/// The record of a process that has left or was removed.
 const GONE: &str = "gone";
 
-impl Register {
+impl Heartbeat {
     /// Leaves the log, and says so if that is possible.
     pub(super) async fn end(&mut self) {
         if let Err(error) = timeout(LEAVE, self.leave()).await.unwrap_or_else(|_| Err(no_answer())) {
@@ -40,19 +40,19 @@ impl Register {
     pub(super) async fn remove_dead(&mut self) {
         let now = nanos(self.frames.clock.now());
         let is_old = |(producer, revision): &(u64, u64)| {
-            let word = self.words.get(producer).filter(|word| word.revision == *revision);
-            word.is_some_and(|word| now.saturating_sub(word.at) > REMOVE_AFTER.as_nanos() as u64)
+            let record = self.records.get(producer).filter(|record| record.revision == *revision);
+            record.is_some_and(|record| now.saturating_sub(record.at) > REMOVE_AFTER.as_nanos() as u64)
         };
         let Some((producer, revision)) = self.members.dead().into_iter().find(is_old) else { return };
         if Instant::now() < self.remove_at {
             return;
         }
         self.remove_at = Instant::now() + REMOVE_EVERY;
-        let farewell = self.say_farewell(producer);
+        let tombstones = self.publish_tombstones(producer);
         let gone = self.set(self.frames.streams.names.member(producer), revision, GONE.to_owned());
         let remove = async {
             // None of its frames counts from here on, even if it wakes now.
-            farewell.await?;
+            tombstones.await?;
             match gone.await {
                 Err(Unset::Log(error)) => Err(error),
                 set => Ok(set.is_ok()),
@@ -65,22 +65,25 @@ impl Register {
         }
     }
 
-    /// Tells all readers that no frame of a process counts any more.
-    fn say_farewell(&self, producer: u64) -> impl Future<Output = Stored<()>> + Send + use<> {
+    /// Publishes a tombstone into each stream: frames of the process that come behind it count for nothing.
+    fn publish_tombstones(&self, producer: u64) -> impl Future<Output = Stored<()>> + Send + use<> {
         let frames = Arc::clone(&self.frames);
         async move {
             for (shard, _) in (0..).zip(frames.all()) {
-                frames.streams.append(shard, Farewell { producer }.bytes()).await?;
+                frames.streams.append(shard, Tombstone { producer }.bytes()).await?;
             }
             Ok(())
         }
     }
 
-    /// Forgets the words of processes that have been gone for an hour, which all others have heard.
+    /// Removes the records of processes that have been gone for an hour. All others have read them.
     pub(super) async fn forget_gone(&mut self) {
         let now = nanos(self.frames.clock.now());
-        let is_old = |word: &Word| word.lease.is_none() && now.saturating_sub(word.at) > REMOVE_AFTER.as_nanos() as u64;
-        let old: Vec<u64> = self.words.values().filter(|word| is_old(word)).map(|word| word.revision).collect();
+        let is_old = |record: &MemberRecord| {
+            record.lease.is_none() && now.saturating_sub(record.at) > REMOVE_AFTER.as_nanos() as u64
+        };
+        let old: Vec<u64> =
+            self.records.values().filter(|record| is_old(record)).map(|record| record.revision).collect();
         let streams = &self.frames.streams;
         let Ok(stream) = streams.context.get_stream_no_info(streams.names.members()).await else { return };
         for revision in old {
@@ -97,10 +100,10 @@ impl Register {
             return Ok(());
         }
         // Frames that are still under way count for nothing if they come later.
-        self.say_farewell(self.members.me).await?;
+        self.publish_tombstones(self.members.me).await?;
         let me = self.members.me;
         loop {
-            let revision = self.words.get(&me).map_or(0, |word| word.revision);
+            let revision = self.records.get(&me).map_or(0, |record| record.revision);
             match self.set(self.frames.streams.names.member(me), revision, GONE.to_owned()).await {
                 Ok(_) => break,
                 // The last renewal has not come back yet.

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::farewell::Farewell;
+use super::tombstone::Tombstone;
 use crate::durable::{
     bytes::checksum,
     frame::{Frame, FrameError, MAX_COUNT, MAX_NUMBER},
@@ -156,8 +156,8 @@ impl Fold {
         let damaged = |error: FrameError| {
             LogError::Damaged(format!("message {sequence} of the stream is not roundlot's: {error}"))
         };
-        let (change, frame) = match Farewell::open(bytes) {
-            Some(Farewell { producer }) => (Change::Removed(producer), None),
+        let (change, frame) = match Tombstone::open(bytes) {
+            Some(Tombstone { producer }) => (Change::Removed(producer), None),
             None => self.decide(&Frame::open(Arc::clone(bytes)).map_err(damaged)?, *at)?,
         };
         let size = bytes.len() as u64 + MESSAGE_BYTES;
@@ -256,7 +256,7 @@ mod tests {
     fn messages() -> impl Strategy<Value = Vec<Arc<[u8]>>> {
         let message = (0..12_u8, 1..4_u64, 0..6_u64, 1..4_u64, prop::option::of(1..4_u64), any::<bool>());
         let message = message.prop_map(|(kind, producer, number, count, foreign, old)| match kind {
-            0 => Farewell { producer }.bytes(),
+            0 => Tombstone { producer }.bytes(),
             _ => frame(
                 producer,
                 number,
@@ -324,7 +324,7 @@ mod tests {
             frame(7, 2, 1, None, NOW),
             frame(7, 4, 1, None, old),
             frame(8, 1, 1, None, NOW),
-            Farewell { producer: 7 }.bytes(),
+            Tombstone { producer: 7 }.bytes(),
             frame(7, 5, 1, None, NOW),
             frame(7, 0, 1, None, NOW),
             frame(8, 0, 1, None, NOW),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::durable::{
     frame::Frame,
-    ledger::{FrameStore, Ledger},
+    ledger::FrameStore,
     log::{Answer, LogError, StoredFrame, local::nanos, search, store::Stored},
     members::{Clock, Members},
     postgres::frames::Frames as KeptFrames,
@@ -41,8 +41,8 @@ struct OfShard {
     shard: Shard,
     /// Whether the ledger may have kept frames.
     has_kept: AtomicBool,
-    /// Notified when the reader is to look whether the stream still has what was read.
-    doubted: Notify,
+    /// Notified when the reader is to check whether the stream still has the last message that was read.
+    recheck: Notify,
 }
 
 impl Frames {
@@ -76,10 +76,10 @@ impl Frames {
         }
     }
 
-    /// Waits until it is doubted that the stream has what was read.
-    pub(super) async fn doubted(&self, shard: u16) {
+    /// Waits until the reader is to check whether the stream still has the last message that was read.
+    pub(super) async fn recheck(&self, shard: u16) {
         if let Ok(of_shard) = self.of(shard) {
-            of_shard.doubted.notified().await;
+            of_shard.recheck.notified().await;
         }
     }
 
@@ -90,7 +90,7 @@ impl Frames {
         let last = self.streams.info(shard).await?.state.last_sequence;
         if last < read {
             // A server that leads the stream since a moment ago may still be behind.
-            of_shard.doubted.notify_one();
+            of_shard.recheck.notify_one();
             return Err(LogError::Failed("the stream ends before what was read".to_owned()));
         }
         of_shard.shard.reached(last).await
@@ -218,10 +218,4 @@ impl FrameStore for LedgerFrames {
     fn recorded(&self, shard: u16) {
         self.0.members.recorded(shard);
     }
-}
-
-/// Positions that a term of this process has settled, as of its last commit. `None` if it must be read again.
-pub(super) async fn settled(ledger: &Ledger, shard: u16) -> Stored<Option<crate::durable::settled::Settled>> {
-    let known = ledger.known(shard).await?;
-    Ok(known.map(|(cursor, runs)| crate::durable::settled::Settled::new(cursor, &runs)))
 }

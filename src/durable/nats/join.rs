@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use async_nats::{Client, jetstream::stream::Info};
@@ -14,16 +14,16 @@ use super::{
     appender::Appender,
     checkpoints::{self, Checkpoints},
     frames::{Frames, LedgerFrames},
+    heartbeat::Heartbeat,
     log::{NatsLog, come_back},
     reader::Reader,
-    register::Register,
     settings::Settings,
     streams::{Layout, Names, Streams},
     upkeep::Upkeep,
 };
 use crate::durable::{
     error::JoinError,
-    ledger::{Ledger, LetterBytes, session},
+    ledger::{self, Ledger, LetterBytes, session},
     log::{LogError, followers::Followers, lead::Membership, store::Paired},
     members::{Clock, Members},
     postgres::{
@@ -32,16 +32,8 @@ use crate::durable::{
     },
 };
 
-/// Settings of the ledger's sessions that read, and of the one that makes checkpoints.
-const READS: &str = "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '10s'";
-
-/// Settings of the session that removes what was kept. Its commits are not waited for: frames of settled ops that come back with a
-/// server that has crashed are removed again.
-const CHANGES: &str =
-    "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '2s'; SET synchronous_commit TO off";
-
-/// How long the ledger's server keeps a transaction open whose client says nothing, at least.
-const MIN_PATIENCE: Duration = Duration::from_secs(1);
+/// Settings of the session that reads and stores checkpoints.
+const CHECKPOINTS: &str = "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '10s'";
 
 impl NatsLog {
     /// Joins the log of this name, and makes it if there is none.
@@ -61,13 +53,11 @@ impl NatsLog {
         let tables = Arc::new(Tables { schema: found.schema.clone(), log: found.log });
         let membership = Membership { log: found.log as u16, producer: found.producer };
         let (clock, members) = (Arc::<Clock>::default(), Members::new(membership, settings.lease, shards));
-        let [reads, changes, of_checkpoints] =
-            [READS, CHANGES, READS].map(|settings| SharedSession::new(Arc::clone(&server), settings));
-        let kept = KeptFrames::new(Arc::clone(&tables), Arc::clone(&clock), [reads, changes]);
-        let checkpoints = Checkpoints::new(tables, of_checkpoints);
+        let kept = KeptFrames::new(Arc::clone(&tables), Arc::clone(&clock), &server);
+        let checkpoints = Checkpoints::new(tables, SharedSession::new(Arc::clone(&server), CHECKPOINTS));
         let of_members = (Arc::clone(&members), clock);
         let frames = Arc::new(Frames::new(streams, checkpoints, kept, of_members, shards));
-        let letters = (LetterBytes::of_many(settings.letter_room), settings.lease.max(MIN_PATIENCE));
+        let letters = (LetterBytes::of_many(settings.letter_room), ledger::patience(settings.lease));
         let of_ledger = Arc::new(LedgerFrames(Arc::clone(&frames)));
         let ledger = Arc::new(Ledger::new(server, session, found, shards, of_ledger, letters));
         let (followers, closed) = (Arc::new(Followers::new(shards)), CancellationToken::new());
@@ -104,7 +94,7 @@ impl NatsLog {
         for shard in 0..self.shards {
             self.look_at(shard).await?;
         }
-        let register = Register::begin(Arc::clone(&self.frames)).await?;
+        let register = Heartbeat::begin(Arc::clone(&self.frames)).await?;
         self.spawn(register.run(self.closed.clone()));
         for shard in 0..self.shards {
             for marked in self.ledger.marked(shard).await? {
@@ -146,8 +136,9 @@ async fn pair(
     let replicas = settings.replicas.unwrap_or(if is_cluster { 3 } else { 1 });
     let layout = Layout { replicas, shard_bytes: settings.room / u64::from(shards.max(1)) };
     let fresh = RandomState::new().hash_one(SystemTime::now()) | 1;
-    let (info, pairing) = streams.open_members(layout, fresh).await?;
-    settings.syncs.check(name, &servers_of(client, &info)).await?;
+    // Before anything is made.
+    settings.syncs.check(name, &[client.server_info().server_name]).await?;
+    let pairing = streams.open_members(layout, fresh).await?;
     let mut has_begun = false;
     for shard in 0..shards {
         // A stream that is missing is made when the ledger knows the log.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use futures::future::BoxFuture;
@@ -13,7 +13,7 @@ use super::{appender::Appender, frames::Frames};
 use crate::{
     durable::{
         frame::{Entry, Frame, Packer},
-        ledger::{Ledger, lookups::Marked},
+        ledger::{Ledger, ShardSession, lookups::Marked},
         log::{
             self, Answer, Found, Lease, Log, LogError, Purge, Record, Size, StoredFrame, TermState, Work,
             callers::Callers,
@@ -28,12 +28,6 @@ use crate::{
     },
     rules::outcome::OpId,
 };
-
-/// Attempts to remove a dead letter whose op is in the log again, a second apart. The next process goes on.
-const DISCARDS: u32 = 10;
-
-/// The pause between them.
-const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct NatsLog {
     pub(super) shards: u16,
@@ -100,35 +94,20 @@ pub(super) async fn come_back(ledger: &Ledger, appender: &Appender, marked: Mark
     packer.push(entry, &op);
     let frame: Frame = packer.seal(0, nanos(appender.frames.clock.now()), schema);
     appender.store_letter(from.shard(), &frame).await?;
-    for _ in 0..DISCARDS {
-        match ledger.discard(from).await {
-            Err(error) if error.is_passing() || matches!(error, LogError::Unknown(_)) => {
-                tokio::time::sleep(PAUSE).await
-            }
-            // The op is in the log, whatever becomes of the letter. The next process removes it.
-            _ => break,
-        }
-    }
+    ledger.discard_surely(from).await;
     Ok(to)
 }
 
-/// The lead of a shard in this process. With it end the ledger's session of the shard, since the server has only so many for all
-/// processes, and the delivery of all frames.
-struct Leading {
+/// The delivery of all frames to the leader of a shard in this process, which ends with the lead.
+struct Delivery {
     frames: Arc<Frames>,
-    ledger: Arc<Ledger>,
     shard: u16,
 }
 
-impl Drop for Leading {
+impl Drop for Delivery {
     fn drop(&mut self) {
         if let Ok(of_shard) = self.frames.shard(self.shard) {
             of_shard.term_ended();
-        }
-        let (ledger, shard) = (Arc::clone(&self.ledger), self.shard);
-        // Without a runtime, the session has ended with its connection.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { ledger.end_session(shard).await });
         }
     }
 }
@@ -163,7 +142,8 @@ impl Log for NatsLog {
 
     fn try_lead(&self, shard: u16) -> Option<Lead> {
         let lead = self.members.try_lead(shard)?;
-        Some(lead.with(Leading { frames: Arc::clone(&self.frames), ledger: Arc::clone(&self.ledger), shard }))
+        let delivery = Delivery { frames: Arc::clone(&self.frames), shard };
+        Some(lead.with(ShardSession::new(&self.ledger, shard)).with(delivery))
     }
 
     fn news(&self, shard: u16) -> Arc<News> {
@@ -205,30 +185,17 @@ impl Log for NatsLog {
 
     fn set_paused(&self, shard: u16, paused: bool) -> Answer<'_, u64> {
         Box::pin(async move {
-            let under_way = self.ledger.set_paused(shard, paused).await;
-            // A process that leads the shard pauses it by a record.
-            self.ledger.end_session(shard).await;
-            let under_way = under_way?;
+            let under_way = self.ledger.set_paused(shard, paused).await?;
             self.members.recorded(shard);
             Ok(under_way)
         })
     }
 
-    /// An op that is found waits if it is not settled afterwards: what is settled stays so.
     fn holds(&self, id: OpId) -> Answer<'_, bool> {
         Box::pin(async move {
-            let (shard, key) = (id.shard(), (id.producer(), id.number()));
-            self.frames.sync(shard).await?;
-            let (mut from, _) = self.frames.kept.cursor(shard, 0).await?;
-            // An op that was sent again has several positions.
-            let read = |at, limit| self.frames.reading(shard, at, limit);
-            while let Some(position) = search::position(read, from, key).await? {
-                if !self.frames.kept.cursor(shard, position).await?.1 {
-                    return Ok(true);
-                }
-                from = position + 1;
-            }
-            Ok(false)
+            self.frames.sync(id.shard()).await?;
+            let read = move |from, limit| self.frames.reading(id.shard(), from, limit);
+            self.frames.kept.holds(id, read).await
         })
     }
 

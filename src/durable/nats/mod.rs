@@ -8,16 +8,16 @@
 //! | `syncs` | whether the servers sync what they confirm |
 //! | `streams` | the streams of a log, and requests to them |
 //! | `fold` | which messages of a stream count, and their positions |
-//! | `farewell` | the message that a process sends no more frames |
+//! | `tombstone` | the message behind which frames of a process count for nothing |
 //! | `shard` | how far this process has read a stream |
 //! | `reader` | the task that reads it |
 //! | `appender` | stores frames |
 //! | `frames` | reads frames again, by their positions |
 //! | `checkpoints` | where in the stream reading begins, in the ledger |
 //! | `upkeep` | the task that moves that on |
-//! | `register` | the task that shows that a process is alive, and takes leases |
+//! | `heartbeat` | the task that shows that a process is alive, and takes leases |
 //! | `join` | how a process joins |
-//! | `departures` | processes that leave, or are removed |
+//! | `departures` | processes that leave or are removed |
 //! | `log` | a log, as ingress and leaders see it |
 //!
 //! **A log is a fold over its stream.** JetStream stores messages and promises their order, and nothing else is asked of it: no dedupe
@@ -28,17 +28,17 @@ mod access;
 mod appender;
 mod checkpoints;
 mod departures;
-mod farewell;
 mod fold;
 mod frames;
+mod heartbeat;
 mod join;
 mod log;
 mod reader;
-mod register;
 mod settings;
 mod shard;
 mod streams;
 mod syncs;
+mod tombstone;
 mod upkeep;
 
 use std::time::Duration;

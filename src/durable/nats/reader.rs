@@ -91,7 +91,7 @@ impl Reader {
         loop {
             let message = tokio::select! {
                 biased;
-                () = frames.doubted(shard) => return Err(LogError::Failed("it is looked at again".to_owned())),
+                () = frames.recheck(shard) => return Err(LogError::Failed("the last message is checked".to_owned())),
                 message = messages.next() => message,
                 () = tokio::time::sleep(SILENCE) => {
                     let (read, last) = (of_shard.last(), frames.streams.info(shard).await?.state.last_sequence);

@@ -13,6 +13,7 @@ use crate::{
     durable::{
         engine::{Engine, Open, Opened},
         error::JoinError,
+        members::{DEFAULT_LEASE, check_lease},
     },
     sink::postgres::Postgres,
 };
@@ -25,15 +26,6 @@ const MIN_SHARD_BYTES: u64 = 16 << 20;
 
 /// The part of the cap that dead letters may take in the ledger: one of so many.
 const LETTERS: u64 = 16;
-
-/// The lease by default: long enough for a pause of a process or its network that is no crash.
-const LEASE: Duration = Duration::from_secs(3);
-
-/// The shortest lease: below it, the scheduling of a busy machine looks like death.
-const MIN_LEASE: Duration = Duration::from_millis(200);
-
-/// The longest lease. A leader that dies is not replaced before it is over.
-const MAX_LEASE: Duration = Duration::from_secs(60);
 
 /// A log in NATS JetStream, for several processes on several machines. Its ledger is in a PostgreSQL database.
 ///
@@ -114,7 +106,14 @@ impl Nats {
     /// one cluster; a process connects with one of them, and with another one if that fails.
     pub fn at(urls: impl Into<String>) -> Self {
         let access = Access { servers: urls.into(), ..Access::default() };
-        Self { access, ledger: None, syncs: Syncs::default(), replicas: None, lease: LEASE, max_bytes: MAX_BYTES }
+        Self {
+            access,
+            ledger: None,
+            syncs: Syncs::default(),
+            replicas: None,
+            lease: DEFAULT_LEASE,
+            max_bytes: MAX_BYTES,
+        }
     }
 
     /// The database of the ledger, by a URL that is read as [`Postgres::url`] does. There is none by default, and a log needs one.
@@ -200,9 +199,7 @@ impl Open for Nats {
     fn open(self, name: String, shards: u16) -> BoxFuture<'static, Result<Opened, JoinError>> {
         Box::pin(async move {
             let Self { access, ledger, syncs, replicas, lease, max_bytes } = self;
-            if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
-                return Err(JoinError::Open(format!("a lease is from {MIN_LEASE:?} to {MAX_LEASE:?}, not {lease:?}")));
-            }
+            check_lease(lease)?;
             if replicas.is_some_and(|replicas| !(1..=5).contains(&replicas)) {
                 return Err(JoinError::Open("1 to 5 servers hold a stream".to_owned()));
             }

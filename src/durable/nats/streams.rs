@@ -2,8 +2,8 @@
 //!
 //! | stream | subjects | holds |
 //! |---|---|---|
-//! | `roundlot-frames-<shard>-<log>` | `roundlot.<log>.frames.<shard>` | frames, and farewells of processes |
-//! | `roundlot-members-<log>` | `roundlot.<log>.member.<process>`, `roundlot.<log>.lease.<shard>` | the last word of each process, and who has each lease |
+//! | `roundlot-frames-<shard>-<log>` | `roundlot.<log>.frames.<shard>` | frames, and tombstones of processes |
+//! | `roundlot-members-<log>` | `roundlot.<log>.member.<process>`, `roundlot.<log>.lease.<shard>` | a record of each process and of each lease |
 //!
 //! Notices go from process to process by `roundlot.<log>.news`, which no stream holds.
 
@@ -133,14 +133,13 @@ impl Streams {
         Self { context, names }
     }
 
-    /// Makes the stream of the members, or finds it. Returns what is known of it, and the number that log and ledger share.
-    pub(super) async fn open_members(&self, layout: Layout, fresh: u64) -> Result<(Info, u64), JoinError> {
+    /// Makes the stream of the members, or finds it. Returns the number that log and ledger share.
+    pub(super) async fn open_members(&self, layout: Layout, fresh: u64) -> Result<u64, JoinError> {
         let subjects =
             vec![format!("roundlot.{0}.member.*", self.names.log), format!("roundlot.{0}.lease.*", self.names.log)];
         let config = Config { max_messages_per_subject: 1, ..config(self.names.members(), subjects, layout, fresh) };
         let info = self.open(Config { max_bytes: -1, discard: DiscardPolicy::Old, ..config }).await?;
-        let pairing = pairing_of(&info.config).ok_or_else(|| unpaired(&info.config.name))?;
-        Ok((info, pairing))
+        pairing_of(&info.config).ok_or_else(|| unpaired(&info.config.name))
     }
 
     /// Makes the stream of a shard's frames, or finds it.

@@ -3,17 +3,14 @@
 //! A stream can be cut at its beginning alone. An op that waits for long would keep all messages behind it, so what is not settled of
 //! such a message is kept in the ledger.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{
-    fold::Place,
-    frames::{Frames, settled},
-};
+use super::{fold::Place, frames::Frames};
 use crate::durable::{
-    frame::Frame,
+    frame::{Frame, FrameError},
     ledger::Ledger,
     log::{LogError, StoredFrame, store::Stored},
     settled::Settled,
@@ -37,21 +34,22 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Runs until the log is left.
     pub(super) async fn run(self, closed: CancellationToken) {
+        let mut purged = 0;
         loop {
             tokio::select! {
                 biased;
                 () = closed.cancelled() => return,
-                () = self.turn() => {}
+                () = self.turn(&mut purged) => {}
             }
         }
     }
 
-    async fn turn(&self) {
+    async fn turn(&self, purged: &mut u64) {
         let Ok(of_shard) = self.frames.shard(self.shard) else { return std::future::pending().await };
         of_shard.settled.notified().await;
         tokio::time::sleep(EVERY).await;
         while of_shard.leads() {
-            match self.checkpoint().await {
+            match self.checkpoint(purged).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -63,12 +61,13 @@ impl Upkeep {
         }
     }
 
-    /// Makes a checkpoint if there is something behind the last one. Returns whether there is more to do at once.
-    pub(super) async fn checkpoint(&self) -> Stored<bool> {
+    /// Makes a checkpoint if there is something behind the last one, and removes the messages before it. `purged` is the checkpoint up to
+    /// which that was done last. Returns whether there is more to do at once.
+    async fn checkpoint(&self, purged: &mut u64) -> Stored<bool> {
         let (frames, shard) = (&self.frames, self.shard);
         // The base is what the ledger has, so that no change is left out.
         frames.reach(shard).await?;
-        let Some(settled) = settled(&self.ledger, shard).await? else { return Ok(false) };
+        let Some(settled) = self.settled().await? else { return Ok(false) };
         let (state, base, held) = frames.shard(shard)?.ask(|fold| {
             let state = fold.until(|place| is_settled(&settled, place));
             let behind: Vec<Place> = fold.places(state.next).collect();
@@ -77,22 +76,29 @@ impl Upkeep {
         })?;
         let held: Vec<Place> = held.into_iter().filter(|place| !is_settled(&settled, *place)).collect();
         let kept = self.rests(&settled, &held).await?;
-        let passed: BTreeMap<u64, u64> = held.iter().map(|place| (place.first, place.count)).collect();
+        let passed: BTreeSet<u64> = held.iter().map(|place| place.first).collect();
         let state = match held.is_empty() {
             true => state,
             false => frames
                 .shard(shard)?
-                .ask(|fold| fold.until(|place| passed.contains_key(&place.first) || is_settled(&settled, place)))?,
+                .ask(|fold| fold.until(|place| passed.contains(&place.first) || is_settled(&settled, place)))?,
         };
-        if state.sequence == base.sequence {
-            return Ok(false);
+        if state.sequence > base.sequence {
+            frames.checkpoints.store(shard, &state, &base, &kept).await?;
+            self.remove_settled(&held).await?;
         }
-        frames.checkpoints.store(shard, &state, &base, &kept).await?;
-        // Both checkpoints are in the ledger, whichever of them is the later one.
-        frames.reach(shard).await?;
-        self.remove_settled(&held).await?;
-        frames.streams.purge(shard, state.sequence).await?;
+        // A purge that failed is repeated, also when nothing is settled meanwhile: a full stream waits for it.
+        if state.sequence > *purged {
+            frames.streams.purge(shard, state.sequence).await?;
+            *purged = state.sequence;
+        }
         Ok(!held.is_empty())
+    }
+
+    /// Positions that a term of this process has settled, as of its last commit. `None` if they must be read again.
+    async fn settled(&self) -> Stored<Option<Settled>> {
+        let known = self.ledger.known(self.shard).await?;
+        Ok(known.map(|(cursor, runs)| Settled::new(cursor, &runs)))
     }
 
     /// Frames without what is settled of them.
@@ -105,7 +111,7 @@ impl Upkeep {
             let gone = || LogError::Failed(format!("message {} of the stream is gone", place.sequence));
             let read = self.frames.frame(self.shard, *place).await?;
             let StoredFrame { first, count, bytes } = read.ok_or_else(gone)?;
-            let damaged = |error: crate::durable::frame::FrameError| LogError::Damaged(error.to_string());
+            let damaged = |error: FrameError| LogError::Damaged(error.to_string());
             let frame = Frame::open(bytes).map_err(damaged)?;
             let rest = frame.without(&mut |at| settled.contains(first + at)).map_err(damaged)?;
             kept.push(StoredFrame { first, count, bytes: rest.bytes });
@@ -118,7 +124,7 @@ impl Upkeep {
         if held.is_empty() {
             return Ok(());
         }
-        let Some(settled) = settled(&self.ledger, self.shard).await? else { return Ok(()) };
+        let Some(settled) = self.settled().await? else { return Ok(()) };
         let gone = held.iter().filter(|place| is_settled(&settled, **place));
         let runs: Vec<(u64, u64)> = gone.map(|place| (place.first, place.first + place.count - 1)).collect();
         if !runs.is_empty() {

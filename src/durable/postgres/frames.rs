@@ -9,21 +9,25 @@ use super::{
     removal::Removal,
     tables::{SharedSession, Tables},
 };
-use crate::durable::{
-    frame::{Frame, FrameError, MAX_NUMBER, MAX_OPS},
-    ledger::{
-        FrameStore,
-        rows::{byteas, int8, int8s, sums},
+use crate::{
+    durable::{
+        frame::{Frame, FrameError, MAX_NUMBER, MAX_OPS},
+        ledger::{
+            FrameStore,
+            rows::{byteas, int8, int8s, sums},
+        },
+        log::{
+            Answer, Found, LogError, StoredFrame,
+            local::nanos,
+            search,
+            store::Stored,
+            sums::{check, unsigned},
+        },
+        members::{Clock, Members},
+        settled::Settled,
     },
-    log::{
-        Answer, Found, LogError, StoredFrame,
-        local::nanos,
-        search,
-        store::Stored,
-        sums::{check, unsigned},
-    },
-    members::{Clock, Members},
-    settled::Settled,
+    rules::outcome::OpId,
+    sink::postgres::Server,
 };
 
 /// Positions that a frame takes, at most: twice the ops that are packed into one, for requests that no other call shares. A search for
@@ -36,6 +40,14 @@ pub(crate) const ROW_BYTES: u64 = 100;
 /// Seconds after which a statement whose client has not finished to send it is given up, as long as a statement of a log may take.
 const STUCK_AFTER: u64 = 20;
 
+/// Settings of sessions that read.
+const READS: &str = "SET statement_timeout TO '20s'";
+
+/// Settings of the session that removes and compacts frames. Its commits are not waited for: a frame of settled ops that comes back
+/// with a server that has crashed is removed again.
+const CHANGES: &str =
+    "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '2s'; SET synchronous_commit TO off";
+
 pub(crate) struct Frames {
     tables: Arc<Tables>,
     clock: Arc<Clock>,
@@ -47,7 +59,8 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn new(tables: Arc<Tables>, clock: Arc<Clock>, [reads, changes]: [SharedSession; 2]) -> Arc<Self> {
+    pub(crate) fn new(tables: Arc<Tables>, clock: Arc<Clock>, server: &Arc<Server>) -> Arc<Self> {
+        let [reads, changes] = [READS, CHANGES].map(|settings| SharedSession::new(Arc::clone(server), settings));
         Arc::new(Self { tables, clock, reads, changes, removal: Removal::default() })
     }
 
@@ -122,13 +135,32 @@ impl Frames {
     }
 
     /// The cursor of a shard, and whether a position is settled.
-    pub(crate) async fn cursor(&self, shard: u16, position: u64) -> Stored<(u64, bool)> {
+    async fn cursor(&self, shard: u16, position: u64) -> Stored<(u64, bool)> {
         let sql = "SELECT cursor, cursor > $3 OR EXISTS (SELECT FROM (SELECT last FROM {s}.roundlot_settled \
             WHERE log = $1 AND shard = $2 AND first <= $3 ORDER BY first DESC LIMIT 1) r WHERE r.last >= $3) \
             FROM {s}.roundlot_shards WHERE log = $1 AND shard = $2";
         let rows = self.reads.query(&self.tables.of_shard(shard, sql, [int8(position)])).await?;
         let row = rows.first().ok_or_else(|| LogError::Damaged("a shard has no row in its ledger".to_owned()))?;
         Ok((unsigned(row.get(0)), row.get(1)))
+    }
+
+    /// Whether a frame holds an op that is not settled. `read` returns frames that hold a position or later ones, up to a number. An op that
+    /// is found waits if it is not settled afterwards: what is settled stays so.
+    pub(crate) async fn holds<'a>(
+        &self,
+        id: OpId,
+        read: impl Fn(u64, u64) -> Answer<'a, Vec<StoredFrame>>,
+    ) -> Stored<bool> {
+        let (shard, key) = (id.shard(), (id.producer(), id.number()));
+        let (mut from, _) = self.cursor(shard, 0).await?;
+        // An op that was sent again has several positions.
+        while let Some(position) = search::position(&read, from, key).await? {
+            if !self.cursor(shard, position).await?.1 {
+                return Ok(true);
+            }
+            from = position + 1;
+        }
+        Ok(false)
     }
 
     /// How far a shard has come: its next position, the cursor, and whether it is paused.

@@ -18,19 +18,18 @@ use super::{
     frames::{Frames, LedgerFrames},
     heartbeat::Heartbeat,
     ids, schema,
-    tables::{SharedSession, Tables},
+    tables::Tables,
 };
 use crate::{
     durable::{
         error::JoinError,
-        ledger::{Ledger, LetterBytes, session},
+        ledger::{self, Ledger, LetterBytes, ShardSession, session},
         log::{
             self, Answer, Found, Lease, Log, LogError, Purge, Record, Size, StoredFrame, TermState, Work,
             callers::Callers,
             followers::Followers,
             lead::{IdRun, Lead, Membership, News, Reach},
             local::Asker,
-            search,
             store::{LetterRow, OutcomeRow, Stored},
         },
         members::{Clock, Members},
@@ -40,17 +39,6 @@ use crate::{
     rules::outcome::OpId,
     sink::postgres::Postgres,
 };
-
-/// Settings of sessions that read.
-const READS: &str = "SET statement_timeout TO '20s'";
-
-/// Settings of the session that removes and compacts frames. Its commits are not waited for: a frame of settled ops that comes back
-/// with a server that has crashed is removed again.
-const CHANGES: &str =
-    "SET statement_timeout TO '20s'; SET idle_in_transaction_session_timeout TO '2s'; SET synchronous_commit TO off";
-
-/// How long the server keeps a transaction open whose client says nothing, at least. With a longer lease it is as long as that.
-const MIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Settings of `PostgreSql`, as a log needs them.
 pub(super) struct Settings {
@@ -86,10 +74,9 @@ impl PostgresLog {
         let tables = Arc::new(Tables { schema: found.schema.clone(), log: found.log });
         let membership = Membership { log: found.log as u16, producer: found.producer };
         let (clock, members) = (Arc::<Clock>::default(), Members::new(membership, settings.lease, shards));
-        let sessions = [READS, CHANGES].map(|settings| SharedSession::new(Arc::clone(&server), settings));
-        let frames = Frames::new(Arc::clone(&tables), Arc::clone(&clock), sessions);
+        let frames = Frames::new(Arc::clone(&tables), Arc::clone(&clock), &server);
         let ledger_frames = Arc::new(LedgerFrames { frames: Arc::clone(&frames), members: Arc::clone(&members) });
-        let letters = (LetterBytes::of_many(settings.letter_room), settings.lease.max(MIN_PATIENCE));
+        let letters = (LetterBytes::of_many(settings.letter_room), ledger::patience(settings.lease));
         let ledger = Arc::new(Ledger::new(Arc::clone(&server), session, found, shards, ledger_frames, letters));
         let [of_heartbeat, of_appender] =
             [(); 2].map(|()| (Arc::clone(&tables), Arc::clone(&server), Arc::clone(&clock)));
@@ -145,22 +132,6 @@ impl PostgresLog {
     }
 }
 
-/// The session of a shard that this process leads. It ends with the lead, since the server has only so many for all processes.
-struct FenceSession {
-    ledger: Arc<Ledger>,
-    shard: u16,
-}
-
-impl Drop for FenceSession {
-    fn drop(&mut self) {
-        let (ledger, shard) = (Arc::clone(&self.ledger), self.shard);
-        // Without a runtime, the session has ended with its connection.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { ledger.end_session(shard).await });
-        }
-    }
-}
-
 impl Drop for PostgresLog {
     /// A log that is dropped without a word is left all the same.
     fn drop(&mut self) {
@@ -193,7 +164,7 @@ impl Log for PostgresLog {
 
     fn try_lead(&self, shard: u16) -> Option<Lead> {
         let lead = self.members.try_lead(shard)?;
-        Some(lead.with(FenceSession { ledger: Arc::clone(&self.ledger), shard }))
+        Some(lead.with(ShardSession::new(&self.ledger, shard)))
     }
 
     fn news(&self, shard: u16) -> Arc<News> {
@@ -228,31 +199,15 @@ impl Log for PostgresLog {
 
     fn set_paused(&self, shard: u16, paused: bool) -> Answer<'_, u64> {
         Box::pin(async move {
-            let under_way = self.ledger.set_paused(shard, paused).await;
-            // A process that leads the shard pauses it by a record.
-            self.ledger.end_session(shard).await;
-            let under_way = under_way?;
+            let under_way = self.ledger.set_paused(shard, paused).await?;
             self.members.recorded(shard);
             Ok(under_way)
         })
     }
 
-    /// An op that is found waits if it is not settled afterwards: what is settled stays so.
     fn holds(&self, id: OpId) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let (shard, key) = (id.shard(), (id.producer(), id.number()));
-            let (mut from, _) = self.frames.cursor(shard, 0).await?;
-            // An op that was sent again has several positions.
-            while let Some(position) =
-                search::position(|at, limit| self.frames.reading(shard, at, limit), from, key).await?
-            {
-                if !self.frames.cursor(shard, position).await?.1 {
-                    return Ok(true);
-                }
-                from = position + 1;
-            }
-            Ok(false)
-        })
+        let read = move |from, limit| self.frames.reading(id.shard(), from, limit);
+        Box::pin(self.frames.holds(id, read))
     }
 
     fn begin(&self, shard: u16) -> Answer<'_, TermState> {

@@ -38,6 +38,7 @@ use futures::future::BoxFuture;
 use super::{
     engine::{Engine, Open, Opened},
     error::JoinError,
+    members::{DEFAULT_LEASE, check_lease},
 };
 use crate::sink::postgres::Postgres;
 use log::{PostgresLog, Settings};
@@ -53,15 +54,6 @@ const LETTERS: u64 = 16;
 
 /// The part of the cap that is kept free of ops: one of so many.
 const RESERVE: u64 = 8;
-
-/// The lease by default: long enough for a pause of a process or its network that is no crash.
-const LEASE: Duration = Duration::from_secs(3);
-
-/// The shortest lease: below it, the scheduling of a busy machine looks like death.
-const MIN_LEASE: Duration = Duration::from_millis(200);
-
-/// The longest lease. A leader that dies is not replaced before it is over.
-const MAX_LEASE: Duration = Duration::from_secs(60);
 
 /// A log in a PostgreSQL database, for one process or for several on several machines.
 ///
@@ -120,7 +112,7 @@ impl PostgreSql {
 
     /// The same with the server of these settings. Only the address counts.
     pub fn with(server: Postgres) -> Self {
-        Self { server, lease: LEASE, max_bytes: MAX_BYTES }
+        Self { server, lease: DEFAULT_LEASE, max_bytes: MAX_BYTES }
     }
 
     /// How long the silence of a process must have been observed before others lead its shards: 3 s by default, from 200 ms to one
@@ -141,9 +133,7 @@ impl Open for PostgreSql {
     fn open(self, name: String, shards: u16) -> BoxFuture<'static, Result<Opened, JoinError>> {
         Box::pin(async move {
             let Self { server, lease, max_bytes } = self;
-            if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
-                return Err(JoinError::Open(format!("a lease is from {MIN_LEASE:?} to {MAX_LEASE:?}, not {lease:?}")));
-            }
+            check_lease(lease)?;
             let max_bytes = max_bytes.max(MIN_BYTES);
             let room = max_bytes - max_bytes / RESERVE;
             let settings = Settings { server, lease, room, letter_room: max_bytes / LETTERS };

@@ -21,8 +21,8 @@ use crate::{
     sink::postgres::Session,
 };
 
-/// The format of these tables, and the only one that is read.
-const FORMAT: i64 = 2;
+/// The tables, and the only format that is read.
+const FRAMES: TableSet = TableSet { name: "frames", key: "frames_format", format: 2, tables: TABLES };
 
 /// Rows that change all the time have room in their pages for the next version of each. Bytes of frames are not compressed, since most
 /// of what is in them is read once, soon.
@@ -76,20 +76,31 @@ pub(crate) async fn enter_with_positions(
     paired: Paired,
 ) -> Result<(Found, Tables), JoinError> {
     let found = enter(transaction, name, shards, paired).await?;
-    make_tables(transaction, &found.schema).await?;
+    FRAMES.make(transaction, &found.schema).await?;
     let tables = Tables { schema: found.schema.clone(), log: found.log };
     add_positions(transaction, &tables, found.producer, shards).await?;
     Ok((found, tables))
 }
 
-/// Makes the tables if there are none, and refuses those of another format.
-async fn make_tables(transaction: &Transaction<'_>, schema: &str) -> Result<(), JoinError> {
-    let sql = "SELECT value FROM {s}.roundlot_meta WHERE key = 'frames_format'".replace("{s}", schema);
-    match answer(transaction.query_typed(&sql, &[])).await?.first().map(|row| row.get::<_, i64>(0)) {
-        None => Ok(answer(transaction.batch_execute(&TABLES.replace("{s}", schema))).await?),
-        Some(FORMAT) => Ok(()),
-        Some(other) => {
-            Err(JoinError::Unsafe(format!("the frames have format {other}, and this version reads {FORMAT}")))
+/// Tables that are made together, and the row of `roundlot_meta` that has their format.
+pub(crate) struct TableSet {
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) format: i64,
+    pub(crate) tables: &'static str,
+}
+
+impl TableSet {
+    /// Makes the tables if there are none, and refuses those of another format.
+    pub(crate) async fn make(&self, transaction: &Transaction<'_>, schema: &str) -> Result<(), JoinError> {
+        let Self { name, key, format, tables } = self;
+        let sql = format!("SELECT value FROM {schema}.roundlot_meta WHERE key = '{key}'");
+        match answer(transaction.query_typed(&sql, &[])).await?.first().map(|row| row.get::<_, i64>(0)) {
+            None => Ok(answer(transaction.batch_execute(&tables.replace("{s}", schema))).await?),
+            Some(has) if has == *format => Ok(()),
+            Some(other) => {
+                Err(JoinError::Unsafe(format!("the {name} have format {other}, and this version reads {format}")))
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, NoTls};
 use super::{super::append::AppendRequest, *};
 use crate::durable::{
     frame::{Entry, Frame, Packer},
-    log::{local::nanos, rules::GHOST_AFTER},
+    log::{local::nanos, rules::GHOST_AFTER, search},
 };
 
 /// A schema of the test's own, and a session of its own.

@@ -50,8 +50,14 @@ impl Server {
         self.directory.path().join("streams")
     }
 
-    /// Begins, at the same ports as before.
-    pub(crate) async fn start(&mut self) {
+    /// Is killed, and begins with other settings.
+    pub(crate) async fn restart_with(&mut self, settings: &str) {
+        self.kill();
+        self.settings = settings.to_owned();
+        self.start().await;
+    }
+
+    fn write_settings(&self) -> PathBuf {
         let port = |port: u16| if port == 0 { "-1".to_owned() } else { port.to_string() };
         let folder = self.directory.path();
         let config = format!(
@@ -63,6 +69,12 @@ impl Server {
         );
         let path = folder.join("nats.conf");
         std::fs::write(&path, config).unwrap();
+        path
+    }
+
+    /// Begins, at the same ports as before.
+    pub(crate) async fn start(&mut self) {
+        let (path, folder) = (self.write_settings(), self.directory.path());
         let program = std::env::var("ROUNDLOT_NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
         let mut command = Command::new(&program);
         command.arg("-c").arg(&path).stdout(Stdio::null()).stderr(Stdio::null());

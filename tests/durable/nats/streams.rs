@@ -32,7 +32,7 @@ async fn refusal(place: &Place) -> JoinError {
 }
 
 /// Waits until a stream has at most so many messages.
-async fn shrinks(stream: &Stream, messages: u64) {
+pub(super) async fn shrinks(stream: &Stream, messages: u64) {
     for _ in 0..2000 {
         if stream.get_info().await.unwrap().state.messages <= messages {
             return;
@@ -74,6 +74,33 @@ impl Sink<i64> for HalfAway {
             false => Ok(batch.accept_all()),
         }
     }
+}
+
+/// Goal: messages go in the end whose removal has failed, also if nothing is settled afterwards: a full stream waits for that. Method: a server
+/// that refuses to remove any, until it begins with other settings.
+#[tokio::test]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn a_removal_that_fails_is_tried_again() {
+    let settings = |denied: &str| {
+        format!(
+            "jetstream {{ store_dir: \"STORE\", sync_interval: always }}\nauthorization {{ users: [{{ user: bob, password: secret, \
+             permissions: {{ publish: {{ allow: \">\", deny: \"{denied}\" }} }} }}] }}"
+        )
+    };
+    let mut server = Server::with(&settings("$JS.API.STREAM.PURGE.>")).await;
+    let place = Place::new().await;
+    let at = server.url().replace("nats://", "nats://bob:secret@");
+    let orders = try_join(Nats::at(at).servers_sync().ledger(&place.url), 1, None).await.unwrap();
+    for op in 0..10 {
+        orders.handle().submit(op).await.unwrap().await.unwrap();
+    }
+    place.until("SELECT sequence FROM roundlot_checkpoints WHERE sequence = 10").await;
+    server.restart_with(&settings("nothing")).await;
+    let options = async_nats::ConnectOptions::with_user_and_password("bob".into(), "secret".into());
+    let client = async_nats::connect_with_options(server.url(), options).await.unwrap();
+    let stream = jetstream::new(client).get_stream("roundlot-frames-0-orders").await.unwrap();
+    shrinks(&stream, 1).await;
+    orders.leave().await.unwrap();
 }
 
 /// Goal: an op that waits for long keeps no stream from being cut, and is not lost. Method: a partition whose sink is away, while

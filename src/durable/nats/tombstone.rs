@@ -1,4 +1,4 @@
-//! [`Farewell`]: a message that is no frame: a process has left the log, or was removed from it. Frames of it that come behind count
+//! [`Tombstone`]: a message that is no frame: a process has left the log, or was removed from it. Frames of it that come behind count
 //! for nothing, so from then on it is certain which of its ops were accepted.
 //!
 //! ```text
@@ -13,11 +13,11 @@ use crate::durable::bytes::checksum;
 const KIND: u8 = 0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Farewell {
+pub(super) struct Tombstone {
     pub(super) producer: u64,
 }
 
-impl Farewell {
+impl Tombstone {
     pub(super) fn bytes(self) -> Arc<[u8]> {
         let producer = self.producer.to_le_bytes();
         let sum = checksum(&[], &producer).to_le_bytes();
@@ -37,16 +37,16 @@ impl Farewell {
 mod tests {
     use super::*;
 
-    /// Goal: a farewell comes back, and nothing else is one. Method: each byte changed, and one cut off.
+    /// Goal: a tombstone comes back, and nothing else is one. Method: each byte changed, and one cut off.
     #[test]
-    fn a_farewell_comes_back() {
-        let bytes = Farewell { producer: 300 }.bytes();
-        assert_eq!(Farewell::open(&bytes), Some(Farewell { producer: 300 }));
+    fn a_tombstone_comes_back() {
+        let bytes = Tombstone { producer: 300 }.bytes();
+        assert_eq!(Tombstone::open(&bytes), Some(Tombstone { producer: 300 }));
         for at in 0..bytes.len() {
             let mut changed = bytes.to_vec();
             changed[at] ^= 1;
-            assert_eq!(Farewell::open(&changed), None, "{at}");
+            assert_eq!(Tombstone::open(&changed), None, "{at}");
         }
-        assert_eq!(Farewell::open(&bytes[1..]), None);
+        assert_eq!(Tombstone::open(&bytes[1..]), None);
     }
 }

@@ -1,8 +1,8 @@
-//! [`Register`]: the task that shows that a process is alive. The stream of the members holds the last word of each process and who has
-//! each lease; the register watches it, renews this process's word, and takes and frees leases by compare-and-set.
+//! [`Heartbeat`]: the task that shows that a process is alive. The stream of the members holds a record of each process and of each
+//! lease. The task watches the stream, renews this process's record, and takes and frees leases by compare-and-set.
 //!
-//! **A process has read the register when its own word comes back to it**: all that the stream had stored before has come by then. So
-//! silence of another process is observed between two words of this one, and not while the stream, or the way to it, is out of order.
+//! **A process has read the stream when its own renewal is delivered to it**: all that was stored before has been delivered by then.
+//! Silence of another process is observed between two renewals of this one, and not while the stream or the connection is out of order.
 
 use std::{
     collections::BTreeMap,
@@ -32,23 +32,23 @@ use crate::durable::{
     postgres::schema::process_name,
 };
 
-/// The pause before the register is watched again.
+/// The pause before the stream is watched again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Words in a row that may be lost before the register is watched anew.
+/// Renewals in a row that may be lost before the stream is watched anew.
 const LOST_RENEWALS: u32 = 2;
 
-pub(super) struct Register {
+pub(super) struct Heartbeat {
     pub(super) frames: Arc<Frames>,
     pub(super) members: Arc<Members>,
-    /// The last word of each process.
-    pub(super) words: BTreeMap<u64, Word>,
-    leases: BTreeMap<u16, HeldLease>,
-    /// The word of this process that has not come back.
+    /// The last record of each process.
+    pub(super) records: BTreeMap<u64, MemberRecord>,
+    leases: BTreeMap<u16, LeaseRecord>,
+    /// The renewal of this process that has not been delivered.
     renewal: Option<Renewal>,
-    /// Words and leases that have been heard since the register is watched.
-    heard: u64,
-    /// Words in a row that have not come back in time.
+    /// Records that have been delivered since the stream is watched.
+    delivered: u64,
+    /// Renewals in a row that were not delivered in time.
     lost_renewals: u32,
     /// When a dead process may be removed, if there is one.
     pub(super) remove_at: Instant,
@@ -56,7 +56,7 @@ pub(super) struct Register {
     watch: Option<Watch>,
 }
 
-pub(super) struct Word {
+pub(super) struct MemberRecord {
     pub(super) revision: u64,
     /// When it was stored, in nanoseconds since 1970.
     pub(super) at: u64,
@@ -65,56 +65,60 @@ pub(super) struct Word {
 }
 
 #[derive(Clone, Copy)]
-struct HeldLease {
+struct LeaseRecord {
     revision: u64,
     holder: u64,
 }
 
 struct Renewal {
-    /// The revision of the word before.
+    /// The revision of the record before.
     after: u64,
     sent: Instant,
     sent_at: SystemTime,
 }
 
-/// Where the register comes from.
+/// Subscriptions of the task.
 struct Watch {
-    words: Ordered,
+    records: Ordered,
     news: Subscriber,
 }
 
-impl Register {
-    /// Makes this process known, reads the register, and takes the leases that are free and this process's, so that its first terms
+impl Heartbeat {
+    /// Makes this process known, reads all records, and takes the leases that are free and this process's, so that its first terms
     /// begin at once.
     pub(super) async fn begin(frames: Arc<Frames>) -> Stored<Self> {
         let members = Arc::clone(&frames.members);
-        let mut register = Self {
+        let mut heartbeat = Self {
             frames,
             members,
-            words: BTreeMap::new(),
+            records: BTreeMap::new(),
             leases: BTreeMap::new(),
             renewal: None,
-            heard: 0,
+            delivered: 0,
             lost_renewals: 0,
             remove_at: Instant::now(),
             watch: None,
         };
-        register.watch().await?;
-        register.renew().await?;
+        heartbeat.watch().await?;
+        heartbeat.renew().await?;
+        if heartbeat.renewal.is_none() {
+            let why = "another process has the number that the ledger gave to this one: it has lost a join";
+            return Err(LogError::Unpaired(why.to_owned()));
+        }
         let read = async {
-            while register.renewal.is_some() {
-                register.next().await?;
+            while heartbeat.renewal.is_some() {
+                heartbeat.next().await?;
             }
             Ok::<_, LogError>(())
         };
         timeout(ANSWER * 2, read).await.map_err(|_| no_answer())??;
-        register.forget_gone().await;
-        register.members.ask_for_all();
-        register.act(false).await?;
-        Ok(register)
+        heartbeat.forget_gone().await;
+        heartbeat.members.ask_for_all();
+        heartbeat.act(false).await?;
+        Ok(heartbeat)
     }
 
-    /// Watches the register from its beginning.
+    /// Watches the stream from its beginning.
     async fn watch(&mut self) -> Stored<()> {
         self.watch = None;
         let streams = &self.frames.streams;
@@ -129,14 +133,14 @@ impl Register {
         let making = streams.context.create_consumer_on_stream(config, streams.names.members());
         let consumer = timeout(ANSWER, making).await.map_err(|_| no_answer())?.map_err(away)?;
         let before = consumer.cached_info().num_pending;
-        let words = consumer.messages().await.map_err(away)?;
+        let records = consumer.messages().await.map_err(away)?;
         // The stream may have been made anew.
-        self.words.clear();
+        self.records.clear();
         self.leases.clear();
-        (self.renewal, self.lost_renewals, self.heard) = (None, 0, 0);
-        self.watch = Some(Watch { words, news });
+        (self.renewal, self.lost_renewals, self.delivered) = (None, 0, 0);
+        self.watch = Some(Watch { records, news });
         let read = async {
-            while self.heard < before {
+            while self.delivered < before {
                 self.next().await?;
             }
             Ok(())
@@ -187,9 +191,9 @@ impl Register {
                 if self.renewal.is_some() {
                     self.failed();
                     self.lost_renewals += 1;
-                    if self.lost_renewals > LOST_RENEWALS {
-                        return Err(LogError::Failed("the words of this process do not come back".to_owned()));
-                    }
+                }
+                if self.lost_renewals > LOST_RENEWALS {
+                    return Err(LogError::Failed("renewals of this process are not delivered".to_owned()));
                 }
                 self.renew().await?;
                 self.act(false).await?;
@@ -199,13 +203,13 @@ impl Register {
         }
     }
 
-    /// A word of this process has not come back in time, or can't.
+    /// A renewal of this process was not delivered in time, or can't be.
     fn failed(&mut self) {
         self.renewal = None;
         self.members.failed();
     }
 
-    /// Hears one thing. Returns whether this process is to renew its word now.
+    /// Handles one delivery. Returns whether this process is to renew its record now.
     pub(super) async fn next(&mut self) -> Stored<bool> {
         let Some(watch) = &mut self.watch else { return Err(LogError::Closed) };
         tokio::select! {
@@ -214,20 +218,20 @@ impl Register {
                 let notice = notice.ok_or_else(no_answer)?;
                 Ok(std::str::from_utf8(&notice.payload).is_ok_and(|notice| self.members.heard(notice)))
             }
-            word = watch.words.next() => {
-                let word = word.ok_or_else(no_answer)?.map_err(away)?;
-                self.heard += 1;
-                let info = word.info().map_err(|error| LogError::Failed(format!("NATS: {error}")))?;
+            record = watch.records.next() => {
+                let record = record.ok_or_else(no_answer)?.map_err(away)?;
+                self.delivered += 1;
+                let info = record.info().map_err(|error| LogError::Failed(format!("NATS: {error}")))?;
                 let (revision, at) = (info.stream_sequence, SystemTime::from(info.published));
-                let value = std::str::from_utf8(&word.payload).unwrap_or_default();
-                match self.frames.streams.names.of_member(&word.subject) {
-                    Some(Subject::Member(producer)) => self.hear(producer, value, revision, at),
+                let value = std::str::from_utf8(&record.payload).unwrap_or_default();
+                match self.frames.streams.names.of_member(&record.subject) {
+                    Some(Subject::Member(producer)) => self.handle_member(producer, value, revision, at),
                     Some(Subject::Lease(shard)) => {
                         let holder = value.parse().unwrap_or_default();
                         // This process may have set a newer one.
                         if self.leases.get(&shard).is_none_or(|known| known.revision < revision) {
-                            self.leases.insert(shard, HeldLease { revision, holder });
-                            // More is known of a process that has just joined with the next word of this process.
+                            self.leases.insert(shard, LeaseRecord { revision, holder });
+                            // A process that has just joined becomes a member with the next renewal of this one.
                             if holder == 0 || holder == self.members.me || self.members.has(holder) {
                                 self.members.is_held(shard, holder);
                             }
@@ -240,10 +244,10 @@ impl Register {
         }
     }
 
-    /// Takes up the word of a process.
-    fn hear(&mut self, producer: u64, value: &str, revision: u64, at: SystemTime) {
+    /// Handles the record of a process.
+    fn handle_member(&mut self, producer: u64, value: &str, revision: u64, at: SystemTime) {
         let lease = value.split(' ').next().and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
-        self.words.insert(producer, Word { revision, at: nanos(at), lease });
+        self.records.insert(producer, MemberRecord { revision, at: nanos(at), lease });
         if producer != self.members.me {
             return;
         }
@@ -255,37 +259,42 @@ impl Register {
         self.lost_renewals = 0;
         let stored = i64::try_from(nanos(at) / 1000).unwrap_or(i64::MAX);
         self.frames.clock.measured(sent_at, SystemTime::now(), stored);
-        let alive = self.words.iter().filter_map(|(producer, word)| Some((*producer, word.revision, word.lease?)));
+        let alive =
+            self.records.iter().filter_map(|(producer, record)| Some((*producer, record.revision, record.lease?)));
         // A lease without a record is free.
         let holder = |shard: u16| self.leases.get(&shard).map_or(0, |lease| lease.holder);
         let shards = (0..).zip(self.frames.all()).map(|(shard, _)| (shard, holder(shard), (0, 0, 0, false)));
         let read = Read {
             members: alive.collect(),
             shards: shards.collect(),
-            next_producer: self.words.keys().next_back().map_or(0, |last| last + 1),
+            next_producer: self.records.keys().next_back().map_or(0, |last| last + 1),
             bytes: self.frames.bytes(),
         };
         self.members.read(Exchange { sent, answered: Instant::now() }, read);
     }
 
-    /// Shows that this process is alive.
+    /// Renews the record of this process.
     async fn renew(&mut self) -> Stored<()> {
         if self.members.is_removed() {
             return Ok(());
         }
         let (sent, sent_at, me) = (Instant::now(), SystemTime::now(), self.members.me);
         let value = format!("{} {}", self.members.lease.as_millis(), process_name());
-        let revision = self.words.get(&me).map_or(0, |word| word.revision);
+        let revision = self.records.get(&me).map_or(0, |record| record.revision);
         self.renewal = Some(Renewal { after: revision, sent, sent_at });
         match self.set(self.frames.streams.names.member(me), revision, value).await {
             Ok(_) => Ok(()),
-            // An earlier word was stored without an answer, and is about to come back.
-            Err(Unset::Outdated) => Ok(()),
+            // An earlier renewal was stored without an answer. Its delivery shows nothing of now, so the next one counts.
+            Err(Unset::Outdated) => {
+                self.renewal = None;
+                self.lost_renewals += 1;
+                Ok(())
+            }
             Err(Unset::Log(error)) => Err(error),
         }
     }
 
-    /// Sets a word, and waits for the answer not much longer than a lease allows.
+    /// Sets a record, and waits for the answer for half a lease, but for 250 ms at least.
     pub(super) fn set(
         &self,
         subject: String,
@@ -341,7 +350,7 @@ impl Register {
     fn was_set(&mut self, shard: u16, holder: u64, set: Result<u64, Unset>) -> bool {
         let is_set = set.is_ok();
         if let Ok(revision) = set {
-            self.leases.insert(shard, HeldLease { revision, holder });
+            self.leases.insert(shard, LeaseRecord { revision, holder });
         }
         is_set
     }
