@@ -245,10 +245,10 @@ impl<T: Send + 'static, E: Engine, C, F> Durable<T, E, C, F> {
         }
         let shared = Arc::new(Shared {
             name,
+            waiters: Waiters::new(log.producer()),
             log,
             codec,
             permits: Arc::new(Permits::new(limits.max_pending)),
-            waiters: Waiters::new(),
             tallies: Tallies::default(),
             weigh,
             conflation_key,

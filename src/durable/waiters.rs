@@ -65,18 +65,25 @@ impl<R> Future for Ack<R> {
 
 #[derive(Debug)]
 pub(crate) struct Waiters<R> {
-    by_id: Mutex<HashMap<OpId, Vec<oneshot::Sender<Outcome<R>>>>>,
+    /// This process.
+    me: u64,
+    /// Ops of this process.
+    own: Mutex<ById<R>>,
+    /// Ops of other processes.
+    others: Mutex<ById<R>>,
 }
 
+type ById<R> = HashMap<OpId, Vec<oneshot::Sender<Outcome<R>>>>;
+
 impl<R> Waiters<R> {
-    pub(crate) fn new() -> Self {
-        Self { by_id: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(me: u64) -> Self {
+        Self { me, own: Mutex::default(), others: Mutex::default() }
     }
 
     /// Makes an ack for an op that is about to be sent.
     pub(crate) fn register(&self, id: OpId) -> Registered<'_, R> {
         let (sender, outcome) = oneshot::channel();
-        let mut by_id = self.by_id();
+        let mut by_id = self.of(id);
         let waiting = by_id.entry(id).or_default();
         waiting.retain(|sender| !sender.is_closed());
         waiting.push(sender);
@@ -85,7 +92,7 @@ impl<R> Waiters<R> {
 
     /// Drops the senders whose acks are gone.
     fn forget_dropped(&self, id: OpId) {
-        let mut by_id = self.by_id();
+        let mut by_id = self.of(id);
         if let Some(waiting) = by_id.get_mut(&id) {
             waiting.retain(|sender| !sender.is_closed());
             if waiting.is_empty() {
@@ -96,25 +103,33 @@ impl<R> Waiters<R> {
 
     /// Whether a caller waits for any of these ops.
     pub(crate) fn want_any(&self, ids: impl Iterator<Item = OpId>) -> bool {
-        let by_id = self.by_id();
-        !by_id.is_empty() && ids.into_iter().any(|id| by_id.contains_key(&id))
+        let (own, others) = (locked(&self.own), locked(&self.others));
+        let has = |id: &OpId| own.contains_key(id) || others.contains_key(id);
+        !(own.is_empty() && others.is_empty()) && ids.into_iter().any(|id| has(&id))
     }
 
-    /// The ids of a shard, each as a run, that are not of this producer and are waited for.
-    pub(crate) fn of_others(&self, shard: u16, producer: u64) -> Vec<IdRun> {
-        let by_id = self.by_id();
-        let others = by_id.keys().filter(|id| id.shard() == shard && id.producer() != producer);
-        others.map(|id| IdRun { producer: id.producer(), first: id.number(), count: 1 }).collect()
+    /// The ids of a shard, each as a run, that are of other processes and are waited for.
+    pub(crate) fn of_others(&self, shard: u16) -> Vec<IdRun> {
+        let others = locked(&self.others);
+        let ids = others.keys().filter(|id| id.shard() == shard);
+        ids.map(|id| IdRun { producer: id.producer(), first: id.number(), count: 1 }).collect()
     }
 
     /// Callers of these ops learn that they are detached.
     pub(crate) fn detach(&self, are_gone: impl Fn(OpId) -> bool) {
-        self.by_id().retain(|id, _| !are_gone(*id));
+        for by_id in [&self.own, &self.others] {
+            locked(by_id).retain(|id, _| !are_gone(*id));
+        }
     }
 
-    fn by_id(&self) -> MutexGuard<'_, HashMap<OpId, Vec<oneshot::Sender<Outcome<R>>>>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The waiters among whom those of an op are.
+    fn of(&self, id: OpId) -> MutexGuard<'_, ById<R>> {
+        locked(if id.producer() == self.me { &self.own } else { &self.others })
     }
+}
+
+fn locked<R>(by_id: &Mutex<ById<R>>) -> MutexGuard<'_, ById<R>> {
+    by_id.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The ack of an op that may not be accepted. Dropped before that is known, it leaves nothing behind.
@@ -145,7 +160,7 @@ impl<R: Clone> Waiters<R> {
     /// Tells the callers of an op its outcome.
     pub(crate) fn tell(&self, id: OpId, outcome: Outcome<R>) {
         let waiting = {
-            let mut by_id = self.by_id();
+            let mut by_id = self.of(id);
             if by_id.is_empty() { None } else { by_id.remove(&id) }
         };
         let Some(mut waiting) = waiting else { return };
@@ -168,14 +183,14 @@ mod tests {
     /// that is told.
     #[tokio::test]
     async fn a_caller_that_gives_up_is_forgotten() {
-        let waiters = Waiters::new();
+        let waiters = Waiters::new(1);
         let id = |number| OpId::new(1, 0, number);
         let ack = waiters.register(id(0)).ack();
         (0..100).for_each(|number| drop(waiters.register(id(number % 10))));
-        assert_eq!(waiters.by_id().len(), 1);
+        assert_eq!(waiters.of(id(0)).len(), 1);
         let outcome = Outcome { result: Ok(7), end: End::Delivered, attempts: 1, latency: Duration::ZERO };
         waiters.tell(id(0), outcome);
         assert_eq!(ack.await.unwrap(), 7);
-        assert!(waiters.by_id().is_empty());
+        assert!(waiters.of(id(0)).is_empty());
     }
 }

@@ -180,11 +180,11 @@ async fn call(
     options: Options,
     counts: Arc<Counts>,
 ) -> Result<Vec<Duration>, Failure> {
-    let (mut under_way, mut times, mut number) = (FuturesUnordered::new(), Vec::new(), 0);
+    let (handle, mut under_way, mut times, mut number) = (&handle, FuturesUnordered::new(), Vec::new(), 0);
     loop {
         while !counts.is_over.load(Relaxed) && under_way.len() < options.window {
             number += 1;
-            let (op, handle) = (Op { is_price: number % options.prices == 0, symbol, number }, handle.clone());
+            let op = Op { is_price: number % options.prices == 0, symbol, number };
             // Each is in a frame when it is first polled, and they are polled in their order.
             under_way.push(async move {
                 let sent = Instant::now();

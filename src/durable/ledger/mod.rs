@@ -37,7 +37,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use super::{
-    log::{Answer, LogError},
+    log::{Answer, LogError, Record},
     settled::Settled,
 };
 use crate::sink::postgres::Server;
@@ -59,8 +59,8 @@ pub(crate) trait FrameStore: Send + Sync + 'static {
     /// before that loses nothing.
     fn forget(&self, shard: u16, cursor: u64, runs: Vec<(u64, u64)>);
 
-    /// A transaction of a shard was committed.
-    fn recorded(&self, _shard: u16) {}
+    /// A record was committed.
+    fn recorded(&self, _record: &Record) {}
 }
 
 /// The settlements of one log in a database. Each shard has a session of its own, and all lookups share one.

@@ -60,6 +60,7 @@ struct Committed {
     settled: Settled,
     /// The runs that frames may be removed by.
     whole: Vec<(u64, u64)>,
+    record: Record,
 }
 
 impl Ledger {
@@ -127,10 +128,10 @@ impl Ledger {
         let mut in_use = lead.slot.ready(&self.server).await?;
         let as_left = (known.as_ref(), lead.timeline.as_deref());
         match self.transact_in(in_use.client()?, fence, as_left, committing, work).await {
-            Ok(Committed { settled, whole }) => {
+            Ok(Committed { settled, whole, record }) => {
                 in_use.done();
                 self.commits.fetch_add(1, Ordering::Relaxed);
-                self.frames.recorded(fence.shard);
+                self.frames.recorded(&record);
                 if !whole.is_empty() {
                     self.frames.forget(fence.shard, settled.cursor(), whole);
                 }
@@ -233,7 +234,7 @@ impl Ledger {
         self.put(&transaction, &record, settled.since(&before)).await?;
         committing(&record);
         commit(transaction).await?;
-        Ok(Committed { settled, whole })
+        Ok(Committed { settled, whole, record })
     }
 
     /// Locks the row of a shard, and limits the time of the statements that follow, those of a sink if `limit` says how long they may take.

@@ -1,10 +1,18 @@
 //! [`Lead`]: the right to lead a shard; and [`News`]: what other processes have done in it. An engine hands both out. One process
 //! at a time has the lead of a shard, and its terms follow each other; all others that have joined the log follow the shard.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    sync::{Mutex, PoisonError},
+};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use super::store::OutcomeRow;
+
+/// Bytes of outcomes that were told and not heard, at most. With more of them the log is looked at.
+const TOLD: usize = 4 << 20;
 
 /// The right to lead a shard, until this is dropped.
 pub(crate) struct Lead {
@@ -48,6 +56,36 @@ pub(crate) struct News {
     pub(crate) changed: Notify,
     /// Notified when another process wants all that waits to be due.
     pub(crate) pressed: Notify,
+    /// Notified when the leader has settled something and told of the outcomes.
+    pub(crate) told: Notify,
+    outcomes: Mutex<Outcomes>,
+}
+
+impl News {
+    /// The leader has settled something, with these outcomes of ops of this process.
+    #[cfg_attr(not(feature = "durable-nats"), expect(dead_code, reason = "in other engines a process looks"))]
+    pub(crate) fn tell(&self, rows: Vec<OutcomeRow>) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.bytes += rows.iter().map(OutcomeRow::bytes).sum::<usize>();
+        if outcomes.bytes > TOLD {
+            *outcomes = Outcomes::default();
+            self.changed.notify_one();
+        } else {
+            outcomes.rows.extend(rows);
+            self.told.notify_one();
+        }
+    }
+
+    /// The outcomes that were told and not heard.
+    pub(crate) fn hear(&self) -> Vec<OutcomeRow> {
+        std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)).rows
+    }
+}
+
+#[derive(Debug, Default)]
+struct Outcomes {
+    rows: Vec<OutcomeRow>,
+    bytes: usize,
 }
 
 /// Consecutive ids of one process.

@@ -77,6 +77,13 @@ pub(crate) struct OutcomeRow {
     pub(crate) lengths: Vec<u8>,
 }
 
+impl OutcomeRow {
+    /// Memory that the row takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.result.len() + self.lengths.len()
+    }
+}
+
 /// An op that was given up or is in doubt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LetterRow {

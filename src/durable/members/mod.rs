@@ -29,6 +29,8 @@ use std::{
 use tokio::sync::Notify;
 use tracing::error;
 
+#[cfg(feature = "durable-nats")]
+use super::log::store::OutcomeRow;
 use super::log::{
     Size,
     lead::{Membership, News},
@@ -221,6 +223,15 @@ impl Members {
     #[cfg(feature = "durable-nats")]
     pub(crate) fn has(&self, producer: u64) -> bool {
         self.state().liveness.has(producer)
+    }
+
+    /// The leader of a shard has told how ops of this process ended.
+    #[cfg(feature = "durable-nats")]
+    pub(crate) fn told(&self, shard: u16, outcomes: Vec<OutcomeRow>) {
+        let leads = matches!(self.state().shards.get(usize::from(shard)), Some(Shard { own: Own::Lent(_), .. }));
+        if !leads && let Some(news) = self.news.get(usize::from(shard)) {
+            news.tell(outcomes);
+        }
     }
 
     /// The lease of a shard has gone over, or was freed.

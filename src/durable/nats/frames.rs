@@ -11,6 +11,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     checkpoints::Checkpoints,
     fold::Place,
+    outcomes::Outcomes,
     reader::{LOOK_EVERY, LOST_AFTER},
     shard::Shard,
     streams::Streams,
@@ -18,7 +19,7 @@ use super::{
 use crate::durable::{
     frame::Frame,
     ledger::FrameStore,
-    log::{Answer, LogError, StoredFrame, local::nanos, search, store::Stored},
+    log::{Answer, LogError, Record, StoredFrame, local::nanos, search, store::Stored},
     members::{Clock, Members},
     postgres::frames::Frames as KeptFrames,
 };
@@ -196,26 +197,29 @@ impl Frames {
 }
 
 /// The frames of a log, as its ledger sees them.
-pub(super) struct LedgerFrames(pub(super) Arc<Frames>);
+pub(super) struct LedgerFrames {
+    pub(super) frames: Arc<Frames>,
+    pub(super) outcomes: Outcomes,
+}
 
 impl FrameStore for LedgerFrames {
     fn now(&self) -> u64 {
-        nanos(self.0.clock.now())
+        nanos(self.frames.clock.now())
     }
 
     fn ops(&self, shard: u16, positions: Vec<u64>) -> Answer<'_, Vec<Vec<u8>>> {
-        Box::pin(async move { search::ops(|from, limit| self.0.reading(shard, from, limit), &positions).await })
+        Box::pin(async move { search::ops(|from, limit| self.frames.reading(shard, from, limit), &positions).await })
     }
 
     fn forget(&self, shard: u16, _cursor: u64, runs: Vec<(u64, u64)>) {
-        let Ok(of_shard) = self.0.of(shard) else { return };
+        let Ok(of_shard) = self.frames.of(shard) else { return };
         if of_shard.has_kept.load(SeqCst) {
-            self.0.kept.remove(shard, runs);
+            self.frames.kept.remove(shard, runs);
         }
         of_shard.shard.settled.notify_one();
     }
 
-    fn recorded(&self, shard: u16) {
-        self.0.members.recorded(shard);
+    fn recorded(&self, record: &Record) {
+        self.outcomes.recorded(record);
     }
 }

@@ -16,6 +16,7 @@ use super::{
     frames::{Frames, LedgerFrames},
     heartbeat::Heartbeat,
     log::{NatsLog, come_back},
+    outcomes::Outcomes,
     reader::Reader,
     settings::Settings,
     streams::{Layout, Names, Streams},
@@ -58,7 +59,8 @@ impl NatsLog {
         let of_members = (Arc::clone(&members), clock);
         let frames = Arc::new(Frames::new(streams, checkpoints, kept, of_members, shards));
         let letters = (LetterBytes::of_many(settings.letter_room), ledger::patience(settings.lease));
-        let of_ledger = Arc::new(LedgerFrames(Arc::clone(&frames)));
+        let (outcomes, exchange) = Outcomes::new(&members, &frames.streams);
+        let of_ledger = Arc::new(LedgerFrames { frames: Arc::clone(&frames), outcomes });
         let ledger = Arc::new(Ledger::new(server, session, found, shards, of_ledger, letters));
         let (followers, closed) = (Arc::new(Followers::new(shards)), CancellationToken::new());
         let appender = Appender {
@@ -78,6 +80,7 @@ impl NatsLog {
             closed,
             tasks: Mutex::default(),
         };
+        log.spawn(exchange.run(log.closed.clone()));
         log.start().await?;
         Ok(log)
     }

@@ -17,6 +17,7 @@
 //! | `upkeep` | the task that moves that on |
 //! | `heartbeat` | the task that shows that a process is alive, and takes leases |
 //! | `join` | how a process joins |
+//! | `outcomes` | tells other processes how their ops ended |
 //! | `departures` | processes that leave or are removed |
 //! | `log` | a log, as ingress and leaders see it |
 //!
@@ -33,6 +34,7 @@ mod frames;
 mod heartbeat;
 mod join;
 mod log;
+mod outcomes;
 mod reader;
 mod settings;
 mod shard;

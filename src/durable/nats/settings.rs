@@ -55,7 +55,7 @@ const LETTERS: u64 = 16;
 ///            $JS.API.STREAM.PURGE.roundlot-frames-0-orders     $JS.API.STREAM.MSG.DELETE.roundlot-members-orders
 ///            $JS.API.STREAM.MSG.GET.roundlot-frames-0-orders   $JS.API.DIRECT.GET.roundlot-frames-0-orders
 ///            $JS.API.CONSUMER.CREATE.>                         $JS.API.CONSUMER.DELETE.>                       $JS.FC.>
-/// subscribe: _INBOX.>                                          roundlot.orders.news
+/// subscribe: _INBOX.>                                          roundlot.orders.news                           roundlot.orders.outcomes.*
 /// ```
 ///
 /// # Examples

@@ -5,7 +5,7 @@
 //! | `roundlot-frames-<shard>-<log>` | `roundlot.<log>.frames.<shard>` | frames, and tombstones of processes |
 //! | `roundlot-members-<log>` | `roundlot.<log>.member.<process>`, `roundlot.<log>.lease.<shard>` | a record of each process and of each lease |
 //!
-//! Notices go from process to process by `roundlot.<log>.news`, which no stream holds.
+//! Notices go from process to process by `roundlot.<log>.news`, and outcomes by `roundlot.<log>.outcomes.<shard>`, which no stream holds.
 
 use std::{
     collections::HashMap,
@@ -83,10 +83,28 @@ impl Names {
         format!("roundlot.{}.news", self.log)
     }
 
+    pub(super) fn outcomes_of(&self, shard: u16) -> String {
+        format!("roundlot.{}.outcomes.{shard}", self.log)
+    }
+
+    /// The outcomes of all shards.
+    pub(super) fn outcomes(&self) -> String {
+        format!("roundlot.{}.outcomes.*", self.log)
+    }
+
+    /// The shard that a subject of outcomes is about.
+    pub(super) fn shard_of_outcomes(&self, subject: &str) -> Option<u16> {
+        self.of_log(subject)?.strip_prefix("outcomes.")?.parse().ok()
+    }
+
+    /// What stands behind the log in a subject.
+    fn of_log<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        subject.strip_prefix("roundlot.")?.strip_prefix(&self.log)?.strip_prefix('.')
+    }
+
     /// The process or the shard that a subject of the members is about.
     pub(super) fn of_member(&self, subject: &str) -> Option<Subject> {
-        let (kind, number) =
-            subject.strip_prefix("roundlot.")?.strip_prefix(&self.log)?.strip_prefix('.')?.split_once('.')?;
+        let (kind, number) = self.of_log(subject)?.split_once('.')?;
         match kind {
             "member" => number.parse().ok().map(Subject::Member),
             "lease" => number.parse().ok().map(Subject::Lease),

@@ -17,7 +17,7 @@ use crate::{
             rows::{byteas, int8, int8s, sums},
         },
         log::{
-            Answer, Found, LogError, StoredFrame,
+            Answer, Found, LogError, Record, StoredFrame,
             local::nanos,
             search,
             store::Stored,
@@ -251,7 +251,7 @@ impl FrameStore for LedgerFrames {
         self.frames.remove(shard, runs);
     }
 
-    fn recorded(&self, shard: u16) {
-        self.members.recorded(shard);
+    fn recorded(&self, record: &Record) {
+        self.members.recorded(record.shard);
     }
 }

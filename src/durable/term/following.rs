@@ -46,7 +46,7 @@ where
     ) -> Result<Option<Lead>, TermEnd> {
         let (log, meter) = (Arc::clone(&self.shared.log), LogMeter::new(&self.shared.name_of(self.shard)));
         let news = log.news(self.shard);
-        let (mut look_at, mut is_told) = (Instant::now(), false);
+        let (mut look_at, mut show_at, mut is_told) = (Instant::now(), Instant::now(), false);
         for frame in std::mem::take(&mut self.account.early) {
             self.note(&frame)?;
         }
@@ -71,7 +71,11 @@ where
                 info!(batcher = %self.shared.name, shard = self.shard, "another process leads the shard");
                 began();
             }
-            self.show(&meter);
+            // To find the oldest op takes longer than to take up what has woken this task.
+            if Instant::now() >= show_at || self.account.sent.len() == 0 {
+                show_at = Instant::now() + LEAD_EVERY;
+                self.show(&meter);
+            }
             for _ in 0..self.account.commands.len() {
                 if let Some(command) = self.account.commands.pop_front() {
                     self.obey(command, frames).await?;
@@ -86,6 +90,7 @@ where
                     None => return Ok(None),
                 },
                 () = news.changed.notified() => self.look(frames).await?,
+                () = news.told.notified() => self.hear(&news.hear(), frames, &mut look_at).await?,
                 // Callers of this process wait for permits, which ops of the leader may hold.
                 () = shared.shard(self.shard).pressed.notified() => log.press(self.shard),
                 () = tokio::time::sleep(LEAD_EVERY) => {}
@@ -119,6 +124,28 @@ where
         Ok(())
     }
 
+    /// Tells callers of outcomes as the leader has told of them. What is not in them is looked for.
+    async fn hear(
+        &mut self,
+        rows: &[OutcomeRow],
+        frames: &mut mpsc::UnboundedReceiver<StoredFrame>,
+        look_at: &mut Instant,
+    ) -> Result<(), TermEnd> {
+        while let Ok(frame) = frames.try_recv() {
+            self.note(&frame)?;
+        }
+        if !rows.iter().all(|row| self.account.sent.has(OpId::new(row.producer, self.shard, row.first))) {
+            // The frame is still on its way, or the op was told of before.
+            *look_at = Instant::now() + LEAD_EVERY;
+        }
+        rows.iter().for_each(|row| self.tell(row));
+        let shared = &self.shared;
+        let is_all = self.account.flushes.is_empty()
+            && shared.shard(self.shard).requests.is_empty()
+            && shared.waiters.of_others(self.shard).is_empty();
+        if is_all { Ok(()) } else { self.look(frames).await }
+    }
+
     /// Reads what has become of the ops of this process, and how far the shard has come.
     async fn look(&mut self, frames: &mut mpsc::UnboundedReceiver<StoredFrame>) -> Result<(), TermEnd> {
         // Positions that are settled by now are told of below.
@@ -141,14 +168,14 @@ where
     pub(super) async fn tell_ended(&mut self) -> Result<bool, TermEnd> {
         let log = Arc::clone(&self.shared.log);
         loop {
-            let others = self.shared.waiters.of_others(self.shard, log.producer());
+            let others = self.shared.waiters.of_others(self.shard);
             let open = self.account.sent.len() + others.len();
             let ids = [self.account.sent.ids(), others].concat();
             for ids in ids.chunks(RUNS) {
                 let Some(rows) = passing(log.ended(self.shard, ids.to_vec()).await)? else { return Ok(false) };
                 rows.iter().for_each(|row| self.tell(row));
             }
-            if self.account.sent.len() + self.shared.waiters.of_others(self.shard, log.producer()).len() == open {
+            if self.account.sent.len() + self.shared.waiters.of_others(self.shard).len() == open {
                 return Ok(true);
             }
         }

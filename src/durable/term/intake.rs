@@ -1,15 +1,14 @@
-//! Frames of the log and commands of handles, on their way into a term.
+//! Frames of the log, on their way into a term.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{TermEnd, ask, positions::Token, requests::Request, running::Running, settle::Of};
+use super::{TermEnd, ask, positions::Token, requests::Request, running::Running};
 use crate::{
     driver::clock,
     durable::{
         codec::CodecError,
-        command::Command,
         frame::{Entry, Frame},
         log::{Found, Log, LogError, StoredFrame, lead::Reach, local::nanos},
         outcomes,
@@ -102,7 +101,7 @@ where
     }
 
     /// Reads the log up to a position.
-    async fn read_log(&mut self, until: u64) -> Result<(), TermEnd> {
+    pub(super) async fn read_log(&mut self, until: u64) -> Result<(), TermEnd> {
         while self.next < until {
             let (log, shard, from) = (&self.leader.shared.log, self.leader.shard, self.next);
             let mut frames = ask(&self.leader.abort, || log.read(shard, from)).await?;
@@ -246,74 +245,6 @@ where
         self.draft.end(&*self.codec, token, refused(error));
         self.draft.effects.release += 1;
         None
-    }
-
-    /// Does what a handle asks for, after all that the handle has seen accepted. If the term ends before that, the next one does.
-    pub(super) async fn handle_command(&mut self, command: Command<T>) -> Result<(), TermEnd> {
-        let own = self.leader.shared.log.producer();
-        let needs_own_alone = match &command {
-            // A log that can't be read now must not delay it.
-            Command::SetLimits(_) | Command::Pause { .. } => true,
-            Command::IsWaiting { id, .. } => id.producer() == own,
-            _ => false,
-        };
-        if let Err(end) = self.catch_up(needs_own_alone).await {
-            self.leader.account.commands.push_front(command);
-            return Err(end);
-        }
-        match command {
-            Command::Flush(reply) if self.next <= self.settled.cursor() => drop(reply.send(())),
-            Command::Flush(reply) => {
-                self.accumulator.press();
-                self.leader.account.flushes.push((self.next, reply));
-            }
-            command if command.is_abandoned() => command.answer(None),
-            command @ (Command::Withdraw { .. } | Command::WithdrawKey { .. }) => self.withdraw(command),
-            Command::Pause { paused, reply } => {
-                self.paused = paused;
-                // Until a resume is stored, the log takes no transaction of the sink.
-                self.draft.pause = Some(paused);
-                self.set_gate();
-                self.draft.effects.paused.push((paused, reply));
-            }
-            Command::SetLimits(limits) => self.set_limits(limits),
-            Command::IsWaiting { id, reply } => drop(reply.send(self.ids.position(id, &self.settled).is_some())),
-            Command::Read(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Reads all that a handle may have seen accepted, by this process or by any.
-    async fn catch_up(&mut self, needs_own_alone: bool) -> Result<(), TermEnd> {
-        while let Some(frame) = self.try_next_frame() {
-            self.read_frame(frame).await?;
-        }
-        // Another process may have stored frames of which this one has not heard yet.
-        if needs_own_alone { Ok(()) } else { self.read_log(u64::MAX).await }
-    }
-
-    fn withdraw(&mut self, mut command: Command<T>) {
-        self.collect(Of::Record);
-        // Only the keys are asked for, so that other stages than those in use will do.
-        let stages = (self.leader.recipe)();
-        let is_wanted = |op: &T| match &mut command {
-            Command::Withdraw { wanted, .. } => wanted(op),
-            Command::WithdrawKey { is_it, .. } => {
-                let mut found = false;
-                if let Some(conflate) = &stages.conflate {
-                    conflate.index.with_key(op, &mut |key| found = is_it(key));
-                }
-                found
-            }
-            _ => false,
-        };
-        let ops = self.accumulator.withdraw(is_wanted, clock::now());
-        self.collect(Of::Withdrawal);
-        if ops.is_empty() {
-            command.answer(Some(ops));
-        } else {
-            self.draft.effects.withdrawn.push((command, ops));
-        }
     }
 }
 

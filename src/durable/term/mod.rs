@@ -12,7 +12,8 @@
 //! | `upkeep` | compaction, and outcomes that are forgotten |
 //! | `recover` | its beginning: what the log holds, and what may have landed |
 //! | `found` | what an earlier term may have written |
-//! | `intake` | frames and commands |
+//! | `intake` | frames |
+//! | `commands` | commands of handles |
 //! | `end` | why a term ends, and how its writes do |
 //! | `requests` | requests of other processes to withdraw ops |
 //! | `settle` | batches that come back, ends, and records that have committed |
@@ -29,6 +30,7 @@
 
 mod account;
 mod ask;
+mod commands;
 mod doubts;
 mod draft;
 mod end;

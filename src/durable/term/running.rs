@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::{
     Leader, TermEnd,
+    commands::CatchUp,
     doubts::Doubts,
     draft::{Draft, Effects, Start, Writing},
     flagged::Flagged,
@@ -98,6 +99,7 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) committing: Option<Committing<T, R>>,
     /// When the draft is handed to the log, if not before.
     pub(super) record_at: Option<Timestamp>,
+    pub(super) catch_up: CatchUp<T>,
     pub(super) paused: bool,
     /// Whether another process has changed the pause while a record was on its way, after which it counts.
     pub(super) overlooks_pause: bool,
@@ -173,6 +175,7 @@ where
             starting: Vec::new(),
             committing: None,
             record_at: None,
+            catch_up: CatchUp::new(),
             paused: state.paused,
             overlooks_pause: false,
             purge_at: now,
@@ -181,6 +184,12 @@ where
 
     /// Runs until the process leaves, or the term ends.
     pub(super) async fn run(&mut self) -> TermEnd {
+        let end = self.turns().await;
+        self.leave_commands();
+        end
+    }
+
+    async fn turns(&mut self) -> TermEnd {
         let mut timer = Timer::new();
         let news = self.leader.shared.log.news(self.leader.shard);
         while let Some(command) = self.leader.account.commands.pop_front() {
@@ -217,7 +226,7 @@ where
             timer.set(self.accumulator.deadline(now).into_iter().chain(self.record_at).chain(clock_at).min());
             let (stopping, shared) = (self.is_stopping(), Arc::clone(&self.leader.shared));
             let asked_back = self.asked_back.clone();
-            let committing = &mut self.committing;
+            let (committing, catch_up) = (&mut self.committing, &mut self.catch_up);
             let committed = async move {
                 match committing {
                     Some(committing) => (&mut committing.answer).await,
@@ -235,6 +244,7 @@ where
                     tokio::task::yield_now().await;
                     self.read_frame(frame).await
                 }
+                end = catch_up.end() => self.catch_up(end).await,
                 Some(command) = self.leader.commands.recv() => self.handle_command(command).await,
                 () = shared.shard(self.leader.shard).pressed.notified() => {
                     self.accumulator.press();
@@ -299,7 +309,8 @@ where
     /// Whether nothing is under way. What waits stays in the log.
     fn is_done(&self) -> bool {
         let gives_up = self.leader.abort.is_cancelled();
-        self.writes.is_empty() && (gives_up || (self.draft.is_empty() && self.committing.is_none()))
+        let is_idle = || self.draft.is_empty() && self.committing.is_none() && self.catch_up.is_empty();
+        self.writes.is_empty() && (gives_up || is_idle())
     }
 
     /// Cuts what is due.

@@ -50,6 +50,10 @@ impl Requests {
         answer
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting().is_empty()
+    }
+
     /// The numbers of all requests.
     pub(crate) fn numbers(&self) -> Vec<u64> {
         self.waiting().keys().copied().collect()

@@ -67,6 +67,83 @@ async fn ops_are_accepted_while_the_database_is_away() {
     conserved(&orders.leave().await.unwrap());
 }
 
+/// Goal: a flush that waits for the server of the log delays nothing else. Method: ops are under way when the server is killed, and end
+/// while a flush can't be answered.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn a_flush_that_waits_delays_nothing() {
+    let mut place = Place::new().await;
+    let orders = join(&place, 1).await;
+    let desk = orders.handle();
+    desk.submit(0).await.unwrap().await.unwrap();
+    let holder = crate::database::connect(&place.url).await;
+    holder.batch_execute("BEGIN; LOCK TABLE landed").await.unwrap();
+    let ack = desk.submit(1).await.unwrap();
+    place.until("SELECT 1 FROM pg_locks WHERE relation = 'landed'::regclass AND NOT granted").await;
+    place.server.kill();
+    let mut flush = tokio::spawn({
+        let desk = desk.clone();
+        async move { desk.flush().await }
+    });
+    // The leader answers this behind the flush.
+    assert!(matches!(desk.outcome(ack.id()).await, Ok(roundlot::durable::OpStatus::Waiting)));
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), ack).await.expect("it ends").unwrap(), 10);
+    assert!(tokio::time::timeout(LEASE, &mut flush).await.is_err(), "nobody knows what the log holds");
+    place.server.start().await;
+    flush.await.unwrap().unwrap();
+    conserved(&orders.leave().await.unwrap());
+}
+
+/// Goal: the leader tells other processes how their ops end. Method: one that follows, and can't reach the ledger any more.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn a_follower_hears_of_outcomes_without_the_ledger() {
+    let place = Place::new().await;
+    let leader = join(&place, 1).await;
+    until(|| leader.handle().is_leading()).await;
+    let link = Link::to(&place.url).await;
+    let follower = try_join(place.engine().ledger(&link.url), 1, None).await.unwrap();
+    let desk = follower.handle();
+    assert_eq!(desk.submit(1).await.unwrap().await.unwrap(), 10);
+    link.cut();
+    for op in 2..50 {
+        let ack = desk.submit(op).await.unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(60), ack).await;
+        assert_eq!(told.expect("it is told").unwrap(), op * 10);
+    }
+    assert_eq!(follower.stats().leading, 0);
+    conserved(&follower.stats());
+    assert_eq!(place.landed().await, (1..50).collect::<Vec<_>>());
+}
+
+/// The way to a database, until it is cut.
+struct Link {
+    url: String,
+    forwards: tokio::task::JoinHandle<()>,
+}
+
+impl Link {
+    async fn to(url: &str) -> Self {
+        let address = url.split(['@', '/', '?']).nth(3).unwrap().to_owned();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = url.replace(&address, &listener.local_addr().unwrap().to_string());
+        let forwards = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = tokio::net::TcpStream::connect(&address).await.unwrap();
+                connections.spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+            }
+        });
+        Self { url, forwards }
+    }
+
+    /// Ends all connections, and takes no others.
+    fn cut(&self) {
+        self.forwards.abort();
+    }
+}
+
 /// Goal: a server that has lost what it had confirmed is noticed, by processes that run and by those that join. Method: its folder goes
 /// back to an earlier state while it is down.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,159 @@
+//! Commands of handles, which a leader obeys. Some of them wait until it has read all that their callers may have seen accepted, by this
+//! process or by any. The term goes on meanwhile, however long the log takes to answer.
+
+use std::{future::pending, mem, sync::Arc};
+
+use futures::future::BoxFuture;
+
+use super::{TermEnd, ask, running::Running, settle::Of};
+use crate::{driver::clock, durable::command::Command, sink::Sink};
+
+/// Commands that wait until the log has said how far it reaches, and the leader has read so far.
+pub(super) struct CatchUp<T> {
+    /// The answer of the log, if it was asked.
+    end: Option<Answer>,
+    /// Commands that came before it was asked.
+    asked: Vec<Command<T>>,
+    /// Commands that came later.
+    later: Vec<Command<T>>,
+}
+
+type Answer = BoxFuture<'static, Result<u64, TermEnd>>;
+
+impl<T> CatchUp<T> {
+    pub(super) fn new() -> Self {
+        Self { end: None, asked: Vec::new(), later: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.asked.is_empty() && self.later.is_empty()
+    }
+
+    /// The position up to which the leader is to read. Dropped, it can be asked for again.
+    pub(super) async fn end(&mut self) -> Result<u64, TermEnd> {
+        match &mut self.end {
+            Some(end) => end.await,
+            None => pending().await,
+        }
+    }
+
+    /// Asks for the commands that came later, if none are asked for.
+    fn begin(&mut self, ask: impl FnOnce() -> Answer) {
+        if self.end.is_none() && !self.later.is_empty() {
+            (self.end, self.asked) = (Some(ask()), mem::take(&mut self.later));
+        }
+    }
+
+    /// The commands that the answer is for.
+    fn answered(&mut self) -> Vec<Command<T>> {
+        self.end = None;
+        mem::take(&mut self.asked)
+    }
+}
+
+impl<T, R, S> Running<'_, T, R, S>
+where
+    T: Send + 'static,
+    R: Clone + Send + 'static,
+    S: Sink<T, R>,
+{
+    /// Does what a handle asks for, after all that the handle has seen accepted. If the term ends before that, the next one does.
+    pub(super) async fn handle_command(&mut self, command: Command<T>) -> Result<(), TermEnd> {
+        let own = self.leader.shared.log.producer();
+        let needs_own_alone = match &command {
+            // A log that can't be read now must not delay it.
+            Command::SetLimits(_) | Command::Pause { .. } => true,
+            Command::IsWaiting { id, .. } => id.producer() == own,
+            _ => false,
+        };
+        if !needs_own_alone {
+            self.catch_up.later.push(command);
+            self.begin_catch_up();
+            return Ok(());
+        }
+        if let Err(end) = self.drain_all_frames().await {
+            self.leader.account.commands.push_front(command);
+            return Err(end);
+        }
+        self.obey(command);
+        Ok(())
+    }
+
+    /// Asks the log how far it reaches, if commands wait for that. Frames of which this process has not heard yet may be in it.
+    fn begin_catch_up(&mut self) {
+        let (log, abort, shard) = (Arc::clone(&self.leader.shared.log), self.leader.abort.clone(), self.leader.shard);
+        self.catch_up.begin(|| Box::pin(async move { ask(&abort, || log.end(shard)).await }));
+    }
+
+    /// The log has said how far it reaches.
+    pub(super) async fn catch_up(&mut self, end: Result<u64, TermEnd>) -> Result<(), TermEnd> {
+        let end = end?;
+        self.drain_all_frames().await?;
+        self.read_log(end).await?;
+        self.catch_up.answered().into_iter().for_each(|command| self.obey(command));
+        self.begin_catch_up();
+        Ok(())
+    }
+
+    /// Leaves the commands that wait to the next term.
+    pub(super) fn leave_commands(&mut self) {
+        let later = mem::take(&mut self.catch_up.later);
+        for command in self.catch_up.answered().into_iter().chain(later).rev() {
+            self.leader.account.commands.push_front(command);
+        }
+    }
+
+    /// Takes in all frames of which the term has been told.
+    async fn drain_all_frames(&mut self) -> Result<(), TermEnd> {
+        while let Some(frame) = self.try_next_frame() {
+            self.read_frame(frame).await?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command<T>) {
+        match command {
+            Command::Flush(reply) if self.next <= self.settled.cursor() => drop(reply.send(())),
+            Command::Flush(reply) => {
+                self.accumulator.press();
+                self.leader.account.flushes.push((self.next, reply));
+            }
+            command if command.is_abandoned() => command.answer(None),
+            command @ (Command::Withdraw { .. } | Command::WithdrawKey { .. }) => self.withdraw(command),
+            Command::Pause { paused, reply } => {
+                self.paused = paused;
+                // Until a resume is stored, the log takes no transaction of the sink.
+                self.draft.pause = Some(paused);
+                self.set_gate();
+                self.draft.effects.paused.push((paused, reply));
+            }
+            Command::SetLimits(limits) => self.set_limits(limits),
+            Command::IsWaiting { id, reply } => drop(reply.send(self.ids.position(id, &self.settled).is_some())),
+            Command::Read(_) => {}
+        }
+    }
+
+    fn withdraw(&mut self, mut command: Command<T>) {
+        self.collect(Of::Record);
+        // Only the keys are asked for, so that other stages than those in use will do.
+        let stages = (self.leader.recipe)();
+        let is_wanted = |op: &T| match &mut command {
+            Command::Withdraw { wanted, .. } => wanted(op),
+            Command::WithdrawKey { is_it, .. } => {
+                let mut found = false;
+                if let Some(conflate) = &stages.conflate {
+                    conflate.index.with_key(op, &mut |key| found = is_it(key));
+                }
+                found
+            }
+            _ => false,
+        };
+        let ops = self.accumulator.withdraw(is_wanted, clock::now());
+        self.collect(Of::Withdrawal);
+        if ops.is_empty() {
+            command.answer(Some(ops));
+        } else {
+            self.draft.effects.withdrawn.push((command, ops));
+        }
+    }
+}
