@@ -23,11 +23,13 @@ const NO_BYTES: u8 = 2;
 /// The first byte of a result: a request has withdrawn ops, whose bytes follow.
 const OPS: u8 = 3;
 
+/// The end of a row whose ops did not end alike: its result has a part for each run of ops that did.
+pub(crate) const MIXED: &str = "mixed";
+
 /// Bytes of results in one row, at most, unless a single result has more: whoever asks for one reads the row.
 const MAX_BYTES: usize = 32 * 1024;
 
-/// Outcomes on their way into a record. Ops of consecutive numbers that ended alike share a row, whether or not their receipts
-/// are the same.
+/// Outcomes on their way into a record. Ops of consecutive numbers share a row, whether or not they ended alike.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     ops: Vec<OpResult>,
@@ -98,7 +100,7 @@ impl Results {
                 });
             }
         }
-        rows
+        mix(rows)
     }
 }
 
@@ -127,21 +129,119 @@ fn join(row: &mut OutcomeRow, op: &OpResult, result: &[u8]) -> bool {
     true
 }
 
+/// Joins rows of consecutive ops that did not end alike. Where prices are merged, every few ops end in another way.
+fn mix(rows: Vec<OutcomeRow>) -> Vec<OutcomeRow> {
+    let mut mixed: Vec<OutcomeRow> = Vec::new();
+    for row in rows {
+        match mixed.last_mut() {
+            Some(last) if can_mix(last, &row) => {
+                if last.end != MIXED {
+                    let mut result = Vec::new();
+                    put_part(&mut result, last);
+                    *last = OutcomeRow { end: MIXED, attempts: 0, schema: 0, result, lengths: Vec::new(), ..*last };
+                }
+                put_part(&mut last.result, &row);
+                last.count += row.count;
+            }
+            _ => mixed.push(row),
+        }
+    }
+    mixed
+}
+
+fn can_mix(row: &OutcomeRow, next: &OutcomeRow) -> bool {
+    let bytes = |row: &OutcomeRow| row.lengths.len() + row.result.len();
+    (row.producer, row.first + row.count) == (next.producer, next.first) && bytes(row) + bytes(next) <= MAX_BYTES
+}
+
+/// Appends a row of ops that ended alike, but for its first number: a line of JSON, its lengths and its results.
+fn put_part(to: &mut Vec<u8>, row: &OutcomeRow) {
+    let OutcomeRow { count, end, attempts, schema, lengths, result, .. } = row;
+    let line = format!("[{count},\"{end}\",{attempts},{schema},{},{}]\n", lengths.len(), result.len());
+    to.extend_from_slice(line.as_bytes());
+    to.extend_from_slice(lengths);
+    to.extend_from_slice(result);
+}
+
+/// The rows of ops that ended alike in a row, up to the first that is damaged.
+fn parts(row: &OutcomeRow) -> impl Iterator<Item = OutcomeRow> {
+    let (mut whole, mut rest, mut first) = ((row.end != MIXED).then(|| row.clone()), &*row.result, row.first);
+    if whole.is_some() {
+        rest = &[];
+    }
+    std::iter::from_fn(move || {
+        if let Some(row) = whole.take() {
+            return Some(row);
+        }
+        let line = rest.iter().position(|byte| *byte == b'\n')?;
+        let head: (u64, &str, u32, u32, usize, usize) = serde_json::from_slice(&rest[..line]).ok()?;
+        let (count, end, attempts, schema, lengths, result) = head;
+        let (lengths, behind) = rest[line + 1..].split_at_checked(lengths)?;
+        let (result, behind) = behind.split_at_checked(result)?;
+        let (lengths, result) = (lengths.to_vec(), result.to_vec());
+        let part = OutcomeRow { first, count, end: end_of(end).name(), attempts, schema, result, lengths, ..*row };
+        first = first.checked_add(count)?;
+        rest = behind;
+        Some(part)
+    })
+}
+
+/// The results of ops that ended alike, where they differ.
+struct Differing<'a> {
+    lengths: Reader<'a>,
+    results: Reader<'a>,
+    kind: u8,
+}
+
+impl<'a> Differing<'a> {
+    /// `None` if all ops have the same result, or the row is damaged.
+    fn of(row: &'a OutcomeRow) -> Option<Self> {
+        let (lengths, mut results) = (Reader::new(&row.lengths), Reader::new(&row.result));
+        let kind = (!lengths.is_at_end()).then(|| results.byte())??;
+        Some(Self { lengths, results, kind })
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let result = self.results.take(usize::try_from(self.lengths.varint()?).ok()?)?;
+        self.results.byte()?;
+        Some([&[self.kind], result].concat())
+    }
+
+    fn skip(&mut self) -> Option<()> {
+        let length = usize::try_from(self.lengths.varint()?).ok()?;
+        self.results.take(length.checked_add(1)?).map(drop)
+    }
+}
+
 /// The row of one op of a row. `None` if it is not in it, or the row is damaged.
 pub(crate) fn only(row: &OutcomeRow, number: u64) -> Option<OutcomeRow> {
-    let index = number.checked_sub(row.first).filter(|index| *index < row.count)?;
-    let result = if row.lengths.is_empty() {
-        row.result.clone()
-    } else {
-        let (mut lengths, mut results) = (Reader::new(&row.lengths), Reader::new(&row.result));
-        let kind = results.byte()?;
-        for _ in 0..index {
-            results.take(usize::try_from(lengths.varint()?).ok()?.checked_add(1)?)?;
+    number.checked_sub(row.first).filter(|index| *index < row.count)?;
+    let part = parts(row).find(|part| number.checked_sub(part.first).is_some_and(|index| index < part.count))?;
+    let result = match Differing::of(&part) {
+        Some(mut differing) => {
+            (part.first..number).try_for_each(|_| differing.skip())?;
+            differing.next()?
         }
-        let result = results.take(usize::try_from(lengths.varint()?).ok()?)?;
-        [&[kind], result].concat()
+        None => part.result.clone(),
     };
-    Some(OutcomeRow { first: number, count: 1, result, lengths: Vec::new(), ..row.clone() })
+    Some(OutcomeRow { first: number, count: 1, result, lengths: Vec::new(), ..part })
+}
+
+/// The rows of all ops of a row, one each, up to the first that is damaged.
+pub(crate) fn each(row: &OutcomeRow) -> Vec<OutcomeRow> {
+    let mut rows = Vec::new();
+    for part in parts(row) {
+        let mut differing = Differing::of(&part);
+        let numbers = part.first..part.first.saturating_add(part.count).min(row.first.saturating_add(row.count));
+        rows.extend(numbers.map_while(|first| {
+            let result = match &mut differing {
+                Some(differing) => differing.next()?,
+                None => part.result.clone(),
+            };
+            Some(OutcomeRow { first, count: 1, result, lengths: Vec::new(), ..part })
+        }));
+    }
+    rows
 }
 
 /// The outcome that the row of one op tells. Its latency is not in the log. A receipt that can't be read makes the result in doubt; the end
@@ -167,6 +267,11 @@ pub(crate) fn from_row<T, R>(codec: &dyn OpCodec<T, R>, row: &OutcomeRow) -> Out
 pub(crate) fn withdrawn(row: &OutcomeRow) -> Option<Withdrawn> {
     let (kind, bytes) = row.result.split_first()?;
     (*kind == OPS).then(|| Withdrawn::from_parts(row.schema, bytes.to_vec()))
+}
+
+/// The end of a row, by its name. One that this version does not know is lost.
+pub(crate) fn row_end(name: &str) -> &'static str {
+    if name == MIXED { MIXED } else { end_of(name).name() }
 }
 
 /// The end of a name in the log. A name of a newer version is none that this one knows, and so is lost.
@@ -215,6 +320,11 @@ mod tests {
             }
             let rows = results.into_rows();
             prop_assert_eq!(rows.iter().map(|row| row.count).sum::<u64>(), ops.len() as u64);
+            prop_assert!(rows.len() <= 2, "one on each side of the gap");
+            for row in &rows {
+                let numbers = row.first..row.first + row.count;
+                prop_assert_eq!(each(row), numbers.filter_map(|number| only(row, number)).collect::<Vec<_>>());
+            }
             for (number, op) in ops {
                 let found: Vec<_> = rows.iter().filter_map(|row| only(row, number)).collect();
                 prop_assert_eq!(found.len(), 1);

@@ -93,9 +93,9 @@ async fn a_file_of_another_version_is_refused() {
     for format in [1, 99] {
         set(format);
         let error = refused(plain(&path).await);
-        assert!(error.contains(&format!("has format {format}, and this version reads 3")), "{error}");
+        assert!(error.contains(&format!("has format {format}, and this version reads 4")), "{error}");
     }
-    set(3);
+    set(4);
     recovers_its_op(&path).await;
 }
 

@@ -21,7 +21,7 @@ use crate::durable::{
         store::{ChargeRow, FrameRow, LetterRow, LogRow, OutcomeRow, ProducerRow, ShardRow, Store, Stored},
         sums::{check, letter_sum, log_sum, outcome_sum, producer_sum, shard_sum, signed, sum, unsigned},
     },
-    outcomes::end_of,
+    outcomes::row_end,
     transaction::Transaction,
 };
 
@@ -116,7 +116,7 @@ pub(super) fn outcome_row(row: &Row<'_>) -> rusqlite::Result<(OutcomeRow, i64)> 
         producer: unsigned(row.get(0)?),
         first: unsigned(row.get(1)?),
         count: unsigned(row.get(2)?),
-        end: end_of(&end).name(),
+        end: row_end(&end),
         attempts: row.get(4)?,
         at: unsigned(row.get(5)?),
         schema: row.get(6)?,

@@ -176,24 +176,27 @@ mod tests {
             let connection = file();
             let mut results = Results::default();
             for (receipt, number) in receipts.iter().zip(5..) {
-                let outcome = Outcome { result: Ok(receipt.clone()), end: End::Delivered, attempts: 1, latency: Duration::ZERO };
+                let end = if receipt.len() % 4 == 1 { End::Conflated } else { End::Delivered };
+                let outcome = Outcome { result: Ok(receipt.clone()), end, attempts: 1, latency: Duration::ZERO };
                 results.push(&Json as &dyn OpCodec<String, String>, (7, number), &outcome);
                 results.push_withdrawn((8, number), &Withdrawn::new(number as u32 / 4));
             }
             let mut expected = Vec::new();
             for row in results.into_rows() {
-                let values = (signed(row.first), signed(row.count), &row.result, &row.lengths, signed(row.producer));
-                let sql = "INSERT INTO roundlot_outcomes VALUES (3, ?5, ?1, ?2, 'delivered', 1, 0, 0, ?3, ?4, 0)";
+                let (first, count, producer) = (signed(row.first), signed(row.count), signed(row.producer));
+                let values = (first, count, &row.result, &row.lengths, producer, row.end);
+                let sql = "INSERT INTO roundlot_outcomes VALUES (3, ?5, ?1, ?2, ?6, 1, 0, 0, ?3, ?4, 0)";
                 connection.execute(sql, values).unwrap();
                 if row.producer == 8 {
                     continue;
                 }
                 expected.extend((row.first..row.first + row.count).map(|number| {
-                    let result = only(&row, number).unwrap().result;
-                    (OpId::new(7, 3, number).to_string(), String::from_utf8(result[1..].to_vec()).unwrap())
+                    let row = only(&row, number).unwrap();
+                    let result = String::from_utf8(row.result[1..].to_vec()).unwrap();
+                    (OpId::new(7, 3, number).to_string(), row.end.to_owned(), result)
                 }));
             }
-            let found = rows(&connection, "SELECT id, result FROM roundlot_ended", |row| Ok((row.get(0)?, row.get(1)?)));
+            let found = rows(&connection, "SELECT id, ended, result FROM roundlot_ended", |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
             prop_assert_eq!(found, expected);
         }
     }

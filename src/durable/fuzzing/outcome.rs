@@ -7,7 +7,7 @@ use crate::{
         bytes::Reader,
         codec::{Json, OpCodec, Raw},
         log::store::{LetterRow, OutcomeRow},
-        outcomes::{Results, end_of, from_row, letter, only, withdrawn},
+        outcomes::{MIXED, Results, each, end_of, from_row, letter, only, withdrawn},
     },
     rules::{
         batch::SinkError,
@@ -64,7 +64,7 @@ fn row(bytes: &[u8]) -> Option<()> {
     let (first, count, attempts) = (reader.varint()?, reader.varint()?, reader.byte()?);
     let (at, lengths) = reader.bytes()?;
     let result = bytes[at + lengths.len()..].to_vec();
-    let end = End::ALL[usize::from(attempts) % End::ALL.len()].name();
+    let end = End::ALL.get(usize::from(attempts) % (End::ALL.len() + 1)).map_or(MIXED, |end| end.name());
     let row = OutcomeRow {
         producer: 7,
         first,
@@ -83,6 +83,7 @@ fn row(bytes: &[u8]) -> Option<()> {
         is_found = true;
         assert!(number >= first && number - first < count, "the row has no op {number}");
         assert_eq!((found.first, found.count, found.lengths.len()), (number, 1, 0));
+        assert_ne!(found.end, MIXED);
         assert!(found.result.len() <= row.result.len(), "a result is a part of its row");
         let by_bytes: &dyn OpCodec<Vec<u8>, Vec<u8>> = &Raw;
         let by_json: &dyn OpCodec<String, u32> = &Json;
@@ -93,6 +94,11 @@ fn row(bytes: &[u8]) -> Option<()> {
         }
         assert_eq!(told(&from_row(by_bytes, &found)), told(&from_row(by_bytes, &found)));
         let _ = told(&from_row(by_json, &found));
+    }
+    if count < 1000 {
+        let rows = each(&row);
+        assert!(rows.len() as u64 <= count, "no more ops than the row has");
+        rows.iter().for_each(|found| assert_eq!(only(&row, found.first).as_ref(), Some(found)));
     }
     let op = row.lengths.clone();
     let position = None;

@@ -19,7 +19,7 @@ use crate::durable::{
         store::{LetterRow, OutcomeRow, ShardRow, Stored},
         sums::{check, letter_sum, outcome_sum, shard_sum, signed, sum, unsigned},
     },
-    outcomes::end_of,
+    outcomes::{end_of, row_end},
 };
 
 /// A parameter of a statement, with its type.
@@ -225,7 +225,7 @@ impl Ledger {
             producer: unsigned(row.get(0)),
             first: unsigned(row.get(1)),
             count: unsigned(row.get(2)),
-            end: end_of(row.get(3)).name(),
+            end: row_end(row.get(3)),
             attempts: row.get::<_, i64>(4) as u32,
             at: unsigned(row.get(5)),
             schema: row.get::<_, i64>(6) as u32,

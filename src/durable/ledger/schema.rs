@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The format of the tables, and the only one that is read.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// The key of the advisory lock under which tables and logs are made: the first bytes of the crate's name.
 const LOCK: i64 = 0x726f_756e_646c_6f74;
@@ -68,7 +68,7 @@ CREATE TABLE {s}.roundlot_letters (
     schema bigint NOT NULL, ended text NOT NULL, attempts bigint NOT NULL, error bytea NOT NULL, at bigint NOT NULL,
     sum bigint NOT NULL, to_producer bigint, to_number bigint, PRIMARY KEY (log, shard, producer, number)
 );
-INSERT INTO {s}.roundlot_meta VALUES ('format', 2);
+INSERT INTO {s}.roundlot_meta VALUES ('format', 3);
 ";
 
 /// The schema that has the tables, or the one in which they would be made.

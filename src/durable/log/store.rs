@@ -58,13 +58,13 @@ pub(crate) struct ProducerRow {
     pub(crate) claimed: u64,
 }
 
-/// How ops of consecutive numbers ended, alike but for their results.
+/// How ops of consecutive numbers ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutcomeRow {
     pub(crate) producer: u64,
     pub(crate) first: u64,
     pub(crate) count: u64,
-    /// The name of the [`End`](crate::End).
+    /// The name of the [`End`](crate::End), or `mixed`: then `result` has several rows, as `outcomes` writes them.
     pub(crate) end: &'static str,
     pub(crate) attempts: u32,
     /// When it was recorded, in nanoseconds since 1970. The engine sets it.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::try_join_all;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -69,10 +70,9 @@ impl Heartbeat {
     fn publish_tombstones(&self, producer: u64) -> impl Future<Output = Stored<()>> + Send + use<> {
         let frames = Arc::clone(&self.frames);
         async move {
-            for (shard, _) in (0..).zip(frames.all()) {
-                frames.streams.append(shard, Tombstone { producer }.bytes()).await?;
-            }
-            Ok(())
+            // All at once, since each waits for a sync.
+            let append = |(shard, _)| frames.streams.append(shard, Tombstone { producer }.bytes());
+            try_join_all((0..).zip(frames.all()).map(append)).await.map(drop)
         }
     }
 
@@ -94,7 +94,6 @@ impl Heartbeat {
 
     /// Gives all leases up, and leaves the log.
     async fn leave(&mut self) -> Stored<()> {
-        self.members.leaves();
         self.act(true).await?;
         if self.members.is_removed() {
             return Ok(());
@@ -111,6 +110,9 @@ impl Heartbeat {
                 Err(Unset::Log(error)) => return Err(error),
             }
         }
+        // The others take the leases over when they have read that this process is gone.
+        self.members.leaves();
+        self.notify().await?;
         let client = self.frames.streams.context.client();
         timeout(ANSWER, client.flush()).await.map_err(|_| no_answer())?.map_err(away)
     }

@@ -311,28 +311,33 @@ impl Heartbeat {
 
     /// Takes and frees leases, and tells the other processes what there is to tell.
     pub(super) async fn act(&mut self, leaves: bool) -> Stored<()> {
-        let free = self.members.to_free(leaves);
-        for shard in free {
-            if self.leases.get(&shard).is_some_and(|lease| lease.holder == self.members.me) {
-                let set = self.set_lease(shard, 0).await;
-                if matches!(set, Err(Unset::Log(_))) {
-                    // The lease is freed later.
-                    continue;
-                }
-                self.was_set(shard, 0, set);
+        let is_own = |shard: &u16| self.leases.get(shard).is_some_and(|lease| lease.holder == self.members.me);
+        let (own, others): (Vec<u16>, Vec<u16>) = self.members.to_free(leaves).into_iter().partition(is_own);
+        self.members.freed(&others);
+        // All at once: one by one they would take as long as a lease.
+        let freeing: Vec<_> = own.iter().map(|shard| self.set_lease(*shard, 0)).collect();
+        for (shard, set) in own.into_iter().zip(futures::future::join_all(freeing).await) {
+            if matches!(set, Err(Unset::Log(_))) {
+                // The lease is freed later.
+                continue;
             }
+            self.was_set(shard, 0, set);
             self.members.freed(&[shard]);
         }
         if !leaves {
             let me = self.members.me;
             let wanted: Vec<u16> = self.members.to_take().into_iter().map(|Wanted { shard, .. }| shard).collect();
-            // All at once: one by one they would take as long as a lease.
             let taking: Vec<_> = wanted.iter().map(|shard| self.set_lease(*shard, me)).collect();
             for (shard, set) in wanted.into_iter().zip(futures::future::join_all(taking).await) {
                 let is_taken = self.was_set(shard, me, set);
                 self.members.took(shard, is_taken);
             }
         }
+        self.notify().await
+    }
+
+    /// Tells the other processes what there is to tell.
+    pub(super) async fn notify(&mut self) -> Stored<()> {
         for message in self.members.messages() {
             let client = self.frames.streams.context.client();
             client.publish(self.frames.streams.names.news(), message.into()).await.map_err(away)?;

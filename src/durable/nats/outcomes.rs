@@ -10,16 +10,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::streams::{Streams, away, no_answer};
-use crate::{
-    durable::{
-        bytes::{Reader, put_bytes, put_varint},
-        log::{
-            Record,
-            store::{OutcomeRow, Stored},
-        },
-        members::Members,
+use crate::durable::{
+    bytes::{Reader, put_bytes, put_varint},
+    log::{
+        Record,
+        store::{OutcomeRow, Stored},
     },
-    rules::outcome::End,
+    members::Members,
+    outcomes::row_end,
 };
 
 /// The first byte of a message, and the only format that is read.
@@ -145,8 +143,9 @@ fn decode(message: &[u8], me: u64) -> Option<Vec<OutcomeRow>> {
         if producer != me {
             continue;
         }
+        let name = std::str::from_utf8(name).ok()?;
         // A newer version may know other ends.
-        let end = End::ALL.into_iter().find(|end| end.name().as_bytes() == name)?.name();
+        let end = Some(row_end(name)).filter(|end| *end == name)?;
         if count > MAX_RUN {
             return None;
         }
@@ -171,6 +170,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rules::outcome::End;
 
     fn row() -> impl Strategy<Value = OutcomeRow> {
         let numbers = (1..4_u64, any::<u32>(), 1..=MAX_RUN, 0..End::ALL.len(), any::<u32>(), any::<u32>());

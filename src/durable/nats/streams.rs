@@ -97,7 +97,7 @@ impl Names {
         self.of_log(subject)?.strip_prefix("outcomes.")?.parse().ok()
     }
 
-    /// What stands behind the log in a subject.
+    /// The rest of a subject behind the name of the log.
     fn of_log<'a>(&self, subject: &'a str) -> Option<&'a str> {
         subject.strip_prefix("roundlot.")?.strip_prefix(&self.log)?.strip_prefix('.')
     }

@@ -184,8 +184,7 @@ where
     /// Tells the callers of ops how these have ended.
     fn tell(&mut self, row: &OutcomeRow) {
         let shared = Arc::clone(&self.shared);
-        let rows = (row.first..row.first + row.count).filter_map(|number| outcomes::only(row, number));
-        for row in rows {
+        for row in outcomes::each(row) {
             let outcome = outcomes::from_row(&*shared.codec, &row);
             self.end(OpId::new(row.producer, self.shard, row.first), outcome);
         }

@@ -1,7 +1,7 @@
 //! [`Running`]: a term as it runs. Each turn drains frames, cuts, collects what has ended into the draft, and hands the draft to
 //! the log when no record is on its way.
 
-use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
@@ -184,46 +184,20 @@ where
 
     /// Runs until the process leaves, or the term ends.
     pub(super) async fn run(&mut self) -> TermEnd {
-        let end = self.turns().await;
+        let Err(end) = self.turns().await;
         self.leave_commands();
         end
     }
 
-    async fn turns(&mut self) -> TermEnd {
+    async fn turns(&mut self) -> Result<Infallible, TermEnd> {
         let mut timer = Timer::new();
         let news = self.leader.shared.log.news(self.leader.shard);
         while let Some(command) = self.leader.account.commands.pop_front() {
-            if let Err(end) = self.handle_command(command).await {
-                return end;
-            }
+            self.handle_command(command).await?;
         }
         loop {
-            if let Err(end) = self.drain_frames().await {
-                return end;
-            }
-            let now = clock::now();
-            if self.leader.shared.permits.are_exhausted() {
-                self.accumulator.press();
-            }
-            if self.is_stopping() {
-                // The request may have come while the leader was busy. What is due and not cut would keep it awake.
-                self.set_gate();
-            }
-            let clock_at = self.look_at_clock(now);
-            self.begin_writes(now);
-            self.cut(now);
-            self.collect(Of::Record);
-            self.send_record(now);
-            self.purge(now);
-            self.compact();
-            self.publish();
-            if self.accumulator.is_stopped() && self.is_done() {
-                return TermEnd::Fenced("the sink was fenced by a newer leader, or its peer has left".to_owned());
-            }
-            if self.is_stopping() && self.is_done() {
-                return self.why_it_stops();
-            }
-            timer.set(self.accumulator.deadline(now).into_iter().chain(self.record_at).chain(clock_at).min());
+            self.drain_frames().await?;
+            timer.set(self.turn()?);
             let (stopping, shared) = (self.is_stopping(), Arc::clone(&self.leader.shared));
             let asked_back = self.asked_back.clone();
             let (committing, catch_up) = (&mut self.committing, &mut self.catch_up);
@@ -264,10 +238,36 @@ where
                 }
                 () = timer.fired() => Ok(()),
             };
-            if let Err(end) = went {
-                return end;
-            }
+            went?;
         }
+    }
+
+    /// Does what is due. Returns when there is more to do by the clock.
+    fn turn(&mut self) -> Result<Option<Timestamp>, TermEnd> {
+        let now = clock::now();
+        if self.leader.shared.permits.are_exhausted() {
+            self.accumulator.press();
+        }
+        if self.is_stopping() {
+            // The request may have come while the leader was busy. What is due and not cut would keep it awake.
+            self.set_gate();
+        }
+        let clock_at = self.look_at_clock(now);
+        self.begin_writes(now);
+        self.cut(now);
+        self.collect(Of::Record);
+        self.send_record(now);
+        self.purge(now);
+        self.compact();
+        self.publish();
+        if self.accumulator.is_stopped() && self.is_done() {
+            let why = "the sink was fenced by a newer leader, or its peer has left";
+            return Err(TermEnd::Fenced(why.to_owned()));
+        }
+        if self.is_stopping() && self.is_done() {
+            return Err(self.why_it_stops());
+        }
+        Ok(self.accumulator.deadline(now).into_iter().chain(self.record_at).chain(clock_at).min())
     }
 
     /// Whether nothing is cut any more.
