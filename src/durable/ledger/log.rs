@@ -163,6 +163,10 @@ impl<E: Engine> Log for LedgerLog<E> {
         of_one_process()
     }
 
+    fn end(&self, shard: u16) -> Answer<'_, u64> {
+        self.local.end(shard)
+    }
+
     fn set_paused(&self, _shard: u16, _paused: bool) -> Answer<'_, u64> {
         of_one_process()
     }
