@@ -74,7 +74,7 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 if ! $quick; then
     step "each feature by itself"
     for features in "" testing sqlite durable durable-file durable,testing durable-file,postgres durable-postgres durable-nats postgres websocket websocket-tls; do
-        cargo check --quiet --locked --no-default-features --features "$features"
+        cargo clippy --quiet --locked --no-default-features --features "$features" -- -D warnings
     done
 
     step "documentation"
@@ -123,9 +123,9 @@ need openssl openssl
 [ -x /usr/sbin/pgbouncer ] || need pgbouncer pgbouncer
 start_postgres
 test_ignored --test postgres
-test_ignored --test durable ledger
+test_ignored --test durable ledger::
 test_ignored --lib durable::ledger
-test_ignored --test durable postgres
+test_ignored --test durable postgres::
 test_ignored --lib durable::postgres
 # Tests that read URLs as libpq does.
 test_ignored --lib sink::postgres
@@ -134,7 +134,7 @@ step "tests that need nats-server and a PostgreSQL server"
 ROUNDLOT_NATS_SERVER=$(tests/nats_server.sh)
 export ROUNDLOT_NATS_SERVER
 "$ROUNDLOT_NATS_SERVER" --version
-test_ignored --test durable nats
+test_ignored --test durable nats::
 
 step "bots that trade as one on servers"
 test_ignored --test app
@@ -200,6 +200,8 @@ if ! $quick; then
     step "durable batchers that are killed"
     "$release/roundlot-campaign" crashes --kills 150
 
+    # Nodes whose clocks are wrong.
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || install_packages libfaketime
     step "nodes whose leaders die"
     # Each fault has a line.
     "$release/nodes" --faults 40 --every 500ms --controls | grep -v ' s  '

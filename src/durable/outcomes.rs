@@ -270,6 +270,10 @@ pub(crate) fn withdrawn(row: &OutcomeRow) -> Option<Withdrawn> {
 }
 
 /// The end of a row, by its name. One that this version does not know is lost.
+#[cfg_attr(
+    not(any(feature = "durable-file", feature = "postgres")),
+    expect(dead_code, reason = "memory keeps rows as they are")
+)]
 pub(crate) fn row_end(name: &str) -> &'static str {
     if name == MIXED { MIXED } else { end_of(name).name() }
 }

@@ -72,6 +72,10 @@ pub(crate) struct ShardStats {
     pub(crate) paused: bool,
     pub(crate) leads: bool,
     pub(crate) terms: u64,
+    /// When the last term began, in nanoseconds since 1970.
+    pub(crate) term_began_at: u64,
+    /// Ops of this process that other processes have settled, and the log has told of.
+    pub(crate) retold: u64,
 }
 
 impl ShardStats {

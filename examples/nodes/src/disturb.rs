@@ -87,6 +87,11 @@ impl Show {
                 thread::sleep(self.life(number));
                 self.fleet.replace_killed(&[slot])
             }
+            Fault::SetClock => {
+                self.lose_leader(&led, fault);
+                let is_fast = (number / kinds.len() as u64).is_multiple_of(2);
+                self.fleet.replace_clock(slot, if is_fast { "+1h" } else { "-1h" })
+            }
             Fault::RemoveLocks => self.fleet.remove_locks(),
             Fault::Cut | Fault::CutNats => self.cut(slot, fault, Cut::BOTH, board),
             Fault::CutAnswers | Fault::CutNatsAnswers => self.cut(slot, fault, Cut::ANSWERS, board),

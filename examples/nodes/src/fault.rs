@@ -44,10 +44,12 @@ pub(crate) enum Fault {
     CutNats,
     /// The same for the answers of the NATS servers alone.
     CutNatsAnswers,
+    /// SIGKILL, and the node that begins in its place has a clock that is an hour off.
+    SetClock,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Kill,
         Self::Leave,
         Self::Stop,
@@ -68,6 +70,7 @@ impl Fault {
         Self::KillAllNats,
         Self::CutNats,
         Self::CutNatsAnswers,
+        Self::SetClock,
     ];
 
     /// Whether its shards are handed over, and not taken over.
@@ -83,6 +86,11 @@ impl Fault {
     /// Whether it happens to a log in a file alone.
     pub(crate) fn needs_file(self) -> bool {
         self == Self::RemoveLocks
+    }
+
+    /// Whether it happens to nodes alone that need not share a machine, and its clock.
+    pub(crate) fn needs_clocks(self) -> bool {
+        self == Self::SetClock
     }
 
     /// Whether it happens to NATS servers of the program's own alone.
@@ -135,6 +143,7 @@ impl fmt::Display for Fault {
             Self::KillAllNats => "kill all NATS servers of",
             Self::CutNats => "cut NATS off from",
             Self::CutNatsAnswers => "cut the answers of NATS to",
+            Self::SetClock => "set the clock of",
         })
     }
 }

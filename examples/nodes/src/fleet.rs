@@ -25,6 +25,7 @@ use crate::{
     process,
     server::Server,
     word::Word,
+    wrong_clock,
 };
 
 /// An event for the main thread.
@@ -74,6 +75,7 @@ impl Plan {
             !(fault.needs_fence() && self.venue.is_some()
                 || fault.needs_file() && !self.log.is_file()
                 || fault.needs_server() && self.network().is_none()
+                || fault.needs_clocks() && (self.log.is_file() || wrong_clock::library().is_none())
                 || fault.needs_nats() && self.cluster().is_none()
                 || fault.needs_several() && self.cluster().is_some_and(|cluster| cluster.len() == 1))
         };
@@ -112,13 +114,14 @@ impl Fleet {
     pub(crate) fn start(plan: Plan, news: Sender<News>) -> Result<Self, Failure> {
         let mut fleet = Self { nodes: Vec::new(), plan, news, lives: 0 };
         for slot in 0..fleet.plan.nodes {
-            let node = fleet.begin(slot)?;
+            let node = fleet.begin(slot, None)?;
             fleet.nodes.push(node);
         }
         Ok(fleet)
     }
 
-    fn begin(&mut self, slot: usize) -> Result<Node, Failure> {
+    /// Begins a node, with a clock that is wrong by an offset if there is one.
+    fn begin(&mut self, slot: usize, offset: Option<&str>) -> Result<Node, Failure> {
         self.lives += 1;
         let Plan { log, name, server, nats, shards, orders, venue, lease, .. } = &self.plan;
         let numbers = [
@@ -144,6 +147,9 @@ impl Fleet {
         }
         if let Some(venue) = venue {
             command.arg("--venue").arg(venue);
+        }
+        if let (Some(offset), Some(library)) = (offset, wrong_clock::library()) {
+            wrong_clock::set(&mut command, &library, offset);
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
@@ -186,8 +192,16 @@ impl Fleet {
         slots.iter().try_for_each(|slot| self.nodes[*slot].child.kill())?;
         for slot in slots {
             self.nodes[*slot].wait()?;
-            self.nodes[*slot] = self.begin(*slot)?;
+            self.nodes[*slot] = self.begin(*slot, None)?;
         }
+        Ok(())
+    }
+
+    /// Kills a node. The clock of the one in its place is wrong by an offset.
+    pub(crate) fn replace_clock(&mut self, slot: usize, offset: &str) -> Result<(), Failure> {
+        self.nodes[slot].child.kill()?;
+        self.nodes[slot].wait()?;
+        self.nodes[slot] = self.begin(slot, Some(offset))?;
         Ok(())
     }
 
@@ -214,7 +228,7 @@ impl Fleet {
     /// Lets a node leave the log and end, and begins another one in its place.
     pub(crate) fn replace_left(&mut self, slot: usize) -> Result<(), Failure> {
         self.nodes[slot].leave()?;
-        self.nodes[slot] = self.begin(slot)?;
+        self.nodes[slot] = self.begin(slot, None)?;
         Ok(())
     }
 

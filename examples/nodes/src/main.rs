@@ -31,6 +31,7 @@ mod show;
 mod site;
 mod times;
 mod word;
+mod wrong_clock;
 
 use std::{path::PathBuf, process::ExitCode, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 

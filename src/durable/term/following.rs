@@ -198,6 +198,7 @@ where
             let mut stats = shared.shard(self.shard).stats();
             stats.outcomes.add(outcome.end, 1);
             stats.repeats += taken.times as u64 - 1;
+            stats.retold += 1;
             drop(stats);
             self.account.told(&shared.permits, taken.times);
         }

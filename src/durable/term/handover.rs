@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     driver::clock,
-    durable::log::{LogError, StoredFrame},
+    durable::log::{LogError, StoredFrame, local::nanos},
     sink::Sink,
 };
 
@@ -174,6 +174,7 @@ where
         let (account, permits) = (&mut leader.account, &leader.shared.permits);
         let mut stats = leader.shared.shard(shard).stats();
         stats.terms += 1;
+        stats.term_began_at = nanos(leader.shared.log.now());
         let mut sent = std::mem::take(&mut account.sent);
         match account.counted_to.replace(next) {
             None => {

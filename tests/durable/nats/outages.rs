@@ -98,12 +98,18 @@ async fn a_flush_that_waits_delays_nothing() {
 /// Goal: the leader tells other processes how their ops end. Method: one that follows, and can't reach the ledger any more.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs servers: tests/run.sh starts them"]
-async fn a_follower_hears_of_outcomes_without_the_ledger() {
+async fn a_follower_hears_of_outcomes_from_the_leader() {
     let place = Place::new().await;
-    let leader = join(&place, 1).await;
+    hears(&place, || place.engine()).await;
+    assert_eq!(place.landed().await, (1..50).collect::<Vec<_>>());
+}
+
+/// One process leads, and another one, without its ledger, hears of outcomes.
+pub(super) async fn hears(place: &Place, engine: impl Fn() -> Engine) {
+    let leader = try_join(engine(), 1, None).await.unwrap();
     until(|| leader.handle().is_leading()).await;
     let link = Link::to(&place.url).await;
-    let follower = try_join(place.engine().ledger(&link.url), 1, None).await.unwrap();
+    let follower = try_join(engine().ledger(&link.url), 1, None).await.unwrap();
     let desk = follower.handle();
     assert_eq!(desk.submit(1).await.unwrap().await.unwrap(), 10);
     link.cut();
@@ -114,7 +120,6 @@ async fn a_follower_hears_of_outcomes_without_the_ledger() {
     }
     assert_eq!(follower.stats().leading, 0);
     conserved(&follower.stats());
-    assert_eq!(place.landed().await, (1..50).collect::<Vec<_>>());
 }
 
 /// The way to a database, until it is cut.

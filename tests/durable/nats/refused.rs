@@ -11,7 +11,7 @@ const PERMISSIONS: &str = r#"permissions: {
         "$JS.API.STREAM.PURGE.roundlot-frames-0-orders", "$JS.API.STREAM.MSG.DELETE.roundlot-members-orders",
         "$JS.API.STREAM.MSG.GET.roundlot-frames-0-orders", "$JS.API.DIRECT.GET.roundlot-frames-0-orders",
         "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.DELETE.>", "$JS.FC.>"]
-    subscribe: ["_INBOX.>", "roundlot.orders.news"]
+    subscribe: ["_INBOX.>", "roundlot.orders.news", "roundlot.orders.outcomes.*"]
 }"#;
 
 const JETSTREAM: &str = "jetstream { store_dir: \"STORE\", sync_interval: always }";
@@ -89,6 +89,7 @@ async fn permissions_that_are_documented_suffice() {
     let stream = context.get_stream("roundlot-frames-0-orders").await.unwrap();
     streams::shrinks(&stream, 1).await;
     orders.leave().await.unwrap();
+    outages::hears(&place, || engine().servers_sync()).await;
     let why = refusal(engine().system(with("admin:wrong"))).await;
     assert!(why.contains("NATS") && !why.contains("wrong"), "{why}");
     let why = refusal(Nats::at(with("bob:wrong")).servers_sync().ledger(&place.url)).await;
@@ -114,6 +115,30 @@ async fn keys_and_tokens_open_a_server() {
     is_used(engine().token("t0ken")).await;
     assert!(!format!("{:?}", engine().token("t0ken")).contains("t0ken"));
     assert!(refusal(engine().token("other")).await.contains("NATS"));
+}
+
+/// Goal: a file of credentials opens servers whose accounts an operator has signed. Method: one, then none, a file of others and no file.
+#[tokio::test]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn credentials_open_a_server() {
+    let settings = format!("{JETSTREAM}\n{}", include_str!("operator/operator.conf"));
+    let (server, place) = (Server::with(&settings).await, Place::new().await);
+    let engine = || Nats::at(server.url()).servers_sync().ledger(&place.url);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let credentials = include_str!("operator/node.creds");
+    is_used(engine().credentials(file("node.creds", credentials))).await;
+    assert!(refusal(engine()).await.contains("NATS"));
+    // The seed of another key than that which was signed.
+    let (signed, seed) = credentials.split_at(credentials.find("\nSU").unwrap() + 1);
+    let other = format!("{signed}SUAOXCKZFFSS2P5JBDLZ5AA7OXF5RC4LJQBUQNLAZHNBY2YMHBNZ4ZZGAQ{}", &seed[58..]);
+    assert!(refusal(engine().credentials(file("other.creds", &other))).await.contains("NATS"));
+    let why = refusal(engine().credentials(folder.path().join("none.creds"))).await;
+    assert!(why.contains("none.creds"), "{why}");
 }
 
 /// Goal: a server is trusted by its certificate, and no other one is. Method: a server that asks for TLS, with the authority that has signed
