@@ -3,14 +3,14 @@
 
 use std::{future::pending, mem, sync::Arc};
 
-use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
 
 use super::{TermEnd, ask, running::Running, settle::Of};
 use crate::{driver::clock, durable::command::Command, sink::Sink};
 
 /// Commands that wait until the log has said how far it reaches, and the leader has read so far.
 pub(super) struct CatchUp<T> {
-    /// The answer of the log, if it was asked.
+    /// The answer of the log, if it was asked. A task of its own awaits it, since the request may hold what another one of the leader waits for.
     end: Option<Answer>,
     /// Commands that came before it was asked.
     asked: Vec<Command<T>>,
@@ -18,7 +18,7 @@ pub(super) struct CatchUp<T> {
     later: Vec<Command<T>>,
 }
 
-type Answer = BoxFuture<'static, Result<u64, TermEnd>>;
+type Answer = JoinHandle<Result<u64, TermEnd>>;
 
 impl<T> CatchUp<T> {
     pub(super) fn new() -> Self {
@@ -32,7 +32,9 @@ impl<T> CatchUp<T> {
     /// The position up to which the leader is to read. Dropped, it can be asked for again.
     pub(super) async fn end(&mut self) -> Result<u64, TermEnd> {
         match &mut self.end {
-            Some(end) => end.await,
+            Some(end) => {
+                end.await.unwrap_or_else(|error| Err(TermEnd::Again(format!("the log was not asked: {error}"))))
+            }
             None => pending().await,
         }
     }
@@ -48,6 +50,14 @@ impl<T> CatchUp<T> {
     fn answered(&mut self) -> Vec<Command<T>> {
         self.end = None;
         mem::take(&mut self.asked)
+    }
+}
+
+impl<T> Drop for CatchUp<T> {
+    fn drop(&mut self) {
+        if let Some(end) = &self.end {
+            end.abort();
+        }
     }
 }
 
@@ -82,7 +92,7 @@ where
     /// Asks the log how far it reaches, if commands wait for that. Frames of which this process has not heard yet may be in it.
     fn begin_catch_up(&mut self) {
         let (log, abort, shard) = (Arc::clone(&self.leader.shared.log), self.leader.abort.clone(), self.leader.shard);
-        self.catch_up.begin(|| Box::pin(async move { ask(&abort, || log.end(shard)).await }));
+        self.catch_up.begin(|| tokio::spawn(async move { ask(&abort, || log.end(shard)).await }));
     }
 
     /// The log has said how far it reaches.

@@ -184,9 +184,8 @@ where
     /// Tells the callers of ops how these have ended.
     fn tell(&mut self, row: &OutcomeRow) {
         let shared = Arc::clone(&self.shared);
-        for row in outcomes::each(row) {
-            let outcome = outcomes::from_row(&*shared.codec, &row);
-            self.end(OpId::new(row.producer, self.shard, row.first), outcome);
+        for (number, outcome) in outcomes::each(&*shared.codec, row) {
+            self.end(OpId::new(row.producer, self.shard, number), outcome);
         }
     }
 

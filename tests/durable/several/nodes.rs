@@ -167,3 +167,30 @@ async fn a_follower_leaves_its_ops_behind() {
     each_landed_once(&place, [1, 2]).await;
     assert_eq!(leader.joined().stats().terms, 1, "the leader leads on");
 }
+
+/// Goal: a leader that asks the log how far it reaches takes up what others send meanwhile. Method: one process flushes again and again,
+/// while another one sends.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn flushes_end_while_others_send() {
+    let place = Place::new().await;
+    let (first, second) = (Node::start(&place, 1).await, Node::start(&place, 1).await);
+    until(|| first.leading() + second.leading() == 1).await;
+    let leader = if first.leading() == 1 { &first } else { &second };
+    let follower = if first.leading() == 1 { &second } else { &first };
+    let sender = follower.joined().handle();
+    let sending = tokio::spawn(async move {
+        for from in (0..2000).step_by(10) {
+            sender.send_all(from..from + 10).await.unwrap();
+        }
+    });
+    let (desk, mut flushes) = (leader.joined().handle(), 0);
+    while !sending.is_finished() {
+        tokio::time::timeout(Duration::from_secs(60), desk.flush()).await.expect("it ends").unwrap();
+        flushes += 1;
+    }
+    sending.await.unwrap();
+    desk.flush().await.unwrap();
+    assert!(flushes > 2, "{flushes}");
+    assert_eq!(place.landed().await.len(), 2000);
+}
