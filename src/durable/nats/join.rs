@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_nats::{Client, jetstream::stream::Info};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     heartbeat::Heartbeat,
     log::{NatsLog, come_back},
     outcomes::Outcomes,
-    reader::Reader,
+    reader::{LOOK_EVERY, LOST_AFTER, Reader},
     settings::Settings,
     streams::{Layout, Names, Streams},
     upkeep::Upkeep,
@@ -112,7 +113,15 @@ impl NatsLog {
         let of_shard = self.frames.shard(shard)?;
         of_shard.placed().await?;
         let (cursor, _) = self.frames.reach(shard).await?;
-        self.frames.end_at_least(shard, cursor).await?;
+        let until = Instant::now() + LOST_AFTER;
+        loop {
+            match self.frames.end_at_least(shard, cursor).await {
+                // A server that leads the stream since a moment ago may be behind.
+                Err(error) if error.is_passing() && Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
+                Err(error) => return Err(error.into()),
+                Ok(_) => break,
+            }
+        }
         let has_sent =
             of_shard.ask(|fold| fold.head().producers.get(&self.members.me).is_some_and(|row| row.frame > 0))?;
         if has_sent {
