@@ -15,6 +15,9 @@ const LEAST_FAULTS: u64 = 12;
 /// As many with private NATS servers, which have kinds of their own.
 const LEAST_FAULTS_WITH_NATS: u64 = 30;
 const PART_OF_FAULTS: u64 = 10;
+/// The control that must break a promise ends when it has, and may take so many times the faults of another one: whether two calls meet
+/// is chance.
+const PATIENCE: u64 = 20;
 
 /// The destination of the sinks, and whether locks say which node leads.
 #[derive(Debug, Clone, Copy)]
@@ -70,18 +73,19 @@ impl Part {
 /// Runs the controls after a show of so many faults. Whether those that must withstand do, and the other one fails.
 pub(crate) fn controls(cli: &Cli, sites: &mut Sites, faults: u64) -> Result<bool, Failure> {
     let least = if cli.nats.is_some() { LEAST_FAULTS_WITH_NATS } else { LEAST_FAULTS };
-    let length = Length::Faults((faults / PART_OF_FAULTS).max(least));
+    let faults = (faults / PART_OF_FAULTS).max(least);
     // In a database leases say who leads, and they alone do not protect a venue: there is nothing to take away.
     let withstand = if sites.are_files() { &Part::WITHSTAND[..] } else { &[] };
     let fails = Part { has_locks: !sites.are_files(), ..Part::FAILS };
     for (number, part) in (1..).zip(withstand) {
         println!("\ncontrol {number}, which has to keep all promises");
-        if part.run(cli, &sites.next(None)?, length)? != Broken::default() {
+        if part.run(cli, &sites.next(None)?, Length::Faults(faults))? != Broken::default() {
             return Ok(false);
         }
     }
     println!("\ncontrol {}, which has to break one", withstand.len() + 1);
-    let Broken { doubled, reordered, stale, .. } = fails.run(cli, &sites.next(None)?, length)?;
+    let Broken { doubled, reordered, stale, .. } =
+        fails.run(cli, &sites.next(None)?, Length::UntilBroken(faults * PATIENCE))?;
     let fails = doubled + reordered + stale > 0;
     println!(
         "{}",

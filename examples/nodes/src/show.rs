@@ -42,6 +42,8 @@ pub(crate) static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub(crate) enum Length {
     Time(Duration),
     Faults(u64),
+    /// Until a promise is broken, or so many faults have broken none.
+    UntilBroken(u64),
 }
 
 /// The leader of a shard.
@@ -122,7 +124,8 @@ impl Show {
                 Length::Time(time) if self.seen.began.elapsed() + every > time => {
                     return self.follow_for(time.saturating_sub(self.seen.began.elapsed()), board);
                 }
-                Length::Faults(all) if faults == all => return Ok(()),
+                Length::Faults(all) | Length::UntilBroken(all) if faults == all => return Ok(()),
+                Length::UntilBroken(_) if self.seen.journal.broken() != Broken::default() => return Ok(()),
                 _ => {}
             }
             self.follow_for(every, board)?;
