@@ -47,7 +47,11 @@ impl LogMeter {
         describe_counter!(TERMS, Unit::Count, "Terms begun");
         describe_counter!(RECOVERED, Unit::Count, "Operations found in the log by the first term");
         describe_gauge!(IN_DOUBT, Unit::Count, "Waiting operations that may have landed");
-        describe_counter!(RETOLD, Unit::Count, "Operations of this process that another one has settled");
+        describe_counter!(
+            RETOLD,
+            Unit::Count,
+            "Operations of this process whose ends it heard from the log or another leader"
+        );
         describe_counter!(REPEATS, Unit::Count, "Operations that share the outcome of an earlier one with their id");
         let shard = || shard.to_owned();
         Self {

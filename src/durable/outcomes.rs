@@ -229,25 +229,25 @@ pub(crate) fn only(row: &OutcomeRow, number: u64) -> Option<OutcomeRow> {
     Some(OutcomeRow { first: number, count: 1, result, lengths: Vec::new(), ..part })
 }
 
-/// The outcomes of all ops of a row, by their numbers, up to the first that is damaged.
-pub(crate) fn each<T, R: Clone>(codec: &dyn OpCodec<T, R>, row: &OutcomeRow) -> Vec<(u64, Outcome<R>)> {
-    let (mut outcomes, end) = (Vec::new(), row.first.saturating_add(row.count));
+/// Tells the outcomes of all ops of a row, with their numbers, up to the first that is damaged.
+pub(crate) fn each<T, R: Clone>(codec: &dyn OpCodec<T, R>, row: &OutcomeRow, mut tell: impl FnMut(u64, Outcome<R>)) {
+    let end = row.first.saturating_add(row.count);
     for part in parts(row) {
-        let numbers = part.first..part.first.saturating_add(part.count).min(end);
+        let mut numbers = part.first..part.first.saturating_add(part.count).min(end);
         match Differing::of(&part) {
-            Some(mut differing) => outcomes.extend(numbers.map_while(|number| {
-                let row = OutcomeRow { result: differing.next()?, ..part.clone() };
-                Some((number, from_row(codec, &row)))
-            })),
+            Some(mut differing) => {
+                while let (Some(number), Some(result)) = (numbers.next(), differing.next()) {
+                    tell(number, from_row(codec, &OutcomeRow { result, ..part.clone() }));
+                }
+            }
             // Errors are read once. A receipt may have a `Clone` of its own, which can panic.
             None if part.result.first() == Some(&ERROR) => {
                 let outcome = from_row(codec, &part);
-                outcomes.extend(numbers.map(|number| (number, outcome.clone())));
+                numbers.for_each(|number| tell(number, outcome.clone()));
             }
-            None => outcomes.extend(numbers.map(|number| (number, from_row(codec, &part)))),
+            None => numbers.for_each(|number| tell(number, from_row(codec, &part))),
         }
     }
-    outcomes
 }
 
 /// The outcome that the row of one op tells. Its latency is not in the log. A receipt that can't be read makes the result in doubt; the end
@@ -334,8 +334,9 @@ mod tests {
             prop_assert!(rows.len() <= 2, "one on each side of the gap");
             for row in &rows {
                 let found = |number| only(row, number).map(|row| (number, told(from_row(codec, &row))));
-                let all = each(codec, row).into_iter().map(|(number, outcome)| (number, told(outcome)));
-                prop_assert_eq!(all.collect::<Vec<_>>(), (row.first..row.first + row.count).filter_map(found).collect::<Vec<_>>());
+                let mut all = Vec::new();
+                each(codec, row, |number, outcome| all.push((number, told(outcome))));
+                prop_assert_eq!(all, (row.first..row.first + row.count).filter_map(found).collect::<Vec<_>>());
             }
             for (number, op) in ops {
                 let found: Vec<_> = rows.iter().filter_map(|row| only(row, number)).collect();

@@ -74,7 +74,7 @@ pub(crate) struct ShardStats {
     pub(crate) terms: u64,
     /// When the last term began, in nanoseconds since 1970.
     pub(crate) term_began_at: u64,
-    /// Ops of this process that other processes have settled, and the log has told of.
+    /// Ops of this process whose ends it heard from the log or from another leader.
     pub(crate) retold: u64,
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::store::OutcomeRow;
 
 /// Bytes of outcomes that were told and not heard, at most. With more of them the log is looked at.
-const TOLD: usize = 4 << 20;
+const MAX_UNHEARD: usize = 4 << 20;
 
 /// The right to lead a shard, until this is dropped.
 pub(crate) struct Lead {
@@ -58,7 +58,7 @@ pub(crate) struct News {
     pub(crate) pressed: Notify,
     /// Notified when the leader has settled something and told of the outcomes.
     pub(crate) told: Notify,
-    outcomes: Mutex<Outcomes>,
+    outcomes: Mutex<Unheard>,
 }
 
 impl News {
@@ -67,8 +67,8 @@ impl News {
     pub(crate) fn tell(&self, rows: Vec<OutcomeRow>) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.bytes += rows.iter().map(OutcomeRow::bytes).sum::<usize>();
-        if outcomes.bytes > TOLD {
-            *outcomes = Outcomes::default();
+        if outcomes.bytes > MAX_UNHEARD {
+            *outcomes = Unheard::default();
             self.changed.notify_one();
         } else {
             outcomes.rows.extend(rows);
@@ -82,8 +82,9 @@ impl News {
     }
 }
 
+/// Outcomes that were told and not heard.
 #[derive(Debug, Default)]
-struct Outcomes {
+struct Unheard {
     rows: Vec<OutcomeRow>,
     bytes: usize,
 }

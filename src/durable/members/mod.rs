@@ -67,6 +67,13 @@ struct State {
     notices: BTreeSet<(Notice, u16)>,
 }
 
+impl State {
+    /// Whether this process leads a shard.
+    fn leads(&self, shard: u16) -> bool {
+        matches!(self.shards.get(usize::from(shard)), Some(Shard { own: Own::Lent(_), .. }))
+    }
+}
+
 /// How far a shard has come: position of the next op, cursor, epoch, pause.
 pub(crate) type Mark = (i64, i64, i64, bool);
 
@@ -158,8 +165,7 @@ impl Members {
         }
         let before = state.notices.len();
         for shard in shards {
-            let is_own = matches!(state.shards.get(usize::from(shard)), Some(Shard { own: Own::Lent(_), .. }));
-            if also_own || !is_own {
+            if also_own || !state.leads(shard) {
                 state.notices.insert((notice, shard));
             }
         }
@@ -228,8 +234,9 @@ impl Members {
     /// The leader of a shard has told how ops of this process ended.
     #[cfg(feature = "durable-nats")]
     pub(crate) fn told(&self, shard: u16, outcomes: Vec<OutcomeRow>) {
-        let leads = matches!(self.state().shards.get(usize::from(shard)), Some(Shard { own: Own::Lent(_), .. }));
-        if !leads && let Some(news) = self.news.get(usize::from(shard)) {
+        if !self.state().leads(shard)
+            && let Some(news) = self.news.get(usize::from(shard))
+        {
             news.tell(outcomes);
         }
     }

@@ -112,7 +112,7 @@ impl Heartbeat {
         }
         // The others take the leases over when they have read that this process is gone.
         self.members.leaves();
-        self.notify().await?;
+        self.publish_notices().await?;
         let client = self.frames.streams.context.client();
         timeout(ANSWER, client.flush()).await.map_err(|_| no_answer())?.map_err(away)
     }

@@ -333,11 +333,11 @@ impl Heartbeat {
                 self.members.took(shard, is_taken);
             }
         }
-        self.notify().await
+        self.publish_notices().await
     }
 
     /// Tells the other processes what there is to tell.
-    pub(super) async fn notify(&mut self) -> Stored<()> {
+    pub(super) async fn publish_notices(&mut self) -> Stored<()> {
         for message in self.members.messages() {
             let client = self.frames.streams.context.client();
             client.publish(self.frames.streams.names.news(), message.into()).await.map_err(away)?;

@@ -60,7 +60,7 @@ impl NatsLog {
         let of_members = (Arc::clone(&members), clock);
         let frames = Arc::new(Frames::new(streams, checkpoints, kept, of_members, shards));
         let letters = (LetterBytes::of_many(settings.letter_room), ledger::patience(settings.lease));
-        let (outcomes, exchange) = Outcomes::new(&members, &frames.streams);
+        let (outcomes, relay) = Outcomes::new(&members, &frames.streams);
         let of_ledger = Arc::new(LedgerFrames { frames: Arc::clone(&frames), outcomes });
         let ledger = Arc::new(Ledger::new(server, session, found, shards, of_ledger, letters));
         let (followers, closed) = (Arc::new(Followers::new(shards)), CancellationToken::new());
@@ -81,7 +81,7 @@ impl NatsLog {
             closed,
             tasks: Mutex::default(),
         };
-        log.spawn(exchange.run(log.closed.clone()));
+        log.spawn(relay.run(log.closed.clone()));
         log.start().await?;
         Ok(log)
     }

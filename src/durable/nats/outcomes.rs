@@ -26,8 +26,8 @@ const FORMAT: u8 = 1;
 /// Bytes of a message, at most.
 const MESSAGE: usize = 256 << 10;
 
-/// Ops of one outcome in a message, at most: a follower looks at each.
-const MAX_RUN: u64 = 1 << 20;
+/// Ops of this process in a message, at most: it looks at each.
+const MAX_OPS: u64 = 1 << 20;
 
 /// Messages that wait to be published. With more of them, the other processes are told to look.
 const WAITING: usize = 256;
@@ -42,17 +42,17 @@ pub(super) struct Outcomes {
 }
 
 /// The task that publishes outcomes and hears those that other processes publish.
-pub(super) struct Exchange {
+pub(super) struct Relay {
     members: Arc<Members>,
     streams: Streams,
     messages: mpsc::Receiver<(u16, Bytes)>,
 }
 
 impl Outcomes {
-    pub(super) fn new(members: &Arc<Members>, streams: &Streams) -> (Self, Exchange) {
+    pub(super) fn new(members: &Arc<Members>, streams: &Streams) -> (Self, Relay) {
         let (sender, messages) = mpsc::channel(WAITING);
-        let exchange = Exchange { members: Arc::clone(members), streams: streams.clone(), messages };
-        (Self { members: Arc::clone(members), messages: sender }, exchange)
+        let relay = Relay { members: Arc::clone(members), streams: streams.clone(), messages };
+        (Self { members: Arc::clone(members), messages: sender }, relay)
     }
 
     /// Tells the other processes of a record that has committed, or at least that there is one.
@@ -68,7 +68,7 @@ impl Outcomes {
     }
 }
 
-impl Exchange {
+impl Relay {
     /// Runs until the log is left.
     pub(super) async fn run(mut self, closed: CancellationToken) {
         loop {
@@ -76,7 +76,7 @@ impl Exchange {
                 biased;
                 () = closed.cancelled() => return,
                 // Outcomes that were not told of are found in the ledger.
-                Err(_) = self.exchange() => {}
+                Err(_) = self.relay() => {}
             }
             tokio::select! {
                 biased;
@@ -86,7 +86,7 @@ impl Exchange {
         }
     }
 
-    async fn exchange(&mut self) -> Stored<Infallible> {
+    async fn relay(&mut self) -> Stored<Infallible> {
         let client = self.streams.context.client();
         let mut told = client.subscribe(self.streams.names.outcomes()).await.map_err(away)?;
         loop {
@@ -134,7 +134,7 @@ fn decode(message: &[u8], me: u64) -> Option<Vec<OutcomeRow>> {
     if reader.byte()? != FORMAT {
         return None;
     }
-    let mut rows = Vec::new();
+    let (mut rows, mut ops) = (Vec::new(), 0_u64);
     while !reader.is_at_end() {
         let (producer, first, count) = (reader.varint()?, reader.varint()?, reader.varint()?);
         let (attempts, schema) = (reader.varint()?, reader.varint()?);
@@ -146,9 +146,7 @@ fn decode(message: &[u8], me: u64) -> Option<Vec<OutcomeRow>> {
         let name = std::str::from_utf8(name).ok()?;
         // A newer version may know other ends.
         let end = Some(row_end(name)).filter(|end| *end == name)?;
-        if count > MAX_RUN {
-            return None;
-        }
+        ops = ops.checked_add(count).filter(|ops| *ops <= MAX_OPS)?;
         first.checked_add(count)?;
         rows.push(OutcomeRow {
             producer,
@@ -173,7 +171,7 @@ mod tests {
     use crate::rules::outcome::End;
 
     fn row() -> impl Strategy<Value = OutcomeRow> {
-        let numbers = (1..4_u64, any::<u32>(), 1..=MAX_RUN, 0..End::ALL.len(), any::<u32>(), any::<u32>());
+        let numbers = (1..4_u64, any::<u32>(), 1..=MAX_OPS / 20, 0..End::ALL.len(), any::<u32>(), any::<u32>());
         let bytes = || prop::collection::vec(any::<u8>(), 0..50);
         (numbers, bytes(), bytes()).prop_map(|((producer, first, count, end, attempts, schema), result, lengths)| {
             let (first, end) = (u64::from(first), End::ALL[end].name());
@@ -217,6 +215,8 @@ mod tests {
         assert_eq!(decode(&message, 2).unwrap().len(), 1);
         assert_eq!(decode(&[&[FORMAT + 1], &message[1..]].concat(), 2), None);
         assert_eq!(decode(&encode(&[row(u64::MAX, 9)], 1).unwrap(), 2), None);
+        let many = [row(MAX_OPS / 2 + 1, 9), OutcomeRow { first: MAX_OPS, ..row(MAX_OPS / 2 + 1, 9) }];
+        assert_eq!(decode(&encode(&many, 1).unwrap(), 2), None);
         assert_eq!(encode(&[row(1, MESSAGE)], 1), None);
     }
 }

@@ -1,34 +1,23 @@
 //! Commands of handles, which a leader obeys. Some of them wait until it has read all that their callers may have seen accepted, by this
 //! process or by any. The term goes on meanwhile, however long the log takes to answer.
 
-use std::{future::pending, mem, sync::Arc};
+use std::{future::pending, sync::Arc};
 
 use tokio::task::JoinHandle;
 
 use super::{TermEnd, ask, running::Running, settle::Of};
 use crate::{driver::clock, durable::command::Command, sink::Sink};
 
-/// Commands that wait until the log has said how far it reaches, and the leader has read so far.
-pub(super) struct CatchUp<T> {
-    /// The answer of the log, if it was asked. A task of its own awaits it, since the request may hold what another one of the leader waits for.
-    end: Option<Answer>,
+/// The question how far the log reaches. The commands that wait for the answer are the first ones of the account, which outlives the term.
+#[derive(Default)]
+pub(super) struct CatchUp {
+    /// The answer, if the log was asked. A task of its own awaits it, since the request may hold what another one of the leader waits for.
+    end: Option<JoinHandle<Result<u64, TermEnd>>>,
     /// Commands that came before it was asked.
-    asked: Vec<Command<T>>,
-    /// Commands that came later.
-    later: Vec<Command<T>>,
+    asked: usize,
 }
 
-type Answer = JoinHandle<Result<u64, TermEnd>>;
-
-impl<T> CatchUp<T> {
-    pub(super) fn new() -> Self {
-        Self { end: None, asked: Vec::new(), later: Vec::new() }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.asked.is_empty() && self.later.is_empty()
-    }
-
+impl CatchUp {
     /// The position up to which the leader is to read. Dropped, it can be asked for again.
     pub(super) async fn end(&mut self) -> Result<u64, TermEnd> {
         match &mut self.end {
@@ -38,22 +27,9 @@ impl<T> CatchUp<T> {
             None => pending().await,
         }
     }
-
-    /// Asks for the commands that came later, if none are asked for.
-    fn begin(&mut self, ask: impl FnOnce() -> Answer) {
-        if self.end.is_none() && !self.later.is_empty() {
-            (self.end, self.asked) = (Some(ask()), mem::take(&mut self.later));
-        }
-    }
-
-    /// The commands that the answer is for.
-    fn answered(&mut self) -> Vec<Command<T>> {
-        self.end = None;
-        mem::take(&mut self.asked)
-    }
 }
 
-impl<T> Drop for CatchUp<T> {
+impl Drop for CatchUp {
     fn drop(&mut self) {
         if let Some(end) = &self.end {
             end.abort();
@@ -77,7 +53,7 @@ where
             _ => false,
         };
         if !needs_own_alone {
-            self.catch_up.later.push(command);
+            self.leader.account.commands.push_back(command);
             self.begin_catch_up();
             return Ok(());
         }
@@ -91,8 +67,12 @@ where
 
     /// Asks the log how far it reaches, if commands wait for that. Frames of which this process has not heard yet may be in it.
     fn begin_catch_up(&mut self) {
+        if self.catch_up.end.is_some() || self.leader.account.commands.is_empty() {
+            return;
+        }
         let (log, abort, shard) = (Arc::clone(&self.leader.shared.log), self.leader.abort.clone(), self.leader.shard);
-        self.catch_up.begin(|| tokio::spawn(async move { ask(&abort, || log.end(shard)).await }));
+        self.catch_up.asked = self.leader.account.commands.len();
+        self.catch_up.end = Some(tokio::spawn(async move { ask(&abort, || log.end(shard)).await }));
     }
 
     /// The log has said how far it reaches.
@@ -100,17 +80,14 @@ where
         let end = end?;
         self.drain_all_frames().await?;
         self.read_log(end).await?;
-        self.catch_up.answered().into_iter().for_each(|command| self.obey(command));
+        self.catch_up.end = None;
+        for _ in 0..self.catch_up.asked {
+            if let Some(command) = self.leader.account.commands.pop_front() {
+                self.obey(command);
+            }
+        }
         self.begin_catch_up();
         Ok(())
-    }
-
-    /// Leaves the commands that wait to the next term.
-    pub(super) fn leave_commands(&mut self) {
-        let later = mem::take(&mut self.catch_up.later);
-        for command in self.catch_up.answered().into_iter().chain(later).rev() {
-            self.leader.account.commands.push_front(command);
-        }
     }
 
     /// Takes in all frames of which the term has been told.

@@ -136,7 +136,7 @@ where
         }
         if !rows.iter().all(|row| self.account.sent.has(OpId::new(row.producer, self.shard, row.first))) {
             // The frame is still on its way, or the op was told of before.
-            *look_at = Instant::now() + LEAD_EVERY;
+            *look_at = (*look_at).min(Instant::now() + LEAD_EVERY);
         }
         rows.iter().for_each(|row| self.tell(row));
         let shared = &self.shared;
@@ -184,9 +184,9 @@ where
     /// Tells the callers of ops how these have ended.
     fn tell(&mut self, row: &OutcomeRow) {
         let shared = Arc::clone(&self.shared);
-        for (number, outcome) in outcomes::each(&*shared.codec, row) {
+        outcomes::each(&*shared.codec, row, |number, outcome| {
             self.end(OpId::new(row.producer, self.shard, number), outcome);
-        }
+        });
     }
 
     /// An op has ended.

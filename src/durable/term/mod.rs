@@ -352,7 +352,8 @@ where
                     // A caller that gave up on joining drops the batcher, which then leaves.
                     let _ = ready.send(Ok(()));
                 }
-                running.run().await
+                let Err(end) = running.run().await;
+                end
             }
             Err(end) => end,
         };

@@ -99,7 +99,7 @@ pub(super) struct Running<'a, T, R: Clone, S> {
     pub(super) committing: Option<Committing<T, R>>,
     /// When the draft is handed to the log, if not before.
     pub(super) record_at: Option<Timestamp>,
-    pub(super) catch_up: CatchUp<T>,
+    pub(super) catch_up: CatchUp,
     pub(super) paused: bool,
     /// Whether another process has changed the pause while a record was on its way, after which it counts.
     pub(super) overlooks_pause: bool,
@@ -175,7 +175,7 @@ where
             starting: Vec::new(),
             committing: None,
             record_at: None,
-            catch_up: CatchUp::new(),
+            catch_up: CatchUp::default(),
             paused: state.paused,
             overlooks_pause: false,
             purge_at: now,
@@ -183,17 +183,14 @@ where
     }
 
     /// Runs until the process leaves, or the term ends.
-    pub(super) async fn run(&mut self) -> TermEnd {
-        let Err(end) = self.turns().await;
-        self.leave_commands();
-        end
-    }
-
-    async fn turns(&mut self) -> Result<Infallible, TermEnd> {
+    pub(super) async fn run(&mut self) -> Result<Infallible, TermEnd> {
         let mut timer = Timer::new();
         let news = self.leader.shared.log.news(self.leader.shard);
-        while let Some(command) = self.leader.account.commands.pop_front() {
-            self.handle_command(command).await?;
+        // Commands that wait for the log go to the end again.
+        for _ in 0..self.leader.account.commands.len() {
+            if let Some(command) = self.leader.account.commands.pop_front() {
+                self.handle_command(command).await?;
+            }
         }
         loop {
             self.drain_frames().await?;
@@ -309,7 +306,7 @@ where
     /// Whether nothing is under way. What waits stays in the log.
     fn is_done(&self) -> bool {
         let gives_up = self.leader.abort.is_cancelled();
-        let is_idle = || self.draft.is_empty() && self.committing.is_none() && self.catch_up.is_empty();
+        let is_idle = || self.draft.is_empty() && self.committing.is_none() && self.leader.account.commands.is_empty();
         self.writes.is_empty() && (gives_up || is_idle())
     }
 

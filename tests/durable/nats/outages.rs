@@ -122,6 +122,40 @@ pub(super) async fn hears(place: &Place, engine: impl Fn() -> Engine) {
     conserved(&follower.stats());
 }
 
+/// Goal: outcomes of which no message comes are looked for, whatever other messages come. Method: a leader that may not publish them, and
+/// messages about an op that nobody has sent, more often than a process looks.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers: tests/run.sh starts them"]
+async fn outcomes_are_looked_for_beside_other_messages() {
+    let settings = "jetstream { store_dir: \"STORE\", sync_interval: always }\nauthorization { users: [\
+        { user: silent, password: a, permissions: { publish: { deny: \"roundlot.orders.outcomes.>\" } } }, \
+        { user: bob, password: b }] }";
+    let (server, place) = (server::Server::with(settings).await, Place::new().await);
+    let url = |user: &str| server.url().replace("nats://", &format!("nats://{user}@"));
+    let engine = |user: &str| Nats::at(url(user)).servers_sync().ledger(&place.url).lease(LEASE);
+    let leader = try_join(engine("silent:a"), 1, None).await.unwrap();
+    until(|| leader.handle().is_leading()).await;
+    let follower = try_join(engine("bob:b"), 1, None).await.unwrap();
+    let ack = follower.handle().submit(1).await.unwrap();
+    let producer = u8::try_from(ack.id().producer()).unwrap();
+    assert_eq!(ack.await.unwrap(), 10);
+    let client = async_nats::ConnectOptions::with_user_and_password("bob".into(), "b".into());
+    let client = client.connect(server.url()).await.unwrap();
+    let talk = tokio::spawn(async move {
+        // Format, process, number 127, one op, one attempt, no schema; its end, no receipt.
+        let message = [&[1, producer, 127, 1, 1, 0, 9], &b"delivered"[..], &[1, 2, 0]].concat();
+        loop {
+            client.publish("roundlot.orders.outcomes.0", message.clone().into()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let ack = follower.handle().submit(2).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(30), ack).await;
+    assert_eq!(told.expect("it is looked for").unwrap(), 20);
+    assert_eq!((talk.is_finished(), follower.stats().leading), (false, 0));
+    talk.abort();
+}
+
 /// The way to a database, until it is cut.
 struct Link {
     url: String,
