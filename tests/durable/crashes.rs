@@ -728,6 +728,39 @@ fn a_term_that_ends_in_order_does_not_count() {
     }
 }
 
+/// Goal: terms of processes that were replaced and live on are no sign of an op that kills them. Method: two processes that are cut off in
+/// turn, so that their terms end without having settled anything, and a last one whose sink notes the size of its batches.
+#[tokio::test(start_paused = true)]
+async fn a_term_whose_process_survives_does_not_count() {
+    let log = MemoryLog::new();
+    let recorder: Recorder<u32> = Recorder::new();
+    let join = async |log: &MemoryLog| {
+        let sink = recorder.clone();
+        Durable::new("orders", log.clone()).sink(move |_| sink.clone()).join().await.unwrap()
+    };
+    let logs = [log.clone(), log.another_process()];
+    let nodes = [join(&logs[0]).await, join(&logs[1]).await];
+    nodes[0].handle().pause().await.unwrap();
+    nodes[0].handle().send_all(0..6).await.unwrap();
+    for turn in 0..6 {
+        let (from, to) = (turn % 2, (turn + 1) % 2);
+        logs[from].isolate();
+        while !nodes[to].handle().is_leading() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        logs[from].reconnect();
+        // Its record is refused, which ends its term.
+        nodes[from].handle().pause().await.unwrap();
+        while nodes[from].handle().is_leading() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert!(nodes.iter().map(|node| node.stats().terms).sum::<u64>() > 6);
+    nodes[0].handle().resume().await.unwrap();
+    nodes[0].handle().flush().await.unwrap();
+    assert_eq!(recorder.writes().iter().map(|written| written.ops.len()).collect::<Vec<_>>(), [6]);
+}
+
 /// A sink whose rows are in the log, and which gives no answer about the first op.
 #[derive(Clone)]
 struct Silent(Term);

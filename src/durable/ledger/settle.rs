@@ -102,6 +102,9 @@ impl Ledger {
 
     /// Stores what a term has to tell.
     pub(crate) async fn record(&self, record: &Record) -> Stored<()> {
+        if record.survived {
+            return self.survive(record).await;
+        }
         let fence = Fence { shard: record.shard, epoch: record.epoch, timeout: None };
         let work = async |_: &mut Transaction<'_>| Ok::<_, LogError>(record.clone());
         self.transact(fence, |_| {}, work).await.map_err(|undone| match undone {
@@ -170,6 +173,30 @@ impl Ledger {
                 Err(error)
             }
         }
+    }
+
+    /// Stores that a process has survived a term, which a newer one may have followed.
+    async fn survive(&self, record: &Record) -> Stored<()> {
+        let mut lead = self.shard(record.shard)?.lock().await;
+        let mut in_use = lead.slot.ready(&self.server).await?;
+        match self.survive_in(in_use.client()?, record).await {
+            Ok(()) => {
+                in_use.done();
+                Ok(())
+            }
+            Err(error @ LogError::Unknown(_)) => Err(error),
+            Err(error) => {
+                in_use.undo().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn survive_in(&self, client: &mut Client, record: &Record) -> Stored<()> {
+        let transaction = begun(client).await?;
+        let Locked { row, transaction: number, .. } = self.lock(&transaction, record.shard, None, false).await?;
+        self.update(&transaction, record.shard, number, &row.with(record, row.cursor)).await?;
+        commit(transaction).await
     }
 
     async fn set_paused_in(&self, client: &mut Client, shard: u16, paused: bool) -> Stored<u64> {

@@ -162,8 +162,9 @@ pub(crate) struct Record {
     pub(crate) paused: Option<bool>,
     /// Whether batches are written once it is stored, which a paused shard allows no more.
     pub(crate) starts: bool,
-    /// Whether the term ends with it and its process lives on, so that the term is no sign of an op that kills its process.
-    pub(crate) ends_in_order: bool,
+    /// Whether the term has ended and its process lives on, so that the term is no sign of an op that kills its process. Such a record
+    /// has nothing else in it, and counts after newer terms have begun, too.
+    pub(crate) survived: bool,
 }
 
 /// Writes of a sink that share a transaction with the record of what they settle.

@@ -39,7 +39,7 @@ impl ShardRow {
     /// The row with what a record says, which moves the cursor to `cursor`.
     pub(crate) fn with(self, record: &Record, cursor: u64) -> Self {
         let idle_terms = match record.settled.is_empty() {
-            true => self.idle_terms.saturating_sub(u32::from(record.ends_in_order)),
+            true => self.idle_terms.saturating_sub(u32::from(record.survived)),
             false => 0,
         };
         Self { cursor, idle_terms, paused: record.paused.unwrap_or(self.paused), ..self }

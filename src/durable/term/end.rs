@@ -74,7 +74,7 @@ where
     S: Sink<T, R>,
 {
     /// Waits for the writes that are still under way, and closes the sink. Ops whose write had an intent stay in doubt.
-    pub(super) async fn wind_down(&mut self, end: &TermEnd) {
+    pub(super) async fn wind_down(&mut self) {
         let abort = self.leader.abort.clone();
         let limit = tokio::time::sleep(PAUSE.1);
         tokio::pin!(limit);
@@ -108,8 +108,8 @@ where
                 () = abort.cancelled(), if !self.destination.abort.is_cancelled() => self.destination.abort.cancel(),
             }
         }
-        if matches!(end, TermEnd::Left | TermEnd::HandedOver) && self.idle_terms > 0 {
-            self.end_in_order().await;
+        if self.idle_terms > 0 {
+            self.survive().await;
         }
         let limit = self.limits.shutdown_timeout;
         tokio::select! {
@@ -121,9 +121,9 @@ where
     }
 
     /// Tells the log that the process has survived the term, though it has settled nothing. If that fails, the term counts.
-    async fn end_in_order(&mut self) {
+    async fn survive(&mut self) {
         let (shard, epoch) = (self.leader.shard, self.epoch);
-        let record = Record { shard, epoch, ends_in_order: true, ..Record::default() };
+        let record = Record { shard, epoch, survived: true, ..Record::default() };
         tokio::select! {
             biased;
             _ = self.leader.shared.log.record(Arc::new(record)) => {}

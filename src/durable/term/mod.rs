@@ -357,7 +357,7 @@ where
             }
             Err(end) => end,
         };
-        running.wind_down(&end).await;
+        running.wind_down().await;
         let last = is_recovered.then(|| running.last_term());
         let early = std::mem::take(&mut running.frames.early);
         self.account.early = early;
