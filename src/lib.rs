@@ -1,8 +1,19 @@
+//! [guide]: crate::guide
+//! [start]: crate::guide::getting_started
+//! [stages]: crate::guide::stages
+//! [limits]: crate::guide::limits
+//! [errors]: crate::guide::errors
+//! [order]: crate::guide::order
+//! [recipes]: crate::guide::recipes
+//! [own-tests]: crate::guide::testing_your_app
+//! [questions]: crate::guide::questions
+//! [inside]: crate::guide::inside
 //! [chains]: crate::guide::chains
 //! [telemetry]: crate::telemetry
 //! [alerts]: crate::telemetry#prometheus
 //! [dashboard]: crate::telemetry#prometheus
 #![cfg_attr(feature = "durable", doc = "[durable]: crate::guide::durable")]
+#![cfg_attr(feature = "durable", doc = "[nodes]: crate::guide::nodes")]
 // These targets come first, so that they hold instead of the README's, which are files.
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -17,6 +28,9 @@ mod driver;
 )]
 pub mod durable;
 pub mod fanout;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guide;
 pub mod market;
 mod rules;
