@@ -39,6 +39,12 @@ mod writer;
 
 #[cfg(feature = "durable")]
 pub(crate) use classify::classify;
+/// Reads a URL without the environment, and says what is wrong with it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_url(url: &str) -> Result<(), String> {
+    address::read(url, |_| None).map(drop)
+}
+
 pub use error::OpenError;
 #[cfg(feature = "durable")]
 #[cfg_attr(docsrs, doc(cfg(feature = "durable")))]

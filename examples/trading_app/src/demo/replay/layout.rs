@@ -70,6 +70,7 @@ impl Layout {
         let header = &Header::new(header, rows);
         let whole: Vec<StringRecord> = rows.iter().filter(|row| row.len() >= header.width).cloned().collect();
         let rows = whole.as_slice();
+        let widest = rows.iter().map(StringRecord::len).max().unwrap_or(0);
         let values =
             |column: usize| rows.iter().filter_map(move |row| row.get(column)).filter(|text| !is_no_value(text));
 
@@ -111,7 +112,8 @@ impl Layout {
             scale: scale(settings, header, price, values(price).filter_map(|text| decimals.plain(text).ok()))?,
             sides: Sides::of(settings, header, shape, quantity, values)?,
             id: header.place("id", &settings.id, names::ID)?.or(shape.map(|shape| shape.id)),
-            names: (0..header.width).map(|column| header.name(column)).collect(),
+            // A row may be wider than most: the shape of a known dump is found in a few.
+            names: (0..widest.max(header.width)).map(|column| header.name(column)).collect(),
             times,
             symbol,
             price,

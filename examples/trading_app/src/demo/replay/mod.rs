@@ -12,6 +12,8 @@ mod head;
 mod header;
 mod layout;
 mod lines;
+#[cfg(test)]
+mod mutation_tests;
 mod names;
 mod pace;
 mod row;

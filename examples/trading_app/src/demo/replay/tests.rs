@@ -16,6 +16,11 @@ impl Replay {
         }
         all
     }
+
+    /// Rows up to the end of the file, or to what ends the reading.
+    pub fn lossy(mut self) -> Vec<Read> {
+        std::iter::from_fn(|| self.next().ok().flatten()).collect()
+    }
 }
 
 /// 2024-01-08 00:00:00 UTC.
