@@ -18,6 +18,7 @@ pub mod report;
 pub mod rows;
 pub mod server;
 pub mod simulate;
+pub mod speed;
 pub mod statistics;
 pub mod target;
 pub mod trade;
