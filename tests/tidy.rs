@@ -42,7 +42,7 @@ fn files_are_small() {
 /// Goal: no function grows beyond a page. Method: from `fn` to the brace that closes at the same indentation.
 #[test]
 fn functions_are_small() {
-    for folder in ["src", "examples"] {
+    for folder in ["src", "board/src", "examples"] {
         for (path, text) in sources(folder) {
             let lines: Vec<&str> = text.lines().collect();
             for (start, line) in lines.iter().enumerate() {
@@ -64,7 +64,7 @@ fn functions_are_small() {
 /// Goal: the first line of a file tells its purpose. Method: each file starts with a `//!` line.
 #[test]
 fn files_say_what_they_are() {
-    for folder in ["src", "examples", "tests"] {
+    for folder in ["src", "board/src", "examples", "tests"] {
         for (path, text) in sources(folder) {
             let first = text.lines().next().unwrap_or_default();
             assert!(first.starts_with("//!") || first.starts_with("#![doc"), "{} starts with {first}", path.display());
@@ -76,7 +76,7 @@ fn files_say_what_they_are() {
 #[test]
 fn nothing_is_left_to_do() {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("todo", "!(")];
-    for folder in ["src", "examples", "tests"] {
+    for folder in ["src", "board/src", "examples", "tests"] {
         for (path, text) in sources(folder) {
             for mark in marks {
                 assert!(!text.contains(mark), "{} has a {mark}", path.display());
@@ -145,7 +145,7 @@ fn no_import_runs_from_a_lower_ring_to_a_higher_one() {
 }
 
 /// Folders whose comments are held to the rule for prose.
-const PLAIN_PROSE: [&str; 4] = ["src", "examples", "tests", "benches/src"];
+const PLAIN_PROSE: [&str; 5] = ["src", "board/src", "examples", "tests", "benches/src"];
 
 /// First words that no comment line has: they begin a sentence without a noun.
 const FORBIDDEN_OPENINGS: [&str; 14] = [

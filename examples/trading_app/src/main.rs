@@ -22,6 +22,7 @@ use std::{
 
 use clap::Parser;
 use roundlot::BoxSink;
+use roundlot_board::latency;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,7 @@ use crate::{
         cli::{Cli, Program},
         database::{self, Database},
         feed::Feed,
-        format, latency,
+        format,
         meter::{Meter, Metered, Meters},
         observer::RunObserver,
         page::{Page, Scene, Serving},
@@ -118,8 +119,8 @@ async fn trade(
     };
     let page = page.map(|page| page.serve(scene)).transpose()?;
     let display = tokio::spawn(progress.clone().show(batchers.clone(), portfolio.clone(), settings.progress));
-    let board = page.as_ref().map(Serving::board);
-    let observer = RunObserver::new(board, settings.unbatched.sample, &batchers.orders, progress);
+    let ticker = page.as_ref().map(Serving::ticker);
+    let observer = RunObserver::new(ticker, settings.unbatched.sample, &batchers.orders, progress);
 
     // The run.
     report::say_found(batchers.orders.log_stats().as_ref(), progress);
@@ -132,7 +133,7 @@ async fn trade(
     // The end of the run. However the feed ended, waiting ops are written, and the last verdicts are handled.
     let end = drain(&batchers, workers, page.as_ref(), settings.drain, (progress, display), seconds).await?;
     let (RunObserver { sample, decisions, verdicts, held, .. }, taken) = trader.finish().await?;
-    Serving::close(page, end.operations, end.unsettled()).await;
+    Serving::close(page, end.unsettled()).await;
 
     let report = Report {
         feed: feed.title,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roundlot::{End, Outcomes};
+use roundlot::End;
 use rust_decimal::Decimal;
 
 /// Ways in which an op ends, the usual ones first.
@@ -24,16 +24,6 @@ pub const ENDS: [End; 12] = [
 /// Returns the name of an end in words.
 pub fn end(end: End) -> String {
     end.name().replace('_', " ")
-}
-
-/// Formats outcomes that add up to their total, as in "3: 2 delivered, 1 withdrawn".
-pub fn outcomes(outcomes: &Outcomes) -> String {
-    let happened = ENDS.into_iter().filter(|end| outcomes[*end] > 0);
-    let parts: Vec<String> = happened.map(|way| format!("{} {}", count(outcomes[way]), end(way))).collect();
-    match parts.as_slice() {
-        [] => "0".to_owned(),
-        parts => format!("{}: {}", count(outcomes.total()), parts.join(", ")),
-    }
 }
 
 /// Formats a count, as in 1,234,567.
@@ -96,14 +86,6 @@ pub fn percent(part: u64, whole: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn outcomes_add_up() {
-        let mut some = Outcomes::default();
-        assert_eq!(outcomes(&some), "0");
-        (some.delivered, some.conflated, some.in_doubt) = (1_000, 2, 1);
-        assert_eq!(outcomes(&some), "1,003: 1,000 delivered, 2 conflated, 1 in doubt");
-    }
 
     #[test]
     fn numbers_have_three_digits_groups_and_units() {

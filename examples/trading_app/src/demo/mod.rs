@@ -6,7 +6,6 @@ mod coins;
 pub mod database;
 pub mod feed;
 pub mod format;
-pub mod latency;
 pub mod meter;
 pub mod observer;
 pub mod page;

@@ -10,12 +10,12 @@ use roundlot::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{page::Board, progress::Progress, unbatched::Sample};
+use super::{page::Ticker, progress::Progress, unbatched::Sample};
 use crate::bot::{assignment::Takeover, orders::Orders, tick::Tick, trader::Observer, venue::VenueOrderId};
 
 pub struct RunObserver {
     /// The live page, if there is one.
-    pub board: Option<Board>,
+    pub ticker: Option<Ticker>,
     pub sample: Sample,
     pub decisions: Decisions,
     pub verdicts: Verdicts,
@@ -71,10 +71,10 @@ pub struct Verdicts {
 
 impl RunObserver {
     /// The sample has this number of ops of each batcher at most.
-    pub fn new(board: Option<Board>, sample: usize, orders: &Orders, progress: &Progress) -> Self {
+    pub fn new(ticker: Option<Ticker>, sample: usize, orders: &Orders, progress: &Progress) -> Self {
         let (sample, orders, progress) = (Sample::new(sample), orders.clone(), progress.clone());
         let (decisions, verdicts, held) = (Decisions::default(), Verdicts::default(), Held::default());
-        Self { board, sample, decisions, verdicts, held, orders, progress }
+        Self { ticker, sample, decisions, verdicts, held, orders, progress }
     }
 }
 
@@ -85,8 +85,8 @@ impl Observer for RunObserver {
     }
 
     fn on_price(&mut self, update: &PriceUpdate) {
-        if let Some(board) = &self.board {
-            board.on_price(update);
+        if let Some(ticker) = &self.ticker {
+            ticker.on_price(update);
         }
     }
 
@@ -96,8 +96,8 @@ impl Observer for RunObserver {
     }
 
     fn on_verdict(&mut self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
-        if let Some(board) = &self.board {
-            board.on_verdict(op, outcome);
+        if let Some(ticker) = &self.ticker {
+            ticker.on_verdict(op, outcome);
         }
         self.verdicts.add(op, outcome);
         self.held.add(outcome.end, outcome.latency, Instant::now());

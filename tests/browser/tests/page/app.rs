@@ -1,10 +1,10 @@
-//! The app, started for a test, with the address of its page and its token.
+//! The app, or another program with a board, started for a test, with the address of its page and its token.
 
 use std::{path::PathBuf, process::Stdio};
 
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, Command},
 };
 
@@ -16,11 +16,11 @@ pub struct App {
     pub token: String,
 }
 
-/// Returns the path of the app, which was built beside the tests.
-fn program() -> PathBuf {
+/// Returns the path of a program that was built beside the tests.
+fn program(name: &str) -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
-    let program = folder.join(format!("trading_app{}", std::env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "build it first: cargo build -p trading_app");
+    let program = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(program.exists(), "build it first: cargo build -p trading_app, and the examples of roundlot-board");
     program
 }
 
@@ -29,12 +29,27 @@ impl App {
         Self::start_at("127.0.0.1:0", tempfile::tempdir().unwrap()).await
     }
 
+    /// The program that has nothing but two batchers and a board.
+    pub async fn mounted() -> Self {
+        let mut command = Command::new(program("examples/mounted"));
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        Self::spawn(command, tempfile::tempdir().unwrap()).await
+    }
+
     async fn start_at(address: &str, folder: TempDir) -> Self {
-        let mut command = Command::new(program());
-        command.args(["--seconds", "0", "--page", address]).current_dir(folder.path()).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut command = Command::new(program("trading_app"));
+        command.args(["--seconds", "0", "--page", address]).stdout(Stdio::null()).stderr(Stdio::piped());
+        Self::spawn(command, folder).await
+    }
+
+    /// Starts a program that prints its address and its token.
+    async fn spawn(mut command: Command, folder: TempDir) -> Self {
+        let mut child = command.current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let output: Box<dyn AsyncRead + Send + Unpin> = match (child.stderr.take(), child.stdout.take()) {
+            (Some(stderr), _) => Box::new(stderr),
+            (None, stdout) => Box::new(stdout.unwrap()),
+        };
+        let mut lines = BufReader::new(output).lines();
         let (mut address, mut token) = (None, None);
         while address.is_none() || token.is_none() {
             let line = lines.next_line().await.unwrap().expect("the app ended before it served the page");

@@ -82,10 +82,15 @@ pub async fn until(client: &Client, what: &str, script: &str) -> Value {
     }
 }
 
-/// Opens the page and waits until it lives.
-pub async fn open(client: &Client, address: &str) {
+/// Opens a page and waits until it lives.
+pub async fn open_board(client: &Client, address: &str) {
     client.goto(address).await.unwrap();
     until(client, "the page is live", "return document.body.dataset.link === 'live'").await;
+}
+
+/// Opens the page of the app and waits until it lives, and has pairs.
+pub async fn open(client: &Client, address: &str) {
+    open_board(client, address).await;
     until(client, "there are pairs", "return document.querySelectorAll('#pairs li').length").await;
 }
 

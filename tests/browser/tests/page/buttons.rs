@@ -78,7 +78,7 @@ async fn the_kill_switch_empties_the_buffer() {
         {
             assert!(told.contains(words), "{told}");
         }
-        state(&client, "orders", "bot halted").await;
+        state(&client, "orders", "halted").await;
         until(&client, "none waits", &format!("{WAITING} === 0")).await;
         // Prices go on, and the bot makes no new orders of them.
         let passed = "window.seen ??= state.app.seconds; return state.app.seconds - window.seen > 1.5";

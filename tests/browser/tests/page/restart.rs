@@ -22,7 +22,7 @@ async fn a_restart_is_survived() {
         let words = until(&client, "in words", "return document.getElementById('link-text').textContent").await;
         assert_eq!(words, "connection lost, trying again");
         let now = text(&client, "#now").await;
-        assert!(now.contains("it may still be trading. The page shows the state of "), "{now}");
+        assert!(now.contains("it may still run. The page shows the state of "), "{now}");
         screenshot(&client, "lost").await;
         let old = stopped.token.clone();
         let app = stopped.start_again().await;

@@ -1,12 +1,12 @@
-//! The buttons of the page: [`Controls::execute`] runs a [`Command`] and returns a sentence for its sender. `server`
-//! calls it for each request.
+//! The buttons of the page: [`Controls`] runs a [`Command`] and returns a sentence for its sender. The board calls it for each request.
 //!
 //! Invariant: commands are executed one at a time, flushes aside, and none after [`Controls::end`].
 
 use std::{sync::Arc, time::Duration};
 
-use roundlot::{Closed, Outcomes};
-use serde::Deserialize;
+use futures::future::BoxFuture;
+use roundlot::Closed;
+use roundlot_board::{Action, Command, Control, flushed};
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
@@ -22,28 +22,8 @@ use crate::{
 /// Maximum time until the answer to a button: two seconds, since a person waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Command {
-    #[serde(rename = "do")]
-    action: Action,
-    /// `desk` is the name of this field in earlier versions of the page.
-    #[serde(alias = "desk")]
-    batcher: Target,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Action {
-    Pause,
-    Resume,
-    Flush,
-    /// The kill switch.
-    Withdraw,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// A batcher of the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Prices,
     Orders,
@@ -75,13 +55,12 @@ impl Controls {
         Self { batchers, switch, progress, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Executes a command. The error says why it was not executed.
-    pub async fn execute(&self, command: Command) -> Result<String, String> {
+    async fn push(&self, action: Action, batcher: Target) -> Result<String, String> {
         let mut state = self.state.lock().await;
         if state.ended {
             return Err("the app is stopping".to_owned());
         }
-        let answer = match (command.action, command.batcher) {
+        let answer = match (action, batcher) {
             // A flush may take long, and delays no other command.
             (Action::Flush, batcher) => {
                 drop(state);
@@ -109,9 +88,9 @@ impl Controls {
                 let counts = self.kill().await.map_err(failed)?;
                 format!("{}. The bot is halted until orders are resumed", described(&counts))
             }
-            (Action::Withdraw, _) => return Err("only orders can be withdrawn".to_owned()),
+            _ => return Err("only orders can be withdrawn".to_owned()),
         };
-        tracing::warn!(what = ?command.action, batcher = command.batcher.name(), "a button of the page was pushed");
+        tracing::warn!(what = ?action, batcher = batcher.name(), "a button of the page was pushed");
         Ok(answer)
     }
 
@@ -143,7 +122,7 @@ impl Controls {
             Ok::<_, Error>(outcomes)
         };
         match timeout(PATIENCE, flush).await {
-            Ok(Ok(outcomes)) => Ok(flushed(batcher, &outcomes)),
+            Ok(Ok(outcomes)) => Ok(flushed(batcher.name(), &outcomes)),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Ok(format!("{} will be flushed as soon as they can be; not done yet", batcher.name())),
         }
@@ -189,13 +168,26 @@ impl Controls {
                 self.progress.say(&format!("{} orders that were held back are withdrawn", format::count(withdrawn)));
             }
         }
-        for batcher in [Target::Prices, Target::Orders, Target::Trades] {
+        for batcher in Target::ALL {
             if batcher == Target::Orders && is_kept {
                 continue;
             }
             // A batcher that has ended by itself has nothing to resume.
             let _ = self.resume(batcher).await;
         }
+    }
+}
+
+impl Control for Controls {
+    fn execute(&self, Command { action, batcher, .. }: Command) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move {
+            let target = Target::ALL.into_iter().find(|target| target.name() == batcher);
+            self.push(action, target.ok_or("there is no such batcher")?).await
+        })
+    }
+
+    fn is_halted(&self, batcher: &str) -> bool {
+        batcher == Target::Orders.name() && self.switch.halt().is_halted()
     }
 }
 
@@ -208,6 +200,8 @@ fn failed(error: Error) -> String {
 }
 
 impl Target {
+    const ALL: [Self; 3] = [Self::Prices, Self::Orders, Self::Trades];
+
     fn name(self) -> &'static str {
         match self {
             Self::Prices => "prices",
@@ -236,11 +230,6 @@ fn described(counts: &Counts) -> String {
     )
 }
 
-/// Describes the outcomes since the last flush in a sentence. Its counts add up.
-fn flushed(batcher: Target, outcomes: &Outcomes) -> String {
-    format!("{} flushed: since the last flush {}", batcher.name(), format::outcomes(outcomes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,13 +250,5 @@ mod tests {
         let unfinished = described(&Counts { done: false, ..counts });
         let end = "3 orders canceled at the venue so far: it has not answered all, and this goes on";
         assert!(unfinished.ends_with(end), "{unfinished}");
-    }
-
-    #[test]
-    fn a_command_names_its_batcher() {
-        for body in [r#"{"do":"pause","batcher":"orders"}"#, r#"{"do":"pause","desk":"orders"}"#] {
-            let Command { action, batcher } = serde_json::from_str(body).unwrap();
-            assert_eq!((action, batcher), (Action::Pause, Target::Orders));
-        }
     }
 }

@@ -1,37 +1,29 @@
-//! The live page: prices, verdicts and statistics for any number of browsers, each at its own pace, and buttons that
-//! pause, resume, flush and stop trading. `main` binds the address, serves the page and closes it.
+//! The live page: the board of roundlot with panels of the app, for any number of browsers, and buttons that pause, resume, flush and stop
+//! trading. `main` binds the address, serves the page and closes it.
 //!
 //! ```text
-//!   trader ──prices, verdicts──> board ──┐
-//!   portfolio ──positions──> sampler ────┤
-//!   sinks ──────errors──────────┤        │
-//!   batchers ──statistics───────┘────────┴─> Fanout ──> socket ──> page.js
-//!   batchers <── controls <── keys <── server <─────── POST ──────┘
+//!   trader ──prices, verdicts──> ticker ──┐
+//!   portfolio ──positions──> sampler ─────┤
+//!   batchers, sinks ──> roundlot_board ───┴─> Fanout ──> browsers
+//!   batchers <── controls <── roundlot_board <── buttons
 //! ```
 
-mod assets;
-mod board;
-mod buckets;
-mod connections;
 mod controls;
 mod equity;
-mod errors;
 mod event;
-mod guard;
-mod keys;
+mod panels;
 mod sampler;
-mod server;
-mod socket;
 #[cfg(test)]
 mod tests;
+mod ticker;
+mod watch;
 
 use std::{
     io::{Error as IoError, ErrorKind},
     net::SocketAddr,
-    time::Duration,
 };
 
-use roundlot::{Fanout, Feed, Worker, sink::websocket::WebSocket};
+use roundlot_board::{Board, Errors, Live, Observed, Watched, latency::Recorder};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -41,29 +33,19 @@ use crate::{
         shards::Shards,
     },
     demo::{
-        latency::Recorder,
         progress::Progress,
         settings::{Address, Settings},
     },
 };
-pub use board::Board;
 use controls::Controls;
-pub use errors::{Errors, Watched};
-use event::{Event, Topic};
-use keys::Keys;
-use sampler::{Facts, Sampler};
-use server::Shared;
-
-/// Time for the last frame and the close handshake of all browsers at the end.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+use sampler::Sampler;
+pub use ticker::Ticker;
 
 /// A page with a bound address, not yet served.
 pub struct Page {
     listener: TcpListener,
     /// Host name in the setting, if it is not an IP address.
     name: Option<String>,
-    feed: Feed<Event, Topic>,
-    worker: Worker<Event>,
     errors: Errors,
 }
 
@@ -71,15 +53,14 @@ pub struct Page {
 pub struct Serving {
     #[cfg(test)]
     address: SocketAddr,
-    #[cfg(test)]
-    token: String,
-    board: Board,
-    feed: Feed<Event, Topic>,
+    ticker: Ticker,
+    live: Live,
     controls: Controls,
-    worker: Worker<Event>,
     /// Ends the sampler, which then publishes the last state.
     done: CancellationToken,
-    tasks: [JoinHandle<()>; 3],
+    server: JoinHandle<()>,
+    sampler: JoinHandle<()>,
+    watcher: JoinHandle<()>,
 }
 
 impl Page {
@@ -89,74 +70,67 @@ impl Page {
         let listener = listen(address.sockets()).await;
         let listener = listener.map_err(|error| format!("cannot serve the page on {address}: {error}"))?;
         let name = address.name().map(str::to_owned);
-        let (feed, worker) = Fanout::by(Event::topic).name("page").spawn();
-        Ok(Some(Self { listener, name, feed, worker, errors: Errors::default() }))
+        Ok(Some(Self { listener, name, errors: Errors::default() }))
     }
 
     /// Wraps the sink of a batcher, so that its errors are on the page, if there is one.
-    pub fn watched<S>(page: Option<&Self>, batcher: &'static str, sink: S) -> Watched<S> {
-        Errors::watch(page.map(|page| &page.errors), batcher, sink)
+    pub fn watched<S>(page: Option<&Self>, batcher: &'static str, sink: S) -> Observed<S> {
+        Self::watcher(page, batcher)(sink)
     }
 
     /// Returns a function that wraps the sinks of a batcher, one for each term of a log.
-    pub fn watcher<S>(page: Option<&Self>, batcher: &'static str) -> impl Fn(S) -> Watched<S> + Clone + use<S> {
-        let errors = page.map(|page| page.errors.clone());
-        move |sink| Errors::watch(errors.as_ref(), batcher, sink)
+    pub fn watcher<S>(page: Option<&Self>, batcher: &'static str) -> impl Fn(S) -> Observed<S> + Clone + use<S> {
+        // Without a page nobody reads the table.
+        let errors = page.map(|page| page.errors.clone()).unwrap_or_default();
+        move |sink| errors.watch(batcher, sink)
     }
 
     /// Begins to serve the page, and prints its address and the token for its buttons.
     pub fn serve(self, scene: Scene<'_>) -> Result<Serving, Error> {
         let Scene { settings, batchers, latencies, portfolio, halt, gate, shards, feed_title, .. } = scene;
         let Scene { database_title, progress, stop, .. } = scene;
-        let Self { listener, name, feed, worker, errors } = self;
+        let Self { listener, name, errors } = self;
         let address = listener.local_addr()?;
-        let keys = Keys::random()?;
-        let token = keys.token();
         let host = name.as_ref().map_or_else(|| address.to_string(), |name| format!("{name}:{}", address.port()));
-        progress.say(&format!("page       http://{host}/\ntoken      {token}"));
-
-        let board = Board::new(feed.clone(), errors.clone());
-        let controls = Controls::new(
-            batchers.clone(),
-            KillSwitch::new(batchers.orders.clone(), halt.clone(), gate),
-            progress.clone(),
-        );
-        let screen = WebSocket::new(socket::frames()).name("page").confirmed().stall_after(socket::STUCK_AFTER);
-        let facts = Facts::new(settings, feed_title, database_title, keys.run());
-        let (halted, ended, done) = (controls.clone(), stop.clone(), CancellationToken::new());
-        let sampler = Sampler {
-            feed: feed.clone(),
-            board: board.clone(),
-            screen: screen.clone(),
-            batchers,
-            latencies,
-            portfolio,
-            errors,
-            halt,
-            shards,
-            stop,
-            done: done.clone(),
+        let facts = sampler::facts(settings, feed_title, &database_title);
+        let switch = KillSwitch::new(batchers.orders.clone(), halt, gate);
+        let controls = Controls::new(batchers.clone(), switch, progress.clone());
+        let (prices, orders, trades) = (&batchers.prices, &batchers.orders, &batchers.trades);
+        let mut board = Board::new()
+            .title(&facts.feed)
+            .show(Watched::new("prices", prices).writes_to("portfolio").limits(settings.prices.limits.clone()))
+            .show(Watched::new("orders", orders).writes_to("venue").limits(settings.orders.batcher.limits.clone()))
+            .show(Watched::new("trades", trades).writes_to(&facts.database).limits(settings.trades.limits.clone()))
+            .control(controls.clone())
+            .stop_button(panels::STOP)
+            .errors(errors.clone())
+            .times(latencies)
+            .stop_on(stop.clone());
+        for panel in panels::all() {
+            board = board.panel(panel);
+        }
+        let live = match name {
+            Some(name) => board.host(name),
+            None => board,
         };
-        let router = server::router(Shared::new(feed.clone(), screen, controls.clone(), keys), name);
-        let tasks = [
-            tokio::spawn(connections::serve(listener, router)),
-            tokio::spawn(sampler.run(facts)),
-            tokio::spawn(async move {
-                ended.cancelled().await;
-                halted.end().await;
-            }),
-        ];
+        let live = live.start()?;
+        progress.say(&format!("page       http://{host}/\ntoken      {}", live.token()));
+        let ticker = Ticker::new(live.publisher(), errors);
+        let (halted, done) = (controls.clone(), CancellationToken::new());
+        let sampler = Sampler { ticker: ticker.clone(), portfolio, shards, facts, done: done.clone() };
         Ok(Serving {
             #[cfg(test)]
             address,
-            #[cfg(test)]
-            token,
-            board,
-            feed,
+            server: tokio::spawn(roundlot_board::serve(listener, live.router())),
+            sampler: tokio::spawn(sampler.run()),
+            watcher: tokio::spawn(async move {
+                stop.cancelled().await;
+                halted.end().await;
+            }),
+            ticker,
+            live,
             controls,
-            worker,
             done,
-            tasks,
         })
     }
 }
@@ -192,8 +166,8 @@ pub struct Scene<'a> {
 }
 
 impl Serving {
-    pub fn board(&self) -> Board {
-        self.board.clone()
+    pub fn ticker(&self) -> Ticker {
+        self.ticker.clone()
     }
 
     /// Ends the commands and undoes any pause that would delay the end: see [`Controls::end`].
@@ -203,18 +177,14 @@ impl Serving {
         }
     }
 
-    /// Tells each browser that the run has ended, with the numbers of its ops and of the unsettled ones among them, and
-    /// closes the connection.
-    pub async fn close(page: Option<Self>, operations: u64, unsettled: u64) {
-        let Some(Self { feed, worker, done, tasks: [server, sampler, watcher], .. }) = page else { return };
+    /// Tells each browser that the run has ended, with the number of unsettled ops, and closes the connection.
+    pub async fn close(page: Option<Self>, unsettled: u64) {
+        let Some(Self { live, done, server, sampler, watcher, .. }) = page else { return };
         watcher.abort();
         done.cancel();
         // A sampler that panicked has nothing more to publish.
         let _ = sampler.await;
-        // Only a feed that has ended by itself refuses the event, and then no browser is left.
-        let _ = feed.publish(Event::Ended { operations, unsettled });
-        // A browser that does not read delays the end by this time at most.
-        let _ = worker.shutdown().within(CLOSE_TIMEOUT).await;
+        live.close(unsettled).await;
         server.abort();
     }
 }

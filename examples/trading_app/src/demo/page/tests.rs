@@ -10,6 +10,7 @@ use roundlot::{
     market::{PriceUpdate, Side},
     testing::Recorder,
 };
+use roundlot_board::latency;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +23,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Page, Scene, Serving, assets::ASSETS};
+use super::{Page, Scene, Serving};
 use crate::{
     bot::{
         batchers::{self, Batchers, Workers},
@@ -35,7 +36,6 @@ use crate::{
     },
     demo::{
         cli::Cli,
-        latency,
         progress::Progress,
         settings::{self, Settings},
     },
@@ -114,8 +114,33 @@ impl Stage {
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
+    /// The page and all files that it names, with those that they import.
+    async fn files(&self) -> Vec<String> {
+        let named = |text: &str, before: &str, after: char| -> Vec<String> {
+            text.split(before).skip(1).map(|rest| format!("/{}", rest.split(after).next().unwrap())).collect()
+        };
+        let (host, mut all) = (format!("Host: {}", self.host()), vec!["/".to_owned()]);
+        let mut at = 0;
+        while let Some(path) = all.get(at).cloned() {
+            let text = self.ask(&format!("GET {path}"), &[&host], "").await;
+            let found = [named(&text, "src=\"/", '"'), named(&text, "href=\"/", '"'), named(&text, " from './", '\'')];
+            let panels = text.split("data-panels=\"").nth(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+            let panels: Vec<String> =
+                panels.iter().flat_map(|names| names.split(' ')).map(|name| format!("/{name}.js")).collect();
+            for path in found.into_iter().flatten().chain(panels) {
+                if !all.contains(&path) {
+                    all.push(path);
+                }
+            }
+            at += 1;
+        }
+        assert!(all.len() > 20, "{all:?}");
+        all
+    }
+
     async fn pass(&self) -> String {
-        let (status, answer) = self.post("/unlock", &format!("x-roundlot-token: {}", self.serving.token), "").await;
+        let (status, answer) =
+            self.post("/unlock", &format!("x-roundlot-token: {}", self.serving.live.token()), "").await;
         assert_eq!(status, 200);
         answer["pass"].as_str().unwrap().to_owned()
     }
@@ -168,7 +193,7 @@ fn order(id: u64) -> roundlot::market::TradeOp {
 async fn every_answer_has_strict_headers() {
     let stage = stage().await;
     let host = format!("Host: {}", stage.host());
-    let files = ASSETS.iter().map(|asset| (format!("GET {}", asset.path), "200"));
+    let files = stage.files().await.into_iter().map(|path| (format!("GET {path}"), "200"));
     let others = [("GET /nothing", "404"), ("PUT /", "405"), ("POST /unlock", "403")];
     for (first, status) in files.chain(others.map(|(first, status)| (first.to_owned(), status))) {
         let answer = stage.ask(&first, &[&host], "").await;
@@ -202,7 +227,7 @@ async fn requests_of_other_sites_are_refused() {
 #[tokio::test]
 async fn buttons_need_the_token() {
     let stage = stage().await;
-    for pass in ["", "0", &stage.serving.token] {
+    for pass in ["", "0", stage.serving.live.token()] {
         assert_eq!(stage.command(pass, "pause", "orders").await.0, 401);
     }
     assert!(!stage.batchers.orders.stats().paused);
@@ -224,17 +249,19 @@ async fn buttons_need_the_token() {
 #[tokio::test]
 async fn a_browser_gets_a_snapshot_first_and_then_changes() {
     let stage = stage().await;
-    let board = stage.serving.board();
-    board.on_price(&price("BTC", "100"));
-    board.on_price(&price("BTC", "101.50"));
+    let ticker = stage.serving.ticker();
+    ticker.on_price(&price("BTC", "100"));
+    ticker.on_price(&price("BTC", "101.50"));
     let mut early = stage.browse().await;
     let symbol = |symbol: &'static str| move |event: &Value| event["symbol"] == symbol;
     let snapshot = event(&mut early, symbol("BTC")).await;
     assert_eq!(snapshot, json!({ "kind": "price", "symbol": "BTC", "price": "101.50", "open": "100" }));
-    board.on_price(&price("ETH", "7"));
+    ticker.on_price(&price("ETH", "7"));
     assert_eq!(event(&mut early, symbol("ETH")).await["price"], "7");
+    let bot = event(&mut stage.browse().await, |event| event["kind"] == "bot").await;
+    assert_eq!((&bot["feed"], &bot["database"]), (&json!("a test"), &json!("nowhere")));
     let app = event(&mut stage.browse().await, |event| event["kind"] == "app").await;
-    assert_eq!((&app["feed"], &app["database"]), (&json!("a test"), &json!("nowhere")));
+    assert_eq!(app["batchers"], json!(["prices", "orders", "trades"]));
     stage.batchers.prices.send(price("BTC", "1")).await.unwrap();
     let written = |event: &Value| event["name"] == "prices" && event["times"].to_string().contains('1');
     let batcher = event(&mut early, written).await;
@@ -309,7 +336,7 @@ async fn the_last_state_comes_before_the_end() {
     event(&mut socket, |event| event["kind"] == "app").await;
     stage.batchers.prices.send(price("BTC", "1")).await.unwrap();
     let stats = stage.workers.shutdown(Duration::from_secs(9)).await.unwrap();
-    Serving::close(Some(stage.serving), 1, 0).await;
+    Serving::close(Some(stage.serving), 0).await;
     let (mut app, mut prices, mut ended) = (Value::Null, Value::Null, false);
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
@@ -350,9 +377,9 @@ async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
     assert_eq!(stage.command(&pass, "pause", "orders").await, (409, "the app is stopping".to_owned()));
     let mut socket = stage.browse().await;
     event(&mut socket, |event| event["kind"] == "app").await;
-    Serving::close(Some(stage.serving), 1234, 1).await;
+    Serving::close(Some(stage.serving), 2).await;
     let ended = event(&mut socket, |event| event["kind"] == "ended").await;
-    assert_eq!(ended, json!({ "kind": "ended", "operations": 1234, "unsettled": 1 }));
+    assert_eq!(ended, json!({ "kind": "ended", "operations": 1, "unsettled": 2 }));
     while let Some(Ok(message)) = socket.next().await {
         if let Message::Close(close) = message {
             assert_eq!(u16::from(close.unwrap().code), 1001);
@@ -360,27 +387,6 @@ async fn the_end_of_a_run_resumes_batchers_and_withdraws_held_orders() {
         }
     }
     panic!("no close frame came");
-}
-
-/// Goal: no script is forgotten in the list of files. Method: each import and each address in the page is a file of it.
-#[test]
-fn the_page_names_only_files_that_are_served() {
-    let named = |text: &str, before: &str, after: char| -> Vec<String> {
-        let rests = text.split(before).skip(1);
-        rests.map(|rest| format!("/{}", rest.split(after).next().unwrap())).collect()
-    };
-    let mut all = Vec::new();
-    for asset in ASSETS {
-        all.extend(named(asset.text, " from './", '\''));
-        all.extend(named(asset.text, "<script type=\"module\" src=\"", '"'));
-        all.extend(named(asset.text, "<link rel=\"stylesheet\" href=\"", '"'));
-    }
-    for path in &all {
-        assert!(ASSETS.iter().any(|asset| asset.path == path), "{path}");
-    }
-    for asset in ASSETS.iter().filter(|asset| asset.path != "/") {
-        assert!(all.iter().any(|path| path == asset.path), "{} is named nowhere", asset.path);
-    }
 }
 
 /// Goal: the events have positions, equity, latencies and errors. Method: fill an order, sell at a better price, and have
@@ -408,9 +414,9 @@ async fn events_tell_profit_latency_and_errors() {
     let equity = event(&mut socket, |event| event["kind"] == "equity").await;
     assert_eq!(equity["points"].as_array().unwrap().last(), Some(&json!(1020.0)));
 
-    let (board, unknown) = (stage.serving.board(), order(7).as_order().unwrap().cancel());
+    let (ticker, unknown) = (stage.serving.ticker(), order(7).as_order().unwrap().cancel());
     let outcome = stage.batchers.orders.submit(unknown.into()).await.unwrap().outcome().await;
-    board.on_verdict(&unknown.into(), &outcome);
+    ticker.on_verdict(&unknown.into(), &outcome);
     let errors = event(&mut socket, |event| event["kind"] == "errors" && event["rows"][0]["ops"] == 1).await;
     let row = &errors["rows"][0];
     assert_eq!((&row["effect"], &row["reason"]), (&json!("refused"), &json!("there is no such order")));

@@ -22,6 +22,7 @@ use roundlot::{
     Limits, Stats,
     market::{Quantity, Symbol},
 };
+use roundlot_board::latency::{self, Percentiles};
 use rust_decimal::Decimal;
 use serde::Serialize;
 
@@ -31,7 +32,6 @@ use crate::{
         database,
         feed::RowLog,
         format,
-        latency::{self, Percentiles},
         meter::{Meter, Meters},
         observer::{Decisions, Verdicts},
         settings::{Named, Settings},

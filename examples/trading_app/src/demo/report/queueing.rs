@@ -2,9 +2,10 @@
 //! from its limits. `Queues` has one for each batcher.
 
 use roundlot::{Limits, Stats};
+use roundlot_board::latency::Percentiles;
 use serde::Serialize;
 
-use crate::demo::{latency::Percentiles, meter::Meter, unbatched::Cost};
+use crate::demo::{meter::Meter, unbatched::Cost};
 
 /// Share of the slots that is busy on average from which on ops often find no free slot.
 const NEARLY_FULL: f64 = 0.8;
@@ -60,10 +61,11 @@ mod tests {
         Batcher, Stages,
         testing::{Flaky, Recorder},
     };
+    use roundlot_board::latency;
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::demo::{latency, meter::Metered};
+    use crate::demo::meter::Metered;
 
     const CALL: Duration = Duration::from_millis(30);
     const LINGER: Duration = Duration::from_millis(10);

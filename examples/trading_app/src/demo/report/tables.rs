@@ -3,11 +3,11 @@
 use std::fmt;
 
 use roundlot::{End, Stats};
+use roundlot_board::latency::Percentiles;
 
 use super::{Batched, Queueing, Report, each};
 use crate::demo::{
     format,
-    latency::Percentiles,
     unbatched::{Cost, Unbatched},
 };
 

@@ -1,9 +1,12 @@
 // The latest orders and their verdicts.
 import { $, fill, mark, text } from './dom.js';
 import { count, time } from './format.js';
-import { on, state } from './state.js';
+import { keep, on, state } from './state.js';
 
-export function start() { on(['verdicts'], draw); }
+export function start() {
+  keep({ verdicts(event) { state.verdicts = event; } }, () => ({ verdicts: null }));
+  on(['verdicts'], draw);
+}
 
 function draw() {
   const { heard, latest } = state.verdicts;

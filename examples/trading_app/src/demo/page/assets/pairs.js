@@ -4,7 +4,7 @@ import { path } from './chart.js';
 import { isLive } from './connection.js';
 import { $, mark, stamp, text } from './dom.js';
 import { ago, count, signed } from './format.js';
-import { on, state } from './state.js';
+import { keep, on, state } from './state.js';
 
 const MOST = 400; // tiles
 const WAY = 60; // seconds
@@ -13,6 +13,11 @@ const STALE_MS = 30_000; // without a new price
 const tiles = new Map();
 
 export function start() {
+  const price = ({ symbol, price, open }) => {
+    const pair = state.pairs.get(symbol) ?? { way: [] };
+    state.pairs.set(symbol, Object.assign(pair, { price, open, changed: true, heard: Date.now() }));
+  };
+  keep({ price }, () => ({ pairs: new Map() }));
   on(['price', 'app'], draw);
   $('search').addEventListener('input', draw);
   document.addEventListener('keydown', (event) => {

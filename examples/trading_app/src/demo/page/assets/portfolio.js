@@ -1,13 +1,19 @@
-// The equity of the run as a curve, and the open positions with their profit.
+// The equity of the run as a curve, the open positions with their profit, and what this bot trades.
 import { Chart } from './chart.js';
 import { $, fill, mark, text } from './dom.js';
 import { clock, count, gain, signed, way } from './format.js';
 import { clocks, linear, steady } from './scale.js';
-import { on, state } from './state.js';
+import { keep, on, state } from './state.js';
 
 const LEAST_RANGE = 1; // of the axis, so that cents do not look like a slope
 
 export function start() {
+  const kinds = {
+    bot(event) { state.bot = event; },
+    equity(event) { state.equity = event; },
+    positions(event) { state.positions = event; },
+  };
+  keep(kinds, () => ({ bot: null, equity: null, positions: null }));
   const chart = new Chart($('equity-chart'), {
     name: 'equity, change since the start',
     key: 'equity',
@@ -19,7 +25,31 @@ export function start() {
     base: 0,
   });
   on(['equity', 'positions'], () => drawCurve(chart));
-  on(['positions'], drawPositions);
+  on(['positions'], () => {
+    drawLead();
+    drawPositions();
+  });
+  on(['bot'], drawBot);
+}
+
+// The shards of the log that this bot leads, of all.
+const leads = ({ shards, led, takeovers }) => {
+  const [which, pairs] = [led.map(({ shard }) => shard).join(', ') || 'none', led.flatMap(({ symbols }) => symbols)];
+  return `leads shards ${which} of ${shards}: ${count(pairs.length)} pairs, ${count(takeovers)} takeovers`;
+};
+
+function drawBot() {
+  const { feed, leads: taken } = state.bot;
+  text($('title'), taken ? `${feed}; ${leads(taken)}` : feed);
+  const tip = taken ? taken.led.map(({ shard, term, symbols }) => `${shard} in term ${term}: ${symbols.join(' ')}`).join('\n') : '';
+  if ($('title').title !== tip) $('title').title = tip;
+}
+
+function drawLead() {
+  const { equity, profit, profit_percent: part } = state.positions;
+  text($('equity'), equity);
+  text($('profit'), `${gain(profit)}${part === null ? '' : ` (${signed(part, 3)} %)`}`);
+  mark($('profit'), 'way', way(profit));
 }
 
 function drawCurve(chart) {

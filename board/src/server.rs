@@ -1,11 +1,10 @@
-//! The routes of the page: its files, the socket, and the two requests of the buttons. `connections` serves the
-//! router; `guard` has checked each request.
+//! The routes of the page: its files, the socket, and the two requests of the buttons. `guard` has checked each request.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, State, WebSocketUpgrade},
+    extract::{DefaultBodyLimit, OriginalUri, State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -15,11 +14,11 @@ use roundlot::{Feed, sink::websocket::WebSocket};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::{
-    assets::{ASSETS, Asset},
+use crate::{
+    assets::{Asset, Assets, HTML},
     connections::Place,
-    controls::{Command, Controls},
-    event::{Event, Topic},
+    control::{Command, Control},
+    event::Event,
     guard::guard,
     keys::{Keys, UnlockError},
     socket,
@@ -35,32 +34,50 @@ const TOKEN: &str = "x-roundlot-token";
 const PASS: &str = "x-roundlot-pass";
 
 #[derive(Clone)]
-pub struct Shared {
-    feed: Feed<Event, Topic>,
+pub(crate) struct Shared {
+    feed: Feed<Event, Arc<str>>,
     screen: WebSocket<Event>,
-    controls: Controls,
+    control: Arc<dyn Control>,
     keys: Arc<Keys>,
+    /// Names of the batchers.
+    names: Arc<BTreeSet<String>>,
+    assets: Arc<Assets>,
     seats: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub fn new(feed: Feed<Event, Topic>, screen: WebSocket<Event>, controls: Controls, keys: Keys) -> Self {
-        Self { feed, screen, controls, keys: Arc::new(keys), seats: Arc::new(Semaphore::new(MAX_BROWSERS)) }
+    pub(crate) fn new(
+        feed: Feed<Event, Arc<str>>,
+        screen: WebSocket<Event>,
+        control: Arc<dyn Control>,
+        keys: Keys,
+        names: BTreeSet<String>,
+        assets: Assets,
+    ) -> Self {
+        let (keys, names, assets) = (Arc::new(keys), Arc::new(names), Arc::new(assets));
+        Self { feed, screen, control, keys, names, assets, seats: Arc::new(Semaphore::new(MAX_BROWSERS)) }
     }
 }
 
-/// Returns the routes. `name` is the name of the host in the setting, by which the page may be reached, too.
-pub fn router(shared: Shared, name: Option<String>) -> Router {
-    let files = ASSETS.iter().fold(Router::new(), |router, Asset { path, kind, text }| {
-        router.route(path, get(async move || ([(header::CONTENT_TYPE, *kind)], *text)))
+/// Returns the routes. `name` is the name of the host by which the page may be reached, too.
+pub(crate) fn router(shared: Shared, name: Option<String>) -> Router {
+    let files = shared.assets.files.iter().fold(Router::new(), |router, Asset { path, kind, text }| {
+        let (kind, text) = (*kind, *text);
+        router.route(path, get(async move || ([(header::CONTENT_TYPE, kind)], text)))
     });
     files
+        .route("/", get(page))
         .route("/socket", get(open))
         .route("/unlock", post(unlock))
         .route("/command", post(command))
         .layer(DefaultBodyLimit::max(MAX_BYTES))
         .layer(middleware::from_fn_with_state(name.map(Arc::from), guard))
         .with_state(shared)
+}
+
+/// The page, whose addresses begin with the path that it is mounted at.
+async fn page(OriginalUri(uri): OriginalUri, State(shared): State<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, HTML)], shared.assets.page(uri.path())).into_response()
 }
 
 async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Response {
@@ -86,20 +103,21 @@ async fn unlock(State(shared): State<Shared>, headers: HeaderMap) -> Response {
 
 async fn command(
     State(shared): State<Shared>,
-    Extension(place): Extension<Place>,
+    place: Option<Extension<Place>>,
     headers: HeaderMap,
     body: String,
 ) -> Response {
     if !shared.keys.admits(value(&headers, PASS)) {
         return said(StatusCode::UNAUTHORIZED, json!({ "say": "the buttons need the token of this run" }));
     }
-    let Ok(command) = serde_json::from_str::<Command>(&body) else {
+    let command = serde_json::from_str::<Command>(&body).ok();
+    let Some(command) = command.filter(|command| shared.names.contains(&command.batcher)) else {
         return said(StatusCode::BAD_REQUEST, json!({ "say": "there is no such button" }));
     };
-    let _busy = place.busy();
+    let _busy = place.map(|Extension(place)| place.busy());
     // The command runs in its own task, so that a browser that disconnects does not stop a pull of the kill switch half
     // way.
-    let executed = tokio::spawn(async move { shared.controls.execute(command).await }).await;
+    let executed = tokio::spawn(async move { shared.control.execute(command).await }).await;
     match executed.unwrap_or_else(|_| Err("the app failed at it".to_owned())) {
         Ok(say) => said(StatusCode::OK, json!({ "say": say })),
         Err(say) => said(StatusCode::CONFLICT, json!({ "say": say })),

@@ -9,8 +9,8 @@ const pass = () => sessionStorage.getItem('pass');
 export function start() {
   $('unlock').addEventListener('submit', unlock);
   $('lock').addEventListener('click', () => lock('The buttons are locked.'));
-  $('kill').addEventListener('click', ask);
-  $('never-mind').addEventListener('click', () => $('sure').close());
+  $('kill')?.addEventListener('click', ask);
+  $('never-mind')?.addEventListener('click', () => $('sure').close());
   document.addEventListener('click', push);
   on(['app'], () => {
     const known = sessionStorage.getItem('run');
@@ -26,8 +26,8 @@ export function refresh() {
   $('lock').hidden = !open;
   for (const button of document.querySelectorAll('button[data-do]')) button.disabled = !open || !isLive();
   // The kill switch needs no live page: a request may get through where the socket doesn't.
-  for (const id of ['kill', 'kill-now']) $(id).disabled = !open;
-  if (!open && $('sure').open) $('sure').close();
+  for (const button of [$('kill'), $('kill-now')]) if (button) button.disabled = !open;
+  if (!open && $('sure')?.open) $('sure').close();
 }
 
 function say(words, tone = '') {
@@ -43,7 +43,7 @@ function lock(words, tone) {
 
 async function post(path, headers, body) {
   try {
-    const answer = await fetch(path, { method: 'POST', headers, body });
+    const answer = await fetch(new URL(path, import.meta.url), { method: 'POST', headers, body });
     return { status: answer.status, ...(await answer.json()) };
   } catch {
     return { status: 0, say: 'the app cannot be reached' };
@@ -61,12 +61,12 @@ async function unlock(event) {
   sessionStorage.setItem('run', answer.run);
   $('token').value = '';
   refresh();
-  $('kill').focus();
+  $('kill')?.focus();
 }
 
 function ask() {
-  const { orders } = state.batchers;
-  text($('sure-waiting'), orders ? `${count(orders.stats.waiting)} operations wait now.` : '');
+  const stopped = state.batchers[$('kill-now').dataset.batcher];
+  text($('sure-waiting'), stopped ? `${count(stopped.stats.waiting)} operations wait now.` : '');
   $('sure').showModal();
   $('kill-now').focus();
 }
@@ -76,7 +76,7 @@ async function push({ target }) {
   if (!button || button.disabled) return;
   if (button.id === 'kill-now') {
     $('sure').close();
-    say('Trading is being stopped.');
+    say('It is being stopped.');
   }
   const command = JSON.stringify({ do: button.dataset.do, batcher: button.dataset.batcher });
   const answer = await post('command', { 'x-roundlot-pass': pass() ?? '' }, command);

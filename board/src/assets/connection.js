@@ -29,7 +29,7 @@ export function start(told) {
 function connect() {
   clearTimeout(retry);
   if (socket !== null) return;
-  const mine = new WebSocket(`ws://${location.host}/socket`);
+  const mine = new WebSocket(new URL('./socket', import.meta.url.replace(/^http/, 'ws')));
   socket = mine;
   opened = Date.now();
   let first = true;

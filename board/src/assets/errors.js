@@ -1,7 +1,7 @@
 // The errors of the destinations by reason.
 import { $, fill, mark, text } from './dom.js';
 import { ago, count } from './format.js';
-import { on, state } from './state.js';
+import { batchers, on, state } from './state.js';
 
 export function start() { on(['errors'], draw); }
 
@@ -11,6 +11,7 @@ function draw() {
     const [to, what, why, operations, last] = row.children;
     text(to, batcher);
     mark(to, 'batcher', batcher);
+    mark(to, 'color', String(batchers().indexOf(batcher) % 6));
     text(what, effect);
     text(why, reason);
     why.title = reason;

@@ -1,5 +1,5 @@
-//! The connections of the page. `page` runs [`serve`] as a task; `server` marks a connection as busy while it executes
-//! a command.
+//! The connections of a server that has nothing but a board, or not much more: [`serve`]. `server` marks a connection as busy while it
+//! executes a command.
 //!
 //! Invariant: at most [`max_open`] connections are open. A new one takes the place of the oldest idle one, and none stays
 //! idle for long, so that silent connections never block the buttons.
@@ -48,7 +48,14 @@ fn max_open(limits: &str) -> usize {
     soft.map_or(MAX_OPEN, |soft| (soft / 4).clamp(MIN_OPEN, MAX_OPEN))
 }
 
-/// Accepts connections and serves them, until it is aborted.
+/// Accepts connections and serves them, until it is dropped. In the place of `axum::serve` where strangers reach the address.
+///
+/// At most 256 connections are open, or a quarter of the descriptors that the process may have. A new one takes the place of the oldest
+/// idle one. A head of a request has ten seconds and 16 kB. HTTP/1.1 alone, without TLS.
+///
+/// # Cancel safety
+///
+/// Dropped, it accepts nothing more; connections go on until they end.
 pub async fn serve(listener: TcpListener, router: Router) {
     // Only Linux has this file; other systems count as having the usual limit.
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -58,7 +65,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 if failures > 0 {
-                    tracing::warn!(failures, "connections to the page are accepted again");
+                    tracing::warn!(failures, "connections are accepted again");
                     failures = 0;
                 }
                 connections.open(stream, &router);
@@ -67,7 +74,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
             Err(error) => {
                 failures += 1;
                 if failures == 1 {
-                    tracing::warn!(%error, "a connection to the page cannot be accepted");
+                    tracing::warn!(%error, "a connection cannot be accepted");
                 }
                 connections.lock().push_out();
                 sleep(ACCEPT_PAUSE).await;
@@ -145,14 +152,14 @@ impl Table {
 
 /// One connection of the table, for the requests that come on it.
 #[derive(Clone)]
-pub struct Place {
+pub(crate) struct Place {
     connections: Connections,
     number: u64,
 }
 
 impl Place {
     /// Keeps the connection from being pushed out, as long as the guard lives.
-    pub fn busy(self) -> Busy {
+    pub(crate) fn busy(self) -> Busy {
         self.change(|commands| commands + 1);
         Busy { place: self }
     }
@@ -165,7 +172,7 @@ impl Place {
 }
 
 /// A command of a connection that is being executed.
-pub struct Busy {
+pub(crate) struct Busy {
     place: Place,
 }
 

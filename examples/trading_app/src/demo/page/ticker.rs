@@ -1,4 +1,4 @@
-//! The events of the trader. [`Board`] publishes prices at once. Only a few verdicts are kept for each tick of
+//! The events of the trader. [`Ticker`] publishes prices at once. Only a few verdicts are kept for each tick of
 //! the sampler, since a person cannot read thousands a second. `observer` calls it.
 
 use std::{
@@ -9,14 +9,13 @@ use std::{
 };
 
 use roundlot::{
-    AckError, End, Feed, Outcome,
+    AckError, End, Outcome,
     market::{Price, PriceUpdate, Symbol, TradeOp},
 };
 
-use super::{
-    errors::Errors,
-    event::{Event, Line, Topic, Verdicts},
-};
+use roundlot_board::{Errors, Publisher};
+
+use super::event::{Event, Line, Verdicts};
 use crate::bot::venue::VenueOrderId;
 
 /// Maximum number of verdicts on the page.
@@ -25,10 +24,10 @@ const MAX_SHOWN: usize = 32;
 /// Maximum number of verdicts that are kept between two ticks. Rare kinds have preference.
 const MAX_RETAINED: usize = 3;
 
-/// The board. A clone is the same board.
+/// The events of the trader for the page. A clone tells the same page.
 #[derive(Clone)]
-pub struct Board {
-    feed: Feed<Event, Topic>,
+pub struct Ticker {
+    publisher: Publisher,
     errors: Errors,
     state: Arc<Mutex<State>>,
 }
@@ -40,16 +39,15 @@ struct State {
     verdicts: Verdicts,
 }
 
-impl Board {
-    pub fn new(feed: Feed<Event, Topic>, errors: Errors) -> Self {
-        Self { feed, errors, state: Arc::default() }
+impl Ticker {
+    pub fn new(publisher: Publisher, errors: Errors) -> Self {
+        Self { publisher, errors, state: Arc::default() }
     }
 
     pub fn on_price(&self, update: &PriceUpdate) {
         let PriceUpdate { symbol, price, .. } = *update;
         let open = *self.state().opens.entry(symbol).or_insert(price);
-        // Publishing never waits. A closed feed is ignored: the end of the page does not stop the bot.
-        let _ = self.feed.publish(Event::Price { symbol, price, open });
+        self.publish(&Event::Price { symbol, price, open });
     }
 
     pub fn on_verdict(&self, op: &TradeOp, outcome: &Outcome<VenueOrderId>) {
@@ -81,6 +79,11 @@ impl Board {
         fresh.into_iter().for_each(|line| latest.push_front(line));
         latest.truncate(MAX_SHOWN);
         state.verdicts.clone()
+    }
+
+    /// Publishes an event. Never waits. A closed page is ignored: its end does not stop the bot.
+    pub fn publish(&self, event: &Event) {
+        let _ = self.publisher.publish(event.topic(), event);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

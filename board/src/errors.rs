@@ -1,6 +1,5 @@
-//! Errors of the destinations, counted by reason. [`Errors::watch`] wraps a sink so that its failed calls are counted;
-//! `board` adds the verdicts on orders, which the venue refuses one by one. `sampler` reads the table. `main` wraps the
-//! sinks of all three batchers.
+//! Errors of destinations, counted by reason. [`Errors::watch`] wraps a sink so that its failed calls are counted; an app may add others,
+//! such as the verdicts of a venue that refuses orders one by one. `sampler` reads the table.
 //!
 //! Invariant: the table has at most `MAX_REASONS` rows and one more for all later reasons of each batcher.
 
@@ -12,7 +11,7 @@ use std::{
 use roundlot::{Batch, ErrorKind, Settled, Sink, SinkError, sink::Guarantee};
 use tokio::time::Instant;
 
-use super::event::ErrorRow;
+use crate::event::ErrorRow;
 
 /// Maximum number of reasons with a row of their own: what fits a page.
 const MAX_REASONS: usize = 24;
@@ -23,45 +22,47 @@ const MAX_LENGTH: usize = 120;
 /// The reason of the row for those that have none of their own.
 const OTHER: &str = "other reasons";
 
-/// The counts. A clone shares them.
-#[derive(Clone, Default)]
+/// Errors of destinations by reason, for the table of the board. A clone shares it. At most 24 reasons have a row of their own.
+#[derive(Debug, Clone, Default)]
 pub struct Errors {
     table: Arc<Mutex<BTreeMap<Reason, Count>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Reason {
-    batcher: &'static str,
+    batcher: Arc<str>,
     effect: &'static str,
     text: String,
 }
 
+#[derive(Debug)]
 struct Count {
     /// Number of ops that met the error, each time counted.
     ops: u64,
     last: Instant,
 }
 
-/// A sink whose errors are counted, if there is a page.
-pub struct Watched<S> {
+/// A sink whose errors are counted, from [`Errors::watch`].
+#[derive(Debug)]
+pub struct Observed<S> {
     inner: S,
-    batcher: &'static str,
-    errors: Option<Errors>,
+    batcher: Arc<str>,
+    errors: Errors,
 }
 
 impl Errors {
-    /// Wraps the sink of a batcher. Without a table, nothing is counted.
-    pub fn watch<S>(errors: Option<&Self>, batcher: &'static str, inner: S) -> Watched<S> {
-        Watched { inner, batcher, errors: errors.cloned() }
+    /// Wraps the sink of a batcher, so that each error of a whole write is counted for the ops that have no verdict of their own.
+    pub fn watch<S>(&self, batcher: impl Into<Arc<str>>, inner: S) -> Observed<S> {
+        Observed { inner, batcher: batcher.into(), errors: self.clone() }
     }
 
-    /// Returns the rows of the table, those with the most ops first.
-    pub fn rows(&self) -> Vec<ErrorRow> {
+    /// The rows of the table, those with the most ops first.
+    pub(crate) fn rows(&self) -> Vec<ErrorRow> {
         let table = self.table();
         let mut rows: Vec<ErrorRow> = table
             .iter()
             .map(|(Reason { batcher, effect, text }, Count { ops, last })| ErrorRow {
-                batcher,
+                batcher: batcher.to_string(),
                 effect,
                 reason: text.clone(),
                 ops: *ops,
@@ -72,10 +73,10 @@ impl Errors {
         rows
     }
 
-    /// Counts ops that met an error.
-    pub fn add(&self, batcher: &'static str, effect: &'static str, reason: &dyn std::error::Error, ops: u64) {
+    /// Counts ops of a batcher that met an error with this effect on them, such as "refused".
+    pub fn add(&self, batcher: impl Into<Arc<str>>, effect: &'static str, reason: &dyn std::error::Error, ops: u64) {
         let text = reason.to_string().chars().take(MAX_LENGTH).collect();
-        let mut reason = Reason { batcher, effect, text };
+        let mut reason = Reason { batcher: batcher.into(), effect, text };
         let mut table = self.table();
         if table.len() >= MAX_REASONS && !table.contains_key(&reason) {
             reason = Reason { effect: "", text: OTHER.to_owned(), ..reason };
@@ -102,7 +103,7 @@ fn effect(kind: ErrorKind) -> &'static str {
     }
 }
 
-impl<T, R, S> Sink<T, R> for Watched<S>
+impl<T, R, S> Sink<T, R> for Observed<S>
 where
     T: Send + 'static,
     R: Send + 'static,
@@ -110,16 +111,21 @@ where
 {
     async fn write(&self, batch: &mut Batch<T, R>) -> Result<Settled, SinkError> {
         let written = self.inner.write(batch).await;
-        if let (Some(errors), Err(error)) = (&self.errors, &written) {
+        if let Err(error) = &written {
             // The error is the verdict of the ops that have none of their own.
             let ops = batch.pending_indexes().len() as u64;
-            errors.add(self.batcher, effect(error.kind()), error.source().unwrap_or(error), ops);
+            let batcher = Arc::clone(&self.batcher);
+            self.errors.add(batcher, effect(error.kind()), error.source().unwrap_or(error), ops);
         }
         written
     }
 
     async fn close(&self) -> Result<(), SinkError> {
         self.inner.close().await
+    }
+
+    fn page(&self) -> Option<usize> {
+        self.inner.page()
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -145,7 +151,7 @@ mod tests {
                 Err(SinkError::transient(reason))
             })
         });
-        let sink = Errors::watch(Some(errors), "orders", sink);
+        let sink = errors.watch("orders", sink);
         assert!(sink.write(&mut Batch::for_test(vec![0, 1, 2])).await.is_err());
     }
 

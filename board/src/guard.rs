@@ -26,10 +26,10 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// bodies.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 
-/// Host name in the setting `page`, in lower case; `None` if the setting has an IP address.
-pub type OwnName = Option<Arc<str>>;
+/// The name of the host by which the page is reached, in lower case.
+pub(crate) type OwnName = Option<Arc<str>>;
 
-pub async fn guard(State(own): State<OwnName>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(own): State<OwnName>, request: Request, next: Next) -> Response {
     let mut response = match objection(&request, own.as_deref()) {
         Some(objection) => (StatusCode::FORBIDDEN, objection).into_response(),
         None => match timeout(REQUEST_TIME, next.run(request)).await {
@@ -48,12 +48,13 @@ pub async fn guard(State(own): State<OwnName>, request: Request, next: Next) -> 
 fn objection(request: &Request, own: Option<&str>) -> Option<&'static str> {
     let headers = request.headers();
     let Some(host) = text(headers, header::HOST).filter(|host| is_own(host, own)) else {
-        return Some("the page is reached by its address, by the name in the setting, or as localhost");
+        return Some("the page is reached by its address, by the name that it was given, or as localhost");
     };
     // A browser names the origin of each socket and each POST.
     let must = request.method() == Method::POST || headers.contains_key(header::UPGRADE);
     match text(headers, header::ORIGIN) {
-        Some(origin) if origin.strip_prefix("http://") == Some(host) => None,
+        // Behind a proxy with TLS it is the other scheme.
+        Some(origin) if ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host)) => None,
         None if !must && !headers.contains_key(header::ORIGIN) => None,
         _ => Some("the request comes from another site"),
     }
@@ -65,7 +66,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     values.next().filter(|_| values.next().is_none())?.to_str().ok()
 }
 
-/// Whether the host is an address, localhost or the name in the setting. A site that rebinds its name to this address
+/// Whether the host is an address, localhost or the name that was given. A site that rebinds its name to this address
 /// sends its name.
 fn is_own(host: &str, own: Option<&str>) -> bool {
     let (name, port) = match host.rsplit_once(':') {
@@ -121,7 +122,7 @@ mod tests {
         let own = ("origin", "http://127.0.0.1:8080");
         assert!(said("POST", &[host, own]) && said("GET", &[host, upgrade, own]) && said("GET", &[host, own]));
         assert!(!said("POST", &[host]) && !said("GET", &[host, upgrade]));
-        for origin in ["http://127.0.0.1:8081", "http://localhost:8080", "https://127.0.0.1:8080", "null", ""] {
+        for origin in ["http://127.0.0.1:8081", "http://localhost:8080", "ftp://127.0.0.1:8080", "null", ""] {
             for request in [&[host, upgrade, ("origin", origin)][..], &[host, ("origin", origin)]] {
                 assert!(!said("GET", request), "{origin}");
             }

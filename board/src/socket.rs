@@ -1,7 +1,7 @@
 //! One browser's socket: a subscriber of the feed, which ends with the connection. `server` hands over the upgraded
 //! connection; `page.js` is at the other end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::ws::{self, WebSocketUpgrade};
 use axum::response::Response;
@@ -12,29 +12,29 @@ use roundlot::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::event::{Event, Topic};
+use crate::event::Event;
 
 /// Maximum time without progress before a browser is dropped.
-pub const STUCK_AFTER: Duration = Duration::from_secs(15);
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 /// Minimum time between two frames, for at most twenty a second. A slower browser gets fewer, with the latest events.
 const PACE: Duration = Duration::from_millis(50);
 
-/// Maximum number of events that wait for one browser: more than there are pairs.
+/// Maximum number of events that wait for one browser: more than a panel has topics.
 const MAX_PENDING: usize = 20_000;
 
 /// Maximum size of a message from a browser, in bytes. The page sends none.
 const MAX_MESSAGE: usize = 1024;
 
-pub fn frames() -> Frames<Event> {
+pub(crate) fn frames() -> Frames<Event> {
     Frames::json()
 }
 
 /// Subscribes a browser to all topics. The latest event of each topic comes first; later events follow when the browser
 /// has read the earlier ones.
-pub fn serve(
+pub(crate) fn serve(
     upgrade: WebSocketUpgrade,
-    feed: Feed<Event, Topic>,
+    feed: Feed<Event, Arc<str>>,
     screen: WebSocket<Event>,
     seat: OwnedSemaphorePermit,
 ) -> Response {

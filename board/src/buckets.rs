@@ -2,14 +2,14 @@
 
 /// Number of buckets: two for each doubling, from a quarter of a millisecond to some ten seconds. `histogram.js`
 /// draws as many.
-pub const BUCKETS: usize = 32;
+pub(crate) const BUCKETS: usize = 32;
 
 /// Upper edge of the first bucket, in seconds.
 const FIRST_EDGE: f64 = 0.000_25;
 
 /// Returns the bucket of a time: the first whose upper edge the time does not exceed. The last bucket takes all longer
 /// times.
-pub fn bucket(seconds: f64) -> usize {
+pub(crate) fn bucket(seconds: f64) -> usize {
     let place = ((seconds / FIRST_EDGE).log2() * 2.0).ceil();
     // A time of zero makes a place below all others, and the cast saturates.
     (place.max(0.0) as usize).min(BUCKETS - 1)

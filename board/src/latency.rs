@@ -1,10 +1,11 @@
-//! Times of ops in the buffers, with their percentiles. [`Recorder`] takes them from the `metrics` facade while the
-//! batchers are spawned, and ignores all other metrics, which `Stats` have. The report and the page read it.
+//! Times of ops in the buffers, with their percentiles. [`Recorder`] takes them from the `metrics` facade, and hands everything on to
+//! another recorder, if there is one.
 //!
 //! Invariant: a percentile is known to three digits, and is never above the maximum, which is exact.
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,7 +24,7 @@ const MAX_TIME: u64 = 86_400_000_000_000;
 
 /// Times of many ops.
 #[derive(Debug, Clone)]
-pub struct Latencies {
+pub(crate) struct Latencies {
     histogram: Hdr<u64>,
     /// Longest time, in nanoseconds. The histogram knows it only to three digits.
     max: u64,
@@ -34,14 +35,19 @@ pub struct Latencies {
 pub struct Percentiles {
     /// Number of ops.
     pub count: u64,
+    /// Half of the ops took this time at most.
     #[serde(rename = "p50_seconds")]
     pub p50: f64,
+    /// Nine of ten did.
     #[serde(rename = "p90_seconds")]
     pub p90: f64,
+    /// 99 of 100 did.
     #[serde(rename = "p99_seconds")]
     pub p99: f64,
+    /// 999 of 1,000 did.
     #[serde(rename = "p99_9_seconds")]
     pub p99_9: f64,
+    /// The longest time.
     #[serde(rename = "max_seconds")]
     pub max: f64,
 }
@@ -61,19 +67,19 @@ impl Latencies {
     }
 
     /// Adds the times of another set of ops.
-    pub fn add(&mut self, other: &Excerpt) {
+    pub(crate) fn add(&mut self, other: &Excerpt) {
         for (nanos, count) in &other.times {
             self.histogram.saturating_record_n(*nanos, *count);
         }
         self.max = self.max.max(other.max);
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.histogram.reset();
         self.max = 0;
     }
 
-    pub fn percentiles(&self) -> Percentiles {
+    pub(crate) fn percentiles(&self) -> Percentiles {
         let seconds = |nanos| Duration::from_nanos(nanos).as_secs_f64();
         // The histogram gives the upper end of a value's range, which may be above the maximum.
         let at = |quantile| seconds(self.histogram.value_at_quantile(quantile).min(self.max));
@@ -90,20 +96,44 @@ impl Latencies {
 
 /// Times of ops in little memory: each time and its number of ops.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Excerpt {
+pub(crate) struct Excerpt {
     /// Times in nanoseconds, in rising order, each with its number of ops.
-    pub times: Vec<(u64, u64)>,
+    pub(crate) times: Vec<(u64, u64)>,
     /// Longest time, in nanoseconds.
-    pub max: u64,
+    pub(crate) max: u64,
 }
 
-/// The times of all batchers that were spawned while it was the recorder. A clone is the same recorder.
+/// The times of all batchers that were spawned while it was the recorder of the `metrics` crate. A clone is the same recorder.
+///
+/// # Examples
+///
+/// ```
+/// use roundlot_board::{Board, latency::Recorder};
+///
+/// let times = Recorder::default(); // or Recorder::before(your_exporters_recorder)
+/// metrics::set_global_recorder(times.clone())?;
+/// // Batchers that are spawned from here on are timed.
+/// let board = Board::new().times(times);
+/// # Ok::<(), metrics::SetRecorderError<Recorder>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Recorder {
     by_name: Arc<Mutex<HashMap<String, Arc<Cell>>>>,
+    next: Option<Arc<dyn metrics::Recorder + Send + Sync>>,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
 }
 
 impl Recorder {
+    /// A recorder that hands everything on to another one, such as that of an exporter.
+    pub fn before(next: impl metrics::Recorder + Send + Sync + 'static) -> Self {
+        Self { next: Some(Arc::new(next)), ..Self::default() }
+    }
+
     /// Returns the percentiles of this batcher since its start.
     pub fn percentiles(&self, batcher: &str) -> Percentiles {
         let Some(cell) = self.cell(batcher) else { return Percentiles::default() };
@@ -115,7 +145,7 @@ impl Recorder {
     }
 
     /// Returns the times of this batcher since the last call.
-    pub fn take(&self, batcher: &str) -> Excerpt {
+    pub(crate) fn take(&self, batcher: &str) -> Excerpt {
         let Some(cell) = self.cell(batcher) else { return Excerpt::default() };
         let Times { taken, recent } = &mut *cell.lock();
         let excerpt = recent.excerpt();
@@ -162,22 +192,52 @@ impl HistogramFn for Cell {
     }
 }
 
+/// Times that another recorder has, too.
+struct Both(Arc<Cell>, Histogram);
+
+impl HistogramFn for Both {
+    fn record(&self, seconds: f64) {
+        self.0.record(seconds);
+        self.1.record(seconds);
+    }
+
+    fn record_many(&self, seconds: f64, count: usize) {
+        self.0.record_many(seconds, count);
+        self.1.record_many(seconds, count);
+    }
+}
+
 impl metrics::Recorder for Recorder {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        if let Some(next) = &self.next {
+            next.describe_counter(key, unit, description);
+        }
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        if let Some(next) = &self.next {
+            next.describe_gauge(key, unit, description);
+        }
     }
 
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        if let Some(next) = &self.next {
+            next.describe_histogram(key, unit, description);
+        }
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.next.as_ref().map_or_else(Counter::noop, |next| next.register_counter(key, metadata))
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.next.as_ref().map_or_else(Gauge::noop, |next| next.register_gauge(key, metadata))
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        let next = self.next.as_ref().map(|next| next.register_histogram(key, metadata));
         if key.name() != TIME_IN_BUFFER {
-            return Histogram::noop();
+            return next.unwrap_or_else(Histogram::noop);
         }
         let name = key.labels().find(|label| label.key() == "batcher").map_or("", |label| label.value());
         // The shards of a log are one batcher.
@@ -185,7 +245,11 @@ impl metrics::Recorder for Recorder {
             Some((log, shard)) if shard.parse::<u16>().is_ok() => log,
             _ => name,
         };
-        Histogram::from_arc(Arc::clone(lock(&self.by_name).entry(name.to_owned()).or_default()))
+        let cell = Arc::clone(lock(&self.by_name).entry(name.to_owned()).or_default());
+        match next {
+            Some(next) => Histogram::from_arc(Arc::new(Both(cell, next))),
+            None => Histogram::from_arc(cell),
+        }
     }
 }
 
@@ -215,6 +279,19 @@ mod tests {
         let Percentiles { count, p50, p90, p99, p99_9, max } = one.percentiles();
         assert_eq!((count, [p50, p90, p99, p99_9, max]), (7, [0.102_345_678; 5]));
         assert_eq!(Latencies::default().percentiles(), Percentiles::default());
+    }
+
+    /// Goal: another recorder hears all. Method: one that counts what is registered and recorded.
+    #[test]
+    fn everything_is_handed_on() {
+        let inner = Recorder::default();
+        let outer = Recorder::before(inner.clone());
+        metrics::with_local_recorder(&outer, || {
+            metrics::histogram!(TIME_IN_BUFFER, "batcher" => "orders").record(0.5);
+            metrics::counter!("other").increment(1);
+        });
+        assert_eq!(outer.percentiles("orders").count, 1);
+        assert_eq!(inner.percentiles("orders"), outer.percentiles("orders"));
     }
 
     #[test]

@@ -1,32 +1,26 @@
 // The state of the app, as its events tell it. `take` keeps an event; `on` names what draws the events of a kind, at most
 // once a frame, however many have come.
 //
-// An event of a new kind needs an entry in `KEEP`, and a file that draws it.
+// An event of a new kind needs a call of `keep`, before the first event comes, and a file that draws it.
 
-export const BATCHERS = ['prices', 'orders', 'trades'];
+// Names of the batchers, in the order in which they are shown.
+export const batchers = () => state.app?.batchers ?? [];
 export const SAMPLES = 120; // of a minute
 export const PERIOD = 0.5; // seconds from one sample to the next
 
 export const state = {};
+const empty = [];
 reset();
 
 export function reset() {
-  const nothing = { app: null, batchers: {}, samples: [], verdicts: null, equity: null, positions: null, errors: [], ended: null };
-  Object.assign(state, nothing, { pairs: new Map() });
+  Object.assign(state, { app: null, batchers: {}, samples: [], errors: [], ended: null }, ...empty.map((make) => make()));
 }
 
 const KEEP = {
   app(event) { state.app = event; },
   batcher(event) { state.batchers[event.name] = event; },
-  verdicts(event) { state.verdicts = event; },
-  equity(event) { state.equity = event; },
-  positions(event) { state.positions = event; },
   errors(event) { state.errors = event.rows; },
   ended(event) { state.ended = event; },
-  price({ symbol, price, open }) {
-    const pair = state.pairs.get(symbol) ?? { way: [] };
-    state.pairs.set(symbol, Object.assign(pair, { price, open, changed: true, heard: Date.now() }));
-  },
   sample(event) {
     state.samples.push(event);
     // A new page gets them in any order.
@@ -34,6 +28,13 @@ const KEEP = {
     state.samples.splice(0, state.samples.length - SAMPLES);
   },
 };
+
+// Keeps events of a panel: `kinds` has a function for each, and `make` the part of the state that a new connection begins with.
+export function keep(kinds, make) {
+  Object.assign(KEEP, kinds);
+  empty.push(make);
+  Object.assign(state, make());
+}
 
 export function take(event) {
   const keep = KEEP[event.kind];

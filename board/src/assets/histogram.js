@@ -12,7 +12,7 @@ const edge = (i) => FIRST_EDGE_MS * 2 ** (i / 2);
 // The times within which half of all operations and 99 % of them were done, in milliseconds; null if there were none.
 // Everything on the page that shows a percentile of the last minute takes it from here.
 export function percentiles({ latency }) {
-  if (latency.count === 0) return null;
+  if (!latency || latency.count === 0) return null;
   return { p50: latency.p50_seconds * 1000, p99: latency.p99_seconds * 1000 };
 }
 

@@ -14,8 +14,6 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::bot::Error;
-
 /// Letters and digits of a token, without those that look alike.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -26,7 +24,7 @@ const LETTERS: usize = 12;
 const MAX_TRIES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
-pub struct Keys {
+pub(crate) struct Keys {
     token: String,
     pass: String,
     run: String,
@@ -40,16 +38,16 @@ struct Wrong {
 
 /// Reason of a refused token.
 #[derive(Debug, PartialEq, Eq)]
-pub enum UnlockError {
+pub(crate) enum UnlockError {
     Wrong,
     TooManyTries,
 }
 
 impl Keys {
     /// Returns new keys from the random source of the operating system.
-    pub fn random() -> Result<Self, Error> {
+    pub(crate) fn random() -> Result<Self, String> {
         let mut bytes = [0; LETTERS + 16 + 8];
-        getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;
+        getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
         let (letters, rest) = bytes.split_at(LETTERS);
         let (pass, run) = rest.split_at(16);
         let token = letters.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
@@ -58,18 +56,18 @@ impl Keys {
     }
 
     /// Returns the token, as people read it.
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let groups: Vec<&str> = [0, 4, 8].iter().map(|i| &self.token[*i..i + 4]).collect();
         groups.join("-")
     }
 
     /// Returns the id of this run of the app, which is no secret.
-    pub fn run(&self) -> String {
+    pub(crate) fn run(&self) -> String {
         self.run.clone()
     }
 
     /// Exchanges a typed token for the pass.
-    pub fn unlock(&self, typed: &str) -> Result<String, UnlockError> {
+    pub(crate) fn unlock(&self, typed: &str) -> Result<String, UnlockError> {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         if wrong.since.elapsed() >= WINDOW {
             *wrong = Wrong { count: 0, since: Instant::now() };
@@ -84,7 +82,7 @@ impl Keys {
         Err(UnlockError::Wrong)
     }
 
-    pub fn admits(&self, pass: &str) -> bool {
+    pub(crate) fn admits(&self, pass: &str) -> bool {
         same(pass, &self.pass)
     }
 }

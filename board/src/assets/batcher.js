@@ -5,7 +5,9 @@ import { $, add, fill, mark, stamp, text } from './dom.js';
 import { count, decimal, percent, round, short, time } from './format.js';
 import { Histogram } from './histogram.js';
 import { decades, linear, steady } from './scale.js';
-import { BATCHERS, PERIOD, SAMPLES, on, state } from './state.js';
+import { PERIOD, SAMPLES, batchers, on, state } from './state.js';
+
+const COLORS = 6; // in page.css
 
 const MARKS = [[0, '60 s ago'], [0.25, '45 s'], [0.5, '30 s'], [0.75, '15 s'], [1, 'now']];
 const FEW_MARKS = [[0, '60 s ago'], [1, 'now']];
@@ -32,12 +34,12 @@ const CHARTS = [
 // Calls `ready` whenever there are new buttons.
 export function start(ready) {
   const views = new Map();
-  on(['batcher', 'sample', 'ended'], () => {
-    for (const name of BATCHERS) {
+  on(['app', 'batcher', 'sample', 'ended'], () => {
+    for (const [i, name] of batchers().entries()) {
       const batcher = state.batchers[name];
       if (!batcher) continue;
       if (!views.has(name)) {
-        views.set(name, new View(name));
+        views.set(name, new View(name, i));
         ready();
       }
       views.get(name).draw(batcher);
@@ -46,10 +48,11 @@ export function start(ready) {
 }
 
 class View {
-  constructor(name) {
+  constructor(name, i) {
     this.name = name;
     this.article = stamp('batcher');
     this.article.dataset.batcher = name;
+    this.article.dataset.color = i % COLORS;
     this.article.setAttribute('aria-label', `the batcher of ${name}`);
     for (const button of this.article.querySelectorAll('button')) {
       button.dataset.batcher = name;
@@ -65,8 +68,8 @@ class View {
     this.histogram = new Histogram(this.is('times'));
     this.drawn = null;
     // The batchers stand in the order of the flow, whichever is heard of first.
-    const after = BATCHERS.slice(BATCHERS.indexOf(name) + 1);
-    const next = after.map((other) => document.querySelector(`article[data-batcher=${other}]`)).find(Boolean);
+    const after = batchers().slice(i + 1);
+    const next = after.map((other) => document.querySelector(`article[data-batcher="${CSS.escape(other)}"]`)).find(Boolean);
     $('batchers').insertBefore(this.article, next ?? null);
   }
 
@@ -74,15 +77,17 @@ class View {
 
   draw(batcher) {
     const { stats, limits } = batcher;
-    text(this.is('to'), `→ ${batcher.to}`);
-    this.is('to').title = `a batch leaves with ${limits.max_items} operations, or when its first has waited ${limits.linger}`;
+    text(this.is('to'), batcher.to ? `→ ${batcher.to}` : '');
+    const leaves = limits && `a batch leaves with ${limits.max_items} operations, or when its first has waited ${limits.linger}`;
+    this.is('to').title = leaves ?? '';
     this.drawState(batcher);
     this.drawCuts(stats);
-    text(this.is('cut-at'), `cut at ${count(limits.max_items)} operations or after ${limits.linger}`);
-    text(this.is('room-said'), `${count(stats.waiting)} of ${count(limits.max_pending)} wait, ${count(stats.in_flight)} in flight`);
-    this.is('room').value = (stats.waiting + stats.in_flight) / limits.max_pending;
+    text(this.is('cut-at'), limits ? `cut at ${count(limits.max_items)} operations or after ${limits.linger}` : 'cut');
+    text(this.is('room-said'), `${count(stats.waiting)} of ${count(stats.max_pending)} wait, ${count(stats.in_flight)} in flight`);
+    this.is('room').value = (stats.waiting + stats.in_flight) / Math.max(1, stats.max_pending);
     this.drawQuota(stats.quota);
     this.article.dataset.waiting = stats.waiting;
+    mark(this.article, 'times', batcher.latency ? 'known' : 'unknown');
     const newest = state.samples.at(-1);
     if (newest === undefined || newest === this.drawn) return;
     this.drawn = newest;
@@ -97,7 +102,7 @@ class View {
   }
 
   drawState({ to, halted, stats }) {
-    const now = [stats.paused && 'paused', halted && 'bot halted', stats.in_outage && `${to} away`].filter(Boolean).join(', ');
+    const now = [stats.paused && 'paused', halted && 'halted', stats.in_outage && `${to || 'destination'} away`].filter(Boolean).join(', ');
     text(this.is('state'), state.ended ? 'ended' : now || 'running');
     const how = halted || stats.in_outage ? 'halted' : stats.paused ? 'paused' : 'running';
     mark(this.is('state'), 'state', state.ended ? 'ended' : how);
