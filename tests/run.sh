@@ -61,25 +61,9 @@ for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
 
-step "formatting"
-cargo fmt --all --check
-# Planted bugs are run by commands of their own, and must not fall behind the code.
-for patch in tests/campaign/*bugs/*.patch; do
-    git apply --check "$patch"
-done
-
-step "lints"
-cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-
-if ! $quick; then
-    step "each feature by itself"
-    for features in "" testing sqlite durable durable-file durable,testing durable-file,postgres durable-postgres durable-nats postgres websocket websocket-tls; do
-        cargo clippy --quiet --locked --no-default-features --features "$features" -- -D warnings
-    done
-
-    step "documentation"
-    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace --all-features --document-private-items --quiet
-fi
+# The clock of the steps goes on in there.
+SECONDS=$SECONDS tests/checks.sh format crates lints
+$quick || SECONDS=$SECONDS tests/checks.sh features documentation
 
 step "tests"
 cargo test --locked --workspace --all-features
@@ -184,7 +168,7 @@ grep -q '"recovered": 0' "$tmp/logged.json" # an orderly end leaves nothing in t
 step "the live page, in a browser"
 need chromium chromium
 need chromedriver chromium-driver
-cargo build --locked -p trading_app
+cargo build --locked -p trading_app -p roundlot-board --bins --examples
 cargo test --locked -p roundlot-browser-tests -- --ignored --test-threads 1
 ls "${CARGO_TARGET_DIR:-target}"/page-*.png
 
