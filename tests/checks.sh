@@ -85,7 +85,16 @@ check_packed() {
     [ "$size" -le "$max_packed" ]
 }
 
-# Advisories, licences and sources of dependencies.
+# Licences and sources of dependencies, without the network.
+check_licences() {
+    if cargo deny --version >/dev/null 2>&1; then
+        cargo deny --locked --offline check bans licenses sources
+    else
+        echo "left out: needs cargo-deny"
+    fi
+}
+
+# The same with advisories, which are fetched.
 check_dependencies() {
     cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
     cargo deny --locked check

@@ -62,7 +62,7 @@ for component in rustfmt clippy; do
 done
 
 # The clock of the steps goes on in there.
-SECONDS=$SECONDS tests/checks.sh format crates lints
+SECONDS=$SECONDS tests/checks.sh format crates licences lints
 $quick || SECONDS=$SECONDS tests/checks.sh features documentation
 
 step "tests"

@@ -65,6 +65,10 @@ impl Assets {
         let mut files: Vec<Asset> =
             own.map(|(name, kind, text)| Asset { path: format!("/{name}"), kind, text }).collect();
         for Panel { name, script, style, .. } in panels {
+            let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+            if name.is_empty() || !name.bytes().all(is_fit) {
+                return Err(BoardError::BadPanel((*name).to_owned()));
+            }
             for (end, kind, text) in [("js", JS, script), ("css", CSS, style)] {
                 if text.is_empty() {
                     continue;
@@ -186,6 +190,8 @@ mod tests {
     fn a_panel_replaces_no_file() {
         let taken = Assets::new("", &[Panel::new("state").script("x")], None).unwrap_err();
         assert_eq!(taken.to_string(), "the name state.js is taken");
+        let bad = Assets::new("", &[Panel::new("a/{b}").script("x")], None).unwrap_err();
+        assert!(matches!(bad, BoardError::BadPanel(name) if name == "a/{b}"));
         let panel = Panel::new("money").top("<p>top</p>").figures("<div>lead</div>").script("x").style("y");
         let page = Assets::new("", &[panel], None).unwrap().page("/");
         assert!(page.contains("href=\"/money.css\"") && page.contains("data-panels=\"money\""), "{page}");

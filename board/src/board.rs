@@ -58,6 +58,12 @@ pub enum BoardError {
     /// A name of a batcher is empty, or too long for the page.
     #[error("a batcher's name has 1 to 32 letters, and {0:?} has not")]
     BadName(String),
+    /// A name of a panel has other letters than `a` to `z`, digits, `-` and `_`: it is a part of the paths of its files.
+    #[error("a panel's name has letters a to z, digits, - and _, and {0:?} has others")]
+    BadPanel(String),
+    /// The stop button stops a batcher that is not on the board, or there is no [`Board::control`] that gives it a meaning.
+    #[error("the stop button needs a control, and a batcher of the board")]
+    StopButton,
     /// The operating system has no random numbers for a token.
     #[error("the system has no random numbers: {0}")]
     NoRandom(String),
@@ -93,7 +99,8 @@ impl Board {
         Self { title: title.into(), ..self }
     }
 
-    /// Shows a batcher by the handle of it.
+    /// Shows a batcher by the handle of it. The board keeps the handle, so that the batcher ends by a shutdown, and not when its other handles are
+    /// dropped.
     pub fn watch(self, name: impl Into<String>, batcher: &(impl Watch + Clone)) -> Self {
         self.show(Watched::new(name, batcher))
     }
@@ -144,7 +151,7 @@ impl Board {
     ///
     /// # Errors
     ///
-    /// If two names are the same, or one is too long, or the system has no random numbers.
+    /// If a name is taken or unfit, if the stop button has no meaning, or if the system has no random numbers.
     ///
     /// # Panics
     ///
@@ -159,6 +166,9 @@ impl Board {
             if !names.insert(name.clone()) {
                 return Err(BoardError::Taken(name.clone()));
             }
+        }
+        if stop_button.as_ref().is_some_and(|button| control.is_none() || !names.contains(button.batcher)) {
+            return Err(BoardError::StopButton);
         }
         let assets = Assets::new(&title, &panels, stop_button.as_ref())?;
         let keys = Keys::random().map_err(BoardError::NoRandom)?;

@@ -146,20 +146,20 @@ fn latency(sample: &Excerpt) -> Option<Latency> {
     (count > 0).then_some(Latency { p50, p99, max })
 }
 
+/// A batcher of the app's own kind may count backwards, as a log does whose shards are handed over.
 fn flow(old: &Stats, new: &Stats, seconds: f64) -> Flow {
     let per_second = |count: u64| count as f64 / seconds.max(0.001);
     let share = |part: f64, whole: u64| (whole > 0).then(|| part / whole as f64);
-    let batches = new.batches - old.batches;
-    // Ops that were handed over to another process are its own from then on.
-    let accepted = new.accepted.saturating_sub(old.accepted);
+    let grown = |count: fn(&Stats) -> u64| count(new).saturating_sub(count(old));
+    let (batches, accepted) = (grown(|stats| stats.batches), grown(|stats| stats.accepted));
     let filled = new.fill_mean * new.batches as f64 - old.fill_mean * old.batches as f64;
-    let merged = (new.outcomes.conflated + new.outcomes.netted) - (old.outcomes.conflated + old.outcomes.netted);
+    let merged = grown(|stats| stats.outcomes.conflated + stats.outcomes.netted);
     Flow {
         rate: per_second(accepted),
-        size: share((new.written - old.written) as f64, batches),
+        size: share(grown(|stats| stats.written) as f64, batches),
         fill: share(filled, batches).map(|fill| fill.clamp(0.0, 1.0)),
         merged: share(merged as f64, accepted).map(|merged| merged.min(1.0)),
-        retries: per_second(new.retries - old.retries),
+        retries: per_second(grown(|stats| stats.retries)),
         waiting: new.waiting,
         latency: None,
     }

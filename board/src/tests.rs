@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 
-use crate::{Board, BoardError, Live, Panel};
+use crate::{Board, BoardError, Live, Panel, StopButton};
 
 struct Stage {
     live: Live,
@@ -125,6 +125,9 @@ async fn names_are_checked() {
     let (desk, _worker) = Batcher::new(Recorder::<u32>::new()).spawn();
     let board = |names: &[&str]| names.iter().fold(Board::new(), |board, name| board.watch(*name, &desk)).start();
     assert!(matches!(board(&["a", "a"]), Err(BoardError::Taken(name)) if name == "a"));
+    let stop = StopButton { batcher: "a", label: "", question: "", effects: &[], yes: "", no: "" };
+    let stopped = Board::new().watch("a", &desk).stop_button(stop).start();
+    assert!(matches!(stopped, Err(BoardError::StopButton)), "nothing gives it a meaning");
     for name in ["", &"x".repeat(33)] {
         assert!(matches!(board(&[name]), Err(BoardError::BadName(_))), "{name}");
     }

@@ -69,16 +69,26 @@ impl Ledger {
         let mut lead = self.shard(shard)?.lock().await;
         let lead = &mut *lead;
         lead.known = None;
-        let mut in_use = lead.slot.ready(&self.server).await?;
-        lead.timeline = timeline(in_use.client()?).await?;
-        match self.begin_in(in_use.client()?, shard, next).await {
-            Ok(state) => {
+        let timeline_of_lead = &mut lead.timeline;
+        let begun = self.in_session(&mut lead.slot, async |client| {
+            *timeline_of_lead = timeline(client).await?;
+            self.begin_in(client, shard, next).await
+        });
+        let state = begun.await?;
+        lead.known = Some((state.epoch, Settled::new(state.cursor, &state.settled)));
+        Ok(state)
+    }
+
+    /// Runs a transaction in the session of a slot, which is in order afterwards. After an [`Unknown`](LogError::Unknown) result it is given up
+    /// with what is under way in it.
+    async fn in_session<V>(&self, slot: &mut Slot, work: impl AsyncFnOnce(&mut Client) -> Stored<V>) -> Stored<V> {
+        let mut in_use = slot.ready(&self.server).await?;
+        match work(in_use.client()?).await {
+            Ok(value) => {
                 in_use.done();
                 self.commits.fetch_add(1, Ordering::Relaxed);
-                lead.known = Some((state.epoch, Settled::new(state.cursor, &state.settled)));
-                Ok(state)
+                Ok(value)
             }
-            // The session is given up with what is under way in it.
             Err(error @ LogError::Unknown(_)) => Err(error),
             Err(error) => {
                 in_use.undo().await;
@@ -103,7 +113,8 @@ impl Ledger {
     /// Stores what a term has to tell.
     pub(crate) async fn record(&self, record: &Record) -> Stored<()> {
         if record.survived {
-            return self.survive(record).await;
+            let mut lead = self.shard(record.shard)?.lock().await;
+            return self.in_session(&mut lead.slot, async |client| self.survive_in(client, record.shard).await).await;
         }
         let fence = Fence { shard: record.shard, epoch: record.epoch, timeout: None };
         let work = async |_: &mut Transaction<'_>| Ok::<_, LogError>(record.clone());
@@ -153,50 +164,11 @@ impl Ledger {
     /// Pauses a shard or ends the pause, whoever leads it. Returns how many ops may be under way: those that intents name.
     pub(crate) async fn set_paused(&self, shard: u16, paused: bool) -> Stored<u64> {
         let mut lead = self.shard(shard)?.lock().await;
-        let paused = self.set_paused_by(&mut lead.slot, shard, paused).await;
+        let paused =
+            self.in_session(&mut lead.slot, async |client| self.set_paused_in(client, shard, paused).await).await;
         // A process that leads the shard pauses it by a record, and this one needs no session for it.
         lead.slot.end().await;
         paused
-    }
-
-    async fn set_paused_by(&self, slot: &mut Slot, shard: u16, paused: bool) -> Stored<u64> {
-        let mut in_use = slot.ready(&self.server).await?;
-        match self.set_paused_in(in_use.client()?, shard, paused).await {
-            Ok(under_way) => {
-                in_use.done();
-                self.commits.fetch_add(1, Ordering::Relaxed);
-                Ok(under_way)
-            }
-            Err(error @ LogError::Unknown(_)) => Err(error),
-            Err(error) => {
-                in_use.undo().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Stores that a process has survived a term, which a newer one may have followed.
-    async fn survive(&self, record: &Record) -> Stored<()> {
-        let mut lead = self.shard(record.shard)?.lock().await;
-        let mut in_use = lead.slot.ready(&self.server).await?;
-        match self.survive_in(in_use.client()?, record).await {
-            Ok(()) => {
-                in_use.done();
-                Ok(())
-            }
-            Err(error @ LogError::Unknown(_)) => Err(error),
-            Err(error) => {
-                in_use.undo().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn survive_in(&self, client: &mut Client, record: &Record) -> Stored<()> {
-        let transaction = begun(client).await?;
-        let Locked { row, transaction: number, .. } = self.lock(&transaction, record.shard, None, false).await?;
-        self.update(&transaction, record.shard, number, &row.with(record, row.cursor)).await?;
-        commit(transaction).await
     }
 
     async fn set_paused_in(&self, client: &mut Client, shard: u16, paused: bool) -> Stored<u64> {
@@ -211,6 +183,14 @@ impl Ledger {
             Ok(intent.ops.len() as u64)
         };
         intents.iter().map(ops).sum()
+    }
+
+    /// Stores that a process has survived a term, which a newer one may have followed.
+    async fn survive_in(&self, client: &mut Client, shard: u16) -> Stored<()> {
+        let transaction = begun(client).await?;
+        let Locked { row, transaction: number, .. } = self.lock(&transaction, shard, None, false).await?;
+        self.update(&transaction, shard, number, &row.survived()).await?;
+        commit(transaction).await
     }
 
     /// Intents without a settlement.

@@ -162,8 +162,8 @@ pub(crate) struct Record {
     pub(crate) paused: Option<bool>,
     /// Whether batches are written once it is stored, which a paused shard allows no more.
     pub(crate) starts: bool,
-    /// Whether the term has ended and its process lives on, so that the term is no sign of an op that kills its process. Such a record
-    /// has nothing else in it, and counts after newer terms have begun, too.
+    /// Whether the term has ended and its process lives on, so that the term is no sign of an op that kills its process. It counts after newer
+    /// terms have begun, too, and therefore nothing else of such a record is stored.
     pub(crate) survived: bool,
 }
 

@@ -143,7 +143,10 @@ pub(crate) fn read(store: &mut dyn Store, shard: u32, from: u64) -> Stored<Vec<S
 /// Stores what a term has to tell.
 pub(crate) fn record(store: &mut dyn Store, shard: u32, record: &Record, now: u64) -> Stored<()> {
     let row = store.shard(shard)?;
-    if row.epoch != record.epoch && !record.survived {
+    if record.survived {
+        return store.put_shard(shard, &row.survived());
+    }
+    if row.epoch != record.epoch {
         return Err(LogError::Fenced);
     }
     if row.paused && record.starts {

@@ -38,11 +38,13 @@ impl ShardRow {
 
     /// The row with what a record says, which moves the cursor to `cursor`.
     pub(crate) fn with(self, record: &Record, cursor: u64) -> Self {
-        let idle_terms = match record.settled.is_empty() {
-            true => self.idle_terms.saturating_sub(u32::from(record.survived)),
-            false => 0,
-        };
+        let idle_terms = if record.settled.is_empty() { self.idle_terms } else { 0 };
         Self { cursor, idle_terms, paused: record.paused.unwrap_or(self.paused), ..self }
+    }
+
+    /// The row when the process of a term that was counted says that it has survived it.
+    pub(crate) fn survived(self) -> Self {
+        Self { idle_terms: self.idle_terms.saturating_sub(1), ..self }
     }
 }
 
