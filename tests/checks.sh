@@ -30,11 +30,12 @@ check_format() {
 # Lints of everything, with all features.
 check_lints() { cargo clippy --workspace --all-targets --all-features --locked -- -D warnings; }
 
-# Lints of the library with each feature alone.
+# Lints of the library with each feature alone, and of the board without any.
 check_features() {
     feature_sets | while read -r features; do
         cargo clippy --quiet --locked --no-default-features --features "$features" -- -D warnings
     done
+    cargo clippy --quiet --locked -p roundlot-board -- -D warnings
 }
 
 # Documentation without warnings, private items as well.

@@ -2,6 +2,7 @@
 //! same twice.
 
 use super::testing::{none, opened};
+use crate::bot::venue::Rng;
 
 /// Files as vendors export them.
 const SEEDS: [&str; 6] = [
@@ -32,29 +33,21 @@ const PIECES: [&[u8]; 12] = [
     b"\xef\xbb\xbf",
 ];
 
-/// A number that looks random: splitmix64 (Steele, Lea, Flood, 2014).
-fn next(state: &mut u64) -> usize {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut number = *state;
-    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (number ^ (number >> 31)) as usize >> 1
-}
-
-fn mutated(seed: &str, state: &mut u64) -> Vec<u8> {
+fn mutated(seed: &str, rng: &mut Rng) -> Vec<u8> {
     let mut bytes = seed.as_bytes().to_vec();
-    for _ in 0..1 + next(state) % 4 {
-        let at = next(state) % (bytes.len() + 1);
-        let end = bytes.len().min(at + next(state) % 12);
-        match next(state) % 5 {
-            0 if at < bytes.len() => bytes[at] = next(state) as u8,
+    let mut below = |end: usize| rng.below(end as u64) as usize;
+    for _ in 0..1 + below(4) {
+        let at = below(bytes.len() + 1);
+        let end = bytes.len().min(at + below(12));
+        match below(5) {
+            0 if at < bytes.len() => bytes[at] = below(256) as u8,
             1 => drop(bytes.splice(at..end, [])),
             2 => bytes.truncate(at),
             3 => {
                 let copy = bytes[at..end].to_vec();
                 drop(bytes.splice(at..at, copy));
             }
-            _ => drop(bytes.splice(at..end, PIECES[next(state) % PIECES.len()].iter().copied())),
+            _ => drop(bytes.splice(at..end, PIECES[below(PIECES.len())].iter().copied())),
         }
     }
     bytes
@@ -63,10 +56,10 @@ fn mutated(seed: &str, state: &mut u64) -> Vec<u8> {
 /// Goal: no file makes the app fail otherwise than by a reason. Method: files with changed bytes, each read twice.
 #[test]
 fn changed_files_are_read_or_refused_with_a_reason() {
-    let (settings, mut state, mut readable) = (none(), 17, 0);
+    let (settings, mut rng, mut readable) = (none(), Rng::new(17), 0);
     for seed in SEEDS {
         for _ in 0..MUTATIONS {
-            let bytes = mutated(seed, &mut state);
+            let bytes = mutated(seed, &mut rng);
             let [first, second] = [(); 2].map(|()| {
                 let replay = opened(&settings, "ABC.csv", &bytes)?;
                 let rows = replay.lossy();
